@@ -1,0 +1,36 @@
+# domsched: `make demo` runs the main job, `make test` passes the tests; both set up all they need.
+# `make help` lists the rest.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+
+# Debian packages that the toolchain, the tests and the benchmarks use.
+PACKAGES := gcc make binutils xz-utils zstd lz4 gdb clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 dpkg-dev \
+	qemu-system-x86 busybox-static cpio
+
+.PHONY: help setup packages build test demo check bench
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s $$'\t'
+
+setup: packages node_modules/.package-lock.json build ## install all that the commands need
+
+packages:
+	@missing=$$(for p in $(PACKAGES); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	if [ -n "$$missing" ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
+
+node_modules/.package-lock.json: package.json package-lock.json
+	npm ci
+	@touch $@
+
+build: node_modules/.package-lock.json ## compile to dist/
+	@npm run -s build
+
+check: ## types, lint and format
+	@npm run -s typecheck
+	@npm run -s lint
+
+test: setup check ## all tests
+	npm test

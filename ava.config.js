@@ -1,0 +1,7 @@
+// Node's own type stripping runs the .ts tests; live tests boot virtual machines and may take minutes.
+export default {
+  files: ['test/**/*.test.ts'],
+  extensions: { ts: 'module' },
+  timeout: '10m',
+  concurrency: 2,
+};

@@ -1,0 +1,45 @@
+/** Stable codes of what can be wrong with an extraction's input or output. */
+export type ExtractErrorCode =
+  | 'file-not-found'
+  | 'file-unreadable'
+  | 'not-a-kernel'
+  | 'not-elf64'
+  | 'wrong-architecture'
+  | 'truncated'
+  | 'corrupt-elf'
+  | 'corrupt-dwarf'
+  | 'corrupt-btf'
+  | 'corrupt-archive'
+  | 'unsupported-compression'
+  | 'no-debug-information'
+  | 'struct-not-found'
+  | 'struct-conflict'
+  | 'engine-unavailable'
+  | 'engine-failed'
+  | 'cross-check-mismatch'
+  | 'check-mismatch'
+  | 'config-mismatch'
+  | 'no-space'
+  | 'output-failed'
+  | 'interrupted';
+
+/**
+ * A refusal of the extractor or the code generator. `code` is stable; `details` holds the failing fact
+ * (file, offset, structure, …); the message says what to do next.
+ */
+export class ExtractError extends Error {
+  override readonly name = 'ExtractError';
+  readonly code: ExtractErrorCode;
+  readonly details: Readonly<Record<string, unknown>>;
+
+  constructor(
+    code: ExtractErrorCode,
+    message: string,
+    details: Record<string, unknown> = {},
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+    this.code = code;
+    this.details = details;
+  }
+}
