@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 PACKAGES := gcc make binutils xz-utils zstd lz4 gdb clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 dpkg-dev \
 	qemu-system-x86 busybox-static cpio
 
-.PHONY: help setup packages build test demo check bench
+.PHONY: help setup packages build test demo check bench kernels-debian kernels-all
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s $$'\t'
@@ -34,3 +34,11 @@ check: ## types, lint and format
 
 test: setup check ## all tests
 	npm test
+
+kernels-debian: node_modules/.package-lock.json ## fetch Debian's cloud kernels and one rt kernel into .cache/kernels
+	@mkdir -p .cache/kernels
+	@flock .cache/kernels/.lock node kernels/fetch.ts
+
+kernels-all: node_modules/.package-lock.json ## fetch all six of Debian's kernels (cloud, amd64, rt; 6.1 and 6.12)
+	@mkdir -p .cache/kernels
+	@flock .cache/kernels/.lock node kernels/fetch.ts --all

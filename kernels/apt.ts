@@ -1,0 +1,131 @@
+import { statSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import path from 'node:path';
+import { execa } from 'execa';
+import type { Package } from './cache.ts';
+import { KernelsError } from './error.ts';
+import { type DebianKernel, forRelease, isReleaseOf } from './manifest.ts';
+
+/** A package as the archive offers it now. */
+export interface ArchivePackage extends Package {
+  /** Bytes of the .deb. */
+  size: number;
+}
+
+/** The newest point release of a kernel that the archive holds with both its packages. */
+export interface ArchiveKernel {
+  release: string;
+  image: ArchivePackage;
+  debug: ArchivePackage;
+}
+
+/**
+ * Resolves a kernel to the archive's newest point release, through apt's index. Never a fixed version: Debian
+ * takes old point releases away.
+ * @throws KernelsError `package-not-found`
+ */
+export async function resolve(kernel: DebianKernel): Promise<ArchiveKernel> {
+  const { stdout } = await execa('apt-cache', ['pkgnames', `linux-image-${kernel.series}`]);
+  const releases = stdout
+    .split('\n')
+    .map((name) => name.replace(/^linux-image-/, ''))
+    .filter((release) => isReleaseOf(kernel, release));
+  const names = releases.flatMap((release) => [
+    forRelease(kernel.packages.image, release),
+    forRelease(kernel.packages.debug, release),
+  ]);
+  const packages = names.length > 0 ? await show(names) : new Map<string, ArchivePackage>();
+  let newest: ArchiveKernel | null = null;
+  for (const release of releases) {
+    const image = packages.get(forRelease(kernel.packages.image, release));
+    const debug = packages.get(forRelease(kernel.packages.debug, release));
+    // The signed image comes from another source package and may lag behind: both must be of one build.
+    if (!image || !debug || image.version !== debug.version) continue;
+    if (!newest || (await isNewer(debug.version, newest.debug.version))) newest = { release, image, debug };
+  }
+  if (newest) return newest;
+  throw new KernelsError(
+    'package-not-found',
+    `apt knows no package pair ${forRelease(kernel.packages.image, `${kernel.series}…-${kernel.flavour}`)} and …-dbg: ` +
+      'run `apt-get update`, or add the suite that has Linux ' +
+      `${kernel.series} (Debian 12 with its security updates has 6.1 and 6.12)`,
+    { kernel: kernel.id },
+  );
+}
+
+/** Parses `apt-cache show`'s stanzas; packages without a download (installed only) are left out. */
+export function parseStanzas(text: string): Map<string, ArchivePackage> {
+  const packages = new Map<string, ArchivePackage>();
+  for (const stanza of text.split('\n\n')) {
+    const field = (name: string) => new RegExp(`^${name}: (.+)$`, 'm').exec(stanza)?.[1];
+    const [name, version, sha256, size] = [
+      field('Package'),
+      field('Version'),
+      field('SHA256'),
+      field('Size'),
+    ];
+    if (name && version && sha256 && size) packages.set(name, { name, version, sha256, size: Number(size) });
+  }
+  return packages;
+}
+
+async function show(names: string[]): Promise<Map<string, ArchivePackage>> {
+  // Exit code 100 means that one of them is not there: that one is missing from the answer.
+  const { stdout } = await execa('apt-cache', ['--no-all-versions', 'show', ...names], { reject: false });
+  return parseStanzas(stdout);
+}
+
+async function isNewer(version: string, than: string): Promise<boolean> {
+  const { exitCode } = await execa('dpkg', ['--compare-versions', version, 'gt', than], { reject: false });
+  return exitCode === 0;
+}
+
+/** Brings apt's index up to date; needs root. */
+export async function updateIndex(signal?: AbortSignal): Promise<void> {
+  await execa('apt-get', ['update', '-qq'], signal ? { cancelSignal: signal } : {});
+}
+
+/**
+ * Downloads a .deb into `directory` with apt, which verifies it against its signed index. A part or the whole
+ * file of an earlier, interrupted run is taken up again.
+ * @returns path of the .deb
+ * @throws KernelsError `download-failed`
+ */
+export async function download(
+  wanted: ArchivePackage,
+  directory: string,
+  options: { signal?: AbortSignal | undefined; progress?: (bytes: number) => void } = {},
+): Promise<string> {
+  await mkdir(directory, { recursive: true });
+  // apt's own naming: the version's epoch colon is escaped.
+  const file = path.join(directory, `${wanted.name}_${wanted.version.replaceAll(':', '%3a')}_amd64.deb`);
+  const timer = setInterval(() => options.progress?.(sizeOf(file)), 200);
+  try {
+    await execa('apt-get', ['download', '-qq', `${wanted.name}=${wanted.version}`], {
+      cwd: directory,
+      ...(options.signal ? { cancelSignal: options.signal } : {}),
+    });
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    throw new KernelsError(
+      'download-failed',
+      `apt could not download ${wanted.name} ${wanted.version}: ${String((error as { stderr?: unknown }).stderr ?? error)}`,
+      { package: wanted.name, version: wanted.version },
+      { cause: error },
+    );
+  } finally {
+    clearInterval(timer);
+  }
+  if (sizeOf(file) !== wanted.size) {
+    throw new KernelsError('download-failed', `${file} is not the package that apt announced: try again`, {
+      file,
+      size: sizeOf(file),
+      expected: wanted.size,
+    });
+  }
+  return file;
+}
+
+function sizeOf(file: string): number {
+  return statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+}

@@ -1,0 +1,96 @@
+import { createHash } from 'node:crypto';
+import { createWriteStream } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { Transform } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { execa } from 'execa';
+import { KernelsError } from './error.ts';
+
+export interface ExtractedFile {
+  /** Bytes. */
+  size: number;
+  sha256: string;
+}
+
+/**
+ * Streams one file out of a .deb, which is never unpacked: a kernel's debug package holds gigabytes of modules
+ * beside the one file. Stops reading at the end of that file, and compares it with the package's own checksum.
+ * On any failure `target` is gone.
+ * @param member as `dpkg-deb --contents` spells it, e.g. `./boot/config-6.1.0-9-amd64`
+ * @throws KernelsError `package-broken`, `no-space`
+ */
+export async function extractFile(
+  deb: string,
+  member: string,
+  target: string,
+  options: { signal?: AbortSignal | undefined; progress?: (bytes: number) => void } = {},
+): Promise<ExtractedFile> {
+  const expected = (await checksums(deb)).get(member.replace(/^\.\//, ''));
+  const cancel = options.signal ? { cancelSignal: options.signal } : {};
+  const unpack = execa('dpkg-deb', ['--fsys-tarfile', deb], { buffer: false, reject: false, ...cancel });
+  const tar = execa('tar', ['--extract', '--to-stdout', '--occurrence=1', '--file=-', member], {
+    buffer: { stdout: false },
+    stdin: 'pipe',
+    reject: false,
+    ...cancel,
+  });
+  // tar leaves once it has its file; the rest of the package then has nowhere to go, which is not an error.
+  const feed = pipeline(unpack.stdout, tar.stdin).catch(() => unpack.kill());
+  const sha256 = createHash('sha256');
+  const md5 = createHash('md5');
+  let size = 0;
+  const measure = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      sha256.update(chunk);
+      md5.update(chunk);
+      size += chunk.length;
+      options.progress?.(size);
+      done(null, chunk);
+    },
+  });
+  try {
+    await pipeline(tar.stdout, measure, createWriteStream(target));
+    const { exitCode, stderr } = await tar;
+    unpack.kill();
+    await Promise.all([feed, unpack]);
+    options.signal?.throwIfAborted();
+    const found = md5.digest('hex');
+    if (exitCode !== 0 || (expected !== undefined && expected !== found)) {
+      throw new KernelsError(
+        'package-broken',
+        exitCode !== 0
+          ? `${member} could not be taken out of ${deb}: ${stderr.trim() || `tar exited with ${exitCode}`}`
+          : `${member} of ${deb} has checksum ${found}, the package says ${expected}: fetch it again`,
+        { deb, member },
+      );
+    }
+    return { size, sha256: sha256.digest('hex') };
+  } catch (error) {
+    unpack.kill();
+    tar.kill();
+    await Promise.allSettled([feed, unpack, tar]);
+    await rm(target, { force: true });
+    options.signal?.throwIfAborted();
+    if ((error as NodeJS.ErrnoException).code === 'ENOSPC') {
+      throw new KernelsError(
+        'no-space',
+        `no space left for ${target}: free some and start again`,
+        { target },
+        { cause: error },
+      );
+    }
+    throw error;
+  }
+}
+
+/** The MD5 sums that the package carries, by path without leading `./`. */
+async function checksums(deb: string): Promise<Map<string, string>> {
+  const { stdout } = await execa('dpkg-deb', ['--info', deb, 'md5sums'], { reject: false });
+  return new Map(
+    stdout
+      .split('\n')
+      .map((line) => /^([0-9a-f]{32}) {2}(.+)$/.exec(line))
+      .filter((match) => match !== null)
+      .map((match) => [match[2]!, match[1]!]),
+  );
+}

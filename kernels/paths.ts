@@ -1,0 +1,13 @@
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** The checkout: this file is in `kernels/`, or in `dist/kernels/` once compiled. */
+export const projectDirectory = path.resolve(
+  fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? '..' : '../..', import.meta.url)),
+);
+
+/** Where fetched kernels are kept: one folder per release. Ignored by git. */
+export const kernelCache = path.join(projectDirectory, '.cache', 'kernels');
+
+/** Where layouts are generated to and committed: one folder per release. */
+export const generatedDirectory = path.join(projectDirectory, 'generated');
