@@ -1,0 +1,104 @@
+import { DomschedError } from '../error.ts';
+import type { Pausable, PauseGuard } from './types.ts';
+
+/** What a backend has to offer for its pauses to be counted. */
+export interface PauseBackend {
+  readonly name: string;
+  /** Stops the domain. @returns whether someone else had paused it already */
+  stop(): Promise<{ foundPaused: boolean }>;
+  /** Lets it run again; only called when {@link stop} found it running. */
+  resume(): Promise<void>;
+}
+
+/**
+ * Counts pauses of one domain: the first stops it, the last resumes it, unless it was found paused. Calls that
+ * overlap are served one after the other.
+ */
+export class PauseCounter implements Pausable {
+  #backend: PauseBackend;
+  #depth = 0;
+  #foundPaused = false;
+  #epoch = 0;
+  #lane: Promise<unknown> = Promise.resolve();
+
+  constructor(backend: PauseBackend) {
+    this.#backend = backend;
+  }
+
+  get depth(): number {
+    return this.#depth;
+  }
+
+  /** Whether the domain is stopped under a guard of ours. */
+  get held(): boolean {
+    return this.#depth > 0;
+  }
+
+  acquire(): Promise<PauseGuard> {
+    return this.#serialise(async () => {
+      if (this.#depth === 0) {
+        const { foundPaused } = await this.#backend.stop();
+        this.#foundPaused = foundPaused;
+      }
+      this.#depth += 1;
+      return this.#guard();
+    });
+  }
+
+  /** Someone else resumed, reset or ended the domain: no guard holds any longer, and none of them may resume it. */
+  invalidate(): void {
+    this.#epoch += 1;
+    this.#depth = 0;
+  }
+
+  /** Gives all pauses back at once. */
+  releaseAll(): Promise<void> {
+    return this.#serialise(async () => {
+      if (this.#depth === 0) return;
+      this.invalidate();
+      if (!this.#foundPaused) await this.#backend.resume();
+    });
+  }
+
+  #guard(): PauseGuard {
+    const counter = this;
+    const epoch = this.#epoch;
+    const foundPaused = this.#foundPaused;
+    let released = false;
+    const release = async (): Promise<void> => {
+      if (released) return;
+      released = true;
+      await counter.#serialise(async () => {
+        if (counter.#epoch !== epoch) return;
+        counter.#depth -= 1;
+        if (counter.#depth === 0 && !foundPaused) await counter.#backend.resume();
+      });
+    };
+    return {
+      foundPaused,
+      get valid() {
+        return !released && counter.#epoch === epoch;
+      },
+      release,
+      [Symbol.asyncDispose]: release,
+    };
+  }
+
+  #serialise<T>(step: () => Promise<T>): Promise<T> {
+    const run = this.#lane.then(step, step);
+    this.#lane = run.catch(() => undefined);
+    return run;
+  }
+}
+
+/** @throws DomschedError `domain-gone` when the pause no longer holds: what was read under it must not be used. */
+export function checkPause(guard: PauseGuard, name: string): void {
+  if (guard.valid) return;
+  throw new DomschedError(
+    'domain-gone',
+    `${name} was resumed, reset or ended by someone else during our pause`,
+    {
+      domain: name,
+    },
+  );
+}

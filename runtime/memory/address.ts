@@ -1,0 +1,32 @@
+export {
+  FRAME_SIZE,
+  type FrameNumber,
+  frameOf,
+  type GuestFrame,
+  type GuestPhysical,
+  guestFrame,
+  guestPhysical,
+  type MachineFrame,
+  machineFrame,
+  offsetInFrame,
+} from '../hypervisor/frame.ts';
+
+declare const brand: unique symbol;
+
+/** Virtual address in the guest: unsigned 64 bits, as a pointer of the guest's kernel has them. */
+export type GuestVirtual = bigint & { readonly [brand]: 'GuestVirtual' };
+
+/** Takes the low 64 bits as an address. */
+export function guestVirtual(value: bigint): GuestVirtual {
+  return BigInt.asUintN(64, value) as GuestVirtual;
+}
+
+/** `bytes` further on (or back), around the end of the address space as pointers do. */
+export function advance(address: GuestVirtual, bytes: number | bigint): GuestVirtual {
+  return BigInt.asUintN(64, address + BigInt(bytes)) as GuestVirtual;
+}
+
+/** As the kernel prints it: `ffffffff81000000`. */
+export function formatAddress(address: bigint): string {
+  return address.toString(16).padStart(16, '0');
+}

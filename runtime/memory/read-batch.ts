@@ -1,0 +1,140 @@
+import type { GuestVirtual } from './address.ts';
+import type { FaultFacts } from './types.ts';
+
+const INITIAL_READS = 64;
+const INITIAL_BYTES = 64 * 1024;
+
+/**
+ * Virtual ranges to read and the buffer that receives them. Reused over and over: filling and reading a warm
+ * batch allocates nothing.
+ *
+ * ```ts
+ * batch.clear();
+ * const index = batch.add(address, size);
+ * space.read(batch);
+ * batch.view.getUint32(batch.positions[index]! + offset, true);
+ * ```
+ */
+export class ReadBatch {
+  /** How many reads the batch holds; the arrays are valid below it. */
+  count = 0;
+  /** Bytes of {@link bytes} in use. */
+  used = 0;
+  /** Addresses as 64-bit words; {@link halves} is the same memory in low and high halves. */
+  addresses = new BigUint64Array(INITIAL_READS);
+  halves = new Uint32Array(this.addresses.buffer);
+  /** In bytes. */
+  lengths = new Uint32Array(INITIAL_READS);
+  /** Where in {@link bytes} the content of a read starts. */
+  positions = new Uint32Array(INITIAL_READS);
+  /** Bytes that were there, counted from the start of the read; the rest is zero. Set by `AddressSpace.read`. */
+  mappedLengths = new Uint32Array(INITIAL_READS);
+  /** Content of all reads. Replaced by a bigger one when the batch grows: take views after the last `add`. */
+  bytes = new Uint8Array(new ArrayBuffer(INITIAL_BYTES));
+  view = new DataView(this.bytes.buffer);
+  /** Facts of incomplete reads by index, filled by `AddressSpace.read`. */
+  readonly faults = new Map<number, FaultFacts>();
+  #maxBytes: number;
+
+  /** @param maxBytes refuse to grow beyond this, so that a lying guest cannot make us. */
+  constructor(maxBytes = 64 * 1024 * 1024) {
+    this.#maxBytes = maxBytes;
+  }
+
+  clear(): void {
+    this.count = 0;
+    this.used = 0;
+    if (this.faults.size > 0) this.faults.clear();
+  }
+
+  /**
+   * Adds a read of `length` bytes, which may cross pages.
+   * @returns its index
+   * @throws RangeError if the batch would exceed its limit
+   */
+  add(address: GuestVirtual, length: number): number {
+    const index = this.#place(length);
+    this.addresses[index] = address;
+    return index;
+  }
+
+  /**
+   * Adds a read at the pointer that stands at `position` of {@link bytes}, moved by `offset` bytes: follows a
+   * pointer that was just read without making a bigint of it.
+   */
+  addPointer(position: number, offset: number, length: number): number {
+    const low = this.view.getUint32(position, true);
+    const high = this.view.getUint32(position + 4, true);
+    return this.addHalves(low, high, offset, length);
+  }
+
+  /** Adds a read at `high:low + offset`. */
+  addHalves(low: number, high: number, offset: number, length: number): number {
+    const index = this.#place(length);
+    const sum = low + offset;
+    this.halves[2 * index] = sum >>> 0;
+    // Floor division carries into the high half, or borrows from it for a negative offset.
+    this.halves[2 * index + 1] = (high + Math.floor(sum / 0x1_0000_0000)) >>> 0;
+    return index;
+  }
+
+  /** Bytes from the start of the read that are mapped; its length when it is complete. */
+  mapped(index: number): number {
+    return this.mappedLengths[index]!;
+  }
+
+  complete(index: number): boolean {
+    return this.mappedLengths[index] === this.lengths[index];
+  }
+
+  /** Why a read is incomplete. */
+  fault(index: number): FaultFacts | undefined {
+    return this.faults.get(index);
+  }
+
+  /** The content of a read, without copying; valid until the batch grows or is cleared. */
+  content(index: number): Uint8Array {
+    const position = this.positions[index]!;
+    return this.bytes.subarray(position, position + this.lengths[index]!);
+  }
+
+  #place(length: number): number {
+    if (!(Number.isInteger(length) && length > 0)) throw new RangeError(`cannot read ${length} bytes`);
+    const position = (this.used + 7) & ~7;
+    const end = position + length;
+    if (end > this.bytes.length) this.#growBytes(end);
+    const index = this.count;
+    if (index === this.lengths.length) this.#growReads();
+    this.used = end;
+    this.lengths[index] = length;
+    this.positions[index] = position;
+    this.mappedLengths[index] = 0;
+    this.count = index + 1;
+    return index;
+  }
+
+  #growReads(): void {
+    const size = this.lengths.length * 2;
+    const addresses = new BigUint64Array(size);
+    addresses.set(this.addresses);
+    this.addresses = addresses;
+    this.halves = new Uint32Array(addresses.buffer);
+    for (const name of ['lengths', 'positions', 'mappedLengths'] as const) {
+      const grown = new Uint32Array(size);
+      grown.set(this[name]);
+      this[name] = grown;
+    }
+  }
+
+  #growBytes(needed: number): void {
+    if (needed > this.#maxBytes) {
+      throw new RangeError(`a batch of ${needed} bytes exceeds the limit of ${this.#maxBytes}`);
+    }
+    let size = this.bytes.length;
+    while (size < needed) size *= 2;
+    const bytes = new Uint8Array(new ArrayBuffer(size));
+    bytes.set(this.bytes);
+    this.bytes = bytes;
+    this.view = new DataView(bytes.buffer);
+  }
+}
