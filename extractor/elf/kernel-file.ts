@@ -16,19 +16,25 @@ export interface SectionData {
 export interface KernelSymbol {
   name: string;
   address: bigint;
+  /** Bytes; 0 where the source does not say (assembler, System.map). */
   size: bigint;
   /** STB_LOCAL symbols may repeat. */
   local: boolean;
+  /** Name of the section that defines it; null for absolute symbols and where the source does not say. */
+  section: string | null;
 }
 
 /**
  * An opened kernel image after its wrappings are off: compression of the whole file, a bzImage's payload, a
- * separate debug file. Close it on every path: it holds a file descriptor and perhaps a temporary file.
+ * separate debug file. Close it on every path: it holds file descriptors.
  */
 export interface KernelFile extends AsyncDisposable {
   /** The path the user gave. */
   readonly path: string;
-  /** A path to plain ELF on disk for tools that want one (gdb, pahole); null for raw BTF. */
+  /**
+   * A path to plain ELF on disk for tools that want one (gdb, pahole): of the file that holds the debug
+   * information. Good while this process lives and the file is open. Null for raw BTF.
+   */
   readonly elfPath: string | null;
   readonly buildId: string | null;
   /** Sections of the image and of its separate debug file, by name; the debug file's win where both have bytes. */
@@ -36,8 +42,15 @@ export interface KernelFile extends AsyncDisposable {
   readonly sectionNames: readonly string[];
   /** `linux_banner` without newline, null where the file has no such string. */
   banner(): string | null;
+  /** `uname -r`, from the banner or the boot header; null where the file does not say. */
+  release(): string | null;
   /** All of `.symtab`, or of the System.map / kallsyms given beside the file. Empty where there is none. */
   symbols(): Iterable<KernelSymbol>;
+  /**
+   * The symbols among `names`, by name: much cheaper than all of them. Of several with one name a global one
+   * wins; a name that only local symbols at different addresses share is left out, as none can be preferred.
+   */
+  lookup(names: Iterable<string>): Map<string, KernelSymbol>;
   /** IKCONFIG or the config given beside it; null where unknown. */
   config(): Record<string, string> | null;
   /** SHA-256 of the file as given, in hex. Reads the whole file; start it early. */

@@ -1,0 +1,38 @@
+import type { SectionData } from './kernel-file.ts';
+
+/** `linux_banner` is built from UTS and compiler strings; two lines of 256 bytes hold every real one. */
+const MAX_BANNER = 1024;
+/** How much of `.rodata` is searched; a distribution kernel's has 2 to 20 MiB. */
+const MAX_SEARCH = 128 << 20;
+const CHUNK = 1 << 20;
+/** init/version.c: "Linux version " UTS_RELEASE " (" LINUX_COMPILE_BY …; the `/proc` template has `%s` instead. */
+const START = Buffer.from('Linux version ');
+
+/** The banner at byte `offset` of a section, without its newline; null when there is none. */
+export function bannerAt(section: SectionData, offset: number): string | null {
+  if (offset < 0 || offset >= section.size) return null;
+  const bytes = Buffer.from(section.read(offset, Math.min(MAX_BANNER, section.size - offset)));
+  const end = bytes.indexOf(0);
+  if (end < 0) return null;
+  const text = bytes.toString('utf8', 0, end).replace(/\n$/, '');
+  return releaseOf(text) === null ? null : text;
+}
+
+/** Looks for a banner in a section's bytes, a piece at a time. */
+export function findBanner(section: SectionData): string | null {
+  const total = Math.min(section.size, MAX_SEARCH);
+  for (let start = 0; start < total; start += CHUNK) {
+    // Pieces overlap, so that a banner's start is never cut in two.
+    const piece = Buffer.from(section.read(start, Math.min(CHUNK + START.length, total - start)));
+    for (let at = piece.indexOf(START); at >= 0; at = piece.indexOf(START, at + 1)) {
+      const banner = bannerAt(section, start + at);
+      if (banner !== null) return banner;
+    }
+  }
+  return null;
+}
+
+/** `uname -r` out of a banner; null when the text is no banner. */
+export function releaseOf(banner: string): string | null {
+  return /^Linux version (\d+\.\d+[^\s%]*) /.exec(banner)?.[1] ?? null;
+}

@@ -1,0 +1,98 @@
+import { ExtractError } from '../error.ts';
+import type { FileSource } from './byte-source.ts';
+import { inflateSection, readCompressionHeader } from './compressed-section.ts';
+import type { ElfImage, SectionHeader } from './image.ts';
+import type { SectionData } from './kernel-file.ts';
+
+/** A section's bytes, through decompression where the section is compressed. */
+export function openSection(image: ElfImage, header: SectionHeader): SectionData {
+  if (header.index === 0 || header.type === 'null' || header.type === 'nobits') {
+    return new PlainSection(image.source, plainName(header.name), header.address, header.offset, 0);
+  }
+  const compression = readCompressionHeader(image.source, header);
+  if (compression) {
+    const { source } = image;
+    const { address } = header;
+    return new CompressedSection(source.path, plainName(header.name), address, compression.size, () =>
+      inflateSection(source, header, compression),
+    );
+  }
+  return new PlainSection(image.source, header.name, header.address, header.offset, header.size);
+}
+
+/** `.zdebug_info` is the old spelling of a compressed `.debug_info`. */
+export function plainName(name: string): string {
+  return name.startsWith('.zdebug_') ? `.${name.slice(2)}` : name;
+}
+
+/** Bytes that lie in the file as they are. */
+export class PlainSection implements SectionData {
+  readonly name: string;
+  readonly size: number;
+  readonly address: bigint;
+  readonly #source: FileSource;
+  readonly #start: number;
+
+  constructor(source: FileSource, name: string, address: bigint, start: number, size: number) {
+    this.name = name;
+    this.size = size;
+    this.address = address;
+    this.#source = source;
+    this.#start = start;
+  }
+
+  read(offset = 0, length = this.size - offset, target?: Uint8Array): Uint8Array {
+    checkRange(this, this.#source.path, offset, length, target);
+    return this.#source.read(this.#start + offset, length, target);
+  }
+}
+
+/** Bytes that are decompressed on the first read and kept while the file is open. */
+class CompressedSection implements SectionData {
+  readonly name: string;
+  readonly size: number;
+  readonly address: bigint;
+  readonly #path: string;
+  readonly #inflate: () => Buffer;
+  #bytes: Buffer | null = null;
+
+  constructor(path: string, name: string, address: bigint, size: number, inflate: () => Buffer) {
+    this.#path = path;
+    this.name = name;
+    this.address = address;
+    this.size = size;
+    this.#inflate = inflate;
+  }
+
+  read(offset = 0, length = this.size - offset, target?: Uint8Array): Uint8Array {
+    checkRange(this, this.#path, offset, length, target);
+    this.#bytes ??= this.#inflate();
+    const part = this.#bytes.subarray(offset, offset + length);
+    if (!target) return Uint8Array.from(part);
+    target.set(part);
+    return target.subarray(0, length);
+  }
+}
+
+function checkRange(
+  section: SectionData,
+  path: string,
+  offset: number,
+  length: number,
+  target: Uint8Array | undefined,
+): void {
+  const inside =
+    Number.isSafeInteger(offset) &&
+    Number.isSafeInteger(length) &&
+    offset >= 0 &&
+    length >= 0 &&
+    offset + length <= section.size;
+  if (inside && (target === undefined || target.length >= length)) return;
+  throw new ExtractError(
+    'corrupt-elf',
+    inside
+      ? `${path}: ${length} bytes of ${section.name} do not fit a buffer of ${target?.length}`
+      : `${path}: ${section.name} has ${section.size} bytes, none at ${offset} + ${length}; the file is damaged`,
+    { path, section: section.name, offset, length, size: section.size },
+  );
+}
