@@ -38,10 +38,12 @@ export async function extractModules(
     const modules = path.join(temporary, 'lib');
     // File names spell some modules with a dash where the kernel says underscore.
     const patterns = names.map((name) => `*/${name.replaceAll(/[-_]/g, '[-_]')}.ko*`);
-    const tar = execa('tar', ['-x', '-f', '-', '-C', temporary, '--wildcards', ...patterns], {
-      reject: false,
-    });
-    await execa('dpkg-deb', ['--fsys-tarfile', deb], { buffer: false }).pipe(tar);
+    // Plain files only: a pattern that matches nothing is reported below, by name.
+    await execa('dpkg-deb', ['--fsys-tarfile', deb], { buffer: false, reject: false }).pipe(
+      'tar',
+      ['-x', '-f', '-', '-C', temporary, '--wildcards', ...patterns],
+      { reject: false },
+    );
     const files = await readdir(modules, { recursive: true }).catch(() => [] as string[]);
     return await Promise.all(
       names.map(async (name) => {
