@@ -15,7 +15,14 @@ export type TypeNode =
   | { kind: 'typedef'; name: string; of: TypeRef }
   | { kind: 'const' | 'volatile' | 'restrict' | 'atomic'; of: TypeRef }
   | { kind: 'array'; of: TypeRef /** null: unknown bound, a flexible array. */; dims: (number | null)[] }
-  | { kind: 'function'; returns: TypeRef; parameters: TypeRef[]; variadic: boolean }
+  | {
+      kind: 'function';
+      returns: TypeRef;
+      parameters: TypeRef[];
+      variadic: boolean;
+      /** Declared with `()`, so that nothing is known of its parameters. */
+      unprototyped?: boolean;
+    }
   | RecordNode
   | EnumNode
   /** A declaration without a definition in reach. */
@@ -52,5 +59,7 @@ export type TypeRef = () => TypeNode;
 /** Where a structure was found; `where` names it in messages (unit name, type id). */
 export interface Found {
   node: RecordNode;
+  /** For an anonymous structure that a typedef names (`spinlock_t` of old kernels): the typedef's name. */
+  typedef?: string;
   where: string;
 }
