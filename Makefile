@@ -10,12 +10,12 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 PACKAGES := gcc make binutils xz-utils zstd lz4 gdb clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 dpkg-dev \
 	qemu-system-x86 busybox-static cpio
 
-.PHONY: help setup packages build test demo check bench kernels-debian kernels-all
+.PHONY: help setup packages build wasm test demo check bench kernels-debian kernels-all
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s $$'\t'
 
-setup: packages node_modules/.package-lock.json build ## install all that the commands need
+setup: packages node_modules/.package-lock.json wasm build ## install all that the commands need
 
 packages:
 	@missing=$$(for p in $(PACKAGES); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
@@ -24,6 +24,12 @@ packages:
 node_modules/.package-lock.json: package.json package-lock.json
 	npm ci
 	@touch $@
+
+# Not committed: built here, shipped in the npm package with its licence and what it takes to build it again.
+wasm: dist/wasm/libdwarf.wasm ## build libdwarf.wasm from Debian's source of libdwarf
+
+dist/wasm/libdwarf.wasm: extractor/dwarf/build.sh extractor/dwarf/shim.c extractor/dwarf/config.h | packages
+	extractor/dwarf/build.sh $(@D) .cache/wasm
 
 build: node_modules/.package-lock.json ## compile to dist/
 	@npm run -s build

@@ -1,0 +1,84 @@
+#!/bin/bash
+# Builds libdwarf.wasm from Debian's source package of libdwarf and our shim.c.
+#
+#   build.sh OUTPUT-FOLDER SOURCE-CACHE
+#
+# OUTPUT-FOLDER gets libdwarf.wasm, libdwarf's licence, a SOURCE.txt that says what it was built from, and the
+# files needed to build it again (LGPL-2.1, section 6). Two builds of the same source give the same bytes.
+# SOURCE-CACHE keeps the source archive, so that a second build needs no network.
+set -euo pipefail
+export LC_ALL=C TZ=UTC
+umask 022
+
+here=$(cd "$(dirname "$0")" && pwd)
+output=$(mkdir -p "$1" && cd "$1" && pwd)
+cache=$(mkdir -p "$2" && cd "$2" && pwd)
+# The release whose libdwarf we use: 0.11 has years of fixes for damaged input that older ones lack.
+release=trixie
+package=dwarfutils
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# apt with lists of our own: the machine's sources stay as they are. Where the archive is comes from them.
+fetch() {
+  local keyring=/usr/share/keyrings/debian-archive-keyring.gpg signed='' uri
+  [ -e $keyring ] && signed="[signed-by=$keyring]"
+  local options=(-qq -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=-
+    -o "Dir::State::Lists=$work/lists" -o "Dir::Cache=$work/cache" -o Acquire::Languages=none
+    -o APT::Sandbox::User=root -o Acquire::Retries=3)
+  mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/download"
+  while read -r uri; do
+    echo "deb-src $signed $uri $release main" >"$work/sources.list"
+    # The index is signed and holds the archive's SHA-256, which apt verifies.
+    if apt-get "${options[@]}" update &&
+      (cd "$work/download" && apt-get "${options[@]}" source --download-only --tar-only $package) >/dev/null; then
+      mv "$work"/download/*.orig.tar.* "$cache/"
+      return
+    fi
+  done < <(apt-get indextargets --format '$(REPO_URI) $(COMPONENT)' 'Created-By: Packages' |
+    awk '$2 == "main" && !seen[$1]++ { print $1 }')
+  echo "none of apt's configured archives has the $package source of $release" >&2
+  exit 1
+}
+
+shopt -s nullglob
+archives=("$cache"/${package}_*.orig.tar.*)
+[ ${#archives[@]} -eq 1 ] || { rm -f "${archives[@]}"; fetch; archives=("$cache"/${package}_*.orig.tar.*); }
+archive=${archives[0]}
+version=${archive##*/${package}_}
+version=${version%.orig.tar.*}
+tar -xf "$archive" -C "$work" --strip-components=1 --one-top-level=libdwarf
+source=$work/libdwarf/src/lib/libdwarf
+
+# The linker drops what shim.c does not reach: libdwarf's own file access, line tables, frames and the like.
+flags=(--target=wasm32-wasi -Os -g0 -std=c99 -w -DLIBDWARF_BUILD=1 "-DLIBDWARF_VERSION=\"$version\""
+  -ffunction-sections -fdata-sections "-ffile-prefix-map=$work=." "-ffile-prefix-map=$here=." "-I$here" "-I$source")
+mkdir "$work/objects"
+printf '%s\0' "$source"/*.c | xargs -0 -P "$(nproc)" -I{} \
+  sh -c 'clang-14 "$@" -c "$0" -o '"$work/objects"'/$(basename "$0" .c).o' {} "${flags[@]}"
+clang-14 "${flags[@]}" -O2 -Wall -Wextra -Werror -Wno-unused-parameter -c "$here/shim.c" -o "$work/shim.o"
+
+# wasm-ld by itself: the compiler driver would run whatever wasm-opt the machine has. The stack lies below the
+# data, so that overflowing it traps. 1 GiB is the most the module can ever hold.
+wasm-ld-14 --no-entry --gc-sections --strip-all -O2 --stack-first -z stack-size=1048576 \
+  --max-memory=1073741824 -L/usr/lib/wasm32-wasi "$work/shim.o" "$work"/objects/*.o -lc \
+  "$(clang-14 --target=wasm32-wasi -print-libgcc-file-name)" -o "$work/libdwarf.wasm"
+
+cat >"$work/SOURCE.txt" <<TEXT
+libdwarf.wasm holds libdwarf $version, copyright by Silicon Graphics, David Anderson and others, under the GNU
+Lesser General Public License, version 2.1 (LGPL-2.1.txt, COPYING.libdwarf), unchanged, linked with shim.c and
+with wasi-libc (MIT) and LLVM's compiler-rt (Apache-2.0 with LLVM exceptions).
+
+Source: ${archive##*/} of the Debian source package $package
+SHA-256: $(sha256sum "$archive" | cut -d' ' -f1)
+
+To build it again, or with a changed libdwarf: build.sh OUTPUT-FOLDER SOURCE-CACHE; an archive that already lies
+in SOURCE-CACHE is used as it is.
+TEXT
+cp "$source/LGPL.txt" "$work/LGPL-2.1.txt"
+cp "$source/LIBDWARFCOPYRIGHT" "$work/COPYING.libdwarf"
+cd "$work"
+install -m 644 SOURCE.txt LGPL-2.1.txt COPYING.libdwarf "$here/shim.c" "$here/config.h" "$output/"
+install -m 755 "$here/build.sh" "$output/"
+install -m 644 libdwarf.wasm "$output/"
