@@ -3,11 +3,17 @@ import type { KernelFile } from './elf/kernel-file.ts';
 
 /** What to look for, and a place to say how far one is. */
 export interface Request {
-  /** Kernel's own spellings to try, or every structure of the kernel. */
+  /**
+   * Kernel's own spellings to try, or every structure of the kernel. A typedef of an anonymous structure counts
+   * where no structure has that tag (`spinlock_t` of old kernels).
+   */
   structs: readonly string[] | 'all';
   /** Enumerations wanted by tag, beside those that the structures' members use. */
   enums: readonly string[];
-  /** Structures (kernel spelling) that must exist; others in `structs` may be absent from this kernel. */
+  /**
+   * Canonical names that must be among the result, each of which `structs` asks for in all its spellings; the
+   * others may be absent from this kernel. Missing ones: `structNotFound` of names.ts.
+   */
   required: readonly string[];
   progress?: (done: number, total: number, what: string) => void;
   signal?: AbortSignal;
@@ -18,6 +24,8 @@ export interface EngineResult {
   structs: Record<string, Structure>;
   enums: Record<string, Enumeration>;
   dwarfVersion: number | null;
+  /** Per-CPU variables that the debug information lists: byte offset within the per-CPU section, by name. */
+  percpu?: Record<string, number>;
 }
 
 /** One way to read structures out of a kernel file. Adding one touches no other. */

@@ -1,0 +1,101 @@
+import type { KernelFile } from '../elf/kernel-file.ts';
+import type { Engine, EngineResult, Request } from '../engine.ts';
+import { ExtractError } from '../error.ts';
+import { LayoutBuilder } from '../layout.ts';
+import { structNotFound } from '../names.ts';
+import { KIND } from './format.ts';
+import { BtfTypes } from './types.ts';
+
+const SECTION = '.BTF';
+const PERCPU_SECTION = '.data..percpu';
+/** The largest Debian kernel has 6 MiB. */
+const MAX_BTF = 256 << 20;
+
+/** Reads the BPF Type Format that kernels since 5.2 may carry, packed and stripped ones too. */
+export const btfEngine: Engine = {
+  name: 'btf',
+
+  async unavailable(file: KernelFile): Promise<string | null> {
+    return file.section(SECTION)?.size ? null : 'it has no BTF (kernels built with CONFIG_DEBUG_INFO_BTF do)';
+  },
+
+  async extract(file: KernelFile, request: Request): Promise<EngineResult> {
+    const section = file.section(SECTION);
+    if (!section?.size) {
+      throw new ExtractError(
+        'no-debug-information',
+        `${file.path} has no BTF; give a kernel built with CONFIG_DEBUG_INFO_BTF, or one with DWARF`,
+        { file: file.path },
+      );
+    }
+    if (section.size > MAX_BTF) {
+      throw new ExtractError(
+        'corrupt-btf',
+        `the BTF of ${file.path} is corrupt at byte 0: ${section.size} bytes are more than any kernel has`,
+        { file: file.path, offset: 0 },
+      );
+    }
+    request.signal?.throwIfAborted();
+    return extractBtf(section.read(), file.path, request);
+  },
+};
+
+/**
+ * Structures out of a BTF blob.
+ * @throws ExtractError `corrupt-btf`, `struct-not-found`, `struct-conflict`
+ */
+export function extractBtf(blob: Uint8Array, path: string, request: Request): EngineResult {
+  const types = new BtfTypes(blob, path);
+  const all = request.structs === 'all';
+  const wanted = new Set(request.structs === 'all' ? [] : request.structs);
+  const wantedEnums = new Set(request.enums);
+  const builder = new LayoutBuilder({ corrupt: 'corrupt-btf', onConflict: all ? 'flavour' : 'refuse' });
+  const found = new Set<string>();
+  const typedefs: [name: string, id: number][] = [];
+  const existing = new Set<string>();
+
+  for (let id = 1; id <= types.count; id++) {
+    const kind = types.kind(id);
+    switch (kind) {
+      case KIND.STRUCT:
+      case KIND.UNION: {
+        const name = types.name(id);
+        if (name === null) break;
+        existing.add(name);
+        if (!all && !wanted.has(name)) break;
+        found.add(name);
+        builder.add({ node: types.record(id), where: `type ${id}` });
+        break;
+      }
+      case KIND.ENUM:
+      case KIND.ENUM64: {
+        const name = types.name(id);
+        // An enumeration without values is a declaration of one.
+        if (name !== null && (all || wantedEnums.has(name)) && types.enumeration(id).values.length) {
+          builder.addEnum(types.enumeration(id), `type ${id}`);
+        }
+        break;
+      }
+      case KIND.TYPEDEF: {
+        const name = types.name(id);
+        if (name !== null && wanted.has(name)) typedefs.push([name, id]);
+        break;
+      }
+    }
+  }
+  for (const [name, id] of typedefs) {
+    const target = types.typedefTarget(id);
+    if (found.has(name) || target === 0) continue;
+    const kind = types.kind(target);
+    if ((kind !== KIND.STRUCT && kind !== KIND.UNION) || types.name(target) !== null) continue;
+    builder.add({ node: types.record(target), typedef: name, where: `type ${target}` });
+  }
+
+  const structs = builder.structs();
+  const missing = request.required.filter((name) => !Object.hasOwn(structs, name));
+  if (missing.length) throw structNotFound(missing, existing, path);
+  const result: EngineResult = { structs, enums: builder.enums(), dwarfVersion: null };
+  const percpu = types.section(PERCPU_SECTION);
+  if (percpu) result.percpu = Object.fromEntries(percpu.map(({ name, offset }) => [name, offset]));
+  return result;
+}
