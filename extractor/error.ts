@@ -19,6 +19,7 @@ export type ExtractErrorCode =
   | 'cross-check-mismatch'
   | 'check-mismatch'
   | 'config-mismatch'
+  | 'layout-invalid'
   | 'no-space'
   | 'output-failed'
   | 'interrupted';

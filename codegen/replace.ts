@@ -1,0 +1,160 @@
+import { randomBytes } from 'node:crypto';
+import { renameSync } from 'node:fs';
+import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import process from 'node:process';
+import { ExtractError } from '../extractor/error.ts';
+
+/** Folders in the making and folders being replaced: `.new~<pid>~<folder>`, `.old~<pid>~<folder>`. */
+const TEMPORARY = /^\.(new|old)~([0-9]+)~(.+)$/;
+
+/**
+ * Makes `parent/folder` hold exactly `files` (names to text), or leaves it as it was: the new folder is written and
+ * flushed beside the old one, then takes its place. Files that `keep` accepts are carried over.
+ *
+ * @returns whether anything changed
+ * @throws ExtractError `no-space`, `output-failed`, `interrupted`
+ */
+export async function replaceFolder(
+  parent: string,
+  folder: string,
+  files: ReadonlyMap<string, string>,
+  options: { keep?: (name: string) => boolean; signal?: AbortSignal | undefined } = {},
+): Promise<boolean> {
+  const target = join(parent, folder);
+  const { keep = () => false, signal } = options;
+  return writing(target, async () => {
+    await mkdir(parent, { recursive: true });
+    await recover(parent);
+    const before = await readdir(target).catch(() => [] as string[]);
+    if (
+      await unchanged(
+        target,
+        before.filter((name) => !keep(name)),
+        files,
+      )
+    )
+      return false;
+    const fresh = join(parent, `.new~${process.pid}~${folder}`);
+    const old = join(parent, `.old~${process.pid}~${folder}`);
+    try {
+      await rm(fresh, { recursive: true, force: true });
+      await mkdir(fresh);
+      for (const [name, text] of files) {
+        signal?.throwIfAborted();
+        await writeDurably(join(fresh, name), text);
+      }
+      for (const name of before.filter((name) => keep(name) && !files.has(name))) {
+        await writeDurably(join(fresh, name), await readFile(join(target, name)));
+      }
+      signal?.throwIfAborted();
+      swap(fresh, target, old);
+    } finally {
+      await rm(fresh, { recursive: true, force: true });
+      await rm(old, { recursive: true, force: true });
+    }
+    return true;
+  });
+}
+
+/** Writes one file whole or not at all. @throws ExtractError as {@link replaceFolder} */
+export async function replaceFile(path: string, text: string): Promise<void> {
+  const fresh = join(dirname(path), `.${basename(path)}.${process.pid}.${randomBytes(4).toString('hex')}`);
+  await writing(path, async () => {
+    try {
+      await writeDurably(fresh, text);
+      await rename(fresh, path);
+    } finally {
+      await rm(fresh, { force: true });
+    }
+  });
+}
+
+/**
+ * Directories cannot be renamed over one another, so there is a moment between two system calls without a folder.
+ * A process killed in it leaves `.old~`, which {@link recover} puts back.
+ */
+function swap(fresh: string, target: string, old: string): void {
+  try {
+    renameSync(target, old);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+  try {
+    renameSync(fresh, target);
+  } catch (error) {
+    renameSync(old, target);
+    throw error;
+  }
+}
+
+/** Puts back or clears away what a killed process left. */
+export async function recover(parent: string): Promise<void> {
+  const names = await readdir(parent);
+  for (const name of names) {
+    const [, state, pid, folder] = TEMPORARY.exec(name) ?? [];
+    if (state === undefined || alive(Number(pid))) continue;
+    if (state === 'old' && !names.includes(folder!)) await rename(join(parent, name), join(parent, folder!));
+    else await rm(join(parent, name), { recursive: true, force: true });
+  }
+}
+
+function alive(pid: number): boolean {
+  if (pid === process.pid) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+async function unchanged(
+  target: string,
+  names: string[],
+  files: ReadonlyMap<string, string>,
+): Promise<boolean> {
+  if (names.length !== files.size) return false;
+  for (const [name, text] of files) {
+    if (!names.includes(name) || (await readFile(join(target, name), 'utf8')) !== text) return false;
+  }
+  return true;
+}
+
+async function writeDurably(path: string, content: string | Uint8Array): Promise<void> {
+  const file = await open(path, 'wx');
+  try {
+    await file.writeFile(content);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+/** Turns what the file system says into our refusals. */
+async function writing<T>(path: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof ExtractError) throw error;
+    const { code, name } = error as NodeJS.ErrnoException;
+    if (name === 'AbortError') {
+      throw new ExtractError('interrupted', `Interrupted; ${path} is as it was.`, { path }, { cause: error });
+    }
+    if (code === 'ENOSPC' || code === 'EDQUOT') {
+      throw new ExtractError(
+        'no-space',
+        `No space left to write ${path}; it is as it was. Free some and try again.`,
+        { path },
+        { cause: error },
+      );
+    }
+    if (code === undefined) throw error;
+    throw new ExtractError(
+      'output-failed',
+      `Cannot write ${path} (${code}); it is as it was. Check that the folder is writable, or name another with --out.`,
+      { path, code },
+      { cause: error },
+    );
+  }
+}

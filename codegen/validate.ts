@@ -1,0 +1,164 @@
+import { z } from 'zod';
+import { type KernelLayout, LAYOUT_FORMAT, type Member, type Structure } from '../extractor/contract.ts';
+import { ExtractError } from '../extractor/error.ts';
+import { C_IDENTIFIER, isFolderName, SYMBOL_NAME } from './names.ts';
+
+/** No kernel structure comes near; it keeps offsets exact in a DataView and products of sizes safe. */
+const MAX_BYTES = 2 ** 32;
+const MAX_NESTING = 64;
+
+const identifier = z.string().regex(C_IDENTIFIER, 'is no C identifier');
+const bytes = z.int().min(0).max(MAX_BYTES);
+const hex = (digits: number) =>
+  z.string().regex(new RegExp(`^[0-9a-f]{${digits}}$`), `is not ${digits} hex digits`);
+const printable = z
+  .string()
+  .max(8192)
+  .regex(/^[^\x00-\x1f\x7f]*$/, 'contains control characters');
+const kind = z.enum(['int', 'bool', 'float', 'enum', 'pointer', 'struct', 'union', 'array', 'opaque']);
+
+const member: z.ZodType<Member> = z.object({
+  name: identifier.nullable(),
+  offset: bytes,
+  size: bytes,
+  type: printable,
+  kind,
+  signed: z.boolean().optional(),
+  bitOffset: z.int().min(0).max(127).optional(),
+  bitSize: z.int().min(1).max(64).optional(),
+  dims: z.array(bytes).min(1).max(16).optional(),
+  element: z.object({ kind, size: bytes }).optional(),
+  struct: identifier.optional(),
+  target: identifier.optional(),
+  enum: identifier.optional(),
+  get members() {
+    return z.array(member).max(65_536).optional();
+  },
+}) as z.ZodType<Member>;
+
+const structure = z.object({
+  name: identifier,
+  sourceName: identifier,
+  kind: z.enum(['struct', 'union']),
+  size: bytes,
+  members: z.array(member).max(65_536),
+});
+
+const document = z.object({
+  format: z.literal(LAYOUT_FORMAT),
+  kernel: z.object({
+    release: z.string().refine(isFolderName, 'cannot name a folder'),
+    banner: printable.nullable(),
+    buildId: z
+      .string()
+      .regex(/^(?:[0-9a-f]{2}){4,32}$/, 'is no build-id')
+      .nullable(),
+    arch: z.literal('x86_64'),
+  }),
+  source: z.object({
+    file: printable.min(1),
+    sha256: hex(64),
+    engine: z.enum(['dwarf', 'btf', 'gdb']),
+    dwarfVersion: z.int().min(2).max(5).nullable(),
+  }),
+  producer: z.object({ name: z.literal('domsched'), version: printable.min(1).max(64) }),
+  config: z.record(z.string(), z.string()).optional(),
+  structs: z.record(identifier, structure),
+  enums: z.record(
+    identifier,
+    z.object({
+      size: bytes,
+      values: z.record(identifier, z.union([z.int(), z.string().regex(/^-?[0-9]{1,20}$/, 'is no integer')])),
+    }),
+  ),
+  constants: z.record(identifier, z.int()),
+  symbols: z.record(
+    z.string().regex(SYMBOL_NAME, 'is no symbol name'),
+    z.string().regex(/^0x[0-9a-f]{1,16}$/, 'is no 64-bit address'),
+  ),
+  percpu: z.array(z.string()),
+});
+
+/**
+ * Checks that a value is a layout from which code may be generated: its shape, that every name is a C identifier,
+ * that members lie inside their structure, that names are unique after anonymous members are flattened.
+ *
+ * @throws ExtractError `layout-invalid`, with the path of the offending value in `details.path`
+ */
+export function validateLayout(value: unknown): KernelLayout {
+  const parsed = guarded(() => document.safeParse(value));
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0]!;
+    throw invalid(pathText(issue.path), issue.message);
+  }
+  refusePrototypeKeys(value as Record<string, unknown>);
+  const layout = parsed.data as KernelLayout;
+  for (const [key, found] of Object.entries(layout.structs)) {
+    if (found.name !== key) throw invalid(`structs.${key}.name`, `is ${found.name}, not its key`);
+    checkStructure(found);
+  }
+  for (const name of layout.percpu) {
+    if (!Object.hasOwn(layout.symbols, name))
+      throw invalid('percpu', `${JSON.stringify(name)} is not in symbols`);
+  }
+  return layout;
+}
+
+function checkStructure(structure: Structure): void {
+  const seen = new Set<string>();
+  const visit = (members: readonly Member[], scope: Set<string>, path: string, depth: number): void => {
+    if (depth > MAX_NESTING) throw tooDeep();
+    for (const found of members) {
+      const where = `${path}.${found.name ?? '(anonymous)'}`;
+      // The storage unit of a packed bit field may reach past the end; its bits may not.
+      const end =
+        found.bitSize === undefined
+          ? found.offset + found.size
+          : found.offset + Math.ceil(((found.bitOffset ?? 0) + found.bitSize) / 8);
+      if (end > structure.size) {
+        throw invalid(where, `ends at byte ${end} of a ${structure.kind} of ${structure.size} bytes`);
+      }
+      if (found.name !== null) {
+        if (scope.has(found.name)) throw invalid(where, 'is there twice');
+        scope.add(found.name);
+      }
+      if (found.members) visit(found.members, found.name === null ? scope : new Set(), where, depth + 1);
+    }
+  };
+  visit(structure.members, seen, structure.name, 0);
+}
+
+/** Zod's records skip this key without a word; as an own property it can only come from hostile JSON. */
+function refusePrototypeKeys(layout: Record<string, unknown>): void {
+  for (const part of ['structs', 'enums', 'constants', 'symbols']) {
+    if (Object.hasOwn(layout[part] as object, '__proto__'))
+      throw invalid(`${part}.__proto__`, 'is no usable name');
+  }
+}
+
+/** The schema does not bound nesting: a document that exhausts the stack is refused as such. */
+function guarded<T>(parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    if (error instanceof RangeError) throw tooDeep();
+    throw error;
+  }
+}
+
+function tooDeep(): ExtractError {
+  return invalid('structs', `nests deeper than ${MAX_NESTING} levels`);
+}
+
+function pathText(path: readonly PropertyKey[]): string {
+  return path.length === 0 ? 'layout' : path.map(String).join('.');
+}
+
+function invalid(path: string, problem: string): ExtractError {
+  const shown = path.replace(/[^\x20-\x7e]/g, '?').slice(0, 256);
+  return new ExtractError(
+    'layout-invalid',
+    `The layout cannot be turned into code: ${shown} ${problem}. Extract the kernel again with this version of domsched.`,
+    { path: shown, problem },
+  );
+}
