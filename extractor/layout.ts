@@ -98,7 +98,7 @@ export class LayoutBuilder {
     if (nesting > MAX_NESTING) throw new TypeGraphError('structures are nested too deeply');
     checkSize(node.size);
     this.#names.set(node, null);
-    const walk: Walk = { where, nesting, members: 0, sizeBits: node.size * 8 };
+    const walk: Walk = { where, nesting, members: 0 };
     const members = this.#members(node, 0, 0, walk);
     const structure: Structure = {
       name: canonicalName(sourceName),
@@ -158,17 +158,18 @@ export class LayoutBuilder {
       if (walk.members > MAX_MEMBERS || this.#totalMembers > MAX_TOTAL_MEMBERS) {
         throw new TypeGraphError('it has more members than any kernel');
       }
-      members.push(this.#member(member, baseBits, depth, walk));
+      members.push(this.#member(member, baseBits, record, depth, walk));
     }
     return members;
   }
 
-  #member(source: GraphMember, baseBits: number, depth: number, walk: Walk): Member {
+  #member(source: GraphMember, baseBits: number, record: RecordNode, depth: number, walk: Walk): Member {
     const what = source.name ?? 'an anonymous member';
     const bits = baseBits + source.bitOffset;
     const facts = this.#describe(source.type, bits, depth, walk);
     const width = source.bitSize ?? facts.size * 8;
-    if (!(Number.isSafeInteger(bits) && bits >= baseBits && bits + width <= walk.sizeBits)) {
+    // Of its own record, not of the named structure: element 0 of a flexible array lies beyond that.
+    if (!(Number.isSafeInteger(bits) && bits >= baseBits && bits + width <= baseBits + record.size * 8)) {
       throw new TypeGraphError(`${what} lies outside its structure`);
     }
     if (source.bitSize === undefined) {
@@ -232,7 +233,6 @@ interface Walk {
   where: string;
   nesting: number;
   members: number;
-  sizeBits: number;
 }
 
 function kindOf(node: Resolved): MemberKind {

@@ -345,7 +345,7 @@ export class BtfTypes {
     const end = this.#bytes.indexOf(0, start);
     if (end === start) return null;
     if (end - start > MAX_NAME) throw this.#corrupt(at, `a name is ${end - start} bytes long`);
-    const name = this.#bytes.latin1Slice(start, end);
+    const name = this.#bytes.toString('latin1', start, end);
     // A name goes into messages and generated code: nothing but printable ASCII is one.
     if (!/^[\x20-\x7e]+$/.test(name)) throw this.#corrupt(start, 'a name has unprintable characters');
     return name;
