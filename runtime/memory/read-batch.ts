@@ -1,8 +1,8 @@
+import { FrameBatch } from '../hypervisor/frame-batch.ts';
 import type { GuestVirtual } from './address.ts';
 import type { FaultFacts } from './types.ts';
 
 const INITIAL_READS = 64;
-const INITIAL_BYTES = 64 * 1024;
 
 /**
  * Virtual ranges to read and the buffer that receives them. Reused over and over: filling and reading a warm
@@ -18,8 +18,6 @@ const INITIAL_BYTES = 64 * 1024;
 export class ReadBatch {
   /** How many reads the batch holds; the arrays are valid below it. */
   count = 0;
-  /** Bytes of {@link bytes} in use. */
-  used = 0;
   /** Addresses as 64-bit words; {@link halves} is the same memory in low and high halves. */
   addresses = new BigUint64Array(INITIAL_READS);
   halves = new Uint32Array(this.addresses.buffer);
@@ -29,21 +27,29 @@ export class ReadBatch {
   positions = new Uint32Array(INITIAL_READS);
   /** Bytes that were there, counted from the start of the read; the rest is zero. Set by `AddressSpace.read`. */
   mappedLengths = new Uint32Array(INITIAL_READS);
-  /** Content of all reads. Replaced by a bigger one when the batch grows: take views after the last `add`. */
-  bytes = new Uint8Array(new ArrayBuffer(INITIAL_BYTES));
-  view = new DataView(this.bytes.buffer);
+  /** The frame ranges that the reads come to; it owns the buffer. Filled by `AddressSpace.read`. */
+  readonly ranges: FrameBatch;
   /** Facts of incomplete reads by index, filled by `AddressSpace.read`. */
   readonly faults = new Map<number, FaultFacts>();
-  #maxBytes: number;
 
   /** @param maxBytes refuse to grow beyond this, so that a lying guest cannot make us. */
-  constructor(maxBytes = 64 * 1024 * 1024) {
-    this.#maxBytes = maxBytes;
+  constructor(maxBytes?: number) {
+    this.ranges = new FrameBatch(maxBytes);
+  }
+
+  /** Content of all reads. Replaced by a bigger one when the batch grows: take it after the last `add`. */
+  get bytes(): Uint8Array {
+    return this.ranges.bytes;
+  }
+
+  /** {@link bytes} as words. */
+  get view(): DataView {
+    return this.ranges.view;
   }
 
   clear(): void {
     this.count = 0;
-    this.used = 0;
+    this.ranges.clear();
     if (this.faults.size > 0) this.faults.clear();
   }
 
@@ -100,12 +106,9 @@ export class ReadBatch {
 
   #place(length: number): number {
     if (!(Number.isInteger(length) && length > 0)) throw new RangeError(`cannot read ${length} bytes`);
-    const position = (this.used + 7) & ~7;
-    const end = position + length;
-    if (end > this.bytes.length) this.#growBytes(end);
+    const position = this.ranges.reserve(length);
     const index = this.count;
     if (index === this.lengths.length) this.#growReads();
-    this.used = end;
     this.lengths[index] = length;
     this.positions[index] = position;
     this.mappedLengths[index] = 0;
@@ -124,17 +127,5 @@ export class ReadBatch {
       grown.set(this[name]);
       this[name] = grown;
     }
-  }
-
-  #growBytes(needed: number): void {
-    if (needed > this.#maxBytes) {
-      throw new RangeError(`a batch of ${needed} bytes exceeds the limit of ${this.#maxBytes}`);
-    }
-    let size = this.bytes.length;
-    while (size < needed) size *= 2;
-    const bytes = new Uint8Array(new ArrayBuffer(size));
-    bytes.set(this.bytes);
-    this.bytes = bytes;
-    this.view = new DataView(bytes.buffer);
   }
 }
