@@ -10,6 +10,8 @@ export interface Request {
   structs: readonly string[] | 'all';
   /** Enumerations wanted by tag, beside those that the structures' members use. */
   enums: readonly string[];
+  /** Enumerators wanted by their own name, of enumerations without a tag. */
+  constants?: readonly string[];
   /**
    * Canonical names that must be among the result, each of which `structs` asks for in all its spellings; the
    * others may be absent from this kernel. Missing ones: `structNotFound` of names.ts.
@@ -23,6 +25,8 @@ export interface Request {
 export interface EngineResult {
   structs: Record<string, Structure>;
   enums: Record<string, Enumeration>;
+  /** The enumerators of `Request.constants` that exist. */
+  constants?: Record<string, number>;
   dwarfVersion: number | null;
   /** Per-CPU variables that the debug information lists: byte offset within the per-CPU section, by name. */
   percpu?: Record<string, number>;

@@ -49,6 +49,8 @@ export function extractBtf(blob: Uint8Array, path: string, request: Request): En
   const all = request.structs === 'all';
   const wanted = new Set(request.structs === 'all' ? [] : request.structs);
   const wantedEnums = new Set(request.enums);
+  const wantedConstants = new Set(request.constants);
+  const constants = new Map<string, number>();
   const builder = new LayoutBuilder({ corrupt: 'corrupt-btf', onConflict: all ? 'flavour' : 'refuse' });
   const found = new Set<string>();
   const typedefs: [name: string, id: number][] = [];
@@ -70,8 +72,14 @@ export function extractBtf(blob: Uint8Array, path: string, request: Request): En
       case KIND.ENUM:
       case KIND.ENUM64: {
         const name = types.name(id);
+        if (name === null) {
+          for (const [constant, value] of wantedConstants.size ? types.enumeration(id).values : []) {
+            if (wantedConstants.has(constant)) constants.set(constant, Number(value));
+          }
+          break;
+        }
         // An enumeration without values is a declaration of one.
-        if (name !== null && (all || wantedEnums.has(name)) && types.enumeration(id).values.length) {
+        if ((all || wantedEnums.has(name)) && types.enumeration(id).values.length) {
           builder.addEnum(types.enumeration(id), `type ${id}`);
         }
         break;
@@ -94,7 +102,12 @@ export function extractBtf(blob: Uint8Array, path: string, request: Request): En
   const structs = builder.structs();
   const missing = request.required.filter((name) => !Object.hasOwn(structs, name));
   if (missing.length) throw structNotFound(missing, existing, path);
-  const result: EngineResult = { structs, enums: builder.enums(), dwarfVersion: null };
+  const result: EngineResult = {
+    structs,
+    enums: builder.enums(),
+    constants: Object.fromEntries(constants),
+    dwarfVersion: null,
+  };
   const percpu = types.section(PERCPU_SECTION);
   if (percpu) result.percpu = Object.fromEntries(percpu.map(({ name, offset }) => [name, offset]));
   return result;
