@@ -1,0 +1,149 @@
+import { DomschedError } from '../error.ts';
+import { encode, wordOf } from './encode.ts';
+import type { BitWord, MemberKind, MemberLayout, Scalar } from './types.ts';
+
+type Reader = (view: DataView, at?: number) => Scalar;
+type IndexedReader = (view: DataView, index: number, at?: number) => Scalar;
+
+/** What a field is, once a path to it is resolved. */
+export interface FieldFacts {
+  /** `rq.cfs.h_nr_running`: structure and path, for messages. */
+  readonly name: string;
+  readonly offset: number;
+  readonly member: MemberLayout;
+  /** Elements of arrays that the path went through. */
+  readonly index?: number;
+}
+
+/**
+ * A member of a kernel that is known only at run time, resolved once to plain numbers: keep it, and reading through
+ * it costs what a generated accessor costs. Offsets count bytes from the start of the structure that the path
+ * began in.
+ */
+export class Field {
+  readonly name: string;
+  readonly offset: number;
+  readonly size: number;
+  readonly type: string;
+  readonly kind: MemberKind;
+  readonly signed: boolean | undefined;
+  readonly bitSize: number | undefined;
+  readonly bits: BitWord | undefined;
+  readonly struct: string | undefined;
+  readonly target: string | undefined;
+  /** Arrays: elements over all dimensions, 0 for a flexible array; undefined for all else. */
+  readonly length: number | undefined;
+  /** Arrays: bytes from one element to the next. */
+  readonly stride: number | undefined;
+  readonly elementKind: MemberKind | undefined;
+  readonly #read: Reader | undefined;
+
+  constructor({ name, offset, member, index }: FieldFacts) {
+    const isElement = index !== undefined;
+    this.name = name;
+    this.offset = offset;
+    this.struct = member.struct;
+    this.target = member.target;
+    this.signed = member.signed;
+    const base = offset - (isElement ? member.at!(index) : member.offset);
+    if (isElement) {
+      this.size = member.element!.size;
+      this.kind = member.element!.kind;
+      this.type = member.type.replace(/ ?(?:\[[0-9]*\])+$/, '');
+      const read = member.read as IndexedReader | undefined;
+      this.#read = read && ((view, at = 0) => read(view, index, at + base));
+      return;
+    }
+    this.size = member.size;
+    this.kind = member.kind;
+    this.type = member.type;
+    this.bitSize = member.bitSize;
+    this.bits = member.bits && { ...member.bits, offset: member.bits.offset + base };
+    if (member.kind === 'array') {
+      this.length = member.length;
+      this.stride = member.element?.size;
+      this.elementKind = member.element?.kind;
+      return;
+    }
+    const read = member.read as Reader | undefined;
+    this.#read = read && (base === 0 ? read : (view, at = 0) => read(view, at + base));
+  }
+
+  /**
+   * The value in a structure that begins at byte `at` of the view: a bigint for 8-byte integers and pointers.
+   *
+   * @throws DomschedError `layout-absent-member` for what is no scalar; RangeError outside the view
+   */
+  read(view: DataView, at = 0): Scalar {
+    if (!this.#read) throw this.#noScalar();
+    return this.#read(view, at);
+  }
+
+  /**
+   * The value as a number; booleans count 0 and 1.
+   *
+   * @throws DomschedError `guest-inconsistent` where a 64-bit value is not exact as a number
+   */
+  number(view: DataView, at = 0): number {
+    // Two 32-bit reads make no BigInt; 2^21 such high words are exact.
+    if (this.size === 8 && this.bitSize === undefined && (this.kind === 'int' || this.kind === 'pointer')) {
+      const high = this.signed
+        ? view.getInt32(at + this.offset + 4, true)
+        : view.getUint32(at + this.offset + 4, true);
+      if (high < 0x200000 && high >= -0x200000)
+        return high * 0x1_0000_0000 + view.getUint32(at + this.offset, true);
+      throw new DomschedError(
+        'guest-inconsistent',
+        `${this.name} holds ${this.bigint(view, at)}, which no sane kernel counts to.`,
+        { member: this.name },
+      );
+    }
+    return Number(this.read(view, at));
+  }
+
+  /** The value as a bigint: addresses and 64-bit times. */
+  bigint(view: DataView, at = 0): bigint {
+    const value = this.read(view, at);
+    return typeof value === 'bigint' ? value : BigInt(value);
+  }
+
+  /**
+   * Arrays: byte offset of an element.
+   *
+   * @throws DomschedError `layout-absent-member` for what is no array; RangeError outside it
+   */
+  at(index: number): number {
+    if (this.length === undefined || this.stride === undefined) {
+      throw new DomschedError(
+        'layout-absent-member',
+        `${this.name} (${this.type}) is no array with known elements.`,
+        {
+          member: this.name,
+        },
+      );
+    }
+    // A flexible array has no length of its own; the buffer it is read from bounds it.
+    if (!Number.isSafeInteger(index) || index < 0 || (index >= this.length && this.length !== 0)) {
+      throw new RangeError(`${this.name}[${index}] is outside its ${this.length} elements`);
+    }
+    return this.offset + this.stride * index;
+  }
+
+  /** Where a planned write of this field goes, in bytes from the structure's start. */
+  get word(): { offset: number; size: number } {
+    return wordOf(this);
+  }
+
+  /** Bytes of a value for a planned write at {@link word}. See {@link encode}. */
+  encode(value: Scalar, old?: Uint8Array): Uint8Array {
+    return encode(this, value, old);
+  }
+
+  #noScalar(): DomschedError {
+    return new DomschedError(
+      'layout-absent-member',
+      `${this.name} (${this.type}, ${this.size} bytes) is no single value: name a member or element of it.`,
+      { member: this.name, kind: this.kind },
+    );
+  }
+}

@@ -1,0 +1,117 @@
+/**
+ * The shape of the modules that code generation writes. They import nothing; these types say what the runtime
+ * relies on, and the compiler holds every kernel's module against them where the registry is read.
+ */
+
+/** What a member's bytes are, after typedefs and qualifiers are followed. */
+export type MemberKind =
+  | 'int'
+  | 'bool'
+  | 'float'
+  | 'enum'
+  | 'pointer'
+  | 'struct'
+  | 'union'
+  | 'array'
+  | 'opaque';
+
+export type Scalar = number | bigint | boolean;
+
+/** The word through which a bit field is read and written. */
+export interface BitWord {
+  /** Bytes from the start of the structure. */
+  readonly offset: number;
+  /** Bytes. */
+  readonly size: number;
+  /** Of the field's least significant bit in the little-endian word. */
+  readonly shift: number;
+  /** The field's bits in place; a bigint for 8-byte words. */
+  readonly mask: number | bigint;
+}
+
+/** A member of a structure. Offsets count bytes from the start of the structure, at any nesting. */
+export interface MemberLayout {
+  readonly offset: number;
+  readonly size: number;
+  /** The C type. */
+  readonly type: string;
+  readonly kind: MemberKind;
+  readonly signed?: boolean;
+  readonly bitOffset?: number;
+  readonly bitSize?: number;
+  readonly bits?: BitWord;
+  /** Arrays: element counts, outermost first. */
+  readonly dims?: readonly number[];
+  readonly element?: { readonly kind: MemberKind; readonly size: number };
+  /** Arrays: elements over all dimensions; 0 for a flexible array. */
+  readonly length?: number;
+  /** The structure that this embeds. */
+  readonly struct?: string;
+  /** The structure that this points to. */
+  readonly target?: string;
+  readonly enum?: string;
+  /** Index in `$anonymous` of the innermost anonymous struct or union around the member. */
+  readonly in?: number;
+  /** Members of a member whose own type has no name. */
+  readonly members?: Readonly<Record<string, MemberLayout>>;
+  /** Arrays: byte offset of an element. @throws RangeError */
+  readonly at?: (index: number) => number;
+  /** Reads the value of a structure that begins at byte `at` of a view; arrays take an index before it. */
+  readonly read?:
+    | ((view: DataView, at?: number) => Scalar)
+    | ((view: DataView, index: number, at?: number) => Scalar);
+}
+
+/** An anonymous struct or union whose members are listed as the structure's own. */
+export interface AnonymousLayout {
+  readonly offset: number;
+  readonly size: number;
+  readonly kind: 'struct' | 'union';
+  readonly type: string;
+  readonly in?: number;
+}
+
+/** A structure: facts under `$` names, which no C identifier is, and its members under their own. */
+export interface StructLayout {
+  readonly $name: string;
+  readonly $sourceName: string;
+  readonly $kind: 'struct' | 'union';
+  readonly $size: number;
+  readonly $anonymous?: readonly AnonymousLayout[];
+}
+
+/** Where a layout comes from, and which kernel build it is of. */
+export interface KernelFacts {
+  readonly release: string;
+  readonly banner: string | null;
+  readonly buildId: string | null;
+  readonly arch: string;
+  readonly schedulers: readonly string[];
+  readonly source: {
+    readonly file: string;
+    readonly sha256: string;
+    readonly engine: string;
+    readonly dwarfVersion: number | null;
+  };
+  readonly producer: { readonly name: string; readonly version: string };
+}
+
+export interface EnumLayout {
+  readonly size: number;
+  readonly values: Readonly<Record<string, number | bigint>>;
+}
+
+/** The `layout` of one kernel: its structures under their names beside facts under `$` names. */
+export interface KernelModule {
+  readonly $kernel: KernelFacts;
+  readonly $symbols: Readonly<Record<string, bigint>>;
+  readonly $percpu: readonly string[];
+  readonly $constants: Readonly<Record<string, number>>;
+  readonly $enums: Readonly<Record<string, EnumLayout>>;
+}
+
+/** Members of a structure's type without its `$` facts. */
+export type MembersOf<S> = { readonly [K in keyof S as K extends `$${string}` ? never : K]: S[K] };
+
+/** Structures of a kernel's type without its `$` facts. */
+export type StructsOf<L> = MembersOf<L>;
