@@ -110,6 +110,11 @@ export interface KernelModule {
   readonly $enums: Readonly<Record<string, EnumLayout>>;
 }
 
+/** The module of a kernel that is known only at run time: which structures it has shows when one looks. */
+export type AnyLayout = KernelModule & Readonly<Record<string, unknown>>;
+export type AnyStructure = StructLayout;
+export type AnyMember = MemberLayout;
+
 /** Members of a structure's type without its `$` facts. */
 export type MembersOf<S> = { readonly [K in keyof S as K extends `$${string}` ? never : K]: S[K] };
 

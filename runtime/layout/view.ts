@@ -1,21 +1,21 @@
 import { DomschedError } from '../error.ts';
 import { Field } from './field.ts';
-import type { AnonymousLayout, KernelFacts, KernelModule, MemberLayout, StructLayout } from './types.ts';
+import type { AnonymousLayout, AnyLayout, KernelFacts, MemberLayout, StructLayout } from './types.ts';
 
 /**
  * The layout of a kernel that is known only at run time. Code that must run on any kernel asks it which members
  * exist, resolves what it needs to {@link Field}s once, and reads through them.
  */
-export class AnyLayout {
+export class LayoutView {
   readonly kernel: KernelFacts;
-  readonly #module: KernelModule;
-  readonly #structs = new Map<string, AnyStruct>();
+  readonly #module: AnyLayout;
+  readonly #structs = new Map<string, StructView>();
 
-  constructor(module: KernelModule) {
+  constructor(module: AnyLayout) {
     this.#module = module;
     this.kernel = module.$kernel;
     for (const [name, value] of Object.entries(module)) {
-      if (!name.startsWith('$')) this.#structs.set(name, new AnyStruct(this, value as StructLayout));
+      if (!name.startsWith('$')) this.#structs.set(name, new StructView(this, value as StructLayout));
     }
   }
 
@@ -24,12 +24,12 @@ export class AnyLayout {
     return [...this.#structs.keys()];
   }
 
-  struct(name: string): AnyStruct | undefined {
+  struct(name: string): StructView | undefined {
     return this.#structs.get(name);
   }
 
   /** @throws DomschedError `layout-absent-member` */
-  requireStruct(name: string): AnyStruct {
+  requireStruct(name: string): StructView {
     const found = this.#structs.get(name);
     if (found) return found;
     throw this.#absent(name, null, `has no structure ${name}`, nearest(name, this.structNames), [name]);
@@ -90,7 +90,7 @@ export class AnyLayout {
 
   /** @internal The refusal for a member that this kernel does not have. */
   absentMember(
-    struct: AnyStruct,
+    struct: StructView,
     path: string,
     why: string,
     near: string[],
@@ -121,8 +121,8 @@ export class AnyLayout {
   }
 }
 
-/** One structure of an {@link AnyLayout}. */
-export class AnyStruct {
+/** One structure of an {@link LayoutView}. */
+export class StructView {
   readonly name: string;
   /** The kernel's own spelling. */
   readonly sourceName: string;
@@ -130,10 +130,10 @@ export class AnyStruct {
   /** Bytes. */
   readonly size: number;
   readonly anonymous: readonly AnonymousLayout[];
-  readonly #layout: AnyLayout;
+  readonly #layout: LayoutView;
   readonly #members = new Map<string, MemberLayout>();
 
-  constructor(layout: AnyLayout, struct: StructLayout) {
+  constructor(layout: LayoutView, struct: StructLayout) {
     this.#layout = layout;
     this.name = struct.$name;
     this.sourceName = struct.$sourceName;
