@@ -1,0 +1,112 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { z } from 'zod';
+import { canonicalName, type KernelLayout, type Member, type Structure } from '../extractor/contract.ts';
+import { projectDirectory } from './paths.ts';
+
+const FieldSchema = z.object({
+  name: z.string(),
+  offset: z.int(),
+  size: z.int(),
+  type: z.string(),
+  bit_offset: z.int().optional(),
+  bit_size: z.int().optional(),
+});
+
+const FactsSchema = z.object({
+  kernel: z.string(),
+  variant: z.string(),
+  measuredWith: z.string(),
+  config: z.record(z.string(), z.string()),
+  structs: z.record(
+    z.string(),
+    z.object({
+      size: z.int(),
+      kind: z.enum(['struct', 'union', 'typedef->struct']),
+      fields: z.array(FieldSchema),
+    }),
+  ),
+});
+
+/** Layouts that other tools measured on a real kernel; `kernels/facts/README.md` says how. */
+export type Facts = z.infer<typeof FactsSchema>;
+
+/** Measurements of Linux 2.6.16 in one configuration: `base`, `preempt`, `schedstats` or `up`. */
+export function readFacts(variant: string): Facts {
+  const file = path.join(projectDirectory, 'kernels', 'facts', `linux-2.6.16-x86_64-${variant}.json`);
+  return FactsSchema.parse(JSON.parse(readFileSync(file, 'utf8')));
+}
+
+/** The measurements in the contract's form: canonical structure names, offsets and sizes; kinds are not measured. */
+export function structsOf(facts: Facts): Record<string, Structure> {
+  return Object.fromEntries(
+    Object.entries(facts.structs).map(([sourceName, { size, kind: spelled, fields }]) => {
+      // A structure that has only a typedef's name is written so.
+      const kind = spelled === 'typedef->struct' ? 'struct' : spelled;
+      const members = fields.map(
+        (field): Member => ({
+          name: field.name,
+          offset: field.offset,
+          size: field.size,
+          type: field.type,
+          kind: 'opaque',
+          ...(field.bit_size === undefined
+            ? {}
+            : { bitOffset: field.bit_offset ?? 0, bitSize: field.bit_size }),
+        }),
+      );
+      const name = canonicalName(sourceName);
+      return [name, { name, sourceName, kind, size, members }];
+    }),
+  );
+}
+
+/** A member, or a structure's size, of which two sources say different things. */
+export interface Disagreement {
+  /** `structure` or `structure.member`. */
+  subject: string;
+  /** For a person; `not there` where one source lacks it. */
+  left: string;
+  right: string;
+}
+
+/**
+ * Compares the structures that two layouts both have, member by member: offset, size and bits. Names of types may
+ * differ between sources, so that they are not looked at; nor is which structures there are.
+ */
+export function compareStructs(
+  left: KernelLayout['structs'],
+  right: KernelLayout['structs'],
+): Disagreement[] {
+  return Object.keys(left)
+    .filter((name) => Object.hasOwn(right, name))
+    .flatMap((name) => {
+      const a = places(left[name]!);
+      const b = places(right[name]!);
+      return [...new Set([...a.keys(), ...b.keys()])]
+        .filter((subject) => a.get(subject) !== b.get(subject))
+        .map((subject) => ({
+          subject,
+          left: a.get(subject) ?? 'not there',
+          right: b.get(subject) ?? 'not there',
+        }));
+    });
+}
+
+/** Where everything with a name is in a structure, as text. */
+function places(structure: Structure): Map<string, string> {
+  const found = new Map([[structure.name, `${structure.kind} of ${structure.size} bytes`]]);
+  const visit = (members: readonly Member[], prefix: string): void => {
+    for (const member of members) {
+      const name = member.name === null ? prefix : `${prefix}.${member.name}`;
+      if (member.name !== null) {
+        const bits =
+          member.bitSize === undefined ? '' : `, ${member.bitSize} bits from bit ${member.bitOffset ?? 0}`;
+        found.set(name, `offset ${member.offset}, ${member.size} bytes${bits}`);
+      }
+      if (member.members) visit(member.members, name);
+    }
+  };
+  visit(structure.members, structure.name);
+  return found;
+}
