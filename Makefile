@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 PACKAGES := gcc make binutils xz-utils zstd lz4 gdb clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 dpkg-dev \
 	qemu-system-x86 busybox-static cpio
 
-.PHONY: help setup packages build wasm test demo check bench kernels-debian kernels-all
+.PHONY: help setup packages build wasm test demo check bench kernels kernels-debian kernels-all
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s $$'\t'
@@ -40,6 +40,9 @@ check: ## types, lint and format
 
 test: setup check ## all tests
 	npm test
+
+kernels: packages node_modules/.package-lock.json ## build the O(1) guest in all its variants
+	@$(MAKE) --no-print-directory -s -C kernels/o1
 
 kernels-debian: node_modules/.package-lock.json ## fetch Debian's cloud kernels and one rt kernel into .cache/kernels
 	@mkdir -p .cache/kernels

@@ -1,0 +1,14 @@
+/* What the kernel and the programs in its image agree on. */
+#pragma once
+
+#define USER_TEXT 0x400000
+#define USER_STACK_TOP 0x7ffffffff000
+#define USER_STACK_PAGES 4
+#define PROGRAM_NUMBERS 4
+
+/* On top of a new program's stack; its address is in rdi. */
+struct program_arguments {
+	char name[16];
+	long report_ms; /* time between two lines on the console */
+	long count, numbers[PROGRAM_NUMBERS]; /* what followed the name, /NUMBER each */
+};

@@ -1,0 +1,33 @@
+/*
+ * sleeper[/SLEEP_MS[/WORK_MS]]: sleeps, works, and sleeps again. Response is the time from when it should have woken to
+ * when it runs; the kernel's clock ticks every 4 ms, so up to two ticks of it are no scheduler's fault.
+ */
+#include "lib.h"
+
+void program(void)
+{
+	long sleep = number(0, 40) * 1000, work = number(1, 4) * 1000;
+	long wakes = 0, sum = 0, worst = 0, next = now_us() + arguments->report_ms * 1000;
+
+	for (;;) {
+		long due = now_us() + sleep, response;
+
+		sleep_us(sleep);
+		response = now_us() - due;
+		wakes++;
+		sum += response;
+		if (response > worst)
+			worst = response;
+		work_us(work);
+		if (now_us() >= next) {
+			struct line line;
+
+			begin(&line);
+			add(&line, "wakes", wakes);
+			add(&line, "response_us", sum / wakes);
+			add(&line, "worst_us", worst);
+			end(&line);
+			next = now_us() + arguments->report_ms * 1000;
+		}
+	}
+}
