@@ -1,0 +1,17 @@
+import type { GuestVirtual } from '../memory/address.ts';
+
+/** Width in bytes of a word that an edit reads or writes. */
+export type WordSize = 1 | 2 | 4 | 8;
+
+/** Guest memory as a plan or an invariant sees it: a copy, so that looking has no effect. Little-endian. */
+export interface MemoryView {
+  /**
+   * Unsigned word of `size` bytes.
+   * @throws DomschedError `translation-fault`
+   */
+  word(address: GuestVirtual, size: WordSize): bigint;
+  /** Signed word of `size` bytes. */
+  signed(address: GuestVirtual, size: WordSize): bigint;
+  /** An 8-byte pointer; not checked. */
+  pointer(address: GuestVirtual): GuestVirtual;
+}

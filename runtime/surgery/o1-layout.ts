@@ -1,0 +1,71 @@
+import type { GuestVirtual } from '../memory/address.ts';
+import { advance } from '../memory/address.ts';
+import type { Draft } from './draft.ts';
+import type { MemoryView, WordSize } from './memory-view.ts';
+
+/** Where a word is in its structure, from the guest's layout. */
+export interface Field {
+  readonly offset: number;
+  readonly size: WordSize;
+}
+
+/** What edits of an O(1) run queue need of the guest's layout, resolved once. Names are the kernel's. */
+export interface O1Layout {
+  readonly rq: {
+    /** `lock.raw_lock.slock`. Absent from UP kernels, which therefore can't be edited. */
+    readonly slock: Field | null;
+    readonly nr_running: Field;
+    readonly curr: Field;
+    readonly idle: Field;
+    readonly active: Field;
+    readonly expired: Field;
+    /** Offset of the two `prio_array`s, one after the other. */
+    readonly arrays: number;
+    /** Sum of the linked tasks' weights: "[PATCH] sched: implement smpnice", 2.6.18. */
+    readonly raw_weighted_load: Field | null;
+  };
+  readonly prio_array: {
+    readonly size: number;
+    readonly nr_active: Field;
+    /** First word of the bitmap: a bit per priority, and a sentinel above the last. */
+    readonly bitmap: Field;
+    /** Offset of the list heads. */
+    readonly queue: number;
+    /** Length of `queue`, MAX_PRIO: 140. */
+    readonly priorities: number;
+  };
+  readonly task_struct: {
+    readonly state: Field;
+    readonly prio: Field;
+    readonly static_prio: Field;
+    /** Offset of the list node. */
+    readonly run_list: number;
+    readonly array: Field;
+    readonly thread_info: Field;
+    readonly load_weight: Field | null;
+  };
+  readonly thread_info: { readonly flags: Field; readonly cpu: Field };
+  readonly list_head: { readonly size: number; readonly next: Field; readonly prev: Field };
+}
+
+/** One CPU's run queue in the guest. */
+export interface O1Queue {
+  readonly cpu: number;
+  /** Of the `runqueue`. */
+  readonly address: GuestVirtual;
+}
+
+/** Reads a member of the structure at `base`, unsigned. */
+export function get(memory: MemoryView, base: GuestVirtual, field: Field): bigint {
+  return memory.word(advance(base, field.offset), field.size);
+}
+
+/** Follows a member that is a pointer. */
+export function follow(memory: MemoryView, base: GuestVirtual, field: Field): GuestVirtual {
+  return memory.pointer(advance(base, field.offset));
+}
+
+/** Plans a new value of a member of the structure at `base`. */
+export function put(draft: Draft, base: GuestVirtual, field: Field, value: bigint, what: string): void {
+  draft.set(advance(base, field.offset), field.size, value, what);
+}

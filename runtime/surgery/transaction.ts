@@ -1,0 +1,115 @@
+import { DomschedError } from '../error.ts';
+import type { DomainWith, FrameWrite, PauseGuard } from '../hypervisor/types.ts';
+import { formatAddress } from '../memory/address.ts';
+import type { AddressSpace } from '../memory/types.ts';
+import { Draft, wordBytes } from './draft.ts';
+import type { Edit, EditWrite } from './edit.ts';
+
+/** Called when the edit is checked and before its first byte is written: the place for a durable journal. */
+export type BeforeCommit = (edit: Edit) => Promise<void>;
+
+/**
+ * Commits a planned edit to a paused domain: either all of its writes are in the guest afterwards and its
+ * invariants hold, or the guest is as it was.
+ *
+ * Every word is written whole and within one frame. Everything the plan looked at is compared once more first,
+ * so an edit planned under another pause, or against memory that somebody else changed, is refused.
+ *
+ * @throws DomschedError `edit-conflict` when the guest is not as the plan saw it; `guest-inconsistent` when an
+ *   invariant fails; `edit-failed` when a write failed, with `details.restored` telling whether the old bytes are
+ *   back; whatever `journal` throws. In all but `restored: false` the guest is as it was.
+ */
+export async function commit(
+  domain: DomainWith<'writeFrames'>,
+  space: AddressSpace,
+  guard: PauseGuard,
+  edit: Edit,
+  journal: BeforeCommit = async () => {},
+): Promise<void> {
+  checkPaused(guard, edit);
+  checkUnchanged(space, edit);
+  const before = new Draft(space);
+  for (const invariant of edit.invariants) invariant.check(before);
+  // Located before the first write: afterwards nothing but the write itself can fail.
+  const writes = edit.writes.map((write) => frameWrite(space, write, write.new));
+  const undo = edit.writes.map((write) => frameWrite(space, write, write.old)).reverse();
+  await journal(edit);
+  checkPaused(guard, edit);
+  try {
+    domain.writeFrames.write(writes);
+    const after = new Draft(space);
+    for (const write of edit.writes) expectWord(after, write, write.new);
+    for (const invariant of [...edit.invariants, ...edit.outcome]) invariant.check(after);
+  } catch (cause) {
+    throw restore(domain, space, edit, undo, cause);
+  }
+}
+
+function checkPaused(guard: PauseGuard, edit: Edit): void {
+  if (guard.valid) return;
+  throw new DomschedError('edit-conflict', `${edit.title}: the domain runs; nothing was written`, {
+    edit: edit.title,
+  });
+}
+
+function checkUnchanged(space: AddressSpace, edit: Edit): void {
+  for (const { address, bytes } of edit.reads) {
+    const now = space.readBytes(address, bytes.length);
+    if (Buffer.compare(now, bytes) === 0) continue;
+    throw new DomschedError(
+      'edit-conflict',
+      `${edit.title}: memory at ${formatAddress(address)} changed since it was planned; plan it again`,
+      { edit: edit.title, address: formatAddress(address) },
+    );
+  }
+}
+
+function frameWrite(space: AddressSpace, write: EditWrite, value: bigint): FrameWrite {
+  // Words are aligned, so each lies in one frame.
+  const { frame, offset } = space.locate(write.address, write.size)[0]!;
+  return { frame, offset, bytes: wordBytes(value, write.size) };
+}
+
+function expectWord(draft: Draft, write: EditWrite, value: bigint): void {
+  const found = draft.word(write.address, write.size);
+  if (found === value) return;
+  throw new DomschedError('edit-failed', `${write.what} reads ${found} after ${value} was written`, {
+    address: formatAddress(write.address),
+  });
+}
+
+/** Puts the old bytes back, each by itself so that one failure leaves no other undone, and says how that went. */
+function restore(
+  domain: DomainWith<'writeFrames'>,
+  space: AddressSpace,
+  edit: Edit,
+  undo: readonly FrameWrite[],
+  cause: unknown,
+): DomschedError {
+  const failures: unknown[] = [];
+  for (const write of undo) {
+    try {
+      domain.writeFrames.write([write]);
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  try {
+    const after = new Draft(space);
+    for (const write of edit.writes) expectWord(after, write, write.old);
+    failures.length = 0;
+  } catch (error) {
+    failures.push(error);
+  }
+  const restored = failures.length === 0;
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  const outcome = restored
+    ? 'the old bytes are back'
+    : 'AND THE OLD BYTES COULD NOT BE PUT BACK: keep the domain paused and restore it';
+  return new DomschedError(
+    'edit-failed',
+    `${edit.title}: ${reason}; ${outcome}`,
+    { edit: edit.title, restored, writes: edit.writes, failures },
+    { cause },
+  );
+}

@@ -1,0 +1,261 @@
+import test, { type ExecutionContext } from 'ava';
+import fc from 'fast-check';
+import { DomschedError, type DomschedErrorCode } from '../../../runtime/error.ts';
+import { Draft } from '../../../runtime/surgery/draft.ts';
+import { describeEdit, type Edit, type Invariant } from '../../../runtime/surgery/edit.ts';
+import { O1Surgery } from '../../../runtime/surgery/o1.ts';
+import { commit } from '../../../runtime/surgery/transaction.ts';
+import { layout, type ModelTask, O1Guest } from './o1-guest.ts';
+
+/** Plans something, and says of which task what is to come of it. */
+type Plan = (surgery: O1Surgery, draft: Draft) => Invariant[];
+
+const dequeue =
+  (task: ModelTask): Plan =>
+  (surgery, draft) => {
+    surgery.planDequeue(draft, task.address);
+    return [surgery.outcome(task.address, false)];
+  };
+
+const enqueue =
+  (task: ModelTask): Plan =>
+  (surgery, draft) => {
+    surgery.planEnqueue(draft, task.address);
+    return [surgery.outcome(task.address, true)];
+  };
+
+const renice =
+  (task: ModelTask, nice: number): Plan =>
+  (surgery, draft) => {
+    surgery.planRenice(draft, task.address, nice);
+    return [surgery.outcome(task.address, task.which !== null)];
+  };
+
+function planned(guest: O1Guest, plan: Plan, title = 'test'): Edit {
+  const surgery = new O1Surgery(layout, guest.queues);
+  const draft = new Draft(guest.space);
+  surgery.checkLocks(draft);
+  const outcome = plan(surgery, draft);
+  return draft.edit(title, surgery.invariants(), outcome);
+}
+
+async function perform(guest: O1Guest, plan: Plan): Promise<void> {
+  await using guard = await guest.domain.pause.acquire();
+  await commit(guest.domain, guest.space, guard, planned(guest, plan));
+}
+
+/** The guest's memory equals the model's, read back by the test's own walk. */
+function assertMatches(t: ExecutionContext, guest: O1Guest): void {
+  for (const { cpu, address } of guest.queues) {
+    let linked = 0;
+    for (const which of ['active', 'expired'] as const) {
+      const array = guest.arrayAddress(cpu, which);
+      let count = 0;
+      for (let prio = 0; prio < 140; prio++) {
+        const expected = guest.listOf(cpu, which, prio).map((task) => task.address);
+        const head = array + BigInt(layout.prio_array.queue + prio * 16);
+        const found: bigint[] = [];
+        for (let node = guest.load(head, layout.list_head.next); node !== head && found.length < 1000; ) {
+          found.push(node - BigInt(layout.task_struct.run_list));
+          node = guest.load(node, layout.list_head.next);
+        }
+        t.deepEqual(found, expected as bigint[], `cpu ${cpu} ${which} ${prio}`);
+        const word = guest.load(array + BigInt(8 * (prio >> 6)), layout.prio_array.bitmap);
+        t.is((word >> BigInt(prio & 63)) & 1n, expected.length > 0 ? 1n : 0n);
+        count += expected.length;
+      }
+      t.is(guest.load(array, layout.prio_array.nr_active), BigInt(count));
+      linked += count;
+    }
+    t.is(guest.load(address, layout.rq.nr_running), BigInt(linked));
+  }
+  for (const task of guest.tasks) {
+    const array = task.which === null ? 0n : guest.arrayAddress(task.cpu, task.which);
+    t.is(guest.load(task.address, layout.task_struct.array), array as bigint);
+    t.is(guest.load(task.address, layout.task_struct.prio), BigInt(task.prio));
+  }
+}
+
+function remove(guest: O1Guest, task: ModelTask): void {
+  const list = guest.listOf(task.cpu, task.which!, task.prio);
+  list.splice(list.indexOf(task), 1);
+  task.which = null;
+}
+
+const tasksArbitrary = fc.array(
+  fc.record({
+    cpu: fc.integer({ min: 0, max: 3 }),
+    // Few priorities, so that lists get several tasks; the corners of the bitmap's words among them.
+    prio: fc.constantFrom(100, 119, 120, 127, 128, 139),
+    which: fc.constantFrom('active' as const, 'expired' as const),
+  }),
+  { minLength: 1, maxLength: 24 },
+);
+
+function build(tasks: { cpu: number; prio: number; which: 'active' | 'expired' }[]): O1Guest {
+  const guest = new O1Guest(4);
+  for (const { cpu, prio, which } of tasks) guest.addTask(cpu, prio, which);
+  guest.write();
+  return guest;
+}
+
+test('random holds, releases and renices leave the run queues as a plain model says', async (t) => {
+  const step = fc.record({ pick: fc.nat(), nice: fc.integer({ min: -20, max: 19 }), reniced: fc.boolean() });
+  await fc.assert(
+    fc.asyncProperty(tasksArbitrary, fc.array(step, { maxLength: 12 }), async (tasks, steps) => {
+      const guest = build(tasks);
+      for (const { pick, nice, reniced } of steps) {
+        const task = guest.tasks[pick % guest.tasks.length]!;
+        if (reniced) {
+          await perform(guest, renice(task, nice));
+          const which = task.which;
+          if (which !== null) remove(guest, task);
+          task.prio = 120 + nice;
+          task.which = which;
+          if (which !== null) guest.listOf(task.cpu, which, task.prio).push(task);
+        } else if (task.which !== null) {
+          await perform(guest, dequeue(task));
+          remove(guest, task);
+        } else {
+          await perform(guest, enqueue(task));
+          task.which = 'active';
+          guest.listOf(task.cpu, 'active', task.prio).push(task);
+        }
+      }
+      assertMatches(t, guest);
+    }),
+    { numRuns: 60 },
+  );
+});
+
+test('dequeue and enqueue of the only task of a list give back the same counters and bitmap', async (t) => {
+  const guest = build([{ cpu: 0, prio: 120, which: 'active' }]);
+  const task = guest.tasks[0]!;
+  await perform(guest, dequeue(task));
+  t.is(guest.load(guest.queues[0]!.address, layout.rq.nr_running), 0n);
+  await perform(guest, enqueue(task));
+  assertMatches(t, guest);
+});
+
+test('a fault at every memory operation leaves the old image or the new one, never another', async (t) => {
+  const edits: [string, (guest: O1Guest) => Promise<void>][] = [
+    ['dequeue', (guest) => perform(guest, dequeue(guest.tasks[1]!))],
+    ['enqueue', (guest) => perform(guest, enqueue(guest.tasks[3]!))],
+    ['renice', (guest) => perform(guest, renice(guest.tasks[2]!, -7))],
+  ];
+  for (const [name, edit] of edits) {
+    const make = () => {
+      const guest = build(Array.from({ length: 4 }, () => ({ cpu: 1, prio: 120, which: 'active' as const })));
+      remove(guest, guest.tasks[3]!);
+      guest.write();
+      return guest;
+    };
+    const done = make();
+    const old = done.domain.image.clone();
+    await edit(done);
+    const finished = done.domain.image.clone();
+    t.not(old.differences(finished).length, 0, `${name} changes something`);
+    const operations = done.domain.recorder.calls.length;
+    let failures = 0;
+    for (let n = 1; n <= operations; n++) {
+      const guest = make();
+      guest.domain.recorder.failNth(n, () => new Error(`injected at ${n}`));
+      const error = await edit(guest).then(
+        () => null,
+        (thrown: unknown) => thrown,
+      );
+      if (error !== null) failures += 1;
+      const image = guest.domain.image;
+      const isOld = image.differences(old).length === 0;
+      const isNew = image.differences(finished).length === 0;
+      t.true(isOld || isNew, `${name}: between the two after a fault at operation ${n} of ${operations}`);
+    }
+    t.true(failures > 10, `${name}: only ${failures} faults were felt`);
+  }
+});
+
+test('leaving out any one write of an edit is noticed, and the guest put back', async (t) => {
+  const plans: [string, (task: ModelTask) => Plan, (guest: O1Guest) => void][] = [
+    ['dequeue', dequeue, () => {}],
+    ['enqueue', enqueue, (guest) => remove(guest, guest.tasks[1]!)],
+  ];
+  for (const [name, plan, prepare] of plans) {
+    const guest = build([
+      { cpu: 0, prio: 120, which: 'active' },
+      { cpu: 0, prio: 125, which: 'active' },
+    ]);
+    // Busy CPU: no request to reschedule, which no invariant of a queue could miss.
+    guest.setCurrent(0, guest.tasks[0]!);
+    prepare(guest);
+    guest.write();
+    const before = guest.domain.image.clone();
+    const edit = planned(guest, plan(guest.tasks[1]!));
+    for (const left of edit.writes) {
+      await using guard = await guest.domain.pause.acquire();
+      const mutilated = { ...edit, writes: edit.writes.filter((write) => write !== left) };
+      const error = await t.throwsAsync(commit(guest.domain, guest.space, guard, mutilated), {
+        instanceOf: DomschedError,
+      });
+      t.is((error as DomschedError).code, 'edit-failed', `${name} without ${left.what}`);
+      t.deepEqual(guest.domain.image.differences(before), [], `${name} without ${left.what}`);
+    }
+  }
+});
+
+test('refusals change nothing', async (t) => {
+  const guest = build([
+    { cpu: 0, prio: 120, which: 'active' },
+    { cpu: 1, prio: 50, which: 'active' },
+  ]);
+  guest.setCurrent(0, guest.tasks[0]!);
+  guest.write();
+  const before = guest.domain.image.clone();
+  const [running, realTime] = guest.tasks as [ModelTask, ModelTask];
+  const refused: [Plan, DomschedErrorCode][] = [
+    [dequeue(running), 'refused'],
+    [enqueue(realTime), 'refused'],
+    [renice(realTime, 5), 'refused'],
+    [renice(running, 20), 'usage'],
+    [dequeue({ ...running, address: 0x123_4567n as never }), 'guest-inconsistent'],
+  ];
+  for (const [plan, code] of refused) {
+    const error = await t.throwsAsync(perform(guest, plan), { instanceOf: DomschedError });
+    t.is((error as DomschedError).code, code);
+  }
+  t.deepEqual(guest.domain.image.differences(before), []);
+  t.is(guest.domain.recorder.count('write'), 0);
+  t.is(guest.domain.pause.depth, 0);
+});
+
+test('a held lock, a changed memory and a running domain are refused', async (t) => {
+  const guest = build([{ cpu: 0, prio: 120, which: 'active' }]);
+  const task = guest.tasks[0]!;
+  const plan = dequeue(task);
+  const edit = planned(guest, plan);
+  const guard = await guest.domain.pause.acquire();
+  await guard.release();
+  const running = await t.throwsAsync(commit(guest.domain, guest.space, guard, edit));
+  t.is((running as DomschedError).code, 'edit-conflict');
+  await using again = await guest.domain.pause.acquire();
+  guest.domain.image.store(
+    Number(guest.queues[0]!.address) + layout.rq.nr_running.offset,
+    new Uint8Array([2]),
+  );
+  const changed = await t.throwsAsync(commit(guest.domain, guest.space, again, edit));
+  t.is((changed as DomschedError).code, 'edit-conflict');
+  guest.write();
+  guest.domain.image.store(Number(guest.queues[2]!.address) + layout.rq.slock!.offset, new Uint8Array(4));
+  t.throws(() => planned(guest, plan), { code: 'lock-held' });
+  t.is(guest.domain.recorder.count('write'), 0);
+});
+
+test('an edit tells in words what it would do', (t) => {
+  const guest = build([
+    { cpu: 0, prio: 120, which: 'active' },
+    { cpu: 0, prio: 120, which: 'active' },
+  ]);
+  const edit = planned(guest, dequeue(guest.tasks[0]!));
+  const lines = describeEdit(edit);
+  t.true(lines.includes('rq[0].nr_running 2 -> 1'));
+  t.true(lines.includes('rq[0].active.nr_active 2 -> 1'));
+});
