@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
 # Debian packages that the toolchain, the tests and the benchmarks use.
 PACKAGES := gcc make binutils xz-utils zstd lz4 gdb clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 dpkg-dev \
-	qemu-system-x86 busybox-static cpio
+	qemu-system-x86 busybox-static cpio time
 
 .PHONY: help setup packages build wasm test demo check bench kernels kernels-debian kernels-all
 
