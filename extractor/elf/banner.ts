@@ -1,3 +1,4 @@
+import { asBuffer } from './byte-source.ts';
 import type { SectionData } from './kernel-file.ts';
 
 /** `linux_banner` is built from UTS and compiler strings; two lines of 256 bytes hold every real one. */
@@ -11,25 +12,31 @@ const START = Buffer.from('Linux version ');
 /** The banner at byte `offset` of a section, without its newline; null when there is none. */
 export function bannerAt(section: SectionData, offset: number): string | null {
   if (offset < 0 || offset >= section.size) return null;
-  const bytes = Buffer.from(section.read(offset, Math.min(MAX_BANNER, section.size - offset)));
+  const bytes = asBuffer(section.read(offset, Math.min(MAX_BANNER, section.size - offset)));
   const end = bytes.indexOf(0);
   if (end < 0) return null;
   const text = bytes.toString('utf8', 0, end).replace(/\n$/, '');
   return releaseOf(text) === null ? null : text;
 }
 
-/** Looks for a banner in a section's bytes, a piece at a time. */
+/**
+ * Looks for the banner in a section's bytes, a piece at a time. Kernels since "kbuild: build init/built-in.a
+ * just once" (6.1) hold a second, weak one whose build number and time are left empty (`# SMP …`): it counts
+ * only where there is no other.
+ */
 export function findBanner(section: SectionData): string | null {
   const total = Math.min(section.size, MAX_SEARCH);
+  let incomplete: string | null = null;
   for (let start = 0; start < total; start += CHUNK) {
     // Pieces overlap, so that a banner's start is never cut in two.
-    const piece = Buffer.from(section.read(start, Math.min(CHUNK + START.length, total - start)));
+    const piece = asBuffer(section.read(start, Math.min(CHUNK + START.length, total - start)));
     for (let at = piece.indexOf(START); at >= 0; at = piece.indexOf(START, at + 1)) {
       const banner = bannerAt(section, start + at);
-      if (banner !== null) return banner;
+      if (banner !== null && / #\d/.test(banner)) return banner;
+      incomplete ??= banner;
     }
   }
-  return null;
+  return incomplete;
 }
 
 /** `uname -r` out of a banner; null when the text is no banner. */

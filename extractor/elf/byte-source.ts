@@ -8,14 +8,17 @@ const MAX_TRANSFER = 0x7fff_f000;
 const MAX_READ = 2 ** 31;
 
 /** Random access to a file's bytes; never holds more than what is asked for. */
-export class FileSource {
+export class FileSource implements Disposable {
   /** Names the file in messages. */
   readonly path: string;
+  /** Where the bytes can be opened by others while this is open. */
+  readonly location: string;
   readonly size: number;
   #fd: number | null;
 
-  constructor(path: string, fd: number, size: number) {
+  constructor(path: string, fd: number, size: number, location = path) {
     this.path = path;
+    this.location = location;
     this.#fd = fd;
     this.size = size;
   }
@@ -93,7 +96,30 @@ export class FileSource {
     return buffer;
   }
 
-  close(): void {
+  /** All bytes of a file that does not know its size, as those of `/proc`, up to `bound`. */
+  readToEnd(bound: number): Buffer {
+    const pieces: Buffer[] = [];
+    let size = 0;
+    try {
+      for (;;) {
+        const piece = Buffer.allocUnsafeSlow(64 << 10);
+        const count = readSync(this.fd, piece, 0, piece.length, size);
+        if (count === 0) return Buffer.concat(pieces, size);
+        pieces.push(piece.subarray(0, count));
+        size += count;
+        if (size > bound) {
+          throw new ExtractError('file-unreadable', `${this.path} does not end after ${bound} bytes`, {
+            path: this.path,
+            bound,
+          });
+        }
+      }
+    } catch (error) {
+      throw fileError(error, this.path);
+    }
+  }
+
+  [Symbol.dispose](): void {
     if (this.#fd !== null) closeSync(this.#fd);
     this.#fd = null;
   }
@@ -132,4 +158,9 @@ export function fileError(error: unknown, path: string): ExtractError {
     default:
       return new ExtractError('file-unreadable', `${path} cannot be read (${code})`, details, cause);
   }
+}
+
+/** The same bytes as a Buffer, not a copy of them. */
+export function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
 }

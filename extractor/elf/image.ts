@@ -1,6 +1,7 @@
 import elfy, { type ElfySection } from 'elfy';
 import { ExtractError } from '../error.ts';
 import type { FileSource } from './byte-source.ts';
+import { isElf } from './format.ts';
 
 const HEADER_SIZE = 64;
 const SECTION_HEADER_SIZE = 64;
@@ -98,13 +99,6 @@ export function readElfImage(source: FileSource): ElfImage {
     };
   });
   return { source, headers, metadata: [header, table] };
-}
-
-/** Whether the bytes begin an ELF file of any kind. */
-export function isElf(start: Uint8Array): boolean {
-  return (
-    start.length >= 4 && start[0] === 0x7f && start[1] === 0x45 && start[2] === 0x4c && start[3] === 0x46
-  );
 }
 
 function checkIdentity(header: Buffer, path: string): void {

@@ -1,3 +1,4 @@
+import { asBuffer } from './byte-source.ts';
 import type { SectionData } from './kernel-file.ts';
 
 const NT_GNU_BUILD_ID = 3;
@@ -10,7 +11,7 @@ const MAX_BUILD_ID = 64;
  * Layout: gABI, "Note Section"; the kernel aligns name and description to 4 bytes.
  */
 export function readBuildId(section: SectionData): string | null {
-  const bytes = Buffer.from(section.read(0, Math.min(section.size, MAX_NOTES)));
+  const bytes = asBuffer(section.read(0, Math.min(section.size, MAX_NOTES)));
   let at = 0;
   while (at + 12 <= bytes.length) {
     const nameSize = bytes.readUInt32LE(at);

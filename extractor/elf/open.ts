@@ -1,140 +1,82 @@
-import { createHash } from 'node:crypto';
 import { ExtractError } from '../error.ts';
-import { bannerAt, findBanner, releaseOf } from './banner.ts';
+import { type BootImage, readBootImage } from './boot-image.ts';
 import { FileSource } from './byte-source.ts';
-import { type ElfImage, isElf, readElfImage, type SectionHeader } from './image.ts';
-import type { KernelFile, KernelSymbol, SectionData } from './kernel-file.ts';
-import { readBuildId } from './notes.ts';
-import { openSection, plainName } from './section.ts';
-import { SymbolTable } from './symbol-table.ts';
+import { DEBUG_ROOTS, findDebugFile } from './debug-file.ts';
+import { detectFormat, FORMAT_BYTES } from './format.ts';
+import { readElfImage } from './image.ts';
+import type { KernelFile } from './kernel-file.ts';
+import { OpenedKernel } from './opened-kernel.ts';
+import { PlainSection } from './section.ts';
+import { SectionSet } from './section-set.ts';
+import { SourceHash } from './source-hash.ts';
+import { type UnpackOptions, unpack } from './unpack.ts';
 
-export interface OpenOptions {
-  /** Bytes done and in all of a slow step, and its name. */
-  progress?: (done: number, total: number, what: string) => void;
-  signal?: AbortSignal;
+export interface OpenOptions extends UnpackOptions {
+  /** A System.map or saved `/proc/kallsyms` to take symbols from. */
+  symbols?: string | undefined;
+  /** The kernel's configuration, plain or gzipped. */
+  config?: string | undefined;
+  /** Where separate debug files are installed. Default: `/usr/lib/debug`. */
+  debugRoots?: readonly string[] | undefined;
 }
 
+/** A wrapped bzImage in a wrapper is two layers; more than this is no kernel that anybody meant to give. */
+const MAX_LAYERS = 4;
+
 /**
- * Opens a kernel in any form.
- * @throws ExtractError
+ * Opens a kernel in any form: ELF64 x86-64 (vmlinux, debug file), bzImage (vmlinuz), raw BTF
+ * (`/sys/kernel/btf/vmlinux`), each also packed as a whole with gzip, xz, zstd or LZ4's legacy frame. What it is
+ * is told by its bytes, never by its name. The caller closes the result.
+ *
+ * @throws ExtractError `file-not-found`, `file-unreadable`, `not-a-kernel`, `not-elf64`, `wrong-architecture`,
+ *   `truncated`, `corrupt-elf`, `corrupt-archive`, `unsupported-compression`, `no-space`, `interrupted`
  */
 export async function openKernelFile(path: string, options: OpenOptions = {}): Promise<KernelFile> {
-  void options;
-  const source = FileSource.open(path);
+  const stack = new AsyncDisposableStack();
   try {
-    const start = source.read(0, Math.min(64, source.size));
-    if (isElf(start)) return new OpenedKernel(path, readElfImage(source));
-    throw new ExtractError('not-a-kernel', `${path} is no kernel`, { path });
+    const given = stack.use(FileSource.open(path));
+    const hash = stack.use(new SourceHash(given));
+    let source = given;
+    let boot: BootImage | null = null;
+    for (let layer = 0; layer <= MAX_LAYERS; layer++) {
+      const format = detectFormat(source.read(0, Math.min(FORMAT_BYTES, source.size)));
+      if (format === 'btf') {
+        const btf = new PlainSection(source, '.BTF', 0n, 0, source.size);
+        return new OpenedKernel({ path, options, stack, hash, sections: new SectionSet([], [btf]), boot });
+      }
+      if (format === 'elf') {
+        const image = readElfImage(source);
+        let sections = new SectionSet([image]);
+        const kernel = new OpenedKernel({ path, options, stack, hash, sections, boot });
+        const debug = findDebugFile(path, sections, kernel.release(), options.debugRoots ?? DEBUG_ROOTS);
+        if (!debug) return kernel;
+        stack.use(debug.source);
+        sections = new SectionSet([image, debug]);
+        return new OpenedKernel({ path, options, stack, hash, sections, boot });
+      }
+      if (format === 'unknown' || format === 'ar') throw notAKernel(path, source.size, format);
+      if (format === 'bzimage') boot = readBootImage(source);
+      const packed =
+        format === 'bzimage' ? boot!.payload : { source, offset: 0, length: source.size, format };
+      source = stack.use(await unpack(packed, options));
+    }
+    throw new ExtractError(
+      'corrupt-archive',
+      `${path} is packed more than ${MAX_LAYERS} times; unpack it by hand, or give the vmlinux in it`,
+      { path, layers: MAX_LAYERS },
+    );
   } catch (error) {
-    source.close();
+    await stack.disposeAsync();
     throw error;
   }
 }
 
-class OpenedKernel implements KernelFile {
-  readonly path: string;
-  readonly elfPath: string | null;
-  readonly #image: ElfImage;
-  readonly #sections = new Map<string, SectionData>();
-  #symbols: SymbolTable | null | undefined;
-  #banner: string | null | undefined;
-
-  constructor(path: string, image: ElfImage) {
-    this.path = path;
-    this.elfPath = path;
-    this.#image = image;
-  }
-
-  get sectionNames(): readonly string[] {
-    return this.#image.headers.slice(1).map((header) => plainName(header.name));
-  }
-
-  get buildId(): string | null {
-    for (const name of ['.notes', '.note.gnu.build-id']) {
-      const section = this.section(name);
-      const id = section && readBuildId(section);
-      if (id) return id;
-    }
-    return null;
-  }
-
-  section(name: string): SectionData | null {
-    let found = this.#sections.get(name);
-    if (!found) {
-      const header = this.#image.headers.find((header) => plainName(header.name) === name);
-      if (!header) return null;
-      found = openSection(this.#image, header);
-      this.#sections.set(name, found);
-    }
-    return found;
-  }
-
-  banner(): string | null {
-    this.#banner ??= this.#findBanner();
-    return this.#banner;
-  }
-
-  #findBanner(): string | null {
-    const symbol = this.lookup(['linux_banner']).get('linux_banner');
-    const home = symbol?.section ? this.section(symbol.section) : null;
-    const banner = symbol && home && bannerAt(home, Number(symbol.address - home.address));
-    if (banner) return banner;
-    const rodata = this.section('.rodata');
-    return rodata && findBanner(rodata);
-  }
-
-  release(): string | null {
-    return releaseOf(this.banner() ?? '');
-  }
-
-  symbols(): Iterable<KernelSymbol> {
-    return this.#table()?.all() ?? [];
-  }
-
-  lookup(names: Iterable<string>): Map<string, KernelSymbol> {
-    const found = new Map<string, KernelSymbol>();
-    const ambiguous = new Set<string>();
-    for (const symbol of this.#table()?.named(names) ?? []) {
-      const other = found.get(symbol.name);
-      if (!other || (other.local && !symbol.local)) found.set(symbol.name, symbol);
-      else if (other.local && symbol.local && other.address !== symbol.address) ambiguous.add(symbol.name);
-    }
-    for (const name of ambiguous) if (found.get(name)!.local) found.delete(name);
-    return found;
-  }
-
-  config(): Record<string, string> | null {
-    return null;
-  }
-
-  async sha256(): Promise<string> {
-    const hash = createHash('sha256');
-    const { source } = this.#image;
-    for (let at = 0; at < source.size; at += 1 << 20) {
-      hash.update(source.read(at, Math.min(1 << 20, source.size - at)));
-    }
-    return hash.digest('hex');
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#image.source.close();
-  }
-
-  #table(): SymbolTable | null {
-    if (this.#symbols === undefined) {
-      const { headers } = this.#image;
-      const symtab = headers.find((header: SectionHeader) => header.type === 'symtab');
-      const strtab = symtab && headers[symtab.link];
-      this.#symbols =
-        symtab && strtab
-          ? new SymbolTable(
-              openSection(this.#image, symtab),
-              openSection(this.#image, strtab),
-              headers,
-              this.path,
-            )
-          : null;
-    }
-    return this.#symbols;
-  }
+function notAKernel(path: string, size: number, format: 'unknown' | 'ar'): ExtractError {
+  const why =
+    size === 0
+      ? `${path} is empty; fetch or copy it again`
+      : format === 'ar'
+        ? `${path} is a package or archive; take the vmlinux out of it (dpkg-deb --fsys-tarfile for a .deb)`
+        : `${path} is no kernel: neither ELF, nor bzImage, nor BTF, nor any of these packed`;
+  return new ExtractError('not-a-kernel', why, { path, size });
 }

@@ -1,6 +1,9 @@
 import { ExtractError } from '../error.ts';
+import { asBuffer } from './byte-source.ts';
 import type { SectionHeader } from './image.ts';
 import type { KernelSymbol, SectionData } from './kernel-file.ts';
+import { NameMatcher } from './name-matcher.ts';
+import type { SymbolSource } from './symbol-source.ts';
 
 /** Size of an Elf64_Sym. */
 const SYMBOL_SIZE = 24;
@@ -17,7 +20,7 @@ const MAX_TABLE = 256 << 20;
 const MAX_NAME = 4096;
 
 /** `.symtab` with its strings, read once; names are decoded only for symbols asked for. */
-export class SymbolTable {
+export class SymbolTable implements SymbolSource {
   readonly #symbols: Buffer;
   readonly #strings: Buffer;
   readonly #sections: readonly SectionHeader[];
@@ -41,7 +44,6 @@ export class SymbolTable {
     this.#path = path;
   }
 
-  /** Every defined symbol, in file order. */
   *all(): Generator<KernelSymbol> {
     for (let at = 0; at < this.#symbols.length; at += SYMBOL_SIZE) {
       if (!this.#defined(at)) continue;
@@ -50,30 +52,11 @@ export class SymbolTable {
     }
   }
 
-  /** All symbols with one of `names`. Compares bytes in place: no string is made for the others. */
   *named(names: Iterable<string>): Generator<KernelSymbol> {
-    const strings = this.#strings;
-    // Wanted names by a hash of their first bytes (terminator included, zeroes after it).
-    const byHash = new Map<number, { name: string; bytes: Buffer }[]>();
-    const maybe = new Uint8Array(1 << 16);
-    for (const name of names) {
-      if (name === '' || name.includes('\0')) continue;
-      const bytes = Buffer.from(`${name}\0`, 'utf8');
-      const hash = firstBytes(bytes, 0);
-      maybe[hash] = 1;
-      const list = byHash.get(hash);
-      if (list) list.push({ name, bytes });
-      else byHash.set(hash, [{ name, bytes }]);
-    }
+    const matcher = new NameMatcher(names);
     for (let at = 0; at < this.#symbols.length; at += SYMBOL_SIZE) {
-      const offset = this.#symbols.readUInt32LE(at);
-      const hash = firstBytes(strings, offset);
-      if (maybe[hash] === 0) continue;
-      for (const { name, bytes } of byHash.get(hash)!) {
-        const end = offset + bytes.length;
-        if (end > strings.length || strings.compare(bytes, 0, bytes.length, offset, end) !== 0) continue;
-        if (this.#defined(at)) yield this.#symbol(at, name);
-      }
+      const name = matcher.match(this.#strings, this.#symbols.readUInt32LE(at));
+      if (name !== null && this.#defined(at)) yield this.#symbol(at, name);
     }
   }
 
@@ -105,19 +88,4 @@ export class SymbolTable {
     }
     return room.toString('utf8', 0, length);
   }
-}
-
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-}
-
-/** 16 bits of the first four bytes at `offset`, the same for equal names whatever follows the terminator. */
-function firstBytes(bytes: Buffer, offset: number): number {
-  let hash = 0;
-  for (let index = 0; index < 4; index++) {
-    const byte = bytes[offset + index] ?? 0;
-    if (byte === 0) break;
-    hash = (hash * 31 + byte) & 0xffff;
-  }
-  return hash;
 }

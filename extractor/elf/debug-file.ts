@@ -1,0 +1,106 @@
+import { existsSync, realpathSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { crc32 } from 'node:zlib';
+import { asBuffer, FileSource } from './byte-source.ts';
+import { isElf } from './format.ts';
+import { type ElfImage, readElfImage } from './image.ts';
+import { buildIdOf, SectionSet } from './section-set.ts';
+
+/** Where Debian and others install separate debug files. */
+export const DEBUG_ROOTS: readonly string[] = ['/usr/lib/debug'];
+const MAX_LINK = 4096;
+const CRC_CHUNK = 1 << 20;
+
+/**
+ * Finds the separate debug file of a stripped kernel, as gdb does ("Debugging Information in Separate Files"):
+ * by build-id below each root's `.build-id/`; by the name in `.gnu_debuglink` in the file's directory, its
+ * `.debug/` and below the roots; then where kernel packages put the whole vmlinux. What is found must have the
+ * same build-id, or where neither has one the checksum that the link gives. Others are passed over.
+ *
+ * @returns the debug file, to be closed by the caller; null when there is none or none is needed
+ * @throws ExtractError when the right file is damaged
+ */
+export function findDebugFile(
+  path: string,
+  sections: SectionSet,
+  release: string | null,
+  roots: readonly string[],
+): ElfImage | null {
+  if (sections.has('.debug_info')) return null;
+  const buildId = buildIdOf(sections);
+  const link = readDebugLink(sections);
+  for (const candidate of candidates(path, buildId, link?.name ?? null, release, roots)) {
+    const image = openCandidate(candidate, path);
+    if (!image) continue;
+    const its = buildIdOf(new SectionSet([image]));
+    const same = buildId !== null && its !== null ? its === buildId : matchesChecksum(image, link?.crc);
+    if (same) return image;
+    image.source[Symbol.dispose]();
+  }
+  return null;
+}
+
+function* candidates(
+  path: string,
+  buildId: string | null,
+  link: string | null,
+  release: string | null,
+  roots: readonly string[],
+): Generator<string> {
+  if (buildId !== null && buildId.length > 2) {
+    for (const root of roots) yield join(root, '.build-id', buildId.slice(0, 2), `${buildId.slice(2)}.debug`);
+  }
+  if (link !== null) {
+    const directory = dirname(realpathSync(path));
+    yield join(directory, link);
+    yield join(directory, '.debug', link);
+    for (const root of roots) yield join(root, directory, link);
+  }
+  if (buildId !== null && release !== null && !release.includes('/')) {
+    for (const root of roots) {
+      yield join(root, 'boot', `vmlinux-${release}`);
+      yield join(root, 'lib', 'modules', release, 'vmlinux');
+      yield join(root, 'usr', 'lib', 'modules', release, 'vmlinux');
+    }
+  }
+}
+
+/** `.gnu_debuglink`: a file name, padding to 4 bytes, CRC-32 of the whole debug file. */
+function readDebugLink(sections: SectionSet): { name: string; crc: number } | null {
+  const section = sections.get('.gnu_debuglink');
+  if (!section || section.size < 6 || section.size > MAX_LINK) return null;
+  const bytes = asBuffer(section.read());
+  const name = bytes.toString('utf8', 0, bytes.indexOf(0));
+  const crcAt = Math.ceil((bytes.indexOf(0) + 1) / 4) * 4;
+  // The name comes from the file: it may not lead out of the directories searched.
+  if (bytes.indexOf(0) <= 0 || name.includes('/') || name === '..' || crcAt + 4 > bytes.length) return null;
+  return { name, crc: bytes.readUInt32LE(crcAt) };
+}
+
+function openCandidate(candidate: string, path: string): ElfImage | null {
+  if (!existsSync(candidate) || !statSync(candidate).isFile() || isSameFile(candidate, path)) return null;
+  const source = FileSource.open(candidate);
+  try {
+    if (isElf(source.read(0, Math.min(4, source.size)))) return readElfImage(source);
+    source[Symbol.dispose]();
+    return null;
+  } catch (error) {
+    source[Symbol.dispose]();
+    throw error;
+  }
+}
+
+function isSameFile(one: string, other: string): boolean {
+  const a = statSync(one);
+  const b = statSync(other);
+  return a.dev === b.dev && a.ino === b.ino;
+}
+
+function matchesChecksum({ source }: ElfImage, expected: number | undefined): boolean {
+  if (expected === undefined) return false;
+  let crc = 0;
+  for (let at = 0; at < source.size; at += CRC_CHUNK) {
+    crc = crc32(source.read(at, Math.min(CRC_CHUNK, source.size - at)), crc);
+  }
+  return crc === expected;
+}

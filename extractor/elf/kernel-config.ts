@@ -1,0 +1,72 @@
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
+import { ExtractError } from '../error.ts';
+import { asBuffer, FileSource } from './byte-source.ts';
+import type { SectionData } from './kernel-file.ts';
+
+/** A distribution's configuration has about 300 KiB of text. */
+const MAX_TEXT = 8 << 20;
+/** How much of `.rodata` is searched for an embedded one. */
+const MAX_SEARCH = 128 << 20;
+const CHUNK = 1 << 20;
+
+/** kernel/configs.c wraps the gzipped configuration between these. */
+const START = Buffer.from('IKCFG_ST');
+const END = Buffer.from('IKCFG_ED');
+
+/**
+ * Reads a configuration given as a file, plain or gzipped as `/proc/config.gz` is.
+ * @returns set options only, values as Kconfig writes them (`y`, `m`, `64`, `"text"`)
+ * @throws ExtractError `file-not-found`, `file-unreadable`, `config-mismatch` when it is no configuration
+ */
+export function readConfigFile(path: string): Record<string, string> {
+  using source = FileSource.open(path);
+  const bytes =
+    source.size > 0 ? source.read(0, Math.min(source.size, MAX_TEXT)) : source.readToEnd(MAX_TEXT);
+  const config = parseConfig(gunzipIfPacked(bytes));
+  if (config) return config;
+  throw new ExtractError(
+    'config-mismatch',
+    `${path} has no CONFIG_ lines; give the .config of the build or the guest's /boot/config-…`,
+    { path },
+  );
+}
+
+/** `config-<release>` in the kernel file's own directory, as packages put it; null when there is none. */
+export function configBeside(kernelPath: string, release: string | null): string | null {
+  if (release === null || release.includes('/')) return null;
+  const path = join(dirname(kernelPath), `config-${release}`);
+  return existsSync(path) ? path : null;
+}
+
+/** The configuration that CONFIG_IKCONFIG embeds into `.rodata`; null when there is none. */
+export function findEmbeddedConfig(rodata: SectionData): Record<string, string> | null {
+  const total = Math.min(rodata.size, MAX_SEARCH);
+  for (let start = 0; start < total; start += CHUNK) {
+    const piece = asBuffer(rodata.read(start, Math.min(CHUNK + START.length, total - start)));
+    for (let at = piece.indexOf(START); at >= 0; at = piece.indexOf(START, at + 1)) {
+      const from = start + at + START.length;
+      const packed = asBuffer(rodata.read(from, Math.min(MAX_TEXT, rodata.size - from)));
+      const end = packed.indexOf(END);
+      const config = end < 0 ? null : parseConfig(gunzipIfPacked(packed.subarray(0, end)));
+      if (config) return config;
+    }
+  }
+  return null;
+}
+
+function gunzipIfPacked(bytes: Buffer): string {
+  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes.toString('utf8');
+  try {
+    return gunzipSync(bytes, { maxOutputLength: MAX_TEXT }).toString('utf8');
+  } catch {
+    return '';
+  }
+}
+
+function parseConfig(text: string): Record<string, string> | null {
+  const config: Record<string, string> = {};
+  for (const [, name, value] of text.matchAll(/^(CONFIG_\w+)=(.*?)\r?$/gm)) config[name!] = value!;
+  return Object.keys(config).length > 0 ? config : null;
+}

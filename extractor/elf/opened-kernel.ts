@@ -1,0 +1,160 @@
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { ExtractError } from '../error.ts';
+import { bannerAt, findBanner, releaseOf } from './banner.ts';
+import type { BootImage } from './boot-image.ts';
+import { configBeside, findEmbeddedConfig, readConfigFile } from './kernel-config.ts';
+import type { KernelFile, KernelSymbol, SectionData } from './kernel-file.ts';
+import { buildIdOf, type SectionSet } from './section-set.ts';
+import type { SourceHash } from './source-hash.ts';
+import { lookupSymbols, type SymbolSource } from './symbol-source.ts';
+import { SymbolTable } from './symbol-table.ts';
+import { SymbolText } from './symbol-text.ts';
+
+/** What a kernel file is made of once its wrappings are off. */
+export interface Parts {
+  path: string;
+  options: { symbols?: string | undefined; config?: string | undefined };
+  /** Closed with the kernel file. */
+  stack: AsyncDisposableStack;
+  hash: SourceHash;
+  sections: SectionSet;
+  boot: BootImage | null;
+}
+
+/** Everything but opening; facts that cost reading are found when first asked for. */
+export class OpenedKernel implements KernelFile {
+  readonly path: string;
+  readonly elfPath: string | null;
+  readonly #parts: Parts;
+  #buildId: string | null | undefined;
+  #banner: string | null | undefined;
+  #config: Record<string, string> | null | undefined;
+  #symbols: SymbolSource | null | undefined;
+  #symbolTable: SymbolTable | null | undefined;
+
+  constructor(parts: Parts) {
+    this.path = parts.path;
+    this.#parts = parts;
+    this.elfPath = parts.sections.elfLocation();
+  }
+
+  get buildId(): string | null {
+    if (this.#buildId === undefined) this.#buildId = buildIdOf(this.#parts.sections);
+    return this.#buildId;
+  }
+
+  get sectionNames(): readonly string[] {
+    return this.#parts.sections.names;
+  }
+
+  section(name: string): SectionData | null {
+    return this.#parts.sections.get(name);
+  }
+
+  banner(): string | null {
+    if (this.#banner === undefined) this.#banner = this.#findBanner();
+    return this.#banner;
+  }
+
+  release(): string | null {
+    const banner = this.banner();
+    return banner === null ? (this.#parts.boot?.release ?? null) : releaseOf(banner);
+  }
+
+  symbols(): Iterable<KernelSymbol> {
+    return this.#source()?.all() ?? [];
+  }
+
+  lookup(names: Iterable<string>): Map<string, KernelSymbol> {
+    const source = this.#source();
+    return source ? lookupSymbols(source, names) : new Map();
+  }
+
+  config(): Record<string, string> | null {
+    if (this.#config === undefined) this.#config = this.#findConfig();
+    return this.#config;
+  }
+
+  sha256(): Promise<string> {
+    return this.#parts.hash.digest();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#parts.stack.disposeAsync();
+  }
+
+  #findBanner(): string | null {
+    const table = this.#table();
+    if (table) {
+      const symbol = lookupSymbols(table, ['linux_banner']).get('linux_banner');
+      const home = symbol?.section ? this.section(symbol.section) : null;
+      const banner = symbol && home && bannerAt(home, Number(symbol.address - home.address));
+      if (banner) return banner;
+    }
+    const rodata = this.section('.rodata');
+    return rodata && findBanner(rodata);
+  }
+
+  #findConfig(): Record<string, string> | null {
+    const { options, path } = this.#parts;
+    if (options.config !== undefined) return readConfigFile(options.config);
+    const rodata = this.section('.rodata');
+    const table = this.#table();
+    // A kernel with symbols says by one of them whether it carries its configuration.
+    const mayEmbed = !table || lookupSymbols(table, ['kernel_config_data']).size > 0;
+    const embedded = rodata && mayEmbed ? findEmbeddedConfig(rodata) : null;
+    if (embedded) return embedded;
+    const beside = configBeside(path, this.release());
+    return beside === null ? null : readConfigFile(beside);
+  }
+
+  #table(): SymbolTable | null {
+    if (this.#symbolTable === undefined) {
+      const found = this.#parts.sections.symbolTable();
+      this.#symbolTable =
+        found && new SymbolTable(found.symtab, found.strtab, found.image.headers, this.path);
+    }
+    return this.#symbolTable;
+  }
+
+  #source(): SymbolSource | null {
+    if (this.#symbols === undefined) this.#symbols = this.#findSymbols();
+    return this.#symbols;
+  }
+
+  #findSymbols(): SymbolSource | null {
+    const { options, path } = this.#parts;
+    const text = this.section('.text');
+    const textStart = text?.address ?? null;
+    if (options.symbols !== undefined) {
+      const given = SymbolText.read(options.symbols, textStart);
+      const why = !given
+        ? 'it only says in which package the real addresses are'
+        : this.#contradicts(given)
+          ? `it belongs to another build than ${path}`
+          : null;
+      if (given && why === null) return given;
+      throw new ExtractError(
+        'no-debug-information',
+        `${options.symbols} gives no kernel addresses: ${why}; take the System.map of the build or the guest's /proc/kallsyms`,
+        { path: options.symbols, why },
+      );
+    }
+    const table = this.#table();
+    if (table) return table;
+    const release = this.release();
+    if (release === null || release.includes('/')) return null;
+    const beside = join(dirname(path), `System.map-${release}`);
+    const map = existsSync(beside) ? SymbolText.read(beside, textStart) : null;
+    return map && !this.#contradicts(map) ? map : null;
+  }
+
+  /** Whether a text of symbols has `linux_banner` at a place of this image where no banner is. */
+  #contradicts(symbols: SymbolSource): boolean {
+    const rodata = this.section('.rodata');
+    const banner = lookupSymbols(symbols, ['linux_banner']).get('linux_banner');
+    if (!rodata || rodata.size === 0 || !banner) return false;
+    return bannerAt(rodata, Number(banner.address - rodata.address)) === null;
+  }
+}

@@ -1,0 +1,84 @@
+import type { ElfImage, SectionHeader } from './image.ts';
+import type { SectionData } from './kernel-file.ts';
+import { readBuildId } from './notes.ts';
+import { openSection, plainName } from './section.ts';
+
+/**
+ * The sections of a kernel over all the files it is spread over, by name. Where several have one, the last
+ * file's that has bytes of it wins: a stripped file and its debug file complement each other.
+ */
+export class SectionSet {
+  readonly #images: readonly ElfImage[];
+  readonly #home = new Map<string, { image: ElfImage; header: SectionHeader }>();
+  readonly #opened = new Map<string, SectionData>();
+
+  /** @param alone sections that are a whole file, as of raw BTF */
+  constructor(images: readonly ElfImage[], alone: readonly SectionData[] = []) {
+    this.#images = images;
+    for (const section of alone) this.#opened.set(section.name, section);
+    for (const image of images) {
+      const here = new Set<string>();
+      for (const header of image.headers) {
+        const name = plainName(header.name);
+        // Of two with one name in one file the first one counts, as for readelf and gdb.
+        if (header.index === 0 || name === '' || here.has(name)) continue;
+        if (!hasBytes(header) && this.#home.has(name)) continue;
+        here.add(name);
+        this.#home.set(name, { image, header });
+      }
+    }
+  }
+
+  get names(): readonly string[] {
+    return [...new Set([...this.#home.keys(), ...this.#opened.keys()])];
+  }
+
+  /** Whether there are bytes of this section. */
+  has(name: string): boolean {
+    const home = this.#home.get(name);
+    return home !== undefined && hasBytes(home.header);
+  }
+
+  /** @throws ExtractError `corrupt-elf`, `unsupported-compression` */
+  get(name: string): SectionData | null {
+    const opened = this.#opened.get(name);
+    if (opened) return opened;
+    const home = this.#home.get(name);
+    if (!home) return null;
+    const section = openSection(home.image, home.header);
+    this.#opened.set(name, section);
+    return section;
+  }
+
+  /** Where the ELF file with the debug information can be opened; the image itself where there is none. */
+  elfLocation(): string | null {
+    const image = this.has('.debug_info') ? this.#home.get('.debug_info')!.image : this.#images[0];
+    return image?.source.location ?? null;
+  }
+
+  /** The first symbol table with its strings, the last file's first. */
+  symbolTable(): { image: ElfImage; symtab: SectionData; strtab: SectionData } | null {
+    for (const image of this.#images.toReversed()) {
+      const symtab = image.headers.find((header) => header.type === 'symtab');
+      const strtab = symtab && image.headers[symtab.link];
+      if (symtab && strtab?.type === 'strtab') {
+        return { image, symtab: openSection(image, symtab), strtab: openSection(image, strtab) };
+      }
+    }
+    return null;
+  }
+}
+
+/** GNU build-id in lower-case hex: of the kernel's own `.notes`, or the linker's section; null without one. */
+export function buildIdOf(sections: SectionSet): string | null {
+  for (const name of ['.notes', '.note.gnu.build-id']) {
+    const section = sections.get(name);
+    const id = section && readBuildId(section);
+    if (id) return id;
+  }
+  return null;
+}
+
+function hasBytes(header: SectionHeader): boolean {
+  return header.index !== 0 && header.type !== 'null' && header.type !== 'nobits' && header.size > 0;
+}

@@ -1,0 +1,134 @@
+import { ExtractError } from '../error.ts';
+import { FileSource } from './byte-source.ts';
+import type { KernelSymbol } from './kernel-file.ts';
+import { NameMatcher } from './name-matcher.ts';
+import type { SymbolSource } from './symbol-source.ts';
+
+/** A System.map has 3 to 8 MiB, a kallsyms with many modules about twice that. */
+const MAX_TEXT = 128 << 20;
+const ADDRESS_DIGITS = 16;
+/** `ffffffff81000000 T ` */
+const NAME_AT = ADDRESS_DIGITS + 3;
+/** Lowest address of the kernel image (Documentation/arch/x86/x86_64/mm.rst); per-CPU symbols may lie at 0. */
+const KERNEL_IMAGE = 0xffff_ffff_8000_0000n;
+const NEWLINE = 0x0a;
+const TAB = 0x09;
+const SPACE = 0x20;
+const DIGIT_0 = 0x30;
+
+/**
+ * Symbols of a System.map or a saved `/proc/kallsyms`: lines of address, type letter as of nm(1), name. Symbols
+ * of modules (`[name]` at the end of a line) are left out.
+ */
+export class SymbolText implements SymbolSource {
+  readonly #text: Buffer;
+  /** What a kallsyms of a randomized kernel adds to link-time addresses. */
+  readonly #slide: bigint;
+
+  private constructor(text: Buffer, slide: bigint) {
+    this.#text = text;
+    this.#slide = slide;
+  }
+
+  /**
+   * Reads a file of symbols.
+   * @param textStart link-time address of `.text` (`_text`), where the image says it: addresses of a running,
+   *   randomized kernel are moved back to it
+   * @returns null for Debian's System.map, which only says in which package the real one is
+   * @throws ExtractError `file-not-found`, `file-unreadable`, `no-debug-information`
+   */
+  static read(path: string, textStart: bigint | null): SymbolText | null {
+    using source = FileSource.open(path);
+    if (source.size > MAX_TEXT) throw unusable(path, `it has ${source.size} bytes`);
+    const text = readAll(source);
+    const plain = new SymbolText(text, 0n);
+    if (/^f{16} B The real System\.map is in /.test(text.toString('latin1', 0, 64))) return null;
+    let any = false;
+    for (const at of plain.#lines()) {
+      any = true;
+      // Without the right to see them, /proc/kallsyms shows every address as 0; a real one has others soon.
+      if (plain.#address(at) >= KERNEL_IMAGE) return new SymbolText(text, plain.#slideTo(textStart));
+    }
+    throw unusable(
+      path,
+      any ? 'its addresses are hidden (read /proc/kallsyms as root)' : 'it lists no symbols',
+    );
+  }
+
+  *all(): Generator<KernelSymbol> {
+    for (const at of this.#lines()) {
+      let end = at + NAME_AT;
+      while ((this.#text[end] ?? 0) > SPACE) end++;
+      yield this.#symbol(at, this.#text.toString('utf8', at + NAME_AT, end));
+    }
+  }
+
+  *named(names: Iterable<string>): Generator<KernelSymbol> {
+    const matcher = new NameMatcher(names);
+    for (const at of this.#lines()) {
+      const name = matcher.match(this.#text, at + NAME_AT);
+      if (name !== null) yield this.#symbol(at, name);
+    }
+  }
+
+  /** Starts of the lines that are symbols of the kernel itself. */
+  *#lines(): Generator<number> {
+    const text = this.#text;
+    for (let at = 0; at < text.length; ) {
+      const newline = text.indexOf(NEWLINE, at);
+      const end = newline < 0 ? text.length : newline;
+      const wellFormed =
+        end > at + NAME_AT && text[at + ADDRESS_DIGITS] === SPACE && text[at + ADDRESS_DIGITS + 2] === SPACE;
+      const ofModule = end > at && text[end - 1] === 0x5d && text.subarray(at, end).includes(TAB);
+      if (wellFormed && !ofModule && isHexadecimal(text, at)) yield at;
+      at = end + 1;
+    }
+  }
+
+  #address(at: number): bigint {
+    return BigInt(`0x${this.#text.toString('latin1', at, at + ADDRESS_DIGITS)}`);
+  }
+
+  #symbol(at: number, name: string): KernelSymbol {
+    const address = this.#address(at);
+    const letter = this.#text[at + ADDRESS_DIGITS + 1]!;
+    return {
+      name,
+      address: address >= KERNEL_IMAGE ? address - this.#slide : address,
+      size: 0n,
+      // nm(1): lower case is local, except for weak symbols without (w, v) and unique ones (u).
+      local: letter >= 0x61 && !'wvu'.includes(String.fromCharCode(letter)),
+      section: null,
+    };
+  }
+
+  #slideTo(textStart: bigint | null): bigint {
+    if (textStart === null) return 0n;
+    for (const { name, address } of this.named(['_text'])) if (name === '_text') return address - textStart;
+    return 0n;
+  }
+}
+
+/** /proc files say that they have no size: read until the end comes. */
+function readAll(source: FileSource): Buffer {
+  if (source.size > 0) return source.read(0, source.size);
+  return source.readToEnd(MAX_TEXT);
+}
+
+function isHexadecimal(text: Buffer, at: number): boolean {
+  for (let index = at; index < at + ADDRESS_DIGITS; index++) {
+    const byte = text[index]!;
+    const digit = byte - DIGIT_0;
+    const letter = (byte | 0x20) - 0x61;
+    if ((digit < 0 || digit > 9) && (letter < 0 || letter > 5)) return false;
+  }
+  return true;
+}
+
+function unusable(path: string, why: string): ExtractError {
+  return new ExtractError(
+    'no-debug-information',
+    `${path} gives no kernel addresses: ${why}; take the System.map of the build or the guest's /proc/kallsyms`,
+    { path, why },
+  );
+}

@@ -1,0 +1,243 @@
+import { createReadStream } from 'node:fs';
+import { basename } from 'node:path';
+import { Readable, type Transform, type Writable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { setImmediate } from 'node:timers/promises';
+import { createGunzip, createZstdDecompress } from 'node:zlib';
+import { ExtractError } from '../error.ts';
+import { type FileSource, fileError } from './byte-source.ts';
+import type { Format } from './format.ts';
+import { decodeLz4Block, LZ4_LEGACY_BLOCK, LZ4_LEGACY_MAGIC, LZ4_LEGACY_PACKED_BLOCK } from './lz4-legacy.ts';
+import { TemporaryFile } from './temporary-file.ts';
+
+/**
+ * How much a packed file may grow to: 16 GiB, and 256 times its size beside 64 MiB. A vmlinux with debug
+ * information packs to a quarter to a tenth.
+ */
+const MAX_UNPACKED = 2 ** 34;
+const MAX_RATIO = 256;
+const RATIO_SLACK = 64 << 20;
+/** What `xz` may allocate: the kernel's build uses dictionaries of up to 128 MiB. */
+const XZ_MEMORY = '512MiB';
+
+export interface UnpackOptions {
+  /** Bytes done and in all of a slow step, and its name. */
+  progress?: ((done: number, total: number, what: string) => void) | undefined;
+  signal?: AbortSignal | undefined;
+  /** Where the unpacked bytes go. Default: the system's directory for temporary files. */
+  temporaryDirectory?: string | undefined;
+}
+
+/** A packed range of a file. */
+export interface Packed {
+  readonly source: FileSource;
+  readonly offset: number;
+  readonly length: number;
+  readonly format: Format;
+  /** Bytes after decompression, where the container says so. */
+  readonly unpackedSize?: number;
+}
+
+/** What to run on a file in a compression that is rarer than its own support would be worth. */
+const BY_HAND: Partial<Record<Format, string>> = {
+  lz4: 'lz4 -d',
+  bzip2: 'bunzip2',
+  lzma: 'unlzma',
+  lzo: 'lzop -d',
+};
+
+/**
+ * Unpacks into a temporary file without name. The caller closes the result.
+ * @throws ExtractError `unsupported-compression`, `corrupt-archive`, `truncated`, `no-space`, `interrupted`
+ */
+export async function unpack(packed: Packed, options: UnpackOptions): Promise<FileSource> {
+  const { source, format, unpackedSize } = packed;
+  using file = new TemporaryFile(options.temporaryDirectory);
+  const bound = unpackedSize ?? Math.min(MAX_UNPACKED, RATIO_SLACK + MAX_RATIO * packed.length);
+  const append = (bytes: Uint8Array): void => {
+    if (file.size + bytes.length > bound) {
+      throw new ExtractError(
+        'corrupt-archive',
+        `${source.path} unpacks to more than the ${bound} bytes that it may hold; fetch or copy it again`,
+        { path: source.path, format, bound },
+      );
+    }
+    file.append(bytes);
+  };
+  try {
+    await unpackAs(packed, append, options);
+  } catch (error) {
+    throw unpackError(error, packed, options.signal);
+  }
+  if (unpackedSize !== undefined && file.size !== unpackedSize) {
+    throw new ExtractError(
+      'corrupt-archive',
+      `${source.path} unpacks to ${file.size} bytes instead of the ${unpackedSize} it declares; fetch or copy it again`,
+      { path: source.path, format, size: file.size, declared: unpackedSize },
+    );
+  }
+  return file.toSource(source.path);
+}
+
+async function unpackAs(
+  packed: Packed,
+  append: (bytes: Uint8Array) => void,
+  options: UnpackOptions,
+): Promise<void> {
+  switch (packed.format) {
+    case 'gzip':
+      return throughStream(packed, createGunzip(), append, options);
+    case 'zstd':
+      return throughStream(packed, createZstdDecompress(), append, options);
+    case 'xz':
+      return throughXz(packed, append, options);
+    case 'lz4-legacy':
+      return throughLz4(packed, append, options);
+    default: {
+      const tool = BY_HAND[packed.format];
+      const { path } = packed.source;
+      throw new ExtractError(
+        'unsupported-compression',
+        tool
+          ? `${path} is packed with ${packed.format}: unpack it with ${tool}, or give the vmlinux it was made from`
+          : `${path} is packed in an unknown way; give the vmlinux it was made from`,
+        { path, format: packed.format },
+      );
+    }
+  }
+}
+
+async function throughStream(
+  packed: Packed,
+  decompressor: Transform,
+  append: (bytes: Uint8Array) => void,
+  options: UnpackOptions,
+): Promise<void> {
+  const sink = async (output: AsyncIterable<Uint8Array>): Promise<void> => {
+    for await (const bytes of output) append(bytes);
+  };
+  const { signal } = options;
+  await (signal
+    ? pipeline(input(packed, options), decompressor, sink, { signal })
+    : pipeline(input(packed, options), decompressor, sink));
+}
+
+/** Debian's `xz`: npm has no maintained decoder that knows the x86 filter and the kernel's big dictionaries. */
+async function throughXz(
+  packed: Packed,
+  append: (bytes: Uint8Array) => void,
+  options: UnpackOptions,
+): Promise<void> {
+  const { execa } = await import('execa');
+  const xz = execa('xz', ['--decompress', '--stdout', '--format=xz', `--memlimit-decompress=${XZ_MEMORY}`], {
+    stdin: 'pipe',
+    stdout: 'pipe',
+    stderr: 'pipe',
+    buffer: { stdout: false },
+    maxBuffer: 64 << 10,
+    reject: false,
+    env: { LC_ALL: 'C' },
+    ...(options.signal ? { cancelSignal: options.signal } : {}),
+  });
+  // xz may stop early at damaged data: the broken pipe is its exit code's business.
+  const feeding = pipeline(input(packed, options), xz.stdin as Writable).catch(() => {});
+  try {
+    for await (const bytes of xz.stdout as AsyncIterable<Uint8Array>) append(bytes);
+  } catch (error) {
+    xz.kill('SIGKILL');
+    await xz;
+    throw error;
+  }
+  const [result] = await Promise.all([xz, feeding]);
+  if (result.exitCode === 0) return;
+  const { path } = packed.source;
+  if (result.code === 'ENOENT') {
+    throw new ExtractError(
+      'unsupported-compression',
+      `${path} is packed with xz, which is not installed; apt-get install xz-utils`,
+      { path, format: 'xz' },
+    );
+  }
+  const stderr = result.stderr.trim();
+  if (/unexpected end of input/i.test(stderr)) throw endsEarly(packed);
+  throw damaged(packed, stderr);
+}
+
+async function throughLz4(
+  packed: Packed,
+  append: (bytes: Uint8Array) => void,
+  options: UnpackOptions,
+): Promise<void> {
+  const { source, length } = packed;
+  const word = (at: number): number => source.read(packed.offset + at, 4).readUInt32LE(0);
+  const target = new Uint8Array(LZ4_LEGACY_BLOCK);
+  const block = new Uint8Array(LZ4_LEGACY_PACKED_BLOCK);
+  let at = 0;
+  while (at < length) {
+    options.signal?.throwIfAborted();
+    if (at + 4 > length) throw endsEarly(packed);
+    const size = word(at);
+    at += 4;
+    // Frames may follow each other.
+    if (size === LZ4_LEGACY_MAGIC) continue;
+    if (size > LZ4_LEGACY_PACKED_BLOCK) throw damaged(packed, `LZ4 block of ${size} bytes`);
+    if (at + size > length) throw endsEarly(packed);
+    append(target.subarray(0, decodeLz4Block(source.read(packed.offset + at, size, block), target)));
+    at += size;
+    report(packed, options, at);
+    // Lets signals and a progress display have their turn.
+    await setImmediate();
+  }
+}
+
+/** The packed bytes as a stream that leaves the file open. */
+function input(packed: Packed, options: UnpackOptions): Readable {
+  const { source, offset, length } = packed;
+  if (length === 0) return Readable.from([]);
+  const stream = createReadStream('', {
+    fd: source.fd,
+    autoClose: false,
+    start: offset,
+    end: offset + length - 1,
+    highWaterMark: 256 << 10,
+  });
+  if (options.progress) stream.on('data', () => report(packed, options, stream.bytesRead));
+  return stream;
+}
+
+function report({ source, length }: Packed, options: UnpackOptions, done: number): void {
+  options.progress?.(done, length, `unpack ${basename(source.path)}`);
+}
+
+function unpackError(error: unknown, packed: Packed, signal: AbortSignal | undefined): ExtractError {
+  const { path } = packed.source;
+  if (signal?.aborted) {
+    return new ExtractError('interrupted', `unpacking ${path} was interrupted; nothing was changed`, {
+      path,
+    });
+  }
+  if (error instanceof ExtractError) return error;
+  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  if (code === 'Z_BUF_ERROR') return endsEarly(packed);
+  if (code.startsWith('Z_') || code.startsWith('ZSTD_')) {
+    return damaged(packed, error instanceof Error ? error.message : code, error);
+  }
+  return fileError(error, path);
+}
+
+function endsEarly({ source, format }: Packed): ExtractError {
+  return new ExtractError(
+    'truncated',
+    `${source.path} ends in the middle of its ${format} data; fetch or copy it again`,
+    { path: source.path, format, size: source.size },
+  );
+}
+
+function damaged({ source, format }: Packed, what: string, cause?: unknown): ExtractError {
+  return new ExtractError(
+    'corrupt-archive',
+    `${source.path} holds damaged ${format} data (${what}); fetch or copy it again`,
+    { path: source.path, format, what },
+    cause === undefined ? undefined : { cause },
+  );
+}
