@@ -17,6 +17,8 @@ export interface Request {
    * others may be absent from this kernel. Missing ones: `structNotFound` of names.ts.
    */
   required: readonly string[];
+  /** Compare the definitions of all units of the kernel, not only of those that had to be read. */
+  thorough?: boolean;
   progress?: (done: number, total: number, what: string) => void;
   signal?: AbortSignal;
 }

@@ -47,6 +47,7 @@ enum {
   IS_EXTERNAL_TYPE = 1 << 12, /* DW_AT_signature: `type` names the type unit that defines this declaration */
   BAD_LOCATION = 1 << 13,     /* a member location that is no constant */
   VALUE_IS_SIGNED = 1 << 14,
+  IS_PROTOTYPED = 1 << 15,
 };
 
 /* One debugging information entry, as far as C types need it. */
@@ -74,6 +75,7 @@ static Dwarf_Debug unit;
 static Dwarf_Die root;
 static int is_info;
 static Dwarf_Half unit_version, unit_offset_size, unit_address_size;
+static uint32_t root_end;
 
 static char message[256];
 static uint32_t message_offset;
@@ -326,12 +328,13 @@ static int read_attribute(struct record *record, Dwarf_Die die, Dwarf_Attribute 
     return form == DW_FORM_ref_sig8 ? read_reference(record, die, attribute, form, IS_EXTERNAL_TYPE, error) : 0;
   case DW_AT_data_member_location:
     return read_location(record, attribute, form, error);
-  case DW_AT_declaration: {
+  case DW_AT_declaration:
+  case DW_AT_prototyped: {
     Dwarf_Bool set = 0;
     if (dwarf_formflag(attribute, &set, error) != DW_DLV_OK) {
       return -1;
     }
-    record->flags |= set ? IS_DECLARATION : 0;
+    record->flags |= !set ? 0 : name == DW_AT_declaration ? IS_DECLARATION : IS_PROTOTYPED;
     return 0;
   }
   case DW_AT_byte_size:
@@ -389,33 +392,33 @@ static int read_attribute(struct record *record, Dwarf_Die die, Dwarf_Attribute 
   return 0;
 }
 
-/* Appends the record of one entry. */
-static int read_entry(Dwarf_Die die) {
+/* Fills in the record of one entry; `end` gets the offset of its last attribute. */
+static int read_entry(Dwarf_Die die, struct record *record, uint32_t *end) {
   Dwarf_Error error = NULL;
   Dwarf_Half tag = 0, children = 0;
   Dwarf_Off offset = 0;
   Dwarf_Attribute *attributes = NULL;
   Dwarf_Signed count = 0;
+  memset(record, 0, sizeof *record);
   if (dwarf_dieoffset(die, &offset, &error) != DW_DLV_OK || dwarf_tag(die, &tag, &error) != DW_DLV_OK) {
     return fail_with((uint32_t)offset, error);
-  }
-  struct record *record = push();
-  if (!record) {
-    return fail((uint32_t)offset, "out of memory");
   }
   record->offset = (uint32_t)offset;
   record->tag = tag;
   if (dwarf_die_abbrev_children_flag(die, &children) == DW_DLV_OK && children) {
     record->flags |= HAS_CHILDREN;
   }
-  int result = dwarf_attrlist(die, &attributes, &count, &error);
-  if (result == DW_DLV_ERROR) {
+  if (dwarf_attrlist(die, &attributes, &count, &error) == DW_DLV_ERROR) {
     return fail_with((uint32_t)offset, error);
   }
   int failed = 0;
   for (Dwarf_Signed i = 0; i < count; i++) {
     if (!failed && read_attribute(record, die, attributes[i], &error) != 0) {
       failed = 1;
+    }
+    Dwarf_Off at = 0;
+    if (end && dwarf_attr_offset(die, attributes[i], &at, NULL) == DW_DLV_OK && at > *end) {
+      *end = (uint32_t)at;
     }
     dwarf_dealloc_attribute(attributes[i]);
   }
@@ -426,6 +429,57 @@ static int read_entry(Dwarf_Die die) {
     return error ? fail_with((uint32_t)offset, error) : fail((uint32_t)offset, "an attribute has an unexpected form");
   }
   return 0;
+}
+
+/* ---- walking ---- */
+
+/* Entries read since the unit was opened. Types that overlap each other could make that many times its size. */
+static uint32_t entries_read;
+
+static int opened_at(uint32_t offset, Dwarf_Die *die) {
+  Dwarf_Error error = NULL;
+  uint32_t size = sections[is_info ? INFO : TYPES].size;
+  if (!unit || offset >= size) {
+    return fail(offset, "a reference lies outside its unit");
+  }
+  if (entries_read++ > 8 * size) {
+    return fail(offset, "types overlap each other");
+  }
+  int result = dwarf_offdie_b(unit, offset, is_info, die, &error);
+  if (result != DW_DLV_OK) {
+    return result == DW_DLV_ERROR ? fail_with(offset, error) : fail(offset, "a reference leads to no entry");
+  }
+  return 0;
+}
+
+/* The first child of `die`, or NULL in `child`. */
+static int first_child(Dwarf_Die die, uint32_t offset, Dwarf_Die *child) {
+  Dwarf_Error error = NULL;
+  *child = NULL;
+  return dwarf_child(die, child, &error) == DW_DLV_ERROR ? fail_with(offset, error) : 0;
+}
+
+/*
+ * Frees *die and puts its next sibling there, or NULL behind the last. Each entry of a list lies behind the one
+ * before it, so the unit's end bounds the walk.
+ */
+static int next_sibling(Dwarf_Die *die) {
+  Dwarf_Error error = NULL;
+  Dwarf_Die next = NULL;
+  Dwarf_Off offset = 0;
+  int result = dwarf_siblingof_c(*die, &next, &error);
+  if (result == DW_DLV_ERROR) {
+    dwarf_dieoffset(*die, &offset, NULL);
+  }
+  dwarf_dealloc_die(*die);
+  *die = result == DW_DLV_OK ? next : NULL;
+  entries_read++;
+  return result == DW_DLV_ERROR ? fail_with((uint32_t)offset, error) : 0;
+}
+
+static int failed_at(Dwarf_Die die) {
+  dwarf_dealloc_die(die);
+  return -1;
 }
 
 /* ---- units ---- */
@@ -440,6 +494,8 @@ EXPORT(close_unit) void close_unit(void) {
     unit = NULL;
   }
 }
+
+static void forget_hashes(void);
 
 /*
  * Opens the unit whose bytes are the whole of section `which` (INFO or TYPES) and records its root entry.
@@ -466,88 +522,356 @@ EXPORT(open_unit) int open_unit(uint32_t which) {
     return result == DW_DLV_ERROR ? fail_with(0, error) : fail(0, "the unit is empty");
   }
   list_length = 0;
-  return read_entry(root) == 0 ? 1 : -1;
+  entries_read = 0;
+  root_end = 0;
+  forget_hashes();
+  struct record *record = push();
+  return record && read_entry(root, record, &root_end) == 0 ? 1 : -1;
 }
 
-static int is_type_definition(Dwarf_Half tag) {
-  return tag == DW_TAG_structure_type || tag == DW_TAG_union_type || tag == DW_TAG_enumeration_type;
-}
-
-/*
- * Appends `first`, a just read child, and its siblings; only the tagged types of C when `types_only`.
- * Each entry of a list lies behind the one before it, so the unit's end bounds the walk.
- */
-static int read_siblings(Dwarf_Die first, int types_only) {
-  Dwarf_Die die = first;
-  for (;;) {
-    Dwarf_Error error = NULL;
-    Dwarf_Die next = NULL;
-    Dwarf_Half tag = 0;
-    int wanted = 1;
-    if (types_only) {
-      wanted = dwarf_tag(die, &tag, &error) == DW_DLV_OK && is_type_definition(tag);
-    }
-    if (wanted && read_entry(die) != 0) {
-      dwarf_dealloc_die(die);
-      return -1;
-    }
-    int result = dwarf_siblingof_c(die, &next, &error);
-    Dwarf_Off offset = 0;
-    if (result == DW_DLV_ERROR) {
-      dwarf_dieoffset(die, &offset, NULL);
-    }
-    dwarf_dealloc_die(die);
-    if (result == DW_DLV_ERROR) {
-      return fail_with((uint32_t)offset, error);
-    }
-    if (result == DW_DLV_NO_ENTRY) {
-      return 0;
-    }
-    die = next;
-  }
-}
+/* Where the root entry's last attribute begins: with less of the unit than that in memory, it is not to be trusted. */
+EXPORT(root_extent) uint32_t root_extent(void) { return root_end; }
 
 /* Records the entry at `offset` and its direct children. */
 EXPORT(read_tree) int read_tree(uint32_t offset) {
-  Dwarf_Error error = NULL;
   Dwarf_Die die = NULL, child = NULL;
   list_length = 0;
-  if (!unit || offset >= sections[is_info ? INFO : TYPES].size) {
-    return fail(offset, "a reference lies outside its unit");
+  struct record *record = push();
+  if (!record) {
+    return fail(offset, "out of memory");
   }
-  int result = dwarf_offdie_b(unit, offset, is_info, &die, &error);
-  if (result != DW_DLV_OK) {
-    return result == DW_DLV_ERROR ? fail_with(offset, error) : fail(offset, "a reference leads to no entry");
-  }
-  if (read_entry(die) != 0) {
-    dwarf_dealloc_die(die);
+  if (opened_at(offset, &die) != 0) {
     return -1;
   }
-  result = list[0].flags & HAS_CHILDREN ? dwarf_child(die, &child, &error) : DW_DLV_NO_ENTRY;
+  if (read_entry(die, record, NULL) != 0 ||
+      (record->flags & HAS_CHILDREN && first_child(die, offset, &child) != 0)) {
+    return failed_at(die);
+  }
   dwarf_dealloc_die(die);
-  if (result == DW_DLV_ERROR) {
-    return fail_with(offset, error);
-  }
-  if (result == DW_DLV_OK && read_siblings(child, 0) != 0) {
-    return -1;
+  while (child) {
+    record = push();
+    if (!record || read_entry(child, record, NULL) != 0) {
+      return failed_at(child);
+    }
+    if (next_sibling(&child) != 0) {
+      return -1;
+    }
   }
   return (int)list_length;
 }
 
-/* Records every structure, union and enumeration at the unit's top level, definitions and declarations. */
-EXPORT(read_types) int read_types(void) {
+/* ---- sets of 64-bit hashes ---- */
+
+struct set {
+  uint64_t *slots; /* 0: free */
+  uint32_t capacity, used;
+};
+
+static struct set wanted_names, seen;
+
+static uint64_t mix(uint64_t hash, uint64_t value) {
+  hash = (hash ^ value) * 0x9e3779b97f4a7c15u;
+  return hash ^ hash >> 32;
+}
+
+static uint64_t hash_bytes(const char *bytes, uint32_t length) {
+  uint64_t hash = length;
+  for (uint32_t i = 0; i < length; i++) {
+    hash = mix(hash, (uint8_t)bytes[i]);
+  }
+  return hash;
+}
+
+static int set_has(const struct set *set, uint64_t hash) {
+  if (!set->used) {
+    return 0;
+  }
+  hash |= hash == 0;
+  for (uint32_t at = (uint32_t)hash;; at++) {
+    uint64_t slot = set->slots[at & (set->capacity - 1)];
+    if (slot == hash || !slot) {
+      return slot == hash;
+    }
+  }
+}
+
+/* 1: added, 0: was there, -1: out of memory */
+static int set_add(struct set *set, uint64_t hash) {
+  if (set_has(set, hash)) {
+    return 0;
+  }
+  if ((set->used + 1) * 2 > set->capacity) {
+    struct set grown = {NULL, set->capacity ? set->capacity * 2 : 1024, 0};
+    grown.slots = calloc(grown.capacity, sizeof *grown.slots);
+    if (!grown.slots) {
+      return fail(0, "out of memory");
+    }
+    for (uint32_t i = 0; i < set->capacity; i++) {
+      if (set->slots[i]) {
+        set_add(&grown, set->slots[i]);
+      }
+    }
+    free(set->slots);
+    *set = grown;
+  }
+  hash |= hash == 0;
+  uint32_t at = (uint32_t)hash;
+  while (set->slots[at & (set->capacity - 1)]) {
+    at++;
+  }
+  set->slots[at & (set->capacity - 1)] = hash;
+  set->used++;
+  return 1;
+}
+
+/* ---- fingerprints ---- */
+
+/*
+ * A definition's fingerprint covers all that a layout says of it, so that the same header in two thousand units
+ * crosses into JavaScript once. A type hashes in two depths: as it stands below a pointer, where a structure is
+ * its name, and as it lies in a structure, where it is its members too.
+ */
+struct hashes {
+  uint32_t key; /* offset + 1; 0: free */
+  uint32_t generation;
+  uint64_t value[2]; /* 0: not known */
+};
+
+static struct hashes *memo;
+static uint32_t memo_capacity, memo_used, memo_generation;
+
+enum { MAX_TYPE_DEPTH = 128 };
+
+static void forget_hashes(void) {
+  memo_generation++;
+  memo_used = 0;
+}
+
+static struct hashes *memo_slot(uint32_t offset) {
+  if ((memo_used + 1) * 2 > memo_capacity) {
+    uint32_t old_capacity = memo_capacity;
+    struct hashes *old = memo;
+    struct hashes *grown = calloc(old_capacity ? old_capacity * 2 : 8192, sizeof *grown);
+    if (!grown) {
+      return NULL;
+    }
+    memo = grown;
+    memo_capacity = old_capacity ? old_capacity * 2 : 8192;
+    memo_used = 0;
+    for (uint32_t i = 0; i < old_capacity; i++) {
+      if (old[i].key && old[i].generation == memo_generation) {
+        *memo_slot(old[i].key - 1) = old[i];
+      }
+    }
+    free(old);
+  }
+  for (uint32_t at = offset * 0x9e3779b1u >> 7;; at++) {
+    struct hashes *slot = &memo[at & (memo_capacity - 1)];
+    if (slot->generation != memo_generation || !slot->key) {
+      memset(slot, 0, sizeof *slot);
+      slot->key = offset + 1;
+      slot->generation = memo_generation;
+      memo_used++;
+      return slot;
+    }
+    if (slot->key == offset + 1) {
+      return slot;
+    }
+  }
+}
+
+static int hash_entry(uint32_t offset, int deep, int depth, uint64_t *hash);
+
+static uint64_t hash_name(const struct record *record) {
+  return hash_bytes((const char *)(uintptr_t)record->name, record->name_length);
+}
+
+/* Mixes in the type that `record` refers to. */
+static int hash_type(const struct record *record, int deep, int depth, uint64_t *hash) {
+  uint64_t type = 1;
+  if (record->flags & (TYPE_IN_SECTION | TYPE_IS_SIGNATURE)) {
+    type = record->type;
+  } else if (record->flags & HAS_TYPE && hash_entry((uint32_t)record->type, deep, depth + 1, &type) != 0) {
+    return -1;
+  }
+  *hash = mix(*hash, type);
+  return 0;
+}
+
+static int hash_child(const struct record *child, int deep, int depth, uint64_t *hash) {
+  uint64_t value = mix(child->tag, hash_name(child));
+  value = mix(value, child->flags);
+  value = mix(mix(value, child->location), child->data_bit_offset);
+  value = mix(mix(value, child->bit_offset), child->bit_size);
+  value = mix(mix(value, child->value), child->count);
+  *hash = mix(*hash, mix(value, child->byte_size));
+  return hash_type(child, deep, depth, hash);
+}
+
+static int hash_children(Dwarf_Die die, uint32_t offset, int deep, int depth, uint64_t *hash) {
+  Dwarf_Die child = NULL;
+  if (first_child(die, offset, &child) != 0) {
+    return -1;
+  }
+  while (child) {
+    struct record record;
+    if (read_entry(child, &record, NULL) != 0) {
+      return failed_at(child);
+    }
+    /* Types defined inside others stand for themselves. */
+    if ((record.tag == DW_TAG_member || record.tag == DW_TAG_enumerator || record.tag == DW_TAG_subrange_type ||
+         record.tag == DW_TAG_formal_parameter || record.tag == DW_TAG_unspecified_parameters) &&
+        hash_child(&record, deep, depth, hash) != 0) {
+      return failed_at(child);
+    }
+    if (next_sibling(&child) != 0) {
+      return -1;
+    }
+  }
+  return 0;
+}
+
+/*
+ * The hash of the type at `offset`. C's types have no cycle but through a pointer to a structure, where the hash
+ * goes no deeper; whatever has one all the same gets a hash without meaning here and an error from who reads it.
+ */
+static int hash_entry(uint32_t offset, int deep, int depth, uint64_t *hash) {
+  struct hashes *slot = memo_slot(offset);
+  if (!slot) {
+    return fail(offset, "out of memory");
+  }
+  if (slot->value[deep] || depth > MAX_TYPE_DEPTH) {
+    *hash = slot->value[deep];
+    return 0;
+  }
+  slot->value[deep] = 1;
+  Dwarf_Die die = NULL;
+  struct record record;
+  if (opened_at(offset, &die) != 0) {
+    return -1;
+  }
+  if (read_entry(die, &record, NULL) != 0) {
+    return failed_at(die);
+  }
+  uint64_t value = mix(mix(record.tag, hash_name(&record)), record.flags & (IS_PROTOTYPED | IS_EXTERNAL_TYPE));
+  int result = 0;
+  switch (record.tag) {
+  case DW_TAG_structure_type:
+  case DW_TAG_union_type:
+  case DW_TAG_class_type:
+  case DW_TAG_enumeration_type:
+    if (deep) {
+      value = mix(mix(value, record.byte_size), record.flags);
+      result = hash_type(&record, 0, depth, &value) != 0 || hash_children(die, offset, 1, depth, &value) != 0;
+    }
+    break;
+  case DW_TAG_pointer_type:
+    result = hash_type(&record, 0, depth, &value);
+    break;
+  case DW_TAG_subroutine_type:
+    result = hash_type(&record, 0, depth, &value) != 0 || hash_children(die, offset, 0, depth, &value) != 0;
+    break;
+  case DW_TAG_array_type:
+    result = hash_type(&record, deep, depth, &value) != 0 || hash_children(die, offset, 0, depth, &value) != 0;
+    break;
+  default:
+    value = mix(mix(value, record.byte_size), record.encoding);
+    result = hash_type(&record, deep, depth, &value);
+  }
+  dwarf_dealloc_die(die);
+  if (result != 0) {
+    return -1;
+  }
+  *hash = value | (value < 2) << 1;
+  slot = memo_slot(offset);
+  if (slot) {
+    slot->value[deep] = *hash;
+  }
+  return 0;
+}
+
+/* ---- definitions ---- */
+
+/* Adds a name to those that scan_types(WANTED) looks for. */
+EXPORT(want) int want(const char *name, uint32_t length) { return set_add(&wanted_names, hash_bytes(name, length)); }
+
+/* Forgets what earlier scans have seen. */
+EXPORT(forget_scans) void forget_scans(void) {
+  free(seen.slots);
+  seen = (struct set){0};
+}
+
+enum scan { WANTED, EVERY, NAMES };
+
+static int scan_entry(Dwarf_Die die, enum scan what) {
   Dwarf_Error error = NULL;
+  Dwarf_Half tag = 0;
+  Dwarf_Off offset = 0;
+  char *name = NULL;
+  if (dwarf_tag(die, &tag, &error) != DW_DLV_OK || dwarf_dieoffset(die, &offset, &error) != DW_DLV_OK) {
+    return fail_with((uint32_t)offset, error);
+  }
+  int is_tagged = tag == DW_TAG_structure_type || tag == DW_TAG_union_type || tag == DW_TAG_enumeration_type;
+  if (!is_tagged && !(tag == DW_TAG_typedef && what == WANTED)) {
+    return 0;
+  }
+  int result = dwarf_diename(die, &name, &error);
+  if (result != DW_DLV_OK) {
+    return result == DW_DLV_ERROR ? fail_with((uint32_t)offset, error) : 0;
+  }
+  uint64_t hash = hash_bytes(name, strlen(name));
+  if (what == WANTED && !set_has(&wanted_names, hash)) {
+    return 0;
+  }
+  if (what == NAMES && set_has(&seen, hash)) {
+    return 0;
+  }
+  struct record record;
+  if (read_entry(die, &record, NULL) != 0) {
+    return -1;
+  }
+  if (record.flags & IS_DECLARATION) {
+    return 0;
+  }
+  if (what != NAMES) {
+    uint64_t fingerprint = 0;
+    if (hash_entry((uint32_t)offset, 1, 0, &fingerprint) != 0) {
+      return -1;
+    }
+    hash = mix(hash, fingerprint);
+  }
+  int added = set_add(&seen, hash);
+  if (added <= 0) {
+    return added;
+  }
+  struct record *found = push();
+  if (!found) {
+    return fail((uint32_t)offset, "out of memory");
+  }
+  *found = record;
+  return 0;
+}
+
+/*
+ * Records the definitions at the unit's top level that no earlier scan has recorded: of the wanted names
+ * (typedefs too), of every structure, union and enumeration, or one for each name.
+ */
+EXPORT(scan_types) int scan_types(uint32_t what) {
   Dwarf_Die child = NULL;
   list_length = 0;
   if (!root) {
     return fail(0, "no unit is open");
   }
-  int result = dwarf_child(root, &child, &error);
-  if (result == DW_DLV_ERROR) {
-    return fail_with(0, error);
-  }
-  if (result == DW_DLV_OK && read_siblings(child, 1) != 0) {
+  if (first_child(root, 0, &child) != 0) {
     return -1;
+  }
+  while (child) {
+    if (scan_entry(child, what) != 0) {
+      return failed_at(child);
+    }
+    if (next_sibling(&child) != 0) {
+      return -1;
+    }
   }
   return (int)list_length;
 }
