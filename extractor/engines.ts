@@ -1,0 +1,13 @@
+import type { EngineName } from './contract.ts';
+import type { Engine } from './engine.ts';
+
+/** Every engine, in the order in which `auto` tries them. Loaded when used: they bring wasm or other programs. */
+const ENGINES: ReadonlyMap<EngineName, () => Promise<Engine>> = new Map([
+  ['btf', async () => (await import('./btf/engine.ts')).btfEngine],
+]);
+
+export const ENGINE_NAMES: readonly EngineName[] = [...ENGINES.keys()];
+
+export function loadEngine(name: EngineName): Promise<Engine> {
+  return ENGINES.get(name)!();
+}

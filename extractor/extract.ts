@@ -1,0 +1,125 @@
+import { readFileSync } from 'node:fs';
+import { basename } from 'node:path';
+import { type EngineName, type KernelLayout, LAYOUT_FORMAT } from './contract.ts';
+import type { KernelFile } from './elf/kernel-file.ts';
+import { percpuSymbols } from './elf/percpu.ts';
+import type { Engine, EngineResult, Request } from './engine.ts';
+import { ENGINE_NAMES, loadEngine } from './engines.ts';
+import { ExtractError } from './error.ts';
+import { requestFor, type Selection, SYMBOLS } from './structures.ts';
+
+export interface ExtractOptions {
+  engine: EngineName | 'auto';
+  selection: Selection;
+  progress?: Request['progress'];
+  signal?: AbortSignal;
+}
+
+/**
+ * Reads a kernel's layout.
+ *
+ * @param file opened by the caller, who closes it
+ * @throws ExtractError `no-debug-information` when no engine can read the file, `engine-unavailable` when the one
+ *   asked for cannot, and what the engine throws
+ */
+export async function extractLayout(file: KernelFile, options: ExtractOptions): Promise<KernelLayout> {
+  // The digest is computed beside the engine's work; a failure of the engine is the one to report.
+  const digest = file.sha256();
+  digest.catch(() => {});
+  const engine = await chooseEngine(file, options.engine);
+  const result = await engine.extract(file, engineRequest(options));
+  return describe(file, engine.name, result, await digest);
+}
+
+/** What the options ask of an engine. */
+export function engineRequest(options: Omit<ExtractOptions, 'engine'>): Request {
+  const request: Request = requestFor(options.selection);
+  if (options.progress) request.progress = options.progress;
+  if (options.signal) request.signal = options.signal;
+  return request;
+}
+
+async function chooseEngine(file: KernelFile, wanted: EngineName | 'auto'): Promise<Engine> {
+  if (wanted !== 'auto') {
+    const engine = await loadEngine(wanted);
+    const reason = await engine.unavailable(file);
+    if (reason === null) return engine;
+    throw new ExtractError(
+      'engine-unavailable',
+      `the ${wanted} engine cannot read ${file.path}: ${reason}; --engine auto takes one that can`,
+      { file: file.path, engine: wanted },
+    );
+  }
+  const reasons: string[] = [];
+  // gdb reads the same debug information as libdwarf, more slowly: it is a second opinion, never the first.
+  for (const name of ENGINE_NAMES.filter((name) => name !== 'gdb')) {
+    const engine = await loadEngine(name);
+    const reason = await engine.unavailable(file);
+    if (reason === null) return engine;
+    reasons.push(`${name}: ${reason}`);
+  }
+  throw noDebugInformation(file, reasons);
+}
+
+function noDebugInformation(file: KernelFile, reasons: readonly string[]): ExtractError {
+  const release = file.release();
+  const remedy = release
+    ? `the package linux-image-${release}-dbg (Debian's name) has it as /usr/lib/debug/boot/vmlinux-${release}; ` +
+      'give that file, or its folder with --debug-root'
+    : 'give the vmlinux that the build left, or a kernel with BTF';
+  return new ExtractError(
+    'no-debug-information',
+    `${file.path} has no debug information (${reasons.join('; ')}): ${remedy}`,
+    { file: file.path, release, buildId: file.buildId },
+  );
+}
+
+function describe(file: KernelFile, engine: EngineName, result: EngineResult, sha256: string): KernelLayout {
+  const symbols = new Map<string, string>();
+  const known = file.lookup(SYMBOLS);
+  for (const name of SYMBOLS) {
+    const symbol = known.get(name);
+    if (symbol) symbols.set(name, hex(symbol.address));
+  }
+  const percpu = new Set(percpuSymbols(file, symbols.keys()));
+  for (const name of SYMBOLS) {
+    // BTF lists per-CPU variables even where there is no symbol table.
+    const offset = result.percpu && Object.hasOwn(result.percpu, name) ? result.percpu[name]! : null;
+    if (offset === null || symbols.has(name)) continue;
+    symbols.set(name, hex(BigInt(offset)));
+    percpu.add(name);
+  }
+  const config = file.config();
+  return {
+    format: LAYOUT_FORMAT,
+    kernel: { release: releaseOf(file), banner: file.banner(), buildId: file.buildId, arch: 'x86_64' },
+    source: { file: basename(file.path), sha256, engine, dwarfVersion: result.dwarfVersion },
+    producer: { name: 'domsched', version: ownVersion() },
+    ...(config ? { config } : {}),
+    structs: result.structs,
+    enums: result.enums,
+    constants: result.constants ?? {},
+    symbols: sorted(symbols),
+    percpu: [...percpu].sort(),
+  };
+}
+
+/** Files without a banner, BTF alone and objects, go by their own name. */
+function releaseOf(file: KernelFile): string {
+  return file.release() ?? basename(file.path).replace(/^vmlinu[xz]-|\.(?:btf|elf|o|debug)$/g, '');
+}
+
+function hex(address: bigint): string {
+  return `0x${address.toString(16)}`;
+}
+
+function sorted(map: ReadonlyMap<string, string>): Record<string, string> {
+  return Object.fromEntries([...map].sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+/** The version in package.json: beside `extractor/` in a checkout, one level further up in `dist/`. */
+export function ownVersion(): string {
+  const root = import.meta.url.endsWith('.ts') ? '../package.json' : '../../package.json';
+  const text = readFileSync(new URL(root, import.meta.url), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
+}

@@ -1,0 +1,168 @@
+import process from 'node:process';
+import type { EngineName, KernelLayout } from './contract.ts';
+import type { KernelFile } from './elf/kernel-file.ts';
+import { openKernelFile } from './elf/open.ts';
+import { ExtractError } from './error.ts';
+import { engineRequest, extractLayout } from './extract.ts';
+import { writeText } from './output.ts';
+import { Progress } from './progress.ts';
+import type { Selection } from './structures.ts';
+
+/** The command line of `extract`, as commander parses it. */
+export interface ExtractCommandOptions {
+  engine: EngineName | 'auto';
+  struct?: string[];
+  all?: true;
+  json?: string;
+  format: 'domsched' | 'isf';
+  check?: true;
+  crossCheck?: true;
+  out?: string;
+  symbols?: string;
+  config?: string;
+  debugRoot?: string[];
+  quiet?: true;
+}
+
+/** What all parts of one run share. */
+interface Run {
+  file: KernelFile;
+  options: ExtractCommandOptions;
+  progress: Progress;
+  signal: AbortSignal;
+}
+
+/**
+ * Runs `extract`.
+ * @returns the exit code
+ * @throws ExtractError; nothing is changed then
+ */
+export async function run(path: string, options: ExtractCommandOptions): Promise<0 | 1> {
+  using interruption = new Interruption();
+  const progress = new Progress(options.quiet === true);
+  const { signal } = interruption;
+  try {
+    await using file = await openKernelFile(path, {
+      symbols: options.symbols,
+      config: options.config,
+      ...(options.debugRoot ? { debugRoots: options.debugRoot } : {}),
+      progress: progress.report,
+      signal,
+    });
+    const state: Run = { file, options, progress, signal };
+    if (options.crossCheck) return await crossCheckFile(state);
+    const layout = await extractLayout(file, {
+      engine: options.engine,
+      selection: selectionOf(options),
+      progress: progress.report,
+      signal,
+    });
+    await interruption.check();
+    progress.stop();
+    if (options.check) return await checkLayout(layout, state);
+    if (options.json !== undefined) await writeJson(layout, options.json, state);
+    else await generateModules(layout, state);
+    return 0;
+  } catch (error) {
+    // Whatever an aborted step fails with, the user's signal is the reason.
+    throw signal.aborted ? signal.reason : error;
+  } finally {
+    progress.stop();
+  }
+}
+
+function selectionOf(options: ExtractCommandOptions): Selection {
+  if (options.all) return { kind: 'all' };
+  if (!options.struct) return { kind: 'scheduler' };
+  // Generated modules serve the runtime, which needs the scheduler's structures whatever else is asked for.
+  const scheduler = options.json === undefined && !options.check && !options.crossCheck;
+  return { kind: 'named', names: options.struct, scheduler };
+}
+
+async function writeJson(layout: KernelLayout, path: string, { file, options }: Run): Promise<void> {
+  if (options.format === 'isf') {
+    const { isfText, toIsf } = await import('./isf.ts');
+    await writeText(path, isfText(toIsf(layout, file.symbols())));
+  } else await writeText(path, `${JSON.stringify(layout, null, 2)}\n`);
+}
+
+async function generateModules(layout: KernelLayout, { options, signal }: Run): Promise<void> {
+  const { defaultPlace, generate } = await import('../codegen/index.ts');
+  const place = options.out === undefined ? defaultPlace() : { outDir: options.out };
+  const written = await generate(layout, { ...place, signal });
+  if (!options.quiet) process.stderr.write(`${summary(layout)} -> ${written.path}\n`);
+}
+
+function summary({ kernel, source, structs, symbols }: KernelLayout): string {
+  const count = (record: object, noun: string) => `${Object.keys(record).length} ${noun}`;
+  return `${kernel.release}: ${count(structs, 'structures')}, ${count(symbols, 'symbols')} (${source.engine})`;
+}
+
+async function checkLayout(layout: KernelLayout, { options }: Run): Promise<0 | 1> {
+  const { check, defaultPlace } = await import('../codegen/index.ts');
+  const place = options.out === undefined ? defaultPlace() : { outDir: options.out };
+  const differences = await check(layout, { ...place, partial: options.struct !== undefined });
+  if (differences.length === 0) {
+    if (!options.quiet) process.stderr.write(`${summary(layout)}: as generated\n`);
+    return 0;
+  }
+  await writeText('-', differences.map(({ message }) => `${message}\n`).join(''));
+  throw new ExtractError(
+    'check-mismatch',
+    `the generated modules differ from ${layout.source.file} in ${differences.length} places; ` +
+      'extract it without --check to generate them anew',
+    { differences: differences.length },
+  );
+}
+
+/** Disagreements printed before the rest is only counted. */
+const SHOWN = 50;
+
+async function crossCheckFile({ file, options, progress, signal }: Run): Promise<0 | 1> {
+  const { crossCheck } = await import('./cross-check.ts');
+  const request = engineRequest({ selection: selectionOf(options), progress: progress.report, signal });
+  const rows = await crossCheck(file, request);
+  progress.stop();
+  if (options.json !== undefined) await writeText(options.json, `${JSON.stringify(rows, null, 2)}\n`);
+  else {
+    const { crossCheckTable } = await import('./cross-check-table.ts');
+    await writeText('-', crossCheckTable(rows, SHOWN));
+  }
+  const total = rows.reduce((sum, { disagreements }) => sum + disagreements.length, 0);
+  if (total === 0) return 0;
+  throw new ExtractError(
+    'cross-check-mismatch',
+    `the engines disagree on ${total} facts of ${file.path}; use none of its layouts before that is explained`,
+    { file: file.path, disagreements: total },
+  );
+}
+
+/** Turns SIGINT, SIGTERM and SIGHUP into an abort, so that files being written and programs started are cleaned up. */
+class Interruption {
+  static readonly #SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+  readonly #controller = new AbortController();
+
+  constructor() {
+    for (const name of Interruption.#SIGNALS) process.on(name, this.#abort);
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  readonly #abort = (name: NodeJS.Signals): void => {
+    this.#controller.abort(
+      new ExtractError('interrupted', `interrupted by ${name}; nothing was changed`, { signal: name }),
+    );
+  };
+
+  /** Lets pending signals arrive after a long synchronous step, and throws if one did. */
+  async check(): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve));
+    this.signal.throwIfAborted();
+  }
+
+  [Symbol.dispose](): void {
+    for (const name of Interruption.#SIGNALS) process.off(name, this.#abort);
+  }
+}
