@@ -3,11 +3,12 @@ import type { Pausable, PauseGuard } from './types.ts';
 
 /** What a backend has to offer for its pauses to be counted. */
 export interface PauseBackend {
-  readonly name: string;
   /** Stops the domain. @returns whether someone else had paused it already */
   stop(): Promise<{ foundPaused: boolean }>;
   /** Lets it run again; only called when {@link stop} found it running. */
   resume(): Promise<void>;
+  /** Says whether the domain is to stay paused, should our process die now. */
+  keepOnDeath?(keep: boolean): void;
 }
 
 /**
@@ -15,9 +16,12 @@ export interface PauseBackend {
  * overlap are served one after the other.
  */
 export class PauseCounter implements Pausable {
-  #backend: PauseBackend;
+  readonly #backend: PauseBackend;
   #depth = 0;
   #foundPaused = false;
+  /** Changes when the count starts anew: guards of an older session have nothing to give back. */
+  #session = 0;
+  /** Changes when guards stop being proof that the guest stood still. */
   #epoch = 0;
   #lane: Promise<unknown> = Promise.resolve();
 
@@ -45,23 +49,30 @@ export class PauseCounter implements Pausable {
     });
   }
 
-  /** Someone else resumed, reset or ended the domain: no guard holds any longer, and none of them may resume it. */
-  invalidate(): void {
+  /** Someone else resumed or ended the domain: no guard holds, and none of them has anything to resume. */
+  dissolve(): void {
+    this.#session += 1;
     this.#epoch += 1;
     this.#depth = 0;
+  }
+
+  /** Someone else reset the domain: no guard is proof any longer, but it is still ours to resume. */
+  invalidate(): void {
+    this.#epoch += 1;
   }
 
   /** Gives all pauses back at once. */
   releaseAll(): Promise<void> {
     return this.#serialise(async () => {
       if (this.#depth === 0) return;
-      this.invalidate();
+      this.dissolve();
       if (!this.#foundPaused) await this.#backend.resume();
     });
   }
 
   #guard(): PauseGuard {
     const counter = this;
+    const session = this.#session;
     const epoch = this.#epoch;
     const foundPaused = this.#foundPaused;
     let released = false;
@@ -69,7 +80,7 @@ export class PauseCounter implements Pausable {
       if (released) return;
       released = true;
       await counter.#serialise(async () => {
-        if (counter.#epoch !== epoch) return;
+        if (counter.#session !== session) return;
         counter.#depth -= 1;
         if (counter.#depth === 0 && !foundPaused) await counter.#backend.resume();
       });
@@ -77,7 +88,10 @@ export class PauseCounter implements Pausable {
     return {
       foundPaused,
       get valid() {
-        return !released && counter.#epoch === epoch;
+        return !released && counter.#epoch === epoch && counter.#session === session;
+      },
+      keepOnDeath(keep) {
+        if (!released && !foundPaused) counter.#backend.keepOnDeath?.(keep);
       },
       release,
       [Symbol.asyncDispose]: release,

@@ -109,6 +109,12 @@ export interface PauseGuard extends AsyncDisposable {
   readonly foundPaused: boolean;
   /** False once released, and when someone else resumed, reset or ended the domain under us. */
   readonly valid: boolean;
+  /**
+   * What becomes of the domain should our process die (SIGKILL) under this pause: normally it is resumed by a
+   * watchdog. With `keep` it stays paused, for the moments in which an edit is half written and only the journal
+   * can put it right.
+   */
+  keepOnDeath(keep: boolean): void;
   /** Gives this pause back; the last one resumes the domain if we paused it. A second call does nothing. */
   release(): Promise<void>;
 }

@@ -62,6 +62,8 @@ export class FakeDomain<F extends FrameNumber = FrameNumber> implements Domain<F
   image: FrameImage;
   /** What {@link registers} returns; a test may change it. */
   vcpus: VcpuRegisters[];
+  /** What a guard last asked for with `keepOnDeath`. */
+  keptOnDeath = false;
   readonly frames: FrameReader<F>;
   readonly writeFrames: FrameWriter<F>;
   readonly registers: RegisterReader;
@@ -98,7 +100,6 @@ export class FakeDomain<F extends FrameNumber = FrameNumber> implements Domain<F
       },
     };
     this.#counter = new PauseCounter({
-      name,
       stop: async () => {
         this.recorder.note({ kind: 'stop' });
         this.#checkAlive();
@@ -109,10 +110,14 @@ export class FakeDomain<F extends FrameNumber = FrameNumber> implements Domain<F
       },
       resume: async () => {
         this.recorder.note({ kind: 'resume' });
+        this.keptOnDeath = false;
         this.#checkAlive();
         this.#state = 'running';
         this.#generation += 1;
         this.#emit({ type: 'resumed', byUs: true });
+      },
+      keepOnDeath: (keep) => {
+        this.keptOnDeath = keep;
       },
     });
     this.pause = this.#counter;
@@ -169,7 +174,7 @@ export class FakeDomain<F extends FrameNumber = FrameNumber> implements Domain<F
   resumeByOther(): void {
     this.#state = 'running';
     this.#generation += 1;
-    this.#counter.invalidate();
+    this.#counter.dissolve();
     this.#emit({ type: 'resumed', byUs: false });
   }
 
@@ -185,7 +190,7 @@ export class FakeDomain<F extends FrameNumber = FrameNumber> implements Domain<F
   destroy(): void {
     this.#state = 'gone';
     this.#generation += 1;
-    this.#counter.invalidate();
+    this.#counter.dissolve();
     this.#emit({ type: 'gone', reason: 'destroyed' });
   }
 

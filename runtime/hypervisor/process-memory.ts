@@ -1,0 +1,162 @@
+import { closeSync, fstatSync, openSync } from 'node:fs';
+import process from 'node:process';
+import koffi from 'koffi';
+import { DomschedError } from '../error.ts';
+
+/** Linux UIO_MAXIOV: ranges that one call takes. */
+export const MAX_RANGES_PER_CALL = 1024;
+
+const PROT_READ_WRITE = 3;
+const MAP_SHARED = 1;
+const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
+const EPERM = 1;
+const ESRCH = 3;
+const EFAULT = 14;
+
+const libc = koffi.load('libc.so.6');
+const processVmReadv = libc.func(
+  'int64_t process_vm_readv(int pid, void *local, size_t locals, void *remote, size_t remotes, size_t flags)',
+);
+const processVmWritev = libc.func(
+  'int64_t process_vm_writev(int pid, void *local, size_t locals, void *remote, size_t remotes, size_t flags)',
+);
+const mmap = libc.func(
+  'void *mmap(void *address, size_t length, int protection, int flags, int fd, int64_t offset)',
+);
+const munmap = libc.func('int munmap(void *address, size_t length)');
+// Gives back its first argument: the address of a buffer's memory.
+const memcpy = libc.func('void *memcpy(void *to, void *from, size_t length)');
+
+const addresses = new WeakMap<ArrayBufferLike, number>();
+
+/** Address of a buffer's first byte. The memory of an ArrayBuffer of this size is not moved by the collector. */
+export function addressOf(bytes: Uint8Array): number {
+  let base = addresses.get(bytes.buffer);
+  if (base === undefined) {
+    if (bytes.buffer.byteLength < 1024) throw new RangeError('small buffers may be moved: take a bigger one');
+    const whole = new Uint8Array(bytes.buffer);
+    base = Number(memcpy(whole, whole, 0) as bigint);
+    addresses.set(bytes.buffer, base);
+  }
+  return base + bytes.byteOffset;
+}
+
+/** Pairs of address and length as `struct iovec` has them, filled without allocating. */
+export class RangeList {
+  /** Each range takes four: low and high half of its address, low and high half of its length. */
+  readonly words = new Uint32Array(4 * MAX_RANGES_PER_CALL);
+
+  set(index: number, address: number, length: number): void {
+    const at = 4 * index;
+    this.words[at] = address;
+    this.words[at + 1] = address / 0x1_0000_0000;
+    this.words[at + 2] = length;
+    this.words[at + 3] = 0;
+  }
+}
+
+/**
+ * Copies between our memory and a process's (or our own mapping of a file) by system call. Slower than looking
+ * into a mapping directly (0.4 µs instead of 0.1 µs for a range), but a page that is no longer there is an error
+ * to report, where a direct access would kill us with SIGBUS.
+ */
+export class ProcessMemory {
+  readonly pid: number;
+
+  constructor(pid: number = process.pid) {
+    this.pid = pid;
+  }
+
+  /**
+   * @returns bytes copied: whole ranges, up to the first that is not there
+   * @throws DomschedError `domain-gone` when the process is, `host-unreachable` when we may not read it
+   */
+  read(local: RangeList, remote: RangeList, from: number, count: number): number {
+    const skip = 4 * from;
+    const own = from === 0 ? local.words : local.words.subarray(skip);
+    const other = from === 0 ? remote.words : remote.words.subarray(skip);
+    const copied = Number(processVmReadv(this.pid, own, count, other, count, 0));
+    return copied >= 0 ? copied : this.#explain('read');
+  }
+
+  /** As {@link read}, the other way. */
+  write(local: RangeList, remote: RangeList, from: number, count: number): number {
+    const skip = 4 * from;
+    const copied = Number(
+      processVmWritev(this.pid, local.words.subarray(skip), count, remote.words.subarray(skip), count, 0),
+    );
+    return copied >= 0 ? copied : this.#explain('write');
+  }
+
+  #explain(what: string): 0 {
+    const errno = koffi.errno();
+    if (errno === EFAULT) return 0;
+    if (errno === ESRCH) {
+      throw new DomschedError('domain-gone', `process ${this.pid} of the virtual machine has ended`, {
+        pid: this.pid,
+      });
+    }
+    const why =
+      errno === EPERM
+        ? 'not permitted; run as root or with CAP_SYS_PTRACE, or give QEMU a memory-backend-file with share=on'
+        : `error ${errno}`;
+    throw new DomschedError('host-unreachable', `cannot ${what} memory of process ${this.pid}: ${why}`, {
+      pid: this.pid,
+      errno,
+    });
+  }
+}
+
+/** A file mapped shared into our own address space, to be accessed through {@link ProcessMemory} only. */
+export class FileMapping {
+  readonly address: number;
+  readonly length: number;
+  readonly path: string;
+  readonly dev: number;
+  readonly ino: number;
+  readonly #fd: number;
+  readonly #pointer: bigint;
+  #open = true;
+
+  /** @throws DomschedError `host-unreachable` */
+  constructor(path: string) {
+    this.path = path;
+    let fd = -1;
+    try {
+      fd = openSync(path, 'r+');
+      const stat = fstatSync(fd);
+      this.length = stat.size;
+      this.dev = stat.dev;
+      this.ino = stat.ino;
+      const pointer = BigInt.asUintN(
+        64,
+        BigInt(mmap(null, stat.size, PROT_READ_WRITE, MAP_SHARED, fd, 0) ?? MAP_FAILED),
+      );
+      if (pointer === MAP_FAILED) throw new Error(`mmap: error ${koffi.errno()}`);
+      this.#fd = fd;
+      this.#pointer = pointer;
+      this.address = Number(pointer);
+    } catch (cause) {
+      if (fd >= 0) closeSync(fd);
+      throw new DomschedError(
+        'host-unreachable',
+        `cannot map the guest's memory file ${path}: ${(cause as Error).message}`,
+        { path },
+        { cause },
+      );
+    }
+  }
+
+  /** Whether the file has been cut under us. */
+  get truncated(): boolean {
+    return this.#open && fstatSync(this.#fd).size < this.length;
+  }
+
+  /** Unmaps. Nobody holds a view of the mapping, so nothing can touch it later. */
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    munmap(this.#pointer, this.length);
+    closeSync(this.#fd);
+  }
+}

@@ -1,0 +1,339 @@
+import { DomschedError } from '../../error.ts';
+import { onExit } from '../exit-guard.ts';
+import type { GuestFrame } from '../frame.ts';
+import { PauseCounter } from '../pause-counter.ts';
+import type {
+  Domain,
+  DomainEvent,
+  DomainIdentity,
+  DomainState,
+  FrameReader,
+  FrameWriter,
+  Notifier,
+  Pausable,
+  RegisterReader,
+} from '../types.ts';
+import { attachRam } from './attach-ram.ts';
+import { listeningProcess, processOfThread } from './qemu-process.ts';
+import { asRecord, QmpClient, type QmpEvent } from './qmp-client.ts';
+import { QtestClient } from './qtest-client.ts';
+import { QemuRam, type RamSource } from './ram.ts';
+import { parseRegisters } from './registers.ts';
+import { watchdog } from './watchdog.ts';
+
+/** Destination of message-signalled interrupts: bits 12..19 take the local APIC's id (Intel SDM vol. 3A, 11.11). */
+const MSI_BASE = 0xfee0_0000;
+const MAX_PHYSICAL_BITS = 52;
+
+/** Where a machine's sockets are. */
+export interface QemuSockets {
+  readonly qmp: string;
+  readonly qtest?: string;
+}
+
+interface Vcpu {
+  readonly index: number;
+  readonly thread: number;
+  readonly qomPath: string;
+}
+
+/** A virtual machine of QEMU, by its QMP socket. */
+export class QemuDomain implements Domain<GuestFrame> {
+  readonly identity: DomainIdentity;
+  readonly frames: FrameReader<GuestFrame>;
+  readonly writeFrames: FrameWriter<GuestFrame>;
+  readonly registers: RegisterReader;
+  readonly pause: Pausable;
+  readonly notify?: Notifier;
+  readonly vcpus: number;
+  readonly #client: QmpClient;
+  readonly #ram: QemuRam;
+  readonly #pid: number;
+  readonly #qtest: QtestClient | undefined;
+  readonly #counter: PauseCounter;
+  readonly #listeners = new Set<(event: DomainEvent) => void>();
+  #sources: readonly RamSource[];
+  #generation = 0;
+  #running: boolean;
+  /** We have sent `stop` or `cont`: the event that comes is ours. */
+  #expecting: 'STOP' | 'RESUME' | undefined;
+  #disarm: (() => void) | undefined;
+  #closed = false;
+
+  private constructor(parts: {
+    identity: DomainIdentity;
+    client: QmpClient;
+    pid: number;
+    sources: readonly RamSource[];
+    physicalBits: number;
+    vcpus: readonly Vcpu[];
+    apicIds: ReadonlyMap<number, number>;
+    qtest: QtestClient | undefined;
+    running: boolean;
+  }) {
+    const { identity, client, qtest, apicIds } = parts;
+    this.identity = identity;
+    this.vcpus = parts.vcpus.length;
+    this.#client = client;
+    this.#pid = parts.pid;
+    this.#qtest = qtest;
+    this.#sources = parts.sources;
+    this.#running = parts.running;
+    this.#ram = new QemuRam(identity.name, parts.physicalBits, parts.sources);
+    this.frames = this.#ram;
+    this.writeFrames = this.#ram;
+    this.registers = { read: async () => parseRegisters(await client.human('info registers -a')) };
+    this.#counter = new PauseCounter({
+      stop: () => this.#stop(),
+      resume: () => this.#resume(),
+      keepOnDeath: (keep) => watchdog.keep(client.path, keep),
+    });
+    this.pause = this.#counter;
+    if (qtest !== undefined) {
+      this.notify = {
+        kind: 'msi',
+        inject: (vcpu, vector) => injectMsi(qtest, identity.name, apicIds, vcpu, vector),
+      };
+    }
+    client.onEvent((event) => this.#onEvent(event));
+    client.onEnd((error) => this.#onEnd(error));
+  }
+
+  /**
+   * Attaches to the machine behind a QMP socket.
+   * @throws DomschedError `host-unreachable`, `timeout` (also when someone else is attached), `protocol`
+   */
+  static async attach(sockets: QemuSockets, connection: string): Promise<QemuDomain> {
+    const client = await QmpClient.connect(sockets.qmp);
+    let qtest: QtestClient | undefined;
+    try {
+      const name = await queryName(client);
+      const vcpus = await queryVcpus(client);
+      const pid = findProcess(client.path, vcpus);
+      const apicIds = new Map<number, number>();
+      for (const { index, qomPath } of vcpus) {
+        const id = await client.execute('qom-get', { path: qomPath, property: 'apic-id' });
+        if (typeof id === 'number') apicIds.set(index, id);
+      }
+      const running = asRecord(await client.execute('query-status'))?.running === true;
+      const sources = await attachRam(client, pid);
+      if (sockets.qtest !== undefined) qtest = await QtestClient.connect(sockets.qtest);
+      return new QemuDomain({
+        identity: { id: sockets.qmp, name, hypervisor: 'qemu', connection, pid },
+        client,
+        pid,
+        sources,
+        physicalBits: await physicalBits(client, vcpus[0]!),
+        vcpus,
+        apicIds,
+        qtest,
+        running,
+      });
+    } catch (error) {
+      qtest?.close();
+      client.close();
+      throw error;
+    }
+  }
+
+  get generation(): number {
+    return this.#generation;
+  }
+
+  tick(): void {
+    if (!this.#counter.held) this.#generation += 1;
+  }
+
+  async state(): Promise<DomainState> {
+    if (this.#closed) return 'gone';
+    try {
+      return stateOf(asRecord(await this.#client.execute('query-status'))?.status);
+    } catch (error) {
+      if (error instanceof DomschedError && error.code === 'domain-gone') return 'gone';
+      throw error;
+    }
+  }
+
+  onEvent(listener: (event: DomainEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    try {
+      await this.#counter.releaseAll();
+    } finally {
+      this.#closed = true;
+      this.#disarm?.();
+      this.#qtest?.close();
+      this.#client.close();
+      this.#ram.close();
+      this.#listeners.clear();
+    }
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #stop(): Promise<{ foundPaused: boolean }> {
+    if (!this.#running) return { foundPaused: true };
+    const { path } = this.#client;
+    watchdog.arm(path);
+    const takeBack = onExit(() => this.#client.sendOnly('cont'));
+    this.#disarm = () => {
+      takeBack();
+      watchdog.disarm(path);
+      this.#disarm = undefined;
+    };
+    this.#expecting = 'STOP';
+    try {
+      await this.#client.execute('stop');
+    } catch (error) {
+      // It may have stopped and only the answer is late: it must not stay so.
+      this.#client.sendOnly('cont');
+      this.#disarm();
+      throw error;
+    } finally {
+      this.#expecting = undefined;
+    }
+    this.#running = false;
+    this.#generation += 1;
+    return { foundPaused: false };
+  }
+
+  async #resume(): Promise<void> {
+    this.#expecting = 'RESUME';
+    this.#generation += 1;
+    try {
+      await this.#client.execute('cont');
+      this.#running = true;
+    } catch (error) {
+      // A machine that has ended needs no resume; anything else is for the caller to know.
+      if (!(error instanceof DomschedError && error.code === 'domain-gone')) throw error;
+    } finally {
+      this.#expecting = undefined;
+      this.#disarm?.();
+    }
+  }
+
+  #onEvent({ event }: QmpEvent): void {
+    if (event === 'STOP') {
+      this.#running = false;
+      this.#emit({ type: 'paused', byUs: this.#expecting === 'STOP' });
+    } else if (event === 'RESUME') {
+      const byUs = this.#expecting === 'RESUME';
+      this.#running = true;
+      this.#generation += 1;
+      if (!byUs) {
+        this.#counter.dissolve();
+        this.#disarm?.();
+      }
+      this.#emit({ type: 'resumed', byUs });
+    } else if (event === 'RESET') {
+      this.#generation += 1;
+      this.#counter.invalidate();
+      this.#emit({ type: 'reset' });
+      this.#refreshRam();
+    } else if (event === 'ACPI_DEVICE_OST' || event === 'DEVICE_DELETED') {
+      this.#refreshRam();
+    }
+  }
+
+  /** The firmware moves its shadows, memory comes and goes: look again where RAM is. */
+  #refreshRam(): void {
+    attachRam(this.#client, this.#pid, this.#sources).then(
+      (sources) => {
+        if (this.#closed) return;
+        this.#sources = sources;
+        this.#ram.replace(sources);
+        this.#generation += 1;
+      },
+      (error: unknown) => {
+        if (error instanceof DomschedError) this.#ram.fail(error);
+        else throw error;
+      },
+    );
+  }
+
+  #onEnd(error: DomschedError): void {
+    this.#generation += 1;
+    this.#running = false;
+    this.#ram.fail(error);
+    this.#counter.dissolve();
+    this.#disarm?.();
+    this.#emit({ type: 'gone', reason: error.message });
+  }
+
+  #emit(event: DomainEvent): void {
+    for (const listener of [...this.#listeners]) listener(event);
+  }
+}
+
+/** Domain state for one of QEMU's run states. */
+export function stateOf(status: unknown): DomainState {
+  if (status === 'running') return 'running';
+  if (status === 'shutdown') return 'shutdown';
+  if (status === 'guest-panicked' || status === 'internal-error' || status === 'io-error') return 'crashed';
+  return 'paused';
+}
+
+/** @throws DomschedError `protocol` */
+export async function queryName(client: QmpClient): Promise<string> {
+  const name = asRecord(await client.execute('query-name'))?.name;
+  if (typeof name === 'string' && name.length > 0) return name;
+  // Without -name: the socket's own name is at least one that its owner chose.
+  return client.path.slice(client.path.lastIndexOf('/') + 1).replace(/\.sock$/, '');
+}
+
+/** @throws DomschedError `protocol` */
+export async function queryVcpus(client: QmpClient): Promise<Vcpu[]> {
+  const answer = await client.execute('query-cpus-fast');
+  const vcpus: Vcpu[] = [];
+  for (const entry of Array.isArray(answer) ? answer : []) {
+    const cpu = asRecord(entry) ?? {};
+    const { 'cpu-index': index, 'thread-id': thread, 'qom-path': qomPath } = cpu;
+    if (typeof index === 'number' && typeof thread === 'number' && typeof qomPath === 'string') {
+      vcpus.push({ index, thread, qomPath });
+    }
+  }
+  if (vcpus.length > 0) return vcpus.sort((a, b) => a.index - b.index);
+  throw new DomschedError('protocol', `QMP ${client.path}: query-cpus-fast lists no vCPU`, {
+    path: client.path,
+  });
+}
+
+function findProcess(path: string, vcpus: readonly Vcpu[]): number {
+  const hints = vcpus.map(({ thread }) => processOfThread(thread)).filter((pid) => pid !== undefined);
+  const pid = listeningProcess(path, [...new Set(hints)]);
+  if (pid !== undefined) return pid;
+  throw new DomschedError(
+    'host-unreachable',
+    `cannot tell which process serves ${path}; run as root or as the user that runs QEMU, in the same PID namespace`,
+    { path },
+  );
+}
+
+async function physicalBits(client: QmpClient, vcpu: Vcpu): Promise<number> {
+  const bits = await client.execute('qom-get', { path: vcpu.qomPath, property: 'phys-bits' });
+  return typeof bits === 'number' && bits >= 32 && bits <= MAX_PHYSICAL_BITS ? bits : MAX_PHYSICAL_BITS;
+}
+
+async function injectMsi(
+  qtest: QtestClient,
+  domain: string,
+  apicIds: ReadonlyMap<number, number>,
+  vcpu: number,
+  vector: number,
+): Promise<void> {
+  const apicId = apicIds.get(vcpu);
+  if (apicId === undefined || apicId > 0xff || !Number.isInteger(vector) || vector < 32 || vector > 255) {
+    throw new DomschedError('usage', `${domain}: no interrupt ${vector} can be sent to vCPU ${vcpu}`, {
+      domain,
+      vcpu,
+      vector,
+    });
+  }
+  await qtest.writel(MSI_BASE + apicId * 0x1000, vector);
+}

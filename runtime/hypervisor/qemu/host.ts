@@ -1,0 +1,119 @@
+import { readdirSync } from 'node:fs';
+import path from 'node:path';
+import { DomschedError } from '../../error.ts';
+import type { Domain, DomainListing, Host } from '../types.ts';
+import { QemuDomain, type QemuSockets, queryName, queryVcpus, stateOf } from './domain.ts';
+import { asRecord, QmpClient } from './qmp-client.ts';
+
+/** Where machines are looked for when none is named: ours, and libvirt's monitors. */
+export const DEFAULT_PLACES: readonly string[] = ['/run/domsched', '/var/lib/libvirt/qemu'];
+
+const GREETING_TIMEOUT_MS = 2_000;
+
+/** The machines of QEMU behind one or more QMP sockets. */
+export class QemuHost implements Host {
+  readonly hypervisor = 'qemu';
+  readonly connection: string;
+  readonly #machines: () => readonly QemuSockets[];
+  readonly #open = new Map<string, QemuDomain>();
+
+  constructor(connection: string, machines: () => readonly QemuSockets[]) {
+    this.connection = connection;
+    this.#machines = machines;
+  }
+
+  async list(): Promise<readonly DomainListing[]> {
+    return Promise.all(this.#machines().map((sockets) => this.#look(sockets)));
+  }
+
+  async open(id: string): Promise<Domain> {
+    const sockets = this.#machines().find(({ qmp }) => qmp === id);
+    if (sockets === undefined) {
+      throw new DomschedError('domain-not-found', `there is no QMP socket ${id}`, { domain: id });
+    }
+    const domain = await QemuDomain.attach(sockets, connectionOf(sockets));
+    this.#open.set(id, domain);
+    domain.onEvent(({ type }) => {
+      if (type === 'gone') this.#open.delete(id);
+    });
+    return domain;
+  }
+
+  async close(): Promise<void> {
+    const open = [...this.#open.values()];
+    this.#open.clear();
+    await Promise.allSettled(open.map((domain) => domain.close()));
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #look(sockets: QemuSockets): Promise<DomainListing> {
+    const attached = this.#open.get(sockets.qmp);
+    if (attached !== undefined) {
+      const frames = attached.frames.regions().reduce((sum, { count }) => sum + count, 0);
+      const { identity, vcpus } = attached;
+      return { identity, state: await attached.state(), vcpus, memoryBytes: frames * 4096 };
+    }
+    const connection = connectionOf(sockets);
+    const name = path.basename(sockets.qmp, '.sock');
+    const identity = { id: sockets.qmp, name, hypervisor: 'qemu', connection } as const;
+    let client: QmpClient | undefined;
+    try {
+      client = await QmpClient.connect(sockets.qmp, { greetingTimeoutMs: GREETING_TIMEOUT_MS });
+      const status = asRecord(await client.execute('query-status'))?.status;
+      const memory = asRecord(await client.execute('query-memory-size-summary')) ?? {};
+      return {
+        identity: { ...identity, name: await queryName(client) },
+        state: stateOf(status),
+        vcpus: (await queryVcpus(client)).length,
+        memoryBytes: Number(memory['base-memory'] ?? 0) + Number(memory['plugged-memory'] ?? 0),
+      };
+    } catch (error) {
+      if (error instanceof DomschedError) return { identity, error };
+      throw error;
+    } finally {
+      client?.close();
+    }
+  }
+}
+
+/** The `--connect` value of one machine. */
+export function connectionOf({ qmp, qtest }: QemuSockets): string {
+  return `qemu:unix:${qmp}${qtest === undefined ? '' : `,qtest=unix:${qtest}`}`;
+}
+
+/**
+ * QMP sockets in the default places: `NAME.sock` (with `NAME.qtest` beside it where there is one) in ours,
+ * `domain-N-NAME/monitor.sock` in libvirt's.
+ */
+export function findMachines(places: readonly string[] = DEFAULT_PLACES): QemuSockets[] {
+  return places.flatMap((place) => {
+    const names = namesOf(place);
+    const direct = names
+      .filter((name) => name.endsWith('.sock'))
+      .map((name) => {
+        const qtest = name.replace(/\.sock$/, '.qtest');
+        return {
+          qmp: path.join(place, name),
+          ...(names.includes(qtest) && { qtest: path.join(place, qtest) }),
+        };
+      });
+    const libvirt = names
+      .filter(
+        (name) => name.startsWith('domain-') && namesOf(path.join(place, name)).includes('monitor.sock'),
+      )
+      .map((name) => ({ qmp: path.join(place, name, 'monitor.sock') }));
+    return [...direct, ...libvirt];
+  });
+}
+
+function namesOf(directory: string): string[] {
+  try {
+    return readdirSync(directory).sort();
+  } catch {
+    // A place that is not there holds no machines.
+    return [];
+  }
+}

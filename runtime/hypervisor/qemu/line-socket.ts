@@ -1,0 +1,144 @@
+import { createConnection, type Socket } from 'node:net';
+import { DomschedError } from '../../error.ts';
+
+const NEWLINE = 0x0a;
+
+export interface LineSocketOptions {
+  /** For messages: whose socket this is. */
+  readonly label: string;
+  /** Bytes of one line at most; a peer that sends more is broken. */
+  readonly maxLineBytes: number;
+  readonly connectTimeoutMs: number;
+}
+
+/** A unix socket that speaks lines of text, with a bound on what it buffers. */
+export class LineSocket {
+  readonly path: string;
+  readonly #socket: Socket;
+  readonly #options: LineSocketOptions;
+  #chunks: Buffer[] = [];
+  #buffered = 0;
+  #onLine: (line: string) => void = () => undefined;
+  #onEnd: (error: DomschedError) => void = () => undefined;
+  #ended: DomschedError | undefined;
+
+  private constructor(path: string, socket: Socket, options: LineSocketOptions) {
+    this.path = path;
+    this.#socket = socket;
+    this.#options = options;
+    socket.on('data', (chunk) => this.#receive(chunk));
+    socket.on('error', (cause) =>
+      this.#end('host-unreachable', `connection failed: ${cause.message}`, cause),
+    );
+    socket.on('close', () =>
+      this.#end('domain-gone', 'connection was closed: the virtual machine has ended'),
+    );
+  }
+
+  /** @throws DomschedError `host-unreachable` with the system's reason, `timeout` */
+  static connect(path: string, options: LineSocketOptions): Promise<LineSocket> {
+    return new Promise((resolve, reject) => {
+      const socket = createConnection({ path });
+      const timer = setTimeout(() => {
+        socket.destroy();
+        reject(
+          new DomschedError('timeout', `${options.label} ${path} does not accept connections`, { path }),
+        );
+      }, options.connectTimeoutMs);
+      socket.once('error', (cause: NodeJS.ErrnoException) => {
+        clearTimeout(timer);
+        reject(
+          new DomschedError(
+            'host-unreachable',
+            `cannot connect to ${options.label} ${path}: ${explain(cause.code)}`,
+            { path, errno: cause.code },
+            { cause },
+          ),
+        );
+      });
+      socket.once('connect', () => {
+        clearTimeout(timer);
+        socket.removeAllListeners('error');
+        resolve(new LineSocket(path, socket, options));
+      });
+    });
+  }
+
+  /** Delivers lines and, once, the reason why there are no more. Lines that came before are delivered first. */
+  listen(onLine: (line: string) => void, onEnd: (error: DomschedError) => void): void {
+    this.#onLine = onLine;
+    this.#onEnd = onEnd;
+    if (this.#ended !== undefined) onEnd(this.#ended);
+  }
+
+  /** Sends one line. */
+  send(line: string): void {
+    if (this.#ended === undefined) this.#socket.write(`${line}\n`);
+  }
+
+  /** The peer broke its protocol: no more lines are delivered. */
+  fail(message: string, details: Record<string, unknown> = {}): void {
+    this.#end('protocol', message, undefined, details);
+  }
+
+  close(): void {
+    this.#ended ??= new DomschedError('domain-gone', `${this.#options.label} ${this.path} was closed by us`, {
+      path: this.path,
+    });
+    this.#socket.destroy();
+  }
+
+  /** Lets the process exit while the socket is open. */
+  unref(): void {
+    this.#socket.unref();
+  }
+
+  ref(): void {
+    this.#socket.ref();
+  }
+
+  #receive(chunk: Buffer): void {
+    let rest = chunk;
+    while (this.#ended === undefined) {
+      const end = rest.indexOf(NEWLINE);
+      if (end < 0) break;
+      const line = Buffer.concat([...this.#chunks, rest.subarray(0, end)]).toString('utf8');
+      this.#chunks = [];
+      this.#buffered = 0;
+      rest = rest.subarray(end + 1);
+      this.#onLine(line.endsWith('\r') ? line.slice(0, -1) : line);
+    }
+    if (rest.length === 0 || this.#ended !== undefined) return;
+    this.#chunks.push(rest);
+    this.#buffered += rest.length;
+    if (this.#buffered > this.#options.maxLineBytes) {
+      this.fail(
+        `sent a line longer than ${this.#options.maxLineBytes} bytes: this is not the socket it is taken for`,
+      );
+    }
+  }
+
+  #end(
+    code: 'host-unreachable' | 'domain-gone' | 'protocol',
+    message: string,
+    cause?: Error,
+    details: Record<string, unknown> = {},
+  ): void {
+    if (this.#ended !== undefined) return;
+    const text = `${this.#options.label} ${this.path}: ${message}`;
+    this.#ended = new DomschedError(code, text, { path: this.path, ...details }, { cause });
+    this.#chunks = [];
+    this.#socket.destroy();
+    this.#onEnd(this.#ended);
+  }
+}
+
+function explain(code: string | undefined): string {
+  if (code === 'ENOENT') return 'there is no such socket; is the virtual machine running?';
+  if (code === 'ECONNREFUSED')
+    return 'nobody listens; the virtual machine has ended and left its socket behind';
+  if (code === 'EACCES' || code === 'EPERM')
+    return 'permission denied; run as root or as the user that runs QEMU';
+  if (code === 'EAGAIN') return 'too many clients wait for it';
+  return code ?? 'unknown error';
+}

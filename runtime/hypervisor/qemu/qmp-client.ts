@@ -1,0 +1,242 @@
+import { DomschedError } from '../../error.ts';
+import { LineSocket } from './line-socket.ts';
+
+/** `info mtree -f` of a big machine is some 100 KB; more than this is no answer of QEMU's. */
+const MAX_LINE_BYTES = 16 * 1024 * 1024;
+const DEFAULT_TIMEOUT_MS = 10_000;
+const GREETING_TIMEOUT_MS = 3_000;
+const MAX_PENDING = 256;
+
+export interface QmpEvent {
+  readonly event: string;
+  readonly data: Readonly<Record<string, unknown>>;
+}
+
+export interface QmpOptions {
+  /** For the greeting, which a busy QEMU doesn't send. */
+  readonly greetingTimeoutMs?: number;
+  /** For each command. */
+  readonly timeoutMs?: number;
+}
+
+interface Pending {
+  readonly command: string;
+  readonly timer: NodeJS.Timeout;
+  resolve(value: unknown): void;
+  reject(error: DomschedError): void;
+}
+
+/** A command that QEMU refused, with its own words in `details.description`. */
+function refusal(command: string, path: string, error: unknown): DomschedError {
+  const { class: errorClass, desc } = asRecord(error) ?? {};
+  const description = typeof desc === 'string' ? desc : 'no reason given';
+  return new DomschedError('protocol', `QMP ${path}: ${command} failed: ${description}`, {
+    path,
+    command,
+    description,
+    errorClass,
+  });
+}
+
+/**
+ * Client of QEMU's machine protocol (QEMU docs/interop/qmp-spec). One per virtual machine: QEMU serves one client
+ * per socket.
+ */
+export class QmpClient {
+  readonly path: string;
+  readonly #socket: LineSocket;
+  readonly #timeoutMs: number;
+  readonly #pending = new Map<number, Pending>();
+  readonly #listeners = new Set<(event: QmpEvent) => void>();
+  readonly #endListeners = new Set<(error: DomschedError) => void>();
+  #nextId = 1;
+  #ended: DomschedError | undefined;
+  #greeted: ((error?: DomschedError) => void) | undefined;
+
+  private constructor(path: string, socket: LineSocket, timeoutMs: number) {
+    this.path = path;
+    this.#socket = socket;
+    this.#timeoutMs = timeoutMs;
+  }
+
+  /**
+   * Connects, waits for the greeting and leaves negotiation mode.
+   * @throws DomschedError `host-unreachable`; `timeout` when QEMU doesn't greet, as when another client is
+   *   attached; `protocol`
+   */
+  static async connect(path: string, options: QmpOptions = {}): Promise<QmpClient> {
+    const greetingTimeoutMs = options.greetingTimeoutMs ?? GREETING_TIMEOUT_MS;
+    const socket = await LineSocket.connect(path, {
+      label: 'QMP',
+      maxLineBytes: MAX_LINE_BYTES,
+      connectTimeoutMs: greetingTimeoutMs,
+    });
+    const client = new QmpClient(path, socket, options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
+    try {
+      await client.#greeting(greetingTimeoutMs);
+      await client.execute('qmp_capabilities');
+      return client;
+    } catch (error) {
+      client.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Runs one command.
+   * @param timeoutMs overrides the client's own
+   * @throws DomschedError `timeout`; `protocol` when QEMU refuses it (`details.description`) or answers garbage;
+   *   `domain-gone`
+   */
+  execute(command: string, args?: Record<string, unknown>, timeoutMs = this.#timeoutMs): Promise<unknown> {
+    if (this.#ended !== undefined) return Promise.reject(this.#ended);
+    if (this.#pending.size >= MAX_PENDING) {
+      return Promise.reject(
+        new DomschedError('timeout', `QMP ${this.path}: ${MAX_PENDING} commands wait for an answer`, {
+          path: this.path,
+        }),
+      );
+    }
+    const id = this.#nextId++;
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#pending.delete(id);
+        reject(
+          new DomschedError('timeout', `QMP ${this.path}: no answer to ${command} within ${timeoutMs} ms`, {
+            path: this.path,
+            command,
+          }),
+        );
+      }, timeoutMs);
+      this.#pending.set(id, { command, timer, resolve, reject });
+      this.#socket.send(JSON.stringify({ execute: command, ...(args && { arguments: args }), id }));
+    });
+  }
+
+  /** Sends a command and looks at no answer: all that can be done in the last moments of a process. */
+  sendOnly(command: string): void {
+    if (this.#ended === undefined)
+      this.#socket.send(JSON.stringify({ execute: command, id: this.#nextId++ }));
+  }
+
+  /** Runs a command of the human monitor. @returns its output */
+  async human(line: string, timeoutMs?: number): Promise<string> {
+    const output = await this.execute('human-monitor-command', { 'command-line': line }, timeoutMs);
+    if (typeof output === 'string') return output;
+    throw new DomschedError('protocol', `QMP ${this.path}: ${line} did not answer with text`, {
+      path: this.path,
+    });
+  }
+
+  /** @returns a function that ends the subscription */
+  onEvent(listener: (event: QmpEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Called once when the connection is no more, unless we closed it. */
+  onEnd(listener: (error: DomschedError) => void): void {
+    this.#endListeners.add(listener);
+  }
+
+  close(): void {
+    this.#ended ??= new DomschedError('domain-gone', `QMP ${this.path} was closed by us`, {
+      path: this.path,
+    });
+    this.#socket.close();
+    this.#rejectAll(this.#ended);
+    this.#listeners.clear();
+    this.#endListeners.clear();
+  }
+
+  #greeting(timeoutMs: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#greeted = undefined;
+        reject(
+          new DomschedError(
+            'timeout',
+            `QMP ${this.path} accepts but does not answer: it serves one client at a time, and another one is ` +
+              'attached (a daemon of ours, libvirt, a script). Close that one, or start QEMU with a second -qmp socket',
+            { path: this.path },
+          ),
+        );
+      }, timeoutMs);
+      this.#greeted = (error) => {
+        clearTimeout(timer);
+        this.#greeted = undefined;
+        if (error === undefined) resolve();
+        else reject(error);
+      };
+      this.#socket.listen(
+        (line) => this.#receive(line),
+        (error) => this.#end(error),
+      );
+    });
+  }
+
+  #receive(line: string): void {
+    if (line.length === 0) return;
+    const message = parseObject(line);
+    if (message === undefined) {
+      this.#socket.fail('sent something that is not a QMP message: is this the QMP socket?', {
+        line: line.slice(0, 120),
+      });
+      return;
+    }
+    if (this.#greeted !== undefined) {
+      if ('QMP' in message) this.#greeted();
+      else
+        this.#socket.fail('did not greet as QMP does: is this the QMP socket?', { line: line.slice(0, 120) });
+      return;
+    }
+    if (typeof message.event === 'string') {
+      const event: QmpEvent = { event: message.event, data: asRecord(message.data) ?? {} };
+      for (const listener of [...this.#listeners]) listener(event);
+      return;
+    }
+    const id = message.id;
+    const pending = typeof id === 'number' ? this.#pending.get(id) : undefined;
+    if (pending === undefined) {
+      // An answer that came after its time-out is none to worry about.
+      if (typeof id === 'number' && Number.isInteger(id) && id > 0 && id < this.#nextId) return;
+      this.#socket.fail('answered a question that was not asked', { line: line.slice(0, 120) });
+      return;
+    }
+    this.#pending.delete(id as number);
+    clearTimeout(pending.timer);
+    if ('return' in message) pending.resolve(message.return);
+    else pending.reject(refusal(pending.command, this.path, message.error));
+  }
+
+  #end(error: DomschedError): void {
+    if (this.#ended !== undefined) return;
+    this.#ended = error;
+    this.#greeted?.(error);
+    this.#rejectAll(error);
+    for (const listener of this.#endListeners) listener(error);
+  }
+
+  #rejectAll(error: DomschedError): void {
+    for (const { timer, reject } of this.#pending.values()) {
+      clearTimeout(timer);
+      reject(error);
+    }
+    this.#pending.clear();
+  }
+}
+
+function parseObject(line: string): Record<string, unknown> | undefined {
+  try {
+    return asRecord(JSON.parse(line));
+  } catch {
+    return undefined;
+  }
+}
+
+/** The value if it is a JSON object. */
+export function asRecord(value: unknown): Record<string, unknown> | undefined {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+    ? (value as Record<string, unknown>)
+    : undefined;
+}

@@ -1,0 +1,196 @@
+import { DomschedError } from '../../error.ts';
+import { FRAME_SIZE, type GuestFrame } from '../frame.ts';
+import { FRAME_STATUS, type FrameBatch } from '../frame-batch.ts';
+import {
+  addressOf,
+  type FileMapping,
+  MAX_RANGES_PER_CALL,
+  type ProcessMemory,
+  RangeList,
+} from '../process-memory.ts';
+import type { FrameReader, FrameRegion, FrameWrite, FrameWriter } from '../types.ts';
+
+/** RAM that is contiguous in the guest and in the process that we copy from. */
+export interface RamSegment {
+  readonly first: number;
+  readonly count: number;
+  /** Address of the first frame in the process. */
+  readonly address: number;
+}
+
+/** Where segments live: the process of QEMU, or our own mapping of its memory file. */
+export interface RamSource {
+  readonly memory: ProcessMemory;
+  readonly segments: readonly RamSegment[];
+  /** Set where memory is our mapping. */
+  readonly mapping: FileMapping | undefined;
+}
+
+/** Frames of a QEMU guest, copied by system call. */
+export class QemuRam implements FrameReader<GuestFrame>, FrameWriter<GuestFrame> {
+  readonly space = 'guest';
+  readonly physicalBits: number;
+  readonly #name: string;
+  #sources: readonly RamSource[] = [];
+  /** Segments of all sources, ascending: first frame, end frame, address of frame 0 of the segment, source. */
+  #first = new Float64Array(0);
+  #end = new Float64Array(0);
+  #address = new Float64Array(0);
+  #source = new Uint8Array(0);
+  #recent = 0;
+  #failure: DomschedError | undefined;
+  readonly #local = new RangeList();
+  readonly #remote = new RangeList();
+  /** Index in the batch of each range in the lists. */
+  readonly #owner = new Uint32Array(MAX_RANGES_PER_CALL);
+  readonly #staging = new Uint8Array(new ArrayBuffer(FRAME_SIZE));
+
+  constructor(name: string, physicalBits: number, sources: readonly RamSource[]) {
+    this.#name = name;
+    this.physicalBits = physicalBits;
+    this.replace(sources);
+  }
+
+  /** Takes over another memory map: after a reset or hot-plug. Mappings that are no longer used are closed. */
+  replace(sources: readonly RamSource[]): void {
+    for (const { mapping } of this.#sources) {
+      if (mapping !== undefined && !sources.some((source) => source.mapping === mapping)) mapping.close();
+    }
+    this.#sources = sources;
+    const segments = sources
+      .flatMap((source, index) => source.segments.map((segment) => ({ ...segment, index })))
+      .sort((a, b) => a.first - b.first);
+    this.#first = Float64Array.from(segments, (segment) => segment.first);
+    this.#end = Float64Array.from(segments, (segment) => segment.first + segment.count);
+    this.#address = Float64Array.from(segments, (segment) => segment.address);
+    this.#source = Uint8Array.from(segments, (segment) => segment.index);
+    this.#recent = 0;
+  }
+
+  /** From now on every access throws this. */
+  fail(error: DomschedError): void {
+    this.#failure ??= error;
+  }
+
+  close(): void {
+    this.fail(new DomschedError('domain-gone', `${this.#name} was closed`, { domain: this.#name }));
+    this.replace([]);
+  }
+
+  regions(): readonly FrameRegion<GuestFrame>[] {
+    return Array.from(this.#first, (first, i) => ({
+      first: first as GuestFrame,
+      count: this.#end[i]! - first,
+    }));
+  }
+
+  read(batch: FrameBatch<GuestFrame>): number {
+    if (this.#failure !== undefined) throw this.#failure;
+    let failed = 0;
+    for (let s = 0; s < this.#sources.length; s++) failed += this.#readFrom(batch, s);
+    return failed;
+  }
+
+  write(writes: readonly FrameWrite<GuestFrame>[]): void {
+    if (this.#failure !== undefined) throw this.#failure;
+    const segments = writes.map(({ frame, offset, bytes }, index) => {
+      const segment = this.#segmentOf(frame);
+      if (segment >= 0 && offset >= 0 && offset + bytes.length <= FRAME_SIZE) return segment;
+      throw new DomschedError(
+        'frame-unmapped',
+        `${this.#name}: ${bytes.length} bytes at ${offset} of frame ${frame} are not RAM; nothing was written`,
+        { domain: this.#name, frame, index },
+      );
+    });
+    for (const [index, { frame, offset, bytes }] of writes.entries()) {
+      const segment = segments[index]!;
+      const source = this.#sources[this.#source[segment]!]!;
+      // Small arrays live where the collector may move them.
+      this.#staging.set(bytes);
+      this.#local.set(0, addressOf(this.#staging), bytes.length);
+      this.#remote.set(0, this.#addressOf(segment, frame, offset), bytes.length);
+      const copied = source.memory.write(this.#local, this.#remote, 0, 1);
+      if (copied === bytes.length) continue;
+      throw new DomschedError(
+        'memory-fault',
+        `${this.#name}: write ${index + 1} of ${writes.length} failed at frame ${frame}`,
+        { domain: this.#name, frame, index },
+      );
+    }
+  }
+
+  /** Reads the ranges that are of source `s`; with the first source also settles those that are of none. */
+  #readFrom(batch: FrameBatch<GuestFrame>, s: number): number {
+    const buffer = addressOf(batch.bytes);
+    let failed = 0;
+    let listed = 0;
+    for (let i = 0; i < batch.count; i++) {
+      const frame = batch.frames[i]!;
+      const segment = this.#segmentOf(frame);
+      if (segment < 0) {
+        if (s === 0) failed += this.#absent(batch, i);
+        continue;
+      }
+      if (this.#source[segment] !== s) continue;
+      this.#local.set(listed, buffer + batch.positions[i]!, batch.lengths[i]!);
+      this.#remote.set(listed, this.#addressOf(segment, frame, batch.offsets[i]!), batch.lengths[i]!);
+      this.#owner[listed] = i;
+      listed += 1;
+      if (listed < MAX_RANGES_PER_CALL) continue;
+      failed += this.#copy(batch, s, listed);
+      listed = 0;
+    }
+    return failed + (listed > 0 ? this.#copy(batch, s, listed) : 0);
+  }
+
+  /** Copies the listed ranges; a range that is not there is marked, and those after it are tried. */
+  #copy(batch: FrameBatch<GuestFrame>, s: number, listed: number): number {
+    const source = this.#sources[s]!;
+    let failed = 0;
+    let from = 0;
+    while (from < listed) {
+      let copied = source.memory.read(this.#local, this.#remote, from, listed - from);
+      while (from < listed) {
+        const i = this.#owner[from]!;
+        const length = batch.lengths[i]!;
+        if (copied < length) break;
+        copied -= length;
+        batch.status[i] = FRAME_STATUS.ok;
+        from += 1;
+      }
+      if (from === listed) break;
+      if (source.mapping?.truncated) {
+        throw new DomschedError(
+          'host-unreachable',
+          `${this.#name}: its memory file ${source.mapping.path} has been truncated`,
+          { domain: this.#name, path: source.mapping.path },
+        );
+      }
+      failed += this.#absent(batch, this.#owner[from]!);
+      from += 1;
+    }
+    return failed;
+  }
+
+  #absent(batch: FrameBatch<GuestFrame>, i: number): 1 {
+    batch.status[i] = FRAME_STATUS.absent;
+    batch.bytes.fill(0, batch.positions[i]!, batch.positions[i]! + batch.lengths[i]!);
+    return 1;
+  }
+
+  #segmentOf(frame: number): number {
+    const recent = this.#recent;
+    if (frame >= this.#first[recent]! && frame < this.#end[recent]!) return recent;
+    for (let i = 0; i < this.#first.length; i++) {
+      if (frame >= this.#first[i]! && frame < this.#end[i]!) {
+        this.#recent = i;
+        return i;
+      }
+    }
+    return -1;
+  }
+
+  #addressOf(segment: number, frame: number, offset: number): number {
+    return this.#address[segment]! + (frame - this.#first[segment]!) * FRAME_SIZE + offset;
+  }
+}
