@@ -35,11 +35,11 @@ export function compareModules(
   const right = extracted === null ? null : readLiterals(extracted);
   const found =
     name === 'symbols'
-      ? [...parts(left, right, 'symbols', 'symbol'), ...parts(left, right, 'percpu', 'symbol')]
+      ? [...parts(left, right, '$symbols', 'symbol'), ...parts(left, right, '$percpu', 'symbol')]
       : name === 'constants'
-        ? parts(left, right, 'constants', 'constant')
+        ? parts(left, right, '$constants', 'constant')
         : name === 'enums'
-          ? parts(left, right, 'enums', 'enum')
+          ? parts(left, right, '$enums', 'enum')
           : name === 'kernel'
             ? kernelParts(left, right)
             : name === 'index' || name === 'array-index'
@@ -85,7 +85,7 @@ function parts(left: Exports, right: Exports, name: string, about: Difference['a
 }
 
 function kernelParts(left: Exports, right: Exports): Difference[] {
-  return parts(left, right, 'kernel', 'kernel').map((found) =>
+  return parts(left, right, '$kernel', 'kernel').map((found) =>
     found.where === 'source' || found.where === 'producer' ? { ...found, about: 'provenance' } : found,
   );
 }

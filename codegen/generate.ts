@@ -1,7 +1,7 @@
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { KernelLayout } from '../extractor/contract.ts';
-import { compileAll, compileModule } from './compile.ts';
+import { bundle, bundleKey, javascript } from './bundle.ts';
 import { kernelModules } from './modules.ts';
 import type { Place } from './place.ts';
 import { printModules } from './print.ts';
@@ -34,20 +34,13 @@ export async function generate(
   place: Place & { signal?: AbortSignal },
 ): Promise<Written> {
   const valid = validateLayout(layout);
-  const { signal } = place;
   const outDir = resolve(place.outDir);
-  const compiledDir = place.compiledDir && resolve(place.compiledDir);
   const folder = folderFor(valid, await readStore(outDir));
   const files = printModules(kernelModules(valid));
-  const compiled = compiledDir ? compileAll(files) : new Map<string, string>();
-  let changed: boolean;
-  if (compiledDir === outDir) {
-    changed = await replaceFolder(outDir, folder, new Map([...files, ...compiled]), { signal });
-  } else {
-    changed = await replaceFolder(outDir, folder, files, { signal });
-    if (compiledDir) await replaceFolder(compiledDir, folder, compiled, { keep: isDeclaration });
-  }
-  await writeRegistry(outDir, compiledDir);
+  const sameFolder = place.compiledDir !== undefined && resolve(place.compiledDir) === outDir;
+  const all = sameFolder ? new Map([...files, ['index.js', bundle(files)]]) : files;
+  const changed = await replaceFolder(outDir, folder, all, place.signal);
+  await updateStore(place);
   return {
     folder,
     path: join(outDir, folder),
@@ -58,54 +51,59 @@ export async function generate(
 }
 
 /**
- * Brings the registry in line with the folders. Two extractions may end at once, and the slower writer may have
- * looked first: so look again after writing, until what is there is what follows from the folders.
+ * Brings the registry and the compiled form in line with a store's folders.
+ *
+ * Two extractions may end at once, and the slower writer of the registry may have looked first: so look again after
+ * writing, until what is there is what follows from the folders.
+ *
+ * @throws ExtractError `no-space`, `output-failed`
  */
-export async function writeRegistry(outDir: string, compiledDir?: string): Promise<void> {
+export async function updateStore(place: Place): Promise<void> {
+  const outDir = resolve(place.outDir);
   await mkdir(outDir, { recursive: true });
-  const path = join(outDir, 'registry.ts');
   for (let attempt = 0; attempt < 10; attempt++) {
     const kernels = await readStore(outDir);
     const text = registryText(kernels);
-    const present = await readFile(path, 'utf8').catch(() => null);
-    if (present === text && attempt > 0) break;
-    if (present !== text) await replaceFile(path, text);
-    if (compiledDir)
-      await compileStore(
-        outDir,
-        compiledDir,
-        kernels.map((kernel) => kernel.folder),
-        text,
-      );
+    const wrote = await replaceWhereOther(join(outDir, 'registry.ts'), text);
+    if (!wrote && attempt > 0) return;
+    if (place.compiledDir !== undefined) {
+      const folders = kernels.map((kernel) => kernel.folder);
+      await compileStore(outDir, resolve(place.compiledDir), folders, text);
+    }
   }
 }
 
-/** The registry as JavaScript, with every kernel of it that was never compiled (a build may be older than a pull). */
+/** Bundles what has no bundle of its present modules; then the registry, which names only what is there. */
 async function compileStore(
   outDir: string,
   compiledDir: string,
   folders: readonly string[],
-  text: string,
-): Promise<void> {
+  registry: string,
+) {
   for (const folder of folders) {
-    const present = await readdir(join(compiledDir, folder)).catch(() => [] as string[]);
-    if (present.includes('index.js')) continue;
-    const names = (await readdir(join(outDir, folder))).filter(
-      (name) => name.endsWith('.ts') && !isDeclaration(name),
-    );
-    const files = new Map<string, string>();
-    for (const name of names) files.set(name, await readFile(join(outDir, folder, name), 'utf8'));
-    const all = compiledDir === outDir ? new Map([...files, ...compileAll(files)]) : compileAll(files);
-    await replaceFolder(compiledDir, folder, all, { keep: isDeclaration });
+    const files = await modulesIn(join(outDir, folder));
+    if (!files.has('index.ts')) continue;
+    const path = join(compiledDir, folder, 'index.js');
+    const present = await readFile(path, 'utf8').catch(() => '');
+    if (present.startsWith(`${bundleKey(files)}\n`)) continue;
+    await mkdir(join(compiledDir, folder), { recursive: true });
+    await replaceFile(path, bundle(files));
   }
-  const path = join(compiledDir, 'registry.js');
-  const script = compileModule(text);
-  if ((await readFile(path, 'utf8').catch(() => null)) !== script) {
-    await mkdir(compiledDir, { recursive: true });
-    await replaceFile(path, script);
-  }
+  await mkdir(compiledDir, { recursive: true });
+  const script = javascript(registry, (path) => path.replace(/\.ts$/, '.js'));
+  await replaceWhereOther(join(compiledDir, 'registry.js'), script);
 }
 
-function isDeclaration(name: string): boolean {
-  return name.endsWith('.d.ts');
+async function modulesIn(folder: string): Promise<Map<string, string>> {
+  const names = (await readdir(folder))
+    .filter((name) => name.endsWith('.ts') && !name.endsWith('.d.ts'))
+    .sort();
+  const texts = await Promise.all(names.map((name) => readFile(join(folder, name), 'utf8')));
+  return new Map(names.map((name, i) => [name, texts[i]!]));
+}
+
+async function replaceWhereOther(path: string, text: string): Promise<boolean> {
+  if ((await readFile(path, 'utf8').catch(() => null)) === text) return false;
+  await replaceFile(path, text);
+  return true;
 }

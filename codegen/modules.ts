@@ -115,8 +115,8 @@ function symbolsModule(layout: KernelLayout, header: string): ModuleText {
     name: 'symbols',
     header,
     exports: [
-      { name: 'symbols', properties: propertiesOf(addresses) },
-      { name: 'percpu', value: literal([...new Set(layout.percpu)].sort(byCodeUnit)) },
+      { name: '$symbols', properties: propertiesOf(addresses) },
+      { name: '$percpu', value: literal([...new Set(layout.percpu)].sort(byCodeUnit)) },
     ],
   };
 }
@@ -127,10 +127,10 @@ function indexModule(names: readonly string[], header: string): ModuleText {
     name: 'index',
     header,
     imports: [
-      { from: './constants.ts', names: ['constants as $constants'] },
-      { from: './enums.ts', names: ['enums as $enums'] },
-      { from: './kernel.ts', names: ['kernel as $kernel'] },
-      { from: './symbols.ts', names: ['percpu as $percpu', 'symbols as $symbols'] },
+      { from: './constants.ts', names: ['$constants'] },
+      { from: './enums.ts', names: ['$enums'] },
+      { from: './kernel.ts', names: ['$kernel'] },
+      { from: './symbols.ts', names: ['$percpu', '$symbols'] },
       ...imports,
     ],
     exports: [
@@ -151,7 +151,7 @@ function indexModule(names: readonly string[], header: string): ModuleText {
 }
 
 function constModule(name: string, header: string, value: Parameters<typeof propertiesOf>[0]): ModuleText {
-  return { name, header, exports: [{ name, properties: propertiesOf(value) }] };
+  return { name, header, exports: [{ name: `$${name}`, properties: propertiesOf(value) }] };
 }
 
 function propertiesOf(value: object): [string, string][] {

@@ -5,9 +5,9 @@ import {
   NewLineKind,
   Project,
   QuoteKind,
+  type StatementStructures,
   StructureKind,
-  VariableDeclarationKind,
-  type VariableStatementStructure,
+  type WriterFunction,
 } from 'ts-morph';
 
 /** One module to print. Keys and expressions in it are TypeScript already. */
@@ -39,21 +39,15 @@ export function printModules(modules: readonly ModuleText[]): Map<string, string
   const texts = new Map<string, string>();
   for (const module of modules) {
     const file = `${module.name}.ts`;
+    // Written with the project's settings, the text is formatted: `formatText` would change nothing, slowly.
     const source = project.createSourceFile(`/${file}`, { statements: statementsOf(module) });
-    source.formatText({ indentSize: 2, ensureNewLineAtEndOfFile: true });
     texts.set(file, source.getFullText());
     project.removeSourceFile(source);
   }
   return texts;
 }
 
-type Statement =
-  | string
-  | ImportDeclarationStructure
-  | FunctionDeclarationStructure
-  | VariableStatementStructure;
-
-function statementsOf(module: ModuleText): Statement[] {
+function statementsOf(module: ModuleText): (string | WriterFunction | StatementStructures)[] {
   const imports = (module.imports ?? []).map(
     ({ from, names }): ImportDeclarationStructure => ({
       kind: StructureKind.ImportDeclaration,
@@ -68,28 +62,22 @@ function statementsOf(module: ModuleText): Statement[] {
       ...declaration,
     }),
   );
+  // Not variable statements: those hang a long initializer by one level too many.
   const constants = module.exports.map(
-    (exported): VariableStatementStructure => ({
-      kind: StructureKind.VariableStatement,
-      isExported: true,
-      declarationKind: VariableDeclarationKind.Const,
-      declarations: [
-        {
-          name: exported.name,
-          initializer: (writer) => {
-            if ('value' in exported) writer.write(exported.value);
-            else {
-              writer.inlineBlock(() => {
-                for (const [key, value] of exported.properties) {
-                  writer.writeLine(value === null ? `${key},` : `${key}: ${value},`);
-                }
-              });
+    (exported): WriterFunction =>
+      (writer) => {
+        writer.write(`export const ${exported.name} = `);
+        if ('value' in exported) writer.write(exported.value);
+        else {
+          writer.inlineBlock(() => {
+            for (const [key, value] of exported.properties) {
+              writer.writeLine(value === null ? `${key},` : `${key}: ${value},`);
             }
-            writer.write(' as const');
-          },
-        },
-      ],
-    }),
+          });
+        }
+        writer.write(' as const;');
+      },
   );
-  return [`${module.header}\n`, ...imports, ...functions, ...constants];
+  const opening: WriterFunction = (writer) => writer.write(module.header).newLine().blankLine();
+  return [opening, ...imports, ...functions, ...constants];
 }

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { renameSync } from 'node:fs';
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import process from 'node:process';
 import { ExtractError } from '../extractor/error.ts';
@@ -9,8 +9,8 @@ import { ExtractError } from '../extractor/error.ts';
 const TEMPORARY = /^\.(new|old)~([0-9]+)~(.+)$/;
 
 /**
- * Makes `parent/folder` hold exactly `files` (names to text), or leaves it as it was: the new folder is written and
- * flushed beside the old one, then takes its place. Files that `keep` accepts are carried over.
+ * Makes `parent/folder` hold exactly `files` (names to text), or leaves it as it was: the new folder is written
+ * beside the old one, then takes its place.
  *
  * @returns whether anything changed
  * @throws ExtractError `no-space`, `output-failed`, `interrupted`
@@ -19,22 +19,14 @@ export async function replaceFolder(
   parent: string,
   folder: string,
   files: ReadonlyMap<string, string>,
-  options: { keep?: (name: string) => boolean; signal?: AbortSignal | undefined } = {},
+  signal?: AbortSignal,
 ): Promise<boolean> {
   const target = join(parent, folder);
-  const { keep = () => false, signal } = options;
   return writing(target, async () => {
     await mkdir(parent, { recursive: true });
     await recover(parent);
     const before = await readdir(target).catch(() => [] as string[]);
-    if (
-      await unchanged(
-        target,
-        before.filter((name) => !keep(name)),
-        files,
-      )
-    )
-      return false;
+    if (await unchanged(target, before, files)) return false;
     const fresh = join(parent, `.new~${process.pid}~${folder}`);
     const old = join(parent, `.old~${process.pid}~${folder}`);
     try {
@@ -42,10 +34,7 @@ export async function replaceFolder(
       await mkdir(fresh);
       for (const [name, text] of files) {
         signal?.throwIfAborted();
-        await writeDurably(join(fresh, name), text);
-      }
-      for (const name of before.filter((name) => keep(name) && !files.has(name))) {
-        await writeDurably(join(fresh, name), await readFile(join(target, name)));
+        await writeFile(join(fresh, name), text, { flag: 'wx' });
       }
       signal?.throwIfAborted();
       swap(fresh, target, old);
@@ -62,7 +51,7 @@ export async function replaceFile(path: string, text: string): Promise<void> {
   const fresh = join(dirname(path), `.${basename(path)}.${process.pid}.${randomBytes(4).toString('hex')}`);
   await writing(path, async () => {
     try {
-      await writeDurably(fresh, text);
+      await writeFile(fresh, text, { flag: 'wx' });
       await rename(fresh, path);
     } finally {
       await rm(fresh, { force: true });
@@ -119,16 +108,6 @@ async function unchanged(
     if (!names.includes(name) || (await readFile(join(target, name), 'utf8')) !== text) return false;
   }
   return true;
-}
-
-async function writeDurably(path: string, content: string | Uint8Array): Promise<void> {
-  const file = await open(path, 'wx');
-  try {
-    await file.writeFile(content);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
 }
 
 /** Turns what the file system says into our refusals. */

@@ -30,7 +30,7 @@ export async function readStore(outDir: string): Promise<StoredKernel[]> {
   const kernels = await Promise.all(
     names.filter(isFolderName).map(async (folder) => {
       const text = await readFile(join(outDir, folder, 'kernel.ts'), 'utf8').catch(() => null);
-      const facts = text === null ? null : plain(readLiterals(text).get('kernel') ?? null);
+      const facts = text === null ? null : plain(readLiterals(text).get('$kernel') ?? null);
       return isKernel(facts) ? { ...facts, folder } : null;
     }),
   );

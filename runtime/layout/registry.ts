@@ -1,0 +1,142 @@
+import { existsSync, statSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import process from 'node:process';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { DomschedError } from '../error.ts';
+import type { AnyLayout, KernelFacts } from './types.ts';
+import { LayoutView } from './view.ts';
+
+/** One kernel whose layout is known. */
+export interface KnownKernel extends KernelFacts {
+  /** Name of its folder in the store: its release, or `<release>+<build-id>` beside another build of it. */
+  readonly folder: string;
+  /** The store's path. */
+  readonly store: string;
+  /** Brings the layout in. @throws DomschedError `layout-unknown` where the store changed under us */
+  readonly load: () => Promise<LayoutView>;
+}
+
+/** What a guest's memory says of its kernel. */
+export interface KernelIdentity {
+  /** GNU build-id in lower-case hex. */
+  readonly buildId?: string | null;
+  /** `linux_banner`, with or without its newline. */
+  readonly banner?: string | null;
+}
+
+/** An entry of a generated `registry.ts`. */
+export interface RegistryEntry extends KernelFacts {
+  readonly folder: string;
+  readonly load: () => Promise<{ readonly layout: AnyLayout }>;
+}
+
+/**
+ * Paths of the stores' registries: that of this installation, then the user's own. The compiled program reads
+ * JavaScript, which loads many times quicker than types can be stripped.
+ */
+export function registryPaths(env: NodeJS.ProcessEnv = process.env): string[] {
+  const compiled = !import.meta.url.endsWith('.ts');
+  const file = compiled ? 'registry.js' : 'registry.ts';
+  const shipped = fileURLToPath(new URL(`../../generated/${file}`, import.meta.url));
+  const data = env.XDG_DATA_HOME?.startsWith('/')
+    ? env.XDG_DATA_HOME
+    : join(env.HOME ?? homedir(), '.local', 'share');
+  return [shipped, join(data, 'domsched', 'layouts', file)];
+}
+
+/**
+ * Every kernel whose layout is known, in the stores' order. A store that does not exist holds none.
+ *
+ * @throws DomschedError `layout-unknown` for a registry that cannot be read
+ */
+export async function knownKernels(paths: readonly string[] = registryPaths()): Promise<KnownKernel[]> {
+  const stores = await Promise.all(paths.filter((path) => existsSync(path)).map(readRegistry));
+  return stores.flat();
+}
+
+async function readRegistry(path: string): Promise<KnownKernel[]> {
+  const url = pathToFileURL(path);
+  // A daemon outlives extractions; modules are cached by URL.
+  url.search = `?${statSync(path).mtimeMs}`;
+  let entries: readonly RegistryEntry[];
+  try {
+    ({ registry: entries } = (await import(url.href)) as { registry: readonly RegistryEntry[] });
+  } catch (error) {
+    throw new DomschedError(
+      'layout-unknown',
+      `Cannot read the registry of layouts ${path}; extract any kernel to write it again.`,
+      { path },
+      { cause: error },
+    );
+  }
+  const store = join(path, '..');
+  return entries.map((entry) => ({ ...entry, store, load: () => load(entry, store) }));
+}
+
+async function load(entry: RegistryEntry, store: string): Promise<LayoutView> {
+  const refuse = (why: string, cause?: unknown) =>
+    new DomschedError(
+      'layout-unknown',
+      `The layout of kernel ${entry.release} in ${join(store, entry.folder)} ${why}. Extract the kernel again.`,
+      { release: entry.release, folder: entry.folder, store },
+      { cause },
+    );
+  const { layout } = await entry.load().catch((error: unknown) => {
+    throw refuse('cannot be loaded', error);
+  });
+  const { buildId, source } = layout.$kernel;
+  if (buildId !== entry.buildId || source.sha256 !== entry.source.sha256) {
+    throw refuse('is of another build than the registry says');
+  }
+  return new LayoutView(layout);
+}
+
+/**
+ * The layout of a running kernel: by its build-id, else by its banner, which names compiler, host and time of the
+ * build. Never by the release alone, which every configuration and every rebuild of a version may share. An equal
+ * banner with another build-id is another kernel.
+ *
+ * @param kernels where to look; every known one by default
+ * @returns undefined where no layout is of this build
+ */
+export async function findLayout(
+  identity: KernelIdentity,
+  kernels?: readonly KnownKernel[],
+): Promise<KnownKernel | undefined> {
+  const known = kernels ?? (await knownKernels());
+  const buildId = identity.buildId?.toLowerCase();
+  const banner = identity.banner?.replace(/\n$/, '');
+  if (buildId) {
+    const exact = known.find((kernel) => kernel.buildId === buildId);
+    if (exact) return exact;
+  }
+  if (!banner) return undefined;
+  return known.find((kernel) => kernel.banner === banner && !(buildId && kernel.buildId));
+}
+
+/**
+ * As {@link findLayout}.
+ *
+ * @throws DomschedError `layout-unknown`, naming the kernel and the command that makes its layout
+ */
+export async function requireLayout(
+  identity: KernelIdentity,
+  kernels?: readonly KnownKernel[],
+): Promise<KnownKernel> {
+  const known = kernels ?? (await knownKernels());
+  const found = await findLayout(identity, known);
+  if (found) return found;
+  const release = /^Linux version (\S{1,128})/
+    .exec(identity.banner ?? '')?.[1]
+    ?.replace(/[^\x21-\x7e]/g, '?');
+  const name = release ? `kernel ${release}` : 'this kernel';
+  const id = identity.buildId ? ` (build-id ${identity.buildId.replace(/[^0-9a-f]/gi, '?')})` : '';
+  const other = known.filter((kernel) => kernel.release === release).length;
+  throw new DomschedError(
+    'layout-unknown',
+    `No layout of ${name}${id} is known${other > 0 ? `; ${other} of other builds of that release do not fit` : ''}. ` +
+      'Make it from the file with its debug information: domsched extract vmlinux',
+    { release: release ?? null, buildId: identity.buildId ?? null },
+  );
+}
