@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { fstatSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
-import type { FileSource } from './byte-source.ts';
-import { fileError } from './byte-source.ts';
+import { ExtractError } from '../error.ts';
+import { type FileSource, fileError } from './byte-source.ts';
 import { fingerprint, recallHash, rememberHash } from './hash-memory.ts';
 
 /** Below this a worker thread costs more than it saves. */
@@ -61,15 +61,15 @@ export class SourceHash implements AsyncDisposable {
     // The compiled program has .js files, a checkout .ts ones.
     const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
     const url = new URL(`./hash-worker.${extension}`, import.meta.url);
+    const { fd, path } = this.#source;
     return new Promise((resolve, reject) => {
-      const worker = new Worker(url, {
-        workerData: { fd: this.#source.fd },
-        resourceLimits: { maxOldGenerationSizeMb: 16, maxYoungGenerationSizeMb: 4 },
-      });
+      const worker = new Worker(url, { workerData: { fd } });
       this.#worker = worker;
       worker.once('message', resolve);
-      worker.once('error', (error) => reject(fileError(error, this.#source.path)));
-      worker.once('exit', () => reject(fileError(new Error('stopped'), this.#source.path)));
+      worker.once('error', (error) => reject(fileError(error, path)));
+      worker.once('exit', () =>
+        reject(new ExtractError('interrupted', `${path} was closed before its hash was complete`, { path })),
+      );
     });
   }
 }
