@@ -95,8 +95,10 @@ export function compareResults(first: EngineResult, second: EngineResult): Disag
       compareProperty(`enum ${name}.${key}`, 'value', x, y, found);
     }
   }
-  for (const [name, a, b] of pairs(first.constants ?? {}, second.constants ?? {})) {
-    compareProperty(name, 'value', a, b, found);
+  if (first.constants && second.constants) {
+    for (const [name, a, b] of pairs(first.constants, second.constants)) {
+      compareProperty(name, 'value', a, b, found);
+    }
   }
   return found;
 }
@@ -133,15 +135,30 @@ const COMPARED = [
 function compareMember(where: string, a: Member, b: Member, found: Disagreement[]): void {
   for (const property of COMPARED) compareProperty(where, property, a[property], b[property], found);
   compareProperty(where, 'type', comparableType(a.type), comparableType(b.type), found);
-  compareProperty(where, 'dims', a.dims?.join(), b.dims?.join(), found);
+  compareProperty(where, 'elements', elements(a), elements(b), found);
   compareProperty(where, 'element.kind', a.element?.kind, b.element?.kind, found);
   compareProperty(where, 'element.size', a.element?.size, b.element?.size, found);
   compareMembers(where, a.members ?? [], b.members ?? [], found);
 }
 
-/** BTF tells neither `[0]` from `[]` nor `()` from `(void)`, and has no `_Atomic`: those do not count. */
+/**
+ * What all engines can tell of a type: pahole's BTF has one dimension for `[2][7]`, does not tell `[0]` from `[]` or
+ * `()` from `(void)`, and leaves `_Atomic` out.
+ */
 function comparableType(type: string): string {
-  return type.replaceAll('[0]', '[]').replaceAll('(void)', '()').replaceAll('_Atomic ', '');
+  return type
+    .replace(/(?:\[\d*\]){2,}/g, (dims) => `[${product(dims.match(/\d+/g) ?? [])}]`)
+    .replaceAll('[0]', '[]')
+    .replaceAll('(void)', '()')
+    .replaceAll('_Atomic ', '');
+}
+
+function elements({ dims }: Member): number | undefined {
+  return dims && product(dims);
+}
+
+function product(factors: readonly (number | string)[]): number {
+  return factors.reduce<number>((result, factor) => result * Number(factor), 1);
 }
 
 function compareProperty(

@@ -121,7 +121,7 @@ const SHOWN = 50;
 async function crossCheckFile({ file, options, progress, signal }: Run): Promise<0 | 1> {
   const { crossCheck } = await import('./cross-check.ts');
   const request = engineRequest({ selection: selectionOf(options), progress: progress.report, signal });
-  const rows = await crossCheck(file, request);
+  const rows = await crossCheck(file, { ...request, thorough: true });
   progress.stop();
   if (options.json !== undefined) await writeText(options.json, `${JSON.stringify(rows, null, 2)}\n`);
   else {

@@ -3,7 +3,8 @@ import { spellings } from './names.ts';
 
 /**
  * What the runtime reads of a kernel, by canonical name: run queues, tasks, the way to both, and what holding,
- * releasing and renicing touch. A kernel has those of its time; what these embed comes along.
+ * releasing and renicing touch. A kernel has those of its time; what these embed comes along. The scheduler's own
+ * source file sees all of them, so a reader of DWARF needs no more than its unit.
  */
 const STRUCTURES: readonly string[] = [
   // Run queues: O(1), real-time, deadline, fair, sched_ext.
@@ -20,14 +21,14 @@ const STRUCTURES: readonly string[] = [
   ],
   ...['sched_entity', 'sched_rt_entity', 'sched_dl_entity', 'sched_ext_entity', 'sched_avg', 'sched_info'],
   ...['sched_statistics', 'load_weight', 'sched_class', 'task_group', 'autogroup', 'cfs_bandwidth'],
-  ...['rt_bandwidth', 'dl_bandwidth', 'balance_callback', 'cpu_stop_work'],
+  ...['rt_bandwidth', 'balance_callback', 'cpu_stop_work'],
   // Tasks.
   ...['task_struct', 'thread_struct', 'thread_info', 'mm_struct', 'signal_struct', 'sighand_struct', 'cred'],
   ...['user_struct', 'pid', 'upid', 'pid_namespace', 'nsproxy', 'new_utsname', 'uts_namespace', 'pt_regs'],
-  ...['kthread', 'io_context', 'rseq', 'restart_block'],
+  ...['io_context', 'rseq', 'restart_block'],
   // One CPU's own data.
-  ...['x8664_pda', 'pcpu_hot', 'fixed_percpu_data', 'irq_stack_union', 'tss_struct', 'gate_struct'],
-  ...['gate_struct64', 'idt_bits', 'desc_ptr', 'tick_sched', 'kernel_cpustat'],
+  ...['x8664_pda', 'pcpu_hot', 'irq_stack_union', 'gate_struct'],
+  ...['gate_struct64', 'idt_bits', 'desc_ptr', 'kernel_cpustat'],
   // Lists, trees, locks, deferred work.
   ...[
     'list_head',
@@ -39,22 +40,28 @@ const STRUCTURES: readonly string[] = [
     'llist_head',
     'llist_node',
   ],
-  ...['raw_spinlock', 'spinlock', 'qspinlock', 'qrwlock', 'rwlock', 'mutex', 'rt_mutex_base', 'rt_mutex'],
+  ...['raw_spinlock', 'spinlock', 'qspinlock', 'qrwlock', 'rwlock', 'mutex'],
   ...['refcount_struct', 'kref', 'completion', 'wait_queue_head', 'swait_queue_head', 'cpumask'],
   ...['callback_head', 'rcu_head', 'irq_work', 'timer_list', 'hrtimer', 'work_struct', 'delayed_work'],
   ...['__call_single_node', '__call_single_data', 'call_single_data'],
   // Time and accounting.
-  ...['timekeeper', 'tk_read_base', 'prev_cputime', 'task_cputime', 'task_cputime_atomic', 'psi_group_cpu'],
+  ...['prev_cputime', 'task_cputime', 'task_cputime_atomic', 'psi_group_cpu'],
   // A task's place among the control groups.
-  ...['css_set', 'cgroup', 'cgroup_root', 'cgroup_subsys_state', 'kernfs_node', 'kernfs_root'],
+  ...['css_set', 'cgroup', 'cgroup_root', 'cgroup_subsys_state', 'kernfs_node'],
 ];
 
 /** Without these a file is no kernel that domsched can work on. */
 const REQUIRED: readonly string[] = ['rq', 'task_struct'];
 
 const ENUMERATIONS: readonly string[] = [
-  ...['pid_type', 'cgroup_subsys_id', 'system_states', 'task_work_notify_mode', 'psi_task_count'],
-  ...['kernfs_node_type', 'uclamp_id', 'hrtimer_mode', 'cpu_usage_stat', 'pcpu_fc', 'freezer_state_flags'],
+  ...[
+    'pid_type',
+    'cgroup_subsys_id',
+    'system_states',
+    'task_work_notify_mode',
+    'psi_task_count',
+    'hrtimer_mode',
+  ],
 ];
 
 const CONSTANTS: readonly string[] = [
@@ -67,13 +74,7 @@ const CONSTANTS: readonly string[] = [
     'CSD_TYPE_TTWU',
   ],
   ...['IRQ_WORK_PENDING', 'IRQ_WORK_BUSY', 'IRQ_WORK_LAZY', 'IRQ_WORK_HARD_IRQ', 'IRQ_WORK_CLAIMED'],
-  ...[
-    'CSD_FLAG_TYPE_MASK',
-    'GATE_INTERRUPT',
-    'GATE_TRAP',
-    '__SCHED_FEAT_PLACE_LAG',
-    '__SCHED_FEAT_DELAY_DEQUEUE',
-  ],
+  ...['CSD_FLAG_TYPE_MASK', '__SCHED_FEAT_PLACE_LAG', '__SCHED_FEAT_DELAY_DEQUEUE'],
 ];
 
 /** Symbols the runtime looks for; a kernel has those of its time and configuration. */
