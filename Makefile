@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 PACKAGES := gcc make binutils xz-utils zstd lz4 gdb clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 dpkg-dev \
 	qemu-system-x86 busybox-static cpio time
 
-.PHONY: help setup packages build wasm test demo check bench kernels kernels-debian kernels-all
+.PHONY: help setup packages build wasm test demo check check-layouts bench kernels kernels-debian kernels-all
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s $$'\t'
@@ -38,7 +38,7 @@ check: ## types, lint and format
 	@npm run -s typecheck
 	@npm run -s lint
 
-test: setup check ## all tests
+test: setup check kernels kernels-debian ## all tests
 	npm test
 
 kernels: packages node_modules/.package-lock.json ## build the O(1) guest in all its variants
@@ -51,3 +51,11 @@ kernels-debian: node_modules/.package-lock.json ## fetch Debian's cloud kernels 
 kernels-all: node_modules/.package-lock.json ## fetch all six of Debian's kernels (cloud, amd64, rt; 6.1 and 6.12)
 	@mkdir -p .cache/kernels
 	@flock .cache/kernels/.lock node kernels/fetch.ts --all
+
+check-layouts: setup kernels kernels-debian ## hold generated/ against kernels, engines, measurements and configs
+	@npm run -s check:layouts
+
+# Tools to compare with; nothing else needs them.
+bench: PACKAGES += dwarves python3-drgn
+bench: setup kernels-debian ## benchmarks: extraction beside gdb, pahole and drgn
+	node test/bench/extract.bench.ts

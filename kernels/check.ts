@@ -1,0 +1,245 @@
+import path from 'node:path';
+import { check as checkGenerated, type Difference, schedulersOf } from '../codegen/index.ts';
+import { readStore } from '../codegen/store.ts';
+import type { KernelLayout } from '../extractor/contract.ts';
+import { crossCheck, type EngineComparison } from '../extractor/cross-check.ts';
+import { openKernelFile } from '../extractor/elf/open.ts';
+import { engineRequest, extractLayout } from '../extractor/extract.ts';
+import { type ConfigFact, checkConfig, find } from './check-config.ts';
+import { isSet, type KernelConfig, readConfig } from './config.ts';
+import { compareStructs, structsOf } from './facts.ts';
+import type { Finding } from './finding.ts';
+import { isReleaseOf } from './manifest.ts';
+import type { Subject } from './subjects.ts';
+
+/** The outcome for one kernel. */
+export interface Report {
+  id: string;
+  release: string;
+  buildId: string | null;
+  findings: Finding[];
+  /** What could not be compared and why; for a person, no failure. */
+  notes: string[];
+  counts: { structs: number; engines: string[]; members: number; facts: number; rules: number };
+}
+
+export interface CheckPlace {
+  /** The store of committed layouts. */
+  outDir: string;
+  signal?: AbortSignal;
+}
+
+/**
+ * Checks one kernel: extracts its layout again and holds it against what is committed, against the other engines,
+ * against measurements by other tools, and against its configuration.
+ * @throws ExtractError when the kernel cannot be read, the file system's error when its config cannot
+ */
+export async function checkKernel(subject: Subject, place: CheckPlace): Promise<Report> {
+  const config = readConfig(subject.config);
+  await using file = await openKernelFile(subject.file);
+  const selection = { kind: 'scheduler' } as const;
+  const signal = place.signal ? { signal: place.signal } : {};
+  const layout = await extractLayout(file, { engine: 'auto', selection, ...signal });
+  const engines = await crossCheck(file, engineRequest({ selection, ...signal }));
+  const committed = await compareCommitted(layout, subject, place.outDir);
+  const rules = checkConfig(layout, config);
+  const sides = new Sides(subject, layout, committed, rules);
+  const measured = subject.facts ? structsOf(subject.facts) : {};
+  return {
+    id: subject.id,
+    release: layout.kernel.release,
+    buildId: layout.kernel.buildId,
+    findings: [
+      ...generatedFindings(committed.differences, sides),
+      ...engineFindings(engines, sides),
+      ...compareStructs(measured, layout.structs).map(({ subject: about, left, right }) =>
+        sides.finding('facts', about, { kernel: right, measured: left }),
+      ),
+      ...rules
+        .filter(({ agrees }) => !agrees)
+        .map(({ subject: about, found }) => sides.finding('config', about, { kernel: found })),
+      ...manifestFindings(subject, layout, config, sides),
+    ],
+    notes: [
+      ...committed.notes,
+      ...engines
+        .filter(({ unavailable }) => unavailable !== null)
+        .map(({ engine, unavailable }) => `${engine} left out: ${unavailable}`),
+    ],
+    counts: {
+      structs: Object.keys(layout.structs).length,
+      engines: engines.filter(({ unavailable }) => unavailable === null).map(({ engine }) => engine),
+      members: Math.max(...engines.map(({ members }) => members)),
+      facts: Object.keys(measured).filter((name) => Object.hasOwn(layout.structs, name)).length,
+      rules: rules.length,
+    },
+  };
+}
+
+/** What is committed of a kernel, compared with what the kernel says now. */
+interface Committed {
+  /** Folder in `generated/` it was compared with; null where there is none to compare with. */
+  folder: string | null;
+  differences: Difference[];
+  notes: string[];
+}
+
+/**
+ * Debian takes old point releases away, so that the kernel here may be a newer one than the committed layout is of.
+ * That is no fault of the layout, and there is nothing left to compare it with: it becomes a note. A kernel of which
+ * no release is committed at all is a finding.
+ */
+async function compareCommitted(layout: KernelLayout, subject: Subject, outDir: string): Promise<Committed> {
+  const store = await readStore(outDir);
+  const { release, buildId } = layout.kernel;
+  const same =
+    store.find((kernel) => kernel.release === release && kernel.buildId === buildId) ??
+    store.find((kernel) => kernel.release === release);
+  const { debian } = subject;
+  const other = debian && store.find((kernel) => isReleaseOf(debian, kernel.release));
+  if (!same && other) {
+    return {
+      folder: null,
+      differences: [],
+      notes: [
+        `generated/ has ${other.folder}, the archive has moved on to ${release}: ` +
+          `\`npm run extract -- ${path.relative('', subject.file)}\` adds it`,
+      ],
+    };
+  }
+  const found = await checkGenerated(layout, { outDir });
+  // Another version of domsched that finds the same layout is no disagreement.
+  const differences = found.filter(({ about, where }) => about !== 'provenance' || where !== 'producer');
+  return { folder: same?.folder ?? null, differences, notes: [] };
+}
+
+/** Puts the three sides of a finding into words. */
+class Sides {
+  readonly #subject: Subject;
+  readonly #layout: KernelLayout;
+  readonly #committed: Committed;
+  readonly #rules: readonly ConfigFact[];
+
+  constructor(subject: Subject, layout: KernelLayout, committed: Committed, rules: readonly ConfigFact[]) {
+    this.#subject = subject;
+    this.#layout = layout;
+    this.#committed = committed;
+    this.#rules = rules;
+  }
+
+  /**
+   * @param about `structure.member`, a structure or a symbol
+   * @param said what each side says of it, where it is not simply its place in the structure
+   */
+  finding(
+    check: Finding['check'],
+    about: string,
+    said: {
+      property?: string | null;
+      generated?: string | null;
+      kernel: string | null;
+      measured?: string;
+      config?: string;
+    },
+  ): Finding {
+    const measured =
+      said.measured && this.#subject.facts ? `; ${said.measured} by ${this.#subject.facts.measuredWith}` : '';
+    return {
+      check,
+      subject: said.property ? `${about}: ${said.property}` : about,
+      generated: this.#generated(about, said.generated),
+      kernel: `${this.#kernelName()}: ${said.kernel ?? 'not there'}${measured}`,
+      config: `${this.#configName()}: ${said.config ?? this.#configSays(about)}`,
+    };
+  }
+
+  #generated(about: string, value: string | null | undefined): string {
+    const { folder, differences } = this.#committed;
+    if (folder === null) return `generated/: no layout of ${this.#layout.kernel.release}`;
+    if (value !== undefined) return `generated/${folder}: ${value ?? 'not there'}`;
+    const own = differences.filter(({ where }) => where === about);
+    const text = own.map(({ property, generated }) => `${property ?? about} ${generated ?? 'not there'}`);
+    return `generated/${folder}: ${text.length > 0 ? text.join(', ') : 'as in the kernel'}`;
+  }
+
+  #kernelName(): string {
+    const { source, kernel } = this.#layout;
+    return `${source.file} (${source.engine}, build-id ${kernel.buildId ?? 'none'})`;
+  }
+
+  #configName(): string {
+    return path.relative(path.dirname(path.dirname(this.#subject.config)), this.#subject.config);
+  }
+
+  #configSays(about: string): string {
+    const own = this.#rules.filter(({ subject }) => subject === about);
+    if (own.length > 0) {
+      return own
+        .map(({ options, expected, rule: { source } }) => {
+          return `${options}: ${about} ${expected} (${source.file} of ${source.release})`;
+        })
+        .join('; ');
+    }
+    const wrong = this.#rules.filter(({ agrees }) => !agrees).length;
+    const others =
+      wrong === 0
+        ? `all ${this.#rules.length} rules agree with the kernel`
+        : `${wrong} rules disagree with the kernel`;
+    return `no rule about ${about}; ${others}`;
+  }
+}
+
+function generatedFindings(differences: readonly Difference[], sides: Sides): Finding[] {
+  return differences.map((difference) => {
+    const { about, where, property, generated, extracted, message } = difference;
+    if (about === 'kernel' && property === null && generated === null) {
+      return sides.finding('generated', 'committed layout', {
+        kernel: 'has none; `npm run extract` makes it',
+      });
+    }
+    const subject = about === 'text' || about === 'registry' ? message : where;
+    return sides.finding('generated', subject, { property, generated, kernel: extracted });
+  });
+}
+
+function engineFindings(engines: readonly EngineComparison[], sides: Sides): Finding[] {
+  return engines.flatMap(({ engine, against, disagreements }) =>
+    disagreements.map(({ where, property, first, second }) =>
+      sides.finding('engines', where, {
+        property,
+        kernel: `${against} says ${first}, ${engine} says ${second}`,
+      }),
+    ),
+  );
+}
+
+/** What the manifest promises of every point release. */
+function manifestFindings(
+  subject: Subject,
+  layout: KernelLayout,
+  config: KernelConfig,
+  sides: Sides,
+): Finding[] {
+  if (!subject.debian) return [];
+  const { expect, id } = subject.debian;
+  const schedulers: string[] = schedulersOf(layout.structs);
+  const facts: [what: string, expected: unknown, found: unknown][] = [
+    [
+      'scheduler',
+      expect.scheduler,
+      schedulers.includes(expect.scheduler) ? expect.scheduler : schedulers.join(),
+    ],
+    ['DWARF version', expect.dwarfVersion, layout.source.dwarfVersion],
+    ['CONFIG_PREEMPT_RT', expect.preemptRt, isSet(config, 'CONFIG_PREEMPT_RT')],
+    ['sleeping spinlocks', expect.preemptRt, (find(layout, 'task_struct.alloc_lock')?.size ?? 0) > 4],
+    ['release', true, isReleaseOf(subject.debian, layout.kernel.release)],
+  ];
+  return facts
+    .filter(([, expected, found]) => expected !== found)
+    .map(([what, expected, found]) =>
+      sides.finding('manifest', what, {
+        kernel: `${found}`,
+        config: `kernels/debian says ${expected} for ${id}`,
+      }),
+    );
+}

@@ -1,0 +1,23 @@
+/** Something that does not agree, seen from the three sides that ought to. */
+export interface Finding {
+  /** Which comparison found it. */
+  check: 'generated' | 'engines' | 'facts' | 'config' | 'manifest';
+  /** What it is about: `rq.nr_running: offset`, `build-id`. */
+  subject: string;
+  /** What the committed layout says. */
+  generated: string;
+  /** What the kernel file says, with file, engine and build-id. */
+  kernel: string;
+  /** What the kernel's configuration says. */
+  config: string;
+}
+
+/** A finding as text, one line for each side. */
+export function render(kernel: string, { check, subject, ...sides }: Finding): string {
+  return [
+    `${kernel}: ${subject} (${check})`,
+    `    generated  ${sides.generated}`,
+    `    kernel     ${sides.kernel}`,
+    `    config     ${sides.config}`,
+  ].join('\n');
+}
