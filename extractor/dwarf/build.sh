@@ -52,7 +52,7 @@ tar -xf "$archive" -C "$work" --strip-components=1 --one-top-level=libdwarf
 source=$work/libdwarf/src/lib/libdwarf
 
 # The linker drops what shim.c does not reach: libdwarf's own file access, line tables, frames and the like.
-flags=(--target=wasm32-wasi -Os -g0 -std=c99 -w -DLIBDWARF_BUILD=1 "-DLIBDWARF_VERSION=\"$version\""
+flags=(--target=wasm32-wasi -O2 -g0 -std=c99 -w -DLIBDWARF_BUILD=1 "-DLIBDWARF_VERSION=\"$version\""
   -ffunction-sections -fdata-sections "-ffile-prefix-map=$work=." "-ffile-prefix-map=$here=." "-I$here" "-I$source")
 mkdir "$work/objects"
 printf '%s\0' "$source"/*.c | xargs -0 -P "$(nproc)" -I{} \

@@ -3,6 +3,7 @@ import { canonicalName } from '../contract.ts';
 import { resolve } from '../ctype.ts';
 import type { KernelFile } from '../elf/kernel-file.ts';
 import type { Engine, EngineResult, Request } from '../engine.ts';
+import type { EnumNode } from '../graph.ts';
 import { LayoutBuilder } from '../layout.ts';
 import { structNotFound } from '../names.ts';
 import { DwarfFile } from './dwarf-file.ts';
@@ -50,6 +51,8 @@ class Extraction {
   readonly #builder: LayoutBuilder;
   readonly #structs: ReadonlySet<string>;
   readonly #enums: ReadonlySet<string>;
+  readonly #constantNames: ReadonlySet<string>;
+  readonly #constants = new Map<string, number>();
   readonly #found = new Set<string>();
   readonly #typedefs = new Map<string, { unit: Unit; offset: number }>();
   #version: number | null = null;
@@ -62,11 +65,14 @@ class Extraction {
     this.#builder = new LayoutBuilder({ corrupt: 'corrupt-dwarf', onConflict });
     this.#structs = new Set(request.structs === 'all' ? [] : [...request.structs, ...request.required]);
     this.#enums = new Set(request.enums);
+    this.#constantNames = new Set(request.constants);
   }
 
   async run(): Promise<void> {
+    for (const name of new Set([...this.#structs, ...this.#enums, ...this.#constantNames])) {
+      this.#dwarf.want(name);
+    }
     if (this.#request.structs === 'all') return this.#readUnits('every', null);
-    for (const name of new Set([...this.#structs, ...this.#enums])) this.#dwarf.want(name);
     const home = await this.#schedulerUnit();
     if (home) this.#readUnit(home, 'wanted');
     const isComplete = this.#found.size > 0 && this.#missing().length === 0;
@@ -78,7 +84,12 @@ class Extraction {
   result(path: string): EngineResult {
     const missing = this.#missing();
     if (missing.length) throw structNotFound(missing, this.#dwarf.structureNames(), path);
-    return { structs: this.#builder.structs(), enums: this.#builder.enums(), dwarfVersion: this.#version };
+    return {
+      structs: this.#builder.structs(),
+      enums: this.#builder.enums(),
+      constants: Object.fromEntries(this.#constants),
+      dwarfVersion: this.#version,
+    };
   }
 
   #missing(): string[] {
@@ -121,23 +132,31 @@ class Extraction {
     const every = what === 'every';
     const where = this.#dwarf.describe(unit);
     for (const { name, tag, offset } of this.#dwarf.definitions(unit, what)) {
-      if (name === null) continue;
       if (tag === TAG.typedef) {
-        if (this.#structs.has(name) && !this.#typedefs.has(name)) this.#typedefs.set(name, { unit, offset });
+        if (this.#structs.has(name!) && !this.#typedefs.has(name!))
+          this.#typedefs.set(name!, { unit, offset });
         continue;
       }
-      if (tag === TAG.enumerationType ? !every && !this.#enums.has(name) : !every && !this.#structs.has(name))
-        continue;
+      const wanted = tag === TAG.enumerationType ? this.#enums : this.#structs;
+      if (name !== null && !every && !wanted.has(name)) continue;
       const node = this.#types.node(unit, offset);
-      if (node.kind === 'enum') this.#builder.addEnum(node, where);
-      else if (node.kind === 'struct' || node.kind === 'union') {
+      if (node.kind === 'enum') {
+        if (name !== null) this.#builder.addEnum(node, where);
+        else this.#addConstants(node);
+      } else if (node.kind === 'struct' || node.kind === 'union') {
         this.#builder.add({ node, where });
-        this.#found.add(name);
+        this.#found.add(name!);
       } else continue;
       this.#version = Math.max(this.#version ?? 0, unit.version);
     }
     // Every definition is built by now; the next unit that has it gets nodes of its own.
     if (every) unit.nodes.clear();
+  }
+
+  #addConstants(node: EnumNode): void {
+    for (const [name, value] of node.values) {
+      if (this.#constantNames.has(name)) this.#constants.set(name, Number(value));
+    }
   }
 
   /** Names of anonymous structures, where no structure has the name as its tag. */

@@ -116,11 +116,11 @@ EXPORT(set_section) void set_section(uint32_t index, Dwarf_Small *data, uint32_t
   }
 }
 
-/* libdwarf's convention: section 0 is the empty one of ELF. */
+/* libdwarf's convention: section 0 is the empty one of ELF. It refuses a section of its own names without bytes. */
 static int get_section_info(void *object, Dwarf_Unsigned index, Dwarf_Obj_Access_Section_a *info, int *error) {
   memset(info, 0, sizeof *info);
   info->as_name = "";
-  if (index > 0 && index <= SECTION_COUNT) {
+  if (index > 0 && index <= SECTION_COUNT && sections[index - 1].size) {
     info->as_name = section_names[index - 1];
     info->as_type = 1; /* SHT_PROGBITS */
     info->as_size = sections[index - 1].size;
@@ -803,6 +803,31 @@ EXPORT(forget_scans) void forget_scans(void) {
 
 enum scan { WANTED, EVERY, NAMES };
 
+/* Whether an enumeration has an enumerator of a wanted name: 1 or 0, or -1. */
+static int has_wanted_enumerator(Dwarf_Die die, uint32_t offset) {
+  Dwarf_Die child = NULL;
+  int found = 0;
+  if (first_child(die, offset, &child) != 0) {
+    return -1;
+  }
+  while (child) {
+    Dwarf_Error error = NULL;
+    char *name = NULL;
+    int result = dwarf_diename(child, &name, &error);
+    if (result == DW_DLV_ERROR) {
+      fail_with(offset, error);
+      return failed_at(child);
+    }
+    if (result == DW_DLV_OK && set_has(&wanted_names, hash_bytes(name, strlen(name)))) {
+      found = 1;
+    }
+    if (next_sibling(&child) != 0) {
+      return -1;
+    }
+  }
+  return found;
+}
+
 static int scan_entry(Dwarf_Die die, enum scan what) {
   Dwarf_Error error = NULL;
   Dwarf_Half tag = 0;
@@ -816,12 +841,22 @@ static int scan_entry(Dwarf_Die die, enum scan what) {
     return 0;
   }
   int result = dwarf_diename(die, &name, &error);
-  if (result != DW_DLV_OK) {
-    return result == DW_DLV_ERROR ? fail_with((uint32_t)offset, error) : 0;
+  if (result == DW_DLV_ERROR) {
+    return fail_with((uint32_t)offset, error);
   }
-  uint64_t hash = hash_bytes(name, strlen(name));
-  if (what == WANTED && !set_has(&wanted_names, hash)) {
+  uint64_t hash = 0;
+  if (result == DW_DLV_OK) {
+    hash = hash_bytes(name, strlen(name));
+    if (what == WANTED && !set_has(&wanted_names, hash)) {
+      return 0;
+    }
+  } else if (what == NAMES || tag != DW_TAG_enumeration_type || !wanted_names.used) {
     return 0;
+  } else {
+    int found = has_wanted_enumerator(die, (uint32_t)offset);
+    if (found <= 0) {
+      return found;
+    }
   }
   if (what == NAMES && set_has(&seen, hash)) {
     return 0;
@@ -854,7 +889,8 @@ static int scan_entry(Dwarf_Die die, enum scan what) {
 
 /*
  * Records the definitions at the unit's top level that no earlier scan has recorded: of the wanted names
- * (typedefs too), of every structure, union and enumeration, or one for each name.
+ * (typedefs too), of every structure, union and enumeration, or one for each name; and for the first two the
+ * enumerations without a tag that have an enumerator of a wanted name.
  */
 EXPORT(scan_types) int scan_types(uint32_t what) {
   Dwarf_Die child = NULL;
