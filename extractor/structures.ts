@@ -116,7 +116,7 @@ export const SYMBOLS: readonly string[] = [
   // Address space.
   ...['phys_base', 'page_offset_base', 'vmalloc_base', 'vmemmap_base', 'init_top_pgt', 'init_level4_pgt'],
   ...['swapper_pg_dir', 'idt_table', 'idt_descr', '_text', '_stext', '_etext', '_sdata', '_edata', '_end'],
-  ...['__start_rodata', '__end_rodata', '__bss_start', '__bss_stop'],
+  ...['__start_rodata', '__end_rodata', '__bss_start', '__bss_stop', '__start_notes', '__stop_notes'],
   // Entries, and regions in which a vCPU must not be when its queues are edited.
   ...['asm_exc_divide_error', 'divide_error', 'entry_SYSCALL_64', 'system_call', 'asm_sysvec_reschedule_ipi'],
   ...[
@@ -173,7 +173,7 @@ export const SYMBOLS: readonly string[] = [
   ...['sysctl_sched_base_slice', 'sysctl_sched_wakeup_granularity', 'preempt_dynamic_mode'],
   ...['freezer_active', 'pm_freezing', 'psi_disabled'],
   // Time.
-  ...['jiffies', 'jiffies_64', 'tk_core', 'timekeeper', 'xtime', 'wall_to_monotonic', 'tsc_khz'],
+  ...['jiffies', 'jiffies_64', 'tk_core', 'timekeeper', 'xtime', 'wall_to_monotonic', 'tsc_khz', 'tick_nsec'],
 ];
 
 /** Which structures a command asks for. */
