@@ -1,0 +1,69 @@
+import { accessSync, constants, readFileSync } from 'node:fs';
+import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { cachedKernels } from '../../kernels/cache.ts';
+import { projectDirectory } from '../../kernels/paths.ts';
+
+export type Accelerator = 'kvm' | 'tcg';
+
+const PROBE_LIMIT_MS = 40_000;
+const record = path.join(projectDirectory, '.cache', 'live', 'accelerator.json');
+let known: Promise<Accelerator> | undefined;
+
+/**
+ * KVM where a guest really reaches user space with it, else TCG. Having /dev/kvm proves nothing: nested and
+ * software-paged ones exist that start and never get there. Tried once per boot of this machine.
+ */
+export function workingAccelerator(): Promise<Accelerator> {
+  known ??= look();
+  return known;
+}
+
+async function look(): Promise<Accelerator> {
+  try {
+    accessSync('/dev/kvm', constants.R_OK | constants.W_OK);
+  } catch {
+    return 'tcg';
+  }
+  const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  try {
+    const last = JSON.parse(readFileSync(record, 'utf8')) as { boot: string; accelerator: Accelerator };
+    if (last.boot === boot) return last.accelerator;
+  } catch {
+    // Not tried yet.
+  }
+  const accelerator = (await kvmBoots()) ? 'kvm' : 'tcg';
+  console.log(`# KVM probe by booting: tests use ${accelerator}`);
+  await mkdir(path.dirname(record), { recursive: true });
+  const temporary = `${record}.${process.pid}`;
+  await writeFile(temporary, JSON.stringify({ boot, accelerator }));
+  await rename(temporary, record);
+  return accelerator;
+}
+
+async function kvmBoots(): Promise<boolean> {
+  const kernel = cachedKernels()[0];
+  if (kernel === undefined) return false;
+  const { startMachine } = await import('./guest.ts');
+  const { makeInitramfs } = await import('./initramfs.ts');
+  const directory = await mkdtemp(path.join(tmpdir(), 'domsched-kvm-'));
+  try {
+    const initrd = path.join(directory, 'initramfs.cpio');
+    await makeInitramfs(initrd);
+    await using guest = await startMachine({
+      name: 'kvm-probe',
+      kernel: kernel.vmlinuz,
+      initrd,
+      append: 'console=ttyS0 quiet panic=-1',
+      accelerator: 'kvm',
+      cpu: 'host',
+    });
+    await guest.console.waitFor(/GUEST READY/, PROBE_LIMIT_MS);
+    return true;
+  } catch {
+    return false;
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}

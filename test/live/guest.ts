@@ -1,0 +1,293 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { cp, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type CachedKernel, requireKernel } from '../../kernels/cache.ts';
+import { projectDirectory } from '../../kernels/paths.ts';
+import { QmpClient } from '../../runtime/hypervisor/qemu/qmp-client.ts';
+import { type Accelerator, workingAccelerator } from './accelerator.ts';
+import { GuestAgent } from './agent.ts';
+import { GuestConsole } from './console.ts';
+import { type GuestProgram, makeInitramfs } from './initramfs.ts';
+
+const BOOT_LIMIT_MS = 240_000;
+/** Multi-threaded TCG loses a boot now and then. */
+const BOOT_ATTEMPTS = 3;
+const QUIT_LIMIT_MS = 10_000;
+
+/** How a machine is built, whatever boots on it. */
+export interface MachineOptions {
+  name?: string;
+  cpus?: number;
+  /** MiB. */
+  memory?: number;
+  /** Where RAM is: a file that we can map, memory of the QEMU process only, or a sealed memfd. */
+  ram?: 'file' | 'anonymous' | 'memfd';
+  /** QEMU CPU model; `max` has 5-level paging, `qemu64` 4 levels and page-table isolation. */
+  cpu?: string;
+  machine?: 'q35' | 'pc';
+  /** More QEMU arguments. */
+  extra?: readonly string[];
+  accelerator?: Accelerator;
+}
+
+export interface KernelOptions extends MachineOptions {
+  kernel: string;
+  initrd?: string;
+  append?: string;
+  /** Line on the console that says the guest is up. */
+  ready?: RegExp;
+}
+
+export interface DebianOptions extends MachineOptions {
+  /** Id of `kernels/debian/*.json`. */
+  kernel?: string;
+  /** More kernel parameters. */
+  append?: string;
+  programs?: readonly GuestProgram[];
+  /** Shell lines that init runs before the programs. */
+  setup?: string;
+}
+
+/** A running guest of a test. Dispose of it on every path: `await using guest = await bootDebian(…)`. */
+export class LiveGuest implements AsyncDisposable {
+  readonly name: string;
+  readonly directory: string;
+  readonly sockets: { readonly qmp: string; readonly qtest: string };
+  readonly console: GuestConsole;
+  readonly accelerator: Accelerator;
+  readonly process: ChildProcess;
+  /** Set for guests that serve a shell. */
+  agent: GuestAgent | undefined;
+  #monitor: QmpClient | undefined;
+  #kept = false;
+
+  constructor(parts: {
+    name: string;
+    directory: string;
+    console: GuestConsole;
+    accelerator: Accelerator;
+    process: ChildProcess;
+  }) {
+    this.name = parts.name;
+    this.directory = parts.directory;
+    this.console = parts.console;
+    this.accelerator = parts.accelerator;
+    this.process = parts.process;
+    this.sockets = {
+      qmp: path.join(parts.directory, 'qmp.sock'),
+      qtest: path.join(parts.directory, 'qtest.sock'),
+    };
+  }
+
+  /** The `--connect` value. */
+  get connection(): string {
+    return `qemu:unix:${this.sockets.qmp},qtest=unix:${this.sockets.qtest}`;
+  }
+
+  /** A QMP connection beside the one under test: QEMU's own word on what we read. */
+  async monitor(): Promise<QmpClient> {
+    this.#monitor ??= await QmpClient.connect(path.join(this.directory, 'monitor.sock'));
+    return this.#monitor;
+  }
+
+  /** Runs a line of shell in the guest. */
+  run(command: string, timeoutMs?: number): Promise<string> {
+    if (this.agent === undefined) throw new Error(`${this.name} serves no shell`);
+    return this.agent.run(command, timeoutMs);
+  }
+
+  /** What the programs have counted so far. */
+  async progress(...names: string[]): Promise<Record<string, number>> {
+    const output = await this.run(`workload progress ${names.join(' ')}`);
+    return Object.fromEntries(
+      output
+        .trim()
+        .split('\n')
+        .map((line) => line.split('='))
+        .map(([name, value]) => [name, Number(value)]),
+    );
+  }
+
+  /** @throws Error with the lines on the console that mean trouble */
+  checkConsole(): void {
+    const problems = this.console.problems();
+    if (problems.length > 0) {
+      this.#kept = true;
+      throw new Error(
+        `${this.name}: the guest's console shows trouble:\n${problems.slice(0, 20).join('\n')}`,
+      );
+    }
+  }
+
+  /** Kills QEMU without a word, as the OOM killer would. */
+  async kill(): Promise<void> {
+    const gone = this.#exit();
+    this.process.kill('SIGKILL');
+    await gone;
+  }
+
+  /** Ends the machine and removes its files; after trouble its console is kept below `.cache/live/artefacts`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.console.problems().length > 0) this.#kept = true;
+    this.agent?.close();
+    if (this.process.exitCode === null && this.process.signalCode === null) {
+      const gone = this.#exit();
+      try {
+        (await this.monitor()).sendOnly('quit');
+      } catch {
+        this.process.kill('SIGKILL');
+      }
+      const inTime = await Promise.race([gone.then(() => true), sleep(QUIT_LIMIT_MS, false, { ref: false })]);
+      if (!inTime) {
+        this.process.kill('SIGKILL');
+        await gone;
+      }
+    }
+    this.#monitor?.close();
+    running.delete(this.process);
+    if (this.#kept) await this.keepArtefacts();
+    await rm(this.directory, { recursive: true, force: true });
+  }
+
+  /** Copies console and QEMU's log to where they outlive the test. @returns that folder */
+  async keepArtefacts(): Promise<string> {
+    const target = path.join(projectDirectory, '.cache', 'live', 'artefacts', path.basename(this.directory));
+    await mkdir(target, { recursive: true });
+    for (const file of ['console.log', 'qemu.log']) {
+      const from = path.join(this.directory, file);
+      if (existsSync(from)) await cp(from, path.join(target, file));
+    }
+    console.log(`# ${this.name}: console kept in ${target}`);
+    return target;
+  }
+
+  async #exit(): Promise<void> {
+    if (this.process.exitCode === null && this.process.signalCode === null) await once(this.process, 'exit');
+  }
+}
+
+const running = new Set<ChildProcess>();
+process.on('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+});
+
+/** Starts a machine without waiting for anything but its sockets. */
+export async function startMachine(options: KernelOptions): Promise<LiveGuest> {
+  const name = options.name ?? 'guest';
+  const directory = await mkdtemp(path.join(tmpdir(), `domsched-${name}-`));
+  const accelerator = options.accelerator ?? (await workingAccelerator());
+  const memory = options.memory ?? 384;
+  const socket = (file: string) => `unix:${path.join(directory, file)},server=on,wait=off`;
+  const child = spawn(
+    'qemu-system-x86_64',
+    [
+      ...[
+        '-name',
+        name,
+        '-accel',
+        accelerator,
+        '-cpu',
+        options.cpu ?? 'max',
+        '-smp',
+        String(options.cpus ?? 2),
+      ],
+      ...[
+        '-m',
+        String(memory),
+        ...ramArguments(options.ram ?? 'file', options.machine ?? 'q35', memory, directory),
+      ],
+      ...['-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none'],
+      ...['-kernel', options.kernel, ...(options.initrd ? ['-initrd', options.initrd] : [])],
+      ...['-append', options.append ?? ''],
+      ...['-serial', 'stdio', '-serial', socket('agent.sock')],
+      ...['-qmp', socket('qmp.sock'), '-qmp', socket('monitor.sock')],
+      ...['-qtest', socket('qtest.sock'), '-qtest-log', 'none'],
+      ...(options.extra ?? []),
+    ],
+    { stdio: ['ignore', 'pipe', 'pipe'] },
+  );
+  running.add(child);
+  child.on('exit', () => running.delete(child));
+  let complaints = '';
+  child.stderr!.on('data', (data) => {
+    complaints = (complaints + String(data)).slice(-4000);
+  });
+  const guest = new LiveGuest({
+    name,
+    directory,
+    accelerator,
+    process: child,
+    console: new GuestConsole(child.stdout!, path.join(directory, 'console.log')),
+  });
+  const started = Date.now();
+  while (!existsSync(path.join(directory, 'qtest.sock'))) {
+    if (child.exitCode !== null || Date.now() - started > 20_000) {
+      await guest[Symbol.asyncDispose]();
+      throw new Error(`QEMU did not start ${name}: ${complaints}`);
+    }
+    await sleep(20);
+  }
+  return guest;
+}
+
+/**
+ * Boots a kernel and waits until it says that it is up; tries again when a boot dies.
+ * @throws Error with the end of the console
+ */
+export async function bootKernel(options: KernelOptions): Promise<LiveGuest> {
+  for (let attempt = 1; ; attempt++) {
+    const guest = await startMachine(options);
+    try {
+      const begin = Date.now();
+      await guest.console.waitFor(options.ready ?? /GUEST READY/, BOOT_LIMIT_MS);
+      console.log(`# ${guest.name}: up after ${Date.now() - begin} ms under ${guest.accelerator}`);
+      return guest;
+    } catch (error) {
+      await guest.keepArtefacts();
+      await guest[Symbol.asyncDispose]();
+      if (attempt === BOOT_ATTEMPTS) throw error;
+      console.log(
+        `# ${guest.name}: boot ${attempt} failed, trying again: ${(error as Error).message.split('\n')[0]}`,
+      );
+    }
+  }
+}
+
+/** Boots one of Debian's kernels with our initramfs: programs running, a shell to ask. */
+export async function bootDebian(options: DebianOptions = {}): Promise<LiveGuest & { kernel: CachedKernel }> {
+  const kernel = requireKernel(options.kernel ?? 'debian-6.1-cloud');
+  const directory = await mkdtemp(path.join(tmpdir(), 'domsched-boot-'));
+  try {
+    const initrd = path.join(directory, 'initramfs.cpio');
+    await makeInitramfs(initrd, options);
+    const guest = await bootKernel({
+      ...options,
+      name: options.name ?? kernel.id.replaceAll('.', '-'),
+      kernel: kernel.vmlinuz,
+      initrd,
+      append: `console=ttyS0 quiet panic=-1 oops=panic ${options.append ?? ''}`,
+    });
+    guest.agent = await GuestAgent.connect(path.join(guest.directory, 'agent.sock'));
+    return Object.assign(guest, { kernel });
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+function ramArguments(
+  ram: NonNullable<MachineOptions['ram']>,
+  machine: string,
+  memory: number,
+  directory: string,
+): string[] {
+  if (ram === 'anonymous') return ['-machine', machine];
+  const backend =
+    ram === 'file'
+      ? `memory-backend-file,id=ram,size=${memory}M,share=on,mem-path=${path.join(directory, 'memory')}`
+      : `memory-backend-memfd,id=ram,size=${memory}M,share=on`;
+  return ['-object', backend, '-machine', `${machine},memory-backend=ram`];
+}

@@ -1,0 +1,81 @@
+import { createHash } from 'node:crypto';
+import { chmod, copyFile, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { execa } from 'execa';
+import { projectDirectory } from '../../kernels/paths.ts';
+
+const source = path.join(projectDirectory, 'test/live/programs/workload.c');
+const cache = path.join(projectDirectory, '.cache', 'live');
+
+/** A load that runs from boot on: `kind` as in programs/workload.c, `name` as `ps` shows it and progress counts it. */
+export interface GuestProgram {
+  readonly kind: 'burner' | 'sleeper' | 'pipe' | 'threads' | 'forker' | 'faults' | 'files';
+  readonly name: string;
+  /** Nice level to start with. */
+  readonly nice?: number;
+}
+
+/** The loads, compiled: a static program, kept by the hash of its source. */
+export async function workloadBinary(): Promise<string> {
+  const hash = createHash('sha256')
+    .update(await readFile(source))
+    .digest('hex')
+    .slice(0, 16);
+  const binary = path.join(cache, `workload-${hash}`);
+  try {
+    await readFile(binary);
+    return binary;
+  } catch {
+    await mkdir(cache, { recursive: true });
+    const temporary = `${binary}.${process.pid}`;
+    await execa('gcc', ['-static', '-O1', '-Wall', '-Werror', '-pthread', '-o', temporary, source]);
+    await rename(temporary, binary);
+    return binary;
+  }
+}
+
+/**
+ * Makes an initramfs with busybox, the loads and an init that starts them, prints `GUEST READY` on the console and
+ * serves a shell on the second serial port.
+ */
+export async function makeInitramfs(
+  target: string,
+  options: { programs?: readonly GuestProgram[]; setup?: string } = {},
+): Promise<void> {
+  const root = await mkdtemp(path.join(tmpdir(), 'domsched-initramfs-'));
+  try {
+    for (const directory of ['bin', 'dev', 'proc', 'sys', 'run', 'tmp'])
+      await mkdir(path.join(root, directory));
+    await copyFile('/bin/busybox', path.join(root, 'bin/busybox'));
+    await copyFile(await workloadBinary(), path.join(root, 'bin/workload'));
+    await writeFile(path.join(root, 'init'), initScript(options.programs ?? [], options.setup ?? ''));
+    for (const file of ['bin/busybox', 'bin/workload', 'init']) await chmod(path.join(root, file), 0o755);
+    await execa({ shell: true, cwd: root })`find . | cpio --quiet -o -H newc > ${target}`;
+  } finally {
+    await rm(root, { recursive: true, force: true });
+  }
+}
+
+function initScript(programs: readonly GuestProgram[], setup: string): string {
+  const starts = programs.map(
+    ({ kind, name, nice }) => `${nice ? `nice -n ${nice} ` : ''}/bin/workload ${kind} ${name} </dev/null &`,
+  );
+  return `#!/bin/busybox sh
+/bin/busybox mkdir -p /proc /sys /dev /run
+/bin/busybox --install -s /bin
+export PATH=/bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mount -t tmpfs tmpfs /run
+mkdir -p /run/progress
+${setup}
+${starts.join('\n')}
+stty -F /dev/ttyS1 raw -echo
+echo GUEST READY
+while :; do
+  (while read -r token line; do eval "$line"; echo "@@END $token $?"; done) </dev/ttyS1 >/dev/ttyS1 2>&1
+done
+`;
+}

@@ -1,0 +1,226 @@
+/*
+ * Loads for test guests, one static program: `workload KIND NAME`. Each counts what it has done in a page of
+ * /run/progress/NAME, and says WORKLOAD ERROR on the console when the system treats it in a way that a program
+ * would notice: an interrupted call, a short read, a lost byte, a child gone astray.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static volatile uint64_t *progress;
+static const char *name;
+
+static void fail(const char *what)
+{
+	char line[200];
+	int fd = open("/dev/console", O_WRONLY);
+	int n = snprintf(line, sizeof line, "WORKLOAD ERROR %s: %s: %s\n", name, what, strerror(errno));
+
+	if (fd >= 0 && write(fd, line, n) != n)
+		_exit(3);
+	_exit(2);
+}
+
+static volatile uint64_t *counter(const char *of)
+{
+	char path[100];
+	int fd;
+	void *page;
+
+	snprintf(path, sizeof path, "/run/progress/%s", of);
+	fd = open(path, O_RDWR | O_CREAT, 0644);
+	if (fd < 0 || ftruncate(fd, 4096))
+		fail("progress file");
+	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (page == MAP_FAILED)
+		fail("progress page");
+	close(fd);
+	return page;
+}
+
+static void count(void)
+{
+	__atomic_fetch_add(progress, 1, __ATOMIC_RELAXED);
+}
+
+static void burn(void)
+{
+	for (;;) {
+		for (volatile int i = 0; i < 20000; i++)
+			;
+		count();
+	}
+}
+
+static void nap(long ms)
+{
+	struct timespec t = { ms / 1000, ms % 1000 * 1000000 };
+
+	if (nanosleep(&t, NULL))
+		fail("nanosleep");
+}
+
+static void sleeper(void)
+{
+	for (;;) {
+		nap(20);
+		count();
+	}
+}
+
+/* Two processes that pass numbers to and fro: each step checks that none is lost or torn. */
+static void pingpong(void)
+{
+	int there[2], back[2];
+	uint64_t value, expected = 0;
+
+	if (pipe(there) || pipe(back))
+		fail("pipe");
+	if (fork() == 0) {
+		prctl(PR_SET_NAME, "echo");
+		close(there[1]);
+		close(back[0]);
+		for (;;) {
+			if (read(there[0], &value, sizeof value) != sizeof value)
+				fail("read in echo");
+			if (write(back[1], &value, sizeof value) != sizeof value)
+				fail("write in echo");
+		}
+	}
+	close(there[0]);
+	close(back[1]);
+	for (;;) {
+		expected++;
+		if (write(there[1], &expected, sizeof expected) != sizeof expected)
+			fail("write");
+		if (read(back[0], &value, sizeof value) != sizeof value || value != expected)
+			fail("read");
+		count();
+	}
+}
+
+static void *thread(void *argument)
+{
+	pthread_mutex_t *lock = argument;
+
+	for (;;) {
+		if (pthread_mutex_lock(lock))
+			fail("lock");
+		for (volatile int i = 0; i < 5000; i++)
+			;
+		if (pthread_mutex_unlock(lock))
+			fail("unlock");
+		for (volatile int i = 0; i < 5000; i++)
+			;
+		count();
+	}
+	return NULL;
+}
+
+static void threads(void)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	pthread_t id;
+
+	for (int i = 0; i < 3; i++)
+		if (pthread_create(&id, NULL, thread, &lock))
+			fail("pthread_create");
+	thread(&lock);
+}
+
+/* Fork, exec, exit, wait: over and over. */
+static void forker(void)
+{
+	int status;
+	pid_t child;
+
+	for (;;) {
+		child = fork();
+		if (child < 0)
+			fail("fork");
+		if (child == 0) {
+			execl("/bin/workload", "workload", "exit", "exit", (char *)NULL);
+			fail("exec");
+		}
+		if (waitpid(child, &status, 0) != child)
+			fail("waitpid");
+		if (!WIFEXITED(status) || WEXITSTATUS(status))
+			fail("child");
+		count();
+	}
+}
+
+static void faults(void)
+{
+	const size_t size = 64 * 4096;
+
+	for (;;) {
+		char *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		if (pages == MAP_FAILED)
+			fail("mmap");
+		for (size_t i = 0; i < size; i += 4096)
+			pages[i] = i >> 12;
+		for (size_t i = 0; i < size; i += 4096)
+			if (pages[i] != (char)(i >> 12))
+				fail("page content");
+		munmap(pages, size);
+		count();
+	}
+}
+
+static void files(void)
+{
+	char block[4096], again[4096], path[100];
+
+	snprintf(path, sizeof path, "/run/%s.data", name);
+	for (int round = 0;; round++) {
+		int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0644);
+
+		memset(block, round, sizeof block);
+		if (fd < 0 || write(fd, block, sizeof block) != sizeof block)
+			fail("write file");
+		if (pread(fd, again, sizeof again, 0) != sizeof again || memcmp(block, again, sizeof block))
+			fail("read file");
+		close(fd);
+		count();
+	}
+}
+
+int main(int argc, char **argv)
+{
+	static const struct { const char *kind; void (*run)(void); } kinds[] = {
+		{ "burner", burn }, { "sleeper", sleeper }, { "pipe", pingpong }, { "threads", threads },
+		{ "forker", forker }, { "faults", faults }, { "files", files },
+	};
+
+	if (argc < 3)
+		return 1;
+	if (!strcmp(argv[1], "exit"))
+		return 0;
+	if (!strcmp(argv[1], "progress")) {
+		for (int i = 2; i < argc; i++) {
+			name = argv[i];
+			printf("%s=%llu\n", name, (unsigned long long)*counter(name));
+		}
+		return 0;
+	}
+	name = argv[2];
+	prctl(PR_SET_NAME, name);
+	progress = counter(name);
+	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+		if (!strcmp(argv[1], kinds[i].kind))
+			kinds[i].run();
+	return 1;
+}
