@@ -92,8 +92,11 @@ int start_programs(const char *list)
 		memcpy(launch->arguments.name, name, min(length, sizeof(launch->arguments.name) - 1));
 		launch->arguments.report_ms = report ? simple_strtol(report, NULL) : 250;
 		launch->cpu = -1;
-		if (*list == ':')
-			launch->nice = min(max(simple_strtol(list + 1, &list), -20L), 19L);
+		if (*list == ':') {
+			long nice = simple_strtol(list + 1, &list);
+
+			launch->nice = min(max(nice, -20), 19);
+		}
 		if (*list == '@')
 			launch->cpu = simple_strtol(list + 1, &list);
 		while (*list == '/' && launch->arguments.count < PROGRAM_NUMBERS)

@@ -402,7 +402,6 @@ void scheduler_tick(int user_mode)
 			slice_used_up(task, rq);
 	}
 	rebalance_tick(rq, cpu);
-	check_runqueue(rq, cpu, task);
 	raw_spin_unlock(&rq->lock);
 }
 

@@ -28,6 +28,13 @@ long now_us(void)
 	return time[0] * 1000000 + time[1] / 1000;
 }
 
+/* Ticks of the kernel's clock, 1/HZ s each, since it started. */
+long ticks_now(void)
+{
+	long ticks[4];
+	return syscall(100, (long)ticks, 0, 0);
+}
+
 void sleep_us(long us)
 {
 	long time[2] = { us / 1000000, us % 1000000 * 1000 };

@@ -16,6 +16,7 @@ void exit(int code) __attribute__((noreturn));
 int wait(int *status);
 int getpid(void);
 long now_us(void);
+long ticks_now(void);
 void sleep_us(long us);
 void work_us(long us);
 void begin(struct line *line);
