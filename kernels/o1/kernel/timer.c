@@ -8,6 +8,8 @@ struct timer {
 };
 
 volatile unsigned long jiffies;
+/* ns from one tick to the next; nobody here needs it, but from outside it is the only way to learn HZ. */
+unsigned long tick_nsec = 1000000000UL / HZ;
 static struct list_head timers = { &timers, &timers };
 static spinlock_t timer_lock = SPIN_LOCK_UNLOCKED;
 
