@@ -1,0 +1,261 @@
+import { DomschedError } from '../error.ts';
+import { ReadBatch } from '../memory/read-batch.ts';
+import type { AddressSpace } from '../memory/types.ts';
+import { type KernelPointer, kernelPointer } from './pointer.ts';
+import type { Shape } from './shape.ts';
+
+const WORD = 0x1_0000_0000;
+/** 2^32 divided by the golden ratio, odd: spreads neighbours (Knuth's multiplicative hashing). */
+const SPREAD = 0x9e37_79b1;
+const INITIAL_OBJECTS = 64;
+const INITIAL_BYTES = 64 * 1024;
+/** Bytes that one scatter read asks for at most; more are read in several. */
+const MAX_WAVE_BYTES = 4 * 1024 * 1024;
+
+/** Position of an object that was asked for and not read yet. */
+const PENDING = -1;
+/** Position of an object that is not wholly in the guest's memory. */
+const ABSENT = -2;
+
+/**
+ * Copies of guest objects for one snapshot. Objects are asked for by pointer ({@link ObjectTable.want}); one
+ * {@link fill} then reads all that are missing in one scatter read. Objects of the last snapshot are asked for
+ * first, so that a snapshot of a guest that changed little is a single scatter read. Nothing is allocated once the
+ * arena has grown to the guest's size.
+ */
+export class Arena {
+  bytes = new Uint8Array(new ArrayBuffer(INITIAL_BYTES));
+  view = new DataView(this.bytes.buffer);
+  /** Scatter reads since {@link begin}. */
+  waves = 0;
+  readonly tables: ObjectTable[] = [];
+  #used = 0;
+  #batch = new ReadBatch(2 * MAX_WAVE_BYTES);
+
+  /** @param limit objects that a snapshot may have at most: a guest's lists may be endless */
+  table(name: string, shape: Shape, limit: number): ObjectTable {
+    const table = new ObjectTable(this, name, shape, limit);
+    this.tables.push(table);
+    return table;
+  }
+
+  /** Starts a snapshot: forgets all copies, and asks for the objects that the last one used. */
+  begin(): void {
+    this.#used = 0;
+    this.waves = 0;
+    for (const table of this.tables) table.begin();
+  }
+
+  /** Reads all objects that were asked for and are not there yet. */
+  fill(space: AddressSpace): void {
+    this.waves += 1;
+    for (;;) {
+      const batch = this.#batch;
+      batch.clear();
+      for (const table of this.tables) table.collect(batch, MAX_WAVE_BYTES);
+      if (batch.count === 0) return;
+      space.read(batch);
+      const base = this.#reserve(batch.ranges.used);
+      this.bytes.set(batch.bytes.subarray(0, batch.ranges.used), base);
+      for (const table of this.tables) table.accept(batch, base);
+    }
+  }
+
+  /** The pointer at a position of {@link bytes}. */
+  pointer(position: number): KernelPointer {
+    return kernelPointer(this.view.getUint32(position, true), this.view.getUint32(position + 4, true));
+  }
+
+  /** An unsigned 64-bit number at a position, as nearly as a double holds it. */
+  number64(position: number): number {
+    return this.view.getUint32(position + 4, true) * WORD + this.view.getUint32(position, true);
+  }
+
+  /** A signed 64-bit number at a position, as nearly as a double holds it. */
+  signed64(position: number): number {
+    return this.view.getInt32(position + 4, true) * WORD + this.view.getUint32(position, true);
+  }
+
+  #reserve(length: number): number {
+    const base = this.#used;
+    const end = base + ((length + 7) & ~7);
+    if (end > this.bytes.length) {
+      let size = this.bytes.length;
+      while (size < end) size *= 2;
+      const grown = new Uint8Array(new ArrayBuffer(size));
+      grown.set(this.bytes.subarray(0, base));
+      this.bytes = grown;
+      this.view = new DataView(grown.buffer);
+    }
+    this.#used = end;
+    return base;
+  }
+}
+
+/** Objects of one kind in a snapshot: pointer to copy. */
+export class ObjectTable {
+  readonly shape: Shape;
+  readonly limit: number;
+  /** How many objects were asked for in this snapshot. */
+  count = 0;
+  pointers = new Float64Array(INITIAL_OBJECTS);
+  #arena: Arena;
+  #name: string;
+  #positions = new Int32Array(INITIAL_OBJECTS);
+  /** Whether the walk asked for it, in contrast to our guess that it would. */
+  #used = new Uint8Array(INITIAL_OBJECTS);
+  /** Open addressing: index + 1 of the object in a slot. */
+  #slots = new Int32Array(4 * INITIAL_OBJECTS);
+  /** Objects before this one are read. */
+  #filled = 0;
+  /** Objects before this one are part of the scatter read under way. */
+  #collected = 0;
+  /** Index in the scatter read of the first segment of the first of them. */
+  #firstRead = 0;
+
+  constructor(arena: Arena, name: string, shape: Shape, limit: number) {
+    this.#arena = arena;
+    this.#name = name;
+    this.shape = shape;
+    this.limit = limit;
+  }
+
+  /** Forgets all copies and asks for the objects again that the last snapshot used. */
+  begin(): void {
+    const before = this.count;
+    this.#slots.fill(0);
+    this.count = 0;
+    this.#filled = 0;
+    this.#collected = 0;
+    for (let i = 0; i < before; i++) {
+      if (this.#used[i] === 1) this.#insert(this.pointers[i] as KernelPointer, 0);
+    }
+  }
+
+  /** Forgets what the last snapshot used too. */
+  forget(): void {
+    this.count = 0;
+    this.#slots.fill(0);
+    this.#filled = 0;
+    this.#collected = 0;
+  }
+
+  /**
+   * Asks for the object at `pointer`.
+   * @returns its index, whether it was asked for before or not
+   * @throws DomschedError `walk-unbounded` beyond the limit
+   */
+  want(pointer: KernelPointer): number {
+    const known = this.find(pointer);
+    if (known >= 0) {
+      this.#used[known] = 1;
+      return known;
+    }
+    if (this.count >= this.limit) {
+      throw new DomschedError(
+        'walk-unbounded',
+        `the guest links more than ${this.limit} objects of type ${this.#name}: its memory is corrupt or it lies`,
+        { limit: this.limit, type: this.#name },
+      );
+    }
+    return this.#insert(pointer, 1);
+  }
+
+  /** Index of an object that was asked for, else -1. */
+  find(pointer: number): number {
+    const slots = this.#slots;
+    const mask = slots.length - 1;
+    for (let slot = hash(pointer) & mask; ; slot = (slot + 1) & mask) {
+      const entry = slots[slot]!;
+      if (entry === 0) return -1;
+      if (this.pointers[entry - 1] === pointer) return entry - 1;
+    }
+  }
+
+  /**
+   * Where the copy of an object is in the arena's bytes; reads it first if need be, with all others that wait.
+   * @throws DomschedError `guest-inconsistent` when it is not in the guest's memory
+   */
+  position(index: number, space: AddressSpace): number {
+    if (this.#positions[index] === PENDING) this.#arena.fill(space);
+    const position = this.#positions[index]!;
+    if (position >= 0) return position;
+    const address = this.pointers[index]!;
+    throw new DomschedError(
+      'guest-inconsistent',
+      `a pointer to a ${this.#name} leads to ${BigInt.asUintN(64, BigInt(address)).toString(16)}, where the guest has no memory`,
+      { type: this.#name, address: BigInt.asUintN(64, BigInt(address)) },
+    );
+  }
+
+  /** Where the copy of an object is that {@link position} has given before. */
+  copy(index: number): number {
+    return this.#positions[index]!;
+  }
+
+  /** Adds the reads of objects that are not there yet, up to a number of bytes. */
+  collect(batch: ReadBatch, maxBytes: number): void {
+    const { segments } = this.shape;
+    let index = this.#filled;
+    this.#firstRead = batch.count;
+    for (; index < this.count && batch.ranges.used < maxBytes; index++) {
+      const pointer = this.pointers[index]!;
+      const high = Math.floor(pointer / WORD);
+      const low = pointer - high * WORD;
+      for (const segment of segments) batch.addHalves(low, high >>> 0, segment.offset, segment.length);
+    }
+    this.#collected = index;
+  }
+
+  /** Takes what a scatter read brought. `base` is where the batch's bytes are in the arena now. */
+  accept(batch: ReadBatch, base: number): void {
+    if (this.#filled === this.#collected) return;
+    let read = this.#firstRead;
+    const each = this.shape.segments.length;
+    for (let index = this.#filled; index < this.#collected; index++, read += each) {
+      let complete = true;
+      for (let k = 0; k < each; k++) if (!batch.complete(read + k)) complete = false;
+      this.#positions[index] = complete ? base + batch.positions[read]! : ABSENT;
+    }
+    this.#filled = this.#collected;
+  }
+
+  #insert(pointer: KernelPointer, used: 0 | 1): number {
+    const index = this.count;
+    if (index === this.pointers.length) this.#grow();
+    this.pointers[index] = pointer;
+    this.#positions[index] = PENDING;
+    this.#used[index] = used;
+    this.count = index + 1;
+    this.#link(index);
+    return index;
+  }
+
+  #link(index: number): void {
+    const slots = this.#slots;
+    const mask = slots.length - 1;
+    let slot = hash(this.pointers[index]!) & mask;
+    while (slots[slot] !== 0) slot = (slot + 1) & mask;
+    slots[slot] = index + 1;
+  }
+
+  #grow(): void {
+    const size = this.pointers.length * 2;
+    const pointers = new Float64Array(size);
+    pointers.set(this.pointers);
+    this.pointers = pointers;
+    const positions = new Int32Array(size);
+    positions.set(this.#positions);
+    this.#positions = positions;
+    const used = new Uint8Array(size);
+    used.set(this.#used);
+    this.#used = used;
+    this.#slots = new Int32Array(4 * size);
+    for (let index = 0; index < this.count; index++) this.#link(index);
+  }
+}
+
+function hash(pointer: number): number {
+  const product = Math.imul((pointer / 8) | 0, SPREAD);
+  return (product ^ (product >>> 15)) >>> 0;
+}

@@ -1,0 +1,38 @@
+/** CPU time, in ns. */
+export interface CpuTime {
+  utimeNs: number;
+  stimeNs: number;
+  /** Time on a CPU as the scheduler measured it: exact where the two above are sampled at ticks. */
+  runtimeNs: number;
+}
+
+/**
+ * Splits the measured run time into user and system time as the kernel does before /proc shows it: in the
+ * proportion in which ticks were seen, and never less than what was shown before (Linux kernel/sched/cputime.c,
+ * `cputime_adjust`).
+ *
+ * All in ns.
+ * @param before what /proc showed last, which the kernel keeps in `prev_cputime`
+ */
+export function adjustCpuTime(
+  utime: number,
+  stime: number,
+  runtime: number,
+  before: { utime: number; stime: number },
+): CpuTime {
+  // Shown values only ever grow: where the scheduler's time has not passed them, they stand.
+  if (before.utime + before.stime >= runtime) {
+    return { utimeNs: before.utime, stimeNs: before.stime, runtimeNs: runtime };
+  }
+  let system: number;
+  if (stime === 0) system = 0;
+  else if (utime === 0) system = runtime;
+  else system = Math.floor((runtime * stime) / (stime + utime));
+  if (system < before.stime) system = before.stime;
+  let user = runtime - system;
+  if (user < before.utime) {
+    user = before.utime;
+    system = runtime - user;
+  }
+  return { utimeNs: user, stimeNs: system, runtimeNs: runtime };
+}

@@ -1,0 +1,236 @@
+import { DomschedError } from '../error.ts';
+import type { FrameNumber } from '../hypervisor/frame.ts';
+import type { Domain } from '../hypervisor/types.ts';
+import type { LayoutView } from '../layout/view.ts';
+import type { GuestVirtual } from '../memory/address.ts';
+import type { AddressSpace } from '../memory/types.ts';
+import { Arena } from './arena.ts';
+import { identify } from './identify/identify.ts';
+import type { IdentifiedKernel, KnownKernel } from './identify/types.ts';
+import { requireSymbolAddress, symbolAddress } from './kernel.ts';
+import { type GuestCpu, onlineCpus, percpuVariable } from './percpu.ts';
+import { addressPointer, type KernelPointer, NO_POINTER } from './pointer.ts';
+import type { Process } from './process.ts';
+import { type ProcessTables, ProcessWalk } from './process-walk.ts';
+import { type Fact, prove } from './prove.ts';
+import { planQueue, type QueuePlan } from './queue-plan.ts';
+import { type QueueTables, QueueWalk, queueTables } from './queue-walk.ts';
+import { describeQueues, type RunQueue } from './run-queue.ts';
+import { planSignal } from './signal-plan.ts';
+import { planTask, type TaskPlan } from './task-plan.ts';
+import { planThreadInfo } from './thread-info-plan.ts';
+
+/** Tasks of one guest at most: four times the default limit of pids of a Linux with many CPUs. */
+const MAX_TASKS = 131_072;
+/** How often a look at a running guest is repeated when it contradicts itself. */
+const MAX_ATTEMPTS = 12;
+
+export interface SnapshotOptions {
+  /** One entry per thread instead of one per process. */
+  readonly threads?: boolean;
+}
+
+/** What a guest's kernel had at one moment. */
+export interface Snapshot {
+  readonly processes: readonly Process[];
+  readonly runQueues: readonly RunQueue[];
+  /** Looks that were thrown away because they contradicted themselves. */
+  readonly retries: number;
+  /** The domain was paused while it was read: this is exact. */
+  readonly exact: boolean;
+}
+
+/**
+ * A guest whose kernel is known and whose layout is proved: its processes and run queues. Everything that does not
+ * change while the kernel runs is resolved once, at {@link Guest.attach}.
+ */
+export class Guest {
+  readonly domain: Domain<FrameNumber>;
+  readonly kernel: IdentifiedKernel;
+  readonly queuePlan: QueuePlan;
+  readonly taskPlan: TaskPlan;
+  /** What was checked before the layout was used. */
+  facts: readonly Fact[] = [];
+  /** CPUs that are online. */
+  cpus: readonly GuestCpu[];
+  /** The walk over run queues: columns of the last {@link watch}. */
+  readonly queues: QueueWalk;
+  #known: readonly KnownKernel[];
+  #arena = new Arena();
+  #queueTables: QueueTables;
+  #processTables: ProcessTables;
+  #processes: ProcessWalk;
+  #initTask: KernelPointer;
+  #queuePointers: KernelPointer[];
+  #reset = false;
+  #unsubscribe: () => void;
+
+  private constructor(domain: Domain<FrameNumber>, kernel: IdentifiedKernel, known: readonly KnownKernel[]) {
+    const { layout } = kernel;
+    this.domain = domain;
+    this.kernel = kernel;
+    this.#known = known;
+    this.taskPlan = planTask(layout);
+    this.queuePlan = planQueue(layout);
+    const signal = planSignal(layout);
+    const threadInfo = planThreadInfo(layout);
+    this.#queueTables = queueTables(this.#arena, this.queuePlan, this.taskPlan, MAX_TASKS);
+    const { tasks } = this.#queueTables;
+    this.#processTables = {
+      tasks,
+      signals: this.#arena.table('signal_struct', signal.shape, MAX_TASKS),
+      threadInfos: this.#arena.table('thread_info', threadInfo.shape, MAX_TASKS),
+    };
+    this.queues = new QueueWalk(this.#arena, this.#queueTables, this.queuePlan, this.taskPlan);
+    const plan = { task: this.taskPlan, signal, threadInfo, tickNs: tickLength(kernel, this.taskPlan) };
+    this.#processes = new ProcessWalk(this.#arena, this.#processTables, plan);
+    this.#initTask = pointer(requireSymbolAddress(kernel, 'init_task'));
+    this.cpus = onlineCpus(kernel);
+    this.#queuePointers = this.cpus.map((cpu) => pointer(percpuVariable(kernel, 'runqueues', cpu)));
+    this.#unsubscribe = domain.onEvent((event) => {
+      if (event.type === 'reset' || event.type === 'gone') this.#reset = true;
+    });
+  }
+
+  /**
+   * Finds out which kernel runs in a domain, and proves on it that the layout is right.
+   * @param known kernels whose layouts may be used
+   * @throws DomschedError `layout-unknown`, `kernel-unidentified`, `layout-disproved`, `layout-absent-member`,
+   *   `domain-gone`, `host-unreachable`
+   */
+  static async attach(domain: Domain<FrameNumber>, known: readonly KnownKernel[]): Promise<Guest> {
+    const kernel = await identify(domain, known);
+    const guest = new Guest(domain, kernel, known);
+    try {
+      await guest.prove();
+    } catch (error) {
+      guest.detach();
+      throw error;
+    }
+    return guest;
+  }
+
+  get layout(): LayoutView {
+    return this.kernel.layout;
+  }
+
+  get space(): AddressSpace {
+    return this.kernel.space;
+  }
+
+  /** Ends the subscription to the domain's events. The domain stays open. */
+  detach(): void {
+    this.#unsubscribe();
+  }
+
+  /** Address of a symbol in the running guest. */
+  symbol(name: string): GuestVirtual | undefined {
+    return symbolAddress(this.kernel, name);
+  }
+
+  /** Address of one CPU's copy of a per-CPU variable. @throws DomschedError `layout-absent-member` */
+  percpu(variable: string, cpu: GuestCpu): GuestVirtual {
+    return percpuVariable(this.kernel, variable, cpu);
+  }
+
+  /**
+   * Checks again that the kernel is the one that was identified: its banner and build-id are where they were.
+   * @throws DomschedError `kernel-unidentified` when it is not: attach anew
+   */
+  async verify(): Promise<void> {
+    if (!this.#reset) return;
+    const { name } = this.domain.identity;
+    throw new DomschedError('kernel-unidentified', `${name} was restarted: attach to it again`, {
+      domain: name,
+    });
+  }
+
+  /** Kernels that {@link attach} was given. */
+  get known(): readonly KnownKernel[] {
+    return this.#known;
+  }
+
+  /** Proves the layout on the guest. @throws DomschedError `layout-disproved`, naming the fact */
+  async prove(): Promise<readonly Fact[]> {
+    this.facts = await prove(this);
+    return this.facts;
+  }
+
+  /**
+   * Looks at the run queues of all CPUs; the result is {@link queues}. Without a pause the look is repeated until it
+   * is consistent in itself.
+   * @returns how many looks were thrown away
+   * @throws DomschedError `guest-inconsistent` when none of {@link MAX_ATTEMPTS} looks was consistent
+   */
+  watch(): number {
+    return this.#look(() => this.queues.run(this.space, this.#queuePointers));
+  }
+
+  /** All run queues, with their tasks in the order in which the scheduler would take them. */
+  runQueues(): { runQueues: RunQueue[]; retries: number } {
+    const retries = this.watch();
+    return { runQueues: this.#describeQueues(), retries };
+  }
+
+  /**
+   * All processes and run queues at one moment.
+   * @throws DomschedError `guest-inconsistent`, `walk-unbounded`, `domain-gone`, `host-unreachable`
+   */
+  snapshot(options: SnapshotOptions = {}): Snapshot {
+    let processes: Process[] = [];
+    const retries = this.#look(() => {
+      this.queues.run(this.space, this.#queuePointers);
+      this.#processes.run(this.space, this.#initTask);
+      const onCpu = new Set(this.queues.curr.subarray(0, this.queues.cpus));
+      processes = this.#processes.processes(options.threads ?? false, onCpu);
+    });
+    return { processes, runQueues: this.#describeQueues(), retries, exact: this.#still };
+  }
+
+  #describeQueues(): RunQueue[] {
+    return describeQueues(this.queues, this.#queueTables, this.#arena, this.taskPlan, this.cpus);
+  }
+
+  /** Nothing can change while we read: the domain is paused by us, or is an image. */
+  get #still(): boolean {
+    return this.domain.pause === undefined || this.domain.pause.depth > 0;
+  }
+
+  #look(read: () => void): number {
+    let last: unknown;
+    for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+      this.domain.tick();
+      this.#arena.begin();
+      try {
+        read();
+        if (this.#still || this.queues.unchanged(this.space)) return attempt;
+        last = new DomschedError(
+          'guest-inconsistent',
+          `${this.domain.identity.name}: its run queues changed during each of ${MAX_ATTEMPTS} looks; use --pause`,
+          { domain: this.domain.identity.name },
+        );
+      } catch (error) {
+        if ((error as { code?: string }).code !== 'guest-inconsistent' || this.#still) throw error;
+        last = error;
+      }
+    }
+    throw last;
+  }
+}
+
+function pointer(address: GuestVirtual): KernelPointer {
+  const found = addressPointer(address);
+  if (found !== NO_POINTER) return found;
+  throw new DomschedError(
+    'guest-inconsistent',
+    `an object of the guest's kernel would be at ${address.toString(16)}, which is no kernel address`,
+    { address },
+  );
+}
+
+/** ns per timer tick, for kernels that count CPU time in ticks. */
+function tickLength(kernel: IdentifiedKernel, plan: TaskPlan): number {
+  if (plan.timeUnit === 'ns') return 1;
+  // 2.6.16 keeps it in a variable: HZ itself is a macro.
+  return Number(kernel.space.readU64(requireSymbolAddress(kernel, 'tick_nsec')));
+}

@@ -1,0 +1,283 @@
+import { DomschedError } from '../../error.ts';
+import type { FrameNumber } from '../../hypervisor/frame.ts';
+import type { Domain, VcpuRegisters } from '../../hypervisor/types.ts';
+import { LayoutView } from '../../layout/view.ts';
+import { guestVirtual } from '../../memory/address.ts';
+import { PagedAddressSpace } from '../../memory/address-space.ts';
+import { FIVE_LEVEL, FOUR_LEVEL, kernelTableRoot, pagingMode, tableRoot } from '../../memory/paging.ts';
+import type { AddressSpace, PagingMode } from '../../memory/types.ts';
+import { printable } from '../text.ts';
+import { hasBanner, releaseOf, tryRead } from './banner.ts';
+import { buildIdOf } from './notes.ts';
+import { isSlide, KERNEL_MAP, SLIDE_ALIGNMENT } from './regions.ts';
+import {
+  gsConfirms,
+  isRelocatable,
+  type Observation,
+  observe,
+  physBases,
+  possible,
+  slides,
+} from './relocation.ts';
+import { type FoundBanner, scanImage, scanPhysical } from './scan.ts';
+import type { Derivation, IdentifiedKernel, KnownKernel } from './types.ts';
+
+/** Bytes of notes that are looked through at most: a kernel has some 500. */
+const MAX_NOTES = 64 * 1024;
+
+/**
+ * Finds out which of the known kernels runs in a domain, by the guest's memory alone: its banner, its build-id where
+ * it has one, and a relocation that independent facts agree on. Never by a version.
+ *
+ * @throws DomschedError `layout-unknown` when the kernel is none of `known`, with the command that makes its layout;
+ *   `kernel-unidentified` when no kernel is found; `domain-gone`, `host-unreachable`
+ */
+export async function identify(
+  domain: Domain<FrameNumber>,
+  known: readonly KnownKernel[],
+): Promise<IdentifiedKernel> {
+  const registers = (await domain.registers?.read()) ?? [];
+  const spaces = registers.length > 0 ? addressSpaces(domain, registers) : [];
+  if (registers.length > 0 && spaces.length === 0) {
+    throw unidentified(domain, 'none of its CPUs is in 64-bit mode: it is still booting, or no 64-bit Linux');
+  }
+  const failures: string[] = [];
+  for (const space of spaces) {
+    const seen = observe(space, registers);
+    for (const candidate of await matching(known, space, seen, failures)) return candidate;
+  }
+  const found = scanPhysical(domain);
+  if (spaces.length === 0) {
+    for (const candidate of await fromImage(domain, known, found, failures)) return candidate;
+  }
+  throw unknown(domain, known, spaces, registers, found, failures);
+}
+
+/** Address spaces of the kernel that the CPUs' CR3 may mean: under page-table isolation CR3 may be the program's. */
+function addressSpaces(domain: Domain<FrameNumber>, registers: readonly VcpuRegisters[]): AddressSpace[] {
+  const found = new Map<string, AddressSpace>();
+  for (const vcpu of registers) {
+    let mode: PagingMode;
+    try {
+      mode = pagingMode(vcpu, domain.frames.physicalBits);
+    } catch (error) {
+      // A CPU that is not up yet says nothing about the others.
+      if ((error as { code?: string }).code !== 'guest-inconsistent') throw error;
+      continue;
+    }
+    for (const root of [tableRoot(vcpu.cr3), kernelTableRoot(vcpu.cr3)]) {
+      const key = `${mode.split.length} ${root}`;
+      if (!found.has(key)) found.set(key, new PagedAddressSpace(domain, mode, root));
+    }
+  }
+  return [...found.values()];
+}
+
+async function matching(
+  known: readonly KnownKernel[],
+  space: AddressSpace,
+  seen: Observation,
+  failures: string[],
+): Promise<IdentifiedKernel[]> {
+  for (const kernel of known) {
+    if (kernel.banner === null) continue;
+    const layout = new LayoutView((await kernel.load()).layout);
+    const identified = confirm(layout, kernel.banner, space, seen, failures);
+    if (identified !== undefined) return [identified];
+  }
+  return [];
+}
+
+/** Whether this very kernel is in memory at a place that independent facts agree on. */
+function confirm(
+  layout: LayoutView,
+  banner: string,
+  space: AddressSpace,
+  seen: Observation,
+  failures: string[],
+): IdentifiedKernel | undefined {
+  const bannerSymbol = layout.symbol('linux_banner');
+  if (bannerSymbol === undefined) return undefined;
+  const derived = slides(layout, seen);
+  for (const slide of new Set(derived.map(({ value }) => value))) {
+    if (!possible(layout, slide)) continue;
+    if (!hasBanner(space, guestVirtual(bannerSymbol + slide), banner)) continue;
+    // The banner is there, so this kernel is here or was: from now on a contradiction is worth telling.
+    const gs = gsConfirms(layout, space, seen, slide);
+    const votes = derived.filter(({ value }) => value === slide);
+    if (gs !== undefined) votes.push(gs);
+    const against = derived.filter(({ value }) => value !== slide);
+    if (against.length > 0) {
+      failures.push(
+        `its address is ${hex(slide)} by ${names(votes)}, but ${hex(against[0]!.value)} by ${names(against)}`,
+      );
+      continue;
+    }
+    if (votes.length < 2) {
+      failures.push(`its address is known by ${names(votes)} alone, and no second fact confirms it`);
+      continue;
+    }
+    const bases = physBases(layout, space, slide);
+    const physBase = agreed(bases, space, failures);
+    if (physBase === undefined) continue;
+    const buildId = readBuildId(layout, space, slide);
+    if (layout.kernel.buildId !== null && buildId !== null && buildId !== layout.kernel.buildId) {
+      failures.push(
+        `it has the banner of a known kernel, but build-id ${buildId} instead of ${layout.kernel.buildId}`,
+      );
+      continue;
+    }
+    const derivations: Derivation[] = [...votes, ...bases];
+    return { layout, space, release: layout.kernel.release, banner, buildId, slide, physBase, derivations };
+  }
+  return undefined;
+}
+
+function agreed(bases: readonly Derivation[], space: AddressSpace, failures: string[]): bigint | undefined {
+  const noted = bases[1];
+  if (bases.length < 2 || noted === undefined) {
+    failures.push('where its image is in memory cannot be told');
+    return undefined;
+  }
+  // Page tables of a Xen PV guest hold machine frames: they say nothing about the guest's own physical addresses.
+  if (space.domain.frames.space === 'machine') return noted.value;
+  if (bases[0]!.value === noted.value) return noted.value;
+  failures.push(
+    `its image is moved by ${hex(bases[0]!.value)} by ${bases[0]!.from}, but by ${hex(noted.value)} by ${noted.from}`,
+  );
+  return undefined;
+}
+
+/** The build-id in the guest's own notes; null when the kernel has none. */
+function readBuildId(layout: LayoutView, space: AddressSpace, slide: bigint): string | null {
+  const start = layout.symbol('__start_notes');
+  const stop = layout.symbol('__stop_notes');
+  if (start === undefined || stop === undefined || stop <= start || stop - start > MAX_NOTES) return null;
+  const notes = tryRead(space, guestVirtual(start + slide), Number(stop - start));
+  return notes === undefined ? null : buildIdOf(notes);
+}
+
+/**
+ * For memory without registers: takes each banner that was found for the known kernel's own, computes from it where
+ * the kernel's page tables are, and confirms through them.
+ */
+async function fromImage(
+  domain: Domain<FrameNumber>,
+  known: readonly KnownKernel[],
+  found: readonly FoundBanner[],
+  failures: string[],
+): Promise<IdentifiedKernel[]> {
+  for (const kernel of known) {
+    const places = found.filter(({ banner }) => banner === kernel.banner);
+    if (places.length === 0 || kernel.banner === null) continue;
+    const layout = new LayoutView((await kernel.load()).layout);
+    for (const { address } of places) {
+      const identified = atPhysical(domain, layout, kernel.banner, address, failures);
+      if (identified !== undefined) return [identified];
+    }
+  }
+  return [];
+}
+
+function atPhysical(
+  domain: Domain<FrameNumber>,
+  layout: LayoutView,
+  banner: string,
+  address: number,
+  failures: string[],
+): IdentifiedKernel | undefined {
+  const bannerSymbol = layout.symbol('linux_banner');
+  // "x86/mm: Rename init_level4_pgt to init_top_pgt", 4.13; swapper_pg_dir is another name of the same table.
+  const table =
+    layout.symbol('init_top_pgt') ?? layout.symbol('init_level4_pgt') ?? layout.symbol('swapper_pg_dir');
+  if (bannerSymbol === undefined || table === undefined) return undefined;
+  const load = BigInt(address) - (bannerSymbol - KERNEL_MAP);
+  if (load % (isRelocatable(layout) ? SLIDE_ALIGNMENT : 0x1000n) !== 0n) return undefined;
+  const root = Number(table - KERNEL_MAP + load);
+  if (root < 0) return undefined;
+  for (const split of [FOUR_LEVEL, FIVE_LEVEL]) {
+    const mode: PagingMode = {
+      split,
+      physicalBits: domain.frames.physicalBits,
+      noExecute: true,
+      largePages: [2, 3],
+    };
+    const space = new PagedAddressSpace(domain, mode, root);
+    const seen: Observation = {
+      registers: [],
+      imageStart: observe(space, []).imageStart,
+      divideErrorHandler: undefined,
+    };
+    const derived = slides(layout, seen);
+    const slide = derived[0]?.value;
+    if (slide === undefined || !(slide === 0n || isSlide(slide))) continue;
+    if (!hasBanner(space, guestVirtual(bannerSymbol + slide), banner)) continue;
+    const bases = physBases(layout, space, slide);
+    // The place of the banner is the second derivation here: the tables must lead to the very bytes we found.
+    const physBase = agreed(bases, space, failures);
+    if (physBase === undefined || physBase !== load - slide) continue;
+    const buildId = readBuildId(layout, space, slide);
+    if (layout.kernel.buildId !== null && buildId !== null && buildId !== layout.kernel.buildId) continue;
+    const derivations = [
+      ...derived,
+      { of: 'physBase', from: 'place of the banner', value: load - slide } as const,
+      ...bases,
+    ];
+    return { layout, space, release: layout.kernel.release, banner, buildId, slide, physBase, derivations };
+  }
+  return undefined;
+}
+
+function unknown(
+  domain: Domain<FrameNumber>,
+  known: readonly KnownKernel[],
+  spaces: readonly AddressSpace[],
+  registers: readonly VcpuRegisters[],
+  found: readonly FoundBanner[],
+  failures: readonly string[],
+): DomschedError {
+  let banner: string | undefined;
+  for (const space of spaces) {
+    const start = observe(space, registers).imageStart;
+    banner ??= start === undefined ? undefined : scanImage(space, start);
+  }
+  banner ??= found[0]?.banner;
+  if (banner === undefined) {
+    return unidentified(
+      domain,
+      failures[0] ?? 'no kernel was found in its memory: it is still booting, or no Linux',
+    );
+  }
+  const release = printable(releaseOf(banner));
+  const { name } = domain.identity;
+  const details = { domain: name, release, banner: printable(banner), failures };
+  if (failures.length > 0) {
+    return new DomschedError(
+      'kernel-unidentified',
+      `${name} runs Linux ${release}, but ${failures[0]}`,
+      details,
+    );
+  }
+  const other = known.some((kernel) => kernel.release === release)
+    ? 'the known layout of that release is of another build; '
+    : '';
+  return new DomschedError(
+    'layout-unknown',
+    `${name} runs Linux ${release}, whose layout is not known: ${other}make it with ` +
+      `npm run extract -- /usr/lib/debug/boot/vmlinux-${release}`,
+    details,
+  );
+}
+
+function unidentified(domain: Domain<FrameNumber>, why: string): DomschedError {
+  const { name } = domain.identity;
+  return new DomschedError('kernel-unidentified', `${name}: ${why}`, { domain: name });
+}
+
+function names(derivations: readonly Derivation[]): string {
+  return derivations.map(({ from }) => from).join(' and ');
+}
+
+function hex(value: bigint): string {
+  return value < 0n ? `-0x${(-value).toString(16)}` : `0x${value.toString(16)}`;
+}

@@ -1,0 +1,71 @@
+import type { LayoutView } from '../layout/view.ts';
+import { field, type Place } from './fields.ts';
+
+/** How a kernel marks a spinlock as held. */
+export type LockKind =
+  /** 2.6.24 and earlier: 1 is free, 0 and less are held. */
+  | 'byte'
+  /** 2.6.25 to 4.1 ("x86: FIFO ticket spinlocks"): head and tail differ while held. */
+  | 'ticket'
+  /** Since 4.2 ("locking/qspinlock: Introduce a simple generic 4-byte queued spinlock"): 0 is free. */
+  | 'queued'
+  /** PREEMPT_RT's sleeping spinlocks ("locking/rtmutex: Provide the spin/rwlock core lock function", 5.15): an owner. */
+  | 'owner'
+  /** A kernel without SMP has no spinlocks: the word does not exist. */
+  | 'none';
+
+/** Where a lock's word is and how to read it. */
+export interface LockPlan {
+  readonly kind: LockKind;
+  /** Within the structure around the lock. */
+  readonly word: Place | undefined;
+}
+
+/**
+ * Finds the word of a spinlock by which members it has, under `spinlock_t`, `raw_spinlock_t` and the word's own
+ * wrappers alike.
+ * @param lock the lock's member in the structure around it
+ */
+export function planLock(layout: LayoutView, lock: Place): LockPlan {
+  const name = lock.struct;
+  if (name === undefined) return { kind: 'none', word: undefined };
+  // spinlock_t wraps a raw_spinlock since "locking: Convert raw_spinlock to arch_spinlock", 2.6.33.
+  for (const prefix of ['', 'rlock.', 'lock.']) {
+    const queued = field(layout, name, `${prefix}raw_lock.val`);
+    if (queued !== undefined) return { kind: 'queued', word: within(lock, queued) };
+    const owner = field(layout, name, `${prefix}owner`);
+    if (owner !== undefined) return { kind: 'owner', word: within(lock, owner) };
+    const ticket = field(layout, name, `${prefix}raw_lock.head_tail`);
+    if (ticket !== undefined) return { kind: 'ticket', word: within(lock, ticket) };
+    const word = field(layout, name, `${prefix}raw_lock.slock`);
+    if (word === undefined) continue;
+    // The same spelling served byte and ticket locks; kernels with O(1) arrays (to 2.6.22) had the former only.
+    const old = field(layout, 'rq', 'active') !== undefined;
+    return { kind: old ? 'byte' : 'ticket', word: within(lock, word) };
+  }
+  return { kind: 'none', word: undefined };
+}
+
+/**
+ * Whether a lock is held.
+ * @param word first 32 bits of its word, signed
+ * @param high the other 32 bits, for kind `owner`
+ */
+export function lockHeld(kind: LockKind, word: number, high = 0): boolean {
+  switch (kind) {
+    case 'none':
+      return false;
+    case 'byte':
+      return word <= 0;
+    case 'ticket':
+      return (word & 0xffff) !== word >>> 16;
+    case 'owner':
+      return word !== 0 || high !== 0;
+    case 'queued':
+      return word !== 0;
+  }
+}
+
+function within(outer: Place, inner: Place): Place {
+  return { ...inner, offset: outer.offset + inner.offset };
+}

@@ -1,0 +1,104 @@
+import { DomschedError } from '../error.ts';
+import { type GuestVirtual, guestVirtual } from '../memory/address.ts';
+import type { IdentifiedKernel } from './identify/types.ts';
+import { percpuAddress, requireSymbolAddress, symbolAddress } from './kernel.ts';
+
+/** What kernels of our time are built for at most (CONFIG_NR_CPUS with MAXSMP: 8192; hypervisors stop far earlier). */
+const MAX_CPUS = 4096;
+/** Kernels with a `x8664_pda` had at most so many. */
+const MAX_PDA_CPUS = 255;
+
+/** One CPU that is online, and where its per-CPU variables are. */
+export interface GuestCpu {
+  /** The kernel's own number. */
+  readonly cpu: number;
+  /** Added to the address of a per-CPU variable. */
+  readonly area: bigint;
+  /** Of its `x8664_pda`, where the kernel has one. */
+  readonly pda: GuestVirtual | undefined;
+}
+
+/**
+ * The CPUs of a guest that are online, by its kernel's own word.
+ * @throws DomschedError `guest-inconsistent`, `layout-absent-member`, `translation-fault`
+ */
+export function onlineCpus(kernel: IdentifiedKernel): readonly GuestCpu[] {
+  const cpus = symbolAddress(kernel, '_cpu_pda') === undefined ? byOffsets(kernel) : byPdas(kernel);
+  if (cpus.length > 0) return cpus;
+  throw new DomschedError('guest-inconsistent', `${name(kernel)}: its kernel says that no CPU is online`, {
+    domain: name(kernel),
+  });
+}
+
+/** Address of one CPU's copy of a per-CPU variable. @throws DomschedError `layout-absent-member` */
+export function percpuVariable(kernel: IdentifiedKernel, variable: string, cpu: GuestCpu): GuestVirtual {
+  const { layout } = kernel;
+  // "percpu: remove per_cpu__ prefix", 2.6.34.
+  const linked =
+    layout.symbol(variable) ?? layout.symbol(`per_cpu__${variable}`) ?? layout.requireSymbol(variable);
+  return percpuAddress(kernel, linked, cpu.area);
+}
+
+/** Since "x86-64: Move … to per-cpu", 2.6.30: a table of areas, and a mask of CPUs that are online. */
+function byOffsets(kernel: IdentifiedKernel): GuestCpu[] {
+  const { space } = kernel;
+  const table = requireSymbolAddress(kernel, '__per_cpu_offset');
+  const mask = symbolAddress(kernel, '__cpu_online_mask') ?? requireSymbolAddress(kernel, 'cpu_online_map');
+  const count = cpuCount(kernel);
+  const online = space.readBytes(mask, Math.ceil(count / 64) * 8);
+  const areas = space.readBytes(table, count * 8);
+  const view = new DataView(areas.buffer, areas.byteOffset, areas.byteLength);
+  const cpus: GuestCpu[] = [];
+  for (let cpu = 0; cpu < count; cpu++) {
+    if (((online[cpu >> 3]! >> (cpu & 7)) & 1) === 0) continue;
+    cpus.push({ cpu, area: view.getBigUint64(8 * cpu, true), pda: undefined });
+  }
+  return cpus;
+}
+
+/** Possible CPUs: what the kernel's tables have room for. */
+function cpuCount(kernel: IdentifiedKernel): number {
+  const address = symbolAddress(kernel, 'nr_cpu_ids');
+  // Without the variable the number is fixed: one word of the mask, of which the kernel uses what it has.
+  if (address === undefined) return 64;
+  const count = kernel.space.readU32(address);
+  if (count >= 1 && count <= MAX_CPUS) return count;
+  throw new DomschedError(
+    'guest-inconsistent',
+    `${name(kernel)}: nr_cpu_ids is ${count}, which no machine has`,
+    {
+      domain: name(kernel),
+      count,
+    },
+  );
+}
+
+/** 2.6.16: an array of pointers to PDAs; those of CPUs that never came up are empty. */
+function byPdas(kernel: IdentifiedKernel): GuestCpu[] {
+  const { space, layout } = kernel;
+  const table = requireSymbolAddress(kernel, '_cpu_pda');
+  const pda = layout.requireStruct('x8664_pda');
+  const number = pda.field('cpunumber');
+  const area = pda.field('data_offset');
+  const current = pda.field('pcurrent');
+  const cpus: GuestCpu[] = [];
+  for (let cpu = 0; cpu < MAX_PDA_CPUS; cpu++) {
+    const address = space.readPointer(guestVirtual(table + BigInt(8 * cpu)));
+    // The array's length is in no layout: it ends where no PDA of the next CPU is.
+    let bytes: Uint8Array;
+    try {
+      bytes = space.readBytes(address, pda.size);
+    } catch (error) {
+      if ((error as { code?: string }).code !== 'translation-fault') throw error;
+      break;
+    }
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    if (number.number(view) !== cpu || current.bigint(view) === 0n) break;
+    cpus.push({ cpu, area: area.bigint(view), pda: address });
+  }
+  return cpus;
+}
+
+function name(kernel: IdentifiedKernel): string {
+  return kernel.space.domain.identity.name;
+}

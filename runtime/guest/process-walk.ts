@@ -1,0 +1,295 @@
+import { DomschedError } from '../error.ts';
+import type { AddressSpace } from '../memory/types.ts';
+import type { Arena, ObjectTable } from './arena.ts';
+import { adjustCpuTime, type CpuTime } from './cpu-time.ts';
+import { type KernelPointer, movePointer, NO_POINTER, pointerAddress } from './pointer.ts';
+import type { Process } from './process.ts';
+import type { SignalPlan } from './signal-plan.ts';
+import { decodeState, policyName } from './state.ts';
+import type { TaskPlan } from './task-plan.ts';
+import { printable } from './text.ts';
+import type { ThreadInfoPlan } from './thread-info-plan.ts';
+
+/** Static priority of nice 0 (Linux include/linux/sched/prio.h, DEFAULT_PRIO; the same in O(1) kernels). */
+const NICE_0_PRIO = 120;
+/** task_struct.flags (Linux include/linux/sched.h): the same number since 2.6.0. */
+const PF_EXITING = 0x4;
+/** Since "sched: add PF_KTHREAD", 2.6.27. */
+const PF_KTHREAD = 0x20_0000;
+const NS_PER_SECOND = 1e9;
+
+/** Tables of a guest's arena that tasks need. */
+export interface ProcessTables {
+  readonly tasks: ObjectTable;
+  readonly signals: ObjectTable;
+  readonly threadInfos: ObjectTable;
+}
+
+/** What a walk needs to know of the kernel. */
+export interface ProcessPlan {
+  readonly task: TaskPlan;
+  readonly signal: SignalPlan;
+  readonly threadInfo: ThreadInfoPlan;
+  /** Length of a timer tick in ns, for kernels that count CPU time in ticks. */
+  readonly tickNs: number;
+}
+
+/**
+ * Lists all processes and threads over copies of the guest's objects: from `init_task` around the list of
+ * processes, and around the threads of each. Every link is checked both ways.
+ */
+export class ProcessWalk {
+  #arena: Arena;
+  #tables: ProcessTables;
+  #plan: ProcessPlan;
+  #space!: AddressSpace;
+  /** Indices in the table of tasks: first thread of each process, and all threads, grouped by process. */
+  #leaders: number[] = [];
+  #threads: number[][] = [];
+
+  constructor(arena: Arena, tables: ProcessTables, plan: ProcessPlan) {
+    this.#arena = arena;
+    this.#tables = tables;
+    this.#plan = plan;
+  }
+
+  /**
+   * Collects all tasks. The arena has begun a snapshot.
+   * @throws DomschedError `guest-inconsistent`, `walk-unbounded`
+   */
+  run(space: AddressSpace, initTask: KernelPointer): void {
+    this.#space = space;
+    this.#leaders = [];
+    this.#threads = [];
+    this.#listLeaders(initTask);
+    this.#listThreads();
+  }
+
+  /**
+   * What was collected, as objects: one per process, or one per thread.
+   * @param onCpu tasks that are current on a CPU
+   */
+  processes(threads: boolean, onCpu: ReadonlySet<number>): Process[] {
+    const { tasks, threadInfos } = this.#tables;
+    const { task } = this.#plan;
+    // Parents and thread_infos that are in no list yet come with one more scatter read.
+    for (const members of this.#threads) {
+      for (const index of members) {
+        const at = tasks.position(index, this.#space);
+        const parent = this.#arena.pointer(at + task.realParent);
+        if (parent !== NO_POINTER) tasks.want(parent);
+        if (task.threadInfo >= 0) threadInfos.want(this.#threadInfo(at));
+      }
+    }
+    const found: Process[] = [];
+    for (const [i, leader] of this.#leaders.entries()) {
+      const members = this.#threads[i]!;
+      if (threads)
+        for (const index of members) found.push(this.#describe(index, [index], members.length, onCpu));
+      else found.push(this.#describe(leader, members, members.length, onCpu));
+    }
+    return found;
+  }
+
+  #listLeaders(initTask: KernelPointer): void {
+    const { tasks } = this.#tables;
+    const { task } = this.#plan;
+    const head = movePointer(initTask, task.tasksOffset);
+    let index = tasks.want(initTask);
+    let node = head;
+    for (;;) {
+      const at = tasks.position(index, this.#space);
+      const next = this.#arena.pointer(at + task.tasksNext);
+      if (next === NO_POINTER)
+        throw this.#wrong('the list of processes has a link that is no pointer', index);
+      const following = tasks.want(movePointer(next, -task.tasksOffset));
+      const followingAt = tasks.position(following, this.#space);
+      if (this.#arena.pointer(followingAt + task.tasksPrev) !== node) {
+        throw this.#wrong('the list of processes does not link back', following);
+      }
+      if (next === head) return;
+      if (this.#leaders.length > tasks.limit) throw this.#wrong('the list of processes does not end', index);
+      this.#leaders.push(following);
+      index = following;
+      node = next;
+    }
+  }
+
+  #listThreads(): void {
+    const { tasks, signals } = this.#tables;
+    const { task, signal } = this.#plan;
+    for (const leader of this.#leaders) {
+      const pointer = this.#arena.pointer(tasks.position(leader, this.#space) + task.signal);
+      if (pointer !== NO_POINTER) signals.want(pointer);
+    }
+    let total = 0;
+    for (const leader of this.#leaders) {
+      const at = tasks.position(leader, this.#space);
+      const shared = this.#arena.pointer(at + task.signal);
+      const own = movePointer(tasks.pointers[leader] as KernelPointer, task.threadOffset);
+      let members: number[];
+      if (shared === NO_POINTER) {
+        // It is being released: its threads are gone.
+        members = [leader];
+      } else if (signal.threadHeadOffset < 0) {
+        members = [leader, ...this.#ring(own, this.#arena.pointer(at + task.threadNext), own, leader, total)];
+      } else {
+        const head = movePointer(shared, signal.threadHeadOffset);
+        const signalAt = signals.position(signals.find(shared), this.#space);
+        members = this.#ring(head, this.#arena.pointer(signalAt + signal.threadHead), head, leader, total);
+      }
+      total += members.length;
+      this.#threads.push(members);
+    }
+  }
+
+  /** Tasks from `node` on around to `head`. */
+  #ring(
+    head: KernelPointer,
+    node: KernelPointer,
+    back: KernelPointer,
+    leader: number,
+    total: number,
+  ): number[] {
+    const { tasks } = this.#tables;
+    const { task } = this.#plan;
+    const tgid = this.#arena.view.getInt32(tasks.position(leader, this.#space) + task.tgid, true);
+    const members: number[] = [];
+    for (let previous = back; node !== head; ) {
+      if (node === NO_POINTER) throw this.#wrong('a list of threads has a link that is no pointer', leader);
+      if (total + members.length > tasks.limit) throw this.#wrong('a list of threads does not end', leader);
+      const index = tasks.want(movePointer(node, -task.threadOffset));
+      const at = tasks.position(index, this.#space);
+      if (this.#arena.pointer(at + task.threadPrev) !== previous) {
+        throw this.#wrong('a list of threads does not link back', index);
+      }
+      if (this.#arena.view.getInt32(at + task.tgid, true) !== tgid) {
+        throw this.#wrong('a list of threads leads to another process', index);
+      }
+      members.push(index);
+      previous = node;
+      node = this.#arena.pointer(at + task.threadNext);
+    }
+    return members;
+  }
+
+  #describe(index: number, members: readonly number[], threads: number, onCpu: ReadonlySet<number>): Process {
+    const { tasks } = this.#tables;
+    const { task, tickNs } = this.#plan;
+    const { view } = this.#arena;
+    const at = tasks.position(index, this.#space);
+    const pointer = tasks.pointers[index] as KernelPointer;
+    const rawComm = this.#comm(at);
+    const flags = view.getUint32(at + task.flags, true);
+    const exitState = view.getUint32(at + task.exitState, true);
+    const running = onCpu.has(pointer);
+    const { utimeNs, stimeNs, runtimeNs } = this.#cpuTime(at, members, members.length === 1 && threads > 1);
+    return {
+      pid: view.getInt32(at + task.pid, true),
+      tgid: view.getInt32(at + task.tgid, true),
+      ppid: this.#parent(at),
+      comm: printable(rawComm),
+      rawComm,
+      state: decodeState(task.stateBits, view.getUint32(at + task.state, true), exitState, running),
+      cpu: this.#cpu(at),
+      nice: view.getInt32(at + task.staticPrio, true) - NICE_0_PRIO,
+      policy: policyName(view.getUint32(at + task.policy, true)),
+      utimeNs,
+      stimeNs,
+      runtimeNs,
+      threads,
+      kernelThread: this.#isKernelThread(at, flags, exitState),
+      exiting: (flags & PF_EXITING) !== 0,
+      address: pointerAddress(pointer),
+      startTimeNs: this.#startTime(at, tickNs),
+    };
+  }
+
+  #isKernelThread(at: number, flags: number, exitState: number): boolean {
+    // Only O(1) kernels lack the flag; there, what has no memory of its own and is not exiting.
+    if (this.#plan.task.array < 0) return (flags & PF_KTHREAD) !== 0;
+    return (
+      exitState === 0 &&
+      (flags & PF_EXITING) === 0 &&
+      this.#arena.pointer(at + this.#plan.task.mm) === NO_POINTER
+    );
+  }
+
+  #comm(at: number): string {
+    const { comm, commSize } = this.#plan.task;
+    const bytes = this.#arena.bytes.subarray(at + comm, at + comm + commSize);
+    const end = bytes.indexOf(0);
+    return Buffer.from(end < 0 ? bytes : bytes.subarray(0, end)).toString('latin1');
+  }
+
+  #parent(at: number): number {
+    const { tasks } = this.#tables;
+    const parent = this.#arena.pointer(at + this.#plan.task.realParent);
+    const index = parent === NO_POINTER ? -1 : tasks.find(parent);
+    if (index < 0) return 0;
+    return this.#arena.view.getInt32(tasks.position(index, this.#space) + this.#plan.task.tgid, true);
+  }
+
+  #threadInfo(at: number): KernelPointer {
+    return this.#arena.pointer(at + this.#plan.task.threadInfo);
+  }
+
+  #cpu(at: number): number {
+    const { task, threadInfo } = this.#plan;
+    const { view } = this.#arena;
+    if (task.cpu >= 0) return view.getUint32(at + task.cpu, true);
+    if (task.threadInfo < 0) return 0;
+    const { threadInfos } = this.#tables;
+    const index = threadInfos.find(this.#threadInfo(at));
+    return view.getUint32(threadInfos.position(index, this.#space) + threadInfo.cpu, true);
+  }
+
+  #startTime(at: number, _tickNs: number): number {
+    const { startTime, startTimeIsTimespec } = this.#plan.task;
+    const first = this.#arena.number64(at + startTime);
+    if (!startTimeIsTimespec) return first;
+    return first * NS_PER_SECOND + this.#arena.number64(at + startTime + 8);
+  }
+
+  /** CPU time of the given threads; of the whole process, ended threads included, unless `single`. */
+  #cpuTime(at: number, members: readonly number[], single: boolean): CpuTime {
+    const { tasks, signals } = this.#tables;
+    const { task, signal, tickNs } = this.#plan;
+    const arena = this.#arena;
+    const unit = task.timeUnit === 'ticks' ? tickNs : 1;
+    let utime = 0;
+    let stime = 0;
+    let runtime = 0;
+    for (const member of members) {
+      const from = tasks.position(member, this.#space);
+      utime += arena.number64(from + task.utime) * unit;
+      stime += arena.number64(from + task.stime) * unit;
+      if (task.runtime >= 0) runtime += arena.number64(from + task.runtime);
+    }
+    let before = single ? this.#before(at, task.prevUtime, task.prevStime) : { utime: 0, stime: 0 };
+    const shared = arena.pointer(at + task.signal);
+    if (!single && shared !== NO_POINTER) {
+      const from = signals.position(signals.find(shared), this.#space);
+      utime += arena.number64(from + signal.utime) * unit;
+      stime += arena.number64(from + signal.stime) * unit;
+      if (signal.runtime >= 0) runtime += arena.number64(from + signal.runtime);
+      before = this.#before(from, signal.prevUtime, signal.prevStime);
+    }
+    // O(1) kernels show the ticks as they are.
+    if (task.timeUnit === 'ticks') return { utimeNs: utime, stimeNs: stime, runtimeNs: runtime };
+    return adjustCpuTime(utime, stime, runtime, before);
+  }
+
+  #before(at: number, utime: number, stime: number): { utime: number; stime: number } {
+    if (utime < 0 || stime < 0) return { utime: 0, stime: 0 };
+    return { utime: this.#arena.number64(at + utime), stime: this.#arena.number64(at + stime) };
+  }
+
+  #wrong(what: string, index: number): DomschedError {
+    const address = pointerAddress(this.#tables.tasks.pointers[index] as KernelPointer);
+    return new DomschedError('guest-inconsistent', `${what} (task_struct at ${address.toString(16)})`, {
+      address,
+      fact: what,
+    });
+  }
+}

@@ -1,0 +1,263 @@
+import { DomschedError } from '../error.ts';
+import { advance, formatAddress, type GuestVirtual } from '../memory/address.ts';
+import { ReadBatch } from '../memory/read-batch.ts';
+import type { AddressSpace } from '../memory/types.ts';
+import { isFault } from '../memory/walker.ts';
+import type { Guest } from './guest.ts';
+import { requireSymbolAddress } from './kernel.ts';
+import { percpuVariable } from './percpu.ts';
+import { printable } from './text.ts';
+
+/** Something that must be so if the layout is the guest's. */
+export interface Fact {
+  readonly name: string;
+  readonly holds: boolean;
+  /** What was found. */
+  readonly found: string;
+}
+
+/** Static priorities (Linux include/linux/sched/prio.h: MAX_RT_PRIO to MAX_PRIO - 1; the same in O(1) kernels). */
+const LOWEST_STATIC_PRIO = 100;
+const HIGHEST_STATIC_PRIO = 139;
+const NICE_0_PRIO = 120;
+/** Policies that kernels have had: include/uapi/linux/sched.h, SCHED_NORMAL to SCHED_EXT. */
+const HIGHEST_POLICY = 7;
+/** Pauses to try when a running guest could not be looked at without a contradiction. */
+const MAX_PAUSES = 8;
+
+/**
+ * Proves a layout on the guest that it is meant for: facts that every kernel keeps and that a wrong offset breaks.
+ * What never changes is read once; run queues and the list of processes are looked at until a look is consistent, at
+ * last with the domain paused.
+ *
+ * @returns all facts
+ * @throws DomschedError `layout-disproved` with the facts, naming the first that does not hold
+ */
+export async function prove(guest: Guest): Promise<readonly Fact[]> {
+  const facts: Fact[] = [];
+  const check = (name: string, holds: boolean, found: string) => facts.push({ name, holds, found });
+  const initTask = requireSymbolAddress(guest.kernel, 'init_task');
+  initTaskFacts(guest, initTask, check);
+  for (const [index, { cpu }] of guest.cpus.entries()) {
+    const rq = percpuVariable(guest.kernel, 'runqueues', guest.cpus[index]!);
+    queueFacts(guest, cpu, rq, check);
+  }
+  areaFacts(guest, check);
+  refuse(guest, facts);
+  await movingFacts(guest, initTask, facts);
+  refuse(guest, facts);
+  return facts;
+}
+
+type Check = (name: string, holds: boolean, found: string) => void;
+
+function initTaskFacts(guest: Guest, address: GuestVirtual, check: Check): void {
+  const task = new Task(guest, address);
+  const comm = task.comm();
+  check(
+    'init_task is process 0',
+    task.number('pid') === 0 && task.number('tgid') === 0,
+    `pid ${task.number('pid')}`,
+  );
+  // "sched: show idle tasks with their CPU", 3.4: swapper/0 instead of swapper.
+  check('init_task is the swapper', comm === 'swapper' || comm === 'swapper/0', `comm "${comm}"`);
+  check(
+    'init_task has nice 0',
+    task.number('static_prio') === NICE_0_PRIO,
+    `static_prio ${task.number('static_prio')}`,
+  );
+  check(
+    'init_task has no memory of its own',
+    task.pointer('mm') === 0n,
+    `mm ${formatAddress(task.pointer('mm'))}`,
+  );
+  const parent = task.pointer('real_parent');
+  check('init_task is its own parent', parent === address, `real_parent ${formatAddress(parent)}`);
+  const leader = task.pointer('group_leader');
+  check('init_task leads its own group', leader === address, `group_leader ${formatAddress(leader)}`);
+  for (const list of ['tasks', 'sibling']) {
+    const node = advance(address, task.offset(list));
+    const next = task.pointer(`${list}.next`);
+    const previous = task.pointer(`${list}.prev`);
+    const back = readPointer(guest.space, advance(next, 8));
+    const forward = readPointer(guest.space, previous);
+    check(
+      `init_task.${list} links both ways`,
+      back === node && forward === node,
+      `next ${formatAddress(next)}`,
+    );
+  }
+}
+
+function queueFacts(guest: Guest, cpu: number, address: GuestVirtual, check: Check): void {
+  const { layout, space } = guest;
+  const rq = layout.requireStruct('rq');
+  const number = rq.member('cpu');
+  if (number !== undefined) {
+    const found = space.readU32(advance(address, number.offset));
+    check(`run queue ${cpu} has the number of its CPU`, found === cpu, `rq.cpu ${found}`);
+  }
+  const idle = readPointer(space, advance(address, rq.field('idle').offset));
+  const task = tryTask(guest, idle);
+  const comm = task?.comm() ?? '';
+  check(
+    `run queue ${cpu} has an idle task`,
+    task !== undefined && task.number('pid') === 0 && /^swapper(\/[0-9]+)?$/.test(comm),
+    task === undefined ? `idle ${formatAddress(idle)}` : `pid ${task.number('pid')}, comm "${comm}"`,
+  );
+  if (comm.includes('/'))
+    check(`the idle task of CPU ${cpu} says so`, comm === `swapper/${cpu}`, `comm "${comm}"`);
+  if (task?.has('thread_info') && layout.has('thread_info', 'task')) {
+    // A pointer to the thread_info, which points back: until 4.9.
+    const info = task.isPointer('thread_info') ? task.pointer('thread_info') : undefined;
+    if (info === undefined) return;
+    const owner = readPointer(space, advance(info, layout.field('thread_info', 'task').offset));
+    check(
+      `the thread_info of CPU ${cpu}'s idle task points back`,
+      owner === idle,
+      `task ${formatAddress(owner)}`,
+    );
+  }
+}
+
+/** The per-CPU areas must lie apart by at least what a run queue takes. */
+function areaFacts(guest: Guest, check: Check): void {
+  const { layout, cpus } = guest;
+  const size = BigInt(layout.requireStruct('rq').size);
+  const areas = cpus.map(({ area }) => BigInt.asIntN(64, area)).sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+  let apart = true;
+  for (let i = 1; i < areas.length; i++) if (areas[i]! - areas[i - 1]! < size) apart = false;
+  check('per-CPU areas do not overlap', apart, `${cpus.length} areas`);
+}
+
+/** Facts about what the guest changes all the time. */
+async function movingFacts(guest: Guest, initTask: GuestVirtual, facts: Fact[]): Promise<void> {
+  const constant = facts.length;
+  const attempt = () => {
+    facts.length = constant;
+    const check: Check = (name, holds, found) => facts.push({ name, holds, found });
+    try {
+      snapshotFacts(guest, initTask, check);
+    } catch (error) {
+      if (!(error instanceof DomschedError) || !['guest-inconsistent', 'walk-unbounded'].includes(error.code))
+        throw error;
+      check('run queues and processes are consistent', false, error.message);
+    }
+    return facts.every(({ holds }) => holds);
+  };
+  if (attempt() || guest.domain.pause === undefined) return;
+  for (let i = 0; i < MAX_PAUSES; i++) {
+    // Each pause meets the guest elsewhere: it may well be in the middle of a change of its queues.
+    await using _pause = await guest.domain.pause.acquire();
+    if (attempt()) return;
+  }
+}
+
+function snapshotFacts(guest: Guest, initTask: GuestVirtual, check: Check): void {
+  const { processes, runQueues } = guest.snapshot({ threads: true });
+  check(
+    'run queues and processes are consistent',
+    true,
+    `${processes.length} tasks, ${runQueues.length} run queues`,
+  );
+  const init = processes.find(({ pid }) => pid === 1);
+  check(
+    'process 1 is there, a child of process 0',
+    init !== undefined && init.ppid === 0,
+    `ppid ${init?.ppid}`,
+  );
+  const pids = new Set(processes.map(({ pid }) => pid));
+  check('no two tasks have one pid', pids.size === processes.length, `${pids.size} pids`);
+  const odd = processes.find(
+    ({ nice, policy, pid }) =>
+      pid <= 0 ||
+      nice + NICE_0_PRIO < LOWEST_STATIC_PRIO ||
+      nice + NICE_0_PRIO > HIGHEST_STATIC_PRIO ||
+      (policy.startsWith('policy-') && Number(policy.slice(7)) > HIGHEST_POLICY),
+  );
+  check(
+    'every task has a pid, a priority and a policy',
+    odd === undefined,
+    odd === undefined ? 'yes' : odd.comm,
+  );
+  const addresses = new Set<bigint>(processes.map(({ address }) => address));
+  for (const { cpu, curr, idle, tasks } of runQueues) {
+    const listed = curr === idle || addresses.has(curr);
+    check(`the task on CPU ${cpu} is a task`, listed, formatAddress(curr));
+    const strays = tasks.filter(({ address }) => !addresses.has(address) && address !== initTask);
+    check(`the tasks in run queue ${cpu} are tasks`, strays.length === 0, `${tasks.length} tasks`);
+  }
+}
+
+function refuse(guest: Guest, facts: readonly Fact[]): void {
+  const wrong = facts.find(({ holds }) => !holds);
+  if (wrong === undefined) return;
+  const { name } = guest.domain.identity;
+  const { release, source } = guest.kernel.layout.kernel;
+  throw new DomschedError(
+    'layout-disproved',
+    `${name}: the layout of ${release} is not the guest's: "${wrong.name}" does not hold (${wrong.found}); ` +
+      `make the layout again from the very kernel that the guest booted (this one is from ${source.file})`,
+    { domain: name, release, fact: wrong.name, found: wrong.found, facts },
+  );
+}
+
+/** A copy of one task_struct, read member by member through the layout. */
+class Task {
+  readonly #guest: Guest;
+  readonly #view: DataView;
+
+  /** @throws DomschedError `translation-fault` */
+  constructor(guest: Guest, address: GuestVirtual) {
+    this.#guest = guest;
+    // A task_struct is not always there to its last byte: read the pages that are.
+    const { size } = guest.layout.requireStruct('task_struct');
+    const batch = new ReadBatch();
+    batch.add(address, size);
+    guest.space.read(batch);
+    const bytes = batch.content(0).slice();
+    this.#view = new DataView(bytes.buffer);
+  }
+
+  has(path: string): boolean {
+    return this.#guest.layout.has('task_struct', path);
+  }
+
+  isPointer(path: string): boolean {
+    return this.#guest.layout.field('task_struct', path).kind === 'pointer';
+  }
+
+  offset(path: string): number {
+    return this.#guest.layout.field('task_struct', path).offset;
+  }
+
+  number(path: string): number {
+    return this.#guest.layout.field('task_struct', path).number(this.#view);
+  }
+
+  pointer(path: string): GuestVirtual {
+    return this.#guest.layout.field('task_struct', path).bigint(this.#view) as GuestVirtual;
+  }
+
+  comm(): string {
+    const { offset, size } = this.#guest.layout.field('task_struct', 'comm');
+    const bytes = Buffer.from(this.#view.buffer, offset, size);
+    const end = bytes.indexOf(0);
+    return printable(bytes.subarray(0, end < 0 ? size : end).toString('latin1'));
+  }
+}
+
+/** The task at an address; undefined where there is no memory. */
+function tryTask(guest: Guest, address: GuestVirtual): Task | undefined {
+  return isFault(guest.space.probe(address)) ? undefined : new Task(guest, address);
+}
+
+/** The pointer at an address; null where there is no memory. */
+function readPointer(space: AddressSpace, address: GuestVirtual): GuestVirtual {
+  try {
+    return space.readPointer(address);
+  } catch (error) {
+    if ((error as { code?: string }).code !== 'translation-fault') throw error;
+    return 0n as GuestVirtual;
+  }
+}

@@ -1,0 +1,516 @@
+import { DomschedError } from '../error.ts';
+import type { AddressSpace } from '../memory/types.ts';
+import type { Arena, ObjectTable } from './arena.ts';
+import { lockHeld } from './locks.ts';
+import { type KernelPointer, movePointer, NO_POINTER, pointerAddress } from './pointer.ts';
+import type { FairPlan, O1Plan, QueuePlan, RealtimePlan } from './queue-plan.ts';
+import type { TaskPlan } from './task-plan.ts';
+
+/** Where a queued task was found. */
+export const QUEUE_CLASS = { active: 0, expired: 1, fair: 2, realtime: 3, stop: 4 } as const;
+export const QUEUE_CLASS_NAMES = ['active', 'expired', 'fair', 'realtime', 'stop'] as const;
+
+/** Groups within groups: what a cgroup tree reaches at most by far (cgroup.max.depth of real systems is below 32). */
+const MAX_GROUPS = 16_384;
+const MAX_CPUS = 4096;
+const INITIAL = 128;
+
+/** Kinds of work: what the node at the head of the frontier is. */
+const O1_NODE = 0;
+const TREE_NODE = 1;
+const REALTIME_NODE = 2;
+
+/** Tables of a guest's arena that run queues need. */
+export interface QueueTables {
+  readonly queues: ObjectTable;
+  readonly keys: ObjectTable;
+  readonly tasks: ObjectTable;
+  readonly fairQueues: ObjectTable;
+  readonly entities: ObjectTable;
+}
+
+/** Makes the tables. `maxTasks`: tasks that a guest may have at most. */
+export function queueTables(arena: Arena, plan: QueuePlan, task: TaskPlan, maxTasks: number): QueueTables {
+  const { fair } = plan;
+  return {
+    queues: arena.table('rq', plan.shape, MAX_CPUS),
+    keys: arena.table('rq', plan.key.shape, MAX_CPUS),
+    tasks: arena.table('task_struct', task.shape, maxTasks),
+    fairQueues: arena.table('cfs_rq', fair?.shape ?? plan.key.shape, MAX_GROUPS + MAX_CPUS),
+    entities: arena.table('sched_entity', fair?.entity.shape ?? plan.key.shape, maxTasks + MAX_GROUPS),
+  };
+}
+
+/**
+ * Walks the run queues of all CPUs over copies of the guest's objects, breadth first: what a scatter read brings
+ * tells what the next one asks for. Each link is checked both ways and each queue against its counters, so that a
+ * walk over memory that changes meanwhile, or lies, ends in a contradiction and never in an endless loop.
+ *
+ * Results are columns, valid until the next walk.
+ */
+export class QueueWalk {
+  /** By CPU. */
+  cpus = 0;
+  readonly queuePointers: KernelPointer[] = [];
+  queuePositions = new Int32Array(64);
+  curr = new Float64Array(64);
+  idle = new Float64Array(64);
+  nrRunning = new Float64Array(64);
+  nrSwitches = new Float64Array(64);
+  lockHeld = new Uint8Array(64);
+  /** Tasks found in the queues of the CPU. */
+  linked = new Int32Array(64);
+
+  /** By queued task. */
+  count = 0;
+  /** Index in the table of tasks. */
+  task = new Int32Array(INITIAL);
+  cpu = new Int32Array(INITIAL);
+  class = new Uint8Array(INITIAL);
+  /** Priority of O(1) and real-time queues; virtual run time or deadline of fair ones. */
+  key = new Float64Array(INITIAL);
+  /** Place in its list. */
+  place = new Int32Array(INITIAL);
+  /** EEVDF keeps a task that went to sleep queued for a while: it is not runnable. */
+  delayed = new Uint8Array(INITIAL);
+
+  #arena: Arena;
+  #tables: QueueTables;
+  #plan: QueuePlan;
+  #task: TaskPlan;
+  #space!: AddressSpace;
+
+  /** The frontier: a first-in-first-out of nodes that were asked for. */
+  #head = 0;
+  #tail = 0;
+  #kind = new Uint8Array(INITIAL);
+  /** Index in `entities` for tree nodes, in `tasks` for list nodes. */
+  #index = new Int32Array(INITIAL);
+  /** What must point here: the previous node of a list, the parent of a tree. */
+  #back = new Float64Array(INITIAL);
+  /** Head of the list; pointer of the owning cfs_rq for tree nodes. */
+  #owner = new Float64Array(INITIAL);
+  /** Position of the list's head in the arena. */
+  #headAt = new Int32Array(INITIAL);
+  #cpuOf = new Int32Array(INITIAL);
+  /** Priority for list nodes; index of the fair queue for tree nodes. */
+  #level = new Int32Array(INITIAL);
+  #placeOf = new Int32Array(INITIAL);
+
+  /** Fair queues of this walk: index in the table, CPU, and the CPU's counts. */
+  #fair = new Int32Array(INITIAL);
+  #fairCpu = new Int32Array(INITIAL);
+  #fairLinked = new Int32Array(INITIAL);
+  #fairCount = 0;
+
+  constructor(arena: Arena, tables: QueueTables, plan: QueuePlan, task: TaskPlan) {
+    this.#arena = arena;
+    this.#tables = tables;
+    this.#plan = plan;
+    this.#task = task;
+  }
+
+  /**
+   * Walks the queues at `pointers`, one per CPU. The arena has begun a snapshot.
+   * @throws DomschedError `guest-inconsistent`, `walk-unbounded`
+   */
+  run(space: AddressSpace, pointers: readonly KernelPointer[]): void {
+    this.#space = space;
+    this.count = 0;
+    this.#head = 0;
+    this.#tail = 0;
+    this.#fairCount = 0;
+    this.cpus = pointers.length;
+    if (this.cpus > this.curr.length) this.#growCpus(this.cpus);
+    const { queues, fairQueues } = this.#tables;
+    for (let cpu = 0; cpu < this.cpus; cpu++) {
+      const pointer = pointers[cpu]!;
+      this.queuePointers[cpu] = pointer;
+      queues.want(pointer);
+      if (this.#plan.fair !== undefined) fairQueues.want(movePointer(pointer, this.#plan.fair.rootOffset));
+    }
+    this.queuePointers.length = this.cpus;
+    for (let cpu = 0; cpu < this.cpus; cpu++) this.#queue(cpu);
+    while (this.#head < this.#tail) {
+      const item = this.#head++;
+      const kind = this.#kind[item];
+      if (kind === O1_NODE) this.#o1Node(item);
+      else if (kind === TREE_NODE) this.#treeNode(item);
+      else this.#realtimeNode(item);
+    }
+    // Reads those that were found last, and finds out about those that are in no memory.
+    const { tasks } = this.#tables;
+    for (let i = 0; i < this.count; i++) tasks.position(this.task[i]!, space);
+    for (let cpu = 0; cpu < this.cpus; cpu++) tasks.position(tasks.find(this.curr[cpu]!), space);
+    for (let i = 0; i < this.#fairCount; i++) this.#checkFair(i);
+    for (let cpu = 0; cpu < this.cpus; cpu++) this.#checkCount(cpu);
+  }
+
+  /**
+   * Reads the words again that change with every edit of a queue.
+   * @returns whether they are what the walk saw
+   */
+  unchanged(space: AddressSpace): boolean {
+    const { keys } = this.#tables;
+    const { key } = this.#plan;
+    keys.forget();
+    for (let cpu = 0; cpu < this.cpus; cpu++) keys.want(this.queuePointers[cpu]!);
+    for (let cpu = 0; cpu < this.cpus; cpu++) {
+      const at = keys.position(cpu, space);
+      if (this.#unsigned(at + key.nrRunning, 4) !== this.#low(this.nrRunning[cpu]!)) return false;
+      if (this.#arena.pointer(at + key.curr) !== this.curr[cpu]) return false;
+      if (key.nrSwitches >= 0 && this.#arena.number64(at + key.nrSwitches) !== this.nrSwitches[cpu])
+        return false;
+    }
+    return true;
+  }
+
+  #low(value: number): number {
+    return value % 0x1_0000_0000;
+  }
+
+  #queue(cpu: number): void {
+    const plan = this.#plan;
+    const arena = this.#arena;
+    const at = this.#tables.queues.position(this.#tables.queues.find(this.queuePointers[cpu]!), this.#space);
+    this.queuePositions[cpu] = at;
+    this.linked[cpu] = 0;
+    // `nr_running` is an unsigned long in O(1) kernels, an unsigned int since 2.6.39; the low half serves both.
+    this.nrRunning[cpu] = this.#unsigned(at + plan.nrRunning, 4);
+    this.nrSwitches[cpu] = plan.nrSwitches < 0 ? 0 : arena.number64(at + plan.nrSwitches);
+    this.lockHeld[cpu] =
+      plan.lock.kind !== 'none' && lockHeld(plan.lock.kind, arena.view.getInt32(at + plan.lockAt, true), 0)
+        ? 1
+        : 0;
+    const curr = arena.pointer(at + plan.curr);
+    const idle = arena.pointer(at + plan.idle);
+    if (curr === NO_POINTER || idle === NO_POINTER) throw this.#wrong(cpu, 'curr or idle is no pointer');
+    this.curr[cpu] = curr;
+    this.idle[cpu] = idle;
+    const { tasks } = this.#tables;
+    tasks.want(curr);
+    tasks.want(idle);
+    if (plan.o1 !== undefined) this.#o1Arrays(cpu, at, plan.o1);
+    if (plan.realtime !== undefined) this.#realtimeLists(cpu, at, plan.realtime);
+    if (plan.fair !== undefined) {
+      const root = movePointer(this.queuePointers[cpu]!, plan.fair.rootOffset);
+      this.#fairQueue(root, cpu, plan.fair);
+    }
+    if (plan.stop >= 0) this.#stopTask(cpu, at);
+  }
+
+  #o1Arrays(cpu: number, at: number, o1: O1Plan): void {
+    const arena = this.#arena;
+    const rq = this.queuePointers[cpu]!;
+    const first = movePointer(rq, o1.arraysOffset);
+    const second = movePointer(first, o1.arraySize);
+    const active = arena.pointer(at + o1.active);
+    const expired = arena.pointer(at + o1.expired);
+    const sane = (active === first && expired === second) || (active === second && expired === first);
+    if (!sane) throw this.#wrong(cpu, 'active and expired are not its two arrays');
+    for (let array = 0; array < 2; array++) {
+      const base = at + o1.arrays + array * o1.arraySize;
+      const pointer = array === 0 ? first : second;
+      for (let prio = 0; prio < o1.priorities; prio++) {
+        const headAt = base + o1.queue + 16 * prio;
+        const head = movePointer(pointer, o1.queue + 16 * prio);
+        const next = arena.pointer(headAt);
+        const bit = (arena.bytes[base + o1.bitmap + (prio >>> 3)]! >>> (prio & 7)) & 1;
+        if ((next === head ? 0 : 1) !== bit)
+          throw this.#wrong(cpu, `bitmap and queue of priority ${prio} disagree`);
+        if (next === head) {
+          if (arena.pointer(headAt + 8) !== head)
+            throw this.#wrong(cpu, `the empty queue of priority ${prio} has a last task`);
+          continue;
+        }
+        const class_ = pointer === active ? QUEUE_CLASS.active : QUEUE_CLASS.expired;
+        this.#pushList(O1_NODE, cpu, next, head, head, headAt, prio * 2 + class_, 0);
+      }
+    }
+  }
+
+  #realtimeLists(cpu: number, at: number, realtime: RealtimePlan): void {
+    const arena = this.#arena;
+    const base = movePointer(this.queuePointers[cpu]!, realtime.queueOffset);
+    for (let prio = 0; prio < realtime.priorities; prio++) {
+      const headAt = at + realtime.queue + 16 * prio;
+      const head = movePointer(base, 16 * prio);
+      const next = arena.pointer(headAt);
+      if (next === head) continue;
+      this.#pushList(REALTIME_NODE, cpu, next, head, head, headAt, prio, 0);
+    }
+  }
+
+  #pushList(
+    kind: number,
+    cpu: number,
+    node: KernelPointer,
+    back: number,
+    head: number,
+    headAt: number,
+    level: number,
+    place: number,
+  ): void {
+    if (node === NO_POINTER) throw this.#wrong(cpu, 'a list of ready tasks has a link that is no pointer');
+    const task = movePointer(node, -this.#task.runListOffset);
+    const item = this.#reserve();
+    this.#kind[item] = kind;
+    this.#index[item] = this.#tables.tasks.want(task);
+    this.#back[item] = back;
+    this.#owner[item] = head;
+    this.#headAt[item] = headAt;
+    this.#cpuOf[item] = cpu;
+    this.#level[item] = level;
+    this.#placeOf[item] = place;
+  }
+
+  #o1Node(item: number): void {
+    const cpu = this.#cpuOf[item]!;
+    const level = this.#level[item]!;
+    const at = this.#listNode(item);
+    const prio = level >> 1;
+    if (this.#arena.view.getInt32(at + this.#task.prio, true) !== prio) {
+      throw this.#wrong(cpu, `a task in the queue of priority ${prio} has another priority`);
+    }
+    const array = this.#arena.pointer(at + this.#task.array);
+    const { o1 } = this.#plan;
+    const head = this.#owner[item]!;
+    if (o1 === undefined || array !== head - o1.queue - 16 * prio) {
+      throw this.#wrong(cpu, 'a queued task does not point to its array');
+    }
+    this.#found(this.#index[item]!, cpu, level & 1, prio, this.#placeOf[item]!, 0);
+  }
+
+  #realtimeNode(item: number): void {
+    const at = this.#listNode(item);
+    if (this.#task.onRq >= 0 && this.#arena.view.getInt32(at + this.#task.onRq, true) === 0) {
+      throw this.#wrong(this.#cpuOf[item]!, 'a task in a real-time queue is not marked as queued');
+    }
+    const { index, cpu } = { index: this.#index[item]!, cpu: this.#cpuOf[item]! };
+    this.#found(index, cpu, QUEUE_CLASS.realtime, this.#level[item]!, this.#placeOf[item]!, 0);
+  }
+
+  /** Checks a list's node both ways and goes on to the next. @returns position of the task's copy */
+  #listNode(item: number): number {
+    const cpu = this.#cpuOf[item]!;
+    const arena = this.#arena;
+    const task = this.#index[item]!;
+    const at = this.#tables.tasks.position(task, this.#space);
+    if (arena.pointer(at + this.#task.runListPrev) !== this.#back[item]) {
+      throw this.#wrong(cpu, 'a list of ready tasks does not link back');
+    }
+    const node = movePointer(this.#tables.tasks.pointers[task] as KernelPointer, this.#task.runListOffset);
+    const next = arena.pointer(at + this.#task.runListNext);
+    const head = this.#owner[item]!;
+    const headAt = this.#headAt[item]!;
+    if (next === head) {
+      if (arena.pointer(headAt + 8) !== node)
+        throw this.#wrong(cpu, 'a list of ready tasks ends elsewhere than its head says');
+    } else {
+      const place = this.#placeOf[item]! + 1;
+      if (place > this.#tables.tasks.limit) throw this.#wrong(cpu, 'a list of ready tasks does not end');
+      this.#pushList(this.#kind[item]!, cpu, next, node, head, headAt, this.#level[item]!, place);
+    }
+    return at;
+  }
+
+  #fairQueue(pointer: KernelPointer, cpu: number, fair: FairPlan): void {
+    if (this.#fairCount === this.#fair.length) this.#growFair();
+    if (this.#fairCount >= MAX_GROUPS + this.cpus) throw this.#wrong(cpu, 'its task groups do not end');
+    const { fairQueues } = this.#tables;
+    const index = fairQueues.want(pointer);
+    const slot = this.#fairCount++;
+    this.#fair[slot] = index;
+    this.#fairCpu[slot] = cpu;
+    this.#fairLinked[slot] = 0;
+    const at = fairQueues.position(index, this.#space);
+    const arena = this.#arena;
+    if (fair.rq >= 0 && arena.pointer(at + fair.rq) !== this.queuePointers[cpu]) {
+      throw this.#wrong(cpu, 'a fair queue belongs to another CPU');
+    }
+    const root = arena.pointer(at + fair.root);
+    if (root !== NO_POINTER) this.#pushEntity(movePointer(root, -fair.entity.nodeOffset), 0, slot, cpu);
+    // The running entity is out of the tree, and still counts.
+    const curr = arena.pointer(at + fair.curr);
+    if (curr !== NO_POINTER) this.#pushEntity(curr, NaN, slot, cpu);
+  }
+
+  /** @param parent node that the entity hangs on, 0 for the root, NaN for the running entity */
+  #pushEntity(entity: KernelPointer, parent: number, slot: number, cpu: number): void {
+    const item = this.#reserve();
+    this.#kind[item] = TREE_NODE;
+    this.#index[item] = this.#tables.entities.want(entity);
+    this.#back[item] = parent;
+    this.#cpuOf[item] = cpu;
+    this.#level[item] = slot;
+  }
+
+  #treeNode(item: number): void {
+    const fair = this.#plan.fair!;
+    const { entity } = fair;
+    const arena = this.#arena;
+    const cpu = this.#cpuOf[item]!;
+    const slot = this.#level[item]!;
+    const index = this.#index[item]!;
+    const pointer = this.#tables.entities.pointers[index] as KernelPointer;
+    const at = this.#tables.entities.position(index, this.#space);
+    const parent = this.#back[item]!;
+    const running = Number.isNaN(parent);
+    const onRq = arena.bytes[at + entity.onRq]! !== 0;
+    if (running) {
+      // `curr` may be on its way off the queue: then it is no longer counted.
+      if (!onRq) return;
+    } else {
+      if (!onRq) throw this.#wrong(cpu, 'an entity in a fair queue is not marked as queued');
+      const low = arena.view.getUint32(at + entity.parentColor, true);
+      const high = arena.view.getUint32(at + entity.parentColor + 4, true);
+      // The two lowest bits of the word are the node's colour (Linux include/linux/rbtree.h).
+      const up = high === 0 && low < 4 ? 0 : (high - 0x1_0000_0000) * 0x1_0000_0000 + (low - (low & 3));
+      if (up !== parent) throw this.#wrong(cpu, 'a node of a fair queue does not link back to its parent');
+      const node = movePointer(pointer, entity.nodeOffset);
+      const left = arena.pointer(at + entity.left);
+      const right = arena.pointer(at + entity.right);
+      if (left !== NO_POINTER && left === right)
+        throw this.#wrong(cpu, 'a node of a fair queue has one child twice');
+      if (left !== NO_POINTER) this.#pushEntity(movePointer(left, -entity.nodeOffset), node, slot, cpu);
+      if (right !== NO_POINTER) this.#pushEntity(movePointer(right, -entity.nodeOffset), node, slot, cpu);
+    }
+    if (entity.cfsRq >= 0) {
+      const owner = this.#tables.fairQueues.pointers[this.#fair[slot]!];
+      if (arena.pointer(at + entity.cfsRq) !== owner)
+        throw this.#wrong(cpu, 'a queued entity belongs to another queue');
+    }
+    this.#fairLinked[slot]! += 1;
+    const group = entity.myQueue < 0 ? NO_POINTER : arena.pointer(at + entity.myQueue);
+    if (group !== NO_POINTER) {
+      this.#fairQueue(group, cpu, fair);
+      return;
+    }
+    const task = this.#tables.tasks.want(movePointer(pointer, -this.#task.entityOffset));
+    const key = arena.signed64(at + (entity.deadline >= 0 ? entity.deadline : entity.vruntime));
+    const delayed = entity.delayed >= 0 && (arena.bytes[at + entity.delayed]! & entity.delayedMask) !== 0;
+    this.#found(task, cpu, QUEUE_CLASS.fair, key, 0, delayed ? 1 : 0);
+  }
+
+  #stopTask(cpu: number, at: number): void {
+    const stop = this.#arena.pointer(at + this.#plan.stop);
+    if (stop === NO_POINTER) return;
+    const { tasks } = this.#tables;
+    const index = tasks.want(stop);
+    const position = tasks.position(index, this.#space);
+    if (this.#arena.view.getInt32(position + this.#task.onRq, true) === 0) return;
+    this.#found(index, cpu, QUEUE_CLASS.stop, 0, 0, 0);
+  }
+
+  #found(task: number, cpu: number, class_: number, key: number, place: number, delayed: number): void {
+    const index = this.count;
+    if (index === this.task.length) this.#growTasks();
+    // A tree and a list can't loop, as every link was checked both ways; but two queues may share a task.
+    if (index > this.#tables.tasks.limit) throw this.#wrong(cpu, 'its queues do not end');
+    this.task[index] = task;
+    this.cpu[index] = cpu;
+    this.class[index] = class_;
+    this.key[index] = key;
+    this.place[index] = place;
+    this.delayed[index] = delayed;
+    this.count = index + 1;
+    this.linked[cpu]! += 1;
+  }
+
+  #checkFair(slot: number): void {
+    const fair = this.#plan.fair!;
+    const at = this.#tables.fairQueues.position(this.#fair[slot]!, this.#space);
+    const counted = this.#unsigned(at + fair.nrQueued, fair.nrQueuedSize);
+    if (counted !== this.#fairLinked[slot]) {
+      throw this.#wrong(
+        this.#fairCpu[slot]!,
+        `a fair queue counts ${counted} entities and links ${this.#fairLinked[slot]}`,
+      );
+    }
+  }
+
+  #checkCount(cpu: number): void {
+    const counted = this.nrRunning[cpu]!;
+    const at = this.queuePositions[cpu]!;
+    const { deadline, o1 } = this.#plan;
+    const deadlines =
+      deadline === undefined ? 0 : this.#unsigned(at + deadline.nrRunning, deadline.nrRunningSize);
+    if (counted !== this.linked[cpu]! + deadlines) {
+      throw this.#wrong(cpu, `it counts ${counted} tasks and links ${this.linked[cpu]! + deadlines}`);
+    }
+    if (o1 === undefined) return;
+    let active = 0;
+    for (let array = 0; array < 2; array++) {
+      active += this.#unsigned(at + o1.arrays + array * o1.arraySize + o1.nrActive, 4);
+    }
+    if (active !== counted) throw this.#wrong(cpu, `its arrays count ${active} tasks, it counts ${counted}`);
+  }
+
+  #unsigned(at: number, size: number): number {
+    return size === 8 ? this.#arena.number64(at) : this.#arena.view.getUint32(at, true);
+  }
+
+  #wrong(cpu: number, what: string): DomschedError {
+    const address = pointerAddress(this.queuePointers[cpu]!);
+    return new DomschedError('guest-inconsistent', `run queue of CPU ${cpu}: ${what}`, {
+      cpu,
+      address,
+      fact: what,
+    });
+  }
+
+  #reserve(): number {
+    const item = this.#tail;
+    if (item === this.#kind.length) this.#growFrontier();
+    this.#tail = item + 1;
+    return item;
+  }
+
+  #growFrontier(): void {
+    const limit = 4 * (this.#tables.tasks.limit + MAX_GROUPS);
+    if (this.#kind.length >= limit)
+      throw this.#wrong(0, 'the queues link more nodes than there can be tasks');
+    this.#kind = grown(this.#kind, Uint8Array);
+    this.#index = grown(this.#index, Int32Array);
+    this.#back = grown(this.#back, Float64Array);
+    this.#owner = grown(this.#owner, Float64Array);
+    this.#headAt = grown(this.#headAt, Int32Array);
+    this.#cpuOf = grown(this.#cpuOf, Int32Array);
+    this.#level = grown(this.#level, Int32Array);
+    this.#placeOf = grown(this.#placeOf, Int32Array);
+  }
+
+  #growFair(): void {
+    this.#fair = grown(this.#fair, Int32Array);
+    this.#fairCpu = grown(this.#fairCpu, Int32Array);
+    this.#fairLinked = grown(this.#fairLinked, Int32Array);
+  }
+
+  #growTasks(): void {
+    this.task = grown(this.task, Int32Array);
+    this.cpu = grown(this.cpu, Int32Array);
+    this.class = grown(this.class, Uint8Array);
+    this.key = grown(this.key, Float64Array);
+    this.place = grown(this.place, Int32Array);
+    this.delayed = grown(this.delayed, Uint8Array);
+  }
+
+  #growCpus(cpus: number): void {
+    const size = 2 ** Math.ceil(Math.log2(cpus));
+    this.queuePositions = new Int32Array(size);
+    this.curr = new Float64Array(size);
+    this.idle = new Float64Array(size);
+    this.nrRunning = new Float64Array(size);
+    this.nrSwitches = new Float64Array(size);
+    this.lockHeld = new Uint8Array(size);
+    this.linked = new Int32Array(size);
+  }
+}
+
+type Column = Uint8Array<ArrayBuffer> | Int32Array<ArrayBuffer> | Float64Array<ArrayBuffer>;
+
+function grown<T extends Column>(column: T, type: new (length: number) => T): T {
+  const larger = new type(column.length * 2);
+  larger.set(column);
+  return larger;
+}

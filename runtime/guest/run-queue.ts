@@ -1,0 +1,87 @@
+import type { GuestVirtual } from '../memory/address.ts';
+import type { Arena } from './arena.ts';
+import type { GuestCpu } from './percpu.ts';
+import { type KernelPointer, pointerAddress } from './pointer.ts';
+import { QUEUE_CLASS, QUEUE_CLASS_NAMES, type QueueTables, type QueueWalk } from './queue-walk.ts';
+import type { TaskPlan } from './task-plan.ts';
+
+export type QueueClass = (typeof QUEUE_CLASS_NAMES)[number];
+
+/** A task in a run queue. */
+export interface QueuedTask {
+  readonly address: GuestVirtual;
+  readonly pid: number;
+  /** Part of the scheduler that it waits in; `active` and `expired` are O(1)'s arrays. */
+  readonly class: QueueClass;
+  /** Priority (O(1), real-time), virtual run time (CFS) or virtual deadline (EEVDF). */
+  readonly key: number;
+  readonly running: boolean;
+  /** Went to sleep, and stays queued until its lag is gone (EEVDF). */
+  readonly delayed: boolean;
+}
+
+/** The run queue of one CPU. */
+export interface RunQueue {
+  readonly cpu: number;
+  /** Of its `struct rq`. */
+  readonly address: GuestVirtual;
+  /** Task on the CPU; the idle task when nothing runs. */
+  readonly curr: GuestVirtual;
+  readonly idle: GuestVirtual;
+  /** The queue's own count: ready and running tasks. */
+  readonly nrRunning: number;
+  readonly lockHeld: boolean;
+  /** In the order in which the scheduler would take them, as far as one can tell. */
+  readonly tasks: readonly QueuedTask[];
+}
+
+/** The columns of a walk as objects. */
+export function describeQueues(
+  walk: QueueWalk,
+  tables: QueueTables,
+  arena: Arena,
+  plan: TaskPlan,
+  cpus: readonly GuestCpu[],
+): RunQueue[] {
+  const tasks: QueuedTask[][] = cpus.map(() => []);
+  for (const i of order(walk)) {
+    const pointer = tables.tasks.pointers[walk.task[i]!] as KernelPointer;
+    const at = tables.tasks.copy(walk.task[i]!);
+    tasks[walk.cpu[i]!]!.push({
+      address: pointerAddress(pointer),
+      pid: arena.view.getInt32(at + plan.pid, true),
+      class: QUEUE_CLASS_NAMES[walk.class[i]!]!,
+      key: walk.key[i]!,
+      running: walk.curr[walk.cpu[i]!] === pointer,
+      delayed: walk.delayed[i] === 1,
+    });
+  }
+  return cpus.map(({ cpu }, i) => ({
+    cpu,
+    address: pointerAddress(walk.queuePointers[i]!),
+    curr: pointerAddress(walk.curr[i] as KernelPointer),
+    idle: pointerAddress(walk.idle[i] as KernelPointer),
+    nrRunning: walk.nrRunning[i]!,
+    lockHeld: walk.lockHeld[i] === 1,
+    tasks: tasks[i]!,
+  }));
+}
+
+const RANK: Readonly<Record<number, number>> = {
+  [QUEUE_CLASS.stop]: 0,
+  [QUEUE_CLASS.realtime]: 1,
+  [QUEUE_CLASS.active]: 2,
+  [QUEUE_CLASS.expired]: 3,
+  [QUEUE_CLASS.fair]: 4,
+};
+
+/** Indices of the walk's tasks by class, key and place. */
+function order(walk: QueueWalk): number[] {
+  const indices = Array.from({ length: walk.count }, (_, i) => i);
+  return indices.sort(
+    (a, b) =>
+      RANK[walk.class[a]!]! - RANK[walk.class[b]!]! ||
+      walk.key[a]! - walk.key[b]! ||
+      walk.place[a]! - walk.place[b]!,
+  );
+}
