@@ -1,0 +1,175 @@
+import { rename, rm, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import process from 'node:process';
+import Table from 'cli-table3';
+import { DomschedError } from '../error.ts';
+import { listing } from '../layout/picture/listing.ts';
+import { outline } from '../layout/picture/outline.ts';
+import { stripPicture } from '../layout/picture/strip.ts';
+import { svgPicture } from '../layout/picture/svg.ts';
+import { type KnownKernel, knownKernels } from '../layout/registry.ts';
+import type { LayoutView, StructView } from '../layout/view.ts';
+import type { LayoutsOptions } from './layouts.ts';
+
+/** Runs `domsched layouts`. @throws DomschedError `usage`, `layout-unknown`, `layout-absent-member` */
+export async function layouts(
+  kernelName: string | undefined,
+  structName: string | undefined,
+  options: LayoutsOptions,
+): Promise<void> {
+  if (options.svg !== undefined && structName === undefined) {
+    throw new DomschedError(
+      'usage',
+      '--svg draws one structure: name the kernel and it, e.g. layouts 6.1.0-… rq.',
+    );
+  }
+  const known = await knownKernels();
+  if (kernelName === undefined)
+    return print(options.json ? json(known.map(kernelFacts)) : kernelTable(known));
+  const kernel = choose(kernelName, known);
+  const layout = await kernel.load();
+  if (structName === undefined) {
+    const structs = layout.structNames.map((name) => structFacts(layout.requireStruct(name)));
+    return print(options.json ? json(structs) : structTable(structs));
+  }
+  const struct = layout.requireStruct(structName);
+  if (options.svg !== undefined) await writeSvg(options.svg, svgPicture(struct, kernel));
+  if (options.json) return print(json(structDetails(struct, layout)));
+  if (options.svg === undefined) print(`${listing(struct, kernel)}\n${terminalPicture(struct)}`);
+}
+
+/** The one kernel that a name means: its folder, release, or the beginning of its build-id. */
+function choose(name: string, known: readonly KnownKernel[]): KnownKernel {
+  const exact = known.filter((kernel) => kernel.folder === name);
+  const found =
+    exact.length > 0
+      ? exact
+      : known.filter(
+          ({ release, buildId }) =>
+            release === name || (name.length >= 4 && buildId?.startsWith(name.toLowerCase())),
+        );
+  if (found.length === 1) return found[0]!;
+  const names = (kernels: readonly KnownKernel[]): string =>
+    kernels.map(({ folder, store }) => (found.length > 1 ? join(store, folder) : folder)).join(', ');
+  if (found.length > 1) {
+    throw new DomschedError(
+      'layout-unknown',
+      `${found.length} kernels match ${name}: ${names(found)}. Name one by its folder or build-id.`,
+      {
+        name,
+      },
+    );
+  }
+  throw new DomschedError(
+    'layout-unknown',
+    `No layout is known as ${name}. ${known.length === 0 ? 'None is known yet' : `Known: ${names(known)}`}; domsched extract FILE adds one.`,
+    { name },
+  );
+}
+
+function kernelFacts(kernel: KnownKernel) {
+  const { release, buildId, banner, arch, schedulers, folder, store, source, producer } = kernel;
+  return { release, buildId, banner, arch, schedulers, ...source, folder, store, producer: producer.version };
+}
+
+function kernelTable(known: readonly KnownKernel[]): string {
+  if (known.length === 0) return 'No layout is known yet. Make one: domsched extract vmlinux\n';
+  const table = new Table({ head: ['kernel', 'schedulers', 'build-id', 'engine', 'source'], ...PLAIN });
+  for (const { folder, schedulers, buildId, source } of known) {
+    table.push([
+      folder,
+      schedulers.join(' '),
+      buildId?.slice(0, 16) ?? '-',
+      source.dwarfVersion === null ? source.engine : `${source.engine} ${source.dwarfVersion}`,
+      source.file,
+    ]);
+  }
+  return `${table.toString()}\n`;
+}
+
+interface StructFacts {
+  struct: string;
+  sourceName: string;
+  kind: string;
+  size: number;
+  members: number;
+  holes: number;
+  holeBytes: number;
+  paddingBytes: number;
+}
+
+function structFacts(struct: StructView): StructFacts {
+  const found = outline(struct);
+  return {
+    struct: struct.name,
+    sourceName: struct.sourceName,
+    kind: struct.kind,
+    size: struct.size,
+    members: found.memberCount,
+    holes: found.holeCount,
+    holeBytes: found.holeBytes,
+    paddingBytes: found.paddingBytes,
+  };
+}
+
+function structTable(structs: readonly StructFacts[]): string {
+  const table = new Table({
+    head: ['structure', 'bytes', 'members', 'holes', 'hole bytes', 'padding'],
+    colAligns: ['left', 'right', 'right', 'right', 'right', 'right'],
+    ...PLAIN,
+  });
+  for (const { struct, size, members, holes, holeBytes, paddingBytes } of structs) {
+    table.push([struct, size, members, holes, holeBytes, paddingBytes]);
+  }
+  return `${table.toString()}\n`;
+}
+
+function structDetails(struct: StructView, layout: LayoutView) {
+  const { pieces } = outline(struct);
+  return {
+    kernel: layout.kernel.release,
+    ...structFacts(struct),
+    // Accessors are functions, which JSON leaves out.
+    members: [...struct.members].map(([name, member]) => ({ name, ...member })),
+    anonymous: struct.anonymous,
+    holes: pieces
+      .filter(({ kind }) => kind === 'hole')
+      .map(({ role, offset, size }) => ({ role, offset, size })),
+  };
+}
+
+function terminalPicture(struct: StructView): string {
+  const { isTTY, columns = 80 } = process.stdout;
+  const colour = isTTY === true && process.stdout.hasColors() && !process.env.NO_COLOR;
+  return stripPicture(struct, { scale: columns >= 7 + 2 * 64 + 5 ? 2 : 1, colour });
+}
+
+/** Whole or not at all. */
+async function writeSvg(path: string, text: string): Promise<void> {
+  if (path === '-') return print(text);
+  const fresh = join(dirname(path), `.${basename(path)}.${process.pid}`);
+  try {
+    await writeFile(fresh, text, { flag: 'wx' });
+    await rename(fresh, path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new DomschedError(
+      'usage',
+      `Cannot write ${path} (${code}): name a file in a folder that you may write.`,
+      { path },
+      { cause: error },
+    );
+  } finally {
+    await rm(fresh, { force: true });
+  }
+}
+
+const PLAIN = { style: { head: [], border: [] } };
+
+function json(value: unknown): string {
+  return `${JSON.stringify(value, null, 2)}\n`;
+}
+
+function print(text: string): void {
+  process.stdout.write(text);
+}

@@ -1,0 +1,62 @@
+import { CACHE_LINE, type Outline, type Piece } from './outline.ts';
+
+/** A part of a piece that lies in one cache line. */
+export interface Segment {
+  readonly piece: Piece;
+  /** Bytes from the start of the row. */
+  readonly start: number;
+  readonly size: number;
+  /** The widest part of its piece (the first such), which carries the name. */
+  readonly labelled: boolean;
+  readonly begins: boolean;
+  readonly ends: boolean;
+}
+
+/** One cache line of the picture, or several that one member fills, drawn as one. */
+export interface Row {
+  /** Bytes from the start of the structure. */
+  readonly offset: number;
+  /** Cache lines that this row stands for. */
+  readonly lines: number;
+  readonly segments: readonly Segment[];
+}
+
+/** The cache lines of a structure. Where one member fills three or more, the middle is one row. */
+export function rowsOf({ pieces }: Outline): Row[] {
+  const rows: Row[] = [];
+  const end = pieces.length === 0 ? 0 : pieces.at(-1)!.offset + pieces.at(-1)!.size;
+  let first = 0;
+  for (let offset = 0; offset < end; ) {
+    while (pieces[first]!.offset + pieces[first]!.size <= offset) first++;
+    const full = Math.floor((pieces[first]!.offset + pieces[first]!.size - offset) / CACHE_LINE);
+    const lines = pieces[first]!.offset <= offset && full >= 3 ? full : 1;
+    const segments: Segment[] = [];
+    for (let i = first; i < pieces.length && pieces[i]!.offset < offset + lines * CACHE_LINE; i++) {
+      const piece = pieces[i]!;
+      const from = Math.max(piece.offset, offset);
+      const to = Math.min(piece.offset + piece.size, offset + lines * CACHE_LINE);
+      segments.push({
+        piece,
+        start: from - offset,
+        size: lines > 1 ? CACHE_LINE : to - from,
+        labelled: lines > 1 || from === widest(piece),
+        begins: from === piece.offset,
+        ends: to === piece.offset + piece.size,
+      });
+    }
+    rows.push({ offset, lines, segments });
+    offset += lines * CACHE_LINE;
+  }
+  return rows;
+}
+
+/** Where the widest part of a piece in one cache line begins; nowhere in one that has rows of its own. */
+function widest({ offset, size }: Piece): number {
+  const end = offset + size;
+  const next = (Math.floor(offset / CACHE_LINE) + 1) * CACHE_LINE;
+  if (end <= next) return offset;
+  const head = next - offset;
+  const second = Math.min(end - next, CACHE_LINE);
+  // A head of a third of a line is room enough, and where a reader looks first.
+  return head >= second || head >= CACHE_LINE / 3 ? offset : next;
+}
