@@ -70,7 +70,7 @@ export class GuestAgent {
         const output = this.#text
           .slice(0, match.index)
           .replaceAll('\r', '')
-          .replace(/^[^]*@@END \d+ \d+\n/, '');
+          .replace(/^.*@@END \d+ \d+\n/s, '');
         if (match[1] === '0') return output;
         throw new Error(`in the guest, \`${command}\` ended with ${match[1]}: ${output}`);
       }

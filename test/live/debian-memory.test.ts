@@ -1,5 +1,6 @@
 import test from 'ava';
 import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
+import type { QmpClient } from '../../runtime/hypervisor/qemu/qmp-client.ts';
 import { guestVirtual } from '../../runtime/memory/address.ts';
 import { PagedAddressSpace } from '../../runtime/memory/address-space.ts';
 import { pagingMode, tableRoot } from '../../runtime/memory/paging.ts';
@@ -48,7 +49,7 @@ for (const variant of VARIANTS) {
             if (physical === undefined) continue;
             const words = await monitorWords(monitor, physical - (physical % 8), 2);
             const bytes = space.readBytes(guestVirtual(address & ~7n), 8);
-            t.is(Buffer.from(bytes).readBigUInt64LE(), words[0]);
+            t.is(Buffer.from(bytes).readBigUInt64LE(), words[0]!);
           }
         }
       }
@@ -62,11 +63,7 @@ for (const variant of VARIANTS) {
   );
 }
 
-async function gva2gpa(
-  monitor: { human(line: string): Promise<string>; execute(command: string, args: object): Promise<unknown> },
-  vcpu: number,
-  address: bigint,
-): Promise<number | undefined> {
+async function gva2gpa(monitor: QmpClient, vcpu: number, address: bigint): Promise<number | undefined> {
   const output = await monitor.execute('human-monitor-command', {
     'command-line': `gva2gpa 0x${address.toString(16)}`,
     'cpu-index': vcpu,
@@ -75,11 +72,7 @@ async function gva2gpa(
   return match === null ? undefined : Number.parseInt(match[1]!, 16);
 }
 
-async function monitorWords(
-  monitor: { human(line: string): Promise<string> },
-  physical: number,
-  count: number,
-): Promise<bigint[]> {
+async function monitorWords(monitor: QmpClient, physical: number, count: number): Promise<bigint[]> {
   const output = await monitor.human(`xp /${count}gx 0x${physical.toString(16)}`);
   return [...output.matchAll(/0x([0-9a-f]{16})/g)].map((match) => BigInt(`0x${match[1]}`));
 }
