@@ -8,6 +8,7 @@
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { type KernelConfig, readConfig } from '../config.ts';
 
 export interface FactField {
   name: string;
@@ -216,19 +217,7 @@ export function offsetsHeader(facts: Facts): string {
   return `${lines.join('\n')}\n`;
 }
 
-/** Options of a kernel .config: `CONFIG_X=y`, `# CONFIG_X is not set` (as `n`), strings without their quotes. */
-export function parseConfig(text: string): Record<string, string> {
-  const config: Record<string, string> = {};
-  for (const line of text.split('\n')) {
-    const set = /^(CONFIG_\w+)=(.*)$/u.exec(line);
-    const unset = /^# (CONFIG_\w+) is not set$/u.exec(line);
-    if (set?.[1] !== undefined) config[set[1]] = (set[2] ?? '').replaceAll('"', '');
-    else if (unset?.[1] !== undefined) config[unset[1]] = 'n';
-  }
-  return config;
-}
-
-export function autoconfHeader(config: Record<string, string>): string {
+export function autoconfHeader(config: KernelConfig): string {
   const lines = ['#pragma once'];
   for (const [name, value] of Object.entries(config)) {
     if (value === 'n') continue;
@@ -244,7 +233,7 @@ if (import.meta.main) {
     throw new Error('usage: node structs.ts FACTS.json CONFIG OUTPUT_FOLDER');
   const facts = JSON.parse(readFileSync(factsFile, 'utf8')) as Facts;
   mkdirSync(folder, { recursive: true });
-  writeFileSync(join(folder, 'autoconf.h'), autoconfHeader(parseConfig(readFileSync(configFile, 'utf8'))));
+  writeFileSync(join(folder, 'autoconf.h'), autoconfHeader(readConfig(configFile)));
   writeFileSync(join(folder, 'layout.h'), layoutHeader(facts));
   writeFileSync(join(folder, 'offsets.h'), offsetsHeader(facts));
 }
