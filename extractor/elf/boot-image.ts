@@ -1,7 +1,7 @@
 import { ExtractError } from '../error.ts';
 import type { FileSource } from './byte-source.ts';
 import { detectFormat, FORMAT_BYTES } from './format.ts';
-import type { Packed } from './unpack.ts';
+import { checkSupported, type Packed } from './unpack.ts';
 
 // Offsets and rules of the setup header: Documentation/arch/x86/boot.rst of Linux, "The Real-Mode Kernel Header".
 const SETUP_SECTS = 0x1f1;
@@ -64,6 +64,7 @@ export function readBootImage(source: FileSource): BootImage {
   }
   const start = source.read(offset, Math.min(FORMAT_BYTES, length));
   const format = detectFormat(start);
+  checkSupported(path, format);
   const release = readRelease(source, header);
   const unpackedSize = source.read(offset + length - SIZE_BYTES, SIZE_BYTES).readUInt32LE(0);
   if (unpackedSize > MAX_IMAGE) {

@@ -1,4 +1,3 @@
-import { createReadStream } from 'node:fs';
 import { basename } from 'node:path';
 import { Readable, type Transform, type Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -19,6 +18,7 @@ const MAX_RATIO = 256;
 const RATIO_SLACK = 64 << 20;
 /** What `xz` may allocate: the kernel's build uses dictionaries of up to 128 MiB. */
 const XZ_MEMORY = '512MiB';
+const PIECE = 256 << 10;
 
 export interface UnpackOptions {
   /** Bytes done and in all of a slow step, and its name. */
@@ -38,6 +38,8 @@ export interface Packed {
   readonly unpackedSize?: number;
 }
 
+const SUPPORTED: readonly Format[] = ['gzip', 'xz', 'zstd', 'lz4-legacy'];
+
 /** What to run on a file in a compression that is rarer than its own support would be worth. */
 const BY_HAND: Partial<Record<Format, string>> = {
   lz4: 'lz4 -d',
@@ -45,6 +47,11 @@ const BY_HAND: Partial<Record<Format, string>> = {
   lzma: 'unlzma',
   lzo: 'lzop -d',
 };
+
+/** @throws ExtractError `unsupported-compression` */
+export function checkSupported(path: string, format: Format): void {
+  if (!SUPPORTED.includes(format)) throw unsupported(path, format);
+}
 
 /**
  * Unpacks into a temporary file without name. The caller closes the result.
@@ -93,17 +100,8 @@ async function unpackAs(
       return throughXz(packed, append, options);
     case 'lz4-legacy':
       return throughLz4(packed, append, options);
-    default: {
-      const tool = BY_HAND[packed.format];
-      const { path } = packed.source;
-      throw new ExtractError(
-        'unsupported-compression',
-        tool
-          ? `${path} is packed with ${packed.format}: unpack it with ${tool}, or give the vmlinux it was made from`
-          : `${path} is packed in an unknown way; give the vmlinux it was made from`,
-        { path, format: packed.format },
-      );
-    }
+    default:
+      throw unsupported(packed.source.path, packed.format);
   }
 }
 
@@ -190,23 +188,33 @@ async function throughLz4(
   }
 }
 
-/** The packed bytes as a stream that leaves the file open. */
+/** The packed bytes as a stream. Not of node:fs, whose streams close a descriptor they did not open. */
 function input(packed: Packed, options: UnpackOptions): Readable {
+  return Readable.from(pieces(packed, options));
+}
+
+async function* pieces(packed: Packed, options: UnpackOptions): AsyncGenerator<Buffer> {
   const { source, offset, length } = packed;
-  if (length === 0) return Readable.from([]);
-  const stream = createReadStream('', {
-    fd: source.fd,
-    autoClose: false,
-    start: offset,
-    end: offset + length - 1,
-    highWaterMark: 256 << 10,
-  });
-  if (options.progress) stream.on('data', () => report(packed, options, stream.bytesRead));
-  return stream;
+  for (let at = 0; at < length; at += PIECE) {
+    const piece = source.read(offset + at, Math.min(PIECE, length - at));
+    report(packed, options, at + piece.length);
+    yield piece;
+  }
 }
 
 function report({ source, length }: Packed, options: UnpackOptions, done: number): void {
   options.progress?.(done, length, `unpack ${basename(source.path)}`);
+}
+
+function unsupported(path: string, format: Format): ExtractError {
+  const tool = BY_HAND[format];
+  return new ExtractError(
+    'unsupported-compression',
+    tool
+      ? `${path} is packed with ${format}: unpack it with ${tool}, or give the vmlinux it was made from`
+      : `${path} is packed in an unknown way; give the vmlinux it was made from`,
+    { path, format },
+  );
 }
 
 function unpackError(error: unknown, packed: Packed, signal: AbortSignal | undefined): ExtractError {
