@@ -98,7 +98,7 @@ function confirm(
 ): IdentifiedKernel | undefined {
   const bannerSymbol = layout.symbol('linux_banner');
   if (bannerSymbol === undefined) return undefined;
-  const derived = slides(layout, seen);
+  const derived = slides(layout, space, seen);
   for (const slide of new Set(derived.map(({ value }) => value))) {
     if (!possible(layout, slide)) continue;
     if (!hasBanner(space, guestVirtual(bannerSymbol + slide), banner)) continue;
@@ -208,7 +208,7 @@ function atPhysical(
       imageStart: observe(space, []).imageStart,
       divideErrorHandler: undefined,
     };
-    const derived = slides(layout, seen);
+    const derived = slides(layout, space, seen);
     const slide = derived[0]?.value;
     if (slide === undefined || !(slide === 0n || isSlide(slide))) continue;
     if (!hasBanner(space, guestVirtual(bannerSymbol + slide), banner)) continue;

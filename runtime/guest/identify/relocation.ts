@@ -51,9 +51,9 @@ export function isRelocatable(layout: LayoutView): boolean {
 
 /**
  * All slides that independent facts give for this layout: the IDT's handler of exception 0, and the first mapped
- * page of the image.
+ * page of the image; for a kernel that cannot be moved, that it is in memory where it was linked to be.
  */
-export function slides(layout: LayoutView, seen: Observation): Derivation[] {
+export function slides(layout: LayoutView, space: AddressSpace, seen: Observation): Derivation[] {
   const found: Derivation[] = [];
   // "x86/entry: Convert Divide Error to IDTENTRY", 5.8: divide_error became asm_exc_divide_error.
   const handler = layout.symbol('asm_exc_divide_error') ?? layout.symbol('divide_error');
@@ -65,7 +65,13 @@ export function slides(layout: LayoutView, seen: Observation): Derivation[] {
     const start = text - (text % SLIDE_ALIGNMENT);
     found.push({ of: 'slide', from: 'first mapped page of the kernel', value: seen.imageStart - start });
   }
-  if (!isRelocatable(layout)) found.push({ of: 'slide', from: 'a kernel that cannot be moved', value: 0n });
+  if (isRelocatable(layout)) return found;
+  found.push({ of: 'slide', from: 'a kernel that cannot be moved', value: 0n });
+  const banner = layout.symbol('linux_banner');
+  const where = banner === undefined ? undefined : physicalAddress(space, banner);
+  if (banner !== undefined && where !== undefined) {
+    found.push({ of: 'slide', from: 'place of the image in memory', value: where - (banner - KERNEL_MAP) });
+  }
   return found;
 }
 
@@ -107,9 +113,8 @@ export function physBases(layout: LayoutView, space: AddressSpace, slide: bigint
   const text = layout.symbol('linux_banner');
   if (text === undefined) return [];
   const address = guestVirtual(text + slide);
-  const where = space.probe(address);
-  if (isFault(where)) return [];
-  const physical = BigInt(where.frame) * BigInt(FRAME_SIZE) + BigInt(where.offset);
+  const physical = physicalAddress(space, address);
+  if (physical === undefined) return [];
   const mapped: Derivation = {
     of: 'physBase',
     from: 'page tables',
@@ -123,4 +128,9 @@ export function physBases(layout: LayoutView, space: AddressSpace, slide: bigint
   if (noted === undefined) return [mapped];
   const value = new DataView(noted.buffer, noted.byteOffset, 8).getBigInt64(0, true);
   return [mapped, { of: 'physBase', from: 'the variable phys_base', value }];
+}
+
+function physicalAddress(space: AddressSpace, address: bigint): bigint | undefined {
+  const where = space.probe(guestVirtual(address));
+  return isFault(where) ? undefined : BigInt(where.frame) * BigInt(FRAME_SIZE) + BigInt(where.offset);
 }
