@@ -104,7 +104,7 @@ class Speller {
 
   /**
    * Follows gdb's c_print_type: inside out, parentheses where a pointer meets an array or a function, a space
-   * after a pointer's qualifiers only before another `*`.
+   * after a pointer's qualifiers only below another pointer.
    */
   #declarator(
     ref: TypeRef,
@@ -130,7 +130,7 @@ class Speller {
       }
       case 'array': {
         // C has no qualified arrays: the qualifier is the element's.
-        const element = this.#declarator(node.of, qualifiers, false, false, depth + 1);
+        const element = this.#declarator(node.of, qualifiers, false, spaceAfterQualifiers, depth + 1);
         const bounds = node.dims.map((dim) => (dim === null ? '[]' : `[${dim}]`)).join('');
         return {
           base: element.base,

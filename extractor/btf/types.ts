@@ -19,6 +19,7 @@ const MAX_TYPES = 2 ** 20;
 /** Longest name believed; KSYM_NAME_LEN of the kernel is 512. */
 const MAX_NAME = 1024;
 const MAX_TAGS = 64;
+const FLOATS: ReadonlySet<string> = new Set(['float', 'double', 'long double']);
 
 /** A variable in a section (BTF_KIND_DATASEC): byte offset within the section and size. */
 export interface SectionVariable {
@@ -230,11 +231,14 @@ export class BtfTypes {
 
   #int(id: number, size: number): TypeNode {
     const encoding = (this.#u32(this.#places[id]! + 12) >>> 24) & 0xf;
+    const name = this.#required(id);
+    // Encoders that do not write BTF_KIND_FLOAT write C's floating types as integers of the same name.
+    if (encoding === 0 && FLOATS.has(name)) return { kind: 'base', name, size, encoding: 'float' };
     const signed = (encoding & INT_SIGNED) !== 0;
     let kind: 'signed' | 'unsigned' | 'bool' | 'char' | 'uchar' = signed ? 'signed' : 'unsigned';
     if (encoding & INT_BOOL) kind = 'bool';
     else if (encoding & INT_CHAR) kind = signed ? 'char' : 'uchar';
-    return { kind: 'base', name: this.#required(id), size, encoding: kind };
+    return { kind: 'base', name, size, encoding: kind };
   }
 
   #members(place: number, bitFields: boolean): GraphMember[] {
