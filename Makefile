@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
 # Debian packages that the toolchain, the tests and the benchmarks use.
 PACKAGES := gcc make binutils xz-utils zstd lz4 gdb clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 dpkg-dev \
-	qemu-system-x86 busybox-static cpio time
+	qemu-system-x86 busybox-static cpio time dwarves bpftool
 
 .PHONY: help setup packages build wasm test demo check check-layouts bench kernels kernels-debian kernels-all
 
@@ -56,6 +56,6 @@ check-layouts: setup kernels kernels-debian ## hold generated/ against kernels, 
 	@npm run -s check:layouts
 
 # Tools to compare with; nothing else needs them.
-bench: PACKAGES += dwarves python3-drgn
+bench: PACKAGES += python3-drgn
 bench: setup kernels-debian ## benchmarks: extraction beside gdb, pahole and drgn
 	node test/bench/extract.bench.ts

@@ -254,7 +254,7 @@ export class BtfTypes {
       };
       if (bitFields) {
         if (offset >>> 24) member.bitSize = offset >>> 24;
-      } else this.#oldBitField(member, type, at);
+      } else this.#oldBitField(member, type, at + 4);
       members.push(member);
     }
     return members;

@@ -1,0 +1,319 @@
+import { execFileSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import fc from 'fast-check';
+import { extractBtf } from '../../../extractor/btf/engine.ts';
+import { BtfTypes } from '../../../extractor/btf/types.ts';
+import type { Member } from '../../../extractor/contract.ts';
+import { openKernelFile } from '../../../extractor/elf/open.ts';
+import { loadEngine } from '../../../extractor/engines.ts';
+import { ExtractError } from '../../../extractor/error.ts';
+import { BtfBuilder } from '../build-btf.ts';
+import { compile, compileWithBtf, scratchFolder } from '../fixture.ts';
+
+const everything = { structs: 'all', enums: [], required: [] } as const;
+const only = (...structs: string[]) => ({ structs, enums: [], required: structs });
+
+function membersOf(builder: BtfBuilder, name: string): Member[] {
+  return extractBtf(builder.bytes(), 'test.btf', only(name)).structs[name]!.members;
+}
+
+test('what bpftool reads in a blob built here is what was meant', (t) => {
+  // The builder is this file's ruler, so another reader of the format measures it.
+  const builder = new BtfBuilder();
+  const int = builder.int('int', 4, 1);
+  builder.record('struct', 'pair', 8, [
+    ['a', int, 0],
+    ['b', int, 37, 5],
+  ]);
+  const path = join(scratchFolder(t), 'blob.btf');
+  writeFileSync(path, builder.bytes());
+  const dump = execFileSync('bpftool', ['btf', 'dump', 'file', path], { encoding: 'utf8' });
+  t.regex(dump, /\[1\] INT 'int' size=4 bits_offset=0 nr_bits=32 encoding=SIGNED/);
+  t.regex(dump, /\[2\] STRUCT 'pair' size=8 vlen=2/);
+  t.regex(dump, /'b' type_id=1 bits_offset=37 bitfield_size=5/);
+});
+
+test('kinds that a C compiler here seldom makes', (t) => {
+  const builder = new BtfBuilder();
+  const int = builder.int('int', 4, 1);
+  const char = builder.int('char', 1, 1 | 2);
+  const bool = builder.int('_Bool', 1, 4);
+  const float = builder.type(16, { name: 'float', third: 4 });
+  const oldFloat = builder.int('double', 8);
+  const forward = builder.type(7, { name: 'later', flag: true });
+  const tag = builder.type(18, { name: 'rcu', third: forward });
+  const constTag = builder.type(10, { third: tag });
+  const enum64 = builder.type(19, {
+    name: 'wide',
+    flag: true,
+    vlen: 2,
+    third: 8,
+    trailer: [builder.string('LOW'), 0, 0x8000_0000, builder.string('TOP'), 0xffff_ffff, 0x7fff_ffff],
+  });
+  const plain = builder.type(6, {
+    name: 'plain',
+    vlen: 1,
+    third: 4,
+    trailer: [builder.string('ALL'), 0xffff_ffff],
+  });
+  const proto = builder.type(13, { vlen: 2, third: int, trailer: [0, builder.pointer(0), 0, 0] });
+  const array = builder.array(builder.array(char, 3), 2);
+  builder.type(17, { name: 'note', third: int, trailer: [0xffff_ffff] });
+  const volatile = builder.type(9, { third: int });
+  const restrict = builder.type(11, { third: builder.pointer(0) });
+  builder.record('struct', 's', 128, [
+    ['c', char, 0],
+    ['b', bool, 8],
+    ['f', float, 32],
+    ['d', oldFloat, 64],
+    ['p', builder.pointer(constTag), 128],
+    ['w', enum64, 192],
+    ['e', plain, 256],
+    ['fn', builder.pointer(proto), 320],
+    ['grid', array, 384],
+    ['v', volatile, 448],
+    ['r', restrict, 512],
+    ['tail', builder.array(int, 0), 1024],
+  ]);
+  const { structs, enums } = extractBtf(builder.bytes(), 'test.btf', only('s'));
+  const facts = structs.s!.members.map(({ name, offset, size, type, kind, signed }) => [
+    ...[name, offset, size, type, kind],
+    ...(signed === undefined ? [] : [signed]),
+  ]);
+  t.deepEqual(facts, [
+    ['c', 0, 1, 'char', 'int', true],
+    ['b', 1, 1, '_Bool', 'bool'],
+    ['f', 4, 4, 'float', 'float'],
+    ['d', 8, 8, 'double', 'float'],
+    ['p', 16, 8, 'const union later *', 'pointer'],
+    ['w', 24, 8, 'enum wide', 'enum', true],
+    ['e', 32, 4, 'enum plain', 'enum', false],
+    ['fn', 40, 8, 'int (*)(void *, ...)', 'pointer'],
+    ['grid', 48, 6, 'char [2][3]', 'array', true],
+    ['v', 56, 4, 'volatile int', 'int', true],
+    ['r', 64, 8, 'void * restrict', 'pointer'],
+    ['tail', 128, 0, 'int []', 'array', true],
+  ]);
+  t.is(structs.s!.members[4]!.target, 'later');
+  // Two's complement of the words above, by hand.
+  t.deepEqual(enums.wide!.values, { LOW: '-9223372036854775808', TOP: '9223372036854775807' });
+  t.deepEqual(enums.plain!.values, { ALL: 4294967295 });
+});
+
+test('bit fields from before kind_flag: integers of fewer bits', (t) => {
+  const builder = new BtfBuilder();
+  const narrow = builder.int('unsigned int', 4, 0, 5, 3);
+  const alias = builder.type(8, { name: 'narrow_t', third: narrow });
+  builder.record('struct', 's', 8, [
+    ['a', narrow, 32],
+    ['b', builder.type(10, { third: alias }), 40],
+    ['whole', builder.int('int', 4, 1), 0],
+  ]);
+  const bits = membersOf(builder, 's').map(({ name, offset, bitOffset, bitSize }) => [
+    name,
+    offset,
+    bitOffset,
+    bitSize,
+  ]);
+  t.deepEqual(bits, [
+    ['a', 4, 3, 5],
+    ['b', 5, 3, 5],
+    ['whole', 0, undefined, undefined],
+  ]);
+});
+
+test('a typedef that names an anonymous structure stands for it where no tag does', (t) => {
+  const builder = new BtfBuilder();
+  const int = builder.int('int', 4, 1);
+  const anonymous = builder.record('struct', '', 4, [['slock', int, 0]]);
+  builder.type(8, { name: 'spinlock_t', third: builder.type(9, { third: anonymous }) });
+  const tagged = builder.record('struct', 'both', 8, [['real', int, 0]]);
+  builder.type(8, { name: 'both', third: anonymous });
+  builder.type(8, { name: 'alias', third: tagged });
+  const { structs } = extractBtf(builder.bytes(), 'test.btf', only('spinlock_t', 'both'));
+  t.is(structs.spinlock_t?.members[0]?.name, 'slock');
+  t.is(structs.both?.members[0]?.name, 'real');
+  t.throws(() => extractBtf(builder.bytes(), 'test.btf', only('alias')), { code: 'struct-not-found' });
+});
+
+test('per-CPU variables come from their section; enumerators of anonymous enumerations by name', async (t) => {
+  const builder = new BtfBuilder();
+  const int = builder.int('int', 4, 1);
+  const variable = builder.type(14, { name: 'runqueues', third: int, trailer: [1] });
+  const other = builder.type(14, { name: 'other', third: int, trailer: [0] });
+  builder.type(15, { name: '.data..percpu', vlen: 1, third: 0x30000, trailer: [variable, 0x2f000, 4] });
+  builder.type(15, { name: '.data', vlen: 1, third: 4, trailer: [other, 16, 4] });
+  builder.type(6, { vlen: 2, third: 4, trailer: [builder.string('WANTED'), 7, builder.string('NOT'), 8] });
+  const result = extractBtf(builder.bytes(), 'test.btf', { ...everything, constants: ['WANTED'] });
+  t.deepEqual(result.percpu, { runqueues: 0x2f000 });
+  t.deepEqual(result.constants, { WANTED: 7 });
+});
+
+test('two definitions of one name: refused by name, both kept in all', (t) => {
+  const builder = new BtfBuilder();
+  const int = builder.int('int', 4, 1);
+  builder.record('struct', 'twice', 4, [['a', int, 0]]);
+  builder.record('struct', 'twice', 8, [['a', int, 32]]);
+  const blob = builder.bytes();
+  t.throws(() => extractBtf(blob, 'test.btf', only('twice')), {
+    code: 'struct-conflict',
+    message: /4 bytes in type 2, 8 bytes in type 3/,
+  });
+  t.deepEqual(Object.keys(extractBtf(blob, 'test.btf', everything).structs), ['twice', 'twice___2']);
+});
+
+test('sizes, offsets and bits equal pahole on BTF that pahole made', async (t) => {
+  const source = `
+    struct inner { char a; long b; };
+    struct outer { struct inner in[3]; unsigned x:3, y:9; struct inner *p; union { int u; char c[9]; }; short end; };
+    struct outer it;`;
+  const path = compileWithBtf(t, source);
+  await using file = await openKernelFile(path);
+  const { structs } = await (await loadEngine('btf')).extract(file, only('outer'));
+  const printed = execFileSync('pahole', ['-F', 'btf', '-C', 'outer', path], { encoding: 'utf8' });
+  const facts = (name: string) => {
+    const match = new RegExp(
+      `\\b${name}(?:\\[\\d+\\]|:\\d+)*; +/\\* +(\\d+)(?:: *(\\d+))? +(\\d+) \\*/`,
+    ).exec(printed);
+    t.truthy(match, `${name} in pahole's output`);
+    return match!.slice(1);
+  };
+  const outer = structs.outer!;
+  t.is(outer.size, Number(/size: (\d+),/.exec(printed)?.[1]));
+  for (const name of ['in', 'p', 'end']) {
+    const member = outer.members.find((member) => member.name === name)!;
+    t.deepEqual(facts(name), [`${member.offset}`, undefined as unknown as string, `${member.size}`]);
+  }
+  for (const name of ['x', 'y']) {
+    const member = outer.members.find((member) => member.name === name)!;
+    // pahole counts bits from the storage unit's start, we from the byte's.
+    const [unit, bit, size] = facts(name).map(Number);
+    t.is(member.offset * 8 + member.bitOffset!, unit! * 8 + bit!);
+    t.is(member.size, size!);
+  }
+});
+
+test('a file without BTF says so', async (t) => {
+  await using file = await openKernelFile(compile(t, 'struct s { int a; } s;'));
+  const engine = await loadEngine('btf');
+  t.regex((await engine.unavailable(file)) ?? '', /no BTF/);
+  await t.throwsAsync(engine.extract(file, only('s')), { code: 'no-debug-information' });
+});
+
+function sample(): BtfBuilder {
+  const builder = new BtfBuilder();
+  const int = builder.int('int', 4, 1);
+  const pointer = builder.pointer(int);
+  builder.record('struct', 'pair', 16, [
+    ['a', int, 0],
+    ['b', pointer, 64],
+  ]);
+  return builder;
+}
+
+const damages: [what: string, damage: (blob: Buffer) => Buffer, offset: number][] = [
+  ['empty', () => Buffer.alloc(0), 0],
+  ['magic', (blob) => blob.fill(0, 0, 2), 0],
+  ['version', (blob) => blob.fill(9, 2, 3), 2],
+  ['a header longer than the blob', (blob) => blob.fill(0xff, 4, 8), 4],
+  ['a header shorter than itself', (blob) => blob.fill(0, 4, 8), 4],
+  ['types beyond the end', (blob) => blob.fill(0xff, 12, 14), 8],
+  ['strings beyond the end', (blob) => blob.fill(0xff, 20, 22), 16],
+  ['no strings', (blob) => blob.fill(0, 20, 24), -1],
+  ['strings without an end', (blob) => Buffer.from(blob).fill(0x41, blob.length - 1), -1],
+  ['an unknown kind', (blob) => blob.fill(31, 24 + 7, 24 + 8), 28],
+  ['more members than bytes', (blob) => blob.fill(0xff, 24 + 16 + 12 + 4, 24 + 16 + 12 + 6), 52],
+  ['a name beyond the strings', (blob) => blob.fill(0xff, 24 + 16 + 12, 24 + 16 + 12 + 4), 52],
+  [
+    'a member of an unknown type',
+    (blob) => blob.fill(0xee, 24 + 16 + 12 + 12 + 4, 24 + 16 + 12 + 12 + 8),
+    68,
+  ],
+  [
+    'an unprintable name',
+    (blob) => {
+      blob[blob.length - 3] = 7;
+      return blob;
+    },
+    -1,
+  ],
+];
+
+for (const [what, damage, offset] of damages) {
+  test(`refused with the place: ${what}`, (t) => {
+    const error = t.throws(() => extractBtf(damage(sample().bytes()), 'test.btf', only('pair')), {
+      instanceOf: ExtractError,
+      code: 'corrupt-btf',
+    });
+    if (offset >= 0) t.is(error?.details.offset, offset);
+    t.regex(error!.message, /test\.btf is corrupt at byte \d+/);
+  });
+}
+
+test('big-endian BTF is another architecture', (t) => {
+  const blob = sample().bytes();
+  blob.writeUInt16BE(0xeb9f, 0);
+  t.throws(() => extractBtf(blob, 'test.btf', only('pair')), { code: 'wrong-architecture' });
+});
+
+test('a variable, a section or a function is no type of data', (t) => {
+  for (const kind of [12, 14, 15]) {
+    const builder = new BtfBuilder();
+    const bad = builder.type(kind, { name: 'x', trailer: kind === 14 ? [0] : [] });
+    builder.record('struct', 's', 4, [['a', bad, 0]]);
+    t.throws(() => membersOf(builder, 's'), { code: 'corrupt-btf', message: /used as the type of data/ });
+  }
+});
+
+test('type tags and typedefs of themselves are refused', (t) => {
+  for (const kind of [18, 8, 10]) {
+    const builder = new BtfBuilder();
+    builder.record('struct', 's', 4, [['a', 2, 0]]);
+    builder.type(kind, { name: 'loop', third: 2 });
+    t.throws(() => membersOf(builder, 's'), { code: 'corrupt-btf' });
+  }
+});
+
+test('truncated at any byte: a layout equal to the whole one is never claimed', (t) => {
+  const blob = sample().bytes();
+  for (let length = 0; length < blob.length; length++) {
+    t.throws(() => extractBtf(blob.subarray(0, length), 'test.btf', everything), {
+      instanceOf: ExtractError,
+    });
+  }
+});
+
+test('real BTF with any bytes changed gives a layout or a refusal, in bounded time', async (t) => {
+  const source = `
+    struct list { struct list *next; }; enum e { A, B };
+    struct s { struct list l; enum e e; unsigned f:3, g:20; int (*fn)(struct s *, ...); union { long a; char b[7]; };
+      const char *const names[4]; struct { int x; } deep[2]; };
+    struct s it;`;
+  await using file = await openKernelFile(compileWithBtf(t, source));
+  const blob = Buffer.from(file.section('.BTF')!.read());
+  const change = fc.tuple(fc.nat({ max: blob.length - 1 }), fc.nat({ max: 255 }));
+  let refused = 0;
+  fc.assert(
+    fc.property(fc.array(change, { minLength: 1, maxLength: 6 }), (changes) => {
+      const damaged = Buffer.from(blob);
+      for (const [at, value] of changes) damaged[at] = value;
+      try {
+        extractBtf(damaged, 'test.btf', everything);
+      } catch (error) {
+        if (!(error instanceof ExtractError)) throw error;
+        refused++;
+      }
+    }),
+    { numRuns: 20_000, seed: 3 },
+  );
+  // The runs are worth something only if many of them get past the header.
+  t.true(refused > 1000 && refused < 19_900, `${refused} of 20000 refused`);
+});
+
+test('types are decoded once: the same id is the same node', (t) => {
+  const types = new BtfTypes(sample().bytes(), 'test.btf');
+  t.is(types.count, 3);
+  t.is(types.node(3), types.node(3));
+});
