@@ -1,0 +1,148 @@
+import test from 'ava';
+import fc from 'fast-check';
+import { DomschedError } from '../../../runtime/error.ts';
+import { QmpClient } from '../../../runtime/hypervisor/qemu/qmp-client.ts';
+import { GREETING, obedient, ScriptedServer } from './qmp-server.ts';
+
+const QUICK = { greetingTimeoutMs: 300, timeoutMs: 300 };
+
+test('negotiates, delivers answers by their id and events in between', async (t) => {
+  await using server = await ScriptedServer.start(
+    (socket) => socket.write(GREETING),
+    (socket, line) => {
+      const { execute, id } = JSON.parse(line);
+      if (execute === 'second') return;
+      // Answers to both, in the wrong order, with an event between, cut into pieces.
+      const text =
+        execute === 'qmp_capabilities'
+          ? `{"return": {}, "id": ${id}}\r\n`
+          : `{"return": "b", "id": ${id + 1}}\r\n{"event": "STOP", "timestamp": {}}\r\n{"return": "ä", "id": ${id}}\r\n`;
+      const bytes = Buffer.from(text);
+      for (let i = 0; i < bytes.length; i += 7) socket.write(bytes.subarray(i, i + 7));
+    },
+  );
+  const client = await QmpClient.connect(server.path, QUICK);
+  const events: string[] = [];
+  client.onEvent(({ event }) => events.push(event));
+  const answers = await Promise.all([client.execute('first'), client.execute('second')]);
+  t.deepEqual(answers, ['ä', 'b']);
+  t.deepEqual(events, ['STOP']);
+  client.close();
+});
+
+test('a server that accepts but does not greet: a time-out that says why', async (t) => {
+  await using server = await ScriptedServer.start(() => undefined);
+  const error = await t.throwsAsync(QmpClient.connect(server.path, QUICK), { instanceOf: DomschedError });
+  t.is(error.code, 'timeout');
+  t.regex(error.message, /one client at a time/);
+});
+
+test('no socket, and a socket that nobody serves', async (t) => {
+  const absent = await t.throwsAsync(QmpClient.connect('/nonexistent/qmp.sock'), {
+    instanceOf: DomschedError,
+  });
+  t.is(absent.code, 'host-unreachable');
+  t.is(absent.details.errno, 'ENOENT');
+});
+
+test('a command without an answer times out alone; its late answer is passed over', async (t) => {
+  await using server = await ScriptedServer.start(
+    (socket) => socket.write(GREETING),
+    (socket, line) => {
+      if (line.includes('slow')) setTimeout(() => obedient(socket, line), 450);
+      else obedient(socket, line);
+    },
+  );
+  const client = await QmpClient.connect(server.path, QUICK);
+  await t.throwsAsync(client.execute('slow'), { code: 'timeout' });
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  t.deepEqual(await client.execute('quick'), {});
+  client.close();
+});
+
+test('a refusal carries the words of QEMU', async (t) => {
+  await using server = await ScriptedServer.start(
+    (socket) => socket.write(GREETING),
+    (socket, line) => {
+      const { execute, id } = JSON.parse(line);
+      if (execute === 'qmp_capabilities') obedient(socket, line);
+      else socket.write(`{"error": {"class": "GenericError", "desc": "no such thing"}, "id": ${id}}\r\n`);
+    },
+  );
+  const client = await QmpClient.connect(server.path, QUICK);
+  const error = await t.throwsAsync(client.execute('nonsense'), { instanceOf: DomschedError });
+  t.is(error.code, 'protocol');
+  t.is(error.details.description, 'no such thing');
+  client.close();
+});
+
+test('the server ends: every pending command is told, later ones too', async (t) => {
+  await using server = await ScriptedServer.start(
+    (socket) => socket.write(GREETING),
+    (socket, line) => {
+      if (line.includes('qmp_capabilities')) obedient(socket, line);
+      else if (line.includes('last')) socket.destroy();
+    },
+  );
+  const client = await QmpClient.connect(server.path, { ...QUICK, timeoutMs: 5000 });
+  const ended: DomschedError[] = [];
+  client.onEnd((error) => ended.push(error));
+  const results = await Promise.allSettled([
+    client.execute('a'),
+    client.execute('b'),
+    client.execute('last'),
+  ]);
+  for (const result of results) t.is(result.status === 'rejected' && result.reason.code, 'domain-gone');
+  await t.throwsAsync(client.execute('later'), { code: 'domain-gone' });
+  t.is(ended.length, 1);
+});
+
+test('a line without end is cut off with a typed error', async (t) => {
+  await using server = await ScriptedServer.start((socket) => {
+    const block = Buffer.alloc(1024 * 1024, 0x61);
+    for (let i = 0; i < 20; i++) socket.write(block);
+  });
+  await t.throwsAsync(QmpClient.connect(server.path, { greetingTimeoutMs: 10_000 }), { code: 'protocol' });
+});
+
+test('garbage at any moment is a typed error and never a hang', async (t) => {
+  const messages = fc.oneof(
+    fc.uint8Array({ minLength: 1, maxLength: 200 }).map((bytes) => Buffer.from(bytes)),
+    fc.json().map((text) => Buffer.from(`${text}\n`)),
+    fc.constantFrom(
+      '{"return": {}, "id": 1}\n',
+      '{"return": {}, "id": 99999}\n',
+      '{"return": {}}\n',
+      '{"id": "x", "error": null}\n',
+      '{"event": {}}\n',
+      '{"event": "STOP", "data": [1]}\n',
+      '{"error": 7, "id": 2}\n',
+      'null\n',
+      '[]\n',
+      GREETING,
+    ),
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(messages, { maxLength: 8 }), fc.boolean(), async (garbage, greets) => {
+      await using server = await ScriptedServer.start(
+        (socket) => {
+          if (greets) socket.write(GREETING);
+          else for (const part of garbage) socket.write(part);
+        },
+        (socket, line) => {
+          if (line.includes('qmp_capabilities')) obedient(socket, line);
+          else for (const part of garbage) socket.write(part);
+        },
+      );
+      try {
+        const client = await QmpClient.connect(server.path, { greetingTimeoutMs: 40, timeoutMs: 40 });
+        await client.execute('query-status').finally(() => client.close());
+      } catch (error) {
+        return error instanceof DomschedError && ['protocol', 'timeout', 'domain-gone'].includes(error.code);
+      }
+      return true;
+    }),
+    { numRuns: 200 },
+  );
+  t.pass();
+});
