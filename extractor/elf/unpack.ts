@@ -168,8 +168,8 @@ async function throughLz4(
 ): Promise<void> {
   const { source, length } = packed;
   const word = (at: number): number => source.read(packed.offset + at, 4).readUInt32LE(0);
-  const target = new Uint8Array(LZ4_LEGACY_BLOCK);
-  const block = new Uint8Array(LZ4_LEGACY_PACKED_BLOCK);
+  const target = Buffer.allocUnsafeSlow(Math.min(LZ4_LEGACY_BLOCK, packed.unpackedSize ?? LZ4_LEGACY_BLOCK));
+  const block = Buffer.allocUnsafeSlow(Math.min(LZ4_LEGACY_PACKED_BLOCK, length));
   let at = 0;
   while (at < length) {
     options.signal?.throwIfAborted();
