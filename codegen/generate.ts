@@ -5,7 +5,7 @@ import { bundle, bundleKey, javascript } from './bundle.ts';
 import { kernelModules } from './modules.ts';
 import type { Place } from './place.ts';
 import { printModules } from './print.ts';
-import { replaceFile, replaceFolder } from './replace.ts';
+import { recover, replaceFile, replaceFolder, writing } from './replace.ts';
 import { type Scheduler, schedulersOf } from './schedulers.ts';
 import { folderFor, readStore, registryText } from './store.ts';
 import { validateLayout } from './validate.ts';
@@ -35,7 +35,10 @@ export async function generate(
 ): Promise<Written> {
   const valid = validateLayout(layout);
   const outDir = resolve(place.outDir);
-  const folder = folderFor(valid, await readStore(outDir));
+  const folder = await writing(outDir, async () => {
+    await recover(outDir);
+    return folderFor(valid, await readStore(outDir));
+  });
   const files = printModules(kernelModules(valid));
   const sameFolder = place.compiledDir !== undefined && resolve(place.compiledDir) === outDir;
   const all = sameFolder ? new Map([...files, ['index.js', bundle(files)]]) : files;

@@ -24,7 +24,6 @@ export async function replaceFolder(
   const target = join(parent, folder);
   return writing(target, async () => {
     await mkdir(parent, { recursive: true });
-    await recover(parent);
     const before = await readdir(target).catch(() => [] as string[]);
     if (await unchanged(target, before, files)) return false;
     const fresh = join(parent, `.new~${process.pid}~${folder}`);
@@ -79,7 +78,10 @@ function swap(fresh: string, target: string, old: string): void {
 
 /** Puts back or clears away what a killed process left. */
 export async function recover(parent: string): Promise<void> {
-  const names = await readdir(parent);
+  const names = await readdir(parent).catch((error: NodeJS.ErrnoException): string[] => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
   for (const name of names) {
     const [, state, pid, folder] = TEMPORARY.exec(name) ?? [];
     if (state === undefined || alive(Number(pid))) continue;
@@ -110,8 +112,8 @@ async function unchanged(
   return true;
 }
 
-/** Turns what the file system says into our refusals. */
-async function writing<T>(path: string, work: () => Promise<T>): Promise<T> {
+/** Turns what the file system says while `path` is written into our refusals. */
+export async function writing<T>(path: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {

@@ -1,0 +1,204 @@
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import { Project } from 'ts-morph';
+import { check, generate } from '../../codegen/index.ts';
+import type { KernelLayout } from '../../extractor/contract.ts';
+import { snapshot, temporaryFolder } from './folder.ts';
+import { sampleLayout } from './sample.ts';
+
+test('the same layout gives the same bytes, whatever the order of its keys', async (t) => {
+  const [a, b] = [await temporaryFolder(t), await temporaryFolder(t)];
+  const layout = sampleLayout();
+  await generate(layout, { outDir: a, compiledDir: join(a, 'js') });
+  const turned: KernelLayout = {
+    ...layout,
+    structs: reversed(layout.structs),
+    symbols: reversed(layout.symbols),
+    constants: reversed(layout.constants),
+  };
+  await generate(turned, { outDir: b, compiledDir: join(b, 'js') });
+  t.deepEqual(await snapshot(b), await snapshot(a));
+  const again = await generate(layout, { outDir: a });
+  t.false(again.changed);
+});
+
+test('generated text is formatted: the formatter has nothing to change', async (t) => {
+  const outDir = await temporaryFolder(t);
+  await generate(sampleLayout(), { outDir });
+  const project = new Project({ useInMemoryFileSystem: true });
+  for (const [file, text] of Object.entries(await snapshot(outDir))) {
+    const source = project.createSourceFile(file, text);
+    source.formatText({ indentSize: 2 });
+    t.is(source.getFullText(), text, file);
+  }
+});
+
+test('every module opens with producer, source file, build-id and hash', async (t) => {
+  const outDir = await temporaryFolder(t);
+  const { files, path } = await generate(sampleLayout(), { outDir });
+  t.true(files.includes('rq.ts') && files.includes('cfs_rq.ts') && files.includes('symbols.ts'));
+  for (const file of files) {
+    const head = (await readFile(join(path, file), 'utf8')).split('\n').slice(0, 3).join('\n');
+    for (const fact of [
+      'domsched 0.1.0',
+      'vmlinux-6.1.0-test',
+      '0123456789abcdef01234567',
+      'ab'.repeat(32),
+    ]) {
+      t.true(head.includes(fact), `${file}: ${fact}`);
+    }
+  }
+});
+
+test('another build of a release gets a folder of its own; each keeps its own at the next extraction', async (t) => {
+  const outDir = await temporaryFolder(t);
+  const first = sampleLayout();
+  const second = sampleLayout();
+  second.kernel.buildId = 'feedface'.repeat(5);
+  t.is((await generate(first, { outDir })).folder, '6.1.0-test');
+  t.is((await generate(second, { outDir })).folder, '6.1.0-test+feedface');
+  second.structs.rq!.size = 192;
+  t.is((await generate(second, { outDir })).folder, '6.1.0-test+feedface');
+  t.deepEqual(await check(first, { outDir }), []);
+  t.deepEqual(await check(second, { outDir }), []);
+});
+
+test('extractions that end at once are all registered', async (t) => {
+  const outDir = await temporaryFolder(t);
+  const releases = ['6.1.1', '6.1.2', '6.1.3', '6.1.4', '6.1.5'];
+  await Promise.all(
+    releases.map((release, i) => {
+      const layout = sampleLayout();
+      layout.kernel = { ...layout.kernel, release, buildId: `${i}`.repeat(40) };
+      return generate(layout, { outDir });
+    }),
+  );
+  const registry = await readFile(join(outDir, 'registry.ts'), 'utf8');
+  t.deepEqual(
+    [...registry.matchAll(/folder: '([^']+)'/g)].map((match) => match[1]),
+    releases,
+  );
+});
+
+test('an interrupted generation leaves the store as it was', async (t) => {
+  const outDir = await temporaryFolder(t);
+  await generate(sampleLayout(), { outDir });
+  const before = await snapshot(outDir);
+  const other = sampleLayout();
+  other.structs.rq!.size = 256;
+  // Aborted at any of the polls of the signal, among them the last one before the folders change places.
+  for (let polls = 0; ; polls++) {
+    let left = polls;
+    const signal = {
+      throwIfAborted: () => {
+        if (left-- === 0) throw new DOMException('stop', 'AbortError');
+      },
+    } as AbortSignal;
+    const outcome = await generate(other, { outDir, signal }).then(
+      () => null,
+      (error: { code?: string }) => error,
+    );
+    if (outcome === null) {
+      t.true(polls > 5);
+      break;
+    }
+    t.is(outcome.code, 'interrupted');
+    t.deepEqual(await snapshot(outDir), before);
+  }
+});
+
+test('what a killed process left between two renames is put back', async (t) => {
+  const outDir = await temporaryFolder(t);
+  const { path } = await generate(sampleLayout(), { outDir });
+  const before = await snapshot(outDir);
+  // No process has this id: Linux counts to 2^22 at most.
+  await rename(path, join(outDir, '.old~4194305~6.1.0-test'));
+  await mkdir(join(outDir, '.new~4194305~6.1.0-test'));
+  await writeFile(join(outDir, '.new~4194305~6.1.0-test', 'rq.ts'), 'half');
+  await generate(sampleLayout(), { outDir });
+  t.deepEqual(await snapshot(outDir), before);
+});
+
+test('a place that cannot be written is refused by name', async (t) => {
+  const folder = await temporaryFolder(t);
+  await writeFile(join(folder, 'file'), '');
+  const error = await t.throwsAsync(generate(sampleLayout(), { outDir: join(folder, 'file') }));
+  t.is((error as { code?: string }).code, 'output-failed');
+  t.deepEqual(await snapshot(folder), { file: '' });
+});
+
+test('check tells which fact differs, and writes nothing', async (t) => {
+  const outDir = await temporaryFolder(t);
+  const missing = await check(sampleLayout(), { outDir });
+  t.regex(missing[0]!.message, /no layout of this kernel/);
+  t.deepEqual(await snapshot(outDir), {});
+  await generate(sampleLayout(), { outDir });
+  const before = await snapshot(outDir);
+
+  const changed = sampleLayout();
+  changed.structs.rq!.members[0]!.offset = 124;
+  changed.structs.cfs_rq!.members.pop();
+  changed.symbols.runqueues = '0x31990';
+  changed.kernel.buildId = 'cd'.repeat(20);
+  changed.constants.TASK_COMM_LEN = 32;
+  const messages = (await check(changed, { outDir })).map((difference) => difference.message);
+  t.deepEqual(messages.sort(), [
+    'TASK_COMM_LEN: generated 16, file 32',
+    'buildId: generated 0123456789abcdef0123456789abcdef01234567, file cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd',
+    'cfs_rq.min_vruntime: generated unsigned long at 16, file nothing',
+    'rq.nr_running: offset: generated 0, file 124',
+    'runqueues: generated 0x31980, file 0x31990',
+  ]);
+  t.deepEqual(await snapshot(outDir), before);
+});
+
+test('check sees files that were edited, removed or added by hand, and a registry that does not follow', async (t) => {
+  const outDir = await temporaryFolder(t);
+  const { path } = await generate(sampleLayout(), { outDir });
+  const rq = await readFile(join(path, 'rq.ts'), 'utf8');
+  await writeFile(
+    join(path, 'rq.ts'),
+    rq.replace('view.getUint32(at + 0, true)', 'view.getUint32(at + 4, true)'),
+  );
+  t.deepEqual(
+    (await check(sampleLayout(), { outDir })).map(({ where, property }) => [where, property]),
+    [['rq.nr_running', 'read']],
+  );
+  await writeFile(join(path, 'rq.ts'), `${rq}// by hand\n`);
+  t.deepEqual(
+    (await check(sampleLayout(), { outDir })).map(({ about }) => about),
+    ['text'],
+  );
+  await rm(join(path, 'rq.ts'));
+  t.deepEqual(
+    (await check(sampleLayout(), { outDir })).map(({ message }) => message),
+    ['rq: generated nothing, file there'],
+  );
+  await writeFile(join(path, 'rq.ts'), rq);
+  await rm(join(outDir, 'registry.ts'));
+  t.deepEqual(
+    (await check(sampleLayout(), { outDir })).map(({ about }) => about),
+    ['registry'],
+  );
+});
+
+test('a partial check is silent about structures that were not asked for', async (t) => {
+  const outDir = await temporaryFolder(t);
+  await generate(sampleLayout(), { outDir });
+  const part = sampleLayout();
+  delete part.structs.rq;
+  t.deepEqual(
+    (await check(part, { outDir })).filter(({ about }) => about === 'struct').map(({ where }) => where),
+    ['rq'],
+  );
+  const differences = await check(part, { outDir, partial: true });
+  t.deepEqual(
+    differences.filter(({ about }) => about === 'struct'),
+    [],
+  );
+});
+
+function reversed<T>(record: Record<string, T>): Record<string, T> {
+  return Object.fromEntries(Object.entries(record).reverse());
+}
