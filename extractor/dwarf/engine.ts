@@ -1,4 +1,3 @@
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { canonicalName } from '../contract.ts';
 import { resolve } from '../ctype.ts';
 import type { KernelFile } from '../elf/kernel-file.ts';
@@ -7,18 +6,11 @@ import type { EnumNode } from '../graph.ts';
 import { LayoutBuilder } from '../layout.ts';
 import { structNotFound } from '../names.ts';
 import { DwarfFile } from './dwarf-file.ts';
+import { pauses } from './pauses.ts';
 import { TAG } from './record.ts';
+import { findSchedulerUnit } from './scheduler-unit.ts';
 import { TypeReader } from './type-reader.ts';
 import type { Unit } from './unit.ts';
-
-/**
- * Source file of the scheduler: "sched: Move all scheduler bits into kernel/sched/", 3.3-rc1, made kernel/sched.c
- * kernel/sched/core.c. It sees every structure that the scheduler works on.
- */
-const SCHEDULER = /(?:^|\/)kernel\/sched(?:\/core)?\.c$/;
-
-/** Milliseconds of work between two turns of the event loop, in which a signal or a timer gets its chance. */
-const TURN = 50;
 
 /**
  * Reads DWARF 2 to 5 through libdwarf.
@@ -73,7 +65,7 @@ class Extraction {
       this.#dwarf.want(name);
     }
     if (this.#request.structs === 'all') return this.#readUnits('every', null);
-    const home = await this.#schedulerUnit();
+    const home = await findSchedulerUnit(this.#dwarf, pauses(this.#dwarf, this.#request));
     if (home) this.#readUnit(home, 'wanted');
     const isComplete = this.#found.size > 0 && this.#missing().length === 0;
     if (!isComplete || this.#request.thorough) await this.#readUnits('wanted', home);
@@ -97,35 +89,12 @@ class Extraction {
     return this.#request.required.filter((name) => !found.has(canonicalName(name)));
   }
 
-  async #schedulerUnit(): Promise<Unit | null> {
-    const pause = this.#pauses();
-    for (const unit of this.#dwarf.units()) {
-      if (SCHEDULER.test(this.#dwarf.unitName(unit) ?? '')) return unit;
-      await pause(unit);
-    }
-    return null;
-  }
-
   async #readUnits(what: 'wanted' | 'every', except: Unit | null): Promise<void> {
-    const pause = this.#pauses();
+    const pause = pauses(this.#dwarf, this.#request);
     for (const unit of this.#dwarf.units()) {
       if (unit !== except) this.#readUnit(unit, what);
       await pause(unit);
     }
-  }
-
-  /** Lets the event loop turn now and then, and stops when it brings an abort. */
-  #pauses(): (unit: Unit) => Promise<void> {
-    const { signal, progress } = this.#request;
-    const total = this.#dwarf.size;
-    let last = performance.now();
-    return async (unit) => {
-      if (performance.now() - last < TURN) return;
-      progress?.(unit.offset + unit.size, total, 'reading DWARF');
-      await nextTurn();
-      signal?.throwIfAborted();
-      last = performance.now();
-    };
   }
 
   #readUnit(unit: Unit, what: 'wanted' | 'every'): void {

@@ -1,0 +1,143 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { canonicalName, type Structure } from '../contract.ts';
+import { DwarfFile } from '../dwarf/dwarf-file.ts';
+import { pauses } from '../dwarf/pauses.ts';
+import { TAG } from '../dwarf/record.ts';
+import { findSchedulerUnit } from '../dwarf/scheduler-unit.ts';
+import type { Unit } from '../dwarf/unit.ts';
+import type { KernelFile, SectionData } from '../elf/kernel-file.ts';
+import type { Engine, EngineResult, Request } from '../engine.ts';
+import { ExtractError } from '../error.ts';
+import { structNotFound } from '../names.ts';
+import { type Piece, writeElf } from './carve.ts';
+import { GdbSession } from './session.ts';
+import { GdbTypes } from './types.ts';
+
+/** Sections that a unit's types refer to. */
+const SHARED = ['.debug_abbrev', '.debug_str', '.debug_line_str', '.debug_str_offsets', '.debug_types'];
+const CHUNK = 1 << 20;
+const IDENTIFIER = /^[A-Za-z_]\w*$/;
+
+/**
+ * Asks gdb: a second opinion from a program that shares no code with the other engines. gdb gets a file with only
+ * the units that define what is asked for, out of which it prints the same as out of the whole kernel.
+ */
+export const gdbEngine: Engine = {
+  name: 'gdb',
+
+  async unavailable(file: KernelFile): Promise<string | null> {
+    if (!file.section('.debug_info')?.size)
+      return 'it has no DWARF (kernels built with CONFIG_DEBUG_INFO do)';
+    return (await GdbSession.installed()) ? null : 'gdb is not installed (apt install gdb)';
+  },
+
+  async extract(file: KernelFile, request: Request): Promise<EngineResult> {
+    if (request.structs === 'all') {
+      throw new ExtractError(
+        'engine-failed',
+        'gdb takes one structure at a time; name the structures with --struct, or use the dwarf engine',
+        { engine: 'gdb' },
+      );
+    }
+    if (!(await GdbSession.installed())) {
+      throw new ExtractError('engine-unavailable', 'gdb is not installed; apt install gdb', {
+        engine: 'gdb',
+      });
+    }
+    const structs = [...new Set([...request.structs, ...request.required])].filter((name) =>
+      IDENTIFIER.test(name),
+    );
+    const enums = request.enums.filter((name) => IDENTIFIER.test(name));
+    const dwarf = new DwarfFile(file);
+    const units = await chooseUnits(dwarf, structs, enums, request);
+    const folder = mkdtempSync(join(tmpdir(), 'domsched-gdb-'));
+    try {
+      const path = join(folder, 'units');
+      writeElf(path, pieces(file, units));
+      const types = new GdbTypes(new GdbSession(path, request.signal));
+      const result = await types.read(structs, enums);
+      const found = Object.fromEntries(
+        result.structs.map((structure): [string, Structure] => [structure.name, structure]),
+      );
+      const missing = request.required.filter((name) => !Object.hasOwn(found, canonicalName(name)));
+      if (missing.length) throw structNotFound(missing, dwarf.structureNames(), file.path);
+      return {
+        structs: found,
+        enums: result.enums,
+        constants: await types.constants((request.constants ?? []).filter((name) => IDENTIFIER.test(name))),
+        dwarfVersion: units.reduce<number | null>(
+          (highest, { version }) => Math.max(highest ?? 0, version),
+          null,
+        ),
+      };
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  },
+};
+
+/** The scheduler's unit, and the first unit that defines what it lacks, as in the dwarf engine. */
+async function chooseUnits(
+  dwarf: DwarfFile,
+  structs: readonly string[],
+  enums: readonly string[],
+  request: Request,
+): Promise<Unit[]> {
+  const wanted = new Set([...structs, ...enums]);
+  for (const name of wanted) dwarf.want(name);
+  const chosen = new Set<Unit>();
+  const found = new Set<string>();
+  const read = (unit: Unit) => {
+    for (const { name, tag } of dwarf.definitions(unit, 'wanted')) {
+      if (name === null || found.has(name) || tag === TAG.enumerationType) continue;
+      found.add(name);
+      chosen.add(unit);
+    }
+  };
+  const isComplete = () => {
+    const canonical = new Set([...found].map(canonicalName));
+    return canonical.size > 0 && request.required.every((name) => canonical.has(canonicalName(name)));
+  };
+  const pause = pauses(dwarf, request);
+  const home = await findSchedulerUnit(dwarf, pause);
+  if (home) {
+    read(home);
+    chosen.add(home);
+  }
+  for (const unit of dwarf.units()) {
+    if (isComplete() && (home || found.size === wanted.size)) break;
+    if (unit !== home && !unit.type) read(unit);
+    await pause(unit);
+  }
+  return [...chosen];
+}
+
+function pieces(file: KernelFile, units: readonly Unit[]): Piece[] {
+  const info = file.section('.debug_info')!;
+  const piece = (
+    section: SectionData,
+    name: string,
+    ranges: readonly { offset: number; size: number }[],
+  ): Piece => ({
+    name,
+    size: ranges.reduce((sum, { size }) => sum + size, 0),
+    *chunks() {
+      for (const { offset, size } of ranges) {
+        for (let at = 0; at < size; at += CHUNK) yield section.read(offset + at, Math.min(CHUNK, size - at));
+      }
+    },
+  });
+  const shared = SHARED.map((name) => [name, file.section(name)] as const).flatMap(([name, section]) =>
+    section?.size ? [piece(section, name, [{ offset: 0, size: section.size }])] : [],
+  );
+  return [
+    piece(
+      info,
+      '.debug_info',
+      units.filter(({ section }) => section === '.debug_info'),
+    ),
+    ...shared,
+  ];
+}

@@ -1,0 +1,295 @@
+import {
+  canonicalName,
+  type Enumeration,
+  type Member,
+  type MemberKind,
+  type Structure,
+} from '../contract.ts';
+import { ExtractError } from '../error.ts';
+import { type Declaration, parseDeclaration } from './declaration.ts';
+import { type PrintedField, type PrintedRecord, PtypeError, parsePtype, placeFields } from './ptype.ts';
+import type { GdbSession } from './session.ts';
+
+/** Rounds of questions, each about what the answers of the one before mention. Linux 6.12 needs about ten. */
+const MAX_ROUNDS = 64;
+const POINTER_SIZE = 8;
+
+const INTEGER_WORD = /^(?:signed|unsigned|short|long|int|char|__int128)$/;
+const FLOAT = /^(?:_Complex |complex )?(?:float|double|long double|_Float\d+x?|__float128)$/;
+const TAGGED = /^(struct|union|enum) ([A-Za-z_$][\w$]*)$/;
+
+interface PrintedEnum extends Enumeration {
+  signed: boolean;
+}
+
+/** What a declared type is once its typedefs are followed. */
+interface Resolved {
+  dims: number[];
+  kind: MemberKind;
+  /** Name of the innermost type: a tag, a builtin type, or the typedef of an anonymous structure. */
+  base: string;
+  signed?: boolean;
+  struct?: string;
+  target?: string;
+  enum?: string;
+  anonymous?: PrintedRecord;
+}
+
+/** Structures as gdb prints them, in the contract's form. */
+export class GdbTypes {
+  readonly #gdb: GdbSession;
+  readonly #records = new Map<string, PrintedRecord | null>();
+  readonly #typedefs = new Map<string, Declaration | null>();
+  readonly #enums = new Map<string, PrintedEnum | null>();
+  readonly #sizes = new Map<string, number>();
+  readonly #usedEnums = new Set<string>();
+
+  constructor(gdb: GdbSession) {
+    this.#gdb = gdb;
+  }
+
+  /**
+   * The structures and enumerations of these names and all that they embed, by the kernel's names.
+   * @throws ExtractError `engine-failed`
+   */
+  async read(
+    structs: readonly string[],
+    enums: readonly string[],
+  ): Promise<{ structs: Structure[]; enums: Record<string, Enumeration> }> {
+    const asked = structs.flatMap((name) => [`struct ${name}`, `union ${name}`]);
+    try {
+      await this.#answer(new Set([...asked, ...enums.map((tag) => `enum ${tag}`), ...structs]));
+      return { structs: this.#structures(structs), enums: this.#enumerations(enums) };
+    } catch (error) {
+      if (!(error instanceof PtypeError)) throw error;
+      throw new ExtractError(
+        'engine-failed',
+        `${error.message}, which this version cannot read; use --engine dwarf`,
+        {
+          engine: 'gdb',
+        },
+      );
+    }
+  }
+
+  /** Values of enumerators; those that gdb does not know are left out. @throws ExtractError `engine-failed` */
+  async constants(names: readonly string[]): Promise<Record<string, number>> {
+    const answers = await this.#gdb.ask(names.map((name) => `output/d ${name}`));
+    const known = names
+      .map((name) => [name, answers.get(`output/d ${name}`)] as const)
+      .filter(([, text]) => text && /^-?\d+$/.test(text));
+    return Object.fromEntries(known.map(([name, text]) => [name, Number(text)]));
+  }
+
+  /** Asks about the given types, then about those that the answers mention, until nothing is open. */
+  async #answer(first: ReadonlySet<string>): Promise<void> {
+    let open = first;
+    for (let round = 0; open.size > 0; round++) {
+      if (round === MAX_ROUNDS) throw new PtypeError('gdb printed types without end');
+      const questions = [...open].flatMap(questionsAbout);
+      const answers = await this.#gdb.ask(questions);
+      const mentioned = new Set<string>();
+      for (const type of open) this.#take(type, answers, mentioned);
+      open = new Set([...mentioned].filter((type) => !this.#isKnown(type)));
+    }
+  }
+
+  #isKnown(type: string): boolean {
+    return isBuiltin(type) || this.#records.has(type) || this.#enums.has(type) || this.#typedefs.has(type);
+  }
+
+  #take(type: string, answers: ReadonlyMap<string, string | null>, mentioned: Set<string>): void {
+    const size = answers.get(`output/d sizeof(${type})`);
+    if (size && /^\d+$/.test(size)) this.#sizes.set(type, Number(size));
+    const tagged = TAGGED.exec(type);
+    if (tagged?.[1] === 'enum') {
+      const text = answers.get(`ptype ${type}`);
+      this.#enums.set(type, text ? parseEnum(text, this.#sizes.get(type) ?? 0) : null);
+    } else if (tagged) {
+      const text = answers.get(`ptype /o ${type}`);
+      this.#takeRecord(type, text && !text.includes('<incomplete type>') ? text : null, mentioned);
+    } else {
+      const text = answers.get(`whatis ${type}`);
+      const declaration = text ? parseDeclaration(text.replace(/^type = /, ''), false) : null;
+      this.#typedefs.set(type, declaration?.type === type ? null : declaration);
+      if (!declaration) return;
+      if (/^(?:struct|union) \{\.\.\.\}$/.test(declaration.type)) {
+        this.#takeRecord(type, answers.get(`ptype /o ${type}`) ?? null, mentioned);
+      } else mention(declaration, mentioned);
+    }
+  }
+
+  #takeRecord(type: string, text: string | null, mentioned: Set<string>): void {
+    const record = text ? parsePtype(text) : null;
+    this.#records.set(type, record);
+    const visit = (one: PrintedRecord) => {
+      for (const { declaration, record: inner } of one.fields) {
+        if (inner && inner.tag === null) visit(inner);
+        else mention(declaration, mentioned);
+      }
+    };
+    if (record) visit(record);
+  }
+
+  /** What was asked for and all that it embeds; not what is only pointed to. */
+  #structures(names: readonly string[]): Structure[] {
+    const types = new Set<string>();
+    for (const name of names) {
+      const tagged = [`struct ${name}`, `union ${name}`].filter((type) => this.#records.get(type));
+      // A typedef's name counts where no structure has it as its tag.
+      for (const type of tagged.length ? tagged : [name]) types.add(type);
+    }
+    const structures: Structure[] = [];
+    for (const type of types) {
+      const record = this.#records.get(type);
+      if (!record) continue;
+      const sourceName = TAGGED.exec(type)?.[2] ?? type;
+      const members = this.#members(record, 0, (embedded) => types.add(embedded));
+      structures.push({
+        name: canonicalName(sourceName),
+        sourceName,
+        kind: record.kind,
+        size: record.size,
+        members,
+      });
+    }
+    return structures;
+  }
+
+  #enumerations(asked: readonly string[]): Record<string, Enumeration> {
+    const types = new Set([...asked.map((tag) => `enum ${tag}`), ...this.#usedEnums]);
+    const found: Record<string, Enumeration> = {};
+    for (const type of types) {
+      const known = this.#enums.get(type);
+      if (known) found[type.slice('enum '.length)] = { size: known.size, values: known.values };
+    }
+    return found;
+  }
+
+  /** @param embed is told each named type that lies within */
+  #members(record: PrintedRecord, base: number, embed: (type: string) => void): Member[] {
+    const offsets = placeFields(record);
+    const build = (one: PrintedRecord): Member[] =>
+      one.fields.map((field) => this.#member(field, one.kind, base + offsets.get(field)!, build, embed));
+    return build(record);
+  }
+
+  #member(
+    field: PrintedField,
+    parent: 'struct' | 'union',
+    offset: number,
+    build: (record: PrintedRecord) => Member[],
+    embed: (type: string) => void,
+  ): Member {
+    const { declaration, size } = field;
+    const { dims, base, kind, anonymous, ...facts } = this.#resolve(declaration);
+    if (facts.struct !== undefined) embed(base);
+    if (facts.enum !== undefined) this.#usedEnums.add(base);
+    const member: Member = { name: declaration.name, offset, size, type: declaration.type, kind, ...facts };
+    if (declaration.bitSize !== null) {
+      member.bitSize = declaration.bitSize;
+      // gdb prints no positions in unions: all members begin at the start.
+      member.bitOffset = parent === 'union' ? 0 : (field.bitOffset ?? 0);
+    }
+    if (dims.length) {
+      const count = dims.reduce((product, dim) => product * dim, 1);
+      const element = count ? size / count : kind === 'pointer' ? POINTER_SIZE : (this.#sizes.get(base) ?? 0);
+      member.kind = 'array';
+      member.dims = dims;
+      member.element = { kind, size: element };
+    }
+    if (field.record && field.record.tag === null) member.members = build(field.record);
+    else if (anonymous) member.members = this.#members(anonymous, offset, embed);
+    return member;
+  }
+
+  #resolve(declaration: Declaration): Resolved {
+    const dims: number[] = [];
+    for (let one = declaration, steps = 0; steps < MAX_ROUNDS; steps++) {
+      dims.push(...one.dims);
+      const { base, shape } = one;
+      if (shape !== 'plain') {
+        const target = shape === 'pointer' ? this.#target(base) : null;
+        return { dims, kind: 'pointer', base, ...(target !== null && { target }) };
+      }
+      const [, keyword, tag] = TAGGED.exec(base) ?? [];
+      if (keyword === 'enum') {
+        const known = this.#enums.get(base);
+        return { dims, kind: 'enum', base, signed: known?.signed ?? false, enum: tag! };
+      }
+      if (keyword) {
+        if (!this.#records.get(base)) return { dims, kind: 'opaque', base };
+        return { dims, kind: keyword as 'struct' | 'union', base, struct: canonicalName(tag!) };
+      }
+      if (base === 'enum {...}') return { dims, kind: 'enum', base, signed: one.negative };
+      if (base === 'struct {...}') return { dims, kind: 'struct', base };
+      if (base === 'union {...}') return { dims, kind: 'union', base };
+      if (base === '_Bool') return { dims, kind: 'bool', base };
+      if (FLOAT.test(base)) return { dims, kind: 'float', base };
+      if (isInteger(base)) return { dims, kind: 'int', base, signed: !base.includes('unsigned') };
+      const anonymous = this.#records.get(base);
+      if (anonymous) return { dims, kind: anonymous.kind, base, anonymous };
+      const next = this.#typedefs.get(base);
+      if (!next) break;
+      one = next;
+    }
+    const { base } = declaration;
+    if (base === 'void' || base.includes('(')) return { dims, kind: 'opaque', base };
+    return { dims, kind: 'int', base, signed: false };
+  }
+
+  /** Canonical name of the structure that a pointer to `base` points to. */
+  #target(base: string): string | null {
+    let type = base;
+    for (let steps = 0; steps < MAX_ROUNDS; steps++) {
+      const [, keyword, tag] = TAGGED.exec(type) ?? [];
+      if (keyword) return keyword === 'enum' ? null : canonicalName(tag!);
+      const next = this.#typedefs.get(type);
+      if (next?.shape !== 'plain' || next.dims.length) return null;
+      type = next.base;
+    }
+    return null;
+  }
+}
+
+function questionsAbout(type: string): string[] {
+  const size = `output/d sizeof(${type})`;
+  if (type.startsWith('enum ')) return [`ptype ${type}`, size];
+  if (TAGGED.test(type)) return [`ptype /o ${type}`, size];
+  return [`whatis ${type}`, `ptype /o ${type}`, size];
+}
+
+function isInteger(type: string): boolean {
+  return type.split(' ').every((word) => INTEGER_WORD.test(word));
+}
+
+/** Types that gdb need not be asked about. */
+function isBuiltin(type: string): boolean {
+  return type === 'void' || type.includes('{') || type.includes('(') || !/^[\w$ ]+$/.test(type);
+}
+
+/** Adds the type that a declaration is built on, where it matters what that is. */
+function mention({ base, shape }: Declaration, mentioned: Set<string>): void {
+  if (shape === 'plain') mentioned.add(base);
+  // Behind one pointer only the tag matters, which a typedef may hide.
+  else if (shape === 'pointer' && !TAGGED.test(base) && !isInteger(base)) mentioned.add(base);
+}
+
+/** Parses `type = enum color {RED, GREEN = 5, BLUE}`. */
+function parseEnum(text: string, size: number): PrintedEnum | null {
+  const body = /^type = enum [\w$]+ (?::[^{]*)?\{(.*)\}$/.exec(text)?.[1];
+  if (body === undefined) return null;
+  const values: Record<string, number | string> = {};
+  let next = 0n;
+  let signed = false;
+  for (const part of body.split(', ')) {
+    const enumerator = /^([\w$]+)(?: = (-?\d+))?$/.exec(part);
+    if (!enumerator) throw new PtypeError(`gdb printed "${part}"`);
+    const value = enumerator[2] === undefined ? next : BigInt(enumerator[2]);
+    signed ||= value < 0n;
+    const number = Number(value);
+    values[enumerator[1]!] = Number.isSafeInteger(number) ? number : value.toString();
+    next = value + 1n;
+  }
+  return { size, values, signed };
+}
