@@ -25,6 +25,7 @@ export type DomschedErrorCode =
   | 'edit-conflict'
   | 'edit-failed'
   | 'dump-corrupt'
+  | 'dump-unsupported'
   | 'config-invalid';
 
 /** Process exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused for safety. */

@@ -1,0 +1,148 @@
+import { DomschedError } from '../error.ts';
+import type { Domain, DomainListing, Host } from './types.ts';
+
+/** What follows the scheme of a `--connect` value: its address, and `key=value` options after commas. */
+interface Connection {
+  readonly address: string;
+  readonly options: ReadonlyMap<string, string>;
+}
+
+interface Backend {
+  /** How its `--connect` value looks. */
+  readonly syntax: string;
+  readonly options: readonly string[];
+  open(connection: Connection, spec: string): Promise<Host>;
+}
+
+/** Backends by scheme. Loaded when used: the native bindings of one are no concern of another's users. */
+const BACKENDS: Readonly<Record<string, Backend>> = {
+  qemu: {
+    syntax: 'qemu:unix:/path/qmp.sock[,qtest=unix:/path/qtest.sock]',
+    options: ['qtest'],
+    async open({ address, options }, spec) {
+      const { QemuHost, findMachines } = await import('./qemu/host.ts');
+      if (address === '') return new QemuHost(spec, () => findMachines());
+      const qtest = options.get('qtest');
+      const sockets = {
+        qmp: unixPath(address, spec),
+        ...(qtest !== undefined && { qtest: unixPath(qtest, spec) }),
+      };
+      return new QemuHost(spec, () => [sockets]);
+    },
+  },
+  dump: {
+    syntax: 'dump:/path/file[,low=BYTES]',
+    options: ['low'],
+    async open({ address, options }, spec) {
+      const { DumpHost } = await import('./dump/host.ts');
+      const low = options.get('low');
+      if (address === '' || (low !== undefined && !(Number.isSafeInteger(Number(low)) && Number(low) > 0))) {
+        throw usage(spec);
+      }
+      return new DumpHost(address, low === undefined ? undefined : Number(low));
+    },
+  },
+};
+
+/**
+ * Opens the host that a `--connect` value names. Attaches to no domain yet.
+ * @throws DomschedError `usage` when it names none
+ */
+export async function connect(spec: string): Promise<Host> {
+  const match = /^([a-z]+):(.*)$/s.exec(spec);
+  const backend = match && Object.hasOwn(BACKENDS, match[1]!) ? BACKENDS[match[1]!] : undefined;
+  if (match === null || backend === undefined) throw usage(spec);
+  const [address = '', ...rest] = match[2]!.split(',');
+  const options = new Map<string, string>();
+  for (const part of rest) {
+    const [key = '', value] = part.split(/=(.*)/s, 2);
+    if (value === undefined || !backend.options.includes(key)) throw usage(spec);
+    options.set(key, value);
+  }
+  return backend.open({ address, options }, spec);
+}
+
+/**
+ * Opens every host that is named, or without names every one that is reachable.
+ * @throws DomschedError `usage`
+ */
+export async function connectAll(specs: readonly string[]): Promise<Hosts> {
+  const wanted = specs.length > 0 ? specs : ['qemu:'];
+  const hosts: Host[] = [];
+  try {
+    for (const spec of wanted) hosts.push(await connect(spec));
+    return new Hosts(hosts);
+  } catch (error) {
+    await Promise.allSettled(hosts.map((host) => host.close()));
+    throw error;
+  }
+}
+
+/** Several hosts as one. */
+export class Hosts implements AsyncDisposable {
+  readonly all: readonly Host[];
+
+  constructor(hosts: readonly Host[]) {
+    this.all = hosts;
+  }
+
+  /** Every domain of every host. A host that fails is thrown only when there is no other. */
+  async list(): Promise<{ host: Host; listing: DomainListing }[]> {
+    const results = await Promise.allSettled(
+      this.all.map(async (host) => (await host.list()).map((listing) => ({ host, listing }))),
+    );
+    const failed = results.filter((result) => result.status === 'rejected');
+    if (failed.length > 0 && failed.length === results.length) throw failed[0]!.reason;
+    return results.flatMap((result) => (result.status === 'fulfilled' ? result.value : []));
+  }
+
+  /**
+   * Attaches to a domain by its name, or by its id where names are ambiguous.
+   * @throws DomschedError `domain-not-found`, `domain-ambiguous`, or why that domain cannot be attached to
+   */
+  async open(name: string): Promise<Domain> {
+    const found = (await this.list()).filter(({ listing }) =>
+      [listing.identity.name, listing.identity.id].includes(name),
+    );
+    if (found.length > 1) {
+      const ids = found.map(({ listing }) => listing.identity.id);
+      throw new DomschedError(
+        'domain-ambiguous',
+        `${ids.length} domains are called ${name}; give one of ${ids.join(', ')}`,
+        {
+          domain: name,
+          ids,
+        },
+      );
+    }
+    const only = found[0];
+    if (only === undefined) {
+      throw new DomschedError(
+        'domain-not-found',
+        `there is no domain ${name}; domsched domains lists those that there are, --connect says where to look`,
+        { domain: name },
+      );
+    }
+    if ('error' in only.listing) throw only.listing.error;
+    return only.host.open(only.listing.identity.id);
+  }
+
+  async close(): Promise<void> {
+    await Promise.allSettled(this.all.map((host) => host.close()));
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+function unixPath(address: string, spec: string): string {
+  const path = address.startsWith('unix:') ? address.slice('unix:'.length) : '';
+  if (!path.startsWith('/')) throw usage(spec);
+  return path;
+}
+
+function usage(spec: string): DomschedError {
+  const known = Object.values(BACKENDS).map(({ syntax }) => syntax);
+  return new DomschedError('usage', `--connect ${spec} is none of: ${known.join('; ')}`, { connect: spec });
+}

@@ -1,0 +1,102 @@
+import { FRAME_LIMIT, FRAME_SIZE } from '../frame.ts';
+import type { VcpuRegisters } from '../types.ts';
+import { ASSUMED_EFER, type DumpContent, type DumpSegment } from './content.ts';
+import type { ElfSection } from './elf.ts';
+import type { DumpFile } from './file.ts';
+
+/** Places in vcpu_guest_context of x86-64 (Xen public/arch-x86/xen.h), an interface that does not change. */
+const CONTEXT = {
+  size: 5168,
+  flags: 512,
+  rip: 648,
+  rflags: 664,
+  rsp: 672,
+  controls: 4984,
+  gsKernel: 5152,
+  gsUser: 5160,
+} as const;
+/** VGCF_in_kernel. */
+const IN_KERNEL = 4n;
+const INVALID_FRAME = (1n << 64n) - 1n;
+/** Bytes of a frame table read at once. */
+const CHUNK = 8 * 1024 * 1024;
+
+/**
+ * Reads `xl dump-core`'s format (Xen docs/misc/dump-core-format.txt). The pages of a PV guest go by their machine
+ * frames, as the guest's page tables name them.
+ * @throws DomschedError `dump-corrupt`
+ */
+export function readXenCore(file: DumpFile, sections: readonly ElfSection[]): DumpContent {
+  const find = (name: string) => sections.find((section) => section.name === name);
+  const pages = find('.xen_pages')!;
+  const p2m = find('.xen_p2m');
+  const pfn = find('.xen_pfn');
+  const table = p2m ?? pfn;
+  if (table === undefined || pages.offset + pages.size > file.size)
+    file.corrupt('table of pages', pages.offset);
+  const contexts = find('.xen_prstatus');
+  return {
+    format: 'xen-core',
+    space: p2m ? 'machine' : 'guest',
+    segments: readFrames(file, table, p2m ? 16 : 8, pages),
+    // What the section has of a guest with hardware assistance are not its registers.
+    registers: p2m && contexts ? readContexts(file, contexts) : undefined,
+  };
+}
+
+/** `.xen_p2m` has pairs of guest and machine frame, `.xen_pfn` guest frames: one for each page in the file. */
+function readFrames(file: DumpFile, table: ElfSection, entry: number, pages: ElfSection): DumpSegment[] {
+  const count = Math.floor(pages.size / FRAME_SIZE);
+  if (table.size < count * entry || table.offset + table.size > file.size)
+    file.corrupt('table of frames', table.offset);
+  const segments: DumpSegment[] = [];
+  let open: { first: number; count: number; offset: number } | undefined;
+  for (let start = 0; start < count; start += CHUNK / entry) {
+    const some = Math.min(count - start, CHUNK / entry);
+    const bytes = file.block(table.offset + start * entry, some * entry, 'table of frames');
+    for (let i = 0; i < some; i++) {
+      const value = bytes.readBigUInt64LE((i + 1) * entry - 8);
+      if (value === INVALID_FRAME || value >= BigInt(FRAME_LIMIT)) continue;
+      const frame = Number(value);
+      const offset = pages.offset + (start + i) * FRAME_SIZE;
+      if (open && frame === open.first + open.count && offset === open.offset + open.count * FRAME_SIZE) {
+        open.count += 1;
+        continue;
+      }
+      open = { first: frame, count: 1, offset };
+      segments.push(open);
+    }
+  }
+  return segments;
+}
+
+function readContexts(file: DumpFile, section: ElfSection): VcpuRegisters[] {
+  const bytes = file.block(section.offset, section.size, 'registers');
+  const count = Math.floor(bytes.length / CONTEXT.size);
+  return Array.from({ length: count }, (_, vcpu) => {
+    const context = bytes.subarray(vcpu * CONTEXT.size, (vcpu + 1) * CONTEXT.size);
+    const word = (offset: number) => context.readBigUInt64LE(offset);
+    const inKernel = (word(CONTEXT.flags) & IN_KERNEL) !== 0n;
+    const [gsBase, otherGsBase] = inKernel
+      ? [word(CONTEXT.gsKernel), word(CONTEXT.gsUser)]
+      : [word(CONTEXT.gsUser), word(CONTEXT.gsKernel)];
+    return {
+      vcpu,
+      // Paging is on, whatever the guest's view of the register says.
+      cr0: word(CONTEXT.controls) | 0x8000_0001n,
+      cr3: word(CONTEXT.controls + 24),
+      cr4: word(CONTEXT.controls + 32) | 0x20n,
+      efer: ASSUMED_EFER,
+      gsBase,
+      kernelGsBase: otherGsBase,
+      // The hypervisor has the IDT of a PV guest.
+      idtBase: 0n,
+      idtLimit: 0,
+      rip: word(CONTEXT.rip),
+      rsp: word(CONTEXT.rsp),
+      rflags: word(CONTEXT.rflags),
+      cpl: inKernel ? 0 : 3,
+      halted: false,
+    };
+  });
+}
