@@ -1,12 +1,13 @@
 import { DomschedError } from '../error.ts';
 import type { FrameNumber } from '../hypervisor/frame.ts';
 import type { Domain } from '../hypervisor/types.ts';
+import type { KnownKernel } from '../layout/registry.ts';
 import type { LayoutView } from '../layout/view.ts';
 import type { GuestVirtual } from '../memory/address.ts';
 import type { AddressSpace } from '../memory/types.ts';
 import { Arena } from './arena.ts';
 import { identify } from './identify/identify.ts';
-import type { IdentifiedKernel, KnownKernel } from './identify/types.ts';
+import type { IdentifiedKernel } from './identify/types.ts';
 import { requireSymbolAddress, symbolAddress } from './kernel.ts';
 import { type GuestCpu, onlineCpus, percpuVariable } from './percpu.ts';
 import { addressPointer, type KernelPointer, NO_POINTER } from './pointer.ts';

@@ -1,7 +1,8 @@
 import { DomschedError } from '../../error.ts';
 import type { FrameNumber } from '../../hypervisor/frame.ts';
 import type { Domain, VcpuRegisters } from '../../hypervisor/types.ts';
-import { LayoutView } from '../../layout/view.ts';
+import type { KnownKernel } from '../../layout/registry.ts';
+import type { LayoutView } from '../../layout/view.ts';
 import { guestVirtual } from '../../memory/address.ts';
 import { PagedAddressSpace } from '../../memory/address-space.ts';
 import { FIVE_LEVEL, FOUR_LEVEL, kernelTableRoot, pagingMode, tableRoot } from '../../memory/paging.ts';
@@ -20,7 +21,7 @@ import {
   slides,
 } from './relocation.ts';
 import { type FoundBanner, scanImage, scanPhysical } from './scan.ts';
-import type { Derivation, IdentifiedKernel, KnownKernel } from './types.ts';
+import type { Derivation, IdentifiedKernel } from './types.ts';
 
 /** Bytes of notes that are looked through at most: a kernel has some 500. */
 const MAX_NOTES = 64 * 1024;
@@ -41,16 +42,23 @@ export async function identify(
   if (registers.length > 0 && spaces.length === 0) {
     throw unidentified(domain, 'none of its CPUs is in 64-bit mode: it is still booting, or no 64-bit Linux');
   }
+  const isKnown = (banner: string) => known.some((kernel) => kernel.banner === banner);
   const failures: string[] = [];
+  let banners: string[] = [];
   for (const space of spaces) {
     const seen = observe(space, registers);
-    for (const candidate of await matching(known, space, seen, failures)) return candidate;
+    const found = seen.imageStart === undefined ? [] : scanImage(space, seen.imageStart, isKnown);
+    const identified = await matching(known, found, space, seen, failures);
+    if (identified !== undefined) return identified;
+    banners.push(...found);
   }
-  const found = scanPhysical(domain);
   if (spaces.length === 0) {
-    for (const candidate of await fromImage(domain, known, found, failures)) return candidate;
+    const found = scanPhysical(domain);
+    const identified = await fromImage(domain, known, found, failures);
+    if (identified !== undefined) return identified;
+    banners = found.map(({ banner }) => banner);
   }
-  throw unknown(domain, known, spaces, registers, found, failures);
+  throw unknown(domain, known, banners[0], failures);
 }
 
 /** Address spaces of the kernel that the CPUs' CR3 may mean: under page-table isolation CR3 may be the program's. */
@@ -75,17 +83,18 @@ function addressSpaces(domain: Domain<FrameNumber>, registers: readonly VcpuRegi
 
 async function matching(
   known: readonly KnownKernel[],
+  banners: readonly string[],
   space: AddressSpace,
   seen: Observation,
   failures: string[],
-): Promise<IdentifiedKernel[]> {
+): Promise<IdentifiedKernel | undefined> {
   for (const kernel of known) {
-    if (kernel.banner === null) continue;
-    const layout = new LayoutView((await kernel.load()).layout);
+    if (kernel.banner === null || !banners.includes(kernel.banner)) continue;
+    const layout = await kernel.load();
     const identified = confirm(layout, kernel.banner, space, seen, failures);
-    if (identified !== undefined) return [identified];
+    if (identified !== undefined) return identified;
   }
-  return [];
+  return undefined;
 }
 
 /** Whether this very kernel is in memory at a place that independent facts agree on. */
@@ -166,17 +175,17 @@ async function fromImage(
   known: readonly KnownKernel[],
   found: readonly FoundBanner[],
   failures: string[],
-): Promise<IdentifiedKernel[]> {
+): Promise<IdentifiedKernel | undefined> {
   for (const kernel of known) {
     const places = found.filter(({ banner }) => banner === kernel.banner);
     if (places.length === 0 || kernel.banner === null) continue;
-    const layout = new LayoutView((await kernel.load()).layout);
+    const layout = await kernel.load();
     for (const { address } of places) {
       const identified = atPhysical(domain, layout, kernel.banner, address, failures);
-      if (identified !== undefined) return [identified];
+      if (identified !== undefined) return identified;
     }
   }
-  return [];
+  return undefined;
 }
 
 function atPhysical(
@@ -231,17 +240,9 @@ function atPhysical(
 function unknown(
   domain: Domain<FrameNumber>,
   known: readonly KnownKernel[],
-  spaces: readonly AddressSpace[],
-  registers: readonly VcpuRegisters[],
-  found: readonly FoundBanner[],
+  banner: string | undefined,
   failures: readonly string[],
 ): DomschedError {
-  let banner: string | undefined;
-  for (const space of spaces) {
-    const start = observe(space, registers).imageStart;
-    banner ??= start === undefined ? undefined : scanImage(space, start);
-  }
-  banner ??= found[0]?.banner;
   if (banner === undefined) {
     return unidentified(
       domain,

@@ -4,7 +4,8 @@ import type { Domain } from '../../hypervisor/types.ts';
 import { guestVirtual } from '../../memory/address.ts';
 import { ReadBatch } from '../../memory/read-batch.ts';
 import type { AddressSpace } from '../../memory/types.ts';
-import { BANNER_START, bannerIn, MAX_BANNER } from './banner.ts';
+import { isFault } from '../../memory/walker.ts';
+import { BANNER_START, bannerIn } from './banner.ts';
 import { KERNEL_MAP, KERNEL_MAP_SIZE } from './regions.ts';
 
 /** Frames that one read of a scan asks for. */
@@ -49,22 +50,37 @@ export function scanPhysical<F extends FrameNumber>(domain: Domain<F>): FoundBan
   return found;
 }
 
-/** Searches the mapped image of the kernel for its banner: says who it is when no layout fits. */
-export function scanImage(space: AddressSpace, start: bigint): string | undefined {
+/**
+ * Searches the mapped image of the kernel for its banner, from its first page on.
+ * @param enough whether a banner is the one that was looked for
+ * @returns what looks like a banner, each once, at most {@link MAX_FOUND}; the last is the one that was enough
+ */
+export function scanImage(space: AddressSpace, start: bigint, enough: (banner: string) => boolean): string[] {
   const chunk = CHUNK_FRAMES * FRAME_SIZE;
   const batch = new ReadBatch(4 * chunk);
+  const found = new Set<string>();
   const end = Math.min(MAX_IMAGE_BYTES, Number(KERNEL_MAP + KERNEL_MAP_SIZE - start));
-  for (let done = 0; done < end; done += chunk) {
+  for (let done = 0; done < end && found.size < MAX_FOUND; done += chunk) {
+    const first = guestVirtual(start + BigInt(done));
+    const where = space.probe(first);
+    // Where even the table of small pages is missing, so are all 2 MiB of it.
+    if (isFault(where) && where.level > 1) continue;
     batch.clear();
-    batch.add(guestVirtual(start + BigInt(done)), chunk + MAX_BANNER);
+    // Page by page: what follows a hole is there too. One page more, for a banner over the border.
+    for (let page = 0; page <= CHUNK_FRAMES; page++) {
+      batch.add(guestVirtual(first + BigInt(page * FRAME_SIZE)), FRAME_SIZE);
+    }
     space.read(batch);
-    const bytes = Buffer.from(batch.content(0));
-    for (const offset of occurrences(bytes, chunk)) {
-      const banner = bannerIn(bytes.subarray(offset));
-      if (banner !== undefined) return banner;
+    const { bytes } = batch;
+    const content = Buffer.from(bytes.buffer, bytes.byteOffset + batch.positions[0]!, chunk + FRAME_SIZE);
+    for (const offset of occurrences(content, chunk)) {
+      const banner = bannerIn(content.subarray(offset));
+      if (banner === undefined) continue;
+      found.add(banner);
+      if (enough(banner)) return [...found];
     }
   }
-  return undefined;
+  return [...found];
 }
 
 function* occurrences(bytes: Buffer, before: number): Generator<number> {

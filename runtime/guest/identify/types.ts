@@ -1,15 +1,5 @@
-import type { AnyLayout } from '../../layout/types.ts';
 import type { LayoutView } from '../../layout/view.ts';
-import type { GuestVirtual } from '../../memory/address.ts';
 import type { AddressSpace } from '../../memory/types.ts';
-
-/** A kernel whose layout is known: an entry of the registry. */
-export interface KnownKernel {
-  readonly release: string;
-  readonly banner: string | null;
-  readonly buildId: string | null;
-  load(): Promise<{ readonly layout: AnyLayout }>;
-}
 
 /** Where the kernel was linked to be, against where it is. */
 export interface Relocation {
@@ -35,10 +25,4 @@ export interface IdentifiedKernel extends Relocation {
   /** From the guest's memory; null when the kernel has no such note. */
   readonly buildId: string | null;
   readonly derivations: readonly Derivation[];
-}
-
-/** What can be told of a kernel that no layout is known of. */
-export interface KernelTraces {
-  readonly banner: string;
-  readonly address: GuestVirtual | undefined;
 }
