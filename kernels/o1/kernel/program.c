@@ -37,7 +37,7 @@ static void exec(void *argument)
 {
 	struct launch *launch = argument;
 	const struct program *program = launch->program;
-	struct mm_struct *mm = mm_alloc(), *old = current->active_mm;
+	struct mm_struct *mm = mm_alloc(), *borrowed;
 	struct pt_regs *regs = (struct pt_regs *)(current->thread.rsp0 - sizeof(*regs));
 	unsigned long arguments = USER_STACK_TOP - sizeof(launch->arguments), flags;
 
@@ -54,11 +54,12 @@ static void exec(void *argument)
 	mm->start_stack = arguments;
 
 	flags = local_irq_save(); /* a switch looks at mm and active_mm together */
+	borrowed = current->active_mm;
 	current->mm = current->active_mm = mm;
 	write_pda(active_mm, mm);
 	write_cr3(__pa(mm->pgd));
 	local_irq_restore(flags);
-	mmdrop(old);
+	mmdrop(borrowed);
 
 	current->files = files_alloc();
 	copy_user(&launch->arguments, arguments, sizeof(launch->arguments), 1);

@@ -522,12 +522,16 @@ void schedule(void)
 }
 
 #ifdef CONFIG_PREEMPT
-/* PREEMPT_ACTIVE keeps a preempted task on its queue, whatever state it was about to sleep in. */
+/*
+ * PREEMPT_ACTIVE keeps a preempted task on its queue, whatever state it was about to sleep in. Left with interrupts off,
+ * so that they cannot pile up on this stack.
+ */
 static void preempt(void)
 {
 	do {
 		current_thread_info()->preempt_count += PREEMPT_ACTIVE;
 		schedule();
+		local_irq_disable();
 		current_thread_info()->preempt_count -= PREEMPT_ACTIVE;
 	} while (need_resched());
 }
@@ -535,16 +539,14 @@ static void preempt(void)
 /* From preempt_enable(). */
 void preempt_schedule(void)
 {
-	if (!current_thread_info()->preempt_count && read_flags() & 0x200)
-		preempt();
+	if (current_thread_info()->preempt_count || !(read_flags() & 0x200))
+		return;
+	preempt();
+	local_irq_enable();
 }
 
-/* On the way back from an interrupt to kernel code. Called and left with interrupts off. */
-void preempt_schedule_irq(void)
-{
-	preempt();
-	local_irq_disable();
-}
+/* On the way back from an interrupt to kernel code, interrupts off. */
+void preempt_schedule_irq(void) { preempt(); }
 #endif
 
 void cpu_idle(void)
