@@ -43,6 +43,7 @@ export class GdbTypes {
   readonly #enums = new Map<string, PrintedEnum | null>();
   readonly #sizes = new Map<string, number>();
   readonly #usedEnums = new Set<string>();
+  #charIsSigned = true;
 
   constructor(gdb: GdbSession) {
     this.#gdb = gdb;
@@ -59,6 +60,7 @@ export class GdbTypes {
     const asked = structs.flatMap((name) => [`struct ${name}`, `union ${name}`]);
     try {
       await this.#answer(new Set([...asked, ...enums.map((tag) => `enum ${tag}`), ...structs]));
+      await this.#askCharSign();
       return { structs: this.#structures(structs), enums: this.#enumerations(enums) };
     } catch (error) {
       if (!(error instanceof PtypeError)) throw error;
@@ -91,6 +93,22 @@ export class GdbTypes {
       const mentioned = new Set<string>();
       for (const type of open) this.#take(type, answers, mentioned);
       open = new Set([...mentioned].filter((type) => !this.#isKnown(type)));
+    }
+  }
+
+  /** `char` is unsigned in kernels built with -funsigned-char (all since 6.2), which no printed type shows. */
+  async #askCharSign(): Promise<void> {
+    for (const [type, record] of this.#records) {
+      if (!record || !TAGGED.test(type)) continue;
+      const field = record.fields.find(
+        ({ declaration: { base, shape } }) => base === 'char' && shape === 'plain',
+      );
+      if (!field) continue;
+      const element = `((${type} *)0)->${field.declaration.name}${field.declaration.dims.map(() => '[0]').join('')}`;
+      // The sum is an int: gdb prints a char by itself as signed.
+      const question = `output/d (__typeof__(${element}))-1 + 0`;
+      this.#charIsSigned = (await this.#gdb.ask([question])).get(question) === '-1';
+      return;
     }
   }
 
@@ -226,7 +244,10 @@ export class GdbTypes {
       if (base === 'union {...}') return { dims, kind: 'union', base };
       if (base === '_Bool') return { dims, kind: 'bool', base };
       if (FLOAT.test(base)) return { dims, kind: 'float', base };
-      if (isInteger(base)) return { dims, kind: 'int', base, signed: !base.includes('unsigned') };
+      if (isInteger(base)) {
+        const signed = base === 'char' ? this.#charIsSigned : !base.includes('unsigned');
+        return { dims, kind: 'int', base, signed };
+      }
       const anonymous = this.#records.get(base);
       if (anonymous) return { dims, kind: anonymous.kind, base, anonymous };
       const next = this.#typedefs.get(base);

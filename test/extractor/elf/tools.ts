@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process';
 export function tool(command: string, ...args: string[]): string {
   return execFileSync(command, args, {
     encoding: 'utf8',
+    maxBuffer: 256 << 20,
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, LC_ALL: 'C' },
   });
