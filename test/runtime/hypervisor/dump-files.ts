@@ -1,0 +1,103 @@
+const FRAME = 4096;
+
+/** ELF64 core header as QEMU and Xen write it. */
+function elfHeader(fields: {
+  phoff?: number;
+  phnum?: number;
+  shoff?: number;
+  shnum?: number;
+  shstrndx?: number;
+}): Buffer {
+  const header = Buffer.alloc(64);
+  header.write('\x7fELF\x02\x01\x01', 0, 'latin1');
+  header.writeUInt16LE(4, 16);
+  header.writeUInt16LE(62, 18);
+  header.writeUInt32LE(1, 20);
+  header.writeBigUInt64LE(BigInt(fields.phoff ?? 0), 32);
+  header.writeBigUInt64LE(BigInt(fields.shoff ?? 0), 40);
+  header.writeUInt16LE(64, 52);
+  header.writeUInt16LE(56, 54);
+  header.writeUInt16LE(fields.phnum ?? 0, 56);
+  header.writeUInt16LE(64, 58);
+  header.writeUInt16LE(fields.shnum ?? 0, 60);
+  header.writeUInt16LE(fields.shstrndx ?? 0, 62);
+  return header;
+}
+
+export function note(name: string, type: number, content: Buffer): Buffer {
+  const head = Buffer.alloc(12);
+  head.writeUInt32LE(name.length + 1, 0);
+  head.writeUInt32LE(content.length, 4);
+  head.writeUInt32LE(type, 8);
+  const pad = (bytes: Buffer) => Buffer.concat([bytes, Buffer.alloc((4 - (bytes.length % 4)) % 4)]);
+  return Buffer.concat([head, pad(Buffer.from(`${name}\0`)), pad(content)]);
+}
+
+/** An ELF core of these pieces of physical memory. */
+export function elfCore(
+  pieces: readonly { physical: number; bytes: Buffer }[],
+  notes: Buffer = Buffer.alloc(0),
+): Buffer {
+  const count = pieces.length + 1;
+  const table = Buffer.alloc(count * 56);
+  const header = elfHeader({ phoff: 64, phnum: count });
+  let offset = 64 + table.length;
+  const entry = (index: number, type: number, physical: number, size: number) => {
+    table.writeUInt32LE(type, index * 56);
+    table.writeBigUInt64LE(BigInt(offset), index * 56 + 8);
+    table.writeBigUInt64LE(BigInt(physical), index * 56 + 24);
+    table.writeBigUInt64LE(BigInt(size), index * 56 + 32);
+    table.writeBigUInt64LE(BigInt(size), index * 56 + 40);
+    offset += size;
+  };
+  entry(0, 4, 0, notes.length);
+  for (const [index, { physical, bytes }] of pieces.entries()) entry(index + 1, 1, physical, bytes.length);
+  return Buffer.concat([header, table, notes, ...pieces.map(({ bytes }) => bytes)]);
+}
+
+/** What `xl dump-core` writes: for PV pairs of frames, else guest frames alone. */
+export function xenCore(
+  frames: readonly (readonly [number, number])[],
+  pages: Buffer,
+  pv: boolean,
+  contexts = Buffer.alloc(0),
+): Buffer {
+  const names = ['', '.shstrtab', '.xen_prstatus', '.xen_pages', pv ? '.xen_p2m' : '.xen_pfn'];
+  const strings = Buffer.from(`${names.join('\0')}\0`);
+  const table = Buffer.alloc(frames.length * (pv ? 16 : 8));
+  frames.forEach(([pfn, mfn], index) => {
+    table.writeBigUInt64LE(BigInt(pfn), index * (pv ? 16 : 8));
+    if (pv) table.writeBigUInt64LE(BigInt(mfn), index * 16 + 8);
+  });
+  const bodies = [Buffer.alloc(0), strings, contexts, pages, table];
+  const headers = Buffer.alloc(names.length * 64);
+  let offset = 64 + headers.length;
+  let name = 0;
+  bodies.forEach((body, index) => {
+    headers.writeUInt32LE(name, index * 64);
+    headers.writeBigUInt64LE(BigInt(offset), index * 64 + 24);
+    headers.writeBigUInt64LE(BigInt(body.length), index * 64 + 32);
+    name += names[index]!.length + 1;
+    offset += body.length;
+  });
+  const header = elfHeader({ shoff: 64, shnum: names.length, shstrndx: 1 });
+  return Buffer.concat([header, headers, ...bodies]);
+}
+
+export function lime(pieces: readonly { physical: number; bytes: Buffer }[]): Buffer {
+  return Buffer.concat(
+    pieces.flatMap(({ physical, bytes }) => {
+      const header = Buffer.alloc(32);
+      header.write('EMiL', 0, 'latin1');
+      header.writeUInt32LE(1, 4);
+      header.writeBigUInt64LE(BigInt(physical), 8);
+      header.writeBigUInt64LE(BigInt(physical + bytes.length - 1), 16);
+      return [header, bytes];
+    }),
+  );
+}
+
+/** `count` frames, each filled with a byte of its own. */
+export function framesOf(count: number, first = 1): Buffer {
+  return Buffer.concat(Array.from({ length: count }, (_, index) => Buffer.alloc(FRAME, first + index)));
+}
