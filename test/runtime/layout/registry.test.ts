@@ -1,0 +1,103 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import { generate } from '../../../codegen/index.ts';
+import { DomschedError } from '../../../runtime/error.ts';
+import { findLayout, knownKernels, registryPaths, requireLayout } from '../../../runtime/layout/registry.ts';
+import { temporaryFolder } from '../../codegen/folder.ts';
+import { sampleLayout } from '../../codegen/sample.ts';
+
+const A = 'aa'.repeat(20);
+const B = 'bb'.repeat(20);
+
+test('a kernel is found by build-id, else by banner; never by its release, nor by a banner of another build', async (t) => {
+  const outDir = await temporaryFolder(t);
+  const builds: [string | null, string | null][] = [
+    [A, 'Linux version 6.1.0-test (one) #1'],
+    [B, 'Linux version 6.1.0-test (two) #1'],
+    [null, 'Linux version 6.1.0-test (three) #1'],
+    [null, null],
+  ];
+  for (const [i, [buildId, banner]] of builds.entries()) {
+    const layout = sampleLayout();
+    layout.kernel = { ...layout.kernel, buildId, banner };
+    layout.source.sha256 = `${i}`.repeat(64);
+    await generate(layout, { outDir });
+  }
+  const kernels = await knownKernels([join(outDir, 'registry.ts')]);
+  t.is(kernels.length, 4);
+  const banner = async (identity: Parameters<typeof findLayout>[0]) =>
+    (await findLayout(identity, kernels))?.banner;
+  t.is(await banner({ buildId: A }), builds[0]![1]!);
+  t.is(await banner({ buildId: B.toUpperCase() }), builds[1]![1]!);
+  t.is(await banner({ buildId: B, banner: builds[0]![1]! }), builds[1]![1]!);
+  t.is(await banner({ banner: `${builds[0]![1]}\n` }), builds[0]![1]!);
+  t.is(await banner({ buildId: 'cc'.repeat(20), banner: builds[0]![1]! }), undefined);
+  t.is(await banner({ buildId: 'cc'.repeat(20), banner: builds[2]![1]! }), builds[2]![1]!);
+  t.is(await banner({ banner: 'Linux version 6.1.0-test (four) #1' }), undefined);
+  t.is(await banner({ buildId: A.slice(0, 8) }), undefined);
+  t.is(await banner({ banner: '', buildId: '' }), undefined);
+  t.is(await banner({ banner: null, buildId: null }), undefined);
+
+  const error = await t.throwsAsync(
+    requireLayout({ buildId: 'cc'.repeat(20), banner: 'Linux version 6.1.0-test\x1b[2J (four) #1' }, kernels),
+    { instanceOf: DomschedError },
+  );
+  t.is(error?.code, 'layout-unknown');
+  t.regex(error!.message, /6\.1\.0-test.*cccccccc.*domsched extract/);
+  t.notRegex(error!.message, /\x1b/);
+});
+
+test('stores are read in order, one that is not there holds nothing, and a change shows at once', async (t) => {
+  const [one, two] = [await temporaryFolder(t), await temporaryFolder(t)];
+  const paths = [join(one, 'registry.ts'), join(two, 'registry.ts'), join(two, 'none', 'registry.ts')];
+  t.deepEqual(await knownKernels(paths), []);
+  const layout = sampleLayout();
+  await generate(layout, { outDir: two });
+  t.deepEqual(
+    (await knownKernels(paths)).map(({ store }) => store),
+    [two],
+  );
+  await generate({ ...layout, kernel: { ...layout.kernel, release: '5.0', buildId: B } }, { outDir: two });
+  await generate(layout, { outDir: one });
+  t.deepEqual(
+    (await knownKernels(paths)).map(({ store, folder }) => [store, folder]),
+    [
+      [one, '6.1.0-test'],
+      [two, '5.0'],
+      [two, '6.1.0-test'],
+    ],
+  );
+});
+
+test('the compiled store loads by itself', async (t) => {
+  const outDir = await temporaryFolder(t);
+  await generate(sampleLayout(), { outDir, compiledDir: outDir });
+  const [kernel] = await knownKernels([join(outDir, 'registry.js')]);
+  const layout = await kernel!.load();
+  t.is(layout.field('rq', 'pairs[1].exec_clock').offset, 88);
+  t.deepEqual(kernel!.schedulers, ['cfs']);
+});
+
+test('a registry or layout that cannot be trusted is refused', async (t) => {
+  const outDir = await temporaryFolder(t);
+  const { path } = await generate(sampleLayout(), { outDir });
+  const registry = join(outDir, 'registry.ts');
+  const [kernel] = await knownKernels([registry]);
+  await writeFile(
+    join(path, 'kernel.ts'),
+    `export const $kernel = { buildId: '${B}', source: { sha256: '' } };`,
+  );
+  t.is((await t.throwsAsync(kernel!.load(), { instanceOf: DomschedError }))?.code, 'layout-unknown');
+  await writeFile(registry, 'export const registry = [;');
+  const error = await t.throwsAsync(knownKernels([registry]), { instanceOf: DomschedError });
+  t.is(error?.code, 'layout-unknown');
+});
+
+test('the user’s store follows the XDG base directories', (t) => {
+  t.is(registryPaths({ XDG_DATA_HOME: '/data', HOME: '/home/u' })[1], '/data/domsched/layouts/registry.ts');
+  t.is(
+    registryPaths({ XDG_DATA_HOME: 'relative', HOME: '/home/u' })[1],
+    '/home/u/.local/share/domsched/layouts/registry.ts',
+  );
+});
