@@ -28,7 +28,21 @@ export async function extractLayout(file: KernelFile, options: ExtractOptions): 
   digest.catch(() => {});
   const engine = await chooseEngine(file, options.engine);
   const result = await engine.extract(file, engineRequest(options));
-  return describe(file, engine.name, result, await digest);
+  return describe(file, engine.name, result, await unlessAborted(digest, options.signal));
+}
+
+/** The promise's value, or the signal's reason as soon as it comes. */
+async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return promise;
+  signal.throwIfAborted();
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const abort = () => reject(signal.reason);
+  signal.addEventListener('abort', abort, { once: true });
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
 }
 
 /** What the options ask of an engine. */

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 
 /** A folder that goes when the test ends. */
@@ -21,11 +21,24 @@ export function compile(t: ExecutionContext, source: string, flags: readonly str
   return output;
 }
 
-/** The same, with BTF made by pahole in `.BTF` beside the DWARF. */
+/** Links C to a program like a vmlinux: symbols, sections with addresses, a build-id. @returns its path */
+export function linkKernel(t: ExecutionContext, source: string, flags: readonly string[] = ['-g']): string {
+  const object = compile(t, source, flags);
+  const output = join(dirname(object), 'vmlinux-fixture');
+  execFileSync('ld', ['-e', '0', '--build-id=sha1', '-Ttext=0xffffffff81000000', object, '-o', output]);
+  return output;
+}
+
+/** Adds pahole's BTF to a file. */
+export function addBtf(path: string): string {
+  execFileSync('pahole', ['--btf_encode_force', '-J', path]);
+  return path;
+}
+
+/** {@link compile}, with BTF made by pahole in `.BTF` beside the DWARF. */
 export function compileWithBtf(t: ExecutionContext, source: string, flags?: readonly string[]): string {
   const output = compile(t, source, flags);
-  execFileSync('pahole', ['--btf_encode_force', '-J', output]);
-  return output;
+  return addBtf(output);
 }
 
 /** Answers of gdb to several commands on one file, in order. */

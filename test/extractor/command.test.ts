@@ -1,0 +1,443 @@
+import { execFileSync } from 'node:child_process';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import type { KernelLayout } from '../../extractor/contract.ts';
+import { buildElf } from './elf/build-elf.ts';
+import { addBtf, compile, KERNEL_SOURCE, linkKernel, scratchFolder } from './fixture.ts';
+import { compiledDomsched, domsched, interruptDomsched } from './run-cli.ts';
+
+/** Everything below a folder: names, and bytes of files. */
+function snapshot(folder: string): Record<string, string> {
+  const names = readdirSync(folder, { recursive: true, encoding: 'utf8' }).sort();
+  return Object.fromEntries(
+    names.map((name) => {
+      const path = join(folder, name);
+      return [name, lstatSync(path).isFile() ? readFileSync(path, 'base64') : 'folder'];
+    }),
+  );
+}
+
+function shell(command: string, ...args: string[]): string {
+  return execFileSync(command, args, { encoding: 'utf8' });
+}
+
+test('JSON on standard output holds what other tools say of the file', (t) => {
+  const file = linkKernel(t, KERNEL_SOURCE);
+  const { code, stdout, stderr } = domsched(['extract', file, '--json', '-']);
+  t.is(stderr, '');
+  t.is(code, 0);
+  const layout = JSON.parse(stdout) as KernelLayout;
+  t.is(layout.format, 'domsched-layout/1');
+  t.is(layout.kernel.banner, 'Linux version 2.6.16-fixture (test@test) (gcc) #1 SMP');
+  t.is(layout.kernel.release, '2.6.16-fixture');
+  t.is(layout.kernel.arch, 'x86_64');
+  t.is(layout.kernel.buildId, /Build ID: ([0-9a-f]+)/.exec(shell('readelf', '-n', file))![1]!);
+  t.is(layout.source.sha256, shell('sha256sum', file).split(' ')[0]!);
+  t.is(layout.source.file, 'vmlinux-fixture');
+  t.is(layout.source.engine, 'dwarf');
+  t.is(layout.source.dwarfVersion, 5);
+  const version = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+    version: string;
+  };
+  t.deepEqual(layout.producer, { name: 'domsched', version: version.version });
+  t.is(layout.structs.rq?.sourceName, 'runqueue');
+  t.false('runqueue' in layout.structs);
+  for (const name of ['init_task', 'per_cpu__runqueues', 'linux_banner']) {
+    const address = new RegExp(`^0*([0-9a-f]+) \\w ${name}$`, 'm').exec(shell('nm', file))![1]!;
+    t.is(layout.symbols[name], `0x${address}`);
+  }
+  t.deepEqual(layout.enums.pid_type?.values, { PIDTYPE_PID: 0, PIDTYPE_PGID: 1, PIDTYPE_SID: 2 });
+});
+
+for (const version of [2, 3, 4, 5]) {
+  test(`DWARF ${version}: the same structures as the default of the compiler`, (t) => {
+    const layouts = [['-g'], [`-gdwarf-${version}`, '-gstrict-dwarf']].map((flags) => {
+      const { code, stdout } = domsched(['extract', linkKernel(t, KERNEL_SOURCE, flags), '--json', '-']);
+      t.is(code, 0);
+      return JSON.parse(stdout) as KernelLayout;
+    });
+    t.is(layouts[1]!.source.dwarfVersion, version);
+    t.deepEqual(layouts[1]!.structs, layouts[0]!.structs);
+  });
+}
+
+test('the compiled program prints the same bytes', (t) => {
+  const file = addBtf(linkKernel(t, KERNEL_SOURCE));
+  for (const engine of ['dwarf', 'btf']) {
+    const args = ['extract', file, '--engine', engine, '--json', '-'];
+    const compiled = compiledDomsched(args);
+    t.is(compiled.code, 0, `${compiled.stderr}: is dist/ built? (make build)`);
+    t.is(compiled.stdout, domsched(args).stdout);
+  }
+});
+
+test('a stripped kernel is read by its BTF, per-CPU variables included; a System.map gives the addresses', (t) => {
+  const source = KERNEL_SOURCE.replace(
+    'struct runqueue per_cpu__runqueues;',
+    'struct runqueue runqueues __attribute__((section(".data..percpu")));',
+  );
+  const file = linkKernel(t, source);
+  const map = join(scratchFolder(t), 'System.map');
+  writeFileSync(map, shell('nm', file));
+  const expected = JSON.parse(domsched(['extract', file, '--json', '-']).stdout) as KernelLayout;
+  addBtf(file);
+  const stripped = `${file}.stripped`;
+  shell('objcopy', '--strip-all', file, stripped);
+  const bare = domsched(['extract', stripped, '--json', '-']);
+  t.is(bare.stderr, '');
+  const layout = JSON.parse(bare.stdout) as KernelLayout;
+  t.is(layout.source.engine, 'btf');
+  t.is(layout.source.dwarfVersion, null);
+  t.is(layout.kernel.release, '2.6.16-fixture');
+  t.deepEqual(Object.keys(layout.structs).sort(), Object.keys(expected.structs).sort());
+  t.deepEqual(layout.structs.task_struct, expected.structs.task_struct);
+  t.is(layout.symbols.init_task, undefined);
+  const withMap = JSON.parse(
+    domsched(['extract', stripped, '--symbols', map, '--json', '-']).stdout,
+  ) as KernelLayout;
+  t.is(withMap.symbols.init_task, expected.symbols.init_task);
+});
+
+test('raw BTF is a kernel too', (t) => {
+  const file = addBtf(linkKernel(t, KERNEL_SOURCE));
+  const raw = join(scratchFolder(t), 'vmlinux-9.9.9.btf');
+  shell('objcopy', '-O', 'binary', '--only-section=.BTF', '--set-section-flags', '.BTF=alloc', file, raw);
+  const { code, stdout, stderr } = domsched(['extract', raw, '--json', '-']);
+  t.is(stderr, '');
+  t.is(code, 0);
+  const layout = JSON.parse(stdout) as KernelLayout;
+  t.is(layout.kernel.release, '9.9.9');
+  t.is(layout.kernel.banner, null);
+  t.is(layout.kernel.buildId, null);
+  t.is(layout.structs.rq?.sourceName, 'runqueue');
+});
+
+test('named structures come with what they embed, by either spelling', (t) => {
+  const file = linkKernel(t, KERNEL_SOURCE);
+  for (const name of ['rq', 'runqueue']) {
+    const { stdout } = domsched(['extract', file, '--struct', name, '--json', '-']);
+    t.deepEqual(Object.keys((JSON.parse(stdout) as KernelLayout).structs).sort(), [
+      'list_head',
+      'prio_array',
+      'rq',
+    ]);
+  }
+  const { stdout } = domsched(['extract', file, '--struct', 'spinlock_t', 'list_head', '--json', '-']);
+  t.deepEqual(Object.keys((JSON.parse(stdout) as KernelLayout).structs).sort(), ['list_head', 'spinlock_t']);
+});
+
+test('all structures, each definition of a name that has two', (t) => {
+  const file = linkKernel(t, `${KERNEL_SOURCE} struct extra { int x; } extra;`);
+  const { stdout } = domsched(['extract', file, '--all', '--json', '-']);
+  const names = Object.keys((JSON.parse(stdout) as KernelLayout).structs);
+  t.true(names.includes('extra'));
+  t.true(names.includes('rq'));
+});
+
+test('a configuration beside the file is part of the layout', (t) => {
+  const config = join(scratchFolder(t), 'config');
+  writeFileSync(
+    config,
+    '#\n# Automatically generated\n#\nCONFIG_SMP=y\n# CONFIG_PREEMPT is not set\nCONFIG_HZ=250\n',
+  );
+  const file = linkKernel(t, KERNEL_SOURCE);
+  const { stdout } = domsched(['extract', file, '--config', config, '--json', '-']);
+  t.is((JSON.parse(stdout) as KernelLayout).config?.CONFIG_HZ, '250');
+});
+
+test('a JSON file appears whole: mode and link of the one before are kept, nothing else is left', (t) => {
+  const folder = scratchFolder(t);
+  const file = linkKernel(t, KERNEL_SOURCE);
+  const real = join(folder, 'real.json');
+  const link = join(folder, 'link.json');
+  writeFileSync(real, 'old');
+  chmodSync(real, 0o640);
+  symlinkSync('real.json', link);
+  const { code, stdout, stderr } = domsched(['extract', file, '--json', link]);
+  t.deepEqual([code, stdout, stderr], [0, '', '']);
+  t.is((JSON.parse(readFileSync(real, 'utf8')) as KernelLayout).format, 'domsched-layout/1');
+  t.is(statSync(real).mode & 0o777, 0o640);
+  t.true(lstatSync(link).isSymbolicLink());
+  t.deepEqual(readdirSync(folder).sort(), ['link.json', 'real.json']);
+});
+
+test('generation, then a check that agrees, then checks that do not; no check writes', (t) => {
+  const out = join(scratchFolder(t), 'generated');
+  const file = linkKernel(t, KERNEL_SOURCE);
+  const generated = domsched(['extract', file, '--out', out]);
+  t.is(generated.code, 0, generated.stderr);
+  t.is(generated.stdout, '');
+  t.regex(
+    generated.stderr,
+    /^2\.6\.16-fixture: \d+ structures, \d+ symbols \(dwarf\) -> .*2\.6\.16-fixture\n$/,
+  );
+  const before = snapshot(out);
+  t.true(Object.keys(before).includes('2.6.16-fixture/rq.ts'));
+
+  const agreed = domsched(['extract', file, '--out', out, '--check']);
+  t.is(agreed.code, 0, agreed.stdout);
+  t.deepEqual(snapshot(out), before);
+
+  const quiet = domsched(['extract', file, '--out', out, '--quiet']);
+  t.deepEqual([quiet.code, quiet.stdout, quiet.stderr], [0, '', '']);
+  t.deepEqual(snapshot(out), before);
+
+  const other = linkKernel(
+    t,
+    KERNEL_SOURCE.replace('unsigned long nr_running;', 'unsigned long more, nr_running;'),
+  );
+  const differs = domsched(['extract', other, '--out', out, '--check']);
+  t.is(differs.code, 1);
+  t.regex(differs.stdout, /rq\.nr_running/);
+  t.regex(differs.stderr, /^domsched: the generated modules differ .*\[check-mismatch\]\n$/);
+  t.deepEqual(snapshot(out), before);
+});
+
+test('generated modules have the structures asked for besides the scheduler’s', (t) => {
+  const out = join(scratchFolder(t), 'generated');
+  const file = linkKernel(t, `${KERNEL_SOURCE} struct extra { int x; } extra;`);
+  t.is(domsched(['extract', file, '--out', out, '--struct', 'extra']).code, 0);
+  const files = readdirSync(join(out, '2.6.16-fixture'));
+  for (const name of ['extra.ts', 'rq.ts', 'task_struct.ts']) t.true(files.includes(name), name);
+});
+
+test('cross-check: engines agree, and a table says what was compared', (t) => {
+  const file = addBtf(linkKernel(t, KERNEL_SOURCE));
+  const { code, stdout, stderr } = domsched(['extract', file, '--cross-check']);
+  t.is(code, 0, stdout + stderr);
+  for (const row of [/dwarf .*\d+/, /btf .*\d+ .*dwarf .* 0 /]) t.regex(stdout, row);
+  const rows = JSON.parse(domsched(['extract', file, '--cross-check', '--json', '-']).stdout) as {
+    engine: string;
+    members: number;
+    disagreements: unknown[];
+  }[];
+  for (const { members, disagreements } of rows) {
+    t.true(members > 20);
+    t.deepEqual(disagreements, []);
+  }
+});
+
+test('cross-check: a BTF of another build is caught, member by member', (t) => {
+  const file = addBtf(linkKernel(t, KERNEL_SOURCE));
+  const other = addBtf(linkKernel(t, KERNEL_SOURCE.replace('int pid;', 'long pid;')));
+  const btf = join(scratchFolder(t), 'btf');
+  shell('objcopy', '--dump-section', `.BTF=${btf}`, other);
+  shell('objcopy', '--update-section', `.BTF=${btf}`, file);
+  const { code, stdout, stderr } = domsched(['extract', file, '--cross-check']);
+  t.is(code, 1);
+  t.regex(stdout, /task_struct\.pid: size is 4 \(dwarf\), 8 \(btf\)/);
+  t.regex(stderr, /\[cross-check-mismatch\]\n$/);
+});
+
+test('wrong usage is exit code 2 and one hint', (t) => {
+  const file = linkKernel(t, KERNEL_SOURCE);
+  const wrong = [
+    ['extract'],
+    ['extract', file, 'another'],
+    ['extract', file, '--bogus'],
+    ['extract', file, '--engine', 'magic'],
+    ['extract', file, '--format', 'xml', '--json', '-'],
+    ['extract', file, '--format', 'isf'],
+    ['extract', file, '--all', '--struct', 'rq'],
+    ['extract', file, '--check', '--json', '-'],
+    ['extract', file, '--check', '--cross-check'],
+    ['extract', file, '--struct'],
+  ];
+  for (const args of wrong) {
+    const { code, stdout, stderr } = domsched(args);
+    t.is(code, 2, args.join(' '));
+    t.is(stdout, '');
+    t.regex(stderr, /^error: /);
+  }
+});
+
+/** Each refusal: how to make its input, and what the command line adds. */
+const refusals: Record<string, (t: ExecutionContext, folder: string) => string[]> = {
+  'file-not-found': (_, folder) => [join(folder, 'none')],
+  'file-unreadable': (_, folder) => [folder],
+  'not-a-kernel': (_, folder) => {
+    writeFileSync(join(folder, 'text'), 'a text file\n'.repeat(100));
+    return [join(folder, 'text')];
+  },
+  'not-elf64': (t) => {
+    const file = linkKernel(t, KERNEL_SOURCE);
+    const bytes = readFileSync(file);
+    bytes[4] = 1;
+    writeFileSync(file, bytes);
+    return [file];
+  },
+  'wrong-architecture': (t) => {
+    const file = linkKernel(t, KERNEL_SOURCE);
+    const bytes = readFileSync(file);
+    bytes.writeUInt16LE(183, 18);
+    writeFileSync(file, bytes);
+    return [file];
+  },
+  truncated: (t) => {
+    const file = linkKernel(t, KERNEL_SOURCE);
+    truncateSync(file, statSync(file).size - 500);
+    return [file];
+  },
+  'corrupt-elf': (t) => {
+    const file = linkKernel(t, KERNEL_SOURCE);
+    const bytes = readFileSync(file);
+    bytes.writeUInt16LE(7, 58);
+    writeFileSync(file, bytes);
+    return [file];
+  },
+  'corrupt-dwarf': (t) => {
+    const file = linkKernel(t, KERNEL_SOURCE);
+    const bytes = readFileSync(file);
+    const [, offset] = / \.debug_info +PROGBITS +\w+ +(\w+)/.exec(shell('readelf', '-SW', file))!;
+    bytes.fill(0xff, Number.parseInt(offset!, 16), Number.parseInt(offset!, 16) + 64);
+    writeFileSync(file, bytes);
+    return [file];
+  },
+  'corrupt-btf': (_, folder) => {
+    const file = join(folder, 'vmlinux');
+    writeFileSync(file, buildElf([{ name: '.BTF', bytes: Buffer.alloc(64, 0xee) }]));
+    return [file];
+  },
+  'corrupt-archive': (t, folder) => {
+    const packed = join(folder, 'vmlinux.gz');
+    copyFileSync(linkKernel(t, KERNEL_SOURCE), join(folder, 'vmlinux'));
+    shell('gzip', join(folder, 'vmlinux'));
+    const bytes = readFileSync(packed);
+    bytes.fill(0xff, 1000, 1100);
+    writeFileSync(packed, bytes);
+    return [packed];
+  },
+  'no-debug-information': (t) => [linkKernel(t, KERNEL_SOURCE, ['-g0'])],
+  'struct-not-found': (t) => [linkKernel(t, KERNEL_SOURCE), '--struct', 'task_strct'],
+  'engine-unavailable': (t) => [linkKernel(t, KERNEL_SOURCE), '--engine', 'btf'],
+};
+
+for (const [code, make] of Object.entries(refusals)) {
+  test(`refused with nothing changed: ${code}`, (t) => {
+    const folder = scratchFolder(t);
+    const out = join(folder, 'generated');
+    const json = join(folder, 'layout.json');
+    mkdirSync(out);
+    writeFileSync(json, 'as it was');
+    const args = make(t, folder);
+    const before = snapshot(folder);
+    for (const output of [
+      ['--json', json],
+      ['--json', '-'],
+      ['--out', out],
+    ]) {
+      const result = domsched(['extract', ...args, ...output]);
+      t.is(result.code, 1, result.stderr);
+      t.is(result.stdout, '');
+      t.regex(result.stderr, new RegExp(`^domsched: [^\\n]+ \\[${code}\\]\\n$`));
+      t.deepEqual(snapshot(folder), before);
+    }
+  });
+}
+
+test('a structure not found comes with the nearest names; missing debug information with the package', (t) => {
+  const missing = domsched([
+    'extract',
+    linkKernel(t, KERNEL_SOURCE),
+    '--struct',
+    'task_strct',
+    '--json',
+    '-',
+  ]);
+  t.regex(missing.stderr, /no structure task_strct \(nearest: task_struct/);
+  const bare = domsched(['extract', linkKernel(t, KERNEL_SOURCE, ['-g0']), '--json', '-']);
+  t.regex(bare.stderr, /linux-image-2\.6\.16-fixture-dbg/);
+});
+
+test('two different definitions in two units: both are named', (t) => {
+  const folder = scratchFolder(t);
+  const first = compile(t, KERNEL_SOURCE);
+  const second = compile(t, 'struct extra { int a; }; struct extra one;');
+  const third = compile(t, 'struct extra { long b; }; struct extra two;');
+  const file = join(folder, 'vmlinux');
+  shell('ld', '-e', '0', first, second, third, '-o', file);
+  const result = domsched(['extract', file, '--struct', 'extra', '--json', '-']);
+  t.is(result.code, 1);
+  t.regex(
+    result.stderr,
+    /extra has two different definitions: 4 bytes in .*, 8 bytes in .*\[struct-conflict\]\n$/,
+  );
+  const all = JSON.parse(domsched(['extract', file, '--all', '--json', '-']).stdout) as KernelLayout;
+  t.deepEqual([all.structs.extra?.size, all.structs.extra___2?.size].sort(), [4, 8]);
+  t.is(all.structs.extra___2?.sourceName, 'extra');
+});
+
+test('no space left, no folder, a folder instead of a file', (t) => {
+  const file = linkKernel(t, KERNEL_SOURCE);
+  const folder = scratchFolder(t);
+  const cases: [string, string][] = [
+    ['/dev/full', 'no-space'],
+    [join(folder, 'none', 'layout.json'), 'output-failed'],
+    [folder, 'output-failed'],
+  ];
+  for (const [path, code] of cases) {
+    const result = domsched(['extract', file, '--json', path]);
+    t.is(result.code, 1);
+    t.regex(result.stderr, new RegExp(`^domsched: .*\\[${code}\\]\\n$`));
+  }
+  t.deepEqual(readdirSync(folder), []);
+});
+
+test('a reader that goes away is no crash', (t) => {
+  const file = linkKernel(t, KERNEL_SOURCE);
+  const root = new URL('../../', import.meta.url).pathname;
+  const command = `"${process.execPath}" "${root}domsched.ts" extract "${file}" --all --json - 2>&1 >/dev/full | cat`;
+  t.regex(shell('sh', '-c', command), /^domsched: .*\[no-space\]\n$/);
+});
+
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  test(`${signal} in the middle: nothing changed, one line, exit code 1`, async (t) => {
+    // A file over 2 GiB: its digest takes seconds, in which the signal arrives.
+    const file = linkKernel(t, KERNEL_SOURCE);
+    truncateSync(file, 24 * 2 ** 30);
+    const folder = scratchFolder(t);
+    const json = join(folder, 'layout.json');
+    writeFileSync(json, 'as it was');
+    const started = Date.now();
+    const result = await interruptDomsched(
+      ['extract', file, '--json', json],
+      signal,
+      () => Date.now() - started > 1500,
+    );
+    t.is(result.signal, null);
+    t.is(result.code, 1, result.stderr);
+    t.is(result.stderr, `domsched: interrupted by ${signal}; nothing was changed [interrupted]\n`);
+    t.deepEqual(snapshot(folder), { 'layout.json': Buffer.from('as it was').toString('base64') });
+  });
+}
+
+test('JSON on standard output loads none of what only other outputs need', (t) => {
+  const log = join(scratchFolder(t), 'loaded');
+  const hook = `
+    import { registerHooks } from 'node:module';
+    import { appendFileSync } from 'node:fs';
+    registerHooks({ load(url, context, next) { appendFileSync(${JSON.stringify(log)}, url + '\\n'); return next(url, context); } });`;
+  const nodeArgs = ['--import', `data:text/javascript,${encodeURIComponent(hook)}`];
+  const { code } = domsched(['extract', linkKernel(t, KERNEL_SOURCE), '--json', '-'], { nodeArgs });
+  t.is(code, 0);
+  t.true(existsSync(log));
+  const loaded = readFileSync(log, 'utf8');
+  t.regex(loaded, /extractor\/run\.ts/);
+  t.notRegex(
+    loaded,
+    /ts-morph|typescript|\/ora\/|\/execa\/|\/zod\/|cli-table3|\/codegen\/|\/runtime\/(?!command\/)/,
+  );
+});

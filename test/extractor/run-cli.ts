@@ -1,0 +1,65 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+
+export interface CliResult {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs the program from its TypeScript source, as a user's shell would: no terminal, own process. */
+export function domsched(
+  args: readonly string[],
+  options: { nodeArgs?: readonly string[]; cwd?: string } = {},
+): CliResult {
+  return runNode([...(options.nodeArgs ?? []), `${root}domsched.ts`, ...args], options.cwd);
+}
+
+/** Runs the compiled program. */
+export function compiledDomsched(args: readonly string[]): CliResult {
+  return runNode([`${root}dist/domsched.js`, ...args]);
+}
+
+export function runNode(args: readonly string[], cwd?: string): CliResult {
+  const { status, stdout, stderr, error } = spawnSync(process.execPath, args, {
+    encoding: 'utf8',
+    cwd,
+    maxBuffer: 1 << 28,
+    timeout: 120_000,
+  });
+  if (error) throw error;
+  return { code: status, stdout, stderr };
+}
+
+/** Starts the program and sends it a signal once `ready` says so. */
+export async function interruptDomsched(
+  args: readonly string[],
+  signal: NodeJS.Signals,
+  ready: () => boolean,
+): Promise<CliResult & { signal: NodeJS.Signals | null }> {
+  const child = spawn(process.execPath, [`${root}domsched.ts`, ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const output = { stdout: '', stderr: '' };
+  for (const name of ['stdout', 'stderr'] as const) {
+    child[name].setEncoding('utf8').on('data', (text: string) => {
+      output[name] += text;
+    });
+  }
+  const timer = setInterval(() => {
+    if (!ready()) return;
+    clearInterval(timer);
+    child.kill(signal);
+  }, 20);
+  const limit = setTimeout(() => child.kill('SIGKILL'), 60_000);
+  const { promise, resolve } = Promise.withResolvers<CliResult & { signal: NodeJS.Signals | null }>();
+  child.on('close', (code, endedBy) => resolve({ code, signal: endedBy, ...output }));
+  try {
+    return await promise;
+  } finally {
+    clearInterval(timer);
+    clearTimeout(limit);
+  }
+}
