@@ -164,7 +164,10 @@ async function writeSvg(path: string, text: string): Promise<void> {
   }
 }
 
-const PLAIN = { style: { head: [], border: [] } };
+const PLAIN = {
+  style: { head: [], border: [] },
+  chars: { mid: '', 'left-mid': '', 'mid-mid': '', 'right-mid': '' },
+};
 
 function json(value: unknown): string {
   return `${JSON.stringify(value, null, 2)}\n`;
