@@ -7,10 +7,10 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
 # Debian packages that the toolchain, the tests and the benchmarks use.
-PACKAGES := gcc make binutils xz-utils zstd lz4 gdb clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 dpkg-dev \
+PACKAGES := gcc make binutils bzip2 xz-utils zstd lz4 gdb clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 dpkg-dev \
 	qemu-system-x86 busybox-static cpio time dwarves bpftool
 
-.PHONY: help setup packages build wasm test demo check check-layouts bench kernels kernels-debian kernels-all
+.PHONY: help setup packages build wasm test demo check check-layouts bench kernels kernels-debian kernels-all layouts
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s $$'\t'
@@ -54,6 +54,9 @@ kernels-all: node_modules/.package-lock.json ## fetch all six of Debian's kernel
 
 check-layouts: setup kernels kernels-debian ## hold generated/ against kernels, engines, measurements and configs
 	@npm run -s check:layouts
+
+layouts: setup kernels kernels-all ## extract every kernel into generated/ again
+	node kernels/regenerate.ts
 
 # Tools to compare with; nothing else needs them.
 bench: PACKAGES += python3-drgn

@@ -53,6 +53,10 @@ export interface KernelFile extends AsyncDisposable {
   lookup(names: Iterable<string>): Map<string, KernelSymbol>;
   /** IKCONFIG or the config given beside it; null where unknown. */
   config(): Record<string, string> | null;
-  /** SHA-256 of the file as given, in hex. Reads the whole file; start it early. */
+  /**
+   * SHA-256 of the file as given, in hex: what sha256sum prints. The first time it reads the whole file, in a
+   * thread of its own, so start it early and wait for it late; for a big file that has not changed since, the
+   * result is remembered. Fails with `interrupted` when the file is closed before it is complete.
+   */
   sha256(): Promise<string>;
 }

@@ -1,10 +1,10 @@
 import type { KernelFile } from './kernel-file.ts';
 
 /**
- * Sections of per-CPU variables: `.data.percpu` until 2.6.33, then `.data..percpu` ("Rename .data.percpu to
- * .data..percpu", 2.6.34). Their link-time addresses are 0-based since "x86-64: Use absolute displacements for
- * per-cpu accesses" (2.6.30) and until 6.15, else kernel addresses; offsets into a CPU's area in any case are
- * `address - __per_cpu_start`.
+ * Sections of per-CPU variables: `.data.percpu`, since 2010 `.data..percpu` (series "Rename kernel's magic
+ * sections for compatibility with -ffunction-sections -fdata-sections"). Link-time addresses in it are kernel
+ * addresses, but start at 0 on SMP since "x86: make percpu symbols zerobased on SMP" (2.6.30) until "x86/percpu/64:
+ * Use relative percpu offsets" (6.15). The offset into a CPU's area is `address - __per_cpu_start` in any case.
  */
 const PERCPU_SECTIONS: readonly string[] = ['.data..percpu', '.data.percpu'];
 

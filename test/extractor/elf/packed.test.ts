@@ -54,7 +54,10 @@ for (const [name, ...command] of PACKERS) {
 test.serial('other programs can open the unpacked file', async (t) => {
   const at = scratch(t);
   writeFileSync(at('k.gz'), pack(buildKernel(), ['gzip']));
-  await using file = await openKernelFile(at('k.gz'));
+  tool('mkdir', at('tmp'));
+  await using file = await openKernelFile(at('k.gz'), { temporaryDirectory: at('tmp') });
+  // Nothing is there for a signal to leave behind.
+  t.deepEqual(readdirSync(at('tmp')), []);
   t.true(tool('readelf', '-SW', file.elfPath!).includes('.data..percpu'));
 });
 
