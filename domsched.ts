@@ -16,7 +16,11 @@ async function main(argv: string[]): Promise<number> {
     .version(version)
     .showHelpAfterError('(domsched --help lists the commands)')
     .exitOverride();
-  const rooms = await Promise.all([import('./extractor/command.ts'), import('./runtime/command/layouts.ts')]);
+  const rooms = await Promise.all([
+    import('./extractor/command.ts'),
+    import('./runtime/command/layouts.ts'),
+    import('./runtime/command/ps.ts'),
+  ]);
   for (const room of rooms) room.register(program);
   try {
     await program.parseAsync(argv);

@@ -1,4 +1,6 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { DomschedError } from '../error.ts';
+import { requireCapabilities } from '../hypervisor/capability.ts';
 import type { FrameNumber } from '../hypervisor/frame.ts';
 import type { Domain } from '../hypervisor/types.ts';
 import type { KnownKernel } from '../layout/registry.ts';
@@ -6,6 +8,7 @@ import type { LayoutView } from '../layout/view.ts';
 import type { GuestVirtual } from '../memory/address.ts';
 import type { AddressSpace } from '../memory/types.ts';
 import { Arena } from './arena.ts';
+import { hasBanner } from './identify/banner.ts';
 import { identify } from './identify/identify.ts';
 import type { IdentifiedKernel } from './identify/types.ts';
 import { requireSymbolAddress, symbolAddress } from './kernel.ts';
@@ -23,12 +26,23 @@ import { planThreadInfo } from './thread-info-plan.ts';
 
 /** Tasks of one guest at most: four times the default limit of pids of a Linux with many CPUs. */
 const MAX_TASKS = 131_072;
-/** How often a look at a running guest is repeated when it contradicts itself. */
-const MAX_ATTEMPTS = 12;
+/** How often a look at a running guest is repeated at once when it contradicts itself. */
+const MAX_ATTEMPTS = 8;
+/** Then the guest is given time: a CPU of it may have been stopped by our host in the middle of an edit. In ms. */
+const FIRST_WAIT_MS = 1;
+const LAST_WAIT_MS = 50;
+const DEFAULT_LIMIT_MS = 2_000;
 
 export interface SnapshotOptions {
   /** One entry per thread instead of one per process. */
   readonly threads?: boolean;
+}
+
+export interface TakeOptions extends SnapshotOptions {
+  /** Read while the domain is paused, for an exact snapshot. */
+  readonly pause?: boolean;
+  /** Time after which to give up, in ms. */
+  readonly limitMs?: number;
 }
 
 /** What a guest's kernel had at one moment. */
@@ -135,12 +149,15 @@ export class Guest {
   }
 
   /**
-   * Checks again that the kernel is the one that was identified: its banner and build-id are where they were.
+   * Checks that the kernel is still the one that was identified: the domain was not reset, and the banner is where it
+   * was.
    * @throws DomschedError `kernel-unidentified` when it is not: attach anew
    */
-  async verify(): Promise<void> {
-    if (!this.#reset) return;
+  verify(): void {
     const { name } = this.domain.identity;
+    const banner = symbolAddress(this.kernel, 'linux_banner');
+    const same = banner !== undefined && hasBanner(this.space, banner, this.kernel.banner);
+    if (!this.#reset && same) return;
     throw new DomschedError('kernel-unidentified', `${name} was restarted: attach to it again`, {
       domain: name,
     });
@@ -188,6 +205,29 @@ export class Guest {
     return { processes, runQueues: this.#describeQueues(), retries, exact: this.#still };
   }
 
+  /**
+   * As {@link snapshot}, and gives the guest time when it cannot be looked at consistently.
+   * @throws DomschedError as {@link snapshot}; `capability-missing` for a pause of what cannot be paused
+   */
+  async take(options: TakeOptions = {}): Promise<Snapshot> {
+    const end = performance.now() + (options.limitMs ?? DEFAULT_LIMIT_MS);
+    for (let wait = FIRST_WAIT_MS; ; wait = Math.min(2 * wait, LAST_WAIT_MS)) {
+      try {
+        return options.pause ? await this.#takePaused(options) : this.snapshot(options);
+      } catch (error) {
+        if (codeOf(error) !== 'guest-inconsistent' || this.domain.pause === undefined) throw error;
+        if (performance.now() + wait > end) throw error;
+      }
+      await sleep(wait);
+    }
+  }
+
+  async #takePaused(options: SnapshotOptions): Promise<Snapshot> {
+    requireCapabilities(this.domain, 'pause');
+    await using _pause = await this.domain.pause.acquire();
+    return this.snapshot(options);
+  }
+
   #describeQueues(): RunQueue[] {
     return describeQueues(this.queues, this.#queueTables, this.#arena, this.taskPlan, this.cpus);
   }
@@ -198,6 +238,7 @@ export class Guest {
   }
 
   #look(read: () => void): number {
+    if (this.#reset) this.verify();
     let last: unknown;
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       this.domain.tick();
@@ -211,12 +252,18 @@ export class Guest {
           { domain: this.domain.identity.name },
         );
       } catch (error) {
-        if ((error as { code?: string }).code !== 'guest-inconsistent' || this.#still) throw error;
         last = error;
+        // Memory that ends where a pointer leads may be another kernel's by now.
+        if (codeOf(error) !== 'guest-inconsistent' || this.#still) break;
       }
     }
+    this.verify();
     throw last;
   }
+}
+
+function codeOf(error: unknown): string | undefined {
+  return error instanceof DomschedError ? error.code : undefined;
 }
 
 function pointer(address: GuestVirtual): KernelPointer {

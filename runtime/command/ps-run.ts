@@ -1,0 +1,188 @@
+import process from 'node:process';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { DomschedError } from '../error.ts';
+import { Guest } from '../guest/guest.ts';
+import type { Process } from '../guest/process.ts';
+import { printable } from '../guest/text.ts';
+import { connectAll, type Hosts } from '../hypervisor/connect.ts';
+import type { DomainListing, Host } from '../hypervisor/types.ts';
+import { type KnownKernel, knownKernels } from '../layout/registry.ts';
+import type { PsOptions } from './ps.ts';
+import { comparison, flat, tree } from './ps-order.ts';
+import { type Row, table } from './ps-table.ts';
+
+const DEFAULT_INTERVAL_S = 2;
+const SHORTEST_INTERVAL_S = 0.01;
+/** Longest time that a timer of Node keeps, in seconds. */
+const LONGEST_INTERVAL_S = 2_147_483;
+
+interface Look {
+  readonly rows: readonly Row[];
+  /** Of domains that could not be read, with their names. */
+  readonly errors: readonly { readonly domain: string; readonly error: DomschedError }[];
+}
+
+/**
+ * Runs `domsched ps`. A domain that cannot be read is reported and does not keep the others from being shown.
+ * @throws DomschedError `usage`, `domain-not-found`, `domain-ambiguous`; what went wrong with the only domain asked for
+ */
+export async function ps(domain: string | undefined, options: PsOptions): Promise<void> {
+  const compare = comparison(options.sort ?? 'pid');
+  const interval = options.watch === undefined ? undefined : seconds(options.watch);
+  // `ps | head`: the reader has seen enough.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit();
+    throw error;
+  });
+  const known = await knownKernels();
+  await using hosts = await connectAll(options.connect ?? []);
+  const watcher = new Watcher(hosts, known, options);
+  try {
+    for (;;) {
+      const look = await watcher.look(domain);
+      const listed = options.tree
+        ? [...perDomain(look.rows)].flatMap((rows) => tree(rows, compare))
+        : flat(look.rows, compare);
+      let text: string;
+      if (options.json)
+        text = `${JSON.stringify(
+          listed.map(({ process: row }) => entry(row)),
+          null,
+          2,
+        )}\n`;
+      else text = listed.length === 0 ? '' : table(listed);
+      // Home and clear before each picture, on a terminal only.
+      const clear = interval !== undefined && process.stdout.isTTY ? '\x1b[H\x1b[2J' : '';
+      await write(`${clear}${text}`);
+      for (const failure of look.errors) {
+        process.stderr.write(`domsched: ${printable(failure.error.message)} [${failure.error.code}]\n`);
+      }
+      if (interval === undefined) {
+        if (look.errors.length > 0) process.exitCode = worst(look.errors.map(({ error }) => error.exitCode));
+        return;
+      }
+      await sleep(interval * 1000);
+    }
+  } finally {
+    watcher.detach();
+  }
+}
+
+/** Keeps what it attached to between two looks. */
+class Watcher {
+  readonly #hosts: Hosts;
+  readonly #known: readonly KnownKernel[];
+  readonly #options: PsOptions;
+  readonly #guests = new Map<string, Guest>();
+
+  constructor(hosts: Hosts, known: readonly KnownKernel[], options: PsOptions) {
+    this.#hosts = hosts;
+    this.#known = known;
+    this.#options = options;
+  }
+
+  async look(wanted: string | undefined): Promise<Look> {
+    const listings = await this.#hosts.list();
+    const chosen = wanted === undefined ? listings : choose(listings, wanted);
+    const results = await Promise.all(chosen.map((found) => this.#read(found)));
+    return {
+      rows: results.flatMap(({ rows }) => rows),
+      errors: results.flatMap(({ errors }) => errors),
+    };
+  }
+
+  detach(): void {
+    for (const guest of this.#guests.values()) guest.detach();
+    this.#guests.clear();
+  }
+
+  async #read({ host, listing }: Found): Promise<Look> {
+    const { id, name } = listing.identity;
+    try {
+      if ('error' in listing) throw listing.error;
+      const key = `${host.connection} ${id}`;
+      const snapshot = await this.#snapshot(key, host, id);
+      return { rows: snapshot.map((found) => ({ domain: name, ...found })), errors: [] };
+    } catch (error) {
+      if (error instanceof DomschedError) return { rows: [], errors: [{ domain: name, error }] };
+      throw error;
+    }
+  }
+
+  async #snapshot(key: string, host: Host, id: string): Promise<readonly Process[]> {
+    const { pause, threads } = this.#options;
+    const take = { pause: pause ?? false, threads: threads ?? false };
+    const before = this.#guests.get(key);
+    if (before !== undefined) {
+      try {
+        return (await before.take(take)).processes;
+      } catch (error) {
+        // The guest rebooted, or the domain was started anew: look again who it is.
+        if (!(error instanceof DomschedError)) throw error;
+        before.detach();
+        this.#guests.delete(key);
+        if (!['kernel-unidentified', 'domain-gone'].includes(error.code)) throw error;
+      }
+    }
+    const guest = await Guest.attach(await host.open(id), this.#known);
+    this.#guests.set(key, guest);
+    return (await guest.take(take)).processes;
+  }
+}
+
+interface Found {
+  readonly host: Host;
+  readonly listing: DomainListing;
+}
+
+function choose(listings: readonly Found[], wanted: string): readonly Found[] {
+  const found = listings.filter(
+    ({ listing: { identity } }) => identity.name === wanted || identity.id === wanted,
+  );
+  if (found.length === 1) return found;
+  if (found.length === 0) {
+    throw new DomschedError(
+      'domain-not-found',
+      `there is no domain ${printable(wanted)}; domsched domains lists those that there are, --connect says where to look`,
+      { domain: wanted },
+    );
+  }
+  const ids = found.map(({ listing }) => listing.identity.id);
+  throw new DomschedError(
+    'domain-ambiguous',
+    `${ids.length} domains are called ${printable(wanted)}; give one of ${ids.join(', ')}`,
+    { domain: wanted, ids },
+  );
+}
+
+/** What `--json` shows of a process: stable keys. */
+function entry(row: Row) {
+  const { domain, pid, tgid, ppid, comm, state, cpu, nice, policy, utimeNs, stimeNs, threads, kernelThread } =
+    row;
+  return { domain, pid, tgid, ppid, comm, state, cpu, nice, policy, utimeNs, stimeNs, threads, kernelThread };
+}
+
+function perDomain(rows: readonly Row[]): Iterable<readonly Row[]> {
+  return Map.groupBy(rows, ({ domain }) => domain).values();
+}
+
+function seconds(value: string | true): number {
+  const number = value === true ? DEFAULT_INTERVAL_S : Number(value);
+  if (number >= SHORTEST_INTERVAL_S && number <= LONGEST_INTERVAL_S) return number;
+  throw new DomschedError(
+    'usage',
+    `--watch takes seconds from ${SHORTEST_INTERVAL_S} to ${LONGEST_INTERVAL_S}, not ${JSON.stringify(value)}`,
+    { watch: value },
+  );
+}
+
+/** A refusal for safety tells more than a failure. */
+function worst(codes: readonly number[]): number {
+  return Math.max(...codes);
+}
+
+/** Waits until a slow reader took it: nothing is lost when the program ends. */
+async function write(text: string): Promise<void> {
+  if (process.stdout.write(text)) return;
+  await new Promise((resolve) => process.stdout.once('drain', resolve));
+}

@@ -1,0 +1,51 @@
+import type { Process } from '../guest/process.ts';
+import { printable } from '../guest/text.ts';
+import type { Listed } from './ps-order.ts';
+
+/** A process with the domain that it is in. */
+export interface Row extends Process {
+  readonly domain: string;
+}
+
+const HEAD = ['DOMAIN', 'PID', 'PPID', 'CPU', 'STATE', 'NI', 'POLICY', 'TIME', 'THR', 'COMMAND'] as const;
+/** Columns that hold numbers. */
+const RIGHT = new Set<string>(['PID', 'PPID', 'CPU', 'NI', 'TIME', 'THR']);
+
+/** The list as a table, one line per process; columns are as wide as their widest cell. */
+export function table(listed: readonly Listed<Row>[]): string {
+  const lines = [[...HEAD], ...listed.map(cells)];
+  const widths = HEAD.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)));
+  const text = lines.map((line) =>
+    line
+      .map((cell, column) =>
+        RIGHT.has(HEAD[column]!) ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!),
+      )
+      .join(' ')
+      .trimEnd(),
+  );
+  return `${text.join('\n')}\n`;
+}
+
+function cells({ process, depth }: Listed<Row>): string[] {
+  const name = process.kernelThread ? `[${process.comm}]` : process.comm;
+  return [
+    printable(process.domain),
+    String(process.pid),
+    String(process.ppid),
+    String(process.cpu),
+    process.state,
+    String(process.nice),
+    process.policy,
+    duration(process.utimeNs + process.stimeNs),
+    String(process.threads),
+    `${'  '.repeat(Math.min(depth, 40))}${name}`,
+  ];
+}
+
+/** ns as `minutes:seconds.hundredths`, as top shows CPU time. */
+export function duration(ns: number): string {
+  const hundredths = Math.floor(ns / 1e7);
+  const minutes = Math.floor(hundredths / 6000);
+  const seconds = ((hundredths % 6000) / 100).toFixed(2).padStart(5, '0');
+  return `${minutes}:${seconds}`;
+}

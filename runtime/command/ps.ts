@@ -1,0 +1,38 @@
+import type { Command } from 'commander';
+
+export interface PsOptions {
+  connect?: string[];
+  json?: true;
+  tree?: true;
+  threads?: true;
+  sort?: string;
+  pause?: true;
+  watch?: string | true;
+}
+
+/** Adds `ps` to the program. Its work is loaded when the command runs, to keep the others quick. */
+export function register(program: Command): void {
+  program
+    .command('ps')
+    .description('list the processes of all guests, or of one')
+    .argument('[domain]', 'name or id of the domain; every one that is reachable when left out')
+    .option(
+      '--connect <place>',
+      'where domains are (repeatable): qemu:unix:/path/qmp.sock, dump:/path/file',
+      collect,
+    )
+    .option('--tree', 'children below their parents')
+    .option('--threads', 'one line per thread')
+    .option('--sort <key>', 'pid, cpu, time, nice, state, comm, start; with - before it the other way round')
+    .option('--pause', 'pause each domain while it is read, for an exact picture')
+    .option('--watch [seconds]', 'again and again, every 2 s by default')
+    .option('--json', 'print JSON')
+    .action(async (domain: string | undefined, options: PsOptions) => {
+      const { ps } = await import('./ps-run.ts');
+      await ps(domain, options);
+    });
+}
+
+function collect(value: string, before: string[] = []): string[] {
+  return [...before, value];
+}
