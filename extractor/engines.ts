@@ -5,6 +5,7 @@ import type { Engine } from './engine.ts';
 const ENGINES: ReadonlyMap<EngineName, () => Promise<Engine>> = new Map([
   ['dwarf', async () => (await import('./dwarf/engine.ts')).dwarfEngine],
   ['btf', async () => (await import('./btf/engine.ts')).btfEngine],
+  ['gdb', async () => (await import('./gdb/engine.ts')).gdbEngine],
 ]);
 
 export const ENGINE_NAMES: readonly EngineName[] = [...ENGINES.keys()];
