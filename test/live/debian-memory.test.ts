@@ -16,7 +16,14 @@ const programs = [
 
 const VARIANTS = [
   { kernel: 'debian-6.1-cloud', ram: 'file', cpu: 'max', machine: 'q35', memory: 384, levels: 5 },
-  { kernel: 'debian-6.12-cloud', ram: 'anonymous', cpu: 'qemu64', machine: 'pc', memory: 384, levels: 4 },
+  {
+    kernel: 'debian-6.12-cloud',
+    ram: 'anonymous',
+    cpu: 'qemu64',
+    machine: 'pc,max-ram-below-4g=256M',
+    memory: 384,
+    levels: 4,
+  },
 ] as const;
 
 for (const variant of VARIANTS) {

@@ -28,7 +28,8 @@ export interface MachineOptions {
   ram?: 'file' | 'anonymous' | 'memfd';
   /** QEMU CPU model; `max` has 5-level paging, `qemu64` 4 levels and page-table isolation. */
   cpu?: string;
-  machine?: 'q35' | 'pc';
+  /** QEMU machine type with its options. */
+  machine?: string;
   /** More QEMU arguments. */
   extra?: readonly string[];
   accelerator?: Accelerator;

@@ -27,9 +27,8 @@ export class LineSocket {
     this.#socket = socket;
     this.#options = options;
     socket.on('data', (chunk) => this.#receive(chunk));
-    socket.on('error', (cause) =>
-      this.#end('host-unreachable', `connection failed: ${cause.message}`, cause),
-    );
+    // A connection that once stood breaks when its other end dies (ECONNRESET, EPIPE).
+    socket.on('error', (cause) => this.#end('domain-gone', `connection broke: ${cause.message}`, cause));
     socket.on('close', () =>
       this.#end('domain-gone', 'connection was closed: the virtual machine has ended'),
     );
@@ -119,7 +118,7 @@ export class LineSocket {
   }
 
   #end(
-    code: 'host-unreachable' | 'domain-gone' | 'protocol',
+    code: 'domain-gone' | 'protocol',
     message: string,
     cause?: Error,
     details: Record<string, unknown> = {},
