@@ -48,6 +48,20 @@ export class Draft implements MemoryView {
     return this.word(address, 8) as GuestVirtual;
   }
 
+  block(address: GuestVirtual, length: number): DataView {
+    const bytes = new Uint8Array(length);
+    for (let done = 0; done < length; ) {
+      const at = advance(address, done);
+      const page = this.#page(at);
+      const offset = Number(at % PAGE);
+      const part = Math.min(length - done, FRAME_SIZE - offset);
+      page.looked.fill(1, offset, offset + part);
+      bytes.set(new Uint8Array(page.current.buffer, offset, part), done);
+      done += part;
+    }
+    return new DataView(bytes.buffer);
+  }
+
   /**
    * Plans a write. A second write to the same word replaces the first.
    * @param what the word in the kernel's words, for people

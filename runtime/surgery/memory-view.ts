@@ -14,4 +14,6 @@ export interface MemoryView {
   signed(address: GuestVirtual, size: WordSize): bigint;
   /** An 8-byte pointer; not checked. */
   pointer(address: GuestVirtual): GuestVirtual;
+  /** A copy of `length` bytes, for those who look at many words at once. */
+  block(address: GuestVirtual, length: number): DataView;
 }

@@ -72,9 +72,13 @@ export function checkQueue(layout: O1Layout, memory: MemoryView, queue: O1Queue)
 
 function checkArray(layout: O1Layout, memory: MemoryView, array: GuestVirtual, name: string) {
   const { prio_array, task_struct } = layout;
+  const lists = memory.block(advance(array, prio_array.queue), prio_array.priorities * layout.list_head.size);
+  const bitmap = memory.block(advance(array, prio_array.bitmap.offset), bitmapBytes(layout));
   let tasks = 0;
   let weight = 0n;
   for (let prio = 0; prio < prio_array.priorities; prio++) {
+    const bit = hasBit(bitmap, prio);
+    if (!bit && isEmptyHead(layout, lists, array, prio)) continue;
     const members = listOf(
       layout,
       memory,
@@ -82,8 +86,6 @@ function checkArray(layout: O1Layout, memory: MemoryView, array: GuestVirtual, n
       `${name}.queue[${prio}]`,
       MAX_TASKS - tasks,
     );
-    const { address, mask } = bitOf(layout, array, prio);
-    const bit = (memory.word(address, prio_array.bitmap.size) & mask) !== 0n;
     if (bit !== members.length > 0) {
       throw inconsistent(
         `${name}.bitmap bit ${prio} is ${bit ? 1 : 0} with ${members.length} tasks in its list`,
@@ -98,14 +100,33 @@ function checkArray(layout: O1Layout, memory: MemoryView, array: GuestVirtual, n
     }
     tasks += members.length;
   }
-  const sentinel = bitOf(layout, array, prio_array.priorities);
-  if ((memory.word(sentinel.address, prio_array.bitmap.size) & sentinel.mask) === 0n) {
-    throw inconsistent(`${name}.bitmap has no sentinel bit`);
-  }
+  if (!hasBit(bitmap, prio_array.priorities)) throw inconsistent(`${name}.bitmap has no sentinel bit`);
   const nrActive = get(memory, array, prio_array.nr_active);
   if (nrActive !== BigInt(tasks))
     throw inconsistent(`${name}.nr_active is ${nrActive} with ${tasks} tasks linked`);
   return { tasks, weight };
+}
+
+/** Bytes of the bitmap: whole words, with room for the sentinel. */
+function bitmapBytes(layout: O1Layout): number {
+  const { size } = layout.prio_array.bitmap;
+  return Math.ceil((layout.prio_array.priorities + 1) / (8 * size)) * size;
+}
+
+function hasBit(bitmap: DataView, prio: number): boolean {
+  return ((bitmap.getUint8(prio >> 3) >> (prio & 7)) & 1) === 1;
+}
+
+/** Both links of a list head lead to itself. Compared in halves: most of the lists are empty, most of the time. */
+function isEmptyHead(layout: O1Layout, lists: DataView, array: GuestVirtual, prio: number): boolean {
+  const { size, next, prev } = layout.list_head;
+  const head = headOf(layout, array, prio);
+  const low = Number(head & 0xffff_ffffn);
+  const high = Number(head >> 32n);
+  const at = prio * size;
+  return [at + next.offset, at + prev.offset].every(
+    (link) => lists.getUint32(link, true) === low && lists.getUint32(link + 4, true) === high,
+  );
 }
 
 /** Whether the node of `task` stands in the list of its priority, in either array of the queue. */

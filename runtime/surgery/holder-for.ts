@@ -1,0 +1,22 @@
+import { DomschedError } from '../error.ts';
+import type { Guest } from '../guest/guest.ts';
+import type { Holder } from './holder.ts';
+import { O1Holder } from './o1-holder.ts';
+import { resolveO1Layout } from './o1-resolve.ts';
+
+/**
+ * The way to hold threads that a guest's kernel has, by the members of its structures.
+ * @throws DomschedError `refused` for a scheduler that cannot be edited yet; `layout-absent-member`
+ */
+export function holderFor(guest: Guest): Holder {
+  const { layout } = guest;
+  if (layout.has('rq', 'active') && layout.has('prio_array', 'queue')) {
+    const queues = guest.cpus.map((cpu) => ({ cpu: cpu.cpu, address: guest.percpu('runqueues', cpu) }));
+    return new O1Holder(resolveO1Layout(layout), queues);
+  }
+  throw new DomschedError(
+    'refused',
+    `${layout.kernel.release}: no way to hold processes under its scheduler is known; nothing was changed`,
+    { release: layout.kernel.release },
+  );
+}

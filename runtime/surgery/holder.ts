@@ -1,0 +1,49 @@
+import type { GuestVirtual } from '../memory/address.ts';
+import type { Draft } from './draft.ts';
+import type { Invariant } from './edit.ts';
+import type { MemoryView } from './memory-view.ts';
+
+/**
+ * Ways to stop a thread from outside. `splice`: unlink it from its run queue. `state`: have the guest's own
+ * `schedule()` take it off. `park`: have it wait in the guest's own freezer trap.
+ */
+export type Technique = 'splice' | 'state' | 'park';
+
+/** Where a thread stands, for someone who wants to hold it. */
+export type Standing =
+  /** In no run queue, and nothing in the guest will put it into one. */
+  | 'held'
+  /** Was asked to leave the CPU and has not done so yet. */
+  | 'leaving'
+  /** Left the CPU as it was asked to; the hold is yet to be made to last. */
+  | 'left'
+  | 'running'
+  | 'ready'
+  | 'sleeping'
+  /** Between two states: look again. */
+  | 'changing';
+
+/** What a plan is to achieve. */
+export interface Step {
+  readonly technique: Technique;
+  readonly outcome: readonly Invariant[];
+}
+
+/** One kind of scheduler's way to hold threads and let them go. It plans; a transaction commits. */
+export interface Holder {
+  readonly techniques: readonly Technique[];
+  /** What has to be true of the guest's queues before and after any edit. */
+  invariants(): Invariant[];
+  /** @throws DomschedError `lock-held`: try again later; `refused`: this guest can't be edited */
+  checkLocks(memory: MemoryView): void;
+  standing(memory: MemoryView, thread: GuestVirtual): Standing;
+  /**
+   * Plans the next step towards holding a thread.
+   * @returns null when nothing can be done at this moment: let the guest run and try again
+   */
+  planHold(draft: Draft, thread: GuestVirtual, techniques: readonly Technique[]): Step | null;
+  /** Plans to let a thread go on, wherever in being held it stands. Null when it isn't held, or not at this moment. */
+  planRelease(draft: Draft, thread: GuestVirtual): Step | null;
+  /** @param nice -20..19 */
+  planRenice(draft: Draft, thread: GuestVirtual, nice: number): void;
+}

@@ -1,0 +1,103 @@
+import type { GuestVirtual } from '../memory/address.ts';
+import { formatAddress } from '../memory/address.ts';
+import type { Draft } from './draft.ts';
+import type { Invariant } from './edit.ts';
+import type { Holder, Standing, Step, Technique } from './holder.ts';
+import type { MemoryView } from './memory-view.ts';
+import { O1Surgery } from './o1.ts';
+import { inconsistent } from './o1-check.ts';
+import { follow, get, type O1Layout, type O1Queue, put } from './o1-layout.ts';
+
+/** include/linux/sched.h, 2.6.16. */
+const TASK_RUNNING = 0n;
+const TASK_STOPPED = 4n;
+
+/**
+ * Holds threads of a kernel with O(1) run queues: a ready one by unlinking it (`splice`), a running one by a state
+ * that makes `schedule()` take it off (`state`).
+ *
+ * Both end the same way: `TASK_RUNNING` and in no array. `try_to_wake_up()` leaves a running task alone, so no
+ * signal and no event puts it back; only {@link planRelease} does. A sleeping thread is left until it wakes: taking
+ * its state away would lose the wake-up that it waits for.
+ */
+export class O1Holder implements Holder {
+  readonly techniques: readonly Technique[] = ['splice', 'state'];
+  readonly #layout: O1Layout;
+  readonly #surgery: O1Surgery;
+
+  constructor(layout: O1Layout, queues: readonly O1Queue[]) {
+    this.#layout = layout;
+    this.#surgery = new O1Surgery(layout, queues);
+  }
+
+  invariants(): Invariant[] {
+    return this.#surgery.invariants();
+  }
+
+  checkLocks(memory: MemoryView): void {
+    this.#surgery.checkLocks(memory);
+  }
+
+  standing(memory: MemoryView, thread: GuestVirtual): Standing {
+    const { task_struct } = this.#layout;
+    const state = get(memory, thread, task_struct.state);
+    const linked = follow(memory, thread, task_struct.array) !== 0n;
+    const current = this.#surgery.currentOn(memory, thread) !== null;
+    if (state === TASK_RUNNING) {
+      // A current task that is not linked is on its way out of schedule().
+      if (current) return linked ? 'running' : 'changing';
+      return linked ? 'ready' : 'held';
+    }
+    if (state === TASK_STOPPED) return linked || current ? 'leaving' : 'left';
+    // Linked but not running: about to sleep, or preempted on the way there.
+    return linked || current ? 'changing' : 'sleeping';
+  }
+
+  planHold(draft: Draft, thread: GuestVirtual, techniques: readonly Technique[]): Step | null {
+    const { task_struct } = this.#layout;
+    switch (this.standing(draft, thread)) {
+      case 'ready':
+        if (!techniques.includes('splice')) return null;
+        this.#surgery.planDequeue(draft, thread);
+        return { technique: 'splice', outcome: [this.#surgery.outcome(thread, false)] };
+      case 'running':
+        if (!techniques.includes('state')) return null;
+        put(draft, thread, task_struct.state, TASK_STOPPED, 'task.state');
+        this.#surgery.planReschedule(draft, thread);
+        return { technique: 'state', outcome: [this.#stands(thread, 'leaving')] };
+      case 'left':
+        put(draft, thread, task_struct.state, TASK_RUNNING, 'task.state');
+        return { technique: 'state', outcome: [this.#stands(thread, 'held')] };
+      default:
+        return null;
+    }
+  }
+
+  planRelease(draft: Draft, thread: GuestVirtual): Step | null {
+    const { task_struct } = this.#layout;
+    const standing = this.standing(draft, thread);
+    if (standing === 'leaving') {
+      put(draft, thread, task_struct.state, TASK_RUNNING, 'task.state');
+      return { technique: 'state', outcome: [] };
+    }
+    if (standing !== 'held' && standing !== 'left') return null;
+    put(draft, thread, task_struct.state, TASK_RUNNING, 'task.state');
+    this.#surgery.planEnqueue(draft, thread);
+    return { technique: 'splice', outcome: [this.#surgery.outcome(thread, true)] };
+  }
+
+  planRenice(draft: Draft, thread: GuestVirtual, nice: number): void {
+    this.#surgery.planRenice(draft, thread, nice);
+  }
+
+  #stands(thread: GuestVirtual, standing: Standing): Invariant {
+    const what = `task ${formatAddress(thread)} is ${standing}`;
+    return {
+      what,
+      check: (memory) => {
+        const found = this.standing(memory, thread);
+        if (found !== standing) throw inconsistent(`not so: ${what}; it is ${found}`);
+      },
+    };
+  }
+}

@@ -1,0 +1,240 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { DomschedError } from '../error.ts';
+import type { Guest } from '../guest/guest.ts';
+import type { Process } from '../guest/process.ts';
+import type { DomainWith } from '../hypervisor/types.ts';
+import type { GuestVirtual } from '../memory/address.ts';
+import { Draft } from './draft.ts';
+import type { Edit, Invariant } from './edit.ts';
+import type { Holder, Technique } from './holder.ts';
+import { type BeforeCommit, commit } from './transaction.ts';
+
+/** Which process: `startTimeNs` and `address` tell it from a later one with the same pid. */
+export type ProcessKey = Pick<Process, 'pid' | 'address' | 'startTimeNs'>;
+
+export interface OperateOptions {
+  /** Ways to hold that may be used; all that the guest's scheduler has when left out. */
+  techniques?: readonly Technique[];
+  /** Allow what is refused for the guest's own good: real-time threads. */
+  force?: boolean;
+  /** How long to go on trying, in ms of wall time. */
+  limitMs?: number;
+  /** Plan once and change nothing. */
+  dryRun?: boolean;
+  /** Called with each edit before its first byte is written. */
+  journal?: BeforeCommit;
+}
+
+export interface Operation {
+  readonly pid: number;
+  readonly outcome: 'held' | 'released' | 'reniced' | 'unchanged' | 'planned';
+  /** Ways in which threads were stopped or let go. */
+  readonly techniques: readonly Technique[];
+  /** Times the domain was paused. */
+  readonly attempts: number;
+  /** All pauses together, in µs. */
+  readonly pausedUs: number;
+  /** Words written. */
+  readonly writes: number;
+  readonly edits: readonly Edit[];
+}
+
+const DEFAULT_LIMIT_MS = 5_000;
+/** Wait between two tries in ms: from a fraction of a tick to several, so that the guest gets somewhere. */
+const FIRST_WAIT_MS = 1;
+const LAST_WAIT_MS = 20;
+/** What a guest may have as threads of one process. */
+const MAX_THREADS = 4_096;
+
+/** Performs edits on one guest, each in a pause of its own, all through the transaction. */
+export class Surgeon {
+  readonly #domain: DomainWith<'pause' | 'writeFrames'>;
+  readonly #guest: Guest;
+  readonly #holder: Holder;
+
+  constructor(domain: DomainWith<'pause' | 'writeFrames'>, guest: Guest, holder: Holder) {
+    this.#domain = domain;
+    this.#guest = guest;
+    this.#holder = holder;
+  }
+
+  /**
+   * Stops every thread of a process, those included that it starts meanwhile.
+   * @throws DomschedError `refused` (nothing changed), `lock-held` or `timeout` when it could not be done in time
+   *   (what was done is undone), `process-not-found`, what {@link commit} throws
+   */
+  async hold(key: ProcessKey, options: OperateOptions = {}): Promise<Operation> {
+    const techniques = options.techniques ?? this.#holder.techniques;
+    try {
+      return await this.#repeat('held', key, options, (draft, threads, process) => {
+        refuse(process, options.force ?? false);
+        return this.#planEach(draft, threads, (thread) => {
+          if (this.#holder.standing(draft, thread) === 'held') return 'done';
+          return this.#holder.planHold(draft, thread, techniques) ?? 'later';
+        });
+      });
+    } catch (error) {
+      if (isTimeout(error)) await this.release(key, options).catch(() => {});
+      throw error;
+    }
+  }
+
+  /** Lets every thread of a process go on. @throws as {@link hold} */
+  release(key: ProcessKey, options: OperateOptions = {}): Promise<Operation> {
+    return this.#repeat('released', key, options, (draft, threads) =>
+      this.#planEach(draft, threads, (thread) => {
+        if (this.#holder.standing(draft, thread) === 'changing') return 'later';
+        return this.#holder.planRelease(draft, thread) ?? 'done';
+      }),
+    );
+  }
+
+  /** Gives every thread of a process another nice value. @param nice -20..19 */
+  renice(key: ProcessKey, nice: number, options: OperateOptions = {}): Promise<Operation> {
+    return this.#repeat('reniced', key, options, (draft, threads, process) => {
+      if (process.kernelThread && !options.force) throw refusal(process, 'is a kernel thread');
+      for (const thread of threads) this.#holder.planRenice(draft, thread, nice);
+      return { finished: true, techniques: [], outcome: [] };
+    });
+  }
+
+  #planEach(
+    draft: Draft,
+    threads: readonly GuestVirtual[],
+    plan: (
+      thread: GuestVirtual,
+    ) => 'done' | 'later' | { technique: Technique; outcome: readonly Invariant[] },
+  ): Plan {
+    const techniques: Technique[] = [];
+    const outcome: Invariant[] = [];
+    let finished = true;
+    for (const thread of threads) {
+      const step = plan(thread);
+      if (step === 'done') continue;
+      if (step === 'later') {
+        finished = false;
+        continue;
+      }
+      techniques.push(step.technique);
+      outcome.push(...step.outcome);
+      // Asking a running thread to leave is not yet holding it.
+      if (this.#holder.standing(draft, thread) === 'leaving') finished = false;
+    }
+    return { finished, techniques, outcome };
+  }
+
+  async #repeat(
+    goal: 'held' | 'released' | 'reniced',
+    key: ProcessKey,
+    options: OperateOptions,
+    plan: (draft: Draft, threads: readonly GuestVirtual[], process: Process) => Plan,
+  ): Promise<Operation> {
+    const end = performance.now() + (options.limitMs ?? DEFAULT_LIMIT_MS);
+    const techniques = new Set<Technique>();
+    const edits: Edit[] = [];
+    let pausedUs = 0;
+    let last: DomschedError | undefined;
+    for (let attempt = 1, wait = FIRST_WAIT_MS; ; attempt++, wait = Math.min(2 * wait, LAST_WAIT_MS)) {
+      const done = await this.#once(goal, key, options, plan).catch((error: unknown) => {
+        // A lock is held for microseconds, and lists are in between states no longer: the next look may differ.
+        if (!(error instanceof DomschedError) || !PASSING.has(error.code)) throw error;
+        last = error;
+        return null;
+      });
+      if (done !== null) {
+        pausedUs += done.pausedUs;
+        for (const technique of done.techniques) techniques.add(technique);
+        if (done.edit.writes.length > 0) edits.push(done.edit);
+        const writes = edits.reduce((sum, edit) => sum + edit.writes.length, 0);
+        const result = {
+          pid: key.pid,
+          techniques: [...techniques],
+          attempts: attempt,
+          pausedUs,
+          writes,
+          edits,
+        };
+        if (options.dryRun) return { ...result, outcome: 'planned' };
+        if (done.finished) return { ...result, outcome: writes === 0 ? 'unchanged' : goal };
+      }
+      if (performance.now() > end) throw last ?? timeoutError(goal, key);
+      await sleep(wait);
+    }
+  }
+
+  async #once(
+    goal: string,
+    key: ProcessKey,
+    options: OperateOptions,
+    plan: (draft: Draft, threads: readonly GuestVirtual[], process: Process) => Plan,
+  ) {
+    await using guard = await this.#domain.pause.acquire();
+    const start = performance.now();
+    await this.#guest.verify();
+    const draft = new Draft(this.#guest.space);
+    this.#holder.checkLocks(draft);
+    const threads = this.#threadsOf(key);
+    const planned = plan(
+      draft,
+      threads.map(({ address }) => address),
+      threads[0]!,
+    );
+    const edit = draft.edit(`${goal} pid ${key.pid}`, this.#holder.invariants(), planned.outcome);
+    if (edit.writes.length > 0 && !options.dryRun) {
+      await commit(this.#domain, this.#guest.space, guard, edit, options.journal);
+    }
+    return { ...planned, edit, pausedUs: (performance.now() - start) * 1000 };
+  }
+
+  /** All threads of the process, its leader first. Read under the pause, so none can start meanwhile. */
+  #threadsOf(key: ProcessKey): Process[] {
+    const { processes } = this.#guest.snapshot({ threads: true });
+    const threads = processes.filter(({ tgid }) => tgid === key.pid);
+    const leader = threads.find(({ pid }) => pid === key.pid);
+    if (leader === undefined || leader.address !== key.address || leader.startTimeNs !== key.startTimeNs) {
+      throw new DomschedError('process-not-found', `process ${key.pid} has ended`, { pid: key.pid });
+    }
+    if (threads.length > MAX_THREADS) throw refusal(leader, `has more than ${MAX_THREADS} threads`);
+    return [leader, ...threads.filter((thread) => thread !== leader)];
+  }
+}
+
+interface Plan {
+  readonly finished: boolean;
+  readonly techniques: readonly Technique[];
+  readonly outcome: readonly Invariant[];
+}
+
+/** What another look may not find any more. */
+const PASSING: ReadonlySet<string> = new Set(['lock-held', 'guest-inconsistent']);
+
+/** Refuses what would hurt the guest or could not last. */
+function refuse(process: Process, force: boolean): void {
+  if (process.kernelThread) throw refusal(process, 'is a kernel thread');
+  if (process.pid === 1) throw refusal(process, 'is the first process: the guest cannot do without it');
+  if (process.exiting || process.state === 'zombie' || process.state === 'dead')
+    throw refusal(process, 'is exiting');
+  if (process.state === 'traced') throw refusal(process, 'is under a tracer');
+  if (!force && (process.policy === 'fifo' || process.policy === 'rr' || process.policy === 'deadline')) {
+    throw refusal(process, 'has a real-time policy; --force holds it all the same');
+  }
+}
+
+function refusal(process: Process, reason: string): DomschedError {
+  return new DomschedError(
+    'refused',
+    `process ${process.pid} (${process.comm}) ${reason}; nothing was changed`,
+    {
+      pid: process.pid,
+    },
+  );
+}
+
+function timeoutError(goal: string, key: ProcessKey): DomschedError {
+  const message = `process ${key.pid} could not be ${goal} in time: it may be asleep. Try again, or give it longer`;
+  return new DomschedError('timeout', message, { pid: key.pid, goal });
+}
+
+function isTimeout(error: unknown): boolean {
+  return error instanceof DomschedError && (error.code === 'timeout' || PASSING.has(error.code));
+}

@@ -1,0 +1,107 @@
+/** Holds and releases processes of a live O(1) guest at random moments; the guest checks itself strictly meanwhile. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import process from 'node:process';
+import { setTimeout as sleep } from 'node:timers/promises';
+import test from 'ava';
+import { execa } from 'execa';
+import { Guest } from '../../runtime/guest/guest.ts';
+import { requireCapabilities } from '../../runtime/hypervisor/capability.ts';
+import { QemuHost } from '../../runtime/hypervisor/qemu/host.ts';
+import { knownKernels } from '../../runtime/layout/registry.ts';
+import { holderFor } from '../../runtime/surgery/holder-for.ts';
+import { Surgeon } from '../../runtime/surgery/surgeon.ts';
+import { bootO1, buildO1, kernelFile, numbers, usableAccelerator, type Variant } from './o1.ts';
+
+const root = path.resolve(import.meta.dirname, '../..');
+
+/** Kernels of all variants, extracted from what was just built, in a store of the test's own. */
+async function extractAll(store: string, variants: readonly Variant[]) {
+  await buildO1();
+  for (const variant of variants) {
+    await execa(process.execPath, ['domsched.ts', 'extract', kernelFile(variant), '--out', store], {
+      cwd: root,
+    });
+  }
+  return knownKernels([path.join(store, 'registry.ts')]);
+}
+
+let store: string;
+
+test.before(async (t) => {
+  store = await mkdtemp(path.join(tmpdir(), 'o1-layouts-'));
+  t.log(`guests run on ${await usableAccelerator()}`);
+});
+
+test.after.always(() => rm(store, { recursive: true, force: true }));
+
+for (const variant of ['base', 'preempt', 'schedstats'] as const) {
+  test.serial(
+    `${variant}: held processes stand still, released ones go on, the guest stays well`,
+    async (t) => {
+      t.timeout(300_000);
+      const kernels = await extractAll(path.join(store, variant), [variant]);
+      const socket = path.join(store, `${variant}.sock`);
+      await using guest = await bootO1({
+        variant,
+        cpus: 2,
+        commandLine: 'report=20 run=pi1,pi2,pi3:5,pi4:-5,sleeper,pair,forker',
+        extraArguments: ['-qmp', `unix:${socket},server=on,wait=off`],
+      });
+      for (const name of ['pi1', 'pi2', 'pi3', 'pi4']) await guest.waitFor(new RegExp(`^${name} `));
+      await using host = new QemuHost(`qemu:unix:${socket}`, () => [{ qmp: socket }]);
+      await using domain = await host.open(socket);
+      requireCapabilities(domain, 'pause', 'writeFrames', 'registers');
+      const attached = await Guest.attach(domain, kernels);
+      const surgeon = new Surgeon(domain, attached, holderFor(attached));
+      const progress = (name: string) =>
+        numbers(guest.lines.findLast((line) => line.startsWith(`${name} `))!).progress!;
+      const { processes } = attached.snapshot();
+      const find = (name: string) => processes.find(({ comm }) => comm === name)!;
+      const goesOn = async (name: string, before: number) => {
+        for (let tries = 0; progress(name) === before; tries++) {
+          if (tries === 1500) t.fail(`${name} stands still at ${before} after its release`);
+          await sleep(20);
+        }
+      };
+      const cycles = 40;
+      const used = new Map<string, number>();
+      let firstTry = 0;
+      for (let cycle = 0; cycle < cycles; cycle++) {
+        const name = `pi${1 + Math.floor(Math.random() * 4)}`;
+        const target = find(name);
+        const held = await surgeon.hold(target);
+        t.is(held.outcome, 'held');
+        if (held.attempts === 1) firstTry += 1;
+        for (const technique of held.techniques) used.set(technique, (used.get(technique) ?? 0) + 1);
+        // What it had said before it was stopped may still be on its way to us.
+        await sleep(60);
+        const before = progress(name);
+        await sleep(80);
+        t.is(progress(name), before, `${name} makes no progress while held`);
+        const released = await surgeon.release(target);
+        t.is(released.outcome, 'released');
+        await goesOn(name, before);
+      }
+      t.log(`${cycles} cycles; first try ${firstTry}; steps by technique: ${JSON.stringify([...used])}`);
+      // Several at once.
+      const all = ['pi1', 'pi2', 'pi3'].map(find);
+      for (const target of all) await surgeon.hold(target);
+      await sleep(60);
+      const standing = all.map((_, i) => progress(`pi${i + 1}`));
+      const other = progress('pi4');
+      await sleep(300);
+      t.deepEqual(
+        all.map((_, i) => progress(`pi${i + 1}`)),
+        standing,
+      );
+      t.true(progress('pi4') > other, 'the others have the CPUs');
+      for (const target of all) await surgeon.release(target);
+      for (const [i, value] of standing.entries()) await goesOn(`pi${i + 1}`, value);
+      const troubles = guest.lines.filter((line) => /BUG|exception|out of memory|errors=[1-9]/.test(line));
+      t.deepEqual(troubles, []);
+      attached.detach();
+    },
+  );
+}
