@@ -59,6 +59,7 @@ export class QemuDomain implements Domain<GuestFrame> {
   #expecting: 'STOP' | 'RESUME' | undefined;
   #disarm: (() => void) | undefined;
   #closed = false;
+  #gone: DomschedError | undefined;
 
   private constructor(parts: {
     identity: DomainIdentity;
@@ -178,6 +179,7 @@ export class QemuDomain implements Domain<GuestFrame> {
   }
 
   async #stop(): Promise<{ foundPaused: boolean }> {
+    if (this.#gone !== undefined) throw this.#gone;
     if (!this.#running) return { foundPaused: true };
     const { path } = this.#client;
     watchdog.arm(path);
@@ -258,6 +260,7 @@ export class QemuDomain implements Domain<GuestFrame> {
   }
 
   #onEnd(error: DomschedError): void {
+    this.#gone = error;
     this.#generation += 1;
     this.#running = false;
     this.#ram.fail(error);
