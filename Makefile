@@ -40,6 +40,7 @@ check: ## types, lint and format
 
 test: setup check kernels kernels-debian ## all tests
 	npm test
+	npm run -s check:layouts
 
 kernels: packages node_modules/.package-lock.json ## build the O(1) guest in all its variants
 	@$(MAKE) --no-print-directory -s -C kernels/o1

@@ -4,6 +4,7 @@ import { readStore } from '../codegen/store.ts';
 import type { KernelLayout } from '../extractor/contract.ts';
 import { crossCheck, type EngineComparison } from '../extractor/cross-check.ts';
 import { openKernelFile } from '../extractor/elf/open.ts';
+import { ExtractError } from '../extractor/error.ts';
 import { engineRequest, extractLayout } from '../extractor/extract.ts';
 import { type ConfigFact, checkConfig, find } from './check-config.ts';
 import { isSet, type KernelConfig, readConfig } from './config.ts';
@@ -29,22 +30,52 @@ export interface CheckPlace {
   signal?: AbortSignal;
 }
 
+/** All that is known of one kernel from its several sources. */
+export interface Evidence {
+  config: KernelConfig;
+  /** Extracted just now. */
+  layout: KernelLayout;
+  engines: readonly EngineComparison[];
+  committed: Committed;
+}
+
 /**
  * Checks one kernel: extracts its layout again and holds it against what is committed, against the other engines,
  * against measurements by other tools, and against its configuration.
  * @throws ExtractError when the kernel cannot be read, the file system's error when its config cannot
  */
 export async function checkKernel(subject: Subject, place: CheckPlace): Promise<Report> {
+  return judge(subject, await gather(subject, place));
+}
+
+/** Reads the kernel, its configuration and what is committed of it. @throws as {@link checkKernel} */
+export async function gather(subject: Subject, { outDir, signal }: CheckPlace): Promise<Evidence> {
   const config = readConfig(subject.config);
   await using file = await openKernelFile(subject.file);
-  const selection = { kind: 'scheduler' } as const;
-  const signal = place.signal ? { signal: place.signal } : {};
-  const layout = await extractLayout(file, { engine: 'auto', selection, ...signal });
-  const engines = await crossCheck(file, engineRequest({ selection, ...signal }));
-  const committed = await compareCommitted(layout, subject, place.outDir);
+  const request = { selection: { kind: 'scheduler' } as const, ...(signal ? { signal } : {}) };
+  const layout = await extractLayout(file, { engine: 'auto', ...request });
+  const engines = await compareEngines(file, engineRequest(request));
+  return { config, layout, engines, committed: await compareCommitted(layout, subject, outDir) };
+}
+
+/** A file that one engine only can read (no gdb on this machine, no BTF in the kernel) is compared with nothing. */
+async function compareEngines(
+  ...[file, request]: Parameters<typeof crossCheck>
+): Promise<EngineComparison[]> {
+  try {
+    return await crossCheck(file, request);
+  } catch (error) {
+    if (error instanceof ExtractError && error.code === 'engine-unavailable') return [];
+    throw error;
+  }
+}
+
+/** Holds a kernel's sources against each other. */
+export function judge(subject: Subject, { config, layout, engines, committed }: Evidence): Report {
   const rules = checkConfig(layout, config);
   const sides = new Sides(subject, layout, committed, rules);
   const measured = subject.facts ? structsOf(subject.facts) : {};
+  const readable = engines.filter(({ unavailable }) => unavailable === null);
   return {
     id: subject.id,
     release: layout.kernel.release,
@@ -62,14 +93,15 @@ export async function checkKernel(subject: Subject, place: CheckPlace): Promise<
     ],
     notes: [
       ...committed.notes,
+      ...(readable.length < 2 ? ['only one engine can read it: engines not compared'] : []),
       ...engines
         .filter(({ unavailable }) => unavailable !== null)
         .map(({ engine, unavailable }) => `${engine} left out: ${unavailable}`),
     ],
     counts: {
       structs: Object.keys(layout.structs).length,
-      engines: engines.filter(({ unavailable }) => unavailable === null).map(({ engine }) => engine),
-      members: Math.max(...engines.map(({ members }) => members)),
+      engines: readable.map(({ engine }) => engine),
+      members: Math.max(0, ...readable.map(({ members }) => members)),
       facts: Object.keys(measured).filter((name) => Object.hasOwn(layout.structs, name)).length,
       rules: rules.length,
     },
@@ -77,7 +109,7 @@ export async function checkKernel(subject: Subject, place: CheckPlace): Promise<
 }
 
 /** What is committed of a kernel, compared with what the kernel says now. */
-interface Committed {
+export interface Committed {
   /** Folder in `generated/` it was compared with; null where there is none to compare with. */
   folder: string | null;
   differences: Difference[];
@@ -89,7 +121,11 @@ interface Committed {
  * That is no fault of the layout, and there is nothing left to compare it with: it becomes a note. A kernel of which
  * no release is committed at all is a finding.
  */
-async function compareCommitted(layout: KernelLayout, subject: Subject, outDir: string): Promise<Committed> {
+export async function compareCommitted(
+  layout: KernelLayout,
+  subject: Subject,
+  outDir: string,
+): Promise<Committed> {
   const store = await readStore(outDir);
   const { release, buildId } = layout.kernel;
   const same =

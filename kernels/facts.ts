@@ -93,20 +93,20 @@ export function compareStructs(
     });
 }
 
-/** Where everything with a name is in a structure, as text. */
+/** Where every member is that C reaches by one name, as text. */
 function places(structure: Structure): Map<string, string> {
   const found = new Map([[structure.name, `${structure.kind} of ${structure.size} bytes`]]);
-  const visit = (members: readonly Member[], prefix: string): void => {
+  const visit = (members: readonly Member[]): void => {
     for (const member of members) {
-      const name = member.name === null ? prefix : `${prefix}.${member.name}`;
-      if (member.name !== null) {
-        const bits =
-          member.bitSize === undefined ? '' : `, ${member.bitSize} bits from bit ${member.bitOffset ?? 0}`;
-        found.set(name, `offset ${member.offset}, ${member.size} bytes${bits}`);
+      if (member.name === null) {
+        visit(member.members ?? []);
+        continue;
       }
-      if (member.members) visit(member.members, name);
+      const bits =
+        member.bitSize === undefined ? '' : `, ${member.bitSize} bits from bit ${member.bitOffset ?? 0}`;
+      found.set(`${structure.name}.${member.name}`, `offset ${member.offset}, ${member.size} bytes${bits}`);
     }
   };
-  visit(structure.members, structure.name);
+  visit(structure.members);
   return found;
 }
