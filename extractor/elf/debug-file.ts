@@ -23,13 +23,13 @@ const CRC_CHUNK = 1 << 20;
 export function findDebugFile(
   path: string,
   sections: SectionSet,
-  release: string | null,
+  release: () => string | null,
   roots: readonly string[],
 ): ElfImage | null {
   if (sections.has('.debug_info')) return null;
   const buildId = buildIdOf(sections);
   const link = readDebugLink(sections);
-  for (const candidate of candidates(path, buildId, link?.name ?? null, release, roots)) {
+  for (const candidate of candidates(path, buildId, link?.name ?? null, release(), roots)) {
     const image = openCandidate(candidate, path);
     if (!image) continue;
     const its = buildIdOf(new SectionSet([image]));

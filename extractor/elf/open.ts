@@ -1,5 +1,5 @@
 import { ExtractError } from '../error.ts';
-import { type BootImage, readBootImage } from './boot-image.ts';
+import type { BootImage } from './boot-image.ts';
 import { FileSource } from './byte-source.ts';
 import { DEBUG_ROOTS, findDebugFile } from './debug-file.ts';
 import { detectFormat, FORMAT_BYTES } from './format.ts';
@@ -9,7 +9,7 @@ import { OpenedKernel } from './opened-kernel.ts';
 import { PlainSection } from './section.ts';
 import { SectionSet } from './section-set.ts';
 import { SourceHash } from './source-hash.ts';
-import { type UnpackOptions, unpack } from './unpack.ts';
+import type { UnpackOptions } from './unpack.ts';
 
 export interface OpenOptions extends UnpackOptions {
   /** A System.map or saved `/proc/kallsyms` to take symbols from. */
@@ -48,13 +48,23 @@ export async function openKernelFile(path: string, options: OpenOptions = {}): P
         const image = readElfImage(source);
         let sections = new SectionSet([image]);
         const kernel = new OpenedKernel({ path, options, stack, hash, sections, boot });
-        const debug = findDebugFile(path, sections, kernel.release(), options.debugRoots ?? DEBUG_ROOTS);
+        const debug = findDebugFile(
+          path,
+          sections,
+          () => kernel.release(),
+          options.debugRoots ?? DEBUG_ROOTS,
+        );
         if (!debug) return kernel;
         stack.use(debug.source);
         sections = new SectionSet([image, debug]);
         return new OpenedKernel({ path, options, stack, hash, sections, boot });
       }
       if (format === 'unknown' || format === 'ar') throw notAKernel(path, source.size, format);
+      // Plain files, the usual case, need none of this.
+      const [{ readBootImage }, { unpack }] = await Promise.all([
+        import('./boot-image.ts'),
+        import('./unpack.ts'),
+      ]);
       if (format === 'bzimage') boot = readBootImage(source);
       const packed =
         format === 'bzimage' ? boot!.payload : { source, offset: 0, length: source.size, format };
