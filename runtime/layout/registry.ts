@@ -46,13 +46,20 @@ export function registryPaths(env: NodeJS.ProcessEnv = process.env): string[] {
 }
 
 /**
- * Every kernel whose layout is known, in the stores' order. A store that does not exist holds none.
+ * Every kernel whose layout is known, in the stores' order; of one build the first. A store that does not exist holds
+ * none.
  *
  * @throws DomschedError `layout-unknown` for a registry that cannot be read
  */
 export async function knownKernels(paths: readonly string[] = registryPaths()): Promise<KnownKernel[]> {
   const stores = await Promise.all(paths.filter((path) => existsSync(path)).map(readRegistry));
-  return stores.flat();
+  const seen = new Set<string>();
+  return stores.flat().filter(({ buildId }) => {
+    if (buildId === null) return true;
+    const isNew = !seen.has(buildId);
+    seen.add(buildId);
+    return isNew;
+  });
 }
 
 async function readRegistry(path: string): Promise<KnownKernel[]> {

@@ -4,6 +4,8 @@ export interface Fitted {
   /** Pixels. */
   readonly size: number;
   readonly upright: boolean;
+  /** Whether letters are missing. */
+  readonly isCut: boolean;
 }
 
 const SIZES = [12, 10.5, 9, 8] as const;
@@ -20,9 +22,9 @@ const LINE = 1.12;
 export function fit(name: string, width: number, height: number): Fitted {
   for (const size of SIZES) {
     const upright = layOut(name, width, height, size);
-    if (upright) return { lines: upright, size, upright: true };
+    if (upright) return { lines: upright, size, upright: true, isCut: false };
     const turned = height > width ? layOut(name, height, width, size) : null;
-    if (turned) return { lines: turned, size, upright: false };
+    if (turned) return { lines: turned, size, upright: false, isCut: false };
   }
   const upright = width >= height;
   const [along, across] = upright ? [width, height] : [height, width];
@@ -31,8 +33,9 @@ export function fit(name: string, width: number, height: number): Fitted {
   const lines: string[] = [];
   for (let at = 0; at < name.length && lines.length < count; at += letters)
     lines.push(name.slice(at, at + letters));
-  if (letters * count < name.length) lines[count - 1] = `${lines[count - 1]!.slice(0, -1)}…`;
-  return { lines, size: SMALLEST, upright };
+  const isCut = letters * count < name.length;
+  if (isCut) lines[count - 1] = `${lines[count - 1]!.slice(0, -1)}…`;
+  return { lines, size: SMALLEST, upright, isCut };
 }
 
 function layOut(name: string, along: number, across: number, size: number): string[] | null {

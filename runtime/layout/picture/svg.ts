@@ -55,7 +55,7 @@ export function svgPicture(struct: StructView, kernel: KernelFacts): string {
   let y = HEAD;
   const drawn = rows.map((row) => {
     const height = row.lines > 1 ? FOLDED : ROW;
-    const notes = bitNotes(row);
+    const notes = notesOf(row, height);
     const text = drawRow(row, y, height) + notesBelow(notes, y + height);
     y += height + notes.length * NOTE + GAP;
     return text;
@@ -139,7 +139,7 @@ function labelOf(segment: Segment, row: Row, x: number, y: number, width: number
 
 /** A name that fits its box, and below it the type where there is room. */
 function boxText(name: string, type: string, x: number, y: number, width: number, height: number): string {
-  const { lines, size, upright } = fit(name, width - 5, height - 6);
+  const { lines, size, upright } = fitName(name, width, height);
   const middleX = x + width / 2;
   const middleY = y + height / 2;
   const withType = upright && lines.length === 1 && type !== '' && width > 60;
@@ -157,6 +157,10 @@ function boxText(name: string, type: string, x: number, y: number, width: number
   return `${label}<text class="type" x="${middleX}" y="${round(middleY + 13)}">${xml(clip(type, width - 8, 10))}</text>`;
 }
 
+function fitName(name: string, width: number, height: number) {
+  return fit(name, width - 5, height - 6);
+}
+
 /** Bit fields side by side, each as wide as its bits. */
 function bitBoxes(piece: Piece, x: number, y: number, width: number, height: number): string {
   const bit = width / (piece.size * 8);
@@ -169,21 +173,36 @@ function bitBoxes(piece: Piece, x: number, y: number, width: number, height: num
     .join('');
 }
 
-/** Bit fields of a row that are too narrow for their names, a line for each place. */
-function bitNotes(row: Row): string[] {
-  return row.segments.flatMap(({ piece, size }) => {
-    if (!piece.bits || piece.bits.every((bit) => (bit.size / (piece.size * 8)) * size * BYTE >= LEGIBLE))
-      return [];
-    const prefix = `+${piece.offset - row.offset}  `;
-    const room = Math.floor((CACHE_LINE * BYTE) / (10.5 * 0.602)) - prefix.length;
-    const lines = [''];
-    for (const { name, size: bits } of piece.bits) {
-      const text = `${name}:${bits}`;
-      if (lines.at(-1)!.length + text.length + 2 > room) lines.push('');
-      lines[lines.length - 1] += `${text}  `;
+/** Names in a row that its boxes are too narrow for, a line for each place. */
+function notesOf(row: Row, height: number): string[] {
+  return row.segments.flatMap(({ piece, size, labelled, begins, ends }) => {
+    const width = size * BYTE;
+    if (piece.bits && begins && ends) {
+      const bit = width / (piece.size * 8);
+      if (piece.bits.every((field) => field.size * bit >= LEGIBLE)) return [];
+      return notesFor(
+        piece,
+        row,
+        piece.bits.map((field) => `${field.name}:${field.size}`),
+      );
     }
-    return lines.map((line, i) => (i === 0 ? prefix : ' '.repeat(prefix.length)) + line.trimEnd());
+    const isCut =
+      labelled && piece.kind !== 'hole' && row.lines === 1 && fitName(piece.name, width, height).isCut;
+    return isCut ? notesFor(piece, row, [piece.name]) : [];
   });
+}
+
+function notesFor(piece: Piece, row: Row, names: readonly string[]): string[] {
+  const prefix = `+${piece.offset - row.offset}  `;
+  const room = Math.floor((CACHE_LINE * BYTE) / (10.5 * 0.602)) - prefix.length;
+  const lines = [''];
+  for (const name of names) {
+    if (lines.at(-1)!.length + name.length + 2 > room && lines.at(-1) !== '') lines.push('');
+    lines[lines.length - 1] += `${name}  `;
+  }
+  return lines.map(
+    (line, i) => (i === 0 ? prefix : ' '.repeat(prefix.length)) + line.trimEnd().slice(0, room),
+  );
 }
 
 function notesBelow(notes: readonly string[], y: number): string {
