@@ -19,7 +19,9 @@ async function main(argv: string[]): Promise<number> {
   const rooms = await Promise.all([
     import('./extractor/command.ts'),
     import('./runtime/command/layouts.ts'),
+    import('./runtime/command/domains.ts'),
     import('./runtime/command/ps.ts'),
+    import('./runtime/command/doctor.ts'),
   ]);
   for (const room of rooms) room.register(program);
   try {

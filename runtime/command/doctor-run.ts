@@ -1,0 +1,195 @@
+import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
+import process from 'node:process';
+import Table from 'cli-table3';
+import { execa } from 'execa';
+import { DomschedError } from '../error.ts';
+import { printable } from '../guest/text.ts';
+import { connectAll } from '../hypervisor/connect.ts';
+import { knownKernels } from '../layout/registry.ts';
+import type { DoctorOptions } from './doctor.ts';
+import { describe } from './domains-run.ts';
+import { PLAIN } from './plain-table.ts';
+
+/** One line of `doctor --json`. Its keys are stable. */
+export interface Finding {
+  readonly check: string;
+  /** `fail`: what domsched is for does not work here; `warn`: something optional does not. */
+  readonly status: 'ok' | 'warn' | 'fail';
+  readonly found: string;
+  /** What to do about it; null when nothing. */
+  readonly advice: string | null;
+}
+
+/**
+ * Runs `domsched doctor`: looks, changes nothing. The exit code is 1 when something fails.
+ * @throws DomschedError `usage`
+ */
+export async function doctor(options: DoctorOptions): Promise<void> {
+  const findings = await examine(options.connect ?? []);
+  process.stdout.write(options.json ? `${JSON.stringify(findings, null, 2)}\n` : findingTable(findings));
+  if (findings.some(({ status }) => status === 'fail')) process.exitCode = 1;
+}
+
+/** All checks, in the order in which they are printed. */
+export async function examine(connect: readonly string[]): Promise<Finding[]> {
+  return [
+    platform(),
+    await memoryAccess(),
+    ptraceScope(),
+    xen(),
+    kvm(),
+    await tool(
+      'qemu-system-x86_64',
+      ['--version'],
+      'to run test guests; guests of other programs need none of it',
+    ),
+    await tool('gdb', ['--version'], 'for the gdb engine of extract only'),
+    await layouts(),
+    ...(await machines(connect)),
+  ];
+}
+
+function platform(): Finding {
+  const found = `${process.platform} ${process.arch}, Node ${process.versions.node}`;
+  const fits = process.platform === 'linux' && process.arch === 'x64';
+  const advice = fits ? null : 'domsched runs on 64-bit x86 Linux hosts';
+  return { check: 'host', status: fits ? 'ok' : 'fail', found, advice };
+}
+
+/** Copies a word from our own memory to our own memory, the way guests are read. */
+async function memoryAccess(): Promise<Finding> {
+  const check = 'reading process memory';
+  try {
+    const { addressOf, ProcessMemory, RangeList } = await import('../hypervisor/process-memory.ts');
+    const bytes = new Uint8Array(new ArrayBuffer(4096));
+    bytes[0] = 0x5a;
+    const local = new RangeList();
+    const remote = new RangeList();
+    local.set(0, addressOf(bytes) + 8, 8);
+    remote.set(0, addressOf(bytes), 8);
+    const works = new ProcessMemory().read(local, remote, 0, 1) === 8 && bytes[8] === 0x5a;
+    if (works) return { check, status: 'ok', found: 'process_vm_readv works', advice: null };
+    return {
+      check,
+      status: 'fail',
+      found: 'process_vm_readv copies nothing',
+      advice: 'run outside of the sandbox',
+    };
+  } catch (error) {
+    const found = error instanceof Error ? error.message : String(error);
+    return {
+      check,
+      status: 'fail',
+      found,
+      advice: 'run outside of the sandbox, or allow process_vm_readv in it',
+    };
+  }
+}
+
+/** Other processes' memory: needed for guests without a memory file. */
+function ptraceScope(): Finding {
+  const check = 'memory of other processes';
+  if (process.geteuid?.() === 0) return { check, status: 'ok', found: 'running as root', advice: null };
+  const scope = readText('/proc/sys/kernel/yama/ptrace_scope');
+  const advice = 'run as root, or give guests a memory-backend-file with share=on that we may open';
+  if (scope === '' || scope === '0') {
+    return { check, status: 'warn', found: 'not root: our own processes only', advice };
+  }
+  return { check, status: 'warn', found: `not root, ptrace_scope ${scope}`, advice };
+}
+
+function xen(): Finding {
+  const check = 'Xen';
+  const capabilities = readText('/proc/xen/capabilities');
+  if (capabilities.includes('control_d'))
+    return { check, status: 'ok', found: 'this is a dom0', advice: null };
+  const type = readText('/sys/hypervisor/type');
+  const found = type === 'xen' ? 'a Xen guest, not its dom0' : 'this is no dom0';
+  return { check, status: 'warn', found, advice: 'to schedule Xen domains run domsched in dom0' };
+}
+
+function kvm(): Finding {
+  const check = '/dev/kvm';
+  if (!existsSync('/dev/kvm')) {
+    return {
+      check,
+      status: 'warn',
+      found: 'absent',
+      advice: 'guests run emulated; domsched works with those as well',
+    };
+  }
+  try {
+    accessSync('/dev/kvm', constants.R_OK | constants.W_OK);
+    return {
+      check,
+      status: 'ok',
+      found: 'present; whether guests boot with it only a boot can tell',
+      advice: null,
+    };
+  } catch {
+    return {
+      check,
+      status: 'warn',
+      found: 'present, not permitted',
+      advice: 'add the user to the group kvm',
+    };
+  }
+}
+
+async function tool(name: string, args: string[], purpose: string): Promise<Finding> {
+  try {
+    const { stdout } = await execa(name, args, { timeout: 10_000 });
+    return { check: name, status: 'ok', found: stdout.split('\n')[0] ?? '', advice: null };
+  } catch {
+    return { check: name, status: 'warn', found: 'not found', advice: `install it ${purpose}` };
+  }
+}
+
+async function layouts(): Promise<Finding> {
+  const check = 'layouts';
+  try {
+    const known = await knownKernels();
+    const found = `${known.length} kernels known`;
+    if (known.length > 0) return { check, status: 'ok', found, advice: null };
+    return { check, status: 'fail', found, advice: 'make one: domsched extract vmlinux' };
+  } catch (error) {
+    if (!(error instanceof DomschedError)) throw error;
+    return { check, status: 'fail', found: error.message, advice: null };
+  }
+}
+
+async function machines(connect: readonly string[]): Promise<Finding[]> {
+  await using hosts = await connectAll(connect);
+  const found = await hosts.list();
+  if (found.length === 0) {
+    const advice = 'start QEMU with -qmp unix:/run/domsched/NAME.sock,server=on,wait=off, or say --connect';
+    return [{ check: 'domains', status: 'warn', found: 'none', advice }];
+  }
+  const known = await knownKernels();
+  return Promise.all(
+    found.map(async ({ host, listing }): Promise<Finding> => {
+      const entry = await describe(host, listing, known);
+      const check = `domain ${entry.domain}`;
+      if (entry.error === null)
+        return { check, status: 'ok', found: `${entry.state}, ${entry.kernel}`, advice: null };
+      return { check, status: 'fail', found: entry.error.code, advice: entry.error.message };
+    }),
+  );
+}
+
+function findingTable(findings: readonly Finding[]): string {
+  const table = new Table({ head: ['check', 'status', 'found', 'advice'], ...PLAIN });
+  for (const { check, status, found, advice } of findings) {
+    table.push([printable(check), status, printable(found), printable(advice ?? '')]);
+  }
+  return `${table.toString()}\n`;
+}
+
+/** Content of a file of the system, empty where it is not there. */
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8').trim();
+  } catch {
+    return '';
+  }
+}

@@ -1,0 +1,109 @@
+import process from 'node:process';
+import Table from 'cli-table3';
+import { DomschedError } from '../error.ts';
+import { Guest } from '../guest/guest.ts';
+import { printable } from '../guest/text.ts';
+import { connectAll } from '../hypervisor/connect.ts';
+import type { DomainListing, DomainState, Host } from '../hypervisor/types.ts';
+import { type KnownKernel, knownKernels } from '../layout/registry.ts';
+import type { DomainsOptions } from './domains.ts';
+import { PLAIN } from './plain-table.ts';
+
+/** One line of `domains --json`. Its keys are stable. */
+export interface DomainEntry {
+  readonly domain: string;
+  readonly id: string;
+  readonly hypervisor: string;
+  readonly connection: string;
+  readonly state: DomainState | null;
+  readonly vcpus: number | null;
+  readonly memoryBytes: number | null;
+  /** `uname -r` of the guest; null when it was not identified. */
+  readonly kernel: string | null;
+  readonly buildId: string | null;
+  /** Schedulers that its layout has. */
+  readonly schedulers: readonly string[] | null;
+  /** Why there is no layout, or why the domain cannot be looked at. */
+  readonly error: { readonly code: string; readonly message: string } | null;
+}
+
+/**
+ * Runs `domsched domains`. A domain that cannot be identified is listed with the reason.
+ * @throws DomschedError `usage`
+ */
+export async function domains(options: DomainsOptions): Promise<void> {
+  const known = await knownKernels();
+  await using hosts = await connectAll(options.connect ?? []);
+  const found = await hosts.list();
+  const entries = await Promise.all(found.map(({ host, listing }) => describe(host, listing, known)));
+  if (options.json) process.stdout.write(`${JSON.stringify(entries, null, 2)}\n`);
+  else process.stdout.write(domainTable(entries));
+}
+
+/** Attaches to a domain for as long as it takes to know its kernel. */
+export async function describe(
+  host: Host,
+  listing: DomainListing,
+  known: readonly KnownKernel[],
+): Promise<DomainEntry> {
+  const { name: domain, id, hypervisor, connection } = listing.identity;
+  const entry = { domain, id, hypervisor, connection };
+  const unknown = { kernel: null, buildId: null, schedulers: null };
+  if ('error' in listing) {
+    return {
+      ...entry,
+      state: null,
+      vcpus: null,
+      memoryBytes: null,
+      ...unknown,
+      error: reason(listing.error),
+    };
+  }
+  const { state, vcpus, memoryBytes } = listing;
+  try {
+    await using opened = await host.open(id);
+    const guest = await Guest.attach(opened, known);
+    const { release, buildId, layout } = guest.kernel;
+    guest.detach();
+    return {
+      ...entry,
+      state,
+      vcpus,
+      memoryBytes,
+      kernel: release,
+      buildId,
+      schedulers: layout.kernel.schedulers,
+      error: null,
+    };
+  } catch (error) {
+    if (!(error instanceof DomschedError)) throw error;
+    return { ...entry, state, vcpus, memoryBytes, ...unknown, error: reason(error) };
+  }
+}
+
+/** The list for people; names and messages are made safe for a terminal. */
+export function domainTable(entries: readonly DomainEntry[]): string {
+  if (entries.length === 0) {
+    return 'No domain was found. --connect says where to look; domsched doctor says what is missing.\n';
+  }
+  const table = new Table({
+    head: ['domain', 'hypervisor', 'state', 'vcpus', 'MiB', 'kernel', 'layout'],
+    ...PLAIN,
+  });
+  for (const { domain, hypervisor, state, vcpus, memoryBytes, kernel, schedulers, error } of entries) {
+    table.push([
+      printable(domain),
+      hypervisor,
+      state ?? '-',
+      vcpus ?? '-',
+      memoryBytes === null ? '-' : Math.round(memoryBytes / 2 ** 20),
+      printable(kernel ?? '-'),
+      error === null ? (schedulers ?? []).join(' ') : `none: ${printable(error.message)} [${error.code}]`,
+    ]);
+  }
+  return `${table.toString()}\n`;
+}
+
+function reason(error: DomschedError): { code: string; message: string } {
+  return { code: error.code, message: error.message };
+}
