@@ -10,6 +10,7 @@ const WHOLE: readonly SectionName[] = [
   '.debug_str',
   '.debug_line_str',
   '.debug_str_offsets',
+  '.debug_addr',
 ];
 /** Enough of a unit for its root entry. */
 const HEAD = 1024;

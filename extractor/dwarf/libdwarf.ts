@@ -15,6 +15,7 @@ export const SECTIONS = [
   '.debug_str',
   '.debug_line_str',
   '.debug_str_offsets',
+  '.debug_addr',
 ] as const;
 export type SectionName = (typeof SECTIONS)[number];
 

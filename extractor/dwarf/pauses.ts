@@ -11,6 +11,7 @@ export function pauses(dwarf: DwarfFile, { progress, signal }: Request): (unit: 
   const total = dwarf.size;
   let last = performance.now();
   return async (unit) => {
+    signal?.throwIfAborted();
     if (performance.now() - last < TURN) return;
     progress?.(unit.offset + unit.size, total, 'reading DWARF');
     await nextTurn();

@@ -14,7 +14,7 @@ export const FLAG = {
   hasBitSize: 1 << 9,
   hasValue: 1 << 10,
   hasCount: 1 << 11,
-  /** A declaration whose definition is in the type unit with signature `type`. */
+  /** A declaration, marked as one or not, whose definition is in the type unit with signature `type`. */
   externalType: 1 << 12,
   /** A member location that is no constant. */
   badLocation: 1 << 13,

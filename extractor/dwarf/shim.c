@@ -19,10 +19,11 @@
 
 #define EXPORT(name) __attribute__((export_name(#name)))
 
-enum section { INFO, TYPES, ABBREV, STR, LINE_STR, STR_OFFSETS, SECTION_COUNT };
+enum section { INFO, TYPES, ABBREV, STR, LINE_STR, STR_OFFSETS, ADDR, SECTION_COUNT };
 
 static const char *const section_names[SECTION_COUNT] = {
-    ".debug_info", ".debug_types", ".debug_abbrev", ".debug_str", ".debug_line_str", ".debug_str_offsets",
+    ".debug_info", ".debug_types", ".debug_abbrev", ".debug_str", ".debug_line_str",
+    ".debug_str_offsets", ".debug_addr",
 };
 
 static struct {
@@ -753,7 +754,8 @@ static int hash_entry(uint32_t offset, int deep, int depth, uint64_t *hash) {
   if (read_entry(die, &record, NULL) != 0) {
     return failed_at(die);
   }
-  uint64_t value = mix(mix(record.tag, hash_name(&record)), record.flags & (IS_PROTOTYPED | IS_EXTERNAL_TYPE));
+  uint64_t value = mix(mix(record.tag, hash_name(&record)), record.flags & IS_PROTOTYPED);
+  value = record.flags & IS_EXTERNAL_TYPE ? mix(value, record.type) : value;
   int result = 0;
   switch (record.tag) {
   case DW_TAG_structure_type:
@@ -865,7 +867,7 @@ static int scan_entry(Dwarf_Die die, enum scan what) {
   if (read_entry(die, &record, NULL) != 0) {
     return -1;
   }
-  if (record.flags & IS_DECLARATION) {
+  if (record.flags & (IS_DECLARATION | IS_EXTERNAL_TYPE)) {
     return 0;
   }
   if (what != NAMES) {

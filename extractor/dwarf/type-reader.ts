@@ -17,8 +17,8 @@ const ENCODINGS: Readonly<Record<number, 'bool' | 'float' | 'signed' | 'char' | 
   15: 'float', // decimal
 };
 
-/** Structures within anonymous structures refer to each other this deep at most before it must be a cycle. */
-const MAX_SIGNATURE_HOPS = 4;
+/** A declaration leads to the type unit that defines it, never to another declaration. */
+const MAX_SIGNATURE_HOPS = 1;
 
 /** Turns entries into the nodes of the C type graph, each the first time it is asked for. */
 export class TypeReader {
@@ -115,11 +115,11 @@ export class TypeReader {
   #tagged(unit: Unit, type: DwarfRecord, children: DwarfRecord[], hops: number): TypeNode {
     const isEnum = type.tag === TAG.enumerationType;
     const kind = isEnum ? 'enum' : type.tag === TAG.unionType ? 'union' : 'struct';
-    if (type.flags & FLAG.declaration) {
-      if (type.flags & FLAG.externalType && hops < MAX_SIGNATURE_HOPS) {
-        const target = this.#dwarf.typeOf(unit, type);
-        if (target) return target.unit.nodes.get(target.offset) ?? this.#external(target, hops + 1);
-      }
+    if (type.flags & FLAG.externalType && hops < MAX_SIGNATURE_HOPS) {
+      const target = this.#dwarf.typeOf(unit, type);
+      if (target) return target.unit.nodes.get(target.offset) ?? this.#external(target, hops + 1);
+    }
+    if (type.flags & (FLAG.declaration | FLAG.externalType)) {
       return { kind: 'forward', tag: kind, name: type.name ?? '' };
     }
     const size = this.#number(unit, type, type.byteSize);

@@ -16,7 +16,14 @@ import { GdbSession } from './session.ts';
 import { GdbTypes } from './types.ts';
 
 /** Sections that a unit's types refer to. */
-const SHARED = ['.debug_abbrev', '.debug_str', '.debug_line_str', '.debug_str_offsets', '.debug_types'];
+const SHARED = [
+  '.debug_abbrev',
+  '.debug_str',
+  '.debug_line_str',
+  '.debug_str_offsets',
+  '.debug_addr',
+  '.debug_types',
+];
 const CHUNK = 1 << 20;
 const IDENTIFIER = /^[A-Za-z_]\w*$/;
 
