@@ -44,7 +44,7 @@ test: setup check kernels kernels-debian ## all tests
 	npm run -s check:layouts
 
 kernels: packages node_modules/.package-lock.json ## build the O(1) guest in all its variants
-	@$(MAKE) --no-print-directory -s -C kernels/o1
+	@flock kernels/o1 $(MAKE) --no-print-directory -s -C kernels/o1
 
 kernels-debian: node_modules/.package-lock.json ## fetch Debian's cloud kernels and one rt kernel into .cache/kernels
 	@mkdir -p .cache/kernels
