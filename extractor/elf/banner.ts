@@ -6,6 +6,8 @@ const MAX_BANNER = 1024;
 /** How much of `.rodata` is searched; a distribution kernel's has 2 to 20 MiB. */
 const MAX_SEARCH = 128 << 20;
 const CHUNK = 1 << 20;
+/** Places tried that look like a banner; a kernel has one to three. */
+const MAX_TRIES = 1024;
 /** init/version.c: "Linux version " UTS_RELEASE " (" LINUX_COMPILE_BY …; the `/proc` template has `%s` instead. */
 const START = Buffer.from('Linux version ');
 
@@ -27,10 +29,12 @@ export function bannerAt(section: SectionData, offset: number): string | null {
 export function findBanner(section: SectionData): string | null {
   const total = Math.min(section.size, MAX_SEARCH);
   let incomplete: string | null = null;
+  let tries = 0;
   for (let start = 0; start < total; start += CHUNK) {
     // Pieces overlap, so that a banner's start is never cut in two.
     const piece = asBuffer(section.read(start, Math.min(CHUNK + START.length, total - start)));
     for (let at = piece.indexOf(START); at >= 0; at = piece.indexOf(START, at + 1)) {
+      if (++tries > MAX_TRIES) return incomplete;
       const banner = bannerAt(section, start + at);
       if (banner !== null && / #\d/.test(banner)) return banner;
       incomplete ??= banner;

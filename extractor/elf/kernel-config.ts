@@ -10,6 +10,8 @@ const MAX_TEXT = 8 << 20;
 /** How much of `.rodata` is searched for an embedded one. */
 const MAX_SEARCH = 128 << 20;
 const CHUNK = 1 << 20;
+/** Places tried that look like a start: a kernel has one, and perhaps the text of a tool that looks for it. */
+const MAX_TRIES = 16;
 
 /** kernel/configs.c wraps the gzipped configuration between these. */
 const START = Buffer.from('IKCFG_ST');
@@ -43,9 +45,11 @@ export function configBeside(kernelPath: string, release: string | null): string
 /** The configuration that CONFIG_IKCONFIG embeds into `.rodata`; null when there is none. */
 export function findEmbeddedConfig(rodata: SectionData): Record<string, string> | null {
   const total = Math.min(rodata.size, MAX_SEARCH);
+  let tries = 0;
   for (let start = 0; start < total; start += CHUNK) {
     const piece = asBuffer(rodata.read(start, Math.min(CHUNK + START.length, total - start)));
     for (let at = piece.indexOf(START); at >= 0; at = piece.indexOf(START, at + 1)) {
+      if (++tries > MAX_TRIES) return null;
       const from = start + at + START.length;
       const packed = asBuffer(rodata.read(from, Math.min(MAX_TEXT, rodata.size - from)));
       const end = packed.indexOf(END);

@@ -158,3 +158,13 @@ test('a configuration that is none', async (t) => {
   }
   await t.throwsAsync(configOf(at('vmlinux'), { config: at('missing') }), { code: 'file-not-found' });
 });
+
+test('read-only data full of false starts is not searched without end', async (t) => {
+  const at = scratch(t);
+  for (const start of ['IKCFG_ST', 'Linux version ']) {
+    writeFileSync(at('vmlinux'), buildElf([{ name: '.rodata', bytes: Buffer.alloc(32 << 20, start) }]));
+    await using file = await openKernelFile(at('vmlinux'), { debugRoots: [] });
+    t.is(file.banner(), null);
+    t.is(file.config(), null);
+  }
+});
