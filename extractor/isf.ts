@@ -1,4 +1,11 @@
-import type { Enumeration, KernelLayout, Member, MemberKind, Structure } from './contract.ts';
+import {
+  canonicalName,
+  type Enumeration,
+  type KernelLayout,
+  type Member,
+  type MemberKind,
+  type Structure,
+} from './contract.ts';
 import type { KernelSymbol } from './elf/kernel-file.ts';
 
 /**
@@ -240,8 +247,8 @@ class StructureConverter {
     const stars = (type.match(/\*/g) ?? []).length;
     let subtype: IsfType = VOID;
     const pointee = type.replace(/[* ]+$/, '');
-    const target = member.target;
-    if (target !== undefined && Object.hasOwn(this.#layout.structs, target)) {
+    const target = member.target ?? canonicalName(/^(?:struct|union) (\w+)$/.exec(pointee)?.[1] ?? '');
+    if (Object.hasOwn(this.#layout.structs, target)) {
       subtype = { kind: this.#layout.structs[target]!.kind, name: target };
     } else if (stars > 0 && Object.hasOwn(BASE_TYPES, pointee)) subtype = { kind: 'base', name: pointee };
     let result: IsfType = { kind: 'pointer', subtype };

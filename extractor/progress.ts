@@ -18,7 +18,9 @@ export class Progress {
   #spinner: Ora | null = null;
 
   constructor(quiet: boolean) {
-    this.#enabled = !quiet && process.stderr.isTTY === true;
+    // A terminal that does not know its width (a serial line, script(1) without one) has 0 columns, which sends
+    // ora into an endless count of lines.
+    this.#enabled = !quiet && process.stderr.isTTY === true && process.stderr.columns > 0;
   }
 
   readonly report = (done: number, total: number, what: string): void => {
