@@ -21,6 +21,7 @@ async function main(argv: string[]): Promise<number> {
     import('./runtime/command/layouts.ts'),
     import('./runtime/command/domains.ts'),
     import('./runtime/command/ps.ts'),
+    import('./runtime/command/edit.ts'),
     import('./runtime/command/doctor.ts'),
   ]);
   for (const room of rooms) room.register(program);

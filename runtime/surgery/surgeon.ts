@@ -61,7 +61,7 @@ export class Surgeon {
   /**
    * Stops every thread of a process, those included that it starts meanwhile.
    * @throws DomschedError `refused` (nothing changed), `lock-held` or `timeout` when it could not be done in time
-   *   (what was done is undone), `process-not-found`, what {@link commit} throws
+   *   (`details.undone` tells whether what was done is undone), `process-not-found`, what {@link commit} throws
    */
   async hold(key: ProcessKey, options: OperateOptions = {}): Promise<Operation> {
     const techniques = options.techniques ?? this.#holder.techniques;
@@ -74,8 +74,12 @@ export class Surgeon {
         });
       });
     } catch (error) {
-      if (isTimeout(error)) await this.release(key, options).catch(() => {});
-      throw error;
+      if (!isTimeout(error) || options.dryRun) throw error;
+      const undone = await this.release(key, options).then(
+        () => true,
+        () => false,
+      );
+      throw new DomschedError(error.code, error.message, { ...error.details, undone }, { cause: error });
     }
   }
 
@@ -235,6 +239,6 @@ function timeoutError(goal: string, key: ProcessKey): DomschedError {
   return new DomschedError('timeout', message, { pid: key.pid, goal });
 }
 
-function isTimeout(error: unknown): boolean {
+function isTimeout(error: unknown): error is DomschedError {
   return error instanceof DomschedError && (error.code === 'timeout' || PASSING.has(error.code));
 }

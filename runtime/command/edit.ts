@@ -1,0 +1,64 @@
+import { type Command, InvalidArgumentError, Option } from 'commander';
+
+export interface EditOptions {
+  connect?: string[];
+  json?: true;
+  dryRun?: true;
+  force?: true;
+  timeout?: number;
+  technique?: 'auto' | 'splice' | 'state' | 'park';
+  all?: true;
+}
+
+/** Adds `hold`, `release` and `renice` to the program. Their work is loaded when one runs. */
+export function register(program: Command): void {
+  edit(program, 'hold', 'stop a process of a guest until it is released')
+    .argument('<domain>', 'name or id of the domain')
+    .argument('<process>', 'pid, or a name that only one process has')
+    .addOption(
+      new Option('--technique <name>', 'how to stop it')
+        .choices(['auto', 'splice', 'state', 'park'])
+        .default('auto'),
+    )
+    .option('--force', 'real-time processes too')
+    .action(async (domain: string, process: string, options: EditOptions) => {
+      const { hold } = await import('./edit-run.ts');
+      await hold(domain, process, options);
+    });
+  edit(program, 'release', 'let a held process go on')
+    .argument('[domain]', 'name or id of the domain')
+    .argument('[process]', 'pid, or a name that only one process has')
+    .option('--all', 'everything that is held, in all domains')
+    .action(async (domain: string | undefined, process: string | undefined, options: EditOptions) => {
+      const { release } = await import('./edit-run.ts');
+      await release(domain, process, options);
+    });
+  edit(program, 'renice', 'give a process of a guest another nice value')
+    .argument('<domain>', 'name or id of the domain')
+    .argument('<process>', 'pid, or a name that only one process has')
+    .argument('<nice>', '-20 (most of the CPU) to 19', number)
+    .action(async (domain: string, process: string, nice: number, options: EditOptions) => {
+      const { renice } = await import('./edit-run.ts');
+      await renice(domain, process, nice, options);
+    });
+}
+
+function edit(program: Command, name: string, description: string): Command {
+  return program
+    .command(name)
+    .description(description)
+    .option(
+      '--connect <place>',
+      'where domains are (repeatable): qemu:unix:/path/qmp.sock',
+      (value: string, before: string[] = []) => [...before, value],
+    )
+    .option('--dry-run', 'print what would be written, and write nothing')
+    .option('--timeout <seconds>', 'how long to go on trying', number, 5)
+    .option('--json', 'print JSON');
+}
+
+function number(value: string): number {
+  const parsed = Number(value);
+  if (value.trim() === '' || !Number.isFinite(parsed)) throw new InvalidArgumentError('It is no number.');
+  return parsed;
+}
