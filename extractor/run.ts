@@ -151,6 +151,8 @@ class Interruption {
   }
 
   readonly #abort = (name: NodeJS.Signals): void => {
+    // A second signal ends the program at once, whatever it is doing.
+    this[Symbol.dispose]();
     this.#controller.abort(
       new ExtractError('interrupted', `interrupted by ${name}; nothing was changed`, { signal: name }),
     );
