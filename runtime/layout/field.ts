@@ -1,9 +1,7 @@
 import { DomschedError } from '../error.ts';
 import { encode, wordOf } from './encode.ts';
+import { type Reader, readerOf } from './reader.ts';
 import type { BitWord, MemberKind, MemberLayout, Scalar } from './types.ts';
-
-type Reader = (view: DataView, at?: number) => Scalar;
-type IndexedReader = (view: DataView, index: number, at?: number) => Scalar;
 
 /** What a field is, once a path to it is resolved. */
 export interface FieldFacts {
@@ -36,7 +34,11 @@ export class Field {
   /** Arrays: bytes from one element to the next. */
   readonly stride: number | undefined;
   readonly elementKind: MemberKind | undefined;
-  readonly #read: Reader | undefined;
+  /**
+   * Reads the value in a structure that begins at byte `at` of a view: a bigint for 8-byte integers and pointers.
+   * Throws DomschedError `layout-absent-member` for what is no scalar, RangeError outside the view.
+   */
+  readonly read: Reader;
 
   constructor({ name, offset, member, index }: FieldFacts) {
     const isElement = index !== undefined;
@@ -50,8 +52,7 @@ export class Field {
       this.size = member.element!.size;
       this.kind = member.element!.kind;
       this.type = member.type.replace(/ ?(?:\[[0-9]*\])+$/, '');
-      const read = member.read as IndexedReader | undefined;
-      this.#read = read && ((view, at = 0) => read(view, index, at + base));
+      this.read = readerOf(this, offset) ?? this.#noScalar;
       return;
     }
     this.size = member.size;
@@ -63,20 +64,8 @@ export class Field {
       this.length = member.length;
       this.stride = member.element?.size;
       this.elementKind = member.element?.kind;
-      return;
     }
-    const read = member.read as Reader | undefined;
-    this.#read = read && (base === 0 ? read : (view, at = 0) => read(view, at + base));
-  }
-
-  /**
-   * The value in a structure that begins at byte `at` of the view: a bigint for 8-byte integers and pointers.
-   *
-   * @throws DomschedError `layout-absent-member` for what is no scalar; RangeError outside the view
-   */
-  read(view: DataView, at = 0): Scalar {
-    if (!this.#read) throw this.#noScalar();
-    return this.#read(view, at);
+    this.read = readerOf(this, offset) ?? this.#noScalar;
   }
 
   /**
@@ -139,11 +128,11 @@ export class Field {
     return encode(this, value, old);
   }
 
-  #noScalar(): DomschedError {
-    return new DomschedError(
+  readonly #noScalar: Reader = () => {
+    throw new DomschedError(
       'layout-absent-member',
       `${this.name} (${this.type}, ${this.size} bytes) is no single value: name a member or element of it.`,
       { member: this.name, kind: this.kind },
     );
-  }
+  };
 }
