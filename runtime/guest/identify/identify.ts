@@ -1,5 +1,5 @@
 import { DomschedError } from '../../error.ts';
-import type { FrameNumber } from '../../hypervisor/frame.ts';
+import { FRAME_SIZE, type FrameNumber } from '../../hypervisor/frame.ts';
 import type { Domain, VcpuRegisters } from '../../hypervisor/types.ts';
 import type { KnownKernel } from '../../layout/registry.ts';
 import type { LayoutView } from '../../layout/view.ts';
@@ -7,6 +7,7 @@ import { guestVirtual } from '../../memory/address.ts';
 import { PagedAddressSpace } from '../../memory/address-space.ts';
 import { FIVE_LEVEL, FOUR_LEVEL, kernelTableRoot, pagingMode, tableRoot } from '../../memory/paging.ts';
 import type { AddressSpace, PagingMode } from '../../memory/types.ts';
+import { isFault } from '../../memory/walker.ts';
 import { printable } from '../text.ts';
 import { hasBanner, releaseOf, tryRead } from './banner.ts';
 import { buildIdOf } from './notes.ts';
@@ -137,7 +138,17 @@ function confirm(
       continue;
     }
     const derivations: Derivation[] = [...votes, ...bases];
-    return { layout, space, release: layout.kernel.release, banner, buildId, slide, physBase, derivations };
+    const own = kernelSpace(layout, space, slide, banner);
+    return {
+      layout,
+      space: own,
+      release: layout.kernel.release,
+      banner,
+      buildId,
+      slide,
+      physBase,
+      derivations,
+    };
   }
   return undefined;
 }
@@ -155,6 +166,26 @@ function agreed(bases: readonly Derivation[], space: AddressSpace, failures: str
     `its image is moved by ${hex(bases[0]!.value)} by ${bases[0]!.from}, but by ${hex(noted.value)} by ${noted.from}`,
   );
   return undefined;
+}
+
+/**
+ * The address space under the kernel's own tables. Those of a CPU are a program's, as a rule, and are freed and used
+ * for something else when it ends.
+ */
+function kernelSpace(layout: LayoutView, space: AddressSpace, slide: bigint, banner: string): AddressSpace {
+  const table = kernelTable(layout);
+  const symbol = layout.requireSymbol('linux_banner');
+  if (table === undefined) return space;
+  const where = space.probe(guestVirtual(table + slide));
+  if (isFault(where)) return space;
+  const own = new PagedAddressSpace(space.domain, space.mode, where.frame * FRAME_SIZE + where.offset);
+  return hasBanner(own, guestVirtual(symbol + slide), banner) ? own : space;
+}
+
+/** Link-time address of the kernel's topmost table. */
+function kernelTable(layout: LayoutView): bigint | undefined {
+  // "x86/mm: Rename init_level4_pgt to init_top_pgt", 4.13; swapper_pg_dir is another name of the same table.
+  return layout.symbol('init_top_pgt') ?? layout.symbol('init_level4_pgt') ?? layout.symbol('swapper_pg_dir');
 }
 
 /** The build-id in the guest's own notes; null when the kernel has none. */
@@ -196,9 +227,7 @@ function atPhysical(
   failures: string[],
 ): IdentifiedKernel | undefined {
   const bannerSymbol = layout.symbol('linux_banner');
-  // "x86/mm: Rename init_level4_pgt to init_top_pgt", 4.13; swapper_pg_dir is another name of the same table.
-  const table =
-    layout.symbol('init_top_pgt') ?? layout.symbol('init_level4_pgt') ?? layout.symbol('swapper_pg_dir');
+  const table = kernelTable(layout);
   if (bannerSymbol === undefined || table === undefined) return undefined;
   const load = BigInt(address) - (bannerSymbol - KERNEL_MAP);
   if (load % (isRelocatable(layout) ? SLIDE_ALIGNMENT : 0x1000n) !== 0n) return undefined;
