@@ -64,3 +64,4 @@ layouts: setup kernels kernels-all ## extract every kernel into generated/ again
 bench: PACKAGES += python3-drgn
 bench: setup kernels-debian ## benchmarks: extraction beside gdb, pahole and drgn
 	node test/bench/extract.bench.ts
+	node test/bench/layout.bench.ts
