@@ -25,8 +25,15 @@ export interface ArchiveKernel {
  * @throws KernelsError `package-not-found`
  */
 export async function resolve(kernel: DebianKernel): Promise<ArchiveKernel> {
-  const { stdout } = await execa('apt-cache', ['pkgnames', `linux-image-${kernel.series}`]);
-  const releases = stdout
+  const known = await execa('apt-cache', ['pkgnames', `linux-image-${kernel.series}`], { reject: false });
+  if (known.code === 'ENOENT') {
+    throw new KernelsError(
+      'package-not-found',
+      "there is no apt on this machine, and these kernels come from Debian's archive; `npm run extract` reads any other",
+      { kernel: kernel.id },
+    );
+  }
+  const releases = known.stdout
     .split('\n')
     .map((name) => name.replace(/^linux-image-/, ''))
     .filter((release) => isReleaseOf(kernel, release));

@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, rename, rm, statfs, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import process from 'node:process';
-import ora, { type Ora } from 'ora';
+import ora from 'ora';
 import { type ArchiveKernel, download, resolve, updateIndex } from './apt.ts';
 import { cachedKernel, cachedKernels, type Provenance } from './cache.ts';
 import { type ExtractedFile, extractFile } from './deb.ts';
@@ -17,19 +17,31 @@ import { kernelCache } from './paths.ts';
 /** The largest debug vmlinux so far is 0.7 GB; with the .deb beside it this leaves room to grow. */
 const VMLINUX_ROOM = 1_200_000_000;
 
+export interface FetchOptions {
+  /** Where kernels are kept: {@link kernelCache}. */
+  directory: string;
+  signal: AbortSignal;
+  /** One line on what is going on. */
+  progress?: (text: string) => void;
+}
+
 /**
- * Brings one kernel into the cache.
+ * Brings one kernel into the cache. Nothing appears under its release before all of it is there.
+ * @returns one line on what was done
  * @throws KernelsError `package-not-found`, `download-failed`, `package-broken`, `no-space`
  */
-export async function fetchKernel(kernel: DebianKernel, report: Ora, signal: AbortSignal): Promise<string> {
+export async function fetchKernel(
+  kernel: DebianKernel,
+  { directory, signal, progress }: FetchOptions,
+): Promise<string> {
   const found = await resolve(kernel);
-  if (isCurrent(kernel, found)) return `${found.release} is there (${found.debug.version})`;
+  if (isCurrent(kernel, found, directory)) return `${found.release} is there (${found.debug.version})`;
   const { release } = found;
-  const folder = path.join(kernelCache, release);
-  const downloads = path.join(kernelCache, 'download');
-  const incoming = path.join(kernelCache, 'incoming', release);
+  const folder = path.join(directory, release);
+  const downloads = path.join(directory, 'download');
+  const incoming = path.join(directory, 'incoming', release);
   await mkdir(downloads, { recursive: true });
-  await requireSpace(found);
+  await requireSpace(found, directory);
   await rm(incoming, { recursive: true, force: true });
   await mkdir(incoming, { recursive: true });
   const files: Record<string, ExtractedFile> = {};
@@ -42,7 +54,9 @@ export async function fetchKernel(kernel: DebianKernel, report: Ora, signal: Abo
       const deb = await download(wanted, downloads, {
         signal,
         progress: (bytes) => {
-          report.text = `${release}: downloading ${wanted.name}, ${megabytes(bytes)} of ${megabytes(wanted.size)}`;
+          progress?.(
+            `${release}: downloading ${wanted.name}, ${megabytes(bytes)} of ${megabytes(wanted.size)}`,
+          );
         },
       });
       for (const member of members) {
@@ -54,7 +68,7 @@ export async function fetchKernel(kernel: DebianKernel, report: Ora, signal: Abo
           {
             signal,
             progress: (bytes) => {
-              report.text = `${release}: taking ${name} out of the package, ${megabytes(bytes)}`;
+              progress?.(`${release}: taking ${name} out of the package, ${megabytes(bytes)}`);
             },
           },
         );
@@ -76,8 +90,8 @@ export async function fetchKernel(kernel: DebianKernel, report: Ora, signal: Abo
   return `${release} fetched (${found.debug.version})`;
 }
 
-function isCurrent(kernel: DebianKernel, found: ArchiveKernel): boolean {
-  const cached = cachedKernel(found.release);
+function isCurrent(kernel: DebianKernel, found: ArchiveKernel, directory: string): boolean {
+  const cached = cachedKernel(found.release, directory);
   return cached?.id === kernel.id && cached.provenance.packages.debug.sha256 === found.debug.sha256;
 }
 
@@ -85,14 +99,14 @@ function identity({ name, version, sha256 }: ArchiveKernel['image']): Provenance
   return { name, version, sha256 };
 }
 
-async function requireSpace(found: ArchiveKernel): Promise<void> {
-  const { bavail, bsize } = await statfs(kernelCache);
+async function requireSpace(found: ArchiveKernel, directory: string): Promise<void> {
+  const { bavail, bsize } = await statfs(directory);
   const needed = found.image.size + found.debug.size + VMLINUX_ROOM;
   if (bavail * bsize >= needed) return;
   throw new KernelsError(
     'no-space',
-    `${found.release} needs ${megabytes(needed)} in ${kernelCache} for a while, ${megabytes(bavail * bsize)} are free`,
-    { needed, free: bavail * bsize, directory: kernelCache },
+    `${found.release} needs ${megabytes(needed)} in ${directory} for a while, ${megabytes(bavail * bsize)} are free`,
+    { needed, free: bavail * bsize, directory },
   );
 }
 
@@ -122,7 +136,15 @@ async function main(arguments_: string[]): Promise<void> {
   for (const kernel of wanted) {
     const report = ora({ text: kernel.id, isSilent: !process.stderr.isTTY, discardStdin: false }).start();
     try {
-      const done = await withFreshIndex(() => fetchKernel(kernel, report, controller.signal));
+      const done = await withFreshIndex(() =>
+        fetchKernel(kernel, {
+          directory: kernelCache,
+          signal: controller.signal,
+          progress: (text) => {
+            report.text = text;
+          },
+        }),
+      );
       report.succeed(`${kernel.id}: ${done}`);
       if (!process.stderr.isTTY) process.stdout.write(`${kernel.id}: ${done}\n`);
     } catch (error) {
