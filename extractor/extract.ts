@@ -97,7 +97,8 @@ function describe(file: KernelFile, engine: EngineName, result: EngineResult, sh
   }
   const percpu = new Set(percpuSymbols(file, symbols.keys()));
   for (const name of SYMBOLS) {
-    // BTF lists per-CPU variables even where there is no symbol table.
+    // BTF lists per-CPU variables even where there is no symbol table, by their offset in the section: their
+    // address on kernels that link it at 0 (2.6.30 to 6.14); later ones need a System.map for the others anyway.
     const offset = result.percpu && Object.hasOwn(result.percpu, name) ? result.percpu[name]! : null;
     if (offset === null || symbols.has(name)) continue;
     symbols.set(name, hex(BigInt(offset)));

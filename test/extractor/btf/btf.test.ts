@@ -2,7 +2,6 @@ import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import fc from 'fast-check';
 import { extractBtf } from '../../../extractor/btf/engine.ts';
 import { BtfTypes } from '../../../extractor/btf/types.ts';
 import type { Member } from '../../../extractor/contract.ts';
@@ -11,6 +10,7 @@ import { loadEngine } from '../../../extractor/engines.ts';
 import { ExtractError } from '../../../extractor/error.ts';
 import { BtfBuilder } from '../build-btf.ts';
 import { compile, compileWithBtf, scratchFolder } from '../fixture.ts';
+import { fuzzBtf } from './fuzz.ts';
 
 const everything = { structs: 'all', enums: [], required: [] } as const;
 const only = (...structs: string[]) => ({ structs, enums: [], required: structs });
@@ -285,31 +285,18 @@ test('truncated at any byte: a layout equal to the whole one is never claimed', 
   }
 });
 
-test('real BTF with any bytes changed gives a layout or a refusal, in bounded time', async (t) => {
-  const source = `
-    struct list { struct list *next; }; enum e { A, B };
-    struct s { struct list l; enum e e; unsigned f:3, g:20; int (*fn)(struct s *, ...); union { long a; char b[7]; };
-      const char *const names[4]; struct { int x; } deep[2]; };
-    struct s it;`;
-  await using file = await openKernelFile(compileWithBtf(t, source));
-  const blob = Buffer.from(file.section('.BTF')!.read());
-  const change = fc.tuple(fc.nat({ max: blob.length - 1 }), fc.nat({ max: 255 }));
-  let refused = 0;
-  fc.assert(
-    fc.property(fc.array(change, { minLength: 1, maxLength: 6 }), (changes) => {
-      const damaged = Buffer.from(blob);
-      for (const [at, value] of changes) damaged[at] = value;
-      try {
-        extractBtf(damaged, 'test.btf', everything);
-      } catch (error) {
-        if (!(error instanceof ExtractError)) throw error;
-        refused++;
-      }
-    }),
-    { numRuns: 20_000, seed: 3 },
+test('mutated BTF is read or refused, in bounded time and memory', async (t) => {
+  const before = process.memoryUsage.rss();
+  const report = await fuzzBtf({ runs: 20_000, seed: 20_060_320 });
+  t.log(report);
+  t.deepEqual(
+    Object.keys(report.outcomes).sort(),
+    ['accepted', 'corrupt-btf', 'wrong-architecture'].filter((code) => code in report.outcomes),
   );
-  // The runs are worth something only if many of them get past the header.
-  t.true(refused > 1000 && refused < 19_900, `${refused} of 20000 refused`);
+  // The runs are worth something only if neither outcome is rare.
+  t.true(report.outcomes.accepted! > 1000);
+  t.true(report.outcomes['corrupt-btf']! > 1000);
+  t.true(report.peakRss - before < 400 * 2 ** 20, `${report.peakRss} bytes`);
 });
 
 test('types are decoded once: the same id is the same node', (t) => {

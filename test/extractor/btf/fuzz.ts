@@ -1,0 +1,163 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { extractBtf } from '../../../extractor/btf/engine.ts';
+import { openKernelFile } from '../../../extractor/elf/open.ts';
+import { ExtractError } from '../../../extractor/error.ts';
+import { BtfBuilder } from '../build-btf.ts';
+
+/** How a fuzz run ended; anything but an ExtractError ends it with that error. */
+export interface BtfFuzzReport {
+  runs: number;
+  /** Inputs by the code they were refused with; `accepted` for those that could be read. */
+  outcomes: Record<string, number>;
+  slowestMs: number;
+  /** Most resident memory seen after an input, in bytes. */
+  peakRss: number;
+}
+
+/** A mutated input that broke the rule "read or refused with an ExtractError". */
+export class BtfFuzzFailure extends Error {
+  readonly input: Buffer;
+
+  constructor(run: number, seed: number, input: Buffer, cause: unknown) {
+    super(`run ${run} of seed ${seed}: ${String(cause)}`, { cause });
+    this.input = input;
+  }
+}
+
+const SOURCE = `
+struct list { struct list *next; }; enum e { A = -1, B }; typedef struct list list_t;
+struct s { list_t l; enum e e; unsigned f:3, g:20; int (*fn)(struct s *, ...); union { long a; char b[7]; };
+  const char *const names[4]; struct { int x; struct { short y; } z[3]; } deep[2]; volatile long v; _Bool t; };
+struct outer { struct s in[3]; struct s *to; enum e last; char tail[]; };
+struct outer it;`;
+
+const HEADER_WORDS = 6;
+const BORDERS = [
+  0, 1, 2, 0xff, 0xffff, 0x1_0000, 0xff_ffff, 0x7fff_ffff, 0x8000_0000, 0xffff_fffe, 0xffff_ffff,
+];
+
+/**
+ * Reads all structures of mutated BTF. Structure-aware: whole words become border values, ids of other types,
+ * other kinds, counts and flags; ranges of words are copied, moved and cut; strings change byte by byte.
+ */
+export async function fuzzBtf(options: {
+  runs: number;
+  seed: number;
+  progress?: (done: number) => void;
+}): Promise<BtfFuzzReport> {
+  const random = generator(options.seed);
+  const bases = [await compiled(), handmade()];
+  const report: BtfFuzzReport = { runs: options.runs, outcomes: {}, slowestMs: 0, peakRss: 0 };
+  for (let run = 0; run < options.runs; run++) {
+    const input = mutate(bases[random(bases.length)]!, random);
+    const started = performance.now();
+    let outcome = 'accepted';
+    try {
+      extractBtf(input, 'fuzz.btf', { structs: 'all', enums: [], required: [], constants: ['A'] });
+    } catch (error) {
+      if (!(error instanceof ExtractError)) throw new BtfFuzzFailure(run, options.seed, input, error);
+      outcome = error.code;
+    }
+    report.outcomes[outcome] = (report.outcomes[outcome] ?? 0) + 1;
+    report.slowestMs = Math.max(report.slowestMs, performance.now() - started);
+    if (run % 256 === 0) {
+      report.peakRss = Math.max(report.peakRss, process.memoryUsage.rss());
+      options.progress?.(run);
+    }
+  }
+  return report;
+}
+
+function mutate(base: Buffer, random: (below: number) => number): Buffer {
+  let bytes = Buffer.from(base);
+  for (let count = 1 + random(4); count > 0; count--) {
+    const words = Math.floor(bytes.length / 4);
+    if (words <= HEADER_WORDS) break;
+    // The header is a small part of the format: it gets a small part of the mutations.
+    const word = random(16) === 0 ? random(words) : HEADER_WORDS + random(words - HEADER_WORDS);
+    const at = word * 4;
+    switch (random(7)) {
+      case 0:
+        bytes.writeUInt32LE(BORDERS[random(BORDERS.length)]!, at);
+        break;
+      case 1:
+        bytes.writeUInt32LE(random(24), at);
+        break;
+      case 2: {
+        const info = ((random(2) << 31) | (random(21) << 24) | random(6)) >>> 0;
+        bytes.writeUInt32LE(info, at);
+        break;
+      }
+      case 3:
+        bytes[at + random(4)]! ^= 1 << random(8);
+        break;
+      case 4:
+        bytes.copy(bytes, at, random(words) * 4, random(words) * 4);
+        break;
+      case 5:
+        bytes.writeUInt32LE(bytes.readUInt32LE(random(words) * 4), at);
+        break;
+      default:
+        if (random(8) === 0) bytes = bytes.subarray(0, random(bytes.length));
+        else bytes[random(bytes.length)] = random(256);
+    }
+  }
+  return bytes;
+}
+
+/** BTF as pahole makes it. */
+async function compiled(): Promise<Buffer> {
+  const folder = mkdtempSync(join(tmpdir(), 'domsched-fuzz-'));
+  try {
+    writeFileSync(join(folder, 'input.c'), SOURCE);
+    const output = join(folder, 'input.o');
+    execFileSync('gcc', ['-g', '-c', join(folder, 'input.c'), '-o', output]);
+    execFileSync('pahole', ['--btf_encode_force', '-J', output]);
+    await using file = await openKernelFile(output);
+    return Buffer.from(file.section('.BTF')!.read());
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** The kinds that pahole here does not write. */
+function handmade(): Buffer {
+  const builder = new BtfBuilder();
+  const int = builder.int('int', 4, 1);
+  const float = builder.type(16, { name: 'double', third: 8 });
+  const wide = builder.type(19, {
+    name: 'wide',
+    vlen: 2,
+    third: 8,
+    trailer: [builder.string('A'), 1, 0, builder.string('B'), 2, 1],
+  });
+  const tagged = builder.pointer(builder.type(18, { name: 'rcu', third: int }));
+  builder.record('struct', 'inner', 24, [
+    ['f', float, 0],
+    ['w', wide, 64],
+    ['t', tagged, 128],
+  ]);
+  builder.record('struct', 'outer', 32, [
+    ['in', 6, 0],
+    ['bits', int, 200, 7],
+  ]);
+  builder.type(7, { name: 'later' });
+  const variable = builder.type(14, { name: 'runqueues', third: int, trailer: [1] });
+  builder.type(15, { name: '.data..percpu', vlen: 1, third: 64, trailer: [variable, 8, 4] });
+  builder.type(17, { name: 'note', third: 5, trailer: [0] });
+  return builder.bytes();
+}
+
+/** A small generator with a seed (xorshift), so that a failing run can be repeated. */
+function generator(seed: number): (below: number) => number {
+  let state = seed >>> 0 || 1;
+  return (below) => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) % below;
+  };
+}
