@@ -71,7 +71,10 @@ test('a structure is shown as text, JSON and a picture', async (t) => {
   const { exitCode, stdout } = await run('6.1.0-test', 'rq', '--svg', join(folder, 'rq.svg'));
   t.is(exitCode, 0);
   t.is(stdout, '');
-  t.regex(await readFile(join(folder, 'rq.svg'), 'utf8'), /^<svg [\s\S]*>nr_running<[\s\S]*<\/svg>\n$/);
+  t.regex(
+    await readFile(join(folder, 'rq.svg'), 'utf8'),
+    /^<svg [\s\S]*unsigned int nr_running[\s\S]*<\/svg>\n$/,
+  );
 });
 
 test('what is not known is refused in one line that says what to do', async (t) => {
