@@ -67,7 +67,7 @@ async function memoryAccess(): Promise<Finding> {
     const remote = new RangeList();
     local.set(0, addressOf(bytes) + 8, 8);
     remote.set(0, addressOf(bytes), 8);
-    const works = new ProcessMemory().read(local, remote, 0, 1) === 8 && bytes[8] === 0x5a;
+    const works = new ProcessMemory().read(local, 1, remote, 1) === 8 && bytes[8] === 0x5a;
     if (works) return { check, status: 'ok', found: 'process_vm_readv works', advice: null };
     return {
       check,

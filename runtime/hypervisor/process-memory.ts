@@ -53,6 +53,11 @@ export class RangeList {
     this.words[at + 2] = length;
     this.words[at + 3] = 0;
   }
+
+  /** Makes a range longer. */
+  extend(index: number, bytes: number): void {
+    this.words[4 * index + 2]! += bytes;
+  }
 }
 
 /**
@@ -68,23 +73,18 @@ export class ProcessMemory {
   }
 
   /**
-   * @returns bytes copied: whole ranges, up to the first that is not there
+   * Copies the bytes of the first `remotes` remote ranges, one after the other, into the first `locals` local ones.
+   * @returns bytes copied: whole remote ranges, up to the first that is not there
    * @throws DomschedError `domain-gone` when the process is, `host-unreachable` when we may not read it
    */
-  read(local: RangeList, remote: RangeList, from: number, count: number): number {
-    const skip = 4 * from;
-    const own = from === 0 ? local.words : local.words.subarray(skip);
-    const other = from === 0 ? remote.words : remote.words.subarray(skip);
-    const copied = Number(processVmReadv(this.pid, own, count, other, count, 0));
+  read(local: RangeList, locals: number, remote: RangeList, remotes: number): number {
+    const copied = Number(processVmReadv(this.pid, local.words, locals, remote.words, remotes, 0));
     return copied >= 0 ? copied : this.#explain('read');
   }
 
   /** As {@link read}, the other way. */
-  write(local: RangeList, remote: RangeList, from: number, count: number): number {
-    const skip = 4 * from;
-    const copied = Number(
-      processVmWritev(this.pid, local.words.subarray(skip), count, remote.words.subarray(skip), count, 0),
-    );
+  write(local: RangeList, locals: number, remote: RangeList, remotes: number): number {
+    const copied = Number(processVmWritev(this.pid, local.words, locals, remote.words, remotes, 0));
     return copied >= 0 ? copied : this.#explain('write');
   }
 

@@ -8,8 +8,8 @@ import { TableCache } from './table-cache.ts';
 import type { AddressSpace, FaultFacts, PagingMode, ReadRequest, Translation } from './types.ts';
 import { isFault, walk } from './walker.ts';
 
-/** Slots of the translation cache; a power of two. */
-const SLOTS = 2048;
+/** Sets of the translation cache, each of two slots that begin at an even index; a power of two. */
+const SETS = 2048;
 const EMPTY = -1;
 /** Tables that one walk can need, plus one round that finds nothing more. */
 const MAX_ROUNDS = 6;
@@ -21,8 +21,8 @@ export class PagedAddressSpace<F extends FrameNumber = FrameNumber> implements A
   readonly root: number;
   readonly #tables: TableCache<F>;
   /** Page number and frame of cached translations, a slot each: side by side, so that a look-up allocates nothing. */
-  readonly #pages = new Float64Array(SLOTS).fill(EMPTY);
-  readonly #frames = new Float64Array(SLOTS);
+  readonly #pages = new Float64Array(2 * SETS).fill(EMPTY);
+  readonly #frames = new Float64Array(2 * SETS);
   #generation: number;
   /** The page-sized parts of the batch being read: which read, which frame (or EMPTY). */
   #partRead = new Uint32Array(256);
@@ -133,7 +133,8 @@ export class PagedAddressSpace<F extends FrameNumber = FrameNumber> implements A
         if (parts === this.#partRead.length) this.#growParts();
         // A page number has 52 bits, which a double holds exactly.
         const page = high * 0x10_0000 + (low >>> 12);
-        const slot = slotOf(low, high);
+        let slot = slotOf(low, high);
+        if (this.#pages[slot] !== page) slot += 1;
         const hit = this.#pages[slot] === page;
         this.#partRead[parts] = i;
         this.#partFrame[parts] = hit ? this.#frames[slot]! : EMPTY;
@@ -177,7 +178,12 @@ export class PagedAddressSpace<F extends FrameNumber = FrameNumber> implements A
   #remember(part: number, low: number, high: number, frame: number): void {
     this.#partFrame[part] = frame;
     const slot = slotOf(low, high);
-    this.#pages[slot] = high * 0x10_0000 + (low >>> 12);
+    const page = high * 0x10_0000 + (low >>> 12);
+    if (this.#pages[slot] !== page) {
+      this.#pages[slot + 1] = this.#pages[slot]!;
+      this.#frames[slot + 1] = this.#frames[slot]!;
+    }
+    this.#pages[slot] = page;
     this.#frames[slot] = frame;
   }
 
@@ -269,8 +275,9 @@ export class PagedAddressSpace<F extends FrameNumber = FrameNumber> implements A
   }
 }
 
+/** First slot of a page's set: kernel objects are pages apart by powers of two, so the number is mixed well. */
 function slotOf(low: number, high: number): number {
-  return ((low >>> 12) ^ (high * 0x9e37)) & (SLOTS - 1);
+  return 2 * (Math.imul((low >>> 12) ^ high, 0x9e37_79b1) >>> 21);
 }
 
 /** A walk over tables that are here; null, with the missing one noted, where one has to be fetched first. */

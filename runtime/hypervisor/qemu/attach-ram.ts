@@ -117,7 +117,7 @@ function probe(memory: ProcessMemory, address: number): void {
   const remote = new RangeList();
   local.set(0, addressOf(buffer), 8);
   remote.set(0, address, 8);
-  if (memory.read(local, remote, 0, 1) === 8) return;
+  if (memory.read(local, 1, remote, 1) === 8) return;
   throw new DomschedError('host-unreachable', `process ${memory.pid} has no memory where QEMU says`, {
     pid: memory.pid,
   });

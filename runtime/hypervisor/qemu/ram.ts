@@ -10,6 +10,9 @@ import {
 } from '../process-memory.ts';
 import type { FrameReader, FrameRegion, FrameWrite, FrameWriter } from '../types.ts';
 
+/** Bytes between two ranges of a frame that are copied along rather than made a range of their own. */
+const MAX_GAP = 2048;
+
 /** RAM that is contiguous in the guest and in the process that we copy from. */
 export interface RamSegment {
   readonly first: number;
@@ -43,6 +46,9 @@ export class QemuRam implements FrameReader<GuestFrame>, FrameWriter<GuestFrame>
   readonly #remote = new RangeList();
   /** Index in the batch of each range in the lists. */
   readonly #owner = new Uint32Array(MAX_RANGES_PER_CALL);
+  /** Where the bytes between two ranges of a frame go. */
+  readonly #waste = new Uint8Array(new ArrayBuffer(FRAME_SIZE));
+  readonly #between = addressOf(this.#waste);
   readonly #staging = new Uint8Array(new ArrayBuffer(FRAME_SIZE));
 
   constructor(name: string, physicalBits: number, sources: readonly RamSource[]) {
@@ -109,7 +115,7 @@ export class QemuRam implements FrameReader<GuestFrame>, FrameWriter<GuestFrame>
       this.#staging.set(bytes);
       this.#local.set(0, addressOf(this.#staging), bytes.length);
       this.#remote.set(0, this.#addressOf(segment, frame, offset), bytes.length);
-      const copied = source.memory.write(this.#local, this.#remote, 0, 1);
+      const copied = source.memory.write(this.#local, 1, this.#remote, 1);
       if (copied === bytes.length) continue;
       throw new DomschedError(
         'memory-fault',
@@ -119,11 +125,20 @@ export class QemuRam implements FrameReader<GuestFrame>, FrameWriter<GuestFrame>
     }
   }
 
-  /** Reads the ranges that are of source `s`; with the first source also settles those that are of none. */
+  /**
+   * Reads the ranges that are of source `s`; with the first source also settles those that are of none. What costs is
+   * to find a page, not to copy from it: ranges of one frame that follow each other become one, and what lies between
+   * them goes to a place that nobody looks at.
+   */
   #readFrom(batch: FrameBatch<GuestFrame>, s: number): number {
     const buffer = addressOf(batch.bytes);
     let failed = 0;
-    let listed = 0;
+    let owned = 0;
+    let locals = 0;
+    let remotes = 0;
+    let frameBefore = -1;
+    let endBefore = 0;
+    let bytes = 0;
     for (let i = 0; i < batch.count; i++) {
       const frame = batch.frames[i]!;
       const segment = this.#segmentOf(frame);
@@ -132,42 +147,63 @@ export class QemuRam implements FrameReader<GuestFrame>, FrameWriter<GuestFrame>
         continue;
       }
       if (this.#source[segment] !== s) continue;
-      this.#local.set(listed, buffer + batch.positions[i]!, batch.lengths[i]!);
-      this.#remote.set(listed, this.#addressOf(segment, frame, batch.offsets[i]!), batch.lengths[i]!);
-      this.#owner[listed] = i;
-      listed += 1;
-      if (listed < MAX_RANGES_PER_CALL) continue;
-      failed += this.#copy(batch, s, listed);
-      listed = 0;
+      const offset = batch.offsets[i]!;
+      const length = batch.lengths[i]!;
+      const gap = offset - endBefore;
+      if (frame === frameBefore && gap >= 0 && gap <= MAX_GAP) {
+        if (gap > 0) this.#local.set(locals++, this.#between, gap);
+        this.#remote.extend(remotes - 1, gap + length);
+        bytes += gap;
+      } else {
+        this.#remote.set(remotes++, this.#addressOf(segment, frame, offset), length);
+      }
+      this.#local.set(locals++, buffer + batch.positions[i]!, length);
+      this.#owner[owned++] = i;
+      bytes += length;
+      frameBefore = frame;
+      endBefore = offset + length;
+      if (locals < MAX_RANGES_PER_CALL - 1) continue;
+      failed += this.#copy(batch, s, owned, locals, remotes, bytes);
+      owned = locals = remotes = bytes = 0;
+      frameBefore = -1;
     }
-    return failed + (listed > 0 ? this.#copy(batch, s, listed) : 0);
+    return failed + (owned > 0 ? this.#copy(batch, s, owned, locals, remotes, bytes) : 0);
   }
 
-  /** Copies the listed ranges; a range that is not there is marked, and those after it are tried. */
-  #copy(batch: FrameBatch<GuestFrame>, s: number, listed: number): number {
-    const source = this.#sources[s]!;
+  #copy(
+    batch: FrameBatch<GuestFrame>,
+    s: number,
+    owned: number,
+    locals: number,
+    remotes: number,
+    bytes: number,
+  ): number {
+    const copied = this.#sources[s]!.memory.read(this.#local, locals, this.#remote, remotes);
+    if (copied < bytes) return this.#copySingly(batch, s, owned);
+    for (let k = 0; k < owned; k++) batch.status[this.#owner[k]!] = FRAME_STATUS.ok;
+    return 0;
+  }
+
+  /** Something was not there: one call for each range tells which. */
+  #copySingly(batch: FrameBatch<GuestFrame>, s: number, owned: number): number {
+    const { memory, mapping } = this.#sources[s]!;
+    if (mapping?.truncated) {
+      throw new DomschedError(
+        'host-unreachable',
+        `${this.#name}: its memory file ${mapping.path} has been truncated`,
+        { domain: this.#name, path: mapping.path },
+      );
+    }
+    const buffer = addressOf(batch.bytes);
     let failed = 0;
-    let from = 0;
-    while (from < listed) {
-      let copied = source.memory.read(this.#local, this.#remote, from, listed - from);
-      while (from < listed) {
-        const i = this.#owner[from]!;
-        const length = batch.lengths[i]!;
-        if (copied < length) break;
-        copied -= length;
-        batch.status[i] = FRAME_STATUS.ok;
-        from += 1;
-      }
-      if (from === listed) break;
-      if (source.mapping?.truncated) {
-        throw new DomschedError(
-          'host-unreachable',
-          `${this.#name}: its memory file ${source.mapping.path} has been truncated`,
-          { domain: this.#name, path: source.mapping.path },
-        );
-      }
-      failed += this.#absent(batch, this.#owner[from]!);
-      from += 1;
+    for (let k = 0; k < owned; k++) {
+      const i = this.#owner[k]!;
+      const frame = batch.frames[i]!;
+      const length = batch.lengths[i]!;
+      this.#local.set(0, buffer + batch.positions[i]!, length);
+      this.#remote.set(0, this.#addressOf(this.#segmentOf(frame), frame, batch.offsets[i]!), length);
+      if (memory.read(this.#local, 1, this.#remote, 1) === length) batch.status[i] = FRAME_STATUS.ok;
+      else failed += this.#absent(batch, i);
     }
     return failed;
   }
