@@ -14,6 +14,8 @@ const WHOLE: readonly SectionName[] = [
 ];
 /** Enough of a unit for its root entry. */
 const HEAD = 1024;
+/** The largest units of a kernel have a few times that. */
+const MIN_WINDOW = 1 << 20;
 /** No attribute that a root entry has, but a string, is longer. */
 const TAIL = 32;
 
@@ -214,7 +216,7 @@ export class DwarfFile {
       if (this.#window.size < unit.size + TAIL) {
         if (this.#window.address) libdwarf.release(this.#window.address);
         this.#window = { address: 0, size: 0 };
-        const size = Math.max(2 * unit.size, 1 << 20) + TAIL;
+        const size = Math.max(unit.size, MIN_WINDOW) + TAIL;
         this.#window = { address: libdwarf.allocate(size), size };
       }
       const { address } = this.#window;
