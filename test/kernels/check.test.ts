@@ -6,7 +6,9 @@ import { generate } from '../../codegen/index.ts';
 import type { KernelLayout } from '../../extractor/contract.ts';
 import { compareResults } from '../../extractor/cross-check.ts';
 import { compareCommitted, type Evidence, gather, judge, type Report } from '../../kernels/check.ts';
-import { readConfig } from '../../kernels/config.ts';
+import { checkConfig } from '../../kernels/check-config.ts';
+import { isSet, readConfig } from '../../kernels/config.ts';
+import type { PresenceRule } from '../../kernels/config-rules.ts';
 import { type Finding, render } from '../../kernels/finding.ts';
 import { type Subject, subjects } from '../../kernels/subjects.ts';
 
@@ -207,6 +209,24 @@ if (debian) {
         t.true(about.has(expected), expected);
       }
       t.false(about.has('rq.__lock'));
+    }));
+
+  test('every option that alone decides on a member is noticed when it is turned round', (t) =>
+    withSandbox(debian, async ({ evidence }) => {
+      const { layout, config } = await evidence();
+      const decided = checkConfig(layout, config).filter(
+        ({ rule }) => rule.effect === 'present' && /^CONFIG_\w+$/.test(rule.when),
+      );
+      t.true(decided.length > 100);
+      for (const { subject, rule } of decided) {
+        const option = (rule as PresenceRule).when;
+        const turned = { ...config, [option]: isSet(config, option) ? 'n' : 'y' };
+        const wrong = checkConfig(layout, turned).filter((fact) => !fact.agrees);
+        t.true(
+          wrong.some((fact) => fact.subject === subject && fact.options.includes(option)),
+          `${option} and ${subject}`,
+        );
+      }
     }));
 
   test('an archive that has moved on is a note, not a finding, and the new kernel is still checked', (t) =>
