@@ -20,6 +20,20 @@ package=dwarfutils
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+# Addresses of the archives that the machine's apt is configured for. apt knows them once it has their lists; where
+# it has none, it gets them into a folder of ours.
+archive_addresses() {
+  local query=(indextargets --format '$(REPO_URI) $(COMPONENT)' 'Created-By: Packages') found
+  found=$(apt-get "${query[@]}")
+  if [ -z "$found" ]; then
+    local lists=(-qq -o "Dir::State::Lists=$work/machine-lists" -o APT::Sandbox::User=root)
+    mkdir -p "$work/machine-lists/partial"
+    apt-get "${lists[@]}" update >&2
+    found=$(apt-get "${lists[@]}" "${query[@]}")
+  fi
+  awk '$2 == "main" && !seen[$1]++ { print $1 }' <<<"$found"
+}
+
 # apt with lists of our own: the machine's sources stay as they are. Where the archive is comes from them.
 fetch() {
   local keyring=/usr/share/keyrings/debian-archive-keyring.gpg signed='' uri
@@ -36,8 +50,7 @@ fetch() {
       mv "$work"/download/*.orig.tar.* "$cache/"
       return
     fi
-  done < <(apt-get indextargets --format '$(REPO_URI) $(COMPONENT)' 'Created-By: Packages' |
-    awk '$2 == "main" && !seen[$1]++ { print $1 }')
+  done < <(archive_addresses)
   echo "none of apt's configured archives has the $package source of $release" >&2
   exit 1
 }
