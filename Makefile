@@ -35,6 +35,11 @@ dist/wasm/libdwarf.wasm: extractor/dwarf/build.sh extractor/dwarf/shim.c extract
 build: node_modules/.package-lock.json ## compile to dist/
 	@npm run -s build
 
+demo: setup kernels ## the main job on real kernels: layouts, a picture, two guests, their processes, a hold
+	@mkdir -p .cache/kernels
+	@flock .cache/kernels/.lock node kernels/fetch.ts debian-6.1-cloud
+	@node test/demo.ts
+
 check: ## types, lint and format
 	@npm run -s typecheck
 	@npm run -s lint
