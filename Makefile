@@ -7,7 +7,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
 # Debian packages that the toolchain, the tests and the benchmarks use.
-PACKAGES := gcc make binutils bzip2 xz-utils zstd lz4 gdb clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 dpkg-dev \
+PACKAGES := gcc libc6-dev make binutils bzip2 xz-utils zstd lz4 gdb clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 dpkg-dev \
 	qemu-system-x86 busybox-static cpio time dwarves bpftool
 
 .PHONY: help setup packages build wasm test demo check check-layouts bench kernels kernels-debian kernels-all layouts
@@ -70,3 +70,4 @@ bench: PACKAGES += python3-drgn
 bench: setup kernels-debian ## benchmarks: extraction beside gdb, pahole and drgn
 	node test/bench/extract.bench.ts
 	node test/bench/layout.bench.ts
+	node test/bench/memory.bench.ts

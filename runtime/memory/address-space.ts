@@ -8,8 +8,12 @@ import { TableCache } from './table-cache.ts';
 import type { AddressSpace, FaultFacts, PagingMode, ReadRequest, Translation } from './types.ts';
 import { isFault, walk } from './walker.ts';
 
-/** Sets of the translation cache, each of two slots that begin at an even index; a power of two. */
-const SETS = 2048;
+/**
+ * Sets of the translation cache, each of two slots that begin at an even index: how many at first and at most (2 MiB).
+ * A small cache for each of hundreds of guests, a big one for the guest with thousands of tasks.
+ */
+const FIRST_SETS = 256;
+const MAX_SETS = 65_536;
 const EMPTY = -1;
 /** Tables that one walk can need, plus one round that finds nothing more. */
 const MAX_ROUNDS = 6;
@@ -21,8 +25,8 @@ export class PagedAddressSpace<F extends FrameNumber = FrameNumber> implements A
   readonly root: number;
   readonly #tables: TableCache<F>;
   /** Page number and frame of cached translations, a slot each: side by side, so that a look-up allocates nothing. */
-  readonly #pages = new Float64Array(2 * SETS).fill(EMPTY);
-  readonly #frames = new Float64Array(2 * SETS);
+  #pages = new Float64Array(2 * FIRST_SETS).fill(EMPTY);
+  #frames = new Float64Array(2 * FIRST_SETS);
   #generation: number;
   /** The page-sized parts of the batch being read: which read, which frame (or EMPTY). */
   #partRead = new Uint32Array(256);
@@ -133,7 +137,7 @@ export class PagedAddressSpace<F extends FrameNumber = FrameNumber> implements A
         if (parts === this.#partRead.length) this.#growParts();
         // A page number has 52 bits, which a double holds exactly.
         const page = high * 0x10_0000 + (low >>> 12);
-        let slot = slotOf(low, high);
+        let slot = this.#slotOf(low, high);
         if (this.#pages[slot] !== page) slot += 1;
         const hit = this.#pages[slot] === page;
         this.#partRead[parts] = i;
@@ -153,6 +157,7 @@ export class PagedAddressSpace<F extends FrameNumber = FrameNumber> implements A
   /** Walks for all missing parts at once, level by level: tables are fetched in one call per level. */
   #resolve(batch: ReadBatch): void {
     let pending = this.#missing;
+    this.#growCache(pending.length / 3);
     for (let round = 0; pending.length > 0 && round < MAX_ROUNDS; round++) {
       const again: number[] = [];
       for (let k = 0; k < pending.length; k += 3) {
@@ -177,7 +182,7 @@ export class PagedAddressSpace<F extends FrameNumber = FrameNumber> implements A
 
   #remember(part: number, low: number, high: number, frame: number): void {
     this.#partFrame[part] = frame;
-    const slot = slotOf(low, high);
+    const slot = this.#slotOf(low, high);
     const page = high * 0x10_0000 + (low >>> 12);
     if (this.#pages[slot] !== page) {
       this.#pages[slot + 1] = this.#pages[slot]!;
@@ -265,6 +270,21 @@ export class PagedAddressSpace<F extends FrameNumber = FrameNumber> implements A
     throw new RangeError('every read of the batch is complete');
   }
 
+  /** First slot of a page's set: kernel objects are pages apart by powers of two, so the number is mixed well. */
+  #slotOf(low: number, high: number): number {
+    const mixed = Math.imul((low >>> 12) ^ high, 0x9e37_79b1);
+    return ((mixed >>> 15) & (this.#pages.length / 2 - 1)) * 2;
+  }
+
+  /** Makes room for that many more translations, with few of them in each other's way. */
+  #growCache(misses: number): void {
+    let sets = this.#pages.length / 2;
+    while (sets < MAX_SETS && sets < 4 * misses) sets *= 2;
+    if (2 * sets === this.#pages.length) return;
+    this.#pages = new Float64Array(2 * sets).fill(EMPTY);
+    this.#frames = new Float64Array(2 * sets);
+  }
+
   #growParts(): void {
     const reads = new Uint32Array(this.#partRead.length * 2);
     reads.set(this.#partRead);
@@ -273,11 +293,6 @@ export class PagedAddressSpace<F extends FrameNumber = FrameNumber> implements A
     frames.set(this.#partFrame);
     this.#partFrame = frames;
   }
-}
-
-/** First slot of a page's set: kernel objects are pages apart by powers of two, so the number is mixed well. */
-function slotOf(low: number, high: number): number {
-  return 2 * (Math.imul((low >>> 12) ^ high, 0x9e37_79b1) >>> 21);
 }
 
 /** A walk over tables that are here; null, with the missing one noted, where one has to be fetched first. */
