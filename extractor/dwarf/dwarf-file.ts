@@ -108,6 +108,11 @@ export class DwarfFile {
     return this.#guard(unit.section, unit.offset, () => this.#libdwarf.scan(SCAN[what]));
   }
 
+  /** Whether any type read so far lies in another unit than what refers to it, as after dwz or link-time optimisation. */
+  get hasCrossings(): boolean {
+    return this.#libdwarf.hasCrossings;
+  }
+
   /** Names of all structures and unions of the file. @throws ExtractError `corrupt-dwarf` */
   *structureNames(): Generator<string> {
     this.#guard('.debug_info', 0, () => this.#libdwarf.forgetScans());

@@ -36,6 +36,7 @@ interface Exports {
   open_unit(which: number): number;
   close_unit(): void;
   root_extent(): number;
+  count_crossings(): number;
   read_tree(offset: number): number;
   scan_types(what: number): number;
   want(name: number, length: number): number;
@@ -126,6 +127,11 @@ export class Libdwarf {
   /** Offset of the root entry's last attribute. */
   rootExtent(): number {
     return this.#exports.root_extent() >>> 0;
+  }
+
+  /** Whether any entry read so far refers to another unit. */
+  get hasCrossings(): boolean {
+    return this.#exports.count_crossings() !== 0;
   }
 
   /** The entry at `offset`, then its children. @throws LibdwarfError */

@@ -78,6 +78,8 @@ static int is_info;
 static Dwarf_Half unit_version, unit_offset_size, unit_address_size;
 static uint32_t root_end;
 
+static uint32_t crossings; /* references that may lead to another unit */
+
 static char message[256];
 static uint32_t message_offset;
 
@@ -294,6 +296,7 @@ static int read_reference(struct record *record, Dwarf_Die die, Dwarf_Attribute 
     }
     record->type = little_endian(sections[is_info ? INFO : TYPES].data + at, width);
     record->flags |= flag | TYPE_IN_SECTION;
+    crossings++;
     return 0;
   }
   Dwarf_Off offset = 0;
@@ -532,6 +535,9 @@ EXPORT(open_unit) int open_unit(uint32_t which) {
 
 /* Where the root entry's last attribute begins: with less of the unit than that in memory, it is not to be trusted. */
 EXPORT(root_extent) uint32_t root_extent(void) { return root_end; }
+
+/* How many references to entries of other units have been read in all. */
+EXPORT(count_crossings) uint32_t count_crossings(void) { return crossings; }
 
 /* Records the entry at `offset` and its direct children. */
 EXPORT(read_tree) int read_tree(uint32_t offset) {

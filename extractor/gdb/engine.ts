@@ -118,7 +118,8 @@ async function chooseUnits(
     if (unit !== home && !unit.type) read(unit);
     await pause(unit);
   }
-  return [...chosen];
+  // A unit that refers to others says nothing without them.
+  return dwarf.hasCrossings ? [...dwarf.units()] : [...chosen];
 }
 
 function pieces(file: KernelFile, units: readonly Unit[]): Piece[] {

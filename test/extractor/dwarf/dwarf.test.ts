@@ -6,6 +6,7 @@ import { dwarfEngine } from '../../../extractor/dwarf/engine.ts';
 import { openKernelFile } from '../../../extractor/elf/open.ts';
 import type { EngineResult, Request } from '../../../extractor/engine.ts';
 import { ExtractError } from '../../../extractor/error.ts';
+import { gdbEngine } from '../../../extractor/gdb/engine.ts';
 import { askGdb } from '../fixture.ts';
 import { measuringProgram, placesOf, randomStructures } from '../random-structures.ts';
 import { FORMS, program } from './compilers.ts';
@@ -162,6 +163,27 @@ test('random structures lie as the compiler lays them out, in every form of DWAR
     ),
     { numRuns: 16 },
   );
+});
+
+test('units that share types, as dwz makes them', async (t) => {
+  const header =
+    'struct list { struct list *next, *prev; }; typedef struct { int v; struct list l; } holder;' +
+    'struct task { holder a; struct list c[4]; union { long q; struct { short r, s; }; }; };' +
+    'struct rq { struct task *curr, idle; };';
+  const sources = ['a', 'b', 'c'].map((name) => [`${name}.c`, `${header} struct rq ${name};`]);
+  const path = program(t, { ...Object.fromEntries(sources), 'main.c': 'int main(void) { return 0; }' });
+  const shared = `${path}.dwz`;
+  execFileSync('dwz', ['-o', shared, path]);
+  t.regex(
+    execFileSync('readelf', ['--debug-dump=info', shared], { encoding: 'utf8' }),
+    /DW_TAG_partial_unit/,
+  );
+  for (const structs of [['rq'], 'all'] as const) {
+    t.deepEqual(await extract(shared, structs), await extract(path, structs));
+  }
+  await using file = await openKernelFile(shared, { debugRoots: [] });
+  const request = { structs: ['rq'], enums: [], required: ['rq'], constants: [] };
+  t.deepEqual(await gdbEngine.extract(file, request), await dwarfEngine.extract(file, request));
 });
 
 test('all structures: as many as the compiler made, different ones of one name beside each other', async (t) => {
