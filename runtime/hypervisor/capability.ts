@@ -5,7 +5,8 @@ const EXPLANATIONS: Readonly<Record<CapabilityName, string>> = {
   pause: 'it cannot be paused',
   registers: 'its registers cannot be read; give an ELF core instead of raw memory',
   writeFrames: 'it is read only',
-  scheduler: 'its hypervisor has no weight or cap that we can set',
+  scheduler:
+    'it has no weight or cap that we can set; a QEMU machine needs a control group (cpu controller) to itself',
   notify: 'no interrupt can be sent to it; for QEMU add qtest=unix:PATH to --connect',
 };
 

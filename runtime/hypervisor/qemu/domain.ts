@@ -6,6 +6,7 @@ import type {
   Domain,
   DomainEvent,
   DomainIdentity,
+  DomainScheduler,
   DomainState,
   FrameReader,
   FrameWriter,
@@ -14,6 +15,7 @@ import type {
   RegisterReader,
 } from '../types.ts';
 import { attachRam } from './attach-ram.ts';
+import { cgroupScheduler } from './cgroup-scheduler.ts';
 import { listeningProcess, processOfThread } from './qemu-process.ts';
 import { asRecord, QmpClient, type QmpEvent } from './qmp-client.ts';
 import { QtestClient } from './qtest-client.ts';
@@ -45,6 +47,7 @@ export class QemuDomain implements Domain<GuestFrame> {
   readonly registers: RegisterReader;
   readonly pause: Pausable;
   readonly notify?: Notifier;
+  readonly scheduler?: DomainScheduler;
   readonly vcpus: number;
   readonly #client: QmpClient;
   readonly #ram: QemuRam;
@@ -90,6 +93,8 @@ export class QemuDomain implements Domain<GuestFrame> {
       keepOnDeath: (keep) => watchdog.keep(client.path, keep),
     });
     this.pause = this.#counter;
+    const scheduler = cgroupScheduler(parts.pid);
+    if (scheduler !== undefined) this.scheduler = scheduler;
     if (qtest !== undefined) {
       this.notify = {
         kind: 'msi',
