@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 PACKAGES := gcc libc6-dev make binutils bzip2 xz-utils zstd lz4 gdb clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 dpkg-dev \
 	qemu-system-x86 busybox-static cpio time dwarves bpftool dwz
 
-.PHONY: help setup packages build wasm test demo check check-layouts bench kernels kernels-debian kernels-all layouts
+.PHONY: fuzz help setup packages build wasm test demo check check-layouts bench kernels kernels-debian kernels-all layouts
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s $$'\t'
@@ -71,3 +71,6 @@ bench: setup kernels-debian ## benchmarks: extraction beside gdb, pahole and drg
 	node test/bench/extract.bench.ts
 	node test/bench/layout.bench.ts
 	node test/bench/memory.bench.ts
+
+fuzz: setup ## 200,000 mutated ELF, DWARF and BTF files
+	@node test/bench/fuzz.bench.ts
