@@ -180,8 +180,8 @@ export interface Domain<F extends FrameNumber = FrameNumber>
   readonly identity: DomainIdentity;
   readonly frames: FrameReader<F>;
   /**
-   * Changes whenever the guest may have run since: on every resume by anyone, on reset, and with every
-   * {@link tick} while it runs. What was read under one generation says nothing about another.
+   * Changes whenever the guest may have run since: when a pause of ours begins, on every resume by anyone, on reset, and
+   * with every {@link tick} while it runs. What was read under one generation says nothing about another.
    */
   readonly generation: number;
   /** Starts another look at a domain that is not paused. Changes `generation` unless paused under our guard. */

@@ -255,6 +255,25 @@ test.serial(
   },
 );
 
+test.serial('migrated away: refused on the way, gone afterwards', async (t) => {
+  const { guest } = t.context;
+  await using domain = await QemuDomain.attach(guest.sockets, guest.connection);
+  const monitor = await guest.monitor();
+  // Slowly, so that we meet it under way.
+  await monitor.execute('migrate-set-parameters', { 'max-bandwidth': 1024 * 1024 });
+  await monitor.execute('migrate', { uri: 'exec:cat > /dev/null' });
+  await t.throwsAsync(domain.pause.acquire(), { code: 'refused' });
+  t.is(domain.pause.depth, 0);
+  t.true(await becomes(guest, 'running', 2_000));
+  await monitor.execute('migrate-set-parameters', { 'max-bandwidth': 10 * 2 ** 30 });
+  t.true(await becomes(guest, 'postmigrate', 60_000));
+  t.is(await domain.state(), 'gone');
+  await t.throwsAsync(domain.pause.acquire(), { code: 'domain-gone' });
+  // The copy went nowhere, so this one may go on.
+  await monitor.execute('cont');
+  t.true(await becomes(guest, 'running', 5_000));
+});
+
 test.serial('a reset under our pause is told, and the guest comes up again', async (t) => {
   const { guest } = t.context;
   await using domain = await QemuDomain.attach(guest.sockets, guest.connection);

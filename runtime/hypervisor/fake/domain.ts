@@ -103,6 +103,7 @@ export class FakeDomain<F extends FrameNumber = FrameNumber> implements Domain<F
       stop: async () => {
         this.recorder.note({ kind: 'stop' });
         this.#checkAlive();
+        this.#generation += 1;
         const foundPaused = this.#state === 'paused';
         this.#state = 'paused';
         if (!foundPaused) this.#emit({ type: 'paused', byUs: true });

@@ -185,7 +185,13 @@ export class QemuDomain implements Domain<GuestFrame> {
 
   async #stop(): Promise<{ foundPaused: boolean }> {
     if (this.#gone !== undefined) throw this.#gone;
-    if (!this.#running) return { foundPaused: true };
+    this.#generation += 1;
+    if (!this.#running) {
+      const status = asRecord(await this.#client.execute('query-status'))?.status;
+      checkAtRest(this.identity.name, status);
+      // A resume may have been on its way.
+      if (status !== 'running') return { foundPaused: true };
+    }
     const { path } = this.#client;
     watchdog.arm(path);
     const takeBack = onExit(() => this.#client.sendOnly('cont'));
@@ -196,15 +202,19 @@ export class QemuDomain implements Domain<GuestFrame> {
     };
     this.#expecting = 'STOP';
     try {
-      await this.#client.execute('stop');
+      const [, migration] = await Promise.all([
+        this.#client.execute('stop'),
+        this.#client.execute('query-migrate'),
+      ]);
+      checkNoMigration(this.identity.name, asRecord(migration)?.status);
     } catch (error) {
       // It may have stopped and only the answer is late: it must not stay so.
+      this.#expecting = 'RESUME';
       this.#client.sendOnly('cont');
-      this.#disarm();
+      this.#disarm?.();
       throw error;
-    } finally {
-      this.#expecting = undefined;
     }
+    this.#expecting = undefined;
     this.#running = false;
     this.#generation += 1;
     return { foundPaused: false };
@@ -279,10 +289,47 @@ export class QemuDomain implements Domain<GuestFrame> {
   }
 }
 
+/** States of `query-migrate` in which memory is on its way: what we write could be left behind. */
+const MIGRATING = new Set([
+  ...['setup', 'active', 'device', 'pre-switchover', 'wait-unplug', 'cancelling'],
+  ...['postcopy-active', 'postcopy-paused', 'postcopy-recover', 'colo'],
+]);
+/** Run states that are a step of something else. */
+const IN_TRANSIT = new Set([
+  'inmigrate',
+  'finish-migrate',
+  'save-vm',
+  'restore-vm',
+  'prelaunch',
+  'preconfig',
+]);
+
+/** @throws DomschedError `refused` while the machine is migrated */
+function checkNoMigration(domain: string, status: unknown): void {
+  if (typeof status !== 'string' || !MIGRATING.has(status)) return;
+  throw new DomschedError('refused', `${domain} is being migrated; try again when that is done`, {
+    domain,
+    status,
+  });
+}
+
+/** @throws DomschedError `refused` for a machine between two states, `domain-gone` for one that runs elsewhere now */
+function checkAtRest(domain: string, status: unknown): void {
+  if (status === 'postmigrate') {
+    throw new DomschedError('domain-gone', `${domain} was migrated away; look for it on its new host`, {
+      domain,
+    });
+  }
+  if (typeof status !== 'string' || !IN_TRANSIT.has(status)) return;
+  const message = `${domain} is in state ${status}; try again when it runs or is paused`;
+  throw new DomschedError('refused', message, { domain, status });
+}
+
 /** Domain state for one of QEMU's run states. */
 export function stateOf(status: unknown): DomainState {
   if (status === 'running') return 'running';
   if (status === 'shutdown') return 'shutdown';
+  if (status === 'postmigrate') return 'gone';
   if (status === 'guest-panicked' || status === 'internal-error' || status === 'io-error') return 'crashed';
   return 'paused';
 }
