@@ -141,6 +141,9 @@ function choose(listings: readonly Found[], wanted: string): readonly Found[] {
   );
   if (found.length === 1) return found;
   if (found.length === 0) {
+    // One that cannot be asked for its name may be the one.
+    const silent = listings.find(({ listing }) => 'error' in listing);
+    if (silent !== undefined && 'error' in silent.listing) throw silent.listing.error;
     throw new DomschedError(
       'domain-not-found',
       `there is no domain ${printable(wanted)}; domsched domains lists those that there are, --connect says where to look`,

@@ -24,24 +24,23 @@ export interface LockPlan {
 /**
  * Finds the word of a spinlock by which members it has, under `spinlock_t`, `raw_spinlock_t` and the word's own
  * wrappers alike.
- * @param lock the lock's member in the structure around it
+ * @param struct structure around the lock
+ * @param path the lock's member in it
  */
-export function planLock(layout: LayoutView, lock: Place): LockPlan {
-  const name = lock.struct;
-  if (name === undefined) return { kind: 'none', word: undefined };
+export function planLock(layout: LayoutView, struct: string, path: string): LockPlan {
   // spinlock_t wraps a raw_spinlock since "locking: Convert raw_spinlock to arch_spinlock", 2.6.33.
-  for (const prefix of ['', 'rlock.', 'lock.']) {
-    const queued = field(layout, name, `${prefix}raw_lock.val`);
-    if (queued !== undefined) return { kind: 'queued', word: within(lock, queued) };
-    const owner = field(layout, name, `${prefix}owner`);
-    if (owner !== undefined) return { kind: 'owner', word: within(lock, owner) };
-    const ticket = field(layout, name, `${prefix}raw_lock.head_tail`);
-    if (ticket !== undefined) return { kind: 'ticket', word: within(lock, ticket) };
-    const word = field(layout, name, `${prefix}raw_lock.slock`);
+  for (const inner of [path, `${path}.rlock`, `${path}.lock`]) {
+    const queued = field(layout, struct, `${inner}.raw_lock.val`);
+    if (queued !== undefined) return { kind: 'queued', word: queued };
+    const owner = field(layout, struct, `${inner}.owner`);
+    if (owner?.size === 8) return { kind: 'owner', word: owner };
+    const ticket = field(layout, struct, `${inner}.raw_lock.head_tail`);
+    if (ticket !== undefined) return { kind: 'ticket', word: ticket };
+    const word = field(layout, struct, `${inner}.raw_lock.slock`);
     if (word === undefined) continue;
     // The same spelling served byte and ticket locks; kernels with O(1) arrays (to 2.6.22) had the former only.
     const old = field(layout, 'rq', 'active') !== undefined;
-    return { kind: old ? 'byte' : 'ticket', word: within(lock, word) };
+    return { kind: old ? 'byte' : 'ticket', word };
   }
   return { kind: 'none', word: undefined };
 }
@@ -64,8 +63,4 @@ export function lockHeld(kind: LockKind, word: number, high = 0): boolean {
     case 'queued':
       return word !== 0;
   }
-}
-
-function within(outer: Place, inner: Place): Place {
-  return { ...inner, offset: outer.offset + inner.offset };
 }

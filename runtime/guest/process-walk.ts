@@ -84,9 +84,8 @@ export class ProcessWalk {
     const found: Process[] = [];
     for (const [i, leader] of this.#leaders.entries()) {
       const members = this.#threads[i]!;
-      if (threads)
-        for (const index of members) found.push(this.#describe(index, [index], members.length, onCpu));
-      else found.push(this.#describe(leader, members, members.length, onCpu));
+      if (threads) for (const index of members) found.push(this.#describe(index, members, onCpu, true));
+      else found.push(this.#describe(leader, members, onCpu, false));
     }
     return found;
   }
@@ -173,7 +172,8 @@ export class ProcessWalk {
     return members;
   }
 
-  #describe(index: number, members: readonly number[], threads: number, onCpu: ReadonlySet<number>): Process {
+  /** @param single one thread by itself, instead of its whole process */
+  #describe(index: number, members: readonly number[], onCpu: ReadonlySet<number>, single: boolean): Process {
     const { tasks } = this.#tables;
     const { task, tickNs } = this.#plan;
     const { view } = this.#arena;
@@ -183,7 +183,7 @@ export class ProcessWalk {
     const flags = view.getUint32(at + task.flags, true);
     const exitState = view.getUint32(at + task.exitState, true);
     const running = onCpu.has(pointer);
-    const { utimeNs, stimeNs, runtimeNs } = this.#cpuTime(at, members, members.length === 1 && threads > 1);
+    const { utimeNs, stimeNs, runtimeNs } = this.#cpuTime(at, single ? [index] : members, single);
     return {
       pid: view.getInt32(at + task.pid, true),
       tgid: view.getInt32(at + task.tgid, true),
@@ -197,7 +197,7 @@ export class ProcessWalk {
       utimeNs,
       stimeNs,
       runtimeNs,
-      threads,
+      threads: members.length,
       kernelThread: this.#isKernelThread(at, flags, exitState),
       exiting: (flags & PF_EXITING) !== 0,
       address: pointerAddress(pointer),

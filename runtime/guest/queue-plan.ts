@@ -107,10 +107,10 @@ export function planQueue(layout: LayoutView): QueuePlan {
   const optional = (path: string) => field(layout, 'rq', path);
   const required = (path: string) => requiredField(layout, 'rq', path);
   // "sched: Wrap rq::lock access", 5.13: the lock may be another CPU's, and its member is __lock.
-  const lock = anyField(layout, 'rq', '__lock', 'lock') ?? required('lock');
-  const lockPlan = planLock(layout, lock);
+  const lockName = optional('__lock') === undefined ? 'lock' : '__lock';
+  const lockPlan = planLock(layout, 'rq', lockName);
   const fields = {
-    lock: lockPlan.word ?? lock,
+    lock: lockPlan.word ?? required(lockName),
     nrRunning: required('nr_running'),
     nrSwitches: optional('nr_switches'),
     // "sched: Split scheduler and execution contexts", 6.14, put `curr` beside `donor`.
