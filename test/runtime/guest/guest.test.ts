@@ -1,0 +1,188 @@
+import test from 'ava';
+import { DomschedError } from '../../../runtime/error.ts';
+import { Guest } from '../../../runtime/guest/guest.ts';
+import {
+  defaultTasks,
+  knownKernel,
+  SYNTHETIC_KERNELS,
+  SyntheticGuest,
+  type SyntheticTask,
+} from './synthetic.ts';
+
+const EXPECTED_STATES: Record<SyntheticTask['state'], string> = {
+  running: 'running',
+  ready: 'ready',
+  sleeping: 'sleeping',
+  zombie: 'zombie',
+  stopped: 'stopped',
+};
+
+for (const kernel of SYNTHETIC_KERNELS) {
+  const known = [knownKernel(kernel)];
+
+  test(`${kernel}: every process and thread, every queue`, async (t) => {
+    const synthetic = await SyntheticGuest.make({ kernel });
+    const guest = await Guest.attach(synthetic.domain, known);
+    t.is(guest.kernel.slide, synthetic.slide);
+    t.is(guest.kernel.physBase, synthetic.physBase);
+    t.true(guest.facts.length > 10);
+    for (const fact of guest.facts) t.true(fact.holds, fact.name);
+
+    const { processes, runQueues } = guest.snapshot({ threads: true });
+    const model = defaultTasks();
+    t.is(processes.length, model.length);
+    for (const task of model) {
+      const found = processes.find(({ pid }) => pid === task.pid)!;
+      t.is(found.comm, task.comm);
+      t.is(found.tgid, task.tgid ?? task.pid);
+      t.is(found.ppid, task.ppid ?? 0);
+      t.is(found.cpu, task.cpu);
+      t.is(found.nice, task.nice ?? 0);
+      t.is(found.state, EXPECTED_STATES[task.state] as never, task.comm);
+      t.is(found.kernelThread, task.kernel ?? false, task.comm);
+      t.is(found.threads, task.tgid === 40 || task.pid === 40 ? 3 : 1);
+      t.is(found.address, synthetic.tasks.get(task.pid) as never);
+    }
+    for (const [cpu, queue] of runQueues.entries()) {
+      const here = model.filter((task) => task.cpu === cpu && ['running', 'ready'].includes(task.state));
+      t.is(queue.nrRunning, here.length);
+      t.deepEqual(queue.tasks.map(({ pid }) => pid).sort(), here.map(({ pid }) => pid).sort());
+      t.is(queue.address, synthetic.queues[cpu] as never);
+      t.false(queue.lockHeld);
+    }
+    t.is(guest.snapshot().processes.length, model.length - 2);
+  });
+
+  test(`${kernel}: a warm look is one scatter read, and sees what changed`, async (t) => {
+    const synthetic = await SyntheticGuest.make({ kernel });
+    const guest = await Guest.attach(synthetic.domain, known);
+    guest.snapshot();
+    guest.watch();
+    synthetic.domain.recorder.recording = true;
+    synthetic.domain.recorder.calls.length = 0;
+    guest.watch();
+    const reads = synthetic.domain.recorder.count('read');
+    t.true(reads < 120, `${reads} ranges`);
+    synthetic.put(synthetic.tasks.get(12)!, 'task_struct', 'static_prio', 125);
+    t.is(guest.snapshot().processes.find(({ pid }) => pid === 12)?.nice, 5);
+  });
+
+  test(`${kernel}: a layout that is not the guest's is disproved, naming the fact`, async (t) => {
+    const synthetic = await SyntheticGuest.make({ kernel });
+    synthetic.put(synthetic.initTask, 'task_struct', 'pid', 7);
+    const error = await t.throwsAsync(Guest.attach(synthetic.domain, known), { instanceOf: DomschedError });
+    t.is(error.code, 'layout-disproved');
+    t.is(error.exitCode, 3);
+    t.is(error.details.fact, 'init_task is process 0');
+    t.is(synthetic.domain.recorder.count('write'), 0);
+  });
+
+  test(`${kernel}: a domain that was reset is not taken for the old one`, async (t) => {
+    const synthetic = await SyntheticGuest.make({ kernel });
+    const guest = await Guest.attach(synthetic.domain, known);
+    synthetic.domain.reset();
+    t.is(t.throws(() => guest.snapshot(), { instanceOf: DomschedError }).code, 'kernel-unidentified');
+    guest.detach();
+    // Another kernel in the same domain: attaching anew finds out.
+    const other = SYNTHETIC_KERNELS.find((name) => name !== kernel)!;
+    const next = await SyntheticGuest.make({ kernel: other });
+    synthetic.domain.reset(next.image);
+    synthetic.domain.vcpus = next.domain.vcpus;
+    const again = await Guest.attach(synthetic.domain, SYNTHETIC_KERNELS.map(knownKernel));
+    t.is(again.kernel.release, knownKernel(other).release);
+  });
+
+  test(`${kernel}: a kernel that was replaced without a reset is noticed at the first contradiction`, async (t) => {
+    const synthetic = await SyntheticGuest.make({ kernel });
+    const guest = await Guest.attach(synthetic.domain, known);
+    for (const rq of synthetic.queues) synthetic.put(rq, 'rq', 'curr', 0n);
+    synthetic.text(synthetic.symbol('linux_banner'), 'Linux version 9.9.9 (who@where) #1\n');
+    t.is(t.throws(() => guest.snapshot(), { instanceOf: DomschedError }).code, 'kernel-unidentified');
+  });
+
+  test(`${kernel}: an edit under way is read again, and named when it does not end`, async (t) => {
+    const synthetic = await SyntheticGuest.make({ kernel });
+    const guest = await Guest.attach(synthetic.domain, known);
+    const rq = synthetic.queues[0]!;
+    const nr = synthetic.layout.field('rq', 'nr_running');
+    const wide = nr.size === 8;
+    const right = defaultTasks().filter(
+      ({ cpu, state }) => cpu === 0 && ['running', 'ready'].includes(state),
+    ).length;
+    const set = (n: number) => synthetic.put(rq, 'rq', 'nr_running', wide ? BigInt(n) : n);
+    set(right + 1);
+    let reads = 0;
+    synthetic.domain.recorder.onCall(({ kind }) => {
+      // The edit ends while the third look is under way.
+      if (kind === 'read' && ++reads === 200) set(right);
+    });
+    t.true(guest.watch() > 0);
+    synthetic.domain.recorder.reset();
+    set(right + 1);
+    const error = t.throws(() => guest.watch(), { instanceOf: DomschedError });
+    t.is(error.code, 'guest-inconsistent');
+    t.regex(error.message, /counts \d+ .*links \d+|arrays count/);
+  });
+}
+
+test('task groups: tasks are found below their group', async (t) => {
+  for (const kernel of ['6.1.0-56-cloud-amd64', '6.12.117+deb12-cloud-amd64']) {
+    const tasks = defaultTasks().map((task) => (task.pid >= 10 ? { ...task, group: true } : task));
+    const synthetic = await SyntheticGuest.make({ kernel, tasks });
+    const guest = await Guest.attach(synthetic.domain, [knownKernel(kernel)]);
+    const { runQueues } = guest.runQueues();
+    t.deepEqual(runQueues[0]!.tasks.map(({ pid }) => pid).sort(), [10, 11, 12, 13]);
+    t.deepEqual(runQueues[1]!.tasks.map(({ pid }) => pid).sort(), [20, 40, 41]);
+  }
+});
+
+test('real-time tasks come first, by priority', async (t) => {
+  const kernel = '6.1.0-56-cloud-amd64';
+  const extra: SyntheticTask[] = [
+    { pid: 50, comm: 'rt-low', cpu: 0, state: 'ready', ppid: 1, realtime: 60 },
+    { pid: 51, comm: 'rt-high', cpu: 0, state: 'ready', ppid: 1, realtime: 9 },
+    { pid: 52, comm: 'rt-high', cpu: 0, state: 'ready', ppid: 1, realtime: 9 },
+  ];
+  const synthetic = await SyntheticGuest.make({ kernel, tasks: [...defaultTasks(), ...extra] });
+  const guest = await Guest.attach(synthetic.domain, [knownKernel(kernel)]);
+  const [first] = guest.runQueues().runQueues;
+  t.deepEqual(
+    first!.tasks.slice(0, 3).map(({ pid, class: kind, key }) => [pid, kind, key]),
+    [
+      [51, 'realtime', 9],
+      [52, 'realtime', 9],
+      [50, 'realtime', 60],
+    ],
+  );
+});
+
+test('five-level paging, other slides and places in memory', async (t) => {
+  const kernel = '6.1.0-56-cloud-amd64';
+  for (const [slide, load] of [
+    [0n, 0x100_0000],
+    [0x20_0000n, 0x1000_0000],
+    [0x3000_0000n, 0x800_0000],
+  ] as const) {
+    const synthetic = await SyntheticGuest.make({ kernel, slide, load, levels: 5 });
+    const guest = await Guest.attach(synthetic.domain, [knownKernel(kernel)]);
+    t.is(guest.kernel.slide, slide);
+    t.is(guest.kernel.physBase, synthetic.physBase);
+    t.is(guest.snapshot().processes.length, 10);
+  }
+});
+
+test('CPU time: measured time, split as the ticks were seen', async (t) => {
+  const kernel = '6.1.0-56-cloud-amd64';
+  const tasks: SyntheticTask[] = [
+    ...defaultTasks(),
+    // 3 of 4 ticks in user mode, 8 s measured.
+    { pid: 60, comm: 'timed', cpu: 0, state: 'sleeping', utime: 3e9, stime: 1e9, runtime: 8e9 },
+    { pid: 61, comm: 'timed', cpu: 0, state: 'sleeping', tgid: 60, utime: 0, stime: 1e9, runtime: 2e9 },
+  ];
+  const synthetic = await SyntheticGuest.make({ kernel, tasks });
+  const guest = await Guest.attach(synthetic.domain, [knownKernel(kernel)]);
+  const whole = guest.snapshot().processes.find(({ pid }) => pid === 60)!;
+  t.like(whole, { utimeNs: 6e9, stimeNs: 4e9, runtimeNs: 10e9, threads: 2 });
+  const single = guest.snapshot({ threads: true }).processes.find(({ pid }) => pid === 61)!;
+  t.like(single, { utimeNs: 0, stimeNs: 2e9, tgid: 60 });
+});
