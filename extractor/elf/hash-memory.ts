@@ -1,7 +1,7 @@
-import { randomBytes } from 'node:crypto';
 import {
   type BigIntStats,
   closeSync,
+  existsSync,
   fstatSync,
   mkdirSync,
   openSync,
@@ -13,6 +13,7 @@ import {
 import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import process from 'node:process';
+import { fileURLToPath } from 'node:url';
 
 /**
  * Hashes of big files, remembered as git's index does: by device, inode, size and times of the very file. The
@@ -40,7 +41,7 @@ export function rememberHash(key: string, sha256: string, changedMs: number, sta
   if (startedMs - changedMs < SETTLED_MS) return;
   const entries = [[key, sha256] as const, ...load().filter(([its]) => its !== key)].slice(0, MAX_ENTRIES);
   const path = memoryPath();
-  const draft = `${path}.${randomBytes(6).toString('hex')}`;
+  const draft = `${path}.${process.pid}.${Math.random().toString(36).slice(2)}`;
   try {
     mkdirSync(join(path, '..'), { recursive: true, mode: 0o700 });
     writeFileSync(draft, JSON.stringify({ format: FORMAT, entries }), { mode: 0o600, flag: 'wx' });
@@ -51,10 +52,21 @@ export function rememberHash(key: string, sha256: string, changedMs: number, sta
   }
 }
 
+/** Where the environment says; else in a checkout with its other caches, or with the user's. */
 function memoryPath(): string {
   const configured = process.env.XDG_CACHE_HOME;
-  const base = configured && isAbsolute(configured) ? configured : join(homedir(), '.cache');
-  return join(base, 'domsched', 'hashes.json');
+  if (configured && isAbsolute(configured)) return join(configured, 'domsched', 'hashes.json');
+  return join(checkoutCache() ?? join(homedir(), '.cache', 'domsched'), 'hashes.json');
+}
+
+/** The checkout's own cache folder; null for an installed package. */
+function checkoutCache(): string | null {
+  const folder = fileURLToPath(
+    new URL(import.meta.url.endsWith('.ts') ? '../../' : '../../../', import.meta.url),
+  );
+  return existsSync(join(folder, 'extractor', 'elf')) && existsSync(join(folder, '.git'))
+    ? join(folder, '.cache')
+    : null;
 }
 
 function load(): (readonly [key: string, sha256: string])[] {

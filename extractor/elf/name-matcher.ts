@@ -5,6 +5,8 @@ const LAST_TERMINATOR = 0x20;
 export class NameMatcher {
   readonly #byHash = new Map<number, { name: string; bytes: Buffer }[]>();
   readonly #maybe = new Uint8Array(1 << 16);
+  /** 1 for each pair of bytes (the first in the low half) that a wanted name, with its terminator, may begin with. */
+  readonly prefixes = new Uint8Array(1 << 16);
 
   constructor(names: Iterable<string>) {
     for (const name of new Set(names)) {
@@ -12,6 +14,8 @@ export class NameMatcher {
       if (bytes.length === 0 || bytes.some((byte) => byte <= LAST_TERMINATOR)) continue;
       const hash = hashStart(bytes, 0);
       this.#maybe[hash] = 1;
+      if (bytes.length > 1) this.prefixes[bytes[0]! | (bytes[1]! << 8)] = 1;
+      else for (let next = 0; next <= LAST_TERMINATOR; next++) this.prefixes[bytes[0]! | (next << 8)] = 1;
       const list = this.#byHash.get(hash);
       if (list) list.push({ name, bytes });
       else this.#byHash.set(hash, [{ name, bytes }]);
@@ -34,8 +38,9 @@ export class NameMatcher {
 /** 16 bits of the up to four bytes that a name begins with. */
 function hashStart(buffer: Buffer, offset: number): number {
   let hash = 0;
-  for (let index = offset; index < offset + 4; index++) {
-    const byte = buffer[index] ?? 0;
+  const end = Math.min(offset + 4, buffer.length);
+  for (let index = offset; index < end; index++) {
+    const byte = buffer[index]!;
     if (byte <= LAST_TERMINATOR) break;
     hash = (hash * 31 + byte) & 0xffff;
   }

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { fstatSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { ExtractError } from '../error.ts';
@@ -41,6 +40,7 @@ export class SourceHash implements AsyncDisposable {
   async #compute(): Promise<string> {
     const source = this.#source;
     if (source.size < INLINE_SIZE) {
+      const { createHash } = await import('node:crypto');
       const hash = createHash('sha256');
       for (let at = 0; at < source.size; at += CHUNK) {
         hash.update(source.read(at, Math.min(CHUNK, source.size - at)));

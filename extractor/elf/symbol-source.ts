@@ -8,11 +8,41 @@ export interface SymbolSource {
   named(names: Iterable<string>): Iterable<KernelSymbol>;
 }
 
+/** Names that every opening of a kernel comes to ask for: found in the same pass as the first others. */
+const SOON_WANTED: readonly string[] = [
+  'linux_banner',
+  'kernel_config_data',
+  '__per_cpu_start',
+  '__per_cpu_end',
+  '__per_cpu_load',
+];
+
+/** What was looked up before, null for names that are not there: a pass over a kernel's symbols takes milliseconds. */
+const remembered = new WeakMap<SymbolSource, Map<string, KernelSymbol | null>>();
+
 /**
  * One symbol for each name: a global one where there is one; local ones only when they agree on the address,
  * since nothing says which of several static variables is meant.
  */
 export function lookupSymbols(source: SymbolSource, names: Iterable<string>): Map<string, KernelSymbol> {
+  const wanted = new Set(names);
+  const known = remembered.get(source) ?? new Map<string, KernelSymbol | null>();
+  remembered.set(source, known);
+  const missing = [...wanted].filter((name) => !known.has(name));
+  if (missing.length > 0) {
+    const asked = new Set([...missing, ...SOON_WANTED.filter((name) => !known.has(name))]);
+    const found = scan(source, asked);
+    for (const name of asked) known.set(name, found.get(name) ?? null);
+  }
+  const result = new Map<string, KernelSymbol>();
+  for (const name of wanted) {
+    const symbol = known.get(name);
+    if (symbol) result.set(name, symbol);
+  }
+  return result;
+}
+
+function scan(source: SymbolSource, names: ReadonlySet<string>): Map<string, KernelSymbol> {
   const found = new Map<string, KernelSymbol>();
   const ambiguous = new Set<string>();
   for (const symbol of source.named(names)) {
