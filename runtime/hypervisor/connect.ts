@@ -17,15 +17,17 @@ interface Backend {
 /** Backends by scheme. Loaded when used: the native bindings of one are no concern of another's users. */
 const BACKENDS: Readonly<Record<string, Backend>> = {
   qemu: {
-    syntax: 'qemu:unix:/path/qmp.sock[,qtest=unix:/path/qtest.sock]',
-    options: ['qtest'],
+    syntax: 'qemu:unix:/path/qmp.sock[,qtest=unix:/path/qtest.sock][,gdb=unix:/path/gdb.sock]',
+    options: ['qtest', 'gdb'],
     async open({ address, options }, spec) {
       const { QemuHost, findMachines } = await import('./qemu/host.ts');
       if (address === '') return new QemuHost(spec, () => findMachines());
       const qtest = options.get('qtest');
+      const gdb = options.get('gdb');
       const sockets = {
         qmp: unixPath(address, spec),
         ...(qtest !== undefined && { qtest: unixPath(qtest, spec) }),
+        ...(gdb !== undefined && { gdb: unixPath(gdb, spec) }),
       };
       return new QemuHost(spec, () => [sockets]);
     },

@@ -13,9 +13,11 @@ import type {
   Notifier,
   Pausable,
   RegisterReader,
+  VcpuRegisters,
 } from '../types.ts';
 import { attachRam } from './attach-ram.ts';
 import { cgroupScheduler } from './cgroup-scheduler.ts';
+import { GdbClient } from './gdb-client.ts';
 import { listeningProcess, processOfThread } from './qemu-process.ts';
 import { asRecord, QmpClient, type QmpEvent } from './qmp-client.ts';
 import { QtestClient } from './qtest-client.ts';
@@ -31,6 +33,13 @@ const MAX_PHYSICAL_BITS = 52;
 export interface QemuSockets {
   readonly qmp: string;
   readonly qtest?: string;
+  /** Of the gdbstub: kernel GS base, and interrupts where there is no qtest. */
+  readonly gdb?: string;
+}
+
+/** Stores a word as a device does. */
+interface MsiStore {
+  writel(address: number, value: number): Promise<void>;
 }
 
 interface Vcpu {
@@ -53,6 +62,7 @@ export class QemuDomain implements Domain<GuestFrame> {
   readonly #ram: QemuRam;
   readonly #pid: number;
   readonly #qtest: QtestClient | undefined;
+  readonly #gdb: GdbClient | undefined;
   readonly #counter: PauseCounter;
   readonly #listeners = new Set<(event: DomainEvent) => void>();
   #sources: readonly RamSource[];
@@ -73,20 +83,22 @@ export class QemuDomain implements Domain<GuestFrame> {
     vcpus: readonly Vcpu[];
     apicIds: ReadonlyMap<number, number>;
     qtest: QtestClient | undefined;
+    gdb: GdbClient | undefined;
     running: boolean;
   }) {
-    const { identity, client, qtest, apicIds } = parts;
+    const { identity, client, qtest, gdb, apicIds } = parts;
     this.identity = identity;
     this.vcpus = parts.vcpus.length;
     this.#client = client;
     this.#pid = parts.pid;
     this.#qtest = qtest;
+    this.#gdb = gdb;
     this.#sources = parts.sources;
     this.#running = parts.running;
     this.#ram = new QemuRam(identity.name, parts.physicalBits, parts.sources);
     this.frames = this.#ram;
     this.writeFrames = this.#ram;
-    this.registers = { read: async () => parseRegisters(await client.human('info registers -a')) };
+    this.registers = { read: () => this.#readRegisters() };
     this.#counter = new PauseCounter({
       stop: () => this.#stop(),
       resume: () => this.#resume(),
@@ -95,10 +107,11 @@ export class QemuDomain implements Domain<GuestFrame> {
     this.pause = this.#counter;
     const scheduler = cgroupScheduler(parts.pid);
     if (scheduler !== undefined) this.scheduler = scheduler;
-    if (qtest !== undefined) {
+    const store = qtest !== undefined ? qtest : gdb !== undefined ? this.#pausedStore(gdb) : undefined;
+    if (store !== undefined) {
       this.notify = {
         kind: 'msi',
-        inject: (vcpu, vector) => injectMsi(qtest, identity.name, apicIds, vcpu, vector),
+        inject: (vcpu, vector) => injectMsi(store, identity.name, apicIds, vcpu, vector),
       };
     }
     client.onEvent((event) => this.#onEvent(event));
@@ -112,6 +125,7 @@ export class QemuDomain implements Domain<GuestFrame> {
   static async attach(sockets: QemuSockets, connection: string): Promise<QemuDomain> {
     const client = await QmpClient.connect(sockets.qmp);
     let qtest: QtestClient | undefined;
+    let gdb: GdbClient | undefined;
     try {
       const name = await queryName(client);
       const vcpus = await queryVcpus(client);
@@ -124,6 +138,7 @@ export class QemuDomain implements Domain<GuestFrame> {
       const running = asRecord(await client.execute('query-status'))?.running === true;
       const sources = await attachRam(client, pid);
       if (sockets.qtest !== undefined) qtest = await QtestClient.connect(sockets.qtest);
+      if (sockets.gdb !== undefined) gdb = await connectGdb(client, sockets.gdb, running);
       return new QemuDomain({
         identity: { id: sockets.qmp, name, hypervisor: 'qemu', connection, pid },
         client,
@@ -133,10 +148,12 @@ export class QemuDomain implements Domain<GuestFrame> {
         vcpus,
         apicIds,
         qtest,
+        gdb,
         running,
       });
     } catch (error) {
       qtest?.close();
+      gdb?.close();
       client.close();
       throw error;
     }
@@ -173,6 +190,7 @@ export class QemuDomain implements Domain<GuestFrame> {
       this.#closed = true;
       this.#disarm?.();
       this.#qtest?.close();
+      this.#gdb?.close();
       this.#client.close();
       this.#ram.close();
       this.#listeners.clear();
@@ -181,6 +199,27 @@ export class QemuDomain implements Domain<GuestFrame> {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  async #readRegisters(): Promise<readonly VcpuRegisters[]> {
+    const registers = parseRegisters(await this.#client.human('info registers -a'));
+    // Asking the stub would stop a machine that runs.
+    if (this.#gdb === undefined || this.#running) return registers;
+    const complete: VcpuRegisters[] = [];
+    for (const vcpu of registers) {
+      complete.push({ ...vcpu, kernelGsBase: await this.#gdb.kernelGsBase(vcpu.vcpu) });
+    }
+    return complete;
+  }
+
+  /** The stub's stores, made in a pause of their own. */
+  #pausedStore(gdb: GdbClient): MsiStore {
+    return {
+      writel: async (address, value) => {
+        await using _guard = await this.#counter.acquire();
+        await gdb.writel(address, value);
+      },
+    };
   }
 
   async #stop(): Promise<{ foundPaused: boolean }> {
@@ -359,6 +398,19 @@ export async function queryVcpus(client: QmpClient): Promise<Vcpu[]> {
   });
 }
 
+/** Connects to the stub, which stops the machine, and lets it go on. */
+async function connectGdb(client: QmpClient, path: string, running: boolean): Promise<GdbClient> {
+  if (running) watchdog.arm(client.path);
+  try {
+    return await GdbClient.connect(path);
+  } finally {
+    if (running) {
+      await client.execute('cont');
+      watchdog.disarm(client.path);
+    }
+  }
+}
+
 function findProcess(path: string, vcpus: readonly Vcpu[]): number {
   const hints = vcpus.map(({ thread }) => processOfThread(thread)).filter((pid) => pid !== undefined);
   const pid = listeningProcess(path, [...new Set(hints)]);
@@ -376,7 +428,7 @@ async function physicalBits(client: QmpClient, vcpu: Vcpu): Promise<number> {
 }
 
 async function injectMsi(
-  qtest: QtestClient,
+  store: MsiStore,
   domain: string,
   apicIds: ReadonlyMap<number, number>,
   vcpu: number,
@@ -390,5 +442,5 @@ async function injectMsi(
       vector,
     });
   }
-  await qtest.writel(MSI_BASE + apicId * 0x1000, vector);
+  await store.writel(MSI_BASE + apicId * 0x1000, vector);
 }

@@ -80,8 +80,9 @@ export class QemuHost implements Host {
 }
 
 /** The `--connect` value of one machine. */
-export function connectionOf({ qmp, qtest }: QemuSockets): string {
-  return `qemu:unix:${qmp}${qtest === undefined ? '' : `,qtest=unix:${qtest}`}`;
+export function connectionOf({ qmp, qtest, gdb }: QemuSockets): string {
+  const options = [qtest && `,qtest=unix:${qtest}`, gdb && `,gdb=unix:${gdb}`];
+  return `qemu:unix:${qmp}${options.filter(Boolean).join('')}`;
 }
 
 /**
