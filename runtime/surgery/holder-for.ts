@@ -3,6 +3,8 @@ import type { Guest } from '../guest/guest.ts';
 import type { Holder } from './holder.ts';
 import { O1Holder } from './o1-holder.ts';
 import { resolveO1Layout } from './o1-resolve.ts';
+import { ParkHolder, parkGuest } from './park-holder.ts';
+import { canPark } from './park-layout.ts';
 
 /**
  * The way to hold threads that a guest's kernel has, by the members of its structures.
@@ -14,6 +16,7 @@ export function holderFor(guest: Guest): Holder {
     const queues = guest.cpus.map((cpu) => ({ cpu: cpu.cpu, address: guest.percpu('runqueues', cpu) }));
     return new O1Holder(resolveO1Layout(layout), queues);
   }
+  if (canPark(layout)) return new ParkHolder(parkGuest(guest));
   throw new DomschedError(
     'refused',
     `${layout.kernel.release}: no way to hold processes under its scheduler is known; nothing was changed`,

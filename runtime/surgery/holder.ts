@@ -1,6 +1,8 @@
+import type { Domain } from '../hypervisor/types.ts';
 import type { GuestVirtual } from '../memory/address.ts';
 import type { Draft } from './draft.ts';
 import type { Invariant } from './edit.ts';
+import type { WantedInterrupt } from './interrupts.ts';
 import type { MemoryView } from './memory-view.ts';
 
 /**
@@ -21,17 +23,26 @@ export type Standing =
   | 'ready'
   | 'sleeping'
   /** Between two states: look again. */
-  | 'changing';
+  | 'changing'
+  /** Runs no code of its process, or never again: there is nothing to hold. */
+  | 'exempt';
 
 /** What a plan is to achieve. */
 export interface Step {
   readonly technique: Technique;
   readonly outcome: readonly Invariant[];
+  /** What would bring it about sooner. */
+  readonly interrupts?: readonly WantedInterrupt[];
 }
 
 /** One kind of scheduler's way to hold threads and let them go. It plans; a transaction commits. */
 export interface Holder {
   readonly techniques: readonly Technique[];
+  /**
+   * Proves once, before anything is planned, that the guest can be edited this way.
+   * @throws DomschedError `refused`
+   */
+  prepare?(domain: Domain, memory: MemoryView): Promise<void>;
   /** What has to be true of the guest's queues before and after any edit. */
   invariants(): Invariant[];
   /** @throws DomschedError `lock-held`: try again later; `refused`: this guest can't be edited */
@@ -42,8 +53,11 @@ export interface Holder {
    * @returns null when nothing can be done at this moment: let the guest run and try again
    */
   planHold(draft: Draft, thread: GuestVirtual, techniques: readonly Technique[]): Step | null;
-  /** Plans to let a thread go on, wherever in being held it stands. Null when it isn't held, or not at this moment. */
-  planRelease(draft: Draft, thread: GuestVirtual): Step | null;
+  /**
+   * Plans the next step towards letting a thread go on, wherever in being held it stands.
+   * @returns null when nothing of a hold is left; `later` when nothing can be done at this moment
+   */
+  planRelease(draft: Draft, thread: GuestVirtual): Step | 'later' | null;
   /** @param nice -20..19 */
   planRenice(draft: Draft, thread: GuestVirtual, nice: number): void;
 }

@@ -1,14 +1,11 @@
 import { DomschedError } from '../error.ts';
 import { advance, formatAddress, type GuestVirtual } from '../memory/address.ts';
+import { inconsistent } from './inconsistent.ts';
 import type { MemoryView } from './memory-view.ts';
 import { follow, get, type O1Layout, type O1Queue } from './o1-layout.ts';
 
 /** More tasks than this on one queue is a lie: it bounds every walk. */
 const MAX_TASKS = 65_536;
-
-export function inconsistent(message: string, details: Record<string, unknown> = {}): DomschedError {
-  return new DomschedError('guest-inconsistent', message, details);
-}
 
 /** Addresses of the two arrays of a queue; `active` and `expired` point to one each. */
 export function arraysOf(layout: O1Layout, queue: O1Queue): [GuestVirtual, GuestVirtual] {

@@ -3,9 +3,9 @@ import { formatAddress } from '../memory/address.ts';
 import type { Draft } from './draft.ts';
 import type { Invariant } from './edit.ts';
 import type { Holder, Standing, Step, Technique } from './holder.ts';
+import { inconsistent } from './inconsistent.ts';
 import type { MemoryView } from './memory-view.ts';
 import { O1Surgery } from './o1.ts';
-import { inconsistent } from './o1-check.ts';
 import { follow, get, type O1Layout, type O1Queue, put } from './o1-layout.ts';
 
 /** include/linux/sched.h, 2.6.16. */

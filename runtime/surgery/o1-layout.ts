@@ -1,13 +1,7 @@
 import type { GuestVirtual } from '../memory/address.ts';
-import { advance } from '../memory/address.ts';
-import type { Draft } from './draft.ts';
-import type { MemoryView, WordSize } from './memory-view.ts';
+import type { Field } from './member.ts';
 
-/** Where a word is in its structure, from the guest's layout. */
-export interface Field {
-  readonly offset: number;
-  readonly size: WordSize;
-}
+export { type Field, follow, get, put } from './member.ts';
 
 /** What edits of an O(1) run queue need of the guest's layout, resolved once. Names are the kernel's. */
 export interface O1Layout {
@@ -53,19 +47,4 @@ export interface O1Queue {
   readonly cpu: number;
   /** Of the `runqueue`. */
   readonly address: GuestVirtual;
-}
-
-/** Reads a member of the structure at `base`, unsigned. */
-export function get(memory: MemoryView, base: GuestVirtual, field: Field): bigint {
-  return memory.word(advance(base, field.offset), field.size);
-}
-
-/** Follows a member that is a pointer. */
-export function follow(memory: MemoryView, base: GuestVirtual, field: Field): GuestVirtual {
-  return memory.pointer(advance(base, field.offset));
-}
-
-/** Plans a new value of a member of the structure at `base`. */
-export function put(draft: Draft, base: GuestVirtual, field: Field, value: bigint, what: string): void {
-  draft.set(advance(base, field.offset), field.size, value, what);
 }

@@ -1,25 +1,24 @@
-import { DomschedError } from '../error.ts';
 import type { LayoutView } from '../layout/view.ts';
-import type { WordSize } from './memory-view.ts';
-import type { Field, O1Layout } from './o1-layout.ts';
+import { type Field, optionalWord, wordMember } from './member.ts';
+import type { O1Layout } from './o1-layout.ts';
 
 /**
  * Finds in a kernel's layout all that edits of O(1) run queues need.
  * @throws DomschedError `layout-absent-member`
  */
 export function resolveO1Layout(layout: LayoutView): O1Layout {
-  const required = (struct: string, path: string): Field => word(layout, struct, path)!;
+  const required = (struct: string, path: string): Field => wordMember(layout, struct, path);
   const queue = layout.field('prio_array', 'queue');
   return {
     rq: {
-      slock: optional(layout, 'rq', 'lock.raw_lock.slock'),
+      slock: optionalWord(layout, 'rq', 'lock.raw_lock.slock'),
       nr_running: required('rq', 'nr_running'),
       curr: required('rq', 'curr'),
       idle: required('rq', 'idle'),
       active: required('rq', 'active'),
       expired: required('rq', 'expired'),
       arrays: layout.field('rq', 'arrays').offset,
-      raw_weighted_load: optional(layout, 'rq', 'raw_weighted_load'),
+      raw_weighted_load: optionalWord(layout, 'rq', 'raw_weighted_load'),
     },
     prio_array: {
       size: layout.requireStruct('prio_array').size,
@@ -35,8 +34,8 @@ export function resolveO1Layout(layout: LayoutView): O1Layout {
       run_list: layout.field('task_struct', 'run_list').offset,
       array: required('task_struct', 'array'),
       // "[PATCH] rename thread_info to stack", 2.6.22: the same pointer under another name.
-      thread_info: optional(layout, 'task_struct', 'thread_info') ?? required('task_struct', 'stack'),
-      load_weight: optional(layout, 'task_struct', 'load_weight'),
+      thread_info: optionalWord(layout, 'task_struct', 'thread_info') ?? required('task_struct', 'stack'),
+      load_weight: optionalWord(layout, 'task_struct', 'load_weight'),
     },
     thread_info: { flags: required('thread_info', 'flags'), cpu: required('thread_info', 'cpu') },
     list_head: {
@@ -45,17 +44,4 @@ export function resolveO1Layout(layout: LayoutView): O1Layout {
       prev: required('list_head', 'prev'),
     },
   };
-}
-
-function optional(layout: LayoutView, struct: string, path: string): Field | null {
-  return layout.has(struct, path) ? word(layout, struct, path) : null;
-}
-
-function word(layout: LayoutView, struct: string, path: string): Field {
-  const { offset, size, type } = layout.field(struct, path);
-  if (size === 1 || size === 2 || size === 4 || size === 8) return { offset, size: size as WordSize };
-  throw new DomschedError('layout-absent-member', `${struct}.${path} (${type}, ${size} bytes) is no word`, {
-    struct,
-    member: path,
-  });
 }

@@ -10,8 +10,9 @@ import { DomschedError } from '../error.ts';
 import { advance, formatAddress, type GuestVirtual } from '../memory/address.ts';
 import type { Draft } from './draft.ts';
 import type { Invariant } from './edit.ts';
+import { inconsistent } from './inconsistent.ts';
 import type { MemoryView } from './memory-view.ts';
-import { arraysOf, bitOf, checkQueue, headOf, inconsistent, isLinked } from './o1-check.ts';
+import { arraysOf, bitOf, checkQueue, headOf, isLinked } from './o1-check.ts';
 import { follow, get, type O1Layout, type O1Queue, put } from './o1-layout.ts';
 
 /** `raw_spinlock_t.slock`: 1 when free, 0 or less when held (include/asm-x86_64/spinlock.h, 2.6.16). */

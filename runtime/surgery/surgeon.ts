@@ -6,7 +6,8 @@ import type { DomainWith } from '../hypervisor/types.ts';
 import type { GuestVirtual } from '../memory/address.ts';
 import { Draft } from './draft.ts';
 import type { Edit, Invariant } from './edit.ts';
-import type { Holder, Technique } from './holder.ts';
+import type { Holder, Step, Technique } from './holder.ts';
+import { Interrupts, type WantedInterrupt } from './interrupts.ts';
 import { type BeforeCommit, commit } from './transaction.ts';
 
 /** Which process: `startTimeNs` and `address` tell it from a later one with the same pid. */
@@ -51,6 +52,7 @@ export class Surgeon {
   readonly #domain: DomainWith<'pause' | 'writeFrames'>;
   readonly #guest: Guest;
   readonly #holder: Holder;
+  #interrupts: Interrupts | undefined;
 
   constructor(domain: DomainWith<'pause' | 'writeFrames'>, guest: Guest, holder: Holder) {
     this.#domain = domain;
@@ -65,16 +67,19 @@ export class Surgeon {
    */
   async hold(key: ProcessKey, options: OperateOptions = {}): Promise<Operation> {
     const techniques = options.techniques ?? this.#holder.techniques;
-    try {
-      return await this.#repeat('held', key, options, (draft, threads, process) => {
-        refuse(process, options.force ?? false);
-        return this.#planEach(draft, threads, (thread) => {
-          if (this.#holder.standing(draft, thread) === 'held') return 'done';
-          return this.#holder.planHold(draft, thread, techniques) ?? 'later';
-        });
+    const edits: Edit[] = [];
+    const plan = (draft: Draft, threads: readonly GuestVirtual[], process: Process) => {
+      refuse(process, options.force ?? false);
+      return this.#planEach(draft, threads, (thread) => {
+        const standing = this.#holder.standing(draft, thread);
+        if (standing === 'held' || standing === 'exempt') return 'done';
+        return this.#holder.planHold(draft, thread, techniques) ?? 'later';
       });
+    };
+    try {
+      return await this.#repeat('held', key, options, plan, edits);
     } catch (error) {
-      if (!isTimeout(error) || options.dryRun) throw error;
+      if (!(error instanceof DomschedError) || edits.length === 0 || options.dryRun) throw error;
       const undone = await this.release(key, options).then(
         () => true,
         () => false,
@@ -98,19 +103,18 @@ export class Surgeon {
     return this.#repeat('reniced', key, options, (draft, threads, process) => {
       if (process.kernelThread && !options.force) throw refusal(process, 'is a kernel thread');
       for (const thread of threads) this.#holder.planRenice(draft, thread, nice);
-      return { finished: true, techniques: [], outcome: [] };
+      return { finished: true, techniques: [], outcome: [], interrupts: [] };
     });
   }
 
   #planEach(
     draft: Draft,
     threads: readonly GuestVirtual[],
-    plan: (
-      thread: GuestVirtual,
-    ) => 'done' | 'later' | { technique: Technique; outcome: readonly Invariant[] },
+    plan: (thread: GuestVirtual) => 'done' | 'later' | Step,
   ): Plan {
     const techniques: Technique[] = [];
     const outcome: Invariant[] = [];
+    const interrupts: WantedInterrupt[] = [];
     let finished = true;
     for (const thread of threads) {
       const step = plan(thread);
@@ -121,10 +125,12 @@ export class Surgeon {
       }
       techniques.push(step.technique);
       outcome.push(...step.outcome);
-      // Asking a running thread to leave is not yet holding it.
-      if (this.#holder.standing(draft, thread) === 'leaving') finished = false;
+      interrupts.push(...(step.interrupts ?? []));
+      // Asking a running thread to leave is not yet holding it, nor is asking for a wake-up the wake-up.
+      const standing = this.#holder.standing(draft, thread);
+      if (standing === 'leaving' || standing === 'changing') finished = false;
     }
-    return { finished, techniques, outcome };
+    return { finished, techniques, outcome, interrupts };
   }
 
   async #repeat(
@@ -132,10 +138,10 @@ export class Surgeon {
     key: ProcessKey,
     options: OperateOptions,
     plan: (draft: Draft, threads: readonly GuestVirtual[], process: Process) => Plan,
+    edits: Edit[] = [],
   ): Promise<Operation> {
     const end = performance.now() + (options.limitMs ?? DEFAULT_LIMIT_MS);
     const techniques = new Set<Technique>();
-    const edits: Edit[] = [];
     let pausedUs = 0;
     let last: DomschedError | undefined;
     for (let attempt = 1, wait = FIRST_WAIT_MS; ; attempt++, wait = Math.min(2 * wait, LAST_WAIT_MS)) {
@@ -149,6 +155,7 @@ export class Surgeon {
         pausedUs += done.pausedUs;
         for (const technique of done.techniques) techniques.add(technique);
         if (done.edit.writes.length > 0) edits.push(done.edit);
+        if (!options.dryRun) await this.#interrupts?.send(done.interrupts);
         const writes = edits.reduce((sum, edit) => sum + edit.writes.length, 0);
         const result = {
           pid: key.pid,
@@ -174,7 +181,8 @@ export class Surgeon {
   ) {
     await using guard = await this.#domain.pause.acquire();
     const start = performance.now();
-    await this.#guest.verify();
+    this.#guest.verify();
+    await this.#prepared();
     const draft = new Draft(this.#guest.space);
     this.#holder.checkLocks(draft);
     const threads = this.#threadsOf(key);
@@ -188,6 +196,13 @@ export class Surgeon {
       await commit(this.#domain, this.#guest.space, guard, edit, options.journal);
     }
     return { ...planned, edit, pausedUs: (performance.now() - start) * 1000 };
+  }
+
+  /** Once, in the first pause. A failure is tried again in the next one. */
+  async #prepared(): Promise<void> {
+    if (this.#interrupts !== undefined) return;
+    await this.#holder.prepare?.(this.#domain, new Draft(this.#guest.space));
+    this.#interrupts = await Interrupts.of(this.#domain, this.#guest);
   }
 
   /** All threads of the process, its leader first. Read under the pause, so none can start meanwhile. */
@@ -207,6 +222,7 @@ interface Plan {
   readonly finished: boolean;
   readonly techniques: readonly Technique[];
   readonly outcome: readonly Invariant[];
+  readonly interrupts: readonly WantedInterrupt[];
 }
 
 /** What another look may not find any more. */
@@ -237,8 +253,4 @@ function refusal(process: Process, reason: string): DomschedError {
 function timeoutError(goal: string, key: ProcessKey): DomschedError {
   const message = `process ${key.pid} could not be ${goal} in time: it may be asleep. Try again, or give it longer`;
   return new DomschedError('timeout', message, { pid: key.pid, goal });
-}
-
-function isTimeout(error: unknown): error is DomschedError {
-  return error instanceof DomschedError && (error.code === 'timeout' || PASSING.has(error.code));
 }

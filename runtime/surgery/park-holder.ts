@@ -1,0 +1,200 @@
+import { DomschedError } from '../error.ts';
+import type { Guest } from '../guest/guest.ts';
+import type { Domain } from '../hypervisor/types.ts';
+import { advance, formatAddress, type GuestVirtual, guestVirtual } from '../memory/address.ts';
+import type { Draft } from './draft.ts';
+import type { Invariant } from './edit.ts';
+import type { Holder, Standing, Step, Technique } from './holder.ts';
+import { IrqWork, type LazyList } from './irq-work.ts';
+import { follow } from './member.ts';
+import type { MemoryView } from './memory-view.ts';
+import { Park } from './park.ts';
+import { type ParkLayout, resolveParkLayout } from './park-layout.ts';
+import { proveCallable } from './park-proof.ts';
+
+/** A CPU's structures that parking looks at. */
+export interface ParkCpu {
+  readonly cpu: number;
+  /** Of its `rq`. */
+  readonly queue: GuestVirtual;
+  /** Of its `lazy_list`. */
+  readonly lazyList: GuestVirtual;
+}
+
+/** What parking needs to know of one guest. */
+export interface ParkGuest {
+  readonly layout: ParkLayout;
+  readonly cpus: readonly ParkCpu[];
+  /** Of `__cpu_online_mask`. */
+  readonly onlineMask: GuestVirtual;
+  /** Of `recalc_sigpending()` and `process_timeout()`. */
+  readonly recalcSigpending: GuestVirtual;
+  readonly processTimeout: GuestVirtual;
+}
+
+/** @throws DomschedError `layout-absent-member`, `refused` */
+export function parkGuest(guest: Guest): ParkGuest {
+  const symbol = (name: string) => guestVirtual(guest.layout.requireSymbol(name) + guest.kernel.slide);
+  return {
+    layout: resolveParkLayout(guest.layout),
+    cpus: guest.cpus.map((cpu) => ({
+      cpu: cpu.cpu,
+      queue: guest.percpu('runqueues', cpu),
+      lazyList: guest.percpu('lazy_list', cpu),
+    })),
+    onlineMask: symbol('__cpu_online_mask'),
+    recalcSigpending: symbol('recalc_sigpending'),
+    processTimeout: symbol('process_timeout'),
+  };
+}
+
+/**
+ * Holds threads of a kernel from 5.2 on in its own freezer trap, whatever they do at the moment.
+ *
+ * A thread that sleeps in a system call is held at once: it parks when it wakes, before it runs code of its program.
+ * One that runs or is ready parks on its way back to user mode, at the next interrupt that its CPU takes.
+ */
+export class ParkHolder implements Holder {
+  readonly techniques: readonly Technique[] = ['park'];
+  readonly #guest: ParkGuest;
+  readonly #park: Park;
+  readonly #irqWork: IrqWork;
+
+  constructor(guest: ParkGuest) {
+    this.#guest = guest;
+    this.#park = new Park(guest.layout, guest.recalcSigpending);
+    this.#irqWork = new IrqWork(guest.layout, guest.processTimeout);
+  }
+
+  async prepare(domain: Domain, memory: MemoryView): Promise<void> {
+    const registers = (await domain.registers?.read()) ?? [];
+    for (const address of [this.#guest.recalcSigpending, this.#guest.processTimeout]) {
+      proveCallable(memory, address, registers);
+    }
+  }
+
+  invariants(): Invariant[] {
+    return this.#guest.cpus.map((cpu) => ({
+      what: `lazy_list[${cpu.cpu}] is a list`,
+      check: (memory) => void this.#irqWork.works(memory, listOf(cpu)),
+    }));
+  }
+
+  /** No scheduler structure is edited, so none of their locks matters; a thread's own are checked with its plan. */
+  checkLocks(): void {}
+
+  standing(memory: MemoryView, thread: GuestVirtual): Standing {
+    const state = this.#park.stateOf(memory, thread);
+    switch (state) {
+      case 'exempt':
+        return 'exempt';
+      case 'parked':
+      case 'stopped':
+        return 'held';
+      case 'armed':
+      case 'entering':
+        return this.#park.isAsleep(memory, thread) ? 'held' : 'leaving';
+      default:
+        if (this.#irqWork.progress(memory, thread) === 'pending') return 'changing';
+        if (this.#currentOn(memory, thread) !== undefined) return 'running';
+        return this.#park.onQueue(memory, thread) ? 'ready' : 'sleeping';
+    }
+  }
+
+  planHold(draft: Draft, thread: GuestVirtual, techniques: readonly Technique[]): Step | null {
+    const state = this.#park.stateOf(draft, thread);
+    if (state === 'frozen') {
+      throw new DomschedError(
+        'refused',
+        `task ${formatAddress(thread)} is frozen by the guest itself (cgroup.freeze); nothing was changed`,
+        { task: formatAddress(thread) },
+      );
+    }
+    if (state !== 'free' || !techniques.includes('park')) return null;
+    const outcome = [this.#park.armed(thread)];
+    switch (this.#irqWork.progress(draft, thread)) {
+      case 'pending':
+        return null;
+      case 'done':
+        this.#irqWork.planClear(draft, thread);
+        outcome.push(this.#irqWork.cleared(thread));
+    }
+    this.#park.planArm(draft, thread);
+    const cpu = this.#currentOn(draft, thread);
+    const interrupts = cpu === undefined ? [] : [{ cpu: cpu.cpu, kind: 'reschedule' as const }];
+    return { technique: 'park', outcome, interrupts };
+  }
+
+  planRelease(draft: Draft, thread: GuestVirtual): Step | 'later' | null {
+    const outcome = [this.#park.freed(thread)];
+    switch (this.#park.stateOf(draft, thread)) {
+      case 'armed':
+        this.#park.planDisarm(draft, thread);
+        return { technique: 'park', outcome };
+      case 'stopped':
+        this.#park.checkLocks(draft, thread);
+        this.#park.planUnflag(draft, thread);
+        return { technique: 'park', outcome };
+      case 'entering':
+        // Between its work and the trap nobody can tell which of them it has passed: it arrives in microseconds.
+        return 'later';
+      case 'parked': {
+        if (this.#irqWork.progress(draft, thread) === 'pending') return 'later';
+        this.#park.checkLocks(draft, thread);
+        const cpu = this.#cpuForWork(draft);
+        this.#irqWork.planPush(draft, thread, listOf(cpu));
+        this.#park.planUnflag(draft, thread);
+        outcome.push(this.#irqWork.outcome(thread, listOf(cpu)));
+        return { technique: 'park', outcome, interrupts: [{ cpu: cpu.cpu, kind: 'irq-work' }] };
+      }
+      case 'exempt':
+        return null;
+      case 'free':
+      case 'frozen':
+        return this.#planGiveBack(draft, thread);
+    }
+  }
+
+  planRenice(_draft: Draft, thread: GuestVirtual): void {
+    throw new DomschedError(
+      'refused',
+      `task ${formatAddress(thread)}: nice values of kernels with CFS or EEVDF cannot be changed yet; nothing was changed`,
+      { task: formatAddress(thread) },
+    );
+  }
+
+  /** After the wake-up: its words go back as they were. */
+  #planGiveBack(draft: Draft, thread: GuestVirtual): Step | 'later' | null {
+    switch (this.#irqWork.progress(draft, thread)) {
+      case 'none':
+        return null;
+      case 'pending':
+        return 'later';
+      case 'done':
+        this.#irqWork.planClear(draft, thread);
+        return { technique: 'park', outcome: [this.#irqWork.cleared(thread)] };
+    }
+  }
+
+  #currentOn(memory: MemoryView, thread: GuestVirtual): ParkCpu | undefined {
+    const { curr } = this.#guest.layout.rq;
+    return this.#guest.cpus.find(({ queue }) => follow(memory, queue, curr) === thread);
+  }
+
+  /** An online CPU that will soon take a tick: one that isn't idle, where there is one. */
+  #cpuForWork(memory: MemoryView): ParkCpu {
+    const { curr, idle } = this.#guest.layout.rq;
+    const online = this.#guest.cpus.filter(({ cpu }) => {
+      const byte = memory.word(advance(this.#guest.onlineMask, cpu >> 3), 1);
+      return (byte >> BigInt(cpu & 7)) % 2n === 1n;
+    });
+    const busy = online.find(({ queue }) => follow(memory, queue, curr) !== follow(memory, queue, idle));
+    const found = busy ?? online[0];
+    if (found !== undefined) return found;
+    throw new DomschedError('guest-inconsistent', 'none of the CPUs that the guest had is online', {});
+  }
+}
+
+function listOf({ cpu, lazyList }: ParkCpu): LazyList {
+  return { cpu, address: lazyList };
+}

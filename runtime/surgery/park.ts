@@ -1,0 +1,226 @@
+/**
+ * Parking: has a thread wait in the guest's own cgroup-v2 freezer trap (kernel/signal.c, `do_freezer_trap()`), where
+ * it holds no lock and its system call is over or yet to begin. README.md in this folder has the whole argument.
+ */
+import { DomschedError } from '../error.ts';
+import { advance, formatAddress, type GuestVirtual } from '../memory/address.ts';
+import type { Draft } from './draft.ts';
+import type { Invariant } from './edit.ts';
+import { inconsistent } from './inconsistent.ts';
+import { checkLockFree } from './lock-check.ts';
+import { follow, get, put } from './member.ts';
+import type { MemoryView } from './memory-view.ts';
+import type { ParkLayout } from './park-layout.ts';
+
+/** include/linux/sched/jobctl.h, JOBCTL_TRAP_FREEZE_BIT: "cgroup: cgroup v2 freezer", 5.2. */
+const JOBCTL_TRAP_FREEZE = 1n << 23n;
+/** arch/x86/include/asm/thread_info.h, TIF_NOTIFY_RESUME: "x86: signal: Define TIF_NOTIFY_RESUME", 2.6.28. */
+const TIF_NOTIFY_RESUME = 1n << 1n;
+/** include/linux/sched.h: PF_EXITING, PF_IO_WORKER, PF_USER_WORKER (6.4; before it an unused number), PF_KTHREAD. */
+const PF_EXITING = 0x4n;
+const PF_WORKER = 0x10n | 0x4000n | 0x20_0000n;
+/** include/linux/sched.h. TASK_FREEZABLE: "freezer,sched: Rewrite core freezer logic", 6.1. */
+const TASK_INTERRUPTIBLE = 0x1n;
+const TASK_FREEZABLE = 0x2000n;
+const TASK_STOPPED_OR_TRACED = 0x4n | 0x8n;
+/** Works that may wait for one task: it bounds the walk. */
+const MAX_WORKS = 1_024;
+
+/** Where a thread stands on its way into the trap. */
+export type ParkState =
+  /** Never runs code of its process, or never again. */
+  | 'exempt'
+  /** Not asked to park. */
+  | 'free'
+  /** Asked to; it has not come to its next return to user mode. */
+  | 'armed'
+  /** On its way between there and the trap. */
+  | 'entering'
+  /** Asleep in the trap. */
+  | 'parked'
+  /** Stopped by the guest's job control or a tracer, in a loop that ends in the trap. */
+  | 'stopped'
+  /** The guest's own freezer has it. */
+  | 'frozen';
+
+export class Park {
+  readonly #layout: ParkLayout;
+  readonly #func: GuestVirtual;
+
+  /** @param func address of `recalc_sigpending()` in the guest */
+  constructor(layout: ParkLayout, func: GuestVirtual) {
+    this.#layout = layout;
+    this.#func = func;
+  }
+
+  stateOf(memory: MemoryView, task: GuestVirtual): ParkState {
+    const { task_struct } = this.#layout;
+    const flags = get(memory, task, task_struct.flags);
+    const ended = get(memory, task, task_struct.exit_state) !== 0n || (flags & PF_EXITING) !== 0n;
+    if (ended || (flags & PF_WORKER) !== 0n || get(memory, task, task_struct.mm) === 0n) return 'exempt';
+    if (this.#guestFreezes(memory, task)) return 'frozen';
+    if ((get(memory, task, task_struct.jobctl) & JOBCTL_TRAP_FREEZE) === 0n) return 'free';
+    if (this.works(memory, task).includes(this.workOf(task))) return 'armed';
+    const state = get(memory, task, task_struct.state);
+    const frozen = (get(memory, task, task_struct.frozen) & task_struct.frozenMask) !== 0n;
+    if (!frozen || get(memory, task, task_struct.on_cpu) !== 0n) return 'entering';
+    if ((state & TASK_STOPPED_OR_TRACED) !== 0n) return 'stopped';
+    return (state & ~TASK_FREEZABLE) === TASK_INTERRUPTIBLE ? 'parked' : 'entering';
+  }
+
+  /** Asleep or about to be: `__state` is not TASK_RUNNING, and it is off its CPU and run queue. */
+  isAsleep(memory: MemoryView, task: GuestVirtual): boolean {
+    const { task_struct } = this.#layout;
+    if (get(memory, task, task_struct.state) === 0n || get(memory, task, task_struct.on_cpu) !== 0n)
+      return false;
+    const delayed = task_struct.sched_delayed;
+    return (
+      get(memory, task, task_struct.on_rq) === 0n || (delayed !== null && get(memory, task, delayed) !== 0n)
+    );
+  }
+
+  onCpu(memory: MemoryView, task: GuestVirtual): boolean {
+    return get(memory, task, this.#layout.task_struct.on_cpu) !== 0n;
+  }
+
+  onQueue(memory: MemoryView, task: GuestVirtual): boolean {
+    return get(memory, task, this.#layout.task_struct.on_rq) !== 0n;
+  }
+
+  /** Where a task's forged work is. */
+  workOf(task: GuestVirtual): GuestVirtual {
+    return advance(task, this.#layout.workHome);
+  }
+
+  /** @throws DomschedError `lock-held`: try again later */
+  checkLocks(memory: MemoryView, task: GuestVirtual): void {
+    const { task_struct, sighand_struct } = this.#layout;
+    checkLockFree(memory, follow(memory, task, task_struct.sighand), sighand_struct.siglock);
+    // task_work_cancel() walks the list under this one.
+    checkLockFree(memory, task, task_struct.pi_lock);
+  }
+
+  /**
+   * Plans that a free thread parks at its next return to user mode.
+   * @throws DomschedError `lock-held`; `refused` for a task under a tracer, or whose padding is in use
+   */
+  planArm(draft: Draft, task: GuestVirtual): void {
+    const { task_struct, callback_head } = this.#layout;
+    const refuse = (why: string) =>
+      new DomschedError('refused', `task ${formatAddress(task)} ${why}; nothing was changed`, {
+        task: formatAddress(task),
+      });
+    if (get(draft, task, task_struct.ptrace) !== 0n) throw refuse('is under a tracer');
+    this.checkLocks(draft, task);
+    const work = this.workOf(task);
+    const works = this.works(draft, task);
+    if (works.includes(work))
+      throw inconsistent(`task ${formatAddress(task)} has our work, but not our trap`);
+    const left = follow(draft, work, callback_head.func);
+    // A child forked from a task that was being parked has a copy of its words.
+    if (left !== this.#func && (left !== 0n || follow(draft, work, callback_head.next) !== 0n)) {
+      throw refuse(`has padding at ${this.#layout.workHome} that is in use`);
+    }
+    const first = follow(draft, task, task_struct.task_works);
+    // In this order every prefix is harmless: a work that nothing leads to; one that has nothing to do.
+    put(draft, work, callback_head.next, first, 'callback_head.next');
+    put(draft, work, callback_head.func, this.#func, 'callback_head.func (recalc_sigpending)');
+    put(draft, task, task_struct.task_works, work, 'task.task_works');
+    const jobctl = get(draft, task, task_struct.jobctl);
+    put(draft, task, task_struct.jobctl, jobctl | JOBCTL_TRAP_FREEZE, 'task.jobctl (JOBCTL_TRAP_FREEZE)');
+    const flags = get(draft, task, task_struct.thread_flags);
+    put(
+      draft,
+      task,
+      task_struct.thread_flags,
+      flags | TIF_NOTIFY_RESUME,
+      'thread_info.flags (TIF_NOTIFY_RESUME)',
+    );
+  }
+
+  /** Plans that a thread which has not come to the trap does not go there. @throws DomschedError `lock-held` */
+  planDisarm(draft: Draft, task: GuestVirtual): void {
+    const { task_struct, callback_head } = this.#layout;
+    this.checkLocks(draft, task);
+    const work = this.workOf(task);
+    const works = this.works(draft, task);
+    const at = works.indexOf(work);
+    const next = follow(draft, work, callback_head.next);
+    if (at === 0) put(draft, task, task_struct.task_works, next, 'task.task_works');
+    else put(draft, works[at - 1]!, callback_head.next, next, 'callback_head.next of the work before');
+    this.planUnflag(draft, task);
+    this.#planClear(draft, task);
+  }
+
+  /**
+   * Plans that a thread in the trap, or one that is stopped before it, does not go back there when it runs again.
+   * Its work has run, so its words are given back.
+   */
+  planUnflag(draft: Draft, task: GuestVirtual): void {
+    const { task_struct } = this.#layout;
+    const jobctl = get(draft, task, task_struct.jobctl);
+    put(draft, task, task_struct.jobctl, jobctl & ~JOBCTL_TRAP_FREEZE, 'task.jobctl (JOBCTL_TRAP_FREEZE)');
+    this.#planClear(draft, task);
+  }
+
+  /** That a thread has all it takes to park. */
+  armed(task: GuestVirtual): Invariant {
+    const what = `task ${formatAddress(task)} parks when it returns to user mode`;
+    return {
+      what,
+      check: (memory) => {
+        const { task_struct, callback_head } = this.#layout;
+        const work = this.workOf(task);
+        const holds =
+          this.stateOf(memory, task) === 'armed' &&
+          follow(memory, work, callback_head.func) === this.#func &&
+          (get(memory, task, task_struct.thread_flags) & TIF_NOTIFY_RESUME) !== 0n;
+        if (!holds) throw inconsistent(`not so: ${what}`);
+      },
+    };
+  }
+
+  /** That a thread has nothing of a park left, but perhaps is asleep in the trap still. */
+  freed(task: GuestVirtual): Invariant {
+    const what = `task ${formatAddress(task)} is not asked to park`;
+    return {
+      what,
+      check: (memory) => {
+        const { callback_head } = this.#layout;
+        const work = this.workOf(task);
+        const clear =
+          follow(memory, work, callback_head.func) === 0n && follow(memory, work, callback_head.next) === 0n;
+        const linked = this.works(memory, task).includes(work);
+        if (!clear || linked || this.stateOf(memory, task) !== 'free') throw inconsistent(`not so: ${what}`);
+      },
+    };
+  }
+
+  /** Works that wait for a task, first to last. @throws DomschedError `walk-unbounded` */
+  works(memory: MemoryView, task: GuestVirtual): GuestVirtual[] {
+    const found: GuestVirtual[] = [];
+    for (let work = follow(memory, task, this.#layout.task_struct.task_works); work !== 0n; ) {
+      if (found.length === MAX_WORKS) {
+        throw new DomschedError('walk-unbounded', `task ${formatAddress(task)} has works without end`, {
+          task: formatAddress(task),
+        });
+      }
+      found.push(work);
+      work = follow(memory, work, this.#layout.callback_head.next);
+    }
+    return found;
+  }
+
+  #planClear(draft: Draft, task: GuestVirtual): void {
+    const { callback_head } = this.#layout;
+    const work = this.workOf(task);
+    put(draft, work, callback_head.next, 0n, 'callback_head.next (given back)');
+    put(draft, work, callback_head.func, 0n, 'callback_head.func (given back)');
+  }
+
+  #guestFreezes(memory: MemoryView, task: GuestVirtual): boolean {
+    const { task_struct, css_set, cgroup } = this.#layout;
+    const set = follow(memory, task, task_struct.cgroups);
+    return get(memory, follow(memory, set, css_set.dfl_cgrp), cgroup.e_freeze) !== 0n;
+  }
+}
