@@ -21,9 +21,8 @@ packages:
 	@missing=$$(for p in $(PACKAGES); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
 	if [ -n "$$missing" ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 
-# Not `npm ci`: it refuses a lock file that lacks packages for other platforms, which a registry mirror may not have.
 node_modules/.package-lock.json: package.json package-lock.json
-	npm install --no-save --no-fund --no-audit
+	npm ci --no-fund --no-audit --loglevel=error
 	@touch $@
 
 # Not committed: built here, shipped in the npm package with its licence and what it takes to build it again.

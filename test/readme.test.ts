@@ -23,7 +23,12 @@ test.serial('every command in the README works', async (t) => {
       t.log('make test: not run from within itself');
       continue;
     }
-    const result = await execa('bash', ['-c', command], { cwd: root, reject: false, all: true, timeout: 540_000 });
+    const result = await execa('bash', ['-c', command], {
+      cwd: root,
+      reject: false,
+      all: true,
+      timeout: 540_000,
+    });
     t.is(result.exitCode, 0, `${command}\n${result.all}`);
   }
 });

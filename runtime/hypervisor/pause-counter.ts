@@ -93,6 +93,11 @@ export class PauseCounter implements Pausable {
       keepOnDeath(keep) {
         if (!released && !foundPaused) counter.#backend.keepOnDeath?.(keep);
       },
+      abandon() {
+        if (released || counter.#session !== session) return;
+        counter.#backend.keepOnDeath?.(true);
+        counter.dissolve();
+      },
       release,
       [Symbol.asyncDispose]: release,
     };

@@ -115,6 +115,8 @@ export interface PauseGuard extends AsyncDisposable {
    * can put it right.
    */
   keepOnDeath(keep: boolean): void;
+  /** Gives all our pauses up without resuming: the domain stays paused for an operator to look at. */
+  abandon(): void;
   /** Gives this pause back; the last one resumes the domain if we paused it. A second call does nothing. */
   release(): Promise<void>;
 }

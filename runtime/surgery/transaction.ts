@@ -34,14 +34,23 @@ export async function commit(
   const writes = edit.writes.map((write) => frameWrite(space, write, write.new));
   const undo = edit.writes.map((write) => frameWrite(space, write, write.old)).reverse();
   await journal(edit);
+  // A resume by somebody else reaches us as an event: asking the hypervisor lets it in before the last check.
+  await domain.state();
   checkPaused(guard, edit);
+  // Between the first byte and the last check nothing waits; should we be killed there, the domain stays paused.
+  guard.keepOnDeath(true);
   try {
     domain.writeFrames.write(writes);
     const after = new Draft(space);
     for (const write of edit.writes) expectWord(after, write, write.new);
     for (const invariant of [...edit.invariants, ...edit.outcome]) invariant.check(after);
+    guard.keepOnDeath(false);
   } catch (cause) {
-    throw restore(domain, space, edit, undo, cause);
+    const failure = restore(domain, space, edit, undo, cause);
+    // What could not be put back must not run: nobody but an operator can tell what it would do.
+    if (failure.details.restored) guard.keepOnDeath(false);
+    else guard.abandon();
+    throw failure;
   }
 }
 
@@ -105,7 +114,7 @@ function restore(
   const reason = cause instanceof Error ? cause.message : String(cause);
   const outcome = restored
     ? 'the old bytes are back'
-    : 'AND THE OLD BYTES COULD NOT BE PUT BACK: keep the domain paused and restore it';
+    : 'AND THE OLD BYTES COULD NOT BE PUT BACK: the domain stays paused; destroy it or go back to a snapshot';
   return new DomschedError(
     'edit-failed',
     `${edit.title}: ${reason}; ${outcome}`,

@@ -174,6 +174,25 @@ test('a fault at every memory operation leaves the old image or the new one, nev
   }
 });
 
+test('a guest that can be neither written nor put back stays paused', async (t) => {
+  const guest = build([
+    { cpu: 0, prio: 120, which: 'active' },
+    { cpu: 0, prio: 120, which: 'active' },
+  ]);
+  let writes = 0;
+  guest.domain.recorder.onCall(({ kind }) => {
+    if (kind !== 'write') return;
+    writes += 1;
+    if (writes > 1) throw new Error('no more writes');
+  });
+  const error = await t.throwsAsync(perform(guest, dequeue(guest.tasks[0]!)), { instanceOf: DomschedError });
+  t.is((error as DomschedError).code, 'edit-failed');
+  t.is((error as DomschedError).details.restored, false);
+  t.is(guest.domain.recorder.count('resume'), 0);
+  await guest.domain.close();
+  t.is(guest.domain.recorder.count('resume'), 0, 'not even at the end');
+});
+
 test('leaving out any one write of an edit is noticed, and the guest put back', async (t) => {
   const plans: [string, (task: ModelTask) => Plan, (guest: O1Guest) => void][] = [
     ['dequeue', dequeue, () => {}],
