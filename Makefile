@@ -70,6 +70,8 @@ bench: setup kernels-debian ## benchmarks: extraction beside gdb, pahole and drg
 	node test/bench/extract.bench.ts
 	node test/bench/layout.bench.ts
 	node test/bench/memory.bench.ts
+	node --expose-gc test/bench/snapshot.bench.ts --live
+	node test/bench/ps.bench.ts
 
 fuzz: setup ## 200,000 mutated ELF, DWARF and BTF files
 	@node test/bench/fuzz.bench.ts

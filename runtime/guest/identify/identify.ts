@@ -45,7 +45,7 @@ export async function identify(
   }
   const isKnown = (banner: string) => known.some((kernel) => kernel.banner === banner);
   const failures: string[] = [];
-  let banners: string[] = [];
+  const banners: string[] = [];
   for (const space of spaces) {
     const seen = observe(space, registers);
     const found = seen.imageStart === undefined ? [] : scanImage(space, seen.imageStart, isKnown);
@@ -54,10 +54,11 @@ export async function identify(
     banners.push(...found);
   }
   if (spaces.length === 0) {
-    const found = scanPhysical(domain);
-    const identified = await fromImage(domain, known, found, failures);
-    if (identified !== undefined) return identified;
-    banners = found.map(({ banner }) => banner);
+    for (const found of scanPhysical(domain)) {
+      const identified = await fromImage(domain, known, found, failures);
+      if (identified !== undefined) return identified;
+      banners.push(found.banner);
+    }
   }
   throw unknown(domain, known, banners[0], failures);
 }
@@ -198,23 +199,19 @@ function readBuildId(layout: LayoutView, space: AddressSpace, slide: bigint): st
 }
 
 /**
- * For memory without registers: takes each banner that was found for the known kernel's own, computes from it where
- * the kernel's page tables are, and confirms through them.
+ * For memory without registers: takes a banner that was found for a known kernel's own, computes from it where the
+ * kernel's page tables are, and confirms through them.
  */
 async function fromImage(
   domain: Domain<FrameNumber>,
   known: readonly KnownKernel[],
-  found: readonly FoundBanner[],
+  { banner, address }: FoundBanner,
   failures: string[],
 ): Promise<IdentifiedKernel | undefined> {
   for (const kernel of known) {
-    const places = found.filter(({ banner }) => banner === kernel.banner);
-    if (places.length === 0 || kernel.banner === null) continue;
-    const layout = await kernel.load();
-    for (const { address } of places) {
-      const identified = atPhysical(domain, layout, kernel.banner, address, failures);
-      if (identified !== undefined) return identified;
-    }
+    if (kernel.banner !== banner) continue;
+    const identified = atPhysical(domain, await kernel.load(), banner, address, failures);
+    if (identified !== undefined) return identified;
   }
   return undefined;
 }

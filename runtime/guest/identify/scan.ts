@@ -23,11 +23,12 @@ export interface FoundBanner {
 }
 
 /**
- * Searches physical memory for kernel banners, for domains without registers. Bounded by {@link MAX_SCAN_BYTES}.
- * @returns in ascending order; copies in logs and page caches are among them
+ * Searches physical memory for kernel banners, for domains without registers. Bounded by {@link MAX_SCAN_BYTES} and
+ * {@link MAX_FOUND}.
+ * @yields in ascending order; copies in logs and page caches are among them
  */
-export function scanPhysical<F extends FrameNumber>(domain: Domain<F>): FoundBanner[] {
-  const found: FoundBanner[] = [];
+export function* scanPhysical<F extends FrameNumber>(domain: Domain<F>): Generator<FoundBanner> {
+  let found = 0;
   const batch = new FrameBatch<F>(2 * CHUNK_FRAMES * FRAME_SIZE);
   let scanned = 0;
   for (const { first, count } of domain.frames.regions()) {
@@ -42,12 +43,13 @@ export function scanPhysical<F extends FrameNumber>(domain: Domain<F>): FoundBan
       for (const offset of occurrences(bytes, CHUNK_FRAMES * FRAME_SIZE)) {
         if (batch.status[Math.floor(offset / FRAME_SIZE)] !== FRAME_STATUS.ok) continue;
         const banner = bannerIn(bytes.subarray(offset));
-        if (banner !== undefined) found.push({ banner, address: (first + done) * FRAME_SIZE + offset });
-        if (found.length >= MAX_FOUND) return found;
+        if (banner === undefined) continue;
+        yield { banner, address: (first + done) * FRAME_SIZE + offset };
+        found += 1;
+        if (found >= MAX_FOUND) return;
       }
     }
   }
-  return found;
 }
 
 /**
