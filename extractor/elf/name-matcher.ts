@@ -5,8 +5,6 @@ const LAST_TERMINATOR = 0x20;
 export class NameMatcher {
   readonly #byHash = new Map<number, { name: string; bytes: Buffer }[]>();
   readonly #maybe = new Uint8Array(1 << 16);
-  /** 1 for each pair of bytes (the first in the low half) that a wanted name, with its terminator, may begin with. */
-  readonly prefixes = new Uint8Array(1 << 16);
 
   constructor(names: Iterable<string>) {
     for (const name of new Set(names)) {
@@ -14,12 +12,15 @@ export class NameMatcher {
       if (bytes.length === 0 || bytes.some((byte) => byte <= LAST_TERMINATOR)) continue;
       const hash = hashStart(bytes, 0);
       this.#maybe[hash] = 1;
-      if (bytes.length > 1) this.prefixes[bytes[0]! | (bytes[1]! << 8)] = 1;
-      else for (let next = 0; next <= LAST_TERMINATOR; next++) this.prefixes[bytes[0]! | (next << 8)] = 1;
       const list = this.#byHash.get(hash);
       if (list) list.push({ name, bytes });
       else this.#byHash.set(hash, [{ name, bytes }]);
     }
+  }
+
+  /** False for most of the names that are not wanted, quickly. */
+  mayStart(buffer: Buffer, offset: number): boolean {
+    return this.#maybe[hashStart(buffer, offset)] === 1;
   }
 
   /** The wanted name that starts at `offset` and ends at a terminator or at the buffer's end, else null. */
@@ -35,10 +36,13 @@ export class NameMatcher {
   }
 }
 
-/** 16 bits of the up to four bytes that a name begins with. */
+/** Bytes that are hashed: enough to tell `__per_cpu_offset` from the thousands of `__ksymtab_…` and `__crc_…`. */
+const HASHED_BYTES = 7;
+
+/** 16 bits of the first bytes of a name. */
 function hashStart(buffer: Buffer, offset: number): number {
   let hash = 0;
-  const end = Math.min(offset + 4, buffer.length);
+  const end = Math.min(offset + HASHED_BYTES, buffer.length);
   for (let index = offset; index < end; index++) {
     const byte = buffer[index]!;
     if (byte <= LAST_TERMINATOR) break;

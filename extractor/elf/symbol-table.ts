@@ -64,13 +64,11 @@ export class SymbolTable implements SymbolSource {
   #candidates(matcher: NameMatcher): number[] {
     const symbols = this.#symbols;
     const strings = this.#strings;
-    const { prefixes } = matcher;
-    const last = strings.length - 1;
     const found: number[] = [];
     for (let at = 0; at < symbols.length; at += SYMBOL_SIZE) {
       const start =
         symbols[at]! + symbols[at + 1]! * 0x100 + symbols[at + 2]! * 0x1_0000 + symbols[at + 3]! * 0x100_0000;
-      if (start < last && prefixes[strings[start]! | (strings[start + 1]! << 8)] === 1) found.push(at);
+      if (matcher.mayStart(strings, start)) found.push(at);
     }
     return found;
   }
