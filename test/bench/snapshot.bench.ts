@@ -11,14 +11,14 @@ import { Guest } from '../../runtime/guest/guest.ts';
 import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
 import { bootDebian } from '../live/guest.ts';
 import { TestLayouts } from '../live/ps-layouts.ts';
-import { knownKernel, SyntheticGuest, type SyntheticTask } from '../runtime/guest/synthetic.ts';
+import { CFS_KERNEL, knownKernel, SyntheticGuest, type SyntheticTask } from '../runtime/guest/synthetic.ts';
 import { median, record, type Target, targetTable } from './harness.ts';
 
 const { values } = parseArgs({
   options: { rounds: { type: 'string', default: '15' }, live: { type: 'boolean', default: false } },
 });
 const rounds = Number(values.rounds);
-const KERNEL = '6.1.0-56-cloud-amd64';
+const KERNEL = CFS_KERNEL;
 const TASKS = [10, 100, 1000, 10_000];
 const DOMAINS = [1, 10, 50, 200];
 const TASKS_PER_DOMAIN = 50;

@@ -2,7 +2,9 @@ import test from 'ava';
 import { DomschedError } from '../../../runtime/error.ts';
 import { Guest } from '../../../runtime/guest/guest.ts';
 import {
+  CFS_KERNEL,
   defaultTasks,
+  EEVDF_KERNEL,
   knownKernel,
   SYNTHETIC_KERNELS,
   SyntheticGuest,
@@ -126,7 +128,7 @@ for (const kernel of SYNTHETIC_KERNELS) {
 }
 
 test('task groups: tasks are found below their group', async (t) => {
-  for (const kernel of ['6.1.0-56-cloud-amd64', '6.12.117+deb12-cloud-amd64']) {
+  for (const kernel of [CFS_KERNEL, EEVDF_KERNEL]) {
     const tasks = defaultTasks().map((task) => (task.pid >= 10 ? { ...task, group: true } : task));
     const synthetic = await SyntheticGuest.make({ kernel, tasks });
     const guest = await Guest.attach(synthetic.domain, [knownKernel(kernel)]);
@@ -137,7 +139,7 @@ test('task groups: tasks are found below their group', async (t) => {
 });
 
 test('real-time tasks come first, by priority', async (t) => {
-  const kernel = '6.1.0-56-cloud-amd64';
+  const kernel = CFS_KERNEL;
   const extra: SyntheticTask[] = [
     { pid: 50, comm: 'rt-low', cpu: 0, state: 'ready', ppid: 1, realtime: 60 },
     { pid: 51, comm: 'rt-high', cpu: 0, state: 'ready', ppid: 1, realtime: 9 },
@@ -157,7 +159,7 @@ test('real-time tasks come first, by priority', async (t) => {
 });
 
 test('five-level paging, other slides and places in memory', async (t) => {
-  const kernel = '6.1.0-56-cloud-amd64';
+  const kernel = CFS_KERNEL;
   for (const [slide, load] of [
     [0n, 0x100_0000],
     [0x20_0000n, 0x1000_0000],
@@ -172,7 +174,7 @@ test('five-level paging, other slides and places in memory', async (t) => {
 });
 
 test('CPU time: measured time, split as the ticks were seen', async (t) => {
-  const kernel = '6.1.0-56-cloud-amd64';
+  const kernel = CFS_KERNEL;
   const tasks: SyntheticTask[] = [
     ...defaultTasks(),
     // 3 of 4 ticks in user mode, 8 s measured.

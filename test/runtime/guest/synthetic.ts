@@ -47,13 +47,25 @@ export interface SyntheticOptions {
   name?: string;
 }
 
-/** The kernels of the committed registry that synthetic guests are made of. */
-export const SYNTHETIC_KERNELS = ['2.6.16.33', '6.1.0-56-cloud-amd64', '6.12.117+deb12-cloud-amd64'] as const;
-
 const known = await knownKernels();
 
+/** A kernel of the committed registry by its scheduler: whichever build of it is there. */
+function kernelWith(scheduler: string, flavour: RegExp): string {
+  const found = known.find(
+    ({ schedulers, release }) => schedulers.includes(scheduler) && flavour.test(release),
+  );
+  if (found === undefined) throw new Error(`no generated layout has the scheduler ${scheduler}`);
+  return found.folder;
+}
+
+export const O1_KERNEL = kernelWith('o1', /^2\.6\.16\.33$/);
+export const CFS_KERNEL = kernelWith('cfs', /-cloud-/);
+export const EEVDF_KERNEL = kernelWith('eevdf', /-cloud-/);
+/** Of what synthetic guests are made. */
+export const SYNTHETIC_KERNELS: readonly string[] = [O1_KERNEL, CFS_KERNEL, EEVDF_KERNEL];
+
 export function knownKernel(folder: string) {
-  const found = known.find((kernel) => kernel.folder === folder || kernel.release === folder);
+  const found = known.find((kernel) => kernel.folder === folder);
   if (found === undefined) throw new Error(`the layout of ${folder} is not generated`);
   return found;
 }
