@@ -68,12 +68,16 @@ export class IrqWork {
 
   /**
    * Plans to have a CPU wake a task.
+   * @returns what has to be so afterwards
    * @throws DomschedError `refused` when the words that this takes are not proved to be free
    */
-  planPush(draft: Draft, task: GuestVirtual, list: LazyList): void {
+  planPush(draft: Draft, task: GuestVirtual, list: LazyList): Invariant {
     const { irq_work } = this.#layout;
     const work = this.home(draft, task);
     this.#proveFree(draft, task, work);
+    const before = this.works(draft, list);
+    if (before.includes(work))
+      throw inconsistent(`lazy_list[${list.cpu}] has our work, which does not look like one`);
     const first = draft.pointer(list.address);
     put(draft, work, irq_work.next, first, 'irq_work.node.llist.next');
     put(draft, work, irq_work.flags, irq_work.active | irq_work.lazy, 'irq_work.node.flags');
@@ -83,44 +87,17 @@ export class IrqWork {
     put(draft, work, irq_work.task, task, 'process_timer.task');
     // The list's head last: until then nothing leads to the work.
     draft.set(list.address, 8, work, `lazy_list[${list.cpu}].first`);
+    return this.#pushed(task, list, [work, ...before]);
   }
 
-  /** Plans to give back the words of a wake-up that is done. */
-  planClear(draft: Draft, task: GuestVirtual): void {
+  /** Plans to give back the words of a wake-up that is done. @returns what has to be so afterwards */
+  planClear(draft: Draft, task: GuestVirtual): Invariant {
     const { irq_work } = this.#layout;
     const work = this.home(draft, task);
     for (const name of ['next', 'flags', 'func', 'irqwait', 'task'] as const) {
       put(draft, work, irq_work[name], 0n, `irq_work.${name} (given back)`);
     }
-  }
-
-  /** That a CPU is going to wake the task. */
-  outcome(task: GuestVirtual, list: LazyList): Invariant {
-    const what = `lazy_list[${list.cpu}] has a work that wakes task ${formatAddress(task)}`;
-    return {
-      what,
-      check: (memory) => {
-        const { irq_work } = this.#layout;
-        const work = this.home(memory, task);
-        const flags = irq_work.active | irq_work.lazy;
-        const ready =
-          this.progress(memory, task) === 'pending' &&
-          get(memory, work, irq_work.flags) === flags &&
-          get(memory, work, irq_work.irqwait) === 0n;
-        if (!ready || !this.works(memory, list).includes(work)) throw inconsistent(`not so: ${what}`);
-      },
-    };
-  }
-
-  /** That the words of a wake-up are free again. */
-  cleared(task: GuestVirtual): Invariant {
-    const what = `the words of the wake-up of task ${formatAddress(task)} are given back`;
-    return {
-      what,
-      check: (memory) => {
-        if (!this.#isClear(memory, this.home(memory, task))) throw inconsistent(`not so: ${what}`);
-      },
-    };
+    return this.#cleared(task);
   }
 
   /** Works that wait on a CPU. @throws DomschedError `walk-unbounded` */
@@ -134,6 +111,38 @@ export class IrqWork {
       work = follow(memory, work, this.#layout.irq_work.next);
     }
     return found;
+  }
+
+  /** That a CPU is going to wake the task. Works of other threads may have been put before it in the same edit. */
+  #pushed(task: GuestVirtual, list: LazyList, works: readonly GuestVirtual[]): Invariant {
+    const what = `lazy_list[${list.cpu}] has a work that wakes task ${formatAddress(task)}`;
+    return {
+      what,
+      check: (memory) => {
+        const { irq_work } = this.#layout;
+        const work = this.home(memory, task);
+        const flags = irq_work.active | irq_work.lazy;
+        const ready =
+          this.progress(memory, task) === 'pending' &&
+          get(memory, work, irq_work.flags) === flags &&
+          get(memory, work, irq_work.irqwait) === 0n;
+        const found = this.works(memory, list);
+        const linked =
+          found.length >= works.length && found.slice(-works.length).every((w, i) => w === works[i]);
+        if (!ready || !linked) throw inconsistent(`not so: ${what}`);
+      },
+    };
+  }
+
+  /** That the words of a wake-up are free again. */
+  #cleared(task: GuestVirtual): Invariant {
+    const what = `the words of the wake-up of task ${formatAddress(task)} are given back`;
+    return {
+      what,
+      check: (memory) => {
+        if (!this.#isClear(memory, this.home(memory, task))) throw inconsistent(`not so: ${what}`);
+      },
+    };
   }
 
   /**

@@ -111,30 +111,22 @@ export class ParkHolder implements Holder {
       );
     }
     if (state !== 'free' || !techniques.includes('park')) return null;
-    const outcome = [this.#park.armed(thread)];
-    switch (this.#irqWork.progress(draft, thread)) {
-      case 'pending':
-        return null;
-      case 'done':
-        this.#irqWork.planClear(draft, thread);
-        outcome.push(this.#irqWork.cleared(thread));
-    }
-    this.#park.planArm(draft, thread);
+    const wakeUp = this.#irqWork.progress(draft, thread);
+    if (wakeUp === 'pending') return null;
+    const outcome = wakeUp === 'done' ? [this.#irqWork.planClear(draft, thread)] : [];
+    outcome.push(this.#park.planArm(draft, thread));
     const cpu = this.#currentOn(draft, thread);
     const interrupts = cpu === undefined ? [] : [{ cpu: cpu.cpu, kind: 'reschedule' as const }];
     return { technique: 'park', outcome, interrupts };
   }
 
   planRelease(draft: Draft, thread: GuestVirtual): Step | 'later' | null {
-    const outcome = [this.#park.freed(thread)];
     switch (this.#park.stateOf(draft, thread)) {
       case 'armed':
-        this.#park.planDisarm(draft, thread);
-        return { technique: 'park', outcome };
+        return { technique: 'park', outcome: [this.#park.planDisarm(draft, thread)] };
       case 'stopped':
         this.#park.checkLocks(draft, thread);
-        this.#park.planUnflag(draft, thread);
-        return { technique: 'park', outcome };
+        return { technique: 'park', outcome: [this.#park.planUnflag(draft, thread)] };
       case 'entering':
         // Between its work and the trap nobody can tell which of them it has passed: it arrives in microseconds.
         return 'later';
@@ -142,9 +134,9 @@ export class ParkHolder implements Holder {
         if (this.#irqWork.progress(draft, thread) === 'pending') return 'later';
         this.#park.checkLocks(draft, thread);
         const cpu = this.#cpuForWork(draft);
-        this.#irqWork.planPush(draft, thread, listOf(cpu));
-        this.#park.planUnflag(draft, thread);
-        outcome.push(this.#irqWork.outcome(thread, listOf(cpu)));
+        // The wake-up first: with it alone the thread looks around in the trap and stays.
+        const woken = this.#irqWork.planPush(draft, thread, listOf(cpu));
+        const outcome = [woken, this.#park.planUnflag(draft, thread)];
         return { technique: 'park', outcome, interrupts: [{ cpu: cpu.cpu, kind: 'irq-work' }] };
       }
       case 'exempt':
@@ -171,8 +163,7 @@ export class ParkHolder implements Holder {
       case 'pending':
         return 'later';
       case 'done':
-        this.#irqWork.planClear(draft, thread);
-        return { technique: 'park', outcome: [this.#irqWork.cleared(thread)] };
+        return { technique: 'park', outcome: [this.#irqWork.planClear(draft, thread)] };
     }
   }
 

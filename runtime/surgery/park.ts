@@ -102,9 +102,10 @@ export class Park {
 
   /**
    * Plans that a free thread parks at its next return to user mode.
+   * @returns what has to be so afterwards
    * @throws DomschedError `lock-held`; `refused` for a task under a tracer, or whose padding is in use
    */
-  planArm(draft: Draft, task: GuestVirtual): void {
+  planArm(draft: Draft, task: GuestVirtual): Invariant {
     const { task_struct, callback_head } = this.#layout;
     const refuse = (why: string) =>
       new DomschedError('refused', `task ${formatAddress(task)} ${why}; nothing was changed`, {
@@ -136,10 +137,15 @@ export class Park {
       flags | TIF_NOTIFY_RESUME,
       'thread_info.flags (TIF_NOTIFY_RESUME)',
     );
+    return this.#armed(task, [work, ...works]);
   }
 
-  /** Plans that a thread which has not come to the trap does not go there. @throws DomschedError `lock-held` */
-  planDisarm(draft: Draft, task: GuestVirtual): void {
+  /**
+   * Plans that a thread which has not come to the trap does not go there.
+   * @returns what has to be so afterwards
+   * @throws DomschedError `lock-held`
+   */
+  planDisarm(draft: Draft, task: GuestVirtual): Invariant {
     const { task_struct, callback_head } = this.#layout;
     this.checkLocks(draft, task);
     const work = this.workOf(task);
@@ -149,51 +155,23 @@ export class Park {
     if (at === 0) put(draft, task, task_struct.task_works, next, 'task.task_works');
     else put(draft, works[at - 1]!, callback_head.next, next, 'callback_head.next of the work before');
     this.planUnflag(draft, task);
-    this.#planClear(draft, task);
+    return this.#freed(
+      task,
+      works.filter((other) => other !== work),
+    );
   }
 
   /**
    * Plans that a thread in the trap, or one that is stopped before it, does not go back there when it runs again.
    * Its work has run, so its words are given back.
+   * @returns what has to be so afterwards
    */
-  planUnflag(draft: Draft, task: GuestVirtual): void {
+  planUnflag(draft: Draft, task: GuestVirtual): Invariant {
     const { task_struct } = this.#layout;
     const jobctl = get(draft, task, task_struct.jobctl);
     put(draft, task, task_struct.jobctl, jobctl & ~JOBCTL_TRAP_FREEZE, 'task.jobctl (JOBCTL_TRAP_FREEZE)');
     this.#planClear(draft, task);
-  }
-
-  /** That a thread has all it takes to park. */
-  armed(task: GuestVirtual): Invariant {
-    const what = `task ${formatAddress(task)} parks when it returns to user mode`;
-    return {
-      what,
-      check: (memory) => {
-        const { task_struct, callback_head } = this.#layout;
-        const work = this.workOf(task);
-        const holds =
-          this.stateOf(memory, task) === 'armed' &&
-          follow(memory, work, callback_head.func) === this.#func &&
-          (get(memory, task, task_struct.thread_flags) & TIF_NOTIFY_RESUME) !== 0n;
-        if (!holds) throw inconsistent(`not so: ${what}`);
-      },
-    };
-  }
-
-  /** That a thread has nothing of a park left, but perhaps is asleep in the trap still. */
-  freed(task: GuestVirtual): Invariant {
-    const what = `task ${formatAddress(task)} is not asked to park`;
-    return {
-      what,
-      check: (memory) => {
-        const { callback_head } = this.#layout;
-        const work = this.workOf(task);
-        const clear =
-          follow(memory, work, callback_head.func) === 0n && follow(memory, work, callback_head.next) === 0n;
-        const linked = this.works(memory, task).includes(work);
-        if (!clear || linked || this.stateOf(memory, task) !== 'free') throw inconsistent(`not so: ${what}`);
-      },
-    };
+    return this.#freed(task, this.works(draft, task));
   }
 
   /** Works that wait for a task, first to last. @throws DomschedError `walk-unbounded` */
@@ -211,6 +189,41 @@ export class Park {
     return found;
   }
 
+  /** That a thread has all it takes to park, and that exactly these works wait for it. */
+  #armed(task: GuestVirtual, works: readonly GuestVirtual[]): Invariant {
+    const what = `task ${formatAddress(task)} parks when it returns to user mode`;
+    return {
+      what,
+      check: (memory) => {
+        const { task_struct, callback_head } = this.#layout;
+        const holds =
+          this.stateOf(memory, task) === 'armed' &&
+          equal(this.works(memory, task), works) &&
+          follow(memory, this.workOf(task), callback_head.func) === this.#func &&
+          (get(memory, task, task_struct.thread_flags) & TIF_NOTIFY_RESUME) !== 0n;
+        if (!holds) throw inconsistent(`not so: ${what}`);
+      },
+    };
+  }
+
+  /** That a thread has nothing of a park left, but perhaps is asleep in the trap still. */
+  #freed(task: GuestVirtual, works: readonly GuestVirtual[]): Invariant {
+    const what = `task ${formatAddress(task)} is not asked to park`;
+    return {
+      what,
+      check: (memory) => {
+        const { callback_head } = this.#layout;
+        const work = this.workOf(task);
+        const holds =
+          this.stateOf(memory, task) === 'free' &&
+          equal(this.works(memory, task), works) &&
+          follow(memory, work, callback_head.func) === 0n &&
+          follow(memory, work, callback_head.next) === 0n;
+        if (!holds) throw inconsistent(`not so: ${what}`);
+      },
+    };
+  }
+
   #planClear(draft: Draft, task: GuestVirtual): void {
     const { callback_head } = this.#layout;
     const work = this.workOf(task);
@@ -223,4 +236,8 @@ export class Park {
     const set = follow(memory, task, task_struct.cgroups);
     return get(memory, follow(memory, set, css_set.dfl_cgrp), cgroup.e_freeze) !== 0n;
   }
+}
+
+function equal(a: readonly GuestVirtual[], b: readonly GuestVirtual[]): boolean {
+  return a.length === b.length && a.every((address, index) => address === b[index]);
 }

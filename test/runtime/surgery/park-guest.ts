@@ -1,0 +1,308 @@
+import { FakeDomain } from '../../../runtime/hypervisor/fake/domain.ts';
+import type { LayoutView } from '../../../runtime/layout/view.ts';
+import { advance, type GuestVirtual, guestVirtual } from '../../../runtime/memory/address.ts';
+import { PagedAddressSpace } from '../../../runtime/memory/address-space.ts';
+import { FOUR_LEVEL } from '../../../runtime/memory/paging.ts';
+import type { AddressSpace } from '../../../runtime/memory/types.ts';
+import type { Field } from '../../../runtime/surgery/member.ts';
+import type { ParkCpu, ParkGuest } from '../../../runtime/surgery/park-holder.ts';
+import { resolveParkLayout } from '../../../runtime/surgery/park-layout.ts';
+
+/** include/linux/sched.h, include/linux/sched/jobctl.h, arch/x86/include/asm/thread_info.h */
+export const TRAP_STATE = 0x2001n;
+export const TRAP_FREEZE = 0x80_0000n;
+export const NOTIFY_RESUME = 2n;
+export const STACK_END = 0x57ac_6e9dn;
+/** include/linux/irq_work.h */
+const PENDING = 1n;
+const BUSY = 2n;
+
+/** Where a thread of the model is. The kernel's own code takes it from one to the next. */
+export type Stage =
+  /** Runs its program, or is ready to. */
+  | 'user'
+  /** Asleep in a system call. */
+  | 'sleeping'
+  /** `task_work_run()` has taken the list. */
+  | 'working'
+  /** `do_freezer_trap()` has set the state, then `cgroup_enter_frozen()` the bit. */
+  | 'entering'
+  | 'frozen'
+  /** Off the CPU. */
+  | 'trapped';
+
+export interface ModelThread {
+  readonly address: GuestVirtual;
+  stage: Stage;
+  signalPending: boolean;
+  /** Works that the kernel queued and that have not run. */
+  readonly queued: Set<bigint>;
+  /** The list that `task_work_run()` holds. */
+  taken: bigint[];
+  /** Steps of its own program. */
+  progress: number;
+}
+
+/** A guest with the real layout of a kernel, whose kernel does only what parking touches. */
+export class ParkModel {
+  readonly domain = new FakeDomain({ ram: [{ first: 0, count: 8192 }] });
+  readonly space: AddressSpace;
+  readonly guest: ParkGuest;
+  readonly threads: ModelThread[] = [];
+  readonly cgroup: GuestVirtual;
+  readonly sighand: GuestVirtual;
+  /** Irq works of the guest's own, and how often each ran. */
+  readonly foreign = new Map<bigint, number>();
+  readonly #layout: LayoutView;
+  readonly #cssSet: GuestVirtual;
+  #next = 0x40_0000;
+
+  constructor(layout: LayoutView, cpus = 2) {
+    this.#layout = layout;
+    this.#identityMap();
+    const mode = { split: FOUR_LEVEL, physicalBits: 46, noExecute: true, largePages: [2, 3] };
+    this.space = new PagedAddressSpace(this.domain, mode, 0x1000);
+    const queues = Array.from({ length: cpus }, (_, cpu): ParkCpu => {
+      return { cpu, queue: this.#take(layout.requireStruct('rq').size), lazyList: this.#take(8) };
+    });
+    const onlineMask = this.#take(8);
+    const resolved = resolveParkLayout(layout);
+    const [recalcSigpending, processTimeout] = [this.#take(64), this.#take(64)];
+    this.guest = { layout: resolved, cpus: queues, onlineMask, recalcSigpending, processTimeout };
+    this.put(onlineMask, { offset: 0, size: 8 }, (1n << BigInt(cpus)) - 1n);
+    this.sighand = this.#take(layout.requireStruct('sighand_struct').size);
+    this.#cssSet = this.#take(layout.requireStruct('css_set').size);
+    this.cgroup = this.#take(layout.requireStruct('cgroup').size);
+    this.put(this.#cssSet, resolved.css_set.dfl_cgrp, this.cgroup);
+    for (const { queue } of queues) {
+      const idle = this.#take(64);
+      this.put(queue, resolved.rq.curr, idle);
+      this.put(queue, resolved.rq.idle, idle);
+    }
+  }
+
+  addThread(stage: 'user' | 'sleeping', parent?: ModelThread): ModelThread {
+    const { task_struct } = this.guest.layout;
+    const { size } = this.#layout.requireStruct('task_struct');
+    const address = this.#take(size);
+    // dup_task_struct() copies all of it.
+    if (parent)
+      this.domain.image.store(Number(address), this.domain.image.load(Number(parent.address), size));
+    const stack = this.#take(16_384, 16_384);
+    this.put(stack, { offset: 0, size: 8 }, STACK_END);
+    this.put(address, task_struct.stack, stack);
+    this.put(address, task_struct.sp, stack + 15_000n);
+    this.put(address, task_struct.mm, 0x1000n);
+    this.put(address, task_struct.sighand, this.sighand);
+    this.put(address, task_struct.cgroups, this.#cssSet);
+    this.put(address, task_struct.jobctl, 0n);
+    this.put(address, task_struct.task_works, 0n);
+    this.put(address, task_struct.thread_flags, 0n);
+    const thread: ModelThread = {
+      address,
+      stage,
+      signalPending: false,
+      queued: new Set(),
+      taken: [],
+      progress: 0,
+    };
+    this.threads.push(thread);
+    this.#setState(thread, stage === 'sleeping' ? 1n : 0n, stage === 'user');
+    return thread;
+  }
+
+  load(base: bigint, { offset, size }: Field): bigint {
+    const bytes = this.domain.image.load(Number(base) + offset, size);
+    return bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
+  }
+
+  put(base: bigint, { offset, size }: Field, value: bigint): void {
+    const bytes = new Uint8Array(8);
+    new DataView(bytes.buffer).setBigUint64(0, BigInt.asUintN(64, value), true);
+    this.domain.image.store(Number(base) + offset, bytes.subarray(0, size));
+  }
+
+  /** task_work_add() of the guest's own. */
+  addWork(thread: ModelThread): void {
+    const { task_struct, callback_head } = this.guest.layout;
+    const work = this.#take(16);
+    this.put(work, callback_head.next, this.load(thread.address, task_struct.task_works));
+    this.put(work, callback_head.func, 0xdead_0000n);
+    this.put(thread.address, task_struct.task_works, work);
+    this.#setFlag(thread, true);
+    thread.queued.add(work);
+  }
+
+  /** irq_work_queue() of a lazy work of the guest's own. */
+  addIrqWork(cpu: number): void {
+    const { irq_work } = this.guest.layout;
+    const work = this.#take(irq_work.size);
+    const list = this.guest.cpus[cpu]!.lazyList;
+    this.put(work, irq_work.next, this.load(list, HEAD));
+    this.put(work, irq_work.flags, PENDING | BUSY | irq_work.lazy);
+    this.put(work, irq_work.func, 0xbeef_0000n);
+    this.put(list, HEAD, work);
+    this.foreign.set(work, 0);
+  }
+
+  /** irq_work_run_list(lazy_list). */
+  tick(cpu: number): void {
+    const { irq_work } = this.guest.layout;
+    const list = this.guest.cpus[cpu]!.lazyList;
+    let work = this.load(list, HEAD);
+    this.put(list, HEAD, 0n);
+    for (let count = 0; work !== 0n; count++) {
+      if (count > 1000) throw new Error('the guest hangs in its list of irq works');
+      const next = this.load(work, irq_work.next);
+      const flags = this.load(work, irq_work.flags);
+      this.put(work, irq_work.flags, flags & ~PENDING);
+      this.#callIrqWork(work);
+      this.put(work, irq_work.flags, flags & ~PENDING & ~BUSY);
+      work = next;
+    }
+  }
+
+  /** The kernel takes a thread one stage on; `user` and `sleeping` may also go to each other. */
+  step(thread: ModelThread): void {
+    const { task_struct, callback_head } = this.guest.layout;
+    const jobctl = this.load(thread.address, task_struct.jobctl);
+    switch (thread.stage) {
+      case 'sleeping':
+        thread.stage = 'user';
+        this.#setState(thread, 0n, true);
+        return;
+      case 'user': {
+        if ((this.load(thread.address, task_struct.thread_flags) & NOTIFY_RESUME) === 0n) {
+          thread.progress += 1;
+          return;
+        }
+        this.#setFlag(thread, false);
+        thread.taken = this.#list(thread);
+        this.put(thread.address, task_struct.task_works, 0n);
+        thread.stage = 'working';
+        return;
+      }
+      case 'working':
+        for (const work of thread.taken) {
+          const func = this.load(work, callback_head.func);
+          if (func === this.guest.recalcSigpending) thread.signalPending = (jobctl & TRAP_FREEZE) !== 0n;
+          else if (!thread.queued.delete(work)) throw new Error('a work ran twice, or none of the guest ran');
+        }
+        thread.taken = [];
+        thread.stage = 'user';
+        if (thread.signalPending && (jobctl & TRAP_FREEZE) !== 0n) this.#enterTrap(thread);
+        thread.signalPending = false;
+        return;
+      case 'entering':
+        this.put(thread.address, task_struct.frozen, task_struct.frozenMask);
+        thread.stage = 'frozen';
+        return;
+      case 'frozen':
+        // schedule(): a wake-up in between has made it runnable again.
+        if (this.load(thread.address, task_struct.state) === 0n) this.#leaveTrap(thread);
+        else {
+          this.#setState(thread, TRAP_STATE, false);
+          thread.stage = 'trapped';
+        }
+        return;
+      case 'trapped':
+        if (this.load(thread.address, task_struct.state) === 0n) this.#leaveTrap(thread);
+    }
+  }
+
+  /** A thread that runs goes to sleep in a system call. */
+  sleep(thread: ModelThread): void {
+    if (thread.stage !== 'user') return;
+    thread.stage = 'sleeping';
+    this.#setState(thread, 1n, false);
+  }
+
+  #enterTrap(thread: ModelThread): void {
+    thread.stage = 'entering';
+    this.#setState(thread, TRAP_STATE, true);
+  }
+
+  /** get_signal() looks again: the trap while it is set, else cgroup_leave_frozen(). */
+  #leaveTrap(thread: ModelThread): void {
+    const { task_struct } = this.guest.layout;
+    if ((this.load(thread.address, task_struct.jobctl) & TRAP_FREEZE) !== 0n) {
+      this.#enterTrap(thread);
+      return;
+    }
+    this.put(thread.address, task_struct.frozen, 0n);
+    this.#setState(thread, 0n, true);
+    thread.stage = 'user';
+  }
+
+  #callIrqWork(work: bigint): void {
+    const { irq_work, task_struct } = this.guest.layout;
+    const func = this.load(work, irq_work.func);
+    if (func === this.guest.processTimeout) {
+      const task = this.load(work, irq_work.task);
+      const thread = this.threads.find(({ address }) => address === task);
+      if (thread === undefined) throw new Error('the guest woke what is no task');
+      // try_to_wake_up(p, TASK_NORMAL)
+      if ((this.load(task, task_struct.state) & 3n) !== 0n) {
+        this.put(task, task_struct.state, 0n);
+        this.put(task, task_struct.on_rq, 1n);
+      }
+      return;
+    }
+    const count = this.foreign.get(work);
+    if (count === undefined) throw new Error('the guest ran what is no irq work');
+    this.foreign.set(work, count + 1);
+  }
+
+  #list(thread: ModelThread): bigint[] {
+    const { task_struct, callback_head } = this.guest.layout;
+    const works: bigint[] = [];
+    for (let work = this.load(thread.address, task_struct.task_works); work !== 0n; ) {
+      if (works.length > 1000) throw new Error('the guest hangs in its list of works');
+      works.push(work);
+      work = this.load(work, callback_head.next);
+    }
+    return works;
+  }
+
+  #setFlag({ address }: ModelThread, on: boolean): void {
+    const { thread_flags } = this.guest.layout.task_struct;
+    const flags = this.load(address, thread_flags);
+    this.put(address, thread_flags, on ? flags | NOTIFY_RESUME : flags & ~NOTIFY_RESUME);
+  }
+
+  #setState({ address }: ModelThread, state: bigint, queued: boolean): void {
+    const { task_struct } = this.guest.layout;
+    this.put(address, task_struct.state, state);
+    this.put(address, task_struct.on_rq, queued ? 1n : 0n);
+    this.put(address, task_struct.on_cpu, state !== 0n && queued ? 1n : 0n);
+  }
+
+  #take(size: number, alignment = 64): GuestVirtual {
+    const address = Math.ceil(this.#next / alignment) * alignment;
+    this.#next = address + size;
+    if (this.#next > 0x200_0000) throw new Error('the model guest is out of memory');
+    return guestVirtual(BigInt(address));
+  }
+
+  /** Virtual = physical for the first 32 MiB, by 2 MiB pages. */
+  #identityMap(): void {
+    const entry = (address: number, value: bigint) => this.put(BigInt(address), HEAD, value);
+    entry(0x1000, 0x2003n);
+    entry(0x2000, 0x3003n);
+    for (let i = 0; i < 16; i++) entry(0x3000 + 8 * i, (BigInt(i) << 21n) | 0x83n);
+  }
+}
+
+const HEAD: Field = { offset: 0, size: 8 };
+
+/** All bytes that parking may leave behind in a thread are zero. */
+export function isClean(model: ParkModel, { address }: ModelThread): boolean {
+  const { workHome, irqWorkHome, irq_work, task_struct } = model.guest.layout;
+  const work =
+    irqWorkHome === null ? model.load(address, task_struct.stack) + 16n : advance(address, irqWorkHome);
+  const bytes = [
+    ...model.domain.image.load(Number(address) + workHome, 16),
+    ...model.domain.image.load(Number(work), irq_work.size),
+  ];
+  return bytes.every((byte) => byte === 0);
+}
