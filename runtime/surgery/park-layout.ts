@@ -76,10 +76,7 @@ export function resolveParkLayout(layout: LayoutView): ParkLayout {
   const timer = layout.requireStruct('timer_list').size;
   const irqWorkSize = timer + 8;
   const workSize = layout.requireStruct('callback_head').size;
-  const irqWorkHome = holeFor(layout, irqWorkSize);
-  const taken = irqWorkHome === undefined ? [] : [{ offset: irqWorkHome, size: irqWorkSize }];
-  const workHome = holeFor(layout, workSize, taken);
-  if (workHome === undefined) throw unusable(layout, 'task_struct has no padding for a task work');
+  const { workHome, irqWorkHome } = homes(layout, workSize, irqWorkSize);
   return {
     task_struct: {
       thread_flags: word('task_struct', 'thread_info.flags'),
@@ -118,8 +115,20 @@ export function resolveParkLayout(layout: LayoutView): ParkLayout {
     cgroup: { e_freeze: word('cgroup', 'freezer.e_freeze') },
     rq: { curr: word('rq', 'curr'), idle: word('rq', 'idle') },
     workHome,
-    irqWorkHome: irqWorkHome ?? null,
+    irqWorkHome,
   };
+}
+
+/** Homes for both kinds of words; where there is room for one only, the irq work has to go elsewhere. */
+function homes(layout: LayoutView, workSize: number, irqWorkSize: number) {
+  const irqWorkHome = holeFor(layout, irqWorkSize);
+  if (irqWorkHome !== undefined) {
+    const workHome = holeFor(layout, workSize, [{ offset: irqWorkHome, size: irqWorkSize }]);
+    if (workHome !== undefined) return { workHome, irqWorkHome };
+  }
+  const workHome = holeFor(layout, workSize);
+  if (workHome === undefined) throw unusable(layout, 'task_struct has no padding for a task work');
+  return { workHome, irqWorkHome: null };
 }
 
 function lock(layout: LayoutView, struct: string, member: string, name: string): LockField {
