@@ -111,7 +111,7 @@ class Watcher {
 
   async #snapshot(key: string, host: Host, id: string): Promise<readonly Process[]> {
     const { pause, threads } = this.#options;
-    const take = { pause: pause ?? false, threads: threads ?? false };
+    const take = { pause: pause ?? false, threads: threads ?? false, withoutQueues: true };
     const before = this.#guests.get(key);
     if (before !== undefined) {
       try {

@@ -43,11 +43,17 @@ export interface TakeOptions extends SnapshotOptions {
   readonly pause?: boolean;
   /** Time after which to give up, in ms. */
   readonly limitMs?: number;
+  /**
+   * When the run queues stay inconsistent, list the processes without them: a domain that someone else paused in the
+   * middle of an edit is better shown than not.
+   */
+  readonly withoutQueues?: boolean;
 }
 
 /** What a guest's kernel had at one moment. */
 export interface Snapshot {
   readonly processes: readonly Process[];
+  /** Empty when they were given up, see {@link TakeOptions.withoutQueues}. */
   readonly runQueues: readonly RunQueue[];
   /** Looks that were thrown away because they contradicted themselves. */
   readonly retries: number;
@@ -215,11 +221,23 @@ export class Guest {
       try {
         return options.pause ? await this.#takePaused(options) : this.snapshot(options);
       } catch (error) {
-        if (codeOf(error) !== 'guest-inconsistent' || this.domain.pause === undefined) throw error;
-        if (performance.now() + wait > end) throw error;
+        if (codeOf(error) !== 'guest-inconsistent') throw error;
+        const hopeless = this.domain.pause === undefined || performance.now() + wait > end;
+        if (hopeless && options.withoutQueues) return this.#processesOnly(options);
+        if (hopeless) throw error;
       }
       await sleep(wait);
     }
+  }
+
+  #processesOnly(options: SnapshotOptions): Snapshot {
+    let processes: Process[] = [];
+    const retries = this.#look(() => {
+      const onCpu = this.queues.currentTasks(this.space, this.#queuePointers);
+      this.#processes.run(this.space, this.#initTask);
+      processes = this.#processes.processes(options.threads ?? false, onCpu);
+    }, false);
+    return { processes, runQueues: [], retries, exact: false };
   }
 
   async #takePaused(options: SnapshotOptions): Promise<Snapshot> {
@@ -237,7 +255,8 @@ export class Guest {
     return this.domain.pause === undefined || this.domain.pause.depth > 0;
   }
 
-  #look(read: () => void): number {
+  /** @param queues the run queues were read, and have to be unchanged after */
+  #look(read: () => void, queues = true): number {
     if (this.#reset) this.verify();
     let last: unknown;
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
@@ -245,7 +264,7 @@ export class Guest {
       this.#arena.begin();
       try {
         read();
-        if (this.#still || this.queues.unchanged(this.space)) return attempt;
+        if (this.#still || !queues || this.queues.unchanged(this.space)) return attempt;
         last = new DomschedError(
           'guest-inconsistent',
           `${this.domain.identity.name}: its run queues changed during each of ${MAX_ATTEMPTS} looks; use --pause`,

@@ -165,6 +165,17 @@ export class QueueWalk {
     return true;
   }
 
+  /** Only the tasks that are on a CPU, of the queues at `pointers`. @throws DomschedError `guest-inconsistent` */
+  currentTasks(space: AddressSpace, pointers: readonly KernelPointer[]): ReadonlySet<number> {
+    const { keys } = this.#tables;
+    for (const pointer of pointers) keys.want(pointer);
+    return new Set(
+      pointers.map((pointer) =>
+        this.#arena.pointer(keys.position(keys.find(pointer), space) + this.#plan.key.curr),
+      ),
+    );
+  }
+
   #low(value: number): number {
     return value % 0x1_0000_0000;
   }

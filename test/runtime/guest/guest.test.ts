@@ -127,6 +127,23 @@ for (const kernel of SYNTHETIC_KERNELS) {
   });
 }
 
+test('processes are shown even when the run queues stay inconsistent', async (t) => {
+  for (const kernel of SYNTHETIC_KERNELS) {
+    const synthetic = await SyntheticGuest.make({ kernel });
+    const guest = await Guest.attach(synthetic.domain, [knownKernel(kernel)]);
+    const wide = synthetic.layout.field('rq', 'nr_running').size === 8;
+    synthetic.put(synthetic.queues[1]!, 'rq', 'nr_running', wide ? 99n : 99);
+    const limitMs = 5;
+    await t.throwsAsync(guest.take({ limitMs }), { code: 'guest-inconsistent' });
+    const { processes, runQueues, exact } = await guest.take({ limitMs, withoutQueues: true });
+    t.is(processes.length, 10);
+    t.is(processes.find(({ pid }) => pid === 40)?.state, 'running');
+    t.is(processes.find(({ pid }) => pid === 20)?.state, 'ready');
+    t.deepEqual(runQueues, []);
+    t.false(exact);
+  }
+});
+
 test('task groups: tasks are found below their group', async (t) => {
   for (const kernel of [CFS_KERNEL, EEVDF_KERNEL]) {
     const tasks = defaultTasks().map((task) => (task.pid >= 10 ? { ...task, group: true } : task));
