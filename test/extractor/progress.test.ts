@@ -15,7 +15,12 @@ const program = (quiet: boolean, wait: number) => `
 function onTerminal(source: string, columns = 80): string {
   const quoted = `'${source.replaceAll("'", `'\\''`)}'`;
   const command = `stty cols ${columns} rows 24; "${process.execPath}" --input-type=module -e ${quoted}`;
-  return execFileSync('script', ['-qec', command, '/dev/null'], { encoding: 'utf8' });
+  // ora takes a CI machine for one without a terminal; here there is one.
+  const { CI: _, ...env } = process.env;
+  return execFileSync('script', ['-qec', command, '/dev/null'], {
+    encoding: 'utf8',
+    env: { ...env, TERM: 'xterm' },
+  });
 }
 
 test('a terminal shows slow work, once it is slow, and is left clean', (t) => {
