@@ -40,9 +40,11 @@ export async function ps(domain: string | undefined, options: PsOptions): Promis
   try {
     for (;;) {
       const look = await watcher.look(domain);
-      const listed = options.tree
-        ? [...perDomain(look.rows)].flatMap((rows) => tree(rows, compare))
-        : flat(look.rows, compare);
+      // One domain after the other, unless an order over all processes of the host is asked for.
+      const order = options.tree ? tree : flat;
+      const grouped = options.tree || options.sort === undefined;
+      const groups = grouped ? [...perDomain(look.rows)] : [look.rows];
+      const listed = groups.flatMap((rows) => order(rows, compare));
       let text: string;
       if (options.json)
         text = `${JSON.stringify(
