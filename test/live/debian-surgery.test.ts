@@ -28,15 +28,30 @@ const programs = [
   { kind: 'files', name: 'files-a' },
 ] as const;
 
+/** Everything runs in a group of a group. */
+const twoLevels = `
+mount -t cgroup2 none /sys/fs/cgroup
+mkdir -p /sys/fs/cgroup/a/b
+echo +cpu >/sys/fs/cgroup/cgroup.subtree_control
+echo +cpu >/sys/fs/cgroup/a/cgroup.subtree_control
+echo $$ >/sys/fs/cgroup/a/b/cgroup.procs
+`;
+
 const VARIANTS = [
   { kernel: 'debian-6.1-cloud', cpu: 'max', interrupts: true },
-  { kernel: 'debian-6.12-cloud', cpu: 'qemu64', interrupts: false },
+  { kernel: 'debian-6.12-cloud', cpu: 'qemu64', interrupts: false, setup: twoLevels },
   { kernel: 'debian-6.12-cloud', cpu: 'max', interrupts: true },
-  { kernel: 'debian-6.1-cloud', cpu: 'qemu64', interrupts: false },
-] as const;
+  { kernel: 'debian-6.1-cloud', cpu: 'qemu64', interrupts: false, append: 'preempt=full' },
+];
 
 for (const variant of VARIANTS) {
-  const way = variant.interrupts ? 'with interrupts' : 'by ticks alone';
+  const way = [
+    variant.interrupts ? 'with interrupts' : 'by ticks alone',
+    variant.append ?? '',
+    variant.setup ? 'in nested groups' : '',
+  ]
+    .filter(Boolean)
+    .join(', ');
   test.serial(`${variant.kernel} ${way}: park and release at random moments`, async (t) => {
     t.timeout(240_000 + 2_000 * CYCLES);
     await using guest = await bootDebian({ ...variant, programs });

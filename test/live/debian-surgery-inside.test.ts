@@ -1,0 +1,132 @@
+/** What becomes of a parked process when its own guest kills, stops, freezes, moves or renices it, or takes its CPU. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import test, { type ExecutionContext } from 'ava';
+import type { DomschedError } from '../../runtime/error.ts';
+import { Guest } from '../../runtime/guest/guest.ts';
+import type { Process } from '../../runtime/guest/process.ts';
+import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
+import { knownKernels } from '../../runtime/layout/registry.ts';
+import { holderFor } from '../../runtime/surgery/holder-for.ts';
+import { Surgeon } from '../../runtime/surgery/surgeon.ts';
+import { bootDebian, type LiveGuest } from './guest.ts';
+
+const PATIENCE_MS = 30_000;
+const patient = { limitMs: PATIENCE_MS };
+
+const setup = `
+mount -t cgroup2 none /sys/fs/cgroup
+mkdir /sys/fs/cgroup/a /sys/fs/cgroup/b
+`;
+const programs = ['one', 'two', 'three', 'four', 'five'].map((name) => ({ kind: 'burner', name }) as const);
+
+for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
+  test.serial(`${kernel}: what the guest itself does to a held process`, async (t) => {
+    t.timeout(300_000);
+    await using guest = await bootDebian({
+      kernel,
+      programs: [...programs, { kind: 'sleeper', name: 'idler' }],
+      setup,
+    });
+    await using domain = await QemuDomain.attach(guest.sockets, guest.connection);
+    const attached = await Guest.attach(domain, await knownKernels());
+    const surgeon = new Surgeon(domain, attached, holderFor(attached));
+    for (const { name } of programs) await goesOn(t, guest, name);
+    const { processes } = await attached.take();
+    const find = (name: string): Process => processes.find(({ comm }) => comm === name)!;
+
+    // SIGKILL ends it: nothing of the hold keeps it.
+    const one = find('one');
+    await surgeon.hold(one, patient);
+    await guest.run(`kill -9 ${one.pid}`);
+    await until(t, 'the killed process is gone', async () => {
+      const { processes: left } = await attached.take();
+      return !left.some(({ pid, state }) => pid === one.pid && state !== 'zombie');
+    });
+    const after = await surgeon.release(one, patient).then(
+      ({ outcome }) => outcome,
+      ({ code }: DomschedError) => code,
+    );
+    t.true(['unchanged', 'process-not-found'].includes(after), after);
+
+    // SIGSTOP and SIGCONT under a hold change nothing; a stop that outlives the hold stays.
+    const two = find('two');
+    await surgeon.hold(two, patient);
+    await guest.run(`kill -STOP ${two.pid}`);
+    await guest.run(`kill -CONT ${two.pid}`);
+    await standsStill(t, guest, 'two');
+    await guest.run(`kill -STOP ${two.pid}`);
+    await surgeon.release(two, patient);
+    await standsStill(t, guest, 'two');
+    t.regex(await guest.run(`cat /proc/${two.pid}/stat`), /\(two\) T /);
+    await guest.run(`kill -CONT ${two.pid}`);
+    await goesOn(t, guest, 'two');
+
+    // cgroup.freeze takes the hold over: what the guest froze, we neither hold nor release.
+    const three = find('three');
+    await guest.run(`echo ${three.pid} >/sys/fs/cgroup/a/cgroup.procs`);
+    await surgeon.hold(three, patient);
+    await guest.run('echo 1 >/sys/fs/cgroup/a/cgroup.freeze');
+    await until(t, 'the group is frozen', async () =>
+      /frozen 1/.test(await guest.run('cat /sys/fs/cgroup/a/cgroup.events')),
+    );
+    t.is((await surgeon.release(three, patient)).outcome, 'unchanged');
+    await standsStill(t, guest, 'three');
+    await t.throwsAsync(surgeon.hold(three, patient), { code: 'refused' });
+    await guest.run('echo 0 >/sys/fs/cgroup/a/cgroup.freeze');
+    await goesOn(t, guest, 'three');
+    t.is((await surgeon.hold(three, patient)).outcome, 'held');
+    // Moved to a group that is not frozen, a task in the trap is let go by the kernel.
+    await guest.run(`echo ${three.pid} >/sys/fs/cgroup/b/cgroup.procs`);
+    await goesOn(t, guest, 'three');
+    await surgeon.release(three, patient);
+
+    // Nice value, affinity and the loss of its CPU do not wake it.
+    const four = find('four');
+    await surgeon.hold(four, patient);
+    await guest.run(`renice -n 5 -p ${four.pid} && taskset -p 2 ${four.pid} && taskset -p 3 ${four.pid}`);
+    await guest.run('echo 0 >/sys/devices/system/cpu/cpu1/online');
+    await standsStill(t, guest, 'four');
+    await surgeon.release(four, patient);
+    await goesOn(t, guest, 'four');
+    await surgeon.hold(four, patient);
+    await guest.run('echo 1 >/sys/devices/system/cpu/cpu1/online');
+    await standsStill(t, guest, 'four');
+    await surgeon.release(four, patient);
+    await goesOn(t, guest, 'four');
+
+    // A sleeper whose sleep ends while it is held goes on with its next one after the release.
+    const idler = find('idler');
+    await surgeon.hold(idler, patient);
+    await sleep(100);
+    await standsStill(t, guest, 'idler');
+    await surgeon.release(idler, patient);
+    await goesOn(t, guest, 'idler');
+
+    await t.throwsAsync(surgeon.hold(processes.find(({ pid }) => pid === 1)!, patient), { code: 'refused' });
+    await t.throwsAsync(surgeon.hold(processes.find(({ kernelThread }) => kernelThread)!, patient), {
+      code: 'refused',
+    });
+    guest.checkConsole();
+    attached.detach();
+  });
+}
+
+async function standsStill(t: ExecutionContext, guest: LiveGuest, name: string): Promise<void> {
+  const before = await guest.progress(name);
+  await sleep(150);
+  t.deepEqual(await guest.progress(name), before, `${name} stands still`);
+}
+
+async function goesOn(t: ExecutionContext, guest: LiveGuest, name: string): Promise<void> {
+  const before = (await guest.progress(name))[name]!;
+  await until(t, `${name} goes on`, async () => (await guest.progress(name))[name]! > before);
+}
+
+async function until(t: ExecutionContext, what: string, holds: () => Promise<boolean>): Promise<void> {
+  for (const end = Date.now() + PATIENCE_MS; !(await holds()); await sleep(20)) {
+    if (Date.now() > end) {
+      t.fail(`not so within ${PATIENCE_MS} ms: ${what}`);
+      return;
+    }
+  }
+}
