@@ -12,6 +12,9 @@ const INITIAL_BYTES = 64 * 1024;
 /** Bytes that one scatter read asks for at most; more are read in several. */
 const MAX_WAVE_BYTES = 4 * 1024 * 1024;
 
+/** Used by every arena in turn: a scatter read is over before the next begins, and its bytes are copied out of it. */
+const batch = new ReadBatch(2 * MAX_WAVE_BYTES);
+
 /** Position of an object that was asked for and not read yet. */
 const PENDING = -1;
 /** Position of an object that is not wholly in the guest's memory. */
@@ -30,7 +33,6 @@ export class Arena {
   waves = 0;
   readonly tables: ObjectTable[] = [];
   #used = 0;
-  #batch = new ReadBatch(2 * MAX_WAVE_BYTES);
 
   /** @param limit objects that a snapshot may have at most: a guest's lists may be endless */
   table(name: string, shape: Shape, limit: number): ObjectTable {
@@ -50,7 +52,6 @@ export class Arena {
   fill(space: AddressSpace): void {
     this.waves += 1;
     for (;;) {
-      const batch = this.#batch;
       batch.clear();
       for (const table of this.tables) table.collect(batch, MAX_WAVE_BYTES);
       if (batch.count === 0) return;
@@ -177,8 +178,7 @@ export class ObjectTable {
    * @throws DomschedError `guest-inconsistent` when it is not in the guest's memory
    */
   position(index: number, space: AddressSpace): number {
-    if (this.#positions[index] === PENDING) this.#arena.fill(space);
-    const position = this.#positions[index]!;
+    const position = this.tryPosition(index, space);
     if (position >= 0) return position;
     const address = this.pointers[index]!;
     throw new DomschedError(
@@ -186,6 +186,12 @@ export class ObjectTable {
       `a pointer to a ${this.#name} leads to ${BigInt.asUintN(64, BigInt(address)).toString(16)}, where the guest has no memory`,
       { type: this.#name, address: BigInt.asUintN(64, BigInt(address)) },
     );
+  }
+
+  /** As {@link position}; negative when the object is not in the guest's memory. */
+  tryPosition(index: number, space: AddressSpace): number {
+    if (this.#positions[index] === PENDING) this.#arena.fill(space);
+    return this.#positions[index]!;
   }
 
   /** Where the copy of an object is that {@link position} has given before. */

@@ -19,6 +19,8 @@ const INITIAL = 128;
 const O1_NODE = 0;
 const TREE_NODE = 1;
 const REALTIME_NODE = 2;
+/** A tree's node that was a task's at the last look: read as part of the task. */
+const TASK_NODE = 3;
 
 /** Tables of a guest's arena that run queues need. */
 export interface QueueTables {
@@ -79,6 +81,8 @@ export class QueueWalk {
   #plan: QueuePlan;
   #task: TaskPlan;
   #space!: AddressSpace;
+  /** From a task's copy to that of its entity, where a task's copy holds the whole of it; else -1. */
+  #entityInTask: number;
 
   /** The frontier: a first-in-first-out of nodes that were asked for. */
   #head = 0;
@@ -108,6 +112,11 @@ export class QueueWalk {
     this.#tables = tables;
     this.#plan = plan;
     this.#task = task;
+    this.#entityInTask = -1;
+    const entity = plan.fair?.entity.shape.segments;
+    if (entity?.length === 1) {
+      this.#entityInTask = task.shape.piece(task.entityOffset + entity[0]!.offset, entity[0]!.length);
+    }
   }
 
   /**
@@ -135,7 +144,7 @@ export class QueueWalk {
       const item = this.#head++;
       const kind = this.#kind[item];
       if (kind === O1_NODE) this.#o1Node(item);
-      else if (kind === TREE_NODE) this.#treeNode(item);
+      else if (kind === TREE_NODE || kind === TASK_NODE) this.#treeNode(item);
       else this.#realtimeNode(item);
     }
     // Reads those that were found last, and finds out about those that are in no memory.
@@ -349,8 +358,9 @@ export class QueueWalk {
   /** @param parent node that the entity hangs on, 0 for the root, NaN for the running entity */
   #pushEntity(entity: KernelPointer, parent: number, slot: number, cpu: number): void {
     const item = this.#reserve();
-    this.#kind[item] = TREE_NODE;
-    this.#index[item] = this.#tables.entities.want(entity);
+    const task = this.#entityInTask < 0 ? -1 : this.#tables.tasks.find(entity - this.#task.entityOffset);
+    this.#kind[item] = task < 0 ? TREE_NODE : TASK_NODE;
+    this.#index[item] = task < 0 ? this.#tables.entities.want(entity) : task;
     this.#back[item] = parent;
     this.#cpuOf[item] = cpu;
     this.#level[item] = slot;
@@ -362,9 +372,8 @@ export class QueueWalk {
     const arena = this.#arena;
     const cpu = this.#cpuOf[item]!;
     const slot = this.#level[item]!;
-    const index = this.#index[item]!;
-    const pointer = this.#tables.entities.pointers[index] as KernelPointer;
-    const at = this.#tables.entities.position(index, this.#space);
+    const pointer = this.#entityPointer(item);
+    const at = this.#entityPosition(item, pointer);
     const parent = this.#back[item]!;
     const running = Number.isNaN(parent);
     const onRq = arena.bytes[at + entity.onRq]! !== 0;
@@ -401,6 +410,30 @@ export class QueueWalk {
     const key = arena.signed64(at + (entity.deadline >= 0 ? entity.deadline : entity.vruntime));
     const delayed = entity.delayed >= 0 && (arena.bytes[at + entity.delayed]! & entity.delayedMask) !== 0;
     this.#found(task, cpu, QUEUE_CLASS.fair, key, 0, delayed ? 1 : 0);
+  }
+
+  #entityPointer(item: number): KernelPointer {
+    const { tasks, entities } = this.#tables;
+    const index = this.#index[item]!;
+    if (this.#kind[item] === TREE_NODE) return entities.pointers[index] as KernelPointer;
+    return movePointer(tasks.pointers[index] as KernelPointer, this.#task.entityOffset);
+  }
+
+  /** Position of the copy of an entity, in its task's copy or by itself. */
+  #entityPosition(item: number, pointer: KernelPointer): number {
+    const { tasks, entities } = this.#tables;
+    if (this.#kind[item] === TASK_NODE) {
+      const at = tasks.tryPosition(this.#index[item]!, this.#space);
+      // What was a task may be a group's entity by now: those are not within a task.
+      if (at >= 0) {
+        const own = at + this.#entityInTask;
+        const { myQueue } = this.#plan.fair!.entity;
+        if (myQueue < 0 || this.#arena.pointer(own + myQueue) === NO_POINTER) return own;
+      }
+      this.#kind[item] = TREE_NODE;
+      this.#index[item] = entities.want(pointer);
+    }
+    return entities.position(this.#index[item]!, this.#space);
   }
 
   #stopTask(cpu: number, at: number): void {

@@ -116,7 +116,7 @@ for (const kernel of SYNTHETIC_KERNELS) {
     let reads = 0;
     synthetic.domain.recorder.onCall(({ kind }) => {
       // The edit ends while the third look is under way.
-      if (kind === 'read' && ++reads === 200) set(right);
+      if (kind === 'read' && ++reads === 60) set(right);
     });
     t.true(guest.watch() > 0);
     synthetic.domain.recorder.reset();
