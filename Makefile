@@ -73,5 +73,6 @@ bench: setup kernels-debian ## benchmarks: extraction beside gdb, pahole and drg
 	node --expose-gc test/bench/snapshot.bench.ts --live
 	node test/bench/ps.bench.ts
 
-fuzz: setup ## 200,000 mutated ELF, DWARF and BTF files
+fuzz: setup ## 200,000 mutated ELF, DWARF and BTF files, 102,000 corrupted guests
 	@node test/bench/fuzz.bench.ts
+	DOMSCHED_FUZZ_IMAGES=34000 npx ava --timeout=30m test/runtime/guest/fuzz.test.ts
