@@ -1,0 +1,84 @@
+/** What parking takes for granted of a kernel's code, held against the code of every kernel at hand. */
+import test from 'ava';
+import { execa } from 'execa';
+import { cachedKernels } from '../../../kernels/cache.ts';
+import { knownKernels } from '../../../runtime/layout/registry.ts';
+import type { LayoutView } from '../../../runtime/layout/view.ts';
+import { canPark, resolveParkLayout } from '../../../runtime/surgery/park-layout.ts';
+
+const kernels: { release: string; vmlinux: string; layout: LayoutView }[] = [];
+const known = await knownKernels();
+for (const { release, vmlinux } of cachedKernels()) {
+  const layout = await known.find((candidate) => candidate.release === release)?.load();
+  if (layout !== undefined && canPark(layout)) kernels.push({ release, vmlinux, layout });
+}
+
+/** Instructions from a symbol of the layout, or an address, on, in AT&T syntax. */
+async function code(
+  vmlinux: string,
+  layout: LayoutView,
+  symbol: string | bigint,
+  length: number,
+): Promise<string> {
+  const start = typeof symbol === 'bigint' ? symbol : layout.requireSymbol(symbol);
+  const { stdout } = await execa('objdump', [
+    '-d',
+    '--no-show-raw-insn',
+    `--start-address=0x${start.toString(16)}`,
+    `--stop-address=0x${(start + BigInt(length)).toString(16)}`,
+    vmlinux,
+  ]);
+  return stdout.replaceAll(/[ \t]+/g, ' ');
+}
+
+test('there is a kernel to look at', (t) => {
+  t.true(kernels.length > 0, 'fetch the kernels with: make kernels-debian');
+  t.log(kernels.map(({ release }) => release).join(', '));
+});
+
+test('process_timeout() wakes the task that stands behind a timer_list', async (t) => {
+  for (const { release, vmlinux, layout } of kernels) {
+    const { offset } = resolveParkLayout(layout).irq_work.task;
+    const text = await code(vmlinux, layout, 'process_timeout', 32);
+    t.regex(text, new RegExp(`mov 0x${offset.toString(16)}\\(%rdi\\),%rdi`), release);
+    t.regex(text, /(jmp|call) [0-9a-f]+ <wake_up_process>/, release);
+  }
+});
+
+test('recalc_sigpending() looks for JOBCTL_TRAP_FREEZE in task->jobctl', async (t) => {
+  for (const { release, vmlinux, layout } of kernels) {
+    const { jobctl } = resolveParkLayout(layout).task_struct;
+    const text = await code(vmlinux, layout, 'recalc_sigpending', 64);
+    const mask = new RegExp(`testq? \\$0x([0-9a-f]+),0x${jobctl.offset.toString(16)}\\(`).exec(text)?.[1];
+    t.is(BigInt(`0x${mask ?? 0}`) & (1n << 23n), 1n << 23n, release);
+  }
+});
+
+test('the loop before user mode looks at bit 1 of the flags, TIF_NOTIFY_RESUME, then clears it and runs the works', async (t) => {
+  for (const { release, vmlinux, layout } of kernels) {
+    // Compilers put the loop into its caller or leave it apart.
+    const { stdout } = await execa('nm', [vmlinux]);
+    const address = /^([0-9a-f]+) \w exit_to_user_mode_(?:loop|prepare)$/m.exec(stdout)?.[1];
+    const text = await code(vmlinux, layout, BigInt(`0x${address}`), 800);
+    t.regex(text, /lock andb \$0xfd,/, release);
+    t.regex(text, /call [0-9a-f]+ <task_work_run>/, release);
+  }
+});
+
+test('get_signal() has the freezer trap', async (t) => {
+  for (const { release, vmlinux, layout } of kernels) {
+    const text = await code(vmlinux, layout, 'get_signal', 4096);
+    t.regex(text, /test \$0x800000,/, release);
+    t.regex(text, /<cgroup_enter_frozen>/, release);
+  }
+});
+
+test('a CPU takes the whole of lazy_list at once, from its tick and from its interrupt', async (t) => {
+  for (const { release, vmlinux, layout } of kernels) {
+    for (const symbol of ['irq_work_tick', 'irq_work_run']) {
+      const offset = layout.requireSymbol('lazy_list').toString(16);
+      const text = await code(vmlinux, layout, symbol, 160);
+      t.regex(text, new RegExp(`(\\$0x${offset}|<lazy_list>|0x${offset})`), `${release} ${symbol}`);
+    }
+  }
+});
