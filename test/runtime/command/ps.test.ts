@@ -1,3 +1,6 @@
+import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
 import { comparison, flat, tree } from '../../../runtime/command/ps-order.ts';
@@ -5,6 +8,7 @@ import { duration, type Row, table } from '../../../runtime/command/ps-table.ts'
 import { DomschedError } from '../../../runtime/error.ts';
 import type { GuestVirtual } from '../../../runtime/memory/address.ts';
 import { domsched } from '../../live/ps-layouts.ts';
+import { defaultTasks, SYNTHETIC_KERNELS, SyntheticGuest } from '../guest/synthetic.ts';
 
 function row(facts: Partial<Row> & { pid: number }): Row {
   return {
@@ -122,3 +126,52 @@ test('wrong usage exits with 2, a missing domain with 1, and nothing is printed 
     }),
   );
 });
+
+test('guests with different kernels at once; one that cannot be read keeps none from being shown', async (t) => {
+  const folder = await mkdtemp(path.join(tmpdir(), 'ps-dumps-'));
+  t.teardown(() => rm(folder, { recursive: true, force: true }));
+  const connect: string[] = [];
+  for (const [i, kernel] of SYNTHETIC_KERNELS.entries()) {
+    const file = path.join(folder, `vm${i}`);
+    await writeRaw(await SyntheticGuest.make({ kernel }), file);
+    connect.push('--connect', `dump:${file}`);
+  }
+  const broken = path.join(folder, 'broken');
+  await writeFile(broken, Buffer.alloc(1 << 20, 'no kernel here'));
+  connect.push('--connect', `dump:${broken}`);
+
+  const { exitCode, stdout, stderr } = await domsched(['ps', ...connect, '--json', '--threads'], {
+    reject: false,
+  });
+  t.is(exitCode, 1);
+  t.regex(String(stderr), /^domsched: .*broken.* \[kernel-unidentified\]$/m);
+  const rows = JSON.parse(String(stdout)) as Row[];
+  for (const [i] of SYNTHETIC_KERNELS.entries()) {
+    const own = rows.filter(({ domain }) => domain === `vm${i}`);
+    t.deepEqual(
+      own.map(({ pid, comm, nice }) => [pid, comm, nice]),
+      defaultTasks().map(({ pid, comm, nice }) => [pid, comm, nice ?? 0]),
+    );
+  }
+  const one = await domsched(['ps', 'vm1', ...connect, '--tree'], { reject: false });
+  t.is(one.exitCode, 0);
+  t.regex(String(one.stdout), /^vm1 +13 .* {4}tar$/m);
+  t.is(one.stderr, '');
+  // What cannot be paused is refused by name.
+  const paused = await domsched(['ps', 'vm1', ...connect, '--pause'], { reject: false });
+  t.is(paused.exitCode, 1);
+  t.regex(String(paused.stderr), /\[capability-missing\]/);
+});
+
+/** The guest's memory as a raw file, with holes where nothing is. */
+async function writeRaw(guest: SyntheticGuest, file: string): Promise<void> {
+  const chunk = 2 ** 20;
+  const handle = await open(file, 'w');
+  const end = guest.physical(guest.alloc(64));
+  const nothing = Buffer.alloc(chunk);
+  for (let at = 0; at < end; at += chunk) {
+    const bytes = guest.image.load(at, chunk);
+    if (!nothing.equals(bytes)) await handle.write(bytes, 0, chunk, at);
+  }
+  await handle.close();
+}
