@@ -54,9 +54,13 @@ async function pause(guest: O1Guest, memory: O1Memory): Promise<Scene> {
   throw new Error('no moment with a ready task and a free lock in 500 pauses');
 }
 
-async function withScene(commandLine: string, act: (scene: Scene) => Promise<void>): Promise<void> {
+async function withScene(
+  commandLine: string,
+  act: (scene: Scene) => Promise<void>,
+  morePrograms = '',
+): Promise<void> {
   await using guest = await bootO1({
-    commandLine: `run=pi1@0,pi2@0,pi3@0,pi4@1,sleeper:0@0/900/1 report=100 ${commandLine}`,
+    commandLine: `run=pi1@0,pi2@0,pi3@0,pi4@1,sleeper:0@0/900/1${morePrograms} report=100 ${commandLine}`,
   });
   await guest.waitFor(/boot complete/);
   await guest.waitFor(/^pi[123] .*progress=/);
@@ -302,7 +306,7 @@ test.serial('the guest stops with a BUG line on each broken invariant', async (t
 });
 
 test.serial('a run-queue lock that is free while it should be held is seen', async (t) => {
-  await withScene('', async ({ guest, memory, rq }) => {
+  const act = async ({ guest, memory, rq }: Scene) => {
     for (let held = 0, pauses = 0; pauses < 3000 && !guest.lines.some((l) => l.startsWith('BUG')); pauses++) {
       if (!(await memory.unlocked(rq))) {
         await memory.write(rq, 1n, 4);
@@ -315,7 +319,9 @@ test.serial('a run-queue lock that is free while it should be held is seen', asy
     }
     await guest.qmp('cont');
     t.regex(await guest.waitFor(/^BUG: /, 5000), /run-queue lock is free while held: slock=1/);
-  });
+  };
+  // Two that wake each other all the time: the lock is held in every few pauses.
+  await withScene('', act, ',pair@0,forker');
 });
 
 /** Checks that a task makes no progress for a while, and does afterwards; the guest runs meanwhile. */

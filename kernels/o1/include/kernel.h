@@ -302,6 +302,7 @@ void finish_wait(struct waitq *queue, struct waiter *waiter);
 void wake_up(struct waitq *queue);
 void cpu_idle(void) __attribute__((noreturn));
 extern int check_strict;
+void check_locked(const struct runqueue *rq, int cpu);
 void check_runqueue(struct runqueue *rq, int cpu, task_t *curr);
 
 /* ---- processes (kernel/fork.c, kernel/exit.c, kernel/program.c, kernel/pipe.c) ---- */

@@ -119,15 +119,23 @@ static void check_all_tasks(struct runqueue *rq, int cpu, const task_t *curr)
 	raw_spin_unlock(&tasklist_lock);
 }
 
+/* To be called with the lock held: somebody else must not have freed it. */
+void check_locked(const struct runqueue *rq, int cpu)
+{
+#ifdef CONFIG_SMP
+	if ((int)rq->lock.raw_lock.slock > 0)
+		bug("cpu=%d run-queue lock is free while held: slock=%d", cpu, (int)rq->lock.raw_lock.slock);
+#else
+	(void)rq, (void)cpu;
+#endif
+}
+
 /* curr is the task that runs when the lock is let go. Interrupts off, lock held. */
 void check_runqueue(struct runqueue *rq, int cpu, task_t *curr)
 {
 	int found;
 
-#ifdef CONFIG_SMP
-	if ((int)rq->lock.raw_lock.slock > 0)
-		bug("cpu=%d run-queue lock is free while held: slock=%d", cpu, (int)rq->lock.raw_lock.slock);
-#endif
+	check_locked(rq, cpu);
 	if (rq->active == rq->expired || (rq->active != &rq->arrays[0] && rq->active != &rq->arrays[1]) ||
 	    (rq->expired != &rq->arrays[0] && rq->expired != &rq->arrays[1]))
 		bug("cpu=%d active=%lx expired=%lx are not the two arrays", cpu, (unsigned long)rq->active,

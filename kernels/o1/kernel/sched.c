@@ -26,6 +26,13 @@ static DEFINE_PER_CPU(struct runqueue, runqueues) CACHE_ALIGNED_IN_SMP;
 
 /* ---- locks ---- */
 
+/* Unlocks a run queue, unless somebody else has done so already. */
+static void let_go(struct runqueue *rq)
+{
+	check_locked(rq, smp_processor_id());
+	raw_spin_unlock(&rq->lock);
+}
+
 /* The queue that a task belongs to may change until its lock is held. */
 static struct runqueue *task_rq_lock(task_t *task, unsigned long *flags)
 {
@@ -37,14 +44,14 @@ static struct runqueue *task_rq_lock(task_t *task, unsigned long *flags)
 		raw_spin_lock(&rq->lock);
 		if (rq == task_rq(task))
 			return rq;
-		raw_spin_unlock(&rq->lock);
+		let_go(rq);
 		local_irq_restore(*flags);
 	}
 }
 
 static void rq_unlock(struct runqueue *rq, unsigned long flags)
 {
-	raw_spin_unlock(&rq->lock);
+	let_go(rq);
 	local_irq_restore(flags);
 }
 
@@ -147,7 +154,7 @@ static void double_lock_balance(struct runqueue *rq, struct runqueue *other)
 	if (raw_spin_trylock(&other->lock))
 		return;
 	if (other < rq) {
-		raw_spin_unlock(&rq->lock);
+		let_go(rq);
 		raw_spin_lock(&other->lock);
 		raw_spin_lock(&rq->lock);
 	} else {
@@ -402,7 +409,7 @@ void scheduler_tick(int user_mode)
 			slice_used_up(task, rq);
 	}
 	rebalance_tick(rq, cpu);
-	raw_spin_unlock(&rq->lock);
+	let_go(rq);
 }
 
 /* ---- the switch ---- */
@@ -415,7 +422,7 @@ static void finish_task_switch(task_t *prev)
 	unsigned long dead = prev->flags & PF_DEAD;
 
 	rq->prev_mm = NULL;
-	raw_spin_unlock(&rq->lock);
+	let_go(rq);
 	local_irq_enable();
 	if (mm)
 		mmdrop(mm);
@@ -514,7 +521,7 @@ void schedule(void)
 			rq->curr = next;
 			finish_task_switch(context_switch(rq, prev, next));
 		} else {
-			raw_spin_unlock(&rq->lock);
+			let_go(rq);
 			local_irq_enable();
 		}
 		preempt_enable_no_resched();
