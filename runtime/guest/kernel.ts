@@ -20,7 +20,7 @@ export function requireSymbolAddress(kernel: IdentifiedKernel, name: string): Gu
  * @param linked the variable's address by the layout
  */
 export function percpuAddress(kernel: IdentifiedKernel, linked: bigint, area: bigint): GuestVirtual {
-  // Until "x86: zero based per cpu", 2.6.30, and again since 6.15, per-CPU variables are linked inside the image, and
+  // Until "x86: make percpu symbols zerobased on SMP", 2.6.30, and again since 6.15, per-CPU variables are linked inside the image, and
   // move with it; in between their addresses are offsets from 0.
   const moved = linked >= KERNEL_MAP ? linked + kernel.slide : linked;
   return guestVirtual(moved + area);

@@ -39,7 +39,7 @@ export function percpuVariable(kernel: IdentifiedKernel, variable: string, cpu: 
   return percpuAddress(kernel, linked, cpu.area);
 }
 
-/** Since "x86-64: Move … to per-cpu", 2.6.30: a table of areas, and a mask of CPUs that are online. */
+/** Kernels without PDAs (since 2.6.30): a table of areas, and a mask of CPUs that are online. */
 function byOffsets(kernel: IdentifiedKernel): GuestCpu[] {
   const { space } = kernel;
   const table = requireSymbolAddress(kernel, '__per_cpu_offset');

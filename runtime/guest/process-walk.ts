@@ -14,7 +14,7 @@ import type { ThreadInfoPlan } from './thread-info-plan.ts';
 const NICE_0_PRIO = 120;
 /** task_struct.flags (Linux include/linux/sched.h): the same number since 2.6.0. */
 const PF_EXITING = 0x4;
-/** Since "sched: add PF_KTHREAD", 2.6.27. */
+/** Since "introduce PF_KTHREAD flag", 2.6.27. */
 const PF_KTHREAD = 0x20_0000;
 const NS_PER_SECOND = 1e9;
 
@@ -175,7 +175,7 @@ export class ProcessWalk {
   /** @param single one thread by itself, instead of its whole process */
   #describe(index: number, members: readonly number[], onCpu: ReadonlySet<number>, single: boolean): Process {
     const { tasks } = this.#tables;
-    const { task, tickNs } = this.#plan;
+    const { task } = this.#plan;
     const { view } = this.#arena;
     const at = tasks.position(index, this.#space);
     const pointer = tasks.pointers[index] as KernelPointer;
@@ -201,7 +201,7 @@ export class ProcessWalk {
       kernelThread: this.#isKernelThread(at, flags, exitState),
       exiting: (flags & PF_EXITING) !== 0,
       address: pointerAddress(pointer),
-      startTimeNs: this.#startTime(at, tickNs),
+      startTimeNs: this.#startTime(at),
     };
   }
 
@@ -244,7 +244,7 @@ export class ProcessWalk {
     return view.getUint32(threadInfos.position(index, this.#space) + threadInfo.cpu, true);
   }
 
-  #startTime(at: number, _tickNs: number): number {
+  #startTime(at: number): number {
     const { startTime, startTimeIsTimespec } = this.#plan.task;
     const first = this.#arena.number64(at + startTime);
     if (!startTimeIsTimespec) return first;

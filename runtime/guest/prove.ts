@@ -59,7 +59,7 @@ function initTaskFacts(guest: Guest, address: GuestVirtual, check: Check): void 
     task.number('pid') === 0 && task.number('tgid') === 0,
     `pid ${task.number('pid')}`,
   );
-  // "sched: show idle tasks with their CPU", 3.4: swapper/0 instead of swapper.
+  // Old kernels call every idle task swapper, later ones add its CPU (kernel/sched/core.c, init_idle).
   check('init_task is the swapper', comm === 'swapper' || comm === 'swapper/0', `comm "${comm}"`);
   check(
     'init_task has nice 0',

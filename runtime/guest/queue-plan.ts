@@ -56,16 +56,10 @@ export interface FairPlan {
   /** Entities at this level, `curr` and groups included. */
   readonly nrQueued: number;
   readonly nrQueuedSize: number;
-  /** Tasks at this level and below. */
-  readonly hierarchyQueued: number;
-  readonly hierarchyQueuedSize: number;
   readonly root: number;
-  readonly leftmost: number;
   readonly curr: number;
-  readonly minVruntime: number;
   /** Back pointer to `rq`, with group scheduling. */
   readonly rq: number;
-  readonly throttled: number;
   readonly entity: EntityPlan;
 }
 
@@ -92,7 +86,9 @@ export interface RealtimePlan {
   readonly queueOffset: number;
   readonly queue: number;
   readonly priorities: number;
-  /** With RT group scheduling, queued entities may be groups; their offset in `sched_rt_entity`, else -1. */
+  /**
+   * With CONFIG_RT_GROUP_SCHED what is queued may be groups of tasks: then real-time tasks are counted, not listed.
+   */
   readonly groups: boolean;
 }
 
@@ -106,7 +102,7 @@ export interface DeadlinePlan {
 export function planQueue(layout: LayoutView): QueuePlan {
   const optional = (path: string) => field(layout, 'rq', path);
   const required = (path: string) => requiredField(layout, 'rq', path);
-  // "sched: Wrap rq::lock access", 5.13: the lock may be another CPU's, and its member is __lock.
+  // "sched: Wrap rq::lock access", 5.14: the lock may be another CPU's, and its member is __lock.
   const lockName = optional('__lock') === undefined ? 'lock' : '__lock';
   const lockPlan = planLock(layout, 'rq', lockName);
   const fields = {
@@ -183,17 +179,12 @@ function planFair(layout: LayoutView): FairPlan | undefined {
   const queueFields = {
     // "sched/fair: Rename cfs_rq.nr_running into nr_queued", 6.14.
     nrQueued: queue('nr_queued', 'nr_running') ?? requiredField(layout, 'cfs_rq', 'nr_running'),
-    // "sched/fair: Rename h_nr_running into h_nr_queued", 6.14; "sched: Introduce hierarchical task count", 3.2.
-    hierarchyQueued: queue('h_nr_queued', 'h_nr_running'),
     // "sched/fair: replace cfs_rq->rb_leftmost", 4.14: a cached tree holds its own leftmost node.
     root:
       queue('tasks_timeline.rb_root.rb_node', 'tasks_timeline.rb_node') ??
       requiredField(layout, 'cfs_rq', 'tasks_timeline.rb_root.rb_node'),
-    leftmost: queue('tasks_timeline.rb_leftmost', 'rb_leftmost'),
     curr: requiredField(layout, 'cfs_rq', 'curr'),
-    minVruntime: queue('zero_vruntime', 'min_vruntime'),
     rq: queue('rq'),
-    throttled: queue('throttled'),
   };
   const node = requiredField(layout, 'sched_entity', 'run_node');
   const entityFields = {
@@ -204,7 +195,7 @@ function planFair(layout: LayoutView): FairPlan | undefined {
     vruntime: requiredField(layout, 'sched_entity', 'vruntime'),
     // "sched/fair: Implement an EEVDF-like scheduling policy", 6.6.
     deadline: entity('deadline'),
-    // "sched/fair: Prepare exit/cleanup paths for delayed_dequeue", 6.12.
+    // "sched/fair: Implement delayed dequeue", 6.12.
     delayed: entity('sched_delayed'),
     cfsRq: entity('cfs_rq'),
     myQueue: entity('my_q'),
@@ -216,14 +207,9 @@ function planFair(layout: LayoutView): FairPlan | undefined {
     shape,
     nrQueued: shape.at(queueFields.nrQueued),
     nrQueuedSize: queueFields.nrQueued.size,
-    hierarchyQueued: shape.at(queueFields.hierarchyQueued),
-    hierarchyQueuedSize: queueFields.hierarchyQueued?.size ?? 0,
     root: shape.at(queueFields.root),
-    leftmost: shape.at(queueFields.leftmost),
     curr: shape.at(queueFields.curr),
-    minVruntime: shape.at(queueFields.minVruntime),
     rq: shape.at(queueFields.rq),
-    throttled: shape.at(queueFields.throttled),
     entity: {
       shape: entityShape,
       nodeOffset: node.offset,

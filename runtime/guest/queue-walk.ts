@@ -211,7 +211,7 @@ export class QueueWalk {
     tasks.want(curr);
     tasks.want(idle);
     if (plan.o1 !== undefined) this.#o1Arrays(cpu, at, plan.o1);
-    if (plan.realtime !== undefined) this.#realtimeLists(cpu, at, plan.realtime);
+    if (plan.realtime?.groups === false) this.#realtimeLists(cpu, at, plan.realtime);
     if (plan.fair !== undefined) {
       const root = movePointer(this.queuePointers[cpu]!, plan.fair.rootOffset);
       this.#fairQueue(root, cpu, plan.fair);
@@ -476,12 +476,11 @@ export class QueueWalk {
   #checkCount(cpu: number): void {
     const counted = this.nrRunning[cpu]!;
     const at = this.queuePositions[cpu]!;
-    const { deadline, o1 } = this.#plan;
-    const deadlines =
-      deadline === undefined ? 0 : this.#unsigned(at + deadline.nrRunning, deadline.nrRunningSize);
-    if (counted !== this.linked[cpu]! + deadlines) {
-      throw this.#wrong(cpu, `it counts ${counted} tasks and links ${this.linked[cpu]! + deadlines}`);
-    }
+    const { deadline, realtime, o1 } = this.#plan;
+    let found = this.linked[cpu]!;
+    if (deadline !== undefined) found += this.#unsigned(at + deadline.nrRunning, deadline.nrRunningSize);
+    if (realtime?.groups) found += this.#unsigned(at + realtime.nrRunning, 4);
+    if (counted !== found) throw this.#wrong(cpu, `it counts ${counted} tasks and links ${found}`);
     if (o1 === undefined) return;
     let active = 0;
     for (let array = 0; array < 2; array++) {

@@ -11,11 +11,9 @@ export type TimeUnit = 'ns' | 'ticks';
 export interface TaskPlan {
   readonly shape: Shape;
   readonly state: number;
-  /** Bytes of the state word: `volatile long` until 5.13, `unsigned int` since. */
   readonly exitState: number;
   readonly stateBits: StateBits;
   readonly flags: number;
-  readonly onCpu: number;
   readonly onRq: number;
   /** O(1): the array that a ready task is in. */
   readonly array: number;
@@ -31,7 +29,6 @@ export interface TaskPlan {
   readonly comm: number;
   readonly commSize: number;
   readonly realParent: number;
-  readonly groupLeader: number;
   readonly signal: number;
   readonly startTime: number;
   /** `struct timespec` (seconds, then nanoseconds) instead of nanoseconds. */
@@ -53,10 +50,6 @@ export interface TaskPlan {
   readonly threadOffset: number;
   readonly runListOffset: number;
   readonly entityOffset: number;
-  readonly realtimeOffset: number;
-  readonly deadlineOffset: number;
-  readonly frozen: number;
-  readonly frozenMask: number;
 }
 
 /** Resolves what is read of a task. @throws DomschedError `layout-absent-member` */
@@ -66,22 +59,18 @@ export function planTask(layout: LayoutView): TaskPlan {
   // "sched: Change task_struct::state", 5.14: renamed, and shrunk from long to unsigned int.
   const modern = optional('__state');
   const state = modern ?? required('state');
-  // "sched/core: Make p->on_cpu ... ", 3.0: oncpu became on_cpu.
-  const onCpu = anyField(layout, 'task_struct', 'on_cpu', 'oncpu');
   const comm = required('comm');
   const threads = threadNode(layout);
   const fields = {
     state,
     exitState: required('exit_state'),
     flags: required('flags'),
-    onCpu,
     onRq: optional('on_rq'),
     array: optional('array'),
     prio: required('prio'),
     staticPrio: required('static_prio'),
     policy: required('policy'),
-    // "sched: Move task_struct::cpu to thread_info", 5.16, undid "sched/core: Allow putting thread_info into
-    // task_struct", 4.9, which had moved it the other way.
+    // "sched: move CPU field back into thread_info if THREAD_INFO_IN_TASK=y", 5.16. From 4.9 on it was in the task.
     cpu: anyField(layout, 'task_struct', 'thread_info.cpu', 'cpu'),
     threadInfo: threadInfoPointer(layout),
     mm: required('mm'),
@@ -89,7 +78,6 @@ export function planTask(layout: LayoutView): TaskPlan {
     tgid: required('tgid'),
     comm,
     realParent: required('real_parent'),
-    groupLeader: required('group_leader'),
     signal: required('signal'),
     startTime: required('start_time'),
     utime: required('utime'),
@@ -100,7 +88,6 @@ export function planTask(layout: LayoutView): TaskPlan {
     runList: anyField(layout, 'task_struct', 'run_list', 'rt.run_list'),
     tasks: required('tasks'),
     threads,
-    frozen: optional('frozen'),
   };
   const shape = new Shape(Object.values(fields));
   const at = (found: Place | undefined) => shape.at(found);
@@ -113,7 +100,6 @@ export function planTask(layout: LayoutView): TaskPlan {
     exitState: at(fields.exitState),
     stateBits: modern === undefined ? O1_STATE_BITS : STATE_BITS,
     flags: at(fields.flags),
-    onCpu: at(onCpu),
     onRq: at(fields.onRq),
     array: at(fields.array),
     prio: at(fields.prio),
@@ -127,10 +113,9 @@ export function planTask(layout: LayoutView): TaskPlan {
     comm: at(comm),
     commSize: comm.size,
     realParent: at(fields.realParent),
-    groupLeader: at(fields.groupLeader),
     signal: at(fields.signal),
     startTime: at(fields.startTime),
-    // "fork: report pid start_time ... in nsecs", 3.17: a plain u64 since.
+    // "sched: Make task->start_time nanoseconds based", 3.17: a plain u64 since.
     startTimeIsTimespec: fields.startTime.size === 16,
     utime: at(fields.utime),
     stime: at(fields.stime),
@@ -148,10 +133,6 @@ export function planTask(layout: LayoutView): TaskPlan {
     threadOffset: threads.offset,
     runListOffset: fields.runList?.offset ?? -1,
     entityOffset: offset('se'),
-    realtimeOffset: offset('rt'),
-    deadlineOffset: offset('dl'),
-    frozen: at(fields.frozen),
-    frozenMask: bitMask(fields.frozen),
   };
 }
 
@@ -160,10 +141,11 @@ export function bitMask(found: Place | undefined): number {
   return found?.bits === undefined ? 0xff : Number(BigInt(found.bits.mask) & 0xffn);
 }
 
-/** Whether the CPU of a task is in a `thread_info` beside its stack: until "allow putting thread_info…", 4.9. */
+/** Whether the CPU of a task is in a `thread_info` beside its stack: until "sched/core: Allow putting
+ * thread_info into task_struct", 4.9. */
 function threadInfoPointer(layout: LayoutView): Place | undefined {
   if (anyField(layout, 'task_struct', 'thread_info.cpu', 'cpu') !== undefined) return undefined;
-  // 2.6.16 has a pointer to it; "task_struct: … thread_info -> stack", 2.6.22, calls it `stack`.
+  // 2.6.16 has a pointer to it, which later kernels call `stack`.
   return anyField(layout, 'task_struct', 'thread_info', 'stack');
 }
 

@@ -185,7 +185,7 @@ function kernelSpace(layout: LayoutView, space: AddressSpace, slide: bigint, ban
 
 /** Link-time address of the kernel's topmost table. */
 function kernelTable(layout: LayoutView): bigint | undefined {
-  // "x86/mm: Rename init_level4_pgt to init_top_pgt", 4.13; swapper_pg_dir is another name of the same table.
+  // "x86/boot/64: Rename init_level4_pgt and early_level4_pgt", 4.13; swapper_pg_dir is another name of the same table.
   return layout.symbol('init_top_pgt') ?? layout.symbol('init_level4_pgt') ?? layout.symbol('swapper_pg_dir');
 }
 
