@@ -61,8 +61,28 @@ export async function renice(
   nice: number,
   options: EditOptions,
 ): Promise<void> {
-  await operate(domain, target, options, (bench) => bench.surgeon.renice(bench.process, nice, bench.options));
+  await operate(domain, target, options, async (bench) => {
+    const journal = new Journal();
+    const record = bench.record();
+    // Some kernels' processes are held for the moment; what was held before stays in the journal.
+    const known = (await journal.list()).some(
+      (held) => held.domain === record.domain && isOf(held, bench.process),
+    );
+    if (known) return bench.surgeon.renice(bench.process, nice, bench.options);
+    try {
+      const journaled = { ...bench.options, journal: () => journal.add(record) };
+      const operation = await bench.surgeon.renice(bench.process, nice, journaled);
+      await journal.remove(record);
+      return operation;
+    } catch (error) {
+      if (error instanceof DomschedError && NOT_HELD.has(error.code)) await journal.remove(record);
+      throw error;
+    }
+  });
 }
+
+/** Failures after which a process that was held for the moment surely goes on. */
+const NOT_HELD: ReadonlySet<string> = new Set(['refused', 'usage', 'process-not-found', 'domain-gone']);
 
 /** A guest that is attached to, a process of it, and what it takes to edit it. */
 interface Bench {

@@ -58,6 +58,12 @@ export interface Holder {
    * @returns null when nothing of a hold is left; `later` when nothing can be done at this moment
    */
   planRelease(draft: Draft, thread: GuestVirtual): Step | 'later' | null;
-  /** @param nice -20..19 */
-  planRenice(draft: Draft, thread: GuestVirtual, nice: number): void;
+  /** A thread has to be held to get another nice value: what is in a run queue is not edited there. */
+  readonly renicesHeld: boolean;
+  /**
+   * Plans another nice value.
+   * @param nice -20..19
+   * @returns what has to be so afterwards; `later` when nothing can be done at this moment
+   */
+  planRenice(draft: Draft, thread: GuestVirtual, nice: number): readonly Invariant[] | 'later';
 }

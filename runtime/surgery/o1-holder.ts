@@ -22,6 +22,7 @@ const TASK_STOPPED = 4n;
  */
 export class O1Holder implements Holder {
   readonly techniques: readonly Technique[] = ['splice', 'state'];
+  readonly renicesHeld = false;
   readonly #layout: O1Layout;
   readonly #surgery: O1Surgery;
 
@@ -86,8 +87,9 @@ export class O1Holder implements Holder {
     return { technique: 'splice', outcome: [this.#surgery.outcome(thread, true)] };
   }
 
-  planRenice(draft: Draft, thread: GuestVirtual, nice: number): void {
+  planRenice(draft: Draft, thread: GuestVirtual, nice: number): readonly Invariant[] {
     this.#surgery.planRenice(draft, thread, nice);
+    return [];
   }
 
   #stands(thread: GuestVirtual, standing: Standing): Invariant {

@@ -8,6 +8,7 @@ import type { Holder, Standing, Step, Technique } from './holder.ts';
 import { IrqWork, type LazyList } from './irq-work.ts';
 import { follow } from './member.ts';
 import type { MemoryView } from './memory-view.ts';
+import { type NiceGuest, Renice, resolveNiceLayout } from './nice.ts';
 import { Park } from './park.ts';
 import { type ParkLayout, resolveParkLayout } from './park-layout.ts';
 import { proveCallable } from './park-proof.ts';
@@ -30,6 +31,7 @@ export interface ParkGuest {
   /** Of `recalc_sigpending()` and `process_timeout()`. */
   readonly recalcSigpending: GuestVirtual;
   readonly processTimeout: GuestVirtual;
+  readonly nice: NiceGuest;
 }
 
 /** @throws DomschedError `layout-absent-member`, `refused` */
@@ -45,6 +47,13 @@ export function parkGuest(guest: Guest): ParkGuest {
     onlineMask: symbol('__cpu_online_mask'),
     recalcSigpending: symbol('recalc_sigpending'),
     processTimeout: symbol('process_timeout'),
+    nice: {
+      layout: resolveNiceLayout(guest.layout),
+      fairSchedClass: symbol('fair_sched_class'),
+      prioToWeight: symbol('sched_prio_to_weight'),
+      prioToWmult: symbol('sched_prio_to_wmult'),
+      queues: guest.cpus.map((cpu) => ({ cpu: cpu.cpu, address: guest.percpu('runqueues', cpu) })),
+    },
   };
 }
 
@@ -56,14 +65,17 @@ export function parkGuest(guest: Guest): ParkGuest {
  */
 export class ParkHolder implements Holder {
   readonly techniques: readonly Technique[] = ['park'];
+  readonly renicesHeld = true;
   readonly #guest: ParkGuest;
   readonly #park: Park;
   readonly #irqWork: IrqWork;
+  readonly #renice: Renice;
 
   constructor(guest: ParkGuest) {
     this.#guest = guest;
     this.#park = new Park(guest.layout, guest.recalcSigpending);
     this.#irqWork = new IrqWork(guest.layout, guest.processTimeout);
+    this.#renice = new Renice(guest.nice);
   }
 
   async prepare(domain: Domain, memory: MemoryView): Promise<void> {
@@ -147,12 +159,9 @@ export class ParkHolder implements Holder {
     }
   }
 
-  planRenice(_draft: Draft, thread: GuestVirtual): void {
-    throw new DomschedError(
-      'refused',
-      `task ${formatAddress(thread)}: nice values of kernels with CFS or EEVDF cannot be changed yet; nothing was changed`,
-      { task: formatAddress(thread) },
-    );
+  planRenice(draft: Draft, thread: GuestVirtual, nice: number): readonly Invariant[] | 'later' {
+    if (this.#park.stateOf(draft, thread) === 'exempt') return [];
+    return this.#renice.plan(draft, thread, nice);
   }
 
   /** After the wake-up: its words go back as they were. */

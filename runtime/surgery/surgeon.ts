@@ -98,13 +98,45 @@ export class Surgeon {
     );
   }
 
-  /** Gives every thread of a process another nice value. @param nice -20..19 */
-  renice(key: ProcessKey, nice: number, options: OperateOptions = {}): Promise<Operation> {
+  /**
+   * Gives every thread of a process another nice value. Where that takes a hold, the process is held for the moment,
+   * unless it is already, and goes on as it was.
+   * @param nice -20..19
+   * @throws DomschedError as {@link hold}
+   */
+  async renice(key: ProcessKey, nice: number, options: OperateOptions = {}): Promise<Operation> {
+    if (!this.#holder.renicesHeld || options.dryRun) return this.#renice(key, nice, options);
+    const wasHeld = await this.#isHeld(key, options);
+    const operations = [await this.hold(key, options)];
+    try {
+      operations.push(await this.#renice(key, nice, options));
+    } finally {
+      if (!wasHeld) operations.push(await this.release(key, options));
+    }
+    return { ...together(operations), outcome: 'reniced' };
+  }
+
+  #renice(key: ProcessKey, nice: number, options: OperateOptions): Promise<Operation> {
     return this.#repeat('reniced', key, options, (draft, threads, process) => {
       if (process.kernelThread && !options.force) throw refusal(process, 'is a kernel thread');
-      for (const thread of threads) this.#holder.planRenice(draft, thread, nice);
+      const outcome: Invariant[] = [];
+      let finished = true;
+      for (const thread of threads) {
+        const invariants = this.#holder.planRenice(draft, thread, nice);
+        if (invariants === 'later') finished = false;
+        else outcome.push(...invariants);
+      }
+      return { finished, techniques: [], outcome, interrupts: [] };
+    });
+  }
+
+  async #isHeld(key: ProcessKey, options: OperateOptions): Promise<boolean> {
+    let held = false;
+    await this.#repeat('held', key, { ...options, dryRun: true }, (draft, [leader]) => {
+      held = this.#holder.standing(draft, leader!) === 'held';
       return { finished: true, techniques: [], outcome: [], interrupts: [] };
     });
+    return held;
   }
 
   #planEach(
@@ -216,6 +248,20 @@ export class Surgeon {
     if (threads.length > MAX_THREADS) throw refusal(leader, `has more than ${MAX_THREADS} threads`);
     return [leader, ...threads.filter((thread) => thread !== leader)];
   }
+}
+
+/** Several operations on one process as one. */
+function together(operations: readonly Operation[]): Omit<Operation, 'outcome'> {
+  const sum = (of: (operation: Operation) => number) =>
+    operations.reduce((total, operation) => total + of(operation), 0);
+  return {
+    pid: operations[0]!.pid,
+    techniques: [...new Set(operations.flatMap(({ techniques }) => techniques))],
+    attempts: sum(({ attempts }) => attempts),
+    pausedUs: sum(({ pausedUs }) => pausedUs),
+    writes: sum(({ writes }) => writes),
+    edits: operations.flatMap(({ edits }) => edits),
+  };
 }
 
 interface Plan {

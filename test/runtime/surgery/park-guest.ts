@@ -5,6 +5,7 @@ import { PagedAddressSpace } from '../../../runtime/memory/address-space.ts';
 import { FOUR_LEVEL } from '../../../runtime/memory/paging.ts';
 import type { AddressSpace } from '../../../runtime/memory/types.ts';
 import type { Field } from '../../../runtime/surgery/member.ts';
+import { resolveNiceLayout } from '../../../runtime/surgery/nice.ts';
 import type { ParkCpu, ParkGuest } from '../../../runtime/surgery/park-holder.ts';
 import { resolveParkLayout } from '../../../runtime/surgery/park-layout.ts';
 
@@ -68,7 +69,14 @@ export class ParkModel {
     const onlineMask = this.#take(8);
     const resolved = resolveParkLayout(layout);
     const [recalcSigpending, processTimeout] = [this.#take(64), this.#take(64)];
-    this.guest = { layout: resolved, cpus: queues, onlineMask, recalcSigpending, processTimeout };
+    const nice = {
+      layout: resolveNiceLayout(layout),
+      fairSchedClass: this.#take(64),
+      prioToWeight: this.#take(160),
+      prioToWmult: this.#take(160),
+      queues: queues.map(({ cpu, queue }) => ({ cpu, address: queue })),
+    };
+    this.guest = { layout: resolved, cpus: queues, onlineMask, recalcSigpending, processTimeout, nice };
     this.put(onlineMask, { offset: 0, size: 8 }, (1n << BigInt(cpus)) - 1n);
     this.sighand = this.#take(layout.requireStruct('sighand_struct').size);
     this.#cssSet = this.#take(layout.requireStruct('css_set').size);

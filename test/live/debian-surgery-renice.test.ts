@@ -1,0 +1,83 @@
+/** Nice values of live processes: the guest says the new ones, and the scheduler gives the shares of their weights. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import test from 'ava';
+import { Guest } from '../../runtime/guest/guest.ts';
+import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
+import { knownKernels } from '../../runtime/layout/registry.ts';
+import { holderFor } from '../../runtime/surgery/holder-for.ts';
+import { Surgeon } from '../../runtime/surgery/surgeon.ts';
+import { bootDebian } from './guest.ts';
+import { parseProcStats } from './proc-stat.ts';
+
+const names = ['first', 'second', 'third'] as const;
+const patient = { limitMs: 30_000 };
+/** kernel/sched/core.c, sched_prio_to_weight[]. */
+const WEIGHTS: Readonly<Record<number, number>> = { [-5]: 3121, 0: 1024, 5: 335, 19: 15 };
+
+for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
+  test.serial(`${kernel}: renice has effect at once and gives the right shares`, async (t) => {
+    t.timeout(300_000);
+    const programs = [
+      ...names.map((name) => ({ kind: 'burner', name }) as const),
+      { kind: 'threads', name: 'many' } as const,
+    ];
+    await using guest = await bootDebian({ kernel, programs });
+    await using domain = await QemuDomain.attach(guest.sockets, guest.connection);
+    const attached = await Guest.attach(domain, await knownKernels());
+    const surgeon = new Surgeon(domain, attached, holderFor(attached));
+    for (const end = Date.now() + 30_000; Date.now() < end; await sleep(50)) {
+      const progress = await guest.progress(...names, 'many');
+      if (Object.values(progress).every((value) => value > 0)) break;
+    }
+    const { processes } = await attached.take();
+    const targets = names.map((name) => processes.find(({ comm }) => comm === name)!);
+    const many = processes.find(({ comm }) => comm === 'many')!;
+    // One CPU for all three; the threads have the other one.
+    for (const { pid } of targets) await guest.run(`taskset -p 1 ${pid}`);
+    await guest.run(`for t in /proc/${many.pid}/task/*; do taskset -p 2 \${t##*/}; done`);
+
+    // CPU time by the guest's own account, which does not depend on how fast the host is.
+    const shares = async () => {
+      const before = parseProcStats(await guest.run('cat /proc/[0-9]*/stat'));
+      await sleep(5_000);
+      const after = parseProcStats(await guest.run('cat /proc/[0-9]*/stat'));
+      const ran = targets.map(({ pid }) => after.get(pid)!.utime - before.get(pid)!.utime);
+      const total = ran.reduce((sum, ticks) => sum + ticks, 0);
+      return ran.map((ticks) => ticks / total);
+    };
+    for (const nices of [
+      [5, -5, 19],
+      [0, 0, 0],
+      [0, 5, 5],
+    ]) {
+      for (const [index, nice] of nices.entries()) {
+        t.is((await surgeon.renice(targets[index]!, nice, patient)).outcome, 'reniced');
+      }
+      const stats = parseProcStats(await guest.run('cat /proc/[0-9]*/stat'));
+      t.deepEqual(
+        targets.map(({ pid }) => stats.get(pid)!.nice),
+        nices,
+      );
+      const total = nices.reduce((sum, nice) => sum + WEIGHTS[nice]!, 0);
+      const measured = await shares();
+      const expected = nices.map((nice) => WEIGHTS[nice]! / total);
+      const shown = (values: number[]) => values.map((value) => value.toFixed(3)).join(' / ');
+      t.log(`nice ${nices.join(', ')}: ${shown(measured)}, by weight ${shown(expected)}`);
+      for (const [index, share] of measured.entries())
+        t.true(Math.abs(share - expected[index]!) < 0.06, shown(measured));
+    }
+    // All threads; and what was held before stays held.
+    await surgeon.renice(many, 7, patient);
+    const threads = parseProcStats(await guest.run(`cat /proc/${many.pid}/task/*/stat`));
+    t.is(threads.size, 4);
+    for (const { nice } of threads.values()) t.is(nice, 7);
+    await surgeon.hold(many, patient);
+    await surgeon.renice(many, -7, patient);
+    const standing = await guest.progress('many');
+    await sleep(300);
+    t.deepEqual(await guest.progress('many'), standing);
+    t.is((await surgeon.release(many, patient)).outcome, 'released');
+    guest.checkConsole();
+    attached.detach();
+  });
+}
