@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 PACKAGES := gcc libc6-dev make binutils bzip2 xz-utils zstd lz4 gdb clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 dpkg-dev \
 	qemu-system-x86 busybox-static cpio time dwarves bpftool dwz
 
-.PHONY: fuzz help setup packages build wasm test demo check check-layouts bench kernels kernels-debian kernels-all layouts
+.PHONY: fuzz help setup packages build wasm test demo check check-layouts bench kernels kernels-debian kernels-all layouts soak
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s $$'\t'
@@ -63,6 +63,9 @@ check-layouts: setup kernels kernels-debian ## hold generated/ against kernels, 
 
 layouts: setup kernels kernels-all ## extract every kernel into generated/ again
 	node kernels/regenerate.ts
+
+soak: setup kernels-debian ## 10,000 holds and releases on each live Debian guest (DOMSCHED_CYCLES=n for another number)
+	DOMSCHED_CYCLES=$${DOMSCHED_CYCLES:-10000} npx ava --timeout=24h test/live/debian-surgery.test.ts
 
 # Tools to compare with; nothing else needs them.
 bench: PACKAGES += python3-drgn

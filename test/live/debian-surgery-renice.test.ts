@@ -39,7 +39,7 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
     // CPU time by the guest's own account, which does not depend on how fast the host is.
     const shares = async () => {
       const before = parseProcStats(await guest.run('cat /proc/[0-9]*/stat'));
-      await sleep(5_000);
+      await sleep(3_000);
       const after = parseProcStats(await guest.run('cat /proc/[0-9]*/stat'));
       const ran = targets.map(({ pid }) => after.get(pid)!.utime - before.get(pid)!.utime);
       const total = ran.reduce((sum, ticks) => sum + ticks, 0);

@@ -13,7 +13,7 @@ import { holderFor } from '../../runtime/surgery/holder-for.ts';
 import { type Operation, Surgeon } from '../../runtime/surgery/surgeon.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
 
-const CYCLES = Number(process.env.DOMSCHED_CYCLES ?? 30);
+const CYCLES = Number(process.env.DOMSCHED_CYCLES ?? 25);
 /** Wall time in which a guest on a busy host surely gets somewhere. */
 const PATIENCE_MS = 30_000;
 
@@ -114,11 +114,13 @@ function pick<T>(from: readonly T[], count: number): T[] {
 
 /** Figures by technique and direction. */
 class Table {
-  readonly #rows = new Map<string, Operation[]>();
+  readonly #rows = new Map<string, Pick<Operation, 'attempts' | 'pausedUs'>[]>();
 
   add(direction: string, operation: Operation): void {
     const key = `${operation.techniques.join('+')} ${direction}`;
-    this.#rows.set(key, [...(this.#rows.get(key) ?? []), operation]);
+    const row = this.#rows.get(key) ?? [];
+    row.push({ attempts: operation.attempts, pausedUs: operation.pausedUs });
+    this.#rows.set(key, row);
   }
 
   lines(): string[] {
