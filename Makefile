@@ -64,7 +64,7 @@ check-layouts: setup kernels kernels-debian ## hold generated/ against kernels, 
 layouts: setup kernels kernels-all ## extract every kernel into generated/ again
 	node kernels/regenerate.ts
 
-soak: setup kernels-debian ## 10,000 holds and releases on each live Debian guest (DOMSCHED_CYCLES=n for another number)
+soak: setup kernels-all ## 10,000 holds and releases on each live Debian guest (DOMSCHED_CYCLES=n for another number)
 	DOMSCHED_CYCLES=$${DOMSCHED_CYCLES:-10000} npx ava --timeout=24h test/live/debian-surgery.test.ts
 
 # Tools to compare with; nothing else needs them.
