@@ -7,6 +7,7 @@ import { printable } from '../guest/text.ts';
 import { connectAll, type Hosts } from '../hypervisor/connect.ts';
 import type { DomainListing, Host } from '../hypervisor/types.ts';
 import { type KnownKernel, knownKernels } from '../layout/registry.ts';
+import { type HeldRecord, Journal } from '../surgery/journal.ts';
 import type { PsOptions } from './ps.ts';
 import { comparison, flat, tree } from './ps-order.ts';
 import { type Row, table } from './ps-table.ts';
@@ -76,6 +77,7 @@ class Watcher {
   readonly #known: readonly KnownKernel[];
   readonly #options: PsOptions;
   readonly #guests = new Map<string, Guest>();
+  readonly #journal = new Journal();
 
   constructor(hosts: Hosts, known: readonly KnownKernel[], options: PsOptions) {
     this.#hosts = hosts;
@@ -103,8 +105,15 @@ class Watcher {
     try {
       if ('error' in listing) throw listing.error;
       const key = `${host.connection} ${id}`;
+      const held = new Set((await this.#journal.list()).filter(({ domain }) => domain === id).map(keyOf));
       const snapshot = await this.#snapshot(key, host, id);
-      return { rows: snapshot.map((found) => ({ domain: name, ...found })), errors: [] };
+      const rows = snapshot.map((found) => ({
+        domain: name,
+        ...found,
+        // The guest itself has no word for it: to its kernel the process sleeps, or is about to run.
+        ...(held.has(keyOf(processRecord(found))) && { state: 'held' as const }),
+      }));
+      return { rows, errors: [] };
     } catch (error) {
       if (error instanceof DomschedError) return { rows: [], errors: [{ domain: name, error }] };
       throw error;
@@ -130,6 +139,17 @@ class Watcher {
     this.#guests.set(key, guest);
     return (await guest.take(take)).processes;
   }
+}
+
+/** What tells a held process from all others of its domain. */
+type HeldKey = Pick<HeldRecord, 'pid' | 'address' | 'startTimeNs'>;
+
+function keyOf({ pid, address, startTimeNs }: HeldKey): string {
+  return `${pid} ${address} ${startTimeNs}`;
+}
+
+function processRecord({ pid, address, startTimeNs }: Process): HeldKey {
+  return { pid, address: `0x${address.toString(16)}`, startTimeNs };
 }
 
 interface Found {

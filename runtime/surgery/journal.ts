@@ -2,7 +2,6 @@ import { createHash } from 'node:crypto';
 import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import process from 'node:process';
-import { z } from 'zod';
 import { DomschedError } from '../error.ts';
 
 /** One process that we stopped, and all that it takes to find it again. */
@@ -22,18 +21,6 @@ export interface HeldRecord {
   /** When it was stopped, ISO 8601. */
   readonly since: string;
 }
-
-const SCHEMA = z.strictObject({
-  connection: z.string(),
-  domain: z.string(),
-  name: z.string(),
-  buildId: z.string().nullable(),
-  pid: z.number().int().nonnegative(),
-  comm: z.string(),
-  address: z.string().regex(/^0x[0-9a-f]{1,16}$/),
-  startTimeNs: z.number().nonnegative(),
-  since: z.string(),
-});
 
 /** Where held processes are written down: for root beside QEMU's sockets, else with the user's own run-time files. */
 export function journalDirectory(env: NodeJS.ProcessEnv = process.env): string {
@@ -80,7 +67,7 @@ export class Journal {
     const records: HeldRecord[] = [];
     for (const name of names.filter((found) => found.endsWith('.json')).sort()) {
       const file = path.join(this.directory, name);
-      records.push(parse(await readFile(file, 'utf8'), file));
+      records.push(await parse(await readFile(file, 'utf8'), file));
     }
     return records;
   }
@@ -93,9 +80,11 @@ export class Journal {
   }
 }
 
-function parse(text: string, file: string): HeldRecord {
+async function parse(text: string, file: string): Promise<HeldRecord> {
+  // Most often nothing is held, and then nobody has to wait for the validation library.
+  const { HELD_RECORD } = await import('./journal-schema.ts');
   try {
-    return SCHEMA.parse(JSON.parse(text));
+    return HELD_RECORD.parse(JSON.parse(text));
   } catch (cause) {
     throw new DomschedError(
       'config-invalid',

@@ -59,7 +59,8 @@ export async function makeInitramfs(
 
 function initScript(programs: readonly GuestProgram[], setup: string): string {
   const starts = programs.map(
-    ({ kind, name, nice }) => `${nice ? `nice -n ${nice} ` : ''}/bin/workload ${kind} ${name} </dev/null &`,
+    ({ kind, name, nice }) =>
+      `/bin/workload ${kind} ${name} </dev/null &${nice ? ` renice -n ${nice} -p $!` : ''}`,
   );
   return `#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /run
