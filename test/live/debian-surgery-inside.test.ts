@@ -111,6 +111,34 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
   });
 }
 
+test.serial('by ticks alone, a guest that is idle but for what is held lets it go on', async (t) => {
+  t.timeout(300_000);
+  await using guest = await bootDebian({
+    kernel: 'debian-6.12-cloud',
+    programs: [{ kind: 'burner', name: 'alone' }],
+  });
+  await using domain = await QemuDomain.attach({ qmp: guest.sockets.qmp }, guest.connection);
+  const attached = await Guest.attach(domain, await knownKernels());
+  const surgeon = new Surgeon(domain, attached, holderFor(attached));
+  await goesOn(t, guest, 'alone');
+  const { processes } = await attached.take();
+  const alone = processes.find(({ comm }) => comm === 'alone')!;
+  const waits: number[] = [];
+  for (let cycle = 0; cycle < 5; cycle++) {
+    await surgeon.hold(alone, patient);
+    await standsStill(t, guest, 'alone');
+    // Long enough for both CPUs to stop their ticks.
+    await sleep(500);
+    const start = performance.now();
+    t.is((await surgeon.release(alone, patient)).outcome, 'released');
+    waits.push(Math.round(performance.now() - start));
+    await goesOn(t, guest, 'alone');
+  }
+  t.log(`released after ${waits.join(', ')} ms`);
+  guest.checkConsole();
+  attached.detach();
+});
+
 async function standsStill(t: ExecutionContext, guest: LiveGuest, name: string): Promise<void> {
   const before = await guest.progress(name);
   await sleep(150);
