@@ -67,6 +67,14 @@ export class Surgeon {
    */
   async hold(key: ProcessKey, options: OperateOptions = {}): Promise<Operation> {
     const techniques = options.techniques ?? this.#holder.techniques;
+    if (!techniques.some((technique) => this.#holder.techniques.includes(technique))) {
+      const known = this.#holder.techniques.join(', ');
+      throw new DomschedError(
+        'refused',
+        `this guest's kernel has no ${techniques.join(', ')}, but ${known}; nothing was changed`,
+        { techniques, known: this.#holder.techniques },
+      );
+    }
     const edits: Edit[] = [];
     const plan = (draft: Draft, threads: readonly GuestVirtual[], process: Process) => {
       refuse(process, options.force ?? false);

@@ -66,5 +66,9 @@ test('domsched hold and release on a live Debian guest, with a journal and a dry
   const refused = await run('hold', 'web', '1');
   t.is(refused.exitCode, 3);
   t.regex(refused.stderr, /nothing was changed/);
+  const other = await run('hold', 'web', 'worker', '--technique', 'splice');
+  t.is(other.exitCode, 3);
+  t.regex(other.stderr, /has no splice, but park/);
+  t.deepEqual(await records(), []);
   guest.checkConsole();
 });

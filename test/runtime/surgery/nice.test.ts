@@ -5,7 +5,7 @@ import { knownKernels } from '../../../runtime/layout/registry.ts';
 import type { LayoutView } from '../../../runtime/layout/view.ts';
 import { guestVirtual } from '../../../runtime/memory/address.ts';
 import { Draft } from '../../../runtime/surgery/draft.ts';
-import type { Edit } from '../../../runtime/surgery/edit.ts';
+import type { Edit, Invariant } from '../../../runtime/surgery/edit.ts';
 import type { Field } from '../../../runtime/surgery/member.ts';
 import { Renice } from '../../../runtime/surgery/nice.ts';
 import { commit } from '../../../runtime/surgery/transaction.ts';
@@ -123,6 +123,28 @@ for (const { release, layout } of layouts) {
       ),
       { numRuns: 150 },
     );
+  });
+
+  test(`${release}: threads of one queue get their values in one edit`, async (t) => {
+    const { model, thread } = build(layout, { nice: 0, sum: 30_000, contrib: 500, lag: 0, others: 2000 });
+    const other = model.addThread('sleeping', thread);
+    const { task_struct, cfs_rq } = model.guest.nice.layout;
+    const single = weightOf(0) * 30_000n;
+    model.put(GROUP, cfs_rq.load_avg, 2n * (single / (MIN_DIVIDER + 500n)) + 2000n);
+    model.put(GROUP, cfs_rq.load_sum, 2n * single + 2000n * BigInt(LOAD_AVG_MAX));
+    await using guard = await model.domain.pause.acquire();
+    const draft = new Draft(model.space);
+    const surgery = new Renice(model.guest.nice);
+    const outcome: Invariant[] = [];
+    for (const { address } of [thread, other]) {
+      const planned = surgery.plan(draft, address, 7);
+      if (planned === 'later') t.fail('both are asleep');
+      else outcome.push(...planned);
+    }
+    await commit(model.domain, model.space, guard, draft.edit('renice', [], outcome));
+    const average = (weightOf(7) * 30_000n) / (MIN_DIVIDER + 500n);
+    for (const { address } of [thread, other]) t.is(model.load(address, task_struct.load_avg), average);
+    t.is(model.load(GROUP, cfs_rq.load_avg), 2n * average + 2000n);
   });
 
   test(`${release}: a fault at every memory operation leaves the old image or the new one`, async (t) => {
