@@ -22,7 +22,7 @@ interface Scene {
 
 async function pause(guest: O1Guest, memory: O1Memory): Promise<Scene> {
   const rq = await memory.runqueue(0);
-  for (let attempt = 0; attempt < 500; attempt++) {
+  for (let attempt = 0; attempt < 3000; attempt++) {
     await guest.qmp('stop');
     const tasks = await memory.tasks();
     const curr = await memory.get('runqueue', rq, 'curr');
@@ -51,7 +51,7 @@ async function pause(guest: O1Guest, memory: O1Memory): Promise<Scene> {
     await guest.qmp('cont');
     await sleep(7);
   }
-  throw new Error('no moment with a ready task and a free lock in 500 pauses');
+  throw new Error('no moment with a ready task and a free lock in 3000 pauses');
 }
 
 async function withScene(

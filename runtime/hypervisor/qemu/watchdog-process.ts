@@ -1,12 +1,14 @@
 import process from 'node:process';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isMarkedBy } from './pause-mark.ts';
 import { asRecord, QmpClient } from './qmp-client.ts';
 
 /** QEMU takes the next client when it has noticed that the last one, our late parent, is gone. */
 const ATTEMPTS = 20;
 const RETRY_MS = 250;
 
+const [owner = ''] = process.argv.slice(2);
 const paused = new Map<string, 'resume' | 'keep'>();
 
 for await (const line of createInterface({ input: process.stdin })) {
@@ -20,12 +22,13 @@ const left = [...paused].filter(([, wish]) => wish === 'resume').map(([path]) =>
 await Promise.all(left.map(resume));
 
 async function resume(path: string): Promise<void> {
-  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+  // While we wait for our turn at the socket another one may come, pause, and leave it paused for a reason.
+  for (let attempt = 0; attempt < ATTEMPTS && isMarkedBy(path, owner); attempt++) {
     try {
       const client = await QmpClient.connect(path, { greetingTimeoutMs: 1000 });
       // Whoever pauses for a reason (a crash, a migration, a save) has another status than this one.
       const status = asRecord(await client.execute('query-status'))?.status;
-      if (status === 'paused') await client.execute('cont');
+      if (status === 'paused' && isMarkedBy(path, owner)) await client.execute('cont');
       client.close();
       return;
     } catch {

@@ -1,6 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
+import { markPause } from './pause-mark.ts';
 
 /**
  * A small process beside ours that knows which machines we have paused and resumes them when we die, however that
@@ -11,9 +13,11 @@ import { fileURLToPath } from 'node:url';
 export class Watchdog {
   #child: ChildProcess | undefined;
   readonly #armed = new Set<string>();
+  readonly #owner = randomUUID();
 
   /** Call before pausing. */
   arm(path: string): void {
+    markPause(path, this.#owner);
     this.#armed.add(path);
     this.#send(`+${path}`);
   }
@@ -44,7 +48,7 @@ export class Watchdog {
   #start(): ChildProcess {
     const name = import.meta.url.endsWith('.ts') ? 'watchdog-process.ts' : 'watchdog-process.js';
     // Its own session, so that Ctrl-C at our terminal doesn't end it with us.
-    const child = spawn(process.execPath, [fileURLToPath(new URL(name, import.meta.url))], {
+    const child = spawn(process.execPath, [fileURLToPath(new URL(name, import.meta.url)), this.#owner], {
       detached: true,
       stdio: ['pipe', 'ignore', 'ignore'],
     });
