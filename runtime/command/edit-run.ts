@@ -75,14 +75,11 @@ export async function renice(
       await journal.remove(record);
       return operation;
     } catch (error) {
-      if (error instanceof DomschedError && NOT_HELD.has(error.code)) await journal.remove(record);
+      if (!mayBeHeld(error)) await journal.remove(record);
       throw error;
     }
   });
 }
-
-/** Failures after which a process that was held for the moment surely goes on. */
-const NOT_HELD: ReadonlySet<string> = new Set(['refused', 'usage', 'process-not-found', 'domain-gone']);
 
 /** A guest that is attached to, a process of it, and what it takes to edit it. */
 interface Bench {

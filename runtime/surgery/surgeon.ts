@@ -88,11 +88,7 @@ export class Surgeon {
       return await this.#repeat('held', key, options, plan, edits);
     } catch (error) {
       if (!(error instanceof DomschedError) || edits.length === 0 || options.dryRun) throw error;
-      const undone = await this.release(key, options).then(
-        () => true,
-        () => false,
-      );
-      throw new DomschedError(error.code, error.message, { ...error.details, undone }, { cause: error });
+      throw await this.#undone(key, options, error);
     }
   }
 
@@ -118,8 +114,10 @@ export class Surgeon {
     const operations = [await this.hold(key, options)];
     try {
       operations.push(await this.#renice(key, nice, options));
-    } finally {
       if (!wasHeld) operations.push(await this.release(key, options));
+    } catch (error) {
+      if (wasHeld || !(error instanceof DomschedError)) throw error;
+      throw await this.#undone(key, options, error);
     }
     return { ...together(operations), outcome: 'reniced' };
   }
@@ -136,6 +134,15 @@ export class Surgeon {
       }
       return { finished, techniques: [], outcome, interrupts: [] };
     });
+  }
+
+  /** Releases what was held for something that failed. @returns the failure, with `details.undone` telling how that went */
+  async #undone(key: ProcessKey, options: OperateOptions, error: DomschedError): Promise<DomschedError> {
+    const undone = await this.release(key, options).then(
+      () => true,
+      () => false,
+    );
+    return new DomschedError(error.code, error.message, { ...error.details, undone }, { cause: error });
   }
 
   async #isHeld(key: ProcessKey, options: OperateOptions): Promise<boolean> {

@@ -66,6 +66,12 @@ test('domsched hold and release on a live Debian guest, with a journal and a dry
   const refused = await run('hold', 'web', '1');
   t.is(refused.exitCode, 3);
   t.regex(refused.stderr, /nothing was changed/);
+  const reniced = await json('renice', 'web', 'worker', '5');
+  t.is(reniced.outcome, 'reniced');
+  t.deepEqual(await records(), []);
+  const pid = reniced.pid;
+  t.is((await guest.run(`cat /proc/${pid}/stat`)).split(') ')[1]!.split(' ')[16], '5');
+
   const other = await run('hold', 'web', 'worker', '--technique', 'splice');
   t.is(other.exitCode, 3);
   t.regex(other.stderr, /has no splice, but park/);
