@@ -24,7 +24,7 @@ const NICE_LEVELS = 40;
 const WEIGHTED_POLICIES = [0n, 3n];
 /** include/linux/sched.h: somebody is just waking it. */
 const TASK_WAKING = 0x200n;
-/** SCHED_FIXEDPOINT_SHIFT: weights have 10 more bits ("sched/fair: Generalize the load/util averages resolution", 4.7). */
+/** SCHED_FIXEDPOINT_SHIFT: weights have 10 more bits ("sched/fair: Generalize the load/util averages resolution definition", 4.7). */
 const WEIGHT_SHIFT = 10n;
 /** kernel/sched/pelt.h, PELT_MIN_DIVIDER: LOAD_AVG_MAX - 1024. */
 const MIN_DIVIDER = 47_742n - 1_024n;

@@ -21,7 +21,7 @@ export interface ParkLayout {
     readonly exit_state: Field;
     readonly on_cpu: Field;
     readonly on_rq: Field;
-    /** "sched/eevdf: Implement delayed dequeue", 6.12: a sleeper may stay in the tree for a while. */
+    /** "sched/fair: Implement delayed dequeue", 6.12: a sleeper may stay in the tree for a while. */
     readonly sched_delayed: Field | null;
     readonly mm: Field;
     readonly ptrace: Field;

@@ -15,8 +15,8 @@ const KCFI_PREFIX = 5;
  * Proves that the guest may call a function through a pointer that its compiler did not see.
  *
  * With indirect branch tracking on, the function has to begin with `endbr64`: the kernel takes it from functions that
- * it never calls so ("x86/ibt: Annotate text references", 5.18). With kCFI ("cfi: Switch to -fsanitize=kcfi", 6.1) the
- * hash of its type has to be the one of the pointer, which it is not.
+ * it never calls so ("x86/alternative: Use .ibt_endbr_seal to seal indirect calls", 5.18). With kCFI ("cfi: Switch to
+ * -fsanitize=kcfi", 6.1) the hash of its type has to be the one of the pointer, which it is not.
  *
  * @throws DomschedError `refused`
  */

@@ -14,7 +14,7 @@ import type { ParkLayout } from './park-layout.ts';
 
 /** include/linux/sched/jobctl.h, JOBCTL_TRAP_FREEZE_BIT: "cgroup: cgroup v2 freezer", 5.2. */
 const JOBCTL_TRAP_FREEZE = 1n << 23n;
-/** arch/x86/include/asm/thread_info.h, TIF_NOTIFY_RESUME: "x86: signal: Define TIF_NOTIFY_RESUME", 2.6.28. */
+/** arch/x86/include/asm/thread_info.h: has works run ("task_work_add: generic process-context callbacks", 3.5). */
 const TIF_NOTIFY_RESUME = 1n << 1n;
 /** include/linux/sched.h: PF_EXITING, PF_IO_WORKER, PF_USER_WORKER (6.4; before it an unused number), PF_KTHREAD. */
 const PF_EXITING = 0x4n;
