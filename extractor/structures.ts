@@ -186,7 +186,7 @@ export type Selection =
 /** The engines' request for a selection. */
 export function requestFor(
   selection: Selection,
-): Pick<Request, 'structs' | 'enums' | 'constants' | 'required'> {
+): Pick<Request, 'structs' | 'enums' | 'constants' | 'required' | 'thorough'> {
   const scheduler = { enums: ENUMERATIONS, constants: CONSTANTS };
   if (selection.kind === 'all') return { structs: 'all', required: [], ...scheduler };
   const named = selection.kind === 'named' ? selection.names : [];
@@ -196,5 +196,7 @@ export function requestFor(
     structs: [...new Set(names.flatMap(spellings))],
     required: [...new Set([...(withScheduler ? REQUIRED : []), ...named].map((name) => spellings(name)[0]!))],
     ...(withScheduler ? scheduler : { enums: [], constants: [] }),
+    // The scheduler's own structures are defined by its own unit; of any other a driver may have its own of that name.
+    thorough: named.some((name) => !STRUCTURES.includes(name)),
   };
 }
