@@ -1,7 +1,7 @@
 /**
  * `make demo`: the main job on real kernels, command by command. Takes the layout of a Debian kernel, draws its run
  * queue, boots a guest with that kernel and one with O(1) run queues, lists the processes of both, and stops a process
- * of the second for a while.
+ * of each for a while.
  */
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
@@ -13,7 +13,7 @@ import { execa } from 'execa';
 import { requireKernel } from '../kernels/cache.ts';
 import { projectDirectory } from '../kernels/paths.ts';
 import { bootDebian } from './live/guest.ts';
-import { bootO1, kernelFile } from './live/o1.ts';
+import { bootO1, kernelFile, numbers } from './live/o1.ts';
 
 const pictures = path.join(projectDirectory, '.cache', 'demo');
 
@@ -32,6 +32,13 @@ async function domsched(...args: string[]): Promise<void> {
     cwd: projectDirectory,
     stdio: 'inherit',
   });
+}
+
+/** What the two processes have counted so far, by their own word. */
+async function counts(): Promise<string> {
+  const line = batch.lines.findLast((text) => text.startsWith('pi1 '))!;
+  const { server } = await web.progress('server');
+  return `${numbers(line).progress}, ${server}`;
 }
 
 const debian = requireKernel('debian-6.1-cloud');
@@ -70,16 +77,20 @@ const places = [
 await domsched('domains', ...places);
 await domsched('ps', ...places);
 
-say('4. A process of the second one is stopped from outside, and let go');
+say(
+  "4. A process of each is stopped from outside, and let go: by its run queue, and by its kernel's freezer trap",
+);
 await domsched('hold', 'batch', 'pi1', '--dry-run', ...places);
 await domsched('hold', 'batch', 'pi1', ...places);
-const progress = () => batch.lines.findLast((line) => line.startsWith('pi1 '));
+await domsched('hold', 'web', 'server', ...places);
 await sleep(200);
-const before = progress();
+const before = await counts();
 await sleep(1000);
-process.stdout.write(
-  `  its last words before and after a second: ${before}\n  ${' '.repeat(42)}${progress()}\n`,
-);
+const after = await counts();
+process.stdout.write(`  counted by pi1 and server: ${before}; a second later: ${after}\n`);
 await domsched('release', 'batch', 'pi1', ...places);
+await domsched('release', 'web', 'server', ...places);
+await sleep(1000);
+process.stdout.write(`  and a second after their release: ${await counts()}\n`);
 
 say(`The picture of the run queue: ${pathToFileURL(picture)}`);
