@@ -33,7 +33,7 @@ export interface Operation {
   readonly techniques: readonly Technique[];
   /** Times the domain was paused. */
   readonly attempts: number;
-  /** All pauses together, in µs. */
+  /** All pauses together, in µs: each from when the domain is known to stand still until it is told to go on. */
   readonly pausedUs: number;
   /** Words written. */
   readonly writes: number;
@@ -189,17 +189,17 @@ export class Surgeon {
   ): Promise<Operation> {
     const end = performance.now() + (options.limitMs ?? DEFAULT_LIMIT_MS);
     const techniques = new Set<Technique>();
-    let pausedUs = 0;
+    const clock = { pausedUs: 0 };
     let last: DomschedError | undefined;
+    this.#rehearse(key, plan);
     for (let attempt = 1, wait = FIRST_WAIT_MS; ; attempt++, wait = Math.min(2 * wait, LAST_WAIT_MS)) {
-      const done = await this.#once(goal, key, options, plan).catch((error: unknown) => {
+      const done = await this.#once(goal, key, options, plan, clock).catch((error: unknown) => {
         // A lock is held for microseconds, and lists are in between states no longer: the next look may differ.
         if (!(error instanceof DomschedError) || !PASSING.has(error.code)) throw error;
         last = error;
         return null;
       });
       if (done !== null) {
-        pausedUs += done.pausedUs;
         for (const technique of done.techniques) techniques.add(technique);
         if (done.edit.writes.length > 0) edits.push(done.edit);
         if (!options.dryRun) await this.#interrupts?.send(done.interrupts);
@@ -208,7 +208,7 @@ export class Surgeon {
           pid: key.pid,
           techniques: [...techniques],
           attempts: attempt,
-          pausedUs,
+          pausedUs: clock.pausedUs,
           writes,
           edits,
         };
@@ -225,24 +225,53 @@ export class Surgeon {
     key: ProcessKey,
     options: OperateOptions,
     plan: (draft: Draft, threads: readonly GuestVirtual[], process: Process) => Plan,
+    clock: { pausedUs: number },
   ) {
-    await using guard = await this.#domain.pause.acquire();
+    const guard = await this.#domain.pause.acquire();
     const start = performance.now();
-    this.#guest.verify();
-    await this.#prepared();
-    const draft = new Draft(this.#guest.space);
-    this.#holder.checkLocks(draft);
-    const threads = this.#threadsOf(key);
-    const planned = plan(
-      draft,
-      threads.map(({ address }) => address),
-      threads[0]!,
-    );
-    const edit = draft.edit(`${goal} pid ${key.pid}`, this.#holder.invariants(), planned.outcome);
-    if (edit.writes.length > 0 && !options.dryRun) {
-      await commit(this.#domain, this.#guest.space, guard, edit, options.journal);
+    try {
+      this.#guest.verify();
+      await this.#prepared();
+      const draft = new Draft(this.#guest.space);
+      this.#holder.checkLocks(draft);
+      const threads = this.#threadsOf(key);
+      const planned = plan(
+        draft,
+        threads.map(({ address }) => address),
+        threads[0]!,
+      );
+      const edit = draft.edit(`${goal} pid ${key.pid}`, this.#holder.invariants(), planned.outcome);
+      if (edit.writes.length > 0 && !options.dryRun) {
+        await commit(this.#domain, this.#guest.space, guard, edit, options.journal);
+      }
+      return { ...planned, edit };
+    } finally {
+      clock.pausedUs += (performance.now() - start) * 1000;
+      await guard.release();
     }
-    return { ...planned, edit, pausedUs: (performance.now() - start) * 1000 };
+  }
+
+  /**
+   * Plans once while the guest runs and throws the plan away: what is loaded, compiled and translated now does not
+   * take its time in the pause. A plan only reads, and whatever it trips over comes up again in the pause.
+   */
+  #rehearse(
+    key: ProcessKey,
+    plan: (draft: Draft, threads: readonly GuestVirtual[], process: Process) => Plan,
+  ): void {
+    try {
+      this.#domain.tick();
+      const draft = new Draft(this.#guest.space);
+      const threads = this.#threadsOf(key);
+      plan(
+        draft,
+        threads.map(({ address }) => address),
+        threads[0]!,
+      );
+      for (const invariant of this.#holder.invariants()) invariant.check(draft);
+    } catch {
+      // A running guest contradicts itself now and then.
+    }
   }
 
   /** Once, in the first pause. A failure is tried again in the next one. */
