@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
@@ -27,6 +27,11 @@ export function markPause(socket: string, owner: string): void {
     mkdirSync(path.dirname(mark), { recursive: true, mode: 0o700 });
     writeFileSync(mark, owner, { mode: 0o600 });
   }
+}
+
+/** Takes the mark away, if it is still the owner's: the machine runs again. */
+export function unmarkPause(socket: string, owner: string): void {
+  if (isMarkedBy(socket, owner)) rmSync(markOf(socket), { force: true });
 }
 
 /** Whether nobody has paused the machine since `owner` did. */

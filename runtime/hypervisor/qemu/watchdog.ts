@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
-import { markPause } from './pause-mark.ts';
+import { markPause, unmarkPause } from './pause-mark.ts';
 
 /**
  * A small process beside ours that knows which machines we have paused and resumes them when we die, however that
@@ -29,7 +29,9 @@ export class Watchdog {
 
   /** Call after resuming. */
   disarm(path: string): void {
-    if (this.#armed.delete(path)) this.#send(`-${path}`);
+    if (!this.#armed.delete(path)) return;
+    this.#send(`-${path}`);
+    unmarkPause(path, this.#owner);
   }
 
   /** Ends the process; what is armed is forgotten, not resumed. */
