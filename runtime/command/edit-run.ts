@@ -18,6 +18,7 @@ export async function hold(domain: string, target: string, options: EditOptions)
     const journal = new Journal();
     const record = bench.record();
     const technique = options.technique ?? 'auto';
+    const before = await isRecorded(journal, record, bench.process);
     try {
       return await bench.surgeon.hold(bench.process, {
         ...bench.options,
@@ -26,10 +27,20 @@ export async function hold(domain: string, target: string, options: EditOptions)
         journal: () => journal.add(record),
       });
     } catch (error) {
-      if (!mayBeHeld(error)) await journal.remove(record);
+      // What was held before still is, unless undoing this hold let all of it go.
+      const free = before ? isUndone(error) : !mayBeHeld(error);
+      if (free) await journal.remove(record);
       throw error;
     }
   });
+}
+
+async function isRecorded(journal: Journal, record: HeldRecord, key: ProcessKey): Promise<boolean> {
+  return (await journal.list()).some((held) => held.domain === record.domain && isOf(held, key));
+}
+
+function isUndone(error: unknown): boolean {
+  return error instanceof DomschedError && error.details.undone === true;
 }
 
 /** A failed hold that could not be undone: its record is what leads back to it. */
@@ -65,10 +76,8 @@ export async function renice(
     const journal = new Journal();
     const record = bench.record();
     // Some kernels' processes are held for the moment; what was held before stays in the journal.
-    const known = (await journal.list()).some(
-      (held) => held.domain === record.domain && isOf(held, bench.process),
-    );
-    if (known) return bench.surgeon.renice(bench.process, nice, bench.options);
+    const before = await isRecorded(journal, record, bench.process);
+    if (before) return bench.surgeon.renice(bench.process, nice, bench.options);
     try {
       const journaled = { ...bench.options, journal: () => journal.add(record) };
       const operation = await bench.surgeon.renice(bench.process, nice, journaled);

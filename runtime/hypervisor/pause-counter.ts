@@ -1,4 +1,3 @@
-import { DomschedError } from '../error.ts';
 import type { Pausable, PauseGuard } from './types.ts';
 
 /** What a backend has to offer for its pauses to be counted. */
@@ -108,16 +107,4 @@ export class PauseCounter implements Pausable {
     this.#lane = run.catch(() => undefined);
     return run;
   }
-}
-
-/** @throws DomschedError `domain-gone` when the pause no longer holds: what was read under it must not be used. */
-export function checkPause(guard: PauseGuard, name: string): void {
-  if (guard.valid) return;
-  throw new DomschedError(
-    'domain-gone',
-    `${name} was resumed, reset or ended by someone else during our pause`,
-    {
-      domain: name,
-    },
-  );
 }

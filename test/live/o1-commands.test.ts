@@ -63,6 +63,9 @@ test('a process is held, shown as held, reniced and released; what cannot be don
     return rows.find(({ comm }) => comm === 'pi1')!;
   };
   t.like(await states(), { state: 'held', nice: 0 });
+  // A refusal leaves the record of what is held where it is.
+  t.is((await domsched('hold', 'batch', 'pi1', '--technique', 'park', ...connect)).exitCode, 3);
+  t.like(await states(), { state: 'held', nice: 0 });
   t.is((await domsched('renice', 'batch', 'pi1', '7', ...connect)).exitCode, 0);
   t.like(await states(), { state: 'held', nice: 7 });
   t.is(progress(), before, 'it stood still all the time');
