@@ -146,7 +146,7 @@ test('random structures lie as the compiler lays them out, in every form of DWAR
     fc.asyncProperty(
       randomStructures(6),
       fc.constantFrom(...FORMS),
-      async (structures, { flags, compiler }) => {
+      async (structures, { flags, compiler, version }) => {
         const path = program(t, { 'main.c': measuringProgram(structures) }, flags, compiler);
         const { structs } = await extract(
           path,
@@ -154,8 +154,18 @@ test('random structures lie as the compiler lays them out, in every form of DWAR
         );
         const lines = execFileSync(path, { encoding: 'utf8' }).trim().split('\n');
         const places = new Map(structures.map(({ name }) => [name, placesOf(structs[name]!.members)]));
+        const bitFields = new Set(
+          structures.flatMap(({ name, fields }) =>
+            fields.filter(({ bitField }) => bitField).map(({ path }) => `${name} ${path}`),
+          ),
+        );
+        // Up to DWARF 3 clang writes a bit field as wide as its type as a plain member, even where it starts within a
+        // byte: what it says is then not where it puts it.
+        const unsaid = (field: string, bits: string) =>
+          compiler !== 'gcc' && version < 4 && bitFields.has(field) && ['8', '16', '32', '64'].includes(bits);
         for (const line of lines) {
           const [name, field, first, bits] = line.split(' ');
+          if (unsaid(`${name} ${field}`, bits!)) continue;
           if (field === '-') t.is(structs[name!]!.size * 8, Number(bits), name);
           else t.is(places.get(name!)!.get(field!), `${first} ${bits}`, `${name}.${field}`);
         }
