@@ -5,9 +5,9 @@ import { bundle, bundleKey, javascript } from './bundle.ts';
 import { kernelModules } from './modules.ts';
 import type { Place } from './place.ts';
 import { printModules } from './print.ts';
-import { recover, replaceFile, replaceFolder, writing } from './replace.ts';
+import { Replacement, recover, writing } from './replace.ts';
 import { type Scheduler, schedulersOf } from './schedulers.ts';
-import { folderFor, readStore, registryText } from './store.ts';
+import { folderFor, readStore, registryText, type StoredKernel, sortKernels, storedKernel } from './store.ts';
 import { validateLayout } from './validate.ts';
 
 /** What a generation did. */
@@ -24,8 +24,8 @@ export interface Written {
 }
 
 /**
- * Writes a kernel's modules and its entry in the registry. Everything is printed before anything is written; the
- * folder is replaced as a whole, the registry after it. The same layout gives the same bytes.
+ * Writes a kernel's modules and its entry in the registry. Everything is printed before anything is written, and
+ * written before anything takes its place. The same layout gives the same bytes.
  *
  * @throws ExtractError `layout-invalid`, `no-space`, `output-failed`, `interrupted`; the store is then as it was
  */
@@ -35,15 +35,23 @@ export async function generate(
 ): Promise<Written> {
   const valid = validateLayout(layout);
   const outDir = resolve(place.outDir);
-  const folder = await writing(outDir, async () => {
+  const { folder, kernels } = await writing(outDir, async () => {
     await recover(outDir);
-    return folderFor(valid, await readStore(outDir));
+    const kernels = await readStore(outDir);
+    return { folder: folderFor(valid, kernels), kernels };
   });
   const files = printModules(kernelModules(valid));
+  const own = storedKernel(folder, files);
+  const { signal } = place;
+  using replacement = new Replacement();
   const sameFolder = place.compiledDir !== undefined && resolve(place.compiledDir) === outDir;
   const all = sameFolder ? new Map([...files, ['index.js', bundle(files)]]) : files;
-  const changed = await replaceFolder(outDir, folder, all, place.signal);
-  await updateStore(place);
+  const changed = await replacement.folder(join(outDir, folder), all, signal);
+  const wanted = sortKernels([...kernels.filter((kernel) => kernel.folder !== folder), own]);
+  await stageStore(place, wanted, replacement, new Map([[folder, files]]), signal);
+  await replacement.commit(signal);
+  // Another extraction may have ended since we looked: then the registry that was written last lacks a kernel.
+  if (registryText(await readStore(outDir)) !== registryText(wanted)) await updateStore(place);
   return {
     folder,
     path: join(outDir, folder),
@@ -65,36 +73,53 @@ export async function updateStore(place: Place): Promise<void> {
   const outDir = resolve(place.outDir);
   await mkdir(outDir, { recursive: true });
   for (let attempt = 0; attempt < 10; attempt++) {
-    const kernels = await readStore(outDir);
-    const text = registryText(kernels);
-    const wrote = await replaceWhereOther(join(outDir, 'registry.ts'), text);
-    if (!wrote && attempt > 0) return;
-    if (place.compiledDir !== undefined) {
-      const folders = kernels.map((kernel) => kernel.folder);
-      await compileStore(outDir, resolve(place.compiledDir), folders, text);
-    }
+    using replacement = new Replacement();
+    const staged = await stageStore(place, await readStore(outDir), replacement);
+    if (staged === 0 && attempt > 0) return;
+    await replacement.commit();
   }
 }
 
-/** Bundles what has no bundle of its present modules; then the registry, which names only what is there. */
-async function compileStore(
-  outDir: string,
-  compiledDir: string,
-  folders: readonly string[],
-  registry: string,
-) {
-  for (const folder of folders) {
-    const files = await modulesIn(join(outDir, folder));
-    if (!files.has('index.ts')) continue;
-    const path = join(compiledDir, folder, 'index.js');
-    const present = await readFile(path, 'utf8').catch(() => '');
-    if (present.startsWith(`${bundleKey(files)}\n`)) continue;
-    await mkdir(join(compiledDir, folder), { recursive: true });
-    await replaceFile(path, bundle(files));
+/**
+ * Stages what follows from these kernels and is not there yet: the bundles, then the registries, which name only
+ * what is there.
+ *
+ * @param fresh modules of folders that are staged themselves
+ * @returns how many files were staged
+ */
+async function stageStore(
+  place: Place,
+  kernels: readonly StoredKernel[],
+  replacement: Replacement,
+  fresh: ReadonlyMap<string, ReadonlyMap<string, string>> = new Map(),
+  signal?: AbortSignal,
+): Promise<number> {
+  const outDir = resolve(place.outDir);
+  const registry = registryText(kernels);
+  let staged = 0;
+  const stage = async (path: string, text: string) => {
+    await replacement.file(path, text, signal);
+    staged++;
+  };
+  if (place.compiledDir !== undefined) {
+    const compiledDir = resolve(place.compiledDir);
+    for (const { folder } of kernels) {
+      if (compiledDir === outDir && fresh.has(folder)) continue;
+      const files = fresh.get(folder) ?? (await modulesIn(join(outDir, folder)));
+      if (!files.has('index.ts')) continue;
+      const path = join(compiledDir, folder, 'index.js');
+      const present = await readFile(path, 'utf8').catch(() => '');
+      if (!present.startsWith(`${bundleKey(files)}\n`)) await stage(path, bundle(files));
+    }
+    const script = javascript(registry, (path) => path.replace(/\.ts$/, '.js'));
+    if (await holdsOther(join(compiledDir, 'registry.js'), script)) {
+      await stage(join(compiledDir, 'registry.js'), script);
+    }
   }
-  await mkdir(compiledDir, { recursive: true });
-  const script = javascript(registry, (path) => path.replace(/\.ts$/, '.js'));
-  await replaceWhereOther(join(compiledDir, 'registry.js'), script);
+  if (await holdsOther(join(outDir, 'registry.ts'), registry)) {
+    await stage(join(outDir, 'registry.ts'), registry);
+  }
+  return staged;
 }
 
 async function modulesIn(folder: string): Promise<Map<string, string>> {
@@ -105,8 +130,6 @@ async function modulesIn(folder: string): Promise<Map<string, string>> {
   return new Map(names.map((name, i) => [name, texts[i]!]));
 }
 
-async function replaceWhereOther(path: string, text: string): Promise<boolean> {
-  if ((await readFile(path, 'utf8').catch(() => null)) === text) return false;
-  await replaceFile(path, text);
-  return true;
+async function holdsOther(path: string, text: string): Promise<boolean> {
+  return (await readFile(path, 'utf8').catch(() => null)) !== text;
 }

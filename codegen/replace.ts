@@ -1,78 +1,156 @@
 import { randomBytes } from 'node:crypto';
-import { renameSync } from 'node:fs';
+import { copyFileSync, linkSync, mkdirSync, renameSync, rmdirSync, rmSync } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import process from 'node:process';
 import { ExtractError } from '../extractor/error.ts';
 
-/** Folders in the making and folders being replaced: `.new~<pid>~<folder>`, `.old~<pid>~<folder>`. */
-const TEMPORARY = /^\.(new|old)~([0-9]+)~(.+)$/;
+/** What is in the making and what is being replaced: `.new~<pid>.<random>~<name>`, `.old~<pid>.<random>~<name>`. */
+const TEMPORARY = /^\.(new|old)~([0-9]+)(?:\.[0-9a-f]+)?~(.+)$/;
+
+/** Those of this process that are in use, by path. */
+const inUse = new Set<string>();
+
+interface Staged {
+  target: string;
+  fresh: string;
+  old: string;
+  kind: 'folder' | 'file';
+  state: 'staged' | 'committed' | 'undone';
+}
 
 /**
- * Makes `parent/folder` hold exactly `files` (names to text), or leaves it as it was: the new folder is written
- * beside the old one, then takes its place.
- *
- * @returns whether anything changed
- * @throws ExtractError `no-space`, `output-failed`, `interrupted`
+ * Folders and files that change together or not at all: each is written in full beside its place, and only when all
+ * of them are there do they take their places. That takes no space, so a full disk is noticed while nothing has
+ * changed yet. Disposing clears away what was not committed.
  */
-export async function replaceFolder(
-  parent: string,
-  folder: string,
-  files: ReadonlyMap<string, string>,
-  signal?: AbortSignal,
-): Promise<boolean> {
-  const target = join(parent, folder);
-  return writing(target, async () => {
-    await mkdir(parent, { recursive: true });
-    const before = await readdir(target).catch(() => [] as string[]);
-    if (await unchanged(target, before, files)) return false;
-    const fresh = join(parent, `.new~${process.pid}~${folder}`);
-    const old = join(parent, `.old~${process.pid}~${folder}`);
-    try {
-      await rm(fresh, { recursive: true, force: true });
+export class Replacement implements Disposable {
+  readonly #staged: Staged[] = [];
+  readonly #foldersMade: string[] = [];
+
+  /**
+   * Stages `target` to hold exactly `files` (names to text).
+   * @returns false where it does already: then nothing is staged
+   * @throws ExtractError `no-space`, `output-failed`, `interrupted`
+   */
+  async folder(target: string, files: ReadonlyMap<string, string>, signal?: AbortSignal): Promise<boolean> {
+    return writing(target, async () => {
+      this.#makeFolder(dirname(target));
+      if (await unchanged(target, files)) return false;
+      const { fresh } = this.#stage(target, 'folder');
       await mkdir(fresh);
       for (const [name, text] of files) {
         signal?.throwIfAborted();
         await writeFile(join(fresh, name), text, { flag: 'wx' });
       }
+      return true;
+    });
+  }
+
+  /** Stages one file. @throws ExtractError as {@link folder} */
+  async file(target: string, text: string, signal?: AbortSignal): Promise<void> {
+    await writing(target, async () => {
       signal?.throwIfAborted();
-      swap(fresh, target, old);
-    } finally {
-      await rm(fresh, { recursive: true, force: true });
-      await rm(old, { recursive: true, force: true });
+      this.#makeFolder(dirname(target));
+      const { fresh, old } = this.#stage(target, 'file');
+      await writeFile(fresh, text, { flag: 'wx' });
+      keep(target, old);
+    });
+  }
+
+  /**
+   * Puts everything in its place, in the order in which it was staged, or nothing. Synchronous: no signal handler
+   * runs in between.
+   * @throws ExtractError `output-failed`, `interrupted`
+   */
+  async commit(signal?: AbortSignal): Promise<void> {
+    await writing(this.#staged[0]?.target ?? '', async () => {
+      signal?.throwIfAborted();
+      try {
+        for (const item of this.#staged) {
+          if (item.kind === 'folder') swap(item);
+          else renameSync(item.fresh, item.target);
+          item.state = 'committed';
+        }
+      } catch (error) {
+        for (const item of this.#staged.toReversed()) if (item.state === 'committed') undo(item);
+        throw error;
+      }
+      this.#foldersMade.length = 0;
+    });
+  }
+
+  [Symbol.dispose](): void {
+    for (const { fresh, old } of this.#staged) {
+      for (const path of [fresh, old]) {
+        rmSync(path, { recursive: true, force: true });
+        inUse.delete(path);
+      }
     }
-    return true;
-  });
+    // Deepest first; one that somebody else has put something into stays.
+    for (const folder of this.#foldersMade.toReversed()) {
+      try {
+        rmdirSync(folder);
+      } catch {}
+    }
+  }
+
+  #stage(target: string, kind: Staged['kind']): Staged {
+    const own = `${process.pid}.${randomBytes(4).toString('hex')}`;
+    const beside = (state: string) => join(dirname(target), `.${state}~${own}~${basename(target)}`);
+    const item: Staged = { target, fresh: beside('new'), old: beside('old'), kind, state: 'staged' };
+    this.#staged.push(item);
+    inUse.add(item.fresh).add(item.old);
+    return item;
+  }
+
+  #makeFolder(path: string): void {
+    const first = mkdirSync(path, { recursive: true });
+    if (first === undefined) return;
+    const made: string[] = [];
+    for (let folder = path; folder.length >= first.length; folder = dirname(folder)) made.unshift(folder);
+    this.#foldersMade.push(...made);
+  }
 }
 
-/** Writes one file whole or not at all. @throws ExtractError as {@link replaceFolder} */
-export async function replaceFile(path: string, text: string): Promise<void> {
-  const fresh = join(dirname(path), `.${basename(path)}.${process.pid}.${randomBytes(4).toString('hex')}`);
-  await writing(path, async () => {
-    try {
-      await writeFile(fresh, text, { flag: 'wx' });
-      await rename(fresh, path);
-    } finally {
-      await rm(fresh, { force: true });
-    }
-  });
+/** A second name for a file that is about to be renamed over; none where there is no file. */
+function keep(target: string, old: string): void {
+  try {
+    linkSync(target, old);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+    // Not every file system has hard links.
+    copyFileSync(target, old);
+  }
 }
 
 /**
  * Directories cannot be renamed over one another, so there is a moment between two system calls without a folder.
  * A process killed in it leaves `.old~`, which {@link recover} puts back.
  */
-function swap(fresh: string, target: string, old: string): void {
-  try {
-    renameSync(target, old);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-  }
+function swap({ fresh, target, old }: Staged): void {
+  renameIfThere(target, old);
   try {
     renameSync(fresh, target);
   } catch (error) {
-    renameSync(old, target);
+    renameIfThere(old, target);
     throw error;
+  }
+}
+
+function undo(item: Staged): void {
+  if (item.kind === 'folder') renameSync(item.target, item.fresh);
+  if (!renameIfThere(item.old, item.target) && item.kind === 'file') rmSync(item.target, { force: true });
+  item.state = 'undone';
+}
+
+function renameIfThere(from: string, to: string): boolean {
+  try {
+    renameSync(from, to);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    return false;
   }
 }
 
@@ -83,9 +161,9 @@ export async function recover(parent: string): Promise<void> {
     throw error;
   });
   for (const name of names) {
-    const [, state, pid, folder] = TEMPORARY.exec(name) ?? [];
-    if (state === undefined || alive(Number(pid))) continue;
-    if (state === 'old' && !names.includes(folder!)) await rename(join(parent, name), join(parent, folder!));
+    const [, state, pid, target] = TEMPORARY.exec(name) ?? [];
+    if (state === undefined || alive(Number(pid)) || inUse.has(join(parent, name))) continue;
+    if (state === 'old' && !names.includes(target!)) await rename(join(parent, name), join(parent, target!));
     else await rm(join(parent, name), { recursive: true, force: true });
   }
 }
@@ -100,11 +178,8 @@ function alive(pid: number): boolean {
   }
 }
 
-async function unchanged(
-  target: string,
-  names: string[],
-  files: ReadonlyMap<string, string>,
-): Promise<boolean> {
+async function unchanged(target: string, files: ReadonlyMap<string, string>): Promise<boolean> {
+  const names = await readdir(target).catch(() => [] as string[]);
   if (names.length !== files.size) return false;
   for (const [name, text] of files) {
     if (!names.includes(name) || (await readFile(join(target, name), 'utf8')) !== text) return false;
@@ -122,7 +197,7 @@ export async function writing<T>(path: string, work: () => Promise<T>): Promise<
     if (name === 'AbortError') {
       throw new ExtractError('interrupted', `Interrupted; ${path} is as it was.`, { path }, { cause: error });
     }
-    if (code === 'ENOSPC' || code === 'EDQUOT') {
+    if (code === 'ENOSPC' || code === 'EDQUOT' || code === 'EFBIG') {
       throw new ExtractError(
         'no-space',
         `No space left to write ${path}; it is as it was. Free some and try again.`,

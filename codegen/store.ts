@@ -30,11 +30,25 @@ export async function readStore(outDir: string): Promise<StoredKernel[]> {
   const kernels = await Promise.all(
     names.filter(isFolderName).map(async (folder) => {
       const text = await readFile(join(outDir, folder, 'kernel.ts'), 'utf8').catch(() => null);
-      const facts = text === null ? null : plain(readLiterals(text).get('$kernel') ?? null);
-      return isKernel(facts) ? { ...facts, folder } : null;
+      return text === null ? null : parseKernel(folder, text);
     }),
   );
-  return kernels.filter((kernel) => kernel !== null).sort((a, b) => byCodeUnit(a.folder, b.folder));
+  return sortKernels(kernels.filter((kernel) => kernel !== null));
+}
+
+/** In the order of the registry. */
+export function sortKernels(kernels: readonly StoredKernel[]): StoredKernel[] {
+  return kernels.toSorted((a, b) => byCodeUnit(a.folder, b.folder));
+}
+
+/** What the store holds of a kernel once these modules are in its folder. @param files names to text */
+export function storedKernel(folder: string, files: ReadonlyMap<string, string>): StoredKernel {
+  return parseKernel(folder, files.get('kernel.ts')!)!;
+}
+
+function parseKernel(folder: string, text: string): StoredKernel | null {
+  const facts = plain(readLiterals(text).get('$kernel') ?? null);
+  return isKernel(facts) ? { ...facts, folder } : null;
 }
 
 /**

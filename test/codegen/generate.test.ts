@@ -1,8 +1,11 @@
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import process from 'node:process';
 import test from 'ava';
+import { execa } from 'execa';
 import { Project } from 'ts-morph';
 import { check, generate } from '../../codegen/index.ts';
+import type { Place } from '../../codegen/place.ts';
 import type { KernelLayout } from '../../extractor/contract.ts';
 import { snapshot, temporaryFolder } from './folder.ts';
 import { sampleLayout } from './sample.ts';
@@ -119,6 +122,55 @@ test('what a killed process left between two renames is put back', async (t) => 
   await generate(sampleLayout(), { outDir });
   t.deepEqual(await snapshot(outDir), before);
 });
+
+test('no space left, at whatever byte: the store and its compiled form stay as they were', async (t) => {
+  const folder = await temporaryFolder(t);
+  const place = { outDir: join(folder, 'ts'), compiledDir: join(folder, 'js') };
+  // Many kernels make the registry the largest file but for the bundle.
+  for (let i = 0; i < 12; i++) {
+    const layout = sampleLayout();
+    layout.kernel = {
+      ...layout.kernel,
+      release: `6.1.${i}`,
+      buildId: i.toString(16).repeat(40).slice(0, 40),
+    };
+    await generate(layout, place);
+  }
+  const before = await snapshot(folder);
+  const other = sampleLayout();
+  other.structs.rq!.size = 256;
+  const largest = Math.max(...Object.values(before).map((text) => text.length));
+  let refused = 0;
+  for (let kib = 1; ; kib++) {
+    const outcome = await generateWithin(kib, other, place, folder);
+    if (outcome === 'done') break;
+    refused++;
+    t.is(outcome, 'no-space', `${kib} KiB`);
+    t.deepEqual(await snapshot(folder), before);
+    t.true(kib * 1024 <= largest * 2);
+  }
+  // Below the size of a module, of the registry, and of the bundle.
+  t.true(refused >= 3);
+  t.notDeepEqual(await snapshot(folder), before);
+});
+
+/** Generates in a process whose files may have so many KiB. @returns the code of its refusal, or `done` */
+async function generateWithin(
+  kib: number,
+  layout: KernelLayout,
+  place: Place,
+  folder: string,
+): Promise<string> {
+  const module = new URL('../../codegen/index.ts', import.meta.url).href;
+  const script = `
+    const { generate } = await import(${JSON.stringify(module)});
+    const outcome = await generate(${JSON.stringify(layout)}, ${JSON.stringify(place)}).then(() => 'done', (error) => error.code);
+    console.log(outcome);`;
+  const limited = 'trap "" XFSZ; ulimit -f "$1"; shift; exec "$@"';
+  const node = [process.execPath, '--input-type=module', '-e', script];
+  const { stdout } = await execa('bash', ['-c', limited, 'bash', String(kib), ...node], { cwd: folder });
+  return stdout;
+}
 
 test('a place that cannot be written is refused by name', async (t) => {
   const folder = await temporaryFolder(t);

@@ -1,4 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process';
+import { readdirSync, readlinkSync, realpathSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
@@ -27,17 +28,17 @@ export function runNode(args: readonly string[], cwd?: string): CliResult {
     encoding: 'utf8',
     cwd,
     maxBuffer: 1 << 28,
-    timeout: 120_000,
+    timeout: 300_000,
   });
   if (error) throw error;
   return { code: status, stdout, stderr };
 }
 
-/** Starts the program and sends it a signal once `ready` says so. */
+/** Starts the program and sends it a signal as soon as it has opened a file. */
 export async function interruptDomsched(
   args: readonly string[],
   signal: NodeJS.Signals,
-  ready: () => boolean,
+  opened: string,
 ): Promise<CliResult & { signal: NodeJS.Signals | null }> {
   const child = spawn(process.execPath, [`${root}domsched.ts`, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -49,11 +50,11 @@ export async function interruptDomsched(
     });
   }
   const timer = setInterval(() => {
-    if (!ready()) return;
+    if (!hasOpen(child.pid!, opened)) return;
     clearInterval(timer);
     child.kill(signal);
   }, 20);
-  const limit = setTimeout(() => child.kill('SIGKILL'), 60_000);
+  const limit = setTimeout(() => child.kill('SIGKILL'), 180_000);
   const { promise, resolve } = Promise.withResolvers<CliResult & { signal: NodeJS.Signals | null }>();
   child.on('close', (code, endedBy) => resolve({ code, signal: endedBy, ...output }));
   try {
@@ -61,5 +62,16 @@ export async function interruptDomsched(
   } finally {
     clearInterval(timer);
     clearTimeout(limit);
+  }
+}
+
+function hasOpen(pid: number, path: string): boolean {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).some(
+      (fd) => readlinkSync(`/proc/${pid}/fd/${fd}`) === realpathSync(path),
+    );
+  } catch {
+    // A descriptor was closed while we looked, or the program is gone, which its `close` event tells.
+    return false;
   }
 }
