@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 PACKAGES := gcc libc6-dev make binutils bzip2 xz-utils zstd lz4 gdb clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 dpkg-dev \
 	qemu-system-x86 busybox-static cpio time dwarves bpftool dwz
 
-.PHONY: fuzz help setup packages build wasm test demo check check-layouts bench kernels kernels-debian kernels-all layouts soak
+.PHONY: fuzz help setup packages build wasm test demo check check-layouts bench kernels kernels-debian kernels-all layouts soak xen
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s $$'\t'
@@ -53,6 +53,10 @@ kernels: packages node_modules/.package-lock.json ## build the O(1) guest in all
 kernels-debian: node_modules/.package-lock.json ## fetch Debian's cloud kernels and one rt kernel into .cache/kernels
 	@mkdir -p .cache/kernels
 	@flock .cache/kernels/.lock node kernels/fetch.ts
+
+xen: node_modules/.package-lock.json ## fetch Debian's Xen and what a dom0 needs into .cache/xen
+	@mkdir -p .cache/xen
+	@flock .cache/xen/.lock node kernels/xen.ts
 
 kernels-all: node_modules/.package-lock.json ## fetch all six of Debian's kernels (cloud, amd64, rt; 6.1 and 6.12)
 	@mkdir -p .cache/kernels

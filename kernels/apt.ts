@@ -10,6 +10,8 @@ import { type DebianKernel, forRelease, isReleaseOf } from './manifest.ts';
 export interface ArchivePackage extends Package {
   /** Bytes of the .deb. */
   size: number;
+  /** Names of the packages that it depends on; of alternatives the first. */
+  depends: readonly string[];
 }
 
 /** The newest point release of a kernel that the archive holds with both its packages. */
@@ -71,12 +73,18 @@ export function parseStanzas(text: string): Map<string, ArchivePackage> {
       field('SHA256'),
       field('Size'),
     ];
-    if (name && version && sha256 && size) packages.set(name, { name, version, sha256, size: Number(size) });
+    const depends = [field('Pre-Depends'), field('Depends')]
+      .flatMap((list) => list?.split(',') ?? [])
+      .map((entry) => /^\s*([^\s:(|]+)/.exec(entry)![1]!);
+    if (name && version && sha256 && size) {
+      packages.set(name, { name, version, sha256, size: Number(size), depends });
+    }
   }
   return packages;
 }
 
-async function show(names: string[]): Promise<Map<string, ArchivePackage>> {
+/** Packages as apt's index has them, by name; one that is not there is missing from the answer. */
+export async function show(names: string[]): Promise<Map<string, ArchivePackage>> {
   // Exit code 100 means that one of them is not there: that one is missing from the answer.
   const { stdout } = await execa('apt-cache', ['--no-all-versions', 'show', ...names], { reject: false });
   return parseStanzas(stdout);

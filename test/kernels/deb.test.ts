@@ -99,6 +99,8 @@ test("apt's stanzas: packages that can be downloaded, by name", (t) => {
   const text = [
     'Package: a',
     'Version: 1:2-3',
+    'Pre-Depends: b (>= 1)',
+    'Depends: c:any, d | e, f (<< 2)',
     'Description: x',
     ' continued, Size: 7',
     'Size: 100',
@@ -111,7 +113,12 @@ test("apt's stanzas: packages that can be downloaded, by name", (t) => {
   ].join('\n');
   t.deepEqual(
     [...parseStanzas(text)],
-    [['a', { name: 'a', version: '1:2-3', size: 100, sha256: 'ab'.repeat(32) }]],
+    [
+      [
+        'a',
+        { name: 'a', version: '1:2-3', size: 100, sha256: 'ab'.repeat(32), depends: ['b', 'c', 'd', 'f'] },
+      ],
+    ],
   );
 });
 

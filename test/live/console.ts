@@ -2,7 +2,7 @@ import { createWriteStream, type WriteStream } from 'node:fs';
 import type { Readable } from 'node:stream';
 
 /** Lines that a healthy kernel or program doesn't print. */
-const PROBLEMS =
+export const PROBLEMS =
   /\bBUG\b[: ]|\bWARNING:|\bOops\b|Kernel panic|general protection fault|soft lockup|hard LOCKUP|self-detected stall|detected stalls|rcu:.*stall|blocked for more than|psi: inconsistent|unable to handle|Bad page|bad: scheduling|scheduling while atomic|list_(add|del) corruption|WORKLOAD ERROR|segfault at/;
 
 /** A guest's console: keeps every line, says when one appears, and finds those that mean trouble. */

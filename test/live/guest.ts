@@ -32,6 +32,8 @@ export interface MachineOptions {
   machine?: string;
   /** More QEMU arguments. */
   extra?: readonly string[];
+  /** More QEMU arguments that name files in the machine's own folder. */
+  devices?: (directory: string) => readonly string[];
   accelerator?: Accelerator;
 }
 
@@ -41,6 +43,9 @@ export interface KernelOptions extends MachineOptions {
   append?: string;
   /** Line on the console that says the guest is up. */
   ready?: RegExp;
+  /** How long a boot may take, and how many there may be. */
+  limitMs?: number;
+  attempts?: number;
 }
 
 export interface DebianOptions extends MachineOptions {
@@ -208,6 +213,7 @@ export async function startMachine(options: KernelOptions): Promise<LiveGuest> {
       ...['-qmp', socket('qmp.sock'), '-qmp', socket('monitor.sock')],
       ...['-qtest', socket('qtest.sock'), '-qtest-log', 'none'],
       ...(options.extra ?? []),
+      ...(options.devices?.(directory) ?? []),
     ],
     { stdio: ['ignore', 'pipe', 'pipe'] },
   );
@@ -244,13 +250,13 @@ export async function bootKernel(options: KernelOptions): Promise<LiveGuest> {
     const guest = await startMachine(options);
     try {
       const begin = Date.now();
-      await guest.console.waitFor(options.ready ?? /GUEST READY/, BOOT_LIMIT_MS);
+      await guest.console.waitFor(options.ready ?? /GUEST READY/, options.limitMs ?? BOOT_LIMIT_MS);
       console.log(`# ${guest.name}: up after ${Date.now() - begin} ms under ${guest.accelerator}`);
       return guest;
     } catch (error) {
       await guest.keepArtefacts();
       await guest[Symbol.asyncDispose]();
-      if (attempt === BOOT_ATTEMPTS) throw error;
+      if (attempt === (options.attempts ?? BOOT_ATTEMPTS)) throw error;
       console.log(
         `# ${guest.name}: boot ${attempt} failed, trying again: ${(error as Error).message.split('\n')[0]}`,
       );

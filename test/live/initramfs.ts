@@ -37,11 +37,11 @@ export async function workloadBinary(): Promise<string> {
 
 /**
  * Makes an initramfs with busybox, the loads and an init that starts them, prints `GUEST READY` on the console and
- * serves a shell on the second serial port.
+ * serves a shell on a terminal: the second serial port, if not another.
  */
 export async function makeInitramfs(
   target: string,
-  options: { programs?: readonly GuestProgram[]; setup?: string } = {},
+  options: { programs?: readonly GuestProgram[]; setup?: string; shell?: string } = {},
 ): Promise<void> {
   const root = await mkdtemp(path.join(tmpdir(), 'domsched-initramfs-'));
   try {
@@ -49,7 +49,7 @@ export async function makeInitramfs(
       await mkdir(path.join(root, directory));
     await copyFile('/bin/busybox', path.join(root, 'bin/busybox'));
     await copyFile(await workloadBinary(), path.join(root, 'bin/workload'));
-    await writeFile(path.join(root, 'init'), initScript(options.programs ?? [], options.setup ?? ''));
+    await writeFile(path.join(root, 'init'), initScript(options));
     for (const file of ['bin/busybox', 'bin/workload', 'init']) await chmod(path.join(root, file), 0o755);
     await execa({ shell: true, cwd: root })`find . | cpio --quiet -o -H newc > ${target}`;
   } finally {
@@ -57,7 +57,15 @@ export async function makeInitramfs(
   }
 }
 
-function initScript(programs: readonly GuestProgram[], setup: string): string {
+function initScript({
+  programs = [],
+  setup = '',
+  shell = 'ttyS1',
+}: {
+  programs?: readonly GuestProgram[];
+  setup?: string;
+  shell?: string;
+}): string {
   const starts = programs.map(
     ({ kind, name, nice }) =>
       `/bin/workload ${kind} ${name} </dev/null &${nice ? ` renice -n ${nice} -p $!` : ''}`,
@@ -73,10 +81,10 @@ mount -t tmpfs tmpfs /run
 mkdir -p /run/progress
 ${setup}
 ${starts.join('\n')}
-stty -F /dev/ttyS1 raw -echo
+stty -F /dev/${shell} raw -echo
 echo GUEST READY
 while :; do
-  (while read -r token line; do eval "$line"; echo "@@END $token $?"; done) </dev/ttyS1 >/dev/ttyS1 2>&1
+  (while read -r token line; do eval "$line"; echo "@@END $token $?"; done) </dev/${shell} >/dev/${shell} 2>&1
 done
 `;
 }

@@ -1,0 +1,136 @@
+import { existsSync } from 'node:fs';
+import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type CachedKernel, requireKernel } from '../../kernels/cache.ts';
+import { GuestAgent } from './agent.ts';
+import { PROBLEMS } from './console.ts';
+import { type GuestProgram, makeInitramfs } from './initramfs.ts';
+import type { XenMachine } from './xen-machine.ts';
+
+const BOOT_LIMIT_MS = 300_000;
+
+export interface DomainOptions {
+  name: string;
+  type?: 'pv' | 'pvh';
+  /** Id of `kernels/debian/*.json`. */
+  kernel?: string;
+  /** MiB. */
+  memory?: number;
+  vcpus?: number;
+  programs?: readonly GuestProgram[];
+  /** Shell lines that init runs before the programs. */
+  setup?: string;
+  /** Which of the ports to consoles is its own. */
+  console: number;
+}
+
+/** A domain of a test, in a Xen of a test. */
+export class XenTestDomain {
+  readonly xen: XenMachine;
+  readonly name: string;
+  readonly console: number;
+  readonly kernel: CachedKernel;
+  #agent: GuestAgent | undefined;
+
+  private constructor(xen: XenMachine, name: string, console: number, kernel: CachedKernel) {
+    this.xen = xen;
+    this.name = name;
+    this.console = console;
+    this.kernel = kernel;
+  }
+
+  /** Creates a domain without waiting for it. */
+  static async create(xen: XenMachine, options: DomainOptions): Promise<XenTestDomain> {
+    const kernel = requireKernel(options.kernel ?? 'debian-6.1-cloud');
+    const { name } = options;
+    const folder = path.join(xen.share, 'domains');
+    await mkdir(folder, { recursive: true });
+    await makeInitramfs(path.join(folder, `${name}.cpio`), { ...options, shell: 'hvc0' });
+    const image = path.join(folder, path.basename(kernel.vmlinuz));
+    if (!existsSync(image)) await copyFile(kernel.vmlinuz, image);
+    await writeFile(
+      path.join(folder, `${name}.cfg`),
+      [
+        `name = "${name}"`,
+        `type = "${options.type ?? 'pv'}"`,
+        `kernel = "/host/domains/${path.basename(image)}"`,
+        `ramdisk = "/host/domains/${name}.cpio"`,
+        `memory = ${options.memory ?? 160}`,
+        `vcpus = ${options.vcpus ?? 2}`,
+        'extra = "console=hvc0 quiet panic=-1 oops=panic"',
+        // An operator would want to look; a test does.
+        'on_crash = "preserve"',
+        '',
+      ].join('\n'),
+    );
+    const domain = new XenTestDomain(xen, name, options.console, kernel);
+    await xen.must(`xl create /host/domains/${name}.cfg`, 300_000);
+    await domain.bridge();
+    return domain;
+  }
+
+  /** A domain that {@link create} made, perhaps in another program. */
+  static find(xen: XenMachine, name: string, console: number, kernel: CachedKernel): XenTestDomain {
+    return new XenTestDomain(xen, name, console, kernel);
+  }
+
+  /** Connects the console that the domain has now: after a reboot it is another one. */
+  async bridge(): Promise<void> {
+    const id = await this.id();
+    await this.xen.must(`bridge-console ${id} console${this.console} >/dev/null 2>&1 &`);
+  }
+
+  /** Xen's number of the domain. */
+  async id(): Promise<number> {
+    return Number(await this.xen.must(`xl domid ${this.name}`));
+  }
+
+  /** Waits until init has started the programs. @throws Error with the end of the console */
+  async ready(): Promise<void> {
+    const start = Date.now();
+    for (;;) {
+      const text = await this.text();
+      if (text.includes('GUEST READY')) break;
+      if (Date.now() - start > BOOT_LIMIT_MS) {
+        throw new Error(`${this.name} is not up within ${BOOT_LIMIT_MS} ms:\n${text.slice(-2000)}`);
+      }
+      await sleep(200);
+    }
+    console.log(`# ${this.name}: up after ${Date.now() - start} ms more`);
+  }
+
+  /** All that it has said on its console. */
+  async text(): Promise<string> {
+    const file = path.join(this.xen.share, 'consoles', `guest-${this.name}.log`);
+    return readFile(file, 'utf8').catch(() => '');
+  }
+
+  /** Runs a line of shell in the domain. @returns what it printed */
+  async run(command: string, timeoutMs = 60_000): Promise<string> {
+    this.#agent ??= await GuestAgent.connect(path.join(this.xen.directory, `console${this.console}.sock`));
+    return this.#agent.run(command, timeoutMs);
+  }
+
+  /** What its programs have counted so far. */
+  async progress(...names: string[]): Promise<Record<string, number>> {
+    const output = await this.run(`workload progress ${names.join(' ')}`);
+    return Object.fromEntries(
+      output
+        .trim()
+        .split('\n')
+        .map((line) => line.split('='))
+        .map(([name, value]) => [name, Number(value)]),
+    );
+  }
+
+  /** Lines on its console that mean trouble. */
+  async problems(): Promise<string[]> {
+    return (await this.text()).split(/\r?\n/).filter((line) => PROBLEMS.test(line));
+  }
+
+  close(): void {
+    this.#agent?.close();
+    this.#agent = undefined;
+  }
+}
