@@ -26,7 +26,9 @@ export type DomschedErrorCode =
   | 'edit-failed'
   | 'dump-corrupt'
   | 'dump-unsupported'
-  | 'config-invalid';
+  | 'config-invalid'
+  | 'trace-invalid'
+  | 'trace-failed';
 
 /** Process exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused for safety. */
 export type ExitCode = 1 | 2 | 3;

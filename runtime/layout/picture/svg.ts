@@ -4,6 +4,7 @@ import { sizeFacts, sourceFacts, structTitle } from './facts.ts';
 import { fit } from './fit.ts';
 import { CACHE_LINE, type Outline, outline, type Piece } from './outline.ts';
 import { type Row, rowsOf, type Segment } from './rows.ts';
+import { xml } from './xml.ts';
 
 const BYTE = 17;
 const GUTTER = 92;
@@ -264,16 +265,6 @@ function clip(text: string, width: number, size: number): string {
 
 function round(n: number): number {
   return Math.round(n * 100) / 100;
-}
-
-/** Text for XML; what XML 1.0 cannot hold becomes a question mark. */
-function xml(text: string): string {
-  return text
-    .replace(/[^\t\n\x20-\ud7ff\ue000-\ufffd]/g, '?')
-    .replace(/&/g, '&amp;')
-    .replace(/</g, '&lt;')
-    .replace(/>/g, '&gt;')
-    .replace(/"/g, '&quot;');
 }
 
 const rule = (name: string, fill: string, line: string): string => `.${name}{fill:${fill};stroke:${line}}`;

@@ -1,0 +1,54 @@
+import process from 'node:process';
+import { printable } from '../guest/text.ts';
+import { lengthOf } from '../report/scale.ts';
+import { openFeed } from '../sampler/feed.ts';
+import { TraceRecorder } from '../trace/recorder.ts';
+import type { TraceOptions } from './trace.ts';
+
+/**
+ * Runs `domsched trace`: until the time is over, or SIGINT or SIGTERM.
+ * @throws DomschedError `usage`, `host-unreachable`, `trace-failed`
+ */
+export async function trace(options: TraceOptions): Promise<void> {
+  const stop = new AbortController();
+  const onSignal = () => stop.abort();
+  process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
+  const timer = options.for === undefined ? undefined : setTimeout(onSignal, options.for * 1000);
+  const errors: Error[] = [];
+  try {
+    await using feed = await openFeed({
+      ...(options.connect && { connect: options.connect }),
+      intervalMs: options.interval * 1000,
+    });
+    const recorder = await TraceRecorder.create({
+      file: options.output,
+      maxBytes: options.maxSize * 2 ** 20,
+      source: feed.source,
+      onError: (error) => {
+        errors.push(error);
+        stop.abort();
+      },
+    });
+    let count = 0;
+    let first: number | undefined;
+    let last = 0;
+    try {
+      for await (const report of feed.reports(stop.signal)) {
+        recorder.tick(report);
+        count++;
+        first ??= report.ms;
+        last = report.ms;
+      }
+    } finally {
+      await recorder.close();
+    }
+    if (errors.length > 0) throw errors[0];
+    const length = lengthOf(last - (first ?? last));
+    process.stdout.write(
+      `${printable(options.output)}: ${count} samples of ${length}; domsched report draws it\n`,
+    );
+  } finally {
+    clearTimeout(timer);
+    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
+  }
+}

@@ -1,0 +1,182 @@
+import type { ActionReport, DomainReport, ProcessReport, TickReport } from '../daemon/report.ts';
+
+/** What a process did in one stretch of time between two looks. */
+export interface Span {
+  /** ms since the trace began. */
+  readonly from: number;
+  readonly to: number;
+  /** Part of one CPU that it got: 1 is a whole one. */
+  readonly share: number;
+  /** It could have run more than it did: at the end of the span it was on a CPU or waited for one. */
+  readonly wanted: boolean;
+}
+
+/** A stretch of time for which a process was held. */
+export interface HeldPeriod {
+  readonly domain: string;
+  readonly pid: number;
+  readonly comm: string;
+  readonly policy: string;
+  readonly reason: string;
+  /** ms since the trace began. */
+  readonly from: number;
+  readonly to: number;
+  /** It was held when the trace ended. */
+  readonly lasts: boolean;
+}
+
+/** One process over the whole trace. */
+export interface Row {
+  readonly domain: string;
+  readonly pid: number;
+  readonly comm: string;
+  readonly kernelThread: boolean;
+  /** CPU time within the trace, in ms. */
+  readonly ranMs: number;
+  readonly heldMs: number;
+  readonly spans: readonly Span[];
+  readonly held: readonly HeldPeriod[];
+}
+
+export interface DomainRow extends Pick<DomainReport, 'id' | 'name' | 'hypervisor' | 'kernel' | 'vcpus'> {
+  readonly ranMs: number;
+  /** The last reason why it could not be read. */
+  readonly error?: DomainReport['error'];
+}
+
+/** An edit and when it was reported. */
+export interface TimedAction extends ActionReport {
+  /** ms since the trace began. */
+  readonly at: number;
+}
+
+/** A whole trace, by process. */
+export interface History {
+  /** Of the first tick, ISO 8601. */
+  readonly started: string;
+  readonly durationMs: number;
+  readonly ticks: number;
+  readonly missed: number;
+  readonly domains: readonly DomainRow[];
+  /** Every process that was seen, domain by domain in the order in which they came. */
+  readonly rows: readonly Row[];
+  readonly actions: readonly TimedAction[];
+}
+
+interface Tracked {
+  report: ProcessReport;
+  readonly domain: string;
+  seen: number;
+  ranMs: number;
+  readonly spans: Span[];
+  readonly held: { -readonly [K in keyof HeldPeriod]: HeldPeriod[K] }[];
+}
+
+/**
+ * Puts ticks together, process by process. What ran is told by CPU time, so that a process that slept at both looks
+ * and ran in between is seen to have run.
+ */
+export async function collect(ticks: AsyncIterable<TickReport> | Iterable<TickReport>): Promise<History> {
+  const tracked = new Map<string, Tracked>();
+  const domains = new Map<string, DomainRow>();
+  const actions: TimedAction[] = [];
+  let first: TickReport | undefined;
+  let at = 0;
+  let count = 0;
+  let missed = 0;
+  for await (const tick of ticks) {
+    first ??= tick;
+    // A clock that went back stands still.
+    at = Math.max(at, tick.ms - first.ms);
+    count++;
+    missed += tick === first ? 0 : tick.missed;
+    for (const action of tick.actions) actions.push({ ...action, at });
+    for (const domain of tick.domains) {
+      const { id, name, hypervisor, kernel, vcpus, error = domains.get(id)?.error } = domain;
+      let ranMs = domains.get(id)?.ranMs ?? 0;
+      for (const process of domain.processes) {
+        const key = `${id} ${process.key}`;
+        const known = tracked.get(key);
+        if (known === undefined) tracked.set(key, begin(id, process, at, tick.time));
+        else ranMs += follow(known, process, at, tick.time, Math.max(1, vcpus));
+      }
+      const release = kernel ?? domains.get(id)?.kernel;
+      domains.set(id, {
+        ...{ id, name, hypervisor, vcpus, ranMs },
+        ...(release !== undefined && { kernel: release }),
+        ...(error !== undefined && { error }),
+      });
+    }
+  }
+  const rows = [...tracked.values()].map((process) => finish(process, at));
+  const order = new Map([...domains.keys()].map((id, i) => [id, i]));
+  rows.sort((a, b) => order.get(a.domain)! - order.get(b.domain)!);
+  return {
+    started: first?.time ?? new Date(0).toISOString(),
+    durationMs: at,
+    ticks: count,
+    missed,
+    domains: [...domains.values()],
+    rows,
+    actions,
+  };
+}
+
+function begin(domain: string, report: ProcessReport, at: number, time: string): Tracked {
+  const process: Tracked = { report, domain, seen: at, ranMs: 0, spans: [], held: [] };
+  noteHeld(process, report, at, time);
+  return process;
+}
+
+/** @returns how long it ran since it was seen last, in ms */
+function follow(process: Tracked, report: ProcessReport, at: number, time: string, vcpus: number): number {
+  const { seen } = process;
+  const elapsed = at - seen;
+  // No process gets more than the CPUs that there are, whatever its counters say.
+  const ranMs = Math.min(Math.max(0, report.cpuNs - process.report.cpuNs) / 1e6, elapsed * vcpus);
+  noteHeld(process, report, at, time);
+  process.report = report;
+  process.seen = at;
+  process.ranMs += ranMs;
+  if (elapsed <= 0) return 0;
+  const share = ranMs / elapsed;
+  const wanted = report.state === 'ready' || report.state === 'running';
+  if (share > 0 || wanted) {
+    const last = process.spans.at(-1);
+    const goesOn = last !== undefined && last.to === seen && last.share === share && last.wanted === wanted;
+    if (goesOn) process.spans[process.spans.length - 1] = { ...last, to: at };
+    else process.spans.push({ from: seen, to: at, share, wanted });
+  }
+  return ranMs;
+}
+
+function noteHeld(process: Tracked, report: ProcessReport, at: number, time: string): void {
+  const open = process.held.at(-1);
+  const isOpen = open?.lasts ?? false;
+  if (report.held === undefined) {
+    // It ends at the look before, after which it was let go.
+    if (isOpen) open!.lasts = false;
+    return;
+  }
+  const { policy, reason, since } = report.held;
+  if (isOpen && open!.policy === policy && open!.reason === reason) {
+    open!.to = at;
+    return;
+  }
+  if (isOpen) open!.lasts = false;
+  const ago = Date.parse(time) - Date.parse(since);
+  const began = Number.isFinite(ago) ? at - ago : at;
+  const from = isOpen ? open!.to : Math.min(Math.max(began, process.seen), at);
+  const { domain } = process;
+  const { pid, comm } = report;
+  process.held.push({ domain, pid, comm, policy, reason, from, to: at, lasts: true });
+}
+
+function finish({ report, domain, seen, ranMs, spans, held }: Tracked, end: number): Row {
+  const last = held.at(-1);
+  // A process that ended while it was held is held no longer.
+  if (last?.lasts && seen < end) last.lasts = false;
+  const { pid, comm, kernelThread } = report;
+  const heldMs = held.reduce((sum, { from, to }) => sum + to - from, 0);
+  return { domain, pid, comm, kernelThread, ranMs, heldMs, spans, held };
+}

@@ -1,0 +1,34 @@
+import type { DomainRow, History, Row } from './collect.ts';
+
+/** A domain with the processes of it that are drawn, and what the others are together. */
+export interface Group {
+  readonly domain: DomainRow;
+  readonly rows: readonly Row[];
+  readonly others: { readonly count: number; readonly ranMs: number };
+}
+
+/** Part of one CPU below which a process that nobody touched is not worth a row. */
+const LITTLE = 0.005;
+
+/**
+ * Which processes get a row of their own: those that were held or edited, then those that ran most.
+ * @param most rows in all
+ */
+export function select(history: History, most: number): Group[] {
+  const touched = new Set(history.actions.map(({ domain, pid }) => `${domain} ${pid}`));
+  const isTouched = (row: Row) => row.held.length > 0 || touched.has(`${row.domain} ${row.pid}`);
+  const chosen = new Set(
+    history.rows
+      .filter((row) => isTouched(row) || row.ranMs > LITTLE * history.durationMs)
+      .sort((a, b) => Number(isTouched(b)) - Number(isTouched(a)) || b.ranMs - a.ranMs)
+      .slice(0, most),
+  );
+  const byDomain = Map.groupBy(history.rows, ({ domain }) => domain);
+  return history.domains.map((domain) => {
+    const all = byDomain.get(domain.id) ?? [];
+    const rows = all.filter((row) => chosen.has(row)).sort((a, b) => b.ranMs - a.ranMs || a.pid - b.pid);
+    const rest = all.filter((row) => !chosen.has(row));
+    const ranMs = rest.reduce((sum, row) => sum + row.ranMs, 0);
+    return { domain, rows, others: { count: rest.length, ranMs } };
+  });
+}

@@ -1,0 +1,82 @@
+import type { DomainReport, ProcessReport, TickReport } from '../daemon/report.ts';
+import type { DomainLine, ProcessLine, TickLine } from './line.ts';
+
+/** A domain as of the last line. */
+export interface DomainState {
+  facts: DomainReport;
+  readonly processes: Map<string, ProcessReport>;
+}
+
+/**
+ * Turns lines back into reports. Knows nothing of Node: the page reads the daemon's events with it. A line that speaks
+ * of what no line has introduced is taken for what it says, the rest being zero or empty.
+ */
+export class LineDecoder {
+  readonly domains = new Map<string, DomainState>();
+
+  /** Takes one line in; {@link domains} then is the state after it. */
+  apply(line: TickLine): void {
+    if (line.full) this.domains.clear();
+    for (const id of line.gone ?? []) this.domains.delete(id);
+    for (const state of this.domains.values()) {
+      for (const [key, process] of state.processes) {
+        if (process.ranNs !== 0) state.processes.set(key, { ...process, ranNs: 0 });
+      }
+    }
+    for (const domain of line.domains) this.#applyDomain(domain);
+  }
+
+  /** Takes one line in and gives the whole report that it stands for. */
+  decode(line: TickLine): TickReport {
+    this.apply(line);
+    const { tick, time, ms, elapsedMs, tookMs, missed, actions } = line;
+    return { tick, time, ms, elapsedMs, tookMs, missed, actions, domains: this.reports() };
+  }
+
+  /** All domains with all their processes. */
+  reports(): DomainReport[] {
+    return [...this.domains.values()].map(({ facts, processes }) => ({
+      ...facts,
+      processes: [...processes.values()],
+    }));
+  }
+
+  #applyDomain(line: DomainLine): void {
+    const { id, processes = [], gone = [], ...changes } = line;
+    let state = this.domains.get(id);
+    if (state === undefined) {
+      state = { facts: { id, name: id, hypervisor: '', vcpus: 0, processes: [] }, processes: new Map() };
+      this.domains.set(id, state);
+    }
+    state.facts = changed(state.facts, changes);
+    for (const key of gone) state.processes.delete(key);
+    for (const process of processes) {
+      state.processes.set(process.key, changed(state.processes.get(process.key) ?? NEW_PROCESS, process));
+    }
+  }
+}
+
+const NEW_PROCESS: ProcessReport = {
+  key: '',
+  pid: 0,
+  ppid: 0,
+  comm: '',
+  state: 'sleeping',
+  nice: 0,
+  kernelThread: false,
+  cpuNs: 0,
+  ranNs: 0,
+  cpu: 0,
+};
+
+function changed<T extends DomainReport | ProcessReport>(
+  before: T,
+  changes: Omit<DomainLine, 'id'> | Omit<ProcessLine, 'key'>,
+): T {
+  const now: Record<string, unknown> = { ...before };
+  for (const [fact, value] of Object.entries(changes)) {
+    if (value === null) delete now[fact];
+    else if (value !== undefined) now[fact] = value;
+  }
+  return now as unknown as T;
+}

@@ -1,0 +1,70 @@
+import { z } from 'zod';
+import type { TickLine, TraceHeader } from './line.ts';
+
+// What a trace may hold. Unknown keys are left alone: a later domsched may know more.
+
+export const TRACE_HEADER: z.ZodType<TraceHeader> = z.object({
+  format: z.literal('domsched-trace/1'),
+  producer: z.object({ name: z.literal('domsched'), version: z.string() }),
+  id: z.string(),
+  part: z.int().min(1),
+  source: z.enum(['daemon', 'sampler']),
+  started: z.iso.datetime(),
+});
+
+const HELD = z.object({ policy: z.string(), reason: z.string(), since: z.string() });
+
+const PROCESS = z.object({
+  key: z.string(),
+  pid: z.number().optional(),
+  ppid: z.number().optional(),
+  comm: z.string().optional(),
+  state: z.enum(['running', 'ready', 'sleeping', 'held', 'stopped', 'ended']).optional(),
+  nice: z.number().optional(),
+  kernelThread: z.boolean().optional(),
+  cpuNs: z.number().optional(),
+  ranNs: z.number().optional(),
+  cpu: z.number().optional(),
+  held: HELD.nullish(),
+});
+
+const DOMAIN = z.object({
+  id: z.string(),
+  name: z.string().optional(),
+  hypervisor: z.string().optional(),
+  kernel: z.string().nullish(),
+  vcpus: z.number().optional(),
+  weight: z.number().nullish(),
+  cap: z.number().nullish(),
+  error: z.object({ code: z.string(), message: z.string() }).nullish(),
+  processes: z.array(PROCESS).optional(),
+  gone: z.array(z.string()).optional(),
+});
+
+const ACTION = z.object({
+  domain: z.string(),
+  action: z.enum(['hold', 'release', 'nice', 'weight', 'cap']),
+  key: z.string().optional(),
+  pid: z.number().optional(),
+  comm: z.string().optional(),
+  policy: z.string(),
+  reason: z.string(),
+  outcome: z.enum(['done', 'refused', 'failed']),
+  code: z.string().optional(),
+  techniques: z.array(z.string()),
+  pausedUs: z.number(),
+});
+
+export const TICK_LINE = z.object({
+  tick: z.number(),
+  time: z.iso.datetime(),
+  ms: z.number(),
+  elapsedMs: z.number().min(0),
+  tookMs: z.number(),
+  missed: z.number().min(0),
+  full: z.literal(true).optional(),
+  dropped: z.number().optional(),
+  domains: z.array(DOMAIN),
+  gone: z.array(z.string()).optional(),
+  actions: z.array(ACTION),
+}) as unknown as z.ZodType<TickLine>;

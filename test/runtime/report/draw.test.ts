@@ -1,0 +1,88 @@
+import test from 'ava';
+import fc from 'fast-check';
+import { collect } from '../../../runtime/report/collect.ts';
+import { html } from '../../../runtime/report/html.ts';
+import { sharesSvg } from '../../../runtime/report/shares-svg.ts';
+import { timelineSvg } from '../../../runtime/report/timeline-svg.ts';
+import { LineDecoder } from '../../../runtime/trace/decode.ts';
+import { LineEncoder } from '../../../runtime/trace/encode.ts';
+import { backupStory } from '../tick-reports.ts';
+import { anyReports } from '../trace/arbitrary.ts';
+
+const TAGS = new Set(
+  'svg,title,style,defs,pattern,path,rect,text,tspan,g,html,head,meta,body,header,h1,h2,p,main,dl,div,dt,dd,section,table,thead,tbody,tr,th,td'.split(
+    ',',
+  ),
+);
+
+/** Names of all tags, in the order in which they open; throws when they do not close in order. */
+function tagsOf(markup: string): string[] {
+  const names: string[] = [];
+  const open: string[] = [];
+  for (const [, end, name, closed] of markup.matchAll(/<(\/?)([a-zA-Z][\w:-]*)[^<>]*?(\/?)>/g)) {
+    if (end) {
+      if (open.pop() !== name) throw new Error(`</${name}> closes what is not open`);
+      continue;
+    }
+    names.push(name!);
+    if (!closed && name !== 'meta') open.push(name!);
+  }
+  if (open.length > 0) throw new Error(`${open} stay open`);
+  return names;
+}
+
+test('whatever guests are called, a report holds no tag and no attribute but its own', async (t) => {
+  await fc.assert(
+    fc.asyncProperty(anyReports(), async (reports) => {
+      const encoder = new LineEncoder();
+      const decoder = new LineDecoder();
+      const history = await collect(reports.map((report) => decoder.decode(encoder.encode(report))));
+      for (const text of [html(history), timelineSvg(history), sharesSvg(history)]) {
+        t.deepEqual(
+          tagsOf(text.replace('<!doctype html>', '')).filter((name) => !TAGS.has(name)),
+          [],
+        );
+        t.notRegex(text, /<[^>]*\son\w+=/);
+        t.notRegex(text, /NaN|Infinity|undefined|\[object/);
+        // Characters that XML 1.0 forbids would keep the whole picture from being shown.
+        t.notRegex(text, /[\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]/);
+      }
+    }),
+    { numRuns: 60 },
+  );
+});
+
+test('the backup is drawn as held three times, by name, with its reason', async (t) => {
+  const svg = timelineSvg(await collect(backupStory(120)));
+  const boxes = [...svg.matchAll(/<rect class="hold" x="([\d.]+)" y="[\d.]+" width="([\d.]+)" height="19"/g)];
+  // 59.5 s are 800 px from 236 on; held from 5.02 s to 14 s, and again every 20 s.
+  const expected = [5.02, 25.02, 45.02].map((from) => [236 + (from / 59.5) * 800, (8.98 / 59.5) * 800]);
+  t.is(boxes.length, 3);
+  for (const [i, [, x, width]] of boxes.entries()) {
+    t.true(Math.abs(Number(x) - expected[i]![0]!) < 0.1);
+    t.true(Math.abs(Number(width) - expected[i]![1]!) < 0.1);
+  }
+  t.is(svg.match(/<title>held 8\.98 s, idle-only: httpd of web runs<\/title>/g)?.length, 3);
+  t.regex(svg, />backup<.*>200</);
+  t.regex(svg, /hold refused \[lock-held\]/);
+});
+
+test('the report has every hold and every edit in its tables', async (t) => {
+  const text = html(await collect(backupStory(120)));
+  const [, , , held, edits] = text.split('<h2>');
+  t.is(held!.match(/<tr><td/g)?.length, 3);
+  t.is(edits!.match(/<tr><td/g)?.length, 8);
+  t.regex(edits!, /refused \[lock-held\]/);
+});
+
+test('nothing to draw is drawn as nothing', async (t) => {
+  for (const reports of [[], [...backupStory(1)]]) {
+    const history = await collect(reports);
+    t.regex(timelineSvg(history), /No process ran or was held|held/);
+    t.regex(html(history), /Nothing was edited/);
+    t.deepEqual(
+      tagsOf(sharesSvg(history)).filter((name) => !TAGS.has(name)),
+      [],
+    );
+  }
+});

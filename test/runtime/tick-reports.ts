@@ -1,0 +1,147 @@
+import type { ActionReport, DomainReport, ProcessReport, TickReport } from '../../runtime/daemon/report.ts';
+
+/** A process with what a test cares about; the rest is dull. */
+export function processReport(facts: Partial<ProcessReport> & { pid: number }): ProcessReport {
+  return {
+    key: `key-${facts.pid}`,
+    ppid: 1,
+    comm: `p${facts.pid}`,
+    state: 'sleeping',
+    nice: 0,
+    kernelThread: false,
+    cpuNs: 0,
+    ranNs: 0,
+    cpu: 0,
+    ...facts,
+  };
+}
+
+export function domainReport(
+  name: string,
+  processes: readonly ProcessReport[],
+  facts: Partial<DomainReport> = {},
+): DomainReport {
+  return { id: `id-${name}`, name, hypervisor: 'fake', kernel: '6.1.0-test', vcpus: 2, ...facts, processes };
+}
+
+export function actionReport(facts: Partial<ActionReport>): ActionReport {
+  return {
+    domain: 'id-web',
+    action: 'hold',
+    policy: 'test',
+    reason: 'a test',
+    outcome: 'done',
+    techniques: ['park'],
+    pausedUs: 1000,
+    ...facts,
+  };
+}
+
+const START = Date.parse('2026-01-02T03:04:05.000Z');
+
+/** @param ms since the beginning */
+export function isoAt(ms: number): string {
+  return new Date(START + ms).toISOString();
+}
+
+export function tickReport(
+  tick: number,
+  domains: readonly DomainReport[],
+  facts: Partial<TickReport> = {},
+): TickReport {
+  const ms = (tick - 1) * 500;
+  return {
+    tick,
+    time: isoAt(facts.ms ?? ms),
+    ms,
+    elapsedMs: tick === 1 ? 0 : 500,
+    tookMs: 2,
+    missed: 0,
+    actions: [],
+    ...facts,
+    domains,
+  };
+}
+
+/**
+ * A story after the paper's: a web server with bursts of requests, a database that answers them, and a backup that is
+ * held while either of them runs.
+ */
+export function* backupStory(count: number): Generator<TickReport> {
+  const cpuNs = new Map<number, number>();
+  let heldSince: string | undefined;
+  for (let tick = 1; tick <= count; tick++) {
+    const ms = (tick - 1) * 500;
+    const isBusy = tick % 40 >= 12 && tick % 40 < 30;
+    const wave = (Math.sin(tick * 1.7) + 1) / 2;
+    const ran = (pid: number, comm: string, share: number, state: ProcessReport['state'], held = false) => {
+      const ranNs = tick === 1 ? 0 : Math.round(share * 5e8);
+      cpuNs.set(pid, (cpuNs.get(pid) ?? 1e9) + ranNs);
+      return processReport({
+        pid,
+        comm,
+        ranNs,
+        cpuNs: cpuNs.get(pid)!,
+        state,
+        ...(held && {
+          held: { policy: 'idle-only', reason: 'httpd of web runs', since: heldSince! },
+        }),
+      });
+    };
+    const wasHeld = heldSince !== undefined;
+    const actions: ActionReport[] = [];
+    const hold = { domain: 'id-batch', key: 'key-200', pid: 200, comm: 'backup', policy: 'idle-only' };
+    if (isBusy && !wasHeld && tick > 1) {
+      heldSince = isoAt(ms - 480);
+      actions.push(actionReport({ ...hold, action: 'hold', reason: 'httpd of web runs', pausedUs: 2570 }));
+    } else if (!isBusy && wasHeld) {
+      heldSince = undefined;
+      actions.push(actionReport({ ...hold, action: 'release', reason: 'nothing else runs', pausedUs: 2100 }));
+    }
+    if (tick === 20) {
+      actions.push(
+        actionReport({
+          action: 'nice',
+          domain: 'id-db',
+          pid: 300,
+          comm: 'postgres',
+          policy: 'priority',
+          reason: 'serves web',
+        }),
+      );
+    }
+    if (tick === 26) {
+      actions.push(
+        actionReport({
+          domain: 'id-batch',
+          pid: 201,
+          comm: 'indexer',
+          outcome: 'refused',
+          code: 'lock-held',
+          pausedUs: 300,
+        }),
+      );
+    }
+    const held = heldSince !== undefined;
+    yield tickReport(
+      tick,
+      [
+        domainReport('web', [
+          ran(1, 'systemd', 0, 'sleeping'),
+          ran(100, 'httpd', isBusy ? 0.55 + 0.4 * wave : 0.02 * wave, isBusy ? 'running' : 'sleeping'),
+          ran(101, 'php', isBusy ? 0.3 * wave : 0, 'sleeping'),
+        ]),
+        domainReport('db', [
+          ran(2, 'systemd', 0, 'sleeping'),
+          ran(300, 'postgres', isBusy ? 0.6 * (1 - wave) + 0.1 : 0, isBusy ? 'ready' : 'sleeping'),
+        ]),
+        domainReport('batch', [
+          ran(3, 'systemd', 0, 'sleeping'),
+          ran(200, 'backup', held ? 0 : 0.97, held ? 'held' : 'running', held),
+          ran(201, 'indexer', 0.22, 'ready'),
+        ]),
+      ],
+      { actions },
+    );
+  }
+}
