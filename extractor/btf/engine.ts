@@ -1,4 +1,5 @@
 import type { KernelFile } from '../elf/kernel-file.ts';
+import { NameMatcher } from '../elf/name-matcher.ts';
 import type { Engine, EngineResult, Request } from '../engine.ts';
 import { ExtractError } from '../error.ts';
 import { LayoutBuilder } from '../layout.ts';
@@ -49,35 +50,35 @@ export function extractBtf(blob: Uint8Array, path: string, request: Request): En
   const all = request.structs === 'all';
   const wanted = new Set(request.structs === 'all' ? [] : request.structs);
   const wantedEnums = new Set(request.enums);
+  // Nine in ten names are not wanted, and are not made into strings.
+  const nameOf = all ? null : new NameMatcher([...wanted, ...wantedEnums]);
   const wantedConstants = new Set(request.constants);
   const constants = new Map<string, number>();
   const builder = new LayoutBuilder({ corrupt: 'corrupt-btf', onConflict: all ? 'flavour' : 'refuse' });
   const found = new Set<string>();
   const typedefs: [name: string, id: number][] = [];
-  const existing = new Set<string>();
 
   for (let id = 1; id <= types.count; id++) {
     const kind = types.kind(id);
     switch (kind) {
       case KIND.STRUCT:
       case KIND.UNION: {
-        const name = types.name(id);
-        if (name === null) break;
-        existing.add(name);
-        if (!all && !wanted.has(name)) break;
+        const name = nameOf ? types.wantedName(id, nameOf) : types.name(id);
+        if (name === null || (!all && !wanted.has(name))) break;
         found.add(name);
         builder.add({ node: types.record(id), where: `type ${id}` });
         break;
       }
       case KIND.ENUM:
       case KIND.ENUM64: {
-        const name = types.name(id);
-        if (name === null) {
+        if (types.isAnonymous(id)) {
           for (const [constant, value] of wantedConstants.size ? types.enumeration(id).values : []) {
             if (wantedConstants.has(constant)) constants.set(constant, Number(value));
           }
           break;
         }
+        const name = nameOf ? types.wantedName(id, nameOf) : types.name(id);
+        if (name === null) break;
         // An enumeration without values is a declaration of one.
         if ((all || wantedEnums.has(name)) && types.enumeration(id).values.length) {
           builder.addEnum(types.enumeration(id), `type ${id}`);
@@ -85,8 +86,8 @@ export function extractBtf(blob: Uint8Array, path: string, request: Request): En
         break;
       }
       case KIND.TYPEDEF: {
-        const name = types.name(id);
-        if (name !== null && wanted.has(name)) typedefs.push([name, id]);
+        const name = nameOf && types.wantedName(id, nameOf);
+        if (name && wanted.has(name)) typedefs.push([name, id]);
         break;
       }
     }
@@ -101,7 +102,7 @@ export function extractBtf(blob: Uint8Array, path: string, request: Request): En
 
   const structs = builder.structs();
   const missing = request.required.filter((name) => !Object.hasOwn(structs, name));
-  if (missing.length) throw structNotFound(missing, existing, path);
+  if (missing.length) throw structNotFound(missing, structureNames(types), path);
   const result: EngineResult = {
     structs,
     enums: builder.enums(),
@@ -111,4 +112,14 @@ export function extractBtf(blob: Uint8Array, path: string, request: Request): En
   const percpu = types.section(PERCPU_SECTION);
   if (percpu) result.percpu = Object.fromEntries(percpu.map(({ name, offset }) => [name, offset]));
   return result;
+}
+
+function structureNames(types: BtfTypes): Set<string> {
+  const names = new Set<string>();
+  for (let id = 1; id <= types.count; id++) {
+    const kind = types.kind(id);
+    const name = kind === KIND.STRUCT || kind === KIND.UNION ? types.name(id) : null;
+    if (name !== null) names.add(name);
+  }
+  return names;
 }

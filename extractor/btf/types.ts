@@ -1,3 +1,4 @@
+import type { NameMatcher } from '../elf/name-matcher.ts';
 import { ExtractError } from '../error.ts';
 import type { EnumNode, GraphMember, RecordNode, TypeNode, TypeRef } from '../graph.ts';
 import {
@@ -39,6 +40,8 @@ export class BtfTypes {
   readonly #path: string;
   /** Where type `id` starts, in bytes from the start of the blob; entry 0 stands for void. */
   readonly #places: Uint32Array;
+  /** Ids of the DATASEC types. */
+  readonly #sections: number[] = [];
   readonly #strings: { start: number; end: number };
   readonly #nodes = new Map<number, TypeNode>();
 
@@ -72,6 +75,17 @@ export class BtfTypes {
     return this.#string(this.#u32(place), place);
   }
 
+  /** Name of a type where it is one of the matcher's, else null. */
+  wantedName(id: number, names: NameMatcher): string | null {
+    const start = this.#nameStart(id);
+    const name = names.match(this.#bytes, start);
+    return name !== null && this.#bytes[start + name.length] === 0 ? name : null;
+  }
+
+  isAnonymous(id: number): boolean {
+    return this.#bytes[this.#nameStart(id)] === 0;
+  }
+
   /** The type a TYPEDEF names, qualifiers and tags between left out; 0 for void. */
   typedefTarget(id: number): number {
     return this.#behindTags(this.#u32(this.#places[id]! + 8), this.#places[id]!);
@@ -99,11 +113,8 @@ export class BtfTypes {
 
   /** The variables of the section `name`, or null where the blob describes no such section. */
   section(name: string): SectionVariable[] | null {
-    for (let id = 1; id <= this.count; id++) {
-      if (this.kind(id) !== KIND.DATASEC || this.name(id) !== name) continue;
-      return this.#variables(id);
-    }
-    return null;
+    const id = this.#sections.find((section) => this.name(section) === name);
+    return id === undefined ? null : this.#variables(id);
   }
 
   #variables(id: number): SectionVariable[] {
@@ -169,6 +180,7 @@ export class BtfTypes {
       const trailer = TRAILER[kind];
       if (!trailer) throw this.#corrupt(at + 4, `unknown kind ${kind} of type ${count + 1}`);
       places[++count] = at;
+      if (kind === KIND.DATASEC) this.#sections.push(count);
       const next = at + BTF_TYPE_SIZE + trailer[0] + trailer[1] * this.#vlen(at);
       if (next > end) throw this.#corrupt(at, `type ${count} reaches beyond the last one`);
       at = next;
@@ -343,9 +355,20 @@ export class BtfTypes {
     return name;
   }
 
-  #string(offset: number, at: number): string | null {
+  /** Where the name of a type starts in the blob. */
+  #nameStart(id: number): number {
+    const place = this.#places[id]!;
+    return this.#stringStart(this.#u32(place), place);
+  }
+
+  #stringStart(offset: number, at: number): number {
     const start = this.#strings.start + offset;
     if (start >= this.#strings.end) throw this.#corrupt(at, `a name at ${offset} is beyond the strings`);
+    return start;
+  }
+
+  #string(offset: number, at: number): string | null {
+    const start = this.#stringStart(offset, at);
     const end = this.#bytes.indexOf(0, start);
     if (end === start) return null;
     if (end - start > MAX_NAME) throw this.#corrupt(at, `a name is ${end - start} bytes long`);

@@ -43,6 +43,8 @@ const { values } = parseArgs({
 const rounds = Number(values.rounds);
 const kernel = requireKernel('debian-6.1-cloud').vmlinux;
 const program = path.join(projectDirectory, 'dist', 'domsched.js');
+/** What the program's first line gives Node. */
+const nodeFlags = /^#!.* node (.*)$/m.exec(await readFile(program, 'utf8'))![1]!.split(' ');
 const scratch = await mkdtemp(path.join(os.tmpdir(), 'domsched-bench-'));
 const spinner = ora({ isSilent: !process.stderr.isTTY, discardStdin: false }).start();
 const report = (text: string) => {
@@ -50,7 +52,7 @@ const report = (text: string) => {
 };
 
 function domsched(...arguments_: string[]): Contestant['command'] {
-  return [process.execPath, program, 'extract', kernel, ...arguments_];
+  return [process.execPath, ...nodeFlags, program, 'extract', kernel, ...arguments_];
 }
 
 /** Structure sizes that a tool printed, to see that all did the same job. */
