@@ -161,3 +161,11 @@ function generator(seed: number): (below: number) => number {
     return (state >>> 0) % below;
   };
 }
+
+if (process.argv[1] && import.meta.filename === process.argv[1]) {
+  const report = await fuzzBtf({
+    runs: Number(process.argv[2] ?? 20_000),
+    seed: Number(process.argv[3] ?? 1),
+  });
+  process.stdout.write(`${JSON.stringify(report)}\n`);
+}

@@ -4,8 +4,8 @@ import { dwarfEngine } from '../../../extractor/dwarf/engine.ts';
 import { openKernelFile } from '../../../extractor/elf/open.ts';
 import type { Request } from '../../../extractor/engine.ts';
 import { ExtractError } from '../../../extractor/error.ts';
+import { fuzzInProcess } from '../fuzz-process.ts';
 import { program } from './compilers.ts';
-import { fuzzDwarf } from './fuzz.ts';
 import { memoryFile } from './memory-file.ts';
 
 const REQUEST: Request = { structs: ['rq'], enums: [], required: ['rq'] };
@@ -139,7 +139,7 @@ test('a file cut anywhere is read or refused', async (t) => {
 });
 
 test('mutated DWARF is read or refused, in bounded memory', async (t) => {
-  const report = await fuzzDwarf({ runs: 2000, seed: 20_061 });
+  const report = await fuzzInProcess('dwarf/fuzz.ts', 2000, 20_061);
   t.log(JSON.stringify(report));
   t.true((report.outcomes['corrupt-dwarf'] ?? 0) > 500);
   t.true((report.outcomes.accepted ?? 0) > 100);
