@@ -90,7 +90,14 @@ async function generateModules(layout: KernelLayout, { options, signal }: Run): 
   const { defaultPlace, generate } = await import('../codegen/index.ts');
   const place = options.out === undefined ? defaultPlace() : { outDir: options.out };
   const written = await generate(layout, { ...place, signal });
-  if (!options.quiet) process.stderr.write(`${summary(layout)} -> ${written.path}\n`);
+  if (options.quiet) return;
+  process.stderr.write(`${summary(layout)} -> ${written.path}\n`);
+  if (!Object.hasOwn(layout.symbols, 'init_task')) {
+    process.stderr.write(
+      `${layout.source.file} has no addresses, and no guest can be read without them: extract it again with ` +
+        "--symbols and the System.map of its build or the guest's /proc/kallsyms\n",
+    );
+  }
 }
 
 function summary({ kernel, source, structs, symbols }: KernelLayout): string {

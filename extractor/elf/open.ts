@@ -42,7 +42,9 @@ export async function openKernelFile(path: string, options: OpenOptions = {}): P
       const format = detectFormat(source.read(0, Math.min(FORMAT_BYTES, source.size)));
       if (format === 'btf') {
         const btf = new PlainSection(source, '.BTF', 0n, 0, source.size);
-        return new OpenedKernel({ path, options, stack, hash, sections: new SectionSet([], [btf]), boot });
+        const { runningKernel } = await import('./running-kernel.ts');
+        const [sections, running] = [new SectionSet([], [btf]), runningKernel(path)];
+        return new OpenedKernel({ path, options, stack, hash, sections, boot, running });
       }
       if (format === 'elf') {
         const image = readElfImage(source);

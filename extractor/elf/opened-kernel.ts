@@ -5,11 +5,12 @@ import { bannerAt, findBanner, releaseOf } from './banner.ts';
 import type { BootImage } from './boot-image.ts';
 import { configBeside, findEmbeddedConfig, readConfigFile } from './kernel-config.ts';
 import type { KernelFile, KernelSymbol, SectionData } from './kernel-file.ts';
+import type { RunningKernel } from './running-kernel.ts';
 import { buildIdOf, type SectionSet } from './section-set.ts';
 import type { SourceHash } from './source-hash.ts';
 import { lookupSymbols, type SymbolSource } from './symbol-source.ts';
 import { SymbolTable } from './symbol-table.ts';
-import { SymbolText } from './symbol-text.ts';
+import { KERNEL_IMAGE, SymbolText } from './symbol-text.ts';
 
 /** What a kernel file is made of once its wrappings are off. */
 export interface Parts {
@@ -20,6 +21,8 @@ export interface Parts {
   hash: SourceHash;
   sections: SectionSet;
   boot: BootImage | null;
+  /** What the running kernel says of itself, for its own BTF. */
+  running?: RunningKernel | null;
 }
 
 /** Everything but opening; facts that cost reading are found when first asked for. */
@@ -40,7 +43,9 @@ export class OpenedKernel implements KernelFile {
   }
 
   get buildId(): string | null {
-    if (this.#buildId === undefined) this.#buildId = buildIdOf(this.#parts.sections);
+    if (this.#buildId === undefined) {
+      this.#buildId = buildIdOf(this.#parts.sections) ?? this.#parts.running?.buildId ?? null;
+    }
     return this.#buildId;
   }
 
@@ -93,12 +98,14 @@ export class OpenedKernel implements KernelFile {
       if (banner) return banner;
     }
     const rodata = this.section('.rodata');
-    return rodata && findBanner(rodata);
+    return (rodata && findBanner(rodata)) ?? this.#parts.running?.banner ?? null;
   }
 
   #findConfig(): Record<string, string> | null {
     const { options, path } = this.#parts;
     if (options.config !== undefined) return readConfigFile(options.config);
+    const own = this.#parts.running?.config;
+    if (own) return readConfigFile(own);
     const rodata = this.section('.rodata');
     const table = this.#table();
     // A kernel with symbols says by one of them whether it carries its configuration.
@@ -125,8 +132,7 @@ export class OpenedKernel implements KernelFile {
 
   #findSymbols(): SymbolSource | null {
     const { options, path } = this.#parts;
-    const text = this.section('.text');
-    const textStart = text?.address ?? null;
+    const textStart = this.section('.text')?.address ?? configuredTextStart(this.config());
     if (options.symbols !== undefined) {
       const given = SymbolText.read(options.symbols, textStart);
       const why = !given
@@ -157,4 +163,16 @@ export class OpenedKernel implements KernelFile {
     if (!rodata || rodata.size === 0 || !banner) return false;
     return bannerAt(rodata, Number(banner.address - rodata.address)) === null;
   }
+}
+
+/** `__START_KERNEL` of arch/x86/include/asm/page_types.h and boot.h, where the configuration says it. */
+function configuredTextStart(config: Readonly<Record<string, string>> | null): bigint | null {
+  const [start, align] = ['CONFIG_PHYSICAL_START', 'CONFIG_PHYSICAL_ALIGN'].map((option) => config?.[option]);
+  if (!isHex(start) || !isHex(align) || BigInt(align) === 0n) return null;
+  const step = BigInt(align);
+  return KERNEL_IMAGE + ((BigInt(start) + step - 1n) / step) * step;
+}
+
+function isHex(text: string | undefined): text is string {
+  return text !== undefined && /^0x[0-9a-f]{1,8}$/i.test(text);
 }

@@ -10,7 +10,9 @@ const ADDRESS_DIGITS = 16;
 /** `ffffffff81000000 T ` */
 const NAME_AT = ADDRESS_DIGITS + 3;
 /** Lowest address of the kernel image (Documentation/arch/x86/x86_64/mm.rst); per-CPU symbols may lie at 0. */
-const KERNEL_IMAGE = 0xffff_ffff_8000_0000n;
+export const KERNEL_IMAGE = 0xffff_ffff_8000_0000n;
+/** Where `_text` is linked unless somebody changed CONFIG_PHYSICAL_START. */
+const USUAL_TEXT = KERNEL_IMAGE + 0x100_0000n;
 const NEWLINE = 0x0a;
 const TAB = 0x09;
 const SPACE = 0x20;
@@ -32,8 +34,8 @@ export class SymbolText implements SymbolSource {
 
   /**
    * Reads a file of symbols.
-   * @param textStart link-time address of `.text` (`_text`), where the image says it: addresses of a running,
-   *   randomized kernel are moved back to it
+   * @param textStart link-time address of `.text` (`_text`), where the image or its configuration says it: addresses of
+   *   a running, randomized kernel are moved back to it
    * @returns null for Debian's System.map, which only says in which package the real one is
    * @throws ExtractError `file-not-found`, `file-unreadable`, `no-debug-information`
    */
@@ -47,7 +49,7 @@ export class SymbolText implements SymbolSource {
     for (const at of plain.#lines()) {
       any = true;
       // Without the right to see them, /proc/kallsyms shows every address as 0; a real one has others soon.
-      if (plain.#address(at) >= KERNEL_IMAGE) return new SymbolText(text, plain.#slideTo(textStart));
+      if (plain.#address(at) >= KERNEL_IMAGE) return new SymbolText(text, plain.#slideTo(textStart, path));
     }
     throw unusable(
       path,
@@ -102,10 +104,16 @@ export class SymbolText implements SymbolSource {
     };
   }
 
-  #slideTo(textStart: bigint | null): bigint {
-    if (textStart === null) return 0n;
-    for (const { name, address } of this.named(['_text'])) if (name === '_text') return address - textStart;
-    return 0n;
+  /** @throws ExtractError `no-debug-information` for moved addresses where nothing says from where */
+  #slideTo(textStart: bigint | null, path: string): bigint {
+    const text = [...this.named(['_text'])].find(({ name }) => name === '_text')?.address;
+    if (text === undefined || text === (textStart ?? USUAL_TEXT)) return 0n;
+    if (textStart !== null) return text - textStart;
+    throw unusable(
+      path,
+      `its _text is 0x${text.toString(16)}, as of a running, randomized kernel, and the image does not say where it ` +
+        "was linked to; add --config with the kernel's configuration",
+    );
   }
 }
 

@@ -105,6 +105,12 @@ test('a stripped kernel is read by its BTF, per-CPU variables included; a System
   t.deepEqual(Object.keys(layout.structs).sort(), Object.keys(expected.structs).sort());
   t.deepEqual(layout.structs.task_struct, expected.structs.task_struct);
   t.is(layout.symbols.init_task, undefined);
+  const out = join(scratchFolder(t), 'generated');
+  t.regex(
+    domsched(['extract', stripped, '--out', out]).stderr,
+    /\(btf\) -> .*\n.* has no addresses, .* --symbols .*\n$/,
+  );
+  t.regex(domsched(['extract', stripped, '--symbols', map, '--out', out]).stderr, /^[^\n]*\(btf\) -> .*\n$/);
   const withMap = JSON.parse(
     domsched(['extract', stripped, '--symbols', map, '--json', '-']).stdout,
   ) as KernelLayout;

@@ -1,9 +1,11 @@
-import { writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { release } from 'node:os';
 import { gzipSync } from 'node:zlib';
 import test from 'ava';
 import { type OpenOptions, openKernelFile } from '../../../extractor/elf/open.ts';
 import { percpuSymbols } from '../../../extractor/elf/percpu.ts';
-import { BANNER, buildElf, buildKernel } from './build-elf.ts';
+import { runningKernel } from '../../../extractor/elf/running-kernel.ts';
+import { BANNER, buildElf, buildIdNote, buildKernel } from './build-elf.ts';
 import { scratch } from './scratch.ts';
 
 /** What a kernel looks like unpacked from a bzImage: no symbols. */
@@ -75,6 +77,53 @@ test('kallsyms of a randomized guest is moved back; its modules are left out', a
     `${moved}ffffffffc0a00000 t modular\t[ext4]\nffffffffc0a00010 T schedule\t[evil]\n`,
   );
   t.deepEqual(await symbolsOf(at('vmlinux'), { symbols: at('kallsyms') }), EXPECTED);
+});
+
+test('kallsyms beside BTF alone: moved back by what the configuration says, refused where nothing says', async (t) => {
+  const at = scratch(t);
+  writeFileSync(at('btf'), Buffer.concat([Buffer.from('9feb010018000000', 'hex'), Buffer.alloc(40)]));
+  writeFileSync(at('map'), MAP);
+  t.like(await symbolsOf(at('btf'), { symbols: at('map') }), { schedule: EXPECTED.schedule });
+  const moved = MAP.replaceAll(/^ffffffff[0-9a-f]{8}/gm, (address) =>
+    (BigInt(`0x${address}`) + 0x1a600000n).toString(16),
+  );
+  writeFileSync(at('kallsyms'), moved);
+  await t.throwsAsync(symbolsOf(at('btf'), { symbols: at('kallsyms') }), {
+    code: 'no-debug-information',
+    message: /randomized.*--config/,
+  });
+  // Aligned upwards, as boot.h does it: 0x1000000.
+  writeFileSync(at('config'), 'CONFIG_PHYSICAL_START=0xe00001\nCONFIG_PHYSICAL_ALIGN=0x200000\n');
+  const options = { symbols: at('kallsyms'), config: at('config') };
+  t.like(await symbolsOf(at('btf'), options), {
+    schedule: EXPECTED.schedule,
+    linux_banner: EXPECTED.linux_banner,
+  });
+});
+
+test("the running kernel's own BTF: banner, build-id and configuration are the kernel's own", async (t) => {
+  const at = scratch(t);
+  for (const folder of ['sys/kernel/btf', 'proc', 'boot']) mkdirSync(at(folder), { recursive: true });
+  writeFileSync(at('sys/kernel/btf/vmlinux'), '');
+  symlinkSync('sys/kernel/btf/vmlinux', at('link'));
+  t.is(runningKernel(at('link'), at('elsewhere')), null);
+  t.deepEqual(runningKernel(at('link'), at('.')), { banner: null, buildId: null, config: null });
+  writeFileSync(at('proc/version'), `${BANNER}\n`);
+  writeFileSync(at('sys/kernel/notes'), buildIdNote('aabbccddee'));
+  writeFileSync(at('boot/config-6.1.0-test'), CONFIG);
+  t.deepEqual(runningKernel(at('link'), at('.')), {
+    banner: BANNER,
+    buildId: 'aabbccddee',
+    config: at('boot/config-6.1.0-test'),
+  });
+  writeFileSync(at('proc/config.gz'), gzipSync(CONFIG));
+  t.is(runningKernel(at('link'), at('.'))?.config, at('proc/config.gz'));
+  t.is(runningKernel(at('proc/version'), at('.')), null);
+  // And the machine's own, where its kernel shows it.
+  if (!existsSync('/sys/kernel/btf/vmlinux')) return t.log('this kernel shows no BTF of its own');
+  await using file = await openKernelFile('/sys/kernel/btf/vmlinux');
+  t.is(file.release(), release());
+  t.true(file.section('.BTF')!.size > 100_000);
 });
 
 test("Debian's System.map is no map", async (t) => {
