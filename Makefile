@@ -44,6 +44,7 @@ check: ## types, lint and format
 	@npm run -s lint
 
 test: setup check kernels kernels-debian ## all tests
+	@node kernels/complete.ts
 	npm test
 	npm run -s check:layouts
 
@@ -69,11 +70,13 @@ layouts: setup kernels kernels-all ## extract every kernel into generated/ again
 	node kernels/regenerate.ts
 
 soak: setup kernels-all ## 10,000 holds and releases on each live Debian guest (DOMSCHED_CYCLES=n for another number)
+	@node kernels/complete.ts
 	DOMSCHED_CYCLES=$${DOMSCHED_CYCLES:-10000} npx ava --timeout=24h test/live/debian-surgery.test.ts
 
 # Tools to compare with; nothing else needs them.
 bench: PACKAGES += python3-drgn
 bench: setup kernels-debian ## benchmarks: extraction beside gdb, pahole and drgn
+	@node kernels/complete.ts
 	node test/bench/extract.bench.ts
 	node test/bench/layout.bench.ts
 	node test/bench/memory.bench.ts
