@@ -1,52 +1,24 @@
 import process from 'node:process';
+import { ControlClient } from '../daemon/control-client.ts';
+import type { EditAnswer, ReleaseAllAnswer } from '../daemon/control-protocol.ts';
 import { DomschedError } from '../error.ts';
-import { Guest } from '../guest/guest.ts';
+import { findProcess } from '../guest/find-process.ts';
 import type { Process } from '../guest/process.ts';
 import { printable } from '../guest/text.ts';
-import { requireCapabilities } from '../hypervisor/capability.ts';
 import { connectAll } from '../hypervisor/connect.ts';
+import type { Domain } from '../hypervisor/types.ts';
 import { knownKernels } from '../layout/registry.ts';
 import { describeEdit } from '../surgery/edit.ts';
-import { holderFor } from '../surgery/holder-for.ts';
-import { type HeldRecord, Journal } from '../surgery/journal.ts';
-import { type OperateOptions, type Operation, type ProcessKey, Surgeon } from '../surgery/surgeon.ts';
+import { isRecordOf, JournaledSurgeon, Journals } from '../surgery/journaled-surgeon.ts';
+import type { OperateOptions, Operation } from '../surgery/surgeon.ts';
 import type { EditOptions } from './edit.ts';
 
 /** Runs `domsched hold`. @throws DomschedError */
 export async function hold(domain: string, target: string, options: EditOptions): Promise<void> {
-  await operate(domain, target, options, async (bench) => {
-    const journal = new Journal();
-    const record = bench.record();
-    const technique = options.technique ?? 'auto';
-    const before = await isRecorded(journal, record, bench.process);
-    try {
-      return await bench.surgeon.hold(bench.process, {
-        ...bench.options,
-        ...(technique !== 'auto' && { techniques: [technique] }),
-        force: options.force ?? false,
-        journal: () => journal.add(record),
-      });
-    } catch (error) {
-      // What was held before still is, unless undoing this hold let all of it go.
-      const free = before ? isUndone(error) : !mayBeHeld(error);
-      if (free) await journal.remove(record);
-      throw error;
-    }
-  });
-}
-
-async function isRecorded(journal: Journal, record: HeldRecord, key: ProcessKey): Promise<boolean> {
-  return (await journal.list()).some((held) => held.domain === record.domain && isOf(held, key));
-}
-
-function isUndone(error: unknown): boolean {
-  return error instanceof DomschedError && error.details.undone === true;
-}
-
-/** A failed hold that could not be undone: its record is what leads back to it. */
-function mayBeHeld(error: unknown): boolean {
-  if (!(error instanceof DomschedError)) return true;
-  return error.details.undone === false || error.details.restored === false;
+  const { technique = 'auto', force = false } = options;
+  await edit('hold', domain, target, options, { technique, force }, (surgeon, found, limits) =>
+    surgeon.hold(found, { ...limits, ...(technique !== 'auto' && { techniques: [technique] }), force }),
+  );
 }
 
 /** Runs `domsched release`. @throws DomschedError */
@@ -62,7 +34,9 @@ export async function release(
   if (domain === undefined || target === undefined) {
     throw new DomschedError('usage', 'give a domain and a process, or --all', {});
   }
-  await operate(domain, target, options, releaseOne);
+  await edit('release', domain, target, options, {}, (surgeon, found, limits) =>
+    surgeon.release(found, limits),
+  );
 }
 
 /** Runs `domsched renice`. @throws DomschedError */
@@ -72,150 +46,214 @@ export async function renice(
   nice: number,
   options: EditOptions,
 ): Promise<void> {
-  await operate(domain, target, options, async (bench) => {
-    const journal = new Journal();
-    const record = bench.record();
-    // Some kernels' processes are held for the moment; what was held before stays in the journal.
-    const before = await isRecorded(journal, record, bench.process);
-    if (before) return bench.surgeon.renice(bench.process, nice, bench.options);
-    try {
-      const journaled = { ...bench.options, journal: () => journal.add(record) };
-      const operation = await bench.surgeon.renice(bench.process, nice, journaled);
-      await journal.remove(record);
-      return operation;
-    } catch (error) {
-      if (!mayBeHeld(error)) await journal.remove(record);
-      throw error;
-    }
-  });
-}
-
-/** A guest that is attached to, a process of it, and what it takes to edit it. */
-interface Bench {
-  readonly surgeon: Surgeon;
-  readonly process: Process;
-  readonly options: OperateOptions;
-  record(): HeldRecord;
-}
-
-async function releaseOne(bench: Bench): Promise<Operation> {
-  const operation = await bench.surgeon.release(bench.process, bench.options);
-  if (!bench.options.dryRun) await new Journal().remove(bench.record());
-  return operation;
-}
-
-/** Everything in the journal. One that fails does not keep the others from being let go. */
-async function releaseAll(options: EditOptions): Promise<void> {
-  const journal = new Journal();
-  const records = await journal.list();
-  const failures: DomschedError[] = [];
-  for (const record of records) {
-    try {
-      const connect = options.connect ?? [record.connection];
-      await operate(record.domain, record, { ...options, connect }, releaseOne);
-    } catch (error) {
-      if (!(error instanceof DomschedError)) throw error;
-      if (GONE.has(error.code)) await journal.remove(record);
-      else failures.push(error);
-      process.stderr.write(
-        `domsched: ${printable(record.name)}: ${printable(error.message)} [${error.code}]\n`,
-      );
-    }
-  }
-  if (records.length === 0 && !options.json) process.stdout.write('nothing is held\n');
-  if (failures.length > 0) process.exitCode = Math.max(...failures.map(({ exitCode }) => exitCode));
-}
-
-/** A process or a domain that ended is held no longer. */
-const GONE: ReadonlySet<string> = new Set(['process-not-found', 'domain-gone']);
-
-async function operate(
-  domainName: string,
-  target: string | HeldRecord,
-  options: EditOptions,
-  perform: (bench: Bench) => Promise<Operation>,
-): Promise<void> {
-  await using hosts = await connectAll(options.connect ?? []);
-  await using domain = await hosts.open(domainName);
-  requireCapabilities(domain, 'pause', 'writeFrames', 'registers');
-  const guest = await Guest.attach(domain, await knownKernels());
-  try {
-    const found = await find(guest, target);
-    const { identity } = domain;
-    const bench: Bench = {
-      surgeon: new Surgeon(domain, guest, holderFor(guest)),
-      process: found,
-      options: { limitMs: (options.timeout ?? 5) * 1000, dryRun: options.dryRun ?? false },
-      record: () => ({
-        connection: identity.connection,
-        domain: identity.id,
-        name: identity.name,
-        buildId: guest.kernel.buildId,
-        pid: found.tgid,
-        comm: found.comm,
-        address: `0x${found.address.toString(16)}`,
-        startTimeNs: found.startTimeNs,
-        since: new Date().toISOString(),
-      }),
-    };
-    print(identity.name, found, await perform(bench), options.json ?? false);
-  } finally {
-    guest.detach();
-  }
-}
-
-/** The process that was asked for, by pid or by a name that is unambiguous; or the very one that a record is of. */
-async function find(guest: Guest, target: string | HeldRecord): Promise<Process> {
-  const { processes } = await guest.take({ pause: false, threads: false });
-  if (typeof target !== 'string') {
-    const held = processes.find((candidate) => isOf(target, candidate));
-    if (held !== undefined) return held;
-    throw new DomschedError('process-not-found', `process ${target.pid} (${target.comm}) has ended`, {
-      ...target,
-    });
-  }
-  const found = /^\d+$/.test(target)
-    ? processes.filter(({ pid }) => pid === Number(target))
-    : processes.filter(({ comm }) => comm === target);
-  const name = guest.domain.identity.name;
-  if (found.length === 0) {
-    throw new DomschedError(
-      'process-not-found',
-      `${name} has no process ${printable(target)}; domsched ps ${name} lists those that it has`,
-      { domain: name, process: target },
-    );
-  }
-  if (found.length > 1) {
-    const pids = found.map(({ pid }) => pid);
-    throw new DomschedError(
-      'process-ambiguous',
-      `${found.length} processes of ${name} are called ${printable(target)}; give one of ${pids.join(', ')}`,
-      { domain: name, process: target, pids },
-    );
-  }
-  return found[0]!;
-}
-
-function isOf(record: HeldRecord, { pid, address, startTimeNs }: ProcessKey): boolean {
-  return (
-    pid === record.pid && `0x${address.toString(16)}` === record.address && startTimeNs === record.startTimeNs
+  await edit('renice', domain, target, options, { nice }, (surgeon, found, limits) =>
+    surgeon.renice(found, nice, limits),
   );
 }
 
-function print(domain: string, { pid, comm }: Process, operation: Operation, json: boolean): void {
-  const { outcome, attempts, writes } = operation;
-  const technique = operation.techniques.join('+') || null;
-  const pausedUs = Math.round(operation.pausedUs);
-  const planned = operation.edits.flatMap(describeEdit);
+type Perform = (surgeon: JournaledSurgeon, found: Process, options: OperateOptions) => Promise<Operation>;
+
+/** Has the daemon do it where one runs that has the domain; else does it here. */
+async function edit(
+  op: string,
+  domainName: string,
+  target: string,
+  options: EditOptions,
+  parameters: object,
+  perform: Perform,
+): Promise<void> {
+  const limits = limitsOf(options);
+  const { connect = [], json = false } = options;
+  const asked = await askDaemon<EditAnswer>(op, {
+    ...parameters,
+    domain: domainName,
+    process: target,
+    connect,
+    timeout: options.timeout ?? DEFAULT_TIMEOUT_S,
+    dryRun: limits.dryRun,
+  });
+  if (asked !== undefined) return print([asked], json);
+  await using hosts = await connectAll(connect);
+  await using domain = await hosts.open(domainName);
+  await withSurgeon(domain, async (surgeon) => {
+    const { processes } = await surgeon.guest.take({ withoutQueues: true });
+    const found = findProcess(domain.identity.name, processes, target);
+    print([answerOf(domain, found, await perform(surgeon, found, limits))], json);
+  });
+}
+
+/** Everything in the journals. One that fails does not keep the others from being put back. */
+async function releaseAll(options: EditOptions): Promise<void> {
+  const { connect = [], json = false } = options;
+  const timeout = options.timeout ?? DEFAULT_TIMEOUT_S;
+  const asked = await askDaemon<ReleaseAllAnswer>('releaseAll', { connect, timeout });
+  const answers = [...(asked?.released ?? [])];
+  const failures: { domain: string; code: string; message: string }[] = [...(asked?.failures ?? [])];
+  const failedCodes = failures.map(({ code }) => new DomschedError(code as never, '').exitCode as number);
+  const journals = new Journals();
+  const served = new Set(asked === undefined ? [] : await daemonDomains(connect));
+  const records = [...(await journals.held.list()), ...(await journals.changes.list())];
+  const domains = new Map(records.map(({ domain, name, connection }) => [domain, { name, connection }]));
+  for (const [id, { name, connection }] of domains) {
+    if (served.has(id)) continue;
+    try {
+      answers.push(...(await putBack(id, connect.length > 0 ? connect : [connection], options, journals)));
+    } catch (error) {
+      if (!(error instanceof DomschedError)) throw error;
+      const gone = error.code === 'domain-gone' || isDead(error);
+      if (gone) await forget(id, journals);
+      else failedCodes.push(error.exitCode);
+      failures.push({ domain: name, code: error.code, message: error.message });
+    }
+  }
+  for (const { domain, code, message } of failures) {
+    process.stderr.write(`domsched: ${printable(domain)}: ${printable(message)} [${code}]\n`);
+  }
+  if (answers.length > 0 || json) print(answers, json);
+  else if (failures.length === 0) process.stdout.write('nothing is held\n');
+  if (failedCodes.length > 0) process.exitCode = Math.max(...failedCodes);
+}
+
+/** All that the journals have of one domain: holds, nice values, share. @throws DomschedError the first failure */
+async function putBack(
+  id: string,
+  connect: readonly string[],
+  options: EditOptions,
+  journals: Journals,
+): Promise<EditAnswer[]> {
+  await using hosts = await connectAll(connect);
+  await using domain = await hosts.open(id);
+  const answers: EditAnswer[] = [];
+  const failures: unknown[] = [];
+  const attempt = async (what: () => Promise<EditAnswer | undefined>) => {
+    try {
+      const answer = await what();
+      if (answer !== undefined) answers.push(answer);
+    } catch (error) {
+      if (!(error instanceof DomschedError && error.code === 'process-not-found')) failures.push(error);
+    }
+  };
+  await withSurgeon(
+    domain,
+    async (surgeon) => {
+      const { processes } = await surgeon.guest.take({ withoutQueues: true });
+      for (const record of surgeon.held()) {
+        const found = processes.find((candidate) => isRecordOf(record, candidate));
+        if (found === undefined)
+          await surgeon.forget({ ...record, address: BigInt(record.address) as never });
+        else
+          await attempt(async () => answerOf(domain, found, await surgeon.release(found, limitsOf(options))));
+      }
+      for (const found of processes) {
+        if (surgeon.niceRecord(found) === undefined) continue;
+        await attempt(async () => {
+          const operation = await surgeon.niceBack(found, limitsOf(options));
+          return operation && answerOf(domain, found, operation);
+        });
+      }
+    },
+    journals,
+  );
+  await shareBack(domain, journals);
+  if (failures.length > 0) throw failures[0];
+  return answers;
+}
+
+async function shareBack(domain: Domain, journals: Journals): Promise<void> {
+  if (domain.scheduler === undefined) return;
+  const { DomainShareKeeper } = await import('../daemon/domain-share.ts');
+  const { identity } = domain;
+  const owner = { connection: identity.connection, domain: identity.id, name: identity.name };
+  const share = await DomainShareKeeper.open(domain.scheduler, journals.changes, {
+    ...owner,
+    hypervisorPid: identity.pid ?? null,
+  });
+  for (const kind of ['weight', 'cap'] as const) if (share.isSet(kind)) await share.back(kind);
+}
+
+/** A machine that ended left nothing to put back. */
+async function forget(id: string, journals: Journals): Promise<void> {
+  for (const record of await journals.held.list())
+    if (record.domain === id) await journals.held.remove(record);
+  for (const record of await journals.changes.list()) {
+    if (record.domain === id) await journals.changes.remove(record);
+  }
+}
+
+/** Nobody listens any more, or the socket is gone: the machine has ended. */
+function isDead({ details }: DomschedError): boolean {
+  return details.errno === 'ECONNREFUSED' || details.errno === 'ENOENT';
+}
+
+async function withSurgeon(
+  domain: Domain,
+  perform: (surgeon: JournaledSurgeon) => Promise<void>,
+  journals = new Journals(),
+): Promise<void> {
+  const surgeon = await JournaledSurgeon.open(domain, await knownKernels(), journals);
+  try {
+    await perform(surgeon);
+  } finally {
+    surgeon.detach();
+  }
+}
+
+/** @returns undefined where no daemon runs, or it does not have the domain */
+async function askDaemon<T>(op: string, parameters: object): Promise<T | undefined> {
+  const client = await ControlClient.connect();
+  if (client === undefined) return undefined;
+  using daemon = client;
+  try {
+    return await daemon.request<T>(op, parameters);
+  } catch (error) {
+    if (error instanceof DomschedError && error.code === 'domain-not-found') return undefined;
+    throw error;
+  }
+}
+
+async function daemonDomains(connect: readonly string[]): Promise<string[]> {
+  const found = await askDaemon<{ id: string }[]>('domains', { connect });
+  return (found ?? []).map(({ id }) => id);
+}
+
+const DEFAULT_TIMEOUT_S = 5;
+
+function limitsOf({ timeout = DEFAULT_TIMEOUT_S, dryRun }: EditOptions) {
+  return { limitMs: timeout * 1000, dryRun: dryRun ?? false };
+}
+
+function answerOf(domain: Domain, { pid, comm }: Process, operation: Operation): EditAnswer {
+  const { outcome, techniques, attempts, pausedUs, writes, edits } = operation;
+  const planned = outcome === 'planned' ? edits.flatMap(describeEdit) : [];
+  const { name } = domain.identity;
+  return {
+    domain: name,
+    pid,
+    comm,
+    outcome,
+    techniques,
+    attempts,
+    pausedUs: Math.round(pausedUs),
+    writes,
+    planned,
+  };
+}
+
+function print(answers: readonly EditAnswer[], json: boolean): void {
   if (json) {
-    const entry = { domain, pid, technique, outcome, attempts, pausedUs, writes };
-    const shown = outcome === 'planned' ? { ...entry, planned } : entry;
-    process.stdout.write(`${JSON.stringify([shown], null, 2)}\n`);
+    const shown = answers.map(({ domain, pid, techniques, outcome, attempts, pausedUs, writes, planned }) => {
+      const technique = techniques.join('+') || null;
+      const entry = { domain, pid, technique, outcome, attempts, pausedUs, writes };
+      return outcome === 'planned' ? { ...entry, planned } : entry;
+    });
+    process.stdout.write(`${JSON.stringify(shown, null, 2)}\n`);
     return;
   }
-  const way = technique === null ? '' : ` by ${technique}`;
-  const cost = `${attempts} ${attempts === 1 ? 'pause' : 'pauses'}, ${pausedUs} µs, ${writes} words written`;
-  const tail = outcome === 'planned' ? '; nothing was written' : `; ${cost}`;
-  process.stdout.write(`${domain}: ${pid} (${comm}) ${outcome}${way}${tail}\n`);
-  for (const line of outcome === 'planned' ? planned : []) process.stdout.write(`  ${line}\n`);
+  for (const { domain, pid, comm, outcome, techniques, attempts, pausedUs, writes, planned } of answers) {
+    const way = techniques.length === 0 ? '' : ` by ${techniques.join('+')}`;
+    const cost = `${attempts} ${attempts === 1 ? 'pause' : 'pauses'}, ${pausedUs} µs, ${writes} words written`;
+    const tail = outcome === 'planned' ? '; nothing was written' : `; ${cost}`;
+    process.stdout.write(`${domain}: ${pid} (${comm}) ${outcome}${way}${tail}\n`);
+    for (const line of planned) process.stdout.write(`  ${line}\n`);
+  }
 }

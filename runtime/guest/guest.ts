@@ -5,15 +5,16 @@ import type { FrameNumber } from '../hypervisor/frame.ts';
 import type { Domain } from '../hypervisor/types.ts';
 import type { KnownKernel } from '../layout/registry.ts';
 import type { LayoutView } from '../layout/view.ts';
-import type { GuestVirtual } from '../memory/address.ts';
+import { advance, type GuestVirtual } from '../memory/address.ts';
 import type { AddressSpace } from '../memory/types.ts';
 import { Arena } from './arena.ts';
+import { field } from './fields.ts';
 import { hasBanner } from './identify/banner.ts';
 import { identify } from './identify/identify.ts';
 import type { IdentifiedKernel } from './identify/types.ts';
 import { requireSymbolAddress, symbolAddress } from './kernel.ts';
 import { type GuestCpu, onlineCpus, percpuVariable } from './percpu.ts';
-import { addressPointer, type KernelPointer, NO_POINTER } from './pointer.ts';
+import { addressPointer, type KernelPointer, NO_POINTER, pointerAddress } from './pointer.ts';
 import type { Process } from './process.ts';
 import { type ProcessTables, ProcessWalk } from './process-walk.ts';
 import { type Fact, prove } from './prove.ts';
@@ -188,6 +189,23 @@ export class Guest {
    */
   watch(): number {
     return this.#look(() => this.queues.run(this.space, this.#queuePointers));
+  }
+
+  /**
+   * Whether nothing has run since the last look: every CPU idled then, and none has switched tasks since. Cheap: reads
+   * a word per CPU. What the last look found still holds.
+   */
+  isQuiet(): boolean {
+    const { queues } = this;
+    const switches = field(this.layout, 'rq', 'nr_switches');
+    if (this.#reset || switches === undefined || queues.cpus === 0) return false;
+    this.domain.tick();
+    for (let cpu = 0; cpu < queues.cpus; cpu++) {
+      if (queues.curr[cpu] !== queues.idle[cpu]) return false;
+      const address = advance(pointerAddress(queues.queuePointers[cpu]!), switches.offset);
+      if (Number(this.space.readU64(address)) !== queues.nrSwitches[cpu]) return false;
+    }
+    return true;
   }
 
   /** All run queues, with their tasks in the order in which the scheduler would take them. */

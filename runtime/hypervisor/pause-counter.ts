@@ -8,6 +8,8 @@ export interface PauseBackend {
   resume(): Promise<void>;
   /** Says whether the domain is to stay paused, should our process die now. */
   keepOnDeath?(keep: boolean): void;
+  /** The domain is to stay paused whatever becomes of us. */
+  abandon?(): void;
 }
 
 /**
@@ -95,6 +97,7 @@ export class PauseCounter implements Pausable {
       abandon() {
         if (released || counter.#session !== session) return;
         counter.#backend.keepOnDeath?.(true);
+        counter.#backend.abandon?.();
         counter.dissolve();
       },
       release,

@@ -224,6 +224,8 @@ export interface Host extends AsyncDisposable {
   readonly connection: string;
   /** @throws DomschedError `host-unreachable` when the host itself fails */
   list(): Promise<readonly DomainListing[]>;
+  /** Ids of what may be domains, without asking any of them: one that does not answer holds up no other. */
+  ids(): readonly string[];
   /**
    * Attaches to a domain by its id.
    * @throws DomschedError `domain-not-found`, `host-unreachable`, `timeout`, `protocol`

@@ -51,6 +51,11 @@ export interface World {
   /** Since the last tick, in ms. */
   readonly elapsedMs: number;
   readonly domains: readonly DomainView[];
+  /**
+   * Keys of the processes that this policy is to decide on. The others are there to be looked at: what it asks of them
+   * is dropped.
+   */
+  readonly subjects: ReadonlySet<string>;
 }
 
 /** What a policy wants of one process or domain until it says otherwise: levels, not events. */
@@ -65,7 +70,9 @@ export type Action =
  * value or weight that was changed is put back.
  * @template Memory what the policy carries from tick to tick (plain data); undefined at the first
  */
-export type Policy<Memory = unknown> = (
-  world: World,
-  memory: Memory | undefined,
-) => { readonly actions: readonly Action[]; readonly memory?: Memory };
+export type Policy<Memory = unknown> = (world: World, memory: Memory | undefined) => Decision<Memory>;
+
+export interface Decision<Memory = unknown> {
+  readonly actions: readonly Action[];
+  readonly memory?: Memory;
+}

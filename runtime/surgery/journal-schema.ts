@@ -11,4 +11,34 @@ export const HELD_RECORD = z.strictObject({
   address: z.string().regex(/^0x[0-9a-f]{1,16}$/),
   startTimeNs: z.number().nonnegative(),
   since: z.string(),
+  boot: z.string().optional(),
+  policy: z.string().optional(),
+  reason: z.string().optional(),
+});
+
+/** A file of the changes: a nice value or a share that is another than it was. */
+export const CHANGE_RECORD = z.discriminatedUnion('kind', [
+  HELD_RECORD.extend({ kind: z.literal('nice'), before: z.number().int(), set: z.number().int() }),
+  z.strictObject({
+    kind: z.literal('share'),
+    connection: z.string(),
+    domain: z.string(),
+    name: z.string(),
+    /** Process of the hypervisor: a domain that was started anew has a share of its own. */
+    hypervisorPid: z.number().int().nullable(),
+    before: z.strictObject({ weight: z.number().optional(), cap: z.number().optional() }),
+    set: z.strictObject({ weight: z.number().optional(), cap: z.number().optional() }),
+  }),
+]);
+
+const hex = z.string().regex(/^([0-9a-f]{2})*$/);
+const frame = z.number().int().nonnegative();
+const offset = z.number().int().min(0).max(4095);
+
+/** A file of the edits that are under way. */
+export const EDIT_RECORD = z.strictObject({
+  domain: z.string(),
+  title: z.string(),
+  writes: z.array(z.strictObject({ frame, offset, old: hex, new: hex })),
+  still: z.array(z.strictObject({ frame, offset, bytes: hex })),
 });

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
-import process from 'node:process';
-import { DomschedError } from '../error.ts';
+import type { z } from 'zod';
+import type { CHANGE_RECORD } from './journal-schema.ts';
+import { Records, runtimeDirectory } from './records.ts';
 
 /** One process that we stopped, and all that it takes to find it again. */
 export interface HeldRecord {
@@ -20,96 +20,46 @@ export interface HeldRecord {
   readonly startTimeNs: number;
   /** When it was stopped, ISO 8601. */
   readonly since: string;
+  /** Tells this boot of the guest from its others, see `bootMark`. */
+  readonly boot?: string | undefined;
+  /** Whose wish it is, and why: of the daemon's policy that asked for it. */
+  readonly policy?: string | undefined;
+  readonly reason?: string | undefined;
 }
 
-/** Where held processes are written down: for root beside QEMU's sockets, else with the user's own run-time files. */
-export function journalDirectory(env: NodeJS.ProcessEnv = process.env): string {
-  if (process.getuid?.() === 0 || env.XDG_RUNTIME_DIR === undefined) return '/run/domsched/held';
-  return path.join(env.XDG_RUNTIME_DIR, 'domsched', 'held');
-}
+/** A nice value or a share of ours, and what it was before. */
+export type ChangeRecord = z.output<typeof CHANGE_RECORD>;
 
 /**
  * What we hold, on disk: a file per process, there before the first byte of its hold is written and gone only after
  * its release. A crash in between leaves a record too many, never one too few.
  */
-export class Journal {
-  readonly directory: string;
-
-  constructor(directory = journalDirectory()) {
-    this.directory = directory;
-  }
-
-  /** Resolves when the record is on disk. @throws what the file system throws: then nothing may be held */
-  async add(record: HeldRecord): Promise<void> {
-    await mkdir(this.directory, { recursive: true, mode: 0o700 });
-    const file = this.#file(record);
-    const temporary = `${file}.${process.pid}.new`;
-    try {
-      await writeDurably(temporary, `${JSON.stringify(record)}\n`);
-      await rename(temporary, file);
-      await syncDirectory(this.directory);
-    } catch (error) {
-      await rm(temporary, { force: true });
-      throw error;
-    }
-  }
-
-  async remove(record: HeldRecord): Promise<void> {
-    await rm(this.#file(record), { force: true });
-  }
-
-  /** @throws DomschedError `config-invalid` for a file that is none of ours */
-  async list(): Promise<HeldRecord[]> {
-    const names = await readdir(this.directory).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return [];
-      throw error;
+export class Journal extends Records<HeldRecord> {
+  constructor(directory = path.join(runtimeDirectory(), 'held')) {
+    super(directory, processName, async (json) => {
+      // Most often nothing is held, and then nobody has to wait for the validation library.
+      const { HELD_RECORD } = await import('./journal-schema.ts');
+      return HELD_RECORD.parse(json);
     });
-    const records: HeldRecord[] = [];
-    for (const name of names.filter((found) => found.endsWith('.json')).sort()) {
-      const file = path.join(this.directory, name);
-      records.push(await parse(await readFile(file, 'utf8'), file));
-    }
-    return records;
-  }
-
-  #file({ domain, pid, startTimeNs, address }: HeldRecord): string {
-    const key = createHash('sha256')
-      .update(JSON.stringify([domain, pid, startTimeNs, address]))
-      .digest('hex');
-    return path.join(this.directory, `${key.slice(0, 32)}.json`);
   }
 }
 
-async function parse(text: string, file: string): Promise<HeldRecord> {
-  // Most often nothing is held, and then nobody has to wait for the validation library.
-  const { HELD_RECORD } = await import('./journal-schema.ts');
-  try {
-    return HELD_RECORD.parse(JSON.parse(text));
-  } catch (cause) {
-    throw new DomschedError(
-      'config-invalid',
-      `${file} is no record of a held process; look at it, and remove it if nothing is held`,
-      { file },
-      { cause },
-    );
+/** Nice values, weights and caps that we changed, on disk before they are. */
+export class ChangeJournal extends Records<ChangeRecord> {
+  constructor(directory = path.join(runtimeDirectory(), 'changed')) {
+    const nameOf = (record: ChangeRecord) =>
+      record.kind === 'nice' ? processName(record) : hash(['share', record.domain]);
+    super(directory, nameOf, async (json) => {
+      const { CHANGE_RECORD } = await import('./journal-schema.ts');
+      return CHANGE_RECORD.parse(json);
+    });
   }
 }
 
-async function writeDurably(file: string, text: string): Promise<void> {
-  const handle = await open(file, 'wx', 0o600);
-  try {
-    await handle.writeFile(text);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
+function processName({ domain, pid, startTimeNs, address }: HeldRecord): string {
+  return hash([domain, pid, startTimeNs, address]);
 }
 
-async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
+function hash(key: readonly unknown[]): string {
+  return createHash('sha256').update(JSON.stringify(key)).digest('hex').slice(0, 32);
 }

@@ -6,6 +6,7 @@ import type { DomainWith } from '../hypervisor/types.ts';
 import type { GuestVirtual } from '../memory/address.ts';
 import { Draft } from './draft.ts';
 import type { Edit, Invariant } from './edit.ts';
+import type { EditLog } from './edit-log.ts';
 import type { Holder, Step, Technique } from './holder.ts';
 import { Interrupts, type WantedInterrupt } from './interrupts.ts';
 import { type BeforeCommit, commit } from './transaction.ts';
@@ -23,7 +24,7 @@ export interface OperateOptions {
   /** Plan once and change nothing. */
   dryRun?: boolean;
   /** Called with each edit before its first byte is written. */
-  journal?: BeforeCommit;
+  journal?: (edit: Edit) => Promise<void>;
 }
 
 export interface Operation {
@@ -52,12 +53,34 @@ export class Surgeon {
   readonly #domain: DomainWith<'pause' | 'writeFrames'>;
   readonly #guest: Guest;
   readonly #holder: Holder;
+  readonly #log: EditLog | undefined;
   #interrupts: Interrupts | undefined;
 
-  constructor(domain: DomainWith<'pause' | 'writeFrames'>, guest: Guest, holder: Holder) {
+  /** @param log where an edit is written down, so that one that is cut short by our death can be undone */
+  constructor(domain: DomainWith<'pause' | 'writeFrames'>, guest: Guest, holder: Holder, log?: EditLog) {
     this.#domain = domain;
     this.#guest = guest;
     this.#holder = holder;
+    this.#log = log;
+  }
+
+  /** Ways to hold that this guest's kernel has. */
+  get techniques(): readonly Technique[] {
+    return this.#holder.techniques;
+  }
+
+  /**
+   * Looks, without a pause, whether every thread of a process is held. A guest that runs may contradict itself: what
+   * this finds is a reason to look again under a pause, as {@link hold} does, and no more.
+   * @throws DomschedError `process-not-found`, `guest-inconsistent`
+   */
+  seemsHeld(key: ProcessKey): boolean {
+    this.#domain.tick();
+    const draft = new Draft(this.#guest.space);
+    return this.#threadsOf(key).every(({ address }) => {
+      const standing = this.#holder.standing(draft, address);
+      return standing === 'held' || standing === 'exempt';
+    });
   }
 
   /**
@@ -193,7 +216,7 @@ export class Surgeon {
     let last: DomschedError | undefined;
     this.#rehearse(key, plan);
     for (let attempt = 1, wait = FIRST_WAIT_MS; ; attempt++, wait = Math.min(2 * wait, LAST_WAIT_MS)) {
-      const done = await this.#once(goal, key, options, plan, clock).catch((error: unknown) => {
+      const done = await this.#once(goal, key, options, plan, clock, edits).catch((error: unknown) => {
         // A lock is held for microseconds, and lists are in between states no longer: the next look may differ.
         if (!(error instanceof DomschedError) || !PASSING.has(error.code)) throw error;
         last = error;
@@ -201,7 +224,6 @@ export class Surgeon {
       });
       if (done !== null) {
         for (const technique of done.techniques) techniques.add(technique);
-        if (done.edit.writes.length > 0) edits.push(done.edit);
         if (!options.dryRun) await this.#interrupts?.send(done.interrupts);
         const writes = edits.reduce((sum, edit) => sum + edit.writes.length, 0);
         const result = {
@@ -226,6 +248,7 @@ export class Surgeon {
     options: OperateOptions,
     plan: (draft: Draft, threads: readonly GuestVirtual[], process: Process) => Plan,
     clock: { pausedUs: number },
+    edits: Edit[],
   ) {
     const guard = await this.#domain.pause.acquire();
     const start = performance.now();
@@ -242,8 +265,14 @@ export class Surgeon {
       );
       const edit = draft.edit(`${goal} pid ${key.pid}`, this.#holder.invariants(), planned.outcome);
       if (edit.writes.length > 0 && !options.dryRun) {
-        await commit(this.#domain, this.#guest.space, guard, edit, options.journal);
+        const journal: BeforeCommit = async (planned, writes) => {
+          await options.journal?.(planned);
+          return this.#log?.begin(this.#guest, planned, writes);
+        };
+        await commit(this.#domain, this.#guest.space, guard, edit, journal);
       }
+      // Before the domain goes on, which may fail: what was done is known even so.
+      if (edit.writes.length > 0) edits.push(edit);
       return { ...planned, edit };
     } finally {
       clock.pausedUs += (performance.now() - start) * 1000;

@@ -5,8 +5,22 @@ import type { AddressSpace } from '../memory/types.ts';
 import { Draft, wordBytes } from './draft.ts';
 import type { Edit, EditWrite } from './edit.ts';
 
-/** Called when the edit is checked and before its first byte is written: the place for a durable journal. */
-export type BeforeCommit = (edit: Edit) => Promise<void>;
+/** A word of an edit where it is in the domain's memory, with what it held and what it becomes. */
+export interface LocatedWrite {
+  readonly frame: number;
+  readonly offset: number;
+  readonly old: Uint8Array;
+  readonly new: Uint8Array;
+}
+
+/** Called when the edit is over: committed, or undone. */
+export type AfterCommit = () => void;
+
+/**
+ * Called when the edit is checked and before its first byte is written: the place for a durable journal. What it
+ * returns is called afterwards, unless the old bytes could not be put back.
+ */
+export type BeforeCommit = (edit: Edit, writes: readonly LocatedWrite[]) => Promise<AfterCommit | undefined>;
 
 /**
  * Commits a planned edit to a paused domain: either all of its writes are in the guest afterwards and its
@@ -24,7 +38,7 @@ export async function commit(
   space: AddressSpace,
   guard: PauseGuard,
   edit: Edit,
-  journal: BeforeCommit = async () => {},
+  journal: BeforeCommit = async () => undefined,
 ): Promise<void> {
   checkPaused(guard, edit);
   checkUnchanged(space, edit);
@@ -33,10 +47,18 @@ export async function commit(
   // Located before the first write: afterwards nothing but the write itself can fail.
   const writes = edit.writes.map((write) => frameWrite(space, write, write.new));
   const undo = edit.writes.map((write) => frameWrite(space, write, write.old)).reverse();
-  await journal(edit);
-  // A resume by somebody else reaches us as an event: asking the hypervisor lets it in before the last check.
-  await domain.state();
-  checkPaused(guard, edit);
+  const located = writes.map(({ frame, offset, bytes }, i) => {
+    return { frame, offset, old: undo[writes.length - 1 - i]!.bytes, new: bytes };
+  });
+  const over = await journal(edit, located);
+  try {
+    // A resume by somebody else reaches us as an event: asking the hypervisor lets it in before the last check.
+    await domain.state();
+    checkPaused(guard, edit);
+  } catch (error) {
+    over?.();
+    throw error;
+  }
   // Between the first byte and the last check nothing waits; should we be killed there, the domain stays paused.
   guard.keepOnDeath(true);
   try {
@@ -48,10 +70,13 @@ export async function commit(
   } catch (cause) {
     const failure = restore(domain, space, edit, undo, cause);
     // What could not be put back must not run: nobody but an operator can tell what it would do.
-    if (failure.details.restored) guard.keepOnDeath(false);
-    else guard.abandon();
+    if (failure.details.restored) {
+      guard.keepOnDeath(false);
+      over?.();
+    } else guard.abandon();
     throw failure;
   }
+  over?.();
 }
 
 function checkPaused(guard: PauseGuard, edit: Edit): void {

@@ -27,6 +27,10 @@ export class DumpHost implements Host {
     }
   }
 
+  ids(): readonly string[] {
+    return [this.#path];
+  }
+
   async open(id: string): Promise<Domain> {
     if (id === this.#path) return new DumpDomain(this.#path, this.#lowBytes);
     throw new DomschedError('domain-not-found', `${this.connection} holds no ${id}`, { domain: id });

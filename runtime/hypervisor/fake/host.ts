@@ -27,6 +27,10 @@ export class FakeHost implements Host {
     );
   }
 
+  ids(): readonly string[] {
+    return this.domains.map(({ identity }) => identity.id);
+  }
+
   async open(id: string): Promise<Domain> {
     const domain = this.domains.find((candidate) => candidate.identity.id === id);
     if (domain !== undefined) return domain;

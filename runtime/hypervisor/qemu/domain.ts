@@ -18,6 +18,7 @@ import type {
 import { attachRam } from './attach-ram.ts';
 import { cgroupScheduler } from './cgroup-scheduler.ts';
 import { GdbClient } from './gdb-client.ts';
+import { isMarked } from './pause-mark.ts';
 import { listeningProcess, processOfThread } from './qemu-process.ts';
 import { asRecord, QmpClient, type QmpEvent } from './qmp-client.ts';
 import { QtestClient } from './qtest-client.ts';
@@ -103,6 +104,7 @@ export class QemuDomain implements Domain<GuestFrame> {
       stop: () => this.#stop(),
       resume: () => this.#resume(),
       keepOnDeath: (keep) => watchdog.keep(client.path, keep),
+      abandon: () => this.#disarm?.(),
     });
     this.pause = this.#counter;
     const scheduler = cgroupScheduler(parts.pid);
@@ -228,8 +230,10 @@ export class QemuDomain implements Domain<GuestFrame> {
     if (!this.#running) {
       const status = asRecord(await this.#client.execute('query-status'))?.status;
       checkAtRest(this.identity.name, status);
-      // A resume may have been on its way.
-      if (status !== 'running') return { foundPaused: true };
+      // A resume may have been on its way. A pause that a dead process of ours left is ours to end: QEMU serves one
+      // client, so whoever made the mark is no longer attached.
+      const left = status === 'paused' && isMarked(this.#client.path);
+      if (status !== 'running' && !left) return { foundPaused: true };
     }
     const { path } = this.#client;
     watchdog.arm(path);

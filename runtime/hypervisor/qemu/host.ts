@@ -26,6 +26,10 @@ export class QemuHost implements Host {
     return Promise.all(this.#machines().map((sockets) => this.#look(sockets)));
   }
 
+  ids(): readonly string[] {
+    return this.#machines().map(({ qmp }) => qmp);
+  }
+
   async open(id: string): Promise<Domain> {
     const sockets = this.#machines().find(({ qmp }) => qmp === id);
     if (sockets === undefined) {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
@@ -32,6 +32,11 @@ export function markPause(socket: string, owner: string): void {
 /** Takes the mark away, if it is still the owner's: the machine runs again. */
 export function unmarkPause(socket: string, owner: string): void {
   if (isMarkedBy(socket, owner)) rmSync(markOf(socket), { force: true });
+}
+
+/** Whether a process of ours paused the machine and did not resume it. */
+export function isMarked(socket: string): boolean {
+  return existsSync(markOf(socket));
 }
 
 /** Whether nobody has paused the machine since `owner` did. */

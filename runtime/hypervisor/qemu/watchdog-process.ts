@@ -1,7 +1,7 @@
 import process from 'node:process';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isMarkedBy } from './pause-mark.ts';
+import { isMarkedBy, unmarkPause } from './pause-mark.ts';
 import { asRecord, QmpClient } from './qmp-client.ts';
 
 /** QEMU takes the next client when it has noticed that the last one, our late parent, is gone. */
@@ -29,6 +29,7 @@ async function resume(path: string): Promise<void> {
       // Whoever pauses for a reason (a crash, a migration, a save) has another status than this one.
       const status = asRecord(await client.execute('query-status'))?.status;
       if (status === 'paused' && isMarkedBy(path, owner)) await client.execute('cont');
+      unmarkPause(path, owner);
       client.close();
       return;
     } catch {

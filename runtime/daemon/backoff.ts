@@ -1,0 +1,30 @@
+/** When to try again what failed: later each time. Times are in ms. */
+export class Backoff {
+  readonly #firstMs: number;
+  readonly #mostMs: number;
+  readonly #failures = new Map<string, { untilMs: number; waitMs: number }>();
+
+  constructor(firstMs = 100, mostMs = 10_000) {
+    this.#firstMs = firstMs;
+    this.#mostMs = mostMs;
+  }
+
+  allows(what: string, nowMs: number): boolean {
+    return nowMs >= (this.#failures.get(what)?.untilMs ?? -Infinity);
+  }
+
+  fail(what: string, nowMs: number): void {
+    const before = this.#failures.get(what)?.waitMs;
+    const waitMs = before === undefined ? this.#firstMs : Math.min(2 * before, this.#mostMs);
+    this.#failures.set(what, { untilMs: nowMs + waitMs, waitMs });
+  }
+
+  succeed(what: string): void {
+    this.#failures.delete(what);
+  }
+
+  /** Everything that ends with these words: it is about something that is no more. */
+  forget(end: string): void {
+    for (const what of this.#failures.keys()) if (what.endsWith(end)) this.#failures.delete(what);
+  }
+}

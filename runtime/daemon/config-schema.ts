@@ -1,0 +1,135 @@
+import { z } from 'zod';
+import { DAYS } from '../policy/window.ts';
+import { OBSERVERS } from './observers-config.ts';
+
+const SECOND = 1;
+const DAY = 24 * 60 * 60;
+
+const patterns = z.union([z.string().min(1), z.array(z.string().min(1)).min(1)]);
+const numbers = (schema: z.ZodNumber) => z.union([schema, z.array(schema).min(1)]);
+const seconds = (least: number, most: number) => z.number().min(least).max(most);
+const nice = z.number().int().min(-20).max(19);
+const weight = z.number().int().min(1).max(65_535);
+const part = z.number().min(0).max(1);
+
+export const SELECTOR = z
+  .strictObject({
+    domain: patterns,
+    comm: patterns,
+    pid: numbers(z.number().int().positive()),
+    cgroup: patterns,
+    user: numbers(z.number().int().nonnegative()),
+    command: patterns,
+  })
+  .partial();
+
+const selectors = z.array(SELECTOR).min(1);
+
+const time = z.string().regex(/^([01]\d|2[0-3]):[0-5]\d$/, 'a time looks like 22:30');
+const window = z.strictObject({ from: time, to: time, days: z.array(z.enum(DAYS)).min(1).optional() });
+
+/** What every policy has. */
+const common = {
+  /** By which reports call it. */
+  name: z.string().min(1).max(64).optional(),
+  select: selectors,
+  windows: z.array(window).default([]),
+  maxHold: z.union([seconds(SECOND, DAY), z.literal(false)]).optional(),
+  slice: seconds(0.01, DAY).optional(),
+};
+
+export const POLICY = z.discriminatedUnion('type', [
+  z.strictObject({
+    type: z.literal('idle-only'),
+    ...common,
+    threshold: part.optional(),
+    quiet: seconds(0, DAY).optional(),
+    ignore: selectors.optional(),
+  }),
+  z.strictObject({
+    type: z.literal('priority'),
+    ...common,
+    /** Most important first; who is on the list is a subject. */
+    select: selectors.optional(),
+    order: z.array(SELECTOR).min(1),
+    threshold: part.optional(),
+    nice: z.tuple([nice, nice]).optional(),
+    weight: z.tuple([weight, weight]).optional(),
+  }),
+  z.strictObject({
+    type: z.literal('fair-share'),
+    ...common,
+    by: z.enum(['process', 'domain', 'user']).optional(),
+    cpus: z.number().int().min(1).max(8192).optional(),
+    lead: seconds(0.001, DAY).optional(),
+    threshold: part.optional(),
+  }),
+  z.strictObject({
+    type: z.literal('proportional-share'),
+    ...common,
+    shares: z.array(SELECTOR.extend({ weight: z.number().positive() })).min(1),
+    by: z.enum(['process', 'domain', 'user']).optional(),
+    cpus: z.number().int().min(1).max(8192).optional(),
+    lead: seconds(0.001, DAY).optional(),
+    threshold: part.optional(),
+  }),
+  z.strictObject({
+    type: z.literal('short-first'),
+    ...common,
+    limits: z.array(seconds(0.001, DAY)).min(1).optional(),
+    nice: z.tuple([nice, nice]).optional(),
+    weight: z.tuple([weight, weight]).optional(),
+    threshold: part.optional(),
+  }),
+  z.strictObject({
+    type: z.literal('io'),
+    ...common,
+    protect: selectors.optional(),
+    window: seconds(0, DAY).optional(),
+    duty: part.optional(),
+    period: seconds(0.01, DAY).optional(),
+  }),
+  z.strictObject({
+    type: z.literal('module'),
+    ...common,
+    /** File of a module whose default export makes a policy; beside the configuration when it is relative. */
+    module: z.string().min(1),
+    /** Given to it. */
+    options: z.record(z.string(), z.unknown()).default({}),
+  }),
+]);
+
+export const CONFIG = z
+  .strictObject({
+    interval: seconds(0.01, 60).default(0.5),
+    idleInterval: seconds(0.01, 600).optional(),
+    discovery: seconds(0.1, 600).default(2),
+    connect: z.array(z.string().min(1)).default([]),
+    technique: z.enum(['auto', 'splice', 'state', 'park']).default('auto'),
+    maxHold: z.union([seconds(SECOND, DAY), z.literal(false)]).default(60),
+    slice: seconds(0.01, DAY).default(1),
+    never: z.array(SELECTOR).default([]),
+    log: z
+      .strictObject({
+        level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
+        file: z.string().startsWith('/').optional(),
+      })
+      .prefault({}),
+    policy: z.array(POLICY).default([]),
+    ...OBSERVERS,
+  })
+  .superRefine(({ policy }, context) => {
+    const names = new Map<string, number>();
+    for (const [index, entry] of policy.entries()) {
+      const name = entry.name ?? `${entry.type}-${index + 1}`;
+      const first = names.get(name);
+      if (first !== undefined) {
+        const message = `policy ${first + 1} is called ${name} too`;
+        context.addIssue({ code: 'custom', path: ['policy', index, 'name'], message });
+      }
+      names.set(name, index);
+    }
+  });
+
+export type Config = z.output<typeof CONFIG>;
+export type PolicyConfig = z.output<typeof POLICY>;

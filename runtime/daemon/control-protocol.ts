@@ -1,0 +1,46 @@
+import path from 'node:path';
+import type { Process } from '../guest/process.ts';
+import { runtimeDirectory } from '../surgery/records.ts';
+
+/**
+ * The daemon's control socket: JSON, a line each. A request is `{"id":1,"op":"hold",…}`, its answer
+ * `{"id":1,"result":…}` or `{"id":1,"error":{"code":…,"message":…,"details":…}}`; `watch` is answered with
+ * `{"id":1,"tick":…}` for every tick until the client closes.
+ */
+export function controlPath(): string {
+  // Not *.sock: those in this directory are taken for QEMU's.
+  return path.join(runtimeDirectory(), 'control');
+}
+
+/** Bytes of one request, and of one answer. */
+export const MAX_REQUEST = 64 * 1024;
+export const MAX_ANSWER = 256 * 1024 * 1024;
+
+/** What `hold`, `release` and `renice` answer. */
+export interface EditAnswer {
+  readonly domain: string;
+  readonly pid: number;
+  readonly comm: string;
+  readonly outcome: string;
+  readonly techniques: readonly string[];
+  readonly attempts: number;
+  readonly pausedUs: number;
+  readonly writes: number;
+  /** The words of a dry run. */
+  readonly planned: readonly string[];
+}
+
+/** What `releaseAll` answers. */
+export interface ReleaseAllAnswer {
+  readonly released: readonly EditAnswer[];
+  readonly failures: readonly { readonly domain: string; readonly code: string; readonly message: string }[];
+}
+
+/** A process in JSON: 64-bit addresses as `0x…`. */
+export type PlainProcess = Omit<Process, 'address'> & { readonly address: string };
+
+/** What `ps` answers. */
+export interface PsAnswer {
+  readonly rows: readonly (PlainProcess & { readonly domain: string })[];
+  readonly errors: readonly { readonly domain: string; readonly code: string; readonly message: string }[];
+}

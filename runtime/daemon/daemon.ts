@@ -1,0 +1,273 @@
+import type { Logger } from 'pino';
+import { DomschedError } from '../error.ts';
+import type { Hosts } from '../hypervisor/connect.ts';
+import { type KnownKernel, knownKernels } from '../layout/registry.ts';
+import type { CombinedMemory, combine, Named } from '../policy/combine.ts';
+import type { DomainView } from '../policy/world.ts';
+import type { Technique } from '../surgery/holder.ts';
+import { Journals } from '../surgery/journaled-surgeon.ts';
+import { Lane } from './lane.ts';
+import type { Observer, TickReport } from './report.ts';
+import { Ticker } from './ticker.ts';
+import { domainOfKey } from './tracker.ts';
+import { type DomainContext, OPERATOR, WatchedDomain } from './watched-domain.ts';
+
+/** What a configuration makes of the daemon; another one takes its place on reload. */
+export interface Settings {
+  readonly intervalMs: number;
+  /** When nothing runs anywhere. */
+  readonly idleIntervalMs: number;
+  readonly discoveryMs: number;
+  readonly techniques: readonly Technique[] | undefined;
+  readonly decide: ReturnType<typeof combine>;
+  /** Whether a selector asks for users, control groups or command lines. */
+  readonly origins: boolean;
+  readonly hosts: Hosts;
+  readonly observers: readonly Observer[];
+}
+
+/** An operator's word on one process: goes before any policy's. */
+export type Verdict = 'hold' | 'free';
+
+/** Looks in a row that found everything at rest before the looks become fewer. */
+const QUIET_TICKS = 4;
+const ATTACH_WIDTH = 8;
+/** For all domains together, when everything is put back. */
+const RESTORE_LIMIT_MS = 60_000;
+
+/** Watches all domains, decides at every tick, and has done what it takes. */
+export class Daemon {
+  readonly verdicts = new Map<string, Verdict>();
+  readonly domains = new Map<string, WatchedDomain>();
+  readonly log: Logger;
+  readonly #context: DomainContext;
+  #settings: Settings;
+  #memory: CombinedMemory | undefined;
+  #known: Promise<readonly KnownKernel[]> | undefined;
+  #ticker: Ticker;
+  #startMs = performance.now();
+  #lastMs: number | undefined;
+  #discoveredMs = -Infinity;
+  #ticks = 0;
+  #quiet = 0;
+  #last: TickReport | undefined;
+  /** Is told of every tick too; reports are made only when somebody listens. */
+  readonly #listener: { readonly watched: boolean; tick(report: TickReport): void };
+
+  constructor(
+    settings: Settings,
+    log: Logger,
+    listener: { readonly watched: boolean; tick(report: TickReport): void } = {
+      watched: false,
+      tick: () => {},
+    },
+    journals = new Journals(),
+  ) {
+    this.#settings = settings;
+    this.log = log;
+    this.#listener = listener;
+    this.#ticker = new Ticker(settings.intervalMs);
+    this.#context = {
+      log,
+      journals,
+      attaching: new Lane(ATTACH_WIDTH),
+      known: () => this.#knownKernels(),
+      techniques: settings.techniques,
+      origins: settings.origins,
+    };
+  }
+
+  get settings(): Settings {
+    return this.#settings;
+  }
+
+  /** The last tick; undefined before the first. */
+  get last(): TickReport | undefined {
+    return this.#last;
+  }
+
+  /** Ticks until the signal; then everything is still held. */
+  async run(signal: AbortSignal): Promise<void> {
+    let missed = 0;
+    try {
+      for (;;) {
+        missed += (await this.#ticker.next(signal)).missed;
+        if (missed > 0)
+          this.log.warn({ missed }, 'ticks were left out: the interval is too short for this host');
+        this.tick(missed);
+        missed = 0;
+      }
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    }
+  }
+
+  /** One tick: look at all domains, decide, start what it takes. Waits for nobody. */
+  tick(missed = 0): void {
+    const nowMs = performance.now();
+    this.#discover(nowMs);
+    const elapsedMs = this.#lastMs === undefined ? 0 : nowMs - this.#lastMs;
+    this.#lastMs = nowMs;
+    this.#ticks += 1;
+    const watched = [...this.domains.values()];
+    const views: DomainView[] = [];
+    let quiet = true;
+    for (const domain of watched) {
+      const look = domain.look(nowMs);
+      if (look.view !== undefined) views.push(look.view);
+      quiet &&= look.quiet;
+    }
+    const decided = this.#settings.decide(
+      { nowMs, date: new Date(), elapsedMs, domains: views },
+      this.#memory,
+    );
+    this.#memory = decided.memory;
+    const actions = this.#overrule(decided.actions, watched);
+    for (const { id } of views) {
+      const domain = this.domains.get(id)!;
+      const own = actions.get(id) ?? [];
+      if (domain.adjust(own, nowMs)) quiet = false;
+    }
+    this.#quiet = quiet ? this.#quiet + 1 : 0;
+    const { intervalMs, idleIntervalMs } = this.#settings;
+    this.#ticker.intervalMs = this.#quiet >= QUIET_TICKS ? idleIntervalMs : intervalMs;
+    this.#tell(nowMs, elapsedMs, missed, watched);
+  }
+
+  /** Another configuration. What is held stays so until the next tick decides. */
+  reload(settings: Settings): void {
+    this.#settings = settings;
+    this.#memory = undefined;
+    this.#known = undefined;
+    this.#quiet = 0;
+    this.#discoveredMs = -Infinity;
+    this.#ticker.intervalMs = settings.intervalMs;
+    this.#context.techniques = settings.techniques;
+    this.#context.origins = settings.origins;
+    for (const [key, verdict] of this.verdicts) if (verdict === 'free') this.verdicts.delete(key);
+  }
+
+  /** Everything back as it was. @returns how many could not be put back: the journal knows them */
+  async restore(): Promise<number> {
+    const each = [...this.domains.values()].map((domain) =>
+      domain.restore().catch((error: unknown) => {
+        this.log.error({ err: error, domain: domain.id }, 'could not be put back');
+        return 1;
+      }),
+    );
+    const late = new Promise<number>((resolve) => setTimeout(resolve, RESTORE_LIMIT_MS, 1).unref());
+    const failed = await Promise.race([
+      Promise.all(each).then((counts) => counts.reduce((a, b) => a + b, 0)),
+      late,
+    ]);
+    return failed;
+  }
+
+  async close(): Promise<void> {
+    await Promise.allSettled([...this.domains.values()].map((domain) => domain.close()));
+    await this.#settings.hosts.close();
+  }
+
+  /**
+   * A domain by name or id.
+   * @param connect `--connect` values that it has to be behind; all domains when empty
+   * @throws DomschedError `domain-not-found`, `domain-ambiguous`
+   */
+  find(name: string, connect: readonly string[] = []): WatchedDomain {
+    const found = this.behind(connect).filter((domain) => domain.name === name || domain.id === name);
+    if (found.length === 1) return found[0]!;
+    if (found.length === 0) {
+      throw new DomschedError('domain-not-found', `the daemon has no domain ${name}`, { domain: name });
+    }
+    const ids = found.map(({ id }) => id);
+    const message = `${ids.length} domains are called ${name}; give one of ${ids.join(', ')}`;
+    throw new DomschedError('domain-ambiguous', message, { domain: name, ids });
+  }
+
+  /** Domains behind `--connect` values. */
+  behind(connect: readonly string[]): WatchedDomain[] {
+    const present = [...this.domains.values()].filter((domain) => !domain.absent);
+    if (connect.length === 0) return present;
+    // Options after a comma say how to attach, not to what.
+    const places = connect.map((spec) => spec.split(',')[0]!);
+    return present.filter(({ id, identity }) => {
+      const place = identity?.connection.split(',')[0];
+      return places.some((wanted) => wanted === place || wanted.endsWith(`:${id}`));
+    });
+  }
+
+  #overrule(decided: readonly Named[], watched: readonly WatchedDomain[]): Map<string, Named[]> {
+    const actions = new Map<string, Named[]>();
+    const give = (domain: string, action: Named) => {
+      const own = actions.get(domain);
+      if (own === undefined) actions.set(domain, [action]);
+      else own.push(action);
+    };
+    for (const { tracker } of watched) {
+      for (const [key, { policy }] of tracker?.holds ?? []) {
+        // A command's hold of before our time.
+        if (policy === OPERATOR && !this.verdicts.has(key)) this.verdicts.set(key, 'hold');
+      }
+    }
+    for (const action of decided) {
+      if (!('process' in action)) give(action.domain, action);
+      else if (!this.verdicts.has(action.process)) give(domainOfKey(action.process), action);
+    }
+    for (const [key, verdict] of this.verdicts) {
+      if (verdict === 'free') continue;
+      const reason = 'an operator asked for it';
+      give(domainOfKey(key), { type: 'hold', process: key, policy: OPERATOR, reason });
+    }
+    return actions;
+  }
+
+  #discover(nowMs: number): void {
+    if (nowMs - this.#discoveredMs >= this.#settings.discoveryMs) {
+      this.#discoveredMs = nowMs;
+      const present = new Set<string>();
+      for (const host of this.#settings.hosts.all) {
+        for (const id of host.ids()) {
+          present.add(id);
+          if (!this.domains.has(id)) this.domains.set(id, new WatchedDomain(host, id, this.#context));
+        }
+      }
+      for (const [id, domain] of this.domains) {
+        if (present.has(id) || domain.guest !== undefined) continue;
+        this.domains.delete(id);
+        domain.close().catch((error: unknown) => this.log.warn({ err: error, domain: id }, 'closing'));
+      }
+    }
+    for (const domain of this.domains.values()) void domain.attach(nowMs);
+  }
+
+  #tell(nowMs: number, elapsedMs: number, missed: number, watched: readonly WatchedDomain[]): void {
+    const actions = watched.flatMap((domain) => domain.takeActions());
+    const report: TickReport = {
+      tick: this.#ticks,
+      time: new Date().toISOString(),
+      ms: nowMs - this.#startMs,
+      elapsedMs,
+      tookMs: performance.now() - nowMs,
+      missed,
+      domains: watched.filter(({ absent }) => !absent).map((domain) => domain.report()),
+      actions,
+    };
+    this.#last = report;
+    this.#listener.tick(report);
+    for (const observer of this.#settings.observers) {
+      try {
+        observer.tick(report);
+      } catch (error) {
+        this.log.error({ err: error }, 'an observer failed');
+      }
+    }
+  }
+
+  #knownKernels(): Promise<readonly KnownKernel[]> {
+    this.#known ??= knownKernels();
+    this.#known.catch(() => {
+      this.#known = undefined;
+    });
+    return this.#known;
+  }
+}

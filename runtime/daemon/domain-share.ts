@@ -1,0 +1,80 @@
+import type { DomainScheduler, DomainShare } from '../hypervisor/types.ts';
+import type { ChangeJournal, ChangeRecord } from '../surgery/journal.ts';
+
+type ShareRecord = Extract<ChangeRecord, { kind: 'share' }>;
+export type ShareKind = 'weight' | 'cap';
+
+/** A domain's weight and cap: what they are, what they were before us. */
+export class DomainShareKeeper {
+  current: DomainShare;
+  readonly #scheduler: DomainScheduler;
+  readonly #journal: ChangeJournal;
+  #record: ShareRecord;
+
+  private constructor(
+    scheduler: DomainScheduler,
+    journal: ChangeJournal,
+    current: DomainShare,
+    record: ShareRecord,
+  ) {
+    this.#scheduler = scheduler;
+    this.#journal = journal;
+    this.current = current;
+    this.#record = record;
+  }
+
+  /** Takes over what a daemon before us changed. @throws DomschedError what the hypervisor throws */
+  static async open(
+    scheduler: DomainScheduler,
+    journal: ChangeJournal,
+    owner: Pick<ShareRecord, 'connection' | 'domain' | 'name' | 'hypervisorPid'>,
+  ): Promise<DomainShareKeeper> {
+    const current = await scheduler.get();
+    const fresh: ShareRecord = { kind: 'share', ...owner, before: {}, set: {} };
+    let record = fresh;
+    for (const found of await journal.list()) {
+      if (found.kind !== 'share' || found.domain !== owner.domain) continue;
+      if (found.hypervisorPid === owner.hypervisorPid) record = found;
+      else await journal.remove(found);
+    }
+    return new DomainShareKeeper(scheduler, journal, current, record);
+  }
+
+  /** Whether the value is ours. */
+  isSet(kind: ShareKind): boolean {
+    return this.#record.set[kind] !== undefined;
+  }
+
+  wanted(kind: ShareKind): number | undefined {
+    return this.#record.set[kind];
+  }
+
+  async refresh(): Promise<void> {
+    this.current = await this.#scheduler.get();
+  }
+
+  /** @throws DomschedError what the hypervisor throws; what the journal throws: then nothing is changed */
+  async set(kind: ShareKind, value: number): Promise<void> {
+    const { before, set } = this.#record;
+    this.#record = {
+      ...this.#record,
+      before: { ...before, [kind]: before[kind] ?? this.current[kind] },
+      set: { ...set, [kind]: value },
+    };
+    await this.#journal.add(this.#record);
+    this.current = await this.#scheduler.set({ [kind]: value });
+  }
+
+  /** Puts back what was before, unless somebody else changed it since. */
+  async back(kind: ShareKind): Promise<void> {
+    await this.refresh();
+    const { [kind]: before, ...otherBefore } = this.#record.before;
+    const { [kind]: set, ...otherSet } = this.#record.set;
+    if (before !== undefined && this.current[kind] === set) {
+      this.current = await this.#scheduler.set({ [kind]: before });
+    }
+    this.#record = { ...this.#record, before: otherBefore, set: otherSet };
+    if (Object.keys(otherSet).length === 0) await this.#journal.remove(this.#record);
+    else await this.#journal.add(this.#record);
+  }
+}

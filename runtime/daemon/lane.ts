@@ -1,0 +1,34 @@
+/** Runs what it is given in order, at most so many at a time. */
+export class Lane {
+  readonly #width: number;
+  readonly #waiting: (() => void)[] = [];
+  #running = 0;
+  #idle: (() => void)[] = [];
+
+  constructor(width: number) {
+    this.#width = width;
+  }
+
+  get busy(): boolean {
+    return this.#running > 0 || this.#waiting.length > 0;
+  }
+
+  async run<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#running >= this.#width) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    else this.#running += 1;
+    try {
+      return await work();
+    } finally {
+      const next = this.#waiting.shift();
+      // The place goes to whoever waits.
+      if (next !== undefined) next();
+      else this.#running -= 1;
+      if (!this.busy) for (const resolve of this.#idle.splice(0)) resolve();
+    }
+  }
+
+  /** Resolves when nothing runs or waits. */
+  idle(): Promise<void> {
+    return this.busy ? new Promise((resolve) => this.#idle.push(resolve)) : Promise.resolve();
+  }
+}

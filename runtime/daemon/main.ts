@@ -1,0 +1,92 @@
+import { readFileSync } from 'node:fs';
+import process from 'node:process';
+import pino from 'pino';
+import { DomschedError } from '../error.ts';
+import { readConfig } from './config.ts';
+import { controlOperations } from './control-operations.ts';
+import { controlPath } from './control-protocol.ts';
+import { ControlServer } from './control-server.ts';
+import { Daemon } from './daemon.ts';
+import { makeSettings } from './settings.ts';
+
+/**
+ * Runs `domsched run`: until SIGTERM or SIGINT, then puts everything back. SIGHUP reads the configuration again.
+ * @throws DomschedError `config-invalid`; `refused` when a daemon runs already
+ */
+export async function runDaemon(file: string): Promise<void> {
+  let config = await readConfig(file);
+  const version = packageVersion();
+  // Synchronous: what was logged before a crash is there after it.
+  const log = pino(
+    { level: config.log.level, base: null },
+    pino.destination({ dest: config.log.file ?? 1, sync: true, mkdir: true }),
+  );
+  const stop = new AbortController();
+  const onStop = (signal: NodeJS.Signals) => {
+    log.info({ signal }, 'stopping');
+    stop.abort();
+  };
+  process.once('SIGTERM', onStop).once('SIGINT', onStop);
+  const settings = await makeSettings(config, file, { log, version });
+  const listener = { server: undefined as ControlServer | undefined };
+  const daemon = new Daemon(settings, log, {
+    get watched() {
+      return listener.server?.watched ?? false;
+    },
+    tick: (report) => listener.server?.tick(report),
+  });
+  const reload = async () => {
+    const next = await readConfig(file);
+    const old = daemon.settings;
+    const made = await makeSettings(next, file, { log, version }, { config, settings: old });
+    daemon.reload(made);
+    if (old.hosts !== made.hosts) log.info('other connections: domains that are gone from them are let go');
+    log.level = next.log.level;
+    config = next;
+    log.info('configuration read again');
+  };
+  const onReload = () => {
+    reload().catch((error: unknown) => log.error({ err: error }, 'the configuration stays as it was'));
+  };
+  process.on('SIGHUP', onReload);
+  const operations = controlOperations(daemon, reload, version);
+  try {
+    listener.server = await ControlServer.listen(controlPath(), operations, log);
+    log.info(
+      { version, pid: process.pid, intervalMs: settings.intervalMs, policies: config.policy.length },
+      'running',
+    );
+    await daemon.run(stop.signal);
+    const failed = await daemon.restore();
+    log.info({ failed }, 'everything was put back');
+    if (failed > 0) process.exitCode = 1;
+  } finally {
+    process.off('SIGHUP', onReload);
+    await Promise.allSettled(daemon.settings.observers.map((observer) => observer.close()));
+    await listener.server?.close();
+    await daemon.close();
+  }
+}
+
+function packageVersion(): string {
+  const up = import.meta.url.endsWith('.ts') ? '../../package.json' : '../../../package.json';
+  return (JSON.parse(readFileSync(new URL(up, import.meta.url), 'utf8')) as { version: string }).version;
+}
+
+/** Runs `domsched check-config`. @throws DomschedError `config-invalid` with every problem */
+export async function checkConfig(file: string, json: boolean): Promise<void> {
+  try {
+    const config = await readConfig(file);
+    // Modules of policies are looked for as well: what cannot be loaded cannot run.
+    const { makePolicies } = await import('./policies.ts');
+    const { dirname, resolve } = await import('node:path');
+    await makePolicies(config, dirname(resolve(file)));
+    const text = json ? JSON.stringify({ file, problems: [] }, null, 2) : `${file}: no problem found`;
+    process.stdout.write(`${text}\n`);
+  } catch (error) {
+    if (!json || !(error instanceof DomschedError) || error.code !== 'config-invalid') throw error;
+    const problems = error.details.problems ?? [error.message];
+    process.stdout.write(`${JSON.stringify({ file, problems }, null, 2)}\n`);
+    process.exitCode = error.exitCode;
+  }
+}

@@ -1,0 +1,123 @@
+import { availableParallelism } from 'node:os';
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { DomschedError } from '../error.ts';
+import { combine, type Entry } from '../policy/combine.ts';
+import { fairGroup, fairShare } from '../policy/fair-share.ts';
+import { idleOnly } from '../policy/idle-only.ts';
+import { io } from '../policy/io.ts';
+import { priority } from '../policy/priority.ts';
+import { proportionalShare } from '../policy/proportional-share.ts';
+import { type SelectorSpec, selector } from '../policy/selector.ts';
+import { shortFirst } from '../policy/short-first.ts';
+import type { Policy } from '../policy/world.ts';
+import type { Config, PolicyConfig } from './config-schema.ts';
+
+/**
+ * The policies of a configuration as one.
+ * @param directory against which relative paths of modules are resolved
+ * @throws DomschedError `config-invalid` for a module that makes no policy
+ */
+export async function makePolicies(
+  config: Config,
+  directory: string,
+  onError?: (policy: string, error: unknown) => void,
+): Promise<ReturnType<typeof combine>> {
+  const entries: Entry[] = [];
+  for (const [index, entry] of config.policy.entries()) {
+    const maxHold = entry.maxHold ?? config.maxHold;
+    const select = entry.select ?? (entry.type === 'priority' ? entry.order : []);
+    entries.push({
+      name: entry.name ?? `${entry.type}-${index + 1}`,
+      policy: await makePolicy(entry, directory),
+      select: selector(select as SelectorSpec[]),
+      windows: entry.windows,
+      limit:
+        maxHold === false
+          ? undefined
+          : { maxHoldMs: maxHold * 1000, sliceMs: (entry.slice ?? config.slice) * 1000 },
+    });
+  }
+  return combine(entries, selector(config.never as SelectorSpec[]), onError);
+}
+
+async function makePolicy(config: PolicyConfig, directory: string): Promise<Policy> {
+  switch (config.type) {
+    case 'idle-only':
+      return idleOnly(
+        given({
+          threshold: config.threshold,
+          quietMs: ms(config.quiet),
+          ignore: config.ignore && selector(config.ignore),
+        }),
+      ) as Policy;
+    case 'priority':
+      return priority({
+        order: config.order.map((spec) => selector([spec])),
+        ...given({ threshold: config.threshold, nice: config.nice, weight: config.weight }),
+      }) as Policy;
+    case 'fair-share':
+      return fairShare({
+        cpus: config.cpus ?? availableParallelism(),
+        ...given({ by: config.by, leadMs: ms(config.lead), threshold: config.threshold }),
+      });
+    case 'proportional-share':
+      return proportionalShare({
+        shares: config.shares.map(({ weight, ...spec }) => ({ select: selector([spec]), weight })),
+        cpus: config.cpus ?? availableParallelism(),
+        ...given({
+          group: config.by && fairGroup(config.by),
+          leadMs: ms(config.lead),
+          threshold: config.threshold,
+        }),
+      }) as Policy;
+    case 'short-first':
+      return shortFirst(
+        given({
+          limitsMs: config.limits?.map((limit) => limit * 1000).sort((a, b) => a - b),
+          nice: config.nice,
+          weight: config.weight,
+          threshold: config.threshold,
+        }),
+      ) as Policy;
+    case 'io':
+      return io(
+        given({
+          protect: config.protect && selector(config.protect),
+          windowMs: ms(config.window),
+          duty: config.duty,
+          periodMs: ms(config.period),
+        }),
+      ) as Policy;
+    case 'module':
+      return loadPolicy(path.resolve(directory, config.module), config.options);
+  }
+}
+
+/** A user's policy: the default export of a module takes the options and gives the policy. */
+async function loadPolicy(file: string, options: Readonly<Record<string, unknown>>): Promise<Policy> {
+  const refuse = (why: string, cause?: unknown) =>
+    new DomschedError('config-invalid', `policy module ${file}: ${why}`, { file }, { cause });
+  let made: unknown;
+  try {
+    const { default: make } = (await import(pathToFileURL(file).href)) as { default?: unknown };
+    if (typeof make !== 'function') throw refuse('its default export is no function that makes a policy');
+    made = await make(options);
+  } catch (cause) {
+    if (cause instanceof DomschedError) throw cause;
+    throw refuse(cause instanceof Error ? cause.message : String(cause), cause);
+  }
+  if (typeof made !== 'function') throw refuse('what its default export makes is no function');
+  return made as Policy;
+}
+
+type Given<T> = { [K in keyof T]?: Exclude<T[K], undefined> };
+
+/** Without what was left out. */
+function given<T extends object>(options: T): Given<T> {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Given<T>;
+}
+
+function ms(seconds: number | undefined): number | undefined {
+  return seconds === undefined ? undefined : seconds * 1000;
+}

@@ -1,0 +1,213 @@
+import type { Origin } from '../guest/origin.ts';
+import type { Process } from '../guest/process.ts';
+import type { ProcessState } from '../guest/state.ts';
+import type { ProcessView } from '../policy/world.ts';
+import type { HeldReport, ProcessReport } from './report.ts';
+
+/** Id of the domain that the process with this key is in. */
+export function domainOfKey(key: string): string {
+  return key.slice(0, key.lastIndexOf('@'));
+}
+
+/** What is remembered of a process from look to look. */
+interface Entry {
+  readonly key: string;
+  process: Process;
+  view: ProcessView;
+  /** CPU time that was reported so far, in ns. */
+  toldNs: number;
+  origin: Origin;
+  /** When its origin was read. */
+  originMs: number;
+  /** Look in which it was last seen. */
+  seen: number;
+}
+
+/** A hold of ours, as it is reported. */
+export interface Hold extends HeldReport {
+  /** Monotonic. */
+  readonly sinceMs: number;
+}
+
+/** A process that is no more. */
+export interface Gone {
+  readonly key: string;
+  readonly process: Process;
+}
+
+export interface TrackerOptions {
+  readonly domain: string;
+  readonly domainName: string;
+  /** Tells this boot of the domain from its others. Without an `@`. */
+  readonly boot: string;
+  /** Reads where a process comes from; undefined when nobody wants to know. */
+  readonly origin?: ((process: Process) => Origin) | undefined;
+}
+
+/** A program may be replaced (exec), its group and user changed: read them again from time to time. */
+const ORIGIN_LASTS_MS = 5_000;
+
+/** The processes of one domain over time: what each used between two looks, and how long it has been held. */
+export class Tracker {
+  /** Holds of ours by process. */
+  readonly holds = new Map<string, Hold>();
+  readonly #options: TrackerOptions;
+  readonly #entries = new Map<number, Entry>();
+  readonly #byKey = new Map<string, Entry>();
+  #look = 0;
+
+  constructor(options: TrackerOptions) {
+    this.#options = options;
+  }
+
+  /** Looks so far. After the first nobody knows yet what ran. */
+  get looks(): number {
+    return this.#look;
+  }
+
+  process(key: string): Process | undefined {
+    return this.#byKey.get(key)?.process;
+  }
+
+  view(key: string): ProcessView | undefined {
+    return this.#byKey.get(key)?.view;
+  }
+
+  keyOf(process: Pick<Process, 'pid' | 'address' | 'startTimeNs'>): string {
+    const entry = this.#entries.get(process.pid);
+    if (entry !== undefined && isSame(entry.process, process)) return entry.key;
+    const { domain, boot } = this.#options;
+    return `${domain}@${boot}/${process.pid}/${process.address.toString(16)}/${process.startTimeNs}`;
+  }
+
+  /** Takes in a look. @returns processes that are no more */
+  update(processes: readonly Process[], nowMs: number): Gone[] {
+    this.#look += 1;
+    const gone: Gone[] = [];
+    for (const process of processes) this.#see(process, nowMs, gone);
+    for (const [pid, entry] of this.#entries) {
+      if (entry.seen === this.#look) continue;
+      this.#entries.delete(pid);
+      this.#forget(entry, gone);
+    }
+    return gone;
+  }
+
+  /** Nothing ran since the last look. */
+  still(nowMs: number): void {
+    this.#look += 1;
+    for (const entry of this.#entries.values()) {
+      entry.seen = this.#look;
+      const held = this.holds.get(entry.key);
+      if (entry.view.ranNs === 0 && held === undefined && entry.view.heldMs === undefined) continue;
+      entry.view = this.#describe(entry, 0, nowMs);
+    }
+  }
+
+  /** There was no time for a look: everyone goes on as before. The next look corrects it. */
+  estimate(nowMs: number): void {
+    for (const entry of this.#entries.values()) {
+      const { ranNs } = entry.view;
+      entry.toldNs += ranNs;
+      entry.view = this.#describe(entry, ranNs, nowMs);
+    }
+  }
+
+  views(): ProcessView[] {
+    return Array.from(this.#entries.values(), ({ view }) => view);
+  }
+
+  reports(): ProcessReport[] {
+    return Array.from(this.#entries.values(), ({ view, process, key }) => {
+      const { pid, ppid, comm, state, nice, kernelThread, cpuNs, ranNs } = view;
+      const hold = this.holds.get(key);
+      const report = { key, pid, ppid, comm, state, nice, kernelThread, cpuNs, ranNs, cpu: process.cpu };
+      if (hold === undefined) return report;
+      const { policy, reason, since } = hold;
+      return { ...report, held: { policy, reason, since } };
+    });
+  }
+
+  #see(process: Process, nowMs: number, gone: Gone[]): void {
+    const cpuNs = cpuTime(process);
+    let entry = this.#entries.get(process.pid);
+    if (entry !== undefined && !isSame(entry.process, process)) {
+      this.#forget(entry, gone);
+      entry = undefined;
+    }
+    if (entry === undefined) {
+      const key = this.keyOf(process);
+      // One that is new to a domain that was looked at before has run since.
+      const toldNs = this.#look === 1 ? cpuNs : 0;
+      entry = { key, process, view: undefined as never, toldNs, origin: {}, originMs: -Infinity, seen: 0 };
+      this.#entries.set(process.pid, entry);
+      this.#byKey.set(key, entry);
+    }
+    const { origin } = this.#options;
+    if (origin !== undefined && !process.kernelThread) {
+      const changed = process.comm !== entry.process.comm;
+      if (changed || nowMs - entry.originMs > ORIGIN_LASTS_MS) {
+        entry.origin = origin(process);
+        entry.originMs = nowMs;
+      }
+    }
+    entry.process = process;
+    entry.seen = this.#look;
+    const ranNs = Math.max(0, cpuNs - entry.toldNs);
+    entry.toldNs = Math.max(cpuNs, entry.toldNs);
+    entry.view = this.#describe(entry, ranNs, nowMs);
+  }
+
+  #describe(entry: Entry, ranNs: number, nowMs: number): ProcessView {
+    const { process, key, origin } = entry;
+    const { domain, domainName } = this.#options;
+    const hold = this.holds.get(key);
+    return {
+      key,
+      domain,
+      domainName,
+      pid: process.pid,
+      ppid: process.ppid,
+      comm: process.comm,
+      ...origin,
+      state: hold !== undefined && STATES[process.state] !== 'ended' ? 'held' : STATES[process.state],
+      nice: process.nice,
+      kernelThread: process.kernelThread,
+      cpuNs: cpuTime(process),
+      ranNs,
+      ...(hold !== undefined && { heldMs: nowMs - hold.sinceMs }),
+    };
+  }
+
+  #forget(entry: Entry, gone: Gone[]): void {
+    this.#byKey.delete(entry.key);
+    this.holds.delete(entry.key);
+    gone.push({ key: entry.key, process: entry.process });
+  }
+}
+
+const STATES: Readonly<Record<ProcessState, ProcessView['state']>> = {
+  running: 'running',
+  ready: 'ready',
+  sleeping: 'sleeping',
+  'disk-sleep': 'sleeping',
+  idle: 'sleeping',
+  parked: 'sleeping',
+  held: 'held',
+  stopped: 'stopped',
+  traced: 'stopped',
+  zombie: 'ended',
+  dead: 'ended',
+};
+
+function isSame(
+  a: Pick<Process, 'address' | 'startTimeNs'>,
+  b: Pick<Process, 'address' | 'startTimeNs'>,
+): boolean {
+  return a.address === b.address && a.startTimeNs === b.startTimeNs;
+}
+
+/** Measured and sampled time differ by what is not accounted yet; both only grow. */
+function cpuTime({ runtimeNs, utimeNs, stimeNs }: Process): number {
+  return Math.max(runtimeNs, utimeNs + stimeNs);
+}

@@ -1,0 +1,30 @@
+import { DomschedError } from '../error.ts';
+import type { Process } from './process.ts';
+import { printable } from './text.ts';
+
+/**
+ * The process that was asked for, by pid or by a name that is unambiguous.
+ * @param domain name of the domain, for messages
+ * @throws DomschedError `process-not-found`, `process-ambiguous`
+ */
+export function findProcess(domain: string, processes: readonly Process[], target: string): Process {
+  const found = /^\d+$/.test(target)
+    ? processes.filter(({ pid }) => pid === Number(target))
+    : processes.filter(({ comm }) => comm === target);
+  if (found.length === 0) {
+    throw new DomschedError(
+      'process-not-found',
+      `${domain} has no process ${printable(target)}; domsched ps ${domain} lists those that it has`,
+      { domain, process: target },
+    );
+  }
+  if (found.length > 1) {
+    const pids = found.map(({ pid }) => pid);
+    throw new DomschedError(
+      'process-ambiguous',
+      `${found.length} processes of ${domain} are called ${printable(target)}; give one of ${pids.join(', ')}`,
+      { domain, process: target, pids },
+    );
+  }
+  return found[0]!;
+}

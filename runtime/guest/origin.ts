@@ -1,0 +1,106 @@
+import { DomschedError } from '../error.ts';
+import { FRAME_SIZE } from '../hypervisor/frame.ts';
+import { advance, type GuestVirtual, guestVirtual } from '../memory/address.ts';
+import { PagedAddressSpace } from '../memory/address-space.ts';
+import type { AddressSpace } from '../memory/types.ts';
+import { anyField, field } from './fields.ts';
+import type { Guest } from './guest.ts';
+import type { Process } from './process.ts';
+import { printable } from './text.ts';
+
+/** Where a process comes from. What the kernel's layout does not have, or the guest has not got, is left out. */
+export interface Origin {
+  /** Real user id, in the guest's initial user namespace. */
+  readonly uid?: number;
+  /** Path of its group in the unified hierarchy: `/` is the root. Safe to print. */
+  readonly cgroup?: string;
+  /** Arguments separated by blanks, at most {@link MAX_COMMAND} bytes of them. Safe to print. */
+  readonly commandLine?: string;
+}
+
+/** Bytes of a command line that are read. */
+const MAX_COMMAND = 1024;
+/** Of a group's path, and the length of one name (Linux NAME_MAX). */
+const MAX_DEPTH = 64;
+const MAX_NAME = 255;
+/** First address that is not a program's, with 5-level paging (Intel SDM vol. 3A, 4.5). */
+const USER_END = 1n << 56n;
+
+/** Reads who a process belongs to. Every part by itself: one that cannot be read keeps no other from being told. */
+export function originOf(guest: Guest, { address }: Pick<Process, 'address'>): Origin {
+  const uid = attempt(() => uidOf(guest, address));
+  const cgroup = attempt(() => cgroupOf(guest, address));
+  const commandLine = attempt(() => commandLineOf(guest, address));
+  return {
+    ...(uid !== undefined && { uid }),
+    ...(cgroup !== undefined && { cgroup }),
+    ...(commandLine !== undefined && { commandLine }),
+  };
+}
+
+function uidOf({ layout, space }: Guest, task: GuestVirtual): number | undefined {
+  // "CRED: Inaugurate COW credentials", 2.6.29: before, the ids are in the task itself.
+  const own = field(layout, 'task_struct', 'uid');
+  if (own !== undefined) return space.readU32(advance(task, own.offset));
+  const credentials = pointer(space, task, anyField(layout, 'task_struct', 'real_cred', 'cred'));
+  const uid = anyField(layout, 'cred', 'uid.val', 'uid');
+  return credentials === undefined || uid === undefined
+    ? undefined
+    : space.readU32(advance(credentials, uid.offset));
+}
+
+function cgroupOf({ layout, space }: Guest, task: GuestVirtual): string | undefined {
+  const set = pointer(space, task, field(layout, 'task_struct', 'cgroups'));
+  const group = pointer(space, set, field(layout, 'css_set', 'dfl_cgrp'));
+  // "cgroup: convert to kernfs", 3.15. "kernfs: Use RCU to access kernfs_node::parent", 6.15: __parent.
+  const parentField = anyField(layout, 'kernfs_node', 'parent', '__parent');
+  const nameField = field(layout, 'kernfs_node', 'name');
+  let node = pointer(space, group, field(layout, 'cgroup', 'kn'));
+  if (node === undefined || nameField === undefined || parentField === undefined) return undefined;
+  const names: string[] = [];
+  for (let depth = 0; depth < MAX_DEPTH; depth++) {
+    const parent = pointer(space, node, parentField);
+    if (parent === undefined) return `/${names.reverse().map(printable).join('/')}`;
+    names.push(space.readString(space.readPointer(advance(node!, nameField.offset)), MAX_NAME));
+    node = parent;
+  }
+  return undefined;
+}
+
+function commandLineOf({ layout, space }: Guest, task: GuestVirtual): string | undefined {
+  const memory = pointer(space, task, field(layout, 'task_struct', 'mm'));
+  const [start, end] = ['arg_start', 'arg_end'].map((name) => field(layout, 'mm_struct', name));
+  const table = pointer(space, memory, field(layout, 'mm_struct', 'pgd'));
+  if (memory === undefined || start === undefined || end === undefined || table === undefined)
+    return undefined;
+  const from = space.readU64(advance(memory, start.offset));
+  const to = space.readU64(advance(memory, end.offset));
+  if (from === 0n || to <= from || to >= USER_END) return undefined;
+  const length = Number(to - from < BigInt(MAX_COMMAND) ? to - from : BigInt(MAX_COMMAND));
+  const { frame, offset } = space.translate(table);
+  const own = new PagedAddressSpace(space.domain, space.mode, frame * FRAME_SIZE + offset);
+  const bytes = own.readBytes(guestVirtual(from), length);
+  const text = Buffer.from(bytes).toString('latin1').replace(/\0+$/, '');
+  return printable(text.replaceAll('\0', ' '));
+}
+
+/** The pointer in a member; undefined when there is no such member, or it is null. */
+function pointer(
+  space: AddressSpace,
+  base: GuestVirtual | undefined,
+  member: { offset: number } | undefined,
+): GuestVirtual | undefined {
+  if (base === undefined || member === undefined) return undefined;
+  const found = space.readPointer(advance(base, member.offset));
+  return found === 0n ? undefined : found;
+}
+
+/** Memory that is not there (swapped out, or freed while we look) is no failure of the look. */
+function attempt<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof DomschedError && error.code === 'translation-fault') return undefined;
+    throw error;
+  }
+}

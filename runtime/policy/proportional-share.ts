@@ -1,0 +1,104 @@
+import { busyJudge, DEFAULT_THRESHOLD, type Waiting, waitingNow } from './busy.ts';
+import { everyProcess, type Selector } from './selector.ts';
+import type { Action, Policy, ProcessView } from './world.ts';
+
+export interface Share {
+  readonly select: Selector;
+  /** Relative; above 0. */
+  readonly weight: number;
+}
+
+export interface ProportionalShareOptions {
+  /** A process has the weight of the first that fits; 1 when none does. */
+  readonly shares: readonly Share[];
+  /** Processes with one name share one weight; each process has its own when left out. */
+  readonly group?: (process: ProcessView) => string;
+  /** CPUs that the subjects compete for: as many of them always run. */
+  readonly cpus?: number;
+  /** How far one may be ahead of the others, in ms of CPU time at weight 1. */
+  readonly leadMs?: number;
+  readonly threshold?: number;
+}
+
+interface Memory {
+  readonly waiting: Waiting;
+  /** CPU time over weight that each group has had, in ms. */
+  readonly had: Readonly<Record<string, number>>;
+  /** Groups that are held. */
+  readonly held: readonly string[];
+}
+
+interface Group {
+  readonly name: string;
+  readonly members: ProcessView[];
+  weight: number;
+  ranMs: number;
+  wants: boolean;
+}
+
+/**
+ * Divides CPU time among the subjects of all domains by weight: watches what each has had, and holds who is ahead
+ * until the others have caught up (Tadokoro et al., 6.2). Only who wants the CPU counts: who slept comes back level
+ * with the others, neither owing nor owed. At least `cpus` of those who want one always run.
+ *
+ * `web` has weight 3 and `batch` 1, in two guests on one CPU: after a while `web` has had three quarters of it.
+ */
+export function proportionalShare(options: ProportionalShareOptions): Policy<Memory> {
+  const { shares, group = ({ key }) => key, cpus = 1, leadMs = 100, threshold = DEFAULT_THRESHOLD } = options;
+  const weightOf = (process: ProcessView) => shares.find(({ select }) => select(process))?.weight ?? 1;
+  return (world, memory) => {
+    const isBusy = busyJudge(world, threshold, memory?.waiting);
+    const subjects = [...everyProcess(world.domains)].filter(({ key }) => world.subjects.has(key));
+    const groups = new Map<string, Group>();
+    for (const process of subjects) {
+      const name = group(process);
+      const found = groups.get(name) ?? {
+        name,
+        members: [],
+        weight: weightOf(process),
+        ranMs: 0,
+        wants: false,
+      };
+      groups.set(name, found);
+      found.members.push(process);
+      found.ranMs += process.ranNs / 1e6;
+      // Of a held one nobody can tell: it would run if it were let.
+      found.wants ||= process.state === 'held' || isBusy(process);
+    }
+    const had = charge([...groups.values()], memory?.had ?? {});
+    const wanting = [...groups.values()].filter(({ wants }) => wants);
+    const least = Math.min(...wanting.map(({ name }) => had[name]!));
+    const before = new Set(memory?.held);
+    const held = wanting
+      // Held until it is level again: else it would be stopped and let go at every tick.
+      .filter(({ name }) => had[name]! - least > (before.has(name) ? 0 : leadMs))
+      .sort((a, b) => had[b.name]! - had[a.name]!)
+      .slice(0, Math.max(0, wanting.length - cpus));
+    const actions: Action[] = held.flatMap(({ name, members }) =>
+      members.map(({ key }) => ({
+        type: 'hold' as const,
+        process: key,
+        reason: `${Math.round(had[name]! - least)} ms ahead of its share`,
+      })),
+    );
+    return {
+      actions,
+      memory: { waiting: waitingNow(subjects), had, held: held.map(({ name }) => name) },
+    };
+  };
+}
+
+/** Adds what each has had since the last tick; who comes back, or is new, starts level with who is furthest behind. */
+function charge(groups: readonly Group[], before: Readonly<Record<string, number>>): Record<string, number> {
+  const competing = groups.filter(({ name, wants }) => wants && before[name] !== undefined);
+  const base = competing.length === 0 ? 0 : Math.min(...competing.map(({ name }) => before[name]!));
+  const had: Record<string, number> = {};
+  for (const { name, weight, ranMs, wants } of groups) {
+    const start = Math.max(before[name] ?? base, wants ? base : 0);
+    had[name] = start + ranMs / weight;
+  }
+  // Only differences matter: numbers that grow for ever would lose their last digits.
+  const least = Math.min(...Object.values(had));
+  for (const name of Object.keys(had)) had[name]! -= least;
+  return had;
+}

@@ -1,0 +1,61 @@
+import { isMatch } from 'matcher';
+import type { DomainView, ProcessView } from './world.ts';
+
+/** One or several patterns: `*` stands for any characters, a leading `!` excludes. */
+type Patterns = string | readonly string[];
+
+/** Which processes are meant. All that is given has to fit; what a guest does not tell fits nothing. */
+export interface SelectorSpec {
+  /** Name of the domain. */
+  readonly domain?: Patterns | undefined;
+  /** Name of the process, at most 15 characters as the kernel keeps it. */
+  readonly comm?: Patterns | undefined;
+  readonly pid?: number | readonly number[] | undefined;
+  /** Path of its control group (v2), from the hierarchy's root. */
+  readonly cgroup?: Patterns | undefined;
+  /** User id as the guest's kernel has it: names are in a file of the guest. */
+  readonly user?: number | readonly number[] | undefined;
+  /** Command line, its arguments separated by blanks. */
+  readonly command?: Patterns | undefined;
+}
+
+export type Selector = (process: ProcessView) => boolean;
+
+/** A process that any of the selectors fits; none fits nothing. */
+export function selector(specs: readonly SelectorSpec[]): Selector {
+  return (process) => specs.some((spec) => fits(spec, process));
+}
+
+function fits(spec: SelectorSpec, process: ProcessView): boolean {
+  return (
+    text(spec.domain, process.domainName) &&
+    text(spec.comm, process.comm) &&
+    number(spec.pid, process.pid) &&
+    text(spec.cgroup, process.cgroup) &&
+    number(spec.user, process.uid) &&
+    text(spec.command, process.commandLine)
+  );
+}
+
+function text(patterns: Patterns | undefined, value: string | undefined): boolean {
+  if (patterns === undefined) return true;
+  return value !== undefined && isMatch(value, patterns, { caseSensitive: true });
+}
+
+function number(wanted: number | readonly number[] | undefined, value: number | undefined): boolean {
+  if (wanted === undefined) return true;
+  return value !== undefined && (typeof wanted === 'number' ? wanted === value : wanted.includes(value));
+}
+
+/**
+ * Processes of a kind that no policy may touch: kernel threads (the guest cannot do without them), the first process,
+ * and what has ended.
+ */
+export function isUntouchable(process: ProcessView): boolean {
+  return process.kernelThread || process.pid <= 1 || process.state === 'ended';
+}
+
+/** All processes of a world. */
+export function* everyProcess(domains: readonly DomainView[]): Generator<ProcessView> {
+  for (const { processes } of domains) yield* processes;
+}

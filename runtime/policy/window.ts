@@ -1,0 +1,34 @@
+/** When a policy is in force: times of the host's clock. */
+export interface WindowSpec {
+  /** `HH:MM`; `to` before `from` is on the next day, equal ones are the whole day. */
+  readonly from: string;
+  readonly to: string;
+  /** Days on which the window begins; every day when left out. */
+  readonly days?: readonly Day[] | undefined;
+}
+
+export const DAYS = ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'] as const;
+export type Day = (typeof DAYS)[number];
+
+const MINUTES_A_DAY = 24 * 60;
+
+/** Whether any of the windows is open; without windows it always is. */
+export function isOpen(windows: readonly WindowSpec[], date: Date): boolean {
+  return windows.length === 0 || windows.some((window) => isIn(window, date));
+}
+
+function isIn({ from, to, days = DAYS }: WindowSpec, date: Date): boolean {
+  const now = date.getHours() * 60 + date.getMinutes();
+  const start = minutes(from);
+  const length = (minutes(to) - start + MINUTES_A_DAY) % MINUTES_A_DAY || MINUTES_A_DAY;
+  const since = (now - start + MINUTES_A_DAY) % MINUTES_A_DAY;
+  if (since >= length) return false;
+  // One that began before midnight belongs to the day before.
+  const began = now >= start ? date.getDay() : (date.getDay() + 6) % 7;
+  return days.includes(DAYS[began]!);
+}
+
+function minutes(time: string): number {
+  const [hours, rest] = time.split(':').map(Number);
+  return hours! * 60 + rest!;
+}

@@ -1,0 +1,226 @@
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
+import path from 'node:path';
+import process from 'node:process';
+import { DomschedError } from '../error.ts';
+import { anyField } from '../guest/fields.ts';
+import type { Guest } from '../guest/guest.ts';
+import { requireCapabilities } from '../hypervisor/capability.ts';
+import { FrameBatch } from '../hypervisor/frame-batch.ts';
+import type { Domain, DomainWith } from '../hypervisor/types.ts';
+import { advance } from '../memory/address.ts';
+import type { Edit } from './edit.ts';
+import { runtimeDirectory } from './records.ts';
+import type { AfterCommit, LocatedWrite } from './transaction.ts';
+
+/** Bytes of the domain's memory, in hex. */
+interface Piece {
+  readonly frame: number;
+  readonly offset: number;
+  readonly bytes: string;
+}
+
+interface EditRecord {
+  readonly domain: string;
+  readonly title: string;
+  readonly writes: readonly { frame: number; offset: number; old: string; new: string }[];
+  /** What the guest's schedulers and clocks change as soon as it runs. */
+  readonly still: readonly Piece[];
+}
+
+/**
+ * The edit that is being written, on disk. Should we be killed between its first byte and its last check the domain
+ * stays paused, and {@link recover} puts the old bytes back: half an edit never runs.
+ *
+ * Everything here is synchronous: the domain stands still meanwhile, and a turn of the event loop costs more than a
+ * write to the run-time files, which are in memory.
+ */
+export class EditLog {
+  readonly directory: string;
+  #made = false;
+  #number = 0;
+
+  constructor(directory = path.join(runtimeDirectory(), 'edits')) {
+    this.directory = directory;
+  }
+
+  /**
+   * Writes an edit down. @returns what takes it away again
+   * @throws what the file system throws: then nothing may be written to the guest
+   */
+  begin(guest: Guest, edit: Edit, writes: readonly LocatedWrite[]): AfterCommit {
+    if (!this.#made) mkdirSync(this.directory, { recursive: true, mode: 0o700 });
+    this.#made = true;
+    const record: EditRecord = {
+      domain: guest.domain.identity.id,
+      title: edit.title,
+      writes: writes.map((write) => ({ ...write, old: hex(write.old), new: hex(write.new) })),
+      still: evidence(guest),
+    };
+    this.#number += 1;
+    const file = path.join(this.directory, `${process.pid}-${this.#number}.json`);
+    const handle = openSync(file, 'w', 0o600);
+    try {
+      writeSync(handle, JSON.stringify(record));
+      fsyncSync(handle);
+    } catch (error) {
+      rmSync(file, { force: true });
+      throw error;
+    } finally {
+      closeSync(handle);
+    }
+    return () => rmSync(file, { force: true });
+  }
+
+  /** Edits of one domain that were not over. */
+  async pending(domain: string): Promise<{ file: string; record: EditRecord }[]> {
+    const found: { file: string; record: EditRecord }[] = [];
+    for (const name of namesOf(this.directory)) {
+      const file = path.join(this.directory, name);
+      const record = await readRecord(file);
+      if (record === undefined || record.domain === domain) found.push({ file, record: record! });
+    }
+    return found.filter(({ file, record }) => {
+      if (record !== undefined) return true;
+      // Cut short while it was written: then not a byte of the guest was.
+      rmSync(file, { force: true });
+      return false;
+    });
+  }
+}
+
+/** What {@link recover} found. */
+export type Recovery = 'nothing' | 'resumed' | 'undone';
+
+/**
+ * Puts a domain right that a process of ours left when it was killed: resumes it, if it is still in the pause of that
+ * process, and takes an edit back that was being written. Call it before anything else looks at the domain.
+ * @throws DomschedError `edit-failed` when the old bytes cannot be put back: the domain stays paused
+ */
+export async function recover(domain: Domain, log: EditLog): Promise<Recovery> {
+  if (domain.pause === undefined || domain.writeFrames === undefined) return 'nothing';
+  const pending = await log.pending(domain.identity.id);
+  const forget = () => {
+    for (const { file } of pending) rmSync(file, { force: true });
+  };
+  if ((await domain.state()) !== 'paused') {
+    // It runs, so the edit was over, or had not begun: a half-written one keeps the domain paused.
+    forget();
+    return 'nothing';
+  }
+  requireCapabilities(domain, 'pause', 'writeFrames');
+  const guard = await domain.pause.acquire();
+  try {
+    const half = pending.filter(({ record }) => record.still.every((piece) => isAt(domain, piece)));
+    if (guard.foundPaused && half.length > 0) {
+      throw failure(domain, half[0]!.record.title, 'whoever tried it last failed');
+    }
+    if (guard.foundPaused || half.length < pending.length) {
+      // It ran on since, and was paused by somebody else.
+      if (!guard.foundPaused) guard.abandon();
+      forget();
+      return 'nothing';
+    }
+    if (half.length > 0) guard.keepOnDeath(true);
+    try {
+      for (const { record } of half) undo(domain, record);
+    } catch (error) {
+      guard.abandon();
+      throw error;
+    }
+    if (half.length > 0) guard.keepOnDeath(false);
+    forget();
+    return half.length > 0 ? 'undone' : 'resumed';
+  } finally {
+    await guard.release();
+  }
+}
+
+function undo(domain: DomainWith<'writeFrames'>, { title, writes }: EditRecord): void {
+  const backwards = [...writes].reverse();
+  const foreign = backwards.find(
+    ({ frame, offset, old, new: wanted }) =>
+      !isAt(domain, { frame, offset, bytes: old }) && !isAt(domain, { frame, offset, bytes: wanted }),
+  );
+  if (foreign !== undefined) throw failure(domain, title, 'a word of it is neither the old nor the new one');
+  try {
+    domain.writeFrames.write(
+      backwards.map(({ frame, offset, old }) => ({ frame, offset, bytes: Buffer.from(old, 'hex') }) as never),
+    );
+  } catch (cause) {
+    throw failure(domain, title, 'the old bytes could not be written', cause);
+  }
+  if (!writes.every(({ frame, offset, old }) => isAt(domain, { frame, offset, bytes: old }))) {
+    throw failure(domain, title, 'the old bytes do not read back');
+  }
+}
+
+function failure(domain: Domain, title: string, why: string, cause?: unknown): DomschedError {
+  const { name } = domain.identity;
+  return new DomschedError(
+    'edit-failed',
+    `${name} stands in the middle of "${title}", which cannot be undone: ${why}; ` +
+      'it stays paused: destroy it or go back to a snapshot',
+    { domain: name, title },
+    { cause },
+  );
+}
+
+/**
+ * Words that change whenever the guest's kernel schedules or takes a tick: if all of them are as they were, it has
+ * done neither, and an edit of its schedulers can be undone as if it had never been begun.
+ */
+function evidence(guest: Guest): Piece[] {
+  const { layout, space } = guest;
+  const places = guest.cpus.flatMap((cpu) => {
+    const queue = guest.percpu('runqueues', cpu);
+    // 2.6.16 notes the time of a CPU's last tick; later kernels have a clock per queue.
+    return ['nr_switches', 'clock', 'timestamp_last_tick']
+      .map((name) => anyField(layout, 'rq', name))
+      .filter((field) => field !== undefined)
+      .map(({ offset }) => advance(queue, offset));
+  });
+  const jiffies = guest.symbol('jiffies_64') ?? guest.symbol('jiffies');
+  if (jiffies !== undefined) places.push(jiffies);
+  return places.map((address) => {
+    const { frame, offset } = space.locate(address, 8)[0]!;
+    return { frame, offset, bytes: hex(space.readBytes(address, 8)) };
+  });
+}
+
+function isAt(domain: Domain, { frame, offset, bytes }: Piece): boolean {
+  const wanted = Buffer.from(bytes, 'hex');
+  const batch = new FrameBatch();
+  batch.add(frame as never, offset, wanted.length);
+  if (domain.frames.read(batch) > 0) return false;
+  return wanted.equals(batch.bytes.subarray(batch.positions[0]!, batch.positions[0]! + wanted.length));
+}
+
+async function readRecord(file: string): Promise<EditRecord | undefined> {
+  try {
+    const { EDIT_RECORD } = await import('./journal-schema.ts');
+    return EDIT_RECORD.parse(JSON.parse(readFileSync(file, 'utf8')));
+  } catch {
+    return undefined;
+  }
+}
+
+function namesOf(directory: string): string[] {
+  try {
+    return readdirSync(directory).filter((name) => name.endsWith('.json'));
+  } catch {
+    return [];
+  }
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex');
+}

@@ -1,0 +1,103 @@
+import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import path from 'node:path';
+import process from 'node:process';
+import { DomschedError } from '../error.ts';
+
+/** Where what has to outlive us is: for root beside QEMU's sockets, else with the user's own run-time files. */
+export function runtimeDirectory(env: NodeJS.ProcessEnv = process.env): string {
+  const chosen = env.DOMSCHED_RUNTIME_DIR;
+  if (chosen?.startsWith('/')) return chosen;
+  if (process.getuid?.() === 0 || env.XDG_RUNTIME_DIR === undefined) return '/run/domsched';
+  return path.join(env.XDG_RUNTIME_DIR, 'domsched');
+}
+
+/** Records on disk, a file each: whole or not there, whenever we die. */
+export class Records<T> {
+  readonly directory: string;
+  readonly #nameOf: (record: T) => string;
+  readonly #parse: (json: unknown) => Promise<T>;
+
+  /**
+   * @param nameOf what tells two records apart, fit for a file name
+   * @param parse throws for what is none of ours
+   */
+  constructor(directory: string, nameOf: (record: T) => string, parse: (json: unknown) => Promise<T>) {
+    this.directory = directory;
+    this.#nameOf = nameOf;
+    this.#parse = parse;
+  }
+
+  /** Resolves when the record is on disk. @throws what the file system throws: then nothing may be done */
+  async add(record: T): Promise<void> {
+    await mkdir(this.directory, { recursive: true, mode: 0o700 });
+    const file = this.#file(record);
+    const temporary = `${file}.${process.pid}.new`;
+    try {
+      await writeDurably(temporary, `${JSON.stringify(record)}\n`);
+      await rename(temporary, file);
+      await syncDirectory(this.directory);
+    } catch (error) {
+      await rm(temporary, { force: true });
+      throw error;
+    }
+  }
+
+  async remove(record: T): Promise<void> {
+    await rm(this.#file(record), { force: true });
+  }
+
+  /** @throws DomschedError `config-invalid` for a file that is none of ours */
+  async list(): Promise<T[]> {
+    const names = await readdir(this.directory).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return [];
+      throw error;
+    });
+    const records: T[] = [];
+    for (const name of names.filter((found) => found.endsWith('.json')).sort()) {
+      const file = path.join(this.directory, name);
+      const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+        // Somebody else's, who took it away while we looked.
+        if (error.code === 'ENOENT') return undefined;
+        throw error;
+      });
+      if (text !== undefined) records.push(await this.#read(text, file));
+    }
+    return records;
+  }
+
+  async #read(text: string, file: string): Promise<T> {
+    try {
+      return await this.#parse(JSON.parse(text));
+    } catch (cause) {
+      throw new DomschedError(
+        'config-invalid',
+        `${file} is no record of ours; look at it, and remove it if nothing is held`,
+        { file },
+        { cause },
+      );
+    }
+  }
+
+  #file(record: T): string {
+    return path.join(this.directory, `${this.#nameOf(record)}.json`);
+  }
+}
+
+async function writeDurably(file: string, text: string): Promise<void> {
+  const handle = await open(file, 'w', 0o600);
+  try {
+    await handle.writeFile(text);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+async function syncDirectory(directory: string): Promise<void> {
+  const handle = await open(directory, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
