@@ -46,8 +46,9 @@ export async function renice(
   nice: number,
   options: EditOptions,
 ): Promise<void> {
-  await edit('renice', domain, target, options, { nice }, (surgeon, found, limits) =>
-    surgeon.renice(found, nice, limits),
+  const { group = false } = options;
+  await edit('renice', domain, target, options, { nice, group }, (surgeon, found, limits) =>
+    group ? surgeon.reniceGroup(found, nice, limits) : surgeon.renice(found, nice, limits),
   );
 }
 
@@ -223,7 +224,7 @@ function limitsOf({ timeout = DEFAULT_TIMEOUT_S, dryRun }: EditOptions) {
 }
 
 function answerOf(domain: Domain, { pid, comm }: Process, operation: Operation): EditAnswer {
-  const { outcome, techniques, attempts, pausedUs, writes, edits } = operation;
+  const { outcome, techniques, attempts, pausedUs, writes, members, edits } = operation;
   const planned = outcome === 'planned' ? edits.flatMap(describeEdit) : [];
   const { name } = domain.identity;
   return {
@@ -235,25 +236,30 @@ function answerOf(domain: Domain, { pid, comm }: Process, operation: Operation):
     attempts,
     pausedUs: Math.round(pausedUs),
     writes,
+    ...(members && { members }),
     planned,
   };
 }
 
 function print(answers: readonly EditAnswer[], json: boolean): void {
   if (json) {
-    const shown = answers.map(({ domain, pid, techniques, outcome, attempts, pausedUs, writes, planned }) => {
+    const shown = answers.map((answer) => {
+      const { domain, pid, techniques, outcome, attempts, pausedUs, writes, members, planned } = answer;
       const technique = techniques.join('+') || null;
-      const entry = { domain, pid, technique, outcome, attempts, pausedUs, writes };
+      const common = { domain, pid, technique, outcome, attempts, pausedUs, writes };
+      const entry = members === undefined ? common : { ...common, members };
       return outcome === 'planned' ? { ...entry, planned } : entry;
     });
     process.stdout.write(`${JSON.stringify(shown, null, 2)}\n`);
     return;
   }
-  for (const { domain, pid, comm, outcome, techniques, attempts, pausedUs, writes, planned } of answers) {
+  for (const answer of answers) {
+    const { domain, pid, comm, outcome, techniques, attempts, pausedUs, writes, members, planned } = answer;
+    const group = members === undefined ? '' : ` with its group (pid ${members.join(', ')})`;
     const way = techniques.length === 0 ? '' : ` by ${techniques.join('+')}`;
     const cost = `${attempts} ${attempts === 1 ? 'pause' : 'pauses'}, ${pausedUs} µs, ${writes} words written`;
     const tail = outcome === 'planned' ? '; nothing was written' : `; ${cost}`;
-    process.stdout.write(`${domain}: ${pid} (${comm}) ${outcome}${way}${tail}\n`);
+    process.stdout.write(`${domain}: ${pid} (${comm}) ${outcome}${group}${way}${tail}\n`);
     for (const line of planned) process.stdout.write(`  ${line}\n`);
   }
 }

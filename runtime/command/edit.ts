@@ -8,6 +8,7 @@ export interface EditOptions {
   timeout?: number;
   technique?: 'auto' | 'splice' | 'state' | 'park';
   all?: true;
+  group?: true;
 }
 
 /** Adds `hold`, `release` and `renice` to the program. Their work is loaded when one runs. */
@@ -37,6 +38,7 @@ export function register(program: Command): void {
     .argument('<domain>', 'name or id of the domain')
     .argument('<process>', 'pid, or a name that only one process has')
     .argument('<nice>', '-20 (most of the CPU) to 19', number)
+    .option('--group', 'the autogroup or control group of the process, with all in it, against other groups')
     .action(async (domain: string, process: string, nice: number, options: EditOptions) => {
       const { renice } = await import('./edit-run.ts');
       await renice(domain, process, nice, options);

@@ -24,7 +24,7 @@ const HOLD = TARGET.extend({
   technique: z.enum(['auto', 'splice', 'state', 'park']).default('auto'),
   force: z.boolean().default(false),
 });
-const RENICE = TARGET.extend({ nice: z.number() });
+const RENICE = TARGET.extend({ nice: z.number(), group: z.boolean().default(false) });
 const ALL = z.object({ connect, timeout: z.number().min(0).max(600).default(5) });
 const PS = z.object({
   domain: z.string().optional(),
@@ -71,9 +71,9 @@ export function controlOperations(daemon: Daemon, reload: () => Promise<void>, v
       }),
     releaseAll: async (parameters) => releaseAll(daemon, parameters),
     renice: async (parameters) => {
-      const { nice, ...target } = read(RENICE, parameters);
+      const { nice, group, ...target } = read(RENICE, parameters);
       return operate(daemon, target, ({ surgeon, process, options }) =>
-        surgeon.renice(process, nice, options),
+        group ? surgeon.reniceGroup(process, nice, options) : surgeon.renice(process, nice, options),
       );
     },
     ps: async (parameters) => ps(daemon, parameters),
@@ -203,7 +203,8 @@ function answer({ name }: WatchedDomain, { pid, comm }: Process, operation: Oper
   const { outcome, techniques, attempts, writes, edits } = operation;
   const planned = outcome === 'planned' ? edits.flatMap(describeEdit) : [];
   const pausedUs = Math.round(operation.pausedUs);
-  return { domain: name, pid, comm, outcome, techniques, attempts, pausedUs, writes, planned };
+  const concerned = operation.members === undefined ? {} : { members: operation.members };
+  return { domain: name, pid, comm, outcome, techniques, attempts, pausedUs, writes, ...concerned, planned };
 }
 
 /** @throws DomschedError `usage` */

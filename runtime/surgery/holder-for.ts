@@ -1,10 +1,13 @@
 import { DomschedError } from '../error.ts';
 import type { Guest } from '../guest/guest.ts';
+import { FairHolder, fairGuest } from './fair-holder.ts';
+import { canEditFairQueues } from './fair-layout.ts';
 import type { Holder } from './holder.ts';
 import { O1Holder } from './o1-holder.ts';
 import { resolveO1Layout } from './o1-resolve.ts';
 import { ParkHolder, parkGuest } from './park-holder.ts';
 import { canPark } from './park-layout.ts';
+import { Shares, sharesGuest } from './shares.ts';
 
 /**
  * The way to hold threads that a guest's kernel has, by the members of its structures.
@@ -16,7 +19,11 @@ export function holderFor(guest: Guest): Holder {
     const queues = guest.cpus.map((cpu) => ({ cpu: cpu.cpu, address: guest.percpu('runqueues', cpu) }));
     return new O1Holder(resolveO1Layout(layout), queues);
   }
-  if (canPark(layout)) return new ParkHolder(parkGuest(guest));
+  if (canPark(layout)) {
+    const park = new ParkHolder(parkGuest(guest));
+    if (!canEditFairQueues(layout)) return park;
+    return new FairHolder(fairGuest(guest), park, new Shares(sharesGuest(guest)));
+  }
   throw new DomschedError(
     'refused',
     `${layout.kernel.release}: no way to hold processes under its scheduler is known; nothing was changed`,

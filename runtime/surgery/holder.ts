@@ -1,9 +1,10 @@
-import type { Domain } from '../hypervisor/types.ts';
+import type { Domain, VcpuRegisters } from '../hypervisor/types.ts';
 import type { GuestVirtual } from '../memory/address.ts';
 import type { Draft } from './draft.ts';
 import type { Invariant } from './edit.ts';
 import type { WantedInterrupt } from './interrupts.ts';
 import type { MemoryView } from './memory-view.ts';
+import type { Shares } from './shares.ts';
 
 /**
  * Ways to stop a thread from outside. `splice`: unlink it from its run queue. `state`: have the guest's own
@@ -29,7 +30,10 @@ export type Standing =
 
 /** What a plan is to achieve. */
 export interface Step {
-  readonly technique: Technique;
+  /** Null for one that only gives back what an earlier one took. */
+  readonly technique: Technique | null;
+  /** What has to be true of what it edits, before and after, beside {@link Holder.invariants}. */
+  readonly invariants?: readonly Invariant[];
   readonly outcome: readonly Invariant[];
   /** What would bring it about sooner. */
   readonly interrupts?: readonly WantedInterrupt[];
@@ -38,11 +42,16 @@ export interface Step {
 /** One kind of scheduler's way to hold threads and let them go. It plans; a transaction commits. */
 export interface Holder {
   readonly techniques: readonly Technique[];
+  /** Those of them that are used when nobody asks for one. */
+  readonly automatic: readonly Technique[];
   /**
    * Proves once, before anything is planned, that the guest can be edited this way.
    * @throws DomschedError `refused`
    */
   prepare?(domain: Domain, memory: MemoryView): Promise<void>;
+  /** Whether plans by these techniques look at registers: then {@link observe} comes first in each pause. */
+  needsRegisters?(techniques: readonly Technique[]): boolean;
+  observe?(registers: readonly VcpuRegisters[]): void;
   /** What has to be true of the guest's queues before and after any edit. */
   invariants(): Invariant[];
   /** @throws DomschedError `lock-held`: try again later; `refused`: this guest can't be edited */
@@ -66,4 +75,6 @@ export interface Holder {
    * @returns what has to be so afterwards; `later` when nothing can be done at this moment
    */
   planRenice(draft: Draft, thread: GuestVirtual, nice: number): readonly Invariant[] | 'later';
+  /** Absent where the scheduler has no groups. */
+  readonly shares?: Shares;
 }

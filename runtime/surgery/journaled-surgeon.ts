@@ -124,6 +124,11 @@ export class JournaledSurgeon {
     }
   }
 
+  /** Nothing is held for it, so nothing is written down. @throws DomschedError as {@link Surgeon.reniceGroup} */
+  reniceGroup(process: Process, nice: number, options: OperateOptions): Promise<Operation> {
+    return this.surgeon.reniceGroup(process, nice, options);
+  }
+
   /** As {@link renice}, for as long as it is wanted: what it was before is written down for {@link niceBack}. */
   async setNice(
     process: Process,

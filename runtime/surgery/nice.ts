@@ -199,7 +199,7 @@ export class Renice {
     const { task_struct } = this.#guest.layout;
     const state = get(memory, task, task_struct.state);
     const busy = get(memory, task, task_struct.on_rq) !== 0n || get(memory, task, task_struct.on_cpu) !== 0n;
-    return busy || state === 0n || (state & TASK_WAKING) !== 0n;
+    return busy || (state & TASK_WAKING) !== 0n;
   }
 
   /** From the guest's own tables. @throws DomschedError `guest-inconsistent` for a priority that isn't in them */

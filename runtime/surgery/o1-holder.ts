@@ -22,6 +22,7 @@ const TASK_STOPPED = 4n;
  */
 export class O1Holder implements Holder {
   readonly techniques: readonly Technique[] = ['splice', 'state'];
+  readonly automatic = this.techniques;
   readonly renicesHeld = false;
   readonly #layout: O1Layout;
   readonly #surgery: O1Surgery;

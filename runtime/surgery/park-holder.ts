@@ -65,16 +65,18 @@ export function parkGuest(guest: Guest): ParkGuest {
  */
 export class ParkHolder implements Holder {
   readonly techniques: readonly Technique[] = ['park'];
+  readonly automatic = this.techniques;
   readonly renicesHeld = true;
   readonly #guest: ParkGuest;
   readonly #park: Park;
-  readonly #irqWork: IrqWork;
+  /** Wake-ups by the guest itself: other ways of holding use them too. */
+  readonly irqWork: IrqWork;
   readonly #renice: Renice;
 
   constructor(guest: ParkGuest) {
     this.#guest = guest;
     this.#park = new Park(guest.layout, guest.recalcSigpending);
-    this.#irqWork = new IrqWork(guest.layout, guest.processTimeout);
+    this.irqWork = new IrqWork(guest.layout, guest.processTimeout);
     this.#renice = new Renice(guest.nice);
   }
 
@@ -88,7 +90,7 @@ export class ParkHolder implements Holder {
   invariants(): Invariant[] {
     return this.#guest.cpus.map((cpu) => ({
       what: `lazy_list[${cpu.cpu}] is a list`,
-      check: (memory) => void this.#irqWork.works(memory, listOf(cpu)),
+      check: (memory) => void this.irqWork.works(memory, listOf(cpu)),
     }));
   }
 
@@ -107,13 +109,29 @@ export class ParkHolder implements Holder {
       case 'entering':
         return this.#park.isAsleep(memory, thread) ? 'held' : 'leaving';
       default:
-        if (this.#irqWork.progress(memory, thread) === 'pending') return 'changing';
+        if (this.irqWork.progress(memory, thread) === 'pending') return 'changing';
         if (this.#currentOn(memory, thread) !== undefined) return 'running';
         return this.#park.onQueue(memory, thread) ? 'ready' : 'sleeping';
     }
   }
 
   planHold(draft: Draft, thread: GuestVirtual, techniques: readonly Technique[]): Step | null {
+    const state = this.#park.stateOf(draft, thread);
+    if (state === 'free' && !techniques.includes('park')) return null;
+    const outcome = this.planWordsFree(draft, thread);
+    if (outcome === null) return null;
+    outcome.push(this.#park.planArm(draft, thread));
+    const cpu = this.#currentOn(draft, thread);
+    const interrupts = cpu === undefined ? [] : [{ cpu: cpu.cpu, kind: 'reschedule' as const }];
+    return { technique: 'park', outcome, interrupts };
+  }
+
+  /**
+   * Plans that the words of an earlier wake-up are free for the next.
+   * @returns what has to be so afterwards; null for a thread that is held or about to be, or whose wake-up is under way
+   * @throws DomschedError `refused` for one that the guest itself froze
+   */
+  planWordsFree(draft: Draft, thread: GuestVirtual): Invariant[] | null {
     const state = this.#park.stateOf(draft, thread);
     if (state === 'frozen') {
       throw new DomschedError(
@@ -122,14 +140,15 @@ export class ParkHolder implements Holder {
         { task: formatAddress(thread) },
       );
     }
-    if (state !== 'free' || !techniques.includes('park')) return null;
-    const wakeUp = this.#irqWork.progress(draft, thread);
-    if (wakeUp === 'pending') return null;
-    const outcome = wakeUp === 'done' ? [this.#irqWork.planClear(draft, thread)] : [];
-    outcome.push(this.#park.planArm(draft, thread));
-    const cpu = this.#currentOn(draft, thread);
-    const interrupts = cpu === undefined ? [] : [{ cpu: cpu.cpu, kind: 'reschedule' as const }];
-    return { technique: 'park', outcome, interrupts };
+    if (state !== 'free') return null;
+    switch (this.irqWork.progress(draft, thread)) {
+      case 'none':
+        return [];
+      case 'pending':
+        return null;
+      case 'done':
+        return [this.irqWork.planClear(draft, thread)];
+    }
   }
 
   planRelease(draft: Draft, thread: GuestVirtual): Step | 'later' | null {
@@ -143,13 +162,13 @@ export class ParkHolder implements Holder {
         // Between its work and the trap nobody can tell which of them it has passed: it arrives in microseconds.
         return 'later';
       case 'parked': {
-        if (this.#irqWork.progress(draft, thread) === 'pending') return 'later';
+        if (this.irqWork.progress(draft, thread) === 'pending') return 'later';
         this.#park.checkLocks(draft, thread);
-        const cpu = this.#cpuForWork(draft);
+        const list = this.listForWork(draft);
         // The wake-up first: with it alone the thread looks around in the trap and stays.
-        const woken = this.#irqWork.planPush(draft, thread, listOf(cpu));
+        const woken = this.irqWork.planPush(draft, thread, list);
         const outcome = [woken, this.#park.planUnflag(draft, thread)];
-        return { technique: 'park', outcome, interrupts: [{ cpu: cpu.cpu, kind: 'irq-work' }] };
+        return { technique: 'park', outcome, interrupts: [{ cpu: list.cpu, kind: 'irq-work' }] };
       }
       case 'exempt':
         return null;
@@ -166,13 +185,13 @@ export class ParkHolder implements Holder {
 
   /** After the wake-up: its words go back as they were. */
   #planGiveBack(draft: Draft, thread: GuestVirtual): Step | 'later' | null {
-    switch (this.#irqWork.progress(draft, thread)) {
+    switch (this.irqWork.progress(draft, thread)) {
       case 'none':
         return null;
       case 'pending':
         return 'later';
       case 'done':
-        return { technique: 'park', outcome: [this.#irqWork.planClear(draft, thread)] };
+        return { technique: null, outcome: [this.irqWork.planClear(draft, thread)] };
     }
   }
 
@@ -181,8 +200,8 @@ export class ParkHolder implements Holder {
     return this.#guest.cpus.find(({ queue }) => follow(memory, queue, curr) === thread);
   }
 
-  /** An online CPU that will soon take a tick: one that isn't idle, where there is one. */
-  #cpuForWork(memory: MemoryView): ParkCpu {
+  /** The list of an online CPU that will soon take a tick: one that isn't idle, where there is one. */
+  listForWork(memory: MemoryView): LazyList {
     const { curr, idle } = this.#guest.layout.rq;
     const online = this.#guest.cpus.filter(({ cpu }) => {
       const byte = memory.word(advance(this.#guest.onlineMask, cpu >> 3), 1);
@@ -190,7 +209,7 @@ export class ParkHolder implements Holder {
     });
     const busy = online.find(({ queue }) => follow(memory, queue, curr) !== follow(memory, queue, idle));
     const found = busy ?? online[0];
-    if (found !== undefined) return found;
+    if (found !== undefined) return listOf(found);
     throw new DomschedError('guest-inconsistent', 'none of the CPUs that the guest had is online', {});
   }
 }

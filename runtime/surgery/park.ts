@@ -1,6 +1,6 @@
 /**
  * Parking: has a thread wait in the guest's own cgroup-v2 freezer trap (kernel/signal.c, `do_freezer_trap()`), where
- * it holds no lock and its system call is over or yet to begin. README.md in this folder has the whole argument.
+ * it holds no lock and its system call is over or yet to begin. docs/techniques.md has the whole argument.
  */
 import { DomschedError } from '../error.ts';
 import { advance, formatAddress, type GuestVirtual } from '../memory/address.ts';

@@ -15,7 +15,7 @@ import { type BeforeCommit, commit } from './transaction.ts';
 export type ProcessKey = Pick<Process, 'pid' | 'address' | 'startTimeNs'>;
 
 export interface OperateOptions {
-  /** Ways to hold that may be used; all that the guest's scheduler has when left out. */
+  /** Ways to hold that may be used; what suits the guest's scheduler best when left out. */
   techniques?: readonly Technique[];
   /** Allow what is refused for the guest's own good: real-time threads. */
   force?: boolean;
@@ -39,6 +39,8 @@ export interface Operation {
   /** Words written. */
   readonly writes: number;
   readonly edits: readonly Edit[];
+  /** Pids of all processes that it concerns, where that is more than one process by its nature. */
+  readonly members?: readonly number[];
 }
 
 const DEFAULT_LIMIT_MS = 5_000;
@@ -89,7 +91,7 @@ export class Surgeon {
    *   (`details.undone` tells whether what was done is undone), `process-not-found`, what {@link commit} throws
    */
   async hold(key: ProcessKey, options: OperateOptions = {}): Promise<Operation> {
-    const techniques = options.techniques ?? this.#holder.techniques;
+    const techniques = options.techniques ?? this.#holder.automatic;
     if (!techniques.some((technique) => this.#holder.techniques.includes(technique))) {
       const known = this.#holder.techniques.join(', ');
       throw new DomschedError(
@@ -145,6 +147,34 @@ export class Surgeon {
     return { ...together(operations), outcome: 'reniced' };
   }
 
+  /**
+   * Gives the group that a process is scheduled in (its autogroup or control group) the weight among groups that a
+   * nice value has among processes. It is the group of all its processes: `members` tells which. Nothing is held.
+   * @param nice -20..19
+   * @throws DomschedError as {@link hold}; `refused` where there are no groups, or for a process in the root group
+   */
+  async reniceGroup(key: ProcessKey, nice: number, options: OperateOptions = {}): Promise<Operation> {
+    const { shares } = this.#holder;
+    if (shares === undefined) {
+      throw new DomschedError(
+        'refused',
+        "this guest's scheduler knows no groups: renice the process without --group; nothing was changed",
+        { pid: key.pid },
+      );
+    }
+    let members: readonly number[] = [];
+    const operation = await this.#repeat('reniced', key, options, (draft, [leader]) => {
+      const group = shares.groupOf(draft, leader!);
+      const { processes } = this.#guest.snapshot();
+      members = processes
+        .filter(({ address }) => shares.groupOf(draft, address) === group)
+        .map(({ pid }) => pid);
+      const outcome = [shares.plan(draft, leader!, nice)];
+      return { finished: true, techniques: [], invariants: [], outcome, interrupts: [] };
+    });
+    return { ...operation, members };
+  }
+
   #renice(key: ProcessKey, nice: number, options: OperateOptions): Promise<Operation> {
     return this.#repeat('reniced', key, options, (draft, threads, process) => {
       if (process.kernelThread && !options.force) throw refusal(process, 'is a kernel thread');
@@ -155,7 +185,7 @@ export class Surgeon {
         if (invariants === 'later') finished = false;
         else outcome.push(...invariants);
       }
-      return { finished, techniques: [], outcome, interrupts: [] };
+      return { finished, techniques: [], invariants: [], outcome, interrupts: [] };
     });
   }
 
@@ -172,7 +202,7 @@ export class Surgeon {
     let held = false;
     await this.#repeat('held', key, { ...options, dryRun: true }, (draft, [leader]) => {
       held = this.#holder.standing(draft, leader!) === 'held';
-      return { finished: true, techniques: [], outcome: [], interrupts: [] };
+      return { finished: true, techniques: [], invariants: [], outcome: [], interrupts: [] };
     });
     return held;
   }
@@ -184,6 +214,8 @@ export class Surgeon {
   ): Plan {
     const techniques: Technique[] = [];
     const outcome: Invariant[] = [];
+    // Threads of one CPU have the same.
+    const invariants = new Map<string, Invariant>();
     const interrupts: WantedInterrupt[] = [];
     let finished = true;
     for (const thread of threads) {
@@ -193,14 +225,15 @@ export class Surgeon {
         finished = false;
         continue;
       }
-      techniques.push(step.technique);
+      if (step.technique !== null) techniques.push(step.technique);
       outcome.push(...step.outcome);
+      for (const invariant of step.invariants ?? []) invariants.set(invariant.what, invariant);
       interrupts.push(...(step.interrupts ?? []));
       // Asking a running thread to leave is not yet holding it, nor is asking for a wake-up the wake-up.
       const standing = this.#holder.standing(draft, thread);
       if (standing === 'leaving' || standing === 'changing') finished = false;
     }
-    return { finished, techniques, outcome, interrupts };
+    return { finished, techniques, invariants: [...invariants.values()], outcome, interrupts };
   }
 
   async #repeat(
@@ -255,6 +288,7 @@ export class Surgeon {
     try {
       this.#guest.verify();
       await this.#prepared();
+      await this.#observed(options.techniques ?? this.#holder.automatic);
       const draft = new Draft(this.#guest.space);
       this.#holder.checkLocks(draft);
       const threads = this.#threadsOf(key);
@@ -263,7 +297,8 @@ export class Surgeon {
         threads.map(({ address }) => address),
         threads[0]!,
       );
-      const edit = draft.edit(`${goal} pid ${key.pid}`, this.#holder.invariants(), planned.outcome);
+      const invariants = [...this.#holder.invariants(), ...planned.invariants];
+      const edit = draft.edit(`${goal} pid ${key.pid}`, invariants, planned.outcome);
       if (edit.writes.length > 0 && !options.dryRun) {
         const journal: BeforeCommit = async (planned, writes) => {
           await options.journal?.(planned);
@@ -310,6 +345,12 @@ export class Surgeon {
     this.#interrupts = await Interrupts.of(this.#domain, this.#guest);
   }
 
+  /** What the vCPUs do in this pause, where the plan wants to know. */
+  async #observed(techniques: readonly Technique[]): Promise<void> {
+    if (!this.#holder.needsRegisters?.(techniques)) return;
+    this.#holder.observe?.((await this.#domain.registers?.read()) ?? []);
+  }
+
   /** All threads of the process, its leader first. Read under the pause, so none can start meanwhile. */
   #threadsOf(key: ProcessKey): Process[] {
     const { processes } = this.#guest.snapshot({ threads: true });
@@ -340,6 +381,7 @@ function together(operations: readonly Operation[]): Omit<Operation, 'outcome'> 
 interface Plan {
   readonly finished: boolean;
   readonly techniques: readonly Technique[];
+  readonly invariants: readonly Invariant[];
   readonly outcome: readonly Invariant[];
   readonly interrupts: readonly WantedInterrupt[];
 }

@@ -1,18 +1,111 @@
 /** Nice values of live processes: the guest says the new ones, and the scheduler gives the shares of their weights. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { Guest } from '../../runtime/guest/guest.ts';
 import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
 import { holderFor } from '../../runtime/surgery/holder-for.ts';
 import { Surgeon } from '../../runtime/surgery/surgeon.ts';
-import { bootDebian } from './guest.ts';
+import { bootDebian, type LiveGuest } from './guest.ts';
 import { parseProcStats } from './proc-stat.ts';
 
 const names = ['first', 'second', 'third'] as const;
 const patient = { limitMs: 30_000 };
 /** kernel/sched/core.c, sched_prio_to_weight[]. */
 const WEIGHTS: Readonly<Record<number, number>> = { [-5]: 3121, 0: 1024, 5: 335, 19: 15 };
+
+/**
+ * Parts that processes had of the CPU time that they had together in three seconds, by the guest's own account, which
+ * does not depend on how fast the host is.
+ */
+async function sharesOf(guest: LiveGuest, pids: readonly number[]): Promise<number[]> {
+  const before = parseProcStats(await guest.run('cat /proc/[0-9]*/stat'));
+  await sleep(3_000);
+  const after = parseProcStats(await guest.run('cat /proc/[0-9]*/stat'));
+  const ran = pids.map((pid) => after.get(pid)!.utime - before.get(pid)!.utime);
+  const total = ran.reduce((sum, ticks) => sum + ticks, 0);
+  return ran.map((ticks) => ticks / total);
+}
+
+function checkShares(t: ExecutionContext, nices: readonly number[], measured: readonly number[]): void {
+  const total = nices.reduce((sum, nice) => sum + WEIGHTS[nice]!, 0);
+  const expected = nices.map((nice) => WEIGHTS[nice]! / total);
+  const shown = (values: readonly number[]) => values.map((value) => value.toFixed(3)).join(' / ');
+  t.log(`nice ${nices.join(', ')}: ${shown(measured)}, by weight ${shown(expected)}`);
+  for (const [index, share] of measured.entries())
+    t.true(Math.abs(share - expected[index]!) < 0.06, shown(measured));
+}
+
+async function allRun(guest: LiveGuest, ...all: string[]): Promise<void> {
+  for (const end = Date.now() + 30_000; Date.now() < end; await sleep(50)) {
+    const progress = await guest.progress(...all);
+    if (Object.values(progress).every((value) => value > 0)) return;
+  }
+}
+
+/** Each program in a control group of its own, or each in an autogroup of its own, as a session. */
+const GROUPS = [
+  {
+    kernel: 'debian-6.1-cloud',
+    way: 'control groups',
+    setup: `
+mount -t cgroup2 none /sys/fs/cgroup
+echo +cpu >/sys/fs/cgroup/cgroup.subtree_control
+mkdir /sys/fs/cgroup/0 /sys/fs/cgroup/1 /sys/fs/cgroup/2
+`,
+  },
+  { kernel: 'debian-6.12-cloud', way: 'autogroups', sessions: true },
+];
+
+for (const { kernel, way, ...options } of GROUPS) {
+  test.serial(
+    `${kernel}: renice of groups shifts the shares between ${way}, where that of a process does not`,
+    async (t) => {
+      t.timeout(300_000);
+      const programs = names.map((name) => ({ kind: 'burner', name }) as const);
+      await using guest = await bootDebian({ ...options, kernel, programs });
+      await using domain = await QemuDomain.attach(guest.sockets, guest.connection);
+      const attached = await Guest.attach(domain, await knownKernels());
+      const surgeon = new Surgeon(domain, attached, holderFor(attached));
+      await allRun(guest, ...names);
+      const { processes } = await attached.take();
+      const targets = names.map((name) => processes.find(({ comm }) => comm === name)!);
+      const pids = targets.map(({ pid }) => pid);
+      for (const [index, pid] of pids.entries()) {
+        await guest.run(`taskset -p 1 ${pid}`);
+        if (way === 'control groups') await guest.run(`echo ${pid} >/sys/fs/cgroup/${index}/cgroup.procs`);
+      }
+      // Among groups a nice value of a process is nothing.
+      await surgeon.renice(targets[1]!, -5, patient);
+      checkShares(t, [0, 0, 0], await sharesOf(guest, pids));
+      for (const nices of [
+        [5, -5, 19],
+        [0, 0, 0],
+      ]) {
+        for (const [index, nice] of nices.entries()) {
+          const { outcome, members } = await surgeon.reniceGroup(targets[index]!, nice, patient);
+          t.like({ outcome, members }, { outcome: 'reniced', members: [pids[index]!] });
+        }
+        checkShares(t, nices, await sharesOf(guest, pids));
+        for (const [index, nice] of nices.entries()) {
+          if (way === 'autogroups')
+            t.regex(await guest.run(`cat /proc/${pids[index]}/autogroup`), new RegExp(` nice ${nice}$`, 'm'));
+          // include/linux/sched.h, sched_weight_to_cgroup(): 1024 is 100.
+          else
+            t.is(
+              Number(await guest.run(`cat /sys/fs/cgroup/${index}/cpu.weight`)),
+              Math.min(Math.max(Math.round((WEIGHTS[nice]! * 100) / 1024), 1), 10_000),
+            );
+        }
+      }
+      const init = processes.find(({ pid }) => pid === 1)!;
+      if (way === 'control groups')
+        await t.throwsAsync(surgeon.reniceGroup(init, 5, patient), { code: 'refused' });
+      guest.checkConsole();
+      attached.detach();
+    },
+  );
+}
 
 for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
   test.serial(`${kernel}: renice has effect at once and gives the right shares`, async (t) => {
@@ -25,10 +118,7 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
     await using domain = await QemuDomain.attach(guest.sockets, guest.connection);
     const attached = await Guest.attach(domain, await knownKernels());
     const surgeon = new Surgeon(domain, attached, holderFor(attached));
-    for (const end = Date.now() + 30_000; Date.now() < end; await sleep(50)) {
-      const progress = await guest.progress(...names, 'many');
-      if (Object.values(progress).every((value) => value > 0)) break;
-    }
+    await allRun(guest, ...names, 'many');
     const { processes } = await attached.take();
     const targets = names.map((name) => processes.find(({ comm }) => comm === name)!);
     const many = processes.find(({ comm }) => comm === 'many')!;
@@ -36,15 +126,6 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
     for (const { pid } of targets) await guest.run(`taskset -p 1 ${pid}`);
     await guest.run(`for t in /proc/${many.pid}/task/*; do taskset -p 2 \${t##*/}; done`);
 
-    // CPU time by the guest's own account, which does not depend on how fast the host is.
-    const shares = async () => {
-      const before = parseProcStats(await guest.run('cat /proc/[0-9]*/stat'));
-      await sleep(3_000);
-      const after = parseProcStats(await guest.run('cat /proc/[0-9]*/stat'));
-      const ran = targets.map(({ pid }) => after.get(pid)!.utime - before.get(pid)!.utime);
-      const total = ran.reduce((sum, ticks) => sum + ticks, 0);
-      return ran.map((ticks) => ticks / total);
-    };
     for (const nices of [
       [5, -5, 19],
       [0, 0, 0],
@@ -58,13 +139,14 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
         targets.map(({ pid }) => stats.get(pid)!.nice),
         nices,
       );
-      const total = nices.reduce((sum, nice) => sum + WEIGHTS[nice]!, 0);
-      const measured = await shares();
-      const expected = nices.map((nice) => WEIGHTS[nice]! / total);
-      const shown = (values: number[]) => values.map((value) => value.toFixed(3)).join(' / ');
-      t.log(`nice ${nices.join(', ')}: ${shown(measured)}, by weight ${shown(expected)}`);
-      for (const [index, share] of measured.entries())
-        t.true(Math.abs(share - expected[index]!) < 0.06, shown(measured));
+      checkShares(
+        t,
+        nices,
+        await sharesOf(
+          guest,
+          targets.map(({ pid }) => pid),
+        ),
+      );
     }
     // All threads; and what was held before stays held.
     await surgeon.renice(many, 7, patient);

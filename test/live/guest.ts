@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { cp, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -17,6 +17,7 @@ const BOOT_LIMIT_MS = 240_000;
 /** Multi-threaded TCG loses a boot now and then. */
 const BOOT_ATTEMPTS = 3;
 const QUIT_LIMIT_MS = 10_000;
+const DISK_BYTES = 16 * 1024 * 1024;
 
 /** How a machine is built, whatever boots on it. */
 export interface MachineOptions {
@@ -56,6 +57,10 @@ export interface DebianOptions extends MachineOptions {
   programs?: readonly GuestProgram[];
   /** Shell lines that init runs before the programs. */
   setup?: string;
+  /** Each program is a session of its own. */
+  sessions?: boolean;
+  /** A disk with a file system on /mnt. NVMe: its driver and ext4 are built into Debian's cloud kernels. */
+  disk?: boolean;
 }
 
 /** A running guest of a test. Dispose of it on every path: `await using guest = await bootDebian(…)`. */
@@ -271,8 +276,12 @@ export async function bootDebian(options: DebianOptions = {}): Promise<LiveGuest
   try {
     const initrd = path.join(directory, 'initramfs.cpio');
     await makeInitramfs(initrd, options);
+    const extra = options.disk
+      ? [...(options.extra ?? []), ...(await diskArguments(directory))]
+      : options.extra;
     const guest = await bootKernel({
       ...options,
+      ...(extra && { extra }),
       name: options.name ?? kernel.id.replaceAll('.', '-'),
       kernel: kernel.vmlinuz,
       initrd,
@@ -283,6 +292,13 @@ export async function bootDebian(options: DebianOptions = {}): Promise<LiveGuest
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
+}
+
+async function diskArguments(directory: string): Promise<string[]> {
+  const file = path.join(directory, 'disk');
+  await writeFile(file, '');
+  await truncate(file, DISK_BYTES);
+  return ['-drive', `if=none,id=disk,format=raw,file=${file}`, '-device', 'nvme,drive=disk,serial=1'];
 }
 
 function ramArguments(

@@ -10,10 +10,20 @@ const cache = path.join(projectDirectory, '.cache', 'live');
 
 /** A load that runs from boot on: `kind` as in programs/workload.c, `name` as `ps` shows it and progress counts it. */
 export interface GuestProgram {
-  readonly kind: 'burner' | 'sleeper' | 'pipe' | 'threads' | 'forker' | 'faults' | 'files';
+  readonly kind: 'burner' | 'sleeper' | 'pipe' | 'threads' | 'forker' | 'faults' | 'files' | 'disk' | 'tcp';
   readonly name: string;
   /** Nice level to start with. */
   readonly nice?: number;
+}
+
+export interface InitOptions {
+  readonly programs?: readonly GuestProgram[];
+  /** Shell lines that init runs before the programs. */
+  readonly setup?: string;
+  /** Each program is a session of its own, and so an autogroup where the kernel makes them. */
+  readonly sessions?: boolean;
+  /** Terminal that the shell is served on. */
+  readonly shell?: string;
 }
 
 /** The loads, compiled: a static program, kept by the hash of its source. */
@@ -39,13 +49,10 @@ export async function workloadBinary(): Promise<string> {
  * Makes an initramfs with busybox, the loads and an init that starts them, prints `GUEST READY` on the console and
  * serves a shell on a terminal: the second serial port, if not another.
  */
-export async function makeInitramfs(
-  target: string,
-  options: { programs?: readonly GuestProgram[]; setup?: string; shell?: string } = {},
-): Promise<void> {
+export async function makeInitramfs(target: string, options: InitOptions = {}): Promise<void> {
   const root = await mkdtemp(path.join(tmpdir(), 'domsched-initramfs-'));
   try {
-    for (const directory of ['bin', 'dev', 'proc', 'sys', 'run', 'tmp'])
+    for (const directory of ['bin', 'dev', 'mnt', 'proc', 'sys', 'run', 'tmp'])
       await mkdir(path.join(root, directory));
     await copyFile('/bin/busybox', path.join(root, 'bin/busybox'));
     await copyFile(await workloadBinary(), path.join(root, 'bin/workload'));
@@ -57,18 +64,10 @@ export async function makeInitramfs(
   }
 }
 
-function initScript({
-  programs = [],
-  setup = '',
-  shell = 'ttyS1',
-}: {
-  programs?: readonly GuestProgram[];
-  setup?: string;
-  shell?: string;
-}): string {
+function initScript({ programs = [], setup = '', sessions = false, shell = 'ttyS1' }: InitOptions): string {
   const starts = programs.map(
     ({ kind, name, nice }) =>
-      `/bin/workload ${kind} ${name} </dev/null &${nice ? ` renice -n ${nice} -p $!` : ''}`,
+      `${sessions ? 'setsid ' : ''}/bin/workload ${kind} ${name} </dev/null &${nice ? ` renice -n ${nice} -p $!` : ''}`,
   );
   return `#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /run
@@ -79,6 +78,8 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mount -t tmpfs tmpfs /run
 mkdir -p /run/progress
+ifconfig lo 127.0.0.1 up
+if [ -b /dev/nvme0n1 ]; then mke2fs /dev/nvme0n1 >/dev/null && mount -t ext4 /dev/nvme0n1 /mnt; fi
 ${setup}
 ${starts.join('\n')}
 stty -F /dev/${shell} raw -echo

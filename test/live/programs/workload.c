@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
@@ -14,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -180,11 +182,11 @@ static void faults(void)
 	}
 }
 
-static void files(void)
+static void file_rounds(const char *directory)
 {
 	char block[4096], again[4096], path[100];
 
-	snprintf(path, sizeof path, "/run/%s.data", name);
+	snprintf(path, sizeof path, "%s/%s.data", directory, name);
 	for (int round = 0;; round++) {
 		int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0644);
 
@@ -198,11 +200,88 @@ static void files(void)
 	}
 }
 
+static void files(void)
+{
+	file_rounds("/run");
+}
+
+/* Blocks that go to a disk and come back from it: past the page cache, so that each waits for the device. */
+static void disk(void)
+{
+	static char block[4096] __attribute__((aligned(4096))), again[4096] __attribute__((aligned(4096)));
+	char path[100];
+	int fd;
+
+	snprintf(path, sizeof path, "/mnt/%s.data", name);
+	fd = open(path, O_RDWR | O_CREAT | O_DIRECT, 0644);
+	if (fd < 0)
+		fail("open on disk");
+	for (int round = 0;; round++) {
+		off_t at = round % 64 * (off_t)sizeof block;
+
+		memset(block, round, sizeof block);
+		if (pwrite(fd, block, sizeof block, at) != sizeof block)
+			fail("write to disk");
+		if (round % 16 == 0 && fdatasync(fd))
+			fail("sync of disk");
+		if (pread(fd, again, sizeof again, at) != sizeof again || memcmp(block, again, sizeof block))
+			fail("read from disk");
+		count();
+	}
+}
+
+static void whole(int fd, char *bytes, size_t size, int out)
+{
+	while (size > 0) {
+		ssize_t n = out ? write(fd, bytes, size) : read(fd, bytes, size);
+
+		if (n <= 0)
+			fail(out ? "send" : "receive");
+		bytes += n;
+		size -= n;
+	}
+}
+
+/* Two processes over loopback TCP: what is sent comes back, byte for byte. */
+static void tcp(void)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t length = sizeof address;
+	static char message[20000], answer[20000];
+	int listener = socket(AF_INET, SOCK_STREAM, 0), there;
+
+	if (listener < 0 || bind(listener, (void *)&address, length) || listen(listener, 1) ||
+	    getsockname(listener, (void *)&address, &length))
+		fail("listen");
+	if (fork() == 0) {
+		prctl(PR_SET_NAME, "tcp-echo");
+		there = accept(listener, NULL, NULL);
+		if (there < 0)
+			fail("accept");
+		for (;;) {
+			whole(there, answer, sizeof answer, 0);
+			whole(there, answer, sizeof answer, 1);
+		}
+	}
+	there = socket(AF_INET, SOCK_STREAM, 0);
+	if (there < 0 || connect(there, (void *)&address, length))
+		fail("connect");
+	for (int round = 0;; round++) {
+		memset(message, round, sizeof message);
+		whole(there, message, sizeof message, 1);
+		whole(there, answer, sizeof answer, 0);
+		if (memcmp(message, answer, sizeof message))
+			fail("echo");
+		count();
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static const struct { const char *kind; void (*run)(void); } kinds[] = {
 		{ "burner", burn }, { "sleeper", sleeper }, { "pipe", pingpong }, { "threads", threads },
 		{ "forker", forker }, { "faults", faults }, { "files", files },
+		{ "disk", disk }, { "tcp", tcp },
 	};
 
 	if (argc < 3)

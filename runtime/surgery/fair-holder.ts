@@ -1,0 +1,99 @@
+import type { Guest } from '../guest/guest.ts';
+import type { Domain, VcpuRegisters } from '../hypervisor/types.ts';
+import { type GuestVirtual, guestVirtual } from '../memory/address.ts';
+import type { Draft } from './draft.ts';
+import type { Invariant } from './edit.ts';
+import { FairSurgery } from './fair.ts';
+import { type FairGuest, resolveFairLayout } from './fair-layout.ts';
+import { FairSplice } from './fair-splice.ts';
+import { FairState } from './fair-state.ts';
+import type { Holder, Standing, Step, Technique } from './holder.ts';
+import type { MemoryView } from './memory-view.ts';
+import type { ParkHolder } from './park-holder.ts';
+import type { Shares } from './shares.ts';
+
+/** @throws DomschedError `layout-absent-member` */
+export function fairGuest(guest: Guest): FairGuest {
+  const symbol = (name: string) => guestVirtual(guest.layout.requireSymbol(name) + guest.kernel.slide);
+  return {
+    layout: resolveFairLayout(guest.layout),
+    queues: guest.cpus.map((cpu) => ({ cpu: cpu.cpu, address: guest.percpu('runqueues', cpu) })),
+    fairSchedClass: symbol('fair_sched_class'),
+    activeMask: symbol('__cpu_active_mask'),
+    tickNsec: symbol('tick_nsec'),
+    schedule: symbol('schedule'),
+    exitToUser: symbol('irqentry_exit_to_user_mode'),
+    text: { start: symbol('_stext'), end: symbol('_etext') },
+  };
+}
+
+/**
+ * Holds threads of kernels with CFS or EEVDF: by parking, and where that is asked for by splicing or by a state. What
+ * holds a thread is read from the thread itself, so that each way's release finds its own.
+ */
+export class FairHolder implements Holder {
+  readonly techniques: readonly Technique[] = ['park', 'splice', 'state'];
+  readonly automatic: readonly Technique[] = ['park'];
+  readonly renicesHeld = true;
+  readonly #park: ParkHolder;
+  readonly #splice: FairSplice;
+  readonly #state: FairState;
+
+  readonly shares: Shares;
+
+  constructor(guest: FairGuest, park: ParkHolder, shares: Shares) {
+    this.shares = shares;
+    const fair = new FairSurgery(guest);
+    this.#park = park;
+    this.#splice = new FairSplice(guest, fair);
+    this.#state = new FairState(guest, fair, park.irqWork);
+  }
+
+  prepare(domain: Domain, memory: MemoryView): Promise<void> {
+    return this.#park.prepare(domain, memory);
+  }
+
+  observe(registers: readonly VcpuRegisters[]): void {
+    this.#state.observe(registers);
+  }
+
+  needsRegisters(techniques: readonly Technique[]): boolean {
+    return techniques.includes('state');
+  }
+
+  /** A plan that edits a queue brings that queue's own. */
+  invariants(): Invariant[] {
+    return this.#park.invariants();
+  }
+
+  /** Each plan checks the locks of what it edits. */
+  checkLocks(): void {}
+
+  standing(memory: MemoryView, thread: GuestVirtual): Standing {
+    const standing = this.#park.standing(memory, thread);
+    if (standing === 'exempt') return standing;
+    if (this.#splice.isHeld(memory, thread) || this.#state.isHeld(memory, thread)) return 'held';
+    return this.#state.isMarked(memory, thread) ? 'leaving' : standing;
+  }
+
+  planHold(draft: Draft, thread: GuestVirtual, techniques: readonly Technique[]): Step | null {
+    if (this.#state.isMarked(draft, thread)) return null;
+    if (techniques.includes('park')) return this.#park.planHold(draft, thread, techniques);
+    const cleared = this.#park.planWordsFree(draft, thread);
+    if (cleared === null) return null;
+    const splice = techniques.includes('splice') ? this.#splice.planHold(draft, thread) : null;
+    const step = splice ?? (techniques.includes('state') ? this.#state.planHold(draft, thread) : null);
+    return step === null ? null : { ...step, outcome: [...cleared, ...step.outcome] };
+  }
+
+  planRelease(draft: Draft, thread: GuestVirtual): Step | 'later' | null {
+    if (this.#park.standing(draft, thread) === 'exempt') return null;
+    if (this.#splice.isHeld(draft, thread)) return this.#splice.planRelease(draft, thread);
+    if (!this.#state.isMarked(draft, thread)) return this.#park.planRelease(draft, thread);
+    return this.#state.planRelease(draft, thread, this.#park.listForWork(draft));
+  }
+
+  planRenice(draft: Draft, thread: GuestVirtual, nice: number): readonly Invariant[] | 'later' {
+    return this.#park.planRenice(draft, thread, nice);
+  }
+}

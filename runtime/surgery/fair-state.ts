@@ -1,0 +1,136 @@
+import type { VcpuRegisters } from '../hypervisor/types.ts';
+import { formatAddress, type GuestVirtual } from '../memory/address.ts';
+import type { Draft } from './draft.ts';
+import type { Invariant } from './edit.ts';
+import type { FairSurgery } from './fair.ts';
+import type { FairGuest } from './fair-layout.ts';
+import type { Step } from './holder.ts';
+import { inconsistent } from './inconsistent.ts';
+import type { IrqWork, LazyList } from './irq-work.ts';
+import { get, put } from './member.ts';
+import type { MemoryView } from './memory-view.ts';
+import { isAtUserBorder } from './user-border.ts';
+
+/**
+ * include/linux/sched.h, of kernels with `__state` and those from 4.14 on. TASK_PARKED is for kernel threads alone, so
+ * that no signal and no wake-up of a program's reaches one that has it.
+ */
+const TASK_RUNNING = 0n;
+const TASK_INTERRUPTIBLE = 1n;
+const TASK_PARKED = 0x40n;
+const USER_MODE = 3;
+
+/**
+ * Holds a running or ready thread by a state that makes the guest's own `schedule()` take it off its queue on the way
+ * to user mode, and lets it go by the guest's own wake-up, so that queues, load and pressure are all the guest's doing.
+ *
+ * The state is written only where the thread is in user mode, or was preempted on the way there: in the kernel it
+ * might be about to sleep with a lock.
+ */
+export class FairState {
+  readonly #guest: FairGuest;
+  readonly #fair: FairSurgery;
+  readonly #irqWork: IrqWork;
+  #registers: readonly VcpuRegisters[] = [];
+
+  constructor(guest: FairGuest, fair: FairSurgery, irqWork: IrqWork) {
+    this.#guest = guest;
+    this.#fair = fair;
+    this.#irqWork = irqWork;
+  }
+
+  /** The vCPUs of this pause. */
+  observe(registers: readonly VcpuRegisters[]): void {
+    this.#registers = registers;
+  }
+
+  /** Has the state of a hold, whether it came into effect or not. */
+  isMarked(memory: MemoryView, thread: GuestVirtual): boolean {
+    return get(memory, thread, this.#guest.layout.task_struct.state) === TASK_PARKED;
+  }
+
+  /** Took itself off its queue; EEVDF may keep it there for a while, as one that is asleep. */
+  isHeld(memory: MemoryView, thread: GuestVirtual): boolean {
+    return this.isMarked(memory, thread) && this.#isAsleep(memory, thread);
+  }
+
+  /**
+   * Plans that a thread takes itself off its queue when it next comes to user mode.
+   * @returns null where it can't be told that it holds nothing of the kernel's
+   * @throws DomschedError `lock-held`
+   */
+  planHold(draft: Draft, thread: GuestVirtual): Step | null {
+    const { task_struct } = this.#guest.layout;
+    this.#fair.checkLocks(draft, thread);
+    if (get(draft, thread, task_struct.state) !== TASK_RUNNING) return null;
+    const cpu = this.#fair.currentOn(draft, thread);
+    if (cpu === undefined) {
+      if (!this.#fair.isReady(draft, thread) || !isAtUserBorder(this.#guest, draft, thread)) return null;
+    } else {
+      // vCPUs are numbered as the kernel's CPUs are; without registers nobody can tell what a thread is doing.
+      const vcpu = this.#registers.find(({ vcpu }) => vcpu === cpu.cpu);
+      if (vcpu?.cpl !== USER_MODE) return null;
+    }
+    this.#fair.planReschedule(draft, thread);
+    put(draft, thread, task_struct.state, TASK_PARKED, 'task.__state (TASK_PARKED)');
+    const outcome = [this.#marked(draft, thread)];
+    const interrupts = cpu === undefined ? [] : [{ cpu: cpu.cpu, kind: 'reschedule' as const }];
+    return { technique: 'state', outcome, interrupts };
+  }
+
+  /**
+   * Plans that the guest wakes a thread that took itself off; one that has not yet gets its state back.
+   * @returns `later` between the two
+   * @throws DomschedError `lock-held`; `refused` when the words for the wake-up are not proved to be free
+   */
+  planRelease(draft: Draft, thread: GuestVirtual, list: LazyList): Step | 'later' {
+    const { task_struct } = this.#guest.layout;
+    this.#fair.checkLocks(draft, thread);
+    if (this.#isAsleep(draft, thread)) {
+      put(draft, thread, task_struct.state, TASK_INTERRUPTIBLE, 'task.__state (TASK_INTERRUPTIBLE)');
+      const outcome = [
+        this.#irqWork.planPush(draft, thread, list),
+        this.#inState(thread, TASK_INTERRUPTIBLE),
+      ];
+      return { technique: 'state', outcome, interrupts: [{ cpu: list.cpu, kind: 'irq-work' }] };
+    }
+    // Off its queue but on its CPU: in schedule(), a moment before it is asleep.
+    if (get(draft, thread, task_struct.on_rq) === 0n) return 'later';
+    put(draft, thread, task_struct.state, TASK_RUNNING, 'task.__state');
+    return { technique: 'state', outcome: [this.#inState(thread, TASK_RUNNING)] };
+  }
+
+  #isAsleep(memory: MemoryView, thread: GuestVirtual): boolean {
+    const { task_struct, sched_entity } = this.#guest.layout;
+    if (get(memory, thread, task_struct.on_cpu) !== 0n) return false;
+    if (this.#fair.currentOn(memory, thread) !== undefined) return false;
+    if (get(memory, thread, task_struct.on_rq) === 0n) return true;
+    const { sched_delayed } = sched_entity;
+    const entity = (thread + BigInt(task_struct.se)) as GuestVirtual;
+    return sched_delayed !== null && get(memory, entity, sched_delayed) !== 0n;
+  }
+
+  #marked(draft: Draft, thread: GuestVirtual): Invariant {
+    const { thread_flags } = this.#guest.layout.task_struct;
+    const state = this.#inState(thread, TASK_PARKED);
+    return {
+      what: state.what,
+      check: (memory) => {
+        state.check(memory);
+        if (get(memory, thread, thread_flags) !== get(draft, thread, thread_flags))
+          throw inconsistent(`not so: task ${formatAddress(thread)} is asked to reschedule`);
+      },
+    };
+  }
+
+  #inState(thread: GuestVirtual, state: bigint): Invariant {
+    const what = `task ${formatAddress(thread)} has state ${state}`;
+    return {
+      what,
+      check: (memory) => {
+        const found = get(memory, thread, this.#guest.layout.task_struct.state);
+        if (found !== state) throw inconsistent(`not so: ${what}; it is ${found}`);
+      },
+    };
+  }
+}

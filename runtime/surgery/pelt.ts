@@ -1,0 +1,79 @@
+/**
+ * Per-entity load tracking (kernel/sched/pelt.c), for the one thing that an edit of a queue owes it: an entity that
+ * comes or goes has its sums brought up to its queue's time, so that what it did in between is counted as what it was.
+ */
+
+/** A `struct sched_avg` without what only whole queues have. Times in ns, sums and averages in the kernel's units. */
+export interface SchedAvg {
+  readonly lastUpdateTime: bigint;
+  readonly loadSum: bigint;
+  readonly runnableSum: bigint;
+  readonly utilSum: bigint;
+  readonly periodContrib: bigint;
+  readonly loadAvg: bigint;
+  readonly runnableAvg: bigint;
+  readonly utilAvg: bigint;
+}
+
+/** kernel/sched/sched-pelt.h: after 32 periods of 1024 µs half is left; the sum of the whole series. */
+const HALF_LIFE = 32;
+const LOAD_AVG_MAX = 47_742n;
+/** Periods after which nothing is left of 64 bits. */
+const FORGOTTEN = BigInt(HALF_LIFE * 63);
+const PERIOD = 1_024n;
+const CAPACITY_SHIFT = 10n;
+const UNSIGNED = 64;
+/** y^n in 32-bit fixed point, as Documentation/scheduler/sched-pelt.c computes `runnable_avg_yN_inv`. */
+const DECAY = Array.from({ length: HALF_LIFE }, (_, n) =>
+  BigInt(Math.floor(0xffff_ffff * 0.5 ** (n / HALF_LIFE))),
+);
+
+/**
+ * The averages at a later time, as `__update_load_avg_se()` gives them to an entity that was not running.
+ * @param now time of its queue, ns
+ * @param queued it waited in the queue until `now`; else it was in none
+ * @param runnable what it counts as runnable meanwhile: 1 for a task, tasks below for a group
+ * @param weight scaled down
+ */
+export function advanceAverage(
+  avg: SchedAvg,
+  now: bigint,
+  { queued, runnable, weight }: { queued: boolean; runnable: bigint; weight: bigint },
+): SchedAvg {
+  const elapsed = BigInt.asIntN(UNSIGNED, now - avg.lastUpdateTime);
+  if (elapsed < 0n) return { ...avg, lastUpdateTime: now };
+  const micros = elapsed >> 10n;
+  if (micros === 0n) return avg;
+  const periods = (micros + avg.periodContrib) / PERIOD;
+  const rest = (micros + avg.periodContrib) % PERIOD;
+  const decayed = (sum: bigint) => decay(sum, periods);
+  const contribution = periods === 0n ? micros : segments(periods, PERIOD - avg.periodContrib, rest);
+  const counted = queued ? contribution : 0n;
+  const sums = {
+    lastUpdateTime: avg.lastUpdateTime + (micros << 10n),
+    loadSum: decayed(avg.loadSum) + counted,
+    runnableSum: decayed(avg.runnableSum) + ((counted * runnable) << CAPACITY_SHIFT),
+    utilSum: decayed(avg.utilSum),
+    periodContrib: rest,
+  };
+  if (periods === 0n) return { ...avg, ...sums };
+  const divider = LOAD_AVG_MAX - PERIOD + rest;
+  return {
+    ...sums,
+    loadAvg: (weight * sums.loadSum) / divider,
+    runnableAvg: sums.runnableSum / divider,
+    utilAvg: sums.utilSum / divider,
+  };
+}
+
+/** `decay_load()`: sum * y^periods. */
+function decay(sum: bigint, periods: bigint): bigint {
+  if (periods > FORGOTTEN) return 0n;
+  const half = BigInt(HALF_LIFE);
+  return ((sum >> (periods / half)) * DECAY[Number(periods % half)]!) >> 32n;
+}
+
+/** `__accumulate_pelt_segments()`: the rest of the first period, the whole ones since, the part of the last. */
+function segments(periods: bigint, first: bigint, last: bigint): bigint {
+  return decay(first, periods) + LOAD_AVG_MAX - decay(LOAD_AVG_MAX, periods) - PERIOD + last;
+}
