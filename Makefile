@@ -69,19 +69,21 @@ check-layouts: setup kernels kernels-debian ## hold generated/ against kernels, 
 layouts: setup kernels kernels-all ## extract every kernel into generated/ again
 	node kernels/regenerate.ts
 
-soak: setup kernels-all ## 10,000 holds and releases on each live Debian guest (DOMSCHED_CYCLES=n for another number)
+soak: setup kernels kernels-all ## 10,000 holds and releases on each live guest and way (DOMSCHED_CYCLES=n for another number)
 	@node kernels/complete.ts
-	DOMSCHED_CYCLES=$${DOMSCHED_CYCLES:-10000} npx ava --timeout=24h test/live/debian-surgery.test.ts
+	DOMSCHED_CYCLES=$${DOMSCHED_CYCLES:-10000} npx ava --timeout=24h --concurrency=1 test/live/debian-surgery.test.ts \
+		test/live/debian-surgery-fair.test.ts test/live/o1-surgery.test.ts
 
 # Tools to compare with; nothing else needs them.
 bench: PACKAGES += python3-drgn
-bench: setup kernels-debian ## benchmarks: extraction beside gdb, pahole and drgn
+bench: setup kernels kernels-debian ## benchmarks: extraction beside gdb, pahole and drgn
 	@node kernels/complete.ts
 	node test/bench/extract.bench.ts
 	node test/bench/layout.bench.ts
 	node test/bench/memory.bench.ts
 	node --expose-gc test/bench/snapshot.bench.ts --live
 	node test/bench/ps.bench.ts
+	node test/bench/surgery.bench.ts
 
 fuzz: setup ## 200,000 mutated ELF, DWARF and BTF files, 102,000 corrupted guests
 	@node test/bench/fuzz.bench.ts

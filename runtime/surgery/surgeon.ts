@@ -9,6 +9,7 @@ import type { Edit, Invariant } from './edit.ts';
 import type { EditLog } from './edit-log.ts';
 import type { Holder, Step, Technique } from './holder.ts';
 import { Interrupts, type WantedInterrupt } from './interrupts.ts';
+import { checkMayBeHeld, refusal } from './refusal.ts';
 import { type BeforeCommit, commit } from './transaction.ts';
 
 /** Which process: `startTimeNs` and `address` tell it from a later one with the same pid. */
@@ -17,7 +18,7 @@ export type ProcessKey = Pick<Process, 'pid' | 'address' | 'startTimeNs'>;
 export interface OperateOptions {
   /** Ways to hold that may be used; what suits the guest's scheduler best when left out. */
   techniques?: readonly Technique[];
-  /** Allow what is refused for the guest's own good: real-time threads. */
+  /** Allow what is refused for the guest's own good: real-time threads, programs that feed a watchdog. */
   force?: boolean;
   /** How long to go on trying, in ms of wall time. */
   limitMs?: number;
@@ -102,7 +103,7 @@ export class Surgeon {
     }
     const edits: Edit[] = [];
     const plan = (draft: Draft, threads: readonly GuestVirtual[], process: Process) => {
-      refuse(process, options.force ?? false);
+      checkMayBeHeld(process, options.force ?? false);
       return this.#planEach(draft, threads, (thread) => {
         const standing = this.#holder.standing(draft, thread);
         if (standing === 'held' || standing === 'exempt') return 'done';
@@ -388,28 +389,6 @@ interface Plan {
 
 /** What another look may not find any more. */
 const PASSING: ReadonlySet<string> = new Set(['lock-held', 'guest-inconsistent']);
-
-/** Refuses what would hurt the guest or could not last. */
-function refuse(process: Process, force: boolean): void {
-  if (process.kernelThread) throw refusal(process, 'is a kernel thread');
-  if (process.pid === 1) throw refusal(process, 'is the first process: the guest cannot do without it');
-  if (process.exiting || process.state === 'zombie' || process.state === 'dead')
-    throw refusal(process, 'is exiting');
-  if (process.state === 'traced') throw refusal(process, 'is under a tracer');
-  if (!force && (process.policy === 'fifo' || process.policy === 'rr' || process.policy === 'deadline')) {
-    throw refusal(process, 'has a real-time policy; --force holds it all the same');
-  }
-}
-
-function refusal(process: Process, reason: string): DomschedError {
-  return new DomschedError(
-    'refused',
-    `process ${process.pid} (${process.comm}) ${reason}; nothing was changed`,
-    {
-      pid: process.pid,
-    },
-  );
-}
 
 function timeoutError(goal: string, key: ProcessKey): DomschedError {
   const message = `process ${key.pid} could not be ${goal} in time: it may be asleep. Try again, or give it longer`;

@@ -72,9 +72,17 @@ test('domsched hold and release on a live Debian guest, with a journal and a dry
   const pid = reniced.pid;
   t.is((await guest.run(`cat /proc/${pid}/stat`)).split(') ')[1]!.split(' ')[16], '5');
 
-  const other = await run('hold', 'web', 'worker', '--technique', 'splice');
-  t.is(other.exitCode, 3);
-  t.regex(other.stderr, /has no splice, but park/);
+  // Other ways, when asked for; each is found again by the release.
+  for (const technique of ['splice', 'state']) {
+    const held = await json('hold', 'web', 'worker', '--technique', technique);
+    t.like(held, { technique, outcome: 'held' });
+    const standing = await progress();
+    t.like(await json('release', 'web', 'worker'), { technique, outcome: 'released' });
+    while ((await progress()) === standing);
+  }
   t.deepEqual(await records(), []);
+  const group = await run('renice', 'web', 'worker', '5', '--group');
+  t.is(group.exitCode, 3);
+  t.regex(group.stderr, /in no group of its own/);
   guest.checkConsole();
 });

@@ -1,4 +1,7 @@
-/** Holds and releases processes of a live O(1) guest at random moments; the guest checks itself strictly meanwhile. */
+/**
+ * Holds and releases processes of a live O(1) guest at random moments; the guest checks itself strictly meanwhile.
+ * DOMSCHED_CYCLES=10000 is a soak.
+ */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -12,7 +15,10 @@ import { QemuHost } from '../../runtime/hypervisor/qemu/host.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
 import { holderFor } from '../../runtime/surgery/holder-for.ts';
 import { Surgeon } from '../../runtime/surgery/surgeon.ts';
+import { CycleTable } from './cycles.ts';
 import { bootO1, buildO1, kernelFile, numbers, usableAccelerator, type Variant } from './o1.ts';
+
+const CYCLES = Number(process.env.DOMSCHED_CYCLES ?? 40);
 
 const root = path.resolve(import.meta.dirname, '../..');
 
@@ -40,7 +46,7 @@ for (const variant of ['base', 'preempt', 'schedstats'] as const) {
   test.serial(
     `${variant}: held processes stand still, released ones go on, the guest stays well`,
     async (t) => {
-      t.timeout(300_000);
+      t.timeout(300_000 + 2_000 * CYCLES);
       const kernels = await extractAll(path.join(store, variant), [variant]);
       const socket = path.join(store, `${variant}.sock`);
       await using guest = await bootO1({
@@ -65,16 +71,13 @@ for (const variant of ['base', 'preempt', 'schedstats'] as const) {
           await sleep(20);
         }
       };
-      const cycles = 40;
-      const used = new Map<string, number>();
-      let firstTry = 0;
-      for (let cycle = 0; cycle < cycles; cycle++) {
+      const table = new CycleTable();
+      for (let cycle = 0; cycle < CYCLES; cycle++) {
         const name = `pi${1 + Math.floor(Math.random() * 4)}`;
         const target = find(name);
         const held = await surgeon.hold(target);
         t.is(held.outcome, 'held');
-        if (held.attempts === 1) firstTry += 1;
-        for (const technique of held.techniques) used.set(technique, (used.get(technique) ?? 0) + 1);
+        table.add('hold', held);
         // What it had said before it was stopped may still be on its way to us.
         await sleep(60);
         const before = progress(name);
@@ -82,9 +85,10 @@ for (const variant of ['base', 'preempt', 'schedstats'] as const) {
         t.is(progress(name), before, `${name} makes no progress while held`);
         const released = await surgeon.release(target);
         t.is(released.outcome, 'released');
+        table.add('release', released);
         await goesOn(name, before);
       }
-      t.log(`${cycles} cycles; first try ${firstTry}; steps by technique: ${JSON.stringify([...used])}`);
+      for (const line of table.lines()) t.log(line);
       // Several at once.
       const all = ['pi1', 'pi2', 'pi3'].map(find);
       for (const target of all) await surgeon.hold(target);

@@ -1,0 +1,50 @@
+import test from 'ava';
+import type { Process } from '../../../runtime/guest/process.ts';
+import { guestVirtual } from '../../../runtime/memory/address.ts';
+import { checkMayBeHeld } from '../../../runtime/surgery/refusal.ts';
+
+const ordinary: Process = {
+  pid: 100,
+  tgid: 100,
+  ppid: 1,
+  comm: 'worker',
+  rawComm: 'worker',
+  state: 'running',
+  cpu: 0,
+  nice: 0,
+  policy: 'normal',
+  utimeNs: 0,
+  stimeNs: 0,
+  runtimeNs: 0,
+  threads: 1,
+  kernelThread: false,
+  exiting: false,
+  address: guestVirtual(0xffff_8880_0000_0000n),
+  startTimeNs: 1,
+};
+
+const CASES: [string, Partial<Process>, forced: boolean][] = [
+  ['a kernel thread', { kernelThread: true }, false],
+  ['the first process', { pid: 1, tgid: 1 }, false],
+  ['an exiting process', { exiting: true }, false],
+  ['a zombie', { state: 'zombie' }, false],
+  ['a traced process', { state: 'traced' }, false],
+  ['a FIFO process', { policy: 'fifo' }, true],
+  ['a round-robin process', { policy: 'rr' }, true],
+  ['a deadline process', { policy: 'deadline' }, true],
+  ['what feeds a watchdog', { rawComm: 'wd_keepalive' }, true],
+];
+
+test('an ordinary process may be held, whatever it does', (t) => {
+  for (const state of ['running', 'ready', 'sleeping', 'disk-sleep', 'stopped'] as const)
+    t.notThrows(() => checkMayBeHeld({ ...ordinary, state }, false));
+});
+
+for (const [name, change, forced] of CASES) {
+  test(`${name} is refused${forced ? ' unless forced' : ', forced or not'}`, (t) => {
+    const process = { ...ordinary, ...change };
+    t.throws(() => checkMayBeHeld(process, false), { code: 'refused', message: /nothing was changed/ });
+    if (forced) t.notThrows(() => checkMayBeHeld(process, true));
+    else t.throws(() => checkMayBeHeld(process, true), { code: 'refused' });
+  });
+}
