@@ -59,7 +59,9 @@ test('domsched hold and release on a live Debian guest, with a journal and a dry
   t.is((await json('hold', 'web', 'many')).outcome, 'held');
   t.is((await json('hold', 'web', 'worker')).outcome, 'held');
   t.deepEqual((await records()).sort(), ['many', 'worker']);
-  const all = await execa(process.execPath, [program, 'release', '--all', '--connect', guest.connection]);
+  // Others on this machine may have records too, of domains that are not behind this place.
+  const everything = [program, 'release', '--all', '--connect', guest.connection];
+  const all = await execa(process.execPath, everything, { reject: false });
   t.regex(all.stdout, /worker.*released by park/);
   t.deepEqual(await records(), []);
 
