@@ -2,6 +2,6 @@
 export default {
   files: ['test/**/*.test.ts'],
   extensions: { ts: 'module' },
-  timeout: '10m',
+  timeout: '20m',
   concurrency: 2,
 };

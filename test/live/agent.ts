@@ -47,7 +47,7 @@ export class GuestAgent {
    * @returns its output
    * @throws Error when it fails, or doesn't end within the time
    */
-  run(command: string, timeoutMs = 30_000): Promise<string> {
+  run(command: string, timeoutMs = 120_000): Promise<string> {
     const turn = this.#lane.then(() => this.#run(command, timeoutMs));
     this.#lane = turn.catch(() => undefined);
     return turn;

@@ -18,7 +18,7 @@ interface Entry {
 }
 
 test('domsched hold and release on a live Debian guest, with a journal and a dry run', async (t) => {
-  t.timeout(300_000);
+  t.timeout(900_000);
   const programs = [
     { kind: 'burner', name: 'worker' },
     { kind: 'threads', name: 'many' },

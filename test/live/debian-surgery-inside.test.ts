@@ -21,7 +21,7 @@ const programs = ['one', 'two', 'three', 'four', 'five'].map((name) => ({ kind: 
 
 for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
   test.serial(`${kernel}: what the guest itself does to a held process`, async (t) => {
-    t.timeout(300_000);
+    t.timeout(900_000);
     await using guest = await bootDebian({
       kernel,
       programs: [...programs, { kind: 'sleeper', name: 'idler' }],
@@ -112,7 +112,7 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
 }
 
 test.serial('by ticks alone, a guest that is idle but for what is held lets it go on', async (t) => {
-  t.timeout(300_000);
+  t.timeout(900_000);
   await using guest = await bootDebian({
     kernel: 'debian-6.12-cloud',
     programs: [{ kind: 'burner', name: 'alone' }],

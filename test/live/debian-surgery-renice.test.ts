@@ -121,7 +121,7 @@ for (const { kernel, way, ...options } of GROUPS) {
 
 for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
   test.serial(`${kernel}: renice has effect at once and gives the right shares`, async (t) => {
-    t.timeout(300_000);
+    t.timeout(900_000);
     const programs = [
       ...names.map((name) => ({ kind: 'burner', name }) as const),
       { kind: 'threads', name: 'many' } as const,

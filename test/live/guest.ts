@@ -237,7 +237,7 @@ export async function startMachine(options: KernelOptions): Promise<LiveGuest> {
   });
   const started = Date.now();
   while (!existsSync(path.join(directory, 'qtest.sock'))) {
-    if (child.exitCode !== null || Date.now() - started > 20_000) {
+    if (child.exitCode !== null || Date.now() - started > 120_000) {
       await guest[Symbol.asyncDispose]();
       throw new Error(`QEMU did not start ${name}: ${complaints}`);
     }

@@ -287,7 +287,7 @@ test.before(async (t) => {
 });
 
 test.serial('the guest stops with a BUG line on each broken invariant', async (t) => {
-  t.timeout(300_000);
+  t.timeout(900_000);
   for (const [fact, message, change, commandLine = ''] of breaks)
     await withScene(commandLine, async (scene) => {
       t.false(

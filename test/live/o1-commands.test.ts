@@ -23,7 +23,7 @@ async function domsched(...args: string[]) {
 }
 
 test('a process is held, shown as held, reniced and released; what cannot be done is refused', async (t) => {
-  t.timeout(240_000);
+  t.timeout(900_000);
   const socket = path.join(place, 'batch.sock');
   const connect = ['--connect', `qemu:unix:${socket}`];
   await using guest = await bootO1({

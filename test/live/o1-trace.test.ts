@@ -13,7 +13,7 @@ import { TestLayouts } from './ps-layouts.ts';
 import { until } from './until.ts';
 
 test('a trace shows a held process stand still, and the report when and why', async (t) => {
-  t.timeout(300_000);
+  t.timeout(900_000);
   await buildO1();
   await using layouts = await TestLayouts.of(kernelFile('base'));
   const folder = await mkdtemp(path.join(tmpdir(), 'o1-trace-'));

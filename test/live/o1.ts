@@ -163,7 +163,7 @@ export async function bootO1(options: BootOptions = {}): Promise<O1Guest> {
     await rm(folder, { recursive: true, force: true });
   };
   try {
-    qmp = await connect(qmpSocket, 20_000);
+    qmp = await connect(qmpSocket, 120_000);
   } catch (error) {
     await stop();
     throw new Error(`QEMU did not start: ${complaint}`, { cause: error });
