@@ -67,7 +67,7 @@ if (process.env.DOMSCHED_CYCLES !== undefined) {
 
 for (const { kernel, interrupts, way, ...options } of VARIANTS) {
   test.serial(`${kernel} ${way}: splice and state at random moments`, async (t) => {
-    t.timeout(240_000 + 3_000 * CYCLES);
+    t.timeout(900_000 + 3_000 * CYCLES);
     const programs = [...targets, ...others];
     await using guest = await bootDebian({ ...options, kernel, programs });
     const sockets = interrupts ? guest.sockets : { qmp: guest.sockets.qmp };

@@ -69,7 +69,7 @@ for (const { kernel, way, ...options } of GROUPS) {
   test.serial(
     `${kernel}: renice of groups shifts the shares between ${way}, where that of a process does not`,
     async (t) => {
-      t.timeout(300_000);
+      t.timeout(900_000);
       const programs = names.map((name) => ({ kind: 'burner', name }) as const);
       await using guest = await bootDebian({ ...options, kernel, programs });
       await using domain = await QemuDomain.attach(guest.sockets, guest.connection);

@@ -62,7 +62,7 @@ for (const variant of VARIANTS) {
     .filter(Boolean)
     .join(', ');
   test.serial(`${variant.kernel} ${way}: park and release at random moments`, async (t) => {
-    t.timeout(240_000 + 2_000 * CYCLES);
+    t.timeout(900_000 + 2_000 * CYCLES);
     const programs = variant.disk ? [...everywhere, { kind: 'disk', name: 'disk-a' } as const] : everywhere;
     await using guest = await bootDebian({ ...variant, programs });
     const sockets = variant.interrupts ? guest.sockets : { qmp: guest.sockets.qmp };
