@@ -8,7 +8,7 @@ import { asRecord, QmpClient } from './qmp-client.ts';
 /** Where machines are looked for when none is named: ours, and libvirt's monitors. */
 export const DEFAULT_PLACES: readonly string[] = ['/run/domsched', '/var/lib/libvirt/qemu'];
 
-const GREETING_TIMEOUT_MS = 2_000;
+const GREETING_TIMEOUT_MS = 5_000;
 
 /** The machines of QEMU behind one or more QMP sockets. */
 export class QemuHost implements Host {

@@ -4,7 +4,8 @@ import { LineSocket } from './line-socket.ts';
 /** `info mtree -f` of a big machine is some 100 KB; more than this is no answer of QEMU's. */
 const MAX_LINE_BYTES = 16 * 1024 * 1024;
 const DEFAULT_TIMEOUT_MS = 10_000;
-const GREETING_TIMEOUT_MS = 3_000;
+/** QEMU greets from its main loop, which a busy host may hold up for seconds. */
+const GREETING_TIMEOUT_MS = 10_000;
 const MAX_PENDING = 256;
 
 export interface QmpEvent {
