@@ -8,7 +8,7 @@ import { PROBLEMS } from './console.ts';
 import { type GuestProgram, makeInitramfs } from './initramfs.ts';
 import type { XenMachine } from './xen-machine.ts';
 
-const BOOT_LIMIT_MS = 300_000;
+const BOOT_LIMIT_MS = 600_000;
 
 export interface DomainOptions {
   name: string;
@@ -75,7 +75,7 @@ export class XenTestDomain {
     return new XenTestDomain(xen, name, console, kernel);
   }
 
-  /** Connects the console that the domain has now: after a reboot it is another one. */
+  /** Connects to the console that the domain has now: after a reboot it is another one. */
   async bridge(): Promise<void> {
     const id = await this.id();
     await this.xen.must(`bridge-console ${id} console${this.console} >/dev/null 2>&1 &`);
@@ -86,12 +86,16 @@ export class XenTestDomain {
     return Number(await this.xen.must(`xl domid ${this.name}`));
   }
 
-  /** Waits until init has started the programs. @throws Error with the end of the console */
-  async ready(): Promise<void> {
+  /**
+   * Waits until init is through.
+   * @param boots counting those before
+   * @throws Error with the end of the console
+   */
+  async ready(boots = 1): Promise<void> {
     const start = Date.now();
     for (;;) {
       const text = await this.text();
-      if (text.includes('GUEST READY')) break;
+      if (text.split('GUEST READY').length > boots) break;
       if (Date.now() - start > BOOT_LIMIT_MS) {
         throw new Error(`${this.name} is not up within ${BOOT_LIMIT_MS} ms:\n${text.slice(-2000)}`);
       }
@@ -110,6 +114,13 @@ export class XenTestDomain {
   async run(command: string, timeoutMs = 60_000): Promise<string> {
     this.#agent ??= await GuestAgent.connect(path.join(this.xen.directory, `console${this.console}.sock`));
     return this.#agent.run(command, timeoutMs);
+  }
+
+  /** Starts loads beside those that init has started. */
+  async start(...programs: readonly GuestProgram[]): Promise<void> {
+    for (const { kind, name, nice } of programs) {
+      await this.run(`workload ${kind} ${name} </dev/null &${nice ? ` renice -n ${nice} -p $!` : ''}`);
+    }
   }
 
   /** What its programs have counted so far. */

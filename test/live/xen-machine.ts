@@ -46,7 +46,7 @@ export class XenMachine implements AsyncDisposable {
    * Runs lines of shell in dom0. Which of its shells takes them matters only where several are to run at one time.
    * @param timeoutMs after which dom0 itself ends it
    */
-  async run(script: string, timeoutMs = 120_000, shell = 0): Promise<Outcome> {
+  async run(script: string, timeoutMs = 300_000, shell = 0): Promise<Outcome> {
     const name = `${process.pid}-${command++}`;
     const output = path.join(this.share, 'output', name);
     const inside = `/host/output/${name}`;
@@ -163,6 +163,7 @@ function devices(directory: string): string[] {
   const names = [
     ...Array.from({ length: SHELLS }, (_, number) => `shell${number}`),
     ...Array.from({ length: CONSOLES }, (_, number) => `console${number}`),
+    'driver',
   ];
   return [
     ...['-fsdev', `local,id=share,path=${share},security_model=none`],

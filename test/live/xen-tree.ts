@@ -129,7 +129,7 @@ oxenstored --pid-file /run/xenstored.pid || echo DOM0 ERROR: xenstored
 for i in $(seq 600); do xenstore-exists / 2>/dev/null && break; sleep 0.1; done
 xen-init-dom0 || echo DOM0 ERROR: xen-init-dom0
 xenconsoled --pid-file=/run/xenconsoled.pid --log=guest --log-dir=/host/consoles || echo DOM0 ERROR: xenconsoled
-# Guests that never rest must not slow down what looks at them.
+# Guests that never rest must not slow down what looks at them, and yet get enough not to call it a lockup.
 xl sched-credit -d 0 -w 2048 2>/dev/null || xl sched-credit2 -d 0 -w 2048 || echo DOM0 ERROR: weight
 for number in $(seq 0 ${SHELLS - 1}); do
   port=$(grep -lx shell$number /sys/class/virtio-ports/*/name | cut -d/ -f5)
