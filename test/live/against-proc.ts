@@ -55,7 +55,7 @@ export function compareWithProc(
     if (STATE_NAMES[first.state]!.includes(process.state)) states += 1;
     else
       t.true(
-        ['running', 'ready'].includes(process.state),
+        ['running', 'ready', 'disk-sleep'].includes(process.state),
         `state of ${what}: ${process.state}, not ${first.state}`,
       );
     if (process.cpu === first.cpu) cpus += 1;
