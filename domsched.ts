@@ -25,6 +25,7 @@ async function main(argv: string[]): Promise<number> {
     import('./runtime/command/edit.ts'),
     import('./runtime/command/trace.ts'),
     import('./runtime/command/run.ts'),
+    import('./runtime/command/share.ts'),
     import('./runtime/command/doctor.ts'),
   ]);
   for (const room of rooms) room.register(program);

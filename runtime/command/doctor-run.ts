@@ -5,6 +5,7 @@ import { execa } from 'execa';
 import { DomschedError } from '../error.ts';
 import { printable } from '../guest/text.ts';
 import { connectAll } from '../hypervisor/connect.ts';
+import { lookForDom0 } from '../hypervisor/xen/dom0.ts';
 import { knownKernels } from '../layout/registry.ts';
 import type { DoctorOptions } from './doctor.ts';
 import { describe } from './domains-run.ts';
@@ -36,7 +37,7 @@ export async function examine(connect: readonly string[]): Promise<Finding[]> {
     platform(),
     await memoryAccess(),
     ptraceScope(),
-    xen(),
+    ...(await xen()),
     kvm(),
     await tool(
       'qemu-system-x86_64',
@@ -98,14 +99,38 @@ function ptraceScope(): Finding {
   return { check, status: 'warn', found: `not root, ptrace_scope ${scope}`, advice };
 }
 
-function xen(): Finding {
+/** Whether Xen's domains can be reached: everything is opened as for the work itself. */
+async function xen(): Promise<Finding[]> {
   const check = 'Xen';
-  const capabilities = readText('/proc/xen/capabilities');
-  if (capabilities.includes('control_d'))
-    return { check, status: 'ok', found: 'this is a dom0', advice: null };
-  const type = readText('/sys/hypervisor/type');
-  const found = type === 'xen' ? 'a Xen guest, not its dom0' : 'this is no dom0';
-  return { check, status: 'warn', found, advice: 'to schedule Xen domains run domsched in dom0' };
+  const place = lookForDom0();
+  if (!place.dom0) return [{ check, status: 'warn', found: place.reason, advice: place.advice }];
+  try {
+    const { XenHost } = await import('../hypervisor/xen/host.ts');
+    await using host = await XenHost.connect('xen:');
+    const findings: Finding[] = [
+      { check, status: 'ok', found: `${host.version}, this is its dom0`, advice: null },
+      schedulerFinding(host.scheduler),
+    ];
+    if (!host.hasNames) {
+      const advice = 'start xenstored and install libxenstore4: domains go by their numbers without it';
+      findings.push({ check: 'xenstore', status: 'warn', found: 'does not answer', advice });
+    }
+    if (!host.canInject) {
+      const advice = 'install libxendevicemodel1: HVM and PVH guests wait for their ticks without it';
+      findings.push({ check: 'Xen interrupts', status: 'warn', found: 'cannot be sent', advice });
+    }
+    return findings;
+  } catch (error) {
+    if (!(error instanceof DomschedError)) throw error;
+    return [{ check, status: 'fail', found: error.code, advice: error.message }];
+  }
+}
+
+function schedulerFinding(found: string): Finding {
+  const check = "Xen's scheduler";
+  if (found.startsWith('credit')) return { check, status: 'ok', found, advice: null };
+  const advice = 'weight and cap need credit or credit2: boot Xen with sched=credit2';
+  return { check, status: 'warn', found, advice };
 }
 
 function kvm(): Finding {
@@ -159,6 +184,15 @@ async function layouts(): Promise<Finding> {
 }
 
 async function machines(connect: readonly string[]): Promise<Finding[]> {
+  try {
+    return await domains(connect);
+  } catch (error) {
+    if (!(error instanceof DomschedError) || error.code === 'usage') throw error;
+    return [{ check: 'domains', status: 'fail', found: error.code, advice: error.message }];
+  }
+}
+
+async function domains(connect: readonly string[]): Promise<Finding[]> {
   await using hosts = await connectAll(connect);
   const found = await hosts.list();
   if (found.length === 0) {
@@ -166,7 +200,8 @@ async function machines(connect: readonly string[]): Promise<Finding[]> {
     return [{ check: 'domains', status: 'warn', found: 'none', advice }];
   }
   const known = await knownKernels();
-  return Promise.all(
+  // Awaited here: the hosts are closed on the way out.
+  return await Promise.all(
     found.map(async ({ host, listing }): Promise<Finding> => {
       const entry = await describe(host, listing, known);
       const check = `domain ${entry.domain}`;

@@ -12,7 +12,7 @@ export function register(program: Command): void {
     .description('list the running domains with the kernel and the layout that each has, or why none')
     .option(
       '--connect <place>',
-      'where domains are (repeatable): qemu:unix:/path/qmp.sock, dump:/path/file',
+      'where domains are (repeatable): xen:, qemu:unix:/path/qmp.sock, dump:/path/file',
       (value: string, before: string[] = []) => [...before, value],
     )
     .option('--json', 'print JSON')

@@ -51,7 +51,7 @@ function edit(program: Command, name: string, description: string): Command {
     .description(description)
     .option(
       '--connect <place>',
-      'where domains are (repeatable): qemu:unix:/path/qmp.sock',
+      'where domains are (repeatable): xen:, qemu:unix:/path/qmp.sock',
       (value: string, before: string[] = []) => [...before, value],
     )
     .option('--dry-run', 'print what would be written, and write nothing')

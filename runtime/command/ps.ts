@@ -18,7 +18,7 @@ export function register(program: Command): void {
     .argument('[domain]', 'name or id of the domain; every one that is reachable when left out')
     .option(
       '--connect <place>',
-      'where domains are (repeatable): qemu:unix:/path/qmp.sock, dump:/path/file',
+      'where domains are (repeatable): xen:, qemu:unix:/path/qmp.sock, dump:/path/file',
       collect,
     )
     .option('--tree', 'children below their parents')

@@ -6,8 +6,9 @@ const EXPLANATIONS: Readonly<Record<CapabilityName, string>> = {
   registers: 'its registers cannot be read; give an ELF core instead of raw memory',
   writeFrames: 'it is read only',
   scheduler:
-    'it has no weight or cap that we can set; a QEMU machine needs a control group (cpu controller) to itself',
-  notify: 'no interrupt can be sent to it; for QEMU add qtest=unix:PATH to --connect',
+    'it has no weight or cap that we can set; a QEMU machine needs a control group (cpu controller) to itself, Xen the scheduler credit or credit2',
+  notify:
+    'no interrupt can be sent to it; for QEMU add qtest=unix:PATH to --connect, for Xen libxendevicemodel has to be there',
 };
 
 /**

@@ -1,5 +1,6 @@
 import { DomschedError } from '../error.ts';
 import type { Domain, DomainListing, Host } from './types.ts';
+import { lookForDom0 } from './xen/dom0.ts';
 
 /** What follows the scheme of a `--connect` value: its address, and `key=value` options after commas. */
 interface Connection {
@@ -16,6 +17,15 @@ interface Backend {
 
 /** Backends by scheme. Loaded when used: the native bindings of one are no concern of another's users. */
 const BACKENDS: Readonly<Record<string, Backend>> = {
+  xen: {
+    syntax: 'xen:',
+    options: [],
+    async open({ address }, spec) {
+      if (address !== '') throw usage(spec);
+      const { XenHost } = await import('./xen/host.ts');
+      return XenHost.connect(spec);
+    },
+  },
   qemu: {
     syntax: 'qemu:unix:/path/qmp.sock[,qtest=unix:/path/qtest.sock][,gdb=unix:/path/gdb.sock]',
     options: ['qtest', 'gdb'],
@@ -69,7 +79,7 @@ export async function connect(spec: string): Promise<Host> {
  * @throws DomschedError `usage`
  */
 export async function connectAll(specs: readonly string[]): Promise<Hosts> {
-  const wanted = specs.length > 0 ? specs : ['qemu:'];
+  const wanted = specs.length > 0 ? specs : reachable();
   const hosts: Host[] = [];
   try {
     for (const spec of wanted) hosts.push(await connect(spec));
@@ -78,6 +88,11 @@ export async function connectAll(specs: readonly string[]): Promise<Hosts> {
     await Promise.allSettled(hosts.map((host) => host.close()));
     throw error;
   }
+}
+
+/** Where domains are when nobody says: Xen's in a dom0, and machines of QEMU in their usual places. */
+function reachable(): string[] {
+  return lookForDom0().dom0 ? ['xen:', 'qemu:'] : ['qemu:'];
 }
 
 /** Several hosts as one. */

@@ -4,8 +4,12 @@ import type { Pausable, PauseGuard } from './types.ts';
 export interface PauseBackend {
   /** Stops the domain. @returns whether someone else had paused it already */
   stop(): Promise<{ foundPaused: boolean }>;
-  /** Lets it run again; only called when {@link stop} found it running. */
+  /** Lets it run again; only called when {@link stop} found it running, unless the hypervisor {@link counts}. */
   resume(): Promise<void>;
+  /**
+   * The hypervisor counts pauses itself: ours is one more of a domain that was found paused, and is given back too.
+   */
+  readonly counts?: boolean;
   /** Says whether the domain is to stay paused, should our process die now. */
   keepOnDeath?(keep: boolean): void;
   /** The domain is to stay paused whatever becomes of us. */
@@ -67,7 +71,7 @@ export class PauseCounter implements Pausable {
     return this.#serialise(async () => {
       if (this.#depth === 0) return;
       this.dissolve();
-      if (!this.#foundPaused) await this.#backend.resume();
+      if (this.#isOurs(this.#foundPaused)) await this.#backend.resume();
     });
   }
 
@@ -83,7 +87,7 @@ export class PauseCounter implements Pausable {
       await counter.#serialise(async () => {
         if (counter.#session !== session) return;
         counter.#depth -= 1;
-        if (counter.#depth === 0 && !foundPaused) await counter.#backend.resume();
+        if (counter.#depth === 0 && counter.#isOurs(foundPaused)) await counter.#backend.resume();
       });
     };
     return {
@@ -92,7 +96,7 @@ export class PauseCounter implements Pausable {
         return !released && counter.#epoch === epoch && counter.#session === session;
       },
       keepOnDeath(keep) {
-        if (!released && !foundPaused) counter.#backend.keepOnDeath?.(keep);
+        if (!released && counter.#isOurs(foundPaused)) counter.#backend.keepOnDeath?.(keep);
       },
       abandon() {
         if (released || counter.#session !== session) return;
@@ -103,6 +107,11 @@ export class PauseCounter implements Pausable {
       release,
       [Symbol.asyncDispose]: release,
     };
+  }
+
+  /** There is a pause to give back. */
+  #isOurs(foundPaused: boolean): boolean {
+    return !foundPaused || this.#backend.counts === true;
   }
 
   #serialise<T>(step: () => Promise<T>): Promise<T> {

@@ -53,11 +53,22 @@ export function* scanPhysical<F extends FrameNumber>(domain: Domain<F>): Generat
 }
 
 /**
- * Searches the mapped image of the kernel for its banner, from its first page on.
+ * Searches the mapped image of the kernel for its banner, from its first page on: what cannot be executed first, since
+ * that is where constants are; the rest for kernels that do not tell the two apart.
  * @param enough whether a banner is the one that was looked for
  * @returns what looks like a banner, each once, at most {@link MAX_FOUND}; the last is the one that was enough
  */
 export function scanImage(space: AddressSpace, start: bigint, enough: (banner: string) => boolean): string[] {
+  const found = scanChunks(space, start, enough, false);
+  return found.length > 0 ? found : scanChunks(space, start, enough, true);
+}
+
+function scanChunks(
+  space: AddressSpace,
+  start: bigint,
+  enough: (banner: string) => boolean,
+  executable: boolean,
+): string[] {
   const chunk = CHUNK_FRAMES * FRAME_SIZE;
   const batch = new ReadBatch(4 * chunk);
   const found = new Set<string>();
@@ -66,7 +77,7 @@ export function scanImage(space: AddressSpace, start: bigint, enough: (banner: s
     const first = guestVirtual(start + BigInt(done));
     const where = space.probe(first);
     // Where even the table of small pages is missing, so are all 2 MiB of it.
-    if (isFault(where) && where.level > 1) continue;
+    if (isFault(where) ? where.level > 1 : where.executable !== executable) continue;
     batch.clear();
     // Page by page: what follows a hole is there too. One page more, for a banner over the border.
     for (let page = 0; page <= CHUNK_FRAMES; page++) {

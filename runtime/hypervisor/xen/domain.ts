@@ -1,0 +1,322 @@
+import { DomschedError } from '../../error.ts';
+import { onExit } from '../exit-guard.ts';
+import { PauseCounter } from '../pause-counter.ts';
+import type {
+  Domain,
+  DomainEvent,
+  DomainIdentity,
+  DomainScheduler,
+  DomainState,
+  FrameReader,
+  FrameWriter,
+  Notifier,
+  Pausable,
+  RegisterReader,
+} from '../types.ts';
+import type { XenCalls, XenDomainInfo } from './calls.ts';
+import { XenFrames } from './frames.ts';
+import type { LeftPauses } from './left-pause.ts';
+import { msiNotifier } from './notifier.ts';
+import { registerReader } from './registers.ts';
+import type { SavingWatch } from './saving.ts';
+import { xenScheduler } from './scheduler.ts';
+import { SHUTDOWN_REASON } from './structures.ts';
+import type { XenWatchdog } from './watchdog.ts';
+
+/** How often a domain that nobody asks about is looked at, so that one which ended is let go. */
+const LOOK_INTERVAL_MS = 500;
+/** For so long an answer to "is it being saved?" is good: finding out takes a look at every process. */
+const SAVING_MS = 250;
+/** For so long mappings of a guest that has its own frame numbers are kept at most: see README.md. */
+const KEPT_MS = 1_000;
+
+let serial = 0;
+
+export interface XenDomainParts {
+  readonly calls: XenCalls;
+  readonly watchdog: XenWatchdog;
+  readonly identity: DomainIdentity;
+  readonly info: XenDomainInfo;
+  readonly saving: SavingWatch;
+  readonly left: LeftPauses;
+}
+
+/** A domain of Xen: PV, PVH or HVM. */
+export class XenDomain implements Domain {
+  readonly identity: DomainIdentity;
+  readonly domid: number;
+  readonly frames: FrameReader;
+  readonly writeFrames: FrameWriter;
+  readonly registers: RegisterReader;
+  readonly pause: Pausable;
+  readonly scheduler?: DomainScheduler;
+  readonly notify?: Notifier;
+  readonly #calls: XenCalls;
+  readonly #watchdog: XenWatchdog;
+  readonly #saving: SavingWatch;
+  readonly #left: LeftPauses;
+  readonly #hvm: boolean;
+  readonly #frames: XenFrames;
+  readonly #counter: PauseCounter;
+  readonly #listeners = new Set<(event: DomainEvent) => void>();
+  readonly #timer: NodeJS.Timeout;
+  /** Tells our pauses apart from those of another object for the same domain. */
+  readonly #key: string;
+  #info: XenDomainInfo;
+  #generation = 0;
+  #saved: { at: number; domids: ReadonlySet<number> } | undefined;
+  #mappedSince = 0;
+  /** What the domain had run when our pause began: one that has run more since was resumed under us. */
+  #pausedAt: bigint | undefined;
+  #foundPaused = false;
+  #takeBack: (() => void) | undefined;
+  #keep = false;
+  #closed = false;
+  #gone: DomschedError | undefined;
+
+  /** @throws DomschedError `host-unreachable`, `refused`, `domain-gone` */
+  constructor({ calls, watchdog, identity, info, saving, left }: XenDomainParts) {
+    const { domid } = info;
+    this.identity = identity;
+    this.domid = domid;
+    serial += 1;
+    this.#key = `${domid}/${serial}`;
+    this.#calls = calls;
+    this.#watchdog = watchdog;
+    this.#info = info;
+    this.#hvm = info.hvm;
+    this.#saving = saving;
+    this.#left = left;
+    this.registers = registerReader(calls, identity.name, info);
+    const scheduler = xenScheduler(calls, domid, info.maxVcpuId + 1);
+    if (scheduler !== undefined) this.scheduler = scheduler;
+    const notify = info.hvm ? msiNotifier(calls, domid, identity.name) : undefined;
+    if (notify !== undefined) this.notify = notify;
+    this.#counter = new PauseCounter({
+      counts: true,
+      stop: () => this.#stop(),
+      resume: async () => this.#resume(),
+      keepOnDeath: (keep) => this.#keepOnDeath(keep),
+      abandon: () => this.#abandon(),
+    });
+    this.pause = this.#counter;
+    const space = info.hvm ? 'guest' : 'machine';
+    this.#frames = new XenFrames({ calls, domid, name: identity.name, space });
+    this.frames = this.#frames;
+    this.writeFrames = this.#frames;
+    this.#timer = setInterval(() => this.#glance(), LOOK_INTERVAL_MS);
+    this.#timer.unref();
+  }
+
+  get generation(): number {
+    return this.#generation;
+  }
+
+  tick(): void {
+    if (this.#counter.held) return;
+    this.#generation += 1;
+    this.#look();
+    this.#dropOldMappings();
+  }
+
+  async state(): Promise<DomainState> {
+    if (this.#closed) return 'gone';
+    const info = this.#look();
+    return info === undefined ? 'gone' : stateOf(info);
+  }
+
+  onEvent(listener: (event: DomainEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    try {
+      await this.#counter.releaseAll();
+    } finally {
+      this.#closed = true;
+      clearInterval(this.#timer);
+      this.#disarm();
+      this.#frames.close();
+      this.#listeners.clear();
+    }
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** Between other things. What fails now fails again for somebody who asked. */
+  #glance(): void {
+    try {
+      this.#look();
+    } catch (error) {
+      if (!(error instanceof DomschedError)) throw error;
+    }
+  }
+
+  /** What the hypervisor says now. Notices what happened since. @returns undefined once the domain has ended */
+  #look(): XenDomainInfo | undefined {
+    if (this.#gone !== undefined) return undefined;
+    const info = this.#calls.domain(this.domid);
+    if (info === undefined || info.dying) {
+      this.#onGone();
+      return undefined;
+    }
+    const before = this.#info;
+    this.#info = info;
+    if (this.#pausedAt !== undefined) {
+      // Pauses are counted, but anyone may take any of them back; running shows in the time that was used.
+      if (!info.paused || info.cpuTimeNs !== this.#pausedAt) this.#onResumedByOther(info);
+    } else if (info.paused !== before.paused) {
+      this.#generation += 1;
+      this.#emit({ type: info.paused ? 'paused' : 'resumed', byUs: false });
+    }
+    return info;
+  }
+
+  async #stop(): Promise<{ foundPaused: boolean }> {
+    await this.#watchdog.ready();
+    const before = this.#look();
+    if (before === undefined) throw this.#gone!;
+    this.#checkAtRest(before);
+    this.#generation += 1;
+    // A pause that a dead process of ours left is ours to end.
+    const adopted = before.paused && this.#left.take(before);
+    const foundPaused = before.paused && !adopted;
+    this.#foundPaused = foundPaused;
+    this.#keep = false;
+    // What a guest's own frame numbers mean may have changed since: an edit must not go by old mappings.
+    if (this.#hvm) this.#dropMappings();
+    this.#watchdog.beforePause(this.#key, foundPaused);
+    this.#takeBack = onExit(() => {
+      if (!this.#keep) this.#calls.unpause(this.domid);
+    });
+    try {
+      if (!adopted) this.#calls.pause(this.domid);
+    } catch (error) {
+      this.#disarm();
+      this.#look();
+      throw error;
+    }
+    this.#watchdog.paused(this.#key);
+    const info = this.#calls.domain(this.domid);
+    if (info === undefined || info.dying) {
+      this.#onGone();
+      throw this.#gone!;
+    }
+    this.#info = info;
+    this.#pausedAt = info.cpuTimeNs;
+    this.#generation += 1;
+    if (!foundPaused) this.#emit({ type: 'paused', byUs: true });
+    return { foundPaused };
+  }
+
+  #resume(): void {
+    this.#pausedAt = undefined;
+    this.#generation += 1;
+    // Of a domain that was found paused, a pause given back twice would be somebody else's.
+    if (this.#foundPaused) this.#watchdog.forget(this.#key);
+    try {
+      this.#calls.unpause(this.domid);
+      this.#info = { ...this.#info, paused: this.#foundPaused };
+      if (!this.#foundPaused) this.#emit({ type: 'resumed', byUs: true });
+    } catch (error) {
+      // A domain that has ended needs no resume; anything else is for the caller to know.
+      if (!(error instanceof DomschedError && error.code === 'domain-gone')) throw error;
+      this.#onGone();
+    } finally {
+      this.#disarm();
+    }
+  }
+
+  #keepOnDeath(keep: boolean): void {
+    this.#keep = keep;
+    this.#watchdog.keep(this.#key, keep);
+  }
+
+  /** For an operator to look at, and to unpause. */
+  #abandon(): void {
+    this.#keep = false;
+    this.#disarm();
+  }
+
+  #disarm(): void {
+    if (this.#takeBack !== undefined) this.#watchdog.forget(this.#key);
+    this.#takeBack?.();
+    this.#takeBack = undefined;
+    this.#pausedAt = undefined;
+  }
+
+  /** @throws DomschedError `refused` for a domain that ended or is on its way to somewhere else */
+  #checkAtRest({ shutdown }: XenDomainInfo): void {
+    const { name } = this.identity;
+    if (shutdown !== undefined) {
+      const what = shutdown === SHUTDOWN_REASON.suspend ? 'is being saved or migrated' : 'has shut down';
+      throw new DomschedError('refused', `${name} ${what}; nothing of it can be edited`, {
+        domain: name,
+        shutdown,
+      });
+    }
+    const now = performance.now();
+    if (this.#saved === undefined || now - this.#saved.at > SAVING_MS) {
+      this.#saved = { at: now, domids: this.#saving.domains() };
+    }
+    if (!this.#saved.domids.has(this.domid)) return;
+    throw new DomschedError('refused', `${name} is being saved or migrated; try again when that is done`, {
+      domain: name,
+    });
+  }
+
+  /** Frame numbers of an HVM or PVH guest mean what its table says now; the machine frames of a PV guest stay. */
+  #dropOldMappings(): void {
+    if (!this.#hvm || this.#frames.kept === 0) return;
+    const now = performance.now();
+    if (this.#mappedSince === 0) this.#mappedSince = now;
+    if (now - this.#mappedSince >= KEPT_MS) this.#dropMappings();
+  }
+
+  #dropMappings(): void {
+    this.#frames.drop();
+    this.#mappedSince = 0;
+  }
+
+  #onResumedByOther(info: XenDomainInfo): void {
+    this.#generation += 1;
+    this.#counter.dissolve();
+    this.#keep = false;
+    // It ran, so the count was at zero: the pauses that there are now are not ours.
+    this.#disarm();
+    if (!info.paused) this.#emit({ type: 'resumed', byUs: false });
+  }
+
+  #onGone(): void {
+    if (this.#gone !== undefined) return;
+    const { name } = this.identity;
+    this.#gone = new DomschedError('domain-gone', `${name} (domain ${this.domid}) has ended`, {
+      domain: name,
+      domid: this.domid,
+    });
+    this.#generation += 1;
+    clearInterval(this.#timer);
+    // Mappings keep a dead domain's memory from being freed.
+    this.#frames.fail(this.#gone);
+    this.#counter.dissolve();
+    this.#keep = false;
+    this.#disarm();
+    this.#emit({ type: 'gone', reason: this.#gone.message });
+  }
+
+  #emit(event: DomainEvent): void {
+    for (const listener of [...this.#listeners]) listener(event);
+  }
+}
+
+/** Domain state for what the hypervisor says. */
+export function stateOf({ dying, shutdown, paused }: XenDomainInfo): DomainState {
+  if (dying) return 'gone';
+  if (shutdown === SHUTDOWN_REASON.crash || shutdown === SHUTDOWN_REASON.watchdog) return 'crashed';
+  if (shutdown !== undefined) return 'shutdown';
+  return paused ? 'paused' : 'running';
+}

@@ -1,0 +1,40 @@
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import type { XenDomainInfo } from './calls.ts';
+
+/** Where it is noted, below the root of the file system. /run is empty after a boot, as are Xen's domains. */
+const FOLDER = 'run/domsched/pauses';
+
+/**
+ * Notes pauses that a process of ours left behind when it died in the middle of an edit: they are ours to end, once
+ * the journal has put the edit right. A domain that has run since is not the one that was noted.
+ */
+export class LeftPauses {
+  readonly #folder: string;
+
+  /** @param root of the file system */
+  constructor(root = '/') {
+    this.#folder = path.join(root, FOLDER);
+  }
+
+  note(info: XenDomainInfo): void {
+    mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
+    writeFileSync(this.#fileOf(info), String(info.cpuTimeNs), { mode: 0o600 });
+  }
+
+  /** Takes a note away. @returns whether it was there, and the domain has not run since */
+  take(info: XenDomainInfo): boolean {
+    try {
+      const file = this.#fileOf(info);
+      const noted = readFileSync(file, 'utf8');
+      rmSync(file, { force: true });
+      return noted === String(info.cpuTimeNs);
+    } catch {
+      return false;
+    }
+  }
+
+  #fileOf({ domid, uuid }: XenDomainInfo): string {
+    return path.join(this.#folder, `xen-${domid}-${uuid}`);
+  }
+}
