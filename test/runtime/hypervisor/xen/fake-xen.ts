@@ -1,5 +1,14 @@
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -178,6 +187,12 @@ export class FakeXen implements Disposable {
 
   get(what: string, domid = 0): number {
     return Number(this.#call('int64_t fake_get(const char *, uint32_t)')(what, domid));
+  }
+
+  /** Whether a pause that was left behind is noted. */
+  get hasNotes(): boolean {
+    const folder = path.join(this.directory, 'run/domsched/pauses');
+    return existsSync(folder) && readdirSync(folder).length > 0;
   }
 
   /** Pages of a domain that this process has mapped, by the kernel's own account. */

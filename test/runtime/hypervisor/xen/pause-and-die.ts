@@ -1,0 +1,14 @@
+import process from 'node:process';
+import { XenHost } from '../../../../runtime/hypervisor/xen/host.ts';
+
+// A program that pauses domain 5 and then is killed by the test, or ends in the way it is told.
+const [directory = '', how = ''] = process.argv.slice(2);
+const host = await XenHost.connect('xen:', { root: directory, libraries: directory });
+const domain = await host.open('5');
+const guard = await domain.pause!.acquire();
+if (how === 'keep') guard.keepOnDeath(true);
+if (how === 'abandon') guard.abandon();
+process.stdout.write('paused\n');
+if (how === 'throw') throw new Error('uncaught');
+if (how === 'exit' || how === 'abandon') process.exit(0);
+setTimeout(() => guard.valid, 60_000);
