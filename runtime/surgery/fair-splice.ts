@@ -61,6 +61,13 @@ export class FairSplice {
   planRelease(draft: Draft, thread: GuestVirtual): Step | 'later' {
     this.#fair.checkLocks(draft, thread);
     const cpu = this.#fair.cpuOf(draft, thread);
+    const obstacle = this.#fair.obstacle(draft, thread);
+    // The guest may give it another class meanwhile, whose queues are others.
+    if (obstacle !== null)
+      throw refusal(
+        thread,
+        `${obstacle} now: give it its old policy back, then release again; it is still held`,
+      );
     if (!this.#fair.hasCpu(draft, thread)) {
       throw refusal(
         thread,

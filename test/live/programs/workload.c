@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -294,6 +295,13 @@ int main(int argc, char **argv)
 			printf("%s=%llu\n", name, (unsigned long long)*counter(name));
 		}
 		return 0;
+	}
+	/* workload fifo|other PID: what busybox has no chrt for. */
+	if (!strcmp(argv[1], "fifo") || !strcmp(argv[1], "other")) {
+		int fifo = argv[1][0] == 'f';
+		struct sched_param param = { .sched_priority = fifo ? 10 : 0 };
+
+		return sched_setscheduler(atoi(argv[2]), fifo ? SCHED_FIFO : SCHED_OTHER, &param) ? 1 : 0;
 	}
 	name = argv[2];
 	prctl(PR_SET_NAME, name);

@@ -262,7 +262,7 @@ for (const { release, layout } of layouts) {
     }
   });
 
-  test(`${release}: a thread whose CPU went away stays held, and says why`, async (t) => {
+  test(`${release}: a thread whose CPU or class went away stays held, and says why`, async (t) => {
     const bench = new Bench(layout);
     await bench.hold(bench.ready, 'splice');
     const mask = bench.get(bench.ready, bench.guest.layout.task_struct.cpus_ptr);
@@ -270,6 +270,11 @@ for (const { release, layout } of layouts) {
     await t.throwsAsync(bench.release(bench.ready), { code: 'refused', message: /CPU 0.*still held/ });
     t.is(bench.standing(bench.ready), 'held');
     bench.model.put(mask, WORD, 3n);
+    const { sched_class } = bench.guest.layout.task_struct;
+    bench.put(bench.ready, sched_class, 0x1234n);
+    await t.throwsAsync(bench.release(bench.ready), { code: 'refused', message: /policy.*still held/ });
+    t.is(bench.standing(bench.ready), 'held');
+    bench.put(bench.ready, sched_class, bench.guest.fairSchedClass);
     t.truthy(await bench.release(bench.ready));
   });
 

@@ -82,3 +82,23 @@ test('a CPU takes the whole of lazy_list at once, from its tick and from its int
     }
   }
 });
+
+test('the loop before user mode looks at bit 3 of the flags, TIF_NEED_RESCHED, and calls schedule()', async (t) => {
+  for (const { release, vmlinux, layout } of kernels) {
+    const { stdout } = await execa('nm', [vmlinux]);
+    const address = /^([0-9a-f]+) \w exit_to_user_mode_(?:loop|prepare)$/m.exec(stdout)?.[1];
+    const text = await code(vmlinux, layout, BigInt(`0x${address}`), 800);
+    t.regex(text, /test[bl]? \$0x8,/, release);
+    t.regex(text, /call [0-9a-f]+ <schedule>/, release);
+  }
+});
+
+test('a kernel thread that parks gets __state 0x40, TASK_PARKED', async (t) => {
+  for (const { release, vmlinux, layout } of kernels) {
+    const { stdout } = await execa('nm', [vmlinux]);
+    const address = /^([0-9a-f]+) \w __kthread_parkme$/m.exec(stdout)?.[1];
+    const text = await code(vmlinux, layout, BigInt(`0x${address}`), 300);
+    const { offset } = resolveParkLayout(layout).task_struct.state;
+    t.regex(text, new RegExp(`movl \\$0x40,0x${offset.toString(16)}\\(`), release);
+  }
+});
