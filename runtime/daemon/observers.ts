@@ -1,4 +1,8 @@
 import type { Logger } from 'pino';
+import { Metrics } from '../metrics/metrics.ts';
+import { TraceRecorder } from '../trace/recorder.ts';
+import { parseListen } from '../web/local.ts';
+import { WebServer } from '../web/server.ts';
 import type { ObserverConfig } from './observers-config.ts';
 import type { Observer } from './report.ts';
 
@@ -8,7 +12,34 @@ export interface ObserverContext {
   readonly version: string;
 }
 
-/** The observers that the configuration asks for. */
-export async function makeObservers(_config: ObserverConfig, _context: ObserverContext): Promise<Observer[]> {
-  return [];
+/**
+ * The observers that the configuration asks for.
+ * @throws DomschedError `config-invalid` when the port is taken; `usage` when the trace cannot be written. Then none is
+ *   left open.
+ */
+export async function makeObservers(
+  { http, trace }: ObserverConfig,
+  { log }: ObserverContext,
+): Promise<Observer[]> {
+  const observers: Observer[] = [];
+  try {
+    if (http !== undefined) {
+      const metrics = new Metrics({ processes: http.processes });
+      observers.push(metrics);
+      const web = await WebServer.open({ listen: parseListen(http.listen), metrics });
+      observers.push(web);
+      log.info({ url: web.url }, 'the page is there');
+    }
+    if (trace !== undefined) {
+      const { file, maxSize } = trace;
+      const onError = (error: Error) => log.error({ err: error }, 'the trace ends, the daemon goes on');
+      const maxBytes = maxSize * 2 ** 20;
+      observers.push(await TraceRecorder.create({ file, maxBytes, source: 'daemon', onError }));
+      log.info({ file }, 'tracing');
+    }
+    return observers;
+  } catch (error) {
+    await Promise.allSettled(observers.map((observer) => observer.close()));
+    throw error;
+  }
 }

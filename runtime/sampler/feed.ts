@@ -1,9 +1,14 @@
+import { ControlClient } from '../daemon/control-client.ts';
 import type { TickReport } from '../daemon/report.ts';
+import { DomschedError } from '../error.ts';
 import { connectAll } from '../hypervisor/connect.ts';
 import { knownKernels } from '../layout/registry.ts';
 import type { TraceHeader } from '../trace/line.ts';
 import { Sampler } from './sampler.ts';
 import { ticks } from './ticks.ts';
+
+/** Ticks that wait for a slow reader; then the oldest is left out. */
+const MOST_WAITING = 64;
 
 /** Reports, one per tick, until the signal. */
 export interface Feed extends AsyncDisposable {
@@ -18,20 +23,66 @@ export interface FeedOptions {
 }
 
 /**
- * Looks for oneself.
- * @throws DomschedError `usage`; from `reports` `host-unreachable`
+ * From the daemon where one runs, since nobody else can reach a domain that it is attached to; else by looking oneself.
+ * Who says where domains are does not mean the daemon.
+ * @throws DomschedError `usage`; `host-unreachable`, from `reports` too
  */
 export async function openFeed(options: FeedOptions): Promise<Feed> {
-  const hosts = await connectAll(options.connect ?? []);
+  const client = options.connect === undefined ? await ControlClient.connect() : undefined;
+  return client === undefined ? openSampler(options) : fromDaemon(client);
+}
+
+async function openSampler({ connect = [], intervalMs }: FeedOptions): Promise<Feed> {
+  const hosts = await connectAll(connect);
   const sampler = new Sampler(hosts, await knownKernels());
   return {
     source: 'sampler',
     async *reports(signal) {
-      for await (const missed of ticks(options.intervalMs, signal)) yield await sampler.sample(missed);
+      for await (const missed of ticks(intervalMs, signal)) yield await sampler.sample(missed);
     },
     async [Symbol.asyncDispose]() {
       sampler.detach();
       await hosts.close();
+    },
+  };
+}
+
+function fromDaemon(client: ControlClient): Feed {
+  return {
+    source: 'daemon',
+    async *reports(signal) {
+      const waiting: TickReport[] = [];
+      let wake = () => {};
+      let isOver = false;
+      const end = () => {
+        isOver = true;
+        wake();
+      };
+      signal.addEventListener('abort', end);
+      client
+        .watch((report) => {
+          waiting.push(report);
+          if (waiting.length > MOST_WAITING) waiting.shift();
+          wake();
+        })
+        .then(end, end);
+      try {
+        while (!signal.aborted) {
+          const report = waiting.shift();
+          if (report !== undefined) yield report;
+          else if (isOver) throw new DomschedError('host-unreachable', 'the daemon ended', {});
+          else {
+            await new Promise<void>((resolve) => {
+              wake = resolve;
+            });
+          }
+        }
+      } finally {
+        signal.removeEventListener('abort', end);
+      }
+    },
+    async [Symbol.asyncDispose]() {
+      client.close();
     },
   };
 }

@@ -1,0 +1,143 @@
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { ActionReport, DomainReport, Observer, TickReport } from '../daemon/report.ts';
+
+/** Series per process at most, unless told otherwise. */
+export const DEFAULT_PROCESSES = 50;
+/** Series per domain at most; the others are counted together as `(others)`. */
+const MOST_DOMAINS = 1000;
+const OTHERS = '(others)';
+/** In seconds: a pause is some 100 µs to some ms. */
+const PAUSE_BUCKETS = [1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.5];
+const TICK_BUCKETS = [1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1, 2.5];
+
+export interface MetricsOptions {
+  /** Processes whose share of CPU time is told at most, the busiest; 0 for none. */
+  readonly processes?: number;
+  /** Leave out what is about our own process (CPU, memory, event loop). */
+  readonly withoutOwn?: boolean;
+}
+
+/**
+ * What the daemon does, for Prometheus. How many series there are does not depend on what guests do: of processes the
+ * busiest are told, and names of edits, outcomes and reasons are our own.
+ */
+export class Metrics implements Observer {
+  readonly #registry = new Registry();
+  readonly #processes: number;
+  readonly #ticks = this.#counter('ticks_total', 'Looks at all domains');
+  readonly #missed = this.#counter('missed_ticks_total', 'Looks left out since the one before was not over');
+  readonly #tickTime = this.#histogram(
+    'tick_duration_seconds',
+    'Time that reading and deciding took',
+    TICK_BUCKETS,
+  );
+  readonly #lastTick = this.#gauge('last_tick_timestamp_seconds', 'When the last look was, since 1970');
+  readonly #paused = this.#histogram(
+    'pause_seconds',
+    'Time that a domain was paused for an edit',
+    PAUSE_BUCKETS,
+    ['action'],
+  );
+  readonly #edits = this.#counter('edits_total', 'Edits that were tried', ['action', 'technique', 'outcome']);
+  readonly #refusals = this.#counter('refusals_total', 'Edits that were refused or failed, by reason', [
+    'reason',
+  ]);
+  readonly #domains = this.#gauge('domains', 'Domains that are there', ['readable']);
+  readonly #unknown = this.#gauge('layouts_unknown', 'Domains whose kernel has no known layout');
+  readonly #unreadable = this.#gauge('domain_errors', 'Domains that could not be read, by reason', [
+    'reason',
+  ]);
+  readonly #held = this.#gauge('held_processes', 'Processes that are held', ['domain']);
+  readonly #count = this.#gauge('processes', 'Processes that were seen', ['domain']);
+  readonly #domainShare = this.#gauge('domain_cpu_share', 'CPUs that the processes of a domain used', [
+    'domain',
+  ]);
+  readonly #share = this.#gauge(
+    'process_cpu_share',
+    'Part of one CPU that a process used; the busiest only',
+    ['domain', 'pid', 'comm'],
+  );
+
+  constructor(options: MetricsOptions = {}) {
+    this.#processes = options.processes ?? DEFAULT_PROCESSES;
+    if (!options.withoutOwn) collectDefaultMetrics({ register: this.#registry });
+  }
+
+  /** What the `Content-Type` of {@link text} is. */
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  /** All metrics in the text format of Prometheus. */
+  text(): Promise<string> {
+    return this.#registry.metrics();
+  }
+
+  tick(report: TickReport): void {
+    this.#ticks.inc();
+    this.#missed.inc(positive(report.missed));
+    this.#tickTime.observe(positive(report.tookMs) / 1000);
+    this.#lastTick.set(positive(Date.parse(report.time)) / 1000);
+    for (const action of report.actions) this.#action(action);
+    this.#look(report.domains, positive(report.elapsedMs) * 1e6);
+  }
+
+  async close(): Promise<void> {
+    this.#registry.clear();
+  }
+
+  #action({ action, outcome, code, techniques, pausedUs }: ActionReport): void {
+    const technique = techniques.join('+') || 'none';
+    this.#edits.inc({ action, technique, outcome });
+    if (outcome !== 'done') this.#refusals.inc({ reason: code ?? 'unknown' });
+    if (pausedUs > 0) this.#paused.observe({ action }, positive(pausedUs) / 1e6);
+  }
+
+  #look(domains: readonly DomainReport[], elapsedNs: number): void {
+    for (const gauge of [this.#unreadable, this.#held, this.#count, this.#domainShare, this.#share]) {
+      gauge.reset();
+    }
+    const errors = domains.flatMap(({ error }) => (error === undefined ? [] : [error.code]));
+    this.#domains.set({ readable: 'yes' }, domains.length - errors.length);
+    this.#domains.set({ readable: 'no' }, errors.length);
+    this.#unknown.set(errors.filter((code) => code === 'layout-unknown').length);
+    for (const reason of errors) this.#unreadable.inc({ reason });
+    const share = (ranNs: number) => (elapsedNs > 0 ? positive(ranNs) / elapsedNs : 0);
+    for (const [i, { name, processes }] of domains.entries()) {
+      const domain = i < MOST_DOMAINS ? name : OTHERS;
+      this.#count.inc({ domain }, processes.length);
+      this.#held.inc({ domain }, processes.filter(({ held }) => held !== undefined).length);
+      const ranNs = processes.reduce((sum, process) => sum + positive(process.ranNs), 0);
+      this.#domainShare.inc({ domain }, share(ranNs));
+    }
+    if (this.#processes === 0) return;
+    const busiest = domains
+      .flatMap(({ name, processes }) =>
+        processes
+          .filter(({ ranNs }) => ranNs > 0)
+          .map(({ pid, comm, ranNs }) => ({ name, pid, comm, ranNs })),
+      )
+      .sort((a, b) => b.ranNs - a.ranNs)
+      .slice(0, this.#processes);
+    for (const { name, pid, comm, ranNs } of busiest)
+      this.#share.set({ domain: name, pid, comm }, share(ranNs));
+  }
+
+  #counter(name: string, help: string, labelNames: string[] = []): Counter {
+    return new Counter({ name: `domsched_${name}`, help, labelNames, registers: [this.#registry] });
+  }
+
+  #gauge(name: string, help: string, labelNames: string[] = []): Gauge {
+    return new Gauge({ name: `domsched_${name}`, help, labelNames, registers: [this.#registry] });
+  }
+
+  #histogram(name: string, help: string, buckets: number[], labelNames: string[] = []): Histogram {
+    const registers = [this.#registry];
+    return new Histogram({ name: `domsched_${name}`, help, buckets, labelNames, registers });
+  }
+}
+
+/** A counter that a guest made up must not spoil ours. */
+function positive(value: number): number {
+  return Number.isFinite(value) && value > 0 ? value : 0;
+}

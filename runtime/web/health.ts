@@ -1,0 +1,49 @@
+import type { TickReport } from '../daemon/report.ts';
+
+/** Below this age a tick is never called stale, in ms: a busy host may keep the daemon waiting. */
+const SHORTEST_STALE_MS = 10_000;
+/** A tick is stale after this many intervals. */
+const STALE_INTERVALS = 5;
+
+export interface Health {
+  readonly status: 'healthy' | 'stale' | 'starting';
+  /** Age of the last tick, in ms; null before the first. */
+  readonly ageMs: number | null;
+  readonly tick: number | null;
+  readonly domains: number;
+  /** Domains that could not be read at the last tick. They make nothing unhealthy: guests come and go. */
+  readonly unreadable: number;
+}
+
+/** Whether the daemon still looks at its guests. */
+export class HealthCheck {
+  readonly #now: () => number;
+  #last: { at: number; report: TickReport; intervalMs: number } | undefined;
+
+  /** @param now monotonic, in ms */
+  constructor(now: () => number = () => performance.now()) {
+    this.#now = now;
+  }
+
+  tick(report: TickReport): void {
+    // Where nothing changes the daemon looks less often; a step back to often must not look like a delay.
+    const intervalMs = Math.max(report.elapsedMs, (this.#last?.intervalMs ?? 0) * 0.9);
+    this.#last = { at: this.#now(), report, intervalMs };
+  }
+
+  get(): Health {
+    if (this.#last === undefined) {
+      return { status: 'starting', ageMs: null, tick: null, domains: 0, unreadable: 0 };
+    }
+    const { at, report, intervalMs } = this.#last;
+    const ageMs = Math.round(this.#now() - at);
+    const isStale = ageMs > Math.max(SHORTEST_STALE_MS, STALE_INTERVALS * intervalMs);
+    return {
+      status: isStale ? 'stale' : 'healthy',
+      ageMs,
+      tick: report.tick,
+      domains: report.domains.length,
+      unreadable: report.domains.filter(({ error }) => error !== undefined).length,
+    };
+  }
+}

@@ -1,0 +1,278 @@
+import { type Connected, Connection } from './connection.ts';
+import { type Line, ROW_HEIGHT, VirtualList } from './list.ts';
+import { age, showEdits, showHeld } from './panels.ts';
+import { type Row, rowsOf, type View } from './rows.ts';
+import { Store, shareOf } from './store.ts';
+import { drawAxis, drawTrack, type Frame, readPalette } from './timeline.ts';
+
+/** A list in the order of activity, or of the busy alone, is made anew this often, in ms. */
+const RESORT_MS = 2000;
+const MOST_MEASURES = 2000;
+
+const find = <E extends HTMLElement>(id: string) => document.getElementById(id) as E;
+const viewport = find('viewport');
+const status = find('status');
+const facts = find('facts');
+const axis = find<HTMLCanvasElement>('axis');
+const filter = find<HTMLInputElement>('filter');
+const sort = find<HTMLSelectElement>('sort');
+const windowSize = find<HTMLSelectElement>('window');
+const kernelThreads = find<HTMLInputElement>('kernel');
+const busyOnly = find<HTMLInputElement>('busy');
+
+const store = new Store();
+const collapsed = new Set<string>();
+const list = new VirtualList(viewport, find('content'), draw);
+let palette = readPalette();
+let connected: Connected = 'connecting';
+let listed = { revision: -1, at: 0, view: '' };
+let isAsked = false;
+let isDirty = true;
+let measured = 0;
+
+new Connection(
+  (line, session) => {
+    const begun = performance.now();
+    store.apply(line, session);
+    measure('domsched-apply', begun);
+    isDirty = true;
+    ask();
+  },
+  (state) => {
+    connected = state;
+    isDirty = true;
+    ask();
+  },
+);
+
+/** Draws with the next picture of the screen, however many ticks came until then. */
+function ask(): void {
+  if (isAsked) return;
+  isAsked = true;
+  requestAnimationFrame(() => {
+    isAsked = false;
+    show();
+  });
+}
+
+function view(): View {
+  return {
+    filter: filter.value.trim().toLowerCase(),
+    kernelThreads: kernelThreads.checked,
+    busyOnly: busyOnly.checked,
+    sort: sort.value === 'busy' ? 'busy' : 'pid',
+    collapsed,
+    windowMs: Number(windowSize.value) * 1000,
+  };
+}
+
+let frame: Frame;
+
+function show(): void {
+  const begun = performance.now();
+  const now = view();
+  const described = JSON.stringify([now, [...collapsed]]);
+  const mayMove = now.busyOnly || now.sort === 'busy';
+  const isOld = mayMove && begun - listed.at > RESORT_MS;
+  if (listed.revision !== store.revision || listed.view !== described || isOld) {
+    list.rows = rowsOf(store, now);
+    listed = { revision: store.revision, at: begun, view: described };
+  }
+  const width = axis.clientWidth;
+  frame = { store, windowMs: now.windowMs, width, height: ROW_HEIGHT, palette };
+  list.render();
+  if (isDirty) {
+    isDirty = false;
+    drawAxis(axis, { ...frame, height: axis.clientHeight });
+    showStatus();
+    showHeld(find('held'), find('held-count'), store);
+    showEdits(find('edits'), store);
+    showDetails();
+  }
+  measure('domsched-show', begun);
+}
+
+/** For the profiler of the browser; it must not grow for ever. */
+function measure(name: string, begun: number): void {
+  performance.measure(name, { start: begun });
+  measured++;
+  if (measured % MOST_MEASURES === 0) performance.clearMeasures();
+}
+
+function showStatus(): void {
+  const { last } = store;
+  const text = { connecting: 'connecting', live: 'live', lost: 'reconnecting' }[connected];
+  const shown = connected === 'live' && last === undefined ? 'waiting for the first tick' : text;
+  if (status.textContent !== shown) status.textContent = shown;
+  status.dataset.state = connected;
+  if (last === undefined) return;
+  let processes = 0;
+  for (const { tracks } of store.domains.values()) processes += tracks.size;
+  const unreadable = [...store.domains.values()].filter(({ facts: { error } }) => error !== undefined).length;
+  facts.textContent = [
+    `${store.domains.size} ${store.domains.size === 1 ? 'domain' : 'domains'}`,
+    ...(unreadable > 0 ? [`${unreadable} not readable`] : []),
+    `${processes.toLocaleString('en-US')} processes`,
+    `tick ${last.tick}`,
+    ...(last.elapsedMs > 0
+      ? [`every ${Math.round(last.elapsedMs)} ms, ${last.tookMs.toFixed(1)} ms each`]
+      : []),
+    new Date(last.time).toLocaleTimeString(),
+  ].join('  ·  ');
+}
+
+/** Texts are set only where they changed: most of a list stays as it is from tick to tick. */
+function text(element: HTMLElement, value: string): void {
+  if (element.textContent !== value) element.textContent = value;
+}
+
+function draw(line: Line): void {
+  const row = line.row!;
+  const { element, cells, canvas } = line;
+  if (element.dataset.kind !== row.kind) {
+    element.dataset.kind = row.kind;
+    element.setAttribute('aria-level', row.kind === 'domain' ? '1' : '2');
+  }
+  const elapsedMs = store.last?.elapsedMs ?? 0;
+  if (row.kind === 'domain') drawDomain(line, row, elapsedMs);
+  else {
+    const { report } = row.track;
+    element.removeAttribute('aria-expanded');
+    element.removeAttribute('title');
+    text(cells.name, report.kernelThread ? `[${report.comm}]` : report.comm);
+    text(cells.pid, String(report.pid));
+    text(cells.state, report.held === undefined ? report.state : 'held');
+    cells.state.dataset.state = cells.state.textContent;
+    text(cells.nice, report.nice === 0 ? '' : String(report.nice));
+    const share = shareOf(report.ranNs, elapsedMs);
+    text(cells.cpu, percent(share));
+    canvas.hidden = false;
+    canvas.setAttribute('aria-label', `ran ${percent(share)} of one CPU since the last tick`);
+    drawTrack(canvas, row.track, row.colour, frame);
+  }
+  cells.name.style.setProperty('--colour', palette.domains[row.colour % palette.domains.length]!);
+}
+
+function drawDomain(
+  { element, cells, canvas }: Line,
+  row: Row & { kind: 'domain' },
+  elapsedMs: number,
+): void {
+  const { name, hypervisor, kernel, vcpus, error, weight, cap } = row.facts;
+  element.setAttribute('aria-expanded', String(!collapsed.has(row.id)));
+  text(cells.name, name);
+  const known = [
+    kernel === undefined ? '' : `Linux ${kernel}`,
+    `${vcpus} ${vcpus === 1 ? 'vCPU' : 'vCPUs'}`,
+    hypervisor,
+    weight === undefined ? '' : `weight ${weight}`,
+    cap ? `cap ${cap} %` : '',
+    error === undefined ? '' : `${error.message} [${error.code}]`,
+  ].filter((fact) => fact !== '');
+  text(cells.state, known.join('  ·  '));
+  cells.state.dataset.state = error === undefined ? '' : 'error';
+  text(cells.pid, '');
+  text(cells.nice, '');
+  let ranNs = 0;
+  for (const { report } of store.domains.get(row.id)?.tracks.values() ?? []) ranNs += report.ranNs;
+  text(cells.cpu, percent(shareOf(ranNs, elapsedMs)));
+  canvas.hidden = true;
+}
+
+function percent(share: number): string {
+  return share === 0 ? '' : `${share < 9.95 ? share.toFixed(1) : Math.round(share)} %`;
+}
+
+function showDetails(): void {
+  const row = list.active;
+  const details = find('details');
+  if (row === undefined || row.kind === 'domain') {
+    details.replaceChildren();
+    return;
+  }
+  const { report, domain } = row.track;
+  const name = store.domains.get(domain)?.facts.name ?? domain;
+  const lines: [string, string][] = [
+    ['process', `${report.comm} ${report.pid}`],
+    ['domain', name],
+    ['parent', String(report.ppid)],
+    ['state', report.state],
+    ['nice', String(report.nice)],
+    ['CPU', String(report.cpu)],
+    ['CPU time', age(report.cpuNs / 1e9)],
+  ];
+  if (report.held !== undefined) {
+    lines.push(
+      ['held by', report.held.policy],
+      ['because', report.held.reason],
+      ['since', report.held.since],
+    );
+  }
+  details.replaceChildren(
+    ...lines.flatMap(([term, value]) => {
+      const dt = document.createElement('dt');
+      dt.textContent = term;
+      const dd = document.createElement('dd');
+      dd.textContent = value;
+      return [dt, dd];
+    }),
+  );
+}
+
+function toggle(row: Row | undefined): void {
+  if (row?.kind !== 'domain') return;
+  if (!collapsed.delete(row.id)) collapsed.add(row.id);
+}
+
+viewport.addEventListener('scroll', ask, { passive: true });
+viewport.addEventListener('click', ({ target }) => {
+  const index = target instanceof Element ? list.indexOf(target) : undefined;
+  if (index === undefined) return;
+  list.activate(index);
+  toggle(list.active);
+  isDirty = true;
+  ask();
+});
+viewport.addEventListener('keydown', (event) => {
+  const row = list.active;
+  const isOpen = row?.kind === 'domain' && !collapsed.has(row.id);
+  const keys: Record<string, () => void> = {
+    ArrowDown: () => list.move(1),
+    ArrowUp: () => list.move(-1),
+    PageDown: () => list.move(list.page),
+    PageUp: () => list.move(-list.page),
+    Home: () => list.activate(0),
+    End: () => list.activate(list.rows.length - 1),
+    Enter: () => toggle(row),
+    ' ': () => toggle(row),
+    ArrowLeft: () => isOpen && toggle(row),
+    ArrowRight: () => !isOpen && toggle(row),
+  };
+  const act = Object.hasOwn(keys, event.key) ? keys[event.key] : undefined;
+  if (act === undefined) return;
+  event.preventDefault();
+  act();
+  isDirty = true;
+  ask();
+});
+for (const control of [filter, sort, windowSize, kernelThreads, busyOnly]) {
+  control.addEventListener('input', () => {
+    if (control !== windowSize) viewport.scrollTop = 0;
+    isDirty = true;
+    ask();
+  });
+}
+document.addEventListener('keydown', (event) => {
+  if (event.key !== '/' || event.target === filter) return;
+  event.preventDefault();
+  filter.focus();
+});
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => {
+  palette = readPalette();
+  isDirty = true;
+  ask();
+});
+new ResizeObserver(() => {
+  isDirty = true;
+  ask();
+}).observe(viewport);

@@ -1,0 +1,123 @@
+import type { ActionReport, DomainReport, ProcessReport } from '../../daemon/report.ts';
+import { LineDecoder } from '../../trace/decode.ts';
+import type { TickLine } from '../../trace/line.ts';
+
+/** Ticks that are remembered of each process. */
+export const SAMPLES = 600;
+/** Edits that are remembered. */
+const MOST_ACTIONS = 300;
+
+/** What a process was seen to do at a tick. */
+export const DOING = { absent: 0, sleeping: 1, waiting: 2, held: 3, stopped: 4 } as const;
+
+/** A process and what it did at the last ticks, in rings that all processes share the places of. */
+export interface Track {
+  readonly domain: string;
+  report: ProcessReport;
+  /** Percent of one CPU, 255 at most. */
+  readonly ran: Uint8Array;
+  readonly doing: Uint8Array;
+}
+
+export interface PastAction extends ActionReport {
+  readonly ms: number;
+}
+
+/** All that the page knows: the last tick, and the ticks before it. No part of the document here. */
+export class Store {
+  /** Of each place of the rings, ms since the daemon's start. */
+  readonly times = new Float64Array(SAMPLES);
+  readonly domains = new Map<string, { facts: DomainReport; tracks: Map<string, Track> }>();
+  readonly actions: PastAction[] = [];
+  last: TickLine | undefined;
+  /** Ticks that were taken in since the beginning of this session; place `(count - 1) % SAMPLES` is the last. */
+  count = 0;
+  /** Changes when a process or domain came or went: lists have to be made anew. */
+  revision = 0;
+  #decoder = new LineDecoder();
+  #session = '';
+
+  /** @param session of the daemon; another one knows nothing of what was before */
+  apply(line: TickLine, session: string): void {
+    if (session !== this.#session) this.#begin(session);
+    // After a gap a tick may come that is known already.
+    if (this.last !== undefined && line.tick <= this.last.tick) return;
+    this.#decoder.apply(line);
+    this.last = line;
+    const place = this.count++ % SAMPLES;
+    this.times[place] = line.ms;
+    for (const action of line.actions) this.actions.push({ ...action, ms: line.ms });
+    this.actions.splice(0, this.actions.length - MOST_ACTIONS);
+    for (const id of this.domains.keys()) {
+      if (!this.#decoder.domains.has(id)) this.#forget(id);
+    }
+    for (const [id, { facts, processes }] of this.#decoder.domains) {
+      const domain = this.#domain(id, facts);
+      for (const [key, report] of processes)
+        this.#sample(domain.tracks, id, key, report, place, line.elapsedMs);
+      if (domain.tracks.size !== processes.size) {
+        for (const key of domain.tracks.keys()) if (!processes.has(key)) domain.tracks.delete(key);
+        this.revision++;
+      }
+    }
+  }
+
+  #begin(session: string): void {
+    this.#session = session;
+    this.#decoder = new LineDecoder();
+    this.domains.clear();
+    this.actions.length = 0;
+    this.last = undefined;
+    this.count = 0;
+    this.revision++;
+  }
+
+  #forget(id: string): void {
+    this.domains.delete(id);
+    this.revision++;
+  }
+
+  #domain(id: string, facts: DomainReport) {
+    const known = this.domains.get(id);
+    if (known !== undefined) {
+      known.facts = facts;
+      return known;
+    }
+    const domain = { facts, tracks: new Map<string, Track>() };
+    this.domains.set(id, domain);
+    this.revision++;
+    return domain;
+  }
+
+  #sample(
+    tracks: Map<string, Track>,
+    domain: string,
+    key: string,
+    report: ProcessReport,
+    place: number,
+    elapsedMs: number,
+  ): void {
+    let track = tracks.get(key);
+    if (track === undefined) {
+      track = { domain, report, ran: new Uint8Array(SAMPLES), doing: new Uint8Array(SAMPLES) };
+      tracks.set(key, track);
+      this.revision++;
+    }
+    track.report = report;
+    const share = elapsedMs > 0 ? report.ranNs / 1e4 / elapsedMs : 0;
+    // The least that ran is told from nothing.
+    track.ran[place] = share > 0 ? Math.min(255, Math.max(1, Math.round(share))) : 0;
+    track.doing[place] = doing(report);
+  }
+}
+
+function doing({ held, state }: ProcessReport): number {
+  if (held !== undefined || state === 'held') return DOING.held;
+  if (state === 'running' || state === 'ready') return DOING.waiting;
+  return state === 'sleeping' ? DOING.sleeping : DOING.stopped;
+}
+
+/** Percent of one CPU in the time since the tick before. */
+export function shareOf(ranNs: number, elapsedMs: number): number {
+  return elapsedMs > 0 ? ranNs / 1e4 / elapsedMs : 0;
+}

@@ -1,0 +1,67 @@
+import type { TickReport } from '../daemon/report.ts';
+import { LineDecoder } from '../trace/decode.ts';
+import { LineEncoder } from '../trace/encode.ts';
+import type { TickLine } from '../trace/line.ts';
+
+/** How much of the past a page is shown when it opens. */
+const KEPT_MS = 5 * 60_000;
+const KEPT_TICKS = 3_000;
+const KEPT_BYTES = 8 * 2 ** 20;
+
+interface Kept {
+  readonly tick: number;
+  readonly ms: number;
+  /** JSON of the line. */
+  readonly text: string;
+}
+
+/**
+ * The last minutes as lines: the state before them, and each line since. Bounded in time, number and bytes, so that a
+ * page that opens late sees the past and the daemon does not grow.
+ */
+export class Replay {
+  readonly #encoder = new LineEncoder();
+  /** The state after the last line that was dropped, and that line. */
+  readonly #base = new LineDecoder();
+  #baseLine: TickLine | undefined;
+  readonly #kept: Kept[] = [];
+  #bytes = 0;
+
+  /** Takes a report in. @returns the JSON of its line */
+  push(report: TickReport): string {
+    const line = this.#encoder.encode(report);
+    const text = JSON.stringify(line);
+    this.#kept.push({ tick: report.tick, ms: report.ms, text });
+    this.#bytes += text.length;
+    while (this.#isTooMuch(report.ms)) this.#drop();
+    return text;
+  }
+
+  /** Lines for one who knows nothing: a full one, and all that follow it. */
+  *all(): Generator<{ tick: number; text: string }> {
+    if (this.#baseLine !== undefined) {
+      const report = { ...this.#baseLine, domains: this.#base.reports() };
+      yield { tick: report.tick, text: JSON.stringify(new LineEncoder().encode(report)) };
+    }
+    yield* this.#kept;
+  }
+
+  /** Lines after a tick; undefined when that is too long ago, or was never. */
+  since(tick: number): readonly { tick: number; text: string }[] | undefined {
+    const at = this.#kept.findIndex((kept) => kept.tick === tick);
+    return at < 0 ? undefined : this.#kept.slice(at + 1);
+  }
+
+  #isTooMuch(now: number): boolean {
+    const [oldest] = this.#kept;
+    if (oldest === undefined || this.#kept.length === 1) return false;
+    return this.#bytes > KEPT_BYTES || this.#kept.length > KEPT_TICKS || now - oldest.ms > KEPT_MS;
+  }
+
+  #drop(): void {
+    const { text } = this.#kept.shift()!;
+    this.#bytes -= text.length;
+    this.#baseLine = JSON.parse(text) as TickLine;
+    this.#base.apply(this.#baseLine);
+  }
+}

@@ -1,0 +1,159 @@
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import helmet from 'helmet';
+import type { Observer, TickReport } from '../daemon/report.ts';
+import { DomschedError } from '../error.ts';
+import type { Metrics } from '../metrics/metrics.ts';
+import { type Asset, loadAssets } from './assets.ts';
+import { EventHub } from './event-hub.ts';
+import { HealthCheck } from './health.ts';
+import { type Listen, refusal } from './local.ts';
+
+/** Connections at once, of pages and others. */
+const MOST_CONNECTIONS = 128;
+
+/**
+ * No script but our own files, no inline one, nothing from elsewhere, and no text may become markup (trusted types): a
+ * name out of a guest can be shown, and nothing else.
+ */
+const secure = helmet({
+  contentSecurityPolicy: {
+    useDefaults: false,
+    directives: {
+      defaultSrc: ["'none'"],
+      scriptSrc: ["'self'"],
+      styleSrc: ["'self'"],
+      imgSrc: ["'self'"],
+      connectSrc: ["'self'"],
+      baseUri: ["'none'"],
+      formAction: ["'none'"],
+      frameAncestors: ["'none'"],
+      requireTrustedTypesFor: ["'script'"],
+      trustedTypes: ["'none'"],
+    },
+  },
+  // There is no TLS on the loopback interface.
+  strictTransportSecurity: false,
+  xFrameOptions: { action: 'deny' },
+});
+
+export interface WebOptions {
+  readonly listen: Listen;
+  readonly metrics: Metrics;
+  readonly health?: HealthCheck;
+}
+
+/**
+ * The daemon's page, its API, metrics and health over HTTP: for this machine alone, and to look only. There is no
+ * request that changes anything.
+ *
+ * | path | answer |
+ * | --- | --- |
+ * | `/` | the page |
+ * | `/api/state` | the last tick as JSON, 503 before the first |
+ * | `/events` | every tick as a server-sent event, the last minutes first |
+ * | `/metrics` | for Prometheus |
+ * | `/health` | 200 while ticks come, 503 when the last is too old or none came yet |
+ */
+export class WebServer implements Observer {
+  readonly #server: Server;
+  readonly #hub = new EventHub();
+  readonly #metrics: Metrics;
+  readonly #health: HealthCheck;
+  readonly #assets: ReadonlyMap<string, Asset>;
+  #last: TickReport | undefined;
+
+  private constructor({ metrics, health = new HealthCheck() }: WebOptions) {
+    this.#metrics = metrics;
+    this.#health = health;
+    this.#assets = loadAssets();
+    this.#server = createServer((request, response) => {
+      this.#answer(request, response).catch(() => response.destroy());
+    });
+    this.#server.maxConnections = MOST_CONNECTIONS;
+  }
+
+  /** @throws DomschedError `config-invalid` when the port is taken or the address is none of ours */
+  static async open(options: WebOptions): Promise<WebServer> {
+    const web = new WebServer(options);
+    const { host, port } = options.listen;
+    web.#server.listen(port, host);
+    try {
+      await once(web.#server, 'listening');
+    } catch (cause) {
+      const { message } = cause as Error;
+      const details = { host, port };
+      throw new DomschedError('config-invalid', `cannot listen on ${host}:${port}: ${message}`, details, {
+        cause,
+      });
+    }
+    return web;
+  }
+
+  /** Where the page is. */
+  get url(): string {
+    const { address, family, port } = this.#server.address() as AddressInfo;
+    return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}/`;
+  }
+
+  tick(report: TickReport): void {
+    this.#last = report;
+    this.#health.tick(report);
+    this.#hub.publish(report);
+  }
+
+  async close(): Promise<void> {
+    this.#hub.close();
+    const closed = once(this.#server, 'close');
+    this.#server.close();
+    this.#server.closeAllConnections();
+    await closed;
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      secure(request, response, (error) => (error === undefined ? resolve() : reject(error as Error)));
+    });
+    const refused = refusal(request);
+    if (refused !== undefined) {
+      if (refused.status === 405) response.setHeader('allow', 'GET, HEAD');
+      return send(response, refused.status, 'text/plain; charset=utf-8', `${refused.message}\n`);
+    }
+    const { pathname } = new URL(request.url ?? '/', 'http://localhost');
+    switch (pathname) {
+      case '/api/state':
+        return sendJson(response, this.#last === undefined ? 503 : 200, this.#last ?? null);
+      case '/health': {
+        const health = this.#health.get();
+        return sendJson(response, health.status === 'healthy' ? 200 : 503, health);
+      }
+      case '/metrics':
+        return send(response, 200, this.#metrics.contentType, await this.#metrics.text());
+      case '/events':
+        return this.#events(request, response);
+    }
+    const asset = this.#assets.get(pathname);
+    if (asset === undefined) {
+      return send(response, 404, 'text/plain; charset=utf-8', 'There is no such page.\n');
+    }
+    send(response, 200, asset.type, asset.bytes);
+  }
+
+  #events(request: IncomingMessage, response: ServerResponse): void {
+    const lastId = request.headers['last-event-id'];
+    if (request.method === 'HEAD') send(response, 200, 'text/event-stream', '');
+    else if (this.#hub.isFull) send(response, 503, 'text/plain; charset=utf-8', 'Too many pages are open.\n');
+    else this.#hub.attach(response, typeof lastId === 'string' ? lastId : undefined);
+  }
+}
+
+function sendJson(response: ServerResponse, status: number, value: unknown): void {
+  send(response, status, 'application/json; charset=utf-8', `${JSON.stringify(value)}\n`);
+}
+
+function send(response: ServerResponse, status: number, type: string, body: string | Buffer): void {
+  const length = Buffer.byteLength(body);
+  response.writeHead(status, { 'content-type': type, 'content-length': length, 'cache-control': 'no-store' });
+  response.end(body);
+}

@@ -1,0 +1,98 @@
+import test from 'ava';
+import fc from 'fast-check';
+import { Metrics } from '../../../runtime/metrics/metrics.ts';
+import { actionReport, backupStory, domainReport, processReport, tickReport } from '../tick-reports.ts';
+import { anyReports, hostileText } from '../trace/arbitrary.ts';
+
+/** Samples by name and labels, read as Prometheus reads them. */
+function parse(text: string): Map<string, number> {
+  const samples = new Map<string, number>();
+  for (const line of text.split('\n')) {
+    if (line === '' || line.startsWith('#')) continue;
+    const match = /^([a-z_]+)(\{(?:[a-z]+="(?:[^"\\\n]|\\["\\n])*",?)*\})? (\S+)$/.exec(line);
+    if (match === null) throw new Error(`no sample: ${line}`);
+    samples.set(`${match[1]}${match[2] ?? ''}`, Number(match[3]));
+  }
+  return samples;
+}
+
+async function after(
+  reports: Parameters<Metrics['tick']>[0][],
+  processes = 50,
+): Promise<Map<string, number>> {
+  const metrics = new Metrics({ withoutOwn: true, processes });
+  for (const report of reports) metrics.tick(report);
+  return parse(await metrics.text());
+}
+
+test('edits by what they were and how they went, refusals by reason, pauses', async (t) => {
+  const actions = [
+    actionReport({ action: 'hold', techniques: ['splice', 'state'], pausedUs: 2000 }),
+    actionReport({ action: 'hold', techniques: ['park'], pausedUs: 3000 }),
+    actionReport({ action: 'hold', techniques: [], outcome: 'refused', code: 'lock-held', pausedUs: 0 }),
+    actionReport({ action: 'release', outcome: 'failed', code: 'timeout' }),
+  ];
+  const samples = await after([tickReport(1, [], { actions, missed: 0 }), tickReport(2, [], { missed: 3 })]);
+  const of = (name: string) => samples.get(`domsched_${name}`);
+  t.is(of('ticks_total'), 2);
+  t.is(of('missed_ticks_total'), 3);
+  t.is(of('edits_total{action="hold",technique="splice+state",outcome="done"}'), 1);
+  t.is(of('edits_total{action="hold",technique="park",outcome="done"}'), 1);
+  t.is(of('edits_total{action="hold",technique="none",outcome="refused"}'), 1);
+  t.is(of('refusals_total{reason="lock-held"}'), 1);
+  t.is(of('refusals_total{reason="timeout"}'), 1);
+  t.is(of('pause_seconds_count{action="hold"}'), 2);
+  t.is(of('pause_seconds_sum{action="hold"}'), 0.005);
+  t.is(of('tick_duration_seconds_count'), 2);
+});
+
+test('domains: readable, unreadable and why, what is held, shares of CPU time', async (t) => {
+  const error = (code: string) => ({ error: { code, message: '' } });
+  const web = domainReport('web', [
+    processReport({ pid: 1, ranNs: 2.5e8, comm: 'httpd' }),
+    processReport({ pid: 2, ranNs: 5e8, comm: 'php' }),
+    processReport({ pid: 3, state: 'held', held: { policy: 'p', reason: 'r', since: '' } }),
+  ]);
+  const unknown = [domainReport('x', [], error('layout-unknown')), domainReport('y', [], error('timeout'))];
+  const samples = await after([tickReport(1, [web, ...unknown]), tickReport(2, [web, ...unknown])], 1);
+  const of = (name: string) => samples.get(`domsched_${name}`);
+  t.is(of('domains{readable="yes"}'), 1);
+  t.is(of('domains{readable="no"}'), 2);
+  t.is(of('layouts_unknown'), 1);
+  t.is(of('domain_errors{reason="timeout"}'), 1);
+  t.is(of('held_processes{domain="web"}'), 1);
+  t.is(of('processes{domain="web"}'), 3);
+  t.is(of('domain_cpu_share{domain="web"}'), 1.5);
+  t.is(of('process_cpu_share{domain="web",pid="2",comm="php"}'), 1);
+  t.is([...samples.keys()].filter((name) => name.startsWith('domsched_process_cpu_share')).length, 1);
+});
+
+test('what ended is told no longer', async (t) => {
+  const reports = [...backupStory(20), tickReport(21, [])];
+  const samples = await after(reports);
+  t.deepEqual(
+    [...samples.keys()].filter((name) => name.includes('domain="')),
+    [],
+  );
+  t.is(samples.get('domsched_domains{readable="yes"}'), 0);
+});
+
+test('no guest can make the text unreadable or the number of series grow', async (t) => {
+  await fc.assert(
+    fc.asyncProperty(anyReports(hostileText), async (reports) => {
+      const samples = await after(reports, 3);
+      const shares = [...samples.keys()].filter((name) => name.startsWith('domsched_process_cpu_share'));
+      t.true(shares.length <= 3);
+      for (const [name, value] of samples) t.true(value >= 0, `${name} ${value}`);
+    }),
+    { numRuns: 60 },
+  );
+});
+
+test('of many domains the first thousand have series, the others one', async (t) => {
+  const many = Array.from({ length: 1500 }, (_, i) => domainReport(`vm${i}`, [processReport({ pid: 1 })]));
+  const samples = await after([tickReport(1, many)]);
+  const series = [...samples].filter(([name]) => name.startsWith('domsched_processes{'));
+  t.is(series.length, 1001);
+  t.is(samples.get('domsched_processes{domain="(others)"}'), 500);
+});

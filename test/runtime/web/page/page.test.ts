@@ -1,0 +1,288 @@
+/** The page in Chromium, fed by the server with made-up ticks. */
+import test, { type ExecutionContext } from 'ava';
+import type { Page } from 'playwright-core';
+import type { TickReport } from '../../../../runtime/daemon/report.ts';
+import { Metrics } from '../../../../runtime/metrics/metrics.ts';
+import { WebServer } from '../../../../runtime/web/server.ts';
+import {
+  actionReport,
+  backupStory,
+  domainReport,
+  isoAt,
+  processReport,
+  tickReport,
+} from '../../tick-reports.ts';
+import { openPage } from './browser.ts';
+
+async function serve(t: ExecutionContext, port = 0): Promise<WebServer> {
+  const metrics = new Metrics({ withoutOwn: true });
+  const web = await WebServer.open({ listen: { host: '127.0.0.1', port }, metrics });
+  t.teardown(() => web.close().catch(() => {}));
+  return web;
+}
+
+/** The lines that the page shows, as texts. */
+function linesOf(page: Page): Promise<Record<string, string>[]> {
+  return page.evaluate(() =>
+    [...document.querySelectorAll<HTMLElement>('#content > [role=row]:not([hidden])')]
+      .sort((a, b) => Number(a.getAttribute('aria-rowindex')) - Number(b.getAttribute('aria-rowindex')))
+      .map((row) => {
+        const cell = (name: string) => row.querySelector(`.${name}`)?.textContent ?? '';
+        const kind = row.dataset.kind ?? '';
+        return { kind, name: cell('name'), pid: cell('pid'), state: cell('state'), cpu: cell('cpu') };
+      }),
+  );
+}
+
+function showsTick(page: Page, tick: number): Promise<unknown> {
+  return page.waitForFunction(
+    (wanted) => document.getElementById('facts')?.textContent?.includes(`tick ${wanted} `),
+    tick,
+  );
+}
+
+/** What the lines have to be, by the report that the API gives. */
+function expected(report: TickReport): Record<string, string>[] {
+  const share = (ranNs: number) => {
+    const percent = ranNs / 1e4 / report.elapsedMs;
+    if (percent === 0) return '';
+    return `${percent < 9.95 ? percent.toFixed(1) : Math.round(percent)} %`;
+  };
+  return report.domains.flatMap(({ name, kernel, vcpus, hypervisor, processes }) => [
+    {
+      kind: 'domain',
+      name,
+      pid: '',
+      state: `Linux ${kernel}  ·  ${vcpus} vCPUs  ·  ${hypervisor}`,
+      cpu: share(processes.reduce((sum, { ranNs }) => sum + ranNs, 0)),
+    },
+    ...processes
+      .toSorted((a, b) => a.pid - b.pid)
+      .map(({ comm, pid, state, ranNs }) => ({
+        kind: 'process',
+        name: comm,
+        pid: String(pid),
+        state,
+        cpu: share(ranNs),
+      })),
+  ]);
+}
+
+test('shows what the API says, tick by tick, and what is held and why', async (t) => {
+  t.timeout(300_000);
+  const web = await serve(t);
+  const story = [...backupStory(40)];
+  for (const report of story.slice(0, 30)) web.tick(report);
+  await using opened = await openPage(web.url);
+  const { page, errors } = opened;
+  for (const report of story.slice(29)) {
+    if (report.tick > 30) web.tick(report);
+    await showsTick(page, report.tick);
+    const state = (await (await fetch(new URL('/api/state', web.url))).json()) as TickReport;
+    t.is(state.tick, report.tick);
+    t.deepEqual(await linesOf(page), expected(state));
+    const held = state.domains.flatMap(({ processes }) => processes.filter((process) => process.held));
+    t.is(await page.locator('#held-count').textContent(), String(held.length));
+  }
+  // Tick 30 was the last of the hold: the page saw it, with its reason, in the edits.
+  const edits = await page.locator('#edits li').allTextContents();
+  t.is(edits.length, story.flatMap(({ actions }) => actions).length);
+  t.regex(edits[0]!, /^release backup 200 in batch.*idle-only: nothing else runs/);
+  t.regex(edits.join('\n'), /indexer 201 in batch.*refused \[lock-held\]/);
+  t.is(await page.locator('#status').textContent(), 'live');
+  t.deepEqual(errors, []);
+});
+
+test('the timeline is drawn from the samples: what ran, what was held, what slept', async (t) => {
+  t.timeout(300_000);
+  const web = await serve(t);
+  for (const report of backupStory(121)) web.tick(report);
+  await using opened = await openPage(web.url);
+  const { page } = opened;
+  await showsTick(page, 121);
+  await page.selectOption('#window', '60');
+  // Colours along the middle of a row's canvas, and just above its bottom.
+  const colours = (comm: string) =>
+    page.evaluate(async (name) => {
+      await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+      const row = [...document.querySelectorAll<HTMLElement>('#content > [role=row]')].find(
+        (candidate) => candidate.querySelector('.name')?.textContent === name,
+      )!;
+      const canvas = row.querySelector('canvas')!;
+      const context = canvas.getContext('2d')!;
+      // 60 s are the whole width: one pixel in the middle of each tick's time.
+      return Array.from({ length: 120 }, (_, i) => {
+        const x = Math.floor(((i + 0.5) / 120) * canvas.width);
+        const at = (y: number) =>
+          [...context.getImageData(x, Math.floor(y * canvas.height), 1, 1).data].join();
+        return { bottom: at(0.86), middle: at(0.5) };
+      });
+    }, comm);
+  const backup = await colours('backup');
+  // Tick i + 2 of the story ends the i-th stretch of the last 60 s.
+  const isHeld = (i: number) => (i + 2) % 40 >= 12 && (i + 2) % 40 < 30;
+  const running = backup[0]!.bottom;
+  for (const [i, { bottom }] of backup.entries()) t.is(bottom === running, !isHeld(i), `stretch ${i}`);
+  const systemd = await colours('systemd');
+  t.is(new Set(systemd.flatMap(({ bottom, middle }) => [bottom, middle])).size, 1);
+  t.not(systemd[0]!.bottom, running);
+});
+
+const HOSTILE = [
+  '<img src=x onerror="window.owned=1">',
+  '</span><script>window.owned=1</script>',
+  '"><svg onload=window.owned=1>',
+  'javascript:window.owned=1',
+  '__proto__',
+  '{{constructor.constructor("window.owned=1")()}}',
+  '\u202egnp.exe',
+];
+
+test('a name out of a guest is shown as it is, and is nothing but text', async (t) => {
+  t.timeout(300_000);
+  const web = await serve(t);
+  const processes = HOSTILE.map((comm, i) =>
+    processReport({
+      pid: 100 + i,
+      key: comm,
+      comm,
+      state: 'held',
+      held: { policy: comm, reason: comm, since: isoAt(0) },
+    }),
+  );
+  const actions = HOSTILE.map((comm, i) =>
+    actionReport({
+      pid: 100 + i,
+      key: comm,
+      comm,
+      policy: comm,
+      reason: comm,
+      outcome: 'failed',
+      code: comm,
+    }),
+  );
+  const domains = [
+    domainReport(HOSTILE[0]!, processes, { kernel: HOSTILE[1]!, hypervisor: HOSTILE[2]! }),
+    domainReport(HOSTILE[1]!, [], { error: { code: HOSTILE[0]!, message: HOSTILE[2]! } }),
+  ];
+  await using opened = await openPage(web.url);
+  const { page, errors } = opened;
+  web.tick(tickReport(1, domains, { actions }));
+  web.tick(tickReport(2, domains));
+  await showsTick(page, 2);
+  const names = (await linesOf(page)).map(({ name }) => name);
+  t.deepEqual(names, [HOSTILE[0], ...HOSTILE, HOSTILE[1]]);
+  t.is(await page.locator('#held li').count(), HOSTILE.length);
+  t.is(await page.locator('#edits li').count(), HOSTILE.length);
+  // Selected: its facts are shown beside the list.
+  await page.locator('#content [role=row]').nth(1).click();
+  await page.waitForFunction(() => document.querySelectorAll('#details dd').length > 0);
+  t.is(await page.locator('#details dd').nth(7).textContent(), HOSTILE[0]!);
+  t.is(await page.evaluate(() => (window as { owned?: number }).owned), undefined);
+  t.is(await page.locator('img, svg, iframe, object').count(), 0);
+  t.is(await page.locator('script').count(), 1);
+  t.deepEqual(errors, []);
+});
+
+test('after the daemon was away the page goes on by itself, with what the new one says', async (t) => {
+  t.timeout(300_000);
+  const first = await serve(t);
+  const port = Number(new URL(first.url).port);
+  first.tick(tickReport(1, [domainReport('old', [processReport({ pid: 5 })])]));
+  first.tick(tickReport(7, [domainReport('old', [processReport({ pid: 5 })])]));
+  await using opened = await openPage(first.url);
+  const { page } = opened;
+  await showsTick(page, 7);
+  await first.close();
+  await page.waitForFunction(() => document.getElementById('status')?.textContent === 'reconnecting');
+  // What was known stays on the screen meanwhile.
+  t.deepEqual(
+    (await linesOf(page)).map(({ name }) => name),
+    ['old', 'p5'],
+  );
+  const second = await serve(t, port);
+  second.tick(tickReport(1, [domainReport('new', [processReport({ pid: 6 })])]));
+  second.tick(tickReport(2, [domainReport('new', [processReport({ pid: 6 })])]));
+  await showsTick(page, 2);
+  t.is(await page.locator('#status').textContent(), 'live');
+  t.deepEqual(
+    (await linesOf(page)).map(({ name }) => name),
+    ['new', 'p6'],
+  );
+});
+
+/** Some of 200 × 50 run at each tick. */
+function crowd(tick: number): TickReport {
+  const domains = Array.from({ length: 200 }, (_, d) =>
+    domainReport(
+      `vm${d}`,
+      Array.from({ length: 50 }, (_, p) => {
+        const ranNs = p % 5 === 1 && (tick + d) % 7 < 4 ? 1e8 : 0;
+        return processReport({ key: `${d}.${p}`, pid: p + 1, comm: `worker${p}`, ranNs, cpuNs: tick * 1e8 });
+      }),
+    ),
+  );
+  return tickReport(tick, domains);
+}
+
+test('200 domains of 50 processes: the document stays small, every row can be reached', async (t) => {
+  t.timeout(300_000);
+  const web = await serve(t);
+  for (let tick = 1; tick <= 20; tick++) web.tick(crowd(tick));
+  await using opened = await openPage(web.url);
+  const { page, errors } = opened;
+  await showsTick(page, 20);
+  for (let tick = 21; tick <= 40; tick++) {
+    web.tick(crowd(tick));
+    await showsTick(page, tick);
+  }
+  t.is(await page.locator('#viewport').getAttribute('aria-rowcount'), String(200 * 51 + 1));
+  const elements = await page.evaluate(() => document.querySelectorAll('*').length);
+  t.true(elements < 1000, String(elements));
+  for (const name of ['domsched-apply', 'domsched-show']) {
+    const durations = await page.evaluate(
+      (wanted) => performance.getEntriesByName(wanted).map(({ duration }) => duration),
+      name,
+    );
+    t.true(durations.length > 0);
+    durations.sort((a, b) => a - b);
+    const at = (part: number) => durations[Math.floor(durations.length * part)]!.toFixed(1);
+    t.log(`${name}, 10,000 processes: median ${at(0.5)} ms, 90 % ${at(0.9)} ms, of ${durations.length}`);
+  }
+
+  await page.locator('#viewport').focus();
+  await page.keyboard.press('End');
+  await page.waitForFunction(() => document.querySelector('[aria-rowindex="10201"]:not([hidden])') !== null);
+  const last = (await linesOf(page)).at(-1)!;
+  t.like(last, { name: 'worker49', pid: '50' });
+  await page.fill('#filter', 'vm123');
+  await page.waitForFunction(
+    () => document.querySelectorAll('#content > [role=row]:not([hidden])').length < 60,
+  );
+  await page.waitForFunction(
+    () => document.getElementById('viewport')?.getAttribute('aria-rowcount') === '52',
+  );
+  const filtered = await linesOf(page);
+  t.is(filtered[0]!.name, 'vm123');
+  await page.locator('#viewport').focus();
+  await page.keyboard.press('Home');
+  await page.keyboard.press('Enter');
+  await page.waitForFunction(
+    () => document.getElementById('viewport')?.getAttribute('aria-rowcount') === '2',
+  );
+  t.deepEqual(errors, []);
+});
+
+test('the page asks nobody but its daemon for anything', async (t) => {
+  t.timeout(300_000);
+  const web = await serve(t);
+  web.tick(tickReport(1, [domainReport('web', [processReport({ pid: 1 })])]));
+  await using opened = await openPage('about:blank');
+  const { page } = opened;
+  const asked: string[] = [];
+  page.on('request', (request) => asked.push(request.url()));
+  await page.goto(web.url);
+  await showsTick(page, 1);
+  t.deepEqual(new Set(asked.map((url) => new URL(url).origin)), new Set([new URL(web.url).origin]));
+  t.true(asked.some((url) => url.endsWith('/events')));
+});

@@ -1,0 +1,285 @@
+import { request } from 'node:http';
+import { connect } from 'node:net';
+import test, { type ExecutionContext } from 'ava';
+import type { TickReport } from '../../../runtime/daemon/report.ts';
+import { DomschedError } from '../../../runtime/error.ts';
+import { Metrics } from '../../../runtime/metrics/metrics.ts';
+import { LineDecoder } from '../../../runtime/trace/decode.ts';
+import { MOST_CLIENTS } from '../../../runtime/web/event-hub.ts';
+import { HealthCheck } from '../../../runtime/web/health.ts';
+import { parseListen } from '../../../runtime/web/local.ts';
+import { Replay } from '../../../runtime/web/replay.ts';
+import { WebServer } from '../../../runtime/web/server.ts';
+import { backupStory, domainReport, processReport, tickReport } from '../tick-reports.ts';
+import { until } from '../until.ts';
+
+async function serve(t: ExecutionContext, health?: HealthCheck): Promise<WebServer> {
+  const metrics = new Metrics({ withoutOwn: true });
+  const listen = { host: '127.0.0.1', port: 0 };
+  const web = await WebServer.open({ listen, metrics, ...(health && { health }) });
+  t.teardown(() => web.close());
+  return web;
+}
+
+interface Answer {
+  readonly status: number;
+  readonly headers: NodeJS.Dict<string | string[]>;
+  readonly body: string;
+}
+
+/** fetch would not let a test say another Host. */
+function ask(
+  web: WebServer,
+  path: string,
+  headers: Record<string, string> = {},
+  method = 'GET',
+): Promise<Answer> {
+  const { hostname, port } = new URL(web.url);
+  return new Promise((resolve, reject) => {
+    const asked = request({ hostname, port, path, method, headers, agent: false }, (response) => {
+      let body = '';
+      response.setEncoding('utf8');
+      response.on('data', (chunk: string) => {
+        body += chunk;
+      });
+      response.on('end', () => resolve({ status: response.statusCode!, headers: response.headers, body }));
+    });
+    asked.on('error', reject).end();
+  });
+}
+
+/** Events as they come, until the test ends. */
+class Listener {
+  readonly events: { id: string; report: TickReport }[] = [];
+  #rest = '';
+  readonly #decoder = new LineDecoder();
+  readonly #abort = new AbortController();
+
+  static async open(t: ExecutionContext, web: WebServer, lastId?: string): Promise<Listener> {
+    const listener = new Listener();
+    const headers = { ...(lastId !== undefined && { 'Last-Event-ID': lastId }) };
+    const response = await fetch(new URL('/events', web.url), { headers, signal: listener.#abort.signal });
+    t.is(response.status, 200);
+    listener.#read(response.body!).catch(() => {});
+    t.teardown(() => listener.close());
+    return listener;
+  }
+
+  close(): void {
+    this.#abort.abort();
+  }
+
+  async #read(body: AsyncIterable<Uint8Array>): Promise<void> {
+    const decoder = new TextDecoder();
+    for await (const chunk of body) {
+      this.#rest += decoder.decode(chunk, { stream: true });
+      const parts = this.#rest.split('\n\n');
+      this.#rest = parts.pop()!;
+      for (const part of parts) {
+        const id = /^id: (.*)$/m.exec(part)?.[1];
+        const data = /^data: (.*)$/m.exec(part)?.[1];
+        if (id === undefined || data === undefined) continue;
+        this.events.push({ id, report: this.#decoder.decode(JSON.parse(data)) });
+      }
+    }
+  }
+}
+
+test('the state, the health and the metrics, before the first tick and after', async (t) => {
+  let now = 0;
+  const web = await serve(t, new HealthCheck(() => now));
+  t.is((await ask(web, '/api/state')).status, 503);
+  t.like(JSON.parse((await ask(web, '/health')).body), { status: 'starting', ageMs: null });
+  const [first, second] = backupStory(2);
+  web.tick(first!);
+  web.tick(second!);
+  t.deepEqual(JSON.parse((await ask(web, '/api/state')).body), second);
+  const healthy = await ask(web, '/health');
+  t.is(healthy.status, 200);
+  t.like(JSON.parse(healthy.body), { status: 'healthy', tick: 2, domains: 3, unreadable: 0 });
+  now = 10_000;
+  t.is((await ask(web, '/health')).status, 200);
+  now = 10_001;
+  const stale = await ask(web, '/health');
+  t.is(stale.status, 503);
+  t.like(JSON.parse(stale.body), { status: 'stale', ageMs: 10_001 });
+  const metrics = await ask(web, '/metrics');
+  t.is(metrics.status, 200);
+  t.regex(String(metrics.headers['content-type']), /^text\/plain; version=/);
+});
+
+test('a daemon that looks seldom is not stale for it', (t) => {
+  let now = 0;
+  const health = new HealthCheck(() => now);
+  health.tick(tickReport(1, [], { elapsedMs: 60_000 }));
+  health.tick(tickReport(2, [], { elapsedMs: 500 }));
+  now = 100_000;
+  t.is(health.get().status, 'healthy');
+  now = 300_000;
+  t.is(health.get().status, 'stale');
+});
+
+test('who asks under another name, from another site, or for a change, is refused', async (t) => {
+  const web = await serve(t);
+  const { port } = new URL(web.url);
+  const others = ['evil.example', `evil.example:${port}`, '10.0.0.1', 'localhost.evil.example', '[::2]'];
+  for (const host of [...others, '127.1.evil.example', '0.0.0.0']) {
+    const { status } = await ask(web, '/', { Host: host });
+    t.true([400, 403].includes(status), `${host}: ${status}`);
+  }
+  for (const host of ['localhost', `localhost:${port}`, '127.0.0.1:1', 'LOCALHOST', '[::1]:80']) {
+    t.is((await ask(web, '/', { Host: host })).status, 200, host);
+  }
+  const crossSite = { 'Sec-Fetch-Site': 'cross-site' };
+  t.is((await ask(web, '/events', { ...crossSite, 'Sec-Fetch-Mode': 'cors' })).status, 403);
+  t.is((await ask(web, '/', { ...crossSite, 'Sec-Fetch-Mode': 'navigate' })).status, 200);
+  for (const method of ['POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS']) {
+    for (const path of ['/', '/api/state', '/events']) t.is((await ask(web, path, {}, method)).status, 405);
+  }
+});
+
+test('nothing but the page, and every answer says what a browser may do with it', async (t) => {
+  const web = await serve(t);
+  const strange = [
+    '/package.json',
+    '/page/',
+    '/page/../server.js',
+    '/page/..%2fserver.js',
+    '/trace/encode.js',
+  ];
+  for (const path of [...strange, '/page/main.ts', '/page/tsconfig.json', '/constructor']) {
+    t.is((await ask(web, path)).status, 404, path);
+  }
+  for (const path of [
+    '/',
+    '/page/main.js',
+    '/page/style.css',
+    '/page/icon.svg',
+    '/trace/decode.js',
+    '/none',
+  ]) {
+    const { headers } = await ask(web, path);
+    const policy = String(headers['content-security-policy']);
+    t.regex(policy, /default-src 'none'/);
+    t.regex(policy, /script-src 'self'(;|$)/);
+    t.regex(policy, /require-trusted-types-for 'script'/);
+    t.regex(policy, /frame-ancestors 'none'/);
+    t.notRegex(policy, /unsafe/);
+    t.is(headers['x-content-type-options'], 'nosniff');
+    t.is(headers['cross-origin-resource-policy'], 'same-origin');
+    t.is(headers['access-control-allow-origin'], undefined);
+  }
+});
+
+test('whoever comes late gets the last minutes; whoever was cut off what it missed', async (t) => {
+  const web = await serve(t);
+  const story = [...backupStory(60)];
+  for (const report of story.slice(0, 40)) web.tick(report);
+  const early = await Listener.open(t, web);
+  await until('40 ticks came', () => early.events.length === 40);
+  t.deepEqual(
+    early.events.map(({ report }) => report),
+    story.slice(0, 40),
+  );
+  early.close();
+  for (const report of story.slice(40)) web.tick(report);
+  const again = await Listener.open(t, web, early.events.at(-1)!.id);
+  await until('what it missed came', () => again.events.length === 20);
+  t.deepEqual(
+    again.events.map(({ report }) => report.tick),
+    story.slice(40).map(({ tick }) => tick),
+  );
+  // Of another run of the daemon: everything.
+  const stranger = await Listener.open(t, web, 'abcdef.59');
+  await until('all of it came', () => stranger.events.length === 60);
+  t.deepEqual(
+    stranger.events.map(({ report }) => report),
+    story,
+  );
+});
+
+test('the past is bounded, and what is left of it begins with everything', (t) => {
+  const replay = new Replay();
+  const story = [...backupStory(1500)];
+  for (const report of story) replay.push(report);
+  const decoder = new LineDecoder();
+  const found = [...replay.all()].map(({ text }) => decoder.decode(JSON.parse(text)));
+  // Five minutes at 0.5 s, both ends, and the state before them.
+  t.is(found.length, 602);
+  t.deepEqual(
+    found.map(({ tick }) => tick),
+    story.slice(-602).map(({ tick }) => tick),
+  );
+  // The state before them has no CPU time of its own: nobody saw the tick before it.
+  t.deepEqual(found.slice(1), story.slice(-601));
+  t.is(replay.since(1), undefined);
+  t.is(replay.since(1499)?.length, 1);
+});
+
+test('a page that does not read holds nobody up, and gets the state when it reads again', async (t) => {
+  const web = await serve(t);
+  const { hostname, port } = new URL(web.url);
+  const slow = connect(Number(port), hostname);
+  t.teardown(() => slow.destroy());
+  slow.write('GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n');
+  slow.pause();
+  const fast = await Listener.open(t, web);
+  const many = (tick: number) => {
+    const one = (pid: number) => processReport({ pid, ranNs: tick, cpuNs: tick, comm: `${tick}` });
+    return tickReport(tick, [
+      domainReport(
+        'web',
+        Array.from({ length: 3000 }, (_, i) => one(i)),
+      ),
+    ]);
+  };
+  // As many bytes as no socket takes unread.
+  for (let tick = 1; tick <= 100; tick++) {
+    web.tick(many(tick));
+    await until(`tick ${tick} came`, () => fast.events.at(-1)?.report.tick === tick);
+  }
+  let text = '';
+  slow.on('data', (chunk: Buffer) => {
+    text += chunk.toString('latin1');
+  });
+  slow.resume();
+  await until('the slow one has the last state', () => text.includes('data: {"tick":100,'));
+  const ids = [...text.matchAll(/^id: \w+\.(\d+)\r?$/gm)].map((match) => Number(match[1]));
+  t.true(ids.length < 100, String(ids.length));
+  t.deepEqual(
+    ids,
+    ids.toSorted((a, b) => a - b),
+  );
+  t.regex(text.slice(text.indexOf('data: {"tick":100,')).slice(0, 300), /"full":true/);
+});
+
+test('only so many pages at once', async (t) => {
+  const web = await serve(t);
+  web.tick(tickReport(1, []));
+  const pages: Listener[] = [];
+  for (let i = 0; i < MOST_CLIENTS; i++) pages.push(await Listener.open(t, web));
+  t.is((await ask(web, '/events')).status, 503);
+  pages[0]!.close();
+  await until('its place is free', async () => {
+    const response = await fetch(new URL('/events', web.url));
+    await response.body?.cancel();
+    return response.status === 200;
+  });
+  t.pass();
+});
+
+test('listens for this machine alone', async (t) => {
+  t.deepEqual(parseListen('127.0.0.1:9464'), { host: '127.0.0.1', port: 9464 });
+  t.deepEqual(parseListen('[::1]:0'), { host: '::1', port: 0 });
+  t.deepEqual(parseListen('localhost:1'), { host: 'localhost', port: 1 });
+  const reachable = ['0.0.0.0:80', '10.0.0.1:80', '[::]:80', 'localhost.example:1', '127.0.0.1.example:1'];
+  for (const bad of [...reachable, '9464', ':9464', 'localhost:99999', '127.0.0.1', '127.0.0.999:1']) {
+    t.is(t.throws(() => parseListen(bad), { instanceOf: DomschedError }, bad).code, 'config-invalid');
+  }
+  const web = await serve(t);
+  const listen = { host: '127.0.0.1', port: Number(new URL(web.url).port) };
+  const metrics = new Metrics({ withoutOwn: true });
+  const error = await t.throwsAsync(WebServer.open({ listen, metrics }), { instanceOf: DomschedError });
+  t.is(error.code, 'config-invalid');
+  t.regex(error.message, /EADDRINUSE/);
+});
