@@ -6,7 +6,9 @@ export const OBSERVERS = {
   /** The page, the API, metrics and health over HTTP, to look only. */
   http: z
     .strictObject({
-      listen: z.string().refine(isListen, 'listen takes an address of this machine alone, like 127.0.0.1:9464'),
+      listen: z
+        .string()
+        .refine(isListen, 'listen takes an address of this machine alone, like 127.0.0.1:9464'),
       /** Processes that the metrics tell the CPU share of, the busiest. */
       processes: z.number().int().min(0).max(10_000).default(50),
     })
