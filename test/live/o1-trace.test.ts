@@ -8,9 +8,9 @@ import { execa } from 'execa';
 import { projectDirectory } from '../../kernels/paths.ts';
 import type { ProcessReport, TickReport } from '../../runtime/daemon/report.ts';
 import { openTrace } from '../../runtime/trace/read.ts';
-import { until } from '../runtime/until.ts';
 import { bootO1, buildO1, kernelFile } from './o1.ts';
 import { TestLayouts } from './ps-layouts.ts';
+import { until } from './until.ts';
 
 test('a trace shows a held process stand still, and the report when and why', async (t) => {
   t.timeout(900_000);

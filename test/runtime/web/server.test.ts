@@ -10,8 +10,8 @@ import { HealthCheck } from '../../../runtime/web/health.ts';
 import { parseListen } from '../../../runtime/web/local.ts';
 import { Replay } from '../../../runtime/web/replay.ts';
 import { WebServer } from '../../../runtime/web/server.ts';
+import { until } from '../../live/until.ts';
 import { backupStory, domainReport, processReport, tickReport } from '../tick-reports.ts';
-import { until } from '../until.ts';
 
 async function serve(t: ExecutionContext, health?: HealthCheck): Promise<WebServer> {
   const metrics = new Metrics({ withoutOwn: true });
