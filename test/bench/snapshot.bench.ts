@@ -25,8 +25,14 @@ const TASKS = [10, 100, 1000, 10_000];
 const DOMAINS = [1, 10, 50, 200];
 const TASKS_PER_DOMAIN = 50;
 
-/** Time inside the fake hypervisor, in ms: its memory is a hash table, which costs more than reading it does. */
+/** CPU time inside the fake hypervisor, in µs: its memory is a hash table, which costs more than reading it does. */
 let inFake = 0;
+
+/** CPU time, in µs. Of the process: Linux brings that of a single thread up to date at ticks only. */
+function cpuTime(): number {
+  const { user, system } = process.cpuUsage();
+  return user + system;
+}
 
 /**
  * Median over rounds of the CPU time for one call, in µs, and what of it is ours: without the fake hypervisor's part.
@@ -36,12 +42,12 @@ function cost(run: () => unknown, loops: number): { all: number; ours: number } 
   const ours: number[] = [];
   for (let round = -3; round < rounds; round++) {
     inFake = 0;
-    const before = process.cpuUsage();
+    const before = cpuTime();
     for (let i = 0; i < loops; i++) run();
-    const { user, system } = process.cpuUsage(before);
+    const used = cpuTime() - before;
     if (round < 0) continue;
-    all.push((user + system) / loops);
-    ours.push((user + system - 1000 * inFake) / loops);
+    all.push(used / loops);
+    ours.push((used - inFake) / loops);
   }
   return { all: median(all), ours: median(ours) };
 }
@@ -51,9 +57,9 @@ async function make(count: number, name: string): Promise<SyntheticGuest> {
   const { frames } = synthetic.domain;
   const read = frames.read.bind(frames);
   frames.read = (batch) => {
-    const start = performance.now();
+    const start = cpuTime();
     const failed = read(batch);
-    inFake += performance.now() - start;
+    inFake += cpuTime() - start;
     return failed;
   };
   return synthetic;
@@ -134,23 +140,24 @@ console.log(
   `memory for each of ${guests.length} domains watched: ${(memoryPerDomain / 1024).toFixed(0)} KiB`,
 );
 
-const growth = (few: number, many: number) => many / few;
-const first = byTasks[1]!;
-const last = byTasks[3]!;
-targets.push({
-  claim: '10,000 tasks against 100, our part',
-  found: growth(first.watch.ours, last.watch.ours),
-  limit: 150,
-  unit: 'times',
-});
-const one = byDomains[0]!;
-const all = byDomains[3]!;
-targets.push({
-  claim: '200 domains against one, our part',
-  found: growth(one.tick.ours, all.tick.ours),
-  limit: 300,
-  unit: 'times',
-});
+// Linear, but for caches: what 10 tasks need stays in them from look to look, what 10,000 need does not.
+const CACHES = 4;
+const perTask = (row: (typeof byTasks)[number]) => row.watch.ours / row.tasks;
+const perDomain = (row: (typeof byDomains)[number]) => row.tick.ours / row.domains;
+targets.push(
+  {
+    claim: 'for each task: of 10,000 against of 100, our part',
+    found: perTask(byTasks[3]!) / perTask(byTasks[1]!),
+    limit: CACHES,
+    unit: 'times',
+  },
+  {
+    claim: 'for each domain: of 200 against of one, our part',
+    found: perDomain(byDomains[3]!) / perDomain(byDomains[0]!),
+    limit: CACHES,
+    unit: 'times',
+  },
+);
 
 let live: Record<string, number> | undefined;
 if (values.live) {
