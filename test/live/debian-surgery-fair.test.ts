@@ -6,6 +6,7 @@
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
+import { cachedKernels } from '../../kernels/cache.ts';
 import { Guest } from '../../runtime/guest/guest.ts';
 import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
@@ -37,6 +38,11 @@ const others: readonly GuestProgram[] = [
   { kind: 'tcp', name: 'tcp-a' },
 ];
 
+/** Nested groups of which the outer one is throttled again and again. */
+const LIMITED = `${TWO_LEVELS}
+echo 120000 100000 >/sys/fs/cgroup/a/cpu.max
+`;
+
 interface Variant {
   kernel: string;
   interrupts: boolean;
@@ -62,7 +68,13 @@ if (process.env.DOMSCHED_CYCLES !== undefined) {
   VARIANTS.push(
     { kernel: 'debian-6.12-cloud', interrupts: true, way: 'as it boots' },
     { kernel: 'debian-6.12-cloud', interrupts: true, way: 'preempt=full', append: 'preempt=full' },
+    { kernel: 'debian-6.1-cloud', interrupts: true, way: 'in groups that run out of time', setup: LIMITED },
+    { kernel: 'debian-6.12-cloud', interrupts: true, way: 'in groups that run out of time', setup: LIMITED },
   );
+  const cached = new Set(cachedKernels().map(({ id }) => id));
+  for (const kernel of ['debian-6.1-rt', 'debian-6.12-rt', 'debian-6.1-amd64', 'debian-6.12-amd64']) {
+    if (cached.has(kernel)) VARIANTS.push({ kernel, interrupts: true, way: 'as it boots' });
+  }
 }
 
 for (const { kernel, interrupts, way, ...options } of VARIANTS) {
