@@ -23,6 +23,7 @@ async function main(argv: string[]): Promise<number> {
     import('./runtime/command/domains.ts'),
     import('./runtime/command/ps.ts'),
     import('./runtime/command/edit.ts'),
+    import('./runtime/command/top.ts'),
     import('./runtime/command/trace.ts'),
     import('./runtime/command/run.ts'),
     import('./runtime/command/share.ts'),

@@ -1,0 +1,90 @@
+import process from 'node:process';
+import type { TickReport } from '../daemon/report.ts';
+import { openFeed } from '../sampler/feed.ts';
+import { type Frame, frame } from '../top/frame.ts';
+import { press } from '../top/keys.ts';
+import { Terminal } from '../top/terminal.ts';
+import { FIRST_VIEW, orderNamed, type View } from '../top/view.ts';
+import type { TopOptions } from './top.ts';
+
+/** Into a file or a pipe every line is written, however long. */
+const PAPER = { columns: 1000, rows: 1_000_000, colour: false, keys: false };
+
+/**
+ * Runs `domsched top`.
+ * @throws DomschedError `usage`, `host-unreachable`
+ */
+export async function top(options: TopOptions): Promise<void> {
+  const view: View = { ...FIRST_VIEW, sort: orderNamed(options.sort) };
+  const stop = new AbortController();
+  const onSignal = () => stop.abort();
+  process.once('SIGINT', onSignal).once('SIGTERM', onSignal).once('SIGHUP', onSignal);
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    // `top | head`: the reader has seen enough.
+    if (error.code === 'EPIPE') stop.abort();
+    else throw error;
+  });
+  try {
+    await using feed = await openFeed({
+      ...(options.connect && { connect: options.connect }),
+      intervalMs: options.interval * 1000,
+    });
+    // The first look has nothing to compare with.
+    const reports = limited(feed.reports(stop.signal), options.count);
+    if (process.stdout.isTTY) await onTerminal(reports, view, stop);
+    else {
+      for await (const report of reports) {
+        process.stdout.write(`${frame(report, view, PAPER).lines.join('\n')}\n\n`);
+      }
+    }
+  } finally {
+    process.off('SIGINT', onSignal).off('SIGTERM', onSignal).off('SIGHUP', onSignal);
+  }
+}
+
+async function* limited(reports: AsyncIterable<TickReport>, count = Number.POSITIVE_INFINITY) {
+  let shown = 0;
+  for await (const report of reports) {
+    yield report;
+    if (++shown >= count) return;
+  }
+}
+
+async function onTerminal(
+  reports: AsyncIterable<TickReport>,
+  first: View,
+  stop: AbortController,
+): Promise<void> {
+  let view = first;
+  let report: TickReport | undefined;
+  let drawn: Frame | undefined;
+  const draw = () => {
+    if (report === undefined) {
+      terminal.show(['domsched: waiting for the first look']);
+      return;
+    }
+    const colour = process.stdout.hasColors();
+    drawn = frame(report, view, {
+      columns: terminal.columns,
+      rows: terminal.rows,
+      colour,
+      keys: true,
+    });
+    if (view.top > drawn.last) view = { ...view, top: drawn.last };
+    terminal.show(drawn.lines);
+  };
+  using terminal = new Terminal((key) => {
+    const effect = press(key, view, drawn?.page ?? 1);
+    if (effect === 'quit') stop.abort();
+    else if (effect !== undefined) {
+      view = effect;
+      draw();
+    }
+  }, draw);
+  draw();
+  for await (const next of reports) {
+    if (view.paused) continue;
+    report = next;
+    draw();
+  }
+}

@@ -1,0 +1,33 @@
+import { type Command, InvalidArgumentError } from 'commander';
+
+export interface TopOptions {
+  connect?: string[];
+  interval: number;
+  sort: string;
+  count?: number;
+}
+
+/** Adds `top` to the program. Its work is loaded when it runs. */
+export function register(program: Command): void {
+  program
+    .command('top')
+    .description('show the busiest processes of all guests, and who is held, until q')
+    .option('--sort <key>', 'cpu, time, held, domain, pid, name, nice', 'cpu')
+    .option('--interval <seconds>', 'how often to look; the daemon, where one runs, has its own', positive, 1)
+    .option('-n, --count <pictures>', 'end after so many', positive)
+    .option(
+      '--connect <place>',
+      'where domains are (repeatable): qemu:unix:/path/qmp.sock, dump:/path/file; the daemon is not asked then',
+      (value: string, before: string[] = []) => [...before, value],
+    )
+    .action(async (options: TopOptions) => {
+      const { top } = await import('./top-run.ts');
+      await top(options);
+    });
+}
+
+function positive(value: string): number {
+  const parsed = Number(value);
+  if (!(parsed > 0) || !Number.isFinite(parsed)) throw new InvalidArgumentError('It is no positive number.');
+  return parsed;
+}

@@ -1,0 +1,152 @@
+import { styleText } from 'node:util';
+import { duration } from '../command/ps-table.ts';
+import type { DomainReport, TickReport } from '../daemon/report.ts';
+import { KEYS } from './keys.ts';
+import { type Entry, entriesOf, isHeld, type View } from './view.ts';
+
+export interface Screen {
+  readonly columns: number;
+  readonly rows: number;
+  readonly colour: boolean;
+  /** The last line says which keys there are. */
+  readonly keys: boolean;
+}
+
+/** A picture of one tick. */
+export interface Frame {
+  readonly lines: readonly string[];
+  /** Lines of the list that are seen. */
+  readonly page: number;
+  /** How far the list can be scrolled. */
+  readonly last: number;
+}
+
+type Format = Parameters<typeof styleText>[0];
+
+/** Domains with a line of their own take this part of the screen at most. */
+const DOMAINS_PART = 0.3;
+const GAUGE = 20;
+const HEAD = ['DOMAIN', 'PID', 'STATE', 'NI', 'CPU %', 'TIME', 'COMMAND', 'HELD'] as const;
+const RIGHT: ReadonlySet<string> = new Set(['PID', 'NI', 'CPU %', 'TIME']);
+const WIDEST_NAME = 24;
+
+/** Draws a tick: never wider or higher than the screen, and no character of a guest can be anything but a letter. */
+export function frame(report: TickReport, view: View, screen: Screen): Frame {
+  const { rows } = screen;
+  const paint = painter(screen);
+  const entries = entriesOf(report, view);
+  const head = [paint(summary(report, entries, view), 'bold'), ...domainLines(report, screen, paint), ''];
+  const foot = screen.keys && rows > 8 ? [paint(keyLine(view), 'dim')] : [];
+  const page = Math.max(1, rows - head.length - foot.length - 1);
+  const last = Math.max(0, entries.length - page);
+  const from = Math.min(view.top, last);
+  const shown = entries.slice(from, from + page);
+  const cells = [[...HEAD], ...shown.map(cellsOf)];
+  const widths = HEAD.map((_, column) => Math.max(...cells.map((line) => line[column]!.length)));
+  const texts = cells.map((line) =>
+    line
+      .map((cell, column) =>
+        RIGHT.has(HEAD[column]!) ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!),
+      )
+      .join('  ')
+      .trimEnd(),
+  );
+  const list = texts.map((text, i) => paint(text, i === 0 ? 'inverse' : formatOf(shown[i - 1]!)));
+  const lines = [...head, ...list].slice(0, Math.max(0, rows - foot.length));
+  return { lines: [...lines, ...foot].slice(0, rows), page, last };
+}
+
+type Paint = (text: string, format?: Format) => string;
+
+/** Cuts a line to the screen, then colours it. */
+function painter({ columns, colour }: Screen): Paint {
+  return (text, format) => {
+    const cut = safe(text).slice(0, Math.max(0, columns));
+    return colour && format !== undefined && cut !== ''
+      ? styleText(format, cut, { validateStream: false })
+      : cut;
+  };
+}
+
+/** One column per character, and nothing that a terminal acts upon. */
+function safe(text: string): string {
+  return text.replace(/[^\x20-\x7e]/g, '?');
+}
+
+function summary(report: TickReport, entries: readonly Entry[], view: View): string {
+  const { domains, tick, elapsedMs, missed, time } = report;
+  const processes = domains.reduce((sum, domain) => sum + domain.processes.length, 0);
+  const held = entries.filter(isHeld).length;
+  return [
+    `domsched: ${domains.length} domains`,
+    `${processes} processes`,
+    `${held} held`,
+    `tick ${tick}${elapsedMs > 0 ? ` of ${Math.round(elapsedMs)} ms` : ''}`,
+    ...(missed > 0 ? [`${missed} missed`] : []),
+    `${time.slice(11, 19)} UTC`,
+    ...(view.paused ? ['STANDS STILL'] : []),
+  ].join(', ');
+}
+
+function domainLines({ domains, elapsedMs }: TickReport, { rows, columns }: Screen, paint: Paint): string[] {
+  const room = Math.max(0, Math.floor(rows * DOMAINS_PART));
+  const ran = (domain: DomainReport) =>
+    elapsedMs > 0 ? domain.processes.reduce((sum, { ranNs }) => sum + ranNs, 0) / 1e6 / elapsedMs : 0;
+  // What cannot be read comes first: somebody has to look after it.
+  const all = domains
+    .map((domain) => ({ domain, share: ran(domain) }))
+    .sort(
+      (a, b) =>
+        Number(b.domain.error !== undefined) - Number(a.domain.error !== undefined) || b.share - a.share,
+    );
+  // Those that are shown keep their places from tick to tick.
+  const shown = all
+    .slice(0, all.length > room ? Math.max(0, room - 1) : room)
+    .sort((a, b) => (a.domain.name < b.domain.name ? -1 : 1));
+  const width = Math.min(WIDEST_NAME, Math.max(0, ...shown.map(({ domain }) => domain.name.length)));
+  const lines = shown.map(({ domain: { name, vcpus, kernel, error }, share }) => {
+    const label = fit(name, width);
+    if (error !== undefined) return paint(`${label}  ${error.message} [${error.code}]`, 'red');
+    const part = vcpus > 0 ? Math.min(1, Math.max(0, share / vcpus)) : 0;
+    const filled = Number.isFinite(part) ? Math.round(part * GAUGE) : 0;
+    const gauge = columns > 60 ? `[${'|'.repeat(filled).padEnd(GAUGE)}] ` : '';
+    return paint(`${label}  ${gauge}${percent(share).padStart(6)} % of ${vcpus} CPUs  ${kernel ?? ''}`);
+  });
+  const more = all.length - shown.length;
+  return more > 0 && room > 0 ? [...lines, paint(`and ${more} more domains`, 'dim')] : lines;
+}
+
+function cellsOf(entry: Entry): string[] {
+  const { process, domain, share } = entry;
+  const { held } = process;
+  return [
+    safe(fit(domain.name, Math.min(WIDEST_NAME, domain.name.length))),
+    String(process.pid),
+    held === undefined ? process.state : 'held',
+    String(process.nice),
+    percent(share),
+    duration(process.cpuNs),
+    safe(process.kernelThread ? `[${process.comm}]` : process.comm),
+    held === undefined ? '' : safe(`${held.policy}: ${held.reason}`),
+  ];
+}
+
+function formatOf(entry: Entry): Format | undefined {
+  if (isHeld(entry)) return 'yellow';
+  if (entry.process.state === 'running') return 'green';
+  return entry.share === 0 && entry.process.state === 'sleeping' ? 'dim' : undefined;
+}
+
+function percent(share: number): string {
+  const value = share * 100;
+  return Number.isFinite(value) ? value.toFixed(1) : '?';
+}
+
+function fit(text: string, width: number): string {
+  return text.length > width ? `${text.slice(0, Math.max(0, width - 1))}~` : text.padEnd(width);
+}
+
+function keyLine(view: View): string {
+  const keys = KEYS.map(([key, does]) => `${key} ${does}`).join('  ');
+  return `by ${view.sort}${view.reversed ? ', reversed' : ''}   ${keys}`;
+}

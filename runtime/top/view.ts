@@ -1,0 +1,78 @@
+import type { DomainReport, ProcessReport, TickReport } from '../daemon/report.ts';
+import { DomschedError } from '../error.ts';
+
+/** A process in the list, with what is of its domain. */
+export interface Entry {
+  readonly process: ProcessReport;
+  readonly domain: DomainReport;
+  /** Part of one CPU since the tick before. */
+  readonly share: number;
+}
+
+type Comparison = (a: Entry, b: Entry) => number;
+
+const byText = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
+
+/** Orders of the list, by the name that `--sort` takes; keys.ts has the keys. */
+export const ORDERS: Readonly<Record<string, Comparison>> = {
+  cpu: (a, b) => b.share - a.share || Number(isHeld(b)) - Number(isHeld(a)),
+  time: (a, b) => b.process.cpuNs - a.process.cpuNs,
+  held: (a, b) => Number(isHeld(b)) - Number(isHeld(a)) || b.share - a.share,
+  domain: (a, b) => byText(a.domain.name, b.domain.name),
+  pid: (a, b) => a.process.pid - b.process.pid,
+  name: (a, b) => byText(a.process.comm, b.process.comm),
+  nice: (a, b) => a.process.nice - b.process.nice,
+};
+
+/** What of the reports is shown, and how. */
+export interface View {
+  readonly sort: string;
+  readonly reversed: boolean;
+  readonly kernelThreads: boolean;
+  readonly paused: boolean;
+  /** Lines that the list is scrolled by. */
+  readonly top: number;
+}
+
+export const FIRST_VIEW: View = {
+  sort: 'cpu',
+  reversed: false,
+  kernelThreads: false,
+  paused: false,
+  top: 0,
+};
+
+/** @throws DomschedError `usage` */
+export function orderNamed(name: string): string {
+  if (Object.hasOwn(ORDERS, name)) return name;
+  throw new DomschedError(
+    'usage',
+    `--sort knows ${Object.keys(ORDERS).join(', ')}, not ${JSON.stringify(name)}`,
+    {
+      sort: name,
+    },
+  );
+}
+
+/** The processes in the order of the view; equal ones by domain and pid. */
+export function entriesOf(report: TickReport, view: View): Entry[] {
+  const { elapsedMs } = report;
+  const entries: Entry[] = [];
+  for (const domain of report.domains) {
+    for (const process of domain.processes) {
+      if (process.kernelThread && !view.kernelThreads) continue;
+      const share = elapsedMs > 0 ? process.ranNs / 1e6 / elapsedMs : 0;
+      entries.push({ process, domain, share: Number.isFinite(share) ? Math.max(0, share) : 0 });
+    }
+  }
+  const order = ORDERS[view.sort]!;
+  const sign = view.reversed ? -1 : 1;
+  return entries.sort(
+    (a, b) =>
+      sign * order(a, b) || byText(a.domain.name, b.domain.name) || a.process.pid - b.process.pid || 0,
+  );
+}
+
+export function isHeld({ process }: Entry): boolean {
+  return process.held !== undefined || process.state === 'held';
+}
