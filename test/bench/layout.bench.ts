@@ -114,11 +114,12 @@ if (existsSync(compiled)) load.compiled = await loadCost(compiled);
 for (const [name, ms] of Object.entries(load))
   process.stdout.write(`load ${kernel.folder}, ${name}: ${ms.toFixed(1)} ms of CPU\n`);
 
+// In ns: a read by hand that V8 folds into its loop costs two or three cycles, of which one more is half as much again.
 const worst = (way: 'generated' | 'resolved') =>
-  Math.max(...Object.values(reads).map((found) => found[way]! / found.hand!));
+  Math.max(...Object.values(reads).map((found) => found[way]! - found.hand!));
 const targets: Target[] = [
-  { claim: 'generated read / read by hand', limit: 1.25, found: worst('generated'), unit: 'times' },
-  { claim: 'resolved field / read by hand', limit: 3, found: worst('resolved'), unit: 'times' },
+  { claim: 'generated read: more than one by hand', limit: 1, found: worst('generated'), unit: 'ns' },
+  { claim: 'resolved field: more than one by hand', limit: 10, found: worst('resolved'), unit: 'ns' },
   ...(load.compiled === undefined
     ? []
     : [
