@@ -1,5 +1,6 @@
 import process from 'node:process';
 import Table from 'cli-table3';
+import { ControlClient } from '../daemon/control-client.ts';
 import { DomschedError } from '../error.ts';
 import { Guest } from '../guest/guest.ts';
 import { printable } from '../guest/text.ts';
@@ -32,12 +33,25 @@ export interface DomainEntry {
  * @throws DomschedError `usage`
  */
 export async function domains(options: DomainsOptions): Promise<void> {
-  const known = await knownKernels();
-  await using hosts = await connectAll(options.connect ?? []);
-  const found = await hosts.list();
-  const entries = await Promise.all(found.map(({ host, listing }) => describe(host, listing, known)));
+  const entries = (await byDaemon(options)) ?? (await byOurselves(options));
   if (options.json) process.stdout.write(`${JSON.stringify(entries, null, 2)}\n`);
   else process.stdout.write(domainTable(entries));
+}
+
+/** What the daemon has, where one runs: nobody else reaches the machines that it is attached to. */
+async function byDaemon({ connect = [] }: DomainsOptions): Promise<DomainEntry[] | undefined> {
+  const client = await ControlClient.connect();
+  if (client === undefined) return undefined;
+  using daemon = client;
+  const entries = await daemon.request<DomainEntry[]>('domains', { connect });
+  return entries.length >= connect.length ? entries : undefined;
+}
+
+async function byOurselves({ connect = [] }: DomainsOptions): Promise<DomainEntry[]> {
+  const known = await knownKernels();
+  await using hosts = await connectAll(connect);
+  const found = await hosts.list();
+  return Promise.all(found.map(({ host, listing }) => describe(host, listing, known)));
 }
 
 /** Attaches to a domain for as long as it takes to know its kernel. */

@@ -1,5 +1,5 @@
 import process from 'node:process';
-import { ControlClient } from '../daemon/control-client.ts';
+import { askDaemon } from '../daemon/ask-daemon.ts';
 import type { EditAnswer, ReleaseAllAnswer } from '../daemon/control-protocol.ts';
 import { DomschedError } from '../error.ts';
 import { findProcess } from '../guest/find-process.ts';
@@ -196,19 +196,6 @@ async function withSurgeon(
     await perform(surgeon);
   } finally {
     surgeon.detach();
-  }
-}
-
-/** @returns undefined where no daemon runs, or it does not have the domain */
-async function askDaemon<T>(op: string, parameters: object): Promise<T | undefined> {
-  const client = await ControlClient.connect();
-  if (client === undefined) return undefined;
-  using daemon = client;
-  try {
-    return await daemon.request<T>(op, parameters);
-  } catch (error) {
-    if (error instanceof DomschedError && error.code === 'domain-not-found') return undefined;
-    throw error;
   }
 }
 

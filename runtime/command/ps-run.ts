@@ -1,5 +1,7 @@
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { ControlClient } from '../daemon/control-client.ts';
+import type { PsAnswer } from '../daemon/control-protocol.ts';
 import { DomschedError } from '../error.ts';
 import { Guest } from '../guest/guest.ts';
 import type { Process } from '../guest/process.ts';
@@ -7,6 +9,7 @@ import { printable } from '../guest/text.ts';
 import { connectAll, type Hosts } from '../hypervisor/connect.ts';
 import type { DomainListing, Host } from '../hypervisor/types.ts';
 import { type KnownKernel, knownKernels } from '../layout/registry.ts';
+import { guestVirtual } from '../memory/address.ts';
 import { type HeldRecord, Journal } from '../surgery/journal.ts';
 import type { PsOptions } from './ps.ts';
 import { comparison, flat, tree } from './ps-order.ts';
@@ -35,9 +38,9 @@ export async function ps(domain: string | undefined, options: PsOptions): Promis
     if (error.code === 'EPIPE') process.exit();
     throw error;
   });
-  const known = await knownKernels();
-  await using hosts = await connectAll(options.connect ?? []);
-  const watcher = new Watcher(hosts, known, options);
+  const daemon = await DaemonLooker.connect(domain, options);
+  await using hosts = daemon === undefined ? await connectAll(options.connect ?? []) : undefined;
+  const watcher = daemon ?? new Watcher(hosts!, await knownKernels(), options);
   try {
     for (;;) {
       const look = await watcher.look(domain);
@@ -68,6 +71,46 @@ export async function ps(domain: string | undefined, options: PsOptions): Promis
     }
   } finally {
     watcher.detach();
+  }
+}
+
+/** Has the daemon look: where one runs, nobody else reaches the machines that it is attached to. */
+class DaemonLooker {
+  readonly #client: ControlClient;
+  readonly #options: PsOptions;
+
+  private constructor(client: ControlClient, options: PsOptions) {
+    this.#client = client;
+    this.#options = options;
+  }
+
+  /** @returns undefined where no daemon runs, or it does not have what is asked for */
+  static async connect(domain: string | undefined, options: PsOptions): Promise<DaemonLooker | undefined> {
+    const client = await ControlClient.connect();
+    if (client === undefined) return undefined;
+    const looker = new DaemonLooker(client, options);
+    const { connect = [] } = options;
+    const places = await client.request<{ domain: string; id: string }[]>('domains', { connect });
+    const has = domain === undefined || places.some(({ domain: name, id }) => [name, id].includes(domain));
+    if (has && places.length >= connect.length) return looker;
+    looker.detach();
+    return undefined;
+  }
+
+  async look(domain: string | undefined): Promise<Look> {
+    const { connect = [], pause = false, threads = false } = this.#options;
+    const { rows, errors } = await this.#client.request<PsAnswer>('ps', { domain, connect, pause, threads });
+    return {
+      rows: rows.map((row) => ({ ...row, address: guestVirtual(BigInt(row.address)) })),
+      errors: errors.map(({ domain: name, code, message }) => ({
+        domain: name,
+        error: new DomschedError(code as never, message),
+      })),
+    };
+  }
+
+  detach(): void {
+    this.#client.close();
   }
 }
 

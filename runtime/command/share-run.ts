@@ -1,18 +1,10 @@
 import process from 'node:process';
+import { askDaemon } from '../daemon/ask-daemon.ts';
 import { printable } from '../guest/text.ts';
-import { requireCapabilities } from '../hypervisor/capability.ts';
 import { connectAll } from '../hypervisor/connect.ts';
+import { type ShareEntry, shareOf } from '../hypervisor/share.ts';
 import type { DomainShare } from '../hypervisor/types.ts';
 import type { ShareOptions } from './share.ts';
-
-/** One line of `weight --json` and `cap --json`. Its keys are stable. */
-export interface ShareEntry extends DomainShare {
-  readonly domain: string;
-  /** `credit`, `credit2`, `cgroup`. */
-  readonly scheduler: string;
-  /** What it was before. */
-  readonly before: DomainShare;
-}
 
 /**
  * Runs `domsched weight` and `domsched cap`: what is wanted is set, the rest left, and what the hypervisor says then
@@ -24,14 +16,20 @@ export async function share(
   wanted: Partial<DomainShare>,
   options: ShareOptions,
 ): Promise<void> {
-  await using hosts = await connectAll(options.connect ?? []);
-  await using domain = await hosts.open(name);
-  requireCapabilities(domain, 'scheduler');
-  const { scheduler } = domain;
-  const before = await scheduler.get();
-  const now = Object.keys(wanted).length === 0 ? before : await scheduler.set(wanted);
-  const entry: ShareEntry = { domain: domain.identity.name, scheduler: scheduler.name, ...now, before };
+  const { connect = [] } = options;
+  const asked = await askDaemon<ShareEntry>('share', { domain: name, connect, ...wanted });
+  const entry = asked ?? (await setShare(name, wanted, connect));
   process.stdout.write(options.json ? `${JSON.stringify([entry], null, 2)}\n` : `${shareLine(entry)}\n`);
+}
+
+async function setShare(
+  name: string,
+  wanted: Partial<DomainShare>,
+  connect: readonly string[],
+): Promise<ShareEntry> {
+  await using hosts = await connectAll(connect);
+  await using domain = await hosts.open(name);
+  return shareOf(domain, wanted);
 }
 
 /** The share in words. */

@@ -3,6 +3,7 @@ import { DomschedError } from '../error.ts';
 import { findProcess } from '../guest/find-process.ts';
 import type { Process } from '../guest/process.ts';
 import { printable } from '../guest/text.ts';
+import { shareOf } from '../hypervisor/share.ts';
 import { describeEdit } from '../surgery/edit.ts';
 import type { JournaledSurgeon } from '../surgery/journaled-surgeon.ts';
 import type { OperateOptions, Operation } from '../surgery/surgeon.ts';
@@ -26,6 +27,12 @@ const HOLD = TARGET.extend({
 });
 const RENICE = TARGET.extend({ nice: z.number(), group: z.boolean().default(false) });
 const ALL = z.object({ connect, timeout: z.number().min(0).max(600).default(5) });
+const SHARE = z.object({
+  domain: z.string(),
+  connect,
+  weight: z.number().optional(),
+  cap: z.number().optional(),
+});
 const PS = z.object({
   domain: z.string().optional(),
   connect,
@@ -76,6 +83,7 @@ export function controlOperations(daemon: Daemon, reload: () => Promise<void>, v
         group ? surgeon.reniceGroup(process, nice, options) : surgeon.renice(process, nice, options),
       );
     },
+    share: async (parameters) => share(daemon, parameters),
     ps: async (parameters) => ps(daemon, parameters),
     domains: async (parameters) => domains(daemon, read(z.object({ connect }), parameters).connect),
   };
@@ -96,7 +104,7 @@ async function operate(
 ): Promise<EditAnswer> {
   const watched = daemon.find(target.domain, target.connect);
   return watched.operate(async (surgeon, tracker) => {
-    const processes = await look(surgeon, tracker);
+    const processes = await look(surgeon, tracker, daemon.now());
     const process = findProcess(watched.name, processes, target.process);
     const options = { limitMs: target.timeout * 1000, dryRun: target.dryRun };
     const key = tracker.keyOf(process);
@@ -105,9 +113,13 @@ async function operate(
 }
 
 /** A look of our own: the daemon's last may be a whole interval old. */
-async function look({ guest }: JournaledSurgeon, tracker: Tracker): Promise<readonly Process[]> {
+async function look(
+  { guest }: JournaledSurgeon,
+  tracker: Tracker,
+  nowMs: number,
+): Promise<readonly Process[]> {
   const { processes } = await guest.take({ withoutQueues: true });
-  tracker.update(processes, performance.now());
+  tracker.update(processes, nowMs);
   return processes;
 }
 
@@ -133,6 +145,13 @@ async function releaseAll(daemon: Daemon, parameters: Parameters): Promise<Relea
     }),
   );
   return { released, failures };
+}
+
+async function share(daemon: Daemon, parameters: Parameters): Promise<object> {
+  const { domain, connect: places, weight, cap } = read(SHARE, parameters);
+  const watched = daemon.find(domain, places);
+  const wanted = { ...(weight !== undefined && { weight }), ...(cap !== undefined && { cap }) };
+  return watched.operate(({ guest }) => shareOf(guest.domain, wanted));
 }
 
 async function ps(daemon: Daemon, parameters: Parameters): Promise<PsAnswer> {

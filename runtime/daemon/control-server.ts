@@ -1,7 +1,6 @@
-import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import path from 'node:path';
-import process from 'node:process';
 import type { Logger } from 'pino';
 import { DomschedError } from '../error.ts';
 import { ControlClient } from './control-client.ts';
@@ -51,23 +50,23 @@ export class ControlServer {
         { path: this.path },
         { cause },
       );
-    // Between making the socket and changing its mode nobody else may connect.
-    const mask = process.umask(0o177);
+    const directory = path.dirname(this.path);
+    let making: string | undefined;
     try {
-      process.umask(0o077);
-      mkdirSync(path.dirname(this.path), { recursive: true });
-      process.umask(0o177);
-      rmSync(this.path, { force: true });
+      mkdirSync(directory, { recursive: true, mode: 0o700 });
+      // In a directory of our own until its mode is right: nobody else may connect before.
+      making = mkdtempSync(path.join(directory, 'control-'));
+      const place = path.join(making, 'c');
       await new Promise<void>((resolve, reject) => {
         this.#server.once('error', reject);
-        this.#server.listen(this.path, resolve);
-        process.umask(mask);
+        this.#server.listen(place, resolve);
       });
-      chmodSync(this.path, 0o600);
+      chmodSync(place, 0o600);
+      renameSync(place, this.path);
     } catch (cause) {
       throw fail(cause);
     } finally {
-      process.umask(mask);
+      if (making !== undefined) rmSync(making, { recursive: true, force: true });
     }
   }
 
@@ -88,6 +87,7 @@ export class ControlServer {
   async close(): Promise<void> {
     for (const socket of this.#clients) socket.destroy();
     await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    rmSync(this.path, { force: true });
   }
 
   #serve(socket: Socket): void {

@@ -7,6 +7,7 @@ import type { DomainView } from '../policy/world.ts';
 import type { Technique } from '../surgery/holder.ts';
 import { Journals } from '../surgery/journaled-surgeon.ts';
 import { Lane } from './lane.ts';
+import { Overload } from './overload.ts';
 import type { Observer, TickReport } from './report.ts';
 import { Ticker } from './ticker.ts';
 import { domainOfKey } from './tracker.ts';
@@ -33,19 +34,21 @@ export type Verdict = 'hold' | 'free';
 const QUIET_TICKS = 4;
 const ATTACH_WIDTH = 8;
 /** For all domains together, when everything is put back. */
-const RESTORE_LIMIT_MS = 60_000;
+const RESTORE_LIMIT_MS = 45_000;
 
 /** Watches all domains, decides at every tick, and has done what it takes. */
 export class Daemon {
   readonly verdicts = new Map<string, Verdict>();
   readonly domains = new Map<string, WatchedDomain>();
   readonly log: Logger;
+  /** Monotonic, in ms. */
+  readonly now: () => number;
   readonly #context: DomainContext;
   #settings: Settings;
   #memory: CombinedMemory | undefined;
   #known: Promise<readonly KnownKernel[]> | undefined;
   #ticker: Ticker;
-  #startMs = performance.now();
+  readonly #startMs: number;
   #lastMs: number | undefined;
   #discoveredMs = -Infinity;
   #ticks = 0;
@@ -62,14 +65,18 @@ export class Daemon {
       tick: () => {},
     },
     journals = new Journals(),
+    now: () => number = () => performance.now(),
   ) {
+    this.now = now;
+    this.#startMs = now();
     this.#settings = settings;
     this.log = log;
     this.#listener = listener;
-    this.#ticker = new Ticker(settings.intervalMs);
+    this.#ticker = new Ticker(settings.intervalMs, now);
     this.#context = {
       log,
       journals,
+      now,
       attaching: new Lane(ATTACH_WIDTH),
       known: () => this.#knownKernels(),
       techniques: settings.techniques,
@@ -88,14 +95,12 @@ export class Daemon {
 
   /** Ticks until the signal; then everything is still held. */
   async run(signal: AbortSignal): Promise<void> {
-    let missed = 0;
+    const overload = new Overload(this.log);
     try {
       for (;;) {
-        missed += (await this.#ticker.next(signal)).missed;
-        if (missed > 0)
-          this.log.warn({ missed }, 'ticks were left out: the interval is too short for this host');
+        const { missed } = await this.#ticker.next(signal);
+        overload.add(missed, this.now());
         this.tick(missed);
-        missed = 0;
       }
     } catch (error) {
       if (!signal.aborted) throw error;
@@ -104,7 +109,7 @@ export class Daemon {
 
   /** One tick: look at all domains, decide, start what it takes. Waits for nobody. */
   tick(missed = 0): void {
-    const nowMs = performance.now();
+    const nowMs = this.now();
     this.#discover(nowMs);
     const elapsedMs = this.#lastMs === undefined ? 0 : nowMs - this.#lastMs;
     this.#lastMs = nowMs;
@@ -161,6 +166,11 @@ export class Daemon {
       late,
     ]);
     return failed;
+  }
+
+  /** Resolves when no domain is being attached to or edited. */
+  async settled(): Promise<void> {
+    await Promise.all([...this.domains.values()].map((domain) => domain.settled()));
   }
 
   async close(): Promise<void> {
@@ -247,7 +257,7 @@ export class Daemon {
       time: new Date().toISOString(),
       ms: nowMs - this.#startMs,
       elapsedMs,
-      tookMs: performance.now() - nowMs,
+      tookMs: this.now() - nowMs,
       missed,
       domains: watched.filter(({ absent }) => !absent).map((domain) => domain.report()),
       actions,

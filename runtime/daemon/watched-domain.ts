@@ -24,6 +24,8 @@ import { type Gone, type Hold, Tracker } from './tracker.ts';
 export interface DomainContext {
   readonly log: Logger;
   readonly journals: Journals;
+  /** Monotonic, in ms. */
+  readonly now: () => number;
   readonly known: () => Promise<readonly KnownKernel[]>;
   /** How many domains are attached to at a time: it takes the CPU for a while. */
   readonly attaching: Lane;
@@ -216,7 +218,7 @@ export class WatchedDomain {
         tracker.holds.set(key, {
           ...wish,
           since: record.since,
-          sinceMs: before?.sinceMs ?? performance.now(),
+          sinceMs: before?.sinceMs ?? this.#context.now(),
         });
     }
   }
@@ -240,14 +242,15 @@ export class WatchedDomain {
       if (open?.surgeon === undefined) return 0;
       // What was taken over before the first look is in the journal only.
       const { processes } = await open.guest.take({ withoutQueues: true });
-      open.tracker.update(processes, performance.now());
+      open.tracker.update(processes, this.#context.now());
       const tasks = reconcile(this.#standings(open, open.surgeon), []);
       let failed = 0;
       for (const task of tasks)
-        if (!(await this.#perform(open, task, performance.now(), RELEASE_LIMIT_MS))) failed += 1;
+        if (!(await this.#perform(open, task, this.#context.now(), RELEASE_LIMIT_MS))) failed += 1;
       for (const kind of ['weight', 'cap'] as const) {
         if (!open.share?.isSet(kind)) continue;
-        if (!(await this.#setShare(open, { kind, value: 'back', ...NOBODY }, performance.now()))) failed += 1;
+        if (!(await this.#setShare(open, { kind, value: 'back', ...NOBODY }, this.#context.now())))
+          failed += 1;
       }
       return failed;
     });
@@ -278,10 +281,15 @@ export class WatchedDomain {
     return { ...known, error: { code, message } };
   }
 
+  /** Resolves when nothing is under way: neither attaching nor an edit. */
+  async settled(): Promise<void> {
+    await this.#opening;
+    await this.#edits.idle();
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
-    await this.#opening?.catch(() => undefined);
-    await this.#edits.idle();
+    await this.settled();
     const open = this.#open;
     this.#open = undefined;
     open?.guest.detach();
@@ -372,7 +380,7 @@ export class WatchedDomain {
       // By the host's clock, which may have been set meanwhile: never longer than it can be, nor negative.
       const elapsed = Math.max(0, Date.now() - Date.parse(record.since)) || 0;
       const { policy = OPERATOR, reason = 'held by a command', since } = record;
-      const hold: Hold = { policy, reason, since, sinceMs: performance.now() - elapsed };
+      const hold: Hold = { policy, reason, since, sinceMs: this.#context.now() - elapsed };
       tracker.holds.set(key, hold);
       this.#log.info({ pid: record.pid, comm: record.comm, key, policy }, 'taken over');
     }

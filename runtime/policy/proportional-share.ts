@@ -24,7 +24,8 @@ interface Memory {
   readonly waiting: Waiting;
   /** CPU time over weight that each group has had, in ms. */
   readonly had: Readonly<Record<string, number>>;
-  /** Groups that are held. */
+  /** Groups that wanted the CPU, and those of them that are held. */
+  readonly wanting: readonly string[];
   readonly held: readonly string[];
 }
 
@@ -65,7 +66,7 @@ export function proportionalShare(options: ProportionalShareOptions): Policy<Mem
       // Of a held one nobody can tell: it would run if it were let.
       found.wants ||= process.state === 'held' || isBusy(process);
     }
-    const had = charge([...groups.values()], memory?.had ?? {});
+    const had = charge([...groups.values()], memory?.had ?? {}, new Set(memory?.wanting));
     const wanting = [...groups.values()].filter(({ wants }) => wants);
     const least = Math.min(...wanting.map(({ name }) => had[name]!));
     const before = new Set(memory?.held);
@@ -83,18 +84,29 @@ export function proportionalShare(options: ProportionalShareOptions): Policy<Mem
     );
     return {
       actions,
-      memory: { waiting: waitingNow(subjects), had, held: held.map(({ name }) => name) },
+      memory: {
+        waiting: waitingNow(subjects),
+        had,
+        wanting: wanting.map(({ name }) => name),
+        held: held.map(({ name }) => name),
+      },
     };
   };
 }
 
-/** Adds what each has had since the last tick; who comes back, or is new, starts level with who is furthest behind. */
-function charge(groups: readonly Group[], before: Readonly<Record<string, number>>): Record<string, number> {
-  const competing = groups.filter(({ name, wants }) => wants && before[name] !== undefined);
-  const base = competing.length === 0 ? 0 : Math.min(...competing.map(({ name }) => before[name]!));
+/** Adds what each has had since the last tick; who comes back, or is new, starts level with who has had least. */
+function charge(
+  groups: readonly Group[],
+  before: Readonly<Record<string, number>>,
+  wanted: ReadonlySet<string>,
+): Record<string, number> {
+  const stayed = groups
+    .filter(({ name, wants }) => wants && wanted.has(name))
+    .map(({ name }) => before[name]!);
+  const level = stayed.length === 0 ? 0 : Math.min(...stayed);
   const had: Record<string, number> = {};
-  for (const { name, weight, ranMs, wants } of groups) {
-    const start = Math.max(before[name] ?? base, wants ? base : 0);
+  for (const { name, weight, ranMs } of groups) {
+    const start = wanted.has(name) ? before[name]! : level;
     had[name] = start + ranMs / weight;
   }
   // Only differences matter: numbers that grow for ever would lose their last digits.

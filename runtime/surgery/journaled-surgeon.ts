@@ -1,3 +1,4 @@
+import path from 'node:path';
 import { DomschedError } from '../error.ts';
 import { bootMark } from '../guest/boot-mark.ts';
 import { Guest } from '../guest/guest.ts';
@@ -8,13 +9,20 @@ import type { KnownKernel } from '../layout/registry.ts';
 import { EditLog, type Recovery, recover } from './edit-log.ts';
 import { holderFor } from './holder-for.ts';
 import { ChangeJournal, type ChangeRecord, type HeldRecord, Journal } from './journal.ts';
+import { runtimeDirectory } from './records.ts';
 import { type OperateOptions, type Operation, type ProcessKey, Surgeon } from './surgeon.ts';
 
 /** Where we write down what we do to guests. */
 export class Journals {
-  readonly held = new Journal();
-  readonly changes = new ChangeJournal();
-  readonly edits = new EditLog();
+  readonly held: Journal;
+  readonly changes: ChangeJournal;
+  readonly edits: EditLog;
+
+  constructor(directory = runtimeDirectory()) {
+    this.held = new Journal(path.join(directory, 'held'));
+    this.changes = new ChangeJournal(path.join(directory, 'changed'));
+    this.edits = new EditLog(path.join(directory, 'edits'));
+  }
 }
 
 type NiceRecord = Extract<ChangeRecord, { kind: 'nice' }>;

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import process from 'node:process';
@@ -53,6 +54,8 @@ export class Records<T> {
       throw error;
     });
     const records: T[] = [];
+    for (const name of names)
+      if (isLeftOver(name)) await rm(path.join(this.directory, name), { force: true });
     for (const name of names.filter((found) => found.endsWith('.json')).sort()) {
       const file = path.join(this.directory, name);
       const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
@@ -81,6 +84,12 @@ export class Records<T> {
   #file(record: T): string {
     return path.join(this.directory, `${this.#nameOf(record)}.json`);
   }
+}
+
+/** What somebody was writing who was killed. */
+function isLeftOver(name: string): boolean {
+  const [, pid] = /\.json\.(\d+)\.new$/.exec(name) ?? [];
+  return pid !== undefined && Number(pid) !== process.pid && !existsSync(`/proc/${pid}`);
 }
 
 async function writeDurably(file: string, text: string): Promise<void> {

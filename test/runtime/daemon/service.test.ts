@@ -10,7 +10,7 @@ const value = (key: string) => new RegExp(`^${key}=(.*)$`, 'm').exec(unit)?.[1];
 
 test('the unit starts commands that there are', async (t) => {
   const commands = [...unit.matchAll(/^Exec\w+=\/usr\/bin\/env domsched (.+)$/gm)].map(([, line]) => line!);
-  t.is(commands.length, 2);
+  t.is(commands.length, 3);
   for (const line of commands) {
     const { stdout } = await domsched([...line.split(' '), '--help']);
     t.true(stdout.startsWith(`Usage: domsched ${line.split(' ')[0]} `), line);

@@ -1,0 +1,20 @@
+import { requireCapabilities } from './capability.ts';
+import type { Domain, DomainShare } from './types.ts';
+
+/** One line of `weight --json` and `cap --json`. Its keys are stable. */
+export interface ShareEntry extends DomainShare {
+  readonly domain: string;
+  /** `credit`, `credit2`, `cgroup`. */
+  readonly scheduler: string;
+  /** What it was before. */
+  readonly before: DomainShare;
+}
+
+/** Sets what is wanted of a domain's share. @throws DomschedError `capability-missing`; `usage` out of the scheduler's bounds */
+export async function shareOf(domain: Domain, wanted: Partial<DomainShare>): Promise<ShareEntry> {
+  requireCapabilities(domain, 'scheduler');
+  const { scheduler } = domain;
+  const before = await scheduler.get();
+  const now = Object.keys(wanted).length === 0 ? before : await scheduler.set(wanted);
+  return { domain: domain.identity.name, scheduler: scheduler.name, ...now, before };
+}

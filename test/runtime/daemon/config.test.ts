@@ -1,0 +1,97 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import test from 'ava';
+import { parseConfig } from '../../../runtime/daemon/config.ts';
+import { CONFIG, POLICY } from '../../../runtime/daemon/config-schema.ts';
+import { makePolicies } from '../../../runtime/daemon/policies.ts';
+import { DomschedError } from '../../../runtime/error.ts';
+import { domainsOf, held, observed } from '../policy/worlds.ts';
+
+const sample = new URL('../../../runtime/daemon/domsched.toml', import.meta.url);
+
+function problemsOf(text: string): readonly string[] {
+  try {
+    parseConfig(text, 'x.toml');
+    return [];
+  } catch (error) {
+    if (!(error instanceof DomschedError) || error.code !== 'config-invalid') throw error;
+    return error.details.problems as readonly string[];
+  }
+}
+
+test('the sample is valid, has a comment for every key, and each of its examples is valid too', async (t) => {
+  const text = await readFile(sample, 'utf8');
+  t.is(parseConfig(text, 'sample').policy.length, 1);
+  const examples = text.replace(/^# (?=\[|[a-z]+ = )/gim, '');
+  t.is(parseConfig(examples, 'sample with all examples').policy.length, 7);
+  const keys = new Set(Object.keys(CONFIG.shape));
+  for (const option of POLICY.options) for (const key of Object.keys(option.shape)) keys.add(key);
+  for (const key of keys) t.regex(text, new RegExp(`^(# )?( )*(\\[+)?${key}\\b`, 'm'), key);
+  t.is(parseConfig('', 'empty').interval, 0.5);
+});
+
+test('every problem at once, each with its place', (t) => {
+  const problems = problemsOf(`
+interval = 0.001
+maxhold = 3
+[[policy]]
+type = "idle-only"
+select = [{ comm = "a", uid = 3 }]
+threshold = 2
+[[policy]]
+type = "priority"
+order = []
+[[policy]]
+type = "magic"
+[[policy]]
+type = "idle-only"
+select = [{ comm = "b" }]
+windows = [{ from = "25:00", to = "06:00" }]
+`);
+  for (const start of [
+    /^interval: /,
+    /maxhold/,
+    /^policy\[0\]\.select\[0\]: .*uid/,
+    /^policy\[0\]\.threshold: /,
+    /^policy\[1\]\.order: /,
+    /^policy\[2\]\.type: /,
+    /^policy\[3\]\.windows\[0\]\.from: a time looks like 22:30/,
+  ]) {
+    t.true(
+      problems.some((problem) => start.test(problem)),
+      `${start}: ${problems.join('\n')}`,
+    );
+  }
+  t.is(problems.length, 7);
+  t.regex(problemsOf('a = [')[0]!, /^line 1: /);
+  const twice = '[[policy]]\nname = "x"\ntype = "io"\nselect = [{}]\n';
+  t.deepEqual(problemsOf(twice + twice), ['policy[1].name: policy 1 is called x too']);
+});
+
+test('a user’s policy is a module beside the configuration; one that is none is refused', async (t) => {
+  const directory = await mkdtemp(path.join(tmpdir(), 'domsched-policy-'));
+  t.teardown(() => rm(directory, { recursive: true, force: true }));
+  const config = (module: string) =>
+    parseConfig(
+      `[[policy]]\ntype = "module"\nselect = [{ comm = "b*" }]\nmodule = "${module}"\noptions = { why = "mine" }`,
+      'x',
+    );
+  await writeFile(
+    path.join(directory, 'good.mjs'),
+    `export default ({ why }) => ({ subjects }) =>
+      ({ actions: [...subjects].map((process) => ({ type: 'hold', process, reason: why })) });`,
+  );
+  await writeFile(path.join(directory, 'bad.mjs'), 'export default 3;');
+  await writeFile(path.join(directory, 'worse.mjs'), 'export default () => ({});');
+  const decide = await makePolicies(config('good.mjs'), directory);
+  const { actions } = decide(observed(domainsOf({ one: [{ comm: 'backup' }, { comm: 'web' }] })));
+  t.deepEqual(held(actions), ['one/backup']);
+  t.is(actions[0]!.reason, 'mine');
+  for (const module of ['bad.mjs', 'worse.mjs', 'missing.mjs']) {
+    await t.throwsAsync(makePolicies(config(module), directory), {
+      code: 'config-invalid',
+      message: /policy module/,
+    });
+  }
+});

@@ -1,0 +1,240 @@
+import { writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import test from 'ava';
+import { DomschedError } from '../../../runtime/error.ts';
+import { selector } from '../../../runtime/policy/selector.ts';
+import { BACKUP_LAST, FakeDaemon, fakeGuest, isQueued, run } from './fake-daemon.ts';
+
+const BACKUP = 10;
+const SERVER = 10;
+
+async function twoGuests() {
+  const batch = await fakeGuest(
+    'batch',
+    { comm: 'backup', state: 'ready' },
+    { comm: 'cron', state: 'sleeping' },
+  );
+  const web = await fakeGuest('web', { comm: 'server', state: 'sleeping' });
+  return { batch, web };
+}
+
+test('the backup of one guest is held while the server of another runs, and goes on when that rests', async (t) => {
+  const { batch, web } = await twoGuests();
+  await using fake = await FakeDaemon.of([batch, web]);
+  const before = batch.image.clone();
+  await fake.start();
+  run(web, SERVER, 300);
+  await fake.tick();
+  t.false(isQueued(batch, BACKUP));
+  t.deepEqual(await fake.held(), ['backup']);
+  run(web, SERVER, 300);
+  const report = await fake.tick();
+  const [hold] = report.actions;
+  t.like(hold, {
+    action: 'hold',
+    comm: 'backup',
+    policy: 'backups',
+    outcome: 'done',
+    techniques: ['splice'],
+  });
+  t.regex(hold!.reason, /web: server \(10\) runs/);
+  const shown = report.domains
+    .find(({ name }) => name === 'batch')!
+    .processes.find(({ comm }) => comm === 'backup');
+  t.like(shown, { state: 'held', held: { policy: 'backups' } });
+  const rests = await fake.tick();
+  t.is(rests.domains.length, 2);
+  t.true(isQueued(batch, BACKUP));
+  t.deepEqual(await fake.held(), []);
+  // The idle CPU is told to look for work; nothing else differs.
+  const idle = batch.physical(batch.initTask) + batch.layout.field('task_struct', 'thread_info').offset;
+  const info = batch.physical(Buffer.from(batch.image.load(idle, 8)).readBigUInt64LE());
+  t.deepEqual(batch.image.differences(before), [info + batch.layout.field('thread_info', 'flags').offset]);
+});
+
+test('a reload keeps what stays held; the end puts everything back', async (t) => {
+  const { batch, web } = await twoGuests();
+  await using fake = await FakeDaemon.of([batch, web]);
+  await fake.start();
+  run(web, SERVER, 300);
+  await fake.tick();
+  t.false(isQueued(batch, BACKUP));
+  const writes = () => batch.domain.recorder.count('write');
+  batch.domain.recorder.recording = true;
+  fake.daemon.reload(fake.settings([BACKUP_LAST]));
+  run(web, SERVER, 300);
+  await fake.tick();
+  t.is(writes(), 0, 'not even for a moment');
+  t.is(await fake.daemon.restore(), 0);
+  t.true(isQueued(batch, BACKUP));
+  t.deepEqual(await fake.held(), []);
+});
+
+test('a daemon that comes after one that was killed takes over what is held, and lets it go', async (t) => {
+  const { batch, web } = await twoGuests();
+  await using first = await FakeDaemon.of([batch, web]);
+  await first.start();
+  run(web, SERVER, 300);
+  await first.tick();
+  t.false(isQueued(batch, BACKUP));
+  // Killed: nothing is put back.
+  await using second = await FakeDaemon.of([batch, web], { directory: first.directory });
+  await second.tick();
+  t.is(second.daemon.find('batch').tracker!.holds.size, 1);
+  await second.tick();
+  t.false(isQueued(batch, BACKUP), 'held until it is known what runs');
+  second.daemon.reload(second.settings([]));
+  await second.tick();
+  t.true(isQueued(batch, BACKUP));
+  t.deepEqual(await second.held(), []);
+});
+
+test('a pid that another process has by now is not taken for the one that was held; nor is another boot', async (t) => {
+  const { batch, web } = await twoGuests();
+  await using first = await FakeDaemon.of([batch, web]);
+  await first.start();
+  run(web, SERVER, 300);
+  await first.tick();
+  const [record] = await first.journals.held.list();
+  await first.daemon.restore();
+  for (const other of [
+    { ...record!, startTimeNs: record!.startTimeNs + 1 },
+    { ...record!, address: '0xffff810030000000' },
+    { ...record!, boot: 'another' },
+    { ...record!, buildId: 'ab' },
+  ]) {
+    await first.journals.held.add(other);
+    await using second = await FakeDaemon.of([batch, web], { directory: first.directory, entries: [] });
+    await second.tick();
+    t.is(second.daemon.find('batch').tracker!.holds.size, 0);
+    t.deepEqual(await second.held(), [], 'and its record is crossed out');
+    t.true(isQueued(batch, BACKUP));
+  }
+});
+
+test('no room for the journal: nothing is held, and the daemon goes on', async (t) => {
+  const { batch, web } = await twoGuests();
+  await using fake = await FakeDaemon.of([batch, web]);
+  // A file where the directory would be.
+  await writeFile(path.join(fake.directory, 'held'), '');
+  await fake.start();
+  run(web, SERVER, 300);
+  await fake.tick();
+  run(web, SERVER, 300);
+  const report = await fake.tick();
+  t.true(isQueued(batch, BACKUP));
+  const failed = [...report.actions, ...report.domains].filter((one) =>
+    'outcome' in one ? one.outcome : one.error,
+  );
+  t.true(failed.length > 0, 'it is said');
+});
+
+test('a domain that cannot be read is reported, and keeps no other from being looked at', async (t) => {
+  const { batch, web } = await twoGuests();
+  const broken = await fakeGuest('broken', { comm: 'x', state: 'ready' });
+  broken.domain.recorder.onCall((call) => {
+    if (call.kind === 'registers') throw new DomschedError('timeout', 'it does not answer', {});
+  });
+  await using fake = await FakeDaemon.of([batch, web, broken]);
+  await fake.start();
+  run(web, SERVER, 300);
+  const report = await fake.tick();
+  t.like(
+    report.domains.find(({ id }) => id === 'broken'),
+    { error: { code: 'timeout' }, processes: [] },
+  );
+  t.deepEqual(await fake.held(), ['backup']);
+});
+
+test('a domain that hangs in an edit delays no other', async (t) => {
+  const { batch, web } = await twoGuests();
+  const slow = await fakeGuest('slow', { comm: 'backup2', state: 'ready' });
+  await using fake = await FakeDaemon.of([slow, batch, web]);
+  await fake.start();
+  let resume = () => {};
+  const hangs = new Promise<void>((resolve) => {
+    resume = resolve;
+  });
+  const { acquire } = slow.domain.pause;
+  slow.domain.pause.acquire = async () => {
+    await hangs;
+    return acquire.call(slow.domain.pause);
+  };
+  run(web, SERVER, 300);
+  fake.nowMs += 500;
+  fake.daemon.tick();
+  await fake.daemon.find('batch').settled();
+  t.false(isQueued(batch, BACKUP));
+  run(web, SERVER, 300);
+  fake.nowMs += 500;
+  fake.daemon.tick();
+  const report = fake.reports.at(-1)!;
+  t.is(report.domains.length, 3);
+  t.true(report.actions.some(({ domain, action }) => domain === 'batch' && action === 'hold'));
+  resume();
+  await fake.daemon.settled();
+  t.false(isQueued(slow, BACKUP));
+});
+
+test('weight, cap and nice are written down, put back at the end, and left where somebody else set them', async (t) => {
+  const guest = await fakeGuest(
+    'one',
+    { comm: 'db', state: 'ready', nice: 3 },
+    { comm: 'web', state: 'ready' },
+  );
+  const wish = {
+    ...BACKUP_LAST,
+    name: 'wish',
+    select: selector([{ comm: 'db' }]),
+    policy: (({ domains, subjects }) => ({
+      actions: [
+        ...domains.map(({ id }) => ({ type: 'weight' as const, domain: id, weight: 512, reason: 'w' })),
+        ...domains.map(({ id }) => ({ type: 'cap' as const, domain: id, cap: 50, reason: 'c' })),
+        ...[...subjects].map((process) => ({ type: 'nice' as const, process, nice: -7, reason: 'n' })),
+      ],
+    })) satisfies typeof BACKUP_LAST.policy,
+  };
+  const niceOf = () => {
+    const { offset } = guest.layout.field('task_struct', 'static_prio');
+    return (
+      Buffer.from(guest.image.load(guest.physical(guest.tasks.get(10)!) + offset, 4)).readInt32LE() - 120
+    );
+  };
+  await using fake = await FakeDaemon.of([guest], { entries: [wish] });
+  await fake.start();
+  t.like(await guest.domain.scheduler.get(), { weight: 512, cap: 50 });
+  t.is(niceOf(), -7);
+  t.is((await fake.journals.changes.list()).length, 2);
+  // Killed, and another one after it.
+  await using second = await FakeDaemon.of([guest], { directory: fake.directory, entries: [] });
+  await guest.domain.scheduler.set({ cap: 80 });
+  await second.tick();
+  await second.tick();
+  await second.tick();
+  t.is(niceOf(), 3);
+  t.like(await guest.domain.scheduler.get(), { weight: 256, cap: 80 }, 'the cap is somebody else’s by now');
+  t.deepEqual(await second.journals.changes.list(), []);
+});
+
+test('a domain that vanishes is dropped, one that appears is taken in', async (t) => {
+  const { batch, web } = await twoGuests();
+  await using fake = await FakeDaemon.of([batch]);
+  await fake.tick();
+  fake.host.domains.push(web.domain);
+  await fake.tick();
+  await fake.tick();
+  t.deepEqual(
+    (await fake.tick()).domains.map(({ name, error }) => [name, error?.code]),
+    [
+      ['batch', undefined],
+      ['web', undefined],
+    ],
+  );
+  fake.host.domains.shift();
+  batch.domain.destroy();
+  await fake.tick();
+  t.deepEqual(
+    (await fake.tick()).domains.map(({ name }) => name),
+    ['web'],
+  );
+});

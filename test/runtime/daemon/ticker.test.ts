@@ -1,0 +1,78 @@
+import test from 'ava';
+import fc from 'fast-check';
+import { Lane } from '../../../runtime/daemon/lane.ts';
+import { Ticker } from '../../../runtime/daemon/ticker.ts';
+
+test('ticks are due at whole intervals from the start, however long they take; those left out are counted', async (t) => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.integer({ min: 0, max: 350 }), { minLength: 1, maxLength: 50 }),
+      fc.array(fc.integer({ min: 0, max: 30 }), { minLength: 50, maxLength: 50 }),
+      async (takes, late) => {
+        let now = 5_000;
+        let index = 0;
+        const ticker = new Ticker(
+          100,
+          () => now,
+          async (ms) => {
+            // Timers fire late, never early.
+            now += ms + late[index]!;
+          },
+        );
+        const { signal } = new AbortController();
+        let missed = 0;
+        for (const [i, ms] of takes.entries()) {
+          index = i;
+          const due = await ticker.next(signal);
+          missed += due.missed;
+          const number = i + missed;
+          // The tick is its own interval's: never early, and late by no more than the timer or the tick before.
+          if (now < 5_000 + number * 100 || now >= 5_000 + (number + 1) * 100) return false;
+          now += ms;
+        }
+        return true;
+      },
+    ),
+  );
+  t.pass('fast-check found no counterexample');
+});
+
+test('another interval holds from the last tick on', async (t) => {
+  let now = 0;
+  const ticker = new Ticker(
+    100,
+    () => now,
+    async (ms) => {
+      now += ms;
+    },
+  );
+  const { signal } = new AbortController();
+  await ticker.next(signal);
+  ticker.intervalMs = 400;
+  await ticker.next(signal);
+  t.is(now, 400);
+  ticker.intervalMs = 100;
+  await ticker.next(signal);
+  t.is(now, 500);
+});
+
+test('a lane keeps the order and its width', async (t) => {
+  const lane = new Lane(2);
+  const order: string[] = [];
+  let most = 0;
+  let running = 0;
+  const work = (name: string) => async () => {
+    running += 1;
+    most = Math.max(most, running);
+    order.push(name);
+    await new Promise((resolve) => setImmediate(resolve));
+    running -= 1;
+    if (name === 'b') throw new Error('b');
+  };
+  const results = await Promise.allSettled(['a', 'b', 'c', 'd'].map((name) => lane.run(work(name))));
+  await lane.idle();
+  t.deepEqual(order, ['a', 'b', 'c', 'd']);
+  t.is(most, 2);
+  t.is(results[1]!.status, 'rejected');
+  t.false(lane.busy);
+});

@@ -1,0 +1,114 @@
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import test from 'ava';
+import { Guest } from '../../../runtime/guest/guest.ts';
+import { EditLog, recover } from '../../../runtime/surgery/edit-log.ts';
+import { holderFor } from '../../../runtime/surgery/holder-for.ts';
+import { Surgeon } from '../../../runtime/surgery/surgeon.ts';
+import { fakeGuest, isQueued } from '../daemon/fake-daemon.ts';
+import { knownKernel, O1_KERNEL, type SyntheticGuest } from '../guest/synthetic.ts';
+
+const PID = 10;
+
+async function bench(t: { teardown(end: () => Promise<void>): void }) {
+  const directory = await mkdtemp(path.join(tmpdir(), 'domsched-edits-'));
+  t.teardown(() => rm(directory, { recursive: true, force: true }));
+  const made = await fakeGuest('one', { comm: 'backup', state: 'ready' }, { comm: 'other', state: 'ready' });
+  const guest = await Guest.attach(made.domain, [knownKernel(O1_KERNEL)]);
+  const log = new EditLog(directory);
+  const surgeon = new Surgeon(made.domain, guest, holderFor(guest), log);
+  const target = guest.snapshot().processes.find(({ pid }) => pid === PID)!;
+  return { directory, made, log, surgeon, target };
+}
+
+/** Dies before the n-th word is written: what is in memory and on disk then is what stays. */
+async function dieAt(n: number, { made, surgeon, target }: Awaited<ReturnType<typeof bench>>) {
+  let written = 0;
+  const dead = new Promise<void>((resolve) => {
+    made.domain.recorder.onCall((call) => {
+      if (call.kind === 'write') written += 1;
+      // A process that was killed does nothing any more: neither undo nor resume.
+      if (written < n) return;
+      resolve();
+      throw new Error('dead');
+    });
+  });
+  const hold = surgeon.hold(target, { limitMs: 0 }).catch(() => undefined);
+  await Promise.race([dead, hold]);
+  await hold;
+  made.domain.recorder.reset();
+  made.domain.recorder.recording = false;
+}
+
+/** The domain as QEMU shows it to the next client after we were killed: paused, with our mark on it. */
+function pausedByTheDead(made: SyntheticGuest): void {
+  const { pause } = made.domain;
+  const { acquire } = pause;
+  pause.acquire = async () => {
+    const guard = await acquire.call(pause);
+    return new Proxy(guard, { get: (of, name) => (name === 'foundPaused' ? false : bind(of, name)) });
+  };
+}
+
+function bind(of: object, name: string | symbol): unknown {
+  const value = Reflect.get(of, name);
+  return typeof value === 'function' ? value.bind(of) : value;
+}
+
+test('killed before any word of a hold: the next one that comes puts the old words back', async (t) => {
+  const { surgeon, target } = await bench(t);
+  const words = (await surgeon.hold(target, { dryRun: true })).edits[0]!.writes.length;
+  t.true(words > 3);
+  for (let n = 1; n <= words; n++) {
+    const all = await bench(t);
+    const before = all.made.image.clone();
+    await dieAt(n, all);
+    t.is(all.made.image.differences(before).length > 0, n > 1, 'it was half written');
+    t.is((await all.log.pending('one')).length, 1);
+    pausedByTheDead(all.made);
+    t.is(await recover(all.made.domain, all.log), 'undone');
+    t.deepEqual(all.made.image.differences(before), []);
+    t.deepEqual(await readdir(all.directory), []);
+  }
+});
+
+test('an edit that is over leaves nothing behind', async (t) => {
+  const { directory, made, surgeon, target } = await bench(t);
+  await surgeon.hold(target);
+  t.false(isQueued(made, PID));
+  t.deepEqual(await readdir(directory), []);
+});
+
+test('a domain that runs again since is left alone: its words are its own', async (t) => {
+  const all = await bench(t);
+  await dieAt(3, all);
+  const half = all.made.image.clone();
+  for (const queue of all.made.queues) all.made.put(queue, 'rq', 'nr_switches', 77n);
+  const ran = all.made.image.clone();
+  t.true(ran.differences(half).length > 0);
+  pausedByTheDead(all.made);
+  t.is(await recover(all.made.domain, all.log), 'nothing');
+  t.deepEqual(all.made.image.differences(ran), []);
+  t.deepEqual(await readdir(all.directory), []);
+});
+
+test('a word that is neither the old nor the new one: nothing is written, and it is said', async (t) => {
+  const all = await bench(t);
+  await dieAt(3, all);
+  const [pending] = await all.log.pending('one');
+  const { frame, offset } = pending!.record.writes.at(-1)!;
+  all.made.image.store(frame * 4096 + offset, Buffer.from('0123456789abcdef', 'hex').subarray(0, 4));
+  const spoilt = all.made.image.clone();
+  pausedByTheDead(all.made);
+  await t.throwsAsync(recover(all.made.domain, all.log), { code: 'edit-failed', message: /stays paused/ });
+  t.deepEqual(all.made.image.differences(spoilt), []);
+});
+
+test('cut short while it was written down: not a byte of the guest was written', async (t) => {
+  const { directory, made, log } = await bench(t);
+  await writeFile(path.join(directory, '1-1.json'), '{"domain":"one","wri');
+  t.deepEqual(await log.pending('one'), []);
+  t.deepEqual(await readdir(directory), []);
+  t.true(isQueued(made, PID));
+});
