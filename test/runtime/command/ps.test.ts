@@ -1,4 +1,4 @@
-import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test from 'ava';
@@ -9,6 +9,7 @@ import { DomschedError } from '../../../runtime/error.ts';
 import type { GuestVirtual } from '../../../runtime/memory/address.ts';
 import { domsched } from '../../live/ps-layouts.ts';
 import { defaultTasks, SYNTHETIC_KERNELS, SyntheticGuest } from '../guest/synthetic.ts';
+import { writeRaw } from '../guest/write-raw.ts';
 
 function row(facts: Partial<Row> & { pid: number }): Row {
   return {
@@ -162,16 +163,3 @@ test('guests with different kernels at once; one that cannot be read keeps none 
   t.is(paused.exitCode, 1);
   t.regex(String(paused.stderr), /\[capability-missing\]/);
 });
-
-/** The guest's memory as a raw file, with holes where nothing is. */
-async function writeRaw(guest: SyntheticGuest, file: string): Promise<void> {
-  const chunk = 2 ** 20;
-  const handle = await open(file, 'w');
-  const end = guest.physical(guest.alloc(64));
-  const nothing = Buffer.alloc(chunk);
-  for (let at = 0; at < end; at += chunk) {
-    const bytes = guest.image.load(at, chunk);
-    if (!nothing.equals(bytes)) await handle.write(bytes, 0, chunk, at);
-  }
-  await handle.close();
-}

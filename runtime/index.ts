@@ -1,0 +1,25 @@
+/**
+ * domsched as a library: hosts and their domains, the processes of guests, the daemon's reports and traces of them, and
+ * what a policy of one's own is made of. Edits go through the commands and the daemon, which keep account of them.
+ */
+export { ControlClient } from './daemon/control-client.ts';
+export type {
+  ActionReport,
+  DomainReport,
+  HeldReport,
+  Observer,
+  ProcessReport,
+  TickReport,
+} from './daemon/report.ts';
+export { DomschedError, type DomschedErrorCode, type ExitCode } from './error.ts';
+export { Guest, type Snapshot, type SnapshotOptions, type TakeOptions } from './guest/guest.ts';
+export type { Process } from './guest/process.ts';
+export type { QueuedTask, RunQueue } from './guest/run-queue.ts';
+export type { ProcessState } from './guest/state.ts';
+export { connect, connectAll, type Hosts } from './hypervisor/connect.ts';
+export type { Domain, DomainIdentity, DomainListing, Host } from './hypervisor/types.ts';
+export { type KnownKernel, knownKernels } from './layout/registry.ts';
+export type { Action, DomainView, Policy, ProcessView, World } from './policy/world.ts';
+export { Sampler } from './sampler/sampler.ts';
+export type { TraceHeader } from './trace/line.ts';
+export { openTrace, type Trace } from './trace/read.ts';
