@@ -1,22 +1,11 @@
 import { FRAME_LIMIT, FRAME_SIZE } from '../frame.ts';
 import type { VcpuRegisters } from '../types.ts';
-import { ASSUMED_EFER, type DumpContent, type DumpSegment } from './content.ts';
+import { pvRegisters } from '../xen/registers.ts';
+import { PV_CONTEXT } from '../xen/structures.ts';
+import type { DumpContent, DumpSegment } from './content.ts';
 import type { ElfSection } from './elf.ts';
 import type { DumpFile } from './file.ts';
 
-/** Places in vcpu_guest_context of x86-64 (Xen public/arch-x86/xen.h), an interface that does not change. */
-const CONTEXT = {
-  size: 5168,
-  flags: 512,
-  rip: 648,
-  rflags: 664,
-  rsp: 672,
-  controls: 4984,
-  gsKernel: 5152,
-  gsUser: 5160,
-} as const;
-/** VGCF_in_kernel. */
-const IN_KERNEL = 4n;
 const INVALID_FRAME = (1n << 64n) - 1n;
 /** Bytes of a frame table read at once. */
 const CHUNK = 8 * 1024 * 1024;
@@ -72,31 +61,9 @@ function readFrames(file: DumpFile, table: ElfSection, entry: number, pages: Elf
 
 function readContexts(file: DumpFile, section: ElfSection): VcpuRegisters[] {
   const bytes = file.block(section.offset, section.size, 'registers');
-  const count = Math.floor(bytes.length / CONTEXT.size);
+  const count = Math.floor(bytes.length / PV_CONTEXT.size);
   return Array.from({ length: count }, (_, vcpu) => {
-    const context = bytes.subarray(vcpu * CONTEXT.size, (vcpu + 1) * CONTEXT.size);
-    const word = (offset: number) => context.readBigUInt64LE(offset);
-    const inKernel = (word(CONTEXT.flags) & IN_KERNEL) !== 0n;
-    const [gsBase, otherGsBase] = inKernel
-      ? [word(CONTEXT.gsKernel), word(CONTEXT.gsUser)]
-      : [word(CONTEXT.gsUser), word(CONTEXT.gsKernel)];
-    return {
-      vcpu,
-      // Paging is on, whatever the guest's view of the register says.
-      cr0: word(CONTEXT.controls) | 0x8000_0001n,
-      cr3: word(CONTEXT.controls + 24),
-      cr4: word(CONTEXT.controls + 32) | 0x20n,
-      efer: ASSUMED_EFER,
-      gsBase,
-      kernelGsBase: otherGsBase,
-      // The hypervisor has the IDT of a PV guest.
-      idtBase: 0n,
-      idtLimit: 0,
-      rip: word(CONTEXT.rip),
-      rsp: word(CONTEXT.rsp),
-      rflags: word(CONTEXT.rflags),
-      cpl: inKernel ? 0 : 3,
-      halted: false,
-    };
+    const { buffer, byteOffset } = bytes.subarray(vcpu * PV_CONTEXT.size);
+    return pvRegisters(new DataView(buffer, byteOffset, PV_CONTEXT.size), vcpu, false);
   });
 }
