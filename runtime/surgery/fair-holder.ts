@@ -79,6 +79,7 @@ export class FairHolder implements Holder {
   planHold(draft: Draft, thread: GuestVirtual, techniques: readonly Technique[]): Step | null {
     if (this.#state.isMarked(draft, thread)) return null;
     if (techniques.includes('park')) return this.#park.planHold(draft, thread, techniques);
+    // Given back at any rate, even if nothing else can be done at this moment.
     const cleared = this.#park.planWordsFree(draft, thread);
     if (cleared === null) return null;
     const splice = techniques.includes('splice') ? this.#splice.planHold(draft, thread) : null;

@@ -30,7 +30,9 @@ export async function cycle(
   table: CycleTable,
   { technique = null, stillMs = 100 }: { technique?: Technique | null; stillMs?: number } = {},
 ): Promise<void> {
-  const options = { limitMs: PATIENCE_MS, ...(technique !== null && { techniques: [technique] }) };
+  // Splice and state wait for a moment at which the thread is in user mode or on its way there.
+  const options =
+    technique === null ? { limitMs: PATIENCE_MS } : { limitMs: 4 * PATIENCE_MS, techniques: [technique] };
   for (const target of targets) {
     const held = await surgeon.hold(target, options);
     t.is(held.outcome, 'held', target.comm);

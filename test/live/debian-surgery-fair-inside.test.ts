@@ -22,7 +22,7 @@ const programs = names.map((name) => ({ kind: 'burner', name }) as const);
 for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
   for (const technique of ['splice', 'state'] as const) {
     test.serial(`${kernel}: what the guest itself does to a process held by ${technique}`, async (t) => {
-      t.timeout(300_000);
+      t.timeout(600_000);
       await using guest = await bootDebian({ kernel, programs, setup });
       await using domain = await QemuDomain.attach(guest.sockets, guest.connection);
       const attached = await Guest.attach(domain, await knownKernels());
@@ -31,7 +31,7 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
       const { processes } = await attached.take();
       const find = (name: string) => findProcess(processes, name);
       const hold = async (name: string) => {
-        await surgeon.hold(find(name), { limitMs: PATIENCE_MS, techniques: [technique] });
+        await surgeon.hold(find(name), { limitMs: 4 * PATIENCE_MS, techniques: [technique] });
         await standsStill(t, guest, name);
       };
       const release = async (name: string) =>
@@ -68,6 +68,10 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
       // SIGSTOP and SIGCONT, then a stop that outlives the hold.
       await hold('two');
       await guest.run(`kill -STOP ${pid('two')}; kill -CONT ${pid('two')}`);
+      await standsStill(t, guest, 'two');
+      // Reniced from outside meanwhile, it stays held.
+      t.is((await surgeon.renice(find('two'), 3, { limitMs: PATIENCE_MS })).outcome, 'reniced');
+      t.is((await guest.run(`cat /proc/${pid('two')}/stat`)).split(') ')[1]!.split(' ')[16], '3');
       await standsStill(t, guest, 'two');
       await letGo('two');
       await hold('two');

@@ -47,6 +47,7 @@ interface Variant {
   kernel: string;
   interrupts: boolean;
   way: string;
+  cpus?: number;
   setup?: string;
   sessions?: boolean;
   append?: string;
@@ -67,6 +68,7 @@ const VARIANTS: Variant[] = [
 if (process.env.DOMSCHED_CYCLES !== undefined) {
   VARIANTS.push(
     { kernel: 'debian-6.12-cloud', interrupts: true, way: 'as it boots' },
+    { kernel: 'debian-6.12-cloud', interrupts: true, way: 'on four CPUs', cpus: 4 },
     { kernel: 'debian-6.12-cloud', interrupts: true, way: 'preempt=full', append: 'preempt=full' },
     { kernel: 'debian-6.1-cloud', interrupts: true, way: 'in groups that run out of time', setup: LIMITED },
     { kernel: 'debian-6.12-cloud', interrupts: true, way: 'in groups that run out of time', setup: LIMITED },
