@@ -7,7 +7,7 @@ import type { Operation, Surgeon } from '../../runtime/surgery/surgeon.ts';
 import type { LiveGuest } from './guest.ts';
 
 /** Wall time in which a guest on a busy host surely gets somewhere. */
-export const PATIENCE_MS = 30_000;
+export const PATIENCE_MS = 120_000;
 
 /** Everything runs in a group of a group. */
 export const TWO_LEVELS = `
@@ -30,9 +30,7 @@ export async function cycle(
   table: CycleTable,
   { technique = null, stillMs = 100 }: { technique?: Technique | null; stillMs?: number } = {},
 ): Promise<void> {
-  // Splice and state wait for a moment at which the thread is in user mode or on its way there.
-  const options =
-    technique === null ? { limitMs: PATIENCE_MS } : { limitMs: 4 * PATIENCE_MS, techniques: [technique] };
+  const options = { limitMs: PATIENCE_MS, ...(technique !== null && { techniques: [technique] }) };
   for (const target of targets) {
     const held = await surgeon.hold(target, options);
     t.is(held.outcome, 'held', target.comm);

@@ -31,7 +31,7 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
       const { processes } = await attached.take();
       const find = (name: string) => findProcess(processes, name);
       const hold = async (name: string) => {
-        await surgeon.hold(find(name), { limitMs: 4 * PATIENCE_MS, techniques: [technique] });
+        await surgeon.hold(find(name), { limitMs: PATIENCE_MS, techniques: [technique] });
         await standsStill(t, guest, name);
       };
       const release = async (name: string) =>

@@ -10,7 +10,7 @@ import { holderFor } from '../../runtime/surgery/holder-for.ts';
 import { Surgeon } from '../../runtime/surgery/surgeon.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
 
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 120_000;
 const patient = { limitMs: PATIENCE_MS };
 
 const setup = `
