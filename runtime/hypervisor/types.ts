@@ -227,7 +227,7 @@ export interface Host extends AsyncDisposable {
   /** Ids of what may be domains, without asking any of them: one that does not answer holds up no other. */
   ids(): readonly string[];
   /**
-   * Attaches to a domain by its id.
+   * Attaches to a domain by its id; of one that is open already it may give that.
    * @throws DomschedError `domain-not-found`, `host-unreachable`, `timeout`, `protocol`
    */
   open(id: string): Promise<Domain>;

@@ -225,7 +225,7 @@ async function memoryImage(guest: LiveGuest, places: Places, into: string): Prom
   const raw = path.join(into, 'raw');
   const ram = 512 * 2 ** 20;
   await monitor.execute('stop');
-  await monitor.execute('pmemsave', { val: 0, size: ram, filename: raw });
+  await monitor.execute('pmemsave', { val: 0, size: ram, filename: raw }, 300_000);
   await monitor.execute('cont');
   const file = path.join(into, 'core');
   const note = Buffer.alloc(size!);

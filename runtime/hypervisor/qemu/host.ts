@@ -31,6 +31,9 @@ export class QemuHost implements Host {
   }
 
   async open(id: string): Promise<Domain> {
+    // QEMU serves one client per socket: a second connection would wait for the first, which is ours.
+    const attached = await this.#attached(id);
+    if (attached !== undefined) return attached;
     const sockets = this.#machines().find(({ qmp }) => qmp === id);
     if (sockets === undefined) {
       throw new DomschedError('domain-not-found', `there is no QMP socket ${id}`, { domain: id });
@@ -53,18 +56,27 @@ export class QemuHost implements Host {
     return this.close();
   }
 
+  /** The domain that is open already; one that has ended or was closed is none. */
+  async #attached(id: string): Promise<QemuDomain | undefined> {
+    const domain = this.#open.get(id);
+    if (domain === undefined || (await domain.state()) !== 'gone') return domain;
+    this.#open.delete(id);
+    await domain.close();
+    return undefined;
+  }
+
   async #look(sockets: QemuSockets): Promise<DomainListing> {
-    const attached = this.#open.get(sockets.qmp);
-    if (attached !== undefined) {
-      const frames = attached.frames.regions().reduce((sum, { count }) => sum + count, 0);
-      const { identity, vcpus } = attached;
-      return { identity, state: await attached.state(), vcpus, memoryBytes: frames * 4096 };
-    }
     const connection = connectionOf(sockets);
     const name = path.basename(sockets.qmp, '.sock');
     const identity = { id: sockets.qmp, name, hypervisor: 'qemu', connection } as const;
     let client: QmpClient | undefined;
     try {
+      const attached = await this.#attached(sockets.qmp);
+      if (attached !== undefined) {
+        const frames = attached.frames.regions().reduce((sum, { count }) => sum + count, 0);
+        const { identity: known, vcpus } = attached;
+        return { identity: known, state: await attached.state(), vcpus, memoryBytes: frames * 4096 };
+      }
       client = await QmpClient.connect(sockets.qmp, { greetingTimeoutMs: GREETING_TIMEOUT_MS });
       const status = asRecord(await client.execute('query-status'))?.status;
       const memory = asRecord(await client.execute('query-memory-size-summary')) ?? {};
