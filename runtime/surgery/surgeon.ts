@@ -257,6 +257,7 @@ export class Surgeon {
         return null;
       });
       if (done !== null) {
+        last = undefined;
         for (const technique of done.techniques) techniques.add(technique);
         if (!options.dryRun) await this.#interrupts?.send(done.interrupts);
         const writes = edits.reduce((sum, edit) => sum + edit.writes.length, 0);
