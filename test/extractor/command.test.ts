@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import {
   chmodSync,
   copyFileSync,
@@ -400,6 +400,21 @@ test('no space left, no folder, a folder instead of a file', (t) => {
     t.regex(result.stderr, new RegExp(`^domsched: .*\\[${code}\\]\\n$`));
   }
   t.deepEqual(readdirSync(folder), []);
+});
+
+test('no space left in the middle of a JSON file: the one before stays, and nothing else', (t) => {
+  const file = linkKernel(t, KERNEL_SOURCE);
+  const folder = scratchFolder(t);
+  writeFileSync(join(folder, 'layout.json'), 'as it was');
+  const before = snapshot(folder);
+  const program = new URL('../../domsched.ts', import.meta.url).pathname;
+  const args = [process.execPath, program, 'extract', file, '--all', '--json', join(folder, 'layout.json')];
+  // A limit on the size of files: 4 KiB.
+  const limited = 'trap "" XFSZ; ulimit -f 4; exec "$@"';
+  const { status, stderr } = spawnSync('bash', ['-c', limited, 'bash', ...args], { encoding: 'utf8' });
+  t.is(status, 1, stderr);
+  t.regex(stderr, /^domsched: no space left to write .*layout\.json; .*\[no-space\]\n$/);
+  t.deepEqual(snapshot(folder), before);
 });
 
 test('a reader that goes away is no crash', (t) => {
