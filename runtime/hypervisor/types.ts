@@ -15,6 +15,8 @@ export interface DomainIdentity {
   readonly connection: string;
   /** Process of the hypervisor that runs it, where there is one. */
   readonly pid?: number;
+  /** File on this host that its kernel was started from, where the hypervisor's tools say so (Xen). A hint, no proof. */
+  readonly kernelFile?: string;
 }
 
 export type DomainState = 'running' | 'paused' | 'crashed' | 'shutdown' | 'gone' | 'image';

@@ -276,7 +276,7 @@ function unknown(
     );
   }
   const release = printable(releaseOf(banner));
-  const { name } = domain.identity;
+  const { name, kernelFile } = domain.identity;
   const details = { domain: name, release, banner: printable(banner), failures };
   if (failures.length > 0) {
     return new DomschedError(
@@ -291,7 +291,8 @@ function unknown(
   return new DomschedError(
     'layout-unknown',
     `${name} runs Linux ${release}, whose layout is not known: ${other}make it with ` +
-      `npm run extract -- /usr/lib/debug/boot/vmlinux-${release}`,
+      `npm run extract -- /usr/lib/debug/boot/vmlinux-${release}` +
+      (kernelFile === undefined ? '' : ` (it was started from ${printable(kernelFile)})`),
     details,
   );
 }

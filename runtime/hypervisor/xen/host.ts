@@ -142,7 +142,10 @@ export class XenHost implements Host {
       const alone = info.uuid !== NO_UUID && infos.filter(({ uuid }) => uuid === info.uuid).length === 1;
       const id = alone ? dashed(info.uuid) : String(info.domid);
       const name = this.#store?.read(`/local/domain/${info.domid}/name`) || `domain-${info.domid}`;
-      return { info, identity: { id, name, hypervisor: 'xen', connection: this.connection } };
+      // Written by libxl when it builds a domain whose kernel is a file of dom0.
+      const kernelFile = this.#store?.read(`/vm/${dashed(info.uuid)}/image/kernel`);
+      const identity = { id, name, hypervisor: 'xen', connection: this.connection } as const;
+      return { info, identity: { ...identity, ...(kernelFile && { kernelFile }) } };
     });
   }
 }

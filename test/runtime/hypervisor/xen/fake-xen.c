@@ -40,6 +40,7 @@ struct fake_domain {
 	uint16_t weight, cap;
 	uint8_t uuid[16];
 	char name[64];
+	char kernel[64];
 	uint8_t frames[FRAMES];
 	struct fake_vcpu vcpu[VCPUS];
 };
@@ -211,6 +212,12 @@ void fake_other_pause(uint32_t domid, int by)
 void fake_run(uint32_t domid, uint64_t ns)
 {
 	find(domid)->cpu_time += ns;
+}
+
+/* What libxl notes when it builds a domain. */
+void fake_kernel(uint32_t domid, const char *file)
+{
+	strncpy(find(domid)->kernel, file, sizeof(find(domid)->kernel) - 1);
 }
 
 void fake_set(const char *what, uint32_t domid, int64_t value)
@@ -558,8 +565,16 @@ void xs_close(struct xs_handle *h)
 
 void *xs_read(struct xs_handle *h, xs_transaction_t t, const char *path, unsigned int *length)
 {
-	unsigned domid;
+	unsigned domid, first;
 	struct fake_domain *d;
+	if (sscanf(path, "/vm/%8x-", &first) == 1 && strstr(path, "/image/kernel")) {
+		if (!(d = find(first >> 24)) || !d->kernel[0]) {
+			errno = ENOENT;
+			return NULL;
+		}
+		*length = strlen(d->kernel);
+		return strdup(d->kernel);
+	}
 	if (sscanf(path, "/local/domain/%u/name", &domid) != 1 || !(d = find(domid)) || !d->name[0]) {
 		errno = ENOENT;
 		return NULL;

@@ -181,6 +181,11 @@ export class FakeXen implements Disposable {
     this.#call('void fake_run(uint32_t, uint64_t)')(domid, ns);
   }
 
+  /** What libxl notes of the file that a domain was built from. */
+  kernel(domid: number, file: string): void {
+    this.#call('void fake_kernel(uint32_t, const char *)')(domid, file);
+  }
+
   set(what: string, value: number, domid = 0): void {
     this.#call('void fake_set(const char *, uint32_t, int64_t)')(what, domid, value);
   }

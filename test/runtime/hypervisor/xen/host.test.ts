@@ -39,6 +39,16 @@ test('domains that can be looked at are listed: not dom0, not the store, not the
   ]);
 });
 
+test('the file that a kernel was started from is told where libxl has noted it', async (t) => {
+  using xen = new FakeXen();
+  xen.domain({ domid: 5, name: 'web' });
+  xen.domain({ domid: 6, name: 'mail' });
+  xen.kernel(5, '/var/lib/xen/boot/vmlinuz');
+  await using host = await xen.connect();
+  const files = (await host.list()).map(({ identity }) => identity.kernelFile);
+  t.deepEqual(files, ['/var/lib/xen/boot/vmlinuz', undefined]);
+});
+
 test('two domains of one UUID, or one without, go by their numbers; one without a name as well', async (t) => {
   using xen = new FakeXen();
   for (const domid of [5, 6, 7]) xen.domain({ domid, name: domid === 7 ? '' : `vm${domid}` });
