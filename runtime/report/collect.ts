@@ -1,5 +1,8 @@
 import type { ActionReport, DomainReport, ProcessReport, TickReport } from '../daemon/report.ts';
 
+/** CPUs that a guest is believed to have at most. */
+const MOST_CPUS = 4096;
+
 /** What a process did in one stretch of time between two looks. */
 export interface Span {
   /** ms since the trace began. */
@@ -34,14 +37,20 @@ export interface Row {
   /** CPU time within the trace, in ms. */
   readonly ranMs: number;
   readonly heldMs: number;
+  /** When it was seen first and last, in ms since the trace began. */
+  readonly first: number;
+  readonly last: number;
   readonly spans: readonly Span[];
   readonly held: readonly HeldPeriod[];
 }
 
 export interface DomainRow extends Pick<DomainReport, 'id' | 'name' | 'hypervisor' | 'kernel' | 'vcpus'> {
   readonly ranMs: number;
-  /** The last reason why it could not be read. */
+  /** Ticks at which it could not be read, and the reason at the last of them. */
+  readonly failures: number;
   readonly error?: DomainReport['error'];
+  /** It could be read at the last tick that it was there. */
+  readonly isReadable: boolean;
 }
 
 /** An edit and when it was reported. */
@@ -66,6 +75,7 @@ export interface History {
 interface Tracked {
   report: ProcessReport;
   readonly domain: string;
+  readonly first: number;
   seen: number;
   ranMs: number;
   readonly spans: Span[];
@@ -92,18 +102,21 @@ export async function collect(ticks: AsyncIterable<TickReport> | Iterable<TickRe
     missed += tick === first ? 0 : tick.missed;
     for (const action of tick.actions) actions.push({ ...action, at });
     for (const domain of tick.domains) {
-      const { id, name, hypervisor, kernel, vcpus, error = domains.get(id)?.error } = domain;
-      let ranMs = domains.get(id)?.ranMs ?? 0;
+      const before = domains.get(domain.id);
+      const { id, name, hypervisor, kernel = before?.kernel, vcpus } = domain;
+      const { error = before?.error } = domain;
+      let ranMs = before?.ranMs ?? 0;
       for (const process of domain.processes) {
         const key = `${id} ${process.key}`;
         const known = tracked.get(key);
         if (known === undefined) tracked.set(key, begin(id, process, at, tick.time));
-        else ranMs += follow(known, process, at, tick.time, Math.max(1, vcpus));
+        else ranMs += follow(known, process, at, tick.time, Math.min(Math.max(1, vcpus), MOST_CPUS));
       }
-      const release = kernel ?? domains.get(id)?.kernel;
+      const isReadable = domain.error === undefined;
       domains.set(id, {
-        ...{ id, name, hypervisor, vcpus, ranMs },
-        ...(release !== undefined && { kernel: release }),
+        ...{ id, name, hypervisor, vcpus, ranMs, isReadable },
+        failures: (before?.failures ?? 0) + (isReadable ? 0 : 1),
+        ...(kernel !== undefined && { kernel }),
         ...(error !== undefined && { error }),
       });
     }
@@ -123,7 +136,7 @@ export async function collect(ticks: AsyncIterable<TickReport> | Iterable<TickRe
 }
 
 function begin(domain: string, report: ProcessReport, at: number, time: string): Tracked {
-  const process: Tracked = { report, domain, seen: at, ranMs: 0, spans: [], held: [] };
+  const process: Tracked = { report, domain, first: at, seen: at, ranMs: 0, spans: [], held: [] };
   noteHeld(process, report, at, time);
   return process;
 }
@@ -172,11 +185,11 @@ function noteHeld(process: Tracked, report: ProcessReport, at: number, time: str
   process.held.push({ domain, pid, comm, policy, reason, from, to: at, lasts: true });
 }
 
-function finish({ report, domain, seen, ranMs, spans, held }: Tracked, end: number): Row {
-  const last = held.at(-1);
+function finish({ report, domain, first, seen, ranMs, spans, held }: Tracked, end: number): Row {
+  const open = held.at(-1);
   // A process that ended while it was held is held no longer.
-  if (last?.lasts && seen < end) last.lasts = false;
+  if (open?.lasts && seen < end) open.lasts = false;
   const { pid, comm, kernelThread } = report;
   const heldMs = held.reduce((sum, { from, to }) => sum + to - from, 0);
-  return { domain, pid, comm, kernelThread, ranMs, heldMs, spans, held };
+  return { domain, pid, comm, kernelThread, ranMs, heldMs, first, last: seen, spans, held };
 }

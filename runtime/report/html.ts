@@ -66,13 +66,13 @@ function cards(history: History): string {
 function domains({ domains: all, durationMs }: History): string {
   return table(
     ['Domain', 'Hypervisor', 'Kernel', '#vCPUs', '#CPU', 'Could not be read'],
-    all.map(({ name, hypervisor, kernel, vcpus, ranMs, error }) => [
+    all.map(({ name, hypervisor, kernel, vcpus, ranMs, failures, error }) => [
       name,
       hypervisor,
       kernel ?? '–',
       { number: String(vcpus) },
       { number: percent(shareOf(ranMs, durationMs)) },
-      error === undefined ? '' : `${error.message} [${error.code}]`,
+      error === undefined ? '' : `at ${failures} samples: ${error.message} [${error.code}]`,
     ]),
     'No domain was seen.',
   );

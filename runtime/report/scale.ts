@@ -1,5 +1,8 @@
 import type { Span } from './collect.ts';
 
+/** For a number that is none: a trace may hold sums beyond all numbers. */
+const UNKNOWN = '–';
+
 /** Marks of a time axis: multiples of a round step, `most` at most. All in ms. */
 export function timeMarks(durationMs: number, most: number): number[] {
   const steps = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 15e3, 3e4, 6e4, 12e4, 3e5, 6e5];
@@ -11,6 +14,7 @@ export function timeMarks(durationMs: number, most: number): number[] {
 
 /** A time since the beginning, as short as the whole allows. */
 export function timeLabel(ms: number, durationMs: number): string {
+  if (!Number.isFinite(ms)) return UNKNOWN;
   if (durationMs < 2_000) return `${round(ms, 0)} ms`;
   const seconds = ms / 1000;
   if (durationMs < 120_000) return `${round(seconds, durationMs < 10_000 ? 1 : 0)} s`;
@@ -22,6 +26,7 @@ export function timeLabel(ms: number, durationMs: number): string {
 
 /** A moment to a tenth of a second, as fits a table. */
 export function momentOf(ms: number): string {
+  if (!Number.isFinite(ms)) return UNKNOWN;
   const seconds = Math.floor(ms / 1000);
   const rest = `${String(seconds % 60).padStart(2, '0')}.${Math.floor((ms % 1000) / 100)}`;
   const minutes = String(Math.floor(seconds / 60) % 60);
@@ -31,6 +36,7 @@ export function momentOf(ms: number): string {
 
 /** How long something took, for people. */
 export function lengthOf(ms: number): string {
+  if (!Number.isFinite(ms)) return UNKNOWN;
   if (ms < 1) return `${round(ms * 1000, 0)} µs`;
   if (ms < 1000) return `${round(ms, ms < 10 ? 1 : 0)} ms`;
   if (ms < 120_000) return `${round(ms / 1000, ms < 10_000 ? 2 : 1)} s`;
@@ -40,6 +46,7 @@ export function lengthOf(ms: number): string {
 /** A part of one CPU in percent. */
 export function percent(share: number): string {
   const value = share * 100;
+  if (!Number.isFinite(value)) return UNKNOWN;
   if (value > 0 && value < 0.05) return '<0.1 %';
   return `${value >= 10 || value === 0 ? Math.round(value) : value.toFixed(1)} %`;
 }

@@ -27,7 +27,7 @@ interface Layer {
 export function sharesSvg(history: History): string {
   const { durationMs } = history;
   const layers = layersOf(history);
-  const top = ceiling(layers);
+  const top = ceiling(layers, history);
   const bottom = TOP + HEIGHT;
   const areas: string[] = [];
   const base = new Float64Array(layers[0]?.ran.length ?? 0);
@@ -89,17 +89,18 @@ function sum(rows: readonly Row[], durationMs: number, count: number): Float64Ar
   return total;
 }
 
-/** CPUs that the picture is high: whole ones. */
-function ceiling(layers: readonly Layer[]): number {
-  let most = 0;
+/**
+ * CPUs that the picture is high: whole ones, and no more than there are. A guest that counts ticks catches up with
+ * those that its host kept from it, and then seems to have run more.
+ */
+function ceiling(layers: readonly Layer[], { domains }: History): number {
   const columns = layers[0]?.ran.length ?? 0;
-  for (let i = 0; i < columns; i++) {
-    most = Math.max(
-      most,
-      layers.reduce((total, { ran }) => total + ran[i]!, 0),
-    );
-  }
-  return Math.max(1, Math.ceil(most - 0.02));
+  const heights = Array.from({ length: columns }, (_, i) =>
+    layers.reduce((sum, { ran }) => sum + ran[i]!, 0),
+  );
+  const most = heights.reduce((a, b) => Math.max(a, b), 0);
+  const vcpus = domains.reduce((sum, domain) => sum + domain.vcpus, 0);
+  return Math.max(1, Math.min(Math.ceil(most - 0.02), Math.ceil(vcpus)));
 }
 
 /** An area between two stepped lines; equal neighbours are one step. */

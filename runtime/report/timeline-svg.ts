@@ -25,9 +25,7 @@ export const DEFAULT_ROWS = 40;
  * @param most rows at most
  */
 export function timelineSvg(history: History, most = DEFAULT_ROWS): string {
-  const groups = select(history, most).filter(
-    ({ rows, domain }) => rows.length > 0 || domain.error !== undefined,
-  );
+  const groups = select(history, most).filter(({ rows, domain }) => rows.length > 0 || !domain.isReadable);
   const parts: string[] = [];
   let y = HEAD;
   for (const group of groups) {
@@ -124,7 +122,8 @@ function drawDomain({ domain }: Group, { durationMs }: History, y: number): stri
     `${domain.vcpus} ${domain.vcpus === 1 ? 'vCPU' : 'vCPUs'}`,
     domain.hypervisor,
   ].filter((fact) => fact !== '');
-  const error = domain.error === undefined ? '' : `${domain.error.message} [${domain.error.code}]`;
+  const { error: reason, isReadable } = domain;
+  const error = isReadable || reason === undefined ? '' : `${reason.message} [${reason.code}]`;
   const name = clip(domain.name, 420, 14.5);
   return [
     `<path class="line" d="M${MARGIN} ${y + 4.5}H${WIDTH - MARGIN}"/>`,
@@ -149,7 +148,7 @@ function drawRow(row: Row, history: History, colour: string, y: number): string 
     `<title>${xml(`${name}, process ${row.pid}: ${lengthOf(row.ranMs)} of CPU time, held for ${lengthOf(row.heldMs)}`)}</title>`,
     `<text class="name" x="${MARGIN + 12}" y="${y + 17.5}">${xml(label)}</text>`,
     `<text class="pid end number" x="${LEFT - 10}" y="${y + 17}">${row.pid}</text>`,
-    `<rect class="track" x="${LEFT}" y="${top}" width="${TIME}" height="${BAR}"/>`,
+    trackOf(row, durationMs, top),
     ...row.held.map((held) => drawHeld(held, durationMs, top)),
     ...bars(row, durationMs, colour, top),
     ...row.held.map((held) => heldLabel(held, durationMs, top)),
@@ -162,6 +161,12 @@ function drawRow(row: Row, history: History, colour: string, y: number): string 
       : '',
     '</g>',
   ].join('');
+}
+
+/** The time in which it was there. */
+function trackOf({ first, last }: Row, durationMs: number, top: number): string {
+  const [x, width] = durationMs > 0 ? extent(first, last, durationMs) : [LEFT, TIME];
+  return `<rect class="track" x="${x}" y="${top}" width="${width}" height="${BAR}"/>`;
 }
 
 /** What it ran from the row's bottom up, and above that what it would have run. */

@@ -27,6 +27,11 @@ export function showHeld(list: HTMLElement, count: HTMLElement, store: Store): v
   list.replaceChildren(...items);
 }
 
+/** What the daemon does of itself has no policy. */
+function because(policy: string, reason: string): string {
+  return policy === '-' ? reason : `${policy}: ${reason}`;
+}
+
 /** The latest edits, the last first. */
 export function showEdits(list: HTMLElement, store: Store): void {
   const names = new Map([...store.domains].map(([id, { facts }]) => [id, facts.name]));
@@ -40,8 +45,8 @@ export function showEdits(list: HTMLElement, store: Store): void {
       const made = item(
         [action.action, target, ` in ${names.get(domain) ?? domain}`],
         outcome === 'done'
-          ? `${policy}: ${reason}`
-          : `${outcome} [${code ?? 'unknown'}], ${policy}: ${reason}`,
+          ? because(policy, reason)
+          : `${outcome} [${code ?? 'unknown'}], ${because(policy, reason)}`,
         `${age(Math.max(0, now - ms) / 1000)} ago`,
       );
       if (outcome !== 'done') made.classList.add('bad');

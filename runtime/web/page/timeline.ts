@@ -59,8 +59,6 @@ export function drawTrack(canvas: HTMLCanvasElement, track: Track, colour: numbe
   const context = prepare(canvas, width, height);
   const top = 3;
   const bar = height - 2 * top;
-  context.fillStyle = palette.track;
-  context.fillRect(0, top, width, bar);
   const { count, times } = store;
   if (count === 0) return;
   const now = times[(count - 1) % SAMPLES]!;
@@ -69,6 +67,12 @@ export function drawTrack(canvas: HTMLCanvasElement, track: Track, colour: numbe
   const place = (ms: number) => Math.round(((ms - (now - windowMs)) / windowMs) * width * ratio) / ratio;
   const fill = palette.domains[colour % DOMAINS]!;
   const first = Math.max(0, count - SAMPLES);
+  let known = first;
+  while (known < count && track.doing[known % SAMPLES] === DOING.absent) known++;
+  // A sample tells of the time before it.
+  const begin = known === first ? place(times[first % SAMPLES]!) : place(times[(known - 1) % SAMPLES]!);
+  context.fillStyle = palette.track;
+  context.fillRect(Math.max(0, begin), top, width - Math.max(0, begin), bar);
   let heldFrom: number | undefined;
   for (let n = count - 1; n > first; n--) {
     const i = n % SAMPLES;

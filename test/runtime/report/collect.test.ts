@@ -77,7 +77,8 @@ test('a domain that cannot be read for a while has a gap, and its time is not lo
   const failed = tickReport(2, [domainReport('web', [], { error: { code: 'timeout', message: 'slow' } })]);
   const { rows, domains } = await collect([at(1, 0), failed, at(3, 5e8)]);
   t.deepEqual(rows[0]!.spans, [{ from: 0, to: 1000, share: 0.5, wanted: false }]);
-  t.is(domains[0]!.error?.code, 'timeout');
+  t.like(domains[0], { failures: 1, error: { code: 'timeout' }, isReadable: true });
+  t.like((await collect([at(1, 0), failed])).domains[0], { failures: 1, isReadable: false });
 });
 
 test('columns keep all CPU time', (t) => {
