@@ -67,3 +67,9 @@ async function kvmBoots(): Promise<boolean> {
     await rm(directory, { recursive: true, force: true });
   }
 }
+
+/** Levels of page tables of a guest with one of QEMU's CPU models: `max` is all that TCG can do, or the host's CPU. */
+export function pagingLevels(cpu: 'max' | 'qemu64', accelerator: Accelerator): 4 | 5 {
+  if (cpu === 'qemu64') return 4;
+  return accelerator === 'tcg' || /\bla57\b/.test(readFileSync('/proc/cpuinfo', 'utf8')) ? 5 : 4;
+}
