@@ -108,6 +108,10 @@ export class XenDomain implements Domain {
     this.#timer.unref();
   }
 
+  get closed(): boolean {
+    return this.#closed;
+  }
+
   get generation(): number {
     return this.#generation;
   }
@@ -190,9 +194,7 @@ export class XenDomain implements Domain {
     // What a guest's own frame numbers mean may have changed since: an edit must not go by old mappings.
     if (this.#hvm) this.#dropMappings();
     this.#watchdog.beforePause(this.#key, foundPaused);
-    this.#takeBack = onExit(() => {
-      if (!this.#keep) this.#calls.unpause(this.domid);
-    });
+    this.#takeBack = onExit(() => this.#unpauseAtExit());
     try {
       if (!adopted) this.#calls.pause(this.domid);
     } catch (error) {
@@ -214,6 +216,9 @@ export class XenDomain implements Domain {
   }
 
   #resume(): void {
+    this.#look();
+    // It has ended, or somebody has taken our pause back already.
+    if (this.#pausedAt === undefined) return;
     this.#pausedAt = undefined;
     this.#generation += 1;
     // Of a domain that was found paused, a pause given back twice would be somebody else's.
@@ -223,11 +228,20 @@ export class XenDomain implements Domain {
       this.#info = { ...this.#info, paused: this.#foundPaused };
       if (!this.#foundPaused) this.#emit({ type: 'resumed', byUs: true });
     } catch (error) {
-      // A domain that has ended needs no resume; anything else is for the caller to know.
-      if (!(error instanceof DomschedError && error.code === 'domain-gone')) throw error;
-      this.#onGone();
+      // What has ended, or runs by now, needs no resume; anything else is for the caller to know.
+      if (!(error instanceof DomschedError) || this.#look()?.paused) throw error;
     } finally {
       this.#disarm();
+    }
+  }
+
+  #unpauseAtExit(): void {
+    if (this.#keep) return;
+    try {
+      this.#calls.unpause(this.domid);
+    } catch (error) {
+      // It has ended, or runs already; the others that we have paused are to be unpaused too.
+      if (!(error instanceof DomschedError)) throw error;
     }
   }
 

@@ -105,10 +105,8 @@ export class XenHost implements Host {
     }
     const { info, identity } = found;
     const domain = new XenDomain({ ...this.#parts, identity, info });
+    for (const other of this.#open) if (other.closed) this.#open.delete(other);
     this.#open.add(domain);
-    domain.onEvent(({ type }) => {
-      if (type === 'gone') this.#open.delete(domain);
-    });
     return domain;
   }
 

@@ -119,6 +119,28 @@ test('our pause taken back by somebody else: no guard is valid, and nothing is g
   ]);
 });
 
+test('our pause taken back, and nobody looked: the release finds nothing to give back', async (t) => {
+  await using setup = await guest();
+  const { xen, domain } = setup;
+  const guard = await domain.pause.acquire();
+  xen.otherPause(5, -1);
+  await guard.release();
+  t.is(xen.pauses(5), 0);
+  const other = await domain.pause.acquire();
+  xen.otherPause(5, -1);
+  xen.run(5, 5000);
+  xen.otherPause(5, 1);
+  await other.release();
+  t.is(xen.pauses(5), 1);
+});
+
+test('an unpause that fails is told', async (t) => {
+  await using setup = await guest();
+  const guard = await setup.domain.pause.acquire();
+  setup.xen.fail('unpause', 1);
+  await t.throwsAsync(guard.release(), { code: 'host-unreachable' });
+});
+
 test('taken back and paused again by somebody else: it has run, and that shows', async (t) => {
   await using setup = await guest();
   const { xen, domain } = setup;
