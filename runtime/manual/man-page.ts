@@ -30,6 +30,7 @@ export function manualPage(program: Command): string {
     ...item('2', 'wrong usage'),
     ...item('3', 'refused for safety; nothing was changed'),
     '.SH FILES',
+    ...item('/etc/domsched.toml', 'the configuration of the daemon'),
     ...item('/run/domsched/*.sock', 'QMP sockets of QEMU that are found without --connect'),
     ...item('/run/domsched/control', 'the control socket of the daemon'),
     ...item('/run/domsched/held', 'what is held now, one file for each process'),

@@ -12,6 +12,8 @@ const HEIGHT = 240;
 const COLUMN = 2;
 /** Processes with a layer of their own; the others are one. */
 const LAYERS = 9;
+/** Part of one CPU below which a layer would not be seen. */
+const LITTLE = 0.005;
 const SHADES = [1, 0.68, 0.45, 0.3] as const;
 
 interface Layer {
@@ -61,7 +63,8 @@ function layersOf(history: History): Layer[] {
   const count = Math.floor((RIGHT - LEFT) / COLUMN);
   if (durationMs <= 0) return [];
   const busy = rows.filter(({ ranMs }) => ranMs > 0).sort((a, b) => b.ranMs - a.ranMs);
-  const chosen = Map.groupBy(busy.slice(0, LAYERS), ({ domain }) => domain);
+  const most = busy.slice(0, LAYERS).filter(({ ranMs }) => ranMs > LITTLE * durationMs);
+  const chosen = Map.groupBy(most, ({ domain }) => domain);
   const layers: Layer[] = domains.flatMap(({ id, name: domain }) =>
     (chosen.get(id) ?? []).map((row, i) => ({
       name: `${row.kernelThread ? `[${row.comm}]` : row.comm} ${row.pid}`,
@@ -72,7 +75,7 @@ function layersOf(history: History): Layer[] {
       ran: sum([row], durationMs, count),
     })),
   );
-  const rest = busy.slice(LAYERS);
+  const rest = busy.slice(most.length);
   if (rest.length > 0) {
     const ranMs = rest.reduce((total, row) => total + row.ranMs, 0);
     const ran = sum(rest, durationMs, count);

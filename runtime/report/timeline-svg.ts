@@ -86,7 +86,7 @@ function legend(): string {
   let x = MARGIN;
   const entry = (shape: string, text: string) => {
     parts.push(shape, `<text class="facts" x="${x + 30}" y="${y + 12}">${text}</text>`);
-    x += 30 + text.length * 6.7 + 16;
+    x += 30 + text.length * 6.9 + 20;
   };
   entry(
     `<path class="d0" d="M${x} ${y + 6}h8v8h-8zM${x + 8} ${y}h8v14h-8zM${x + 16} ${y + 9}h8v5h-8z"/>`,

@@ -59,6 +59,8 @@ test('it holds what it needs and nothing else', async (t) => {
     'dist/runtime/index.d.ts',
     'dist/man/domsched.8',
     'examples/processes.js',
+    'runtime/daemon/domsched.service',
+    'runtime/daemon/domsched.toml',
   ]) {
     t.true(names.includes(needed), needed);
   }
