@@ -194,22 +194,22 @@ export class XenDomain implements Domain {
     // What a guest's own frame numbers mean may have changed since: an edit must not go by old mappings.
     if (this.#hvm) this.#dropMappings();
     this.#watchdog.beforePause(this.#key, foundPaused);
-    this.#takeBack = onExit(() => this.#unpauseAtExit());
+    this.#takeBack = onExit(() => this.#unpauseQuietly());
+    let paused = adopted;
     try {
       if (!adopted) this.#calls.pause(this.domid);
+      paused = true;
+      this.#watchdog.paused(this.#key);
+      const info = this.#calls.domain(this.domid);
+      if (info === undefined || info.dying) this.#onGone();
+      if (info === undefined || this.#gone !== undefined) throw this.#gone!;
+      this.#info = info;
+      this.#pausedAt = info.cpuTimeNs;
     } catch (error) {
+      if (paused) this.#unpauseQuietly();
       this.#disarm();
-      this.#look();
       throw error;
     }
-    this.#watchdog.paused(this.#key);
-    const info = this.#calls.domain(this.domid);
-    if (info === undefined || info.dying) {
-      this.#onGone();
-      throw this.#gone!;
-    }
-    this.#info = info;
-    this.#pausedAt = info.cpuTimeNs;
     this.#generation += 1;
     if (!foundPaused) this.#emit({ type: 'paused', byUs: true });
     return { foundPaused };
@@ -235,12 +235,13 @@ export class XenDomain implements Domain {
     }
   }
 
-  #unpauseAtExit(): void {
+  /** On the way out of something else. */
+  #unpauseQuietly(): void {
     if (this.#keep) return;
     try {
       this.#calls.unpause(this.domid);
     } catch (error) {
-      // It has ended, or runs already; the others that we have paused are to be unpaused too.
+      // It has ended, or runs already; at exit there are others that we have paused.
       if (!(error instanceof DomschedError)) throw error;
     }
   }

@@ -189,6 +189,16 @@ test('a pause that fails leaves none behind', async (t) => {
   t.is(setup.xen.pauses(5), 0);
 });
 
+test('a pause that cannot be confirmed is given back', async (t) => {
+  await using setup = await guest();
+  // So that the next pause waits for nothing, and nobody else asks meanwhile.
+  await (await setup.domain.pause.acquire()).release();
+  // The second time that it is asked about: after the pause.
+  setup.xen.fail('info', 13, 1);
+  await t.throwsAsync(setup.domain.pause.acquire(), { code: 'host-unreachable' });
+  t.is(setup.xen.pauses(5), 0);
+});
+
 test('suspended, shut down or being saved: refused before it is paused', async (t) => {
   await using setup = await guest();
   const { xen, domain } = setup;
