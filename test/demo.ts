@@ -1,9 +1,11 @@
 /**
  * `make demo`: the main job on real kernels, command by command. Takes the layout of a Debian kernel, draws its run
- * queue, boots a guest with that kernel and one with O(1) run queues, lists the processes of both, and stops a process
- * of each for a while.
+ * queue, boots two guests with that kernel, and runs the daemon over both: the backup in one is held while the service
+ * in the other works. At the end a picture of who ran when.
  */
-import { mkdir } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -12,10 +14,13 @@ import { styleText } from 'node:util';
 import { execa } from 'execa';
 import { requireKernel } from '../kernels/cache.ts';
 import { projectDirectory } from '../kernels/paths.ts';
+import { until } from './live/daemon.ts';
 import { bootDebian } from './live/guest.ts';
-import { bootO1, kernelFile, numbers } from './live/o1.ts';
 
+const program = path.join(projectDirectory, 'dist/domsched.js');
 const pictures = path.join(projectDirectory, '.cache', 'demo');
+/** Of its own: a daemon that runs on this machine is left alone. */
+const env = { DOMSCHED_RUNTIME_DIR: path.join(pictures, 'run') };
 
 function say(text: string): void {
   const line = process.stdout.isTTY ? styleText('bold', text) : text;
@@ -28,69 +33,104 @@ async function domsched(...args: string[]): Promise<void> {
     path.relative(projectDirectory, arg).startsWith('.cache') ? path.relative(projectDirectory, arg) : arg,
   );
   process.stdout.write(`$ npm run -s domsched -- ${shown.join(' ')}\n`);
-  await execa(process.execPath, [path.join(projectDirectory, 'dist/domsched.js'), ...args], {
+  await execa(process.execPath, [program, ...args], {
     cwd: projectDirectory,
     stdio: 'inherit',
+    env,
   });
 }
 
-/** What the two processes have counted so far, by their own word. */
-async function counts(): Promise<string> {
-  const line = batch.lines.findLast((text) => text.startsWith('pi1 '))!;
-  const { server } = await web.progress('server');
-  return `${numbers(line).progress}, ${server}`;
+/** What the two processes count by their own word, a while apart. */
+async function showProgress(when: string): Promise<void> {
+  const count = async () => [await web.progress('server'), await batch.progress('backup')] as const;
+  const [server, backup] = await count();
+  await sleep(3_000);
+  const [serverLater, backupLater] = await count();
+  const grown = (before: number, after: number) => (after > before ? `+${after - before}` : 'stands still');
+  process.stdout.write(
+    `  ${when}: server ${grown(server.server!, serverLater.server!)}, backup ${grown(backup.backup!, backupLater.backup!)}\n`,
+  );
+}
+
+/** Waits until the daemon has the backup held, or let go. */
+async function backupIs(held: boolean): Promise<void> {
+  await until(
+    async () => {
+      const look = [program, 'ps', 'batch', '--json'];
+      const { stdout, exitCode } = await execa(process.execPath, look, { env, reject: false });
+      // The daemon is on its way.
+      if (exitCode !== 0) return undefined;
+      const rows = JSON.parse(stdout) as { comm: string; state: string }[];
+      const state = rows.find(({ comm }) => comm === 'backup')?.state;
+      return (state === 'held') === held || undefined;
+    },
+    60_000,
+    250,
+  );
 }
 
 const debian = requireKernel('debian-6.1-cloud');
 const picture = path.join(pictures, 'rq.svg');
+await rm(pictures, { recursive: true, force: true });
 await mkdir(pictures, { recursive: true });
 
 say(`1. The layout of Debian's kernel ${debian.release}, from its debug information`);
 await domsched('extract', debian.vmlinux);
 await domsched('layouts', debian.release, 'rq', '--svg', picture);
 
-say('2. The layout of a kernel with the O(1) scheduler, like the one of Linux 2.6.16');
-await domsched('extract', kernelFile('base'));
+say('2. Two guests with this kernel: a service in one, a backup in the other');
+const boot = async (name: string, program: 'server' | 'backup') =>
+  bootDebian({ name, cpus: 1, memory: 256, programs: [{ kind: 'burner', name: program }] });
+const [first, second] = await Promise.all([boot('web', 'server'), boot('batch', 'backup')]);
+await using web = first;
+await using batch = second;
 
-say('3. Two guests, each with one of these kernels');
-await using web = await bootDebian({
-  name: 'web',
-  cpus: 2,
-  programs: [
-    { kind: 'burner', name: 'server' },
-    { kind: 'sleeper', name: 'timer' },
-  ],
-});
-await using batch = await bootO1({
-  name: 'batch',
-  cpus: 2,
-  commandLine: 'report=100 run=pi1,pi2:5,sleeper',
-  extraArguments: ['-qmp', `unix:${path.join(web.directory, 'batch.sock')},server=on,wait=off`],
-});
-await batch.waitFor(/^pi2 /);
-const places = [
-  '--connect',
-  web.connection,
-  '--connect',
-  `qemu:unix:${path.join(web.directory, 'batch.sock')}`,
-];
-await domsched('domains', ...places);
-await domsched('ps', ...places);
+say('3. The daemon: the backup runs only while nothing else does, in any guest');
+const config = path.join(pictures, 'domsched.toml');
+const trace = path.join(pictures, 'trace');
+const log = path.join(pictures, 'log');
+await writeFile(
+  config,
+  `interval = 0.25
+connect = ${JSON.stringify([web.connection, batch.connection])}
 
-say(
-  "4. A process of each is stopped from outside, and let go: by its run queue, and by its kernel's freezer trap",
+[log]
+file = ${JSON.stringify(log)}
+
+[trace]
+file = ${JSON.stringify(trace)}
+
+[[policy]]
+type = "idle-only"
+name = "backups"
+select = [{ comm = "backup" }]
+`,
 );
-await domsched('hold', 'batch', 'pi1', '--dry-run', ...places);
-await domsched('hold', 'batch', 'pi1', ...places);
-await domsched('hold', 'web', 'server', ...places);
-await sleep(200);
-const before = await counts();
-await sleep(1000);
-const after = await counts();
-process.stdout.write(`  counted by pi1 and server: ${before}; a second later: ${after}\n`);
-await domsched('release', 'batch', 'pi1', ...places);
-await domsched('release', 'web', 'server', ...places);
-await sleep(1000);
-process.stdout.write(`  and a second after their release: ${await counts()}\n`);
+await domsched('check-config', config);
+process.stdout.write(`$ npm run -s domsched -- run -c ${path.relative(projectDirectory, config)} &\n`);
+const daemon = spawn(process.execPath, [program, 'run', '-c', config], {
+  cwd: projectDirectory,
+  env: { ...process.env, ...env },
+  stdio: ['ignore', 'ignore', 'inherit'],
+});
+const ended = once(daemon, 'exit');
+process.on('exit', () => daemon.kill());
+await backupIs(true);
+await domsched('domains');
+await showProgress('the service works');
+await web.run('killall -STOP server || killall -STOP workload');
+await backupIs(false);
+await showProgress('the service rests');
+await web.run('killall -CONT server || killall -CONT workload');
+await backupIs(true);
+await showProgress('the service works again');
+daemon.kill('SIGTERM');
+await ended;
+await showProgress('the daemon was told to end');
 
-say(`The picture of the run queue: ${pathToFileURL(picture)}`);
+say('4. Who ran when, and what was held');
+const timeline = path.join(pictures, 'timeline.html');
+await domsched('report', trace, '-o', timeline);
+
+process.stdout.write(`\nThe picture of the run queue: ${pathToFileURL(picture)}\n`);
+say(`The timeline: ${pathToFileURL(timeline)}`);
