@@ -35,7 +35,7 @@ dist/wasm/libdwarf.wasm: extractor/dwarf/build.sh extractor/dwarf/shim.c extract
 build: node_modules/.package-lock.json ## compile to dist/
 	@npm run -s build
 
-demo: setup kernels ## the main job on real kernels: layouts, a picture, two guests, their processes, a hold
+demo: setup kernels ## the main job on real kernels: a layout, a picture, two guests under the daemon, who ran when
 	@mkdir -p .cache/kernels
 	@flock .cache/kernels/.lock node kernels/fetch.ts debian-6.1-cloud
 	@node test/demo.ts
@@ -70,10 +70,11 @@ check-layouts: setup kernels kernels-debian ## hold generated/ against kernels, 
 layouts: setup kernels kernels-all ## extract every kernel into generated/ again
 	node kernels/regenerate.ts
 
-soak: setup kernels kernels-all ## 10,000 holds and releases on each live guest and way (DOMSCHED_CYCLES=n for another number)
+soak: setup kernels kernels-all ## 10,000 holds and releases on each live guest and way (DOMSCHED_CYCLES=n), 2,000 kills of the daemon (DOMSCHED_KILLS=n)
 	@node kernels/complete.ts
 	DOMSCHED_CYCLES=$${DOMSCHED_CYCLES:-10000} npx ava --timeout=24h --concurrency=1 test/live/debian-surgery.test.ts \
 		test/live/debian-surgery-fair.test.ts test/live/o1-surgery.test.ts
+	DOMSCHED_KILLS=$${DOMSCHED_KILLS:-2000} npx ava --timeout=24h --match='killed*' test/live/daemon.test.ts
 
 # Tools to compare with; nothing else needs them.
 bench: PACKAGES += python3-drgn
@@ -85,6 +86,7 @@ bench: setup kernels kernels-debian ## benchmarks: extraction beside gdb, pahole
 	node --expose-gc test/bench/snapshot.bench.ts --live
 	node test/bench/ps.bench.ts
 	node test/bench/surgery.bench.ts
+	node test/bench/daemon.bench.ts
 
 fuzz: setup ## 200,000 mutated ELF, DWARF and BTF files, 102,000 corrupted guests
 	@node test/bench/fuzz.bench.ts

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
@@ -177,6 +177,7 @@ export class DaemonBench implements AsyncDisposable {
     if (this.#child !== undefined) await this.end('SIGKILL');
     await this.batch.stop();
     await this.web[Symbol.asyncDispose]();
+    if (process.env.DOMSCHED_KEEP_LOG) await cp(this.#logFile, process.env.DOMSCHED_KEEP_LOG);
     await rm(this.directory, { recursive: true, force: true });
   }
 }
