@@ -154,6 +154,6 @@ function report(
   const ranNs = last === undefined ? 0 : Math.max(0, runtimeNs - last);
   const facts = { key, pid, ppid, comm, nice, kernelThread, cpuNs: runtimeNs, ranNs, cpu };
   if (record === undefined) return { ...facts, state: STATES[process.state] };
-  const { since } = record;
-  return { ...facts, state: 'held', held: { policy: 'hold', reason: 'by command', since } };
+  const { policy = 'hold', reason = 'by command', since } = record;
+  return { ...facts, state: 'held', held: { policy, reason: printable(reason), since } };
 }

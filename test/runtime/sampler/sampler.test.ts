@@ -1,0 +1,117 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import test from 'ava';
+import { Hosts } from '../../../runtime/hypervisor/connect.ts';
+import { FakeDomain } from '../../../runtime/hypervisor/fake/domain.ts';
+import { FakeHost } from '../../../runtime/hypervisor/fake/host.ts';
+import { Sampler } from '../../../runtime/sampler/sampler.ts';
+import { ticks } from '../../../runtime/sampler/ticks.ts';
+import { Journal } from '../../../runtime/surgery/journal.ts';
+import {
+  CFS_KERNEL,
+  knownKernel,
+  O1_KERNEL,
+  SyntheticGuest,
+  type SyntheticTask,
+} from '../guest/synthetic.ts';
+
+const TASKS: SyntheticTask[] = [
+  { pid: 1, comm: 'init', cpu: 0, state: 'sleeping' },
+  { pid: 2, comm: 'kthreadd', cpu: 0, state: 'sleeping', kernel: true },
+  { pid: 10, comm: 'web', cpu: 0, state: 'running', ppid: 1, runtime: 5e9 },
+  { pid: 11, comm: 'db\x1b[2J', cpu: 0, state: 'ready', ppid: 1, runtime: 2e9 },
+];
+const known = [knownKernel(CFS_KERNEL), knownKernel(O1_KERNEL)];
+
+async function scratchJournal(): Promise<Journal & AsyncDisposable> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'sampler-'));
+  const dispose = () => rm(folder, { recursive: true, force: true });
+  return Object.assign(new Journal(folder), { [Symbol.asyncDispose]: dispose });
+}
+
+test('what ran is the difference of two looks; names are safe; what has no kernel is told as such', async (t) => {
+  await using journal = await scratchJournal();
+  const guest = await SyntheticGuest.make({ kernel: CFS_KERNEL, name: 'web', tasks: TASKS });
+  const hosts = new Hosts([new FakeHost([guest.domain, new FakeDomain({ name: 'empty\n', id: 'empty' })])]);
+  const sampler = new Sampler(hosts, known, journal);
+  const first = await sampler.sample();
+  t.like(first, { tick: 1, elapsedMs: 0, missed: 0, actions: [] });
+  const [web, empty] = first.domains;
+  t.like(web, { name: 'web', hypervisor: 'fake', vcpus: 2 });
+  t.deepEqual(
+    web!.processes.map(({ pid, comm, state, kernelThread, cpuNs, ranNs }) => [
+      pid,
+      comm,
+      state,
+      kernelThread,
+      cpuNs,
+      ranNs,
+    ]),
+    [
+      [1, 'init', 'sleeping', false, 0, 0],
+      [2, 'kthreadd', 'sleeping', true, 0, 0],
+      [10, 'web', 'running', false, 5e9, 0],
+      [11, 'db\\x1b[2J', 'ready', false, 2e9, 0],
+    ],
+  );
+  t.is(empty!.name, 'empty\\x0a');
+  t.is(empty!.error?.code, 'kernel-unidentified');
+  t.deepEqual(empty!.processes, []);
+
+  guest.put(guest.tasks.get(10)!, 'task_struct', 'se.sum_exec_runtime', 5_250_000_000n);
+  const second = await sampler.sample(3);
+  t.like(second, { tick: 2, missed: 3 });
+  t.true(second.elapsedMs > 0);
+  t.deepEqual(
+    second.domains[0]!.processes.map(({ ranNs }) => ranNs),
+    [0, 0, 2.5e8, 0],
+  );
+  t.deepEqual(
+    second.domains[0]!.processes.map(({ key }) => key),
+    web!.processes.map(({ key }) => key),
+  );
+  sampler.detach();
+});
+
+test('what the journal says is held is held, by whom and why; another process of that pid is not', async (t) => {
+  await using journal = await scratchJournal();
+  const guest = await SyntheticGuest.make({ kernel: O1_KERNEL, name: 'web', tasks: TASKS });
+  const sampler = new Sampler(new Hosts([new FakeHost([guest.domain])]), known, journal);
+  const facts = { connection: 'fake:', domain: guest.domain.identity.id, name: 'web', buildId: null };
+  const record = (pid: number, address: bigint) => ({
+    ...{ ...facts, pid, comm: 'x', startTimeNs: 0, since: '2026-01-01T00:00:00.000Z' },
+    address: `0x${address.toString(16)}`,
+  });
+  await journal.add({ ...record(10, guest.tasks.get(10)!), policy: 'night', reason: 'web sleeps' });
+  await journal.add(record(11, guest.tasks.get(10)!));
+  const held = async () =>
+    (await sampler.sample()).domains[0]!.processes.flatMap(({ pid, state, held: why }) =>
+      why === undefined ? [] : [{ pid, state, ...why }],
+    );
+  t.deepEqual(await held(), [
+    { pid: 10, state: 'held', policy: 'night', reason: 'web sleeps', since: '2026-01-01T00:00:00.000Z' },
+  ]);
+  await journal.remove(record(10, guest.tasks.get(10)!));
+  t.deepEqual(await held(), []);
+  sampler.detach();
+});
+
+test('a tick whose time has passed is left out and counted; no delay adds up', async (t) => {
+  const stop = new AbortController();
+  const begun = performance.now();
+  let count = 0;
+  let missed = 0;
+  for await (const left of ticks(20, stop.signal)) {
+    missed += left;
+    count++;
+    // Where the next tick would be due, counted from the start, is never before now by more than half an interval.
+    const due = (performance.now() - begun) / 20;
+    t.true(count - 1 + missed <= due + 0.5, `${count} + ${missed} after ${due}`);
+    if (count === 3) await sleep(110);
+    if (count === 6) stop.abort();
+  }
+  t.is(count, 6);
+  t.true(missed >= 4, `${missed}`);
+});
