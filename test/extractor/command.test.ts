@@ -454,6 +454,6 @@ test('JSON on standard output loads none of what only other outputs need', (t) =
   t.regex(loaded, /extractor\/run\.ts/);
   t.notRegex(
     loaded,
-    /ts-morph|typescript|\/ora\/|\/execa\/|\/zod\/|cli-table3|\/codegen\/|\/runtime\/(?!command\/)/,
+    /ts-morph|typescript|\/ora\/|\/execa\/|\/zod\/|cli-table3|\/codegen\/|\/runtime\/(?!command\/|version\.)/,
   );
 });
