@@ -11,6 +11,8 @@ export class GuestConsole {
   readonly #log: WriteStream;
   readonly #waiting = new Set<() => void>();
   #partial = '';
+  /** Lines of the boot. */
+  #boot = 0;
   #ended = false;
 
   constructor(stream: Readable, logFile: string) {
@@ -30,9 +32,14 @@ export class GuestConsole {
     });
   }
 
-  /** Lines that mean trouble. */
+  /** Lines since the boot that mean trouble. */
   problems(): string[] {
-    return this.lines.filter((line) => PROBLEMS.test(line));
+    return this.lines.slice(this.#boot).filter((line) => PROBLEMS.test(line));
+  }
+
+  /** The guest is up: a stall before, on a host that had no time for it, is none of what is tested. */
+  booted(): void {
+    this.#boot = this.lines.length;
   }
 
   tail(count = 20): string {

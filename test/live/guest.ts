@@ -256,6 +256,7 @@ export async function bootKernel(options: KernelOptions): Promise<LiveGuest> {
     try {
       const begin = Date.now();
       await guest.console.waitFor(options.ready ?? /GUEST READY/, options.limitMs ?? BOOT_LIMIT_MS);
+      guest.console.booted();
       console.log(`# ${guest.name}: up after ${Date.now() - begin} ms under ${guest.accelerator}`);
       return guest;
     } catch (error) {
