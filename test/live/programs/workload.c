@@ -1,5 +1,5 @@
 /*
- * Loads for test guests, one static program: `workload KIND NAME`. Each counts what it has done in a page of
+ * Loads for test guests, one static program: `workload KIND NAME [UID]`. Each counts what it has done in a page of
  * /run/progress/NAME, and says WORKLOAD ERROR on the console when the system treats it in a way that a program
  * would notice: an interrupted call, a short read, a lost byte, a child gone astray.
  */
@@ -306,6 +306,8 @@ int main(int argc, char **argv)
 	name = argv[2];
 	prctl(PR_SET_NAME, name);
 	progress = counter(name);
+	if (argc > 3 && setuid(atoi(argv[3])))
+		fail("setuid");
 	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
 		if (!strcmp(argv[1], kinds[i].kind))
 			kinds[i].run();
