@@ -140,7 +140,7 @@ export class WatchedDomain {
       tracker.estimate(nowMs);
       return { view: this.#view(open), quiet: false };
     }
-    const begin = performance.now();
+    const begin = this.#context.now();
     try {
       const quiet = !this.#dirty && guest.isQuiet();
       if (quiet) tracker.still(nowMs);
@@ -150,7 +150,7 @@ export class WatchedDomain {
       }
       this.#error = undefined;
       this.#lookedMs = nowMs;
-      this.#costMs = 0.8 * this.#costMs + 0.2 * (performance.now() - begin);
+      this.#costMs = 0.8 * this.#costMs + 0.2 * (this.#context.now() - begin);
       return { view: tracker.looks > 1 ? this.#view(open) : undefined, quiet };
     } catch (error) {
       if (!(error instanceof DomschedError)) throw error;

@@ -87,7 +87,7 @@ export class DaemonBench implements AsyncDisposable {
   }
 
   /** Writes the configuration. `rest` is TOML after the connections and the log. */
-  async configure(rest: string, keys = 'interval = 0.1'): Promise<void> {
+  async configure(rest: string, keys = 'interval = 0.1\nmaxHold = false'): Promise<void> {
     const connect = JSON.stringify(this.connections);
     const log = `[log]\nlevel = "debug"\nfile = ${JSON.stringify(this.#logFile)}`;
     await writeFile(this.configFile, `${keys}\nconnect = ${connect}\n${log}\n${rest}\n`);
@@ -95,7 +95,7 @@ export class DaemonBench implements AsyncDisposable {
 
   /** Runs a command of the program. @throws execa's error when it fails */
   domsched(...args: string[]) {
-    return execa(process.execPath, [program, ...args], { env: this.env, timeout: 120_000 });
+    return execa(process.execPath, [program, ...args], { env: this.env, timeout: 300_000 });
   }
 
   /** Starts the daemon and does not wait. */
@@ -136,13 +136,13 @@ export class DaemonBench implements AsyncDisposable {
   }
 
   /** Waits for a line of the log. @throws Error at the limit */
-  async logs(wanted: (line: LogLine) => boolean, from = 0, limitMs = 60_000): Promise<LogLine> {
+  async logs(wanted: (line: LogLine) => boolean, from = 0, limitMs = 300_000): Promise<LogLine> {
     return until(() => this.log(from).find(wanted), limitMs, 10);
   }
 
   async control(): Promise<ControlClient> {
     const file = path.join(this.directory, 'run', 'control');
-    return until(async () => (await ControlClient.connect(file)) ?? undefined, 60_000, 50);
+    return until(async () => (await ControlClient.connect(file)) ?? undefined, 300_000, 50);
   }
 
   /** What the processes of both guests have counted so far. */
@@ -163,7 +163,7 @@ export class DaemonBench implements AsyncDisposable {
     await until(async () => {
       const now = await this.progress(...names);
       return names.every((name) => now[name]! > before[name]!) || undefined;
-    }, 120_000);
+    }, 300_000);
   }
 
   /** @throws Error with what is wrong on the guests' consoles */
