@@ -44,7 +44,7 @@ check: ## types, lint and format
 	@npm run -s typecheck
 	@npm run -s lint
 
-test: setup check kernels kernels-debian ## all tests
+test: setup check kernels kernels-debian xen ## all tests
 	@node kernels/complete.ts
 	npm test
 	npm run -s check:layouts
@@ -70,15 +70,16 @@ check-layouts: setup kernels kernels-debian ## hold generated/ against kernels, 
 layouts: setup kernels kernels-all ## extract every kernel into generated/ again
 	node kernels/regenerate.ts
 
-soak: setup kernels kernels-all ## 10,000 holds and releases on each live guest and way (DOMSCHED_CYCLES=n), 2,000 kills of the daemon (DOMSCHED_KILLS=n)
+soak: setup kernels kernels-all xen ## 10,000 holds and releases on each live guest and way (DOMSCHED_CYCLES=n), 2,000 kills of the daemon (DOMSCHED_KILLS=n), 500 for each domain of a Xen (DOMSCHED_XEN_CYCLES=n)
 	@node kernels/complete.ts
 	DOMSCHED_CYCLES=$${DOMSCHED_CYCLES:-10000} npx ava --timeout=24h --concurrency=1 test/live/debian-surgery.test.ts \
 		test/live/debian-surgery-fair.test.ts test/live/o1-surgery.test.ts
 	DOMSCHED_KILLS=$${DOMSCHED_KILLS:-2000} npx ava --timeout=24h --match='killed*' test/live/daemon.test.ts
+	DOMSCHED_XEN_CYCLES=$${DOMSCHED_XEN_CYCLES:-500} npx ava --timeout=24h test/soak/xen.test.ts
 
 # Tools to compare with; nothing else needs them.
 bench: PACKAGES += python3-drgn
-bench: setup kernels kernels-debian ## benchmarks: extraction beside gdb, pahole and drgn
+bench: setup kernels kernels-debian xen ## benchmarks: extraction beside gdb, pahole and drgn; the paper's Table 1 on a live Xen
 	@node kernels/complete.ts
 	node test/bench/extract.bench.ts
 	node test/bench/layout.bench.ts
@@ -87,6 +88,7 @@ bench: setup kernels kernels-debian ## benchmarks: extraction beside gdb, pahole
 	node test/bench/ps.bench.ts
 	node test/bench/surgery.bench.ts
 	node test/bench/daemon.bench.ts
+	node test/bench/xen.bench.ts
 
 fuzz: setup ## 200,000 mutated ELF, DWARF and BTF files, 102,000 corrupted guests
 	@node test/bench/fuzz.bench.ts

@@ -24,6 +24,8 @@ export interface InitOptions {
   readonly sessions?: boolean;
   /** Terminal that the shell is served on. */
   readonly shell?: string;
+  /** Nice level of that shell: a guest that is full of loads on a slow machine still has to answer. */
+  readonly shellNice?: number;
 }
 
 /** The loads, compiled: a static program, kept by the hash of its source. */
@@ -64,7 +66,8 @@ export async function makeInitramfs(target: string, options: InitOptions = {}): 
   }
 }
 
-function initScript({ programs = [], setup = '', sessions = false, shell = 'ttyS1' }: InitOptions): string {
+function initScript(options: InitOptions): string {
+  const { programs = [], setup = '', sessions = false, shell = 'ttyS1', shellNice } = options;
   const starts = programs.map(
     ({ kind, name, nice }) =>
       `${sessions ? 'setsid ' : ''}/bin/workload ${kind} ${name} </dev/null &${nice ? ` renice -n ${nice} -p $!` : ''}`,
@@ -83,6 +86,7 @@ if [ -b /dev/nvme0n1 ]; then mke2fs /dev/nvme0n1 >/dev/null && mount -t ext4 /de
 ${setup}
 ${starts.join('\n')}
 stty -F /dev/${shell} raw -echo
+${shellNice === undefined ? '' : `renice ${shellNice} -p $$`}
 echo GUEST READY
 while :; do
   (while read -r token line; do eval "$line"; echo "@@END $token $?"; done) </dev/${shell} >/dev/${shell} 2>&1

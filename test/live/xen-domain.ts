@@ -46,7 +46,7 @@ export class XenTestDomain {
     const { name } = options;
     const folder = path.join(xen.share, 'domains');
     await mkdir(folder, { recursive: true });
-    await makeInitramfs(path.join(folder, `${name}.cpio`), { ...options, shell: 'hvc0' });
+    await makeInitramfs(path.join(folder, `${name}.cpio`), { ...options, shell: 'hvc0', shellNice: -15 });
     const image = path.join(folder, path.basename(kernel.vmlinuz));
     if (!existsSync(image)) await copyFile(kernel.vmlinuz, image);
     await writeFile(
@@ -111,7 +111,7 @@ export class XenTestDomain {
   }
 
   /** Runs a line of shell in the domain. @returns what it printed */
-  async run(command: string, timeoutMs = 60_000): Promise<string> {
+  async run(command: string, timeoutMs = 240_000): Promise<string> {
     this.#agent ??= await GuestAgent.connect(path.join(this.xen.directory, `console${this.console}.sock`));
     return this.#agent.run(command, timeoutMs);
   }
@@ -119,8 +119,13 @@ export class XenTestDomain {
   /** Starts loads beside those that init has started. */
   async start(...programs: readonly GuestProgram[]): Promise<void> {
     for (const { kind, name, nice } of programs) {
-      await this.run(`workload ${kind} ${name} </dev/null &${nice ? ` renice -n ${nice} -p $!` : ''}`);
+      await this.run(`workload ${kind} ${name} </dev/null & echo $! >>/run/loads; renice ${nice ?? 0} -p $!`);
     }
+  }
+
+  /** Stops the loads, or has them go on: a machine with one CPU has none to spare for those that nobody looks at. */
+  async quiet(stop: boolean): Promise<void> {
+    await this.run(`kill -${stop ? 'STOP' : 'CONT'} $(cat /run/loads)`);
   }
 
   /** What its programs have counted so far. */

@@ -1,0 +1,39 @@
+/**
+ * Xen as it is: Debian's hypervisor in QEMU, a dom0 of Debian's packages with the compiled program in it, and two PV
+ * domains. What domsched does in that dom0 is held against what Xen and the domains themselves say. `make soak` has the
+ * long form.
+ */
+import test from 'ava';
+import { XenTestDomain } from './xen-domain.ts';
+import { OwnXenMachine } from './xen-machine.ts';
+import { XenRemote } from './xen-remote.ts';
+import { enforces } from './xen-share.ts';
+
+const MINUTE = 60_000;
+const PROGRAMS = [
+  { kind: 'burner', name: 'burner-a' },
+  { kind: 'burner', name: 'burner-nice', nice: 7 },
+  { kind: 'sleeper', name: 'sleeper-a' },
+  { kind: 'threads', name: 'threads-a' },
+] as const;
+
+test('weight and cap under credit2, by the CPU time that Xen counts', async (t) => {
+  t.timeout(40 * MINUTE);
+  await using xen = await OwnXenMachine.boot({ scheduler: 'credit2' });
+  const domains: XenTestDomain[] = [];
+  try {
+    for (const [console, name] of ['web', 'mail'].entries()) {
+      const domain = await XenTestDomain.create(xen, { name, console });
+      domains.push(domain);
+      await domain.ready();
+    }
+    await using remote = await XenRemote.start(xen);
+    for (const domain of domains) await domain.start(...PROGRAMS);
+    await enforces(t, xen, remote, 'credit2');
+    for (const domain of domains) t.deepEqual(await domain.problems(), [], domain.name);
+    t.deepEqual(xen.machine.console.problems(), []);
+  } finally {
+    for (const domain of domains) domain.close();
+    if (!t.passed) await xen.keepArtefacts();
+  }
+});
