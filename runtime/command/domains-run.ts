@@ -51,7 +51,7 @@ async function byOurselves({ connect = [] }: DomainsOptions): Promise<DomainEntr
   const known = await knownKernels();
   await using hosts = await connectAll(connect);
   const found = await hosts.list();
-  return Promise.all(found.map(({ host, listing }) => describe(host, listing, known)));
+  return await Promise.all(found.map(({ host, listing }) => describe(host, listing, known)));
 }
 
 /** Attaches to a domain for as long as it takes to know its kernel. */

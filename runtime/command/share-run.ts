@@ -29,7 +29,7 @@ async function setShare(
 ): Promise<ShareEntry> {
   await using hosts = await connectAll(connect);
   await using domain = await hosts.open(name);
-  return shareOf(domain, wanted);
+  return await shareOf(domain, wanted);
 }
 
 /** The share in words. */
