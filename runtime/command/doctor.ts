@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { connectOption } from './connect-option.ts';
 
 export interface DoctorOptions {
   connect?: string[];
@@ -10,11 +11,7 @@ export function register(program: Command): void {
   program
     .command('doctor')
     .description('say what works on this host and what is missing')
-    .option(
-      '--connect <place>',
-      'look at these places only (repeatable)',
-      (value: string, before: string[] = []) => [...before, value],
-    )
+    .addOption(connectOption('look at these places only (repeatable)'))
     .option('--json', 'print JSON')
     .action(async (options: DoctorOptions) => {
       const { doctor } = await import('./doctor-run.ts');

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { connectOption, READABLE } from './connect-option.ts';
 
 export interface DomainsOptions {
   connect?: string[];
@@ -10,11 +11,7 @@ export function register(program: Command): void {
   program
     .command('domains')
     .description('list the running domains with the kernel and the layout that each has, or why none')
-    .option(
-      '--connect <place>',
-      'where domains are (repeatable): xen:, qemu:unix:/path/qmp.sock, dump:/path/file',
-      (value: string, before: string[] = []) => [...before, value],
-    )
+    .addOption(connectOption(READABLE))
     .option('--json', 'print JSON')
     .action(async (options: DomainsOptions) => {
       const { domains } = await import('./domains-run.ts');

@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { CHANGEABLE, connectOption } from './connect-option.ts';
 
 export interface EditOptions {
   connect?: string[];
@@ -49,11 +50,7 @@ function edit(program: Command, name: string, description: string): Command {
   return program
     .command(name)
     .description(description)
-    .option(
-      '--connect <place>',
-      'where domains are (repeatable): xen:, qemu:unix:/path/qmp.sock',
-      (value: string, before: string[] = []) => [...before, value],
-    )
+    .addOption(connectOption(CHANGEABLE))
     .option('--dry-run', 'print what would be written, and write nothing')
     .option('--timeout <seconds>', 'how long to go on trying', number, 5)
     .option('--json', 'print JSON');

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { connectOption, READABLE } from './connect-option.ts';
 
 export interface PsOptions {
   connect?: string[];
@@ -16,11 +17,7 @@ export function register(program: Command): void {
     .command('ps')
     .description('list the processes of all guests, or of one')
     .argument('[domain]', 'name or id of the domain; every one that is reachable when left out')
-    .option(
-      '--connect <place>',
-      'where domains are (repeatable): xen:, qemu:unix:/path/qmp.sock, dump:/path/file',
-      collect,
-    )
+    .addOption(connectOption(READABLE))
     .option('--tree', 'children below their parents')
     .option('--threads', 'one line per thread')
     .option('--sort <key>', 'pid, cpu, time, nice, state, comm, start; with - before it the other way round')
@@ -31,8 +28,4 @@ export function register(program: Command): void {
       const { ps } = await import('./ps-run.ts');
       await ps(domain, options);
     });
-}
-
-function collect(value: string, before: string[] = []): string[] {
-  return [...before, value];
 }

@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError } from 'commander';
+import { CHANGEABLE, connectOption } from './connect-option.ts';
 
 export interface ShareOptions {
   connect?: string[];
@@ -27,11 +28,7 @@ function share(program: Command, name: string, description: string): Command {
   return program
     .command(name)
     .description(description)
-    .option(
-      '--connect <place>',
-      'where domains are (repeatable): xen:, qemu:unix:/path/qmp.sock',
-      (value: string, before: string[] = []) => [...before, value],
-    )
+    .addOption(connectOption(CHANGEABLE))
     .option('--json', 'print JSON');
 }
 

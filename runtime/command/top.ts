@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError } from 'commander';
+import { connectOption, READABLE } from './connect-option.ts';
 
 export interface TopOptions {
   connect?: string[];
@@ -15,11 +16,7 @@ export function register(program: Command): void {
     .option('--sort <key>', 'cpu, time, held, domain, pid, name, nice', 'cpu')
     .option('--interval <seconds>', 'how often to look; the daemon, where one runs, has its own', positive, 1)
     .option('-n, --count <pictures>', 'end after so many', positive)
-    .option(
-      '--connect <place>',
-      'where domains are (repeatable): qemu:unix:/path/qmp.sock, dump:/path/file; the daemon is not asked then',
-      (value: string, before: string[] = []) => [...before, value],
-    )
+    .addOption(connectOption(`${READABLE}; the daemon is not asked then`))
     .action(async (options: TopOptions) => {
       const { top } = await import('./top-run.ts');
       await top(options);

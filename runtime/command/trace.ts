@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError } from 'commander';
+import { connectOption, READABLE } from './connect-option.ts';
 
 export interface TraceOptions {
   connect?: string[];
@@ -28,11 +29,7 @@ export function register(program: Command): void {
       0.5,
     )
     .option('--max-size <MiB>', 'of the file and its older part together', positive, 64)
-    .option(
-      '--connect <place>',
-      'where domains are (repeatable): qemu:unix:/path/qmp.sock, dump:/path/file; the daemon is not asked then',
-      (value: string, before: string[] = []) => [...before, value],
-    )
+    .addOption(connectOption(`${READABLE}; the daemon is not asked then`))
     .action(async (options: TraceOptions) => {
       const { trace } = await import('./trace-run.ts');
       await trace(options);

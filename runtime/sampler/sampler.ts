@@ -1,5 +1,6 @@
 import type { DomainReport, ProcessReport, TickReport } from '../daemon/report.ts';
 import { DomschedError } from '../error.ts';
+import { bootMark } from '../guest/boot-mark.ts';
 import { Guest } from '../guest/guest.ts';
 import type { Process } from '../guest/process.ts';
 import type { ProcessState } from '../guest/state.ts';
@@ -26,6 +27,8 @@ const STATES: Readonly<Record<ProcessState, ProcessReport['state']>> = {
 
 interface Watched {
   readonly guest: Guest;
+  /** Of the guest as it was attached to: after a reboot it is attached to anew. */
+  readonly boot: string;
   /** CPU time by process at the last look, in ns. */
   ran: Map<string, number>;
 }
@@ -99,8 +102,13 @@ export class Sampler {
       const key = watchKey(host, id);
       const processes = await this.#processes(key, host, id);
       const watched = this.#watched.get(key)!;
-      // A machine with two sockets has two ids; whoever held the process may have come by the other.
-      const mine = held.filter((record) => record.domain === id || record.name === name);
+      // A machine with two sockets has two ids; whoever held the process may have come by the other. But what was held
+      // in an earlier boot, or in another machine of that name, is held no longer.
+      const mine = held.filter(
+        (record) =>
+          (record.domain === id || record.name === name) &&
+          (record.boot === undefined || record.boot === watched.boot),
+      );
       const ran = new Map(processes.map((process) => [keyOf(id, process), process.runtimeNs]));
       const reports = processes.map((process) => report(id, process, watched.ran, mine));
       watched.ran = ran;
@@ -125,8 +133,10 @@ export class Sampler {
       }
     }
     const guest = await Guest.attach(await host.open(id), this.#known);
-    this.#watched.set(key, { guest, ran: new Map() });
-    return (await guest.take({ withoutQueues: true })).processes;
+    const { processes } = await guest.take({ withoutQueues: true });
+    const init = processes.find(({ pid }) => pid === 1);
+    this.#watched.set(key, { guest, boot: bootMark(guest, init), ran: new Map() });
+    return processes;
   }
 }
 

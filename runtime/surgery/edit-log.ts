@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import {
   closeSync,
   fsyncSync,
@@ -5,6 +6,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   writeSync,
 } from 'node:fs';
@@ -46,7 +48,6 @@ interface EditRecord {
 export class EditLog {
   readonly directory: string;
   #made = false;
-  #number = 0;
 
   constructor(directory = path.join(runtimeDirectory(), 'edits')) {
     this.directory = directory;
@@ -65,17 +66,22 @@ export class EditLog {
       writes: writes.map((write) => ({ ...write, old: hex(write.old), new: hex(write.new) })),
       still: evidence(guest),
     };
-    this.#number += 1;
-    const file = path.join(this.directory, `${process.pid}-${this.#number}.json`);
-    const handle = openSync(file, 'w', 0o600);
+    // A name that no other process has, dead ones included: a record that nobody has come back to must stay. And it
+    // is there as a whole or not at all: others of us read all records, whose domain ever they are of.
+    const file = path.join(this.directory, `${randomUUID()}.json`);
+    const unfinished = path.join(this.directory, `${process.pid}.new`);
     try {
-      writeSync(handle, JSON.stringify(record));
-      fsyncSync(handle);
+      const handle = openSync(unfinished, 'w', 0o600);
+      try {
+        writeSync(handle, JSON.stringify(record));
+        fsyncSync(handle);
+      } finally {
+        closeSync(handle);
+      }
+      renameSync(unfinished, file);
     } catch (error) {
-      rmSync(file, { force: true });
+      rmSync(unfinished, { force: true });
       throw error;
-    } finally {
-      closeSync(handle);
     }
     return () => rmSync(file, { force: true });
   }

@@ -53,15 +53,16 @@ export async function cycle(
 /** Waits until every program has counted on from where it was. */
 export async function goesOn(
   t: ExecutionContext,
-  guest: LiveGuest,
+  guest: Pick<LiveGuest, 'name' | 'progress'>,
   before: Record<string, number>,
+  patienceMs = PATIENCE_MS,
 ): Promise<void> {
   const waiting = new Set(Object.keys(before));
-  for (const end = Date.now() + PATIENCE_MS; waiting.size > 0; await sleep(20)) {
+  for (const end = Date.now() + patienceMs; waiting.size > 0; await sleep(20)) {
     const now = await guest.progress(...waiting);
     for (const name of waiting) if (now[name]! > before[name]!) waiting.delete(name);
     if (waiting.size === 0 || Date.now() < end) continue;
-    t.fail(`${[...waiting].join(', ')}: no progress within ${PATIENCE_MS} ms of the release`);
+    t.fail(`${guest.name}: no progress of ${[...waiting].join(', ')} within ${patienceMs} ms`);
     return;
   }
 }

@@ -12,6 +12,7 @@ import { type Accelerator, workingAccelerator } from './accelerator.ts';
 import { GuestAgent } from './agent.ts';
 import { GuestConsole } from './console.ts';
 import { type GuestProgram, makeInitramfs } from './initramfs.ts';
+import { parseProgress } from './progress.ts';
 
 const BOOT_LIMIT_MS = 240_000;
 /** Multi-threaded TCG loses a boot now and then. */
@@ -113,14 +114,7 @@ export class LiveGuest implements AsyncDisposable {
 
   /** What the programs have counted so far. */
   async progress(...names: string[]): Promise<Record<string, number>> {
-    const output = await this.run(`workload progress ${names.join(' ')}`);
-    return Object.fromEntries(
-      output
-        .trim()
-        .split('\n')
-        .map((line) => line.split('='))
-        .map(([name, value]) => [name, Number(value)]),
-    );
+    return parseProgress(await this.run(`workload progress ${names.join(' ')}`));
   }
 
   /** @throws Error with the lines on the console that mean trouble */

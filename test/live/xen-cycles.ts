@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import { compareWithProc, READ_STATS, READ_THREADS } from './against-proc.ts';
+import { goesOn } from './cycles.ts';
 import { parseProcStats } from './proc-stat.ts';
 import type { XenTestDomain } from './xen-domain.ts';
 import type { XenRemote } from './xen-remote.ts';
@@ -37,22 +38,6 @@ export async function holdAndRelease(
   await sleep(Math.random() * 100);
   t.deepEqual(await domain.progress(program), before, 'what is held makes no progress');
   t.is((await remote.release(domain.name, program)).outcome, 'released', program);
-  await goesOn(t, domain, before);
+  await goesOn(t, domain, before, PATIENCE_MS);
   t.deepEqual(await domain.problems(), []);
-}
-
-/** Every program gets beyond what it had counted. */
-export async function goesOn(
-  t: ExecutionContext,
-  domain: XenTestDomain,
-  before: Record<string, number>,
-): Promise<void> {
-  const waiting = new Set(Object.keys(before));
-  for (const end = Date.now() + PATIENCE_MS; waiting.size > 0; await sleep(50)) {
-    const now = await domain.progress(...waiting);
-    for (const name of waiting) if (now[name]! > before[name]!) waiting.delete(name);
-    if (waiting.size === 0 || Date.now() < end) continue;
-    t.fail(`${domain.name}: no progress of ${[...waiting].join(', ')} within ${PATIENCE_MS} ms`);
-    return;
-  }
 }

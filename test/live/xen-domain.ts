@@ -6,6 +6,7 @@ import { type CachedKernel, requireKernel } from '../../kernels/cache.ts';
 import { GuestAgent } from './agent.ts';
 import { PROBLEMS } from './console.ts';
 import { type GuestProgram, makeInitramfs } from './initramfs.ts';
+import { parseProgress } from './progress.ts';
 import type { XenMachine } from './xen-machine.ts';
 
 const BOOT_LIMIT_MS = 600_000;
@@ -130,14 +131,7 @@ export class XenTestDomain {
 
   /** What its programs have counted so far. */
   async progress(...names: string[]): Promise<Record<string, number>> {
-    const output = await this.run(`workload progress ${names.join(' ')}`);
-    return Object.fromEntries(
-      output
-        .trim()
-        .split('\n')
-        .map((line) => line.split('='))
-        .map(([name, value]) => [name, Number(value)]),
-    );
+    return parseProgress(await this.run(`workload progress ${names.join(' ')}`));
   }
 
   /** Lines on its console that mean trouble. */

@@ -4,7 +4,8 @@
  * long form.
  */
 import test from 'ava';
-import { goesOn, holdAndRelease, listsAsProc } from './xen-cycles.ts';
+import { goesOn } from './cycles.ts';
+import { holdAndRelease, listsAsProc, PATIENCE_MS } from './xen-cycles.ts';
 import { XenTestDomain } from './xen-domain.ts';
 import { OwnXenMachine } from './xen-machine.ts';
 import { XenRemote } from './xen-remote.ts';
@@ -40,7 +41,7 @@ test('two PV domains from dom0: weight and cap, ps, hold and release', async (t)
     }
     for (const domain of domains) {
       await domain.quiet(false);
-      await goesOn(t, domain, await domain.progress(...NAMES));
+      await goesOn(t, domain, await domain.progress(...NAMES), PATIENCE_MS);
       await listsAsProc(t, remote, domain);
       for (let cycle = 0; cycle < CYCLES; cycle++) {
         await holdAndRelease(t, remote, domain, NAMES[cycle % NAMES.length]!);

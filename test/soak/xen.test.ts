@@ -8,9 +8,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { requireKernel } from '../../kernels/cache.ts';
 import { READ_STATS } from '../live/against-proc.ts';
+import { goesOn } from '../live/cycles.ts';
 import { parseProcStats } from '../live/proc-stat.ts';
 import { TestLayouts } from '../live/ps-layouts.ts';
-import { goesOn, holdAndRelease, listsAsProc, PATIENCE_MS } from '../live/xen-cycles.ts';
+import { holdAndRelease, listsAsProc, PATIENCE_MS } from '../live/xen-cycles.ts';
 import { type DomainOptions, XenTestDomain } from '../live/xen-domain.ts';
 import { OwnXenMachine } from '../live/xen-machine.ts';
 import { XenRemote } from '../live/xen-remote.ts';
@@ -110,7 +111,7 @@ for (const { name, type, kernel } of DOMAINS) {
         const stats = [...parseProcStats(await domain.run(READ_STATS)).values()];
         t.is(stats.find(({ comm }) => comm === 'burner-a')?.nice, nice);
       }
-      await goesOn(t, domain, await domain.progress(...NAMES));
+      await goesOn(t, domain, await domain.progress(...NAMES), PATIENCE_MS);
       await domain.quiet(true);
       await cleanConsoles(t);
     },
@@ -132,7 +133,7 @@ test.serial('the commands hold, ps and release', async (t) => {
   t.deepEqual(await web.progress('burner-a'), before);
   const [released] = await remote.json<object[]>('release', '--all', '--timeout', '120');
   t.like(released, { domain: 'web', outcome: 'released' });
-  await goesOn(t, web, before);
+  await goesOn(t, web, before, PATIENCE_MS);
   t.is((await remote.command('hold', 'nobody', 'burner-a')).exitCode, 1, 'a domain that there is not');
   await cleanConsoles(t);
 });
@@ -154,7 +155,7 @@ test.serial(
     t.true(code === undefined || ['timeout', 'lock-held', 'guest-inconsistent'].includes(code), code);
     t.not(await stateOf('web'), 'p');
     await remote.release('web', 'burner-a');
-    await goesOn(t, domains.web, await domains.web.progress(...NAMES));
+    await goesOn(t, domains.web, await domains.web.progress(...NAMES), PATIENCE_MS);
     await cleanConsoles(t);
   },
 );
@@ -177,7 +178,7 @@ test.serial('xl saves a domain in the middle of an edit: restored, it goes on', 
   await domains.batch.bridge();
   // What was held when it was saved still is.
   await remote.release('batch', 'burner-a');
-  await goesOn(t, domains.batch, await domains.batch.progress(...NAMES));
+  await goesOn(t, domains.batch, await domains.batch.progress(...NAMES), PATIENCE_MS);
   await cleanConsoles(t);
 });
 
@@ -197,7 +198,7 @@ test.serial('xl reboots a domain in the middle of an edit: the next boot is a ne
   t.is((await remote.hold('mail', 'burner-b')).outcome, 'held');
   const before = await domains.mail.progress('burner-b');
   t.is((await remote.release('mail', 'burner-b')).outcome, 'released');
-  await goesOn(t, domains.mail, before);
+  await goesOn(t, domains.mail, before, PATIENCE_MS);
   await cleanConsoles(t);
 });
 
@@ -221,7 +222,7 @@ async function start(t: ExecutionContext, name: Name): Promise<void> {
   if (started.has(name)) await domains[name].quiet(false);
   else await domains[name].start(...PROGRAMS);
   started.add(name);
-  await goesOn(t, domains[name], await domains[name].progress(...NAMES));
+  await goesOn(t, domains[name], await domains[name].progress(...NAMES), PATIENCE_MS);
 }
 
 /** A domain whose memory somebody keeps mapped stays in Xen's list, without a name and dying. */

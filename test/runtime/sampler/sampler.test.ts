@@ -93,6 +93,8 @@ test('what the journal says is held is held, by whom and why; another process of
   t.deepEqual(await held(), [
     { pid: 10, state: 'held', policy: 'night', reason: 'web sleeps', since: '2026-01-01T00:00:00.000Z' },
   ]);
+  await journal.add({ ...record(10, guest.tasks.get(10)!), boot: 'another' });
+  t.deepEqual(await held(), [], 'held in another boot');
   await journal.remove(record(10, guest.tasks.get(10)!));
   t.deepEqual(await held(), []);
   sampler.detach();

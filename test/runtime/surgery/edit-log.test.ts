@@ -11,9 +11,14 @@ import { knownKernel, O1_KERNEL, type SyntheticGuest } from '../guest/synthetic.
 
 const PID = 10;
 
-async function bench(t: { teardown(end: () => Promise<void>): void }) {
+async function scratch(t: { teardown(end: () => Promise<void>): void }): Promise<string> {
   const directory = await mkdtemp(path.join(tmpdir(), 'domsched-edits-'));
   t.teardown(() => rm(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+async function bench(t: { teardown(end: () => Promise<void>): void }, shared?: string) {
+  const directory = shared ?? (await scratch(t));
   const made = await fakeGuest('one', { comm: 'backup', state: 'ready' }, { comm: 'other', state: 'ready' });
   const guest = await Guest.attach(made.domain, [knownKernel(O1_KERNEL)]);
   const log = new EditLog(directory);
@@ -111,4 +116,13 @@ test('cut short while it was written down: not a byte of the guest was written',
   t.deepEqual(await log.pending('one'), []);
   t.deepEqual(await readdir(directory), []);
   t.true(isQueued(made, PID));
+});
+
+test('one of us that has the number of a dead one leaves its record; one that is being written is not read', async (t) => {
+  const dead = await bench(t);
+  await dieAt(2, dead);
+  await writeFile(path.join(dead.directory, '1.new'), '{"domain":"one","wri');
+  await dieAt(2, await bench(t, dead.directory));
+  t.is((await dead.log.pending('one')).length, 2);
+  t.true((await readdir(dead.directory)).includes('1.new'));
 });
