@@ -11,8 +11,7 @@ const kernels = cachedKernels();
 
 if (kernels.length === 0) {
   test('real kernels', (t) => {
-    t.log('no Debian kernel fetched yet, nothing read: make kernels-debian');
-    t.pass();
+    t.fail('no Debian kernel fetched yet, nothing read: make kernels-debian');
   });
 }
 
