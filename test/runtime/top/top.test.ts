@@ -131,13 +131,9 @@ test('into a pipe: plain text, one picture per tick of the daemon, to the end th
 
 test('on a terminal: redrawn, keys work, and the terminal is given back', async (t) => {
   await using daemon = await fakeDaemon();
-  const env: NodeJS.ProcessEnv = {
-    ...process.env,
-    DOMSCHED_RUNTIME_DIR: daemon.directory,
-    TERM: 'xterm-256color',
-  };
-  delete env.NO_COLOR;
-  delete env.FORCE_COLOR;
+  // Of our own environment only this: CI, TMUX, NO_COLOR and others decide about colours too.
+  const { PATH, HOME } = process.env;
+  const env = { PATH, HOME, TERM: 'xterm-256color', DOMSCHED_RUNTIME_DIR: daemon.directory };
   // script gives the command a terminal of its own, of our size.
   const command = `stty rows 20 cols 90; exec '${process.execPath}' ${program.join(' ')}`;
   const running = execa('script', ['-qec', command, '/dev/null'], {
