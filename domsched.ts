@@ -13,7 +13,7 @@ async function main(argv: string[]): Promise<number> {
     return 1;
   }
   const { makeProgram } = await import('./program.ts');
-  const program = await makeProgram();
+  const program = await makeProgram(argv[2]);
   try {
     await program.parseAsync(argv);
     return Number(process.exitCode ?? 0);

@@ -1,26 +1,38 @@
 import { Command } from 'commander';
 import { version } from './runtime/version.ts';
 
-/** The whole program: what `domsched --help`, the manual page and the completion of shells are made of. */
-export async function makeProgram(): Promise<Command> {
+interface Room {
+  register(program: Command): void;
+}
+
+/** Each with its commands, to load no other where one of them is named. */
+const ROOMS: readonly { commands: readonly string[]; load: () => Promise<Room> }[] = [
+  { commands: ['extract'], load: () => import('./extractor/command.ts') },
+  { commands: ['layouts'], load: () => import('./runtime/command/layouts.ts') },
+  { commands: ['domains'], load: () => import('./runtime/command/domains.ts') },
+  { commands: ['ps'], load: () => import('./runtime/command/ps.ts') },
+  { commands: ['hold', 'release', 'renice'], load: () => import('./runtime/command/edit.ts') },
+  { commands: ['top'], load: () => import('./runtime/command/top.ts') },
+  { commands: ['trace', 'report'], load: () => import('./runtime/command/trace.ts') },
+  { commands: ['run', 'check-config'], load: () => import('./runtime/command/run.ts') },
+  { commands: ['weight', 'cap'], load: () => import('./runtime/command/share.ts') },
+  { commands: ['doctor'], load: () => import('./runtime/command/doctor.ts') },
+  // These tell of all the others.
+  { commands: [], load: () => import('./runtime/command/manual.ts') },
+];
+
+/**
+ * The whole program: what `domsched --help`, the manual page and the completion of shells are made of.
+ * @param command the one that will run: where there is such a command, the program has no more than its room
+ */
+export async function makeProgram(command?: string): Promise<Command> {
   const program = new Command('domsched')
     .description('Schedules the processes of all virtual machines of a host, from the host.')
     .version(version())
     .showHelpAfterError('(domsched --help lists the commands)')
     .exitOverride();
-  const rooms = await Promise.all([
-    import('./extractor/command.ts'),
-    import('./runtime/command/layouts.ts'),
-    import('./runtime/command/domains.ts'),
-    import('./runtime/command/ps.ts'),
-    import('./runtime/command/edit.ts'),
-    import('./runtime/command/top.ts'),
-    import('./runtime/command/trace.ts'),
-    import('./runtime/command/run.ts'),
-    import('./runtime/command/share.ts'),
-    import('./runtime/command/doctor.ts'),
-    import('./runtime/command/manual.ts'),
-  ]);
+  const its = ROOMS.filter(({ commands }) => commands.includes(command ?? ''));
+  const rooms = await Promise.all((its.length > 0 ? its : ROOMS).map(({ load }) => load()));
   for (const room of rooms) room.register(program);
   return program;
 }

@@ -77,6 +77,9 @@ const CONSTANTS: readonly string[] = [
   ...['CSD_FLAG_TYPE_MASK', '__SCHED_FEAT_PLACE_LAG', '__SCHED_FEAT_DELAY_DEQUEUE'],
 ];
 
+/** A function of the scheduler itself that every release has; where it is, the scheduler's structures are known. */
+export const SCHEDULER_CODE = 'schedule';
+
 /** Symbols the runtime looks for; a kernel has those of its time and configuration. */
 export const SYMBOLS: readonly string[] = [
   // Per-CPU areas and what is in them.

@@ -1,5 +1,6 @@
 import type { KernelFile, SectionData } from '../elf/kernel-file.ts';
 import { ExtractError } from '../error.ts';
+import { unitOffsetAt } from './address-ranges.ts';
 import { Libdwarf, LibdwarfError, SCAN, type SectionName } from './libdwarf.ts';
 import { type DwarfRecord, FLAG, TAG } from './record.ts';
 import { MAX_HEADER, parseUnitHeader, type Unit, type UnitSection } from './unit.ts';
@@ -12,6 +13,8 @@ const WHOLE: readonly SectionName[] = [
   '.debug_str_offsets',
   '.debug_addr',
 ];
+/** Address ranges beyond this are not read: a distribution's kernel has about 200 KiB. */
+const MAX_RANGES = 32 << 20;
 /** Enough of a unit for its root entry. */
 const HEAD = 1024;
 /** The largest units of a kernel have a few times that. */
@@ -26,8 +29,11 @@ const TAIL = 32;
 export class DwarfFile {
   readonly #path: string;
   readonly #sections: ReadonlyMap<UnitSection, SectionData>;
+  readonly #ranges: SectionData | null;
   readonly #libdwarf: Libdwarf;
   readonly #units: Unit[] = [];
+  /** By offset in `.debug_info`: those met out of order, until the hops come to them. */
+  readonly #early = new Map<number, Unit>();
   readonly #hops: Iterator<Unit>;
   readonly #signatures = new Map<bigint, Unit>();
   #window = { address: 0, size: 0 };
@@ -53,6 +59,7 @@ export class DwarfFile {
       );
     }
     this.#sections = sections;
+    this.#ranges = present('.debug_aranges');
     const whole = WHOLE.map(present).filter((section) => section !== null);
     this.#libdwarf = this.#guard('.debug_info', 0, () => {
       const libdwarf = new Libdwarf(whole.reduce((sum, section) => sum + section.size, 0));
@@ -81,6 +88,20 @@ export class DwarfFile {
       }
       yield this.#units[index]!;
     }
+  }
+
+  /** The unit that probably has the code at an address, found without reading others; null where nothing says so. @throws ExtractError */
+  unitWithCode(address: bigint): Unit | null {
+    if (!this.#ranges || this.#ranges.size > MAX_RANGES) return null;
+    const offset = unitOffsetAt(this.#ranges.read(), address);
+    const section = this.#sections.get('.debug_info')!;
+    if (offset === null || offset >= section.size) return null;
+    const available = section.size - offset;
+    const bytes = section.read(offset, Math.min(MAX_HEADER, available));
+    const unit = parseUnitHeader(bytes, '.debug_info', offset, available);
+    if (typeof unit === 'string') return null;
+    this.#early.set(offset, unit);
+    return unit;
   }
 
   /** Path of the unit's source file as the compiler was given it. @throws ExtractError `corrupt-dwarf` */
@@ -174,7 +195,8 @@ export class DwarfFile {
       for (let offset = 0; offset < section.size; ) {
         const available = section.size - offset;
         const bytes = section.read(offset, Math.min(MAX_HEADER, available));
-        const unit = parseUnitHeader(bytes, name, offset, available);
+        const early = name === '.debug_info' ? this.#early.get(offset) : undefined;
+        const unit = early ?? parseUnitHeader(bytes, name, offset, available);
         if (typeof unit === 'string') this.#corrupt(name, offset, unit);
         if (unit.type) this.#signatures.set(unit.type.signature, unit);
         yield unit;

@@ -30,13 +30,14 @@ export const dwarfEngine: Engine = {
   },
 
   async extract(file: KernelFile, request: Request): Promise<EngineResult> {
-    const extraction = new Extraction(new DwarfFile(file), request);
+    const extraction = new Extraction(file, request);
     await extraction.run();
     return extraction.result(file.path);
   },
 };
 
 class Extraction {
+  readonly #file: KernelFile;
   readonly #dwarf: DwarfFile;
   readonly #types: TypeReader;
   readonly #request: Request;
@@ -49,9 +50,10 @@ class Extraction {
   readonly #typedefs = new Map<string, { unit: Unit; offset: number }>();
   #version: number | null = null;
 
-  constructor(dwarf: DwarfFile, request: Request) {
-    this.#dwarf = dwarf;
-    this.#types = new TypeReader(dwarf);
+  constructor(file: KernelFile, request: Request) {
+    this.#file = file;
+    this.#dwarf = new DwarfFile(file);
+    this.#types = new TypeReader(this.#dwarf);
     this.#request = request;
     const onConflict = request.structs === 'all' ? 'flavour' : 'refuse';
     this.#builder = new LayoutBuilder({ corrupt: 'corrupt-dwarf', onConflict });
@@ -65,7 +67,8 @@ class Extraction {
       this.#dwarf.want(name);
     }
     if (this.#request.structs === 'all') return this.#readUnits('every', null);
-    const home = await findSchedulerUnit(this.#dwarf, pauses(this.#dwarf, this.#request));
+    const pause = pauses(this.#dwarf, this.#request);
+    const home = await findSchedulerUnit(this.#dwarf, this.#file, pause);
     if (home) this.#readUnit(home, 'wanted');
     const isComplete = this.#found.size > 0 && this.#missing().length === 0;
     if (!isComplete || this.#request.thorough) await this.#readUnits('wanted', home);

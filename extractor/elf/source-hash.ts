@@ -1,5 +1,5 @@
 import { fstatSync } from 'node:fs';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { ExtractError } from '../error.ts';
 import { type FileSource, fileError } from './byte-source.ts';
 import { fingerprint, recallHash, rememberHash } from './hash-memory.ts';
@@ -17,6 +17,7 @@ export class SourceHash implements AsyncDisposable {
   readonly #source: FileSource;
   #worker: Worker | null = null;
   #result: Promise<string> | null = null;
+  #closed = false;
 
   constructor(source: FileSource) {
     this.#source = source;
@@ -34,6 +35,7 @@ export class SourceHash implements AsyncDisposable {
 
   /** Stops the worker; must be done before the file is closed under it. */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true;
     await this.#worker?.terminate();
   }
 
@@ -57,19 +59,21 @@ export class SourceHash implements AsyncDisposable {
     return digest;
   }
 
-  #inWorker(): Promise<string> {
+  async #inWorker(): Promise<string> {
+    const { Worker } = await import('node:worker_threads');
     // The compiled program has .js files, a checkout .ts ones.
     const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
     const url = new URL(`./hash-worker.${extension}`, import.meta.url);
     const { fd, path } = this.#source;
-    return new Promise((resolve, reject) => {
+    const closed = () =>
+      new ExtractError('interrupted', `${path} was closed before its hash was complete`, { path });
+    if (this.#closed) throw closed();
+    return await new Promise((resolve, reject) => {
       const worker = new Worker(url, { workerData: { fd } });
       this.#worker = worker;
       worker.once('message', resolve);
       worker.once('error', (error) => reject(fileError(error, path)));
-      worker.once('exit', () =>
-        reject(new ExtractError('interrupted', `${path} was closed before its hash was complete`, { path })),
-      );
+      worker.once('exit', () => reject(closed()));
     });
   }
 }

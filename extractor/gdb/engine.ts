@@ -58,7 +58,7 @@ export const gdbEngine: Engine = {
     );
     const enums = request.enums.filter((name) => IDENTIFIER.test(name));
     const dwarf = new DwarfFile(file);
-    const units = await chooseUnits(dwarf, structs, enums, request);
+    const units = await chooseUnits(file, dwarf, structs, enums, request);
     const folder = mkdtempSync(join(tmpdir(), 'domsched-gdb-'));
     try {
       const path = join(folder, 'units');
@@ -87,6 +87,7 @@ export const gdbEngine: Engine = {
 
 /** The scheduler's unit, and the first unit that defines what it lacks, as in the dwarf engine. */
 async function chooseUnits(
+  file: KernelFile,
   dwarf: DwarfFile,
   structs: readonly string[],
   enums: readonly string[],
@@ -108,7 +109,7 @@ async function chooseUnits(
     return canonical.size > 0 && request.required.every((name) => canonical.has(canonicalName(name)));
   };
   const pause = pauses(dwarf, request);
-  const home = await findSchedulerUnit(dwarf, pause);
+  const home = await findSchedulerUnit(dwarf, file, pause);
   if (home) {
     read(home);
     chosen.add(home);

@@ -11,6 +11,18 @@ import { manualPage } from '../../../runtime/manual/man-page.ts';
 const program = await makeProgram();
 const commands = program.commands.map((command) => command.name()).filter((name) => name !== 'manual');
 
+test('a command is the same where the others were not loaded', async (t) => {
+  for (const name of ['extract', ...commands]) {
+    const alone = (await makeProgram(name)).commands.find((command) => command.name() === name);
+    const among = program.commands.find((command) => command.name() === name);
+    t.is(alone?.helpInformation(), among?.helpInformation(), name);
+  }
+  t.is((await makeProgram('extract')).commands.length, 1);
+  for (const name of ['help', 'completion', 'no-such-command']) {
+    t.is((await makeProgram(name)).commands.length, program.commands.length);
+  }
+});
+
 async function script(t: ExecutionContext, text: string): Promise<string> {
   const folder = await mkdtemp(path.join(tmpdir(), 'completion-'));
   t.teardown(() => rm(folder, { recursive: true, force: true }));
