@@ -84,7 +84,9 @@ export function sizeOf(ref: TypeRef): number {
 
 /** Renders a type as gdb's `whatis` does, e.g. `const char * const[2]` or `void (*)(struct rq *, int)`. */
 export function spell(ref: TypeRef): string {
-  return new Speller().spell(ref, 0);
+  const node = ref();
+  // Two members in three have a type that is a word or two, with nothing around it.
+  return isNamed(node) ? baseName(node) : new Speller().spell(ref, 0);
 }
 
 /** The parts of a C declarator before and after the place of the declared name. */
@@ -157,6 +159,13 @@ class Speller {
   }
 }
 
+/** A type that its own name spells. */
+type NamedNode = Exclude<TypeNode, { kind: 'pointer' | 'array' | 'function' | Qualifier }>;
+
+function isNamed(node: TypeNode): node is NamedNode {
+  return node.kind !== 'pointer' && node.kind !== 'array' && node.kind !== 'function' && !isQualifier(node);
+}
+
 function isQualifier(node: TypeNode): node is Extract<TypeNode, { kind: Qualifier }> {
   return (
     node.kind === 'const' || node.kind === 'volatile' || node.kind === 'restrict' || node.kind === 'atomic'
@@ -169,7 +178,7 @@ function qualifierWords(qualifiers: ReadonlySet<Qualifier>): string {
     .join(' ');
 }
 
-function baseName(node: Exclude<TypeNode, { kind: 'pointer' | 'array' | 'function' | Qualifier }>): string {
+function baseName(node: NamedNode): string {
   switch (node.kind) {
     case 'base':
       return canonicalBaseName(node.name);
@@ -184,13 +193,15 @@ function baseName(node: Exclude<TypeNode, { kind: 'pointer' | 'array' | 'functio
   }
 }
 
+const INTEGER = /^(?:signed|unsigned|short|long|int)(?: (?:signed|unsigned|short|long|int))*$/;
+
 /**
  * gcc names integer types `long unsigned int`, clang `unsigned long`; gdb prints the shorter one for both.
  * Words outside C's integer types (`__int128 unsigned`, `complex double`) stay as they are.
  */
 export function canonicalBaseName(name: string): string {
+  if (!INTEGER.test(name)) return name;
   const words = name.split(' ');
-  if (!words.every((word) => /^(?:signed|unsigned|short|long|int)$/.test(word))) return name;
   const longs = words.filter((word) => word === 'long').length;
   const size = words.includes('short') ? 'short' : longs ? Array(longs).fill('long').join(' ') : 'int';
   return words.includes('unsigned') ? `unsigned ${size}` : size;

@@ -77,19 +77,23 @@ export function decodeRecord(
   text: (address: number, length: number) => string,
 ): DwarfRecord {
   const name = view.getUint32(at + 16, true);
+  const flags = view.getUint32(at + 8, true);
+  // Most entries have one or two of these, and a bigint costs more than a look at a flag.
+  const where = (field: number, present: number) =>
+    flags & present ? view.getBigUint64(at + field, true) : 0n;
   return {
     offset: view.getUint32(at, true),
     tag: view.getUint32(at + 4, true),
-    flags: view.getUint32(at + 8, true),
+    flags,
     encoding: view.getUint32(at + 12, true),
     name: name ? text(name, view.getUint32(at + 20, true)) : null,
-    byteSize: view.getBigUint64(at + 24, true),
-    type: view.getBigUint64(at + 32, true),
-    location: view.getBigUint64(at + 40, true),
-    dataBitOffset: view.getBigUint64(at + 48, true),
-    bitOffset: view.getBigInt64(at + 56, true),
-    bitSize: view.getBigUint64(at + 64, true),
-    value: view.getBigUint64(at + 72, true),
-    count: view.getBigUint64(at + 80, true),
+    byteSize: where(24, FLAG.hasByteSize),
+    type: where(32, FLAG.hasType | FLAG.externalType),
+    location: where(40, FLAG.hasLocation),
+    dataBitOffset: where(48, FLAG.hasDataBitOffset),
+    bitOffset: flags & FLAG.hasBitOffset ? view.getBigInt64(at + 56, true) : 0n,
+    bitSize: where(64, FLAG.hasBitSize),
+    value: where(72, FLAG.hasValue),
+    count: where(80, FLAG.hasCount),
   };
 }
