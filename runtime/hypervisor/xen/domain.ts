@@ -21,7 +21,7 @@ import { registerReader } from './registers.ts';
 import type { SavingWatch } from './saving.ts';
 import { xenScheduler } from './scheduler.ts';
 import { SHUTDOWN_REASON } from './structures.ts';
-import type { XenWatchdog } from './watchdog.ts';
+import type { WatchedPause, XenWatchdog } from './watchdog.ts';
 
 /** How often a domain that nobody asks about is looked at, so that one which ended is let go. */
 const LOOK_INTERVAL_MS = 500;
@@ -29,8 +29,6 @@ const LOOK_INTERVAL_MS = 500;
 const SAVING_MS = 250;
 /** For so long mappings of a guest that has its own frame numbers are kept at most: see README.md. */
 const KEPT_MS = 1_000;
-
-let serial = 0;
 
 export interface XenDomainParts {
   readonly calls: XenCalls;
@@ -60,8 +58,8 @@ export class XenDomain implements Domain {
   readonly #counter: PauseCounter;
   readonly #listeners = new Set<(event: DomainEvent) => void>();
   readonly #timer: NodeJS.Timeout;
-  /** Tells our pauses apart from those of another object for the same domain. */
-  readonly #key: string;
+  /** What is known of our pause should we die. */
+  readonly #watched: WatchedPause;
   #info: XenDomainInfo;
   #generation = 0;
   #saved: { at: number; domids: ReadonlySet<number> } | undefined;
@@ -79,10 +77,9 @@ export class XenDomain implements Domain {
     const { domid } = info;
     this.identity = identity;
     this.domid = domid;
-    serial += 1;
-    this.#key = `${domid}/${serial}`;
     this.#calls = calls;
     this.#watchdog = watchdog;
+    this.#watched = watchdog.watch(domid);
     this.#info = info;
     this.#hvm = info.hvm;
     this.#saving = saving;
@@ -193,13 +190,13 @@ export class XenDomain implements Domain {
     this.#keep = false;
     // What a guest's own frame numbers mean may have changed since: an edit must not go by old mappings.
     if (this.#hvm) this.#dropMappings();
-    this.#watchdog.beforePause(this.#key, foundPaused);
+    if (!foundPaused) this.#watched.begin();
     this.#takeBack = onExit(() => this.#unpauseQuietly());
     let paused = adopted;
     try {
       if (!adopted) this.#calls.pause(this.domid);
       paused = true;
-      this.#watchdog.paused(this.#key);
+      if (foundPaused) this.#watched.begin();
       const info = this.#calls.domain(this.domid);
       if (info === undefined || info.dying) this.#onGone();
       if (info === undefined || this.#gone !== undefined) throw this.#gone!;
@@ -222,7 +219,7 @@ export class XenDomain implements Domain {
     this.#pausedAt = undefined;
     this.#generation += 1;
     // Of a domain that was found paused, a pause given back twice would be somebody else's.
-    if (this.#foundPaused) this.#watchdog.forget(this.#key);
+    if (this.#foundPaused) this.#watched.end();
     try {
       this.#calls.unpause(this.domid);
       this.#info = { ...this.#info, paused: this.#foundPaused };
@@ -238,8 +235,10 @@ export class XenDomain implements Domain {
   /** On the way out of something else. */
   #unpauseQuietly(): void {
     if (this.#keep) return;
+    if (this.#foundPaused) this.#watched.end();
     try {
       this.#calls.unpause(this.domid);
+      this.#watched.end();
     } catch (error) {
       // It has ended, or runs already; at exit there are others that we have paused.
       if (!(error instanceof DomschedError)) throw error;
@@ -248,7 +247,7 @@ export class XenDomain implements Domain {
 
   #keepOnDeath(keep: boolean): void {
     this.#keep = keep;
-    this.#watchdog.keep(this.#key, keep);
+    this.#watched.keep(keep);
   }
 
   /** For an operator to look at, and to unpause. */
@@ -258,7 +257,7 @@ export class XenDomain implements Domain {
   }
 
   #disarm(): void {
-    if (this.#takeBack !== undefined) this.#watchdog.forget(this.#key);
+    this.#watched.end();
     this.#takeBack?.();
     this.#takeBack = undefined;
     this.#pausedAt = undefined;

@@ -115,6 +115,7 @@ export class XenHost implements Host {
     this.#closed = true;
     await Promise.allSettled([...this.#open].map((domain) => domain.close()));
     this.#open.clear();
+    this.#parts.watchdog.close();
     this.#store?.close();
     this.#calls.close();
   }

@@ -1,25 +1,25 @@
 import process from 'node:process';
-import { createInterface } from 'node:readline';
+import { readPauses } from './pause-table.ts';
+
+/** Descriptor that our parent gives us of its pauses. Our standard input is a pipe that it never writes to. */
+const TABLE = 3;
 
 const [version, root, directory] = process.argv.slice(2);
-const paused = new Map<string, 'resume' | 'keep'>();
-const lines = createInterface({ input: process.stdin });
 process.stdout.write('watching\n');
+// Sleeps until our parent is gone.
+await new Promise<void>((resolve) => {
+  for (const event of ['end', 'error'] as const) process.stdin.once(event, () => resolve());
+  process.stdin.resume();
+});
 
-for await (const line of lines) {
-  const key = line.slice(1);
-  if (line.startsWith('?') || line.startsWith('+')) paused.set(key, 'resume');
-  else if (line.startsWith('!')) paused.set(key, 'keep');
-  else paused.delete(key);
-}
-// The pipe has ended: our parent is gone.
-if (paused.size > 0) {
+const pauses = readPauses(TABLE);
+if (pauses.length > 0) {
   const { XenCalls } = await import('./calls.ts');
   const { LeftPauses } = await import('./left-pause.ts');
   const calls = XenCalls.open(version || undefined, directory || undefined);
-  for (const [key, wish] of paused) {
+  for (const { domid, wish } of pauses) {
     try {
-      const info = calls.domain(Number.parseInt(key, 10));
+      const info = calls.domain(domid);
       // A domain that is gone needs nothing; one that runs was not paused yet, or somebody has resumed it.
       if (!info?.paused) continue;
       if (wish === 'keep') new LeftPauses(root).note(info);

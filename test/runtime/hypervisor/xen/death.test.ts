@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -9,12 +10,18 @@ import { FakeXen } from './fake-xen.ts';
 const PROGRAM = fileURLToPath(new URL('pause-and-die.ts', import.meta.url));
 const LIMIT_MS = 60_000;
 
+const started: ChildProcess[] = [];
+test.after.always(() => {
+  for (const child of started) child.kill('SIGKILL');
+});
+
 /** A program that has paused domain 5, and ends as it is told. */
 async function paused(xen: FakeXen, how: string): Promise<ChildProcess> {
   const child = spawn(process.execPath, [PROGRAM, xen.directory, how], {
-    stdio: ['ignore', 'pipe', 'ignore'],
+    stdio: ['pipe', 'pipe', 'ignore'],
   });
-  const [chunk] = await Promise.race([once(child.stdout!, 'data'), once(child, 'exit')]);
+  const [chunk] = await Promise.race([once(child.stdout!, 'data'), once(child, 'close')]);
+  started.push(child);
   if (!String(chunk).startsWith('paused')) throw new Error(`the program ended with ${chunk}`);
   return child;
 }
@@ -54,6 +61,48 @@ test('SIGKILL under a pause of a domain that was found paused: it stays paused o
   child.kill('SIGKILL');
   await ended(child);
   t.true(await until(() => xen.pauses(5) === 1));
+});
+
+test('SIGTERM under a pause of a domain that was found paused: ours is given back once', async (t) => {
+  using xen = new FakeXen();
+  xen.domain({ domid: 5, name: 'web' });
+  xen.otherPause(5, 1);
+  const child = await paused(xen, 'wait');
+  const watchdog = childrenOf(child.pid!)[0]!;
+  child.kill('SIGTERM');
+  await ended(child);
+  t.true(await until(() => hasEnded(watchdog)));
+  t.is(xen.pauses(5), 1);
+});
+
+test('the process that watches sleeps through our pauses', async (t) => {
+  using xen = new FakeXen();
+  xen.domain({ domid: 5, name: 'web' });
+  const child = await paused(xen, 'often');
+  const watchdog = childrenOf(child.pid!)[0]!;
+  // What it does after its start is soon over.
+  for (let last = -1; last !== wakeUps(watchdog); await sleep(1000)) last = wakeUps(watchdog);
+  const asleep = wakeUps(watchdog);
+  child.stdin!.write('go on\n');
+  await once(child.stdout!, 'data');
+  const woken = wakeUps(watchdog) - asleep;
+  t.true(woken < 20, `woken ${woken} times in 200 pauses`);
+});
+
+test('a watching process that was killed: the next one knows of the pauses before', async (t) => {
+  using xen = new FakeXen();
+  xen.domain({ domid: 5, name: 'web' });
+  xen.domain({ domid: 6, name: 'other' });
+  const child = await paused(xen, 'again');
+  const [first] = childrenOf(child.pid!);
+  process.kill(first!, 'SIGKILL');
+  // Gone once the program knows.
+  t.true(await until(() => !existsSync(`/proc/${first}`)));
+  child.stdin!.write('go on\n');
+  t.true(await until(() => xen.pauses(6) === 1));
+  child.kill('SIGKILL');
+  await ended(child);
+  t.true(await until(() => xen.pauses(5) === 0 && xen.pauses(6) === 0));
 });
 
 for (const how of ['exit', 'throw']) {
@@ -109,3 +158,42 @@ test('abandoned: stays paused after our end', async (t) => {
   await sleep(500);
   t.is(xen.pauses(5), 1);
 });
+
+/** Watching processes that a program has started. */
+function childrenOf(parent: number): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => {
+      try {
+        const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+        // After the name, which may hold anything: state, parent.
+        const [state, ppid] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+        return Number(ppid) === parent && state !== 'Z' && isWatchdog(pid);
+      } catch {
+        return false;
+      }
+    });
+}
+
+function isWatchdog(pid: number): boolean {
+  return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('watchdog-process');
+}
+
+function hasEnded(pid: number): boolean {
+  try {
+    return !isWatchdog(pid);
+  } catch {
+    return true;
+  }
+}
+
+/** How often any of its threads has waited for something, and got it. */
+function wakeUps(pid: number): number {
+  let sum = 0;
+  for (const thread of readdirSync(`/proc/${pid}/task`)) {
+    const status = readFileSync(`/proc/${pid}/task/${thread}/status`, 'utf8');
+    sum += Number(/^voluntary_ctxt_switches:\s+(\d+)$/m.exec(status)![1]);
+  }
+  return sum;
+}

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import process from 'node:process';
 import { XenHost } from '../../../../runtime/hypervisor/xen/host.ts';
 
@@ -9,6 +10,20 @@ const guard = await domain.pause!.acquire();
 if (how === 'keep') guard.keepOnDeath(true);
 if (how === 'abandon') guard.abandon();
 process.stdout.write('paused\n');
+if (how === 'again') {
+  await once(process.stdin, 'data');
+  await (await host.open('6')).pause!.acquire();
+}
+if (how === 'often') {
+  await guard.release();
+  await once(process.stdin, 'data');
+  for (let round = 0; round < 200; round++) {
+    const again = await domain.pause!.acquire();
+    for (const keep of [true, false]) again.keepOnDeath(keep);
+    await again.release();
+  }
+  process.stdout.write('done\n');
+}
 if (how === 'throw') throw new Error('uncaught');
 if (how === 'exit' || how === 'abandon') process.exit(0);
 setTimeout(() => guard.valid, 60_000);
