@@ -177,7 +177,7 @@ const STYLE = [
   'header,main{max-width:1290px;margin:0 auto;padding:0 24px}header{padding-top:28px}h1{font-size:26px;margin:0}',
   'header p{margin:2px 0 0;color:var(--soft)}h2{font-size:18px;margin:0 0 10px}',
   'section,.cards{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:18px 20px;margin:18px 0}',
-  '.picture{padding:0;overflow-x:auto}.picture svg{display:block;border-radius:10px}',
+  '.picture{padding:0;overflow-x:auto}.picture svg{display:block;width:100%;height:auto;min-width:1000px;border-radius:10px}',
   '.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(130px,1fr));gap:14px}.cards div{min-width:0}',
   'dt{color:var(--soft);font-size:12px}dd{margin:0;font-size:20px;font-weight:650;font-variant-numeric:tabular-nums}',
   '.scroll{overflow:auto;max-height:480px}table{border-collapse:collapse;width:100%}',
