@@ -28,6 +28,13 @@ export async function trace(options: TraceOptions): Promise<void> {
         errors.push(error);
         stop.abort();
       },
+      onRoom: (room) => {
+        const file = printable(options.output);
+        const text = room.isFull
+          ? `no room for ${file}: samples are left out until there is`
+          : `${file} goes on; ${room.dropped} samples were left out`;
+        process.stderr.write(`domsched: ${text}\n`);
+      },
     });
     let count = 0;
     let first: number | undefined;

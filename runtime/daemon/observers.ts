@@ -1,6 +1,6 @@
 import type { Logger } from 'pino';
 import { Metrics } from '../metrics/metrics.ts';
-import { TraceRecorder } from '../trace/recorder.ts';
+import { type Room, TraceRecorder } from '../trace/recorder.ts';
 import { parseListen } from '../web/local.ts';
 import { WebServer } from '../web/server.ts';
 import type { ObserverConfig } from './observers-config.ts';
@@ -33,8 +33,12 @@ export async function makeObservers(
     if (trace !== undefined) {
       const { file, maxSize } = trace;
       const onError = (error: Error) => log.error({ err: error }, 'the trace ends, the daemon goes on');
+      const onRoom = (room: Room) => {
+        if (room.isFull) log.warn({ file }, 'no room for the trace: ticks are left out until there is');
+        else log.info({ file, dropped: room.dropped }, 'the trace goes on');
+      };
       const maxBytes = maxSize * 2 ** 20;
-      observers.push(await TraceRecorder.create({ file, maxBytes, source: 'daemon', onError }));
+      observers.push(await TraceRecorder.create({ file, maxBytes, source: 'daemon', onError, onRoom }));
       log.info({ file }, 'tracing');
     }
     return observers;

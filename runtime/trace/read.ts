@@ -5,8 +5,8 @@ import { DomschedError } from '../error.ts';
 import { printable } from '../guest/text.ts';
 import { LineDecoder } from './decode.ts';
 import type { TraceHeader } from './line.ts';
-import { olderPart } from './recorder.ts';
 import { TICK_LINE, TRACE_HEADER } from './schema.ts';
+import { olderPart } from './trace-file.ts';
 
 /** Of one line: 131,072 processes take less. */
 const MAX_LINE_BYTES = 64 * 2 ** 20;

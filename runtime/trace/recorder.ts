@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import { constants } from 'node:fs';
 import { type FileHandle, open, rename } from 'node:fs/promises';
 import type { Observer, TickReport } from '../daemon/report.ts';
 import { DomschedError } from '../error.ts';
 import { version } from '../version.ts';
 import { LineEncoder } from './encode.ts';
 import type { TraceHeader } from './line.ts';
+import { type OpenNew, olderPart, TraceFile } from './trace-file.ts';
 
 /** Bytes that a trace takes on disk at most, unless told otherwise. */
 export const DEFAULT_MAX_BYTES = 64 * 2 ** 20;
@@ -14,19 +14,36 @@ export const SMALLEST_MAX_BYTES = 64 * 2 ** 10;
 const MAX_PENDING = 8 * 2 ** 20;
 /** Of a first line that is looked at to know a trace. */
 const HEADER_BYTES = 4096;
+/** A disk that is full is tried again after this many ms. */
+const RETRY_MS = 1_000;
+const FULL: ReadonlySet<string | undefined> = new Set(['ENOSPC', 'EDQUOT']);
+
+/** There is no room on the disk, or there is again: ticks that were left out. */
+export type Room = { readonly isFull: true } | { readonly isFull: false; readonly dropped: number };
 
 export interface RecorderOptions {
   readonly file: string;
   /** Of both parts together, in bytes. */
   readonly maxBytes?: number;
   readonly source: TraceHeader['source'];
-  /** The trace ends early: the disk is full, say. Called once at most. */
+  /** The trace ends early: the disk is broken, or was still full when it was closed. Called once at most. */
   readonly onError?: (error: DomschedError) => void;
+  /** The disk is full: ticks are left out until it no longer is. */
+  readonly onRoom?: (room: Room) => void;
+  /** How a file is made. */
+  readonly openNew?: OpenNew;
+  /** Monotonic, in ms. */
+  readonly now?: () => number;
 }
 
-/** Name of the file that the older half of a trace moves to. */
-export function olderPart(file: string): string {
-  return `${file}.1`;
+/** A line that waits to be written. */
+interface Waiting {
+  readonly bytes: Buffer;
+  /** Ticks that were left out before it. */
+  readonly dropped: number;
+  readonly turnOver: boolean;
+  /** How often the disk had been full when it was made: it builds on lines that were not lost. */
+  readonly epoch: number;
 }
 
 /**
@@ -34,30 +51,27 @@ export function olderPart(file: string): string {
  * part, instead of the one before, and a new one begins with a full line: any moment of the last half is kept.
  */
 export class TraceRecorder implements Observer {
-  readonly #options: Required<Pick<RecorderOptions, 'file' | 'maxBytes'>> & RecorderOptions;
+  readonly #options: Required<Pick<RecorderOptions, 'file' | 'maxBytes' | 'now'>> & RecorderOptions;
   readonly #encoder = new LineEncoder();
-  readonly #header: Omit<TraceHeader, 'part'>;
-  #handle: FileHandle;
+  readonly #trace: TraceFile;
+  /** As they will be when everything that waits is written. */
   #part = 1;
-  /** Of this part, what waits included. */
-  #bytes = 0;
+  #bytes: number;
   #pending = 0;
   #dropped = 0;
   #failed = false;
+  #epoch = 0;
+  /** The disk is full: when to try again, and what it said. */
+  #full: { retryMs: number; error: Error } | undefined;
   /** Writes follow each other. */
   #last: Promise<void> = Promise.resolve();
 
-  private constructor(options: RecorderOptions, handle: FileHandle) {
-    this.#options = { maxBytes: DEFAULT_MAX_BYTES, ...options };
-    this.#handle = handle;
-    this.#header = {
-      format: 'domsched-trace/1',
-      producer: { name: 'domsched', version: version() },
-      id: randomUUID(),
-      source: options.source,
-      started: new Date().toISOString(),
-    };
-    this.#begin();
+  private constructor(options: RecorderOptions, trace: TraceFile) {
+    this.#options = { maxBytes: DEFAULT_MAX_BYTES, now: () => performance.now(), ...options };
+    this.#trace = trace;
+    this.#bytes = trace.headerOf(1).length;
+    // What fails here fails again with the first line.
+    this.#last = trace.append(Buffer.alloc(0)).catch(() => {});
   }
 
   /**
@@ -65,7 +79,7 @@ export class TraceRecorder implements Observer {
    * @throws DomschedError `usage` when the file holds something else, cannot be written, or the limit is too small
    */
   static async create(options: RecorderOptions): Promise<TraceRecorder> {
-    const { file, maxBytes = DEFAULT_MAX_BYTES } = options;
+    const { file, maxBytes = DEFAULT_MAX_BYTES, source, openNew } = options;
     if (!(maxBytes >= SMALLEST_MAX_BYTES)) {
       throw new DomschedError(
         'usage',
@@ -75,9 +89,16 @@ export class TraceRecorder implements Observer {
         },
       );
     }
+    const header = {
+      format: 'domsched-trace/1',
+      producer: { name: 'domsched', version: version() },
+      id: randomUUID(),
+      source,
+      started: new Date().toISOString(),
+    } as const;
     try {
       await setAside(file);
-      return new TraceRecorder(options, await create(file));
+      return new TraceRecorder(options, await TraceFile.create(file, header, openNew));
     } catch (error) {
       if (error instanceof DomschedError) throw error;
       const { message } = error as Error;
@@ -87,71 +108,81 @@ export class TraceRecorder implements Observer {
 
   tick(report: TickReport): void {
     if (this.#failed) return;
-    if (this.#pending > MAX_PENDING) {
+    // One line at a time finds out whether there is room again.
+    const isWaiting =
+      this.#full !== undefined && (this.#pending > 0 || this.#options.now() < this.#full.retryMs);
+    if (isWaiting || this.#pending > MAX_PENDING) {
       this.#dropped++;
       this.#encoder.reset();
       return;
     }
     const half = this.#options.maxBytes / 2;
-    let line = this.#line(report);
-    if (this.#bytes + line.length > half) {
-      this.#turnOver();
+    let bytes = this.#line(report);
+    const turnOver = this.#bytes + bytes.length > half;
+    if (turnOver) {
       this.#encoder.reset();
-      line = this.#line(report);
+      bytes = this.#line(report);
+      this.#part += 1;
+      this.#bytes = this.#trace.headerOf(this.#part).length;
     }
-    if (this.#bytes + line.length > half) {
-      this.#fail(new Error(`one tick takes ${line.length} bytes, more than the limit allows`));
+    if (this.#bytes + bytes.length > half) {
+      this.#fail(new Error(`one tick takes ${bytes.length} bytes, more than the limit allows`));
       return;
     }
+    this.#enqueue({ bytes, dropped: this.#dropped, turnOver, epoch: this.#epoch });
     this.#dropped = 0;
-    this.#write(line);
   }
 
   /** Resolves when everything is written, or cannot be. */
   async close(): Promise<void> {
     await this.#last;
+    if (this.#full !== undefined) this.#fail(this.#full.error);
     this.#failed = true;
-    await this.#handle.close().catch(() => {});
+    await this.#trace.close().catch(() => {});
   }
 
   #line(report: TickReport): Buffer {
     return Buffer.from(`${JSON.stringify(this.#encoder.encode(report, this.#dropped))}\n`);
   }
 
-  #begin(): void {
-    this.#bytes = 0;
-    this.#write(Buffer.from(`${JSON.stringify({ ...this.#header, part: this.#part })}\n`));
-  }
-
-  #turnOver(): void {
-    const { file } = this.#options;
-    this.#part++;
-    this.#enqueue(async () => {
-      await this.#handle.close();
-      await rename(file, olderPart(file));
-      this.#handle = await create(file);
-    });
-    this.#begin();
-  }
-
-  #write(bytes: Buffer): void {
-    this.#bytes += bytes.length;
-    this.#pending += bytes.length;
-    this.#enqueue(async () => {
-      await this.#handle.writeFile(bytes);
-      this.#pending -= bytes.length;
-    });
-  }
-
-  #enqueue(step: () => Promise<void>): void {
+  #enqueue(line: Waiting): void {
+    this.#bytes += line.bytes.length;
+    this.#pending += line.bytes.length;
     this.#last = this.#last.then(async () => {
-      if (this.#failed) return;
-      try {
-        await step();
-      } catch (error) {
-        this.#fail(error as Error);
-      }
+      await this.#write(line);
+      this.#pending -= line.bytes.length;
     });
+  }
+
+  async #write(line: Waiting): Promise<void> {
+    if (this.#failed) return;
+    if (line.epoch !== this.#epoch) {
+      this.#dropped += line.dropped + 1;
+      return;
+    }
+    try {
+      if (line.turnOver && this.#trace.bytes > 0) await this.#trace.turnOver();
+      await this.#trace.append(line.bytes);
+    } catch (error) {
+      if (FULL.has((error as NodeJS.ErrnoException).code)) this.#leaveOut(line, error as Error);
+      else this.#fail(error as Error);
+      return;
+    }
+    if (this.#full === undefined) return;
+    this.#full = undefined;
+    this.#options.onRoom?.({ isFull: false, dropped: line.dropped });
+  }
+
+  /** There is no room for a line: those behind it build on it. The next one will be a full one. */
+  #leaveOut(line: Waiting, error: Error): void {
+    const { onRoom, now } = this.#options;
+    this.#epoch += 1;
+    this.#dropped += line.dropped + 1;
+    this.#encoder.reset();
+    this.#part = this.#trace.part;
+    this.#bytes = this.#trace.bytes || this.#trace.headerOf(this.#part).length;
+    if (this.#full === undefined) onRoom?.({ isFull: true });
+    this.#full = { retryMs: now() + RETRY_MS, error };
   }
 
   #fail(cause: Error): void {
@@ -162,11 +193,6 @@ export class TraceRecorder implements Observer {
       new DomschedError('trace-failed', `the trace ends here: ${cause.message}`, { file }, { cause }),
     );
   }
-}
-
-async function create(file: string): Promise<FileHandle> {
-  // Names of other people's processes are in it.
-  return open(file, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_APPEND, 0o600);
 }
 
 /** Moves an older trace out of the way; anything else stays as it is. */

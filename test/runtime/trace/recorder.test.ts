@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises';
+import { mkdtemp, open, readFile, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -6,6 +6,8 @@ import type { TickReport } from '../../../runtime/daemon/report.ts';
 import { DomschedError } from '../../../runtime/error.ts';
 import { openTrace } from '../../../runtime/trace/read.ts';
 import { TraceRecorder } from '../../../runtime/trace/recorder.ts';
+import type { TraceHandle } from '../../../runtime/trace/trace-file.ts';
+import { until } from '../../live/until.ts';
 import { backupStory, domainReport, processReport, tickReport } from '../tick-reports.ts';
 
 async function folder(t: ExecutionContext): Promise<string> {
@@ -107,7 +109,7 @@ test('an older trace makes room; anything else is left alone', async (t) => {
   t.is((await t.throwsAsync(record(file, [], 10), { instanceOf: DomschedError })).code, 'usage');
 });
 
-test('a full disk ends the trace, tells it once and throws nothing', async (t) => {
+test('a tick that is more than the limit ends the trace, tells it once and throws nothing', async (t) => {
   const errors: DomschedError[] = [];
   const file = path.join(await folder(t), 'a.trace');
   const recorder = await TraceRecorder.create({
@@ -116,7 +118,6 @@ test('a full disk ends the trace, tells it once and throws nothing', async (t) =
     maxBytes: 64 * 1024,
     onError: (error) => errors.push(error),
   });
-  // One tick that is more than the limit: as good as a disk without room.
   const many = Array.from({ length: 2000 }, (_, i) => processReport({ pid: i }));
   const [first] = backupStory(1);
   recorder.tick(first!);
@@ -127,6 +128,125 @@ test('a full disk ends the trace, tells it once and throws nothing', async (t) =
     errors.map(({ code }) => code),
     ['trace-failed'],
   );
+});
+
+/** A disk with so many bytes free: what does not fit is written in part, as file systems do. */
+class SmallDisk {
+  free: number;
+  /** There is no room for another file. */
+  hasNoFiles = false;
+  isBroken = false;
+
+  constructor(free: number) {
+    this.free = free;
+  }
+
+  readonly openNew = async (file: string): Promise<TraceHandle> => {
+    if (this.hasNoFiles) throw diskError('ENOSPC');
+    const handle = await open(file, 'ax');
+    return {
+      writeFile: async (data) => {
+        if (this.isBroken) throw diskError('EIO');
+        const bytes = data as Buffer;
+        const fits = Math.min(bytes.length, this.free);
+        this.free -= fits;
+        await handle.writeFile(bytes.subarray(0, fits));
+        if (fits < bytes.length) throw diskError('ENOSPC');
+      },
+      truncate: async (length = 0) => {
+        this.free += (await handle.stat()).size - length;
+        await handle.truncate(length);
+      },
+      close: () => handle.close(),
+    };
+  };
+}
+
+function diskError(code: string): Error {
+  return Object.assign(new Error(`${code}: says the disk`), { code });
+}
+
+/** A recorder on a small disk, what it said, and a clock of its own. */
+async function onSmallDisk(t: ExecutionContext, disk: SmallDisk, maxBytes?: number) {
+  const file = path.join(await folder(t), 'a.trace');
+  const said: unknown[] = [];
+  let nowMs = 0;
+  const recorder = await TraceRecorder.create({
+    file,
+    source: 'daemon',
+    openNew: disk.openNew,
+    now: () => nowMs,
+    onError: ({ code }) => said.push(code),
+    onRoom: (room) => said.push(room),
+    ...(maxBytes !== undefined && { maxBytes }),
+  });
+  const wait = (ms: number) => {
+    nowMs += ms;
+  };
+  return { file, said, recorder, wait };
+}
+
+test('on a full disk ticks are left out and counted; when there is room the trace goes on', async (t) => {
+  const story = [...loud(50)];
+  // Wherever it fills up: in the header, in a line, between two.
+  for (const free of [0, 1, 300, 5_000, 20_000, 60_000]) {
+    const disk = new SmallDisk(free);
+    const { file, said, recorder, wait } = await onSmallDisk(t, disk);
+    // Many at once, before the disk has said anything.
+    for (const report of story.slice(0, 20)) recorder.tick(report);
+    await until('the disk is full', () => said.length > 0);
+    for (const report of story.slice(20, 30)) recorder.tick(report);
+    disk.free += 1e6;
+    for (const report of story.slice(30, 40)) recorder.tick(report);
+    t.deepEqual(said, [{ isFull: true }], 'not tried at every tick');
+    wait(1_000);
+    recorder.tick(story[40]!);
+    await until('it goes on', () => said.length > 1);
+    for (const report of story.slice(41)) recorder.tick(report);
+    await recorder.close();
+    const found = await read(file);
+    const before = found.length - 10;
+    t.deepEqual(found, [...story.slice(0, before), ...story.slice(40)], `${free} bytes`);
+    t.deepEqual(said, [{ isFull: true }, { isFull: false, dropped: 40 - before }]);
+    const lines = (await readFile(file, 'utf8')).trimEnd().split('\n');
+    t.like(JSON.parse(lines[before + 1]!), { tick: 41, full: true, dropped: 40 - before });
+  }
+});
+
+test('a disk that has no room for the next part, and one that is full to the end', async (t) => {
+  const disk = new SmallDisk(1e6);
+  const { file, said, recorder, wait } = await onSmallDisk(t, disk, 128 * 1024);
+  const story = [...loud(60)];
+  disk.hasNoFiles = true;
+  for (const report of story.slice(0, 40)) recorder.tick(report);
+  await until('no room for a new file', () => said.length > 0);
+  disk.hasNoFiles = false;
+  wait(1_000);
+  recorder.tick(story[40]!);
+  await until('it goes on', () => said.length > 1);
+  const found = await read(file);
+  t.deepEqual(found, [...story.slice(0, found.length - 1), story[40]]);
+  t.true(found.length > 1 && found.length < 40);
+  t.is((await openTrace(file)).header.part, 1);
+
+  disk.free = 0;
+  recorder.tick(story[41]!);
+  await recorder.close();
+  t.deepEqual(said.slice(2), [{ isFull: true }, 'trace-failed']);
+  t.deepEqual(await read(file), found);
+});
+
+test('a broken disk ends the trace', async (t) => {
+  const disk = new SmallDisk(1e6);
+  const { file, said, recorder } = await onSmallDisk(t, disk);
+  const story = [...loud(3)];
+  recorder.tick(story[0]!);
+  await until('it is written', async () => (await read(file)).length === 1);
+  disk.isBroken = true;
+  for (const report of story.slice(1)) recorder.tick(report);
+  await recorder.close();
+  t.deepEqual(said, ['trace-failed']);
+  t.deepEqual(await read(file), story.slice(0, 1));
 });
 
 test('what is no trace is refused with its line', async (t) => {
