@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ControlClient } from '../daemon/control-client.ts';
 import type { PsAnswer } from '../daemon/control-protocol.ts';
 import { DomschedError } from '../error.ts';
+import { bootMark } from '../guest/boot-mark.ts';
 import { Guest } from '../guest/guest.ts';
 import type { Process } from '../guest/process.ts';
 import { printable } from '../guest/text.ts';
@@ -10,7 +11,8 @@ import { connectAll, type Hosts } from '../hypervisor/connect.ts';
 import type { DomainListing, Host } from '../hypervisor/types.ts';
 import { type KnownKernel, knownKernels } from '../layout/registry.ts';
 import { guestVirtual } from '../memory/address.ts';
-import { type HeldRecord, Journal } from '../surgery/journal.ts';
+import { HeldRecords } from '../surgery/held-records.ts';
+import { Journal } from '../surgery/journal.ts';
 import type { PsOptions } from './ps.ts';
 import { comparison, flat, tree } from './ps-order.ts';
 import { type Row, table } from './ps-table.ts';
@@ -119,7 +121,7 @@ class Watcher {
   readonly #hosts: Hosts;
   readonly #known: readonly KnownKernel[];
   readonly #options: PsOptions;
-  readonly #guests = new Map<string, Guest>();
+  readonly #guests = new Map<string, { readonly guest: Guest; readonly records: HeldRecords }>();
   readonly #journal = new Journal();
 
   constructor(hosts: Hosts, known: readonly KnownKernel[], options: PsOptions) {
@@ -139,7 +141,7 @@ class Watcher {
   }
 
   detach(): void {
-    for (const guest of this.#guests.values()) guest.detach();
+    for (const { guest } of this.#guests.values()) guest.detach();
     this.#guests.clear();
   }
 
@@ -148,13 +150,14 @@ class Watcher {
     try {
       if ('error' in listing) throw listing.error;
       const key = `${host.connection} ${id}`;
-      const held = new Set((await this.#journal.list()).filter(({ domain }) => domain === id).map(keyOf));
+      const held = (await this.#journal.list()).filter(({ domain }) => domain === id);
       const snapshot = await this.#snapshot(key, host, id);
+      const { records } = this.#guests.get(key)!;
       const rows = snapshot.map((found) => ({
         domain: name,
         ...found,
         // The guest itself has no word for it: to its kernel the process sleeps, or is about to run.
-        ...(held.has(keyOf(processRecord(found))) && { state: 'held' as const }),
+        ...(records.find(held, found) !== undefined && { state: 'held' as const }),
       }));
       return { rows, errors: [] };
     } catch (error) {
@@ -169,30 +172,21 @@ class Watcher {
     const before = this.#guests.get(key);
     if (before !== undefined) {
       try {
-        return (await before.take(take)).processes;
+        return (await before.guest.take(take)).processes;
       } catch (error) {
         // The guest rebooted, or the domain was started anew: look again who it is.
         if (!(error instanceof DomschedError)) throw error;
-        before.detach();
+        before.guest.detach();
         this.#guests.delete(key);
         if (!['kernel-unidentified', 'domain-gone'].includes(error.code)) throw error;
       }
     }
     const guest = await Guest.attach(await host.open(id), this.#known);
-    this.#guests.set(key, guest);
-    return (await guest.take(take)).processes;
+    const { processes } = await guest.take(take);
+    const init = processes.find(({ pid }) => pid === 1);
+    this.#guests.set(key, { guest, records: new HeldRecords(guest, bootMark(guest, init)) });
+    return processes;
   }
-}
-
-/** What tells a held process from all others of its domain. */
-type HeldKey = Pick<HeldRecord, 'pid' | 'address' | 'startTimeNs'>;
-
-function keyOf({ pid, address, startTimeNs }: HeldKey): string {
-  return `${pid} ${address} ${startTimeNs}`;
-}
-
-function processRecord({ pid, address, startTimeNs }: Process): HeldKey {
-  return { pid, address: `0x${address.toString(16)}`, startTimeNs };
 }
 
 interface Found {

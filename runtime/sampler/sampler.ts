@@ -8,6 +8,7 @@ import { printable } from '../guest/text.ts';
 import type { Hosts } from '../hypervisor/connect.ts';
 import type { DomainListing, Host } from '../hypervisor/types.ts';
 import type { KnownKernel } from '../layout/registry.ts';
+import { HeldRecords } from '../surgery/held-records.ts';
 import { type HeldRecord, Journal } from '../surgery/journal.ts';
 
 /** How a policy and its reader call what a kernel has more words for. */
@@ -27,8 +28,8 @@ const STATES: Readonly<Record<ProcessState, ProcessReport['state']>> = {
 
 interface Watched {
   readonly guest: Guest;
-  /** Of the guest as it was attached to: after a reboot it is attached to anew. */
-  readonly boot: string;
+  /** Of the boot that was attached to: after a reboot it is attached to anew. */
+  readonly records: HeldRecords;
   /** CPU time by process at the last look, in ns. */
   ran: Map<string, number>;
 }
@@ -102,15 +103,12 @@ export class Sampler {
       const key = watchKey(host, id);
       const processes = await this.#processes(key, host, id);
       const watched = this.#watched.get(key)!;
-      // A machine with two sockets has two ids; whoever held the process may have come by the other. But what was held
-      // in an earlier boot, or in another machine of that name, is held no longer.
-      const mine = held.filter(
-        (record) =>
-          (record.domain === id || record.name === name) &&
-          (record.boot === undefined || record.boot === watched.boot),
-      );
+      // A machine with two sockets has two ids; whoever held the process may have come by the other.
+      const mine = held.filter((record) => record.domain === id || record.name === name);
       const ran = new Map(processes.map((process) => [keyOf(id, process), process.runtimeNs]));
-      const reports = processes.map((process) => report(id, process, watched.ran, mine));
+      const reports = processes.map((process) =>
+        report(id, process, watched.ran, watched.records.find(mine, process)),
+      );
       watched.ran = ran;
       return { ...facts, kernel: printable(watched.guest.kernel.release), processes: reports };
     } catch (error) {
@@ -135,7 +133,8 @@ export class Sampler {
     const guest = await Guest.attach(await host.open(id), this.#known);
     const { processes } = await guest.take({ withoutQueues: true });
     const init = processes.find(({ pid }) => pid === 1);
-    this.#watched.set(key, { guest, boot: bootMark(guest, init), ran: new Map() });
+    const records = new HeldRecords(guest, bootMark(guest, init));
+    this.#watched.set(key, { guest, records, ran: new Map() });
     return processes;
   }
 }
@@ -152,15 +151,11 @@ function report(
   domain: string,
   process: Process,
   before: ReadonlyMap<string, number>,
-  held: readonly HeldRecord[],
+  record: HeldRecord | undefined,
 ): ProcessReport {
   const { pid, ppid, comm, nice, kernelThread, runtimeNs, cpu } = process;
   const key = keyOf(domain, process);
   const last = before.get(key);
-  const address = `0x${process.address.toString(16)}`;
-  const record = held.find(
-    (found) => found.pid === pid && found.address === address && found.startTimeNs === process.startTimeNs,
-  );
   const ranNs = last === undefined ? 0 : Math.max(0, runtimeNs - last);
   const facts = { key, pid, ppid, comm, nice, kernelThread, cpuNs: runtimeNs, ranNs, cpu };
   if (record === undefined) return { ...facts, state: STATES[process.state] };

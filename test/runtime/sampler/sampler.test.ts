@@ -3,12 +3,16 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
+import { Guest } from '../../../runtime/guest/guest.ts';
 import { Hosts } from '../../../runtime/hypervisor/connect.ts';
 import { FakeDomain } from '../../../runtime/hypervisor/fake/domain.ts';
 import { FakeHost } from '../../../runtime/hypervisor/fake/host.ts';
 import { Sampler } from '../../../runtime/sampler/sampler.ts';
 import { ticks } from '../../../runtime/sampler/ticks.ts';
+import { holderFor } from '../../../runtime/surgery/holder-for.ts';
 import { Journal } from '../../../runtime/surgery/journal.ts';
+import { Surgeon } from '../../../runtime/surgery/surgeon.ts';
+import { fakeGuest } from '../daemon/fake-daemon.ts';
 import {
   CFS_KERNEL,
   knownKernel,
@@ -77,11 +81,11 @@ test('what ran is the difference of two looks; names are safe; what has no kerne
 
 test('what the journal says is held is held, by whom and why; another process of that pid is not', async (t) => {
   await using journal = await scratchJournal();
-  const guest = await SyntheticGuest.make({ kernel: O1_KERNEL, name: 'web', tasks: TASKS });
+  const guest = await SyntheticGuest.make({ kernel: CFS_KERNEL, name: 'web', tasks: TASKS });
   const sampler = new Sampler(new Hosts([new FakeHost([guest.domain])]), known, journal);
   const facts = { connection: 'fake:', domain: guest.domain.identity.id, name: 'web', buildId: null };
   const record = (pid: number, address: bigint) => ({
-    ...{ ...facts, pid, comm: 'x', startTimeNs: 0, since: '2026-01-01T00:00:00.000Z' },
+    ...{ ...facts, pid, comm: 'x', startTimeNs: pid * 1e9, since: '2026-01-01T00:00:00.000Z' },
     address: `0x${address.toString(16)}`,
   });
   await journal.add({ ...record(10, guest.tasks.get(10)!), policy: 'night', reason: 'web sleeps' });
@@ -97,6 +101,32 @@ test('what the journal says is held is held, by whom and why; another process of
   t.deepEqual(await held(), [], 'held in another boot');
   await journal.remove(record(10, guest.tasks.get(10)!));
   t.deepEqual(await held(), []);
+  sampler.detach();
+});
+
+test('where no start times tell tasks apart, the guest has to agree that one is held', async (t) => {
+  await using journal = await scratchJournal();
+  const guest = await fakeGuest('web', { comm: 'one', state: 'ready' }, { comm: 'two', state: 'ready' });
+  const host = new FakeHost([guest.domain]);
+  const sampler = new Sampler(new Hosts([host]), known, journal);
+  const held = async () =>
+    (await sampler.sample()).domains[0]!.processes.flatMap(({ comm, held: why }) => (why ? [comm] : []));
+  await sampler.sample();
+  const attached = await Guest.attach(guest.domain, known);
+  const surgeon = new Surgeon(guest.domain, attached, holderFor(attached));
+  const { processes } = attached.snapshot();
+  // Both are on record, as after the machine was started again: the same tasks in the same places.
+  for (const { pid, comm, address, startTimeNs } of processes.filter(({ ppid }) => ppid === 1)) {
+    t.is(startTimeNs, 0);
+    await journal.add({
+      ...{ connection: 'fake:', domain: 'web', name: 'web', buildId: null, pid, comm, startTimeNs },
+      ...{ address: `0x${address.toString(16)}`, since: '2026-01-01T00:00:00.000Z' },
+    });
+  }
+  t.deepEqual(await held(), []);
+  await surgeon.hold(processes.find(({ comm }) => comm === 'two')!, { limitMs: 1_000 });
+  t.deepEqual(await held(), ['two']);
+  attached.detach();
   sampler.detach();
 });
 
