@@ -21,7 +21,10 @@ export class ControlClient {
 
   private constructor(socket: Socket) {
     this.#socket = socket;
-    createInterface({ input: socket }).on('line', (line) => this.#receive(JSON.parse(line) as Answer));
+    createInterface({ input: socket })
+      .on('line', (line) => this.#receive(JSON.parse(line) as Answer))
+      // The socket's own, which it passes on.
+      .on('error', () => undefined);
     const end = () => {
       for (const resolve of this.#waiting.values()) resolve(undefined);
       this.#waiting.clear();

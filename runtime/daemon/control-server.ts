@@ -1,6 +1,7 @@
 import { chmodSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { DomschedError } from '../error.ts';
 import { ControlClient } from './control-client.ts';
@@ -13,6 +14,11 @@ export type Operations = Readonly<Record<string, (parameters: Parameters) => Pro
 
 /** What a client that does not read may make us keep, in bytes. */
 const MAX_UNREAD = 64 * 1024 * 1024;
+
+/** How long somebody who may serve the socket already has for an answer, and when and how often to look again. */
+const ANSWER_MS = 5_000;
+const RETRY_MS = 50;
+const ATTEMPTS = 100;
 
 /** Serves the control socket, for root alone. */
 export class ControlServer {
@@ -32,9 +38,7 @@ export class ControlServer {
 
   /** @throws DomschedError `refused` when a daemon runs already, `host-unreachable` when the socket cannot be made */
   static async listen(file: string, operations: Operations, log: Logger): Promise<ControlServer> {
-    const other = await ControlClient.connect(file);
-    if (other !== undefined) {
-      other.close();
+    if (await isServed(file)) {
       throw new DomschedError('refused', `a daemon runs already: it serves ${file}`, { path: file });
     }
     const server = new ControlServer(file, operations, log);
@@ -130,6 +134,26 @@ export class ControlServer {
         socket.write(`${JSON.stringify({ id, error: { code, message, details } }, plain)}\n`);
     }
   }
+}
+
+/**
+ * Whether a daemon is behind the socket. One that was killed while it started a process of its own leaves the socket
+ * open for the moment until that process is on its way: who connects then gets no answer, but the end.
+ */
+async function isServed(file: string): Promise<boolean> {
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    using client = await ControlClient.connect(file);
+    if (client === undefined) return false;
+    try {
+      // One that is too busy to answer is one.
+      await Promise.race([client.request('status'), sleep(ANSWER_MS, undefined, { ref: false })]);
+      return true;
+    } catch (error) {
+      if (!(error instanceof DomschedError) || error.code !== 'host-unreachable') return true;
+    }
+    await sleep(RETRY_MS);
+  }
+  return true;
 }
 
 /** @throws DomschedError `usage` */

@@ -50,6 +50,24 @@ test('the control socket: root alone, one daemon, and what was left behind by a 
   await again.close();
 });
 
+test('a socket that a dead daemon’s child holds open for a moment is no obstacle either', async (t) => {
+  await using bench = await served();
+  const { file, server, client } = bench;
+  client.close();
+  await server.close();
+  // Nobody takes what comes; then the last who has the socket lets it go.
+  const script = `
+    const server = require('net').createServer(() => process.kill(process.pid, 9));
+    server.listen(${JSON.stringify(file)}, () => console.log('there'));`;
+  const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'ignore'] });
+  const ended = once(child, 'exit');
+  await once(child.stdout, 'data');
+  const again = await ControlServer.listen(file, {}, pino({ level: 'silent' }));
+  await again.close();
+  // Nothing but somebody who asked can have ended it.
+  t.deepEqual(await ended, [null, 'SIGKILL']);
+});
+
 test('an operator’s hold lasts and his release too, whatever a policy says', async (t) => {
   await using bench = await served();
   const { guest, fake, client } = bench;
