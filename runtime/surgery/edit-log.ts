@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import {
   closeSync,
+  existsSync,
   fsyncSync,
   mkdirSync,
   openSync,
@@ -89,6 +90,7 @@ export class EditLog {
   /** Edits of one domain that were not over. */
   async pending(domain: string): Promise<{ file: string; record: EditRecord }[]> {
     const found: { file: string; record: EditRecord }[] = [];
+    this.#tidy();
     for (const name of namesOf(this.directory)) {
       const file = path.join(this.directory, name);
       const record = await readRecord(file);
@@ -100,6 +102,15 @@ export class EditLog {
       rmSync(file, { force: true });
       return false;
     });
+  }
+
+  /** Takes away what somebody was writing who was killed: nothing of that edit was done. */
+  #tidy(): void {
+    for (const name of entriesOf(this.directory)) {
+      const [, pid] = /^(\d+)\.new$/.exec(name) ?? [];
+      if (pid === undefined || Number(pid) === process.pid || existsSync(`/proc/${pid}`)) continue;
+      rmSync(path.join(this.directory, name), { force: true });
+    }
   }
 }
 
@@ -220,8 +231,12 @@ async function readRecord(file: string): Promise<EditRecord | undefined> {
 }
 
 function namesOf(directory: string): string[] {
+  return entriesOf(directory).filter((name) => name.endsWith('.json'));
+}
+
+function entriesOf(directory: string): string[] {
   try {
-    return readdirSync(directory).filter((name) => name.endsWith('.json'));
+    return readdirSync(directory);
   } catch {
     return [];
   }
