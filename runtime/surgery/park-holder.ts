@@ -154,6 +154,9 @@ export class ParkHolder implements Holder {
   planRelease(draft: Draft, thread: GuestVirtual): Step | 'later' | null {
     switch (this.#park.stateOf(draft, thread)) {
       case 'armed':
+        if (this.#park.mayBeEntering(draft, thread)) return 'later';
+        if (this.#park.isTrapped(draft, thread))
+          return this.#planWake(draft, thread, () => this.#park.planDisarm(draft, thread));
         return { technique: 'park', outcome: [this.#park.planDisarm(draft, thread)] };
       case 'stopped':
         this.#park.checkLocks(draft, thread);
@@ -161,15 +164,8 @@ export class ParkHolder implements Holder {
       case 'entering':
         // Between its work and the trap nobody can tell which of them it has passed: it arrives in microseconds.
         return 'later';
-      case 'parked': {
-        if (this.irqWork.progress(draft, thread) === 'pending') return 'later';
-        this.#park.checkLocks(draft, thread);
-        const list = this.listForWork(draft);
-        // The wake-up first: with it alone the thread looks around in the trap and stays.
-        const woken = this.irqWork.planPush(draft, thread, list);
-        const outcome = [woken, this.#park.planUnflag(draft, thread)];
-        return { technique: 'park', outcome, interrupts: [{ cpu: list.cpu, kind: 'irq-work' }] };
-      }
+      case 'parked':
+        return this.#planWake(draft, thread, () => this.#park.planUnflag(draft, thread));
       case 'exempt':
         return null;
       case 'free':
@@ -181,6 +177,17 @@ export class ParkHolder implements Holder {
   planRenice(draft: Draft, thread: GuestVirtual, nice: number): readonly Invariant[] | 'later' {
     if (this.#park.stateOf(draft, thread) === 'exempt') return [];
     return this.#renice.plan(draft, thread, nice);
+  }
+
+  /** @param planFree plans that the thread, once awake, does not go back into the trap */
+  #planWake(draft: Draft, thread: GuestVirtual, planFree: () => Invariant): Step | 'later' {
+    if (this.irqWork.progress(draft, thread) === 'pending') return 'later';
+    this.#park.checkLocks(draft, thread);
+    const list = this.listForWork(draft);
+    // The wake-up first: with it alone the thread looks around in the trap and stays.
+    const woken = this.irqWork.planPush(draft, thread, list);
+    const outcome = [woken, planFree()];
+    return { technique: 'park', outcome, interrupts: [{ cpu: list.cpu, kind: 'irq-work' }] };
   }
 
   /** After the wake-up: its words go back as they were. */

@@ -32,7 +32,7 @@ export type ParkState =
   | 'exempt'
   /** Not asked to park. */
   | 'free'
-  /** Asked to; it has not come to its next return to user mode. */
+  /** Asked to; its work has not run. Who was stopped, or on the way out of the trap, gets there without. */
   | 'armed'
   /** On its way between there and the trap. */
   | 'entering'
@@ -61,11 +61,19 @@ export class Park {
     if (this.#guestFreezes(memory, task)) return 'frozen';
     if ((get(memory, task, task_struct.jobctl) & JOBCTL_TRAP_FREEZE) === 0n) return 'free';
     if (this.works(memory, task).includes(this.workOf(task))) return 'armed';
-    const state = get(memory, task, task_struct.state);
-    const frozen = (get(memory, task, task_struct.frozen) & task_struct.frozenMask) !== 0n;
-    if (!frozen || get(memory, task, task_struct.on_cpu) !== 0n) return 'entering';
-    if ((state & TASK_STOPPED_OR_TRACED) !== 0n) return 'stopped';
-    return (state & ~TASK_FREEZABLE) === TASK_INTERRUPTIBLE ? 'parked' : 'entering';
+    if (this.#isOut(memory, task) && (get(memory, task, task_struct.state) & TASK_STOPPED_OR_TRACED) !== 0n)
+      return 'stopped';
+    return this.isTrapped(memory, task) ? 'parked' : 'entering';
+  }
+
+  /** Asleep in the trap, perhaps with a work that came when it was past running works. */
+  isTrapped(memory: MemoryView, task: GuestVirtual): boolean {
+    return this.#isOut(memory, task) && this.#hasTrapState(memory, task);
+  }
+
+  /** In between the trap's look at `jobctl` and its sleep, or that of any other wait: nobody can tell which. */
+  mayBeEntering(memory: MemoryView, task: GuestVirtual): boolean {
+    return this.#hasTrapState(memory, task) && !this.isTrapped(memory, task) && !this.isAsleep(memory, task);
   }
 
   /** Asleep or about to be: `__state` is not TASK_RUNNING, and it is off its CPU and run queue. */
@@ -229,6 +237,18 @@ export class Park {
     const work = this.workOf(task);
     put(draft, work, callback_head.next, 0n, 'callback_head.next (given back)');
     put(draft, work, callback_head.func, 0n, 'callback_head.func (given back)');
+  }
+
+  /** The freezer counts it, and it is off its CPU. */
+  #isOut(memory: MemoryView, task: GuestVirtual): boolean {
+    const { task_struct } = this.#layout;
+    const frozen = (get(memory, task, task_struct.frozen) & task_struct.frozenMask) !== 0n;
+    return frozen && get(memory, task, task_struct.on_cpu) === 0n;
+  }
+
+  #hasTrapState(memory: MemoryView, task: GuestVirtual): boolean {
+    const state = get(memory, task, this.#layout.task_struct.state);
+    return (state & ~TASK_FREEZABLE) === TASK_INTERRUPTIBLE;
   }
 
   #guestFreezes(memory: MemoryView, task: GuestVirtual): boolean {

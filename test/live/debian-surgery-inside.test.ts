@@ -61,6 +61,17 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
     await guest.run(`kill -CONT ${two.pid}`);
     await goesOn(t, guest, 'two');
 
+    // Stopped before it is held and continued under the hold, it comes to the trap another way, and out of it too.
+    await guest.run(`kill -STOP ${two.pid}`);
+    await until(t, 'the process is stopped', async () =>
+      /\(two\) T /.test(await guest.run(`cat /proc/${two.pid}/stat`)),
+    );
+    t.is((await surgeon.hold(two, patient)).outcome, 'held');
+    await guest.run(`kill -CONT ${two.pid}`);
+    await standsStill(t, guest, 'two');
+    t.is((await surgeon.release(two, patient)).outcome, 'released');
+    await goesOn(t, guest, 'two');
+
     // cgroup.freeze takes the hold over: what the guest froze, we neither hold nor release.
     const three = find('three');
     await guest.run(`echo ${three.pid} >/sys/fs/cgroup/a/cgroup.procs`);

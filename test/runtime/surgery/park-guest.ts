@@ -11,6 +11,8 @@ import { resolveParkLayout } from '../../../runtime/surgery/park-layout.ts';
 
 /** include/linux/sched.h, include/linux/sched/jobctl.h, arch/x86/include/asm/thread_info.h */
 export const TRAP_STATE = 0x2001n;
+/** __TASK_STOPPED */
+const STOPPED = 4n;
 export const TRAP_FREEZE = 0x80_0000n;
 export const NOTIFY_RESUME = 2n;
 export const STACK_END = 0x57ac_6e9dn;
@@ -24,6 +26,8 @@ export type Stage =
   | 'user'
   /** Asleep in a system call. */
   | 'sleeping'
+  /** Asleep in `do_signal_stop()`, where the freezer counts it. */
+  | 'stopped'
   /** `task_work_run()` has taken the list. */
   | 'working'
   /** `do_freezer_trap()` has set the state, then `cgroup_enter_frozen()` the bit. */
@@ -213,6 +217,7 @@ export class ParkModel {
           thread.stage = 'trapped';
         }
         return;
+      case 'stopped':
       case 'trapped':
         if (this.load(thread.address, task_struct.state) === 0n) this.#leaveTrap(thread);
     }
@@ -223,6 +228,23 @@ export class ParkModel {
     if (thread.stage !== 'user') return;
     thread.stage = 'sleeping';
     this.#setState(thread, 1n, false);
+  }
+
+  /** SIGSTOP: `get_signal()` has run all works before, and looked for the trap. */
+  stop(thread: ModelThread): void {
+    const { task_struct } = this.guest.layout;
+    const works = this.load(thread.address, task_struct.task_works);
+    const trap = this.load(thread.address, task_struct.jobctl) & TRAP_FREEZE;
+    if (thread.stage !== 'user' || works !== 0n || trap !== 0n) return;
+    thread.stage = 'stopped';
+    this.put(thread.address, task_struct.frozen, task_struct.frozenMask);
+    this.#setState(thread, STOPPED, false);
+  }
+
+  /** SIGCONT */
+  proceed(thread: ModelThread): void {
+    if (this.load(thread.address, this.guest.layout.task_struct.state) !== STOPPED) return;
+    this.#setState(thread, 0n, true);
   }
 
   #enterTrap(thread: ModelThread): void {

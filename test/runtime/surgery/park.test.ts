@@ -63,6 +63,8 @@ for (const { release, layout } of layouts) {
         'irqWork',
         'fork',
         'sleep',
+        'stop',
+        'proceed',
       ),
       pick: fc.nat(),
     });
@@ -79,6 +81,8 @@ for (const { release, layout } of layouts) {
           else if (what === 'work') model.addWork(thread);
           else if (what === 'irqWork') model.addIrqWork(pick % 2);
           else if (what === 'sleep') model.sleep(thread);
+          else if (what === 'stop') model.stop(thread);
+          else if (what === 'proceed') model.proceed(thread);
           else if (what === 'fork' && thread.stage === 'user' && model.threads.length < 6)
             model.addThread('user', thread);
           else if (what === 'hold' || what === 'release') await perform(model, thread, what);
@@ -88,6 +92,39 @@ for (const { release, layout } of layouts) {
       }),
       { numRuns: 300 },
     );
+  });
+
+  test(`${release}: stopped by a signal, held and continued: it waits in the trap, and goes on when it is released`, async (t) => {
+    const model = new ParkModel(layout);
+    const thread = model.addThread('user');
+    model.stop(thread);
+    t.true(await perform(model, thread, 'hold'));
+    t.is(standing(model, thread), 'held');
+    model.proceed(thread);
+    model.step(thread);
+    t.is(thread.stage, 'entering');
+    t.false(await perform(model, thread, 'release'), 'not between its look and its sleep');
+    runIntoTrap(model, thread);
+    t.is(standing(model, thread), 'held');
+    await settle(t, model);
+    t.true(isClean(model, thread));
+  });
+
+  test(`${release}: held again before it has left the trap: it stays there, and goes on when it is released`, async (t) => {
+    const model = new ParkModel(layout);
+    const thread = model.addThread('user');
+    t.true(await perform(model, thread, 'hold'));
+    runIntoTrap(model, thread);
+    t.true(await perform(model, thread, 'release'));
+    for (const cpu of [0, 1]) model.tick(cpu);
+    t.true(await perform(model, thread, 'release'), 'the words go back');
+    t.true(await perform(model, thread, 'hold'), 'awake, but it has not run');
+    t.is(standing(model, thread), 'leaving');
+    model.step(thread);
+    runIntoTrap(model, thread);
+    t.is(standing(model, thread), 'held');
+    await settle(t, model);
+    t.true(isClean(model, thread));
   });
 
   test(`${release}: hold, release and giving back touch nothing else in the task`, async (t) => {
@@ -323,6 +360,7 @@ function woken(model: ParkModel): void {
 async function settle(t: ExecutionContext, model: ParkModel): Promise<void> {
   for (let round = 0; round < 24; round++) {
     for (const thread of model.threads) {
+      model.proceed(thread);
       await perform(model, thread, 'release');
       model.step(thread);
     }
