@@ -26,6 +26,8 @@ interface Look {
   readonly rows: readonly Row[];
   /** Of domains that could not be read, with their names. */
   readonly errors: readonly { readonly domain: string; readonly error: DomschedError }[];
+  /** What to know of what is shown. */
+  readonly notes: readonly string[];
 }
 
 /**
@@ -62,6 +64,7 @@ export async function ps(domain: string | undefined, options: PsOptions): Promis
       // Home and clear before each picture, on a terminal only.
       const clear = interval !== undefined && process.stdout.isTTY ? '\x1b[H\x1b[2J' : '';
       await write(`${clear}${text}`);
+      for (const note of look.notes) process.stderr.write(`domsched: ${printable(note)}\n`);
       for (const failure of look.errors) {
         process.stderr.write(`domsched: ${printable(failure.error.message)} [${failure.error.code}]\n`);
       }
@@ -108,6 +111,7 @@ class DaemonLooker {
         domain: name,
         error: new DomschedError(code as never, message),
       })),
+      notes: [],
     };
   }
 
@@ -137,6 +141,7 @@ class Watcher {
     return {
       rows: results.flatMap(({ rows }) => rows),
       errors: results.flatMap(({ errors }) => errors),
+      notes: results.flatMap(({ notes }) => notes),
     };
   }
 
@@ -152,16 +157,21 @@ class Watcher {
       const key = `${host.connection} ${id}`;
       const held = (await this.#journal.list()).filter(({ domain }) => domain === id);
       const snapshot = await this.#snapshot(key, host, id);
-      const { records } = this.#guests.get(key)!;
+      const { records, guest } = this.#guests.get(key)!;
+      const { torn } = guest;
       const rows = snapshot.map((found) => ({
         domain: name,
         ...found,
         // The guest itself has no word for it: to its kernel the process sleeps, or is about to run.
         ...(records.find(held, found) !== undefined && { state: 'held' as const }),
       }));
-      return { rows, errors: [] };
+      const notes =
+        torn === undefined
+          ? []
+          : [`${name}: the guest ran while this image was taken (${torn}); its processes only are read`];
+      return { rows, errors: [], notes };
     } catch (error) {
-      if (error instanceof DomschedError) return { rows: [], errors: [{ domain: name, error }] };
+      if (error instanceof DomschedError) return { rows: [], errors: [{ domain: name, error }], notes: [] };
       throw error;
     }
   }

@@ -73,6 +73,11 @@ export class Guest {
   readonly taskPlan: TaskPlan;
   /** What was checked before the layout was used. */
   facts: readonly Fact[] = [];
+  /**
+   * Of an image that was taken while the guest ran: how its run queues contradict each other. Its processes can be
+   * listed, and {@link take} does without the queues.
+   */
+  torn: string | undefined;
   /** CPUs that are online. */
   cpus: readonly GuestCpu[];
   /** The walk over run queues: columns of the last {@link watch}. */
@@ -241,14 +246,18 @@ export class Guest {
       } catch (error) {
         if (codeOf(error) !== 'guest-inconsistent') throw error;
         const hopeless = this.domain.pause === undefined || performance.now() + wait > end;
-        if (hopeless && options.withoutQueues) return this.#processesOnly(options);
+        if (hopeless && options.withoutQueues) return this.processesAlone(options);
         if (hopeless) throw error;
       }
       await sleep(wait);
     }
   }
 
-  #processesOnly(options: SnapshotOptions): Snapshot {
+  /**
+   * All processes, and no run queue: for when these contradict each other.
+   * @throws DomschedError as {@link snapshot}
+   */
+  processesAlone(options: SnapshotOptions = {}): Snapshot {
     let processes: Process[] = [];
     const retries = this.#look(() => {
       const onCpu = this.queues.currentTasks(this.space, this.#queuePointers);

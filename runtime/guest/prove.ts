@@ -6,6 +6,7 @@ import { isFault } from '../memory/walker.ts';
 import type { Guest } from './guest.ts';
 import { requireSymbolAddress } from './kernel.ts';
 import { percpuVariable } from './percpu.ts';
+import type { Process } from './process.ts';
 import { printable } from './text.ts';
 
 /** Something that must be so if the layout is the guest's. */
@@ -22,6 +23,8 @@ const HIGHEST_STATIC_PRIO = 139;
 const NICE_0_PRIO = 120;
 /** Policies that kernels have had: include/uapi/linux/sched.h, SCHED_NORMAL to SCHED_EXT. */
 const HIGHEST_POLICY = 7;
+const TORN = '; or the guest ran while the image was taken: take one of a domain that is paused';
+const QUEUES_AND_PROCESSES = 'run queues and processes are consistent';
 /** Pauses to try when a running guest could not be looked at without a contradiction. */
 const MAX_PAUSES = 8;
 
@@ -45,7 +48,7 @@ export async function prove(guest: Guest): Promise<readonly Fact[]> {
   areaFacts(guest, check);
   refuse(guest, facts);
   await movingFacts(guest, initTask, facts);
-  refuse(guest, facts);
+  refuse(guest, facts, guest.domain.pause === undefined ? TORN : '');
   return facts;
 }
 
@@ -139,13 +142,22 @@ async function movingFacts(guest: Guest, initTask: GuestVirtual, facts: Fact[]):
     try {
       snapshotFacts(guest, initTask, check);
     } catch (error) {
-      if (!(error instanceof DomschedError) || !['guest-inconsistent', 'walk-unbounded'].includes(error.code))
-        throw error;
-      check('run queues and processes are consistent', false, error.message);
+      if (!isContradiction(error)) throw error;
+      check(QUEUES_AND_PROCESSES, false, error.message);
     }
     return facts.every(({ holds }) => holds);
   };
-  if (attempt() || guest.domain.pause === undefined) return;
+  if (attempt()) return;
+  if (guest.domain.pause === undefined) {
+    // Nothing more to see in an image. One that was taken while the guest ran has torn queues, and still its processes.
+    const torn = facts.find(({ name, holds }) => name === QUEUES_AND_PROCESSES && !holds);
+    if (torn === undefined) return;
+    facts.length = constant;
+    processFacts(guest, (name, holds, found) => facts.push({ name, holds, found }));
+    if (facts.every(({ holds }) => holds)) guest.torn = torn.found;
+    else facts.push(torn);
+    return;
+  }
   for (let i = 0; i < MAX_PAUSES; i++) {
     // Each pause meets the guest elsewhere: it may well be in the middle of a change of its queues.
     await using _pause = await guest.domain.pause.acquire();
@@ -155,11 +167,30 @@ async function movingFacts(guest: Guest, initTask: GuestVirtual, facts: Fact[]):
 
 function snapshotFacts(guest: Guest, initTask: GuestVirtual, check: Check): void {
   const { processes, runQueues } = guest.snapshot({ threads: true });
-  check(
-    'run queues and processes are consistent',
-    true,
-    `${processes.length} tasks, ${runQueues.length} run queues`,
-  );
+  check(QUEUES_AND_PROCESSES, true, `${processes.length} tasks, ${runQueues.length} run queues`);
+  taskFacts(processes, check);
+  const addresses = new Set<bigint>(processes.map(({ address }) => address));
+  for (const { cpu, curr, idle, tasks } of runQueues) {
+    const listed = curr === idle || addresses.has(curr);
+    check(`the task on CPU ${cpu} is a task`, listed, formatAddress(curr));
+    const strays = tasks.filter(({ address }) => !addresses.has(address) && address !== initTask);
+    check(`the tasks in run queue ${cpu} are tasks`, strays.length === 0, `${tasks.length} tasks`);
+  }
+}
+
+/** What is left to prove where the run queues cannot be read. */
+function processFacts(guest: Guest, check: Check): void {
+  try {
+    const { processes } = guest.processesAlone({ threads: true });
+    check('processes are consistent', true, `${processes.length} tasks`);
+    taskFacts(processes, check);
+  } catch (error) {
+    if (!isContradiction(error)) throw error;
+    check('processes are consistent', false, error.message);
+  }
+}
+
+function taskFacts(processes: readonly Process[], check: Check): void {
   const init = processes.find(({ pid }) => pid === 1);
   check(
     'process 1 is there, a child of process 0',
@@ -180,16 +211,14 @@ function snapshotFacts(guest: Guest, initTask: GuestVirtual, check: Check): void
     odd === undefined,
     odd === undefined ? 'yes' : odd.comm,
   );
-  const addresses = new Set<bigint>(processes.map(({ address }) => address));
-  for (const { cpu, curr, idle, tasks } of runQueues) {
-    const listed = curr === idle || addresses.has(curr);
-    check(`the task on CPU ${cpu} is a task`, listed, formatAddress(curr));
-    const strays = tasks.filter(({ address }) => !addresses.has(address) && address !== initTask);
-    check(`the tasks in run queue ${cpu} are tasks`, strays.length === 0, `${tasks.length} tasks`);
-  }
 }
 
-function refuse(guest: Guest, facts: readonly Fact[]): void {
+function isContradiction(error: unknown): error is DomschedError {
+  return error instanceof DomschedError && ['guest-inconsistent', 'walk-unbounded'].includes(error.code);
+}
+
+/** @param other what else may be wrong, and what to do then */
+function refuse(guest: Guest, facts: readonly Fact[], other = ''): void {
   const wrong = facts.find(({ holds }) => !holds);
   if (wrong === undefined) return;
   const { name } = guest.domain.identity;
@@ -197,7 +226,7 @@ function refuse(guest: Guest, facts: readonly Fact[]): void {
   throw new DomschedError(
     'layout-disproved',
     `${name}: the layout of ${release} is not the guest's: "${wrong.name}" does not hold (${wrong.found}); ` +
-      `make the layout again from the very kernel that the guest booted (this one is from ${source.file})`,
+      `make the layout again from the very kernel that the guest booted (this one is from ${source.file})${other}`,
     { domain: name, release, fact: wrong.name, found: wrong.found, facts },
   );
 }

@@ -1,6 +1,8 @@
 import test from 'ava';
 import { DomschedError } from '../../../runtime/error.ts';
 import { Guest } from '../../../runtime/guest/guest.ts';
+import type { FrameNumber } from '../../../runtime/hypervisor/frame.ts';
+import type { Domain } from '../../../runtime/hypervisor/types.ts';
 import {
   CFS_KERNEL,
   defaultTasks,
@@ -143,6 +145,45 @@ test('processes are shown even when the run queues stay inconsistent', async (t)
     t.false(exact);
   }
 });
+
+test('an image that was taken while the guest ran: processes, and what contradicts them', async (t) => {
+  for (const kernel of SYNTHETIC_KERNELS) {
+    const known = [knownKernel(kernel)];
+    const synthetic = await SyntheticGuest.make({ kernel });
+    t.is((await Guest.attach(image(synthetic), known)).torn, undefined);
+    const wide = synthetic.layout.field('rq', 'nr_running').size === 8;
+    synthetic.put(synthetic.queues[1]!, 'rq', 'nr_running', wide ? 99n : 99);
+    const guest = await Guest.attach(image(synthetic), known);
+    t.regex(guest.torn!, /run queue of CPU 1: .*99/);
+    t.is(
+      guest.facts.find(({ name }) => name === 'processes are consistent')?.found,
+      `${defaultTasks().length} tasks`,
+    );
+    const { processes, runQueues } = await guest.take({ withoutQueues: true });
+    t.is(processes.length, 10);
+    t.deepEqual(runQueues, []);
+    await t.throwsAsync(guest.take(), { code: 'guest-inconsistent' });
+    // What can be paused, and written to, has to be right in all.
+    await t.throwsAsync(Guest.attach(synthetic.domain, known), { code: 'layout-disproved' });
+    // Nor is an image believed whose processes contradict each other.
+    synthetic.put(synthetic.tasks.get(20)!, 'task_struct', 'pid', 10);
+    await t.throwsAsync(Guest.attach(image(synthetic), known), {
+      code: 'layout-disproved',
+      message: /the guest ran while the image was taken/,
+    });
+  }
+});
+
+/** As a dump has it: nobody can pause it. */
+function image({ domain }: SyntheticGuest): Domain<FrameNumber> {
+  return new Proxy(domain, {
+    get(target, key) {
+      if (key === 'pause' || key === 'writeFrames') return undefined;
+      const value: unknown = Reflect.get(target, key, target);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
 
 test('task groups: tasks are found below their group', async (t) => {
   for (const kernel of [CFS_KERNEL, EEVDF_KERNEL]) {
