@@ -120,8 +120,8 @@ class DaemonLooker {
   }
 }
 
-/** Keeps what it attached to between two looks. */
-class Watcher {
+/** Looks at all guests without a daemon. Keeps what it attached to between two looks. */
+export class Watcher {
   readonly #hosts: Hosts;
   readonly #known: readonly KnownKernel[];
   readonly #options: PsOptions;

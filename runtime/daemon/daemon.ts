@@ -6,12 +6,13 @@ import type { CombinedMemory, combine, Named } from '../policy/combine.ts';
 import type { DomainView } from '../policy/world.ts';
 import type { Technique } from '../surgery/holder.ts';
 import { Journals } from '../surgery/journaled-surgeon.ts';
+import { type DomainContext, OPERATOR } from './attached-domain.ts';
 import { Lane } from './lane.ts';
 import { Overload } from './overload.ts';
 import type { Observer, TickReport } from './report.ts';
 import { Ticker } from './ticker.ts';
 import { domainOfKey } from './tracker.ts';
-import { type DomainContext, OPERATOR, WatchedDomain } from './watched-domain.ts';
+import { WatchedDomain } from './watched-domain.ts';
 
 /** What a configuration makes of the daemon; another one takes its place on reload. */
 export interface Settings {

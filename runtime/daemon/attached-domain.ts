@@ -1,0 +1,118 @@
+import type { Logger } from 'pino';
+import { DomschedError } from '../error.ts';
+import { bootMark } from '../guest/boot-mark.ts';
+import { Guest } from '../guest/guest.ts';
+import { originOf } from '../guest/origin.ts';
+import type { Domain } from '../hypervisor/types.ts';
+import type { KnownKernel } from '../layout/registry.ts';
+import type { DomainView } from '../policy/world.ts';
+import type { Technique } from '../surgery/holder.ts';
+import type { HeldRecord } from '../surgery/journal.ts';
+import { JournaledSurgeon, type Journals } from '../surgery/journaled-surgeon.ts';
+import { DomainShareKeeper } from './domain-share.ts';
+import type { Lane } from './lane.ts';
+import { type Hold, Tracker } from './tracker.ts';
+
+/** What all watched domains share. */
+export interface DomainContext {
+  readonly log: Logger;
+  readonly journals: Journals;
+  /** Monotonic, in ms. */
+  readonly now: () => number;
+  readonly known: () => Promise<readonly KnownKernel[]>;
+  /** How many domains are attached to at a time: it takes the CPU for a while. */
+  readonly attaching: Lane;
+  /** Ways to hold; undefined for all that a guest has. */
+  techniques: readonly Technique[] | undefined;
+  /** Whether anybody wants to know users, control groups and command lines. */
+  origins: boolean;
+}
+
+/** A domain that is attached to: its guest, and who edits it. */
+export interface AttachedDomain {
+  readonly domain: Domain;
+  readonly guest: Guest;
+  /** Undefined where nothing can be held: why. */
+  readonly surgeon: JournaledSurgeon | undefined;
+  readonly refusal: DomschedError | undefined;
+  readonly share: DomainShareKeeper | undefined;
+  readonly tracker: Tracker;
+}
+
+/** Whose a hold is that no policy asked for. */
+export const OPERATOR = 'operator';
+
+/** A guest that cannot be edited can be watched even so. */
+const WATCHED_ONLY: ReadonlySet<string> = new Set(['refused', 'capability-missing']);
+
+/**
+ * Finds out what runs in a domain, puts right what a process of ours left of it, and takes over what is held.
+ * @throws DomschedError what {@link JournaledSurgeon.open} throws, unless the guest can be watched
+ */
+export async function attach(
+  domain: Domain,
+  id: string,
+  context: DomainContext,
+  log: Logger,
+): Promise<AttachedDomain> {
+  const known = await context.known();
+  const { journals } = context;
+  let surgeon: JournaledSurgeon | undefined;
+  let refusal: DomschedError | undefined;
+  try {
+    surgeon = await JournaledSurgeon.open(domain, known, journals);
+  } catch (error) {
+    if (!(error instanceof DomschedError) || !WATCHED_ONLY.has(error.code)) throw error;
+    refusal = error;
+  }
+  const guest = surgeon?.guest ?? (await Guest.attach(domain, known));
+  const { identity } = domain;
+  const share =
+    surgeon === undefined || domain.scheduler === undefined
+      ? undefined
+      : await DomainShareKeeper.open(domain.scheduler, journals.changes, {
+          connection: identity.connection,
+          domain: identity.id,
+          name: identity.name,
+          hypervisorPid: identity.pid ?? null,
+        });
+  const tracker = new Tracker({
+    domain: id,
+    domainName: identity.name,
+    boot: surgeon?.boot ?? bootMark(guest),
+    origin: (process) => (context.origins ? originOf(guest, process) : {}),
+  });
+  const attached = { domain, guest, surgeon, refusal, share, tracker };
+  takeOver(attached, context, log);
+  return attached;
+}
+
+/** What a daemon before us, or a command, holds: it stays so until somebody decides otherwise. */
+function takeOver({ surgeon, tracker }: AttachedDomain, { now }: DomainContext, log: Logger): void {
+  for (const record of surgeon?.held() ?? []) {
+    const key = tracker.keyOf(processOf(record));
+    // By the host's clock, which may have been set meanwhile: never longer than it can be, nor negative.
+    const elapsed = Math.max(0, Date.now() - Date.parse(record.since)) || 0;
+    const { policy = OPERATOR, reason = 'held by a command', since } = record;
+    const hold: Hold = { policy, reason, since, sinceMs: now() - elapsed };
+    tracker.holds.set(key, hold);
+    log.info({ pid: record.pid, comm: record.comm, key, policy }, 'taken over');
+  }
+}
+
+/** The domain as policies see it. */
+export function viewOf(id: string, name: string, { guest, share, tracker }: AttachedDomain): DomainView {
+  const current = share?.current;
+  return {
+    id,
+    name,
+    vcpus: guest.cpus.length,
+    ...(current !== undefined && { weight: current.weight, cap: current.cap }),
+    processes: tracker.views(),
+  };
+}
+
+/** The process that a record is of. */
+export function processOf({ pid, address, startTimeNs }: HeldRecord) {
+  return { pid, address: BigInt(address) as never, startTimeNs };
+}

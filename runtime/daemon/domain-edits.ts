@@ -1,0 +1,270 @@
+import type { Logger } from 'pino';
+import { DomschedError } from '../error.ts';
+import type { Process } from '../guest/process.ts';
+import type { Named } from '../policy/combine.ts';
+import type { JournaledSurgeon } from '../surgery/journaled-surgeon.ts';
+import type { OperateOptions, Operation } from '../surgery/surgeon.ts';
+import { type AttachedDomain, type DomainContext, processOf } from './attached-domain.ts';
+import { Backoff } from './backoff.ts';
+import { Lane } from './lane.ts';
+import { NOBODY, reconcile, type Task } from './reconcile.ts';
+import type { ActionReport } from './report.ts';
+import { type ShareTask, shareTasks } from './share-tasks.ts';
+import { standingsOf } from './standings.ts';
+import type { Gone } from './tracker.ts';
+
+/** How long an edit that a policy wants is tried, in ms. The next tick may want another one. */
+const EDIT_LIMIT_MS = 1_000;
+/** How long, when all has to go back. */
+const RELEASE_LIMIT_MS = 5_000;
+const REFRESH_SHARE_MS = 2_000;
+/** The domain is not what was attached to any more. */
+const LOST: ReadonlySet<string> = new Set(['domain-gone', 'kernel-unidentified']);
+
+/** Whose wish a hold is. */
+type Wish = Pick<Task, 'policy' | 'reason'>;
+
+export interface EditsOptions {
+  readonly id: string;
+  readonly context: DomainContext;
+  readonly log: Logger;
+  /** Whether the domain still is what the edits are meant for. */
+  readonly isCurrent: (attached: AttachedDomain) => boolean;
+  /** The domain turned out to be another than was attached to. */
+  readonly onLost: (attached: AttachedDomain, error: DomschedError) => void;
+}
+
+/** The edits of one domain, one after the other and beside the ticks: what was tried, what failed, when to try again. */
+export class DomainEdits {
+  readonly #options: EditsOptions;
+  readonly #log: Logger;
+  readonly #lane = new Lane(1);
+  readonly #tries = new Backoff();
+  #shareMs = -Infinity;
+  #actions: ActionReport[] = [];
+
+  constructor(options: EditsOptions) {
+    this.#options = options;
+    this.#log = options.log;
+  }
+
+  get busy(): boolean {
+    return this.#lane.busy;
+  }
+
+  /** Resolves when nothing is under way. */
+  idle(): Promise<void> {
+    return this.#lane.idle();
+  }
+
+  /** Does something after what is under way. */
+  run<T>(work: () => Promise<T>): Promise<T> {
+    return this.#lane.run(work);
+  }
+
+  /** Takes what was tried since the last call. */
+  takeActions(): ActionReport[] {
+    const taken = this.#actions;
+    this.#actions = [];
+    return taken;
+  }
+
+  /**
+   * Starts what it takes to get to what is wanted.
+   * @returns a promise of its end; undefined when there is nothing to do
+   */
+  adjust(attached: AttachedDomain, wanted: readonly Named[], nowMs: number): Promise<void> | undefined {
+    const { surgeon, tracker } = attached;
+    if (surgeon === undefined || this.busy) return undefined;
+    const tasks = reconcile(standingsOf(tracker, surgeon), wanted).filter((task) =>
+      this.#isDue(attached, task, nowMs),
+    );
+    const shares = this.#shareTasks(attached, wanted, nowMs);
+    if (tasks.length + shares.length === 0) return undefined;
+    return this.#lane.run(async () => {
+      for (const task of shares) await this.#setShare(attached, task, nowMs);
+      for (const task of tasks) {
+        if (!this.#options.isCurrent(attached)) return;
+        await this.#perform(attached, task, nowMs);
+      }
+    });
+  }
+
+  /** Everything back as it was: holds, nice values, share. To be run in turn. @returns how many could not be put back */
+  async restore(attached: AttachedDomain): Promise<number> {
+    const { guest, surgeon, share, tracker } = attached;
+    const { now } = this.#options.context;
+    if (surgeon === undefined) return 0;
+    // What was taken over before the first look is in the journal only.
+    const { processes } = await guest.take({ withoutQueues: true });
+    tracker.update(processes, now());
+    const tasks = reconcile(standingsOf(tracker, surgeon), []);
+    let failed = 0;
+    for (const task of tasks)
+      if (!(await this.#perform(attached, task, now(), RELEASE_LIMIT_MS))) failed += 1;
+    for (const kind of ['weight', 'cap'] as const) {
+      if (!share?.isSet(kind)) continue;
+      if (!(await this.#setShare(attached, { kind, value: 'back', ...NOBODY }, now()))) failed += 1;
+    }
+    return failed;
+  }
+
+  /** Holds a process and writes down why. @throws DomschedError as {@link JournaledSurgeon.hold} */
+  async hold(
+    attached: AttachedDomain | undefined,
+    key: string,
+    wish: Wish,
+    options: OperateOptions,
+  ): Promise<Operation> {
+    const { surgeon, tracker, process } = find(attached, key);
+    // Before the first byte is written: whoever reads the log after a crash knows what may be held.
+    this.#log.info({ pid: process.pid, comm: process.comm, key, ...wish }, 'holding');
+    try {
+      return await surgeon.hold(process, options, wish);
+    } finally {
+      // One that failed and could not be undone may be held in part: the journal knows.
+      const record = surgeon.heldRecord(process);
+      const before = tracker.holds.get(key);
+      if (record === undefined) tracker.holds.delete(key);
+      else
+        tracker.holds.set(key, {
+          ...wish,
+          since: record.since,
+          sinceMs: before?.sinceMs ?? this.#options.context.now(),
+        });
+    }
+  }
+
+  /** Lets a process go on. @throws DomschedError as {@link JournaledSurgeon.release} */
+  async release(
+    attached: AttachedDomain | undefined,
+    key: string,
+    options: OperateOptions,
+  ): Promise<Operation> {
+    const { surgeon, tracker, process } = find(attached, key);
+    const operation = await surgeon.release(process, options);
+    if (!options.dryRun) {
+      tracker.holds.delete(key);
+      const { outcome } = operation;
+      this.#log.info({ pid: process.pid, comm: process.comm, key, outcome }, 'released');
+    }
+    return operation;
+  }
+
+  /** A process is no more: nobody has to look for it. */
+  crossOut({ surgeon }: AttachedDomain, { key, process }: Gone): void {
+    this.#tries.forget(key);
+    surgeon
+      ?.forget(process)
+      .catch((error: unknown) => this.#log.warn({ err: error }, 'a record could not be crossed out'));
+  }
+
+  /** Crosses out all that was held: it ended with its domain. To be run in turn. */
+  async crossOutAll({ surgeon }: AttachedDomain): Promise<void> {
+    for (const record of surgeon?.held() ?? []) await surgeon?.forget(processOf(record));
+  }
+
+  #isDue({ tracker, surgeon }: AttachedDomain, task: Task, nowMs: number): boolean {
+    if (!this.#tries.allows(`${task.action} ${task.key}`, nowMs)) return false;
+    if (task.action !== 'hold') return true;
+    // Some kernels' processes cannot be held in their sleep: when they wake, then.
+    const { state } = tracker.view(task.key)!;
+    return surgeon!.surgeon.techniques.includes('park') || state !== 'sleeping';
+  }
+
+  #shareTasks({ share }: AttachedDomain, wanted: readonly Named[], nowMs: number): ShareTask[] {
+    if (share === undefined) return [];
+    if (nowMs - this.#shareMs > REFRESH_SHARE_MS) {
+      this.#shareMs = nowMs;
+      share.refresh().catch((error: unknown) => this.#log.warn({ err: error }, 'its share cannot be read'));
+    }
+    return shareTasks(share, wanted).filter(({ kind }) => this.#tries.allows(kind, nowMs));
+  }
+
+  async #setShare({ share }: AttachedDomain, task: ShareTask, nowMs: number): Promise<boolean> {
+    const { kind, value, policy, reason } = task;
+    const { id } = this.#options;
+    const report = { domain: id, action: kind, policy, reason, techniques: [], pausedUs: 0 };
+    try {
+      if (value === 'back') await share!.back(kind);
+      else await share!.set(kind, value);
+      this.#tries.succeed(kind);
+      this.#actions.push({ ...report, outcome: 'done' });
+      this.#log.info({ [kind]: share!.current[kind], policy, reason }, kind);
+      return true;
+    } catch (error) {
+      this.#tries.fail(kind, nowMs);
+      const { code, outcome, message } = failureOf(error);
+      this.#actions.push({ ...report, outcome, code });
+      this.#log.warn({ code, policy }, `${kind}: ${message}`);
+      return false;
+    }
+  }
+
+  async #perform(
+    attached: AttachedDomain,
+    task: Task,
+    nowMs: number,
+    limitMs = EDIT_LIMIT_MS,
+  ): Promise<boolean> {
+    const { action, key, policy, reason } = task;
+    const process = attached.tracker.process(key);
+    if (process === undefined) return true;
+    const { pid, comm } = process;
+    const report = { domain: this.#options.id, action, key, pid, comm, policy, reason };
+    try {
+      const operation = await this.#edit(attached, task, limitMs);
+      this.#tries.succeed(`${action} ${key}`);
+      const { techniques = [], pausedUs = 0 } = operation ?? {};
+      this.#actions.push({ ...report, outcome: 'done', techniques, pausedUs: Math.round(pausedUs) });
+      const { outcome, attempts } = operation ?? { outcome: 'unchanged', attempts: 0 };
+      this.#log.debug(
+        { pid, comm, outcome, attempts, pausedUs: Math.round(pausedUs), policy, reason },
+        action,
+      );
+      return true;
+    } catch (error) {
+      this.#tries.fail(`${action} ${key}`, nowMs);
+      const { code, outcome, message } = failureOf(error);
+      this.#actions.push({ ...report, outcome, code, techniques: [], pausedUs: 0 });
+      if (code === 'process-not-found') return true;
+      this.#log.warn({ pid, comm, key, code, policy }, `${action}: ${message}`);
+      if (!(error instanceof DomschedError)) this.#log.error({ err: error }, action);
+      else if (LOST.has(error.code)) this.#options.onLost(attached, error);
+      return false;
+    }
+  }
+
+  #edit(attached: AttachedDomain, task: Task, limitMs: number): Promise<Operation | undefined> {
+    const { policy, reason, key } = task;
+    const process = attached.tracker.process(key)!;
+    if (task.action === 'hold') {
+      const { techniques } = this.#options.context;
+      const options = { limitMs, ...(techniques && { techniques }) };
+      return this.hold(attached, key, { policy, reason }, options);
+    }
+    if (task.action === 'release') return this.release(attached, key, { limitMs });
+    if (task.action !== 'nice') throw new Error('no such task');
+    if (task.nice === 'back') return attached.surgeon!.niceBack(process, { limitMs });
+    return attached.surgeon!.setNice(process, task.nice, { limitMs }, { policy, reason });
+  }
+}
+
+function find(
+  attached: AttachedDomain | undefined,
+  key: string,
+): Pick<AttachedDomain, 'tracker'> & { surgeon: JournaledSurgeon; process: Process } {
+  const { surgeon, tracker } = attached ?? {};
+  const process = tracker?.process(key);
+  if (surgeon !== undefined && tracker !== undefined && process !== undefined)
+    return { surgeon, tracker, process };
+  throw new DomschedError('process-not-found', 'the process has ended', { key });
+}
+
+function failureOf(error: unknown): { code: string; outcome: 'refused' | 'failed'; message: string } {
+  if (!(error instanceof DomschedError)) {
+    const message = error instanceof Error ? error.message : String(error);
+    return { code: (error as NodeJS.ErrnoException).code ?? 'internal', outcome: 'failed', message };
+  }
+  return { code: error.code, outcome: error.exitCode === 3 ? 'refused' : 'failed', message: error.message };
+}

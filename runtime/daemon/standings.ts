@@ -1,0 +1,30 @@
+import { DomschedError } from '../error.ts';
+import type { Process } from '../guest/process.ts';
+import type { JournaledSurgeon } from '../surgery/journaled-surgeon.ts';
+import type { Standing } from './reconcile.ts';
+import type { Tracker } from './tracker.ts';
+
+/** Looks after which a hold is looked at thread by thread, though nothing hints at it having got loose. */
+const CHECK_EVERY = 10;
+
+/** What has been done to each process of a domain. */
+export function standingsOf(tracker: Tracker, surgeon: JournaledSurgeon): Standing[] {
+  return tracker.views().map((view) => {
+    const process = tracker.process(view.key)!;
+    const held = tracker.holds.has(view.key);
+    const niced = surgeon.niceRecord(process);
+    const loose = held && isLoose(view.ranNs, process, surgeon, tracker);
+    return { process: view, held, loose, niced: niced && { before: niced.before, set: niced.set } };
+  });
+}
+
+/** Whether a held process may have got loose: thawed by its guest, or grown a thread. */
+function isLoose(ranNs: number, process: Process, { surgeon }: JournaledSurgeon, tracker: Tracker): boolean {
+  if (ranNs === 0 && tracker.looks % CHECK_EVERY !== 0) return false;
+  try {
+    return !surgeon.seemsHeld(process);
+  } catch (error) {
+    if (error instanceof DomschedError) return false;
+    throw error;
+  }
+}
