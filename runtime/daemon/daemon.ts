@@ -47,6 +47,8 @@ export class Daemon {
   readonly #context: DomainContext;
   #settings: Settings;
   #memory: CombinedMemory | undefined;
+  /** The policies were replaced and remember nothing: what they want at their first look is not done. */
+  #isNew = false;
   #known: Promise<readonly KnownKernel[]> | undefined;
   #ticker: Ticker;
   readonly #startMs: number;
@@ -129,7 +131,9 @@ export class Daemon {
     );
     this.#memory = decided.memory;
     const actions = this.#overrule(decided.actions, watched);
-    for (const { id } of views) {
+    const isNew = this.#isNew;
+    this.#isNew = false;
+    for (const { id } of isNew ? [] : views) {
       const domain = this.domains.get(id)!;
       const own = actions.get(id) ?? [];
       if (domain.adjust(own, nowMs)) quiet = false;
@@ -144,6 +148,7 @@ export class Daemon {
   reload(settings: Settings): void {
     this.#settings = settings;
     this.#memory = undefined;
+    this.#isNew = true;
     this.#known = undefined;
     this.#quiet = 0;
     this.#discoveredMs = -Infinity;
