@@ -14,7 +14,7 @@ import { styleText } from 'node:util';
 import { execa } from 'execa';
 import { requireKernel } from '../kernels/cache.ts';
 import { projectDirectory } from '../kernels/paths.ts';
-import { until } from './live/daemon.ts';
+import { until } from './live/daemon-process.ts';
 import { bootDebian } from './live/guest.ts';
 
 const program = path.join(projectDirectory, 'dist/domsched.js');

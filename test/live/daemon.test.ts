@@ -3,14 +3,20 @@ import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import type { TickReport } from '../../runtime/daemon/report.ts';
-import { DaemonBench, type LogLine, until } from './daemon.ts';
+import { openPage } from '../runtime/web/page/browser.ts';
+import { DaemonBench } from './daemon.ts';
+import { type LogLine, until } from './daemon-process.ts';
+import { freePort, linesOf, look, lookBoth } from './page.ts';
 
-/** As many as asked for; else what fits into a while, at most so many. */
-const KILLS = process.env.DOMSCHED_KILLS === undefined ? undefined : Number(process.env.DOMSCHED_KILLS);
-const MOST_KILLS = 300;
-const BUDGET_MS = 240_000;
+/** At least so many, and on until what matters of {@link Met} was met some times. */
+const KILLS = Number(process.env.DOMSCHED_KILLS ?? 300);
+const LEAST_OF_EACH = 5;
+/** Longer than the policy takes to hold and release everybody. */
+const SOME_TURNS_MS = 250;
+/** Longer than an edit takes. */
+const AN_EDIT_MS = 0.3;
 
 test.serial('a backup in one guest runs only while the service in the other rests; signals', async (t) => {
   t.timeout(1_200_000);
@@ -67,11 +73,57 @@ test.serial('a backup in one guest runs only while the service in the other rest
   const second = await bench.domsched('run', '-c', bench.configFile).catch((error) => error);
   t.is(second.exitCode, 3, 'one daemon at a time');
 
+  await showsOnPage(t, bench, idleOnly);
+
   t.is(await bench.end('SIGTERM'), 0);
   await bench.goesOn('backup', 'pi1');
   t.regex((await bench.domsched('release', '--all')).stdout, /nothing is held/);
   bench.checkConsoles();
 });
+
+/** While the backup is held: the page has what the API has, and comes back when the daemon was killed. */
+async function showsOnPage(t: ExecutionContext, bench: DaemonBench, policy: string): Promise<void> {
+  const port = await freePort();
+  const url = `http://127.0.0.1:${port}/`;
+  const from = bench.logged();
+  const keys = 'interval = 0.5\nidleInterval = 0.5\nmaxHold = false';
+  await bench.configure(`${policy}\n[http]\nlisten = "127.0.0.1:${port}"`, keys);
+  bench.signal('SIGHUP');
+  await bench.logs(({ msg }) => msg === 'configuration read again', from);
+  await using opened = await openPage(url);
+  const { page, errors } = opened;
+  const isRight = async (): Promise<TickReport> => {
+    const { shown, state } = await lookBoth(page, url);
+    t.deepEqual(shown.lines, linesOf(state));
+    const held = state.domains.flatMap(({ processes }) => processes.filter((process) => process.held));
+    t.deepEqual(
+      held.map(({ comm }) => comm),
+      ['backup'],
+    );
+    t.is(shown.held.length, 1);
+    t.regex(shown.held[0]!, /^backup \d+ in web.*night: /);
+    t.true(shown.held[0]!.includes(held[0]!.held!.reason));
+    return state;
+  };
+  const before = await isRight();
+  t.deepEqual(
+    before.domains.map(({ name }) => name),
+    ['web', 'batch'],
+  );
+  t.deepEqual(errors, []);
+
+  await bench.end('SIGKILL');
+  await until(async () => ((await look(page)).status === 'reconnecting' ? true : undefined), 300_000);
+  const again = bench.logged();
+  bench.start();
+  await bench.logs(({ msg }) => msg === 'taken over', again);
+  // By the new daemon's first ticks nobody can say yet what ran.
+  await until(async () => {
+    const { state } = await lookBoth(page, url);
+    return state.tick > 3 && state.domains.every(({ error }) => error === undefined) ? true : undefined;
+  }, 300_000);
+  await isRight();
+}
 
 test.serial('selectors: user, control group and command line of a live guest', async (t) => {
   t.timeout(1_200_000);
@@ -108,10 +160,10 @@ test.serial('selectors: user, control group and command line of a live guest', a
   bench.checkConsoles();
 });
 
-/** Policies of a user: everything is held; or held and let go all the time. */
+/** Policies of a user: everything is held; or held and let go all the time, at a random one of these to begin with. */
 const HOLD = `export default () => ({ subjects }) =>
   ({ actions: [...subjects].map((process) => ({ type: 'hold', process, reason: 'test' })) });`;
-const TOGGLE = `export default () => ({ subjects }, memory = 0) => ({
+const TOGGLE = `export default () => ({ subjects }, memory = Math.floor(6 * Math.random())) => ({
   memory: memory + 1,
   actions: Math.floor(memory / 3) % 2 === 1 ? [] :
     [...subjects].map((process) => ({ type: 'hold', process, reason: 'test' })),
@@ -120,7 +172,7 @@ const TOGGLE = `export default () => ({ subjects }, memory = 0) => ({
 test.serial(
   'killed at random moments, again and again: nobody is left held, nobody is released twice',
   async (t) => {
-    t.timeout((KILLS ?? MOST_KILLS) * 60_000 + 600_000);
+    t.timeout(KILLS * 60_000 + 600_000);
     const programs = [
       { kind: 'burner', name: 'burner' },
       { kind: 'pipe', name: 'pipe' },
@@ -129,43 +181,63 @@ test.serial(
     await using bench = await DaemonBench.boot({ programs }, 'report=50 run=pi1,pi2,pi3');
     const names = ['burner', 'pipe', 'threads', 'pi1', 'pi2', 'pi3'];
     await bench.goesOn(...names);
+    // Most of a turn is the start of the daemon.
+    bench.yieldToDaemon();
     await writeFile(path.join(bench.directory, 'toggle.mjs'), TOGGLE);
     await bench.configure(
       `[[policy]]\ntype = "module"\nmodule = "toggle.mjs"\nselect = [{ comm = ${JSON.stringify(names)} }]`,
       'interval = 0.02',
     );
+    const busy = ({ msg }: LogLine) => msg === 'holding' || msg === 'released';
+    const met: Met = { starting: 0, holding: 0, idle: 0, editing: 0 };
+    const least = () => Math.min(met.starting, met.holding, met.editing);
+    const isEnough = () => kills >= KILLS && least() >= LEAST_OF_EACH;
     const began = performance.now();
     let kills = 0;
-    const isEnough = () =>
-      KILLS === undefined ? kills >= MOST_KILLS || performance.now() - began > BUDGET_MS : kills >= KILLS;
-    for (; !isEnough(); kills++) {
+    let wayMs = 1_000;
+    for (; !isEnough() && kills < 3 * KILLS; kills++) {
       const from = bench.logged();
+      const before = bench.remains();
       const child = bench.start();
-      // Busy, or anywhere on the way there.
-      if (Math.random() < 0.9) {
-        const busy = ({ msg }: LogLine) => msg === 'holding' || msg === 'released';
-        await until(
-          () => (child.exitCode !== null ? true : bench.log(from).some(busy) || undefined),
-          300_000,
-          5,
-        );
+      const started = performance.now();
+      const dice = Math.random();
+      if (dice < 0.2) {
+        // Anywhere on the way to its first edit.
+        await sleep(wayMs * Math.random());
+      } else {
+        const isBusy = () => (child.exitCode !== null || bench.log(from).some(busy) ? true : undefined);
+        await until(isBusy, 300_000, 5);
         t.is(child.exitCode, null, 'it did not end by itself');
-        await sleep(300 * Math.random());
-      } else await sleep(600 * Math.random());
+        wayMs = performance.now() - started;
+        if (dice < 0.8) await sleep(SOME_TURNS_MS * Math.random());
+        else if (bench.seesEdit(2_000)) spin(AN_EDIT_MS * Math.random());
+      }
       await bench.end('SIGKILL');
+      const { held, edits } = bench.remains();
+      if (!bench.log(from).some(({ msg }) => msg === 'attached')) met.starting += 1;
+      else if (edits.some((edit) => !before.edits.includes(edit))) met.editing += 1;
+      else if (held.length > 0) met.holding += 1;
+      else met.idle += 1;
     }
     const log = bench.log();
     const count = (is: (line: LogLine) => boolean) => log.filter(is).length;
     t.log(`${kills} kills, ${Math.round((performance.now() - began) / kills)} ms each`);
     t.log(
+      `${met.starting} while it started, ${met.editing} in the middle of an edit, ` +
+        `${met.holding} between edits with somebody held, ${met.idle} with nobody held`,
+    );
+    t.log(
       `${count(({ msg }) => msg === 'taken over')} holds taken over, ` +
         `${count(({ recovery }) => recovery === 'resumed')} pauses ended, ` +
         `${count(({ recovery }) => recovery === 'undone')} half-written edits undone`,
     );
+    t.true(kills >= KILLS);
+    t.true(least() >= LEAST_OF_EACH);
 
     // With no daemon: one command lets everything go, and there is nothing for a second one to do.
     await bench.domsched('release', '--all', '--timeout', '60');
     t.regex((await bench.domsched('release', '--all')).stdout, /nothing is held/);
+    t.deepEqual(bench.remains(), { held: [], edits: [] });
     await bench.goesOn(...names);
     t.deepEqual(releasedTwice(log), []);
     t.deepEqual(
@@ -175,6 +247,23 @@ test.serial(
     bench.checkConsoles();
   },
 );
+
+/** What kills met, by what they left behind: each kill counts once. */
+interface Met {
+  /** Not attached to any domain yet. */
+  starting: number;
+  /** An edit was being written, and its domain paused. */
+  editing: number;
+  /** Between edits, somebody being held. */
+  holding: number;
+  /** Nobody being held. */
+  idle: number;
+}
+
+/** Waits without letting go of the CPU: no timer is as quick. */
+function spin(ms: number): void {
+  for (const end = performance.now() + ms; performance.now() < end; );
+}
 
 /** Releases without a hold since the one before. Holds are logged before their first byte is written. */
 function releasedTwice(log: readonly { msg: string; key?: string; outcome?: string }[]): string[] {

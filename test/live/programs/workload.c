@@ -1,7 +1,8 @@
 /*
  * Loads for test guests, one static program: `workload KIND NAME [UID]`. Each counts what it has done in a page of
  * /run/progress/NAME, and says WORKLOAD ERROR on the console when the system treats it in a way that a program
- * would notice: an interrupted call, a short read, a lost byte, a child gone astray.
+ * would notice: an interrupted call, a short read, a lost byte, a child gone astray. `workload work burner|pipe N`
+ * does so much work and ends.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -49,6 +50,8 @@ static volatile uint64_t *counter(const char *of)
 	if (page == MAP_FAILED)
 		fail("progress page");
 	close(fd);
+	/* By which a host that looks at all of the guest's memory knows the page. */
+	snprintf((char *)page + 64, 64, "workload progress %s", of);
 	return page;
 }
 
@@ -72,6 +75,38 @@ static void nap(long ms)
 
 	if (nanosleep(&t, NULL))
 		fail("nanosleep");
+}
+
+static long now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static long milliseconds(const char *variable)
+{
+	const char *value = getenv(variable);
+
+	return value ? atol(value) : 500;
+}
+
+/* Rests for REST_MS and up to half of it more, at random and so in nobody's step; then runs for BURST_MS. */
+static void bursts(void)
+{
+	long rest = milliseconds("REST_MS"), burst = milliseconds("BURST_MS"), end;
+
+	srandom(time(NULL) ^ getpid());
+	for (;;) {
+		nap(rest + random() % (rest / 2 + 1));
+		end = now_ms() + burst;
+		do {
+			count();
+			for (volatile int i = 0; i < 2000; i++)
+				;
+		} while (now_ms() < end);
+	}
 }
 
 static void sleeper(void)
@@ -277,10 +312,39 @@ static void tcp(void)
 	}
 }
 
+/* A fixed amount of work: rounds of computing, or of a byte that goes to another process and back. */
+static int work(const char *kind, long rounds)
+{
+	int there[2], back[2];
+	char byte = 0;
+	pid_t child;
+
+	if (!strcmp(kind, "burner")) {
+		while (rounds-- > 0)
+			for (volatile int i = 0; i < 20000; i++)
+				;
+		return 0;
+	}
+	if (pipe(there) || pipe(back) || (child = fork()) < 0)
+		return 1;
+	if (child == 0) {
+		close(there[1]);
+		while (read(there[0], &byte, 1) == 1)
+			if (write(back[1], &byte, 1) != 1)
+				return 1;
+		return 0;
+	}
+	while (rounds-- > 0)
+		if (write(there[1], &byte, 1) != 1 || read(back[0], &byte, 1) != 1)
+			return 1;
+	close(there[1]);
+	return waitpid(child, NULL, 0) != child;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct { const char *kind; void (*run)(void); } kinds[] = {
-		{ "burner", burn }, { "sleeper", sleeper }, { "pipe", pingpong }, { "threads", threads },
+		{ "burner", burn }, { "sleeper", sleeper }, { "bursts", bursts }, { "pipe", pingpong }, { "threads", threads },
 		{ "forker", forker }, { "faults", faults }, { "files", files },
 		{ "disk", disk }, { "tcp", tcp },
 	};
@@ -296,6 +360,8 @@ int main(int argc, char **argv)
 		}
 		return 0;
 	}
+	if (!strcmp(argv[1], "work"))
+		return argc > 3 ? work(argv[2], atol(argv[3])) : 1;
 	/* workload fifo|other PID: what busybox has no chrt for. */
 	if (!strcmp(argv[1], "fifo") || !strcmp(argv[1], "other")) {
 		int fifo = argv[1][0] == 'f';

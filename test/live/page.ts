@@ -1,0 +1,86 @@
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import type { Page } from 'playwright-core';
+import type { TickReport } from '../../runtime/daemon/report.ts';
+import { until } from './daemon-process.ts';
+
+/** A line of the page's list, as texts. */
+interface Line {
+  readonly name: string;
+  readonly pid: string;
+  readonly state: string;
+}
+
+/** What the page shows at one moment. */
+export interface Shown {
+  readonly tick: number;
+  readonly lines: readonly Line[];
+  /** Who is held and why, an entry each. */
+  readonly held: readonly string[];
+  readonly status: string;
+}
+
+/** Runs in the page, whose types the tests outside of it do not have. */
+const LOOK = `(() => {
+  const rows = [...document.querySelectorAll('#content > [role=row]:not([hidden])')];
+  rows.sort((a, b) => a.getAttribute('aria-rowindex') - b.getAttribute('aria-rowindex'));
+  const cell = (row, name) => row.querySelector('.' + name).textContent;
+  return {
+    tick: Number(/tick (\\d+)/.exec(document.getElementById('facts').textContent)?.[1] ?? 0),
+    lines: rows.map((row) => ({ name: cell(row, 'name'), pid: cell(row, 'pid'), state: cell(row, 'state') })),
+    held: [...document.querySelectorAll('#held li:not(.none)')].map(({ textContent }) => textContent),
+    status: document.getElementById('status').textContent,
+  };
+})()`;
+
+export function look(page: Page): Promise<Shown> {
+  return page.evaluate<Shown>(LOOK);
+}
+
+/** The page and the API's state at the same tick. @throws Error when they never meet */
+export async function lookBoth(page: Page, url: string): Promise<{ shown: Shown; state: TickReport }> {
+  return until(async () => {
+    const answer = await fetch(new URL('/api/state', url)).catch(() => undefined);
+    if (answer?.status !== 200) return undefined;
+    const state = (await answer.json()) as TickReport;
+    const shown = await look(page);
+    return shown.tick === state.tick && shown.status === 'live' ? { shown, state } : undefined;
+  }, 300_000);
+}
+
+/** What the page's lines have to be. It leaves kernel threads out. */
+export function linesOf(state: TickReport): Line[] {
+  return state.domains.flatMap(({ name, kernel, vcpus, hypervisor, weight, cap, processes }) => [
+    {
+      name,
+      pid: '',
+      state: [
+        `Linux ${kernel}`,
+        `${vcpus} vCPUs`,
+        hypervisor,
+        ...(weight === undefined ? [] : [`weight ${weight}`]),
+        ...(cap ? [`cap ${cap} %`] : []),
+      ].join('  ·  '),
+    },
+    ...processes
+      .filter(({ kernelThread }) => !kernelThread)
+      .toSorted((a, b) => a.pid - b.pid)
+      .map(({ comm, pid, state: doing }) => ({ name: comm, pid: String(pid), state: doing })),
+  ]);
+}
+
+/** A port of the loopback interface that a program can have again and again: none that the kernel gives to others. */
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = 20_000 + Math.floor(Math.random() * 10_000);
+    const server = createServer().listen(port, '127.0.0.1');
+    try {
+      await once(server, 'listening');
+    } catch {
+      continue;
+    }
+    server.close();
+    await once(server, 'close');
+    return port;
+  }
+}
