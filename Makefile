@@ -88,6 +88,9 @@ bench: setup kernels kernels-debian xen ## benchmarks: extraction beside gdb, pa
 	node test/bench/ps.bench.ts
 	node test/bench/surgery.bench.ts
 	node test/bench/daemon.bench.ts
+	node test/bench/observers.bench.ts
+	node test/bench/hold-delay.bench.ts
+	node test/bench/slow-down.bench.ts
 	node test/bench/xen.bench.ts
 
 fuzz: setup ## 200,000 mutated ELF, DWARF and BTF files, 102,000 corrupted guests

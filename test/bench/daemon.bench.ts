@@ -18,30 +18,14 @@ import { combine } from '../../runtime/policy/combine.ts';
 import { idleOnly } from '../../runtime/policy/idle-only.ts';
 import { selector } from '../../runtime/policy/selector.ts';
 import { Journals } from '../../runtime/surgery/journaled-surgeon.ts';
-import { run } from '../runtime/daemon/fake-daemon.ts';
-import { O1_KERNEL, SyntheticGuest, type SyntheticTask } from '../runtime/guest/synthetic.ts';
+import { busyGuests, TASKS } from './busy-hosts.ts';
 import { record } from './harness.ts';
 
-const TASKS = 50;
 const SECONDS = Number(process.argv[2] ?? 10);
-
-function tasks(): SyntheticTask[] {
-  return Array.from({ length: TASKS }, (_, i) => ({
-    pid: i + 1,
-    comm: i === 0 ? 'init' : `worker-${i}`,
-    cpu: i % 2,
-    state: 'sleeping',
-    ...(i > 0 && { ppid: 1 }),
-  }));
-}
 
 async function measure(domains: number, intervalMs: number) {
   const directory = await mkdtemp(path.join(tmpdir(), 'domsched-daemon-bench-'));
-  const guests = await Promise.all(
-    Array.from({ length: domains }, (_, i) =>
-      SyntheticGuest.make({ kernel: O1_KERNEL, name: `d${i}`, tasks: tasks() }),
-    ),
-  );
+  const { guests, work } = await busyGuests(domains);
   const policy = idleOnly() as never;
   const decide = combine([
     { name: 'none', policy, select: selector([{ comm: 'no-such' }]), windows: [], limit: undefined },
@@ -66,15 +50,10 @@ async function measure(domains: number, intervalMs: number) {
   const running = daemon.run(stop.signal);
   while ([...daemon.domains.values()].filter(({ guest }) => guest !== undefined).length < domains)
     await sleep(50);
-  // In half of the domains something runs between any two looks; to let it run costs next to nothing.
-  const busy = guests.filter((_, i) => i % 2 === 0);
-  const load = setInterval(() => {
-    for (const guest of busy) run(guest, 10, 1);
-  }, intervalMs);
+  // To let something run costs next to nothing.
+  const load = setInterval(work, intervalMs);
   await sleep(1_000);
-  const loadUs = cost(() => {
-    for (const guest of busy) run(guest, 10, 1);
-  });
+  const loadUs = cost(work);
   const before = process.cpuUsage();
   const ticks = daemon.last!.tick;
   const start = performance.now();

@@ -41,6 +41,13 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
 }
 
+/** The smallest value that `part` (0 to 1) of all values do not exceed. @throws RangeError for no values */
+export function percentile(values: readonly number[], part: number): number {
+  if (values.length === 0) throw new RangeError('no percentile of nothing');
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.max(0, Math.ceil(part * sorted.length) - 1)]!;
+}
+
 /**
  * Runs a command once. GNU time (Debian's package `time`) starts it: a child's peak memory counts from that of the
  * process which forked it, and GNU time is small where Node is not.

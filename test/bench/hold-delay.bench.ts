@@ -1,0 +1,111 @@
+/**
+ * `node test/bench/hold-delay.bench.ts [--rounds N] [--intervals MS,MS]`: how long after another process starts to run
+ * a process that `idle-only` holds is off its CPU, against the daemon's interval.
+ *
+ * Two live guests: in one a backup runs all the time that it is let, in the other a service rests and runs in turn, at
+ * random. Both count what they do in a page of their guest's memory, and the host reads both counters over and over:
+ * two instants in one clock, the host's, and no guest is asked or paused for it. From the first count of the service
+ * after a rest, to the last count of the backup before it stands still.
+ */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import Table from 'cli-table3';
+import { requireKernel } from '../../kernels/cache.ts';
+import { DaemonProcess } from '../live/daemon-process.ts';
+import { bootDebian, type LiveGuest } from '../live/guest.ts';
+import { GuestCounter } from './guest-counters.ts';
+import { percentile, record } from './harness.ts';
+import { type Delays, delaysOf, Runs } from './runs.ts';
+
+const { values } = parseArgs({
+  options: {
+    rounds: { type: 'string', default: '50' },
+    intervals: { type: 'string', default: '500,100,50' },
+  },
+});
+const ROUNDS = Number(values.rounds);
+const INTERVALS = values.intervals.split(',').map(Number);
+/** How long the host sleeps between two looks at the counters; the kernel makes it some 0.06 ms longer. */
+const LOOK_MS = 0.05;
+/** A process that has not counted for so long, in ms, does not run: no scheduler of ours leaves such a gap. */
+const GAP_MS = 100;
+const sleeper = new Int32Array(new SharedArrayBuffer(4));
+
+interface Measured extends Delays {
+  readonly intervalMs: number;
+  readonly steps: readonly number[];
+}
+
+async function measure(
+  web: LiveGuest,
+  batch: LiveGuest,
+  daemon: DaemonProcess,
+  intervalMs: number,
+): Promise<Measured> {
+  // Time for two ticks and an edit, and as much to let the backup go on.
+  const restMs = 2 * intervalMs + 500;
+  const burstMs = 2 * intervalMs + 400;
+  const from = daemon.logged();
+  await daemon.configure(
+    '[[policy]]\ntype = "idle-only"\nselect = [{ domain = "batch", comm = "backup" }]',
+    `interval = ${intervalMs / 1000}\nmaxHold = false`,
+  );
+  daemon.start();
+  await daemon.logs(({ msg }) => msg === 'attached', from);
+  await web.run(`REST_MS=${restMs} BURST_MS=${burstMs} workload bursts service >/dev/null 2>&1 &`);
+  await daemon.logs(({ msg }) => msg === 'holding', from);
+  using service = GuestCounter.open(web, 'service');
+  using backup = GuestCounter.open(batch, 'backup');
+  const causes = new Runs(restMs / 2, service.read());
+  const effects = new Runs(GAP_MS, backup.read());
+  let found = delaysOf([], [], GAP_MS);
+  for (let looks = 1; found.delays.length < ROUNDS; looks++) {
+    causes.look(service.read(), performance.now());
+    effects.look(backup.read(), performance.now());
+    Atomics.wait(sleeper, 0, 0, LOOK_MS);
+    if (looks % 100 > 0) continue;
+    // The guests' consoles want to be read.
+    await setImmediate();
+    found = delaysOf(causes.list, effects.list, GAP_MS);
+    if (found.late + found.unfit > 10 + ROUNDS) throw new Error('it is seldom held: nothing to measure');
+  }
+  if (!service.isThere || !backup.isThere) throw new Error('a counter has moved: measure again');
+  await daemon.end('SIGTERM');
+  await web.run('pkill service');
+  return { intervalMs, ...found, steps: effects.steps };
+}
+
+const directory = await mkdtemp(path.join(tmpdir(), 'domsched-delay-'));
+try {
+  await using web = await bootDebian({ name: 'web' });
+  await using batch = await bootDebian({ name: 'batch', programs: [{ kind: 'burner', name: 'backup' }] });
+  await using daemon = new DaemonProcess(directory, [web.connection, batch.connection]);
+  await daemon.extract(requireKernel('debian-6.1-cloud').vmlinux);
+  const table = new Table({
+    head: ['interval, ms', 'rounds', '50 %', '90 %', '99 %', 'longest', 'late', 'counts apart, 50 % / 99 %'],
+    colAligns: Array.from({ length: 8 }, () => 'right' as const),
+    style: { head: [], border: [] },
+  });
+  const results = [];
+  for (const interval of INTERVALS) {
+    const { intervalMs, delays, late, unfit, steps } = await measure(web, batch, daemon, interval);
+    const at = (part: number, of: readonly number[] = delays) => percentile(of, part);
+    const exact = [at(0.5, steps), at(0.99, steps)] as const;
+    const cells = [at(0.5), at(0.9), at(0.99), Math.max(...delays)].map((ms) => ms.toFixed(0));
+    const apart = exact.map((ms) => ms.toFixed(2)).join(' / ');
+    table.push([intervalMs, delays.length, ...cells, late, apart]);
+    results.push({ intervalMs, delays, late, unfit, exact });
+  }
+  web.checkConsole();
+  batch.checkConsole();
+  console.log(
+    `from "another process starts to run" to "the held one is off its CPU", ms; ${web.accelerator}`,
+  );
+  console.log(table.toString());
+  await record('hold-delay', { accelerator: web.accelerator, results });
+} finally {
+  await rm(directory, { recursive: true, force: true });
+}

@@ -1,0 +1,85 @@
+/**
+ * One observer over hosts in memory, in a process of its own, until it is killed: `daemon` (which serves its control
+ * socket in DOMSCHED_RUNTIME_DIR), `idle` (the hosts alone), or `top`, `trace` and `ps` as they look without a daemon.
+ * See observers.bench.ts.
+ */
+import { randomUUID } from 'node:crypto';
+import path from 'node:path';
+import process from 'node:process';
+import pino from 'pino';
+import { comparison, flat } from '../../runtime/command/ps-order.ts';
+import { Watcher } from '../../runtime/command/ps-run.ts';
+import { table } from '../../runtime/command/ps-table.ts';
+import { controlOperations } from '../../runtime/daemon/control-operations.ts';
+import { controlPath } from '../../runtime/daemon/control-protocol.ts';
+import { ControlServer } from '../../runtime/daemon/control-server.ts';
+import { Daemon } from '../../runtime/daemon/daemon.ts';
+import { Hosts } from '../../runtime/hypervisor/connect.ts';
+import { FakeHost } from '../../runtime/hypervisor/fake/host.ts';
+import { combine } from '../../runtime/policy/combine.ts';
+import { Sampler } from '../../runtime/sampler/sampler.ts';
+import { ticks } from '../../runtime/sampler/ticks.ts';
+import { runtimeDirectory } from '../../runtime/surgery/records.ts';
+import { frame } from '../../runtime/top/frame.ts';
+import { FIRST_VIEW } from '../../runtime/top/view.ts';
+import { TraceRecorder } from '../../runtime/trace/recorder.ts';
+import { knownKernel, O1_KERNEL } from '../runtime/guest/synthetic.ts';
+import { busyGuests } from './busy-hosts.ts';
+
+const [kind = '', domains = '10', interval = '500'] = process.argv.slice(2);
+const intervalMs = Number(interval);
+const { guests, work } = await busyGuests(Number(domains));
+const hosts = new Hosts([new FakeHost(guests.map(({ domain }) => domain))]);
+const known = [knownKernel(O1_KERNEL)];
+const endless = new AbortController().signal;
+setInterval(work, intervalMs);
+
+async function sampled(use: (sampler: Sampler) => Promise<void>): Promise<void> {
+  const sampler = new Sampler(hosts, known);
+  for await (const _missed of ticks(intervalMs, endless)) await use(sampler);
+}
+
+const SCREEN = { columns: 160, rows: 50, colour: true, keys: true };
+const kinds: Readonly<Record<string, () => Promise<void>>> = {
+  idle: () => new Promise(() => {}),
+  top: () =>
+    sampled(async (sampler) => {
+      process.stdout.write(frame(await sampler.sample(), FIRST_VIEW, SCREEN).lines.join('\n'));
+    }),
+  async trace() {
+    const recorder = await TraceRecorder.create({
+      file: path.join(runtimeDirectory(), randomUUID()),
+      source: 'sampler',
+    });
+    await sampled(async (sampler) => recorder.tick(await sampler.sample()));
+  },
+  async ps() {
+    const watcher = new Watcher(hosts, known, {});
+    for await (const _missed of ticks(intervalMs, endless)) {
+      const { rows } = await watcher.look(undefined);
+      process.stdout.write(table(flat(rows, comparison('pid'))));
+    }
+  },
+  async daemon() {
+    let server: ControlServer | undefined;
+    const listener = {
+      get watched() {
+        return server?.watched ?? false;
+      },
+      tick: (report: Parameters<ControlServer['tick']>[0]) => server?.tick(report),
+    };
+    const settings = {
+      ...{ intervalMs, idleIntervalMs: intervalMs, discoveryMs: 2_000, techniques: undefined, hosts },
+      ...{ decide: combine([]), origins: false, observers: [] },
+    };
+    const log = pino({ level: 'silent' });
+    const daemon = new Daemon(settings, log, listener);
+    server = await ControlServer.listen(
+      controlPath(),
+      controlOperations(daemon, async () => {}, 'bench'),
+      log,
+    );
+    await daemon.run(endless);
+  },
+};
+await kinds[kind]!();
