@@ -26,18 +26,30 @@ export async function listsAsProc(
   }
 }
 
-/** At a random moment; whether it runs, is ready or sleeps, what is held makes no progress. */
+/**
+ * Holds programs one after the other, sees that none of them makes progress, and lets them go again. Each is held
+ * at a random moment, whether it runs, is ready or sleeps.
+ * @returns the states that they were in shortly before
+ */
 export async function holdAndRelease(
   t: ExecutionContext,
   remote: XenRemote,
   domain: XenTestDomain,
-  program: string,
-): Promise<void> {
-  t.is((await remote.hold(domain.name, program)).outcome, 'held', program);
-  const before = await domain.progress(program);
+  programs: readonly string[],
+): Promise<string[]> {
+  const states: string[] = [];
+  for (const program of programs) {
+    const { state, ...held } = await remote.hold(domain.name, program);
+    t.is(held.outcome, 'held', program);
+    states.push(state);
+  }
+  const before = await domain.progress(...programs);
   await sleep(Math.random() * 100);
-  t.deepEqual(await domain.progress(program), before, 'what is held makes no progress');
-  t.is((await remote.release(domain.name, program)).outcome, 'released', program);
+  t.deepEqual(await domain.progress(...programs), before, 'what is held makes no progress');
+  for (const program of programs) {
+    t.is((await remote.release(domain.name, program)).outcome, 'released', program);
+  }
   await goesOn(t, domain, before, PATIENCE_MS);
   t.deepEqual(await domain.problems(), []);
+  return states;
 }

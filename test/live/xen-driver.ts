@@ -56,7 +56,7 @@ async function detach(name: string): Promise<void> {
 }
 
 /** The oldest process of that name: forks of a load share it, but not for long. */
-function find({ processes }: Attached, comm: string): Process {
+function find({ processes }: Pick<Attached, 'processes'>, comm: string): Process {
   const found = processes.filter((process) => process.comm === comm).sort((a, b) => a.pid - b.pid)[0];
   if (found === undefined) throw new Error(`the guest has no ${comm}`);
   return found;
@@ -113,8 +113,11 @@ async function perform(request: Request): Promise<unknown> {
       entry.processes = taken.processes;
       return { exact: taken.exact, processes: taken.processes };
     }
-    case 'hold':
-      return brief(await surgeon.hold(find(entry, request.comm), options));
+    case 'hold': {
+      const { processes } = await guest.take({ limitMs: PATIENCE_MS });
+      const target = find({ processes }, request.comm);
+      return { state: target.state, ...brief(await surgeon.hold(target, options)) };
+    }
     case 'release':
       return brief(await surgeon.release(find(entry, request.comm), options));
     case 'renice':

@@ -119,7 +119,8 @@ export class XenRemote implements AsyncDisposable {
     return JSON.parse(stdout) as T;
   }
 
-  hold(domain: string, comm: string): Promise<Brief> {
+  /** @returns with it the state that the process was in shortly before */
+  hold(domain: string, comm: string): Promise<Brief & Pick<Process, 'state'>> {
     return this.#ask({ do: 'hold', domain, comm });
   }
 

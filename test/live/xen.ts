@@ -5,7 +5,7 @@
  *     node test/live/xen.ts run 'xl list'           in dom0
  *     node test/live/xen.ts guest a 'ps'            in a domain
  *     node test/live/xen.ts push                    the compiled program into dom0
- *     node test/live/xen.ts create NAME pv|pvh KERNEL
+ *     node test/live/xen.ts create NAME pv|pvh KERNEL [what is added to its command line]
  */
 import { once } from 'node:events';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
@@ -47,9 +47,10 @@ async function create(
   name: string,
   type: 'pv' | 'pvh',
   kernel: string,
+  append = '',
 ): Promise<void> {
   const console = booted.domains.length;
-  const domain = await XenTestDomain.create(xen, { name, type, kernel, console, programs });
+  const domain = await XenTestDomain.create(xen, { name, type, kernel, console, programs, append });
   booted.domains.push({ name, kernel });
   await mkdir(path.dirname(handBooted), { recursive: true });
   await writeFile(handBooted, JSON.stringify(booted));
@@ -69,7 +70,8 @@ else {
   } else {
     await using xen = await XenMachine.attach(booted.directory);
     if (what === 'push') await xen.push();
-    else if (what === 'create') await create(xen, booted, args[0]!, args[1] as 'pv' | 'pvh', args[2]!);
+    else if (what === 'create')
+      await create(xen, booted, args[0]!, args[1] as 'pv' | 'pvh', args[2]!, args.slice(3).join(' '));
     else {
       const { stdout, stderr, exitCode } = await xen.run(args.join(' '), 600_000);
       process.stdout.write(stdout);
