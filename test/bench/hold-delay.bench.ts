@@ -55,7 +55,9 @@ async function measure(
   );
   daemon.start();
   await daemon.logs(({ msg }) => msg === 'attached', from);
-  await web.run(`REST_MS=${restMs} BURST_MS=${burstMs} workload bursts service >/dev/null 2>&1 &`);
+  await web.run(
+    `REST_MS=${restMs} BURST_MS=${burstMs} workload bursts service >/dev/null 2>&1 & echo $! >/run/service`,
+  );
   await daemon.logs(({ msg }) => msg === 'holding', from);
   using service = GuestCounter.open(web, 'service');
   using backup = GuestCounter.open(batch, 'backup');
@@ -74,7 +76,7 @@ async function measure(
   }
   if (!service.isThere || !backup.isThere) throw new Error('a counter has moved: measure again');
   await daemon.end('SIGTERM');
-  await web.run('pkill service');
+  await web.run('kill $(cat /run/service)');
   return { intervalMs, ...found, steps: effects.steps };
 }
 
@@ -97,6 +99,7 @@ try {
     const cells = [at(0.5), at(0.9), at(0.99), Math.max(...delays)].map((ms) => ms.toFixed(0));
     const apart = exact.map((ms) => ms.toFixed(2)).join(' / ');
     table.push([intervalMs, delays.length, ...cells, late, apart]);
+    console.log(`every ${intervalMs} ms: half of ${delays.length} within ${cells[0]} ms`);
     results.push({ intervalMs, delays, late, unfit, exact });
   }
   web.checkConsole();
