@@ -12,6 +12,7 @@ import { cachedKernel, cachedKernels, type Provenance } from './cache.ts';
 import { type ExtractedFile, extractFile } from './deb.ts';
 import { KernelsError } from './error.ts';
 import { type DebianKernel, debianKernels, forRelease } from './manifest.ts';
+import { takeModules } from './modules.ts';
 import { kernelCache } from './paths.ts';
 
 /** The largest debug vmlinux so far is 0.7 GB; with the .deb beside it this leaves room to grow. */
@@ -73,6 +74,7 @@ export async function fetchKernel(
           },
         );
       }
+      if (which === 'image') await takeModules(deb, path.join(incoming, 'modules'));
       await rm(deb);
     }
     const provenance: Provenance = {

@@ -1,71 +1,84 @@
+import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { execa } from 'execa';
 import { type ArchivePackage, download, parseStanzas } from './apt.ts';
-import { cachedKernel } from './cache.ts';
+import type { CachedKernel } from './cache.ts';
 import { KernelsError } from './error.ts';
 import { kernelCache } from './paths.ts';
 
 /**
- * Takes kernel modules out of a cached kernel's image package, for guests that need some. Dependencies between
- * modules are the caller's to know.
- * @param release `uname -r` of a kernel in the cache
- * @param names module names without `.ko`, e.g. `virtio_net`
- * @param directory where `<name>.ko` goes, decompressed; created when missing
- * @returns paths in the order of `names`
- * @throws KernelsError `kernel-absent`, `module-not-found` (also for modules built into the kernel),
- *   `download-failed` (also when the archive has moved on to another point release)
+ * What a virtio disk with an ext4 file system takes, each after what it needs. Kernels have some of them built in,
+ * each flavour others.
  */
-export async function extractModules(
-  release: string,
-  names: readonly string[],
-  directory: string,
-): Promise<string[]> {
-  const kernel = cachedKernel(release);
-  if (!kernel) {
-    throw new KernelsError(
-      'kernel-absent',
-      `${release} is not in ${kernelCache}: run \`make kernels-debian\``,
-      {
-        release,
-      },
-    );
+const DISK_MODULES = [
+  'virtio_ring',
+  'virtio',
+  'virtio_pci_legacy_dev',
+  'virtio_pci_modern_dev',
+  'virtio_pci',
+  'virtio_blk',
+  'crc16',
+  'crc32c_generic',
+  'mbcache',
+  'jbd2',
+  'ext4',
+];
+
+/**
+ * Modules that a guest with a virtio disk loads before it can use it, out of the package that its kernel came from.
+ * @returns files, in the order in which they are to be loaded; what is built in is not among them
+ * @throws KernelsError `download-failed` (also when the archive has moved on to another point release and the cache
+ *   is of a time before it kept modules)
+ */
+export async function diskModules(kernel: CachedKernel): Promise<string[]> {
+  const directory = path.join(kernel.directory, 'modules');
+  if (!existsSync(directory)) {
+    const temporary = await mkdtemp(path.join(kernelCache, 'modules-'));
+    try {
+      const deb = await download(await imagePackage(kernel.provenance.packages.image), temporary);
+      await takeModules(deb, path.join(temporary, 'modules'));
+      await rename(path.join(temporary, 'modules'), directory).catch((error: unknown) => {
+        // Someone else was faster.
+        if (!existsSync(directory)) throw error;
+      });
+    } finally {
+      await rm(temporary, { recursive: true, force: true });
+    }
   }
+  const there = new Set(await readdir(directory));
+  return DISK_MODULES.map((name) => `${name}.ko`)
+    .filter((file) => there.has(file))
+    .map((file) => path.join(directory, file));
+}
+
+/**
+ * Takes the modules for a disk out of a kernel's image package, as far as it has them.
+ * @param directory where `<name>.ko` goes, decompressed; created
+ */
+export async function takeModules(deb: string, directory: string): Promise<void> {
   await mkdir(directory, { recursive: true });
-  const temporary = await mkdtemp(path.join(kernelCache, 'modules-'));
+  const tree = await mkdtemp(path.join(directory, '..', 'tree-'));
   try {
-    const deb = await download(await imagePackage(kernel.provenance.packages.image), temporary);
-    const modules = path.join(temporary, 'lib');
     // File names spell some modules with a dash where the kernel says underscore.
-    const patterns = names.map((name) => `*/${name.replaceAll(/[-_]/g, '[-_]')}.ko*`);
-    // Plain files only: a pattern that matches nothing is reported below, by name.
+    const patterns = DISK_MODULES.map((name) => `*/${name.replaceAll('_', '[-_]')}.ko*`);
+    // A pattern that matches nothing is a driver that is built in, and no failure.
     await execa('dpkg-deb', ['--fsys-tarfile', deb], { buffer: false, reject: false }).pipe(
       'tar',
-      ['-x', '-f', '-', '-C', temporary, '--wildcards', ...patterns],
+      ['-x', '-f', '-', '-C', tree, '--wildcards', ...patterns],
       { reject: false },
     );
-    const files = await readdir(modules, { recursive: true }).catch(() => [] as string[]);
-    return await Promise.all(
-      names.map(async (name) => {
-        const wanted = new RegExp(`(^|/)${name.replaceAll(/[-_]/g, '[-_]')}\\.ko(\\.xz|\\.zst)?$`);
-        const file = files.find((candidate) => wanted.test(candidate));
-        if (!file) {
-          throw new KernelsError(
-            'module-not-found',
-            `${release} has no module ${name}: perhaps it is built in (look for it in ${kernel.config})`,
-            { release, module: name },
-          );
-        }
-        const target = path.join(directory, `${name}.ko`);
-        if (file.endsWith('.xz')) await execa('xz', ['--decompress', path.join(modules, file)]);
-        if (file.endsWith('.zst'))
-          await execa('zstd', ['--decompress', '--rm', '-q', path.join(modules, file)]);
-        await rename(path.join(modules, file.replace(/\.(xz|zst)$/, '')), target);
-        return target;
-      }),
-    );
+    for (const entry of await readdir(tree, { recursive: true, withFileTypes: true })) {
+      const named = /^(.+)\.ko(\.xz|\.zst)?$/.exec(entry.name);
+      if (named === null || !entry.isFile()) continue;
+      const packed = path.join(entry.parentPath, entry.name);
+      if (named[2] === '.xz') await execa('xz', ['--decompress', packed]);
+      if (named[2] === '.zst') await execa('zstd', ['--decompress', '--rm', '-q', packed]);
+      const plain = packed.slice(0, packed.length - (named[2]?.length ?? 0));
+      await rename(plain, path.join(directory, `${named[1]!.replaceAll('-', '_')}.ko`));
+    }
   } finally {
-    await rm(temporary, { recursive: true, force: true });
+    await rm(tree, { recursive: true, force: true });
   }
 }
 

@@ -81,6 +81,8 @@ export interface VcpuRegisters {
   readonly gsBase: bigint;
   /** MSR_KERNEL_GS_BASE: what `swapgs` would exchange with `gsBase`. Undefined where the backend can't tell. */
   readonly kernelGsBase: bigint | undefined;
+  /** Base of the task-state segment (TR), which a program cannot change. Undefined where the backend can't tell. */
+  readonly tssBase: bigint | undefined;
   readonly idtBase: bigint;
   /** Bytes of the IDT minus one. */
   readonly idtLimit: number;

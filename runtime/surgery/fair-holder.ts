@@ -53,8 +53,8 @@ export class FairHolder implements Holder {
     return this.#park.prepare(domain, memory);
   }
 
-  observe(registers: readonly VcpuRegisters[]): void {
-    this.#state.observe(registers);
+  observe(vcpus: ReadonlyMap<number, VcpuRegisters>): void {
+    this.#state.observe(vcpus);
   }
 
   needsRegisters(techniques: readonly Technique[]): boolean {
@@ -77,7 +77,7 @@ export class FairHolder implements Holder {
   }
 
   planHold(draft: Draft, thread: GuestVirtual, techniques: readonly Technique[]): Step | null {
-    if (this.#state.isMarked(draft, thread)) return null;
+    if (this.#state.isMarked(draft, thread)) return this.#state.planAgain(draft, thread);
     if (techniques.includes('park')) return this.#park.planHold(draft, thread, techniques);
     // Given back at any rate, even if nothing else can be done at this moment.
     const cleared = this.#park.planWordsFree(draft, thread);

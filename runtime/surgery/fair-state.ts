@@ -1,3 +1,4 @@
+import { DomschedError } from '../error.ts';
 import type { VcpuRegisters } from '../hypervisor/types.ts';
 import { formatAddress, type GuestVirtual } from '../memory/address.ts';
 import type { Draft } from './draft.ts';
@@ -31,7 +32,7 @@ export class FairState {
   readonly #guest: FairGuest;
   readonly #fair: FairSurgery;
   readonly #irqWork: IrqWork;
-  #registers: readonly VcpuRegisters[] = [];
+  #vcpus: ReadonlyMap<number, VcpuRegisters> = new Map();
 
   constructor(guest: FairGuest, fair: FairSurgery, irqWork: IrqWork) {
     this.#guest = guest;
@@ -39,9 +40,9 @@ export class FairState {
     this.#irqWork = irqWork;
   }
 
-  /** The vCPUs of this pause. */
-  observe(registers: readonly VcpuRegisters[]): void {
-    this.#registers = registers;
+  /** The vCPUs of this pause, by the kernel's number of the CPU that each is proved to be. */
+  observe(vcpus: ReadonlyMap<number, VcpuRegisters>): void {
+    this.#vcpus = vcpus;
   }
 
   /** Has the state of a hold, whether it came into effect or not. */
@@ -57,7 +58,7 @@ export class FairState {
   /**
    * Plans that a thread takes itself off its queue when it next comes to user mode.
    * @returns null where it can't be told that it holds nothing of the kernel's
-   * @throws DomschedError `lock-held`
+   * @throws DomschedError `lock-held`; `refused` for one that runs where no vCPU is known
    */
   planHold(draft: Draft, thread: GuestVirtual): Step | null {
     const { task_struct } = this.#guest.layout;
@@ -67,15 +68,39 @@ export class FairState {
     if (cpu === undefined) {
       if (!this.#fair.isReady(draft, thread) || !isAtUserBorder(this.#guest, draft, thread)) return null;
     } else {
-      // vCPUs are numbered as the kernel's CPUs are; without registers nobody can tell what a thread is doing.
-      const vcpu = this.#registers.find(({ vcpu }) => vcpu === cpu.cpu);
-      if (vcpu?.cpl !== USER_MODE) return null;
+      // Without the registers of that very CPU nobody can tell what the thread is doing.
+      if (this.#vcpus.size === 0) {
+        throw new DomschedError(
+          'refused',
+          `no vCPU can be proved to be a CPU of the kernel, so nobody knows what task ${formatAddress(thread)} is doing: ` +
+            'hold it another way; nothing was changed',
+          { task: formatAddress(thread) },
+        );
+      }
+      if (this.#vcpus.get(cpu.cpu)?.cpl !== USER_MODE) return null;
     }
     this.#fair.planReschedule(draft, thread);
     put(draft, thread, task_struct.state, TASK_PARKED, 'task.__state (TASK_PARKED)');
     const outcome = [this.#marked(draft, thread)];
     const interrupts = cpu === undefined ? [] : [{ cpu: cpu.cpu, kind: 'reschedule' as const }];
     return { technique: 'state', outcome, interrupts };
+  }
+
+  /**
+   * Plans to ask a marked thread again. A preemption inside the kernel takes the request to reschedule with it and
+   * leaves the thread queued (kernel/sched/core.c, `__schedule(SM_PREEMPT)`): alone on its CPU nothing would have it
+   * call `schedule()` again.
+   * @returns null when the request still stands
+   * @throws DomschedError `lock-held`
+   */
+  planAgain(draft: Draft, thread: GuestVirtual): Step | null {
+    const cpu = this.#fair.currentOn(draft, thread);
+    if (cpu === undefined || get(draft, thread, this.#guest.layout.task_struct.on_rq) === 0n) return null;
+    if (this.#fair.isAsked(draft, thread)) return null;
+    this.#fair.checkLocks(draft, thread);
+    this.#fair.planReschedule(draft, thread);
+    const interrupts = [{ cpu: cpu.cpu, kind: 'reschedule' as const }];
+    return { technique: 'state', outcome: [this.#marked(draft, thread)], interrupts };
   }
 
   /**

@@ -216,6 +216,11 @@ export class FairSurgery {
     return follow(memory, address, rq.curr) === follow(memory, address, rq.idle);
   }
 
+  /** Whether a task's CPU calls `schedule()` when it next returns from an interrupt. */
+  isAsked(memory: MemoryView, task: GuestVirtual): boolean {
+    return (get(memory, task, this.#guest.layout.task_struct.thread_flags) & TIF_NEED_RESCHED) !== 0n;
+  }
+
   /** Plans that a CPU which runs `task` calls `schedule()` when it next returns from an interrupt. */
   planReschedule(draft: Draft, task: GuestVirtual): void {
     const { thread_flags } = this.#guest.layout.task_struct;

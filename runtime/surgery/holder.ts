@@ -51,7 +51,8 @@ export interface Holder {
   prepare?(domain: Domain, memory: MemoryView): Promise<void>;
   /** Whether plans by these techniques look at registers: then {@link observe} comes first in each pause. */
   needsRegisters?(techniques: readonly Technique[]): boolean;
-  observe?(registers: readonly VcpuRegisters[]): void;
+  /** @param vcpus by the kernel's number, those that are proved to be that CPU */
+  observe?(vcpus: ReadonlyMap<number, VcpuRegisters>): void;
   /** What has to be true of the guest's queues before and after any edit. */
   invariants(): Invariant[];
   /** @throws DomschedError `lock-held`: try again later; `refused`: this guest can't be edited */

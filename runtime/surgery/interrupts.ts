@@ -1,5 +1,6 @@
 import { DomschedError } from '../error.ts';
 import type { Guest } from '../guest/guest.ts';
+import { vcpusByCpu } from '../guest/vcpus.ts';
 import type { Domain, Notifier } from '../hypervisor/types.ts';
 import { guestVirtual } from '../memory/address.ts';
 
@@ -26,20 +27,29 @@ const VECTORS = 256;
 export class Interrupts {
   readonly #notify: Notifier | undefined;
   readonly #vectors: ReadonlyMap<WantedInterrupt['kind'], number>;
+  /** The hypervisor's numbers by the kernel's. */
+  readonly #vcpus: ReadonlyMap<number, number>;
   #failed = false;
 
-  private constructor(notify: Notifier | undefined, vectors: ReadonlyMap<WantedInterrupt['kind'], number>) {
+  private constructor(
+    notify: Notifier | undefined,
+    vectors: ReadonlyMap<WantedInterrupt['kind'], number>,
+    vcpus: ReadonlyMap<number, number>,
+  ) {
     this.#notify = notify;
     this.#vectors = vectors;
+    this.#vcpus = vcpus;
   }
 
   /** @throws DomschedError as reading registers and memory does */
   static async of(domain: Domain, guest: Guest): Promise<Interrupts> {
     if (domain.notify?.kind !== 'msi' || domain.registers === undefined)
-      return new Interrupts(undefined, new Map());
-    const [boot] = await domain.registers.read();
+      return new Interrupts(undefined, new Map(), new Map());
+    const registers = await domain.registers.read();
+    const [boot] = registers;
     const vectors = new Map<WantedInterrupt['kind'], number>();
-    if (boot === undefined) return new Interrupts(undefined, vectors);
+    if (boot === undefined) return new Interrupts(undefined, vectors, new Map());
+    const vcpus = new Map([...vcpusByCpu(guest, registers)].map(([cpu, { vcpu }]) => [cpu, vcpu]));
     const table = guest.space.readBytes(guestVirtual(boot.idtBase), tableSize(boot.idtLimit));
     const handlers = handlersOf(table);
     for (const kind of ['reschedule', 'irq-work'] as const) {
@@ -47,7 +57,7 @@ export class Interrupts {
       const found = handler === undefined ? [] : [...handlers].filter(([, address]) => address === handler);
       if (found.length === 1) vectors.set(kind, found[0]![0]);
     }
-    return new Interrupts(domain.notify, vectors);
+    return new Interrupts(domain.notify, vectors, vcpus);
   }
 
   /** Kinds that can be sent. */
@@ -69,9 +79,9 @@ export class Interrupts {
       if (this.#failed || this.#notify === undefined || vector === undefined || sent.has(key)) continue;
       sent.add(key);
       try {
-        // Hypervisors number vCPUs as firmware lists them, and so does the kernel. Another CPU that gets a stray one
-        // finds nothing to do.
-        await this.#notify.inject(cpu, vector);
+        // Of a CPU that came up since, the number is the hypervisor's in most guests. Another one that gets a stray
+        // interrupt finds nothing to do.
+        await this.#notify.inject(this.#vcpus.get(cpu) ?? cpu, vector);
       } catch (error) {
         if (!(error instanceof DomschedError)) throw error;
         this.#failed = true;

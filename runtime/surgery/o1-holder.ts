@@ -60,13 +60,14 @@ export class O1Holder implements Holder {
     switch (this.standing(draft, thread)) {
       case 'ready':
         if (!techniques.includes('splice')) return null;
-        this.#surgery.planDequeue(draft, thread);
-        return { technique: 'splice', outcome: [this.#surgery.outcome(thread, false)] };
+        return { technique: 'splice', outcome: this.#surgery.planDequeue(draft, thread) };
       case 'running':
         if (!techniques.includes('state')) return null;
         put(draft, thread, task_struct.state, TASK_STOPPED, 'task.state');
-        this.#surgery.planReschedule(draft, thread);
-        return { technique: 'state', outcome: [this.#stands(thread, 'leaving')] };
+        return {
+          technique: 'state',
+          outcome: [this.#stands(thread, 'leaving'), this.#surgery.planReschedule(draft, thread)],
+        };
       case 'left':
         put(draft, thread, task_struct.state, TASK_RUNNING, 'task.state');
         return { technique: 'state', outcome: [this.#stands(thread, 'held')] };
@@ -80,17 +81,19 @@ export class O1Holder implements Holder {
     const standing = this.standing(draft, thread);
     if (standing === 'leaving') {
       put(draft, thread, task_struct.state, TASK_RUNNING, 'task.state');
-      return { technique: 'state', outcome: [] };
+      return { technique: 'state', outcome: [this.#surgery.inState(thread, TASK_RUNNING)] };
     }
     if (standing !== 'held' && standing !== 'left') return null;
     put(draft, thread, task_struct.state, TASK_RUNNING, 'task.state');
-    this.#surgery.planEnqueue(draft, thread);
-    return { technique: 'splice', outcome: [this.#surgery.outcome(thread, true)] };
+    const outcome = [
+      this.#surgery.inState(thread, TASK_RUNNING),
+      ...this.#surgery.planEnqueue(draft, thread),
+    ];
+    return { technique: 'splice', outcome };
   }
 
   planRenice(draft: Draft, thread: GuestVirtual, nice: number): readonly Invariant[] {
-    this.#surgery.planRenice(draft, thread, nice);
-    return [];
+    return this.#surgery.planRenice(draft, thread, nice);
   }
 
   #stands(thread: GuestVirtual, standing: Standing): Invariant {

@@ -56,6 +56,31 @@ export class O1Surgery {
     };
   }
 
+  /** That `task` has this state. */
+  inState(task: GuestVirtual, state: bigint): Invariant {
+    const what = `task ${formatAddress(task)} has state ${state}`;
+    return {
+      what,
+      check: (memory) => {
+        const found = get(memory, task, this.#layout.task_struct.state);
+        if (found !== state) throw inconsistent(`not so: ${what}; it is ${found}`);
+      },
+    };
+  }
+
+  /** That the CPU which runs `task` is asked to call `schedule()`. */
+  asked(task: GuestVirtual): Invariant {
+    const what = `the CPU of task ${formatAddress(task)} is asked to reschedule`;
+    return {
+      what,
+      check: (memory) => {
+        const info = follow(memory, task, this.#layout.task_struct.thread_info);
+        if ((get(memory, info, this.#layout.thread_info.flags) & TIF_NEED_RESCHED) === 0n)
+          throw inconsistent(`not so: ${what}`);
+      },
+    };
+  }
+
   /**
    * @throws DomschedError `lock-held` when a run queue's lock is taken: let the domain run a little and try again;
    *   `refused` for a kernel without such locks
@@ -97,9 +122,10 @@ export class O1Surgery {
 
   /**
    * Plans to take a ready task out of its run queue, as `deactivate_task()` does.
+   * @returns what has to be so afterwards
    * @throws DomschedError `refused` when the task is not ready
    */
-  planDequeue(draft: Draft, task: GuestVirtual): void {
+  planDequeue(draft: Draft, task: GuestVirtual): Invariant[] {
     if (!this.isReady(draft, task)) {
       throw new DomschedError('refused', `task ${formatAddress(task)} is not waiting in a run queue`);
     }
@@ -109,14 +135,16 @@ export class O1Surgery {
     this.#unlink(draft, queue, array, task);
     put(draft, task, task_struct.array, 0n, 'task.array');
     this.#count(draft, queue, array, task, -1n);
+    return [this.outcome(task, false)];
   }
 
   /**
    * Plans to put a task that is in no queue at the end of its list in the active array, as `activate_task()` does,
    * and has an idle CPU look at its queue.
+   * @returns what has to be so afterwards
    * @throws DomschedError `refused` when the task is in a queue already, or current
    */
-  planEnqueue(draft: Draft, task: GuestVirtual): void {
+  planEnqueue(draft: Draft, task: GuestVirtual): Invariant[] {
     const { task_struct, rq } = this.#layout;
     if (follow(draft, task, task_struct.array) !== 0n || this.currentOn(draft, task) !== null) {
       throw new DomschedError('refused', `task ${formatAddress(task)} is in a run queue already`);
@@ -127,23 +155,27 @@ export class O1Surgery {
     put(draft, task, task_struct.array, array, 'task.array');
     this.#count(draft, queue, array, task, 1n);
     const curr = follow(draft, queue.address, rq.curr);
-    if (curr === follow(draft, queue.address, rq.idle)) this.planReschedule(draft, curr);
+    const outcome = [this.outcome(task, true)];
+    if (curr !== follow(draft, queue.address, rq.idle)) return outcome;
+    return [...outcome, this.planReschedule(draft, curr)];
   }
 
   /** Plans that the CPU which runs `task` calls `schedule()` when it next returns from an interrupt. */
-  planReschedule(draft: Draft, task: GuestVirtual): void {
+  planReschedule(draft: Draft, task: GuestVirtual): Invariant {
     const info = follow(draft, task, this.#layout.task_struct.thread_info);
     const { flags } = this.#layout.thread_info;
     put(draft, info, flags, get(draft, info, flags) | TIF_NEED_RESCHED, 'thread_info.flags');
+    return this.asked(task);
   }
 
   /**
    * Plans a new nice value with effect at once: a queued task moves to the list of its new priority, as in
    * `set_user_nice()`. The paper writes `static_prio` alone (section 4.7), which counts from the next requeueing.
    * @param nice -20..19
+   * @returns what has to be so afterwards
    * @throws DomschedError `usage` for another nice; `refused` for a real-time task
    */
-  planRenice(draft: Draft, task: GuestVirtual, nice: number): void {
+  planRenice(draft: Draft, task: GuestVirtual, nice: number): Invariant[] {
     if (!Number.isInteger(nice) || nice < -20 || nice > 19) {
       throw new DomschedError('usage', `nice ${nice} is not in -20..19`, { nice });
     }
@@ -157,9 +189,21 @@ export class O1Surgery {
     const prio = BigInt(prio_array.priorities - NICE_ZERO_FROM_END + nice);
     put(draft, task, task_struct.static_prio, prio, 'task.static_prio');
     put(draft, task, task_struct.prio, prio, 'task.prio');
-    if (array === 0n) return;
+    const outcome = [this.#prioritized(task, prio), this.outcome(task, array !== 0n)];
+    if (array === 0n) return outcome;
     this.#link(draft, queue, array, task);
-    this.planReschedule(draft, follow(draft, queue.address, rq.curr));
+    return [...outcome, this.planReschedule(draft, follow(draft, queue.address, rq.curr))];
+  }
+
+  #prioritized(task: GuestVirtual, prio: bigint): Invariant {
+    const what = `task ${formatAddress(task)} has priority ${prio}`;
+    return {
+      what,
+      check: (memory) => {
+        for (const field of [this.#layout.task_struct.static_prio, this.#layout.task_struct.prio])
+          if (get(memory, task, field) !== prio) throw inconsistent(`not so: ${what}`);
+      },
+    };
   }
 
   #unlink(draft: Draft, queue: O1Queue, array: GuestVirtual, task: GuestVirtual): void {

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { DomschedError } from '../error.ts';
 import type { Guest } from '../guest/guest.ts';
 import type { Process } from '../guest/process.ts';
+import { vcpusByCpu } from '../guest/vcpus.ts';
 import type { DomainWith } from '../hypervisor/types.ts';
 import type { GuestVirtual } from '../memory/address.ts';
 import { Draft } from './draft.ts';
@@ -9,6 +10,7 @@ import type { Edit, Invariant } from './edit.ts';
 import type { EditLog } from './edit-log.ts';
 import type { Holder, Step, Technique } from './holder.ts';
 import { Interrupts, type WantedInterrupt } from './interrupts.ts';
+import { Patience } from './patience.ts';
 import { checkMayBeHeld, refusal } from './refusal.ts';
 import { type BeforeCommit, commit } from './transaction.ts';
 
@@ -20,7 +22,7 @@ export interface OperateOptions {
   techniques?: readonly Technique[];
   /** Allow what is refused for the guest's own good: real-time threads, programs that feed a watchdog. */
   force?: boolean;
-  /** How long to go on trying, in ms of wall time. */
+  /** How long to go on trying, in ms in which the guest gets somewhere: see {@link Patience}. */
   limitMs?: number;
   /** Plan once and change nothing. */
   dryRun?: boolean;
@@ -244,18 +246,20 @@ export class Surgeon {
     plan: (draft: Draft, threads: readonly GuestVirtual[], process: Process) => Plan,
     edits: Edit[] = [],
   ): Promise<Operation> {
-    const end = performance.now() + (options.limitMs ?? DEFAULT_LIMIT_MS);
+    const patience = new Patience(options.limitMs ?? DEFAULT_LIMIT_MS);
     const techniques = new Set<Technique>();
     const clock = { pausedUs: 0 };
     let last: DomschedError | undefined;
     this.#rehearse(key, plan);
     for (let attempt = 1, wait = FIRST_WAIT_MS; ; attempt++, wait = Math.min(2 * wait, LAST_WAIT_MS)) {
-      const done = await this.#once(goal, key, options, plan, clock, edits).catch((error: unknown) => {
-        // A lock is held for microseconds, and lists are in between states no longer: the next look may differ.
-        if (!(error instanceof DomschedError) || !PASSING.has(error.code)) throw error;
-        last = error;
-        return null;
-      });
+      const done = await this.#once(goal, key, options, plan, { clock, patience, edits }).catch(
+        (error: unknown) => {
+          // A lock is held for microseconds, and lists are in between states no longer: the next look may differ.
+          if (!(error instanceof DomschedError) || !PASSING.has(error.code)) throw error;
+          last = error;
+          return null;
+        },
+      );
       if (done !== null) {
         last = undefined;
         for (const technique of done.techniques) techniques.add(technique);
@@ -272,7 +276,7 @@ export class Surgeon {
         if (options.dryRun) return { ...result, outcome: 'planned' };
         if (done.finished) return { ...result, outcome: writes === 0 ? 'unchanged' : goal };
       }
-      if (performance.now() > end) throw last ?? timeoutError(goal, key);
+      if (patience.over) throw last ?? timeoutError(goal, key);
       await sleep(wait);
     }
   }
@@ -282,13 +286,13 @@ export class Surgeon {
     key: ProcessKey,
     options: OperateOptions,
     plan: (draft: Draft, threads: readonly GuestVirtual[], process: Process) => Plan,
-    clock: { pausedUs: number },
-    edits: Edit[],
+    { clock, patience, edits }: { clock: { pausedUs: number }; patience: Patience; edits: Edit[] },
   ) {
     const guard = await this.#domain.pause.acquire();
     const start = performance.now();
     try {
       this.#guest.verify();
+      patience.look(this.#guest.advance());
       await this.#prepared();
       await this.#observed(options.techniques ?? this.#holder.automatic);
       const draft = new Draft(this.#guest.space);
@@ -350,7 +354,8 @@ export class Surgeon {
   /** What the vCPUs do in this pause, where the plan wants to know. */
   async #observed(techniques: readonly Technique[]): Promise<void> {
     if (!this.#holder.needsRegisters?.(techniques)) return;
-    this.#holder.observe?.((await this.#domain.registers?.read()) ?? []);
+    const registers = (await this.#domain.registers?.read()) ?? [];
+    this.#holder.observe?.(vcpusByCpu(this.#guest, registers));
   }
 
   /** All threads of the process, its leader first. Read under the pause, so none can start meanwhile. */

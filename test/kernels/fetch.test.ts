@@ -9,6 +9,7 @@ import { execa } from 'execa';
 import { cachedKernel, cachedKernels, requireKernel } from '../../kernels/cache.ts';
 import { fetchKernel } from '../../kernels/fetch.ts';
 import { debianKernels } from '../../kernels/manifest.ts';
+import { diskModules } from '../../kernels/modules.ts';
 
 /**
  * An archive of small packages behind programs that answer as apt-cache and apt-get do; dpkg and dpkg-deb are the
@@ -51,7 +52,12 @@ async function addPackage(name: string, version: string, files: string[], conten
 }
 
 async function addKernel(release: string, version: string, content = ''): Promise<void> {
-  const image = [`./boot/vmlinuz-${release}`, `./boot/config-${release}`];
+  const modules = ['block/virtio_blk.ko', 'virtio/virtio-ring.ko', 'net/other.ko'];
+  const image = [
+    `./boot/vmlinuz-${release}`,
+    `./boot/config-${release}`,
+    ...modules.map((file) => `./lib/modules/${release}/kernel/drivers/${file}`),
+  ];
   await addPackage(`linux-image-${release}`, version, image, content);
   const debug = `./usr/lib/debug/boot/vmlinux-${release}`;
   await addPackage(`linux-image-${release}-dbg`, version, [debug], content);
@@ -118,6 +124,13 @@ test.serial(
       t.is(await readFile(cached.vmlinuz, 'utf8'), `vmlinuz-${release} ten`);
       t.is(await readFile(cached.config, 'utf8'), `config-${release} ten`);
       t.is(cached.provenance.packages.debug.version, '6.1.100-1');
+      const modules = await diskModules(cached);
+      t.deepEqual(
+        modules.map((file) => path.relative(cached.directory, file)),
+        ['modules/virtio_ring.ko', 'modules/virtio_blk.ko'],
+        'in the order in which they are to be loaded',
+      );
+      t.is(await readFile(modules[1]!, 'utf8'), 'virtio_blk.ko ten');
       t.deepEqual(readdirSync(path.join(directory, 'download')), []);
     }),
 );

@@ -9,41 +9,38 @@ import type { LiveGuest } from './guest.ts';
 /** Wall time in which a guest on a busy host surely gets somewhere. */
 export const PATIENCE_MS = 120_000;
 
-/** Everything runs in a group of a group. */
-export const TWO_LEVELS = `
-mount -t cgroup2 none /sys/fs/cgroup
-mkdir -p /sys/fs/cgroup/a/b
-echo +cpu >/sys/fs/cgroup/cgroup.subtree_control
-echo +cpu >/sys/fs/cgroup/a/cgroup.subtree_control
-echo $$ >/sys/fs/cgroup/a/b/cgroup.procs
-`;
+/** What is to be held, and how; null for what the surgeon takes by itself. */
+export interface Target {
+  readonly process: Process;
+  readonly technique: Technique | null;
+}
 
 /**
- * Holds programs, sees that they stand still for a while of up to `stillMs`, lets them go and sees that they go on.
- * @param technique null for what the surgeon takes by itself
+ * Holds programs, sees that all of them stand still for a while of up to `stillMs`, lets them go in another order and
+ * sees that they all go on.
  */
-export async function cycle(
+export async function round(
   t: ExecutionContext,
   guest: LiveGuest,
   surgeon: Surgeon,
-  targets: readonly Process[],
+  targets: readonly Target[],
   table: CycleTable,
-  { technique = null, stillMs = 100 }: { technique?: Technique | null; stillMs?: number } = {},
+  stillMs = 100,
 ): Promise<void> {
-  const options = { limitMs: PATIENCE_MS, ...(technique !== null && { techniques: [technique] }) };
-  for (const target of targets) {
-    const held = await surgeon.hold(target, options);
-    t.is(held.outcome, 'held', target.comm);
+  for (const { process, technique } of targets) {
+    const options = { limitMs: PATIENCE_MS, ...(technique !== null && { techniques: [technique] }) };
+    const held = await surgeon.hold(process, options);
+    if (held.outcome !== 'held') t.fail(`${process.comm}: ${held.outcome}`);
     if (technique !== null) t.deepEqual(held.techniques, [technique]);
     table.add('hold', held);
   }
-  const names = targets.map(({ comm }) => comm);
+  const names = targets.map(({ process }) => process.comm);
   const before = await guest.progress(...names);
   await sleep(Math.random() * stillMs);
   t.deepEqual(await guest.progress(...names), before, 'what is held makes no progress');
-  for (const target of targets) {
-    const released = await surgeon.release(target, { limitMs: PATIENCE_MS });
-    t.is(released.outcome, 'released', target.comm);
+  for (const { process } of pick(targets, targets.length)) {
+    const released = await surgeon.release(process, { limitMs: PATIENCE_MS });
+    if (released.outcome !== 'released') t.fail(`${process.comm}: ${released.outcome}`);
     table.add('release', released);
   }
   await goesOn(t, guest, before);
@@ -79,15 +76,28 @@ export function pick<T>(from: readonly T[], count: number): T[] {
   return Array.from({ length: count }, () => left.splice(Math.floor(Math.random() * left.length), 1)[0]!);
 }
 
+/** Holds after which a soak says how far it is. */
+const REPORT_EVERY = 1_000;
+
 /** Figures by technique and direction. */
 export class CycleTable {
+  readonly #name: string;
   readonly #rows = new Map<string, Pick<Operation, 'attempts' | 'pausedUs'>[]>();
+  /** Holds so far. */
+  holds = 0;
 
-  add(direction: string, operation: Operation): void {
+  constructor(name: string) {
+    this.#name = name;
+  }
+
+  add(direction: 'hold' | 'release', operation: Operation): void {
+    if (direction === 'hold') this.holds += 1;
     const key = `${operation.techniques.join('+')} ${direction}`;
     const row = this.#rows.get(key) ?? [];
     row.push({ attempts: operation.attempts, pausedUs: operation.pausedUs });
     this.#rows.set(key, row);
+    if (direction === 'hold' && this.holds % REPORT_EVERY === 0)
+      for (const line of this.lines()) console.log(`# ${this.#name}, ${this.holds} holds: ${line}`);
   }
 
   lines(): string[] {
@@ -96,7 +106,10 @@ export class CycleTable {
       const sorted = operations.map(({ pausedUs }) => pausedUs).sort((a, b) => a - b);
       const at = (share: number) => Math.round(sorted[Math.floor(share * (sorted.length - 1))]!);
       const attempts = operations.reduce((sum, operation) => sum + operation.attempts, 0) / operations.length;
-      return `${key}: ${operations.length} cycles, ${first} in one pause, ${attempts.toFixed(1)} pauses on average, paused µs p50 ${at(0.5)} p90 ${at(0.9)} max ${at(1)}`;
+      return (
+        `${key}: ${operations.length}, ${first} in one pause, ${attempts.toFixed(1)} pauses on average, ` +
+        `paused µs p50 ${at(0.5)} p90 ${at(0.9)} p99 ${at(0.99)} max ${at(1)}`
+      );
     });
   }
 }

@@ -1,86 +1,157 @@
 /**
- * Parks and releases processes of live Debian guests at random moments: what is held makes no progress, what is
- * released goes on, no program sees an error, and the guest's console stays clean. DOMSCHED_CYCLES=10000 is a soak.
+ * Holds and releases processes of live Debian guests at random moments, by all techniques, several at once: what is
+ * held makes no progress, what is released goes on, no program sees an error, the guest's queues are whole, and its
+ * console stays clean. DOMSCHED_CYCLES=10000 is a soak.
  */
 import process from 'node:process';
+import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { cachedKernels } from '../../kernels/cache.ts';
 import { Guest } from '../../runtime/guest/guest.ts';
 import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
+import { Draft } from '../../runtime/surgery/draft.ts';
+import { FairSurgery } from '../../runtime/surgery/fair.ts';
+import { fairGuest } from '../../runtime/surgery/fair-holder.ts';
+import type { Technique } from '../../runtime/surgery/holder.ts';
 import { holderFor } from '../../runtime/surgery/holder-for.ts';
 import { Surgeon } from '../../runtime/surgery/surgeon.ts';
-import { CycleTable, cycle, findProcess, goesOn, pick, TWO_LEVELS } from './cycles.ts';
+import { CycleTable, findProcess, goesOn, PATIENCE_MS, pick, round } from './cycles.ts';
 import { bootDebian } from './guest.ts';
 import type { GuestProgram } from './initramfs.ts';
 
-const CYCLES = Number(process.env.DOMSCHED_CYCLES ?? 25);
+/** Holds, and as many releases, of each guest. */
+const CYCLES = Number(process.env.DOMSCHED_CYCLES ?? 250);
 
-const everywhere: readonly GuestProgram[] = [
+/** What runs most of the time in user mode: only such a thread can be taken out of a queue, or told to leave it. */
+const steady: readonly GuestProgram[] = [
   { kind: 'burner', name: 'burner-a' },
   { kind: 'burner', name: 'burner-b' },
+  { kind: 'burner', name: 'burner-c' },
+  { kind: 'burner', name: 'burner-d', nice: 5 },
+  { kind: 'faults', name: 'faults-a' },
+];
+/** What sleeps, or is in the kernel for the most part. */
+const lively: readonly GuestProgram[] = [
   { kind: 'sleeper', name: 'sleeper-a' },
   { kind: 'pipe', name: 'pipe-a' },
   { kind: 'threads', name: 'threads-a' },
   { kind: 'forker', name: 'forker-a' },
-  { kind: 'faults', name: 'faults-a' },
   { kind: 'files', name: 'files-a' },
+  { kind: 'disk', name: 'disk-a' },
   { kind: 'tcp', name: 'tcp-a' },
 ];
+/** Of each at once, at most: what is left must keep both CPUs busy, or nothing is ever ready. */
+const AT_ONCE = 3;
+
+/** A group in a group, with queues of their own. */
+const GROUPS = `
+mount -t cgroup2 none /sys/fs/cgroup
+mkdir -p /sys/fs/cgroup/a/b
+echo +cpu >/sys/fs/cgroup/cgroup.subtree_control
+echo +cpu >/sys/fs/cgroup/a/cgroup.subtree_control
+`;
+/** The outer one is throttled again and again. */
+const LIMITED = `${GROUPS}
+echo 120000 100000 >/sys/fs/cgroup/a/cpu.max
+`;
 
 interface Variant {
   kernel: string;
-  cpu: string;
+  way: string;
+  /** `max` has 5-level paging, `qemu64` 4 levels and page-table isolation. */
+  cpu: 'max' | 'qemu64';
+  /** Without them everything waits for the guest's own ticks. */
   interrupts: boolean;
-  /** A disk, where the kernel has the driver built in. */
-  disk: boolean;
+  cpus?: number;
   setup?: string;
+  /** Which programs start in the inner group; the others are where init is. */
+  grouped?: 'all' | 'every second';
+  sessions?: boolean;
   append?: string;
 }
 
+const cfs = { kernel: 'debian-6.1-cloud', cpu: 'max', interrupts: true } as const;
+const eevdf = { kernel: 'debian-6.12-cloud', cpu: 'max', interrupts: true } as const;
 const VARIANTS: Variant[] = [
-  { kernel: 'debian-6.1-cloud', cpu: 'max', interrupts: true, disk: true },
-  { kernel: 'debian-6.12-cloud', cpu: 'qemu64', interrupts: false, disk: false, setup: TWO_LEVELS },
-  { kernel: 'debian-6.12-cloud', cpu: 'max', interrupts: true, disk: true },
-  { kernel: 'debian-6.1-cloud', cpu: 'qemu64', interrupts: false, disk: false, append: 'preempt=full' },
+  { ...cfs, way: 'as it boots' },
+  { ...eevdf, way: 'as it boots' },
+  {
+    kernel: 'debian-6.12-cloud',
+    way: 'in autogroups and a group of a group, by ticks alone',
+    cpu: 'qemu64',
+    interrupts: false,
+    setup: GROUPS,
+    grouped: 'every second',
+    sessions: true,
+  },
+  { ...cfs, way: 'with full preemption', append: 'preempt=full' },
 ];
-/** The long form takes in the other flavours that were fetched: PREEMPT_RT has other locks and layouts. */
+/** The long form: these differ from one above in one thing. PREEMPT_RT has other locks and layouts. */
 if (process.env.DOMSCHED_CYCLES !== undefined) {
+  VARIANTS.push(
+    { ...cfs, way: 'by ticks alone', cpu: 'qemu64', interrupts: false },
+    { ...eevdf, way: 'on four CPUs', cpus: 4 },
+    { ...eevdf, way: 'with full preemption', append: 'preempt=full' },
+    { ...cfs, way: 'in groups that run out of time', setup: LIMITED, grouped: 'all' },
+    { ...eevdf, way: 'in groups that run out of time', setup: LIMITED, grouped: 'all' },
+  );
   const cached = new Set(cachedKernels().map(({ id }) => id));
   for (const kernel of ['debian-6.1-rt', 'debian-6.12-rt', 'debian-6.1-amd64', 'debian-6.12-amd64']) {
-    if (cached.has(kernel)) VARIANTS.push({ kernel, cpu: 'max', interrupts: true, disk: false });
+    if (cached.has(kernel)) VARIANTS.push({ ...cfs, kernel, way: 'as it boots' });
   }
 }
 
-for (const variant of VARIANTS) {
-  const way = [
-    variant.interrupts ? 'with interrupts' : 'by ticks alone',
-    variant.append ?? '',
-    variant.setup ? 'in nested groups' : '',
-    variant.disk ? 'with a disk' : '',
-  ]
-    .filter(Boolean)
-    .join(', ');
-  test.serial(`${variant.kernel} ${way}: park and release at random moments`, async (t) => {
-    t.timeout(900_000 + 2_000 * CYCLES);
-    const programs = variant.disk ? [...everywhere, { kind: 'disk', name: 'disk-a' } as const] : everywhere;
-    await using guest = await bootDebian({ ...variant, programs });
-    const sockets = variant.interrupts ? guest.sockets : { qmp: guest.sockets.qmp };
+for (const { way, interrupts, grouped, ...options } of VARIANTS) {
+  test.serial(`${options.kernel} ${way}: hold and release at random moments`, async (t) => {
+    t.timeout(900_000 + 3_000 * CYCLES);
+    const programs = [...steady, ...lively].map((program, index) =>
+      grouped === 'all' || (grouped === 'every second' && index % 2 === 0)
+        ? { ...program, cgroup: 'a/b' }
+        : program,
+    );
+    await using guest = await bootDebian({ ...options, programs, disk: true, shellNice: -10 });
+    const sockets = interrupts ? guest.sockets : { qmp: guest.sockets.qmp };
     await using domain = await QemuDomain.attach(sockets, guest.connection);
     const attached = await Guest.attach(domain, await knownKernels());
     const surgeon = new Surgeon(domain, attached, holderFor(attached));
     await goesOn(t, guest, Object.fromEntries(programs.map(({ name }) => [name, 0])));
     const { processes } = await attached.take();
-    const table = new CycleTable();
-    for (let round = 0; round < CYCLES; round++) {
-      const targets = pick(programs, round % 7 === 6 ? 3 : 1).map(({ name }) => findProcess(processes, name));
-      await cycle(t, guest, surgeon, targets, table);
+    const table = new CycleTable(`${options.kernel} ${way}`);
+    const techniques = takingTurns(['splice', 'state', 'splice', 'state', 'park']);
+    for (let rounds = 0; table.holds < CYCLES; rounds++) {
+      const some = () => Math.floor(Math.random() * AT_ONCE);
+      const targets = [
+        ...pick(steady, 1 + some()).map(({ name }) => ({ name, technique: techniques() })),
+        ...pick(lively, some()).map(({ name }) => ({ name, technique: null })),
+      ].map(({ name, technique }) => ({ process: findProcess(processes, name), technique }));
+      // Long enough now and then for the guest to take a group's empty queue off its list.
+      await round(t, guest, surgeon, targets, table, rounds % 40 === 39 ? 2_000 : 100);
     }
     await goesOn(t, guest, await guest.progress(...programs.map(({ name }) => name)));
+    const fair = new FairSurgery(fairGuest(attached));
+    for (const invariant of fair.invariants()) {
+      for (const end = Date.now() + PATIENCE_MS; ; await sleep(3)) {
+        await using _pause = await domain.pause!.acquire();
+        try {
+          invariant.check(new Draft(attached.space));
+          break;
+        } catch (error) {
+          // The guest's own kernel may be in the middle of an edit.
+          if (Date.now() > end) throw error;
+        }
+      }
+    }
     // Every queue's counters are what is linked in it: a look that is not so is none.
     t.true((await attached.take({ pause: true })).exact);
     guest.checkConsole();
     for (const line of table.lines()) t.log(line);
     attached.detach();
   });
+}
+
+/** One after the other. */
+function takingTurns(techniques: readonly Technique[]): () => Technique {
+  let turn = 0;
+  return () => techniques[turn++ % techniques.length]!;
 }

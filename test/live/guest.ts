@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type CachedKernel, requireKernel } from '../../kernels/cache.ts';
+import { diskModules } from '../../kernels/modules.ts';
 import { projectDirectory } from '../../kernels/paths.ts';
 import { QmpClient } from '../../runtime/hypervisor/qemu/qmp-client.ts';
 import { type Accelerator, workingAccelerator } from './accelerator.ts';
@@ -23,7 +24,8 @@ const DISK_BYTES = 16 * 1024 * 1024;
 /** How a machine is built, whatever boots on it. */
 export interface MachineOptions {
   name?: string;
-  cpus?: number;
+  /** Or QEMU's whole `-smp`. */
+  cpus?: number | string;
   /** MiB. */
   memory?: number;
   /** Where RAM is: a file that we can map, memory of the QEMU process only, or a sealed memfd. */
@@ -60,8 +62,10 @@ export interface DebianOptions extends MachineOptions {
   setup?: string;
   /** Each program is a session of its own. */
   sessions?: boolean;
-  /** A disk with a file system on /mnt. NVMe: its driver and ext4 are built into Debian's cloud kernels. */
+  /** A virtio disk with a file system on /mnt. */
   disk?: boolean;
+  /** Nice level of the shell that answers {@link LiveGuest.run}. */
+  shellNice?: number;
 }
 
 /** A running guest of a test. Dispose of it on every path: `await using guest = await bootDebian(…)`. */
@@ -270,7 +274,8 @@ export async function bootDebian(options: DebianOptions = {}): Promise<LiveGuest
   const directory = await mkdtemp(path.join(tmpdir(), 'domsched-boot-'));
   try {
     const initrd = path.join(directory, 'initramfs.cpio');
-    await makeInitramfs(initrd, options);
+    const modules = options.disk ? await diskModules(kernel) : [];
+    await makeInitramfs(initrd, { ...options, modules });
     const extra = options.disk
       ? [...(options.extra ?? []), ...(await diskArguments(directory))]
       : options.extra;
@@ -293,7 +298,7 @@ async function diskArguments(directory: string): Promise<string[]> {
   const file = path.join(directory, 'disk');
   await writeFile(file, '');
   await truncate(file, DISK_BYTES);
-  return ['-drive', `if=none,id=disk,format=raw,file=${file}`, '-device', 'nvme,drive=disk,serial=1'];
+  return ['-drive', `if=none,id=disk,format=raw,file=${file}`, '-device', 'virtio-blk-pci,drive=disk'];
 }
 
 function ramArguments(

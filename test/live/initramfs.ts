@@ -14,10 +14,14 @@ export interface GuestProgram {
   readonly name: string;
   /** Nice level to start with. */
   readonly nice?: number;
+  /** Control group to start in; `setup` makes it. */
+  readonly cgroup?: string;
 }
 
 export interface InitOptions {
   readonly programs?: readonly GuestProgram[];
+  /** Kernel modules that init loads first, in this order. */
+  readonly modules?: readonly string[];
   /** Shell lines that init runs before the programs. */
   readonly setup?: string;
   /** Each program is a session of its own, and so an autogroup where the kernel makes them. */
@@ -58,6 +62,9 @@ export async function makeInitramfs(target: string, options: InitOptions = {}): 
       await mkdir(path.join(root, directory));
     await copyFile('/bin/busybox', path.join(root, 'bin/busybox'));
     await copyFile(await workloadBinary(), path.join(root, 'bin/workload'));
+    await mkdir(path.join(root, 'modules'));
+    for (const file of options.modules ?? [])
+      await copyFile(file, path.join(root, 'modules', path.basename(file)));
     await writeFile(path.join(root, 'init'), initScript(options));
     for (const file of ['bin/busybox', 'bin/workload', 'init']) await chmod(path.join(root, file), 0o755);
     await execa({ shell: true, cwd: root })`find . | cpio --quiet -o -H newc > ${target}`;
@@ -68,10 +75,12 @@ export async function makeInitramfs(target: string, options: InitOptions = {}): 
 
 function initScript(options: InitOptions): string {
   const { programs = [], setup = '', sessions = false, shell = 'ttyS1', shellNice } = options;
-  const starts = programs.map(
-    ({ kind, name, nice }) =>
-      `${sessions ? 'setsid ' : ''}/bin/workload ${kind} ${name} </dev/null &${nice ? ` renice -n ${nice} -p $!` : ''}`,
-  );
+  const starts = programs.map(({ kind, name, nice, cgroup }) => {
+    const start = `${sessions ? 'setsid ' : ''}/bin/workload ${kind} ${name}`;
+    const within = cgroup === undefined ? '' : `echo 0 >/sys/fs/cgroup/${cgroup}/cgroup.procs; `;
+    return `(${within}exec ${start}) </dev/null &${nice ? ` renice -n ${nice} -p $!` : ''}`;
+  });
+  const loads = (options.modules ?? []).map((file) => `insmod /modules/${path.basename(file)}`);
   return `#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /run
 /bin/busybox --install -s /bin
@@ -82,7 +91,8 @@ mount -t devtmpfs devtmpfs /dev
 mount -t tmpfs tmpfs /run
 mkdir -p /run/progress
 ifconfig lo 127.0.0.1 up
-if [ -b /dev/nvme0n1 ]; then mke2fs /dev/nvme0n1 >/dev/null && mount -t ext4 /dev/nvme0n1 /mnt; fi
+${loads.join('\n')}
+if [ -b /dev/vda ]; then mke2fs /dev/vda >/dev/null && mount -t ext4 /dev/vda /mnt; fi
 ${setup}
 ${starts.join('\n')}
 stty -F /dev/${shell} raw -echo

@@ -14,13 +14,17 @@ import { QemuHost } from '../../runtime/hypervisor/qemu/host.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
 import { holderFor } from '../../runtime/surgery/holder-for.ts';
 import { Surgeon } from '../../runtime/surgery/surgeon.ts';
-import { CycleTable } from './cycles.ts';
+import { CycleTable, pick } from './cycles.ts';
 import { bootO1, buildO1, kernelFile, numbers, usableAccelerator, type Variant } from './o1.ts';
 import { until } from './until.ts';
 
-const CYCLES = Number(process.env.DOMSCHED_CYCLES ?? 40);
+/** Holds, and as many releases, of each guest. */
+const CYCLES = Number(process.env.DOMSCHED_CYCLES ?? 250);
 
-const patient = { limitMs: 120_000 };
+const LIMIT_MS = 120_000;
+/** Programs say where they are every 20 ms. */
+const LOOK_MS = 5;
+const patient = { limitMs: LIMIT_MS };
 const root = path.resolve(import.meta.dirname, '../..');
 
 /** Kernels of all variants, extracted from what was just built, in a store of the test's own. */
@@ -53,7 +57,8 @@ for (const variant of ['base', 'preempt', 'schedstats'] as const) {
       await using guest = await bootO1({
         variant,
         cpus: 2,
-        commandLine: 'report=20 run=pi1,pi2,pi3:5,pi4:-5,sleeper,pair,forker',
+        // Short time slices: many switches, and nobody waits long for its turn.
+        commandLine: 'report=20 run=pi1:10,pi2:10,pi3:15,pi4:5,sleeper,pair,forker',
         extraArguments: ['-qmp', `unix:${socket},server=on,wait=off`],
       });
       for (const name of ['pi1', 'pi2', 'pi3', 'pi4']) await guest.waitFor(new RegExp(`^${name} `));
@@ -67,7 +72,7 @@ for (const variant of ['base', 'preempt', 'schedstats'] as const) {
       const { processes } = attached.snapshot();
       const find = (name: string) => processes.find(({ comm }) => comm === name)!;
       const goesOn = (name: string, before: number) =>
-        until(`${name} goes on after its release`, () => progress(name) !== before);
+        until(`${name} goes on after its release`, () => progress(name) !== before, LIMIT_MS, LOOK_MS);
       /**
        * That programs make no progress while others do. What they had said before they were stopped may still be on
        * its way to us, so the first look that is so counts: one that runs is at another place at each of them.
@@ -81,33 +86,39 @@ for (const variant of ['base', 'preempt', 'schedstats'] as const) {
           await until(
             'the others have the CPUs',
             () => guest.lines.slice(from).filter(fromOthers).length > 2,
+            LIMIT_MS,
+            LOOK_MS,
           );
           if (held.every((name, i) => progress(name) === before[i])) return before;
           if (tries === 20) t.fail(`${held.join(', ')}: progress while held`);
         }
       };
-      const table = new CycleTable();
-      for (let cycle = 0; cycle < CYCLES; cycle++) {
-        const name = `pi${1 + Math.floor(Math.random() * 4)}`;
-        const target = find(name);
-        const held = await surgeon.hold(target, patient);
-        t.is(held.outcome, 'held');
-        table.add('hold', held);
-        const [before] = await standStill(name);
-        const released = await surgeon.release(target, patient);
-        t.is(released.outcome, 'released');
-        table.add('release', released);
-        await goesOn(name, before!);
+      const table = new CycleTable(variant);
+      // What was released must have gone on before it is held again.
+      const released = new Map<string, number>();
+      while (table.holds < CYCLES) {
+        // What is left must keep both CPUs busy, or nothing is ever ready.
+        const names = pick(['pi1', 'pi2', 'pi3', 'pi4'], 1 + Math.floor(Math.random() * 3));
+        for (const name of names) {
+          if (released.has(name)) await goesOn(name, released.get(name)!);
+          const held = await surgeon.hold(find(name), patient);
+          if (held.outcome !== 'held') t.fail(`${name}: ${held.outcome}`);
+          table.add('hold', held);
+        }
+        const standing = await standStill(...names);
+        for (const name of pick(names, names.length)) {
+          const operation = await surgeon.release(find(name), patient);
+          if (operation.outcome !== 'released') t.fail(`${name}: ${operation.outcome}`);
+          table.add('release', operation);
+          released.set(name, standing[names.indexOf(name)]!);
+        }
       }
+      for (const [name, before] of released) await goesOn(name, before);
       for (const line of table.lines()) t.log(line);
-      // Several at once.
-      const all = ['pi1', 'pi2', 'pi3'].map(find);
-      for (const target of all) await surgeon.hold(target, patient);
-      const standing = await standStill('pi1', 'pi2', 'pi3');
-      for (const target of all) await surgeon.release(target, patient);
-      for (const [i, value] of standing.entries()) await goesOn(`pi${i + 1}`, value);
       const troubles = guest.lines.filter((line) => /BUG|exception|out of memory|errors=[1-9]/.test(line));
       t.deepEqual(troubles, []);
+      // Every queue's counters are what is linked in it: a look that is not so is none.
+      t.true((await attached.take({ pause: true })).exact);
       attached.detach();
     },
   );

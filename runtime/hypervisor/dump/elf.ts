@@ -142,6 +142,7 @@ const QEMU_STATE = {
 const SEGMENT = { length: 24, limit: 4, base: 16 } as const;
 const CS = 0;
 const GS = 4;
+const TR = 7;
 const IDT = 9;
 
 function readQemuNote(state: Buffer, vcpu: number, file: DumpFile): VcpuRegisters {
@@ -160,6 +161,7 @@ function readQemuNote(state: Buffer, vcpu: number, file: DumpFile): VcpuRegister
     // Older QEMUs end before it.
     kernelGsBase:
       state.length >= QEMU_STATE.kernelGs + 8 ? state.readBigUInt64LE(QEMU_STATE.kernelGs) : undefined,
+    tssBase: state.readBigUInt64LE(segment(TR) + SEGMENT.base),
     idtBase: state.readBigUInt64LE(segment(IDT) + SEGMENT.base),
     idtLimit: state.readUInt32LE(segment(IDT) + SEGMENT.limit),
     rip: state.readBigUInt64LE(QEMU_STATE.rip),

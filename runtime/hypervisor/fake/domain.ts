@@ -42,6 +42,7 @@ const ZERO_REGISTERS: Omit<VcpuRegisters, 'vcpu'> = {
   efer: 0xd01n,
   gsBase: 0n,
   kernelGsBase: 0n,
+  tssBase: 0n,
   idtBase: 0n,
   idtLimit: 0xfff,
   rip: 0n,

@@ -5,6 +5,7 @@ const MAX_VCPUS = 4096;
 
 /**
  * Reads the output of the monitor's `info registers -a` (QEMU target/i386/cpu-dump.c).
+ * @returns one entry per vCPU that the guest has started
  * @throws DomschedError `protocol` when it is not that; `guest-inconsistent` when a vCPU is not in 64-bit mode
  */
 export function parseRegisters(text: string): VcpuRegisters[] {
@@ -12,7 +13,13 @@ export function parseRegisters(text: string): VcpuRegisters[] {
   if (blocks.length === 0 || blocks.length > MAX_VCPUS) {
     throw new DomschedError('protocol', 'info registers -a lists no vCPUs', { output: text.slice(0, 200) });
   }
-  return blocks.map(parseBlock).sort((a, b) => a.vcpu - b.vcpu);
+  const started = blocks.filter((block) => !waitsForStart(block));
+  return (started.length > 0 ? started : blocks).map(parseBlock).sort((a, b) => a.vcpu - b.vcpu);
+}
+
+/** Halted in the mode that a CPU has after INIT: the kernel uses fewer (`maxcpus=`), or it was plugged in just now. */
+function waitsForStart(block: string): boolean {
+  return /^EIP=/m.test(block) && / HLT=1\s*$/m.test(block);
 }
 
 function parseBlock(block: string): VcpuRegisters {
@@ -44,6 +51,7 @@ function parseBlock(block: string): VcpuRegisters {
     efer: hex(/^EFER=([0-9a-f]{16})\s*$/m, 'EFER'),
     gsBase: hex(/^GS =[0-9a-f]{4} ([0-9a-f]{16}) /m, 'GS'),
     kernelGsBase: undefined,
+    tssBase: hex(/^TR =[0-9a-f]{4} ([0-9a-f]{16}) /m, 'TR'),
     idtBase: hex(/^IDT=\s+([0-9a-f]{16}) /m, 'IDT'),
     idtLimit: Number(`0x${capture(/^IDT=\s+[0-9a-f]{16} ([0-9a-f]{8})\s*$/m, 'IDT limit')}`),
     rip: hex(/^RIP=([0-9a-f]{16}) /m, 'RIP'),

@@ -78,6 +78,7 @@ export function pvRegisters(view: DataView, vcpu: number, halted: boolean): Vcpu
     efer: PV_EFER,
     gsBase: inKernel ? kernelGs : userGs,
     kernelGsBase: inKernel ? userGs : kernelGs,
+    tssBase: undefined,
     // The hypervisor has the IDT. Traps come by a table of the guest, interrupts by event channels.
     idtBase: 0n,
     idtLimit: 0,
@@ -100,6 +101,7 @@ export function hvmRegisters(view: DataView, vcpu: number, halted: boolean): Vcp
     efer: word(HVM_CPU.msr_efer),
     gsBase: word(HVM_CPU.gs_base),
     kernelGsBase: word(HVM_CPU.shadow_gs),
+    tssBase: word(HVM_CPU.tr_base),
     idtBase: word(HVM_CPU.idtr_base),
     idtLimit: view.getUint32(HVM_CPU.idtr_limit, true),
     rip: word(HVM_CPU.rip),

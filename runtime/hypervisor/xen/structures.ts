@@ -59,6 +59,7 @@ export const HVM_CPU = {
   cr4: 680,
   idtr_limit: 800,
   gs_base: 840,
+  tr_base: 856,
   idtr_base: 872,
   ss_arbytes: 908,
   shadow_gs: 944,

@@ -60,21 +60,46 @@ static void count(void)
 	__atomic_fetch_add(progress, 1, __ATOMIC_RELAXED);
 }
 
+/* The same sum each time: registers come back as they were. */
 static void burn(void)
 {
+	uint64_t first = 0;
+
 	for (;;) {
-		for (volatile int i = 0; i < 20000; i++)
-			;
+		uint64_t sum = 88172645463325252;
+
+		for (volatile int i = 0; i < 10000; i++) {
+			sum ^= sum << 13;
+			sum ^= sum >> 7;
+			sum ^= sum << 17;
+		}
+		if (first == 0)
+			first = sum;
+		if (sum != first)
+			fail("sum");
 		count();
 	}
 }
 
+static int64_t now(void)
+{
+	struct timespec t;
+
+	if (clock_gettime(CLOCK_MONOTONIC, &t))
+		fail("clock_gettime");
+	return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+/* Never cut short, nor ended early. */
 static void nap(long ms)
 {
 	struct timespec t = { ms / 1000, ms % 1000 * 1000000 };
+	int64_t begin = now();
 
 	if (nanosleep(&t, NULL))
 		fail("nanosleep");
+	if (now() - begin < ms * 1000000LL)
+		fail("woken too early");
 }
 
 static long now_ms(void)
@@ -151,12 +176,16 @@ static void pingpong(void)
 static void *thread(void *argument)
 {
 	pthread_mutex_t *lock = argument;
+	static volatile int inside;
 
 	for (;;) {
 		if (pthread_mutex_lock(lock))
 			fail("lock");
+		if (inside++)
+			fail("two have the lock");
 		for (volatile int i = 0; i < 5000; i++)
 			;
+		inside--;
 		if (pthread_mutex_unlock(lock))
 			fail("unlock");
 		for (volatile int i = 0; i < 5000; i++)
@@ -266,16 +295,13 @@ static void disk(void)
 	}
 }
 
+/* In one call: the kernel gives less than all of it only to one that is interrupted. */
 static void whole(int fd, char *bytes, size_t size, int out)
 {
-	while (size > 0) {
-		ssize_t n = out ? write(fd, bytes, size) : read(fd, bytes, size);
+	ssize_t n = out ? send(fd, bytes, size, 0) : recv(fd, bytes, size, MSG_WAITALL);
 
-		if (n <= 0)
-			fail(out ? "send" : "receive");
-		bytes += n;
-		size -= n;
-	}
+	if (n != (ssize_t)size)
+		fail(out ? "send" : "receive");
 }
 
 /* Two processes over loopback TCP: what is sent comes back, byte for byte. */

@@ -1,8 +1,10 @@
 import test from 'ava';
 import { DomschedError } from '../../../runtime/error.ts';
 import { Guest } from '../../../runtime/guest/guest.ts';
+import { vcpusByCpu } from '../../../runtime/guest/vcpus.ts';
 import type { FrameNumber } from '../../../runtime/hypervisor/frame.ts';
 import type { Domain } from '../../../runtime/hypervisor/types.ts';
+import { guestVirtual } from '../../../runtime/memory/address.ts';
 import {
   CFS_KERNEL,
   defaultTasks,
@@ -69,6 +71,41 @@ for (const kernel of SYNTHETIC_KERNELS) {
     t.true(reads < 120, `${reads} ranges`);
     synthetic.put(synthetic.tasks.get(12)!, 'task_struct', 'static_prio', 125);
     t.is(guest.snapshot().processes.find(({ pid }) => pid === 12)?.nice, 5);
+  });
+
+  test(`${kernel}: how far it has come: by switches, by ticks, and whether it idles`, async (t) => {
+    const synthetic = await SyntheticGuest.make({ kernel });
+    const guest = await Guest.attach(synthetic.domain, known);
+    const begin = guest.advance();
+    t.deepEqual(guest.advance(), begin);
+    const queue = synthetic.queues[0]!;
+    synthetic.put(queue, 'rq', 'nr_switches', 1_000_000n);
+    const switched = guest.advance();
+    t.not(switched.count, begin.count);
+    const tick = synthetic.layout.has('rq', 'clock') ? 'clock' : 'timestamp_last_tick';
+    synthetic.put(queue, 'rq', tick, 123_456_789n);
+    t.not(guest.advance().count, switched.count);
+    t.false(switched.idle);
+    for (const address of synthetic.queues) {
+      const { offset } = synthetic.layout.field('rq', 'idle');
+      const idle = guest.space.readU64(guestVirtual(address + BigInt(offset)));
+      synthetic.put(address, 'rq', 'curr', idle);
+    }
+    t.true(guest.advance().idle);
+  });
+
+  test(`${kernel}: its vCPUs are its CPUs by their registers, whatever their numbers`, async (t) => {
+    const synthetic = await SyntheticGuest.make({ kernel });
+    const guest = await Guest.attach(synthetic.domain, known);
+    const bases = guest.cpus.map(({ area, pda }) => pda ?? area);
+    t.true(bases.length > 1);
+    const [model] = await synthetic.domain.registers.read();
+    const shown = bases.toReversed().map((gsBase, vcpu) => ({ ...model!, vcpu, cpl: 0, gsBase }));
+    const found = [...vcpusByCpu(guest, shown)].map(([cpu, { vcpu }]) => [cpu, vcpu]);
+    t.deepEqual(
+      found.sort(([a], [b]) => a! - b!),
+      guest.cpus.map(({ cpu }, index) => [cpu, bases.length - 1 - index]),
+    );
   });
 
   test(`${kernel}: a layout that is not the guest's is disproved, naming the fact`, async (t) => {

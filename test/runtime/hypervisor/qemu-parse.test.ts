@@ -11,6 +11,7 @@ RAX=0000000000000000 RBX=0000000000000000 RCX=0000000000000000 RDX=0000000000000
 RSI=0000000000000000 RDI=000000000a018a30 RBP=0000000000000000 RSP=00007fff7afdd460\r
 RIP=000000000052ec76 RFL=00000257 [---ZAPC] CPL=3 II=0 A20=1 SMM=0 HLT=0\r
 GS =0000 0000000000000000 00000000 00000000\r
+TR =0040 fffffe0000003000 00004087 00008b00 DPL=0 TSS64-busy\r
 GDT=     fffffe0000001000 0000007f\r
 IDT=     fffffe0000000000 00000fff\r
 CR0=80050033 CR2=000000000a018730 CR3=000000001ffba000 CR4=00751eb0\r
@@ -20,6 +21,7 @@ CPU#1
 RSI=0000000000000001 RDI=000000000a018a70 RBP=000000000a018a10 RSP=fffffe000003dfd8
 RIP=ffffffff9dc00eb0 RFL=00000046 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=1
 GS =0000 ffff888010000000 00000000 00000000
+TR =0040 fffffe000003e000 00004087 00008b00 DPL=0 TSS64-busy
 IDT=     fffffe0000000000 00000fff
 CR0=80050033 CR2=00000000005794a9 CR3=0000000012e1a000 CR4=00751ea0
 EFER=0000000000000d01
@@ -60,6 +62,7 @@ test('registers of every vCPU, as the monitor prints them', (t) => {
     cr4: 0x751ea0n,
     rflags: 0x46n,
   });
+  t.is(second!.tssBase, 0xfffffe000003e000n);
   t.like(second, { idtBase: 0xfffffe0000000000n, idtLimit: 0xfff, efer: 0xd01n, kernelGsBase: undefined });
 });
 
@@ -69,8 +72,20 @@ test('a vCPU in 32-bit mode is said to be that', (t) => {
   });
 });
 
+test('a vCPU that its guest has not started is left out', (t) => {
+  const waiting =
+    '\nCPU#2\nEAX=00000000 EBX=00000000\nEIP=0000fff0 EFL=00000002 [-------] CPL=0 II=0 A20=1 SMM=0 HLT=1\n';
+  t.deepEqual(
+    parseRegisters(REGISTERS + waiting).map(({ vcpu }) => vcpu),
+    [0, 1],
+  );
+  const running = waiting.replace('HLT=1', 'HLT=0');
+  t.throws(() => parseRegisters(REGISTERS + running), { code: 'guest-inconsistent' });
+  t.throws(() => parseRegisters(waiting), { code: 'guest-inconsistent' });
+});
+
 test('every register that is missing or malformed is a protocol error', (t) => {
-  for (const name of ['CR0', 'CR3', 'CR4', 'EFER', 'GS', 'IDT', 'RIP', 'RSP', 'RFL', 'CPL', 'HLT']) {
+  for (const name of ['CR0', 'CR3', 'CR4', 'EFER', 'GS', 'TR', 'IDT', 'RIP', 'RSP', 'RFL', 'CPL', 'HLT']) {
     const without = REGISTERS.replace(new RegExp(`${name}( ?)=`), `X$1=`);
     t.throws(() => parseRegisters(without), { code: 'protocol' }, name);
   }

@@ -1,11 +1,8 @@
-import { FakeDomain } from '../../../runtime/hypervisor/fake/domain.ts';
 import type { LayoutView } from '../../../runtime/layout/view.ts';
 import { type GuestVirtual, guestVirtual } from '../../../runtime/memory/address.ts';
-import { PagedAddressSpace } from '../../../runtime/memory/address-space.ts';
-import { FOUR_LEVEL } from '../../../runtime/memory/paging.ts';
-import type { AddressSpace } from '../../../runtime/memory/types.ts';
 import { type FairGuest, type FairLayout, resolveFairLayout } from '../../../runtime/surgery/fair-layout.ts';
 import type { Field } from '../../../runtime/surgery/member.ts';
+import { ModelMemory } from './model-memory.ts';
 
 /** kernel/sched/core.c, sched_prio_to_weight[], some of them; weights in memory have 10 more bits. */
 export const WEIGHTS = [88761, 3121, 1024, 335, 15] as const;
@@ -52,22 +49,17 @@ export const EPOCH = 2n ** 64n - 1_000_000n;
 export const NOW = 5_000_000_000n;
 
 /** A guest with the real layout of a kernel with fair queues, and a plain model of what is in them. */
-export class FairModel {
-  readonly domain = new FakeDomain({ ram: [{ first: 0, count: 8192 }] });
-  readonly space: AddressSpace;
+export class FairModel extends ModelMemory {
   readonly guest: FairGuest;
   readonly groups: ModelGroup[] = [];
   readonly tasks: ModelTask[] = [];
   readonly idleTasks: GuestVirtual[] = [];
   readonly #view: LayoutView;
-  #next = 0x40_0000;
 
   /** @param parents per group below the root, which group it is in; 0 is the root */
   constructor(view: LayoutView, cpus: number, parents: readonly { parent: number; idle: boolean }[] = []) {
+    super();
     this.#view = view;
-    this.#identityMap();
-    const mode = { split: FOUR_LEVEL, physicalBits: 46, noExecute: true, largePages: [2, 3] };
-    this.space = new PagedAddressSpace(this.domain, mode, 0x1000);
     const layout = resolveFairLayout(view);
     const queues = Array.from({ length: cpus }, (_, cpu) => ({
       cpu,
@@ -183,24 +175,6 @@ export class FairModel {
       return false;
     };
     return this.below(group, cpu).filter(isIdleIn).length;
-  }
-
-  load(base: bigint, { offset, size }: Field): bigint {
-    const bytes = this.domain.image.load(Number(base) + offset, size);
-    return bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
-  }
-
-  put(base: bigint, { offset, size }: Field, value: bigint): void {
-    const bytes = new Uint8Array(8);
-    new DataView(bytes.buffer).setBigUint64(0, BigInt.asUintN(64, value), true);
-    this.domain.image.store(Number(base) + offset, bytes.subarray(0, size));
-  }
-
-  take(size: number): GuestVirtual {
-    const address = this.#next;
-    this.#next = (address + size + 63) & ~63;
-    if (this.#next > 8192 * 4096) throw new Error('the model is too large for its memory');
-    return guestVirtual(BigInt(address));
   }
 
   #writeCpu(cpu: number): void {
@@ -362,11 +336,5 @@ export class FairModel {
     this.put(entity, avg.loadAvg, 400n);
     this.put(entity, avg.runnableAvg, 430n);
     this.put(entity, avg.utilAvg, 215n);
-  }
-
-  #identityMap(): void {
-    this.put(0x1000n, { offset: 0, size: 8 }, 0x2003n);
-    this.put(0x2000n, { offset: 0, size: 8 }, 0x3003n);
-    for (let i = 0n; i < 16n; i++) this.put(0x3000n + 8n * i, { offset: 0, size: 8 }, (i << 21n) | 0x83n);
   }
 }

@@ -16,6 +16,7 @@ import { resolveParkLayout } from '../../../runtime/surgery/park-layout.ts';
 import { resolveSharesLayout, Shares } from '../../../runtime/surgery/shares.ts';
 import { commit } from '../../../runtime/surgery/transaction.ts';
 import { isAtUserBorder } from '../../../runtime/surgery/user-border.ts';
+import { checkFaults, checkOmissions, type Editable } from './every-edit.ts';
 import { FairModel, type ModelTask } from './fair-guest.ts';
 
 const layouts: { release: string; layout: LayoutView }[] = [];
@@ -129,7 +130,7 @@ class Bench {
   }
 
   observe(cpl: number): void {
-    this.holder.observe([{ vcpu: 0, cpl } as VcpuRegisters]);
+    this.holder.observe(new Map([[0, { vcpu: 7, cpl } as VcpuRegisters]]));
   }
 
   /** @returns null when there was nothing to do at this moment */
@@ -216,11 +217,12 @@ for (const { release, layout } of layouts) {
     bench.put(bench.ready, task_struct.on_rq, 2n);
     t.is(await bench.hold(bench.ready, 'splice', 'state'), null, 'on its way to another CPU');
     bench.put(bench.ready, task_struct.on_rq, 1n);
-    for (const cpl of [0, undefined]) {
-      if (cpl === undefined) bench.holder.observe([]);
-      else bench.observe(cpl);
-      t.is(await bench.hold(bench.running, 'state'), null, 'in the kernel, or nobody knows');
-    }
+    bench.observe(0);
+    t.is(await bench.hold(bench.running, 'state'), null, 'in the kernel');
+    bench.holder.observe(new Map([[1, { vcpu: 0, cpl: 3 } as VcpuRegisters]]));
+    t.is(await bench.hold(bench.running, 'state'), null, 'its CPU is none of those that are known');
+    bench.holder.observe(new Map());
+    await t.throwsAsync(bench.hold(bench.running, 'state'), { code: 'refused', message: /vCPU/ });
     t.is(bench.model.domain.recorder.count('write'), 0);
   });
 
@@ -307,6 +309,26 @@ for (const { release, layout } of layouts) {
     t.is(await bench.release(running), null, 'not before the wake-up ran');
   });
 
+  test(`${release}: a marked thread that lost the request to reschedule is asked again`, async (t) => {
+    const bench = new Bench(layout);
+    const { task_struct } = bench.guest.layout;
+    const { running } = bench;
+    bench.observe(3);
+    await bench.hold(running, 'state');
+    // Preempted in the kernel and back on its CPU: wherever it is now.
+    bench.put(running, task_struct.thread_flags, 0n);
+    bench.observe(0);
+    const edit = await bench.hold(running, 'state');
+    t.deepEqual(
+      edit!.writes.map(({ what }) => what),
+      ['thread_info.flags (TIF_NEED_RESCHED)'],
+    );
+    t.is(bench.standing(running), 'leaving');
+    bench.put(running, task_struct.thread_flags, 0n);
+    bench.put(running, task_struct.on_rq, 0n);
+    t.is(await bench.hold(running, 'state'), null, 'in schedule()');
+  });
+
   test(`${release}: a state that the thread overwrote is no hold`, async (t) => {
     const bench = new Bench(layout);
     bench.observe(3);
@@ -316,57 +338,58 @@ for (const { release, layout } of layouts) {
     t.truthy(await bench.hold(bench.running, 'state'), 'so it is asked again');
   });
 
-  test(`${release}: a fault at every memory operation of a state's hold and release leaves the old image or the new one`, async (t) => {
-    for (const verb of ['hold', 'release'] as const) {
-      const make = async () => {
-        const bench = new Bench(layout);
-        bench.observe(3);
-        if (verb === 'release') {
-          await bench.hold(bench.running, 'state');
-          bench.leave(bench.running);
-        }
-        bench.model.domain.recorder.reset();
-        return bench;
+  for (const verb of ['hold', 'release'] as const) {
+    const make = async (): Promise<Editable> => {
+      const bench = new Bench(layout);
+      const { holder, model, running } = bench;
+      bench.observe(3);
+      if (verb === 'release') {
+        await bench.hold(running, 'state');
+        bench.leave(running);
+      }
+      return {
+        domain: model.domain,
+        space: model.space,
+        plan: () => {
+          const draft = new Draft(model.space);
+          const step =
+            verb === 'hold'
+              ? holder.planHold(draft, running.address, ['state'])
+              : holder.planRelease(draft, running.address);
+          if (step === null || step === 'later') throw new Error('nothing was planned');
+          return draft.edit(verb, holder.invariants(), step.outcome);
+        },
       };
-      const perform = (bench: Bench) =>
-        verb === 'hold' ? bench.hold(bench.running, 'state') : bench.release(bench.running);
-      const done = await make();
-      const old = done.model.domain.image.clone();
-      const edit = await perform(done);
-      t.true(edit!.writes.length >= 2);
-      const finished = done.model.domain.image.clone();
-      const operations = done.model.domain.recorder.calls.length;
-      for (let n = 1; n <= operations; n++) {
-        const bench = await make();
-        bench.model.domain.recorder.failNth(n, () => new Error(`injected at ${n}`));
-        await perform(bench).catch(() => undefined);
-        const { image } = bench.model.domain;
-        t.true(
-          image.differences(old).length === 0 || image.differences(finished).length === 0,
-          `${verb}: between the two after a fault at operation ${n} of ${operations}`,
-        );
-      }
-      for (const left of edit!.writes) {
-        const bench = await make();
-        const before = bench.model.domain.image.clone();
-        await using guard = await bench.model.domain.pause.acquire();
-        const draft = new Draft(bench.model.space);
-        const step =
-          verb === 'hold'
-            ? bench.holder.planHold(draft, bench.running.address, ['state'])
-            : bench.holder.planRelease(draft, bench.running.address);
-        if (step === null || step === 'later') return t.fail('nothing was planned');
-        const { writes, ...rest } = draft.edit('test', bench.holder.invariants(), step.outcome);
-        const mutilated = { ...rest, writes: writes.filter(({ what }) => what !== left.what) };
-        await t.throwsAsync(
-          commit(bench.model.domain, bench.model.space, guard, mutilated),
-          { code: 'edit-failed' },
-          `${verb} without ${left.what}`,
-        );
-        t.deepEqual(bench.model.domain.image.differences(before), []);
-      }
-    }
-  });
+    };
+
+    test(`${release}: a fault at every memory operation of a state's ${verb} leaves the old image or the new one`, (t) =>
+      checkFaults(t, verb, make));
+
+    test(`${release}: leaving out any one write of a state's ${verb} is noticed, and the guest put back`, (t) =>
+      checkOmissions(t, verb, make));
+  }
+
+  for (const automatic of [false, true]) {
+    const name = automatic ? 'shares of an autogroup' : 'shares of a control group';
+    const make = async (): Promise<Editable> => {
+      const { model, ready, shares } = withGroup(new Bench(layout), layout, automatic);
+      return {
+        domain: model.domain,
+        space: model.space,
+        plan: () => {
+          const draft = new Draft(model.space);
+          const outcome = [shares.plan(draft, ready.address, -5)];
+          return draft.edit(name, [], outcome);
+        },
+      };
+    };
+
+    test(`${release}: ${name}: a fault at every memory operation leaves the old image or the new one`, (t) =>
+      checkFaults(t, name, make));
+
+    test(`${release}: ${name}: leaving out any one write is noticed, and the guest put back`, (t) =>
+      checkOmissions(t, name, make));
+  }
 
   test(`${release}: a group gets the shares of a nice value, an autogroup its nice value too`, async (t) => {
     const { task_struct, task_group, autogroup } = resolveSharesLayout(layout);
@@ -406,4 +429,18 @@ for (const { release, layout } of layouts) {
     model.put(group, task_group.shares, 0n);
     await t.throwsAsync(plan(5), { code: 'guest-inconsistent' });
   });
+}
+
+/** The ready thread in a group of its own, below the root. */
+function withGroup(bench: Bench, layout: LayoutView, automatic: boolean): Bench {
+  const { task_struct, task_group } = resolveSharesLayout(layout);
+  const { model } = bench;
+  // kernel/sched/core.c, sched_prio_to_weight[]: nice -5 is its 16th.
+  model.put(bench.prioToWeight, { offset: 4 * 15, size: 4 }, 3121n);
+  const group = model.take(layout.requireStruct('task_group').size);
+  bench.put(bench.ready, task_struct.sched_task_group, group);
+  model.put(group, task_group.parent, bench.rootGroup);
+  model.put(group, task_group.shares, 1024n << 10n);
+  if (automatic) model.put(group, task_group.autogroup!, model.take(layout.requireStruct('autogroup').size));
+  return bench;
 }

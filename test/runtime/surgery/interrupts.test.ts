@@ -12,6 +12,8 @@ const IDT = 0x40_0000;
 const RESCHEDULE = 0xffff_ffff_81a0_0b20n;
 const IRQ_WORK = 0xffff_ffff_81a0_0b80n;
 const FUNCTION = 0x50_0000;
+/** Per-CPU areas of the kernel's CPUs. */
+const AREAS = [0xffff_8880_1f60_0000n, 0xffff_8880_1f80_0000n];
 
 function machine() {
   const domain = new FakeDomain({
@@ -35,7 +37,12 @@ function machine() {
     asm_sysvec_reschedule_ipi: RESCHEDULE,
     asm_sysvec_irq_work: IRQ_WORK,
   };
-  const guest = { space, symbol: (name: string) => symbols[name] } as unknown as Guest;
+  const guest = {
+    space,
+    symbol: (name: string) => symbols[name],
+    cpus: AREAS.map((area, cpu) => ({ cpu, area, pda: undefined })),
+    layout: { symbol: () => undefined },
+  } as unknown as Guest;
   return { domain, space, guest };
 }
 
@@ -69,6 +76,16 @@ test("vectors are those whose handler is the kernel's own for the purpose", asyn
     { kind: 'inject', vcpu: 1, vector: 0xfd },
     { kind: 'inject', vcpu: 0, vector: 0xf6 },
   ]);
+});
+
+test("an interrupt goes to the vCPU that the kernel's CPU is, whatever its number", async (t) => {
+  const { domain, guest } = machine();
+  gate(domain, 0xfd, RESCHEDULE);
+  domain.vcpus = domain.vcpus.map((vcpu) => ({ ...vcpu, gsBase: AREAS[1 - vcpu.vcpu]! }));
+  const interrupts = await Interrupts.of(domain, guest);
+  await interrupts.send([{ cpu: 0, kind: 'reschedule' }]);
+  const sent = domain.recorder.calls.filter(({ kind }) => kind === 'inject');
+  t.deepEqual(sent, [{ kind: 'inject', vcpu: 1, vector: 0xfd }]);
 });
 
 test('what cannot be proved is not sent: two gates with one handler, absent gates, a handler among the exceptions', async (t) => {

@@ -1,10 +1,7 @@
 import { readFileSync } from 'node:fs';
-import { FakeDomain } from '../../../runtime/hypervisor/fake/domain.ts';
 import { type GuestVirtual, guestVirtual } from '../../../runtime/memory/address.ts';
-import { PagedAddressSpace } from '../../../runtime/memory/address-space.ts';
-import { FOUR_LEVEL } from '../../../runtime/memory/paging.ts';
-import type { AddressSpace } from '../../../runtime/memory/types.ts';
 import type { Field, O1Layout, O1Queue } from '../../../runtime/surgery/o1-layout.ts';
+import { ModelMemory } from './model-memory.ts';
 
 interface Fact {
   name: string;
@@ -62,25 +59,16 @@ export interface ModelTask {
 }
 
 /** A guest with O(1) run queues in a fake domain, and a plain model of the same. */
-export class O1Guest {
-  readonly domain: FakeDomain;
-  readonly space: AddressSpace;
+export class O1Guest extends ModelMemory {
   readonly queues: O1Queue[] = [];
   readonly tasks: ModelTask[] = [];
   /** Per CPU and array: the lists by priority, as arrays of tasks. */
   readonly lists = new Map<string, ModelTask[]>();
   readonly current: (ModelTask | 'idle')[] = [];
   readonly idle: GuestVirtual[] = [];
-  #next = 0x40_0000;
 
   constructor(cpus: number) {
-    this.domain = new FakeDomain({ ram: [{ first: 0, count: 8192 }] });
-    this.#identityMap();
-    this.space = new PagedAddressSpace(
-      this.domain,
-      { split: FOUR_LEVEL, physicalBits: 46, noExecute: true, largePages: [2, 3] },
-      0x1000,
-    );
+    super();
     for (let cpu = 0; cpu < cpus; cpu++) this.#addQueue(cpu);
   }
 
@@ -109,22 +97,22 @@ export class O1Guest {
   write(): void {
     for (const { cpu, address } of this.queues) {
       const running = this.tasks.filter((task) => task.cpu === cpu && task.which !== null).length;
-      this.#put(address, layout.rq.slock!, 1n);
-      this.#put(address, layout.rq.nr_running, BigInt(running));
+      this.put(address, layout.rq.slock!, 1n);
+      this.put(address, layout.rq.nr_running, BigInt(running));
       const current = this.current[cpu]!;
-      this.#put(address, layout.rq.curr, current === 'idle' ? this.idle[cpu]! : current.address);
-      this.#put(address, layout.rq.idle, this.idle[cpu]!);
+      this.put(address, layout.rq.curr, current === 'idle' ? this.idle[cpu]! : current.address);
+      this.put(address, layout.rq.idle, this.idle[cpu]!);
       for (const which of ['active', 'expired'] as const) {
         const array = this.arrayAddress(cpu, which);
-        this.#put(address, layout.rq[which], array);
+        this.put(address, layout.rq[which], array);
         this.#writeArray(cpu, which, array);
       }
     }
     for (const task of this.tasks) {
-      this.#put(task.address, layout.task_struct.prio, BigInt(task.prio));
-      this.#put(task.address, layout.task_struct.static_prio, BigInt(task.prio));
+      this.put(task.address, layout.task_struct.prio, BigInt(task.prio));
+      this.put(task.address, layout.task_struct.static_prio, BigInt(task.prio));
       const array = task.which === null ? 0n : this.arrayAddress(task.cpu, task.which);
-      this.#put(task.address, layout.task_struct.array, array);
+      this.put(task.address, layout.task_struct.array, array);
     }
   }
 
@@ -133,17 +121,6 @@ export class O1Guest {
     return guestVirtual(
       this.queues[cpu]!.address + BigInt(layout.rq.arrays + index * layout.prio_array.size),
     );
-  }
-
-  load(base: bigint, { offset, size }: Field): bigint {
-    const bytes = this.domain.image.load(Number(base) + offset, size);
-    return bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
-  }
-
-  #put(base: bigint, { offset, size }: Field, value: bigint): void {
-    const bytes = new Uint8Array(8);
-    new DataView(bytes.buffer).setBigUint64(0, value, true);
-    this.domain.image.store(Number(base) + offset, bytes.subarray(0, size));
   }
 
   #writeArray(cpu: number, which: 'active' | 'expired', array: GuestVirtual): void {
@@ -156,42 +133,27 @@ export class O1Guest {
       const tasks = this.listOf(cpu, which, prio);
       const ring = [head, ...tasks.map(({ address }) => address + BigInt(layout.task_struct.run_list))];
       for (const [index, node] of ring.entries()) {
-        this.#put(node, layout.list_head.next, ring[(index + 1) % ring.length]!);
-        this.#put(node, layout.list_head.prev, ring[(index + ring.length - 1) % ring.length]!);
+        this.put(node, layout.list_head.next, ring[(index + 1) % ring.length]!);
+        this.put(node, layout.list_head.prev, ring[(index + ring.length - 1) % ring.length]!);
       }
       if (tasks.length > 0) bits[prio >> 6]! |= 1n << BigInt(prio & 63);
       total += tasks.length;
     }
-    for (const [index, word] of bits.entries()) this.#put(array + BigInt(8 * index), bitmap, word);
-    this.#put(array, nr_active, BigInt(total));
+    for (const [index, word] of bits.entries()) this.put(array + BigInt(8 * index), bitmap, word);
+    this.put(array, nr_active, BigInt(total));
   }
 
   #addQueue(cpu: number): void {
-    this.queues.push({ cpu, address: guestVirtual(BigInt(this.#take(facts.structs.runqueue!.size))) });
+    this.queues.push({ cpu, address: this.take(facts.structs.runqueue!.size) });
     this.idle.push(this.#addThread(cpu));
     this.current.push('idle');
   }
 
   #addThread(cpu: number): GuestVirtual {
-    const task = guestVirtual(BigInt(this.#take(facts.structs.task_struct!.size)));
-    const info = BigInt(this.#take(facts.structs.thread_info!.size));
-    this.#put(task, layout.task_struct.thread_info, info);
-    this.#put(info, layout.thread_info.cpu, BigInt(cpu));
+    const task = this.take(facts.structs.task_struct!.size);
+    const info = this.take(facts.structs.thread_info!.size);
+    this.put(task, layout.task_struct.thread_info, info);
+    this.put(info, layout.thread_info.cpu, BigInt(cpu));
     return task;
-  }
-
-  #take(size: number): number {
-    const address = this.#next;
-    this.#next += (size + 63) & ~63;
-    return address;
-  }
-
-  /** Virtual = physical for the first 32 MiB, by 2 MiB pages. */
-  #identityMap(): void {
-    const entry = (address: number, value: bigint) =>
-      this.#put(BigInt(address), { offset: 0, size: 8 }, value);
-    entry(0x1000, 0x2003n);
-    entry(0x2000, 0x3003n);
-    for (let i = 0; i < 16; i++) entry(0x3000 + 8 * i, (BigInt(i) << 21n) | 0x83n);
   }
 }

@@ -3,8 +3,11 @@ import fc from 'fast-check';
 import { DomschedError, type DomschedErrorCode } from '../../../runtime/error.ts';
 import { Draft } from '../../../runtime/surgery/draft.ts';
 import { describeEdit, type Edit, type Invariant } from '../../../runtime/surgery/edit.ts';
+import type { Step } from '../../../runtime/surgery/holder.ts';
 import { O1Surgery } from '../../../runtime/surgery/o1.ts';
+import { O1Holder } from '../../../runtime/surgery/o1-holder.ts';
 import { commit } from '../../../runtime/surgery/transaction.ts';
+import { checkFaults, checkOmissions, type Editable } from './every-edit.ts';
 import { layout, type ModelTask, O1Guest } from './o1-guest.ts';
 
 /** Plans something, and says of which task what is to come of it. */
@@ -12,24 +15,18 @@ type Plan = (surgery: O1Surgery, draft: Draft) => Invariant[];
 
 const dequeue =
   (task: ModelTask): Plan =>
-  (surgery, draft) => {
+  (surgery, draft) =>
     surgery.planDequeue(draft, task.address);
-    return [surgery.outcome(task.address, false)];
-  };
 
 const enqueue =
   (task: ModelTask): Plan =>
-  (surgery, draft) => {
+  (surgery, draft) =>
     surgery.planEnqueue(draft, task.address);
-    return [surgery.outcome(task.address, true)];
-  };
 
 const renice =
   (task: ModelTask, nice: number): Plan =>
-  (surgery, draft) => {
+  (surgery, draft) =>
     surgery.planRenice(draft, task.address, nice);
-    return [surgery.outcome(task.address, task.which !== null)];
-  };
 
 function planned(guest: O1Guest, plan: Plan, title = 'test'): Edit {
   const surgery = new O1Surgery(layout, guest.queues);
@@ -137,42 +134,100 @@ test('dequeue and enqueue of the only task of a list give back the same counters
   assertMatches(t, guest);
 });
 
-test('a fault at every memory operation leaves the old image or the new one, never another', async (t) => {
-  const edits: [string, (guest: O1Guest) => Promise<void>][] = [
-    ['dequeue', (guest) => perform(guest, dequeue(guest.tasks[1]!))],
-    ['enqueue', (guest) => perform(guest, enqueue(guest.tasks[3]!))],
-    ['renice', (guest) => perform(guest, renice(guest.tasks[2]!, -7))],
-  ];
-  for (const [name, edit] of edits) {
-    const make = () => {
-      const guest = build(Array.from({ length: 4 }, () => ({ cpu: 1, prio: 120, which: 'active' as const })));
-      remove(guest, guest.tasks[3]!);
-      guest.write();
-      return guest;
+/** Each step of each technique, and how the task stands that it is for. */
+const steps: [string, Prepare, (holder: O1Holder, draft: Draft, task: ModelTask) => Step | null][] = [
+  ['splice of a ready task', () => {}, hold],
+  ['state of a running task', ({ guest, task }) => guest.setCurrent(0, task), hold],
+  [
+    'a task that left by its state stays held',
+    ({ guest, task, state }) => {
+      remove(guest, task);
+      state(TASK_STOPPED);
+    },
+    hold,
+  ],
+  ['release of a held task', ({ guest, task }) => remove(guest, task), release],
+  [
+    'release of a held task on a busy CPU',
+    ({ guest, task, other }) => {
+      remove(guest, task);
+      guest.setCurrent(0, other);
+    },
+    release,
+  ],
+  [
+    'release of a task that left by its state',
+    ({ guest, task, state }) => {
+      remove(guest, task);
+      state(TASK_STOPPED);
+    },
+    release,
+  ],
+  [
+    'release of a task that was asked to leave',
+    ({ guest, task, state }) => {
+      guest.setCurrent(0, task);
+      state(TASK_STOPPED);
+    },
+    release,
+  ],
+  ['renice of a ready task', () => {}, reniced],
+  ['renice of a held task', ({ guest, task }) => remove(guest, task), reniced],
+];
+
+interface Prepared {
+  readonly guest: O1Guest;
+  readonly task: ModelTask;
+  readonly other: ModelTask;
+  readonly state: (value: bigint) => void;
+}
+type Prepare = (prepared: Prepared) => void;
+
+/** include/linux/sched.h, 2.6.16. */
+const TASK_STOPPED = 4n;
+
+function hold(holder: O1Holder, draft: Draft, { address }: ModelTask): Step | null {
+  return holder.planHold(draft, address, ['splice', 'state']);
+}
+
+function release(holder: O1Holder, draft: Draft, { address }: ModelTask): Step | null {
+  return holder.planRelease(draft, address);
+}
+
+function reniced(holder: O1Holder, draft: Draft, { address }: ModelTask): Step {
+  return { technique: null, outcome: holder.planRenice(draft, address, -7) };
+}
+
+for (const [name, prepare, plan] of steps) {
+  const make = async (): Promise<Editable> => {
+    const guest = build([
+      { cpu: 0, prio: 120, which: 'active' },
+      { cpu: 0, prio: 125, which: 'active' },
+      { cpu: 0, prio: 125, which: 'active' },
+    ]);
+    const [other, task] = [guest.tasks[0]!, guest.tasks[1]!];
+    const state = (value: bigint) => guest.put(task.address, layout.task_struct.state, value);
+    prepare({ guest, task, other, state });
+    guest.write();
+    return {
+      domain: guest.domain,
+      space: guest.space,
+      plan: () => {
+        const holder = new O1Holder(layout, guest.queues);
+        const draft = new Draft(guest.space);
+        holder.checkLocks(draft);
+        const step = plan(holder, draft, task);
+        return draft.edit(name, holder.invariants(), step!.outcome);
+      },
     };
-    const done = make();
-    const old = done.domain.image.clone();
-    await edit(done);
-    const finished = done.domain.image.clone();
-    t.not(old.differences(finished).length, 0, `${name} changes something`);
-    const operations = done.domain.recorder.calls.length;
-    let failures = 0;
-    for (let n = 1; n <= operations; n++) {
-      const guest = make();
-      guest.domain.recorder.failNth(n, () => new Error(`injected at ${n}`));
-      const error = await edit(guest).then(
-        () => null,
-        (thrown: unknown) => thrown,
-      );
-      if (error !== null) failures += 1;
-      const image = guest.domain.image;
-      const isOld = image.differences(old).length === 0;
-      const isNew = image.differences(finished).length === 0;
-      t.true(isOld || isNew, `${name}: between the two after a fault at operation ${n} of ${operations}`);
-    }
-    t.true(failures > 10, `${name}: only ${failures} faults were felt`);
-  }
-});
+  };
+
+  test(`${name}: a fault at every memory operation leaves the old image or the new one`, (t) =>
+    checkFaults(t, name, make));
+
+  test(`${name}: leaving out any one write is noticed, and the guest put back`, (t) =>
+    checkOmissions(t, name, make));
+}
 
 test('a guest that can be neither written nor put back stays paused', async (t) => {
   const guest = build([
@@ -191,34 +246,6 @@ test('a guest that can be neither written nor put back stays paused', async (t) 
   t.is(guest.domain.recorder.count('resume'), 0);
   await guest.domain.close();
   t.is(guest.domain.recorder.count('resume'), 0, 'not even at the end');
-});
-
-test('leaving out any one write of an edit is noticed, and the guest put back', async (t) => {
-  const plans: [string, (task: ModelTask) => Plan, (guest: O1Guest) => void][] = [
-    ['dequeue', dequeue, () => {}],
-    ['enqueue', enqueue, (guest) => remove(guest, guest.tasks[1]!)],
-  ];
-  for (const [name, plan, prepare] of plans) {
-    const guest = build([
-      { cpu: 0, prio: 120, which: 'active' },
-      { cpu: 0, prio: 125, which: 'active' },
-    ]);
-    // Busy CPU: no request to reschedule, which no invariant of a queue could miss.
-    guest.setCurrent(0, guest.tasks[0]!);
-    prepare(guest);
-    guest.write();
-    const before = guest.domain.image.clone();
-    const edit = planned(guest, plan(guest.tasks[1]!));
-    for (const left of edit.writes) {
-      await using guard = await guest.domain.pause.acquire();
-      const mutilated = { ...edit, writes: edit.writes.filter((write) => write !== left) };
-      const error = await t.throwsAsync(commit(guest.domain, guest.space, guard, mutilated), {
-        instanceOf: DomschedError,
-      });
-      t.is((error as DomschedError).code, 'edit-failed', `${name} without ${left.what}`);
-      t.deepEqual(guest.domain.image.differences(before), [], `${name} without ${left.what}`);
-    }
-  }
 });
 
 test('refusals change nothing', async (t) => {

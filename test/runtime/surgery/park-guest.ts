@@ -1,13 +1,10 @@
-import { FakeDomain } from '../../../runtime/hypervisor/fake/domain.ts';
 import type { LayoutView } from '../../../runtime/layout/view.ts';
-import { advance, type GuestVirtual, guestVirtual } from '../../../runtime/memory/address.ts';
-import { PagedAddressSpace } from '../../../runtime/memory/address-space.ts';
-import { FOUR_LEVEL } from '../../../runtime/memory/paging.ts';
-import type { AddressSpace } from '../../../runtime/memory/types.ts';
+import { advance, type GuestVirtual } from '../../../runtime/memory/address.ts';
 import type { Field } from '../../../runtime/surgery/member.ts';
 import { resolveNiceLayout } from '../../../runtime/surgery/nice.ts';
 import type { ParkCpu, ParkGuest } from '../../../runtime/surgery/park-holder.ts';
 import { resolveParkLayout } from '../../../runtime/surgery/park-layout.ts';
+import { ModelMemory } from './model-memory.ts';
 
 /** include/linux/sched.h, include/linux/sched/jobctl.h, arch/x86/include/asm/thread_info.h */
 export const TRAP_STATE = 0x2001n;
@@ -49,9 +46,7 @@ export interface ModelThread {
 }
 
 /** A guest with the real layout of a kernel, whose kernel does only what parking touches. */
-export class ParkModel {
-  readonly domain = new FakeDomain({ ram: [{ first: 0, count: 8192 }] });
-  readonly space: AddressSpace;
+export class ParkModel extends ModelMemory {
   readonly guest: ParkGuest;
   readonly threads: ModelThread[] = [];
   readonly cgroup: GuestVirtual;
@@ -60,34 +55,31 @@ export class ParkModel {
   readonly foreign = new Map<bigint, number>();
   readonly #layout: LayoutView;
   readonly #cssSet: GuestVirtual;
-  #next = 0x40_0000;
 
   constructor(layout: LayoutView, cpus = 2) {
+    super();
     this.#layout = layout;
-    this.#identityMap();
-    const mode = { split: FOUR_LEVEL, physicalBits: 46, noExecute: true, largePages: [2, 3] };
-    this.space = new PagedAddressSpace(this.domain, mode, 0x1000);
     const queues = Array.from({ length: cpus }, (_, cpu): ParkCpu => {
-      return { cpu, queue: this.#take(layout.requireStruct('rq').size), lazyList: this.#take(8) };
+      return { cpu, queue: this.take(layout.requireStruct('rq').size), lazyList: this.take(8) };
     });
-    const onlineMask = this.#take(8);
+    const onlineMask = this.take(8);
     const resolved = resolveParkLayout(layout);
-    const [recalcSigpending, processTimeout] = [this.#take(64), this.#take(64)];
+    const [recalcSigpending, processTimeout] = [this.take(64), this.take(64)];
     const nice = {
       layout: resolveNiceLayout(layout),
-      fairSchedClass: this.#take(64),
-      prioToWeight: this.#take(160),
-      prioToWmult: this.#take(160),
+      fairSchedClass: this.take(64),
+      prioToWeight: this.take(160),
+      prioToWmult: this.take(160),
       queues: queues.map(({ cpu, queue }) => ({ cpu, address: queue })),
     };
     this.guest = { layout: resolved, cpus: queues, onlineMask, recalcSigpending, processTimeout, nice };
     this.put(onlineMask, { offset: 0, size: 8 }, (1n << BigInt(cpus)) - 1n);
-    this.sighand = this.#take(layout.requireStruct('sighand_struct').size);
-    this.#cssSet = this.#take(layout.requireStruct('css_set').size);
-    this.cgroup = this.#take(layout.requireStruct('cgroup').size);
+    this.sighand = this.take(layout.requireStruct('sighand_struct').size);
+    this.#cssSet = this.take(layout.requireStruct('css_set').size);
+    this.cgroup = this.take(layout.requireStruct('cgroup').size);
     this.put(this.#cssSet, resolved.css_set.dfl_cgrp, this.cgroup);
     for (const { queue } of queues) {
-      const idle = this.#take(64);
+      const idle = this.take(64);
       this.put(queue, resolved.rq.curr, idle);
       this.put(queue, resolved.rq.idle, idle);
     }
@@ -96,11 +88,11 @@ export class ParkModel {
   addThread(stage: 'user' | 'sleeping', parent?: ModelThread): ModelThread {
     const { task_struct } = this.guest.layout;
     const { size } = this.#layout.requireStruct('task_struct');
-    const address = this.#take(size);
+    const address = this.take(size);
     // dup_task_struct() copies all of it.
     if (parent)
       this.domain.image.store(Number(address), this.domain.image.load(Number(parent.address), size));
-    const stack = this.#take(16_384, 16_384);
+    const stack = this.take(16_384, 16_384);
     this.put(stack, { offset: 0, size: 8 }, STACK_END);
     this.put(address, task_struct.stack, stack);
     this.put(address, task_struct.sp, stack + 15_000n);
@@ -123,21 +115,10 @@ export class ParkModel {
     return thread;
   }
 
-  load(base: bigint, { offset, size }: Field): bigint {
-    const bytes = this.domain.image.load(Number(base) + offset, size);
-    return bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
-  }
-
-  put(base: bigint, { offset, size }: Field, value: bigint): void {
-    const bytes = new Uint8Array(8);
-    new DataView(bytes.buffer).setBigUint64(0, BigInt.asUintN(64, value), true);
-    this.domain.image.store(Number(base) + offset, bytes.subarray(0, size));
-  }
-
   /** task_work_add() of the guest's own. */
   addWork(thread: ModelThread): void {
     const { task_struct, callback_head } = this.guest.layout;
-    const work = this.#take(16);
+    const work = this.take(16);
     this.put(work, callback_head.next, this.load(thread.address, task_struct.task_works));
     this.put(work, callback_head.func, 0xdead_0000n);
     this.put(thread.address, task_struct.task_works, work);
@@ -148,7 +129,7 @@ export class ParkModel {
   /** irq_work_queue() of a lazy work of the guest's own. */
   addIrqWork(cpu: number): void {
     const { irq_work } = this.guest.layout;
-    const work = this.#take(irq_work.size);
+    const work = this.take(irq_work.size);
     const list = this.guest.cpus[cpu]!.lazyList;
     this.put(work, irq_work.next, this.load(list, HEAD));
     this.put(work, irq_work.flags, PENDING | BUSY | irq_work.lazy);
@@ -305,21 +286,6 @@ export class ParkModel {
     this.put(address, task_struct.state, state);
     this.put(address, task_struct.on_rq, queued ? 1n : 0n);
     this.put(address, task_struct.on_cpu, state !== 0n && queued ? 1n : 0n);
-  }
-
-  #take(size: number, alignment = 64): GuestVirtual {
-    const address = Math.ceil(this.#next / alignment) * alignment;
-    this.#next = address + size;
-    if (this.#next > 0x200_0000) throw new Error('the model guest is out of memory');
-    return guestVirtual(BigInt(address));
-  }
-
-  /** Virtual = physical for the first 32 MiB, by 2 MiB pages. */
-  #identityMap(): void {
-    const entry = (address: number, value: bigint) => this.put(BigInt(address), HEAD, value);
-    entry(0x1000, 0x2003n);
-    entry(0x2000, 0x3003n);
-    for (let i = 0; i < 16; i++) entry(0x3000 + 8 * i, (BigInt(i) << 21n) | 0x83n);
   }
 }
 
