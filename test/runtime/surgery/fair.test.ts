@@ -1,6 +1,5 @@
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
-import { DomschedError } from '../../../runtime/error.ts';
 import { knownKernels } from '../../../runtime/layout/registry.ts';
 import type { LayoutView } from '../../../runtime/layout/view.ts';
 import type { GuestVirtual } from '../../../runtime/memory/address.ts';
@@ -9,6 +8,7 @@ import type { Edit } from '../../../runtime/surgery/edit.ts';
 import { FairSurgery } from '../../../runtime/surgery/fair.ts';
 import type { Field } from '../../../runtime/surgery/member.ts';
 import { commit } from '../../../runtime/surgery/transaction.ts';
+import { checkFaults, checkOmissions, type Editable } from './every-edit.ts';
 import {
   EPOCH,
   FairModel,
@@ -367,57 +367,19 @@ for (const { release, layout } of layouts) {
     t.true(Math.abs(load(sched_entity.avg.loadSum) / waiting - 0.5) < 0.001);
   });
 
-  test(`${release}: a fault at every memory operation leaves the old image or the new one`, async (t) => {
-    for (const queued of [true, false]) {
-      const make = () => {
-        const model = nested(layout, queued);
-        model.domain.recorder.reset();
-        return model;
-      };
-      const done = make();
-      const old = done.domain.image.clone();
-      await perform(done, done.tasks[0]!);
-      const finished = done.domain.image.clone();
-      t.not(old.differences(finished).length, 0);
-      const operations = done.domain.recorder.calls.length;
-      let failures = 0;
-      for (let n = 1; n <= operations; n++) {
-        const model = make();
-        model.domain.recorder.failNth(n, () => new Error(`injected at ${n}`));
-        const failed = await perform(model, model.tasks[0]!).then(
-          () => false,
-          () => true,
-        );
-        if (failed) failures += 1;
-        const { image } = model.domain;
-        const whole = image.differences(old).length === 0 || image.differences(finished).length === 0;
-        t.true(whole, `between the two after a fault at operation ${n} of ${operations}`);
-      }
-      t.true(failures > 10, `only ${failures} faults were felt`);
-    }
-  });
-
-  test(`${release}: leaving out any one write is noticed, and the guest put back`, async (t) => {
-    for (const queued of [true, false]) {
+  for (const queued of [true, false]) {
+    const name = queued ? 'dequeue' : 'enqueue';
+    const make = async (): Promise<Editable> => {
       const model = nested(layout, queued);
-      const before = model.domain.image.clone();
-      const edit = planned(model, model.tasks[0]!);
-      t.true(edit.writes.length > 20);
-      for (const left of edit.writes) {
-        await using guard = await model.domain.pause.acquire();
-        const mutilated = { ...edit, writes: edit.writes.filter((write) => write !== left) };
-        const error = await t.throwsAsync(
-          commit(model.domain, model.space, guard, mutilated),
-          {
-            instanceOf: DomschedError,
-          },
-          `without ${left.what}`,
-        );
-        t.is((error as DomschedError | undefined)?.code, 'edit-failed', `without ${left.what}`);
-        t.deepEqual(model.domain.image.differences(before), [], `without ${left.what}`);
-      }
-    }
-  });
+      return { domain: model.domain, space: model.space, plan: () => planned(model, model.tasks[0]!) };
+    };
+
+    test(`${release}: ${name}: a fault at every memory operation leaves the old image or the new one`, (t) =>
+      checkFaults(t, name, make));
+
+    test(`${release}: ${name}: leaving out any one write is noticed, and the guest put back`, (t) =>
+      checkOmissions(t, name, make));
+  }
 }
 
 /** The one task of a group of a group, among others at each level; put out of the list of queues when it is out. */

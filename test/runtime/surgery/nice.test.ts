@@ -1,6 +1,5 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { DomschedError } from '../../../runtime/error.ts';
 import { knownKernels } from '../../../runtime/layout/registry.ts';
 import type { LayoutView } from '../../../runtime/layout/view.ts';
 import { guestVirtual } from '../../../runtime/memory/address.ts';
@@ -9,6 +8,7 @@ import type { Edit, Invariant } from '../../../runtime/surgery/edit.ts';
 import type { Field } from '../../../runtime/surgery/member.ts';
 import { Renice } from '../../../runtime/surgery/nice.ts';
 import { commit } from '../../../runtime/surgery/transaction.ts';
+import { checkFaults, checkOmissions, type Editable } from './every-edit.ts';
 import { type ModelThread, ParkModel } from './park-guest.ts';
 
 /** kernel/sched/core.c, sched_prio_to_weight[]: nice -20 to 19. */
@@ -147,34 +147,7 @@ for (const { release, layout } of layouts) {
     t.is(model.load(GROUP, cfs_rq.load_avg), 2n * average + 2000n);
   });
 
-  test(`${release}: a fault at every memory operation leaves the old image or the new one`, async (t) => {
-    const load = { nice: 0, sum: 30_000, contrib: 500, lag: 12_345, others: 2000 };
-    const done = build(layout, load);
-    const old = done.model.domain.image.clone();
-    await renice(done.model, done.thread, -5);
-    const finished = done.model.domain.image.clone();
-    const operations = done.model.domain.recorder.calls.length;
-    let failures = 0;
-    for (let n = 1; n <= operations; n++) {
-      const { model, thread } = build(layout, load);
-      model.domain.recorder.failNth(n, () => new Error(`injected at ${n}`));
-      if (
-        await renice(model, thread, -5).then(
-          () => false,
-          () => true,
-        )
-      )
-        failures += 1;
-      const { image } = model.domain;
-      t.true(
-        image.differences(old).length === 0 || image.differences(finished).length === 0,
-        `operation ${n}`,
-      );
-    }
-    t.true(failures > 10);
-  });
-
-  test(`${release}: leaving out any one write is noticed`, async (t) => {
+  const editable = async (): Promise<Editable> => {
     const { model, thread } = build(layout, {
       nice: 3,
       sum: 30_000,
@@ -182,19 +155,15 @@ for (const { release, layout } of layouts) {
       lag: 12_345,
       others: 2000,
     });
-    const before = model.domain.image.clone();
-    const edit = planned(model, thread, -5) as Edit;
-    t.true(edit.writes.length >= 8);
-    for (const left of edit.writes) {
-      await using guard = await model.domain.pause.acquire();
-      const mutilated = { ...edit, writes: edit.writes.filter((write) => write !== left) };
-      const error = await t.throwsAsync(commit(model.domain, model.space, guard, mutilated), {
-        instanceOf: DomschedError,
-      });
-      t.is((error as DomschedError).code, 'edit-failed', left.what);
-      t.deepEqual(model.domain.image.differences(before), [], left.what);
-    }
-  });
+    const plan = () => planned(model, thread, -5) as Edit;
+    return { domain: model.domain, space: model.space, plan };
+  };
+
+  test(`${release}: a fault at every memory operation leaves the old image or the new one`, (t) =>
+    checkFaults(t, 'renice', editable));
+
+  test(`${release}: leaving out any one write is noticed, and the guest put back`, (t) =>
+    checkOmissions(t, 'renice', editable));
 
   test(`${release}: what is queued waits, what nice values do not rule is refused`, async (t) => {
     const load = { nice: 0, sum: 100, contrib: 0, lag: 0, others: 0 };

@@ -1,12 +1,12 @@
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
-import { DomschedError } from '../../../runtime/error.ts';
 import { knownKernels } from '../../../runtime/layout/registry.ts';
 import type { LayoutView } from '../../../runtime/layout/view.ts';
 import { Draft } from '../../../runtime/surgery/draft.ts';
 import type { Edit } from '../../../runtime/surgery/edit.ts';
 import { ParkHolder } from '../../../runtime/surgery/park-holder.ts';
 import { commit } from '../../../runtime/surgery/transaction.ts';
+import { checkFaults, checkOmissions, type Editable } from './every-edit.ts';
 import { isClean, type ModelThread, ParkModel, TRAP_FREEZE } from './park-guest.ts';
 
 const layouts: { release: string; layout: LayoutView }[] = [];
@@ -152,53 +152,14 @@ for (const { release, layout } of layouts) {
     }
   });
 
-  test(`${release}: a fault at every memory operation leaves the old image or the new one, never another`, async (t) => {
-    const cases: [string, Verb, (model: ParkModel) => void][] = [
-      ['arm', 'hold', () => {}],
-      ['disarm', 'release', (model) => hold(model)],
-      ['wake', 'release', (model) => trap(model)],
-      ['give back', 'release', (model) => woken(model)],
-    ];
-    for (const [name, verb, prepare] of cases) {
-      const make = () => {
-        const model = new ParkModel(layout);
-        model.addWork(model.addThread('user'));
-        model.addIrqWork(0);
-        prepare(model);
-        model.domain.recorder.reset();
-        return model;
-      };
-      const done = make();
-      const old = done.domain.image.clone();
-      t.true(await perform(done, done.threads[0]!, verb), name);
-      const finished = done.domain.image.clone();
-      t.not(old.differences(finished).length, 0);
-      const operations = done.domain.recorder.calls.length;
-      let failures = 0;
-      for (let n = 1; n <= operations; n++) {
-        const model = make();
-        model.domain.recorder.failNth(n, () => new Error(`injected at ${n}`));
-        const failed = await perform(model, model.threads[0]!, verb).then(
-          () => false,
-          () => true,
-        );
-        if (failed) failures += 1;
-        const { image } = model.domain;
-        const whole = image.differences(old).length === 0 || image.differences(finished).length === 0;
-        t.true(whole, `${name}: between the two after a fault at operation ${n} of ${operations}`);
-      }
-      t.true(failures > 10, `${name}: only ${failures} faults were felt`);
-    }
-  });
-
-  test(`${release}: leaving out any one write of an edit is noticed, and the guest put back`, async (t) => {
-    const cases: [Verb, (model: ParkModel) => void][] = [
-      ['hold', () => {}],
-      ['release', hold],
-      ['release', trap],
-      ['release', woken],
-    ];
-    for (const [verb, prepare] of cases) {
+  const edits: [string, Verb, (model: ParkModel) => void][] = [
+    ['arm', 'hold', () => {}],
+    ['disarm', 'release', hold],
+    ['wake', 'release', trap],
+    ['give back', 'release', woken],
+  ];
+  for (const [name, verb, prepare] of edits) {
+    const make = async (): Promise<Editable> => {
       const model = new ParkModel(layout);
       const thread = model.addThread('user');
       model.addWork(thread);
@@ -206,20 +167,15 @@ for (const { release, layout } of layouts) {
       prepare(model);
       // A first work behind ours, so that every link matters.
       if (prepare !== trap && prepare !== woken) model.addIrqWork(1);
-      const before = model.domain.image.clone();
-      const edit = planned(model, thread, verb)!;
-      t.true(edit.writes.length >= 4);
-      for (const left of edit.writes) {
-        await using guard = await model.domain.pause.acquire();
-        const mutilated = { ...edit, writes: edit.writes.filter((write) => write !== left) };
-        const error = await t.throwsAsync(commit(model.domain, model.space, guard, mutilated), {
-          instanceOf: DomschedError,
-        });
-        t.is((error as DomschedError).code, 'edit-failed', `${verb} without ${left.what}`);
-        t.deepEqual(model.domain.image.differences(before), [], `${verb} without ${left.what}`);
-      }
-    }
-  });
+      return { domain: model.domain, space: model.space, plan: () => planned(model, thread, verb)! };
+    };
+
+    test(`${release}: ${name}: a fault at every memory operation leaves the old image or the new one`, (t) =>
+      checkFaults(t, name, make));
+
+    test(`${release}: ${name}: leaving out any one write is noticed, and the guest put back`, (t) =>
+      checkOmissions(t, name, make));
+  }
 
   test(`${release}: refusals change nothing`, async (t) => {
     const { task_struct, cgroup, workHome } = new ParkModel(layout).guest.layout;
