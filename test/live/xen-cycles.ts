@@ -45,11 +45,26 @@ export async function holdAndRelease(
   }
   const before = await domain.progress(...programs);
   await sleep(Math.random() * 100);
-  t.deepEqual(await domain.progress(...programs), before, 'what is held makes no progress');
+  const after = await domain.progress(...programs);
+  for (const program of programs) {
+    if (after[program] !== before[program]) t.log(await portrait(remote, domain, program));
+  }
+  t.deepEqual(after, before, 'what is held makes no progress');
   for (const program of programs) {
     t.is((await remote.release(domain.name, program)).outcome, 'released', program);
   }
   await goesOn(t, domain, before, PATIENCE_MS);
   t.deepEqual(await domain.problems(), []);
   return states;
+}
+
+/** What there is to know of a program that goes on though it is held: by dom0's word, and by the domain's own. */
+async function portrait(remote: XenRemote, domain: XenTestDomain, program: string): Promise<string> {
+  const { processes } = await remote.processes(domain.name, { pause: true, threads: true });
+  const threads = processes.filter(({ comm }) => comm === program);
+  const files = threads.map(({ pid, tgid }) => `/proc/${tgid}/task/${pid}`);
+  const own = await domain.run(
+    `for t in ${files.join(' ')}; do cat $t/stat $t/wchan $t/stack; done; workload progress ${program}; true`,
+  );
+  return `${JSON.stringify(threads, (_, value) => (typeof value === 'bigint' ? String(value) : value))}\n${own}`;
 }
