@@ -1,5 +1,5 @@
 /**
- * `node test/bench/slow-down.bench.ts [--rounds N]`: what the daemon costs a guest. A fixed amount of work in a live
+ * `node test/bench/slow-down.bench.ts [--rounds N] [--run MS]`: what the daemon costs a guest. A fixed amount of work in a live
  * guest, once of computing alone and once of nothing but system calls and context switches, with no daemon, with one
  * that watches, and with one that edits the guest at every interval. Each round has every way once, in random order;
  * a ratio is to the same round's run without a daemon, on the host's clock: the guest's stands still in a pause.
@@ -14,10 +14,12 @@ import { DaemonProcess, until } from '../live/daemon-process.ts';
 import { bootDebian, type LiveGuest } from '../live/guest.ts';
 import { median, percentile, record } from './harness.ts';
 
-const { values } = parseArgs({ options: { rounds: { type: 'string', default: '9' } } });
+const { values } = parseArgs({
+  options: { rounds: { type: 'string', default: '9' }, run: { type: 'string', default: '2000' } },
+});
 const ROUNDS = Number(values.rounds);
 /** How long a run without a daemon is to take. */
-const RUN_MS = 2_000;
+const RUN_MS = Number(values.run);
 const KINDS = ['burner', 'pipe'] as const;
 type Kind = (typeof KINDS)[number];
 
