@@ -64,10 +64,12 @@ export class SourceHash implements AsyncDisposable {
     // The compiled program has .js files, a checkout .ts ones.
     const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
     const url = new URL(`./hash-worker.${extension}`, import.meta.url);
-    const { fd, path } = this.#source;
+    const { path } = this.#source;
     const closed = () =>
       new ExtractError('interrupted', `${path} was closed before its hash was complete`, { path });
+    // While the module was loaded.
     if (this.#closed) throw closed();
+    const { fd } = this.#source;
     return await new Promise((resolve, reject) => {
       const worker = new Worker(url, { workerData: { fd } });
       this.#worker = worker;
