@@ -73,7 +73,7 @@ layouts: setup kernels kernels-all ## extract every kernel into generated/ again
 soak: setup kernels kernels-all xen ## 10,000 holds and releases on each live guest and way (DOMSCHED_CYCLES=n), 2,000 kills of the daemon (DOMSCHED_KILLS=n), 500 for each domain of a Xen (DOMSCHED_XEN_CYCLES=n)
 	@node kernels/complete.ts
 	DOMSCHED_CYCLES=$${DOMSCHED_CYCLES:-10000} npx ava --timeout=24h --concurrency=1 \
-		test/live/debian-surgery.test.ts test/live/o1-surgery.test.ts
+		test/live/debian-surgery.test.ts test/live/o1-surgery.test.ts test/soak/debian-vcpus.test.ts
 	DOMSCHED_KILLS=$${DOMSCHED_KILLS:-2000} npx ava --timeout=24h --match='killed*' test/live/daemon.test.ts
 	DOMSCHED_XEN_CYCLES=$${DOMSCHED_XEN_CYCLES:-500} npx ava --timeout=24h test/live/xen.test.ts
 

@@ -79,7 +79,8 @@ export function planTask(layout: LayoutView): TaskPlan {
     comm,
     realParent: required('real_parent'),
     signal: required('signal'),
-    startTime: required('start_time'),
+    // What /proc shows ("time: Rename tsk->real_start_time to ->start_boottime", 5.5): read a moment after `start_time`.
+    startTime: optional('start_boottime') ?? required('start_time'),
     utime: required('utime'),
     stime: required('stime'),
     runtime: anyField(layout, 'task_struct', 'se.sum_exec_runtime', 'sched_time'),

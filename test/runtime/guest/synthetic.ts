@@ -294,7 +294,7 @@ export class SyntheticGuest {
       put(has('thread_info.cpu') ? 'thread_info.cpu' : 'cpu', task.cpu);
       const on = task.state === 'running' || task.state === 'ready' ? 1 : 0;
       if (task.pid !== 0) put('on_rq', on);
-      put('start_time', BigInt(task.pid) * 1_000_000_000n);
+      put(has('start_boottime') ? 'start_boottime' : 'start_time', BigInt(task.pid) * 1_000_000_000n);
     }
   }
 
