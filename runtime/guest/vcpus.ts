@@ -17,8 +17,8 @@ export interface CpuMarks {
 export type PlaceOf = (address: GuestVirtual) => string | undefined;
 
 /**
- * Names of the per-CPU variable with the task-state segment. Renamed by "x86/entry/64: Make cpu_entry_area.tss read-only",
- * 4.15. The hardware's part of it comes first.
+ * The per-CPU variable with the task-state segment, the hardware's part of it first: its name since "x86/entry/64: Make
+ * cpu_entry_area.tss read-only", 4.15.
  */
 const TSS = 'cpu_tss_rw';
 
@@ -47,7 +47,8 @@ export function vcpusByCpu(
 /**
  * Two registers tell a vCPU's CPU, and neither can be changed by a program: the kernel's GS base, which is the CPU's
  * per-CPU area, and the base of the task-state segment. The kernel maps the latter a second time for its entry code
- * ("x86/entry: Remap the TSS into the CPU entry area", 4.15), so places in memory are compared, not addresses. What contradicts itself, or another vCPU, is no proof.
+ * ("x86/entry: Remap the TSS into the CPU entry area", 4.15), so places in memory are compared, not addresses. What
+ * contradicts itself, or another vCPU, is no proof.
  */
 export function matchVcpus(
   cpus: readonly CpuMarks[],
