@@ -3,7 +3,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ControlClient } from '../daemon/control-client.ts';
 import type { PsAnswer } from '../daemon/control-protocol.ts';
 import { DomschedError } from '../error.ts';
-import { bootMark } from '../guest/boot-mark.ts';
 import { Guest } from '../guest/guest.ts';
 import type { Process } from '../guest/process.ts';
 import { printable } from '../guest/text.ts';
@@ -192,10 +191,14 @@ export class Watcher {
       }
     }
     const guest = await Guest.attach(await host.open(id), this.#known);
-    const { processes } = await guest.take(take);
-    const init = processes.find(({ pid }) => pid === 1);
-    this.#guests.set(key, { guest, records: new HeldRecords(guest, bootMark(guest, init)) });
-    return processes;
+    try {
+      const { processes } = await guest.take(take);
+      this.#guests.set(key, { guest, records: HeldRecords.of(guest, processes) });
+      return processes;
+    } catch (error) {
+      guest.detach();
+      throw error;
+    }
   }
 }
 

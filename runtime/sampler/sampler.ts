@@ -1,6 +1,5 @@
 import type { DomainReport, ProcessReport, TickReport } from '../daemon/report.ts';
 import { DomschedError } from '../error.ts';
-import { bootMark } from '../guest/boot-mark.ts';
 import { Guest } from '../guest/guest.ts';
 import type { Process } from '../guest/process.ts';
 import type { ProcessState } from '../guest/state.ts';
@@ -131,11 +130,14 @@ export class Sampler {
       }
     }
     const guest = await Guest.attach(await host.open(id), this.#known);
-    const { processes } = await guest.take({ withoutQueues: true });
-    const init = processes.find(({ pid }) => pid === 1);
-    const records = new HeldRecords(guest, bootMark(guest, init));
-    this.#watched.set(key, { guest, records, ran: new Map() });
-    return processes;
+    try {
+      const { processes } = await guest.take({ withoutQueues: true });
+      this.#watched.set(key, { guest, records: HeldRecords.of(guest, processes), ran: new Map() });
+      return processes;
+    } catch (error) {
+      guest.detach();
+      throw error;
+    }
   }
 }
 

@@ -1,4 +1,5 @@
 import { DomschedError } from '../error.ts';
+import { bootMark } from '../guest/boot-mark.ts';
 import type { Guest } from '../guest/guest.ts';
 import type { Process } from '../guest/process.ts';
 import { Draft } from './draft.ts';
@@ -16,8 +17,18 @@ export class HeldRecords {
   readonly #boot: string;
   #holder: Holder | null | undefined;
 
-  /** @param boot of the guest, see `bootMark` */
-  constructor(guest: Guest, boot: string) {
+  /** @param processes of the guest, of one look at it */
+  static of(guest: Guest, processes: readonly Process[]): HeldRecords {
+    return new HeldRecords(
+      guest,
+      bootMark(
+        guest,
+        processes.find(({ pid }) => pid === 1),
+      ),
+    );
+  }
+
+  private constructor(guest: Guest, boot: string) {
     this.#guest = guest;
     this.#boot = boot;
   }
