@@ -178,14 +178,10 @@ test.serial(
 test.serial('xl saves a domain in the middle of an edit: restored, it goes on', async (t) => {
   t.timeout(10 * MINUTE);
   await start(t, 'batch');
-  const { outcome } = await remote.cycle('batch', 'burner-a', 2 * MINUTE);
   // Through a pipe: pages of another domain cannot be written to the shared folder as they are.
   const save =
     'mkfifo /run/batch && { cat /run/batch >/host/batch.save & xl save batch /run/batch && wait; }';
-  await xen.must(save, 5 * MINUTE, 1);
-  const { rounds, code } = await outcome;
-  t.true(rounds >= 2);
-  t.true(['refused', 'domain-gone', 'timeout'].includes(code ?? ''), `${rounds} rounds, ${code}`);
+  await endsEdits(t, 'batch', save, ['refused', 'domain-gone', 'timeout'], 5 * MINUTE);
   await nothingLeft(t, 'batch');
   await remote.detach('batch');
   domains.batch.close();
@@ -201,11 +197,7 @@ test.serial('xl saves a domain in the middle of an edit: restored, it goes on', 
 test.serial('xl reboots a domain in the middle of an edit: the next boot is a new guest', async (t) => {
   t.timeout(10 * MINUTE);
   await start(t, 'mail');
-  const { outcome } = await remote.cycle('mail', 'burner-a', 2 * MINUTE);
-  await xen.must('xl reboot -F mail', MINUTE, 1);
-  const { rounds, code } = await outcome;
-  t.true(rounds >= 2);
-  t.true(['refused', 'domain-gone', 'timeout'].includes(code ?? ''), `${rounds} rounds, ${code}`);
+  await endsEdits(t, 'mail', 'xl reboot -F mail', ['refused', 'domain-gone', 'timeout']);
   await domains.mail.ready();
   await remote.detach('mail');
   domains.mail.close();
@@ -221,12 +213,8 @@ test.serial('xl reboots a domain in the middle of an edit: the next boot is a ne
 test.serial('xl destroys a domain in the middle of an edit: nothing of it is kept', async (t) => {
   t.timeout(5 * MINUTE);
   await start(t, LAST);
-  const { outcome } = await remote.cycle(LAST, 'burner-a', 2 * MINUTE);
-  await xen.must(`xl destroy ${LAST}`, MINUTE, 1);
-  const { rounds, code } = await outcome;
-  t.true(rounds >= 2);
   // xl pauses it first: on a host without time for it that may take longer than the patience with a domain that stands.
-  t.true(['domain-gone', 'timeout'].includes(code ?? ''), `${rounds} rounds, ${code}`);
+  await endsEdits(t, LAST, `xl destroy ${LAST}`, ['domain-gone', 'timeout']);
   await nothingLeft(t, LAST);
   // The others have noticed nothing.
   await start(t, 'web');
@@ -241,6 +229,21 @@ async function start(t: ExecutionContext, name: Name): Promise<void> {
   else await domains[name].start(...PROGRAMS);
   started.add(name);
   await goesOn(t, domains[name], await domains[name].progress(...NAMES), PATIENCE_MS);
+}
+
+/** Holds and releases a program of a domain until a command in dom0 puts an end to that, with one of `codes`. */
+async function endsEdits(
+  t: ExecutionContext,
+  name: Name,
+  command: string,
+  codes: readonly string[],
+  limitMs = MINUTE,
+): Promise<void> {
+  const { outcome } = await remote.cycle(name, 'burner-a', 2 * MINUTE);
+  await xen.must(command, limitMs, 1);
+  const { rounds, code } = await outcome;
+  t.true(rounds >= 2);
+  t.true(codes.includes(code ?? ''), `${rounds} rounds, ${code}`);
 }
 
 /** A domain whose memory somebody keeps mapped stays in Xen's list, without a name and dying. */
