@@ -10,6 +10,16 @@ import type { XenRemote } from './xen-remote.ts';
 /** In which a domain of a busy host surely gets somewhere. */
 export const PATIENCE_MS = 180_000;
 
+/** What runs in a domain, beside what its init has started. */
+export const PROGRAMS = [
+  { kind: 'burner', name: 'burner-a' },
+  { kind: 'burner', name: 'burner-nice', nice: 7 },
+  { kind: 'sleeper', name: 'sleeper-a' },
+  { kind: 'pipe', name: 'pipe-a' },
+  { kind: 'threads', name: 'threads-a' },
+] as const;
+export const NAMES = PROGRAMS.map(({ name }) => name);
+
 /** `ps` from dom0, paused and running, is what the domain's own /proc shows. */
 export async function listsAsProc(
   t: ExecutionContext,
@@ -67,4 +77,41 @@ async function portrait(remote: XenRemote, domain: XenTestDomain, program: strin
     `for t in ${files.join(' ')}; do cat $t/stat $t/wchan $t/stack; done; workload progress ${program}; true`,
   );
   return `${JSON.stringify(threads, (_, value) => (typeof value === 'bigint' ? String(value) : value))}\n${own}`;
+}
+
+/**
+ * Lists, holds, releases and renices the programs of a domain in which they run, each time by the domain's own word.
+ * They are stopped afterwards.
+ */
+export async function editsAsTold(
+  t: ExecutionContext,
+  remote: XenRemote,
+  domain: XenTestDomain,
+  cycles: number,
+): Promise<void> {
+  await remote.attach(domain.name);
+  await listsAsProc(t, remote, domain);
+  const begin = Date.now();
+  const found = new Map<string, number>();
+  let done = 0;
+  for (; done < cycles; done += NAMES.length) {
+    for (const state of await holdAndRelease(t, remote, domain, shuffled(NAMES)))
+      found.set(state, (found.get(state) ?? 0) + 1);
+  }
+  const states = [...found].map(([state, count]) => `${count} ${state}`).join(', ');
+  t.log(`${done} cycles in ${Math.round((Date.now() - begin) / 1000)} s; found ${states}`);
+  for (const nice of [11, 0]) {
+    t.is((await remote.renice(domain.name, 'burner-a', nice)).outcome, 'reniced');
+    const stats = [...parseProcStats(await domain.run(READ_STATS)).values()];
+    t.is(stats.find(({ comm }) => comm === 'burner-a')?.nice, nice);
+  }
+  await goesOn(t, domain, await domain.progress(...NAMES), PATIENCE_MS);
+  await domain.quiet(true);
+}
+
+function shuffled<T>(values: readonly T[]): T[] {
+  return values
+    .map((value) => ({ value, at: Math.random() }))
+    .sort((a, b) => a.at - b.at)
+    .map(({ value }) => value);
 }
