@@ -16,7 +16,7 @@ import Table from 'cli-table3';
 import { requireKernel } from '../../kernels/cache.ts';
 import { DaemonProcess } from '../live/daemon-process.ts';
 import { bootDebian, type LiveGuest } from '../live/guest.ts';
-import { GuestCounter } from './guest-counters.ts';
+import { GuestCounter } from '../live/guest-counters.ts';
 import { percentile, record } from './harness.ts';
 import { type Delays, delaysOf, Runs } from './runs.ts';
 

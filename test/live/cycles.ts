@@ -5,6 +5,7 @@ import type { Process } from '../../runtime/guest/process.ts';
 import type { Technique } from '../../runtime/surgery/holder.ts';
 import type { Operation, Surgeon } from '../../runtime/surgery/surgeon.ts';
 import type { LiveGuest } from './guest.ts';
+import { GuestCounters } from './guest-counters.ts';
 
 /** Wall time in which a guest on a busy host surely gets somewhere. */
 export const PATIENCE_MS = 120_000;
@@ -15,36 +16,121 @@ export interface Target {
   readonly technique: Technique | null;
 }
 
-/**
- * Holds programs, sees that all of them stand still for a while of up to `stillMs`, lets them go in another order and
- * sees that they all go on.
- */
-export async function round(
-  t: ExecutionContext,
-  guest: LiveGuest,
-  surgeon: Surgeon,
-  targets: readonly Target[],
-  table: CycleTable,
-  stillMs = 100,
-): Promise<void> {
-  for (const { process, technique } of targets) {
-    const options = { limitMs: PATIENCE_MS, ...(technique !== null && { techniques: [technique] }) };
-    const held = await surgeon.hold(process, options);
-    if (held.outcome !== 'held') t.fail(`${process.comm}: ${held.outcome}`);
-    if (technique !== null) t.deepEqual(held.techniques, [technique]);
-    table.add('hold', held);
+/** How often the guest's own word is asked for, in rounds: it takes longer than all else of a round. */
+const ASK_EVERY = 10;
+/** How long the programs' pages are waited on before they are looked for again. */
+const FIND_AGAIN_MS = 10_000;
+const LOOK_MS = 3;
+
+/** Rounds of holds and releases on one guest, watched by what its programs count in its memory. */
+export class Cycles implements Disposable {
+  readonly table: CycleTable;
+  readonly #t: ExecutionContext;
+  readonly #guest: LiveGuest;
+  readonly #surgeon: Surgeon;
+  readonly #counters: GuestCounters;
+  readonly #pacers: readonly string[];
+  /** What was released and has not been seen to go on: where each stood. */
+  readonly #released = new Map<string, number>();
+  #rounds = 0;
+
+  /**
+   * @param names programs that may be held
+   * @param pacers those of them that run most of the time, at least two more than are ever held at once
+   */
+  constructor(
+    t: ExecutionContext,
+    guest: LiveGuest,
+    surgeon: Surgeon,
+    table: CycleTable,
+    names: readonly string[],
+    pacers: readonly string[],
+  ) {
+    this.#t = t;
+    this.#guest = guest;
+    this.#surgeon = surgeon;
+    this.table = table;
+    this.#counters = new GuestCounters(guest, names);
+    this.#pacers = pacers;
   }
-  const names = targets.map(({ process }) => process.comm);
-  const before = await guest.progress(...names);
-  await sleep(Math.random() * stillMs);
-  t.deepEqual(await guest.progress(...names), before, 'what is held makes no progress');
-  for (const { process } of pick(targets, targets.length)) {
-    const released = await surgeon.release(process, { limitMs: PATIENCE_MS });
-    if (released.outcome !== 'released') t.fail(`${process.comm}: ${released.outcome}`);
-    table.add('release', released);
+
+  /**
+   * Holds programs, each of which has gone on since its last release; sees that all of them stand still while every
+   * pacer that is not held gets its turn, and what was released before goes on; lets them go in another order.
+   * @param stillMs how long they are held beyond that, at most
+   */
+  async round(targets: readonly Target[], stillMs = 10): Promise<void> {
+    for (const { process, technique } of targets) {
+      await this.#goneOn([process.comm]);
+      const options = { limitMs: PATIENCE_MS, ...(technique !== null && { techniques: [technique] }) };
+      const held = await this.#surgeon.hold(process, options);
+      if (held.outcome !== 'held') this.#t.fail(`${process.comm}: ${held.outcome}`);
+      if (technique !== null) this.#t.deepEqual(held.techniques, [technique]);
+      this.table.add('hold', held);
+    }
+    const names = targets.map(({ process }) => process.comm);
+    const before = this.#counters.progress(...names);
+    await this.#goneOn([...this.#released.keys()]);
+    const free = this.#pacers.filter((name) => !names.includes(name));
+    await this.#moved(this.#counters.progress(...free));
+    await sleep(Math.random() * stillMs);
+    this.#t.deepEqual(this.#counters.progress(...names), before, 'what is held makes no progress');
+    this.#rounds += 1;
+    if (this.#rounds % ASK_EVERY === 0) await this.#agrees(names);
+    for (const { process } of pick(targets, targets.length)) {
+      const released = await this.#surgeon.release(process, { limitMs: PATIENCE_MS });
+      if (released.outcome !== 'released') this.#t.fail(`${process.comm}: ${released.outcome}`);
+      this.table.add('release', released);
+      this.#released.set(process.comm, before[process.comm]!);
+    }
+    this.#guest.checkConsole();
   }
-  await goesOn(t, guest, before);
-  guest.checkConsole();
+
+  /** Waits until everything that was released has gone on. */
+  async end(): Promise<void> {
+    await this.#goneOn([...this.#released.keys()]);
+    this.#guest.checkConsole();
+  }
+
+  [Symbol.dispose](): void {
+    this.#counters[Symbol.dispose]();
+  }
+
+  async #goneOn(names: readonly string[]): Promise<void> {
+    const stood = names.filter((name) => this.#released.has(name));
+    await this.#moved(Object.fromEntries(stood.map((name) => [name, this.#released.get(name)!])));
+    for (const name of stood) this.#released.delete(name);
+  }
+
+  async #moved(from: Record<string, number>): Promise<void> {
+    const waiting = new Set(Object.keys(from));
+    const begin = Date.now();
+    for (let findAt = begin + FIND_AGAIN_MS; ; await sleep(LOOK_MS)) {
+      const now = this.#counters.progress(...waiting);
+      for (const name of waiting) if (now[name]! > from[name]!) waiting.delete(name);
+      if (waiting.size === 0) return;
+      if (Date.now() > findAt) {
+        this.#counters.find();
+        findAt = Date.now() + FIND_AGAIN_MS;
+      }
+      if (Date.now() > begin + PATIENCE_MS) {
+        this.#t.fail(`${this.#guest.name}: no progress of ${[...waiting].join(', ')}`);
+        return;
+      }
+    }
+  }
+
+  /** What stands still by its memory does so by the guest's own word. */
+  async #agrees(names: readonly string[]): Promise<void> {
+    const own = await this.#guest.progress(...names);
+    // The guest's kernel may move a page.
+    if (names.some((name) => this.#counters.progress(name)[name] !== own[name])) this.#counters.find();
+    this.#t.deepEqual(
+      this.#counters.progress(...names),
+      own,
+      'the pages are those that the programs count in',
+    );
+  }
 }
 
 /** Waits until every program has counted on from where it was. */

@@ -16,7 +16,7 @@ import { fairGuest } from '../../runtime/surgery/fair-holder.ts';
 import type { Technique } from '../../runtime/surgery/holder.ts';
 import { holderFor } from '../../runtime/surgery/holder-for.ts';
 import { Surgeon } from '../../runtime/surgery/surgeon.ts';
-import { CycleTable, findProcess, goesOn, PATIENCE_MS, pick, round } from './cycles.ts';
+import { Cycles, CycleTable, findProcess, goesOn, PATIENCE_MS, pick } from './cycles.ts';
 import { bootDebian } from './guest.ts';
 import type { GuestProgram } from './initramfs.ts';
 
@@ -118,6 +118,8 @@ for (const { way, interrupts, grouped, ...options } of VARIANTS) {
     await goesOn(t, guest, Object.fromEntries(programs.map(({ name }) => [name, 0])));
     const { processes } = await attached.take();
     const table = new CycleTable(`${options.kernel} ${way}`);
+    const nameOf = ({ name }: GuestProgram) => name;
+    using cycles = new Cycles(t, guest, surgeon, table, programs.map(nameOf), steady.map(nameOf));
     const techniques = takingTurns(['splice', 'state', 'splice', 'state', 'park']);
     for (let rounds = 0; table.holds < CYCLES; rounds++) {
       const some = () => Math.floor(Math.random() * AT_ONCE);
@@ -126,9 +128,10 @@ for (const { way, interrupts, grouped, ...options } of VARIANTS) {
         ...pick(lively, some()).map(({ name }) => ({ name, technique: null })),
       ].map(({ name, technique }) => ({ process: findProcess(processes, name), technique }));
       // Long enough now and then for the guest to take a group's empty queue off its list.
-      await round(t, guest, surgeon, targets, table, rounds % 40 === 39 ? 2_000 : 100);
+      await cycles.round(targets, rounds % 40 === 39 ? 2_000 : 10);
     }
-    await goesOn(t, guest, await guest.progress(...programs.map(({ name }) => name)));
+    await cycles.end();
+    await goesOn(t, guest, await guest.progress(...programs.map(nameOf)));
     const fair = new FairSurgery(fairGuest(attached));
     for (const invariant of fair.invariants()) {
       for (const end = Date.now() + PATIENCE_MS; ; await sleep(3)) {

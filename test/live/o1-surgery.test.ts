@@ -57,8 +57,8 @@ for (const variant of ['base', 'preempt', 'schedstats'] as const) {
       await using guest = await bootO1({
         variant,
         cpus: 2,
-        // Short time slices: many switches, and nobody waits long for its turn.
-        commandLine: 'report=20 run=pi1:10,pi2:10,pi3:15,pi4:5,sleeper,pair,forker',
+        // Short time slices, of 10 to 20 ms: many switches, and nobody waits long for its turn.
+        commandLine: 'report=20 run=pi1:17,pi2:17,pi3:18,pi4:16,sleeper,pair,forker',
         extraArguments: ['-qmp', `unix:${socket},server=on,wait=off`],
       });
       for (const name of ['pi1', 'pi2', 'pi3', 'pi4']) await guest.waitFor(new RegExp(`^${name} `));

@@ -10,7 +10,7 @@ import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
 import { holderFor } from '../../runtime/surgery/holder-for.ts';
 import { Surgeon } from '../../runtime/surgery/surgeon.ts';
-import { CycleTable, findProcess, goesOn, round } from '../live/cycles.ts';
+import { Cycles, CycleTable, findProcess, goesOn } from '../live/cycles.ts';
 import { bootDebian } from '../live/guest.ts';
 import { until } from '../live/until.ts';
 
@@ -68,11 +68,12 @@ test('vCPUs whose numbers are not those of the CPUs: each is found, and told to 
   await goesOn(t, guest, Object.fromEntries(names.map((name) => [name, 0])));
   const { processes } = await attached.take();
   const table = new CycleTable('vcpus');
+  using cycles = new Cycles(t, guest, surgeon, table, names, names);
   for (let cycle = 0; cycle < 12; cycle++) {
     const process = findProcess(processes, names[cycle % names.length]!);
-    await round(t, guest, surgeon, [{ process, technique: 'state' }], table);
+    await cycles.round([{ process, technique: 'state' }], 100);
   }
+  await cycles.end();
   for (const line of table.lines()) t.log(line);
-  guest.checkConsole();
   attached.detach();
 });
