@@ -63,10 +63,9 @@ export class Cycles implements Disposable {
     for (const { process, technique } of targets) {
       await this.#goneOn([process.comm]);
       const options = { limitMs: PATIENCE_MS, ...(technique !== null && { techniques: [technique] }) };
-      const held = await this.#surgeon.hold(process, options);
+      const held = await this.table.time('hold', () => this.#surgeon.hold(process, options));
       if (held.outcome !== 'held') this.#t.fail(`${process.comm}: ${held.outcome}`);
       if (technique !== null) this.#t.deepEqual(held.techniques, [technique]);
-      this.table.add('hold', held);
     }
     const names = targets.map(({ process }) => process.comm);
     const before = this.#counters.progress(...names);
@@ -78,9 +77,9 @@ export class Cycles implements Disposable {
     this.#rounds += 1;
     if (this.#rounds % ASK_EVERY === 0) await this.#agrees(names);
     for (const { process } of pick(targets, targets.length)) {
-      const released = await this.#surgeon.release(process, { limitMs: PATIENCE_MS });
+      const release = () => this.#surgeon.release(process, { limitMs: PATIENCE_MS });
+      const released = await this.table.time('release', release);
       if (released.outcome !== 'released') this.#t.fail(`${process.comm}: ${released.outcome}`);
-      this.table.add('release', released);
       this.#released.set(process.comm, before[process.comm]!);
     }
     this.#guest.checkConsole();
@@ -165,10 +164,15 @@ export function pick<T>(from: readonly T[], count: number): T[] {
 /** Holds after which a soak says how far it is. */
 const REPORT_EVERY = 1_000;
 
+interface Figures extends Pick<Operation, 'attempts' | 'pausedUs'> {
+  /** From the call to its return. */
+  readonly ms: number;
+}
+
 /** Figures by technique and direction. */
 export class CycleTable {
   readonly #name: string;
-  readonly #rows = new Map<string, Pick<Operation, 'attempts' | 'pausedUs'>[]>();
+  readonly #rows = new Map<string, Figures[]>();
   /** Holds so far. */
   holds = 0;
 
@@ -176,26 +180,36 @@ export class CycleTable {
     this.#name = name;
   }
 
-  add(direction: 'hold' | 'release', operation: Operation): void {
+  /** Performs an operation and takes down how it went. */
+  async time(direction: 'hold' | 'release', operate: () => Promise<Operation>): Promise<Operation> {
+    const begin = performance.now();
+    const operation = await operate();
+    const { attempts, pausedUs } = operation;
     if (direction === 'hold') this.holds += 1;
     const key = `${operation.techniques.join('+')} ${direction}`;
     const row = this.#rows.get(key) ?? [];
-    row.push({ attempts: operation.attempts, pausedUs: operation.pausedUs });
+    row.push({ attempts, pausedUs, ms: performance.now() - begin });
     this.#rows.set(key, row);
     if (direction === 'hold' && this.holds % REPORT_EVERY === 0)
       for (const line of this.lines()) console.log(`# ${this.#name}, ${this.holds} holds: ${line}`);
+    return operation;
   }
 
   lines(): string[] {
     return [...this.#rows].map(([key, operations]) => {
       const first = operations.filter(({ attempts }) => attempts === 1).length;
-      const sorted = operations.map(({ pausedUs }) => pausedUs).sort((a, b) => a - b);
-      const at = (share: number) => Math.round(sorted[Math.floor(share * (sorted.length - 1))]!);
       const attempts = operations.reduce((sum, operation) => sum + operation.attempts, 0) / operations.length;
       return (
         `${key}: ${operations.length}, ${first} in one pause, ${attempts.toFixed(1)} pauses on average, ` +
-        `paused µs p50 ${at(0.5)} p90 ${at(0.9)} p99 ${at(0.99)} max ${at(1)}`
+        `paused µs ${percentiles(operations.map(({ pausedUs }) => pausedUs))}, ` +
+        `in all ms ${percentiles(operations.map(({ ms }) => ms))}`
       );
     });
   }
+}
+
+function percentiles(values: readonly number[]): string {
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = (share: number) => Math.round(sorted[Math.floor(share * (sorted.length - 1))]!);
+  return `p50 ${at(0.5)} p90 ${at(0.9)} p99 ${at(0.99)} max ${at(1)}`;
 }

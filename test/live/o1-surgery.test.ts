@@ -19,7 +19,7 @@ import { bootO1, buildO1, kernelFile, numbers, usableAccelerator, type Variant }
 import { until } from './until.ts';
 
 /** Holds, and as many releases, of each guest. */
-const CYCLES = Number(process.env.DOMSCHED_CYCLES ?? 250);
+const CYCLES = Number(process.env.DOMSCHED_CYCLES ?? 500);
 
 const BURNERS = ['pi1', 'pi2', 'pi3', 'pi4', 'pi5'];
 const LIMIT_MS = 120_000;
@@ -74,25 +74,28 @@ for (const variant of ['base', 'preempt', 'schedstats'] as const) {
       const find = (name: string) => processes.find(({ comm }) => comm === name)!;
       const goesOn = (name: string, before: number) =>
         until(`${name} goes on after its release`, () => progress(name) !== before, LIMIT_MS, LOOK_MS);
+      const hasSaid = (name: string, from: number) =>
+        guest.lines.slice(from).some((line) => line.startsWith(`${name} `));
       /**
-       * That programs make no progress while others do. What they had said before they were stopped may still be on
-       * its way to us, so the first look that is so counts: one that runs is at another place at each of them.
+       * That programs make no progress while each of the others gets its turn. What they had said before they were
+       * stopped may still be on its way to us: what anybody says after that comes after it.
        */
       const standStill = async (...held: string[]): Promise<number[]> => {
+        const others = BURNERS.filter((name) => !held.includes(name));
         for (let tries = 0; ; tries++) {
           const before = held.map(progress);
           const from = guest.lines.length;
-          const fromOthers = (line: string) =>
-            /^pi\d /.test(line) && !held.some((name) => line.startsWith(`${name} `));
-          await until(
-            'the others have the CPUs',
-            () => guest.lines.slice(from).filter(fromOthers).length > 2,
-            LIMIT_MS,
-            LOOK_MS,
-          );
-          if (held.every((name, i) => progress(name) === before[i])) return before;
+          const anyone = () => others.some((name) => hasSaid(name, from));
+          await until('the others have the CPUs', anyone, LIMIT_MS, LOOK_MS);
+          if (held.every((name, i) => progress(name) === before[i])) break;
           if (tries === 20) t.fail(`${held.join(', ')}: progress while held`);
         }
+        const before = held.map(progress);
+        const from = guest.lines.length;
+        const everyone = () => others.every((name) => hasSaid(name, from));
+        await until('each of the others has its turn', everyone, LIMIT_MS, LOOK_MS);
+        t.deepEqual(held.map(progress), before, 'what is held makes no progress');
+        return before;
       };
       const table = new CycleTable(variant);
       // What was released must have gone on before it is held again.
@@ -102,15 +105,13 @@ for (const variant of ['base', 'preempt', 'schedstats'] as const) {
         const names = pick(BURNERS, 1 + Math.floor(Math.random() * 3));
         for (const name of names) {
           if (released.has(name)) await goesOn(name, released.get(name)!);
-          const held = await surgeon.hold(find(name), patient);
+          const held = await table.time('hold', () => surgeon.hold(find(name), patient));
           if (held.outcome !== 'held') t.fail(`${name}: ${held.outcome}`);
-          table.add('hold', held);
         }
         const standing = await standStill(...names);
         for (const name of pick(names, names.length)) {
-          const operation = await surgeon.release(find(name), patient);
+          const operation = await table.time('release', () => surgeon.release(find(name), patient));
           if (operation.outcome !== 'released') t.fail(`${name}: ${operation.outcome}`);
-          table.add('release', operation);
           released.set(name, standing[names.indexOf(name)]!);
         }
       }
