@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -94,13 +96,21 @@ async function makePolicy(config: PolicyConfig, directory: string): Promise<Poli
   }
 }
 
-/** A user's policy: the default export of a module takes the options and gives the policy. */
+/**
+ * A user's policy: the default export of a module takes the options and gives the policy. Node loads a module once for
+ * each address, so the address has what the file says in it: a module that was edited is read again. What it imports
+ * itself is not.
+ */
 async function loadPolicy(file: string, options: Readonly<Record<string, unknown>>): Promise<Policy> {
   const refuse = (why: string, cause?: unknown) =>
     new DomschedError('config-invalid', `policy module ${file}: ${why}`, { file }, { cause });
   let made: unknown;
   try {
-    const { default: make } = (await import(pathToFileURL(file).href)) as { default?: unknown };
+    const url = pathToFileURL(file);
+    url.search = createHash('sha256')
+      .update(await readFile(file))
+      .digest('hex');
+    const { default: make } = (await import(url.href)) as { default?: unknown };
     if (typeof make !== 'function') throw refuse('its default export is no function that makes a policy');
     made = await make(options);
   } catch (cause) {

@@ -88,6 +88,9 @@ test('a user’s policy is a module beside the configuration; one that is none i
   const { actions } = decide(observed(domainsOf({ one: [{ comm: 'backup' }, { comm: 'web' }] })));
   t.deepEqual(held(actions), ['one/backup']);
   t.is(actions[0]!.reason, 'mine');
+  await writeFile(path.join(directory, 'good.mjs'), 'export default () => () => ({ actions: [] });');
+  const edited = await makePolicies(config('good.mjs'), directory);
+  t.deepEqual(edited(observed(domainsOf({ one: [{ comm: 'backup' }] }))).actions, [], 'edited: read again');
   for (const module of ['bad.mjs', 'worse.mjs', 'missing.mjs']) {
     await t.throwsAsync(makePolicies(config(module), directory), {
       code: 'config-invalid',
