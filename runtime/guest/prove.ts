@@ -78,18 +78,21 @@ function initTaskFacts(guest: Guest, address: GuestVirtual, check: Check): void 
   check('init_task is its own parent', parent === address, `real_parent ${formatAddress(parent)}`);
   const leader = task.pointer('group_leader');
   check('init_task leads its own group', leader === address, `group_leader ${formatAddress(leader)}`);
-  for (const list of ['tasks', 'sibling']) {
-    const node = advance(address, task.offset(list));
-    const next = task.pointer(`${list}.next`);
-    const previous = task.pointer(`${list}.prev`);
-    const back = readPointer(guest.space, advance(next, 8));
-    const forward = readPointer(guest.space, previous);
-    check(
-      `init_task.${list} links both ways`,
-      back === node && forward === node,
-      `next ${formatAddress(next)}`,
-    );
-  }
+  linkFact(guest, task, address, 'sibling', check);
+}
+
+/** @param list of `init_task`: `sibling` never changes, `tasks` with each process that begins or ends */
+function linkFact(guest: Guest, task: Task, address: GuestVirtual, list: string, check: Check): void {
+  const node = advance(address, task.offset(list));
+  const next = task.pointer(`${list}.next`);
+  const previous = task.pointer(`${list}.prev`);
+  const back = readPointer(guest.space, advance(next, 8));
+  const forward = readPointer(guest.space, previous);
+  check(
+    `init_task.${list} links both ways`,
+    back === node && forward === node,
+    `next ${formatAddress(next)}`,
+  );
 }
 
 function queueFacts(guest: Guest, cpu: number, address: GuestVirtual, check: Check): void {
@@ -139,6 +142,9 @@ async function movingFacts(guest: Guest, initTask: GuestVirtual, facts: Fact[]):
   const attempt = () => {
     facts.length = constant;
     const check: Check = (name, holds, found) => facts.push({ name, holds, found });
+    linkFact(guest, new Task(guest, initTask), initTask, 'tasks', check);
+    // A list that leads elsewhere is not walked.
+    if (!facts[constant]!.holds) return false;
     try {
       snapshotFacts(guest, initTask, check);
     } catch (error) {
@@ -152,7 +158,7 @@ async function movingFacts(guest: Guest, initTask: GuestVirtual, facts: Fact[]):
     // Nothing more to see in an image. One that was taken while the guest ran has torn queues, and still its processes.
     const torn = facts.find(({ name, holds }) => name === QUEUES_AND_PROCESSES && !holds);
     if (torn === undefined) return;
-    facts.length = constant;
+    facts.length = constant + 1;
     processFacts(guest, (name, holds, found) => facts.push({ name, holds, found }));
     if (facts.every(({ holds }) => holds)) guest.torn = torn.found;
     else facts.push(torn);

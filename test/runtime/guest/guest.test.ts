@@ -118,6 +118,29 @@ for (const kernel of SYNTHETIC_KERNELS) {
     t.is(synthetic.domain.recorder.count('write'), 0);
   });
 
+  test(`${kernel}: a process that begins while the layout is proved does not disprove it`, async (t) => {
+    const synthetic = await SyntheticGuest.make({ kernel });
+    const { offset } = synthetic.layout.field('task_struct', 'tasks.next');
+    const links = Buffer.from(synthetic.image.load(synthetic.physical(synthetic.initTask) + offset, 16));
+    const [first, last] = [links.readBigUInt64LE(0), links.readBigUInt64LE(8)];
+    const set = (previous: bigint) =>
+      synthetic.put(synthetic.initTask, 'task_struct', 'tasks.prev', previous);
+    set(first);
+    synthetic.domain.recorder.onCall(({ kind }) => {
+      if (kind === 'stop') set(last);
+    });
+    const guest = await Guest.attach(synthetic.domain, known);
+    t.true(guest.facts.every(({ holds }) => holds));
+    guest.detach();
+    synthetic.domain.recorder.reset();
+    set(first);
+    await t.throwsAsync(Guest.attach(synthetic.domain, known), {
+      code: 'layout-disproved',
+      message: /init_task\.tasks links both ways/,
+    });
+    t.is(synthetic.domain.recorder.count('write'), 0);
+  });
+
   test(`${kernel}: a domain that was reset is not taken for the old one`, async (t) => {
     const synthetic = await SyntheticGuest.make({ kernel });
     const guest = await Guest.attach(synthetic.domain, known);
