@@ -65,6 +65,8 @@ export class XenRemote implements AsyncDisposable {
       this.#waiting.get(answer.id)?.(answer);
       this.#waiting.delete(answer.id);
     });
+    // The socket's own too, which it passes on.
+    lines.on('error', () => undefined);
     socket.on('error', () => undefined);
   }
 

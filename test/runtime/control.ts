@@ -19,7 +19,9 @@ export async function fakeDaemon(): Promise<FakeDaemon> {
   const clients = new Map<Socket, number>();
   const server = createServer((socket) => {
     socket.on('error', () => {}).on('close', () => clients.delete(socket));
-    createInterface({ input: socket }).on('line', (line) => {
+    // A client that has seen enough closes while it is written to; the lines' reader passes that error on.
+    const lines = createInterface({ input: socket }).on('error', () => {});
+    lines.on('line', (line) => {
       const { id, op } = JSON.parse(line) as { id: number; op: string };
       if (op === 'watch') clients.set(socket, id);
     });
