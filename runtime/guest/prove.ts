@@ -158,6 +158,7 @@ async function movingFacts(guest: Guest, initTask: GuestVirtual, facts: Fact[]):
     // Nothing more to see in an image. One that was taken while the guest ran has torn queues, and still its processes.
     const torn = facts.find(({ name, holds }) => name === QUEUES_AND_PROCESSES && !holds);
     if (torn === undefined) return;
+    // That the list of tasks links both ways has been seen.
     facts.length = constant + 1;
     processFacts(guest, (name, holds, found) => facts.push({ name, holds, found }));
     if (facts.every(({ holds }) => holds)) guest.torn = torn.found;
