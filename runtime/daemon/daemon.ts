@@ -128,6 +128,7 @@ export class Daemon {
     const decided = this.#settings.decide(
       { nowMs, date: new Date(), elapsedMs, domains: views },
       this.#memory,
+      watched.some((domain) => domain.isUnknown(nowMs)) ? holdsOf(watched) : [],
     );
     this.#memory = decided.memory;
     const actions = this.#overrule(decided.actions, watched);
@@ -244,7 +245,10 @@ export class Daemon {
       for (const host of this.#settings.hosts.all) {
         for (const id of host.ids()) {
           present.add(id);
-          if (!this.domains.has(id)) this.domains.set(id, new WatchedDomain(host, id, this.#context));
+          if (this.domains.has(id)) continue;
+          // What was there when we came was there before, and somebody may have decided on what ran in it.
+          const knownMs = this.#ticks === 0 ? nowMs : -Infinity;
+          this.domains.set(id, new WatchedDomain(host, id, this.#context, knownMs));
         }
       }
       for (const [id, domain] of this.domains) {
@@ -286,4 +290,16 @@ export class Daemon {
     });
     return this.#known;
   }
+}
+
+/** Holds as they are. */
+function holdsOf(domains: readonly WatchedDomain[]): (Named & { type: 'hold' })[] {
+  return domains.flatMap(({ tracker }) =>
+    [...(tracker?.holds ?? [])].map(([process, { policy, reason }]) => ({
+      type: 'hold' as const,
+      process,
+      policy,
+      reason,
+    })),
+  );
 }

@@ -23,6 +23,10 @@ export interface Look {
 
 /** Longest part of the time that looks at one domain may take. */
 const LOOKS_PART = 0.25;
+/** Views in a row that tell policies what runs and who waits for a CPU. */
+const TELLING_VIEWS = 2;
+/** How long a domain that cannot be looked at keeps what is held, elsewhere too, from being let go. */
+const UNKNOWN_LIMIT_MS = 30_000;
 
 /**
  * One domain under the daemon: attached to, looked at, edited, each without waiting for any other domain. Edits are
@@ -44,9 +48,15 @@ export class WatchedDomain {
   #dirty = true;
   #lookedMs = -Infinity;
   #costMs = 0;
+  /** Views in a row. */
+  #views = 0;
+  /** When policies last knew what runs in it; -Infinity when that was never, or is of no meaning any more. */
+  #knownMs: number;
 
-  constructor(host: Host, id: string, context: DomainContext) {
+  /** @param knownMs when whoever decided before us knew what runs in it; -Infinity for a new domain */
+  constructor(host: Host, id: string, context: DomainContext, knownMs = -Infinity) {
     this.#host = host;
+    this.#knownMs = knownMs;
     this.id = id;
     this.#context = context;
     this.#log = context.log.child({ domain: id });
@@ -81,6 +91,15 @@ export class WatchedDomain {
     return this.#open === undefined && (errno === 'ECONNREFUSED' || errno === 'ENOENT');
   }
 
+  /**
+   * Whether something may run in it that policies knew of and do not see now: while it is attached to again after a
+   * start or a lost connection, or cannot be read.
+   */
+  isUnknown(nowMs: number): boolean {
+    if (this.#views >= TELLING_VIEWS) return false;
+    return !this.absent && nowMs - this.#knownMs < UNKNOWN_LIMIT_MS;
+  }
+
   /** Attaches, if it is time to try. Resolves when that is done, whatever came of it. */
   attach(nowMs: number): Promise<void> {
     if (this.#open !== undefined || this.#closed || !this.#attempts.allows('attach', nowMs))
@@ -95,6 +114,13 @@ export class WatchedDomain {
 
   /** Looks at what runs. Takes no pause and never waits. */
   look(nowMs: number): Look {
+    const look = this.#look(nowMs);
+    this.#views = look.view === undefined ? 0 : this.#views + 1;
+    if (this.#views >= TELLING_VIEWS) this.#knownMs = nowMs;
+    return look;
+  }
+
+  #look(nowMs: number): Look {
     const open = this.#open;
     if (open === undefined) return { view: undefined, quiet: true };
     const { tracker, guest } = open;
@@ -221,6 +247,7 @@ export class WatchedDomain {
       domain.onEvent((event) => {
         if (event.type !== 'gone' && event.type !== 'reset') return;
         const text = event.type === 'gone' ? event.reason : `${this.name} was reset`;
+        if (event.type === 'reset') this.#knownMs = -Infinity;
         this.#lose(open, new DomschedError('domain-gone', text, { domain: this.name }));
       });
       this.#open = open;
@@ -253,6 +280,7 @@ export class WatchedDomain {
     this.#log.warn({ code: error.code }, error.message);
     const pid = open.domain.identity.pid;
     const ended = pid !== undefined && !existsSync(`/proc/${pid}`);
+    if (ended) this.#knownMs = -Infinity;
     void this.#edits.run(async () => {
       await open.domain.close().catch(() => undefined);
       // What was held ended with it. Where only the connection broke, the records lead back.

@@ -29,6 +29,9 @@ export type Observed = Omit<World, 'subjects'>;
  * Several policies as one. A process belongs to the first policy in the list that selects it and whose time has
  * come, and nobody else decides on it; a domain's weight and cap are those of the first policy that names any. What
  * `never` selects belongs to nobody, nor do kernel threads and the first process of a guest.
+ *
+ * What decides takes holds that are to be kept, for as long as too little is known to end them, unless the policy that
+ * they are of has no more say in the process or their limit is reached.
  */
 export function combine(
   entries: readonly Entry[],
@@ -40,6 +43,7 @@ export function combine(
   return (
     observed: Observed,
     memory: CombinedMemory = { policies: {}, slices: {} },
+    kept: readonly (Named & { type: 'hold' })[] = [],
   ): { actions: Named[]; memory: CombinedMemory } => {
     const open = entries.filter(({ windows }) => isOpen(windows, observed.date));
     const subjects = assign(observed, open, never);
@@ -63,6 +67,11 @@ export function combine(
         if ('process' in action ? own.has(action.process) : !wanted.has(target))
           wanted.set(target, { ...action, policy: name });
       }
+    }
+    for (const hold of kept) {
+      const target = targetOf(hold);
+      if (hold.policy in policies && subjects.get(hold.policy)!.has(hold.process) && !wanted.has(target))
+        wanted.set(target, hold);
     }
     const world = { ...observed, subjects: new Set<string>() };
     const limited = limitHolds(world, [...wanted.values()], memory.slices, (action) =>

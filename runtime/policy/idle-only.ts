@@ -1,5 +1,5 @@
 import { busyJudge, DEFAULT_THRESHOLD, type Waiting, waitingNow } from './busy.ts';
-import { everyProcess, type Selector } from './selector.ts';
+import { everyProcess, heldSubjects, type Selector } from './selector.ts';
 import type { Policy, ProcessView } from './world.ts';
 
 export interface IdleOnlyOptions {
@@ -13,8 +13,10 @@ export interface IdleOnlyOptions {
 
 interface Memory {
   readonly waiting: Waiting;
-  /** When somebody else last ran. */
+  /** When somebody else last ran; undefined while none did since the first look. */
   readonly busyMs: number | undefined;
+  /** The first look. */
+  readonly sinceMs: number;
 }
 
 /**
@@ -32,11 +34,14 @@ export function idleOnly(options: IdleOnlyOptions = {}): Policy<Memory> {
     );
     const busy = others.find(isBusy);
     const busyMs = busy === undefined ? memory?.busyMs : world.nowMs;
-    const hold = busy !== undefined || (busyMs !== undefined && world.nowMs - busyMs < quietMs);
+    const sinceMs = memory?.sinceMs ?? world.nowMs;
+    const hold = busy !== undefined || world.nowMs - (busyMs ?? sinceMs) < quietMs;
+    // Of what was before the first look nobody knows: who is held stays so, who runs goes on.
+    const subjects = busyMs === undefined ? heldSubjects(world) : [...world.subjects];
     const reason = busy === undefined ? 'others ran a moment ago' : `${nameOf(busy)} runs`;
     return {
-      actions: hold ? [...world.subjects].map((process) => ({ type: 'hold' as const, process, reason })) : [],
-      memory: { waiting: waitingNow(others), busyMs },
+      actions: hold ? subjects.map((process) => ({ type: 'hold' as const, process, reason })) : [],
+      memory: { waiting: waitingNow(others), busyMs, sinceMs },
     };
   };
 }

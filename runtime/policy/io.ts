@@ -1,4 +1,4 @@
-import { everyProcess, type Selector } from './selector.ts';
+import { everyProcess, heldSubjects, type Selector } from './selector.ts';
 import type { Policy } from './world.ts';
 
 export interface IoOptions {
@@ -13,8 +13,10 @@ export interface IoOptions {
 }
 
 interface Memory {
-  /** When somebody protected last ran. */
+  /** When somebody protected last ran; undefined while none did since the first look. */
   readonly activeMs: number | undefined;
+  /** The first look. */
+  readonly sinceMs: number;
   /** When the turns began. */
   readonly turnMs: number;
 }
@@ -35,20 +37,23 @@ export function io(options: IoOptions = {}): Policy<Memory> {
         !world.subjects.has(process.key) && !process.kernelThread && process.ranNs > 0 && protect(process),
     );
     const activeMs = works ? world.nowMs : memory?.activeMs;
-    const atWork = activeMs !== undefined && world.nowMs - activeMs < Math.max(windowMs, 1);
+    const sinceMs = memory?.sinceMs ?? world.nowMs;
+    const atWork = works || world.nowMs - (activeMs ?? sinceMs) < windowMs;
+    // Of what was before the first look nobody knows: who is held stays so, who runs goes on.
+    const subjects = activeMs === undefined ? heldSubjects(world) : [...world.subjects];
     const turnMs = atWork ? (memory?.turnMs ?? world.nowMs) : world.nowMs;
     // The turn begins with the part in which the subjects are held.
     const place = ((world.nowMs - turnMs) % periodMs) / periodMs;
     const hold = atWork && place < 1 - duty;
     return {
       actions: hold
-        ? [...world.subjects].map((process) => ({
+        ? subjects.map((process) => ({
             type: 'hold' as const,
             process,
             reason: 'a protected process is at work',
           }))
         : [],
-      memory: { activeMs, turnMs },
+      memory: { activeMs, sinceMs, turnMs },
     };
   };
 }

@@ -1,5 +1,5 @@
 import { isMatch } from 'matcher';
-import type { DomainView, ProcessView } from './world.ts';
+import type { DomainView, ProcessView, World } from './world.ts';
 
 /** One or several patterns: `*` stands for any characters, a leading `!` excludes. */
 type Patterns = string | readonly string[];
@@ -58,4 +58,11 @@ export function isUntouchable(process: ProcessView): boolean {
 /** All processes of a world. */
 export function* everyProcess(domains: readonly DomainView[]): Generator<ProcessView> {
   for (const { processes } of domains) yield* processes;
+}
+
+/** Keys of the subjects that are held at this look. */
+export function heldSubjects({ domains, subjects }: World): string[] {
+  return [...everyProcess(domains)]
+    .filter(({ key, state }) => state === 'held' && subjects.has(key))
+    .map(({ key }) => key);
 }

@@ -68,7 +68,8 @@ export type Action =
 /**
  * Decides for one tick. What is not asked for again is undone: a held process that no action names is released, a nice
  * value or weight that was changed is put back.
- * @template Memory what the policy carries from tick to tick (plain data); undefined at the first
+ * @template Memory what the policy carries from tick to tick (plain data); undefined at the first, when a daemon before
+ *   us may have held some of the subjects for reasons that nobody knows any more
  */
 export type Policy<Memory = unknown> = (world: World, memory: Memory | undefined) => Decision<Memory>;
 

@@ -52,6 +52,28 @@ test('what is not a policy’s own is dropped; a policy that throws does nothing
   t.deepEqual(seen, ['broken', 'wrong']);
 });
 
+test('a hold that is kept ends with its policy’s say in the process, its hours, and its limit', (t) => {
+  const leave: Policy = () => ({ actions: [] });
+  const domains = domainsOf({ one: [{ comm: 'backup', state: 'held', heldMs: 60_000 }] });
+  const kept = [{ type: 'hold', process: 'one/backup', policy: 'mine', reason: 'as before' }] as const;
+  const keeps = (...entries: Entry[]) =>
+    held(combine(entries)(observed(domains), undefined, kept).actions).length === 1;
+  t.true(keeps(entry('mine', leave, 'backup')));
+  t.false(keeps());
+  t.false(keeps(entry('mine', leave, 'other')));
+  t.false(keeps(entry('first', leave, 'backup'), entry('mine', leave, 'backup')), 'another’s by now');
+  const windows = [{ from: '22:00', to: '06:00' }];
+  t.false(keeps(entry('mine', leave, 'backup', { windows })), 'noon');
+  t.true(keeps(entry('mine', leave, 'backup', { limit: { maxHoldMs: 70_000, sliceMs: 1_000 } })));
+  t.false(keeps(entry('mine', leave, 'backup', { limit: { maxHoldMs: 50_000, sliceMs: 1_000 } })));
+  const { actions } = combine([entry('mine', holdAll, 'backup')])(observed(domains), undefined, kept);
+  t.deepEqual(
+    actions.map(({ reason }) => reason),
+    ['always'],
+    'what the policy says now goes before',
+  );
+});
+
 test('kernel threads, process 1, what has ended and what is never to be touched belong to nobody', (t) => {
   const domains = domainsOf({
     one: [

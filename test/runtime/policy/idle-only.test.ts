@@ -47,6 +47,25 @@ test('quiet: they stay held for a while after the last run', (t) => {
   t.deepEqual(held(later.actions), []);
 });
 
+test('quiet: at the first look nobody knows since when the others rest, so who is held stays so', (t) => {
+  const policy = idleOnly({ quietMs: 2_000 });
+  const at = (ms: number, memory?: Parameters<typeof policy>[1]) => {
+    const domains = domainsOf({
+      batch: [
+        { comm: 'backup', state: 'held', heldMs: 500 },
+        { comm: 'indexer', state: 'running', ranNs: 4e8 },
+      ],
+      web: [{ comm: 'nginx' }],
+    });
+    return policy(world(domains, [BACKUP, 'batch/indexer'], ms), memory);
+  };
+  const first = at(10_000);
+  t.deepEqual(held(first.actions), [BACKUP], 'who runs goes on');
+  const soon = at(11_999, first.memory);
+  t.deepEqual(held(soon.actions), [BACKUP]);
+  t.deepEqual(held(at(12_000, soon.memory).actions), []);
+});
+
 const sketch = fc.record({
   comm: fc.constantFrom('a', 'b', 'c', 'd', 'e'),
   ranNs: fc.constantFrom(0, 0, 1e3, 1e8, 5e8),

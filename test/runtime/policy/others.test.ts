@@ -15,6 +15,18 @@ test('io: a process that is hardly ever ready is seen by any run at all, and sub
   t.deepEqual(held(policy(world(guests(0), keys, 12_500), rests.memory).actions), []);
 });
 
+test('io: at the first look nobody knows when a protected one last ran, so who is held stays so', (t) => {
+  const policy = io({ windowMs: 2_000 });
+  const domains = domainsOf({
+    one: [{ comm: 'db' }],
+    two: [{ comm: 'copy', state: 'held' }, { comm: 'index' }],
+  });
+  const keys = ['two/copy', 'two/index'];
+  const first = policy(world(domains, keys, 10_000), undefined);
+  t.deepEqual(held(first.actions), ['two/copy']);
+  t.deepEqual(held(policy(world(domains, keys, 12_000), first.memory).actions), []);
+});
+
 test('io: with a duty, subjects get that part of the time', (t) => {
   fc.assert(
     fc.property(fc.double({ min: 0.05, max: 0.95, noNaN: true }), (duty) => {
