@@ -112,6 +112,7 @@ async function showsOnPage(t: ExecutionContext, bench: DaemonBench, policy: stri
   );
   t.deepEqual(errors, []);
 
+  const stopped = await bench.progress('backup');
   await bench.end('SIGKILL');
   await until(async () => ((await look(page)).status === 'reconnecting' ? true : undefined), 300_000);
   const again = bench.logged();
@@ -123,6 +124,7 @@ async function showsOnPage(t: ExecutionContext, bench: DaemonBench, policy: stri
     return state.tick > 3 && state.domains.every(({ error }) => error === undefined) ? true : undefined;
   }, 300_000);
   await isRight();
+  t.deepEqual(await bench.progress('backup'), stopped, 'nor did it run between the two daemons');
 }
 
 test.serial('selectors: user, control group and command line of a live guest', async (t) => {
