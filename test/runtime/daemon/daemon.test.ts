@@ -3,20 +3,16 @@ import path from 'node:path';
 import test from 'ava';
 import { DomschedError } from '../../../runtime/error.ts';
 import { selector } from '../../../runtime/policy/selector.ts';
-import { BACKUP_LAST, FakeDaemon, fakeGuest, isQueued, run } from './fake-daemon.ts';
-
-const BACKUP = 10;
-const SERVER = 10;
-
-async function twoGuests() {
-  const batch = await fakeGuest(
-    'batch',
-    { comm: 'backup', state: 'ready' },
-    { comm: 'cron', state: 'sleeping' },
-  );
-  const web = await fakeGuest('web', { comm: 'server', state: 'sleeping' });
-  return { batch, web };
-}
+import {
+  BACKUP,
+  BACKUP_LAST,
+  FakeDaemon,
+  fakeGuest,
+  isQueued,
+  run,
+  SERVER,
+  twoGuests,
+} from './fake-daemon.ts';
 
 test('the backup of one guest is held while the server of another runs, and goes on when that rests', async (t) => {
   const { batch, web } = await twoGuests();
@@ -86,151 +82,6 @@ test('policies that were read again look once before they have anything done', a
   }
   t.is(batch.domain.recorder.count('write'), 0);
   t.false(isQueued(batch, BACKUP));
-});
-
-test('a daemon that comes after one that was killed takes over what is held, and lets it go', async (t) => {
-  const { batch, web } = await twoGuests();
-  await using first = await FakeDaemon.of([batch, web]);
-  await first.start();
-  run(web, SERVER, 300);
-  await first.tick();
-  t.false(isQueued(batch, BACKUP));
-  // Killed: nothing is put back.
-  await using second = await FakeDaemon.of([batch, web], { directory: first.directory });
-  await second.tick();
-  t.is(second.daemon.find('batch').tracker!.holds.size, 1);
-  await second.tick();
-  t.false(isQueued(batch, BACKUP), 'held until it is known what runs');
-  second.daemon.reload(second.settings([]));
-  await second.tick();
-  await second.tick();
-  t.true(isQueued(batch, BACKUP));
-  t.deepEqual(await second.held(), []);
-});
-
-/** A daemon that was killed while it held the backup for the server, and one that comes after it. */
-async function killedAndAgain(server: { state: 'sleeping' | 'ready' }) {
-  const batch = await fakeGuest('batch', { comm: 'backup', state: 'ready' });
-  const web = await fakeGuest('web', { comm: 'server', ...server });
-  const first = await FakeDaemon.of([batch, web]);
-  await first.start();
-  run(web, SERVER, 300);
-  await first.tick();
-  const second = await FakeDaemon.of([batch, web], { directory: first.directory });
-  return { batch, web, first, second };
-}
-
-/** Lets nobody attach to a domain, so many times. */
-function unreachable({ host }: FakeDaemon, name: string, times = Infinity): void {
-  const { open } = host;
-  let left = times;
-  host.open = async (id) => {
-    if (id === name && left-- > 0) throw new DomschedError('timeout', 'it does not answer', {});
-    return open.call(host, id);
-  };
-}
-
-test('what was taken over stays held while the domain of what goes before it is not attached to', async (t) => {
-  const { batch, web, first, second } = await killedAndAgain({ state: 'sleeping' });
-  await using _first = first;
-  await using _second = second;
-  unreachable(second, 'web', 2);
-  batch.domain.recorder.recording = true;
-  for (let i = 0; i < 20; i++) {
-    run(web, SERVER, 300);
-    await second.tick();
-    t.false(isQueued(batch, BACKUP), `tick ${i + 1}`);
-  }
-  t.is(batch.domain.recorder.count('write'), 0, 'not even for a moment');
-  t.truthy(second.daemon.find('web').guest, 'the domain is there by now');
-  await second.tick();
-  await second.tick();
-  t.true(isQueued(batch, BACKUP), 'the server rests');
-});
-
-test('a domain that nobody can attach to keeps nothing held for ever', async (t) => {
-  const { batch, first, second } = await killedAndAgain({ state: 'sleeping' });
-  await using _first = first;
-  await using _second = second;
-  unreachable(second, 'web');
-  let ticks = 0;
-  for (; !isQueued(batch, BACKUP) && ticks < 100; ticks++) await second.tick();
-  t.true(ticks > 50 && ticks < 70, `${ticks} ticks of half a second`);
-});
-
-test('nor does it beyond the limit of the policy, nor for a policy that is gone', async (t) => {
-  const limited = { ...BACKUP_LAST, limit: { maxHoldMs: 5_000, sliceMs: 1_000 } };
-  const renamed = { ...BACKUP_LAST, name: 'another' };
-  for (const [entry, most] of [
-    [limited, 12],
-    [renamed, 4],
-  ] as const) {
-    const { batch, web, first } = await killedAndAgain({ state: 'sleeping' });
-    await using _first = first;
-    await using third = await FakeDaemon.of([batch, web], { directory: first.directory, entries: [entry] });
-    unreachable(third, 'web');
-    let ticks = 0;
-    for (; !isQueued(batch, BACKUP) && ticks < 100; ticks++) await third.tick();
-    t.true(ticks <= most, `${entry.name}: ${ticks} ticks`);
-  }
-});
-
-test('what was taken over stays held for who only waits for a CPU', async (t) => {
-  const { batch, first, second } = await killedAndAgain({ state: 'ready' });
-  await using _first = first;
-  await using _second = second;
-  batch.domain.recorder.recording = true;
-  for (let i = 0; i < 6; i++) await second.tick();
-  t.is(batch.domain.recorder.count('write'), 0);
-  t.false(isQueued(batch, BACKUP));
-});
-
-test('a domain that cannot be read for a moment lets nobody go who waits for it', async (t) => {
-  const { batch, web } = await twoGuests();
-  await using fake = await FakeDaemon.of([batch, web]);
-  await fake.start();
-  run(web, SERVER, 300);
-  await fake.tick();
-  t.false(isQueued(batch, BACKUP));
-  batch.domain.recorder.recording = true;
-  const guest = fake.daemon.find('web').guest!;
-  const { snapshot } = guest;
-  guest.snapshot = () => {
-    throw new DomschedError('guest-inconsistent', 'torn', {});
-  };
-  for (let i = 0; i < 3; i++) {
-    run(web, SERVER, 300);
-    await fake.tick();
-  }
-  guest.snapshot = snapshot;
-  run(web, SERVER, 300);
-  await fake.tick();
-  t.is(batch.domain.recorder.count('write'), 0);
-  for (let i = 0; i < 3; i++) await fake.tick();
-  t.true(isQueued(batch, BACKUP), 'the server rests');
-});
-
-test('a pid that another process has by now is not taken for the one that was held; nor is another boot', async (t) => {
-  const { batch, web } = await twoGuests();
-  await using first = await FakeDaemon.of([batch, web]);
-  await first.start();
-  run(web, SERVER, 300);
-  await first.tick();
-  const [record] = await first.journals.held.list();
-  await first.daemon.restore();
-  for (const other of [
-    { ...record!, startTimeNs: record!.startTimeNs + 1 },
-    { ...record!, address: '0xffff810030000000' },
-    { ...record!, boot: 'another' },
-    { ...record!, buildId: 'ab' },
-  ]) {
-    await first.journals.held.add(other);
-    await using second = await FakeDaemon.of([batch, web], { directory: first.directory, entries: [] });
-    await second.tick();
-    t.is(second.daemon.find('batch').tracker!.holds.size, 0);
-    t.deepEqual(await second.held(), [], 'and its record is crossed out');
-    t.true(isQueued(batch, BACKUP));
-  }
 });
 
 test('no room for the journal: nothing is held, and the daemon goes on', async (t) => {
@@ -358,4 +209,29 @@ test('a domain that vanishes is dropped, one that appears is taken in', async (t
     (await fake.tick()).domains.map(({ name }) => name),
     ['web'],
   );
+});
+
+test('a domain that cannot be read for a moment lets nobody go who waits for it', async (t) => {
+  const { batch, web } = await twoGuests();
+  await using fake = await FakeDaemon.of([batch, web]);
+  await fake.start();
+  run(web, SERVER, 300);
+  await fake.tick();
+  t.false(isQueued(batch, BACKUP));
+  batch.domain.recorder.recording = true;
+  const guest = fake.daemon.find('web').guest!;
+  const { snapshot } = guest;
+  guest.snapshot = () => {
+    throw new DomschedError('guest-inconsistent', 'torn', {});
+  };
+  for (let i = 0; i < 3; i++) {
+    run(web, SERVER, 300);
+    await fake.tick();
+  }
+  guest.snapshot = snapshot;
+  run(web, SERVER, 300);
+  await fake.tick();
+  t.is(batch.domain.recorder.count('write'), 0);
+  for (let i = 0; i < 3; i++) await fake.tick();
+  t.true(isQueued(batch, BACKUP), 'the server rests');
 });

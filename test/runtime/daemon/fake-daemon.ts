@@ -50,6 +50,21 @@ export const BACKUP_LAST: Entry = {
   limit: undefined,
 };
 
+/** Pids of the two. */
+export const BACKUP = 10;
+export const SERVER = 10;
+
+/** One with a backup that is ready to run, and one with a server that sleeps. */
+export async function twoGuests() {
+  const batch = await fakeGuest(
+    'batch',
+    { comm: 'backup', state: 'ready' },
+    { comm: 'cron', state: 'sleeping' },
+  );
+  const web = await fakeGuest('web', { comm: 'server', state: 'sleeping' });
+  return { batch, web };
+}
+
 export interface FakeDaemonOptions {
   readonly entries?: readonly Entry[];
   readonly directory?: string;
