@@ -13,6 +13,8 @@ import { freePort, linesOf, look, lookBoth } from './page.ts';
 /** At least so many, and on until what matters of {@link Met} was met some times. */
 const KILLS = Number(process.env.DOMSCHED_KILLS ?? 300);
 const LEAST_OF_EACH = 5;
+/** Kills after which a soak says how far it is. */
+const REPORT_EVERY = 500;
 /** Longer than the policy takes to hold and release everybody. */
 const SOME_TURNS_MS = 250;
 /** Longer than an edit takes. */
@@ -220,6 +222,8 @@ test.serial(
       else if (edits.some((edit) => !before.edits.includes(edit))) met.editing += 1;
       else if (held.length > 0) met.holding += 1;
       else met.idle += 1;
+      if ((kills + 1) % REPORT_EVERY === 0)
+        console.log(`# killed ${kills + 1} times: ${JSON.stringify(met)}`);
     }
     const log = bench.log();
     const count = (is: (line: LogLine) => boolean) => log.filter(is).length;
