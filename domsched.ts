@@ -1,9 +1,13 @@
 #!/usr/bin/env -S node --min-semi-space-size=16
 // Room for young objects from the start: growing it step by step is a tenth of a short command's time.
+import { createRequire } from 'node:module';
 import process from 'node:process';
 
 /** As in package.json: an older Node fails somewhere in the middle, and nobody would know why. */
 const OLDEST_NODE = 24;
+
+/** Whether this is the compiled program. */
+const isCompiled = !import.meta.url.endsWith('.ts');
 
 async function main(argv: string[]): Promise<number> {
   if (Number.parseInt(process.versions.node, 10) < OLDEST_NODE) {
@@ -12,7 +16,7 @@ async function main(argv: string[]): Promise<number> {
     );
     return 1;
   }
-  const { makeProgram } = await import('./program.ts');
+  const { makeProgram } = isCompiled && argv[2] === 'extract' ? bundled() : await import('./program.ts');
   const program = await makeProgram(argv[2]);
   try {
     await program.parseAsync(argv);
@@ -20,6 +24,11 @@ async function main(argv: string[]): Promise<number> {
   } catch (error) {
     return report(error);
   }
+}
+
+/** What bundle.ts made of the program and the extractor: for an extraction one file is a tenth quicker than sixty. */
+function bundled(): typeof import('./program.ts') {
+  return createRequire(import.meta.url)('./bundle/program.cjs');
 }
 
 /** Known errors print one line; anything else is our bug and prints its stack. */

@@ -6,6 +6,7 @@ import { percpuSymbols } from './elf/percpu.ts';
 import type { Engine, EngineResult, Request } from './engine.ts';
 import { ENGINE_NAMES, loadEngine } from './engines.ts';
 import { ExtractError } from './error.ts';
+import { ROOT } from './installation.ts';
 import { requestFor, type Selection, SYMBOLS } from './structures.ts';
 
 export interface ExtractOptions {
@@ -132,9 +133,8 @@ function sorted(map: ReadonlyMap<string, string>): Record<string, string> {
   return Object.fromEntries([...map].sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
-/** The version in package.json: beside `extractor/` in a checkout, one level further up in `dist/`. */
+/** The version in package.json. */
 export function ownVersion(): string {
-  const root = import.meta.url.endsWith('.ts') ? '../package.json' : '../../package.json';
-  const text = readFileSync(new URL(root, import.meta.url), 'utf8');
+  const text = readFileSync(new URL('package.json', ROOT), 'utf8');
   return (JSON.parse(text) as { version: string }).version;
 }

@@ -1,11 +1,9 @@
 import { readFileSync } from 'node:fs';
+import { ROOT } from '../installation.ts';
 import { type DwarfRecord, decodeRecord, RECORD_SIZE } from './record.ts';
 
 /** Where `make wasm` puts the module: beside the compiled program, in the checkout and in the npm package alike. */
-const MODULE = new URL(
-  import.meta.url.endsWith('.ts') ? '../../dist/wasm/libdwarf.wasm' : '../../wasm/libdwarf.wasm',
-  import.meta.url,
-);
+const MODULE = new URL('dist/wasm/libdwarf.wasm', ROOT);
 
 /** Sections in the order of `enum section` in `shim.c`. */
 export const SECTIONS = [

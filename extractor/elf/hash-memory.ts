@@ -14,6 +14,7 @@ import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
+import { ROOT } from '../installation.ts';
 
 /**
  * Hashes of big files, remembered as git's index does: by device, inode, size and times of the very file. The
@@ -61,9 +62,7 @@ function memoryPath(): string {
 
 /** The checkout's own cache folder; null for an installed package. */
 function checkoutCache(): string | null {
-  const folder = fileURLToPath(
-    new URL(import.meta.url.endsWith('.ts') ? '../../' : '../../../', import.meta.url),
-  );
+  const folder = fileURLToPath(ROOT);
   return existsSync(join(folder, 'extractor', 'elf')) && existsSync(join(folder, '.git'))
     ? join(folder, '.cache')
     : null;

@@ -1,6 +1,7 @@
 import { fstatSync } from 'node:fs';
 import type { Worker } from 'node:worker_threads';
 import { ExtractError } from '../error.ts';
+import { moduleUrl } from '../installation.ts';
 import { type FileSource, fileError } from './byte-source.ts';
 import { fingerprint, recallHash, rememberHash } from './hash-memory.ts';
 
@@ -61,9 +62,6 @@ export class SourceHash implements AsyncDisposable {
 
   async #inWorker(): Promise<string> {
     const { Worker } = await import('node:worker_threads');
-    // The compiled program has .js files, a checkout .ts ones.
-    const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-    const url = new URL(`./hash-worker.${extension}`, import.meta.url);
     const { path } = this.#source;
     const closed = () =>
       new ExtractError('interrupted', `${path} was closed before its hash was complete`, { path });
@@ -71,7 +69,7 @@ export class SourceHash implements AsyncDisposable {
     if (this.#closed) throw closed();
     const { fd } = this.#source;
     return await new Promise((resolve, reject) => {
-      const worker = new Worker(url, { workerData: { fd } });
+      const worker = new Worker(moduleUrl('elf/hash-worker'), { workerData: { fd } });
       this.#worker = worker;
       worker.once('message', resolve);
       worker.once('error', (error) => reject(fileError(error, path)));

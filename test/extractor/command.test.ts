@@ -440,20 +440,35 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   });
 }
 
-test('JSON on standard output loads none of what only other outputs need', (t) => {
+/** What a command loads, one URL a line. */
+function loadedBy(
+  t: ExecutionContext,
+  run: (args: readonly string[], options: { nodeArgs: readonly string[] }) => { code: number | null },
+): string {
   const log = join(scratchFolder(t), 'loaded');
   const hook = `
     import { registerHooks } from 'node:module';
     import { appendFileSync } from 'node:fs';
     registerHooks({ load(url, context, next) { appendFileSync(${JSON.stringify(log)}, url + '\\n'); return next(url, context); } });`;
   const nodeArgs = ['--import', `data:text/javascript,${encodeURIComponent(hook)}`];
-  const { code } = domsched(['extract', linkKernel(t, KERNEL_SOURCE), '--json', '-'], { nodeArgs });
-  t.is(code, 0);
+  t.is(run(['extract', linkKernel(t, KERNEL_SOURCE), '--json', '-'], { nodeArgs }).code, 0);
   t.true(existsSync(log));
-  const loaded = readFileSync(log, 'utf8');
+  return readFileSync(log, 'utf8');
+}
+
+const ONLY_OTHER_OUTPUTS =
+  /ts-morph|typescript|\/ora\/|\/execa\/|\/zod\/|cli-table3|\/codegen\/|\/runtime\/(?!command\/|version\.)/;
+
+test('JSON on standard output loads none of what only other outputs need', (t) => {
+  const loaded = loadedBy(t, domsched);
   t.regex(loaded, /extractor\/run\.ts/);
-  t.notRegex(
-    loaded,
-    /ts-morph|typescript|\/ora\/|\/execa\/|\/zod\/|cli-table3|\/codegen\/|\/runtime\/(?!command\/|version\.)/,
-  );
+  t.notRegex(loaded, ONLY_OTHER_OUTPUTS);
+});
+
+test('the compiled program extracts from its bundle, and loads no other module of its own', (t) => {
+  const loaded = loadedBy(t, compiledDomsched);
+  t.regex(loaded, /\/dist\/bundle\/program\.cjs$/m);
+  t.regex(loaded, /node_modules\/commander\//);
+  t.notRegex(loaded, ONLY_OTHER_OUTPUTS);
+  t.notRegex(loaded, /\/dist\/(?!domsched\.js$|bundle\/)/m);
 });

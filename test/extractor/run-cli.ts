@@ -19,8 +19,11 @@ export function domsched(
 }
 
 /** Runs the compiled program. */
-export function compiledDomsched(args: readonly string[]): CliResult {
-  return runNode([`${root}dist/domsched.js`, ...args]);
+export function compiledDomsched(
+  args: readonly string[],
+  options: { nodeArgs?: readonly string[] } = {},
+): CliResult {
+  return runNode([...(options.nodeArgs ?? []), `${root}dist/domsched.js`, ...args]);
 }
 
 export function runNode(args: readonly string[], cwd?: string): CliResult {

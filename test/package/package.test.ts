@@ -48,6 +48,7 @@ test('it holds what it needs and nothing else', async (t) => {
   const names = files.map(({ path: name }) => name);
   for (const needed of [
     'LICENSE',
+    'dist/bundle/program.cjs',
     'dist/wasm/libdwarf.wasm',
     'dist/wasm/LGPL-2.1.txt',
     'dist/wasm/COPYING.libdwarf',
