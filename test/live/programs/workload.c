@@ -1,8 +1,7 @@
 /*
  * Loads for test guests, one static program: `workload KIND NAME [UID]`. Each counts what it has done in a page of
  * /run/progress/NAME, and says WORKLOAD ERROR on the console when the system treats it in a way that a program
- * would notice: an interrupted call, a short read, a lost byte, a child gone astray. `workload work burner|pipe N`
- * does so much work and ends.
+ * would notice: an interrupted call, a short read, a lost byte, a child gone astray.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -338,39 +337,6 @@ static void tcp(void)
 	}
 }
 
-/* A fixed amount of work: rounds of computing, or of a byte that goes to another process and back. */
-static int work(const char *kind, long rounds)
-{
-	int there[2], back[2];
-	char byte = 0;
-	cpu_set_t one;
-	pid_t child;
-
-	if (!strcmp(kind, "burner")) {
-		while (rounds-- > 0)
-			for (volatile int i = 0; i < 20000; i++)
-				;
-		return 0;
-	}
-	/* On one CPU: whether they share one is not for the guest's scheduler to say anew at each run. */
-	CPU_ZERO(&one);
-	CPU_SET(0, &one);
-	if (sched_setaffinity(0, sizeof one, &one) || pipe(there) || pipe(back) || (child = fork()) < 0)
-		return 1;
-	if (child == 0) {
-		close(there[1]);
-		while (read(there[0], &byte, 1) == 1)
-			if (write(back[1], &byte, 1) != 1)
-				return 1;
-		return 0;
-	}
-	while (rounds-- > 0)
-		if (write(there[1], &byte, 1) != 1 || read(back[0], &byte, 1) != 1)
-			return 1;
-	close(there[1]);
-	return waitpid(child, NULL, 0) != child;
-}
-
 int main(int argc, char **argv)
 {
 	static const struct { const char *kind; void (*run)(void); } kinds[] = {
@@ -390,8 +356,6 @@ int main(int argc, char **argv)
 		}
 		return 0;
 	}
-	if (!strcmp(argv[1], "work"))
-		return argc > 3 ? work(argv[2], atol(argv[3])) : 1;
 	/* workload fifo|other PID: what busybox has no chrt for. */
 	if (!strcmp(argv[1], "fifo") || !strcmp(argv[1], "other")) {
 		int fifo = argv[1][0] == 'f';
