@@ -1,5 +1,5 @@
 import { DomschedError } from '../error.ts';
-import type { DomainWith, FrameWrite, PauseGuard } from '../hypervisor/types.ts';
+import type { DomainState, DomainWith, FrameWrite, PauseGuard } from '../hypervisor/types.ts';
 import { formatAddress } from '../memory/address.ts';
 import type { AddressSpace } from '../memory/types.ts';
 import { Draft, wordBytes } from './draft.ts';
@@ -29,8 +29,8 @@ export type BeforeCommit = (edit: Edit, writes: readonly LocatedWrite[]) => Prom
  * Every word is written whole and within one frame. Everything the plan looked at is compared once more first,
  * so an edit planned under another pause, or against memory that somebody else changed, is refused.
  *
- * @throws DomschedError `edit-conflict` when the guest is not as the plan saw it; `guest-inconsistent` when an
- *   invariant fails; `edit-failed` when a write failed, with `details.restored` telling whether the old bytes are
+ * @throws DomschedError `edit-conflict` when the guest is not as the plan saw it; `domain-gone` when it has ended;
+ *   `guest-inconsistent` when an invariant fails; `edit-failed` when a write failed, with `details.restored` telling whether the old bytes are
  *   back; whatever `journal` throws. In all but `restored: false` the guest is as it was.
  */
 export async function commit(
@@ -40,7 +40,7 @@ export async function commit(
   edit: Edit,
   journal: BeforeCommit = async () => undefined,
 ): Promise<void> {
-  checkPaused(guard, edit);
+  if (!guard.valid) throw notPaused(await domain.state(), edit);
   checkUnchanged(space, edit);
   const before = new Draft(space);
   for (const invariant of edit.invariants) invariant.check(before);
@@ -52,9 +52,9 @@ export async function commit(
   });
   const over = await journal(edit, located);
   try {
-    // A resume by somebody else reaches us as an event: asking the hypervisor lets it in before the last check.
-    await domain.state();
-    checkPaused(guard, edit);
+    // A resume by somebody else reaches us as an event, as the end does: asking lets it in before the last check.
+    const state = await domain.state();
+    if (!guard.valid) throw notPaused(state, edit);
   } catch (error) {
     over?.();
     throw error;
@@ -79,9 +79,10 @@ export async function commit(
   over?.();
 }
 
-function checkPaused(guard: PauseGuard, edit: Edit): void {
-  if (guard.valid) return;
-  throw new DomschedError('edit-conflict', `${edit.title}: the domain runs; nothing was written`, {
+function notPaused(state: DomainState, edit: Edit): DomschedError {
+  const [code, what] =
+    state === 'gone' ? (['domain-gone', 'has ended'] as const) : (['edit-conflict', 'runs'] as const);
+  return new DomschedError(code, `${edit.title}: the domain ${what}; nothing was written`, {
     edit: edit.title,
   });
 }

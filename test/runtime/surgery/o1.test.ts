@@ -295,6 +295,26 @@ test('a held lock, a changed memory and a running domain are refused', async (t)
   t.is(guest.domain.recorder.count('write'), 0);
 });
 
+test('a domain that ends before the first byte is written is gone, not in conflict', async (t) => {
+  for (const when of ['before', 'meanwhile']) {
+    const guest = build([{ cpu: 0, prio: 120, which: 'active' }]);
+    const edit = planned(guest, dequeue(guest.tasks[0]!));
+    const guard = await guest.domain.pause.acquire();
+    let over = 0;
+    if (when === 'before') guest.domain.destroy();
+    const ended = commit(guest.domain, guest.space, guard, edit, async () => {
+      guest.domain.destroy();
+      return () => {
+        over += 1;
+      };
+    });
+    const error = await t.throwsAsync(ended, { instanceOf: DomschedError });
+    t.is((error as DomschedError).code, 'domain-gone', when);
+    t.is(over, when === 'before' ? 0 : 1, 'a journal is told when it is over');
+    t.is(guest.domain.recorder.count('write'), 0);
+  }
+});
+
 test('an edit tells in words what it would do', (t) => {
   const guest = build([
     { cpu: 0, prio: 120, which: 'active' },
