@@ -11,6 +11,12 @@ import { CONSOLES, type Dom0File, makeDom0, SHELLS } from './xen-tree.ts';
 
 /** It takes less than a minute on a quiet machine. */
 const BOOT_LIMIT_MS = 600_000;
+/**
+ * Has Xen keep a timer that interrupts 100 times a second. As QEMU enters such a domain, an interrupt is forgotten now and
+ * then until the next comes; of Xen's other timer, set for one time only, there is none. The README of the Xen binding
+ * says more.
+ */
+const REGULAR_TIMER = ' clocksource=pit';
 
 /** What a command in dom0 came to. */
 export interface Outcome {
@@ -22,6 +28,8 @@ export interface Outcome {
 export interface XenOptions {
   /** The hypervisor's own scheduler. */
   scheduler?: 'credit' | 'credit2';
+  /** PVH or HVM domains are to run in it, for which QEMU emulates SVM too. */
+  svm?: boolean;
   files?: readonly Dom0File[];
 }
 
@@ -120,7 +128,7 @@ export class OwnXenMachine extends XenMachine {
         ram: 'anonymous',
         kernel: xen.hypervisor,
         initrd: `${xen.kernel} console=hvc0 quiet panic=-1 oops=panic,${initrd}`,
-        append: `console=com1 com1=115200 sched=${options.scheduler ?? 'credit'} dom0_mem=768M,max:768M dom0_max_vcpus=1 noreboot`,
+        append: `console=com1 com1=115200 sched=${options.scheduler ?? 'credit'} dom0_mem=768M,max:768M dom0_max_vcpus=1 noreboot${options.svm ? REGULAR_TIMER : ''}`,
         ready: /DOM0 READY/,
         devices,
         limitMs: BOOT_LIMIT_MS,

@@ -32,7 +32,7 @@ const programs: GuestProgram[] = [
 
 async function up(scheduler: 'credit' | 'credit2'): Promise<void> {
   const interrupted = Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')]);
-  await using xen = await OwnXenMachine.boot({ scheduler });
+  await using xen = await OwnXenMachine.boot({ scheduler, svm: true });
   const booted: Booted = { directory: xen.directory, domains: [] };
   for (const name of ['a', 'b']) await create(xen, booted, name, 'pv', 'debian-6.1-cloud');
   xen.detach();
