@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { DomschedError } from '../error.ts';
-import type { Guest } from '../guest/guest.ts';
+import type { Guest, Snapshot } from '../guest/guest.ts';
 import type { Domain, DomainIdentity, Host } from '../hypervisor/types.ts';
 import type { Named } from '../policy/combine.ts';
 import type { DomainView } from '../policy/world.ts';
@@ -135,9 +135,10 @@ export class WatchedDomain {
       const quiet = !this.#dirty && guest.isQuiet();
       if (quiet) tracker.still(nowMs);
       else {
-        for (const gone of tracker.update(guest.snapshot().processes, nowMs))
-          this.#edits.crossOut(open, gone);
-        this.#dirty = false;
+        const { processes, runQueues } = lookAt(guest);
+        for (const gone of tracker.update(processes, nowMs)) this.#edits.crossOut(open, gone);
+        // Whether a guest rests is told by its run queues.
+        this.#dirty = runQueues.length === 0;
       }
       this.#error = undefined;
       this.#lookedMs = nowMs;
@@ -286,5 +287,19 @@ export class WatchedDomain {
       // What was held ended with it. Where only the connection broke, the records lead back.
       if (ended) await this.#edits.crossOutAll(open);
     });
+  }
+}
+
+/**
+ * Everything at one moment. Run queues that change more quickly than they can be read are left out: what policies want to
+ * know, the processes alone tell.
+ * @throws DomschedError as {@link Guest.snapshot}
+ */
+function lookAt(guest: Guest): Snapshot {
+  try {
+    return guest.snapshot();
+  } catch (error) {
+    if (!(error instanceof DomschedError) || error.code !== 'guest-inconsistent') throw error;
+    return guest.processesAlone();
   }
 }

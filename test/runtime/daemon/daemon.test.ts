@@ -211,6 +211,30 @@ test('a domain that vanishes is dropped, one that appears is taken in', async (t
   );
 });
 
+function torn(): never {
+  throw new DomschedError('guest-inconsistent', 'torn', {});
+}
+
+test('run queues that never hold still for a look keep no policy from deciding', async (t) => {
+  const { batch, web } = await twoGuests();
+  await using fake = await FakeDaemon.of([batch, web]);
+  await fake.start();
+  for (const { domain } of [batch, web]) {
+    const guest = fake.daemon.find(domain.identity.name).guest!;
+    const { snapshot } = guest;
+    guest.snapshot = (options) => (domain.pause.depth > 0 ? snapshot.call(guest, options) : torn());
+  }
+  run(web, SERVER, 300);
+  const report = await fake.tick();
+  t.false(isQueued(batch, BACKUP));
+  t.deepEqual(
+    report.domains.map(({ error }) => error),
+    [undefined, undefined],
+  );
+  await fake.tick();
+  t.true(isQueued(batch, BACKUP), 'the server rests');
+});
+
 test('a domain that cannot be read for a moment lets nobody go who waits for it', async (t) => {
   const { batch, web } = await twoGuests();
   await using fake = await FakeDaemon.of([batch, web]);
@@ -220,15 +244,14 @@ test('a domain that cannot be read for a moment lets nobody go who waits for it'
   t.false(isQueued(batch, BACKUP));
   batch.domain.recorder.recording = true;
   const guest = fake.daemon.find('web').guest!;
-  const { snapshot } = guest;
-  guest.snapshot = () => {
-    throw new DomschedError('guest-inconsistent', 'torn', {});
-  };
+  const { snapshot, processesAlone } = guest;
+  guest.snapshot = torn;
+  guest.processesAlone = torn;
   for (let i = 0; i < 3; i++) {
     run(web, SERVER, 300);
     await fake.tick();
   }
-  guest.snapshot = snapshot;
+  Object.assign(guest, { snapshot, processesAlone });
   run(web, SERVER, 300);
   await fake.tick();
   t.is(batch.domain.recorder.count('write'), 0);
