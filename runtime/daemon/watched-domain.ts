@@ -23,8 +23,10 @@ export interface Look {
 
 /** Longest part of the time that looks at one domain may take. */
 const LOOKS_PART = 0.25;
-/** Views in a row that tell policies what runs and who waits for a CPU. */
-const TELLING_VIEWS = 2;
+/** How long a domain that cannot be read is assumed to go on as before. */
+const ASSUMED_MS = 3_000;
+/** Looks in a row that tell policies what runs and who waits for a CPU: after the first nobody knows what ran. */
+const TELLING_LOOKS = 3;
 /** How long a domain that cannot be looked at keeps what is held, elsewhere too, from being let go. */
 const UNKNOWN_LIMIT_MS = 30_000;
 
@@ -48,8 +50,8 @@ export class WatchedDomain {
   #dirty = true;
   #lookedMs = -Infinity;
   #costMs = 0;
-  /** Views in a row. */
-  #views = 0;
+  /** Looks in a row that told something. */
+  #looks = 0;
   /** When policies last knew what runs in it; -Infinity when that was never, or is of no meaning any more. */
   #knownMs: number;
 
@@ -96,7 +98,7 @@ export class WatchedDomain {
    * start or a lost connection, or cannot be read.
    */
   isUnknown(nowMs: number): boolean {
-    if (this.#views >= TELLING_VIEWS) return false;
+    if (this.#looks >= TELLING_LOOKS) return false;
     return !this.absent && nowMs - this.#knownMs < UNKNOWN_LIMIT_MS;
   }
 
@@ -114,22 +116,12 @@ export class WatchedDomain {
 
   /** Looks at what runs. Takes no pause and never waits. */
   look(nowMs: number): Look {
-    const look = this.#look(nowMs);
-    this.#views = look.view === undefined ? 0 : this.#views + 1;
-    if (this.#views >= TELLING_VIEWS) this.#knownMs = nowMs;
-    return look;
-  }
-
-  #look(nowMs: number): Look {
     const open = this.#open;
     if (open === undefined) return { view: undefined, quiet: true };
     const { tracker, guest } = open;
     // A guest that takes long to look at is looked at less often, so that others are not made to wait for it.
     const due = this.#lookedMs + this.#costMs / LOOKS_PART;
-    if (nowMs < due && tracker.looks > 0) {
-      tracker.estimate(nowMs);
-      return { view: viewOf(this.id, this.name, open), quiet: false };
-    }
+    if (nowMs < due) return this.#assume(open, nowMs);
     const begin = this.#context.now();
     try {
       const quiet = !this.#dirty && guest.isQuiet();
@@ -143,14 +135,29 @@ export class WatchedDomain {
       this.#error = undefined;
       this.#lookedMs = nowMs;
       this.#costMs = 0.8 * this.#costMs + 0.2 * (this.#context.now() - begin);
-      return { view: tracker.looks > 1 ? viewOf(this.id, this.name, open) : undefined, quiet };
+      this.#looks += 1;
+      if (this.#looks >= TELLING_LOOKS) this.#knownMs = nowMs;
+      return { view: this.#view(open), quiet };
     } catch (error) {
       if (!(error instanceof DomschedError)) throw error;
-      this.#error = error;
       this.#dirty = true;
-      if (error.code !== 'guest-inconsistent') this.#lose(open, error);
+      const isTorn = error.code === 'guest-inconsistent';
+      if (isTorn && nowMs - this.#lookedMs < ASSUMED_MS) return this.#assume(open, nowMs);
+      this.#error = error;
+      this.#looks = 0;
+      if (!isTorn) this.#lose(open, error);
       return { view: undefined, quiet: false };
     }
+  }
+
+  /** Without a look: as before. */
+  #assume(open: AttachedDomain, nowMs: number): Look {
+    open.tracker.estimate(nowMs);
+    return { view: this.#view(open), quiet: false };
+  }
+
+  #view(open: AttachedDomain): DomainView | undefined {
+    return open.tracker.looks > 1 ? viewOf(this.id, this.name, open) : undefined;
   }
 
   /** Starts what it takes to get to what is wanted, unless that is still under way. */
@@ -276,6 +283,8 @@ export class WatchedDomain {
   #lose(open: AttachedDomain, error: DomschedError): void {
     if (this.#open !== open) return;
     this.#open = undefined;
+    this.#looks = 0;
+    this.#lookedMs = -Infinity;
     this.#error = error;
     open.guest.detach();
     this.#log.warn({ code: error.code }, error.message);

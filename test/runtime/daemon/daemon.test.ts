@@ -235,6 +235,28 @@ test('run queues that never hold still for a look keep no policy from deciding',
   t.true(isQueued(batch, BACKUP), 'the server rests');
 });
 
+test('nor does another domain, read now and then only, keep anybody held', async (t) => {
+  const { batch, web } = await twoGuests();
+  const third = await fakeGuest('third', { comm: 'shell', state: 'sleeping' });
+  await using fake = await FakeDaemon.of([batch, web, third]);
+  await fake.start();
+  const guest = fake.daemon.find('third').guest!;
+  const { snapshot, processesAlone } = guest;
+  for (let i = 0; i < 20; i++) {
+    run(web, SERVER, 300);
+    await fake.tick();
+    t.false(isQueued(batch, BACKUP));
+    // Dirty, so that it is really looked at.
+    run(third, SERVER, 0);
+    Object.assign(
+      guest,
+      i % 2 === 0 ? { snapshot: torn, processesAlone: torn } : { snapshot, processesAlone },
+    );
+    await fake.tick();
+    t.true(isQueued(batch, BACKUP), 'the server rests');
+  }
+});
+
 test('a domain that cannot be read for a moment lets nobody go who waits for it', async (t) => {
   const { batch, web } = await twoGuests();
   await using fake = await FakeDaemon.of([batch, web]);
@@ -247,13 +269,17 @@ test('a domain that cannot be read for a moment lets nobody go who waits for it'
   const { snapshot, processesAlone } = guest;
   guest.snapshot = torn;
   guest.processesAlone = torn;
+  for (let i = 0; i < 20; i++) {
+    run(web, SERVER, 300);
+    const { domains } = await fake.tick();
+    const shown = domains.find(({ name }) => name === 'web')!;
+    if (i > 10) t.like(shown, { error: { code: 'guest-inconsistent' }, processes: [] }, 'nor is it hidden');
+  }
+  Object.assign(guest, { snapshot, processesAlone });
   for (let i = 0; i < 3; i++) {
     run(web, SERVER, 300);
     await fake.tick();
   }
-  Object.assign(guest, { snapshot, processesAlone });
-  run(web, SERVER, 300);
-  await fake.tick();
   t.is(batch.domain.recorder.count('write'), 0);
   for (let i = 0; i < 3; i++) await fake.tick();
   t.true(isQueued(batch, BACKUP), 'the server rests');
