@@ -71,6 +71,9 @@ interface Variant {
   append?: string;
 }
 
+/** So that a kernel that complains in a soak says on its console where it was. */
+const VERBOSE = process.env.DOMSCHED_CYCLES === undefined ? '' : 'loglevel=7';
+
 const cfs = { kernel: 'debian-6.1-cloud', cpu: 'max', interrupts: true } as const;
 const eevdf = { kernel: 'debian-6.12-cloud', cpu: 'max', interrupts: true } as const;
 const VARIANTS: Variant[] = [
@@ -110,7 +113,13 @@ for (const { way, interrupts, grouped, ...options } of VARIANTS) {
         ? { ...program, cgroup: 'a/b' }
         : program,
     );
-    await using guest = await bootDebian({ ...options, programs, disk: true, shellNice: -10 });
+    await using guest = await bootDebian({
+      ...options,
+      append: `${options.append ?? ''} ${VERBOSE}`,
+      programs,
+      disk: true,
+      shellNice: -10,
+    });
     const sockets = interrupts ? guest.sockets : { qmp: guest.sockets.qmp };
     await using domain = await QemuDomain.attach(sockets, guest.connection);
     const attached = await Guest.attach(domain, await knownKernels());
