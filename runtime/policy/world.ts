@@ -42,7 +42,10 @@ export interface DomainView {
   readonly processes: readonly ProcessView[];
 }
 
-/** All domains that could be read at one tick. A domain that could not be read is missing: nothing is known of it. */
+/**
+ * All domains at one tick. One that cannot be read goes on as before for a moment; then it is missing, and nothing is
+ * known of it.
+ */
 export interface World {
   /** Monotonic, in ms; of no meaning but by difference. */
   readonly nowMs: number;

@@ -30,8 +30,8 @@ export type BeforeCommit = (edit: Edit, writes: readonly LocatedWrite[]) => Prom
  * so an edit planned under another pause, or against memory that somebody else changed, is refused.
  *
  * @throws DomschedError `edit-conflict` when the guest is not as the plan saw it; `domain-gone` when it has ended;
- *   `guest-inconsistent` when an invariant fails; `edit-failed` when a write failed, with `details.restored` telling whether the old bytes are
- *   back; whatever `journal` throws. In all but `restored: false` the guest is as it was.
+ *   `guest-inconsistent` when an invariant fails; `edit-failed` when a write failed, with `details.restored` telling
+ *   whether the old bytes are back; whatever `journal` throws. In all but `restored: false` the guest is as it was.
  */
 export async function commit(
   domain: DomainWith<'writeFrames'>,

@@ -18,9 +18,7 @@ test('the backup of one guest is held while the server of another runs, and goes
   const { batch, web } = await twoGuests();
   await using fake = await FakeDaemon.of([batch, web]);
   const before = batch.image.clone();
-  await fake.start();
-  run(web, SERVER, 300);
-  await fake.tick();
+  await fake.startHolding(web);
   t.false(isQueued(batch, BACKUP));
   t.deepEqual(await fake.held(), ['backup']);
   run(web, SERVER, 300);
@@ -51,9 +49,7 @@ test('the backup of one guest is held while the server of another runs, and goes
 test('a reload keeps what stays held; the end puts everything back', async (t) => {
   const { batch, web } = await twoGuests();
   await using fake = await FakeDaemon.of([batch, web]);
-  await fake.start();
-  run(web, SERVER, 300);
-  await fake.tick();
+  await fake.startHolding(web);
   t.false(isQueued(batch, BACKUP));
   const writes = () => batch.domain.recorder.count('write');
   batch.domain.recorder.recording = true;
@@ -260,9 +256,7 @@ test('nor does another domain, read now and then only, keep anybody held', async
 test('a domain that cannot be read for a moment lets nobody go who waits for it', async (t) => {
   const { batch, web } = await twoGuests();
   await using fake = await FakeDaemon.of([batch, web]);
-  await fake.start();
-  run(web, SERVER, 300);
-  await fake.tick();
+  await fake.startHolding(web);
   t.false(isQueued(batch, BACKUP));
   batch.domain.recorder.recording = true;
   const guest = fake.daemon.find('web').guest!;

@@ -114,6 +114,13 @@ export class FakeDaemon implements AsyncDisposable {
     for (let i = 0; i < 3; i++) await this.tick();
   }
 
+  /** Until the backup is held, for the server of a guest has run. */
+  async startHolding(web: SyntheticGuest): Promise<void> {
+    await this.start();
+    run(web, SERVER, 300);
+    await this.tick();
+  }
+
   settings(entries: readonly Entry[]): Settings {
     return {
       intervalMs: 500,
