@@ -1,6 +1,7 @@
 import type { Guest } from '../guest/guest.ts';
+import type { GuestCpu } from '../guest/percpu.ts';
 import type { Domain, VcpuRegisters } from '../hypervisor/types.ts';
-import { type GuestVirtual, guestVirtual } from '../memory/address.ts';
+import { advance, type GuestVirtual, guestVirtual } from '../memory/address.ts';
 import type { Draft } from './draft.ts';
 import type { Invariant } from './edit.ts';
 import { FairSurgery } from './fair.ts';
@@ -17,7 +18,11 @@ export function fairGuest(guest: Guest): FairGuest {
   const symbol = (name: string) => guestVirtual(guest.layout.requireSymbol(name) + guest.kernel.slide);
   return {
     layout: resolveFairLayout(guest.layout),
-    queues: guest.cpus.map((cpu) => ({ cpu: cpu.cpu, address: guest.percpu('runqueues', cpu) })),
+    queues: guest.cpus.map((cpu) => ({
+      cpu: cpu.cpu,
+      address: guest.percpu('runqueues', cpu),
+      preemptCount: preemptCount(guest, cpu),
+    })),
     fairSchedClass: symbol('fair_sched_class'),
     activeMask: symbol('__cpu_active_mask'),
     tickNsec: symbol('tick_nsec'),
@@ -25,6 +30,13 @@ export function fairGuest(guest: Guest): FairGuest {
     exitToUser: symbol('irqentry_exit_to_user_mode'),
     text: { start: symbol('_stext'), end: symbol('_etext') },
   };
+}
+
+/** "x86/percpu: Move preempt_count next to current_task", 6.2, until 6.15. */
+function preemptCount(guest: Guest, cpu: GuestCpu): GuestVirtual {
+  if (!guest.layout.has('pcpu_hot', 'preempt_count')) return guest.percpu('__preempt_count', cpu);
+  const { offset } = guest.layout.field('pcpu_hot', 'preempt_count');
+  return advance(guest.percpu('pcpu_hot', cpu), offset);
 }
 
 /**

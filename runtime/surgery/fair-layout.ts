@@ -85,6 +85,7 @@ export interface FairLayout {
     readonly stack: Field;
     readonly sp: Field;
     readonly numa_preferred_nid: Field | null;
+    readonly task_works: Field;
   };
   readonly list_head: { readonly next: Field; readonly prev: Field };
   readonly rb_node: RbLayout;
@@ -122,6 +123,8 @@ export interface FairCpu {
   readonly cpu: number;
   /** Of its `rq`. */
   readonly address: GuestVirtual;
+  /** Of its preemption count, an `int`. */
+  readonly preemptCount: GuestVirtual;
 }
 
 /** What edits of fair run queues need to know of one guest. */
@@ -152,6 +155,8 @@ export function canEditFairQueues(layout: LayoutView): boolean {
     layout.has('cfs_rq', 'leaf_cfs_rq_list') &&
     layout.has('task_group', 'shares');
   const counts = layout.has('sched_entity', 'runnable_weight') && layout.has('rq', 'tmp_alone_branch');
+  const preemptCount =
+    layout.has('pcpu_hot', 'preempt_count') || layout.symbol('__preempt_count') !== undefined;
   const discipline = layout.has('cfs_rq', 'avg_vruntime') || layout.has('cfs_rq', 'min_vruntime');
   const symbols = [
     'schedule',
@@ -161,7 +166,7 @@ export function canEditFairQueues(layout: LayoutView): boolean {
     'root_task_group',
   ];
   const found = symbols.every((name) => layout.symbol(name) !== undefined);
-  return timeline && groups && counts && discipline && found && !layout.has('rq', 'uclamp');
+  return timeline && groups && counts && preemptCount && discipline && found && !layout.has('rq', 'uclamp');
 }
 
 /** @throws DomschedError `layout-absent-member` */
@@ -246,6 +251,7 @@ export function resolveFairLayout(layout: LayoutView): FairLayout {
       stack: word('task_struct', 'stack'),
       sp: word('task_struct', 'thread.sp'),
       numa_preferred_nid: maybe('task_struct', 'numa_preferred_nid'),
+      task_works: word('task_struct', 'task_works'),
     },
     list_head: { next: word('list_head', 'next'), prev: word('list_head', 'prev') },
     rb_node: {

@@ -4,12 +4,13 @@ import { formatAddress, type GuestVirtual } from '../memory/address.ts';
 import type { Draft } from './draft.ts';
 import type { Invariant } from './edit.ts';
 import type { FairSurgery } from './fair.ts';
-import type { FairGuest } from './fair-layout.ts';
+import type { FairCpu, FairGuest } from './fair-layout.ts';
 import type { Step } from './holder.ts';
 import { inconsistent } from './inconsistent.ts';
 import type { IrqWork, LazyList } from './irq-work.ts';
 import { get, put } from './member.ts';
 import type { MemoryView } from './memory-view.ts';
+import { Resched } from './resched.ts';
 import { isAtUserBorder } from './user-border.ts';
 
 /**
@@ -32,12 +33,14 @@ export class FairState {
   readonly #guest: FairGuest;
   readonly #fair: FairSurgery;
   readonly #irqWork: IrqWork;
+  readonly #resched: Resched;
   #vcpus: ReadonlyMap<number, VcpuRegisters> = new Map();
 
   constructor(guest: FairGuest, fair: FairSurgery, irqWork: IrqWork) {
     this.#guest = guest;
     this.#fair = fair;
     this.#irqWork = irqWork;
+    this.#resched = new Resched(guest.layout);
   }
 
   /** The vCPUs of this pause, by the kernel's number of the CPU that each is proved to be. */
@@ -67,6 +70,8 @@ export class FairState {
     const cpu = this.#fair.currentOn(draft, thread);
     if (cpu === undefined) {
       if (!this.#fair.isReady(draft, thread) || !isAtUserBorder(this.#guest, draft, thread)) return null;
+      if (!this.#resched.comesStraightBack(draft, thread)) return null;
+      this.#resched.planFlag(draft, thread);
     } else {
       // Without the registers of that very CPU nobody can tell what the thread is doing.
       if (this.#vcpus.size === 0) {
@@ -77,11 +82,11 @@ export class FairState {
           { task: formatAddress(thread) },
         );
       }
-      if (this.#vcpus.get(cpu.cpu)?.cpl !== USER_MODE) return null;
+      if (!this.#isInUserMode(cpu)) return null;
+      this.#resched.planInUserMode(draft, cpu, thread);
     }
-    this.#fair.planReschedule(draft, thread);
     put(draft, thread, task_struct.state, TASK_PARKED, 'task.__state (TASK_PARKED)');
-    const outcome = [this.#marked(draft, thread)];
+    const outcome = [this.#marked(thread, cpu)];
     const interrupts = cpu === undefined ? [] : [{ cpu: cpu.cpu, kind: 'reschedule' as const }];
     return { technique: 'state', outcome, interrupts };
   }
@@ -90,17 +95,17 @@ export class FairState {
    * Plans to ask a marked thread again. A preemption inside the kernel takes the request to reschedule with it and
    * leaves the thread queued (kernel/sched/core.c, `__schedule(SM_PREEMPT)`): alone on its CPU nothing would have it
    * call `schedule()` again.
-   * @returns null when the request still stands
+   * @returns null when the request still stands, and while the thread is in the kernel
    * @throws DomschedError `lock-held`
    */
   planAgain(draft: Draft, thread: GuestVirtual): Step | null {
     const cpu = this.#fair.currentOn(draft, thread);
     if (cpu === undefined || get(draft, thread, this.#guest.layout.task_struct.on_rq) === 0n) return null;
-    if (this.#fair.isAsked(draft, thread)) return null;
+    if (this.#resched.isAsked(draft, thread) || !this.#isInUserMode(cpu)) return null;
     this.#fair.checkLocks(draft, thread);
-    this.#fair.planReschedule(draft, thread);
+    this.#resched.planInUserMode(draft, cpu, thread);
     const interrupts = [{ cpu: cpu.cpu, kind: 'reschedule' as const }];
-    return { technique: 'state', outcome: [this.#marked(draft, thread)], interrupts };
+    return { technique: 'state', outcome: [this.#marked(thread, cpu)], interrupts };
   }
 
   /**
@@ -125,6 +130,10 @@ export class FairState {
     return { technique: 'state', outcome: [this.#inState(thread, TASK_RUNNING)] };
   }
 
+  #isInUserMode({ cpu }: FairCpu): boolean {
+    return this.#vcpus.get(cpu)?.cpl === USER_MODE;
+  }
+
   #isAsleep(memory: MemoryView, thread: GuestVirtual): boolean {
     const { task_struct, sched_entity } = this.#guest.layout;
     if (get(memory, thread, task_struct.on_cpu) !== 0n) return false;
@@ -135,15 +144,14 @@ export class FairState {
     return sched_delayed !== null && get(memory, entity, sched_delayed) !== 0n;
   }
 
-  #marked(draft: Draft, thread: GuestVirtual): Invariant {
-    const { thread_flags } = this.#guest.layout.task_struct;
+  /** @param cpu that runs the thread */
+  #marked(thread: GuestVirtual, cpu: FairCpu | undefined): Invariant {
     const state = this.#inState(thread, TASK_PARKED);
     return {
       what: state.what,
       check: (memory) => {
         state.check(memory);
-        if (get(memory, thread, thread_flags) !== get(draft, thread, thread_flags))
-          throw inconsistent(`not so: task ${formatAddress(thread)} is asked to reschedule`);
+        this.#resched.checkAsked(memory, thread, cpu);
       },
     };
   }

@@ -20,13 +20,12 @@ import { type Field, follow, get, put } from './member.ts';
 import type { MemoryView } from './memory-view.ts';
 import { advanceAverage, type SchedAvg } from './pelt.ts';
 import { RbTree } from './rb-tree.ts';
+import { Resched } from './resched.ts';
 
 /** include/linux/sched.h: SCHED_NORMAL, SCHED_BATCH, SCHED_IDLE. */
 const FAIR_POLICIES = [0n, 3n, SCHED_IDLE];
 /** kernel/sched/sched.h, TASK_ON_RQ_QUEUED. */
 const ON_RQ = 1n;
-/** arch/x86/include/asm/thread_info.h. */
-export const TIF_NEED_RESCHED = 1n << 3n;
 /** include/linux/numa.h, NUMA_NO_NODE, as an unsigned int. */
 const NUMA_NO_NODE = 0xffff_ffffn;
 
@@ -42,6 +41,7 @@ interface Level {
 export class FairSurgery {
   readonly #guest: FairGuest;
   readonly #discipline: FairDiscipline;
+  readonly #resched: Resched;
 
   /** @throws DomschedError `refused` for a kernel whose queues cannot be told apart from those being changed (UP) */
   constructor(guest: FairGuest) {
@@ -53,6 +53,7 @@ export class FairSurgery {
       );
     }
     this.#guest = guest;
+    this.#resched = new Resched(layout);
     this.#discipline =
       layout.eevdf === null ? new Cfs(layout, layout.cfs!) : new Eevdf(layout, layout.eevdf, tickNsec);
   }
@@ -205,7 +206,7 @@ export class FairSurgery {
     this.#list(draft, cpu, unlisted);
     this.#countRunning(draft, cpu, 1n);
     const curr = follow(draft, cpu.address, rq.curr);
-    if (curr === follow(draft, cpu.address, rq.idle)) this.planReschedule(draft, curr);
+    if (curr === follow(draft, cpu.address, rq.idle)) this.#resched.planFlag(draft, curr);
     put(draft, task, task_struct.on_rq, ON_RQ, 'task.on_rq');
     return this.#outcome(draft, task, cpu, true);
   }
@@ -214,18 +215,6 @@ export class FairSurgery {
   isIdle(memory: MemoryView, { address }: FairCpu): boolean {
     const { rq } = this.#guest.layout;
     return follow(memory, address, rq.curr) === follow(memory, address, rq.idle);
-  }
-
-  /** Whether a task's CPU calls `schedule()` when it next returns from an interrupt. */
-  isAsked(memory: MemoryView, task: GuestVirtual): boolean {
-    return (get(memory, task, this.#guest.layout.task_struct.thread_flags) & TIF_NEED_RESCHED) !== 0n;
-  }
-
-  /** Plans that a CPU which runs `task` calls `schedule()` when it next returns from an interrupt. */
-  planReschedule(draft: Draft, task: GuestVirtual): void {
-    const { thread_flags } = this.#guest.layout.task_struct;
-    const flags = get(draft, task, thread_flags) | TIF_NEED_RESCHED;
-    put(draft, task, thread_flags, flags, 'thread_info.flags (TIF_NEED_RESCHED)');
   }
 
   /** From a thread's entity up to the root. @throws DomschedError `guest-inconsistent` for a way that does not lead there */

@@ -353,8 +353,9 @@ export class Surgeon {
 
   /** What the vCPUs do in this pause, where the plan wants to know. */
   async #observed(techniques: readonly Technique[]): Promise<void> {
-    if (!this.#holder.needsRegisters?.(techniques)) return;
-    const registers = (await this.#domain.registers?.read()) ?? [];
+    const wanted = this.#holder.needsRegisters?.(techniques) ?? false;
+    // Those of an earlier pause say nothing about this one.
+    const registers = (wanted && (await this.#domain.registers?.read())) || [];
     this.#holder.observe?.(vcpusByCpu(this.#guest, registers));
   }
 

@@ -30,6 +30,7 @@ const steady: readonly GuestProgram[] = [
   { kind: 'burner', name: 'burner-c' },
   { kind: 'burner', name: 'burner-d', nice: 5 },
   { kind: 'faults', name: 'faults-a' },
+  { kind: 'unmaps', name: 'unmaps-a' },
 ];
 /** What sleeps, or is in the kernel for the most part. */
 const lively: readonly GuestProgram[] = [

@@ -10,7 +10,17 @@ const cache = path.join(projectDirectory, '.cache', 'live');
 
 /** A load that runs from boot on: `kind` as in programs/workload.c, `name` as `ps` shows it and progress counts it. */
 export interface GuestProgram {
-  readonly kind: 'burner' | 'sleeper' | 'pipe' | 'threads' | 'forker' | 'faults' | 'files' | 'disk' | 'tcp';
+  readonly kind:
+    | 'burner'
+    | 'sleeper'
+    | 'pipe'
+    | 'threads'
+    | 'forker'
+    | 'faults'
+    | 'unmaps'
+    | 'files'
+    | 'disk'
+    | 'tcp';
   readonly name: string;
   /** Nice level to start with. */
   readonly nice?: number;

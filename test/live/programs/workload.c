@@ -246,6 +246,23 @@ static void faults(void)
 	}
 }
 
+/* In user mode for a while, then in a call that looks in its own loop whether it should make way. */
+static void unmaps(void)
+{
+	const size_t size = 64 * 4096;
+
+	for (;;) {
+		char *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+		if (pages == MAP_FAILED)
+			fail("mmap");
+		for (volatile int i = 0; i < 200000; i++)
+			;
+		munmap(pages, size);
+		count();
+	}
+}
+
 static void file_rounds(const char *directory)
 {
 	char block[4096], again[4096], path[100];
@@ -341,7 +358,7 @@ int main(int argc, char **argv)
 {
 	static const struct { const char *kind; void (*run)(void); } kinds[] = {
 		{ "burner", burn }, { "sleeper", sleeper }, { "bursts", bursts }, { "pipe", pingpong }, { "threads", threads },
-		{ "forker", forker }, { "faults", faults }, { "files", files },
+		{ "forker", forker }, { "faults", faults }, { "unmaps", unmaps }, { "files", files },
 		{ "disk", disk }, { "tcp", tcp },
 	};
 

@@ -10,6 +10,9 @@ export const WEIGHTS = [88761, 3121, 1024, 335, 15] as const;
 export const SCHED_NORMAL = 0;
 export const SCHED_IDLE = 5;
 
+/** arch/x86/include/asm/preempt.h, PREEMPT_NEED_RESCHED, which is clear where there is a request. */
+export const NO_REQUEST = 0x8000_0000n;
+
 /** A group of tasks, with a queue and an entity per CPU. The root has no entity. */
 export interface ModelGroup {
   readonly parent: ModelGroup | null;
@@ -64,6 +67,7 @@ export class FairModel extends ModelMemory {
     const queues = Array.from({ length: cpus }, (_, cpu) => ({
       cpu,
       address: this.take(view.requireStruct('rq').size),
+      preemptCount: this.take(4),
     }));
     this.guest = {
       layout,
@@ -178,6 +182,7 @@ export class FairModel extends ModelMemory {
   }
 
   #writeCpu(cpu: number): void {
+    this.put(this.guest.queues[cpu]!.preemptCount, { offset: 0, size: 4 }, NO_REQUEST);
     const { rq, cfs_rq, sched_entity, task_struct } = this.layout;
     const { address } = this.guest.queues[cpu]!;
     const idle = this.take(this.#view.requireStruct('task_struct').size);

@@ -17,7 +17,7 @@ import { resolveSharesLayout, Shares } from '../../../runtime/surgery/shares.ts'
 import { commit } from '../../../runtime/surgery/transaction.ts';
 import { isAtUserBorder } from '../../../runtime/surgery/user-border.ts';
 import { checkFaults, checkOmissions, type Editable } from './every-edit.ts';
-import { FairModel, type ModelTask } from './fair-guest.ts';
+import { FairModel, type ModelTask, NO_REQUEST } from './fair-guest.ts';
 
 const layouts: { release: string; layout: LayoutView }[] = [];
 for (const kernel of await knownKernels()) {
@@ -26,6 +26,7 @@ for (const kernel of await knownKernels()) {
 }
 
 const WORD: Field = { offset: 0, size: 8 };
+const INT: Field = { offset: 0, size: 4 };
 const STACK_SIZE = 16_384;
 /** include/uapi/linux/magic.h */
 const STACK_END_MAGIC = 0x57ac_6e9dn;
@@ -123,6 +124,14 @@ class Bench {
 
   put(task: ModelTask, field: Field, value: bigint): void {
     this.model.put(task.address, field, value);
+  }
+
+  get preemptCount(): bigint {
+    return this.model.load(this.guest.queues[0]!.preemptCount, INT);
+  }
+
+  set preemptCount(value: bigint) {
+    this.model.put(this.guest.queues[0]!.preemptCount, INT, value);
   }
 
   standing(task: ModelTask): Standing {
@@ -288,6 +297,7 @@ for (const { release, layout } of layouts) {
     t.truthy(await bench.hold(running, 'state'));
     t.is(bench.get(running, task_struct.state), TASK_PARKED);
     t.is(bench.get(running, task_struct.thread_flags), NEED_RESCHED);
+    t.is(bench.preemptCount, 0n, 'the request is where cond_resched() looks as well');
     t.is(bench.standing(running), 'leaving');
     t.is(await bench.hold(running, 'state'), null, 'asked already');
 
@@ -309,24 +319,65 @@ for (const { release, layout } of layouts) {
     t.is(await bench.release(running), null, 'not before the wake-up ran');
   });
 
-  test(`${release}: a marked thread that lost the request to reschedule is asked again`, async (t) => {
+  test(`${release}: a marked thread that lost the request to reschedule is asked again in user mode`, async (t) => {
     const bench = new Bench(layout);
     const { task_struct } = bench.guest.layout;
     const { running } = bench;
     bench.observe(3);
     await bench.hold(running, 'state');
-    // Preempted in the kernel and back on its CPU: wherever it is now.
+    // Preempted in the kernel and back on its CPU.
     bench.put(running, task_struct.thread_flags, 0n);
+    bench.preemptCount = NO_REQUEST | 1n;
     bench.observe(0);
+    t.is(await bench.hold(running, 'state'), null, 'in the kernel');
+    bench.preemptCount = NO_REQUEST;
+    bench.holder.observe(new Map());
+    t.is(await bench.hold(running, 'park'), null, 'nobody looked where it is');
+    bench.observe(3);
     const edit = await bench.hold(running, 'state');
     t.deepEqual(
       edit!.writes.map(({ what }) => what),
-      ['thread_info.flags (TIF_NEED_RESCHED)'],
+      ['preemption count of CPU 0 (PREEMPT_NEED_RESCHED)', 'thread_info.flags (TIF_NEED_RESCHED)'],
     );
     t.is(bench.standing(running), 'leaving');
     bench.put(running, task_struct.thread_flags, 0n);
+    bench.preemptCount = NO_REQUEST;
     bench.put(running, task_struct.on_rq, 0n);
     t.is(await bench.hold(running, 'state'), null, 'in schedule()');
+  });
+
+  test(`${release}: a preemption count that user mode cannot have is none`, async (t) => {
+    const bench = new Bench(layout);
+    bench.observe(3);
+    bench.preemptCount = NO_REQUEST | 1n;
+    await t.throwsAsync(bench.hold(bench.running, 'state'), {
+      code: 'guest-inconsistent',
+      message: /preemption count is 0x80000001/,
+    });
+    t.is(bench.model.domain.recorder.count('write'), 0);
+  });
+
+  test(`${release}: a ready thread gets a state and the flag alone, unless it has something to do before it looks`, async (t) => {
+    const bench = new Bench(layout);
+    const { task_struct } = bench.guest.layout;
+    const { ready } = bench;
+    bench.observe(3);
+    // A signal, a breakpoint, a patch, a signal of task works: arch/x86/include/asm/thread_info.h.
+    for (const bit of [2n, 12n, 13n, 17n]) {
+      bench.put(ready, task_struct.thread_flags, 1n << bit);
+      t.is(await bench.hold(ready, 'state'), null, `bit ${bit}`);
+    }
+    // glibc's threads have TIF_NOTIFY_RESUME, for their rseq, whenever they were preempted.
+    bench.put(ready, task_struct.thread_flags, 2n);
+    bench.put(ready, task_struct.task_works, 0x1234n);
+    t.is(await bench.hold(ready, 'state'), null, 'a work');
+    bench.put(ready, task_struct.task_works, 0n);
+    const edit = await bench.hold(ready, 'state');
+    t.deepEqual(
+      edit!.writes.map(({ what }) => what),
+      ['thread_info.flags (TIF_NEED_RESCHED)', 'task.__state (TASK_PARKED)'],
+    );
+    t.is(bench.preemptCount, NO_REQUEST, 'that is who runs there');
   });
 
   test(`${release}: a state that the thread overwrote is no hold`, async (t) => {

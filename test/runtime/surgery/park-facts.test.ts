@@ -109,3 +109,22 @@ test('a kernel thread that parks gets __state 0x40, TASK_PARKED', async (t) => {
     t.regex(text, new RegExp(`movl \\$0x40,0x${offset.toString(16)}\\(`), release);
   }
 });
+
+test('a CPU that asks itself to reschedule clears bit 31 of its preemption count, which cond_resched() compares with 0', async (t) => {
+  for (const { release, vmlinux, layout } of kernels) {
+    const { stdout } = await execa('nm', [vmlinux]);
+    const addressOf = (name: string) => new RegExp(`^([0-9a-f]+) \\w ${name}$`, 'm').exec(stdout)?.[1];
+    const hot = layout.has('pcpu_hot', 'preempt_count');
+    const count = hot
+      ? layout.requireSymbol('pcpu_hot') + BigInt(layout.field('pcpu_hot', 'preempt_count').offset)
+      : layout.requireSymbol('__preempt_count');
+    const place = `%gs:0x[0-9a-f]+\\(%rip\\)(?:,%eax)? # ${count.toString(16)} <`;
+    const ask = await code(vmlinux, layout, BigInt(`0x${addressOf('resched_curr')}`), 400);
+    t.regex(ask, new RegExp(`andl \\$0x7fffffff,${place}`), release);
+    // PREEMPT_RT kernels are preempted anywhere and have none.
+    const cond = addressOf('__cond_resched');
+    if (cond === undefined) continue;
+    const look = await code(vmlinux, layout, BigInt(`0x${cond}`), 64);
+    t.regex(look, new RegExp(`mov ${place}[^\\n]*\\n ?[0-9a-f]+: test %eax,%eax`), release);
+  }
+});
