@@ -9,8 +9,10 @@ import { type FairGuest, resolveFairLayout } from './fair-layout.ts';
 import { FairSplice } from './fair-splice.ts';
 import { FairState } from './fair-state.ts';
 import type { Holder, Standing, Step, Technique } from './holder.ts';
+import { type Field, get } from './member.ts';
 import type { MemoryView } from './memory-view.ts';
 import type { ParkHolder } from './park-holder.ts';
+import { threadRefusal } from './refusal.ts';
 import type { Shares } from './shares.ts';
 
 /** @throws DomschedError `layout-absent-member` */
@@ -50,12 +52,14 @@ export class FairHolder implements Holder {
   readonly #park: ParkHolder;
   readonly #splice: FairSplice;
   readonly #state: FairState;
+  readonly #ptrace: Field;
 
   readonly shares: Shares;
 
   constructor(guest: FairGuest, park: ParkHolder, shares: Shares) {
     this.shares = shares;
     const fair = new FairSurgery(guest);
+    this.#ptrace = guest.layout.task_struct.ptrace;
     this.#park = park;
     this.#splice = new FairSplice(guest, fair);
     this.#state = new FairState(guest, fair, park.irqWork);
@@ -91,6 +95,7 @@ export class FairHolder implements Holder {
   planHold(draft: Draft, thread: GuestVirtual, techniques: readonly Technique[]): Step | null {
     if (this.#state.isMarked(draft, thread)) return this.#state.planAgain(draft, thread);
     if (techniques.includes('park')) return this.#park.planHold(draft, thread, techniques);
+    if (get(draft, thread, this.#ptrace) !== 0n) throw threadRefusal(thread, 'is under a tracer');
     // Given back at any rate, even if nothing else can be done at this moment.
     const cleared = this.#park.planWordsFree(draft, thread);
     if (cleared === null) return null;

@@ -86,6 +86,7 @@ export interface FairLayout {
     readonly sp: Field;
     readonly numa_preferred_nid: Field | null;
     readonly task_works: Field;
+    readonly ptrace: Field;
   };
   readonly list_head: { readonly next: Field; readonly prev: Field };
   readonly rb_node: RbLayout;
@@ -252,6 +253,7 @@ export function resolveFairLayout(layout: LayoutView): FairLayout {
       sp: word('task_struct', 'thread.sp'),
       numa_preferred_nid: maybe('task_struct', 'numa_preferred_nid'),
       task_works: word('task_struct', 'task_works'),
+      ptrace: word('task_struct', 'ptrace'),
     },
     list_head: { next: word('list_head', 'next'), prev: word('list_head', 'prev') },
     rb_node: {

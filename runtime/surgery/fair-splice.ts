@@ -1,11 +1,11 @@
-import { DomschedError } from '../error.ts';
-import { formatAddress, type GuestVirtual } from '../memory/address.ts';
+import type { GuestVirtual } from '../memory/address.ts';
 import type { Draft } from './draft.ts';
 import type { FairSurgery } from './fair.ts';
 import type { FairGuest } from './fair-layout.ts';
 import type { Step } from './holder.ts';
 import { get } from './member.ts';
 import type { MemoryView } from './memory-view.ts';
+import { threadRefusal } from './refusal.ts';
 import { isAtUserBorder } from './user-border.ts';
 
 /** include/linux/sched.h. */
@@ -44,7 +44,7 @@ export class FairSplice {
    */
   planHold(draft: Draft, thread: GuestVirtual): Step | null {
     const obstacle = this.#fair.obstacle(draft, thread);
-    if (obstacle !== null) throw refusal(thread, obstacle);
+    if (obstacle !== null) throw threadRefusal(thread, obstacle);
     this.#fair.checkLocks(draft, thread);
     const ready = this.#state(draft, thread) === TASK_RUNNING && this.#fair.isReady(draft, thread);
     if (!ready || !isAtUserBorder(this.#guest, draft, thread)) return null;
@@ -64,12 +64,12 @@ export class FairSplice {
     const obstacle = this.#fair.obstacle(draft, thread);
     // The guest may give it another class meanwhile, whose queues are others.
     if (obstacle !== null)
-      throw refusal(
+      throw threadRefusal(
         thread,
         `${obstacle} now: give it its old policy back, then release again; it is still held`,
       );
     if (!this.#fair.hasCpu(draft, thread)) {
-      throw refusal(
+      throw threadRefusal(
         thread,
         `was taken out of the queue of CPU ${cpu.cpu}, which is offline or no longer allowed to it: ` +
           'bring the CPU back or allow it, then release again; it is still held',
@@ -85,10 +85,4 @@ export class FairSplice {
   #state(memory: MemoryView, thread: GuestVirtual): bigint {
     return get(memory, thread, this.#guest.layout.task_struct.state);
   }
-}
-
-function refusal(thread: GuestVirtual, why: string): DomschedError {
-  return new DomschedError('refused', `task ${formatAddress(thread)} ${why}; nothing was changed`, {
-    task: formatAddress(thread),
-  });
 }

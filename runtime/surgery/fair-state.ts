@@ -1,4 +1,3 @@
-import { DomschedError } from '../error.ts';
 import type { VcpuRegisters } from '../hypervisor/types.ts';
 import { formatAddress, type GuestVirtual } from '../memory/address.ts';
 import type { Draft } from './draft.ts';
@@ -10,6 +9,7 @@ import { inconsistent } from './inconsistent.ts';
 import type { IrqWork, LazyList } from './irq-work.ts';
 import { get, put } from './member.ts';
 import type { MemoryView } from './memory-view.ts';
+import { threadRefusal } from './refusal.ts';
 import { Resched } from './resched.ts';
 import { isAtUserBorder } from './user-border.ts';
 
@@ -75,11 +75,9 @@ export class FairState {
     } else {
       // Without the registers of that very CPU nobody can tell what the thread is doing.
       if (this.#vcpus.size === 0) {
-        throw new DomschedError(
-          'refused',
-          `no vCPU can be proved to be a CPU of the kernel, so nobody knows what task ${formatAddress(thread)} is doing: ` +
-            'hold it another way; nothing was changed',
-          { task: formatAddress(thread) },
+        throw threadRefusal(
+          thread,
+          'runs, and no vCPU can be proved to be a CPU of the kernel: nobody knows what it is doing, so hold it another way',
         );
       }
       if (!this.#isInUserMode(cpu)) return null;

@@ -11,6 +11,7 @@ import { inconsistent } from './inconsistent.ts';
 import { follow, get, put } from './member.ts';
 import type { MemoryView } from './memory-view.ts';
 import type { ParkLayout } from './park-layout.ts';
+import { threadRefusal } from './refusal.ts';
 
 /** Works that wait on one CPU at most: it bounds the walk. */
 const MAX_WORKS = 4_096;
@@ -152,19 +153,16 @@ export class IrqWork {
    */
   #proveFree(memory: MemoryView, task: GuestVirtual, work: GuestVirtual): void {
     const { irqWorkHome, irq_work, task_struct } = this.#layout;
-    const refuse = (why: string) =>
-      new DomschedError('refused', `task ${formatAddress(task)}: ${why}; nothing was changed`, {
-        task: formatAddress(task),
-      });
+    const refuse = (why: string) => threadRefusal(task, why);
     if (irqWorkHome !== null) {
       if (this.#isClear(memory, work) || follow(memory, work, irq_work.func) === this.#wake) return;
-      throw refuse(`padding of its task_struct at ${irqWorkHome} is in use`);
+      throw refuse(`has padding at ${irqWorkHome} that is in use`);
     }
     const end = follow(memory, task, task_struct.stack);
     const above = get(memory, task, task_struct.sp) - end;
-    if (memory.word(end, 8) !== STACK_END_MAGIC) throw refuse('its kernel stack has no end mark');
-    if (above < STACK_DISTANCE || above > MAX_STACK) throw refuse('its kernel stack is nearly used up');
-    if (!this.#isClear(memory, work)) throw refuse('the end of its kernel stack was used');
+    if (memory.word(end, 8) !== STACK_END_MAGIC) throw refuse('has a kernel stack without an end mark');
+    if (above < STACK_DISTANCE || above > MAX_STACK) throw refuse('has nearly used up its kernel stack');
+    if (!this.#isClear(memory, work)) throw refuse('has used the end of its kernel stack');
   }
 
   #isClear(memory: MemoryView, work: GuestVirtual): boolean {

@@ -15,6 +15,7 @@ import { checkLockFree } from './lock-check.ts';
 import { type Field, follow, get, optionalWord, put, wordMember } from './member.ts';
 import type { MemoryView } from './memory-view.ts';
 import type { LockField } from './park-layout.ts';
+import { threadRefusal } from './refusal.ts';
 
 /** include/linux/sched/prio.h: MAX_RT_PRIO, and nice 0. */
 const FIRST_FAIR_PRIO = 100;
@@ -174,10 +175,7 @@ export class Renice {
 
   #checkFair(memory: MemoryView, task: GuestVirtual): void {
     const { task_struct } = this.#guest.layout;
-    const refuse = (why: string) =>
-      new DomschedError('refused', `task ${formatAddress(task)} ${why}; nothing was changed`, {
-        task: formatAddress(task),
-      });
+    const refuse = (why: string) => threadRefusal(task, why);
     if (follow(memory, task, task_struct.sched_class) !== this.#guest.fairSchedClass) {
       throw refuse('is not scheduled by nice values (real-time, deadline, or boosted for a lock)');
     }

@@ -7,6 +7,7 @@ import { inconsistent } from './inconsistent.ts';
 import type { MemoryView } from './memory-view.ts';
 import { O1Surgery } from './o1.ts';
 import { follow, get, type O1Layout, type O1Queue, put } from './o1-layout.ts';
+import { threadRefusal } from './refusal.ts';
 
 /** include/linux/sched.h, 2.6.16. */
 const TASK_RUNNING = 0n;
@@ -57,6 +58,7 @@ export class O1Holder implements Holder {
 
   planHold(draft: Draft, thread: GuestVirtual, techniques: readonly Technique[]): Step | null {
     const { task_struct } = this.#layout;
+    if (get(draft, thread, task_struct.ptrace) !== 0n) throw threadRefusal(thread, 'is under a tracer');
     switch (this.standing(draft, thread)) {
       case 'ready':
         if (!techniques.includes('splice')) return null;

@@ -37,6 +37,7 @@ export interface O1Layout {
     readonly array: Field;
     readonly thread_info: Field;
     readonly load_weight: Field | null;
+    readonly ptrace: Field;
   };
   readonly thread_info: { readonly flags: Field; readonly cpu: Field };
   readonly list_head: { readonly size: number; readonly next: Field; readonly prev: Field };

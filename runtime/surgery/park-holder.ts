@@ -1,7 +1,7 @@
 import { DomschedError } from '../error.ts';
 import type { Guest } from '../guest/guest.ts';
 import type { Domain } from '../hypervisor/types.ts';
-import { advance, formatAddress, type GuestVirtual, guestVirtual } from '../memory/address.ts';
+import { advance, type GuestVirtual, guestVirtual } from '../memory/address.ts';
 import type { Draft } from './draft.ts';
 import type { Invariant } from './edit.ts';
 import type { Holder, Standing, Step, Technique } from './holder.ts';
@@ -12,6 +12,7 @@ import { type NiceGuest, Renice, resolveNiceLayout } from './nice.ts';
 import { Park } from './park.ts';
 import { type ParkLayout, resolveParkLayout } from './park-layout.ts';
 import { proveCallable } from './park-proof.ts';
+import { threadRefusal } from './refusal.ts';
 
 /** A CPU's structures that parking looks at. */
 export interface ParkCpu {
@@ -134,11 +135,7 @@ export class ParkHolder implements Holder {
   planWordsFree(draft: Draft, thread: GuestVirtual): Invariant[] | null {
     const state = this.#park.stateOf(draft, thread);
     if (state === 'frozen') {
-      throw new DomschedError(
-        'refused',
-        `task ${formatAddress(thread)} is frozen by the guest itself (cgroup.freeze); nothing was changed`,
-        { task: formatAddress(thread) },
-      );
+      throw threadRefusal(thread, 'is frozen by the guest itself (cgroup.freeze)');
     }
     if (state !== 'free') return null;
     switch (this.irqWork.progress(draft, thread)) {

@@ -11,6 +11,7 @@ import { checkLockFree } from './lock-check.ts';
 import { follow, get, put } from './member.ts';
 import type { MemoryView } from './memory-view.ts';
 import type { ParkLayout } from './park-layout.ts';
+import { threadRefusal } from './refusal.ts';
 
 /** include/linux/sched/jobctl.h, JOBCTL_TRAP_FREEZE_BIT: "cgroup: cgroup v2 freezer", 5.2. */
 const JOBCTL_TRAP_FREEZE = 1n << 23n;
@@ -115,10 +116,7 @@ export class Park {
    */
   planArm(draft: Draft, task: GuestVirtual): Invariant {
     const { task_struct, callback_head } = this.#layout;
-    const refuse = (why: string) =>
-      new DomschedError('refused', `task ${formatAddress(task)} ${why}; nothing was changed`, {
-        task: formatAddress(task),
-      });
+    const refuse = (why: string) => threadRefusal(task, why);
     if (get(draft, task, task_struct.ptrace) !== 0n) throw refuse('is under a tracer');
     this.checkLocks(draft, task);
     const work = this.workOf(task);

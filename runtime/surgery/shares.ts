@@ -15,6 +15,7 @@ import type { Invariant } from './edit.ts';
 import { inconsistent } from './inconsistent.ts';
 import { type Field, follow, get, optionalWord, put, wordMember } from './member.ts';
 import type { MemoryView } from './memory-view.ts';
+import { threadRefusal } from './refusal.ts';
 
 /** kernel/sched/sched.h: MIN_SHARES and MAX_SHARES, with the 10 more bits that weights have. */
 const MIN_SHARES = 2n << 10n;
@@ -90,10 +91,7 @@ export class Shares {
     }
     const { task_group, autogroup } = this.#guest.layout;
     const group = this.groupOf(draft, thread);
-    const refuse = (why: string) =>
-      new DomschedError('refused', `task ${formatAddress(thread)} ${why}; nothing was changed`, {
-        task: formatAddress(thread),
-      });
+    const refuse = (why: string) => threadRefusal(thread, why);
     if (group === this.#guest.rootTaskGroup)
       throw refuse('is in no group of its own: renice it without --group');
     const shares = get(draft, group, task_group.shares);

@@ -104,8 +104,8 @@ export class Surgeon {
       );
     }
     const edits: Edit[] = [];
-    const plan = (draft: Draft, threads: readonly GuestVirtual[], process: Process) => {
-      checkMayBeHeld(process, options.force ?? false);
+    const plan = (draft: Draft, threads: readonly Process[]) => {
+      checkMayBeHeld(threads, options.force ?? false);
       return this.#planEach(draft, threads, (thread) => {
         const standing = this.#holder.standing(draft, thread);
         if (standing === 'held' || standing === 'exempt') return 'done';
@@ -167,24 +167,25 @@ export class Surgeon {
     }
     let members: readonly number[] = [];
     const operation = await this.#repeat('reniced', key, options, (draft, [leader]) => {
-      const group = shares.groupOf(draft, leader!);
+      const group = shares.groupOf(draft, leader!.address);
       const { processes } = this.#guest.snapshot();
       members = processes
         .filter(({ address }) => shares.groupOf(draft, address) === group)
         .map(({ pid }) => pid);
-      const outcome = [shares.plan(draft, leader!, nice)];
+      const outcome = [shares.plan(draft, leader!.address, nice)];
       return { finished: true, techniques: [], invariants: [], outcome, interrupts: [] };
     });
     return { ...operation, members };
   }
 
   #renice(key: ProcessKey, nice: number, options: OperateOptions): Promise<Operation> {
-    return this.#repeat('reniced', key, options, (draft, threads, process) => {
+    return this.#repeat('reniced', key, options, (draft, threads) => {
+      const process = threads[0]!;
       if (process.kernelThread && !options.force) throw refusal(process, 'is a kernel thread');
       const outcome: Invariant[] = [];
       let finished = true;
-      for (const thread of threads) {
-        const invariants = this.#holder.planRenice(draft, thread, nice);
+      for (const { address } of threads) {
+        const invariants = this.#holder.planRenice(draft, address, nice);
         if (invariants === 'later') finished = false;
         else outcome.push(...invariants);
       }
@@ -204,7 +205,7 @@ export class Surgeon {
   async #isHeld(key: ProcessKey, options: OperateOptions): Promise<boolean> {
     let held = false;
     await this.#repeat('held', key, { ...options, dryRun: true }, (draft, [leader]) => {
-      held = this.#holder.standing(draft, leader!) === 'held';
+      held = this.#holder.standing(draft, leader!.address) === 'held';
       return { finished: true, techniques: [], invariants: [], outcome: [], interrupts: [] };
     });
     return held;
@@ -212,7 +213,7 @@ export class Surgeon {
 
   #planEach(
     draft: Draft,
-    threads: readonly GuestVirtual[],
+    threads: readonly Process[],
     plan: (thread: GuestVirtual) => 'done' | 'later' | Step,
   ): Plan {
     const techniques: Technique[] = [];
@@ -221,7 +222,7 @@ export class Surgeon {
     const invariants = new Map<string, Invariant>();
     const interrupts: WantedInterrupt[] = [];
     let finished = true;
-    for (const thread of threads) {
+    for (const { address: thread } of threads) {
       const step = plan(thread);
       if (step === 'done') continue;
       if (step === 'later') {
@@ -243,7 +244,7 @@ export class Surgeon {
     goal: 'held' | 'released' | 'reniced',
     key: ProcessKey,
     options: OperateOptions,
-    plan: (draft: Draft, threads: readonly GuestVirtual[], process: Process) => Plan,
+    plan: (draft: Draft, threads: readonly Process[]) => Plan,
     edits: Edit[] = [],
   ): Promise<Operation> {
     const patience = new Patience(options.limitMs ?? DEFAULT_LIMIT_MS);
@@ -285,7 +286,7 @@ export class Surgeon {
     goal: string,
     key: ProcessKey,
     options: OperateOptions,
-    plan: (draft: Draft, threads: readonly GuestVirtual[], process: Process) => Plan,
+    plan: (draft: Draft, threads: readonly Process[]) => Plan,
     { clock, patience, edits }: { clock: { pausedUs: number }; patience: Patience; edits: Edit[] },
   ) {
     const guard = await this.#domain.pause.acquire();
@@ -298,11 +299,7 @@ export class Surgeon {
       const draft = new Draft(this.#guest.space);
       this.#holder.checkLocks(draft);
       const threads = this.#threadsOf(key);
-      const planned = plan(
-        draft,
-        threads.map(({ address }) => address),
-        threads[0]!,
-      );
+      const planned = plan(draft, threads);
       const invariants = [...this.#holder.invariants(), ...planned.invariants];
       const edit = draft.edit(`${goal} pid ${key.pid}`, invariants, planned.outcome);
       if (edit.writes.length > 0 && !options.dryRun) {
@@ -325,19 +322,11 @@ export class Surgeon {
    * Plans once while the guest runs and throws the plan away: what is loaded, compiled and translated now does not
    * take its time in the pause. A plan only reads, and whatever it trips over comes up again in the pause.
    */
-  #rehearse(
-    key: ProcessKey,
-    plan: (draft: Draft, threads: readonly GuestVirtual[], process: Process) => Plan,
-  ): void {
+  #rehearse(key: ProcessKey, plan: (draft: Draft, threads: readonly Process[]) => Plan): void {
     try {
       this.#domain.tick();
       const draft = new Draft(this.#guest.space);
-      const threads = this.#threadsOf(key);
-      plan(
-        draft,
-        threads.map(({ address }) => address),
-        threads[0]!,
-      );
+      plan(draft, this.#threadsOf(key));
       for (const invariant of this.#holder.invariants()) invariant.check(draft);
     } catch {
       // A running guest contradicts itself now and then.

@@ -16,7 +16,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -354,6 +356,43 @@ static void tcp(void)
 	}
 }
 
+static void say(const char *what)
+{
+	puts(what);
+	fflush(stdout);
+}
+
+/*
+ * What a debugger does to a process: makes it stop (`attach`: by a signal, `seize`: by a trap), looks at its registers,
+ * waits for /run/go, lets it go. `keep` is its tracer and nothing else until it is killed.
+ */
+static int trace(const char *way, pid_t pid)
+{
+	struct user_regs_struct registers;
+	int status, attach = !strcmp(way, "attach");
+
+	name = way;
+	if (ptrace(attach ? PTRACE_ATTACH : PTRACE_SEIZE, pid, NULL, NULL))
+		fail("become its tracer");
+	say("traces");
+	if (!strcmp(way, "keep"))
+		for (;;)
+			pause();
+	if (!attach && ptrace(PTRACE_INTERRUPT, pid, NULL, NULL))
+		fail("interrupt");
+	if (waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status))
+		fail("wait for the stop");
+	if (ptrace(PTRACE_GETREGS, pid, NULL, &registers) || registers.rip == 0)
+		fail("registers");
+	say("stopped");
+	while (access("/run/go", F_OK))
+		usleep(5000);
+	if (ptrace(PTRACE_DETACH, pid, NULL, NULL))
+		fail("detach");
+	say("let go");
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct { const char *kind; void (*run)(void); } kinds[] = {
@@ -380,6 +419,8 @@ int main(int argc, char **argv)
 
 		return sched_setscheduler(atoi(argv[2]), fifo ? SCHED_FIFO : SCHED_OTHER, &param) ? 1 : 0;
 	}
+	if (!strcmp(argv[1], "trace") && argc > 3)
+		return trace(argv[2], atoi(argv[3]));
 	name = argv[2];
 	prctl(PR_SET_NAME, name);
 	progress = counter(name);

@@ -249,6 +249,7 @@ for (const { release, layout } of layouts) {
         'lock-held',
         (bench) => bench.put(bench.ready, { offset: task_struct.pi_lock.word!.offset, size: 4 }, 1n),
       ],
+      ['a tracer', 'refused', (bench) => bench.put(bench.ready, task_struct.ptrace, 1n)],
       ['another class', 'refused', (bench) => bench.put(bench.ready, task_struct.sched_class, 0x1234n)],
       ['a real-time policy', 'refused', (bench) => bench.put(bench.ready, task_struct.policy, 1n)],
       ['NUMA balancing', 'refused', (bench) => bench.put(bench.ready, task_struct.numa_preferred_nid!, 0n)],
@@ -344,6 +345,18 @@ for (const { release, layout } of layouts) {
     bench.preemptCount = NO_REQUEST;
     bench.put(running, task_struct.on_rq, 0n);
     t.is(await bench.hold(running, 'state'), null, 'in schedule()');
+  });
+
+  test(`${release}: a thread under a tracer gets no state, and one that got a tracer since is released`, async (t) => {
+    const bench = new Bench(layout);
+    const { task_struct } = bench.guest.layout;
+    bench.observe(3);
+    bench.put(bench.running, task_struct.ptrace, 1n);
+    await t.throwsAsync(bench.hold(bench.running, 'state'), { code: 'refused', message: /tracer/ });
+    t.is(bench.model.domain.recorder.count('write'), 0);
+    await bench.hold(bench.ready, 'splice');
+    bench.put(bench.ready, task_struct.ptrace, 1n);
+    t.truthy(await bench.release(bench.ready));
   });
 
   test(`${release}: a preemption count that user mode cannot have is none`, async (t) => {

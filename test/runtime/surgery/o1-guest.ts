@@ -45,6 +45,7 @@ export const layout: O1Layout = {
     array: field('task_struct', 'array'),
     thread_info: field('task_struct', 'thread_info'),
     load_weight: null,
+    ptrace: field('task_struct', 'ptrace'),
   },
   thread_info: { flags: field('thread_info', 'flags'), cpu: field('thread_info', 'cpu') },
   list_head: { size: 16, next: field('list_head', 'next'), prev: field('list_head', 'prev') },

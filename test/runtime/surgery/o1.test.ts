@@ -273,6 +273,17 @@ test('refusals change nothing', async (t) => {
   t.is(guest.domain.pause.depth, 0);
 });
 
+test('a thread under a tracer is not held', async (t) => {
+  const guest = build([{ cpu: 0, prio: 120, which: 'active' }]);
+  guest.write();
+  const [traced] = guest.tasks as [ModelTask];
+  guest.put(traced.address, layout.task_struct.ptrace, 1n);
+  const holder = new O1Holder(layout, guest.queues);
+  t.throws(() => hold(holder, new Draft(guest.space), traced), { code: 'refused', message: /tracer/ });
+  guest.put(traced.address, layout.task_struct.ptrace, 0n);
+  t.truthy(hold(holder, new Draft(guest.space), traced));
+});
+
 test('a held lock, a changed memory and a running domain are refused', async (t) => {
   const guest = build([{ cpu: 0, prio: 120, which: 'active' }]);
   const task = guest.tasks[0]!;

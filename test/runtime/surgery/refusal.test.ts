@@ -37,14 +37,24 @@ const CASES: [string, Partial<Process>, forced: boolean][] = [
 
 test('an ordinary process may be held, whatever it does', (t) => {
   for (const state of ['running', 'ready', 'sleeping', 'disk-sleep', 'stopped'] as const)
-    t.notThrows(() => checkMayBeHeld({ ...ordinary, state }, false));
+    t.notThrows(() => checkMayBeHeld([{ ...ordinary, state }], false));
 });
 
 for (const [name, change, forced] of CASES) {
   test(`${name} is refused${forced ? ' unless forced' : ', forced or not'}`, (t) => {
     const process = { ...ordinary, ...change };
-    t.throws(() => checkMayBeHeld(process, false), { code: 'refused', message: /nothing was changed/ });
-    if (forced) t.notThrows(() => checkMayBeHeld(process, true));
-    else t.throws(() => checkMayBeHeld(process, true), { code: 'refused' });
+    t.throws(() => checkMayBeHeld([process], false), { code: 'refused', message: /nothing was changed/ });
+    if (forced) t.notThrows(() => checkMayBeHeld([process], true));
+    else t.throws(() => checkMayBeHeld([process], true), { code: 'refused' });
   });
 }
+
+test('a thread that is traced or has a real-time policy speaks for its process; one that ends does not', (t) => {
+  const thread = { ...ordinary, pid: 101 };
+  const among = (change: Partial<Process>, force = false) =>
+    checkMayBeHeld([ordinary, thread, { ...thread, pid: 102, ...change }], force);
+  t.notThrows(() => among({ exiting: true, state: 'dead' }));
+  t.throws(() => among({ policy: 'fifo' }), { code: 'refused', message: /process 100 .*real-time/ });
+  t.notThrows(() => among({ policy: 'fifo' }, true));
+  t.throws(() => among({ state: 'traced' }, true), { code: 'refused', message: /process 100 .*tracer/ });
+});
