@@ -46,7 +46,7 @@ function preemptCount(guest: Guest, cpu: GuestCpu): GuestVirtual {
  * holds a thread is read from the thread itself, so that each way's release finds its own.
  */
 export class FairHolder implements Holder {
-  readonly techniques: readonly Technique[] = ['park', 'splice', 'state'];
+  readonly techniques: readonly Technique[];
   readonly automatic: readonly Technique[] = ['park'];
   readonly renicesHeld = true;
   readonly #park: ParkHolder;
@@ -59,6 +59,7 @@ export class FairHolder implements Holder {
   constructor(guest: FairGuest, park: ParkHolder, shares: Shares) {
     this.shares = shares;
     const fair = new FairSurgery(guest);
+    this.techniques = guest.layout.splices ? ['park', 'splice', 'state'] : ['park', 'state'];
     this.#ptrace = guest.layout.task_struct.ptrace;
     this.#park = park;
     this.#splice = new FairSplice(guest, fair);
@@ -99,8 +100,10 @@ export class FairHolder implements Holder {
     // Given back at any rate, even if nothing else can be done at this moment.
     const cleared = this.#park.planWordsFree(draft, thread);
     if (cleared === null) return null;
-    const splice = techniques.includes('splice') ? this.#splice.planHold(draft, thread) : null;
-    const step = splice ?? (techniques.includes('state') ? this.#state.planHold(draft, thread) : null);
+    const may = (technique: Technique) =>
+      techniques.includes(technique) && this.techniques.includes(technique);
+    const splice = may('splice') ? this.#splice.planHold(draft, thread) : null;
+    const step = splice ?? (may('state') ? this.#state.planHold(draft, thread) : null);
     return step === null ? null : { ...step, outcome: [...cleared, ...step.outcome] };
   }
 

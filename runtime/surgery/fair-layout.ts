@@ -90,6 +90,8 @@ export interface FairLayout {
   };
   readonly list_head: { readonly next: Field; readonly prev: Field };
   readonly rb_node: RbLayout;
+  /** {@link canSpliceFair}. */
+  readonly splices: boolean;
   /** Bytes of `struct pt_regs`. */
   readonly registers: number;
   /** CFS up to 6.5: the queue's `min_vruntime`. */
@@ -168,6 +170,17 @@ export function canEditFairQueues(layout: LayoutView): boolean {
   ];
   const found = symbols.every((name) => layout.symbol(name) !== undefined);
   return timeline && groups && counts && preemptCount && discipline && found && !layout.has('rq', 'uclamp');
+}
+
+/**
+ * Whether a thread may be taken out of a queue, or put into it, behind the back of its fair server ("sched/fair: Add
+ * trivial fair server", 6.12). At first a queue's first thread started the server and its last one stopped it, neither
+ * with a look at whether it ran: twice in a row counts its bandwidth twice, and warns. Since "sched/deadline: Fix dl_server
+ * behaviour", 6.18, and in stable kernels that have it, it is started only if it does not run and ends by itself; that
+ * took away how it asked whether there was anything to do.
+ */
+export function canSpliceFair(layout: Pick<LayoutView, 'has'>): boolean {
+  return !layout.has('rq', 'fair_server') || !layout.has('sched_dl_entity', 'server_has_tasks');
 }
 
 /** @throws DomschedError `layout-absent-member` */
@@ -261,6 +274,7 @@ export function resolveFairLayout(layout: LayoutView): FairLayout {
       left: word('rb_node', 'rb_left'),
       right: word('rb_node', 'rb_right'),
     },
+    splices: canSpliceFair(layout),
     registers: layout.requireStruct('pt_regs').size,
     ...disciplines(layout),
   };

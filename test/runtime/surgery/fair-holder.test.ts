@@ -7,7 +7,7 @@ import { type GuestVirtual, guestVirtual } from '../../../runtime/memory/address
 import { Draft } from '../../../runtime/surgery/draft.ts';
 import type { Edit } from '../../../runtime/surgery/edit.ts';
 import { FairHolder } from '../../../runtime/surgery/fair-holder.ts';
-import type { FairGuest } from '../../../runtime/surgery/fair-layout.ts';
+import { canSpliceFair, type FairGuest, type FairLayout } from '../../../runtime/surgery/fair-layout.ts';
 import type { Standing, Technique } from '../../../runtime/surgery/holder.ts';
 import type { Field } from '../../../runtime/surgery/member.ts';
 import { resolveNiceLayout } from '../../../runtime/surgery/nice.ts';
@@ -47,12 +47,13 @@ class Bench {
   readonly running: ModelTask;
   readonly ready: ModelTask;
 
-  constructor(view: LayoutView) {
+  constructor(view: LayoutView, change: Partial<FairLayout> = {}) {
     const model = new FairModel(view, 1);
     this.model = model;
     const code = model.take(0x1000);
     this.guest = {
       ...model.guest,
+      layout: { ...model.guest.layout, ...change },
       schedule: code,
       exitToUser: guestVirtual(code + 0x400n),
       text: { start: code, end: guestVirtual(code + 0x1000n) },
@@ -347,6 +348,15 @@ for (const { release, layout } of layouts) {
     t.is(await bench.hold(running, 'state'), null, 'in schedule()');
   });
 
+  test(`${release}: a kernel that is not to be spliced has no splice, whatever is asked for`, async (t) => {
+    t.deepEqual(new Bench(layout).holder.techniques, ['park', 'splice', 'state']);
+    const bench = new Bench(layout, { splices: false });
+    t.deepEqual(bench.holder.techniques, ['park', 'state']);
+    t.is(await bench.hold(bench.ready, 'splice'), null);
+    const edit = await bench.hold(bench.ready, 'splice', 'state');
+    t.true(edit!.writes.some(({ what }) => /TASK_PARKED/.test(what)));
+  });
+
   test(`${release}: a thread under a tracer gets no state, and one that got a tracer since is released`, async (t) => {
     const bench = new Bench(layout);
     const { task_struct } = bench.guest.layout;
@@ -494,6 +504,16 @@ for (const { release, layout } of layouts) {
     await t.throwsAsync(plan(5), { code: 'guest-inconsistent' });
   });
 }
+
+test('a fair server that counts on being started and stopped in turn forbids a splice', (t) => {
+  const has = (...members: string[]) => ({
+    has: (struct: string, path?: string) => members.includes(`${struct}.${path}`),
+  });
+  t.true(canSpliceFair(has()), 'up to 6.7');
+  t.true(canSpliceFair(has('sched_dl_entity.server_has_tasks')), '6.8: servers, but none for fair threads');
+  t.false(canSpliceFair(has('rq.fair_server', 'sched_dl_entity.server_has_tasks')), '6.12 at first');
+  t.true(canSpliceFair(has('rq.fair_server')), '6.18, and stable kernels with its servers');
+});
 
 /** The ready thread in a group of its own, below the root. */
 function withGroup(bench: Bench, layout: LayoutView, automatic: boolean): Bench {

@@ -4,6 +4,7 @@ import { execa } from 'execa';
 import { cachedKernels } from '../../../kernels/cache.ts';
 import { knownKernels } from '../../../runtime/layout/registry.ts';
 import type { LayoutView } from '../../../runtime/layout/view.ts';
+import { canSpliceFair } from '../../../runtime/surgery/fair-layout.ts';
 import { canPark, resolveParkLayout } from '../../../runtime/surgery/park-layout.ts';
 
 const kernels: { release: string; vmlinux: string; layout: LayoutView }[] = [];
@@ -126,5 +127,22 @@ test('a CPU that asks itself to reschedule clears bit 31 of its preemption count
     if (cond === undefined) continue;
     const look = await code(vmlinux, layout, BigInt(`0x${cond}`), 64);
     t.regex(look, new RegExp(`mov ${place}[^\\n]*\\n ?[0-9a-f]+: test %eax,%eax`), release);
+  }
+});
+
+test('a fair server that may run behind the back of an edit is started only if it does not run', async (t) => {
+  for (const { release, vmlinux, layout } of kernels) {
+    if (!layout.has('rq', 'fair_server') || !canSpliceFair(layout)) continue;
+    const { bits } = layout.field('sched_dl_entity', 'dl_server_active');
+    const byte = (bits!.offset + Math.floor(bits!.shift / 8)).toString(16);
+    const mask = (1 << (bits!.shift % 8)).toString(16);
+    const { stdout } = await execa('nm', [vmlinux]);
+    const address = /^([0-9a-f]+) \w dl_server_start$/m.exec(stdout)?.[1];
+    const text = await code(vmlinux, layout, BigInt(`0x${address}`), 80);
+    t.regex(text, new RegExp(`testb \\$0x${mask},0x${byte}\\(`), release);
+    // The last thread of a queue that leaves it does not stop the server.
+    const leave = /^([0-9a-f]+) \w dequeue_entities(?:\.\w+)*$/m.exec(stdout)?.[1];
+    const leaving = await code(vmlinux, layout, BigInt(`0x${leave}`), 2048);
+    t.notRegex(leaving, /<dl_server_stop>/, release);
   }
 });
