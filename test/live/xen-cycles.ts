@@ -1,6 +1,7 @@
 /** What a domain of a live Xen says itself when its processes are listed, held and released from dom0. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
+import type { Technique } from '../../runtime/surgery/holder.ts';
 import { compareWithProc, READ_STATS, READ_THREADS } from './against-proc.ts';
 import { goesOn } from './cycles.ts';
 import { parseProcStats } from './proc-stat.ts';
@@ -18,6 +19,9 @@ export const PROGRAMS = [
   { kind: 'pipe', name: 'pipe-a' },
   { kind: 'threads', name: 'threads-a' },
 ] as const;
+/** What is in user mode most of the time: held in every way in turn, the others as the surgeon likes. */
+const STEADY: readonly string[] = ['burner-a', 'burner-nice'];
+const TECHNIQUES = ['park', 'splice', 'state'] as const;
 export const NAMES = PROGRAMS.map(({ name }) => name);
 
 /** `ps` from dom0, paused and running, is what the domain's own /proc shows. */
@@ -39,6 +43,7 @@ export async function listsAsProc(
 /**
  * Holds programs one after the other, sees that none of them makes progress, and lets them go again. Each is held
  * at a random moment, whether it runs, is ready or sleeps.
+ * @param technique for those that are in user mode most of the time
  * @returns the states that they were in shortly before
  */
 export async function holdAndRelease(
@@ -46,11 +51,14 @@ export async function holdAndRelease(
   remote: XenRemote,
   domain: XenTestDomain,
   programs: readonly string[],
+  technique: Technique,
 ): Promise<string[]> {
   const states: string[] = [];
   for (const program of programs) {
-    const { state, ...held } = await remote.hold(domain.name, program);
+    const way = STEADY.includes(program) ? technique : undefined;
+    const { state, ...held } = await remote.hold(domain.name, program, way);
     t.is(held.outcome, 'held', program);
+    if (way !== undefined) t.deepEqual(held.techniques, [way], program);
     states.push(state);
   }
   const before = await domain.progress(...programs);
@@ -95,7 +103,11 @@ export async function editsAsTold(
   const found = new Map<string, number>();
   let done = 0;
   for (; done < cycles; done += NAMES.length) {
-    for (const state of await holdAndRelease(t, remote, domain, shuffled(NAMES)))
+    const technique = TECHNIQUES[(done / NAMES.length) % TECHNIQUES.length]!;
+    // Who is alone on its CPU is never ready: the others run until these are held.
+    const others = NAMES.filter((name) => !STEADY.includes(name));
+    const order = technique === 'park' ? shuffled(NAMES) : [...shuffled(STEADY), ...shuffled(others)];
+    for (const state of await holdAndRelease(t, remote, domain, order, technique))
       found.set(state, (found.get(state) ?? 0) + 1);
   }
   const states = [...found].map(([state, count]) => `${count} ${state}`).join(', ');

@@ -116,7 +116,9 @@ async function perform(request: Request): Promise<unknown> {
     case 'hold': {
       const { processes } = await guest.take({ limitMs: PATIENCE_MS });
       const target = find({ processes }, request.comm);
-      return { state: target.state, ...brief(await surgeon.hold(target, options)) };
+      const { technique } = request;
+      const held = await surgeon.hold(target, { ...options, ...(technique && { techniques: [technique] }) });
+      return { state: target.state, ...brief(held) };
     }
     case 'release':
       return brief(await surgeon.release(find(entry, request.comm), options));

@@ -6,6 +6,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { projectDirectory } from '../../kernels/paths.ts';
 import type { Process } from '../../runtime/guest/process.ts';
+import type { Technique } from '../../runtime/surgery/holder.ts';
 import type { Operation } from '../../runtime/surgery/surgeon.ts';
 import type { Outcome, XenMachine } from './xen-machine.ts';
 
@@ -17,7 +18,8 @@ const QUIT_LIMIT_MS = 60_000;
 export type Request = { id: number } & (
   | { do: 'attach' | 'detach'; domain: string }
   | { do: 'processes'; domain: string; pause?: boolean; threads?: boolean }
-  | { do: 'hold' | 'release'; domain: string; comm: string }
+  | { do: 'hold'; domain: string; comm: string; technique?: Technique }
+  | { do: 'release'; domain: string; comm: string }
   | { do: 'renice'; domain: string; comm: string; nice: number }
   | { do: 'cycle'; domain: string; comm: string; forMs: number }
   | { do: 'command'; domain: ''; args: readonly string[] }
@@ -122,8 +124,8 @@ export class XenRemote implements AsyncDisposable {
   }
 
   /** @returns with it the state that the process was in shortly before */
-  hold(domain: string, comm: string): Promise<Brief & Pick<Process, 'state'>> {
-    return this.#ask({ do: 'hold', domain, comm });
+  hold(domain: string, comm: string, technique?: Technique): Promise<Brief & Pick<Process, 'state'>> {
+    return this.#ask({ do: 'hold', domain, comm, ...(technique && { technique }) });
   }
 
   release(domain: string, comm: string): Promise<Brief> {
