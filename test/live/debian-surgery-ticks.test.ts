@@ -1,7 +1,7 @@
 /**
  * A thread that is held by state without any interrupt goes into the kernel before the next tick comes. There is code
  * there that stops its own work for as long as it should make way, and makes way by `cond_resched()`: both have to see
- * the request.
+ * the request. With one vCPU, because RCU on another one asks a CPU that is in the kernel for long in its own way.
  */
 import test from 'ava';
 import { Guest } from '../../runtime/guest/guest.ts';
@@ -23,7 +23,7 @@ const names = programs.map(({ name }) => name);
 for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
   test.serial(`${kernel}: held by state, by ticks alone, on the way into the kernel`, async (t) => {
     t.timeout(600_000);
-    await using guest = await bootDebian({ kernel, programs, shellNice: -10, append: 'loglevel=7' });
+    await using guest = await bootDebian({ kernel, cpus: 1, programs, shellNice: -10, append: 'loglevel=7' });
     await using domain = await QemuDomain.attach({ qmp: guest.sockets.qmp }, guest.connection);
     const attached = await Guest.attach(domain, await knownKernels());
     const surgeon = new Surgeon(domain, attached, holderFor(attached));

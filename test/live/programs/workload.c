@@ -258,7 +258,7 @@ static void unmaps(void)
 
 		if (pages == MAP_FAILED)
 			fail("mmap");
-		for (volatile int i = 0; i < 200000; i++)
+		for (volatile int i = 0; i < 50000; i++)
 			;
 		munmap(pages, size);
 		count();
