@@ -3,7 +3,7 @@ import { DomschedError } from '../error.ts';
 import type { Guest } from '../guest/guest.ts';
 import type { Process } from '../guest/process.ts';
 import { vcpusByCpu } from '../guest/vcpus.ts';
-import type { DomainWith } from '../hypervisor/types.ts';
+import type { DomainWith, VcpuRegisters } from '../hypervisor/types.ts';
 import type { GuestVirtual } from '../memory/address.ts';
 import { Draft } from './draft.ts';
 import type { Edit, Invariant } from './edit.ts';
@@ -344,8 +344,10 @@ export class Surgeon {
   async #observed(techniques: readonly Technique[]): Promise<void> {
     const wanted = this.#holder.needsRegisters?.(techniques) ?? false;
     // Those of an earlier pause say nothing about this one.
-    const registers = (wanted && (await this.#domain.registers?.read())) || [];
-    this.#holder.observe?.(vcpusByCpu(this.#guest, registers));
+    const vcpus = wanted
+      ? vcpusByCpu(this.#guest, (await this.#domain.registers?.read()) ?? [])
+      : new Map<number, VcpuRegisters>();
+    this.#holder.observe?.(vcpus);
   }
 
   /** All threads of the process, its leader first. Read under the pause, so none can start meanwhile. */
