@@ -30,15 +30,17 @@ node_modules/.package-lock.json: package.json package-lock.json
 wasm: dist/wasm/libdwarf.wasm ## build libdwarf.wasm from Debian's source of libdwarf
 
 dist/wasm/libdwarf.wasm: extractor/dwarf/build.sh extractor/dwarf/shim.c extractor/dwarf/config.h | packages
-	extractor/dwarf/build.sh $(@D) .cache/wasm
+	@mkdir -p .cache
+	flock .cache extractor/dwarf/build.sh $(@D) .cache/wasm
 
 build: node_modules/.package-lock.json ## compile to dist/
-	@npm run -s build
+	@mkdir -p .cache
+	@flock .cache npm run -s build
 
 demo: setup kernels ## the main job on real kernels: a layout, a picture, two guests under the daemon, who ran when
 	@mkdir -p .cache/kernels
 	@flock .cache/kernels/.lock node kernels/fetch.ts debian-6.1-cloud
-	@node test/demo.ts
+	@flock .cache/.demo.lock node test/demo.ts
 
 check: ## types, lint and format
 	@npm run -s typecheck

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import {
   closeSync,
   fsyncSync,
@@ -30,7 +31,11 @@ export async function writeText(path: string, text: string): Promise<void> {
       writeAndClose(fd, text, false);
     });
   }
-  const temporary = join(dirname(target.path), `.${basename(target.path)}.${process.pid}.tmp`);
+  // A number of a process comes again, in a container with every start: what a killed one left must not be in the way.
+  const temporary = join(
+    dirname(target.path),
+    `.${basename(target.path)}.${randomBytes(8).toString('hex')}.tmp`,
+  );
   let written = false;
   try {
     attempt(path, () => {

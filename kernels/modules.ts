@@ -1,11 +1,10 @@
-import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { execa } from 'execa';
 import { type ArchivePackage, download, parseStanzas } from './apt.ts';
 import type { CachedKernel } from './cache.ts';
 import { KernelsError } from './error.ts';
-import { kernelCache } from './paths.ts';
+import { makeOnce } from './make-once.ts';
 
 /**
  * What a virtio disk with an ext4 file system takes, each after what it needs. Kernels have some of them built in,
@@ -32,20 +31,10 @@ const DISK_MODULES = [
  *   is of a time before it kept modules)
  */
 export async function diskModules(kernel: CachedKernel): Promise<string[]> {
-  const directory = path.join(kernel.directory, 'modules');
-  if (!existsSync(directory)) {
-    const temporary = await mkdtemp(path.join(kernelCache, 'modules-'));
-    try {
-      const deb = await download(await imagePackage(kernel.provenance.packages.image), temporary);
-      await takeModules(deb, path.join(temporary, 'modules'));
-      await rename(path.join(temporary, 'modules'), directory).catch((error: unknown) => {
-        // Someone else was faster.
-        if (!existsSync(directory)) throw error;
-      });
-    } finally {
-      await rm(temporary, { recursive: true, force: true });
-    }
-  }
+  const directory = await makeOnce(path.join(kernel.directory, 'modules'), async (fresh) => {
+    const deb = await download(await imagePackage(kernel.provenance.packages.image), path.dirname(fresh));
+    await takeModules(deb, fresh);
+  });
   const there = new Set(await readdir(directory));
   return DISK_MODULES.map((name) => `${name}.ko`)
     .filter((file) => there.has(file))

@@ -20,6 +20,14 @@ package=dwarfutils
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+# Copies a file so that it is at its place whole or not at all, whoever else does so.
+place() {
+  local fresh
+  fresh=$(mktemp "$(dirname "$2")/.making-XXXXXX")
+  install -m "${3:-644}" "$1" "$fresh"
+  mv "$fresh" "$2"
+}
+
 # Addresses of the archives that the machine's apt is configured for. apt knows them once it has their lists; where
 # it has none, it gets them into a folder of ours.
 archive_addresses() {
@@ -47,7 +55,9 @@ fetch() {
     # The index is signed and holds the archive's SHA-256, which apt verifies.
     if apt-get "${options[@]}" update &&
       (cd "$work/download" && apt-get "${options[@]}" source --download-only --tar-only $package) >/dev/null; then
-      mv "$work"/download/*.orig.tar.* "$cache/"
+      # Copied beside its place first: what is cut short there is not taken for the archive.
+      local archive=("$work"/download/*.orig.tar.*)
+      place "${archive[0]}" "$cache/${archive[0]##*/}"
       return
     fi
   done < <(archive_addresses)
@@ -92,6 +102,9 @@ TEXT
 cp "$source/LGPL.txt" "$work/LGPL-2.1.txt"
 cp "$source/LIBDWARFCOPYRIGHT" "$work/COPYING.libdwarf"
 cd "$work"
-install -m 644 SOURCE.txt LGPL-2.1.txt COPYING.libdwarf "$here/shim.c" "$here/config.h" "$output/"
-install -m 755 "$here/build.sh" "$output/"
-install -m 644 libdwarf.wasm "$output/"
+for file in SOURCE.txt LGPL-2.1.txt COPYING.libdwarf "$here/shim.c" "$here/config.h"; do
+  place "$file" "$output/${file##*/}"
+done
+place "$here/build.sh" "$output/build.sh" 755
+# Last: make takes it for all of them.
+place libdwarf.wasm "$output/libdwarf.wasm"

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import process from 'node:process';
@@ -147,7 +148,7 @@ function terminalPicture(struct: StructView): string {
 /** Whole or not at all. */
 async function writeSvg(path: string, text: string): Promise<void> {
   if (path === '-') return print(text);
-  const fresh = join(dirname(path), `.${basename(path)}.${process.pid}`);
+  const fresh = join(dirname(path), `.${basename(path)}.${randomBytes(8).toString('hex')}`);
   try {
     await writeFile(fresh, text, { flag: 'wx' });
     await rename(fresh, path);

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
@@ -32,7 +33,8 @@ export class Records<T> {
   async add(record: T): Promise<void> {
     await mkdir(this.directory, { recursive: true, mode: 0o700 });
     const file = this.#file(record);
-    const temporary = `${file}.${process.pid}.new`;
+    // Nobody else's name, not even this process's: two may write down the same at once.
+    const temporary = `${file}.${process.pid}.${randomBytes(4).toString('hex')}.new`;
     try {
       await writeDurably(temporary, `${JSON.stringify(record)}\n`);
       await rename(temporary, file);
@@ -88,7 +90,7 @@ export class Records<T> {
 
 /** What somebody was writing who was killed. */
 function isLeftOver(name: string): boolean {
-  const [, pid] = /\.json\.(\d+)\.new$/.exec(name) ?? [];
+  const [, pid] = /\.json\.(\d+)(?:\.[0-9a-f]+)?\.new$/.exec(name) ?? [];
   return pid !== undefined && Number(pid) !== process.pid && !existsSync(`/proc/${pid}`);
 }
 

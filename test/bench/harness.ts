@@ -1,9 +1,10 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
 import Table from 'cli-table3';
 import { execa } from 'execa';
+import { replaceWhole } from '../../kernels/make-once.ts';
 import { projectDirectory } from '../../kernels/paths.ts';
 
 /** One run of a command, from the start of its process to its end. */
@@ -150,7 +151,6 @@ export function targetTable(targets: readonly Target[]): string {
 /** Writes `.cache/bench/<name>.json`: the figures and the machine they are of. @returns its path */
 export async function record(name: string, figures: object): Promise<string> {
   const folder = path.join(projectDirectory, '.cache', 'bench');
-  await mkdir(folder, { recursive: true });
   const file = path.join(folder, `${name}.json`);
   const git = await execa('git', ['rev-parse', 'HEAD'], { cwd: projectDirectory, reject: false });
   const commit = git.exitCode === 0 ? git.stdout : null;
@@ -163,6 +163,6 @@ export async function record(name: string, figures: object): Promise<string> {
     node: process.version,
   };
   const when = new Date().toISOString();
-  await writeFile(file, `${JSON.stringify({ when, commit, machine, ...figures }, null, 2)}\n`);
-  return file;
+  const text = `${JSON.stringify({ when, commit, machine, ...figures }, null, 2)}\n`;
+  return replaceWhole(file, (fresh) => writeFile(fresh, text));
 }

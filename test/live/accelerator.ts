@@ -1,8 +1,9 @@
 import { accessSync, constants, readFileSync } from 'node:fs';
-import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { cachedKernels } from '../../kernels/cache.ts';
+import { type CachedKernel, cachedKernels } from '../../kernels/cache.ts';
+import { replaceWhole } from '../../kernels/make-once.ts';
 import { projectDirectory } from '../../kernels/paths.ts';
 
 export type Accelerator = 'kvm' | 'tcg';
@@ -33,18 +34,15 @@ async function look(): Promise<Accelerator> {
   } catch {
     // Not tried yet.
   }
-  const accelerator = (await kvmBoots()) ? 'kvm' : 'tcg';
+  const kernel = cachedKernels()[0];
+  if (kernel === undefined) return 'tcg'; // Not tried, so not written down either.
+  const accelerator = (await kvmBoots(kernel)) ? 'kvm' : 'tcg';
   console.log(`# KVM probe by booting: tests use ${accelerator}`);
-  await mkdir(path.dirname(record), { recursive: true });
-  const temporary = `${record}.${process.pid}`;
-  await writeFile(temporary, JSON.stringify({ boot, accelerator }));
-  await rename(temporary, record);
+  await replaceWhole(record, (fresh) => writeFile(fresh, JSON.stringify({ boot, accelerator })));
   return accelerator;
 }
 
-async function kvmBoots(): Promise<boolean> {
-  const kernel = cachedKernels()[0];
-  if (kernel === undefined) return false;
+async function kvmBoots(kernel: CachedKernel): Promise<boolean> {
   const { startMachine } = await import('./guest.ts');
   const { makeInitramfs } = await import('./initramfs.ts');
   const directory = await mkdtemp(path.join(tmpdir(), 'domsched-kvm-'));

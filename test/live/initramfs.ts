@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
-import { chmod, copyFile, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { execa } from 'execa';
+import { makeOnce } from '../../kernels/make-once.ts';
 import { projectDirectory } from '../../kernels/paths.ts';
 
 const source = path.join(projectDirectory, 'test/live/programs/workload.c');
@@ -43,22 +44,14 @@ export interface InitOptions {
 }
 
 /** The loads, compiled: a static program, kept by the hash of its source. */
-export async function workloadBinary(): Promise<string> {
+export async function workloadBinary(directory = cache): Promise<string> {
   const hash = createHash('sha256')
     .update(await readFile(source))
     .digest('hex')
     .slice(0, 16);
-  const binary = path.join(cache, `workload-${hash}`);
-  try {
-    await readFile(binary);
-    return binary;
-  } catch {
-    await mkdir(cache, { recursive: true });
-    const temporary = `${binary}.${process.pid}`;
-    await execa('gcc', ['-static', '-O1', '-Wall', '-Werror', '-pthread', '-o', temporary, source]);
-    await rename(temporary, binary);
-    return binary;
-  }
+  return makeOnce(path.join(directory, `workload-${hash}`), (fresh) =>
+    execa('gcc', ['-static', '-O1', '-Wall', '-Werror', '-pthread', '-o', fresh, source]),
+  );
 }
 
 /**
