@@ -17,7 +17,12 @@ export function holderFor(guest: Guest): Holder {
   const { layout } = guest;
   if (layout.has('rq', 'active') && layout.has('prio_array', 'queue')) {
     const queues = guest.cpus.map((cpu) => ({ cpu: cpu.cpu, address: guest.percpu('runqueues', cpu) }));
-    return new O1Holder(resolveO1Layout(layout), queues);
+    const resolved = resolveO1Layout(layout);
+    return new O1Holder(
+      resolved,
+      queues,
+      resolved.task_struct.load_weight === null ? null : ticksPerSecond(guest),
+    );
   }
   if (canPark(layout)) {
     const park = new ParkHolder(parkGuest(guest));
@@ -29,4 +34,12 @@ export function holderFor(guest: Guest): Holder {
     `${layout.kernel.release}: no way to hold processes under its scheduler is known; nothing was changed`,
     { release: layout.kernel.release },
   );
+}
+
+/** HZ is a macro; `tick_nsec` is what came of it (kernel/timer.c, TICK_NSEC). Null where the layout has no such symbol. */
+function ticksPerSecond(guest: Guest): number | null {
+  const address = guest.symbol('tick_nsec');
+  if (address === undefined) return null;
+  const tick = guest.space.readU64(address);
+  return tick === 0n ? null : Math.round(1e9 / Number(tick));
 }

@@ -11,7 +11,12 @@ import { threadRefusal } from './refusal.ts';
 
 /** include/linux/sched.h, 2.6.16. */
 const TASK_RUNNING = 0n;
-const TASK_STOPPED = 4n;
+/**
+ * What a thread's state becomes to have `schedule()` take it off its queue: TASK_NONINTERACTIVE alone. The kernel sets
+ * that bit only beside others ("[PATCH] sched: TASK_NONINTERACTIVE", 2.6.14; unused before), so a thread in this
+ * state was held by us, and no wake-up, no signal and no SIGCONT looks for it. TASK_STOPPED would be a user's SIGSTOP.
+ */
+const ASKED_TO_LEAVE = 64n;
 
 /**
  * Holds threads of a kernel with O(1) run queues: a ready one by unlinking it (`splice`), a running one by a state
@@ -28,9 +33,10 @@ export class O1Holder implements Holder {
   readonly #layout: O1Layout;
   readonly #surgery: O1Surgery;
 
-  constructor(layout: O1Layout, queues: readonly O1Queue[]) {
+  /** @param hz the guest's timer ticks per second; null where the layout has no `load_weight` */
+  constructor(layout: O1Layout, queues: readonly O1Queue[], hz: number | null) {
     this.#layout = layout;
-    this.#surgery = new O1Surgery(layout, queues);
+    this.#surgery = new O1Surgery(layout, queues, hz);
   }
 
   invariants(): Invariant[] {
@@ -51,7 +57,7 @@ export class O1Holder implements Holder {
       if (current) return linked ? 'running' : 'changing';
       return linked ? 'ready' : 'held';
     }
-    if (state === TASK_STOPPED) return linked || current ? 'leaving' : 'left';
+    if (state === ASKED_TO_LEAVE) return linked || current ? 'leaving' : 'left';
     // Linked but not running: about to sleep, or preempted on the way there.
     return linked || current ? 'changing' : 'sleeping';
   }
@@ -65,7 +71,7 @@ export class O1Holder implements Holder {
         return { technique: 'splice', outcome: this.#surgery.planDequeue(draft, thread) };
       case 'running':
         if (!techniques.includes('state')) return null;
-        put(draft, thread, task_struct.state, TASK_STOPPED, 'task.state');
+        put(draft, thread, task_struct.state, ASKED_TO_LEAVE, 'task.state');
         return {
           technique: 'state',
           outcome: [this.#stands(thread, 'leaving'), this.#surgery.planReschedule(draft, thread)],

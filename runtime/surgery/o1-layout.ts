@@ -36,7 +36,10 @@ export interface O1Layout {
     readonly run_list: number;
     readonly array: Field;
     readonly thread_info: Field;
+    /** What the task weighs in `raw_weighted_load`, since the same change. */
     readonly load_weight: Field | null;
+    /** `prio` without what a lock lends: "[PATCH] pi-futex: scheduler support for pi", 2.6.18. */
+    readonly normal_prio: Field | null;
     readonly ptrace: Field;
   };
   readonly thread_info: { readonly flags: Field; readonly cpu: Field };

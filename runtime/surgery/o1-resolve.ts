@@ -36,6 +36,7 @@ export function resolveO1Layout(layout: LayoutView): O1Layout {
       // "[PATCH] rename thread_info to stack", 2.6.22: the same pointer under another name.
       thread_info: optionalWord(layout, 'task_struct', 'thread_info') ?? required('task_struct', 'stack'),
       load_weight: optionalWord(layout, 'task_struct', 'load_weight'),
+      normal_prio: optionalWord(layout, 'task_struct', 'normal_prio'),
       ptrace: required('task_struct', 'ptrace'),
     },
     thread_info: { flags: required('thread_info', 'flags'), cpu: required('thread_info', 'cpu') },

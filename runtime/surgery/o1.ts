@@ -14,6 +14,8 @@ import { inconsistent } from './inconsistent.ts';
 import type { MemoryView } from './memory-view.ts';
 import { arraysOf, bitOf, checkQueue, headOf, isLinked } from './o1-check.ts';
 import { follow, get, type O1Layout, type O1Queue, put } from './o1-layout.ts';
+import { loadWeight } from './o1-weight.ts';
+import { threadRefusal } from './refusal.ts';
 
 /** `raw_spinlock_t.slock`: 1 when free, 0 or less when held (include/asm-x86_64/spinlock.h, 2.6.16). */
 const SLOCK_FREE = 1n;
@@ -28,11 +30,16 @@ const NICE_ZERO_FROM_END = 20;
 export class O1Surgery {
   readonly #layout: O1Layout;
   readonly #queues: readonly O1Queue[];
+  readonly #hz: number | null;
 
-  /** @param queues every run queue of the guest */
-  constructor(layout: O1Layout, queues: readonly O1Queue[]) {
+  /**
+   * @param queues every run queue of the guest
+   * @param hz timer ticks per second, which weights depend on; null for kernels without
+   */
+  constructor(layout: O1Layout, queues: readonly O1Queue[], hz: number | null) {
     this.#layout = layout;
     this.#queues = queues;
+    this.#hz = hz;
   }
 
   /** That every run queue is whole. */
@@ -173,7 +180,8 @@ export class O1Surgery {
    * `set_user_nice()`. The paper writes `static_prio` alone (section 4.7), which counts from the next requeueing.
    * @param nice -20..19
    * @returns what has to be so afterwards
-   * @throws DomschedError `usage` for another nice; `refused` for a real-time task
+   * @throws DomschedError `usage` for another nice; `refused` for a real-time task, for one that a lock lends another
+   *   priority, and for a weight that is not what this kernel should give the present nice value
    */
   planRenice(draft: Draft, task: GuestVirtual, nice: number): Invariant[] {
     if (!Number.isInteger(nice) || nice < -20 || nice > 19) {
@@ -183,25 +191,52 @@ export class O1Surgery {
     if (this.#priority(draft, task) < prio_array.priorities - NICE_LEVELS) {
       throw new DomschedError('refused', `task ${formatAddress(task)} has a real-time priority`);
     }
+    const { normal_prio } = task_struct;
+    if (normal_prio !== null && get(draft, task, normal_prio) !== get(draft, task, task_struct.prio)) {
+      throw threadRefusal(task, 'has another priority for as long as it holds a lock');
+    }
+    const prio = BigInt(prio_array.priorities - NICE_ZERO_FROM_END + nice);
+    const weight = this.#newWeight(draft, task, prio);
     const queue = this.queueOf(draft, task);
     const array = follow(draft, task, task_struct.array);
-    if (array !== 0n) this.#unlink(draft, queue, array, task);
-    const prio = BigInt(prio_array.priorities - NICE_ZERO_FROM_END + nice);
+    if (array !== 0n) {
+      this.#unlink(draft, queue, array, task);
+      this.#addLoad(draft, queue, task, -1n);
+    }
     put(draft, task, task_struct.static_prio, prio, 'task.static_prio');
     put(draft, task, task_struct.prio, prio, 'task.prio');
-    const outcome = [this.#prioritized(task, prio), this.outcome(task, array !== 0n)];
+    if (normal_prio !== null) put(draft, task, normal_prio, prio, 'task.normal_prio');
+    if (weight !== null) put(draft, task, task_struct.load_weight!, weight, 'task.load_weight');
+    const outcome = [this.#prioritized(task, prio, weight), this.outcome(task, array !== 0n)];
     if (array === 0n) return outcome;
     this.#link(draft, queue, array, task);
+    this.#addLoad(draft, queue, task, 1n);
     return [...outcome, this.planReschedule(draft, follow(draft, queue.address, rq.curr))];
   }
 
-  #prioritized(task: GuestVirtual, prio: bigint): Invariant {
-    const what = `task ${formatAddress(task)} has priority ${prio}`;
+  /** What `set_load_weight()` would give a task; null where tasks have no weight. The present one has to fit first. */
+  #newWeight(memory: MemoryView, task: GuestVirtual, prio: bigint): bigint | null {
+    const { load_weight, static_prio } = this.#layout.task_struct;
+    if (load_weight === null) return null;
+    if (this.#hz === null)
+      throw threadRefusal(task, 'has a weight, and how long a tick is (tick_nsec) is not known');
+    const { priorities } = this.#layout.prio_array;
+    const present = loadWeight(Number(get(memory, task, static_prio)), priorities, this.#hz);
+    const found = get(memory, task, load_weight);
+    if (found === present) return loadWeight(Number(prio), priorities, this.#hz);
+    throw threadRefusal(task, `has load_weight ${found}, not the ${present} of its nice value`);
+  }
+
+  #prioritized(task: GuestVirtual, prio: bigint, weight: bigint | null): Invariant {
+    const what = `task ${formatAddress(task)} has priority ${prio}${weight === null ? '' : ` and weight ${weight}`}`;
+    const { static_prio, prio: current, normal_prio, load_weight } = this.#layout.task_struct;
     return {
       what,
       check: (memory) => {
-        for (const field of [this.#layout.task_struct.static_prio, this.#layout.task_struct.prio])
-          if (get(memory, task, field) !== prio) throw inconsistent(`not so: ${what}`);
+        const prios = [static_prio, current, normal_prio].filter((field) => field !== null);
+        const same = prios.every((field) => get(memory, task, field) === prio);
+        if (!same || (weight !== null && get(memory, task, load_weight!) !== weight))
+          throw inconsistent(`not so: ${what}`);
       },
     };
   }
@@ -241,17 +276,22 @@ export class O1Surgery {
   }
 
   #count(draft: Draft, queue: O1Queue, array: GuestVirtual, task: GuestVirtual, change: 1n | -1n): void {
-    const { rq, prio_array, task_struct } = this.#layout;
+    const { rq, prio_array } = this.#layout;
     const name = this.#nameOf(draft, queue, array);
     const nrActive = get(draft, array, prio_array.nr_active);
     put(draft, array, prio_array.nr_active, nrActive + change, `${name}.nr_active`);
     const nrRunning = get(draft, queue.address, rq.nr_running);
     put(draft, queue.address, rq.nr_running, nrRunning + change, `rq[${queue.cpu}].nr_running`);
-    if (rq.raw_weighted_load === null || task_struct.load_weight === null) return;
-    const load = get(draft, queue.address, rq.raw_weighted_load);
-    const weight = get(draft, task, task_struct.load_weight);
-    const what = `rq[${queue.cpu}].raw_weighted_load`;
-    put(draft, queue.address, rq.raw_weighted_load, load + change * weight, what);
+    this.#addLoad(draft, queue, task, change);
+  }
+
+  /** "[PATCH] sched: implement smpnice", 2.6.18. */
+  #addLoad(draft: Draft, queue: O1Queue, task: GuestVirtual, change: 1n | -1n): void {
+    const { raw_weighted_load } = this.#layout.rq;
+    const { load_weight } = this.#layout.task_struct;
+    if (raw_weighted_load === null || load_weight === null) return;
+    const load = get(draft, queue.address, raw_weighted_load) + change * get(draft, task, load_weight);
+    put(draft, queue.address, raw_weighted_load, load, `rq[${queue.cpu}].raw_weighted_load`);
   }
 
   #priority(memory: MemoryView, task: GuestVirtual): number {

@@ -45,11 +45,28 @@ export const layout: O1Layout = {
     array: field('task_struct', 'array'),
     thread_info: field('task_struct', 'thread_info'),
     load_weight: null,
+    normal_prio: null,
     ptrace: field('task_struct', 'ptrace'),
   },
   thread_info: { flags: field('thread_info', 'flags'), cpu: field('thread_info', 'cpu') },
   list_head: { size: 16, next: field('list_head', 'next'), prev: field('list_head', 'prev') },
 };
+
+/**
+ * The same with what 2.6.18 added for weighted load and priority inheritance, behind the structures' ends: where the
+ * members are is the layout's to say.
+ */
+export const weightedLayout: O1Layout = {
+  ...layout,
+  rq: { ...layout.rq, raw_weighted_load: { offset: facts.structs.runqueue!.size, size: 8 } },
+  task_struct: {
+    ...layout.task_struct,
+    load_weight: { offset: facts.structs.task_struct!.size, size: 8 },
+    normal_prio: { offset: facts.structs.task_struct!.size + 8, size: 4 },
+  },
+};
+/** Room for those members. */
+const ADDED_BYTES = 16;
 
 /** What a task of the model is: `queue` says where it is linked, null for nowhere. */
 export interface ModelTask {
@@ -145,13 +162,13 @@ export class O1Guest extends ModelMemory {
   }
 
   #addQueue(cpu: number): void {
-    this.queues.push({ cpu, address: this.take(facts.structs.runqueue!.size) });
+    this.queues.push({ cpu, address: this.take(facts.structs.runqueue!.size + ADDED_BYTES) });
     this.idle.push(this.#addThread(cpu));
     this.current.push('idle');
   }
 
   #addThread(cpu: number): GuestVirtual {
-    const task = this.take(facts.structs.task_struct!.size);
+    const task = this.take(facts.structs.task_struct!.size + ADDED_BYTES);
     const info = this.take(facts.structs.thread_info!.size);
     this.put(task, layout.task_struct.thread_info, info);
     this.put(info, layout.thread_info.cpu, BigInt(cpu));

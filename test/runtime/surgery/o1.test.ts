@@ -6,9 +6,10 @@ import { describeEdit, type Edit, type Invariant } from '../../../runtime/surger
 import type { Step } from '../../../runtime/surgery/holder.ts';
 import { O1Surgery } from '../../../runtime/surgery/o1.ts';
 import { O1Holder } from '../../../runtime/surgery/o1-holder.ts';
+import type { Field } from '../../../runtime/surgery/o1-layout.ts';
 import { commit } from '../../../runtime/surgery/transaction.ts';
 import { checkFaults, checkOmissions, type Editable } from './every-edit.ts';
-import { layout, type ModelTask, O1Guest } from './o1-guest.ts';
+import { layout, type ModelTask, O1Guest, weightedLayout } from './o1-guest.ts';
 
 /** Plans something, and says of which task what is to come of it. */
 type Plan = (surgery: O1Surgery, draft: Draft) => Invariant[];
@@ -29,7 +30,7 @@ const renice =
     surgery.planRenice(draft, task.address, nice);
 
 function planned(guest: O1Guest, plan: Plan, title = 'test'): Edit {
-  const surgery = new O1Surgery(layout, guest.queues);
+  const surgery = new O1Surgery(layout, guest.queues, null);
   const draft = new Draft(guest.space);
   surgery.checkLocks(draft);
   const outcome = plan(surgery, draft);
@@ -142,7 +143,7 @@ const steps: [string, Prepare, (holder: O1Holder, draft: Draft, task: ModelTask)
     'a task that left by its state stays held',
     ({ guest, task, state }) => {
       remove(guest, task);
-      state(TASK_STOPPED);
+      state(ASKED_TO_LEAVE);
     },
     hold,
   ],
@@ -159,7 +160,7 @@ const steps: [string, Prepare, (holder: O1Holder, draft: Draft, task: ModelTask)
     'release of a task that left by its state',
     ({ guest, task, state }) => {
       remove(guest, task);
-      state(TASK_STOPPED);
+      state(ASKED_TO_LEAVE);
     },
     release,
   ],
@@ -167,7 +168,7 @@ const steps: [string, Prepare, (holder: O1Holder, draft: Draft, task: ModelTask)
     'release of a task that was asked to leave',
     ({ guest, task, state }) => {
       guest.setCurrent(0, task);
-      state(TASK_STOPPED);
+      state(ASKED_TO_LEAVE);
     },
     release,
   ],
@@ -183,8 +184,10 @@ interface Prepared {
 }
 type Prepare = (prepared: Prepared) => void;
 
-/** include/linux/sched.h, 2.6.16. */
+/** include/linux/sched.h, 2.6.16: TASK_STOPPED, TASK_TRACED; and TASK_NONINTERACTIVE, which never stands alone there. */
 const TASK_STOPPED = 4n;
+const TASK_TRACED = 8n;
+const ASKED_TO_LEAVE = 64n;
 
 function hold(holder: O1Holder, draft: Draft, { address }: ModelTask): Step | null {
   return holder.planHold(draft, address, ['splice', 'state']);
@@ -213,7 +216,7 @@ for (const [name, prepare, plan] of steps) {
       domain: guest.domain,
       space: guest.space,
       plan: () => {
-        const holder = new O1Holder(layout, guest.queues);
+        const holder = new O1Holder(layout, guest.queues, null);
         const draft = new Draft(guest.space);
         holder.checkLocks(draft);
         const step = plan(holder, draft, task);
@@ -278,10 +281,96 @@ test('a thread under a tracer is not held', async (t) => {
   guest.write();
   const [traced] = guest.tasks as [ModelTask];
   guest.put(traced.address, layout.task_struct.ptrace, 1n);
-  const holder = new O1Holder(layout, guest.queues);
+  const holder = new O1Holder(layout, guest.queues, null);
   t.throws(() => hold(holder, new Draft(guest.space), traced), { code: 'refused', message: /tracer/ });
   guest.put(traced.address, layout.task_struct.ptrace, 0n);
   t.truthy(hold(holder, new Draft(guest.space), traced));
+});
+
+test('a thread that its user or a tracer stopped is not taken for held: it is neither held nor let go', (t) => {
+  for (const stopped of [TASK_STOPPED, TASK_TRACED, TASK_STOPPED | ASKED_TO_LEAVE]) {
+    const guest = build([{ cpu: 0, prio: 120, which: 'active' }]);
+    const [task] = guest.tasks as [ModelTask];
+    remove(guest, task);
+    guest.write();
+    guest.put(task.address, layout.task_struct.state, stopped);
+    const holder = new O1Holder(layout, guest.queues, null);
+    const draft = new Draft(guest.space);
+    t.is(holder.standing(draft, task.address), 'sleeping');
+    t.is(hold(holder, draft, task), null);
+    t.is(release(holder, draft, task), null);
+    t.deepEqual(draft.edit('none', [], []).writes, []);
+    // On its way there: still linked and on its CPU.
+    guest.listOf(0, 'active', 120).push(Object.assign(task, { which: 'active' }));
+    guest.setCurrent(0, task);
+    guest.write();
+    guest.put(task.address, layout.task_struct.state, stopped);
+    t.is(release(holder, new Draft(guest.space), task), null);
+  }
+});
+
+/**
+ * The kernel's own arithmetic of `set_load_weight()` with a tick rate, written from its macros: SCALE_PRIO,
+ * static_prio_timeslice, LOAD_WEIGHT (kernel/sched.c, 2.6.18).
+ */
+function kernelWeight(hz: number, nice: number): number {
+  const defaultSlice = Math.trunc((100 * hz) / 1000);
+  const shortest = Math.max(Math.trunc((5 * hz) / 1000), 1);
+  const scale = (slice: number) => Math.max(Math.trunc((slice * (140 - (120 + nice))) / 20), shortest);
+  return Math.trunc((scale(nice < 0 ? defaultSlice * 4 : defaultSlice) * 128) / defaultSlice);
+}
+
+for (const hz of [100, 250, 1000]) {
+  test(`renice at ${hz} ticks a second writes weight and normal_prio, and the queue's sum stays its tasks'`, async (t) => {
+    const weighted = weightedLayout.task_struct;
+    const value = (field: Field | null, task: ModelTask, to: number) =>
+      guest.put(task.address, field!, BigInt(to));
+    const guest = build([-20, -1, 0, 5, 19].map((nice) => ({ cpu: 0, prio: 120 + nice, which: 'active' })));
+    const sleeper = guest.addTask(0, 120, 'active');
+    remove(guest, sleeper);
+    guest.write();
+    let sum = 0;
+    for (const task of guest.tasks) {
+      const weight = kernelWeight(hz, task.prio - 120);
+      value(weighted.load_weight, task, weight);
+      value(weighted.normal_prio, task, task.prio);
+      if (task.which !== null) sum += weight;
+    }
+    const queue = guest.queues[0]!.address;
+    guest.put(queue, weightedLayout.rq.raw_weighted_load!, BigInt(sum));
+    const surgery = new O1Surgery(weightedLayout, guest.queues, hz);
+    for (const task of guest.tasks) {
+      for (const nice of [19, -20, -1, 0, 7]) {
+        const draft = new Draft(guest.space);
+        const outcome = surgery.planRenice(draft, task.address, nice);
+        await using guard = await guest.domain.pause.acquire();
+        await commit(guest.domain, guest.space, guard, draft.edit('renice', surgery.invariants(), outcome));
+        if (task.which !== null) sum += kernelWeight(hz, nice) - kernelWeight(hz, task.prio - 120);
+        task.prio = 120 + nice;
+        t.is(guest.load(task.address, weighted.load_weight!), BigInt(kernelWeight(hz, nice)), `nice ${nice}`);
+        for (const field of [weighted.prio, weighted.static_prio, weighted.normal_prio!])
+          t.is(guest.load(task.address, field), BigInt(120 + nice));
+        t.is(guest.load(queue, weightedLayout.rq.raw_weighted_load!), BigInt(sum));
+      }
+    }
+  });
+}
+
+test('renice refuses a weight or a priority that this kernel would not have given', (t) => {
+  const guest = build([{ cpu: 0, prio: 120, which: 'active' }]);
+  const [task] = guest.tasks as [ModelTask];
+  const { load_weight, normal_prio } = weightedLayout.task_struct;
+  const plan = (hz: number | null) =>
+    new O1Surgery(weightedLayout, guest.queues, hz).planRenice(new Draft(guest.space), task.address, 5);
+  guest.put(task.address, normal_prio!, 120n);
+  guest.put(task.address, load_weight!, 128n);
+  t.notThrows(() => plan(250));
+  t.throws(() => plan(null), { code: 'refused', message: /tick_nsec/ });
+  guest.put(task.address, load_weight!, 1024n);
+  t.throws(() => plan(250), { code: 'refused', message: /load_weight 1024/ });
+  guest.put(task.address, load_weight!, 128n);
+  guest.put(task.address, normal_prio!, 125n);
+  t.throws(() => plan(250), { code: 'refused', message: /lock/ });
 });
 
 test('a held lock, a changed memory and a running domain are refused', async (t) => {
