@@ -48,7 +48,9 @@ check: ## types, lint and format
 
 test: setup check kernels kernels-debian xen ## all tests
 	@node kernels/complete.ts
-	npm test
+	npm run -s test:unit
+	npm run -s test:live
+	npm run -s test:readme
 	npm run -s check:layouts
 
 kernels: packages node_modules/.package-lock.json ## build the O(1) guest in all its variants
