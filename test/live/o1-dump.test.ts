@@ -1,40 +1,47 @@
 /** `ps` on dumps of a live guest: what every format shows is what the paused guest shows. */
-import { copyFile, mkdtemp, open, rm } from 'node:fs/promises';
+import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test from 'ava';
 import { bootO1, buildO1, kernelFile } from './o1.ts';
 import { domsched, TestLayouts } from './ps-layouts.ts';
 
+/** The guest's RAM goes on at 4 GiB, as that of every machine with more than 3 GiB does. */
+const LOW_BYTES = 32 << 20;
+const HIGH_BYTES = 32 << 20;
+const FOUR_GIB = 2 ** 32;
+
 /** LiME's own header of one range (lime.h): magic "EMiL", version 1, first and last byte, eight bytes for later. */
-async function writeLime(memoryFile: string, size: number, target: string): Promise<void> {
+function limeHeader(first: number, bytes: number): Buffer {
   const header = Buffer.alloc(32);
   header.write('EMiL', 0, 'latin1');
   header.writeUInt32LE(1, 4);
-  header.writeBigUInt64LE(0n, 8);
-  header.writeBigUInt64LE(BigInt(size) - 1n, 16);
-  await using from = await open(memoryFile);
-  await using to = await open(target, 'wx');
-  await to.write(header);
-  const piece = Buffer.alloc(1 << 20);
-  for (let at = 0; at < size; at += piece.length) {
-    await from.read(piece, 0, piece.length, at);
-    await to.write(piece);
-  }
+  header.writeBigUInt64LE(BigInt(first), 8);
+  header.writeBigUInt64LE(BigInt(first + bytes - 1), 16);
+  return header;
 }
 
-test('ps of ELF, raw and LiME dumps is that of the paused guest', async (t) => {
+async function writeLime(memoryFile: string, target: string): Promise<void> {
+  const memory = await readFile(memoryFile);
+  const low = [limeHeader(0, LOW_BYTES), memory.subarray(0, LOW_BYTES)];
+  const high = [limeHeader(FOUR_GIB, HIGH_BYTES), memory.subarray(LOW_BYTES)];
+  await writeFile(target, [...low, ...high]);
+}
+
+test('ps of ELF, paging-mode ELF, raw and LiME dumps is that of the paused guest', async (t) => {
   t.timeout(900_000);
   await buildO1();
   await using layouts = await TestLayouts.of(kernelFile('base'));
   const folder = await mkdtemp(path.join(tmpdir(), 'o1-dump-'));
   t.teardown(() => rm(folder, { recursive: true, force: true }));
   const at = (name: string) => path.join(folder, name);
-  const memoryMiB = 64;
   await using guest = await bootO1({
-    memoryMiB,
+    memoryMiB: (LOW_BYTES + HIGH_BYTES) >> 20,
     commandLine: 'run=pi1:5,pi2,sleeper,pair',
-    extraArguments: ['-qmp', `unix:${at('qmp.sock')},server=on,wait=off`],
+    extraArguments: [
+      ...['-machine', `max-ram-below-4g=${LOW_BYTES}`],
+      ...['-qmp', `unix:${at('qmp.sock')},server=on,wait=off`],
+    ],
   });
   for (const name of ['pi1', 'pi2', 'sleeper', 'pair']) await guest.waitFor(new RegExp(`^${name} `));
   const ps = async (connect: string) => {
@@ -57,11 +64,12 @@ test('ps of ELF, raw and LiME dumps is that of the paused guest', async (t) => {
   t.true(live.some(({ comm }) => comm === 'pi1'));
   t.true(live.length >= 6);
   await guest.qmp('dump-guest-memory', { paging: false, protocol: `file:${at('elf')}` });
+  await guest.qmp('dump-guest-memory', { paging: true, protocol: `file:${at('paging')}` });
   await copyFile(guest.memoryFile, at('raw'));
-  await writeLime(guest.memoryFile, memoryMiB << 20, at('lime'));
-  for (const format of ['elf', 'raw', 'lime']) {
-    const rows = await ps(`dump:${at(format)}`);
+  await writeLime(guest.memoryFile, at('lime'));
+  for (const dump of ['elf', 'paging', 'lime', `raw,low=${LOW_BYTES}`]) {
+    const rows = await ps(`dump:${at(dump)}`);
     // Without registers nobody knows which task a vCPU runs but its run queue, which says the same.
-    t.deepEqual(rows, live, format);
+    t.deepEqual(rows, live, dump);
   }
 });

@@ -1,11 +1,14 @@
-import type { FrameReader, VcpuRegisters } from '../types.ts';
+import type { FrameReader, FrameRegion, VcpuRegisters } from '../types.ts';
 
-/** Frames that are contiguous in a dump. */
-export interface DumpSegment {
-  readonly first: number;
-  readonly count: number;
-  /** Of the first frame in the file. */
-  readonly offset: number;
+/** The frames of a dump, however they are stored. */
+export interface DumpPages {
+  regions(): readonly FrameRegion[];
+  /**
+   * Copies a piece of one frame.
+   * @returns false where the dump does not have that frame
+   * @throws DomschedError `dump-corrupt` when it has, but damaged
+   */
+  read(frame: number, offset: number, length: number, into: Uint8Array, position: number): boolean;
 }
 
 /** What a dump holds, whatever its format. */
@@ -13,7 +16,7 @@ export interface DumpContent {
   readonly format: 'elf-core' | 'xen-core' | 'lime' | 'raw';
   /** `machine` where the page tables in it hold machine frames (Xen PV). */
   readonly space: FrameReader['space'];
-  readonly segments: readonly DumpSegment[];
+  readonly pages: DumpPages;
   /** Undefined for formats that have none. */
   readonly registers: readonly VcpuRegisters[] | undefined;
 }

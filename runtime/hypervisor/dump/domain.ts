@@ -1,5 +1,4 @@
 import path from 'node:path';
-import { FRAME_SIZE, type FrameNumber } from '../frame.ts';
 import { FRAME_STATUS, type FrameBatch } from '../frame-batch.ts';
 import type {
   DomainIdentity,
@@ -9,7 +8,7 @@ import type {
   ReadOnlyDomain,
   RegisterReader,
 } from '../types.ts';
-import type { DumpContent } from './content.ts';
+import type { DumpContent, DumpPages } from './content.ts';
 import { DumpFile } from './file.ts';
 import { readDump } from './open.ts';
 
@@ -38,7 +37,7 @@ export class DumpDomain implements ReadOnlyDomain {
       const content = readDump(this.#file, lowBytes);
       const { registers } = content;
       this.format = content.format;
-      this.frames = new DumpFrames(this.#file, content);
+      this.frames = new DumpFrames(content);
       this.vcpus = registers?.length ?? 0;
       if (registers !== undefined) this.registers = { read: async () => registers };
     } catch (error) {
@@ -78,22 +77,15 @@ export class DumpDomain implements ReadOnlyDomain {
 class DumpFrames implements FrameReader {
   readonly space: FrameReader['space'];
   readonly physicalBits = PHYSICAL_BITS;
-  readonly #file: DumpFile;
-  readonly #first: Float64Array;
-  readonly #count: Float64Array;
-  readonly #offset: Float64Array;
+  readonly #pages: DumpPages;
 
-  constructor(file: DumpFile, { space, segments }: DumpContent) {
-    const sorted = [...segments].sort((a, b) => a.first - b.first);
+  constructor({ space, pages }: DumpContent) {
     this.space = space;
-    this.#file = file;
-    this.#first = Float64Array.from(sorted, ({ first }) => first);
-    this.#count = Float64Array.from(sorted, ({ count }) => count);
-    this.#offset = Float64Array.from(sorted, ({ offset }) => offset);
+    this.#pages = pages;
   }
 
   regions(): readonly FrameRegion[] {
-    return Array.from(this.#first, (first, i) => ({ first: first as FrameNumber, count: this.#count[i]! }));
+    return this.#pages.regions();
   }
 
   read(batch: FrameBatch): number {
@@ -101,10 +93,7 @@ class DumpFrames implements FrameReader {
     for (let i = 0; i < batch.count; i++) {
       const length = batch.lengths[i]!;
       const position = batch.positions[i]!;
-      const offset = this.#locate(batch.frames[i]!);
-      const there =
-        offset < 0 ? 0 : this.#file.read(batch.bytes, position, length, offset + batch.offsets[i]!);
-      if (there === length) {
+      if (this.#pages.read(batch.frames[i]!, batch.offsets[i]!, length, batch.bytes, position)) {
         batch.status[i] = FRAME_STATUS.ok;
         continue;
       }
@@ -113,19 +102,5 @@ class DumpFrames implements FrameReader {
       failed += 1;
     }
     return failed;
-  }
-
-  /** Where a frame is in the file, or -1. */
-  #locate(frame: number): number {
-    let low = 0;
-    let high = this.#first.length - 1;
-    while (low <= high) {
-      const middle = (low + high) >> 1;
-      const inside = frame - this.#first[middle]!;
-      if (inside < 0) high = middle - 1;
-      else if (inside >= this.#count[middle]!) low = middle + 1;
-      else return this.#offset[middle]! + inside * FRAME_SIZE;
-    }
-    return -1;
   }
 }

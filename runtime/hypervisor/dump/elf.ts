@@ -1,7 +1,8 @@
-import { FRAME_SIZE } from '../frame.ts';
 import type { VcpuRegisters } from '../types.ts';
-import { ASSUMED_EFER, type DumpContent, type DumpSegment } from './content.ts';
-import type { DumpFile } from './file.ts';
+import { ASSUMED_EFER, type DumpContent } from './content.ts';
+import type { DumpBytes } from './file.ts';
+import { PlainPages, wholeFrames } from './plain-pages.ts';
+import type { Run } from './runs.ts';
 import { readXenCore } from './xen-core.ts';
 
 const ELF_HEADER = 64;
@@ -11,6 +12,8 @@ const ET_CORE = 4;
 const EM_X86_64 = 62;
 const PT_LOAD = 1;
 const PT_NOTE = 4;
+/** Who a process was: the cores of processes have it. */
+const NT_PRPSINFO = 3;
 /** e_phnum when there are more: then section header 0 has the count in sh_info. */
 const PN_XNUM = 0xffff;
 const MAX_PROGRAM_HEADERS = 1_000_000;
@@ -29,20 +32,21 @@ export interface ElfSection {
   readonly size: number;
 }
 
+/** What to do instead where a file is no dump of a guest. */
+export const TAKE_A_DUMP =
+  'take a dump of the running guest: dump-guest-memory in the monitor of QEMU, virsh dump --memory-only, xl dump-core';
+
 /**
  * Reads an ELF core: QEMU's `dump-guest-memory`, a crash kernel's `/proc/vmcore`, or `xl dump-core`.
- * @throws DomschedError `dump-corrupt`
+ * @throws DomschedError `dump-corrupt`, `dump-unsupported`
  */
-export function readElfCore(file: DumpFile): DumpContent {
+export function readElfCore(file: DumpBytes): DumpContent {
   const header = file.block(0, ELF_HEADER, 'ELF header');
-  const is64 = header[4] === 2 && header[5] === 1;
-  if (!is64 || header.readUInt16LE(16) !== ET_CORE || header.readUInt16LE(18) !== EM_X86_64) {
-    file.corrupt('ELF header, which is not that of a 64-bit x86 core,', 0);
-  }
+  refuseOthers(file, header);
   const sections = readSections(file, header);
   if (sections.some(({ name }) => name === '.xen_pages')) return readXenCore(file, sections);
-  const segments: DumpSegment[] = [];
-  const registers: VcpuRegisters[] = [];
+  const runs: Run[] = [];
+  const notes: ElfNote[] = [];
   const count = programHeaderCount(file, header);
   const table = Number(header.readBigUInt64LE(32));
   if (header.readUInt16LE(54) !== PROGRAM_HEADER || count > MAX_PROGRAM_HEADERS)
@@ -54,35 +58,54 @@ export function readElfCore(file: DumpFile): DumpContent {
     const offset = Number(headers.readBigUInt64LE(at + 8));
     const physical = Number(headers.readBigUInt64LE(at + 24));
     const size = Number(headers.readBigUInt64LE(at + 32));
-    if (type === PT_LOAD && size > 0) {
+    // A mapping of no physical memory has -1 there.
+    if (type === PT_LOAD && size > 0 && physical < 2 ** 52) {
       if (physical + size > 2 ** 52 || offset + size > file.size) file.corrupt(`segment ${i}`, offset);
-      const segment = wholeFrames(physical, size, offset);
-      if (segment.count > 0) segments.push(segment);
+      runs.push(wholeFrames(physical, size, offset));
     } else if (type === PT_NOTE) {
-      for (const note of parseNotes(file.block(offset, size, 'notes'), file, offset)) {
-        if (note.name === 'QEMU' && note.type === 0)
-          registers.push(readQemuNote(note.content, registers.length, file));
-      }
+      notes.push(...parseNotes(file.block(offset, size, 'notes'), file, offset));
     }
   }
-  if (segments.length === 0) file.corrupt('program header table without memory', table);
+  if (runs.every(({ count }) => count === 0)) file.corrupt('program header table without memory', table);
+  const ofProcess = notes.some(({ name, type }) => name === 'CORE' && type === NT_PRPSINFO);
+  if (ofProcess && runs.every(({ first }) => first === 0))
+    file.unsupported('the core of a process, which does not say where the memory of a guest is', TAKE_A_DUMP);
   return {
     format: 'elf-core',
     space: 'guest',
-    segments,
-    registers: registers.length > 0 ? registers : undefined,
+    pages: new PlainPages(file, runs),
+    registers: qemuRegisters(notes, file),
   };
 }
 
-/** The whole frames of a run of physical memory. */
-export function wholeFrames(physical: number, size: number, offset: number): DumpSegment {
-  const first = Math.ceil(physical / FRAME_SIZE);
-  const skipped = first * FRAME_SIZE - physical;
-  return { first, count: Math.max(0, Math.floor((size - skipped) / FRAME_SIZE)), offset: offset + skipped };
+/** @throws DomschedError `dump-unsupported` for an ELF file that is no dump of a 64-bit x86 machine */
+function refuseOthers(file: DumpBytes, header: Buffer): void {
+  const type = header.readUInt16LE(16);
+  const machine = header.readUInt16LE(18);
+  if (header[5] === 1 && type !== ET_CORE)
+    file.unsupported('a program or a kernel (ELF, but no core) and no dump', TAKE_A_DUMP);
+  if (header[4] !== 2 || header[5] !== 1 || machine !== EM_X86_64) {
+    const advice = 'domsched reads guests with a 64-bit x86 kernel';
+    file.unsupported(
+      `a core of another kind of machine (ELF class ${header[4]}, machine ${machine})`,
+      advice,
+    );
+  }
+}
+
+/** Registers of the vCPUs from QEMU's own notes, or undefined where there are none. */
+export function qemuRegisters(
+  notes: readonly ElfNote[],
+  file: DumpBytes,
+): readonly VcpuRegisters[] | undefined {
+  const registers = notes
+    .filter(({ name, type }) => name === 'QEMU' && type === 0)
+    .map(({ content }, vcpu) => readQemuNote(content, vcpu, file));
+  return registers.length > 0 ? registers : undefined;
 }
 
 /** Notes of a PT_NOTE segment or SHT_NOTE section. */
-export function parseNotes(bytes: Buffer, file: DumpFile, offset: number): ElfNote[] {
+export function parseNotes(bytes: Buffer, file: DumpBytes, offset: number): ElfNote[] {
   const notes: ElfNote[] = [];
   let at = 0;
   while (at + 12 <= bytes.length) {
@@ -101,14 +124,14 @@ function align4(size: number): number {
   return Math.ceil(size / 4) * 4;
 }
 
-function programHeaderCount(file: DumpFile, header: Buffer): number {
+function programHeaderCount(file: DumpBytes, header: Buffer): number {
   const count = header.readUInt16LE(56);
   if (count !== PN_XNUM) return count;
   const sections = Number(header.readBigUInt64LE(40));
   return file.block(sections, SECTION_HEADER, 'section header 0').readUInt32LE(44);
 }
 
-function readSections(file: DumpFile, header: Buffer): ElfSection[] {
+function readSections(file: DumpBytes, header: Buffer): ElfSection[] {
   const table = Number(header.readBigUInt64LE(40));
   const count = header.readUInt16LE(60);
   const namesIndex = header.readUInt16LE(62);
@@ -145,7 +168,7 @@ const GS = 4;
 const TR = 7;
 const IDT = 9;
 
-function readQemuNote(state: Buffer, vcpu: number, file: DumpFile): VcpuRegisters {
+function readQemuNote(state: Buffer, vcpu: number, file: DumpBytes): VcpuRegisters {
   if (state.length < QEMU_STATE.kernelGs || state.readUInt32LE(QEMU_STATE.size) > state.length) {
     file.corrupt(`register note of vCPU ${vcpu}`, 0);
   }

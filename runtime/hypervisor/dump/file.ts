@@ -1,57 +1,82 @@
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync, type Stats } from 'node:fs';
 import { DomschedError } from '../../error.ts';
 
 /** Headers and notes bigger than this are no dump's. */
 const MAX_BLOCK = 64 * 1024 * 1024;
 
-/** A dump file: reads with every bound checked. */
-export class DumpFile {
+/** Bytes of a dump: reads with every bound checked. */
+export abstract class DumpBytes {
   readonly path: string;
-  readonly size: number;
-  readonly #fd: number;
-  #open = true;
+  abstract readonly size: number;
 
-  /** @throws DomschedError `host-unreachable` when it cannot be opened */
   constructor(path: string) {
     this.path = path;
-    try {
-      this.#fd = openSync(path, 'r');
-    } catch (cause) {
-      const message = `cannot open dump ${path}: ${(cause as NodeJS.ErrnoException).code}`;
-      throw new DomschedError('host-unreachable', message, { path }, { cause });
-    }
-    this.size = fstatSync(this.#fd).size;
   }
 
+  /** @returns bytes read: fewer than asked at the end */
+  abstract read(into: Uint8Array, position: number, length: number, offset: number): number;
+
   /**
-   * A piece of the file that has to be there.
+   * A piece that has to be there.
    * @throws DomschedError `dump-corrupt`
    */
   block(offset: number, length: number, what: string): Buffer {
     if (!Number.isSafeInteger(offset) || offset < 0 || length < 0 || length > MAX_BLOCK)
       this.corrupt(what, offset);
+    if (offset + length > this.size) this.corrupt(what, offset);
     const buffer = Buffer.alloc(length);
-    if (offset + length > this.size || this.read(buffer, 0, length, offset) !== length)
-      this.corrupt(what, offset);
+    if (this.read(buffer, 0, length, offset) !== length) this.corrupt(what, offset);
     return buffer;
-  }
-
-  /** @returns bytes read: fewer than asked at the end of the file */
-  read(into: Uint8Array, position: number, length: number, offset: number): number {
-    if (!this.#open) throw new DomschedError('domain-gone', `${this.path} was closed`, { path: this.path });
-    return readSync(this.#fd, into, position, length, offset);
   }
 
   corrupt(what: string, offset: number): never {
     throw new DomschedError(
       'dump-corrupt',
-      `${this.path}: ${what} at ${offset} is cut off or malformed; take the dump again`,
-      {
-        path: this.path,
-        what,
-        offset,
-      },
+      `${this.path}: ${what} at ${offset} is cut off or malformed; take the dump again, and look at it when it is ` +
+        'written to its end',
+      { path: this.path, what, offset },
     );
+  }
+
+  unsupported(format: string, advice: string): never {
+    throw new DomschedError('dump-unsupported', `${this.path} is ${format}; ${advice}`, {
+      path: this.path,
+      format,
+    });
+  }
+}
+
+/** A dump file. */
+export class DumpFile extends DumpBytes {
+  readonly size: number;
+  readonly #fd: number;
+  #open = true;
+
+  /** @throws DomschedError `host-unreachable` when it cannot be opened or is no file */
+  constructor(path: string) {
+    super(path);
+    try {
+      // The open of a FIFO waits for whoever writes into it.
+      this.#fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+    } catch (cause) {
+      throw unreachable(path, `cannot be opened: ${explain(cause, path)}`, cause);
+    }
+    const stat = fstatSync(this.#fd);
+    const problem = stat.isFile() ? (stat.size === 0 ? 'is empty: take the dump again' : '') : kindOf(stat);
+    if (problem !== '') {
+      closeSync(this.#fd);
+      throw unreachable(path, problem);
+    }
+    this.size = stat.size;
+  }
+
+  read(into: Uint8Array, position: number, length: number, offset: number): number {
+    if (!this.#open) throw new DomschedError('domain-gone', `${this.path} was closed`, { path: this.path });
+    try {
+      return readSync(this.#fd, into, position, length, offset);
+    } catch (cause) {
+      throw unreachable(this.path, `cannot be read: ${explain(cause, this.path)}`, cause);
+    }
   }
 
   close(): void {
@@ -59,4 +84,25 @@ export class DumpFile {
     this.#open = false;
     closeSync(this.#fd);
   }
+}
+
+function unreachable(path: string, why: string, cause?: unknown): DomschedError {
+  return new DomschedError('host-unreachable', `dump ${path} ${why}`, { path }, { cause });
+}
+
+function kindOf(stat: Stats): string {
+  if (stat.isDirectory()) return 'is a directory: name the file in it that is the dump';
+  const kind = stat.isFIFO() ? 'a pipe' : 'a device';
+  return `is ${kind}: a dump is read here and there, so copy it into a file and name that`;
+}
+
+function explain(cause: unknown, path: string): string {
+  const { code } = cause as NodeJS.ErrnoException;
+  if (code === 'ENOENT' && path.includes('/~'))
+    return 'there is no such file; the shell replaces ~ at the beginning of a word only, write the whole path';
+  if (code === 'ENOENT' || code === 'ENOTDIR') return 'there is no such file';
+  if (code === 'EACCES' || code === 'EPERM')
+    return 'permission denied; dumps that QEMU writes are for its own user: run as root or as that user';
+  if (code === 'ENXIO') return 'it is a socket; a dump is a file, a socket of QEMU goes as qemu:unix:PATH';
+  return code ?? String(cause);
 }

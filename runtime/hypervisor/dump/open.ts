@@ -1,8 +1,10 @@
 import { DomschedError } from '../../error.ts';
 import { FRAME_SIZE } from '../frame.ts';
-import type { DumpContent, DumpSegment } from './content.ts';
-import { readElfCore, wholeFrames } from './elf.ts';
-import type { DumpFile } from './file.ts';
+import type { DumpContent } from './content.ts';
+import { readElfCore } from './elf.ts';
+import type { DumpBytes } from './file.ts';
+import { PlainPages, wholeFrames } from './plain-pages.ts';
+import type { Run } from './runs.ts';
 
 const ELF = Buffer.from('\x7fELF', 'latin1');
 const LIME = Buffer.from('EMiL', 'latin1');
@@ -27,7 +29,7 @@ const COMPRESSED: readonly (readonly [string, string])[] = [
  *   is from address 0 on when left out
  * @throws DomschedError `dump-corrupt`, `dump-unsupported`
  */
-export function readDump(file: DumpFile, lowBytes?: number): DumpContent {
+export function readDump(file: DumpBytes, lowBytes?: number): DumpContent {
   if (file.size < FRAME_SIZE) file.corrupt('header', 0);
   const head = file.block(0, 64, 'header');
   for (const [magic, advice] of COMPRESSED) {
@@ -36,19 +38,24 @@ export function readDump(file: DumpFile, lowBytes?: number): DumpContent {
   }
   if (head.subarray(0, 4).equals(ELF)) return readElfCore(file);
   if (head.subarray(0, 4).equals(LIME)) return readLime(file);
-  return { format: 'raw', space: 'guest', segments: rawSegments(file.size, lowBytes), registers: undefined };
+  return {
+    format: 'raw',
+    space: 'guest',
+    pages: new PlainPages(file, rawRuns(file.size, lowBytes)),
+    registers: undefined,
+  };
 }
 
-function rawSegments(size: number, lowBytes = size): DumpSegment[] {
+function rawRuns(size: number, lowBytes = size): Run[] {
   const low = Math.min(lowBytes, size);
-  const segments = [wholeFrames(0, low, 0)];
-  if (size - low >= FRAME_SIZE) segments.push(wholeFrames(FOUR_GIB, size - low, low));
-  return segments;
+  const runs = [wholeFrames(0, low, 0)];
+  if (size - low >= FRAME_SIZE) runs.push(wholeFrames(FOUR_GIB, size - low, low));
+  return runs;
 }
 
 /** LiME: ranges one after the other, each behind a header with its first and last address (LiME doc/README). */
-function readLime(file: DumpFile): DumpContent {
-  const segments: DumpSegment[] = [];
+function readLime(file: DumpBytes): DumpContent {
+  const runs: Run[] = [];
   let at = 0;
   while (at < file.size) {
     const header = file.block(at, LIME_HEADER, 'LiME header');
@@ -57,11 +64,10 @@ function readLime(file: DumpFile): DumpContent {
     const valid =
       header.subarray(0, 4).equals(LIME) && header.readUInt32LE(4) === 1 && last >= first && last < 1n << 52n;
     const length = Number(last - first) + 1;
-    if (!valid || at + LIME_HEADER + length > file.size || segments.length >= MAX_LIME_RANGES)
+    if (!valid || at + LIME_HEADER + length > file.size || runs.length >= MAX_LIME_RANGES)
       file.corrupt('LiME header', at);
-    const segment = wholeFrames(Number(first), length, at + LIME_HEADER);
-    if (segment.count > 0) segments.push(segment);
+    runs.push(wholeFrames(Number(first), length, at + LIME_HEADER));
     at += LIME_HEADER + length;
   }
-  return { format: 'lime', space: 'guest', segments, registers: undefined };
+  return { format: 'lime', space: 'guest', pages: new PlainPages(file, runs), registers: undefined };
 }

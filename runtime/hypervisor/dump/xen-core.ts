@@ -2,9 +2,11 @@ import { FRAME_LIMIT, FRAME_SIZE } from '../frame.ts';
 import type { VcpuRegisters } from '../types.ts';
 import { pvRegisters } from '../xen/registers.ts';
 import { PV_CONTEXT } from '../xen/structures.ts';
-import type { DumpContent, DumpSegment } from './content.ts';
+import type { DumpContent } from './content.ts';
 import type { ElfSection } from './elf.ts';
-import type { DumpFile } from './file.ts';
+import type { DumpBytes } from './file.ts';
+import { PlainPages } from './plain-pages.ts';
+import type { Run } from './runs.ts';
 
 const INVALID_FRAME = (1n << 64n) - 1n;
 /** Bytes of a frame table read at once. */
@@ -15,7 +17,7 @@ const CHUNK = 8 * 1024 * 1024;
  * frames, as the guest's page tables name them.
  * @throws DomschedError `dump-corrupt`
  */
-export function readXenCore(file: DumpFile, sections: readonly ElfSection[]): DumpContent {
+export function readXenCore(file: DumpBytes, sections: readonly ElfSection[]): DumpContent {
   const find = (name: string) => sections.find((section) => section.name === name);
   const pages = find('.xen_pages')!;
   const p2m = find('.xen_p2m');
@@ -27,18 +29,18 @@ export function readXenCore(file: DumpFile, sections: readonly ElfSection[]): Du
   return {
     format: 'xen-core',
     space: p2m ? 'machine' : 'guest',
-    segments: readFrames(file, table, p2m ? 16 : 8, pages),
+    pages: new PlainPages(file, readFrames(file, table, p2m ? 16 : 8, pages)),
     // What the section has of a guest with hardware assistance are not its registers.
     registers: p2m && contexts ? readContexts(file, contexts) : undefined,
   };
 }
 
 /** `.xen_p2m` has pairs of guest and machine frame, `.xen_pfn` guest frames: one for each page in the file. */
-function readFrames(file: DumpFile, table: ElfSection, entry: number, pages: ElfSection): DumpSegment[] {
+function readFrames(file: DumpBytes, table: ElfSection, entry: number, pages: ElfSection): Run[] {
   const count = Math.floor(pages.size / FRAME_SIZE);
   if (table.size < count * entry || table.offset + table.size > file.size)
     file.corrupt('table of frames', table.offset);
-  const segments: DumpSegment[] = [];
+  const runs: Run[] = [];
   let open: { first: number; count: number; offset: number } | undefined;
   for (let start = 0; start < count; start += CHUNK / entry) {
     const some = Math.min(count - start, CHUNK / entry);
@@ -53,13 +55,13 @@ function readFrames(file: DumpFile, table: ElfSection, entry: number, pages: Elf
         continue;
       }
       open = { first: frame, count: 1, offset };
-      segments.push(open);
+      runs.push(open);
     }
   }
-  return segments;
+  return runs;
 }
 
-function readContexts(file: DumpFile, section: ElfSection): VcpuRegisters[] {
+function readContexts(file: DumpBytes, section: ElfSection): VcpuRegisters[] {
   const bytes = file.block(section.offset, section.size, 'registers');
   const count = Math.floor(bytes.length / PV_CONTEXT.size);
   return Array.from({ length: count }, (_, vcpu) => {

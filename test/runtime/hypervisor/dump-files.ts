@@ -33,26 +33,41 @@ export function note(name: string, type: number, content: Buffer): Buffer {
   return Buffer.concat([head, pad(Buffer.from(`${name}\0`)), pad(content)]);
 }
 
-/** An ELF core of these pieces of physical memory. */
-export function elfCore(
-  pieces: readonly { physical: number; bytes: Buffer }[],
-  notes: Buffer = Buffer.alloc(0),
-): Buffer {
+/** A PT_LOAD: where it is in physical memory. Pieces that have the same buffer have the same place in the file. */
+export interface Piece {
+  readonly physical: number;
+  readonly bytes: Buffer;
+}
+
+/** An ELF core of these pieces of physical memory, the number of its headers where QEMU puts it when it is large. */
+export function elfCore(pieces: readonly Piece[], notes: Buffer = Buffer.alloc(0)): Buffer {
   const count = pieces.length + 1;
+  const large = count >= 0xffff;
+  const section = Buffer.alloc(large ? 64 : 0);
   const table = Buffer.alloc(count * 56);
-  const header = elfHeader({ phoff: 64, phnum: count });
-  let offset = 64 + table.length;
-  const entry = (index: number, type: number, physical: number, size: number) => {
+  const header = elfHeader({
+    phoff: 64 + section.length,
+    phnum: large ? 0xffff : count,
+    ...(large && { shoff: 64, shnum: 1 }),
+  });
+  if (large) section.writeUInt32LE(count, 44);
+  let end = 64 + section.length + table.length;
+  const places = new Map<Buffer, number>();
+  const entry = (index: number, type: number, physical: number, bytes: Buffer) => {
+    const offset = places.get(bytes) ?? end;
+    if (offset === end) {
+      places.set(bytes, offset);
+      end += bytes.length;
+    }
     table.writeUInt32LE(type, index * 56);
     table.writeBigUInt64LE(BigInt(offset), index * 56 + 8);
     table.writeBigUInt64LE(BigInt(physical), index * 56 + 24);
-    table.writeBigUInt64LE(BigInt(size), index * 56 + 32);
-    table.writeBigUInt64LE(BigInt(size), index * 56 + 40);
-    offset += size;
+    table.writeBigUInt64LE(BigInt(bytes.length), index * 56 + 32);
+    table.writeBigUInt64LE(BigInt(bytes.length), index * 56 + 40);
   };
-  entry(0, 4, 0, notes.length);
-  for (const [index, { physical, bytes }] of pieces.entries()) entry(index + 1, 1, physical, bytes.length);
-  return Buffer.concat([header, table, notes, ...pieces.map(({ bytes }) => bytes)]);
+  entry(0, 4, 0, notes);
+  for (const [index, { physical, bytes }] of pieces.entries()) entry(index + 1, 1, physical, bytes);
+  return Buffer.concat([header, section, table, ...places.keys()]);
 }
 
 /** What `xl dump-core` writes: for PV pairs of frames, else guest frames alone. */
@@ -84,7 +99,7 @@ export function xenCore(
   return Buffer.concat([header, headers, ...bodies]);
 }
 
-export function lime(pieces: readonly { physical: number; bytes: Buffer }[]): Buffer {
+export function lime(pieces: readonly Piece[]): Buffer {
   return Buffer.concat(
     pieces.flatMap(({ physical, bytes }) => {
       const header = Buffer.alloc(32);

@@ -1,7 +1,10 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { once } from 'node:events';
+import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import anyTest, { type TestFn } from 'ava';
+import { execa } from 'execa';
 import fc from 'fast-check';
 import { DomschedError } from '../../../runtime/error.ts';
 import { requireCapabilities } from '../../../runtime/hypervisor/capability.ts';
@@ -40,6 +43,10 @@ function firstBytes(domain: DumpDomain, frames: readonly number[]): (number | nu
   return result;
 }
 
+function framesFrom(first: number, count: number): number[] {
+  return Array.from({ length: count }, (_, i) => first + i);
+}
+
 test('ELF core: pieces, holes, pieces that do not begin on a frame', async (t) => {
   const file = await t.context.write(
     elfCore([
@@ -56,6 +63,74 @@ test('ELF core: pieces, holes, pieces that do not begin on a frame', async (t) =
     firstBytes(domain, [0x100, 0x101, 0x102, 0x103, 0xff, 0x10_0000, 0x10_0001, 0x81, 0x80, 0x82]),
     [...[1, 2, 3, null, null, 11, 12, 21, null, null]],
   );
+});
+
+test('ELF core: pieces in any order, all over each other, as of one mapping each: the first one is read', async (t) => {
+  const piece = fc.record({ first: fc.nat(40), count: fc.integer({ min: 1, max: 12 }) });
+  await fc.assert(
+    fc.asyncProperty(fc.array(piece, { minLength: 1, maxLength: 20 }), async (pieces) => {
+      const model = new Map<number, number>();
+      const parts = pieces.map(({ first, count }, index) => {
+        const bytes = framesOf(count, 1 + index * 12);
+        for (let i = 0; i < count; i++) if (!model.has(first + i)) model.set(first + i, bytes[i * 4096]!);
+        return { physical: first * 4096, bytes };
+      });
+      const file = path.join(t.context.directory, 'overlapping');
+      await writeFile(file, elfCore(parts));
+      await using domain = new DumpDomain(file);
+      const frames = Array.from({ length: 60 }, (_, frame) => frame);
+      t.deepEqual(
+        firstBytes(domain, frames),
+        frames.map((frame) => model.get(frame) ?? null),
+      );
+      const regions = domain.frames.regions().flatMap(({ first, count }) => framesFrom(first, count));
+      t.deepEqual(
+        regions,
+        [...model.keys()].sort((a, b) => a - b),
+      );
+    }),
+    { numRuns: 100 },
+  );
+});
+
+test('ELF core: more program headers than its own field can say, last frame first', async (t) => {
+  const buffers = [framesOf(1, 1), framesOf(1, 2), framesOf(1, 3)];
+  const count = 70_000;
+  const pieces = Array.from({ length: count }, (_, i) => ({
+    physical: (count - 1 - i) * 2 * 4096,
+    bytes: buffers[i % 3]!,
+  }));
+  await using domain = new DumpDomain(await t.context.write(elfCore(pieces)));
+  const at = (i: number) => (count - 1 - i) * 2;
+  t.deepEqual(firstBytes(domain, [at(0), at(1), at(65_535), at(69_999), 1]), [
+    ...[1, 2, (65_535 % 3) + 1, (69_999 % 3) + 1, null],
+  ]);
+  t.is(domain.frames.regions().length, count);
+});
+
+test('ELF files that are no dump of a guest are named', async (t) => {
+  const whole = elfCore([{ physical: 0, bytes: framesOf(2) }]);
+  const changed = (at: number, byte: number) => {
+    const bytes = Buffer.from(whole);
+    bytes[at] = byte;
+    return t.context.write(bytes);
+  };
+  const processCore = elfCore(
+    [
+      { physical: 0, bytes: framesOf(2) },
+      { physical: 0, bytes: framesOf(3) },
+    ],
+    note('CORE', 3, Buffer.alloc(136)),
+  );
+  for (const [file, named] of [
+    [await changed(16, 2), /a program or a kernel .*dump-guest-memory/],
+    [await changed(18, 183), /core of another kind of machine .*machine 183/],
+    [await changed(4, 1), /core of another kind of machine .*class 1/],
+    [await t.context.write(processCore), /the core of a process/],
+  ] as const) {
+    const error = t.throws(() => new DumpDomain(file), { code: 'dump-unsupported' });
+    t.regex(error!.message, named);
+  }
 });
 
 test("registers of QEMU's notes", async (t) => {
@@ -146,6 +221,42 @@ test('compressed formats are refused with what to do', async (t) => {
   const error = t.throws(() => new DumpDomain(file), { instanceOf: DomschedError })!;
   t.is(error.code, 'dump-unsupported');
   t.regex(error.message, /ELF core/);
+});
+
+test('what is no file, or none that can be read, is a typed error at once', async (t) => {
+  const fifo = path.join(t.context.directory, 'fifo');
+  await execa('mkfifo', [fifo]);
+  const socket = path.join(t.context.directory, 'socket');
+  const server = createServer().listen(socket);
+  await once(server, 'listening');
+  t.teardown(() => server.close());
+  const empty = await t.context.write(Buffer.alloc(0));
+  for (const [file, named] of [
+    [t.context.directory, /is a directory: name the file in it/],
+    [fifo, /is a pipe: .*copy it into a file/],
+    ['/dev/zero', /is a device: .*copy it into a file/],
+    [socket, /it is a socket.*qemu:unix:/],
+    [empty, /is empty/],
+    [path.join(empty, 'below'), /there is no such file/],
+    [path.join(t.context.directory, 'absent'), /there is no such file/],
+    ['/somewhere/~/dump', /shell replaces ~ at the beginning/],
+  ] as const) {
+    const error = t.throws(() => new DumpDomain(file), { code: 'host-unreachable' }, file);
+    t.regex(error!.message, named);
+    t.true(error!.message.includes(file));
+    await using host = await connect(`dump:${file}`);
+    const [listing] = await host.list();
+    t.is(listing && 'error' in listing ? listing.error.code : 'none', 'host-unreachable');
+  }
+});
+
+test('a file that is cut while it is read: an error, not memory that is not there', async (t) => {
+  const file = await t.context.write(elfCore([{ physical: 0, bytes: framesOf(4) }]));
+  await using domain = new DumpDomain(file);
+  t.deepEqual(firstBytes(domain, [3, 4]), [4, null]);
+  await truncate(file, 3 * 4096);
+  t.deepEqual(firstBytes(domain, [0]), [1]);
+  t.throws(() => firstBytes(domain, [3]), { code: 'dump-corrupt' });
 });
 
 test('a dump can be neither written nor paused, by its type and at run time', async (t) => {
