@@ -11,6 +11,7 @@ export type ExtractErrorCode =
   | 'corrupt-btf'
   | 'corrupt-archive'
   | 'unsupported-compression'
+  | 'unsupported-relocation'
   | 'no-debug-information'
   | 'struct-not-found'
   | 'struct-conflict'

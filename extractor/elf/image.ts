@@ -6,15 +6,21 @@ import { isElf } from './format.ts';
 const HEADER_SIZE = 64;
 const SECTION_HEADER_SIZE = 64;
 
-/** A kernel has some tens of sections; the widest object files of a build some ten thousand. */
-const MAX_SECTIONS = 65_536;
-/** The section name table of a kernel is about 1 KiB. */
-const MAX_NAME_TABLE = 4 << 20;
+/** A kernel has some tens of sections; one whose every function and variable has its own some hundred thousand. */
+const MAX_SECTIONS = 1 << 20;
+/** The section name table of a kernel is about 1 KiB; long names of the former some 30 bytes each. */
+const MAX_NAME_TABLE = 64 << 20;
 /** Longest section name believed, so that sections sharing one endless name cost little. */
 const MAX_NAME = 1024;
 
 /** SHN_LORESERVE and SHN_XINDEX of the ELF specification: the real number stands in section 0. */
 const SHN_XINDEX = 0xffff;
+
+/** ET_REL: an object file or a module, which is not linked. */
+const ET_REL = 1;
+
+/** Sections of relocations; elfy has no name for SHT_CREL of LLVM 20. */
+const RELOCATIONS: readonly (string | number)[] = ['rela', 'rel', 0x4000_0014];
 
 /** SHF_COMPRESSED of the ELF specification; elfy has no name for it. */
 const SHF_COMPRESSED = 0x800;
@@ -30,6 +36,8 @@ export interface SectionHeader {
   /** `sh_size`: bytes in the file, and for `nobits` in memory only. */
   readonly size: number;
   readonly link: number;
+  /** Index of the section that relocations are for. */
+  readonly info: number;
   readonly compressed: boolean;
   /** SHF_ALLOC: part of the running kernel. */
   readonly allocated: boolean;
@@ -42,6 +50,10 @@ export interface ElfImage {
   readonly headers: readonly SectionHeader[];
   /** ELF header and section table as they are in the file, for a digest. */
   readonly metadata: readonly Uint8Array[];
+  /** Whether its sections are still to be linked: an object file or a module. */
+  readonly relocatable: boolean;
+  /** Of a relocatable file the sections with relocations, by the index of the section that they are for. */
+  readonly relocations: ReadonlyMap<number, SectionHeader[]>;
 }
 
 /**
@@ -94,11 +106,17 @@ export function readElfImage(source: FileSource): ElfImage {
       offset: section.off,
       size: section.size,
       link: section.link,
+      info: section.info,
       compressed: (table.readUInt32LE(index * SECTION_HEADER_SIZE + 8) & SHF_COMPRESSED) !== 0,
       allocated: (table.readUInt32LE(index * SECTION_HEADER_SIZE + 8) & 2) !== 0,
     };
   });
-  return { source, headers, metadata: [header, table] };
+  const relocatable = header.readUInt16LE(16) === ET_REL;
+  const relocations = Map.groupBy(
+    headers.filter(({ type }) => relocatable && RELOCATIONS.includes(type)),
+    ({ info }) => info,
+  );
+  return { source, headers, metadata: [header, table], relocatable, relocations };
 }
 
 function checkIdentity(header: Buffer, path: string): void {

@@ -119,8 +119,7 @@ export class OpenedKernel implements KernelFile {
   #table(): SymbolTable | null {
     if (this.#symbolTable === undefined) {
       const found = this.#parts.sections.symbolTable();
-      this.#symbolTable =
-        found && new SymbolTable(found.symtab, found.strtab, found.image.headers, this.path);
+      this.#symbolTable = found && new SymbolTable(found.image, found.symtab, this.path);
     }
     return this.#symbolTable;
   }

@@ -1,6 +1,7 @@
 import type { ElfImage, SectionHeader } from './image.ts';
 import type { SectionData } from './kernel-file.ts';
 import { readBuildId } from './notes.ts';
+import { linkedSection, needsLinking } from './relocation.ts';
 import { openSection, plainName } from './section.ts';
 
 /**
@@ -45,7 +46,8 @@ export class SectionSet {
     if (opened) return opened;
     const home = this.#home.get(name);
     if (!home) return null;
-    const section = openSection(home.image, home.header);
+    const { image, header } = home;
+    const section = needsLinking(image, header) ? linkedSection(image, name) : openSection(image, header);
     this.#opened.set(name, section);
     return section;
   }
@@ -56,13 +58,13 @@ export class SectionSet {
     return image?.source.location ?? null;
   }
 
-  /** The first symbol table with its strings, the last file's first. */
-  symbolTable(): { image: ElfImage; symtab: SectionData; strtab: SectionData } | null {
+  /** The first symbol table that has strings, the last file's first. */
+  symbolTable(): { image: ElfImage; symtab: SectionHeader } | null {
     for (const image of this.#images.toReversed()) {
       const symtab = image.headers.find((header) => header.type === 'symtab');
       const strtab = symtab && image.headers[symtab.link];
       if (symtab && strtab?.type === 'strtab') {
-        return { image, symtab: openSection(image, symtab), strtab: openSection(image, strtab) };
+        return { image, symtab };
       }
     }
     return null;

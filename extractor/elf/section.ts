@@ -13,7 +13,7 @@ export function openSection(image: ElfImage, header: SectionHeader): SectionData
   if (compression) {
     const { source } = image;
     const { address } = header;
-    return new CompressedSection(source.path, plainName(header.name), address, compression.size, () =>
+    return new PreparedSection(source.path, plainName(header.name), address, compression.size, () =>
       inflateSection(source, header, compression),
     );
   }
@@ -47,26 +47,26 @@ export class PlainSection implements SectionData {
   }
 }
 
-/** Bytes that are decompressed on the first read and kept while the file is open. */
-class CompressedSection implements SectionData {
+/** Bytes that are decompressed or linked on the first read and kept while the file is open. */
+export class PreparedSection implements SectionData {
   readonly name: string;
   readonly size: number;
   readonly address: bigint;
   readonly #path: string;
-  readonly #inflate: () => Buffer;
+  readonly #prepare: () => Buffer;
   #bytes: Buffer | null = null;
 
-  constructor(path: string, name: string, address: bigint, size: number, inflate: () => Buffer) {
+  constructor(path: string, name: string, address: bigint, size: number, prepare: () => Buffer) {
     this.#path = path;
     this.name = name;
     this.address = address;
     this.size = size;
-    this.#inflate = inflate;
+    this.#prepare = prepare;
   }
 
   read(offset = 0, length = this.size - offset, target?: Uint8Array): Uint8Array {
     checkRange(this, this.#path, offset, length, target);
-    this.#bytes ??= this.#inflate();
+    this.#bytes ??= this.#prepare();
     const part = this.#bytes.subarray(offset, offset + length);
     if (!target) return Uint8Array.from(part);
     target.set(part);

@@ -1,15 +1,18 @@
 import { ExtractError } from '../error.ts';
 import { asBuffer } from './byte-source.ts';
-import type { SectionHeader } from './image.ts';
-import type { KernelSymbol, SectionData } from './kernel-file.ts';
+import type { ElfImage, SectionHeader } from './image.ts';
+import type { KernelSymbol } from './kernel-file.ts';
 import { NameMatcher } from './name-matcher.ts';
+import { openSection } from './section.ts';
 import type { SymbolSource } from './symbol-source.ts';
 
-/** Size of an Elf64_Sym. */
-const SYMBOL_SIZE = 24;
+/** An Elf64_Sym: its size, and where the defining section's index and the value are in it. */
+export const SYMBOL = { size: 24, section: 6, value: 8 } as const;
 const STB_LOCAL = 0;
 const SHN_UNDEF = 0;
 const SHN_LORESERVE = 0xff00;
+/** The index does not fit here: it is in the table of SHT_SYMTAB_SHNDX, 32 bits a symbol. */
+const SHN_XINDEX = 0xffff;
 /** STT_SECTION and STT_FILE name no object of the kernel. */
 const STT_SECTION = 3;
 const STT_FILE = 4;
@@ -24,10 +27,13 @@ export class SymbolTable implements SymbolSource {
   readonly #symbols: Buffer;
   readonly #strings: Buffer;
   readonly #sections: readonly SectionHeader[];
+  readonly #sectionOf: (symbol: number) => number | null;
   readonly #path: string;
 
-  /** @throws ExtractError `corrupt-elf`, `truncated` */
-  constructor(symtab: SectionData, strtab: SectionData, sections: readonly SectionHeader[], path: string) {
+  /** @param header of `.symtab`, which has strings @throws ExtractError `corrupt-elf`, `truncated` */
+  constructor(image: ElfImage, header: SectionHeader, path: string) {
+    const symtab = openSection(image, header);
+    const strtab = openSection(image, image.headers[header.link]!);
     for (const { name, size } of [symtab, strtab]) {
       if (size > MAX_TABLE) {
         throw new ExtractError(
@@ -37,15 +43,16 @@ export class SymbolTable implements SymbolSource {
         );
       }
     }
-    const whole = symtab.size - (symtab.size % SYMBOL_SIZE);
+    const whole = symtab.size - (symtab.size % SYMBOL.size);
     this.#symbols = asBuffer(symtab.read(0, whole));
     this.#strings = asBuffer(strtab.read());
-    this.#sections = sections;
+    this.#sections = image.headers;
+    this.#sectionOf = sectionIndexes(image, header, this.#symbols);
     this.#path = path;
   }
 
   *all(): Generator<KernelSymbol> {
-    for (let at = 0; at < this.#symbols.length; at += SYMBOL_SIZE) {
+    for (let at = 0; at < this.#symbols.length; at += SYMBOL.size) {
       if (!this.#defined(at)) continue;
       const name = this.#name(this.#symbols.readUInt32LE(at));
       if (name !== '') yield this.#symbol(at, name);
@@ -65,7 +72,7 @@ export class SymbolTable implements SymbolSource {
     const symbols = this.#symbols;
     const strings = this.#strings;
     const found: number[] = [];
-    for (let at = 0; at < symbols.length; at += SYMBOL_SIZE) {
+    for (let at = 0; at < symbols.length; at += SYMBOL.size) {
       const start =
         symbols[at]! + symbols[at + 1]! * 0x100 + symbols[at + 2]! * 0x1_0000 + symbols[at + 3]! * 0x100_0000;
       if (matcher.mayStart(strings, start)) found.push(at);
@@ -75,17 +82,21 @@ export class SymbolTable implements SymbolSource {
 
   #defined(at: number): boolean {
     const type = this.#symbols[at + 4]! & 0xf;
-    return this.#symbols.readUInt16LE(at + 6) !== SHN_UNDEF && type !== STT_SECTION && type !== STT_FILE;
+    return (
+      this.#symbols.readUInt16LE(at + SYMBOL.section) !== SHN_UNDEF &&
+      type !== STT_SECTION &&
+      type !== STT_FILE
+    );
   }
 
   #symbol(at: number, name: string): KernelSymbol {
-    const shndx = this.#symbols.readUInt16LE(at + 6);
+    const section = this.#sectionOf(at / SYMBOL.size);
     return {
       name,
-      address: this.#symbols.readBigUInt64LE(at + 8),
+      address: this.#symbols.readBigUInt64LE(at + SYMBOL.value),
       size: this.#symbols.readBigUInt64LE(at + 16),
       local: this.#symbols[at + 4]! >> 4 === STB_LOCAL,
-      section: shndx < SHN_LORESERVE ? (this.#sections[shndx]?.name ?? null) : null,
+      section: section === null ? null : (this.#sections[section]?.name ?? null),
     };
   }
 
@@ -101,4 +112,29 @@ export class SymbolTable implements SymbolSource {
     }
     return room.toString('utf8', 0, length);
   }
+}
+
+/**
+ * In which section a symbol of the table is: null for one that is undefined, absolute or common.
+ * @param header of the table that `symbols` are the bytes of
+ */
+export function sectionIndexes(
+  image: ElfImage,
+  header: SectionHeader,
+  symbols: Buffer,
+): (symbol: number) => number | null {
+  // Only files of 65,280 sections and more have one: nobody looks for it before it is needed.
+  let wide: Buffer | null | undefined;
+  const wideIndex = (symbol: number): number | null => {
+    if (wide === undefined) {
+      const home = image.headers.find(({ type, link }) => type === 'symtab_shndx' && link === header.index);
+      wide = home ? asBuffer(openSection(image, home).read()) : null;
+    }
+    return wide && symbol * 4 + 4 <= wide.length ? wide.readUInt32LE(symbol * 4) : null;
+  };
+  return (symbol) => {
+    const index = symbols.readUInt16LE(symbol * SYMBOL.size + SYMBOL.section);
+    if (index === SHN_XINDEX) return wideIndex(symbol);
+    return index === SHN_UNDEF || index >= SHN_LORESERVE ? null : index;
+  };
 }
