@@ -24,7 +24,10 @@ export interface BuildSymbol {
   section: number;
 }
 
-export const SHT = { progbits: 1, symtab: 2, strtab: 3, note: 7, nobits: 8 } as const;
+export const SHT = { progbits: 1, symtab: 2, strtab: 3, note: 7, nobits: 8, symtabShndx: 18 } as const;
+/** From here on a section's index does not fit its 16-bit field (SHN_LORESERVE); SHN_XINDEX stands there. */
+const RESERVED = 0xff00;
+const XINDEX = 0xffff;
 export const SHF_COMPRESSED = 0x800n;
 
 /** ELF header, the sections' bytes, section names, section table: section `i` of the input has index `i + 1`. */
@@ -33,16 +36,22 @@ export function buildElf(sections: readonly BuildSection[], symbols: readonly Bu
   if (symbols.length > 0) {
     const strings = new StringTable();
     const table = Buffer.alloc(24 * (symbols.length + 1));
+    const wide = Buffer.alloc(4 * (symbols.length + 1));
     for (const [index, symbol] of symbols.entries()) {
       const at = 24 * (index + 1);
       table.writeUInt32LE(strings.add(symbol.name), at);
       table[at + 4] = ((symbol.bind ?? 1) << 4) | (symbol.type ?? 1);
-      table.writeUInt16LE(symbol.section, at + 6);
+      const reserved = symbol.section >= RESERVED;
+      table.writeUInt16LE(reserved ? XINDEX : symbol.section, at + 6);
+      if (reserved) wide.writeUInt32LE(symbol.section, 4 * (index + 1));
       table.writeBigUInt64LE(symbol.value, at + 8);
       table.writeBigUInt64LE(symbol.size ?? 0n, at + 16);
     }
     all.push({ name: '.symtab', type: SHT.symtab, bytes: table, link: all.length + 2 });
     all.push({ name: '.strtab', type: SHT.strtab, bytes: strings.bytes() });
+    if (wide.some((byte) => byte !== 0)) {
+      all.push({ name: '.symtab_shndx', type: SHT.symtabShndx, bytes: wide, link: all.length - 1 });
+    }
   }
   const names = new StringTable();
   const offsets = [...all.map(({ name }) => names.add(name)), names.add('.shstrtab')];
@@ -73,8 +82,13 @@ export function buildElf(sections: readonly BuildSection[], symbols: readonly Bu
   header.writeBigUInt64LE(BigInt(end), 40);
   header.writeUInt16LE(64, 52);
   header.writeUInt16LE(64, 58);
-  header.writeUInt16LE(all.length + 1, 60);
-  header.writeUInt16LE(all.length, 62);
+  const many = all.length + 1 >= RESERVED;
+  header.writeUInt16LE(many ? 0 : all.length + 1, 60);
+  header.writeUInt16LE(many ? XINDEX : all.length, 62);
+  if (many) {
+    table.writeBigUInt64LE(BigInt(all.length + 1), 32);
+    table.writeUInt32LE(all.length, 40);
+  }
   return Buffer.concat([...pieces, table]);
 }
 

@@ -188,6 +188,29 @@ test('section numbers that do not fit the header stand in section 0', async (t) 
   t.true(tool('readelf', '-SW', at('k')).includes('.x'));
 });
 
+test('of more than 65,535 sections each is found, and the symbols in the last of them', async (t) => {
+  const at = scratch(t);
+  const filler = Array.from({ length: 66_000 }, (_, index) => ({
+    name: `.s${index}`,
+    bytes: Buffer.of(index & 0xff),
+  }));
+  const banner = { name: '.rodata.linux_banner', address: 0x1000n, bytes: Buffer.from(`${BANNER}\n\0`) };
+  const symbols = [
+    { name: 'linux_banner', value: 0x1000n, section: filler.length + 1 },
+    { name: 'early', value: 0n, section: 7 },
+  ];
+  writeFileSync(at('k'), buildElf([...filler, banner], symbols));
+  await using file = await openKernelFile(at('k'));
+  const [, count] = /Number of section headers: +0 \((\d+)\)/.exec(tool('readelf', '-hW', at('k')))!;
+  t.is(file.sectionNames.length, Number(count) - 1);
+  t.deepEqual([...file.section('.s65999')!.read()], [65_999 & 0xff]);
+  t.is(file.banner(), BANNER);
+  const found = file.lookup(['linux_banner', 'early']);
+  t.is(found.get('linux_banner')!.section, banner.name);
+  t.is(found.get('early')!.section, '.s6');
+  for (const [name, addresses] of nmSymbols(at('k'))) t.deepEqual([found.get(name)!.address], addresses);
+});
+
 test('raw BTF is a file of one section', async (t) => {
   const at = scratch(t);
   const btf = Buffer.concat([Buffer.from('9feb010018000000', 'hex'), Buffer.alloc(40)]);
