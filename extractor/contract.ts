@@ -28,7 +28,7 @@ export interface Member {
   /** The C type as gdb spells it: `struct list_head`, `unsigned long [3]`, `void (*)(int)`, `union {...}`. */
   type: string;
   kind: MemberKind;
-  /** For `int` and `enum`, and for arrays of them. */
+  /** For `int` and `enum`, and for arrays of them; absent where the debug information does not say (old BTF). */
   signed?: boolean;
   /** Bit fields: least significant bit, counted from the least significant bit of the byte at `offset`. */
   bitOffset?: number;

@@ -1,6 +1,6 @@
-import type { EngineName, Member, Structure } from './contract.ts';
+import type { EngineName, Enumeration, Member, Structure } from './contract.ts';
 import type { KernelFile } from './elf/kernel-file.ts';
-import type { EngineResult, Request } from './engine.ts';
+import type { EngineResult, Request, Unknowable } from './engine.ts';
 import { ENGINE_NAMES, loadEngine } from './engines.ts';
 import { ExtractError } from './error.ts';
 
@@ -13,8 +13,19 @@ export interface Disagreement {
   second: string;
 }
 
+/** What one engine says of a fact and another one's kind of debug information does not hold. */
+export interface NotCompared extends Disagreement {
+  because: Unknowable;
+}
+
+/** What two engines' results come to, held against each other. */
+export interface Comparison {
+  disagreements: Disagreement[];
+  notCompared: NotCompared[];
+}
+
 /** One row of the table: an engine compared with the first one, or the reason why it was not. */
-export interface EngineComparison {
+export interface EngineComparison extends Comparison {
   engine: EngineName;
   /** The engine it was compared with; null for the first and for those that cannot read the file. */
   against: EngineName | null;
@@ -25,12 +36,11 @@ export interface EngineComparison {
   enumerators: number;
   /** Wall time of the engine, in ms. */
   ms: number;
-  disagreements: Disagreement[];
 }
 
 /**
  * Runs every engine that can read the file and compares what they say, member by member, with the first's.
- * @throws ExtractError `no-debug-information` when fewer than two engines can read it; what an engine throws
+ * @throws ExtractError `no-debug-information` when no engine can read it, `engine-unavailable` when one only can; what an engine throws
  */
 export async function crossCheck(file: KernelFile, request: Request): Promise<EngineComparison[]> {
   const rows: EngineComparison[] = [];
@@ -41,12 +51,13 @@ export async function crossCheck(file: KernelFile, request: Request): Promise<En
     const row: EngineComparison = {
       engine: name,
       against: null,
-      unavailable: await engine.unavailable(file),
+      unavailable: await engine.unavailable(file, request),
       structs: 0,
       members: 0,
       enumerators: 0,
       ms: 0,
       disagreements: [],
+      notCompared: [],
     };
     rows.push(row);
     if (row.unavailable !== null) continue;
@@ -61,7 +72,7 @@ export async function crossCheck(file: KernelFile, request: Request): Promise<En
     );
     if (first) {
       row.against = first.engine;
-      row.disagreements = compareResults(first.result, result);
+      Object.assign(row, compareResults(first.result, result));
     } else first = { engine: name, result };
   }
   if (!rows.some(({ against }) => against)) {
@@ -78,46 +89,14 @@ export async function crossCheck(file: KernelFile, request: Request): Promise<En
   return rows;
 }
 
-/** Every fact on which two engines differ. */
-export function compareResults(first: EngineResult, second: EngineResult): Disagreement[] {
-  const found: Disagreement[] = [];
-  for (const [name, a, b] of pairs(first.structs, second.structs)) {
-    if (!a || !b) found.push(presence(name, a, b));
-    else compareStructures(a, b, found);
-  }
-  for (const [name, a, b] of pairs(first.enums, second.enums)) {
-    if (!a || !b) {
-      found.push(presence(`enum ${name}`, a, b));
-      continue;
-    }
-    compareProperty(`enum ${name}`, 'size', a.size, b.size, found);
-    for (const [key, x, y] of pairs(a.values, b.values)) {
-      compareProperty(`enum ${name}.${key}`, 'value', x, y, found);
-    }
-  }
-  if (first.constants && second.constants) {
-    for (const [name, a, b] of pairs(first.constants, second.constants)) {
-      compareProperty(name, 'value', a, b, found);
-    }
-  }
-  return found;
+/** Every fact on which two engines differ, and those that one of them cannot know. */
+export function compareResults(first: EngineResult, second: EngineResult): Comparison {
+  const comparer = new Comparer([...(first.unknowable ?? []), ...(second.unknowable ?? [])]);
+  comparer.compare(first, second);
+  return comparer.found;
 }
 
-function compareStructures(a: Structure, b: Structure, found: Disagreement[]): void {
-  for (const property of ['sourceName', 'kind', 'size'] as const) {
-    compareProperty(a.name, property, a[property], b[property], found);
-  }
-  compareMembers(a.name, a.members, b.members, found);
-}
-
-function compareMembers(path: string, a: Member[], b: Member[], found: Disagreement[]): void {
-  for (let index = 0; index < Math.max(a.length, b.length); index++) {
-    const [x, y] = [a[index], b[index]];
-    const where = `${path}.${x?.name ?? y?.name ?? `<${index}>`}`;
-    if (!x || !y) found.push(presence(where, x, y));
-    else compareMember(where, x, y, found);
-  }
-}
+type Fact = string | number | boolean | null | undefined;
 
 const COMPARED = [
   'name',
@@ -126,31 +105,109 @@ const COMPARED = [
   'bitOffset',
   'bitSize',
   'kind',
-  'signed',
   'struct',
   'enum',
   'target',
 ] as const;
 
-function compareMember(where: string, a: Member, b: Member, found: Disagreement[]): void {
-  for (const property of COMPARED) compareProperty(where, property, a[property], b[property], found);
-  compareProperty(where, 'type', comparableType(a.type), comparableType(b.type), found);
-  compareProperty(where, 'elements', elements(a), elements(b), found);
-  compareProperty(where, 'element.kind', a.element?.kind, b.element?.kind, found);
-  compareProperty(where, 'element.size', a.element?.size, b.element?.size, found);
-  compareMembers(where, a.members ?? [], b.members ?? [], found);
+class Comparer {
+  readonly found: Comparison = { disagreements: [], notCompared: [] };
+  readonly #unknowable: ReadonlySet<Unknowable>;
+
+  constructor(unknowable: Iterable<Unknowable>) {
+    this.#unknowable = new Set(unknowable);
+  }
+
+  compare(first: EngineResult, second: EngineResult): void {
+    for (const [name, a, b] of pairs(first.structs, second.structs)) {
+      if (!a || !b) this.#presence(name, a, b);
+      else this.#structures(a, b);
+    }
+    for (const [name, a, b] of pairs(first.enums, second.enums)) {
+      if (!a || !b) this.#presence(`enum ${name}`, a, b);
+      else this.#enumerations(`enum ${name}`, a, b);
+    }
+    if (!first.constants || !second.constants) return;
+    // C's enumerators are ints, and of these we know no more.
+    for (const [name, a, b] of pairs(first.constants, second.constants)) this.#value(name, 4, a, b);
+  }
+
+  #structures(a: Structure, b: Structure): void {
+    for (const property of ['sourceName', 'kind', 'size'] as const) {
+      this.#property(a.name, property, a[property], b[property]);
+    }
+    this.#members(a.name, a.members, b.members);
+  }
+
+  #enumerations(where: string, a: Enumeration, b: Enumeration): void {
+    this.#property(where, 'size', a.size, b.size);
+    for (const [key, x, y] of pairs(a.values, b.values)) this.#value(`${where}.${key}`, a.size, x, y);
+  }
+
+  #value(where: string, size: number, a?: number | string, b?: number | string): void {
+    const known = a !== undefined && b !== undefined;
+    const bits = (value: number | string) => BigInt.asUintN(size * 8, BigInt(value));
+    this.#property(where, 'value', a, b, known && bits(a) === bits(b) ? ['enum-sign'] : []);
+  }
+
+  #members(path: string, a: readonly Member[], b: readonly Member[]): void {
+    for (let index = 0; index < Math.max(a.length, b.length); index++) {
+      const [x, y] = [a[index], b[index]];
+      const where = `${path}.${x?.name ?? y?.name ?? `<${index}>`}`;
+      if (!x || !y) this.#presence(where, x, y);
+      else this.#member(where, x, y);
+    }
+  }
+
+  #member(where: string, a: Member, b: Member): void {
+    for (const property of COMPARED) this.#property(where, property, a[property], b[property]);
+    const oneKnows = (a.signed === undefined) !== (b.signed === undefined);
+    const sign = (a.element ?? a).kind === 'enum' ? 'enum-sign' : 'char-sign';
+    this.#property(where, 'signed', a.signed, b.signed, oneKnows ? [sign] : []);
+    this.#property(where, 'type', a.type, b.type, typeExcuses(a.type, b.type));
+    const [x, y] = [a.dims?.join(), b.dims?.join()];
+    this.#property(where, 'elements', x, y, elements(a) === elements(b) ? ['dimensions'] : []);
+    this.#property(where, 'element.kind', a.element?.kind, b.element?.kind);
+    this.#property(where, 'element.size', a.element?.size, b.element?.size);
+    this.#members(where, a.members ?? [], b.members ?? []);
+  }
+
+  /** @param excuses why the two may differ: any that an engine claims for itself counts */
+  #property(where: string, property: string, a: Fact, b: Fact, excuses: readonly Unknowable[] = []): void {
+    if (a === b) return;
+    const difference = { where, property, first: String(a ?? 'none'), second: String(b ?? 'none') };
+    if (excuses.length > 0 && excuses.every((excuse) => this.#unknowable.has(excuse))) {
+      this.found.notCompared.push({ ...difference, because: excuses[0]! });
+    } else this.found.disagreements.push(difference);
+  }
+
+  #presence(where: string, a: unknown, b: unknown): void {
+    this.#property(where, 'presence', a ? 'present' : 'absent', b ? 'present' : 'absent');
+  }
 }
 
-/**
- * What all engines can tell of a type: pahole's BTF has one dimension for `[2][7]`, does not tell `[0]` from `[]` or
- * `()` from `(void)`, and leaves `_Atomic` out.
- */
-function comparableType(type: string): string {
-  return type
-    .replace(/(?:\[\d*\]){2,}/g, (dims) => `[${product(dims.match(/\d+/g) ?? [])}]`)
-    .replaceAll('[0]', '[]')
-    .replaceAll('(void)', '()')
-    .replaceAll('_Atomic ', '');
+/** What is left out of a type's spelling where it cannot be known, in the order in which it is left out. */
+const LEFT_OUT: readonly (readonly [Unknowable, (type: string) => string])[] = [
+  [
+    'dimensions',
+    (type) => type.replace(/(?:\[\d*\]){2,}/g, (dims) => `[${product(dims.match(/\d+/g) ?? [])}]`),
+  ],
+  ['array-bounds', (type) => type.replaceAll('[0]', '[]')],
+  ['prototypes', (type) => type.replaceAll('(void)', '()')],
+  ['atomics', (type) => type.replaceAll('_Atomic ', '')],
+];
+
+/** What must be unknowable for two spellings to be of one type; none where they are of two. */
+function typeExcuses(a: string, b: string): Unknowable[] {
+  const excuses: Unknowable[] = [];
+  let [x, y] = [a, b];
+  for (const [excuse, leaveOut] of LEFT_OUT) {
+    if (x === y) break;
+    const [withoutX, withoutY] = [leaveOut(x), leaveOut(y)];
+    if (withoutX !== x || withoutY !== y) excuses.push(excuse);
+    [x, y] = [withoutX, withoutY];
+  }
+  return x === y ? excuses : [];
 }
 
 function elements({ dims }: Member): number | undefined {
@@ -159,20 +216,6 @@ function elements({ dims }: Member): number | undefined {
 
 function product(factors: readonly (number | string)[]): number {
   return factors.reduce<number>((result, factor) => result * Number(factor), 1);
-}
-
-function compareProperty(
-  where: string,
-  property: string,
-  a: string | number | boolean | null | undefined,
-  b: string | number | boolean | null | undefined,
-  found: Disagreement[],
-): void {
-  if (a !== b) found.push({ where, property, first: String(a ?? 'none'), second: String(b ?? 'none') });
-}
-
-function presence(where: string, a: unknown, b: unknown): Disagreement {
-  return { where, property: 'presence', first: a ? 'present' : 'absent', second: b ? 'present' : 'absent' };
 }
 
 function* pairs<T>(

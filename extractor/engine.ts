@@ -17,11 +17,24 @@ export interface Request {
    * others may be absent from this kernel. Missing ones: `structNotFound` of names.ts.
    */
   required: readonly string[];
-  /** Compare the definitions of all units of the kernel, not only of those that had to be read. */
+  /** Look into all units of the kernel, not only into those that had to be read, and compare their definitions. */
   thorough?: boolean;
   progress?: (done: number, total: number, what: string) => void;
   signal?: AbortSignal;
 }
+
+/**
+ * Facts that debug information of some format or age does not hold. Two engines are not held against each other on
+ * what one of them cannot know:
+ * - `dimensions`: `[2][7]` is `[14]`;
+ * - `array-bounds`: `[0]` is `[]`;
+ * - `prototypes`: `()` is `(void)`;
+ * - `atomics`: `_Atomic` is left out;
+ * - `char-sign`: whether `char` is signed; such members have no `signed`;
+ * - `enum-sign`: whether an enumeration is signed; such members have no `signed`, and an enumerator of the highest
+ *   bit is read as negative.
+ */
+export type Unknowable = 'dimensions' | 'array-bounds' | 'prototypes' | 'atomics' | 'char-sign' | 'enum-sign';
 
 /** What an engine found. Keys of `structs` are canonical names; embedded structures are included. */
 export interface EngineResult {
@@ -32,13 +45,15 @@ export interface EngineResult {
   dwarfVersion: number | null;
   /** Per-CPU variables that the debug information lists: byte offset within the per-CPU section, by name. */
   percpu?: Record<string, number>;
+  /** What this file's debug information does not say. */
+  unknowable?: readonly Unknowable[];
 }
 
 /** One way to read structures out of a kernel file. Adding one touches no other. */
 export interface Engine {
   readonly name: EngineName;
-  /** Null when this engine can read the file, else the reason why not, as a clause for a message. */
-  unavailable(file: KernelFile): Promise<string | null>;
+  /** Null when this engine can answer the request from the file, else the reason why not, as a clause for a message. */
+  unavailable(file: KernelFile, request: Request): Promise<string | null>;
   /** @throws ExtractError */
   extract(file: KernelFile, request: Request): Promise<EngineResult>;
 }

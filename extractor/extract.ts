@@ -27,8 +27,9 @@ export async function extractLayout(file: KernelFile, options: ExtractOptions): 
   // The digest is computed beside the engine's work; a failure of the engine is the one to report.
   const digest = file.sha256();
   digest.catch(() => {});
-  const engine = await chooseEngine(file, options.engine);
-  const result = await engine.extract(file, engineRequest(options));
+  const request = engineRequest(options);
+  const engine = await chooseEngine(file, options.engine, request);
+  const result = await engine.extract(file, request);
   return describe(file, engine.name, result, await unlessAborted(digest, options.signal));
 }
 
@@ -54,10 +55,14 @@ export function engineRequest(options: Omit<ExtractOptions, 'engine'>): Request 
   return request;
 }
 
-async function chooseEngine(file: KernelFile, wanted: EngineName | 'auto'): Promise<Engine> {
+async function chooseEngine(
+  file: KernelFile,
+  wanted: EngineName | 'auto',
+  request: Request,
+): Promise<Engine> {
   if (wanted !== 'auto') {
     const engine = await loadEngine(wanted);
-    const reason = await engine.unavailable(file);
+    const reason = await engine.unavailable(file, request);
     if (reason === null) return engine;
     throw new ExtractError(
       'engine-unavailable',
@@ -69,7 +74,7 @@ async function chooseEngine(file: KernelFile, wanted: EngineName | 'auto'): Prom
   // gdb reads the same debug information as libdwarf, more slowly: it is a second opinion, never the first.
   for (const name of ENGINE_NAMES.filter((name) => name !== 'gdb')) {
     const engine = await loadEngine(name);
-    const reason = await engine.unavailable(file);
+    const reason = await engine.unavailable(file, request);
     if (reason === null) return engine;
     reasons.push(`${name}: ${reason}`);
   }

@@ -8,7 +8,8 @@ export type TypeNode =
       kind: 'base';
       name: string;
       size: number;
-      encoding: 'signed' | 'unsigned' | 'bool' | 'float' | 'char' | 'uchar';
+      /** `char?` is a character of unknown sign. */
+      encoding: 'signed' | 'unsigned' | 'bool' | 'float' | 'char' | 'uchar' | 'char?';
     }
   | { kind: 'void' }
   | { kind: 'pointer'; size: number; to: TypeRef }
@@ -40,7 +41,8 @@ export interface EnumNode {
   kind: 'enum';
   name: string | null;
   size: number;
-  signed: boolean;
+  /** Null where the debug information does not say. */
+  signed: boolean | null;
   values: [name: string, value: bigint][];
 }
 

@@ -200,7 +200,7 @@ export class LayoutBuilder {
     if (node.kind === 'base' && (node.encoding === 'signed' || node.encoding === 'char')) facts.signed = true;
     else if (node.kind === 'base' && (node.encoding === 'unsigned' || node.encoding === 'uchar')) {
       facts.signed = false;
-    } else if (node.kind === 'enum') facts.signed = node.signed;
+    } else if (node.kind === 'enum' && node.signed !== null) facts.signed = node.signed;
     if (dims.length) {
       facts.dims = dims;
       facts.element = { kind: kindOf(node), size: elementSize };

@@ -1,6 +1,6 @@
 import type { KernelFile } from '../elf/kernel-file.ts';
 import { NameMatcher } from '../elf/name-matcher.ts';
-import type { Engine, EngineResult, Request } from '../engine.ts';
+import type { Engine, EngineResult, Request, Unknowable } from '../engine.ts';
 import { ExtractError } from '../error.ts';
 import { LayoutBuilder } from '../layout.ts';
 import { structNotFound } from '../names.ts';
@@ -108,10 +108,19 @@ export function extractBtf(blob: Uint8Array, path: string, request: Request): En
     enums: builder.enums(),
     constants: Object.fromEntries(constants),
     dwarfVersion: null,
+    unknowable: unknowableIn(types),
   };
   const percpu = types.section(PERCPU_SECTION);
   if (percpu) result.percpu = Object.fromEntries(percpu.map(({ name, offset }) => [name, offset]));
   return result;
+}
+
+function unknowableIn(types: BtfTypes): Unknowable[] {
+  return [
+    ...(['dimensions', 'array-bounds', 'prototypes', 'atomics'] as const),
+    ...(types.charsSaySign ? [] : ['char-sign' as const]),
+    ...(types.enumsSaySign ? [] : ['enum-sign' as const]),
+  ];
 }
 
 function structureNames(types: BtfTypes): Set<string> {

@@ -42,6 +42,10 @@ export class BtfTypes {
   readonly #places: Uint32Array;
   /** Ids of the DATASEC types. */
   readonly #sections: number[] = [];
+  /** Ids of the INT types. */
+  readonly #integers: number[] = [];
+  #enumsSaySign = false;
+  #charsSaySign = false;
   readonly #strings: { start: number; end: number };
   readonly #nodes = new Map<number, TypeNode>();
 
@@ -57,6 +61,20 @@ export class BtfTypes {
     const { types, strings } = this.#header();
     this.#strings = strings;
     this.#places = this.#index(types.start, types.end);
+    this.#charsSaySign = this.#integers.some((id) => this.name(id) === 'signed char' && this.#isSigned(id));
+  }
+
+  /**
+   * Whether the sign of enumerations is written down. "bpf: btf: Add kind_flag support for BTF_KIND_ENUM", 6.0-rc1,
+   * brought a flag for it, and ENUM64 with it; in a kernel without either the encoder (pahole before 1.24) knew none.
+   */
+  get enumsSaySign(): boolean {
+    return this.#enumsSaySign;
+  }
+
+  /** Whether the sign of `char` is: encoders that do not call `signed char` signed (pahole 1.20 is one) call none so. */
+  get charsSaySign(): boolean {
+    return this.#charsSaySign;
   }
 
   /** Ids are 1 to `count`. */
@@ -181,6 +199,8 @@ export class BtfTypes {
       if (!trailer) throw this.#corrupt(at + 4, `unknown kind ${kind} of type ${count + 1}`);
       places[++count] = at;
       if (kind === KIND.DATASEC) this.#sections.push(count);
+      else if (kind === KIND.INT) this.#integers.push(count);
+      else if (kind === KIND.ENUM64 || (kind === KIND.ENUM && this.#flag(at))) this.#enumsSaySign = true;
       const next = at + BTF_TYPE_SIZE + trailer[0] + trailer[1] * this.#vlen(at);
       if (next > end) throw this.#corrupt(at, `type ${count} reaches beyond the last one`);
       at = next;
@@ -191,8 +211,7 @@ export class BtfTypes {
   #decode(id: number): TypeNode {
     if (id === 0) return { kind: 'void' };
     const place = this.#places[id]!;
-    const info = this.#u32(place + 4);
-    const flag = info >>> 31 === 1;
+    const flag = this.#flag(place);
     const third = this.#u32(place + 8);
     const kind = this.kind(id);
     switch (kind) {
@@ -229,8 +248,9 @@ export class BtfTypes {
           kind: 'enum',
           name: this.name(id),
           size: third,
-          signed: flag,
-          values: this.#enumerators(place, kind, flag),
+          signed: this.#enumsSaySign ? flag : null,
+          // Without the flag a value is what the format called it before: an __s32.
+          values: this.#enumerators(place, kind, flag || !this.#enumsSaySign),
         };
       case KIND.FWD:
         return { kind: 'forward', tag: flag ? 'union' : 'struct', name: this.#required(id) };
@@ -242,15 +262,26 @@ export class BtfTypes {
   }
 
   #int(id: number, size: number): TypeNode {
-    const encoding = (this.#u32(this.#places[id]! + 12) >>> 24) & 0xf;
+    const encoding = this.#encoding(id);
     const name = this.#required(id);
     // Encoders that do not write BTF_KIND_FLOAT write C's floating types as integers of the same name.
     if (encoding === 0 && FLOATS.has(name)) return { kind: 'base', name, size, encoding: 'float' };
-    const signed = (encoding & INT_SIGNED) !== 0;
+    if (!this.#charsSaySign && encoding === 0 && name === 'char') {
+      return { kind: 'base', name, size, encoding: 'char?' };
+    }
+    const signed = this.#isSigned(id) || name === 'signed char';
     let kind: 'signed' | 'unsigned' | 'bool' | 'char' | 'uchar' = signed ? 'signed' : 'unsigned';
     if (encoding & INT_BOOL) kind = 'bool';
     else if (encoding & INT_CHAR) kind = signed ? 'char' : 'uchar';
     return { kind: 'base', name, size, encoding: kind };
+  }
+
+  #encoding(id: number): number {
+    return (this.#u32(this.#places[id]! + 12) >>> 24) & 0xf;
+  }
+
+  #isSigned(id: number): boolean {
+    return (this.#encoding(id) & INT_SIGNED) !== 0;
   }
 
   #members(place: number, bitFields: boolean): GraphMember[] {
@@ -343,6 +374,11 @@ export class BtfTypes {
 
   #exists(id: number): boolean {
     return id >= 1 && id <= this.count;
+  }
+
+  /** The type's kind_flag. */
+  #flag(place: number): boolean {
+    return this.#u32(place + 4) >>> 31 === 1;
   }
 
   #vlen(place: number): number {

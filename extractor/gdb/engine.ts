@@ -34,22 +34,21 @@ const IDENTIFIER = /^[A-Za-z_]\w*$/;
 export const gdbEngine: Engine = {
   name: 'gdb',
 
-  async unavailable(file: KernelFile): Promise<string | null> {
+  async unavailable(file: KernelFile, request: Request): Promise<string | null> {
     if (!file.section('.debug_info')?.size)
       return 'it has no DWARF (kernels built with CONFIG_DEBUG_INFO do)';
+    if (request.structs === 'all') return 'gdb is asked about one structure at a time, not about all';
+    const foreign = request.required.find((name) => !IDENTIFIER.test(name));
+    if (foreign !== undefined)
+      return `gdb is asked about names of C only, and ${JSON.stringify(foreign)} is none`;
     return (await GdbSession.installed()) ? null : 'gdb is not installed (apt install gdb)';
   },
 
   async extract(file: KernelFile, request: Request): Promise<EngineResult> {
-    if (request.structs === 'all') {
-      throw new ExtractError(
-        'engine-failed',
-        'gdb takes one structure at a time; name the structures with --struct, or use the dwarf engine',
-        { engine: 'gdb' },
-      );
-    }
-    if (!(await GdbSession.installed())) {
-      throw new ExtractError('engine-unavailable', 'gdb is not installed; apt install gdb', {
+    const reason = await this.unavailable(file, request);
+    if (reason !== null || request.structs === 'all') {
+      throw new ExtractError('engine-unavailable', `the gdb engine cannot read ${file.path}: ${reason}`, {
+        file: file.path,
         engine: 'gdb',
       });
     }
@@ -58,7 +57,8 @@ export const gdbEngine: Engine = {
     );
     const enums = request.enums.filter((name) => IDENTIFIER.test(name));
     const dwarf = new DwarfFile(file);
-    const units = await chooseUnits(file, dwarf, structs, enums, request);
+    const constants = (request.constants ?? []).filter((name) => IDENTIFIER.test(name));
+    const units = await chooseUnits(file, dwarf, [...structs, ...enums, ...constants], request);
     const folder = mkdtempSync(join(tmpdir(), 'domsched-gdb-'));
     try {
       const path = join(folder, 'units');
@@ -73,7 +73,7 @@ export const gdbEngine: Engine = {
       return {
         structs: found,
         enums: result.enums,
-        constants: await types.constants((request.constants ?? []).filter((name) => IDENTIFIER.test(name))),
+        constants: await types.constants(constants),
         dwarfVersion: units.reduce<number | null>(
           (highest, { version }) => Math.max(highest ?? 0, version),
           null,
@@ -85,28 +85,26 @@ export const gdbEngine: Engine = {
   },
 };
 
-/** The scheduler's unit, and the first unit that defines what it lacks, as in the dwarf engine. */
+/** The units that the dwarf engine reads, as far as they define something that none before them does. */
 async function chooseUnits(
   file: KernelFile,
   dwarf: DwarfFile,
-  structs: readonly string[],
-  enums: readonly string[],
+  wanted: readonly string[],
   request: Request,
 ): Promise<Unit[]> {
-  const wanted = new Set([...structs, ...enums]);
-  for (const name of wanted) dwarf.want(name);
+  for (const name of new Set(wanted)) dwarf.want(name);
   const chosen = new Set<Unit>();
-  const found = new Set<string>();
+  const structures = new Set<string>();
+  const others = new Set<string>();
   const read = (unit: Unit) => {
-    for (const { name, tag } of dwarf.definitions(unit, 'wanted')) {
-      if (name === null || found.has(name) || tag === TAG.enumerationType) continue;
-      found.add(name);
-      chosen.add(unit);
+    for (const { name, tag, offset } of dwarf.definitions(unit, 'wanted')) {
+      const isStructure = tag !== TAG.enumerationType && tag !== TAG.typedef;
+      // An enumeration without a tag has a wanted enumerator; no other unit has the same one.
+      const key = isStructure ? name! : `${tag} ${name ?? `${unit.offset} ${offset}`}`;
+      const found = isStructure ? structures : others;
+      if (!found.has(key)) chosen.add(unit);
+      found.add(key);
     }
-  };
-  const isComplete = () => {
-    const canonical = new Set([...found].map(canonicalName));
-    return canonical.size > 0 && request.required.every((name) => canonical.has(canonicalName(name)));
   };
   const pause = pauses(dwarf, request);
   const home = await findSchedulerUnit(dwarf, file, pause);
@@ -114,13 +112,18 @@ async function chooseUnits(
     read(home);
     chosen.add(home);
   }
-  for (const unit of dwarf.units()) {
-    if (isComplete() && (home || found.size === wanted.size)) break;
-    if (unit !== home && !unit.type) read(unit);
-    await pause(unit);
+  const canonical = new Set([...structures].map(canonicalName));
+  const isComplete =
+    canonical.size > 0 && request.required.every((name) => canonical.has(canonicalName(name)));
+  if (!isComplete || request.thorough) {
+    for (const unit of dwarf.units()) {
+      if (unit !== home) read(unit);
+      await pause(unit);
+    }
   }
-  // A unit that refers to others says nothing without them.
-  return dwarf.hasCrossings ? [...dwarf.units()] : [...chosen];
+  // A unit that refers to others says nothing without them, and units refer to type units.
+  const isAlone = !dwarf.hasCrossings && [...chosen].every(({ type }) => type === null);
+  return isAlone ? [...chosen] : [...dwarf.units()];
 }
 
 function pieces(file: KernelFile, units: readonly Unit[]): Piece[] {

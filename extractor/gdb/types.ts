@@ -74,12 +74,12 @@ export class GdbTypes {
     }
   }
 
-  /** Values of enumerators; those that gdb does not know are left out. @throws ExtractError `engine-failed` */
+  /** Values of enumerators of enumerations without a tag; others are left out. @throws ExtractError `engine-failed` */
   async constants(names: readonly string[]): Promise<Record<string, number>> {
-    const answers = await this.#gdb.ask(names.map((name) => `output/d ${name}`));
+    const answers = await this.#gdb.ask(names.flatMap((name) => [`output/d ${name}`, `whatis ${name}`]));
     const known = names
       .map((name) => [name, answers.get(`output/d ${name}`)] as const)
-      .filter(([, text]) => text && /^-?\d+$/.test(text));
+      .filter(([name, text]) => text && /^-?\d+$/.test(text) && isUntagged(answers.get(`whatis ${name}`)));
     return Object.fromEntries(known.map(([name, text]) => [name, Number(text)]));
   }
 
@@ -278,6 +278,11 @@ function questionsAbout(type: string): string[] {
   if (type.startsWith('enum ')) return [`ptype ${type}`, size];
   if (TAGGED.test(type)) return [`ptype /o ${type}`, size];
   return [`whatis ${type}`, `ptype /o ${type}`, size];
+}
+
+/** @param answer of `whatis` about an enumerator */
+function isUntagged(answer: string | null | undefined): boolean {
+  return answer?.startsWith('type = enum {') ?? false;
 }
 
 function isInteger(type: string): boolean {

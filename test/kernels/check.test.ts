@@ -178,7 +178,7 @@ for (const subject of found) {
       const moved = other.structs.rq!.members.find(({ name }) => name === 'nr_running')!;
       moved.offset += 4;
       const result = ({ structs, enums }: KernelLayout) => ({ structs, enums, dwarfVersion: null });
-      const disagreements = compareResults(result(layout), result(other));
+      const { disagreements } = compareResults(result(layout), result(other));
       const engines = gathered.engines.map((row) => (row.against === null ? row : { ...row, disagreements }));
       const report = judge(own, { ...gathered, engines });
       const text = assertThreeSides(report, own);

@@ -102,6 +102,43 @@ test('kinds that a C compiler here seldom makes', (t) => {
   t.deepEqual(enums.plain!.values, { ALL: 4294967295 });
 });
 
+test('before 6.0 no enumeration said its sign, and old encoders say none of char', (t) => {
+  const build = (sayChar: boolean, sayEnum: boolean) => {
+    const builder = new BtfBuilder();
+    const char = builder.int('char', 1);
+    const signed = builder.int('signed char', 1, sayChar ? 1 : 0);
+    const byte = builder.int('unsigned char', 1);
+    const state = builder.type(6, {
+      name: 'state',
+      vlen: 2,
+      third: 4,
+      trailer: [builder.string('DEAD'), -4 >>> 0, builder.string('ON'), 1],
+    });
+    if (sayEnum) builder.type(6, { name: 'other', flag: true, third: 4 });
+    builder.record('struct', 's', 8, [
+      ['name', builder.array(char, 3), 0],
+      ['s', signed, 24],
+      ['u', byte, 32],
+      ['e', state, 32],
+    ]);
+    const { structs, enums, unknowable } = extractBtf(builder.bytes(), 'test.btf', only('s'));
+    return {
+      signs: structs.s!.members.map(({ signed }) => signed),
+      dead: enums.state!.values.DEAD,
+      unknowable,
+    };
+  };
+  // perf_event_state of 5.10: PERF_EVENT_STATE_DEAD = -4, an __s32 in the format's header of its time.
+  const old = build(false, false);
+  t.deepEqual(old.signs, [undefined, true, false, undefined]);
+  t.is(old.dead, -4);
+  t.true(old.unknowable!.includes('char-sign') && old.unknowable!.includes('enum-sign'));
+  const current = build(true, true);
+  t.deepEqual(current.signs, [false, true, false, false]);
+  t.is(current.dead, 2 ** 32 - 4);
+  t.false(current.unknowable!.includes('char-sign') || current.unknowable!.includes('enum-sign'));
+});
+
 test('bit fields from before kind_flag: integers of fewer bits', (t) => {
   const builder = new BtfBuilder();
   const narrow = builder.int('unsigned int', 4, 0, 5, 3);
@@ -198,7 +235,7 @@ test('sizes, offsets and bits equal pahole on BTF that pahole made', async (t) =
 test('a file without BTF says so', async (t) => {
   await using file = await openKernelFile(compile(t, 'struct s { int a; } s;'));
   const engine = await loadEngine('btf');
-  t.regex((await engine.unavailable(file)) ?? '', /no BTF/);
+  t.regex((await engine.unavailable(file, only('s'))) ?? '', /no BTF/);
   await t.throwsAsync(engine.extract(file, only('s')), { code: 'no-debug-information' });
 });
 
