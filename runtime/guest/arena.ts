@@ -2,11 +2,17 @@ import { DomschedError } from '../error.ts';
 import { ReadBatch } from '../memory/read-batch.ts';
 import type { AddressSpace } from '../memory/types.ts';
 import { type KernelPointer, kernelPointer } from './pointer.ts';
-import type { Shape } from './shape.ts';
+import type { BlockSlot, PointerSlot, Shape, Slot } from './shape.ts';
 
 const WORD = 0x1_0000_0000;
-/** 2^32 divided by the golden ratio, odd: spreads neighbours (Knuth's multiplicative hashing). */
-const SPREAD = 0x9e37_79b1;
+/** Bytes of a pointer, without the three bits that are always 0. */
+const POINTER_BYTES = 8;
+/**
+ * Simple tabulation hashing: a random word for each byte of a pointer and each of its values, other ones in every process.
+ * A guest chooses where its objects are, and must not be able to choose which of them meet in one slot. With linear
+ * probing this kind keeps look-ups constant (Patrascu and Thorup, The Power of Simple Tabulation Hashing, 2011).
+ */
+const SPREAD = crypto.getRandomValues(new Int32Array(256 * POINTER_BYTES));
 const INITIAL_OBJECTS = 64;
 const INITIAL_BYTES = 64 * 1024;
 /** Bytes that one scatter read asks for at most; more are read in several. */
@@ -27,12 +33,19 @@ const ABSENT = -2;
  * arena has grown to the guest's size.
  */
 export class Arena {
-  bytes = new Uint8Array(new ArrayBuffer(INITIAL_BYTES));
-  view = new DataView(this.bytes.buffer);
+  // Private: they are replaced when the arena grows, so nobody else may keep them.
+  #bytes: Uint8Array<ArrayBuffer>;
+  #view: DataView<ArrayBuffer>;
   /** Scatter reads since {@link begin}. */
   waves = 0;
   readonly tables: ObjectTable[] = [];
   #used = 0;
+
+  /** @param initialBytes room to begin with */
+  constructor(initialBytes = INITIAL_BYTES) {
+    this.#bytes = new Uint8Array(new ArrayBuffer(initialBytes));
+    this.#view = new DataView(this.#bytes.buffer);
+  }
 
   /** @param limit objects that a snapshot may have at most: a guest's lists may be endless */
   table(name: string, shape: Shape, limit: number): ObjectTable {
@@ -57,36 +70,80 @@ export class Arena {
       if (batch.count === 0) return;
       space.read(batch);
       const base = this.#reserve(batch.ranges.used);
-      this.bytes.set(batch.bytes.subarray(0, batch.ranges.used), base);
+      this.#bytes.set(batch.bytes.subarray(0, batch.ranges.used), base);
       for (const table of this.tables) table.accept(batch, base);
     }
   }
 
-  /** The pointer at a position of {@link bytes}. */
-  pointer(position: number): KernelPointer {
-    return kernelPointer(this.view.getUint32(position, true), this.view.getUint32(position + 4, true));
+  /** A pointer of the record at `base`. */
+  pointer(base: number, slot: PointerSlot): KernelPointer {
+    return this.pointerAt(base + slot.pointerAt);
   }
 
-  /** An unsigned 64-bit number at a position, as nearly as a double holds it. */
-  number64(position: number): number {
-    return this.view.getUint32(position + 4, true) * WORD + this.view.getUint32(position, true);
+  /** The pointer at a position: for elements of arrays of links. */
+  pointerAt(position: number): KernelPointer {
+    return kernelPointer(this.#view.getUint32(position, true), this.#view.getUint32(position + 4, true));
   }
 
-  /** A signed 64-bit number at a position, as nearly as a double holds it. */
-  signed64(position: number): number {
-    return this.view.getInt32(position + 4, true) * WORD + this.view.getUint32(position, true);
+  /** A word that holds a pointer and flags in its two lowest bits: the pointer; 0 where it is null. */
+  taggedPointer(base: number, slot: PointerSlot): number {
+    const low = this.#view.getUint32(base + slot.pointerAt, true);
+    const high = this.#view.getUint32(base + slot.pointerAt + 4, true);
+    return high === 0 && low < 4 ? 0 : (high - WORD) * WORD + (low - (low & 3));
+  }
+
+  /** A number of the record at `base`, as nearly as a double holds it. */
+  number(base: number, slot: Slot): number {
+    const position = base + slot.at;
+    const view = this.#view;
+    switch (slot.size) {
+      case 8:
+        return (
+          (slot.signed ? view.getInt32(position + 4, true) : view.getUint32(position + 4, true)) * WORD +
+          view.getUint32(position, true)
+        );
+      case 4:
+        return slot.signed
+          ? view.getInt32(position, true)
+          : ((view.getUint32(position, true) >>> slot.shift) & slot.mask) >>> 0;
+      case 2:
+        return slot.signed
+          ? view.getInt16(position, true)
+          : (view.getUint16(position, true) >>> slot.shift) & slot.mask;
+      case 1:
+        return slot.signed ? view.getInt8(position) : (view.getUint8(position) >>> slot.shift) & slot.mask;
+    }
+  }
+
+  /** A number that wraps around, as a signed one of its width whatever its type says: virtual run times. */
+  wrapping(base: number, slot: Slot): number {
+    if (slot.size !== 8) return this.number(base, slot);
+    const position = base + slot.at;
+    return this.#view.getInt32(position + 4, true) * WORD + this.#view.getUint32(position, true);
+  }
+
+  /** Whether a bit is set, counted from a position on. */
+  bit(position: number, index: number): boolean {
+    return ((this.#bytes[position + (index >>> 3)]! >>> (index & 7)) & 1) === 1;
+  }
+
+  /** A name up to its NUL, one character per byte. */
+  text(base: number, { at, size }: BlockSlot): string {
+    const bytes = this.#bytes.subarray(base + at, base + at + size);
+    const end = bytes.indexOf(0);
+    return Buffer.from(end < 0 ? bytes : bytes.subarray(0, end)).toString('latin1');
   }
 
   #reserve(length: number): number {
     const base = this.#used;
     const end = base + ((length + 7) & ~7);
-    if (end > this.bytes.length) {
-      let size = this.bytes.length;
+    if (end > this.#bytes.length) {
+      let size = this.#bytes.length;
       while (size < end) size *= 2;
       const grown = new Uint8Array(new ArrayBuffer(size));
-      grown.set(this.bytes.subarray(0, base));
-      this.bytes = grown;
-      this.view = new DataView(grown.buffer);
+      grown.set(this.#bytes.subarray(0, base));
+      this.#bytes = grown;
+      this.#view = new DataView(grown.buffer);
     }
     this.#used = end;
     return base;
@@ -262,6 +319,18 @@ export class ObjectTable {
 }
 
 function hash(pointer: number): number {
-  const product = Math.imul((pointer / 8) | 0, SPREAD);
-  return (product ^ (product >>> 15)) >>> 0;
+  const eighth = pointer / 8;
+  const high = Math.floor(eighth / WORD) | 0;
+  const low = eighth | 0;
+  return (
+    (SPREAD[low & 0xff]! ^
+      SPREAD[0x100 | ((low >>> 8) & 0xff)]! ^
+      SPREAD[0x200 | ((low >>> 16) & 0xff)]! ^
+      SPREAD[0x300 | (low >>> 24)]! ^
+      SPREAD[0x400 | (high & 0xff)]! ^
+      SPREAD[0x500 | ((high >>> 8) & 0xff)]! ^
+      SPREAD[0x600 | ((high >>> 16) & 0xff)]! ^
+      SPREAD[0x700 | (high >>> 24)]!) >>>
+    0
+  );
 }

@@ -3,12 +3,13 @@ import { DomschedError } from '../error.ts';
 import { requireCapabilities } from '../hypervisor/capability.ts';
 import type { FrameNumber } from '../hypervisor/frame.ts';
 import type { Domain } from '../hypervisor/types.ts';
+import type { Field } from '../layout/field.ts';
 import type { KnownKernel } from '../layout/registry.ts';
 import type { LayoutView } from '../layout/view.ts';
-import { advance, type GuestVirtual } from '../memory/address.ts';
+import type { GuestVirtual } from '../memory/address.ts';
 import type { AddressSpace } from '../memory/types.ts';
 import { Arena } from './arena.ts';
-import { anyField, field, type Place, requiredField } from './fields.ts';
+import { anyField, field, readMember, requiredField } from './fields.ts';
 import { hasBanner } from './identify/banner.ts';
 import { identify } from './identify/identify.ts';
 import type { IdentifiedKernel } from './identify/types.ts';
@@ -89,7 +90,7 @@ export class Guest {
   #processes: ProcessWalk;
   #initTask: KernelPointer;
   #queuePointers: KernelPointer[];
-  readonly #progress: { switches: Place | undefined; tick: Place | undefined; curr: Place; idle: Place };
+  readonly #progress: { switches: Field | undefined; tick: Field | undefined; curr: Field; idle: Field };
   #reset = false;
   #unsubscribe: () => void;
 
@@ -215,8 +216,8 @@ export class Guest {
     this.domain.tick();
     for (let cpu = 0; cpu < queues.cpus; cpu++) {
       if (queues.curr[cpu] !== queues.idle[cpu]) return false;
-      const address = advance(pointerAddress(queues.queuePointers[cpu]!), switches.offset);
-      if (Number(this.space.readU64(address)) !== queues.nrSwitches[cpu]) return false;
+      const queue = pointerAddress(queues.queuePointers[cpu]!);
+      if (Number(readMember(this.space, queue, switches)) !== queues.nrSwitches[cpu]) return false;
     }
     return true;
   }
@@ -230,8 +231,8 @@ export class Guest {
     let idle = true;
     const { switches, tick, curr, idle: idleTask } = this.#progress;
     for (const queue of this.#queuePointers) {
-      const read = (place: Place) => this.space.readU64(advance(pointerAddress(queue), place.offset));
-      for (const place of [switches, tick]) if (place !== undefined) count += read(place);
+      const read = (member: Field) => readMember(this.space, pointerAddress(queue), member);
+      for (const member of [switches, tick]) if (member !== undefined) count += read(member);
       if (read(curr) !== read(idleTask)) idle = false;
     }
     return { count, idle };

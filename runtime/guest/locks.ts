@@ -47,20 +47,22 @@ export function planLock(layout: LayoutView, struct: string, path: string): Lock
 
 /**
  * Whether a lock is held.
- * @param word first 32 bits of its word, signed
- * @param high the other 32 bits, for kind `owner`
+ * @param word its word, as wide as {@link LockPlan.word} says
  */
-export function lockHeld(kind: LockKind, word: number, high = 0): boolean {
+export function lockHeld({ kind, word: place }: LockPlan, word: number): boolean {
+  const bits = 8 * (place?.size ?? 0);
+  const unsigned = word < 0 ? word + 2 ** bits : word;
   switch (kind) {
     case 'none':
       return false;
     case 'byte':
-      return word <= 0;
-    case 'ticket':
-      return (word & 0xffff) !== word >>> 16;
+      return unsigned === 0 || unsigned >= 2 ** (bits - 1);
+    case 'ticket': {
+      const half = 2 ** (bits / 2);
+      return Math.floor(unsigned / half) !== unsigned % half;
+    }
     case 'owner':
-      return word !== 0 || high !== 0;
     case 'queued':
-      return word !== 0;
+      return unsigned !== 0;
   }
 }

@@ -1,9 +1,10 @@
 import { DomschedError } from '../error.ts';
 import { FRAME_SIZE } from '../hypervisor/frame.ts';
-import { advance, type GuestVirtual, guestVirtual } from '../memory/address.ts';
+import type { Field } from '../layout/field.ts';
+import { type GuestVirtual, guestVirtual } from '../memory/address.ts';
 import { PagedAddressSpace } from '../memory/address-space.ts';
 import type { AddressSpace } from '../memory/types.ts';
-import { anyField, field } from './fields.ts';
+import { anyField, field, readMember, readPointer } from './fields.ts';
 import type { Guest } from './guest.ts';
 import type { Process } from './process.ts';
 import { printable } from './text.ts';
@@ -41,12 +42,12 @@ export function originOf(guest: Guest, { address }: Pick<Process, 'address'>): O
 function uidOf({ layout, space }: Guest, task: GuestVirtual): number | undefined {
   // "CRED: Inaugurate COW credentials", 2.6.29: before, the ids are in the task itself.
   const own = field(layout, 'task_struct', 'uid');
-  if (own !== undefined) return space.readU32(advance(task, own.offset));
+  if (own !== undefined) return Number(readMember(space, task, own));
   const credentials = pointer(space, task, anyField(layout, 'task_struct', 'real_cred', 'cred'));
   const uid = anyField(layout, 'cred', 'uid.val', 'uid');
   return credentials === undefined || uid === undefined
     ? undefined
-    : space.readU32(advance(credentials, uid.offset));
+    : Number(readMember(space, credentials, uid));
 }
 
 function cgroupOf({ layout, space }: Guest, task: GuestVirtual): string | undefined {
@@ -61,7 +62,7 @@ function cgroupOf({ layout, space }: Guest, task: GuestVirtual): string | undefi
   for (let depth = 0; depth < MAX_DEPTH; depth++) {
     const parent = pointer(space, node, parentField);
     if (parent === undefined) return `/${names.reverse().map(printable).join('/')}`;
-    names.push(space.readString(space.readPointer(advance(node!, nameField.offset)), MAX_NAME));
+    names.push(space.readString(readPointer(space, node!, nameField), MAX_NAME));
     node = parent;
   }
   return undefined;
@@ -73,8 +74,8 @@ function commandLineOf({ layout, space }: Guest, task: GuestVirtual): string | u
   const table = pointer(space, memory, field(layout, 'mm_struct', 'pgd'));
   if (memory === undefined || start === undefined || end === undefined || table === undefined)
     return undefined;
-  const from = space.readU64(advance(memory, start.offset));
-  const to = space.readU64(advance(memory, end.offset));
+  const from = readMember(space, memory, start);
+  const to = readMember(space, memory, end);
   if (from === 0n || to <= from || to >= USER_END) return undefined;
   const length = Number(to - from < BigInt(MAX_COMMAND) ? to - from : BigInt(MAX_COMMAND));
   const { frame, offset } = space.translate(table);
@@ -88,10 +89,10 @@ function commandLineOf({ layout, space }: Guest, task: GuestVirtual): string | u
 function pointer(
   space: AddressSpace,
   base: GuestVirtual | undefined,
-  member: { offset: number } | undefined,
+  member: Field | undefined,
 ): GuestVirtual | undefined {
   if (base === undefined || member === undefined) return undefined;
-  const found = space.readPointer(advance(base, member.offset));
+  const found = readPointer(space, base, member);
   return found === 0n ? undefined : found;
 }
 

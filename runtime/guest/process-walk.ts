@@ -4,6 +4,7 @@ import type { Arena, ObjectTable } from './arena.ts';
 import { adjustCpuTime, type CpuTime } from './cpu-time.ts';
 import { type KernelPointer, movePointer, NO_POINTER, pointerAddress } from './pointer.ts';
 import type { Process } from './process.ts';
+import type { Slot } from './shape.ts';
 import type { SignalPlan } from './signal-plan.ts';
 import { decodeState, policyName } from './state.ts';
 import type { TaskPlan } from './task-plan.ts';
@@ -76,9 +77,9 @@ export class ProcessWalk {
     for (const members of this.#threads) {
       for (const index of members) {
         const at = tasks.position(index, this.#space);
-        const parent = this.#arena.pointer(at + task.realParent);
+        const parent = this.#arena.pointer(at, task.realParent);
         if (parent !== NO_POINTER) tasks.want(parent);
-        if (task.threadInfo >= 0) threadInfos.want(this.#threadInfo(at));
+        if (task.threadInfo !== undefined) threadInfos.want(this.#arena.pointer(at, task.threadInfo));
       }
     }
     const found: Process[] = [];
@@ -98,12 +99,12 @@ export class ProcessWalk {
     let node = head;
     for (;;) {
       const at = tasks.position(index, this.#space);
-      const next = this.#arena.pointer(at + task.tasksNext);
+      const next = this.#arena.pointer(at, task.tasks.next);
       if (next === NO_POINTER)
         throw this.#wrong('the list of processes has a link that is no pointer', index);
       const following = tasks.want(movePointer(next, -task.tasksOffset));
       const followingAt = tasks.position(following, this.#space);
-      if (this.#arena.pointer(followingAt + task.tasksPrev) !== node) {
+      if (this.#arena.pointer(followingAt, task.tasks.prev) !== node) {
         throw this.#wrong('the list of processes does not link back', following);
       }
       if (next === head) return;
@@ -118,24 +119,33 @@ export class ProcessWalk {
     const { tasks, signals } = this.#tables;
     const { task, signal } = this.#plan;
     for (const leader of this.#leaders) {
-      const pointer = this.#arena.pointer(tasks.position(leader, this.#space) + task.signal);
+      const pointer = this.#arena.pointer(tasks.position(leader, this.#space), task.signal);
       if (pointer !== NO_POINTER) signals.want(pointer);
     }
     let total = 0;
     for (const leader of this.#leaders) {
       const at = tasks.position(leader, this.#space);
-      const shared = this.#arena.pointer(at + task.signal);
+      const shared = this.#arena.pointer(at, task.signal);
       const own = movePointer(tasks.pointers[leader] as KernelPointer, task.threadOffset);
       let members: number[];
       if (shared === NO_POINTER) {
         // It is being released: its threads are gone.
         members = [leader];
-      } else if (signal.threadHeadOffset < 0) {
-        members = [leader, ...this.#ring(own, this.#arena.pointer(at + task.threadNext), own, leader, total)];
+      } else if (signal.threadHead === undefined) {
+        members = [
+          leader,
+          ...this.#ring(own, this.#arena.pointer(at, task.threads.next), own, leader, total),
+        ];
       } else {
         const head = movePointer(shared, signal.threadHeadOffset);
         const signalAt = signals.position(signals.find(shared), this.#space);
-        members = this.#ring(head, this.#arena.pointer(signalAt + signal.threadHead), head, leader, total);
+        members = this.#ring(
+          head,
+          this.#arena.pointer(signalAt, signal.threadHead.next),
+          head,
+          leader,
+          total,
+        );
       }
       total += members.length;
       this.#threads.push(members);
@@ -152,22 +162,22 @@ export class ProcessWalk {
   ): number[] {
     const { tasks } = this.#tables;
     const { task } = this.#plan;
-    const tgid = this.#arena.view.getInt32(tasks.position(leader, this.#space) + task.tgid, true);
+    const tgid = this.#arena.number(tasks.position(leader, this.#space), task.tgid);
     const members: number[] = [];
     for (let previous = back; node !== head; ) {
       if (node === NO_POINTER) throw this.#wrong('a list of threads has a link that is no pointer', leader);
       if (total + members.length > tasks.limit) throw this.#wrong('a list of threads does not end', leader);
       const index = tasks.want(movePointer(node, -task.threadOffset));
       const at = tasks.position(index, this.#space);
-      if (this.#arena.pointer(at + task.threadPrev) !== previous) {
+      if (this.#arena.pointer(at, task.threads.prev) !== previous) {
         throw this.#wrong('a list of threads does not link back', index);
       }
-      if (this.#arena.view.getInt32(at + task.tgid, true) !== tgid) {
+      if (this.#arena.number(at, task.tgid) !== tgid) {
         throw this.#wrong('a list of threads leads to another process', index);
       }
       members.push(index);
       previous = node;
-      node = this.#arena.pointer(at + task.threadNext);
+      node = this.#arena.pointer(at, task.threads.next);
     }
     return members;
   }
@@ -176,24 +186,24 @@ export class ProcessWalk {
   #describe(index: number, members: readonly number[], onCpu: ReadonlySet<number>, single: boolean): Process {
     const { tasks } = this.#tables;
     const { task } = this.#plan;
-    const { view } = this.#arena;
+    const arena = this.#arena;
     const at = tasks.position(index, this.#space);
     const pointer = tasks.pointers[index] as KernelPointer;
-    const rawComm = this.#comm(at);
-    const flags = view.getUint32(at + task.flags, true);
-    const exitState = view.getUint32(at + task.exitState, true);
+    const rawComm = arena.text(at, task.comm);
+    const flags = arena.number(at, task.flags);
+    const exitState = arena.number(at, task.exitState);
     const running = onCpu.has(pointer);
     const { utimeNs, stimeNs, runtimeNs } = this.#cpuTime(at, single ? [index] : members, single);
     return {
-      pid: view.getInt32(at + task.pid, true),
-      tgid: view.getInt32(at + task.tgid, true),
+      pid: arena.number(at, task.pid),
+      tgid: arena.number(at, task.tgid),
       ppid: this.#parent(at),
       comm: printable(rawComm),
       rawComm,
-      state: decodeState(task.stateBits, view.getUint32(at + task.state, true), exitState, running),
+      state: decodeState(task.stateBits, arena.number(at, task.state), exitState, running),
       cpu: this.#cpu(at),
-      nice: view.getInt32(at + task.staticPrio, true) - NICE_0_PRIO,
-      policy: policyName(view.getUint32(at + task.policy, true)),
+      nice: arena.number(at, task.staticPrio) - NICE_0_PRIO,
+      policy: policyName(arena.number(at, task.policy)),
       utimeNs,
       stimeNs,
       runtimeNs,
@@ -207,48 +217,35 @@ export class ProcessWalk {
 
   #isKernelThread(at: number, flags: number, exitState: number): boolean {
     // Only O(1) kernels lack the flag; there, what has no memory of its own and is not exiting.
-    if (this.#plan.task.array < 0) return (flags & PF_KTHREAD) !== 0;
+    if (this.#plan.task.array === undefined) return (flags & PF_KTHREAD) !== 0;
     return (
       exitState === 0 &&
       (flags & PF_EXITING) === 0 &&
-      this.#arena.pointer(at + this.#plan.task.mm) === NO_POINTER
+      this.#arena.pointer(at, this.#plan.task.mm) === NO_POINTER
     );
-  }
-
-  #comm(at: number): string {
-    const { comm, commSize } = this.#plan.task;
-    const bytes = this.#arena.bytes.subarray(at + comm, at + comm + commSize);
-    const end = bytes.indexOf(0);
-    return Buffer.from(end < 0 ? bytes : bytes.subarray(0, end)).toString('latin1');
   }
 
   #parent(at: number): number {
     const { tasks } = this.#tables;
-    const parent = this.#arena.pointer(at + this.#plan.task.realParent);
+    const parent = this.#arena.pointer(at, this.#plan.task.realParent);
     const index = parent === NO_POINTER ? -1 : tasks.find(parent);
     if (index < 0) return 0;
-    return this.#arena.view.getInt32(tasks.position(index, this.#space) + this.#plan.task.tgid, true);
-  }
-
-  #threadInfo(at: number): KernelPointer {
-    return this.#arena.pointer(at + this.#plan.task.threadInfo);
+    return this.#arena.number(tasks.position(index, this.#space), this.#plan.task.tgid);
   }
 
   #cpu(at: number): number {
     const { task, threadInfo } = this.#plan;
-    const { view } = this.#arena;
-    if (task.cpu >= 0) return view.getUint32(at + task.cpu, true);
-    if (task.threadInfo < 0) return 0;
+    if (task.cpu !== undefined) return this.#arena.number(at, task.cpu);
+    if (task.threadInfo === undefined || threadInfo.cpu === undefined) return 0;
     const { threadInfos } = this.#tables;
-    const index = threadInfos.find(this.#threadInfo(at));
-    return view.getUint32(threadInfos.position(index, this.#space) + threadInfo.cpu, true);
+    const index = threadInfos.find(this.#arena.pointer(at, task.threadInfo));
+    return this.#arena.number(threadInfos.position(index, this.#space), threadInfo.cpu);
   }
 
   #startTime(at: number): number {
-    const { startTime, startTimeIsTimespec } = this.#plan.task;
-    const first = this.#arena.number64(at + startTime);
-    if (!startTimeIsTimespec) return first;
-    return first * NS_PER_SECOND + this.#arena.number64(at + startTime + 8);
+    const { startTime, startTimeNs } = this.#plan.task;
+    const first = this.#arena.number(at, startTime);
+    return startTimeNs === undefined ? first : first * NS_PER_SECOND + this.#arena.number(at, startTimeNs);
   }
 
   /** CPU time of the given threads; of the whole process, ended threads included, unless `single`. */
@@ -262,17 +259,17 @@ export class ProcessWalk {
     let runtime = 0;
     for (const member of members) {
       const from = tasks.position(member, this.#space);
-      utime += arena.number64(from + task.utime) * unit;
-      stime += arena.number64(from + task.stime) * unit;
-      if (task.runtime >= 0) runtime += arena.number64(from + task.runtime);
+      utime += arena.number(from, task.utime) * unit;
+      stime += arena.number(from, task.stime) * unit;
+      if (task.runtime !== undefined) runtime += arena.number(from, task.runtime);
     }
     let before = single ? this.#before(at, task.prevUtime, task.prevStime) : { utime: 0, stime: 0 };
-    const shared = arena.pointer(at + task.signal);
+    const shared = arena.pointer(at, task.signal);
     if (!single && shared !== NO_POINTER) {
       const from = signals.position(signals.find(shared), this.#space);
-      utime += arena.number64(from + signal.utime) * unit;
-      stime += arena.number64(from + signal.stime) * unit;
-      if (signal.runtime >= 0) runtime += arena.number64(from + signal.runtime);
+      utime += arena.number(from, signal.utime) * unit;
+      stime += arena.number(from, signal.stime) * unit;
+      if (signal.runtime !== undefined) runtime += arena.number(from, signal.runtime);
       before = this.#before(from, signal.prevUtime, signal.prevStime);
     }
     // O(1) kernels show the ticks as they are.
@@ -280,9 +277,9 @@ export class ProcessWalk {
     return adjustCpuTime(utime, stime, runtime, before);
   }
 
-  #before(at: number, utime: number, stime: number): { utime: number; stime: number } {
-    if (utime < 0 || stime < 0) return { utime: 0, stime: 0 };
-    return { utime: this.#arena.number64(at + utime), stime: this.#arena.number64(at + stime) };
+  #before(at: number, utime: Slot | undefined, stime: Slot | undefined): { utime: number; stime: number } {
+    if (utime === undefined || stime === undefined) return { utime: 0, stime: 0 };
+    return { utime: this.#arena.number(at, utime), stime: this.#arena.number(at, stime) };
   }
 
   #wrong(what: string, index: number): DomschedError {

@@ -1,8 +1,10 @@
 import { DomschedError } from '../error.ts';
+import type { Field } from '../layout/field.ts';
 import { advance, formatAddress, type GuestVirtual } from '../memory/address.ts';
 import { ReadBatch } from '../memory/read-batch.ts';
 import type { AddressSpace } from '../memory/types.ts';
 import { isFault } from '../memory/walker.ts';
+import { readMember, readPointer } from './fields.ts';
 import type { Guest } from './guest.ts';
 import { requireSymbolAddress } from './kernel.ts';
 import { percpuVariable } from './percpu.ts';
@@ -86,8 +88,10 @@ function linkFact(guest: Guest, task: Task, address: GuestVirtual, list: string,
   const node = advance(address, task.offset(list));
   const next = task.pointer(`${list}.next`);
   const previous = task.pointer(`${list}.prev`);
-  const back = readPointer(guest.space, advance(next, 8));
-  const forward = readPointer(guest.space, previous);
+  const link = (node: GuestVirtual, path: string) =>
+    tryPointer(guest.space, node, guest.layout.field('list_head', path));
+  const back = link(next, 'prev');
+  const forward = link(previous, 'next');
   check(
     `init_task.${list} links both ways`,
     back === node && forward === node,
@@ -100,10 +104,10 @@ function queueFacts(guest: Guest, cpu: number, address: GuestVirtual, check: Che
   const rq = layout.requireStruct('rq');
   const number = rq.member('cpu');
   if (number !== undefined) {
-    const found = space.readU32(advance(address, number.offset));
-    check(`run queue ${cpu} has the number of its CPU`, found === cpu, `rq.cpu ${found}`);
+    const found = readMember(space, address, number);
+    check(`run queue ${cpu} has the number of its CPU`, found === BigInt(cpu), `rq.cpu ${found}`);
   }
-  const idle = readPointer(space, advance(address, rq.field('idle').offset));
+  const idle = tryPointer(space, address, rq.field('idle'));
   const task = tryTask(guest, idle);
   const comm = task?.comm() ?? '';
   check(
@@ -117,7 +121,7 @@ function queueFacts(guest: Guest, cpu: number, address: GuestVirtual, check: Che
     // A pointer to the thread_info, which points back: until 4.9.
     const info = task.isPointer('thread_info') ? task.pointer('thread_info') : undefined;
     if (info === undefined) return;
-    const owner = readPointer(space, advance(info, layout.field('thread_info', 'task').offset));
+    const owner = tryPointer(space, info, layout.field('thread_info', 'task'));
     check(
       `the thread_info of CPU ${cpu}'s idle task points back`,
       owner === idle,
@@ -288,10 +292,10 @@ function tryTask(guest: Guest, address: GuestVirtual): Task | undefined {
   return isFault(guest.space.probe(address)) ? undefined : new Task(guest, address);
 }
 
-/** The pointer at an address; null where there is no memory. */
-function readPointer(space: AddressSpace, address: GuestVirtual): GuestVirtual {
+/** The pointer in a member of the structure at `base`; null where there is no memory. */
+function tryPointer(space: AddressSpace, base: GuestVirtual, member: Field): GuestVirtual {
   try {
-    return space.readPointer(address);
+    return readPointer(space, base, member);
   } catch (error) {
     if ((error as { code?: string }).code !== 'translation-fault') throw error;
     return 0n as GuestVirtual;

@@ -1,51 +1,57 @@
 import { DomschedError } from '../error.ts';
 import type { LayoutView } from '../layout/view.ts';
-import { anyField, field, type Place, requiredField } from './fields.ts';
+import { anyField, field, listLayout, type Place, requiredField } from './fields.ts';
 import { type LockPlan, planLock } from './locks.ts';
-import { Shape } from './shape.ts';
-import { bitMask } from './task-plan.ts';
+import { type BlockSlot, type ListLayout, type PointerSlot, Shape, type Slot } from './shape.ts';
 
-/** Positions are in records of the shape of the same plan; -1 where the kernel has no such member. */
+/** Slots are in records of the shape of the same plan; undefined where the kernel has no such member. */
 
 /** `struct rq`: one per CPU. */
 export interface QueuePlan {
   readonly shape: Shape;
   readonly lock: LockPlan;
-  readonly lockAt: number;
-  readonly nrRunning: number;
-  readonly nrSwitches: number;
-  readonly curr: number;
-  readonly idle: number;
-  readonly stop: number;
-  readonly cpu: number;
+  /** Undefined for kernels without SMP. */
+  readonly lockWord: Slot | undefined;
+  readonly nrRunning: Slot;
+  readonly nrSwitches: Slot | undefined;
+  readonly curr: PointerSlot;
+  readonly idle: PointerSlot;
+  readonly stop: PointerSlot | undefined;
   readonly o1: O1Plan | undefined;
   readonly fair: FairPlan | undefined;
   readonly realtime: RealtimePlan | undefined;
-  readonly deadline: DeadlinePlan | undefined;
+  /** `struct dl_rq` (since 3.14), its count: tasks with deadlines are counted, not listed. */
+  readonly deadlines: Slot | undefined;
+  readonly links: ListLayout;
   /** The words that change with every edit of the queue: read again after a snapshot of a running guest. */
   readonly key: KeyPlan;
 }
 
 export interface KeyPlan {
   readonly shape: Shape;
-  readonly nrRunning: number;
-  readonly nrSwitches: number;
-  readonly curr: number;
+  readonly nrRunning: Slot;
+  readonly nrSwitches: Slot | undefined;
+  readonly curr: PointerSlot;
 }
 
 /** O(1) arrays (2.6.0 to 2.6.22). */
 export interface O1Plan {
-  readonly active: number;
-  readonly expired: number;
+  readonly active: PointerSlot;
+  readonly expired: PointerSlot;
   /** Offset of `arrays` in the structure, and where its copy is. */
   readonly arraysOffset: number;
-  readonly arrays: number;
+  readonly arrays: readonly ArrayPlan[];
+  /** Of one array: offset of its lists. */
+  readonly queueOffset: number;
   readonly arraySize: number;
-  /** In an array. */
-  readonly nrActive: number;
-  readonly bitmap: number;
-  readonly queue: number;
   readonly priorities: number;
+}
+
+/** One `prio_array` in the copy of its queue. */
+export interface ArrayPlan {
+  readonly nrActive: Slot;
+  readonly bitmap: BlockSlot;
+  readonly queue: BlockSlot;
 }
 
 /** `struct cfs_rq` and `struct sched_entity` (since 2.6.23). */
@@ -54,48 +60,40 @@ export interface FairPlan {
   readonly rootOffset: number;
   readonly shape: Shape;
   /** Entities at this level, `curr` and groups included. */
-  readonly nrQueued: number;
-  readonly nrQueuedSize: number;
-  readonly root: number;
-  readonly curr: number;
+  readonly nrQueued: Slot;
+  readonly root: PointerSlot;
+  readonly curr: PointerSlot;
   /** Back pointer to `rq`, with group scheduling. */
-  readonly rq: number;
+  readonly rq: PointerSlot | undefined;
   readonly entity: EntityPlan;
 }
 
 export interface EntityPlan {
   readonly shape: Shape;
   readonly nodeOffset: number;
-  readonly parentColor: number;
-  readonly right: number;
-  readonly left: number;
-  readonly onRq: number;
-  readonly vruntime: number;
+  readonly parentColor: PointerSlot;
+  readonly right: PointerSlot;
+  readonly left: PointerSlot;
+  readonly onRq: Slot;
+  /** By which the tree is ordered: virtual run time, with EEVDF the deadline. */
+  readonly key: Slot;
   /** EEVDF only. */
-  readonly deadline: number;
-  readonly delayed: number;
-  readonly delayedMask: number;
+  readonly delayed: Slot | undefined;
   /** With group scheduling: the queue that it is in, and the one it stands for. */
-  readonly cfsRq: number;
-  readonly myQueue: number;
+  readonly cfsRq: PointerSlot | undefined;
+  readonly myQueue: PointerSlot | undefined;
 }
 
 /** `struct rt_rq` (since 2.6.23). */
 export interface RealtimePlan {
-  readonly nrRunning: number;
+  readonly nrRunning: Slot;
   readonly queueOffset: number;
-  readonly queue: number;
+  readonly queue: BlockSlot;
   readonly priorities: number;
   /**
    * With CONFIG_RT_GROUP_SCHED what is queued may be groups of tasks: then real-time tasks are counted, not listed.
    */
   readonly groups: boolean;
-}
-
-/** `struct dl_rq` (since 3.14): tasks with deadlines are counted, not listed. */
-export interface DeadlinePlan {
-  readonly nrRunning: number;
-  readonly nrRunningSize: number;
 }
 
 /** Resolves what is read of a run queue. @throws DomschedError `layout-absent-member` */
@@ -113,7 +111,6 @@ export function planQueue(layout: LayoutView): QueuePlan {
     curr: required('curr'),
     idle: required('idle'),
     stop: optional('stop'),
-    cpu: optional('cpu'),
     active: optional('active'),
     expired: optional('expired'),
     arrays: optional('arrays'),
@@ -122,30 +119,27 @@ export function planQueue(layout: LayoutView): QueuePlan {
     dlNrRunning: optional('dl.dl_nr_running'),
   };
   const shape = new Shape(Object.values(fields));
-  const at = (found: Place | undefined) => shape.at(found);
+  const links = listLayout(layout);
   const keyShape = new Shape([fields.nrRunning, fields.nrSwitches, fields.curr]);
   return {
     shape,
     lock: lockPlan,
-    lockAt: at(fields.lock),
-    nrRunning: at(fields.nrRunning),
-    nrSwitches: at(fields.nrSwitches),
-    curr: at(fields.curr),
-    idle: at(fields.idle),
-    stop: at(fields.stop),
-    cpu: at(fields.cpu),
-    o1: planO1(layout, shape, fields),
+    lockWord: lockPlan.kind === 'none' ? undefined : shape.number(fields.lock),
+    nrRunning: shape.number(fields.nrRunning),
+    nrSwitches: shape.number(fields.nrSwitches),
+    curr: shape.pointer(fields.curr),
+    idle: shape.pointer(fields.idle),
+    stop: shape.pointer(fields.stop),
+    o1: planO1(layout, shape, fields, links),
     fair: planFair(layout),
-    realtime: planRealtime(layout, shape, fields),
-    deadline:
-      fields.dlNrRunning === undefined
-        ? undefined
-        : { nrRunning: at(fields.dlNrRunning), nrRunningSize: fields.dlNrRunning.size },
+    realtime: planRealtime(layout, shape, fields, links),
+    deadlines: shape.number(fields.dlNrRunning),
+    links,
     key: {
       shape: keyShape,
-      nrRunning: keyShape.at(fields.nrRunning),
-      nrSwitches: keyShape.at(fields.nrSwitches),
-      curr: keyShape.at(fields.curr),
+      nrRunning: keyShape.number(fields.nrRunning),
+      nrSwitches: keyShape.number(fields.nrSwitches),
+      curr: keyShape.pointer(fields.curr),
     },
   };
 }
@@ -154,20 +148,35 @@ type QueueFields = Readonly<
   Record<'active' | 'expired' | 'arrays' | 'rtNrRunning' | 'rtQueue', Place | undefined>
 >;
 
-function planO1(layout: LayoutView, shape: Shape, fields: QueueFields): O1Plan | undefined {
+function planO1(
+  layout: LayoutView,
+  shape: Shape,
+  fields: QueueFields,
+  links: ListLayout,
+): O1Plan | undefined {
   if (fields.active === undefined || fields.expired === undefined || fields.arrays === undefined)
     return undefined;
-  const queue = requiredField(layout, 'prio_array', 'queue');
+  const member = (path: string) => requiredField(layout, 'prio_array', path);
+  const arraySize = layout.requireStruct('prio_array').size;
+  const array = (index: number): ArrayPlan => {
+    const within = (found: Place) => ({
+      ...found,
+      offset: fields.arrays!.offset + index * arraySize + found.offset,
+    });
+    return {
+      nrActive: shape.number(within(member('nr_active'))),
+      bitmap: shape.block(within(member('bitmap'))),
+      queue: shape.block(within(member('queue'))),
+    };
+  };
   return {
-    active: shape.at(fields.active),
-    expired: shape.at(fields.expired),
+    active: shape.pointer(fields.active),
+    expired: shape.pointer(fields.expired),
     arraysOffset: fields.arrays.offset,
-    arrays: shape.at(fields.arrays),
-    arraySize: layout.requireStruct('prio_array').size,
-    nrActive: requiredField(layout, 'prio_array', 'nr_active').offset,
-    bitmap: requiredField(layout, 'prio_array', 'bitmap').offset,
-    queue: queue.offset,
-    priorities: elements(queue),
+    arrays: [array(0), array(1)],
+    queueOffset: member('queue').offset,
+    arraySize,
+    priorities: elements(member('queue'), links),
   };
 }
 
@@ -192,9 +201,8 @@ function planFair(layout: LayoutView): FairPlan | undefined {
     right: requiredField(layout, 'sched_entity', 'run_node.rb_right'),
     left: requiredField(layout, 'sched_entity', 'run_node.rb_left'),
     onRq: requiredField(layout, 'sched_entity', 'on_rq'),
-    vruntime: requiredField(layout, 'sched_entity', 'vruntime'),
     // "sched/fair: Implement an EEVDF-like scheduling policy", 6.6.
-    deadline: entity('deadline'),
+    key: entity('deadline') ?? requiredField(layout, 'sched_entity', 'vruntime'),
     // "sched/fair: Implement delayed dequeue", 6.12.
     delayed: entity('sched_delayed'),
     cfsRq: entity('cfs_rq'),
@@ -205,42 +213,44 @@ function planFair(layout: LayoutView): FairPlan | undefined {
   return {
     rootOffset: root.offset,
     shape,
-    nrQueued: shape.at(queueFields.nrQueued),
-    nrQueuedSize: queueFields.nrQueued.size,
-    root: shape.at(queueFields.root),
-    curr: shape.at(queueFields.curr),
-    rq: shape.at(queueFields.rq),
+    nrQueued: shape.number(queueFields.nrQueued),
+    root: shape.pointer(queueFields.root),
+    curr: shape.pointer(queueFields.curr),
+    rq: shape.pointer(queueFields.rq),
     entity: {
       shape: entityShape,
       nodeOffset: node.offset,
-      parentColor: entityShape.at(entityFields.parentColor),
-      right: entityShape.at(entityFields.right),
-      left: entityShape.at(entityFields.left),
-      onRq: entityShape.at(entityFields.onRq),
-      vruntime: entityShape.at(entityFields.vruntime),
-      deadline: entityShape.at(entityFields.deadline),
-      delayed: entityShape.at(entityFields.delayed),
-      delayedMask: bitMask(entityFields.delayed),
-      cfsRq: entityShape.at(entityFields.cfsRq),
-      myQueue: entityShape.at(entityFields.myQueue),
+      parentColor: entityShape.pointer(entityFields.parentColor),
+      right: entityShape.pointer(entityFields.right),
+      left: entityShape.pointer(entityFields.left),
+      onRq: entityShape.number(entityFields.onRq),
+      key: entityShape.number(entityFields.key),
+      delayed: entityShape.number(entityFields.delayed),
+      cfsRq: entityShape.pointer(entityFields.cfsRq),
+      myQueue: entityShape.pointer(entityFields.myQueue),
     },
   };
 }
 
-function planRealtime(layout: LayoutView, shape: Shape, fields: QueueFields): RealtimePlan | undefined {
+function planRealtime(
+  layout: LayoutView,
+  shape: Shape,
+  fields: QueueFields,
+  links: ListLayout,
+): RealtimePlan | undefined {
   if (fields.rtQueue === undefined || fields.rtNrRunning === undefined) return undefined;
   return {
-    nrRunning: shape.at(fields.rtNrRunning),
+    nrRunning: shape.number(fields.rtNrRunning),
     queueOffset: fields.rtQueue.offset,
-    queue: shape.at(fields.rtQueue),
-    priorities: elements(fields.rtQueue),
+    queue: shape.block(fields.rtQueue),
+    priorities: elements(fields.rtQueue, links),
     groups: field(layout, 'sched_rt_entity', 'my_q') !== undefined,
   };
 }
 
 /** Elements of an array of list heads. */
-function elements(found: Place): number {
-  if (found.stride === 16 && found.length !== undefined && found.length > 0) return found.length;
+function elements(found: Place, links: ListLayout): number {
+  if (found.stride === links.size && found.length !== undefined && found.length > 0) return found.length;
   throw new DomschedError(
     'layout-absent-member',
     `a queue of ready tasks is a ${found.type}, not an array of list heads; extract this kernel again`,

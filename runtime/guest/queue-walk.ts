@@ -4,6 +4,7 @@ import type { Arena, ObjectTable } from './arena.ts';
 import { lockHeld } from './locks.ts';
 import { type KernelPointer, movePointer, NO_POINTER, pointerAddress } from './pointer.ts';
 import type { FairPlan, O1Plan, QueuePlan, RealtimePlan } from './queue-plan.ts';
+import type { PointerSlot } from './shape.ts';
 import type { TaskPlan } from './task-plan.ts';
 
 /** Where a queued task was found. */
@@ -166,10 +167,9 @@ export class QueueWalk {
     for (let cpu = 0; cpu < this.cpus; cpu++) keys.want(this.queuePointers[cpu]!);
     for (let cpu = 0; cpu < this.cpus; cpu++) {
       const at = keys.position(cpu, space);
-      if (this.#unsigned(at + key.nrRunning, 4) !== this.#low(this.nrRunning[cpu]!)) return false;
-      if (this.#arena.pointer(at + key.curr) !== this.curr[cpu]) return false;
-      if (key.nrSwitches >= 0 && this.#arena.number64(at + key.nrSwitches) !== this.nrSwitches[cpu])
-        return false;
+      if (this.#arena.number(at, key.nrRunning) !== this.nrRunning[cpu]) return false;
+      if (this.#arena.pointer(at, key.curr) !== this.curr[cpu]) return false;
+      if (key.nrSwitches && this.#arena.number(at, key.nrSwitches) !== this.nrSwitches[cpu]) return false;
     }
     return true;
   }
@@ -180,13 +180,9 @@ export class QueueWalk {
     for (const pointer of pointers) keys.want(pointer);
     return new Set(
       pointers.map((pointer) =>
-        this.#arena.pointer(keys.position(keys.find(pointer), space) + this.#plan.key.curr),
+        this.#arena.pointer(keys.position(keys.find(pointer), space), this.#plan.key.curr),
       ),
     );
-  }
-
-  #low(value: number): number {
-    return value % 0x1_0000_0000;
   }
 
   #queue(cpu: number): void {
@@ -195,15 +191,13 @@ export class QueueWalk {
     const at = this.#tables.queues.position(this.#tables.queues.find(this.queuePointers[cpu]!), this.#space);
     this.queuePositions[cpu] = at;
     this.linked[cpu] = 0;
-    // `nr_running` is an unsigned long in O(1) kernels, an unsigned int since 2.6.39; the low half serves both.
-    this.nrRunning[cpu] = this.#unsigned(at + plan.nrRunning, 4);
-    this.nrSwitches[cpu] = plan.nrSwitches < 0 ? 0 : arena.number64(at + plan.nrSwitches);
-    this.lockHeld[cpu] =
-      plan.lock.kind !== 'none' && lockHeld(plan.lock.kind, arena.view.getInt32(at + plan.lockAt, true), 0)
-        ? 1
-        : 0;
-    const curr = arena.pointer(at + plan.curr);
-    const idle = arena.pointer(at + plan.idle);
+    // An unsigned long in O(1) kernels, an unsigned int since 2.6.39.
+    this.nrRunning[cpu] = arena.number(at, plan.nrRunning);
+    this.nrSwitches[cpu] = plan.nrSwitches === undefined ? 0 : arena.number(at, plan.nrSwitches);
+    const { lockWord } = plan;
+    this.lockHeld[cpu] = lockWord && lockHeld(plan.lock, arena.number(at, lockWord)) ? 1 : 0;
+    const curr = arena.pointer(at, plan.curr);
+    const idle = arena.pointer(at, plan.idle);
     if (curr === NO_POINTER || idle === NO_POINTER) throw this.#wrong(cpu, 'curr or idle is no pointer');
     this.curr[cpu] = curr;
     this.idle[cpu] = idle;
@@ -216,30 +210,30 @@ export class QueueWalk {
       const root = movePointer(this.queuePointers[cpu]!, plan.fair.rootOffset);
       this.#fairQueue(root, cpu, plan.fair);
     }
-    if (plan.stop >= 0) this.#stopTask(cpu, at);
+    if (plan.stop !== undefined) this.#stopTask(cpu, at, plan.stop);
   }
 
   #o1Arrays(cpu: number, at: number, o1: O1Plan): void {
     const arena = this.#arena;
+    const { links } = this.#plan;
     const rq = this.queuePointers[cpu]!;
     const first = movePointer(rq, o1.arraysOffset);
     const second = movePointer(first, o1.arraySize);
-    const active = arena.pointer(at + o1.active);
-    const expired = arena.pointer(at + o1.expired);
+    const active = arena.pointer(at, o1.active);
+    const expired = arena.pointer(at, o1.expired);
     const sane = (active === first && expired === second) || (active === second && expired === first);
     if (!sane) throw this.#wrong(cpu, 'active and expired are not its two arrays');
     for (let array = 0; array < 2; array++) {
-      const base = at + o1.arrays + array * o1.arraySize;
+      const { bitmap, queue } = o1.arrays[array]!;
       const pointer = array === 0 ? first : second;
       for (let prio = 0; prio < o1.priorities; prio++) {
-        const headAt = base + o1.queue + 16 * prio;
-        const head = movePointer(pointer, o1.queue + 16 * prio);
-        const next = arena.pointer(headAt);
-        const bit = (arena.bytes[base + o1.bitmap + (prio >>> 3)]! >>> (prio & 7)) & 1;
-        if ((next === head ? 0 : 1) !== bit)
+        const headAt = at + queue.at + links.size * prio;
+        const head = movePointer(pointer, o1.queueOffset + links.size * prio);
+        const next = arena.pointerAt(headAt + links.next);
+        if ((next !== head) !== arena.bit(at + bitmap.at, prio))
           throw this.#wrong(cpu, `bitmap and queue of priority ${prio} disagree`);
         if (next === head) {
-          if (arena.pointer(headAt + 8) !== head)
+          if (arena.pointerAt(headAt + links.prev) !== head)
             throw this.#wrong(cpu, `the empty queue of priority ${prio} has a last task`);
           continue;
         }
@@ -251,11 +245,12 @@ export class QueueWalk {
 
   #realtimeLists(cpu: number, at: number, realtime: RealtimePlan): void {
     const arena = this.#arena;
+    const { links } = this.#plan;
     const base = movePointer(this.queuePointers[cpu]!, realtime.queueOffset);
     for (let prio = 0; prio < realtime.priorities; prio++) {
-      const headAt = at + realtime.queue + 16 * prio;
-      const head = movePointer(base, 16 * prio);
-      const next = arena.pointer(headAt);
+      const headAt = at + realtime.queue.at + links.size * prio;
+      const head = movePointer(base, links.size * prio);
+      const next = arena.pointerAt(headAt + links.next);
       if (next === head) continue;
       this.#pushList(REALTIME_NODE, cpu, next, head, head, headAt, prio, 0);
     }
@@ -289,13 +284,13 @@ export class QueueWalk {
     const level = this.#level[item]!;
     const at = this.#listNode(item);
     const prio = level >> 1;
-    if (this.#arena.view.getInt32(at + this.#task.prio, true) !== prio) {
+    if (this.#arena.number(at, this.#task.prio) !== prio) {
       throw this.#wrong(cpu, `a task in the queue of priority ${prio} has another priority`);
     }
-    const array = this.#arena.pointer(at + this.#task.array);
-    const { o1 } = this.#plan;
-    const head = this.#owner[item]!;
-    if (o1 === undefined || array !== head - o1.queue - 16 * prio) {
+    const { array } = this.#task;
+    const { o1, links } = this.#plan;
+    const home = this.#owner[item]! - o1!.queueOffset - links.size * prio;
+    if (array === undefined || this.#arena.pointer(at, array) !== home) {
       throw this.#wrong(cpu, 'a queued task does not point to its array');
     }
     this.#found(this.#index[item]!, cpu, level & 1, prio, this.#placeOf[item]!, 0);
@@ -303,7 +298,8 @@ export class QueueWalk {
 
   #realtimeNode(item: number): void {
     const at = this.#listNode(item);
-    if (this.#task.onRq >= 0 && this.#arena.view.getInt32(at + this.#task.onRq, true) === 0) {
+    const { onRq } = this.#task;
+    if (onRq !== undefined && this.#arena.number(at, onRq) === 0) {
       throw this.#wrong(this.#cpuOf[item]!, 'a task in a real-time queue is not marked as queued');
     }
     const { index, cpu } = { index: this.#index[item]!, cpu: this.#cpuOf[item]! };
@@ -316,15 +312,16 @@ export class QueueWalk {
     const arena = this.#arena;
     const task = this.#index[item]!;
     const at = this.#tables.tasks.position(task, this.#space);
-    if (arena.pointer(at + this.#task.runListPrev) !== this.#back[item]) {
+    const runList = this.#task.runList!;
+    if (arena.pointer(at, runList.prev) !== this.#back[item]) {
       throw this.#wrong(cpu, 'a list of ready tasks does not link back');
     }
     const node = movePointer(this.#tables.tasks.pointers[task] as KernelPointer, this.#task.runListOffset);
-    const next = arena.pointer(at + this.#task.runListNext);
+    const next = arena.pointer(at, runList.next);
     const head = this.#owner[item]!;
     const headAt = this.#headAt[item]!;
     if (next === head) {
-      if (arena.pointer(headAt + 8) !== node)
+      if (arena.pointerAt(headAt + this.#plan.links.prev) !== node)
         throw this.#wrong(cpu, 'a list of ready tasks ends elsewhere than its head says');
     } else {
       const place = this.#placeOf[item]! + 1;
@@ -345,13 +342,13 @@ export class QueueWalk {
     this.#fairLinked[slot] = 0;
     const at = fairQueues.position(index, this.#space);
     const arena = this.#arena;
-    if (fair.rq >= 0 && arena.pointer(at + fair.rq) !== this.queuePointers[cpu]) {
+    if (fair.rq !== undefined && arena.pointer(at, fair.rq) !== this.queuePointers[cpu]) {
       throw this.#wrong(cpu, 'a fair queue belongs to another CPU');
     }
-    const root = arena.pointer(at + fair.root);
+    const root = arena.pointer(at, fair.root);
     if (root !== NO_POINTER) this.#pushEntity(movePointer(root, -fair.entity.nodeOffset), 0, slot, cpu);
     // The running entity is out of the tree, and still counts.
-    const curr = arena.pointer(at + fair.curr);
+    const curr = arena.pointer(at, fair.curr);
     if (curr !== NO_POINTER) this.#pushEntity(curr, NaN, slot, cpu);
   }
 
@@ -376,39 +373,37 @@ export class QueueWalk {
     const at = this.#entityPosition(item, pointer);
     const parent = this.#back[item]!;
     const running = Number.isNaN(parent);
-    const onRq = arena.bytes[at + entity.onRq]! !== 0;
+    const onRq = arena.number(at, entity.onRq) !== 0;
     if (running) {
       // `curr` may be on its way off the queue: then it is no longer counted.
       if (!onRq) return;
     } else {
       if (!onRq) throw this.#wrong(cpu, 'an entity in a fair queue is not marked as queued');
-      const low = arena.view.getUint32(at + entity.parentColor, true);
-      const high = arena.view.getUint32(at + entity.parentColor + 4, true);
       // The two lowest bits of the word are the node's colour (Linux include/linux/rbtree.h).
-      const up = high === 0 && low < 4 ? 0 : (high - 0x1_0000_0000) * 0x1_0000_0000 + (low - (low & 3));
+      const up = arena.taggedPointer(at, entity.parentColor);
       if (up !== parent) throw this.#wrong(cpu, 'a node of a fair queue does not link back to its parent');
       const node = movePointer(pointer, entity.nodeOffset);
-      const left = arena.pointer(at + entity.left);
-      const right = arena.pointer(at + entity.right);
+      const left = arena.pointer(at, entity.left);
+      const right = arena.pointer(at, entity.right);
       if (left !== NO_POINTER && left === right)
         throw this.#wrong(cpu, 'a node of a fair queue has one child twice');
       if (left !== NO_POINTER) this.#pushEntity(movePointer(left, -entity.nodeOffset), node, slot, cpu);
       if (right !== NO_POINTER) this.#pushEntity(movePointer(right, -entity.nodeOffset), node, slot, cpu);
     }
-    if (entity.cfsRq >= 0) {
+    if (entity.cfsRq !== undefined) {
       const owner = this.#tables.fairQueues.pointers[this.#fair[slot]!];
-      if (arena.pointer(at + entity.cfsRq) !== owner)
+      if (arena.pointer(at, entity.cfsRq) !== owner)
         throw this.#wrong(cpu, 'a queued entity belongs to another queue');
     }
     this.#fairLinked[slot]! += 1;
-    const group = entity.myQueue < 0 ? NO_POINTER : arena.pointer(at + entity.myQueue);
+    const group = entity.myQueue === undefined ? NO_POINTER : arena.pointer(at, entity.myQueue);
     if (group !== NO_POINTER) {
       this.#fairQueue(group, cpu, fair);
       return;
     }
     const task = this.#tables.tasks.want(movePointer(pointer, -this.#task.entityOffset));
-    const key = arena.signed64(at + (entity.deadline >= 0 ? entity.deadline : entity.vruntime));
-    const delayed = entity.delayed >= 0 && (arena.bytes[at + entity.delayed]! & entity.delayedMask) !== 0;
+    const key = arena.wrapping(at, entity.key);
+    const delayed = entity.delayed !== undefined && arena.number(at, entity.delayed) !== 0;
     this.#found(task, cpu, QUEUE_CLASS.fair, key, 0, delayed ? 1 : 0);
   }
 
@@ -428,7 +423,7 @@ export class QueueWalk {
       if (at >= 0) {
         const own = at + this.#entityInTask;
         const { myQueue } = this.#plan.fair!.entity;
-        if (myQueue < 0 || this.#arena.pointer(own + myQueue) === NO_POINTER) return own;
+        if (myQueue === undefined || this.#arena.pointer(own, myQueue) === NO_POINTER) return own;
       }
       this.#kind[item] = TREE_NODE;
       this.#index[item] = entities.want(pointer);
@@ -436,13 +431,14 @@ export class QueueWalk {
     return entities.position(this.#index[item]!, this.#space);
   }
 
-  #stopTask(cpu: number, at: number): void {
-    const stop = this.#arena.pointer(at + this.#plan.stop);
+  #stopTask(cpu: number, at: number, slot: PointerSlot): void {
+    const stop = this.#arena.pointer(at, slot);
     if (stop === NO_POINTER) return;
     const { tasks } = this.#tables;
     const index = tasks.want(stop);
     const position = tasks.position(index, this.#space);
-    if (this.#arena.view.getInt32(position + this.#task.onRq, true) === 0) return;
+    const { onRq } = this.#task;
+    if (onRq === undefined || this.#arena.number(position, onRq) === 0) return;
     this.#found(index, cpu, QUEUE_CLASS.stop, 0, 0, 0);
   }
 
@@ -464,7 +460,7 @@ export class QueueWalk {
   #checkFair(slot: number): void {
     const fair = this.#plan.fair!;
     const at = this.#tables.fairQueues.position(this.#fair[slot]!, this.#space);
-    const counted = this.#unsigned(at + fair.nrQueued, fair.nrQueuedSize);
+    const counted = this.#arena.number(at, fair.nrQueued);
     if (counted !== this.#fairLinked[slot]) {
       throw this.#wrong(
         this.#fairCpu[slot]!,
@@ -476,21 +472,15 @@ export class QueueWalk {
   #checkCount(cpu: number): void {
     const counted = this.nrRunning[cpu]!;
     const at = this.queuePositions[cpu]!;
-    const { deadline, realtime, o1 } = this.#plan;
+    const { deadlines, realtime, o1 } = this.#plan;
     let found = this.linked[cpu]!;
-    if (deadline !== undefined) found += this.#unsigned(at + deadline.nrRunning, deadline.nrRunningSize);
-    if (realtime?.groups) found += this.#unsigned(at + realtime.nrRunning, 4);
+    if (deadlines !== undefined) found += this.#arena.number(at, deadlines);
+    if (realtime?.groups) found += this.#arena.number(at, realtime.nrRunning);
     if (counted !== found) throw this.#wrong(cpu, `it counts ${counted} tasks and links ${found}`);
     if (o1 === undefined) return;
     let active = 0;
-    for (let array = 0; array < 2; array++) {
-      active += this.#unsigned(at + o1.arrays + array * o1.arraySize + o1.nrActive, 4);
-    }
+    for (const { nrActive } of o1.arrays) active += this.#arena.number(at, nrActive);
     if (active !== counted) throw this.#wrong(cpu, `its arrays count ${active} tasks, it counts ${counted}`);
-  }
-
-  #unsigned(at: number, size: number): number {
-    return size === 8 ? this.#arena.number64(at) : this.#arena.view.getUint32(at, true);
   }
 
   #wrong(cpu: number, what: string): DomschedError {

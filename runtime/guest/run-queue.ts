@@ -49,7 +49,7 @@ export function describeQueues(
     const at = tables.tasks.copy(walk.task[i]!);
     tasks[walk.cpu[i]!]!.push({
       address: pointerAddress(pointer),
-      pid: arena.view.getInt32(at + plan.pid, true),
+      pid: arena.number(at, plan.pid),
       class: QUEUE_CLASS_NAMES[walk.class[i]!]!,
       key: walk.key[i]!,
       running: walk.curr[walk.cpu[i]!] === pointer,

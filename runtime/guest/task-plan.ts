@@ -1,51 +1,48 @@
 import { DomschedError } from '../error.ts';
 import type { LayoutView } from '../layout/view.ts';
-import { anyField, field, type Place, requiredField } from './fields.ts';
-import { Shape } from './shape.ts';
+import { anyField, field, listLayout, type Place, requiredField } from './fields.ts';
+import { type BlockSlot, type LinkSlot, type PointerSlot, Shape, type Slot } from './shape.ts';
 import { O1_STATE_BITS, STATE_BITS, type StateBits } from './state.ts';
 
 /** How a kernel accounts CPU time. */
 export type TimeUnit = 'ns' | 'ticks';
 
-/** What is read of a task, and where it is in a record. Positions are -1 where the kernel has no such member. */
+/** What is read of a task, and where it is in a record. Undefined is what the kernel does not have. */
 export interface TaskPlan {
   readonly shape: Shape;
-  readonly state: number;
-  readonly exitState: number;
+  readonly state: Slot;
+  readonly exitState: Slot;
   readonly stateBits: StateBits;
-  readonly flags: number;
-  readonly onRq: number;
+  readonly flags: Slot;
+  readonly onRq: Slot | undefined;
   /** O(1): the array that a ready task is in. */
-  readonly array: number;
-  readonly prio: number;
-  readonly staticPrio: number;
-  readonly policy: number;
-  readonly cpu: number;
+  readonly array: PointerSlot | undefined;
+  readonly prio: Slot;
+  readonly staticPrio: Slot;
+  readonly policy: Slot;
+  readonly cpu: Slot | undefined;
   /** Pointer to `thread_info`, where the CPU is in there and the stack is apart from the task. */
-  readonly threadInfo: number;
-  readonly mm: number;
-  readonly pid: number;
-  readonly tgid: number;
-  readonly comm: number;
-  readonly commSize: number;
-  readonly realParent: number;
-  readonly signal: number;
-  readonly startTime: number;
-  /** `struct timespec` (seconds, then nanoseconds) instead of nanoseconds. */
-  readonly startTimeIsTimespec: boolean;
-  readonly utime: number;
-  readonly stime: number;
-  readonly runtime: number;
-  readonly prevUtime: number;
-  readonly prevStime: number;
+  readonly threadInfo: PointerSlot | undefined;
+  readonly mm: PointerSlot;
+  readonly pid: Slot;
+  readonly tgid: Slot;
+  readonly comm: BlockSlot;
+  readonly realParent: PointerSlot;
+  readonly signal: PointerSlot;
+  /** Nanoseconds, or seconds where there are nanoseconds besides. */
+  readonly startTime: Slot;
+  /** Of a `struct timespec`. */
+  readonly startTimeNs: Slot | undefined;
+  readonly utime: Slot;
+  readonly stime: Slot;
+  readonly runtime: Slot | undefined;
+  readonly prevUtime: Slot | undefined;
+  readonly prevStime: Slot | undefined;
   readonly timeUnit: TimeUnit;
-  readonly runListNext: number;
-  readonly runListPrev: number;
-  readonly tasksNext: number;
-  readonly tasksPrev: number;
-  readonly threadNext: number;
-  readonly threadPrev: number;
-  /** Offsets in the structure of the nodes that lists and trees link. */
+  readonly runList: LinkSlot | undefined;
+  readonly tasks: LinkSlot;
+  readonly threads: LinkSlot;
+  /** Offsets in the structure of the nodes that lists and trees link; -1 where there is none. */
   readonly tasksOffset: number;
   readonly threadOffset: number;
   readonly runListOffset: number;
@@ -91,55 +88,47 @@ export function planTask(layout: LayoutView): TaskPlan {
     threads,
   };
   const shape = new Shape(Object.values(fields));
-  const at = (found: Place | undefined) => shape.at(found);
-  const next = (found: Place | undefined) => (found === undefined ? -1 : at(found));
-  const previous = (found: Place | undefined) => (found === undefined ? -1 : at(found) + 8);
-  const offset = (path: string) => optional(path)?.offset ?? -1;
+  const links = listLayout(layout);
+  // "sched: Make task->start_time nanoseconds based", 3.17: a plain u64 since. Before: `struct timespec`.
+  const isTimespec = fields.startTime.kind === 'struct';
+  const [startTime, startTimeNs] = isTimespec
+    ? shape.words(fields.startTime, 2)
+    : [shape.number(fields.startTime)];
   return {
     shape,
-    state: at(state),
-    exitState: at(fields.exitState),
+    state: shape.number(state),
+    exitState: shape.number(fields.exitState),
     stateBits: modern === undefined ? O1_STATE_BITS : STATE_BITS,
-    flags: at(fields.flags),
-    onRq: at(fields.onRq),
-    array: at(fields.array),
-    prio: at(fields.prio),
-    staticPrio: at(fields.staticPrio),
-    policy: at(fields.policy),
-    cpu: at(fields.cpu),
-    threadInfo: at(fields.threadInfo),
-    mm: at(fields.mm),
-    pid: at(fields.pid),
-    tgid: at(fields.tgid),
-    comm: at(comm),
-    commSize: comm.size,
-    realParent: at(fields.realParent),
-    signal: at(fields.signal),
-    startTime: at(fields.startTime),
-    // "sched: Make task->start_time nanoseconds based", 3.17: a plain u64 since.
-    startTimeIsTimespec: fields.startTime.size === 16,
-    utime: at(fields.utime),
-    stime: at(fields.stime),
-    runtime: at(fields.runtime),
-    prevUtime: at(fields.prevUtime),
-    prevStime: at(fields.prevStime),
+    flags: shape.number(fields.flags),
+    onRq: shape.number(fields.onRq),
+    array: shape.pointer(fields.array),
+    prio: shape.number(fields.prio),
+    staticPrio: shape.number(fields.staticPrio),
+    policy: shape.number(fields.policy),
+    cpu: shape.number(fields.cpu),
+    threadInfo: shape.pointer(fields.threadInfo),
+    mm: shape.pointer(fields.mm),
+    pid: shape.number(fields.pid),
+    tgid: shape.number(fields.tgid),
+    comm: shape.block(comm),
+    realParent: shape.pointer(fields.realParent),
+    signal: shape.pointer(fields.signal),
+    startTime: startTime!,
+    startTimeNs,
+    utime: shape.number(fields.utime),
+    stime: shape.number(fields.stime),
+    runtime: shape.number(fields.runtime),
+    prevUtime: shape.number(fields.prevUtime),
+    prevStime: shape.number(fields.prevStime),
     timeUnit: timeUnit(layout),
-    runListNext: next(fields.runList),
-    runListPrev: previous(fields.runList),
-    tasksNext: next(fields.tasks),
-    tasksPrev: previous(fields.tasks),
-    threadNext: next(threads),
-    threadPrev: previous(threads),
+    runList: shape.link(fields.runList, links),
+    tasks: shape.link(fields.tasks, links),
+    threads: shape.link(threads, links),
     tasksOffset: fields.tasks.offset,
     threadOffset: threads.offset,
     runListOffset: fields.runList?.offset ?? -1,
-    entityOffset: offset('se'),
+    entityOffset: optional('se')?.offset ?? -1,
   };
-}
-
-/** Mask of a bit field within the first byte of its word; all bits for what is none. */
-export function bitMask(found: Place | undefined): number {
-  return found?.bits === undefined ? 0xff : Number(BigInt(found.bits.mask) & 0xffn);
 }
 
 /** Whether the CPU of a task is in a `thread_info` beside its stack: until "sched/core: Allow putting

@@ -9,7 +9,7 @@ import {
 } from './fair-discipline.ts';
 import type { EevdfLayout, FairLayout } from './fair-layout.ts';
 import { inconsistent } from './inconsistent.ts';
-import { type Field, follow, get, put } from './member.ts';
+import { type Field, follow, get, getSigned, put } from './member.ts';
 import type { MemoryView } from './memory-view.ts';
 
 /**
@@ -55,7 +55,7 @@ export class Eevdf implements FairDiscipline {
     const { deadline, vlag, slice, rel_deadline } = this.#eevdf.sched_entity;
     const average = this.#moveZero(draft, queue, name);
     const weight = get(draft, entity, sched_entity.weight);
-    let lag = BigInt.asIntN(64, get(draft, entity, vlag));
+    let lag = getSigned(draft, entity, vlag);
     const load = this.#load(draft, queue);
     // With the newcomer the average moves towards it: what remains has to be the lag that it had.
     if (get(draft, queue, cfs_rq.nr_queued) === 0n || load === 0n) lag = 0n;
@@ -125,7 +125,7 @@ export class Eevdf implements FairDiscipline {
     const curr = this.#current(draft, queue);
     const load = this.#load(draft, queue);
     const treeLoad = get(draft, queue, avg_load);
-    let sum = BigInt.asIntN(64, get(draft, queue, avg_vruntime));
+    let sum = getSigned(draft, queue, avg_vruntime);
     if (curr !== null) sum += this.#key(draft, queue, curr) * this.#weight(draft, curr);
     // Division rounds towards zero.
     if (sum < 0n) sum -= load - 1n;

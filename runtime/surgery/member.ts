@@ -12,11 +12,17 @@ export interface Field {
 
 /** A member that is a word. @throws DomschedError `layout-absent-member` for none of that name, or one that is no word */
 export function wordMember(layout: LayoutView, struct: string, path: string): Field {
-  const { offset, size, type } = layout.field(struct, path);
+  const { offset, size, type, bitSize } = layout.field(struct, path);
+  // A bit field's word is its neighbours' too: those who need one take the bits (`Field.bits`).
+  if (bitSize !== undefined) throw noWord(struct, path, `${type}, ${bitSize} bits`);
   if (size === 1 || size === 2 || size === 4 || size === 8) return { offset, size: size as WordSize };
-  throw new DomschedError('layout-absent-member', `${struct}.${path} (${type}, ${size} bytes) is no word`, {
+  throw noWord(struct, path, `${type}, ${size} bytes`);
+}
+
+function noWord(struct: string, member: string, form: string): DomschedError {
+  return new DomschedError('layout-absent-member', `${struct}.${member} (${form}) is no word`, {
     struct,
-    member: path,
+    member,
   });
 }
 
@@ -38,4 +44,9 @@ export function follow(memory: MemoryView, base: GuestVirtual, field: Field): Gu
 /** Plans a new value of a member of the structure at `base`. */
 export function put(draft: Draft, base: GuestVirtual, field: Field, value: bigint, what: string): void {
   draft.set(advance(base, field.offset), field.size, value, what);
+}
+
+/** As {@link get}, with the sign of a number of the member's width. */
+export function getSigned(memory: MemoryView, base: GuestVirtual, field: Field): bigint {
+  return memory.signed(advance(base, field.offset), field.size);
 }

@@ -12,7 +12,7 @@ import type { Draft } from './draft.ts';
 import type { Invariant } from './edit.ts';
 import { inconsistent } from './inconsistent.ts';
 import { checkLockFree } from './lock-check.ts';
-import { type Field, follow, get, optionalWord, put, wordMember } from './member.ts';
+import { type Field, follow, get, getSigned, optionalWord, put, wordMember } from './member.ts';
 import type { MemoryView } from './memory-view.ts';
 import type { LockField } from './park-layout.ts';
 import { threadRefusal } from './refusal.ts';
@@ -168,7 +168,7 @@ export class Renice {
   #scaleLag(draft: Draft, task: GuestVirtual, old: bigint, weight: bigint): bigint | null {
     const { vlag } = this.#guest.layout.task_struct;
     if (vlag === null) return null;
-    const lag = (draft.signed(advance(task, vlag.offset), vlag.size) * old) / weight;
+    const lag = (getSigned(draft, task, vlag) * old) / weight;
     put(draft, task, vlag, lag, 'task.se.vlag');
     return lag;
   }
@@ -234,7 +234,7 @@ export class Renice {
           get(memory, task, task_struct.load_avg) === load / divider &&
           get(memory, group, cfs_rq.load_avg) === expected.average &&
           get(memory, group, cfs_rq.load_sum) === expected.sum &&
-          (vlag === null || memory.signed(advance(task, vlag.offset), vlag.size) === lag);
+          (vlag === null || getSigned(memory, task, vlag) === lag);
         if (!holds) throw inconsistent(`not so: ${what}`);
       },
     };

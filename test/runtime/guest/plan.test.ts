@@ -1,5 +1,6 @@
 import test from 'ava';
-import { lockHeld, planLock } from '../../../runtime/guest/locks.ts';
+import type { Place } from '../../../runtime/guest/fields.ts';
+import { type LockKind, lockHeld, planLock } from '../../../runtime/guest/locks.ts';
 import { planQueue } from '../../../runtime/guest/queue-plan.ts';
 import { Shape } from '../../../runtime/guest/shape.ts';
 import { planSignal } from '../../../runtime/guest/signal-plan.ts';
@@ -22,15 +23,11 @@ for (const { folder, schedulers, load } of known) {
     const o1 = schedulers.includes('o1');
     t.is(queue.o1 !== undefined, o1);
     t.is(queue.fair !== undefined, !o1);
-    t.is(
-      queue.fair?.entity.deadline !== undefined && queue.fair.entity.deadline >= 0,
-      schedulers.includes('eevdf'),
-    );
     t.is(queue.realtime !== undefined, schedulers.includes('rt'));
     t.is(task.timeUnit, o1 ? 'ticks' : 'ns');
     t.is(task.stateBits.zombie, o1 ? 16 : 32);
-    t.is(signal.threadHeadOffset < 0, o1);
-    t.is(planThreadInfo(layout).cpu >= 0 || task.cpu >= 0, true);
+    t.is(signal.threadHead === undefined, o1);
+    t.true((planThreadInfo(layout).cpu ?? task.cpu) !== undefined);
     t.is(queue.lock.kind, o1 ? (folder.endsWith('-up') ? 'none' : 'byte') : 'queued');
     // A record holds each member's bytes in one of its segments: the way back must give the layout's own offset.
     const back = (shape: Shape, at: number) => {
@@ -38,13 +35,18 @@ for (const { folder, schedulers, load } of known) {
       return segment.offset + at - segment.at;
     };
     const own = (path: string) => layout.field('task_struct', path).offset;
-    t.is(back(task.shape, task.pid), own('pid'));
-    t.is(back(task.shape, task.comm), own('comm'));
-    t.is(back(task.shape, task.staticPrio), own('static_prio'));
-    t.is(back(task.shape, task.tasksNext), own('tasks.next'));
-    t.is(back(task.shape, task.signal), own('signal'));
-    t.is(back(queue.shape, queue.curr), layout.field('rq', 'curr').offset);
-    t.is(back(queue.key.shape, queue.key.nrRunning), layout.field('rq', 'nr_running').offset);
+    t.is(back(task.shape, task.pid.at), own('pid'));
+    t.is(back(task.shape, task.comm.at), own('comm'));
+    t.is(back(task.shape, task.staticPrio.at), own('static_prio'));
+    t.is(back(task.shape, task.tasks.next.pointerAt), own('tasks.next'));
+    t.is(back(task.shape, task.signal.pointerAt), own('signal'));
+    if (queue.fair !== undefined) {
+      const { shape, key } = queue.fair.entity;
+      const ordered = schedulers.includes('eevdf') ? 'deadline' : 'vruntime';
+      t.is(back(shape, key.at), layout.field('sched_entity', ordered).offset);
+    }
+    t.is(back(queue.shape, queue.curr.pointerAt), layout.field('rq', 'curr').offset);
+    t.is(back(queue.key.shape, queue.key.nrRunning.at), layout.field('rq', 'nr_running').offset);
     t.true(task.shape.size < layout.requireStruct('task_struct').size);
   });
 }
@@ -59,41 +61,33 @@ test('locks that processes are held under are found too, sleeping ones of PREEMP
   }
 });
 
-test('held and free, by each kind of lock', (t) => {
-  t.deepEqual(
-    [1, 0, -1, -3].map((word) => lockHeld('byte', word)),
-    [false, true, true, true],
-  );
-  t.deepEqual(
-    [0, 1, 0x101].map((word) => lockHeld('queued', word)),
-    [false, true, true],
-  );
-  t.deepEqual(
-    [0, 0x0003_0003, 0x0004_0003].map((word) => lockHeld('ticket', word)),
-    [false, false, true],
-  );
-  t.deepEqual(
-    [
-      [0, 0],
-      [0x1000, -1],
-      [0, -1],
-    ].map(([low, high]) => lockHeld('owner', low!, high!)),
-    [false, true, true],
-  );
-  t.false(lockHeld('none', 0));
+const lock = (kind: LockKind, size: number) => ({ kind, word: { offset: 0, size, type: '' } });
+
+test('held and free, by each kind of lock and the width of its word', (t) => {
+  const held = (kind: LockKind, size: number, ...words: number[]) =>
+    words.map((word) => lockHeld(lock(kind, size), word));
+  t.deepEqual(held('byte', 4, 1, 0, -1, 2 ** 32 - 3), [false, true, true, true]);
+  t.deepEqual(held('byte', 1, 1, 0, 0xff), [false, true, true]);
+  t.deepEqual(held('queued', 4, 0, 1, 0x101), [false, true, true]);
+  t.deepEqual(held('ticket', 4, 0, 0x0003_0003, 0x0004_0003), [false, false, true]);
+  t.deepEqual(held('ticket', 2, 0, 0x0303, 0x0403), [false, false, true]);
+  t.deepEqual(held('owner', 8, 0, 0xffff_8880_0000_1000, 2 ** 32), [false, true, true]);
+  t.false(lockHeld({ kind: 'none', word: undefined }, 0));
 });
 
 test('shapes: neighbours share a read, what is far apart does not, and all is aligned', (t) => {
-  const place = (offset: number, size: number) => ({ offset, size, type: '' });
+  const place = (offset: number, size: number): Place => ({ offset, size, type: '', kind: 'int' });
   const shape = new Shape([place(5000, 16), place(20, 4), undefined, place(33, 3)]);
   t.deepEqual(shape.segments, [
     { offset: 16, length: 24, at: 0 },
     { offset: 5000, length: 16, at: 24 },
   ]);
   t.is(shape.size, 40);
-  t.is(shape.at(place(33, 3)), 17);
-  t.is(shape.at(undefined), -1);
-  t.throws(() => shape.at(place(100, 4)), { instanceOf: RangeError });
+  t.deepEqual(shape.block(place(33, 3)), { at: 17, size: 3 });
+  t.is(shape.number(undefined), undefined);
+  t.throws(() => shape.number(place(100, 4)), { instanceOf: RangeError });
+  for (const odd of [() => shape.number(place(33, 3)), () => shape.pointer(place(20, 4))])
+    t.throws(odd, { code: 'layout-absent-member' });
   t.is(shape.piece(5008, 8), 32);
   t.is(shape.piece(5008, 16), -1);
 });
