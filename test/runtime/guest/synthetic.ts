@@ -45,6 +45,8 @@ export interface SyntheticOptions {
   load?: number;
   levels?: 4 | 5;
   name?: string;
+  /** Instead of the kernel's own layout. */
+  layout?: LayoutView;
 }
 
 const known = await knownKernels();
@@ -80,6 +82,8 @@ export class SyntheticGuest {
   readonly image: FrameImage;
   readonly tasks = new Map<number, bigint>();
   readonly queues: bigint[] = [];
+  /** Every object of the kernel that was made, with its structure. */
+  readonly objects: { readonly address: bigint; readonly struct: string }[] = [];
   readonly initTask: bigint;
   readonly tables: PageTables;
   readonly slide: bigint;
@@ -119,12 +123,12 @@ export class SyntheticGuest {
     this.domain.recorder.recording = false;
     this.#identity(idt);
     this.#percpu(options.cpus ?? 2);
-    this.initTask = this.symbol('init_task');
+    this.initTask = this.object('task_struct', this.symbol('init_task'));
     this.#populate(options.tasks ?? defaultTasks());
   }
 
   static async make(options: SyntheticOptions): Promise<SyntheticGuest> {
-    return new SyntheticGuest(await knownKernel(options.kernel).load(), options);
+    return new SyntheticGuest(options.layout ?? (await knownKernel(options.kernel).load()), options);
   }
 
   symbol(name: string): bigint {
@@ -142,6 +146,12 @@ export class SyntheticGuest {
     const at = this.#heap;
     this.#heap += Math.ceil(size / 64) * 64;
     return this.directMap + BigInt(at);
+  }
+
+  /** Makes a zeroed structure, or says that one is at an address. */
+  object(struct: string, address = this.alloc(this.layout.requireStruct(struct).size)): bigint {
+    this.objects.push({ address, struct });
+    return address;
   }
 
   offset(struct: string, path: string): bigint {
@@ -217,15 +227,15 @@ export class SyntheticGuest {
       const at = this.directMap + BigInt(PERCPU_AT + cpu * LARGE_PAGE);
       if (this.#o1) {
         const linked = this.layout.requireSymbol('per_cpu__runqueues');
-        const pda = this.alloc(this.layout.requireStruct('x8664_pda').size);
+        const pda = this.object('x8664_pda');
         this.put(pda, 'x8664_pda', 'cpunumber', cpu);
         this.put(pda, 'x8664_pda', 'data_offset', BigInt.asUintN(64, at - linked));
         this.word(this.symbol('_cpu_pda') + BigInt(8 * cpu), pda);
         this.#areas.push(pda);
-        this.queues.push(at);
+        this.queues.push(this.object('rq', at));
       } else {
         this.word(this.symbol('__per_cpu_offset') + BigInt(8 * cpu), at);
-        this.queues.push(at + this.layout.requireSymbol('runqueues'));
+        this.queues.push(this.object('rq', at + this.layout.requireSymbol('runqueues')));
       }
     }
     if (this.#o1) {
@@ -237,12 +247,12 @@ export class SyntheticGuest {
   }
 
   #populate(tasks: readonly SyntheticTask[]): void {
-    const idles = this.queues.map((_, cpu) => (cpu === 0 ? this.initTask : this.alloc(this.#taskSize)));
+    const idles = this.queues.map((_, cpu) => (cpu === 0 ? this.initTask : this.object('task_struct')));
     for (const [cpu, idle] of idles.entries()) {
       const comm = this.#o1 ? 'swapper' : `swapper/${cpu}`;
       this.#task(idle, { pid: 0, comm, cpu, state: 'ready', kernel: true }, idle, idle);
     }
-    for (const task of tasks) this.tasks.set(task.pid, this.alloc(this.#taskSize));
+    for (const task of tasks) this.tasks.set(task.pid, this.object('task_struct'));
     const leaders = tasks.filter(({ pid, tgid }) => tgid === undefined || tgid === pid);
     for (const task of tasks) {
       const parent = this.tasks.get(task.ppid ?? 0) ?? this.initTask;
@@ -256,10 +266,6 @@ export class SyntheticGuest {
       this.#process(members.map(({ pid }) => this.tasks.get(pid)!));
     }
     for (const [cpu, rq] of this.queues.entries()) this.#queue(cpu, rq, idles[cpu]!, tasks);
-  }
-
-  get #taskSize(): number {
-    return this.layout.requireStruct('task_struct').size;
   }
 
   #task(address: bigint, task: SyntheticTask, parent: bigint, leader: bigint): void {
@@ -286,7 +292,7 @@ export class SyntheticGuest {
     this.text(address + this.offset('task_struct', 'comm'), task.comm.slice(0, 15));
     for (const list of ['sibling', 'tasks']) this.ring(address + this.offset('task_struct', list));
     if (this.#o1) {
-      const info = this.alloc(this.layout.requireStruct('thread_info').size);
+      const info = this.object('thread_info');
       this.put(info, 'thread_info', 'task', address);
       this.put(info, 'thread_info', 'cpu', task.cpu);
       put('thread_info', info);
@@ -299,7 +305,7 @@ export class SyntheticGuest {
   }
 
   #process(members: readonly bigint[]): void {
-    const signal = this.alloc(this.layout.requireStruct('signal_struct').size);
+    const signal = this.object('signal_struct');
     for (const task of members) this.put(task, 'task_struct', 'signal', signal);
     if (this.#o1) {
       const ids = this.layout.field('task_struct', 'pids');
@@ -370,8 +376,8 @@ export class SyntheticGuest {
     const grouped = fair.filter((task) => task.group);
     const waiting = fair.filter((task) => !task.group && task !== running).map(entityOf);
     if (grouped.length > 0) {
-      const group = this.alloc(this.layout.requireStruct('cfs_rq').size);
-      const entity = this.alloc(this.layout.requireStruct('sched_entity').size);
+      const group = this.object('cfs_rq');
+      const entity = this.object('sched_entity');
       this.put(entity, 'sched_entity', 'my_q', group);
       const runs = running?.group === true;
       const inside = grouped.filter((task) => task !== running).map(entityOf);
