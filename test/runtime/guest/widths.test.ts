@@ -38,6 +38,8 @@ test('since 7.2 a task has on_rq, on_cpu and is_blocked in one byte each', async
   );
   t.is(layout.field('task_struct', 'on_rq').size, 1);
   const synthetic = await SyntheticGuest.make({ kernel, layout });
+  // A stopper that sleeps, as it does but for moments: its on_rq decides whether it counts.
+  for (const queue of synthetic.queues) synthetic.put(queue, 'rq', 'stop', synthetic.tasks.get(2)!);
   const known = [{ ...knownKernel(kernel), load: async () => layout }];
   const expected = look(await Guest.attach(synthetic.domain, known));
   spoil(synthetic, narrowed);
