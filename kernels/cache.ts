@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
 import { KernelsError } from './error.ts';
+import { debianKernels } from './manifest.ts';
 import { kernelCache } from './paths.ts';
 
 const PackageSchema = z.strictObject({
@@ -76,9 +77,9 @@ export function cachedKernel(release: string, directory = kernelCache): CachedKe
 export function requireKernel(id: string, directory = kernelCache): CachedKernel {
   const kernel = cachedKernels(directory).findLast((candidate) => candidate.id === id);
   if (kernel) return kernel;
-  throw new KernelsError(
-    'kernel-absent',
-    `${id} is not in ${directory}: run \`make kernels-debian\` (or \`make kernels-all\` for every flavour)`,
-    { id, directory },
-  );
+  const target = debianKernels().find((known) => known.id === id)?.default ? 'kernels-debian' : 'kernels-all';
+  throw new KernelsError('kernel-absent', `${id} is not in ${directory}: run \`make ${target}\``, {
+    id,
+    directory,
+  });
 }

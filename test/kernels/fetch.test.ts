@@ -10,6 +10,7 @@ import { cachedKernel, cachedKernels, requireKernel } from '../../kernels/cache.
 import { fetchKernel } from '../../kernels/fetch.ts';
 import { debianKernels } from '../../kernels/manifest.ts';
 import { diskModules } from '../../kernels/modules.ts';
+import { missingKernels } from '../real-kernels.ts';
 
 /**
  * An archive of small packages behind programs that answer as apt-cache and apt-get do; dpkg and dpkg-deb are the
@@ -214,3 +215,15 @@ test.serial(
       });
     }),
 );
+
+test('a kernel that is not there names the command that fetches it, whatever its kind', async (t) => {
+  const empty = await mkdtemp(path.join(tmpdir(), 'no-kernels-'));
+  t.teardown(() => rm(empty, { recursive: true }));
+  for (const { id, default: isDefault } of debianKernels()) {
+    const { message } = t.throws(() => requireKernel(id, empty), { code: 'kernel-absent' });
+    t.true(message.endsWith(isDefault ? 'run `make kernels-debian`' : 'run `make kernels-all`'), message);
+  }
+  const missing = missingKernels(empty);
+  t.is(missing.length, debianKernels().filter((kernel) => kernel.default).length);
+  for (const line of missing) t.regex(line, /run `make kernels-debian`$/);
+});

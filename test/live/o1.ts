@@ -2,6 +2,7 @@
  * Boots the O(1) guest of kernels/o1 in QEMU, for tests. Guest RAM is a file, so that a test can read and write it
  * while the guest is paused; QMP is on a unix socket.
  */
+import { existsSync } from 'node:fs';
 import { mkdtemp, open, rm } from 'node:fs/promises';
 import { createConnection, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -9,6 +10,7 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
+import { KernelsError } from '../../kernels/error.ts';
 
 const guestDirectory = path.resolve(import.meta.dirname, '../../kernels/o1');
 
@@ -56,7 +58,9 @@ export async function buildO1(): Promise<void> {
 }
 
 export function kernelFile(variant: Variant): string {
-  return path.join(guestDirectory, 'build', variant, 'vmlinux-2.6.16.33');
+  const file = path.join(guestDirectory, 'build', variant, 'vmlinux-2.6.16.33');
+  if (existsSync(file)) return file;
+  throw new KernelsError('kernel-absent', `${file} is not there: run \`make kernels\``, { file });
 }
 
 /** Addresses by name, as nm gave them at build time. */

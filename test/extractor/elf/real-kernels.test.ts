@@ -3,17 +3,10 @@ import { readFileSync } from 'node:fs';
 import test from 'ava';
 import { openKernelFile } from '../../../extractor/elf/open.ts';
 import { percpuSymbols } from '../../../extractor/elf/percpu.ts';
-import { cachedKernels } from '../../../kernels/cache.ts';
+import { realKernels } from '../../real-kernels.ts';
 import { nmSymbols, readelfBuildId, readelfSections, tool } from './tools.ts';
 
-/** Debian kernels that have been fetched: `make kernels-debian` brings them. */
-const kernels = cachedKernels();
-
-if (kernels.length === 0) {
-  test('real kernels', (t) => {
-    t.fail('no Debian kernel fetched yet, nothing read: make kernels-debian');
-  });
-}
+const kernels = realKernels();
 
 for (const { release, vmlinux, vmlinuz, config: configPath } of kernels) {
   test.serial(`${release}: debug vmlinux as readelf, nm and sha256sum see it`, async (t) => {

@@ -1,17 +1,15 @@
 /** What the ways to hold take for granted of a kernel's code, held against the code of every kernel at hand. */
 import test from 'ava';
 import { execa } from 'execa';
-import { cachedKernels } from '../../../kernels/cache.ts';
-import { knownKernels } from '../../../runtime/layout/registry.ts';
 import type { LayoutView } from '../../../runtime/layout/view.ts';
 import { canSpliceFair } from '../../../runtime/surgery/fair-layout.ts';
 import { canPark, resolveParkLayout } from '../../../runtime/surgery/park-layout.ts';
+import { layoutOf, realKernels } from '../../real-kernels.ts';
 
 const kernels: { release: string; vmlinux: string; layout: LayoutView }[] = [];
-const known = await knownKernels();
-for (const { release, vmlinux } of cachedKernels()) {
-  const layout = await known.find((candidate) => candidate.release === release)?.load();
-  if (layout !== undefined && canPark(layout)) kernels.push({ release, vmlinux, layout });
+for (const kernel of realKernels()) {
+  const layout = await layoutOf(kernel);
+  if (canPark(layout)) kernels.push({ ...kernel, layout });
 }
 
 /** Instructions from a symbol of the layout, or an address, on, in AT&T syntax. */
@@ -43,7 +41,7 @@ async function functionAt(vmlinux: string, name: string): Promise<bigint | undef
 }
 
 test('there is a kernel to look at', (t) => {
-  t.true(kernels.length > 0, 'fetch the kernels with: make kernels-debian');
+  t.true(kernels.length > 0, 'no kernel that is here can be parked on');
   t.log(kernels.map(({ release }) => release).join(', '));
 });
 
