@@ -24,6 +24,7 @@ export type DomschedErrorCode =
   | 'lock-held'
   | 'edit-conflict'
   | 'edit-failed'
+  | 'edit-torn'
   | 'dump-corrupt'
   | 'dump-unsupported'
   | 'config-invalid'

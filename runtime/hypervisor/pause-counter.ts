@@ -1,9 +1,12 @@
-import type { Pausable, PauseGuard } from './types.ts';
+import { DomschedError } from '../error.ts';
+import type { Pausable, PauseGuard, PauseProof } from './types.ts';
 
 /** What a backend has to offer for its pauses to be counted. */
 export interface PauseBackend {
   /** Stops the domain. @returns whether someone else had paused it already */
   stop(): Promise<{ foundPaused: boolean }>;
+  /** Asks the hypervisor whether it stands still: see {@link PauseGuard.prove}. All that happened before is heard then. */
+  prove(): Promise<PauseProof>;
   /** Lets it run again; only called when {@link stop} found it running, unless the hypervisor {@link counts}. */
   resume(): Promise<void>;
   /**
@@ -90,10 +93,16 @@ export class PauseCounter implements Pausable {
         if (counter.#depth === 0 && counter.#isOurs(foundPaused)) await counter.#backend.resume();
       });
     };
+    const isValid = () => !released && counter.#epoch === epoch && counter.#session === session;
     return {
       foundPaused,
       get valid() {
-        return !released && counter.#epoch === epoch && counter.#session === session;
+        return isValid();
+      },
+      async prove() {
+        const proof = await counter.#backend.prove();
+        if (isValid()) return proof;
+        throw new DomschedError('edit-conflict', 'somebody resumed, woke up or reset the domain meanwhile');
       },
       keepOnDeath(keep) {
         if (!released && counter.#isOurs(foundPaused)) counter.#backend.keepOnDeath?.(keep);

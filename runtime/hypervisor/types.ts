@@ -105,6 +105,17 @@ export interface RegisterReader {
 }
 
 /**
+ * What the hypervisor said at one moment of a pause. Where two of one guard are the same, the domain stood still between
+ * them, and nobody moved its memory.
+ */
+export interface PauseProof {
+  /** The domain's, see {@link Domain.generation}: another one after a resume, a wake-up or a reset by anybody. */
+  readonly generation: number;
+  /** Its answers word for word: a migration or a save that began and ended between two looks shows in them. */
+  readonly answers: string;
+}
+
+/**
  * Keeps a domain paused until it is released. `await using guard = await domain.pause.acquire()` releases on
  * every path out of the block.
  */
@@ -113,6 +124,14 @@ export interface PauseGuard extends AsyncDisposable {
   readonly foundPaused: boolean;
   /** False once released, and when someone else resumed, reset or ended the domain under us. */
   readonly valid: boolean;
+  /**
+   * Asks the hypervisor now: the domain stands still because somebody paused it, has done so since this guard began,
+   * and neither migration nor snapshot is under way. What is known by {@link valid} is what was heard so far; this hears
+   * all that happened before it.
+   * @throws DomschedError `edit-conflict` when it runs or ran meanwhile; `refused` when it stands still for another
+   *   reason or its memory is being moved; `domain-gone`, `host-unreachable`, `timeout`, `protocol`
+   */
+  prove(): Promise<PauseProof>;
   /**
    * What becomes of the domain should our process die (SIGKILL) under this pause: normally it is resumed by a
    * watchdog. With `keep` it stays paused, for the moments in which an edit is half written and only the journal

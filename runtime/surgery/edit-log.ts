@@ -18,7 +18,7 @@ import { anyField } from '../guest/fields.ts';
 import type { Guest } from '../guest/guest.ts';
 import { requireCapabilities } from '../hypervisor/capability.ts';
 import { FrameBatch } from '../hypervisor/frame-batch.ts';
-import type { Domain, DomainWith } from '../hypervisor/types.ts';
+import type { Domain, DomainWith, PauseGuard } from '../hypervisor/types.ts';
 import { advance } from '../memory/address.ts';
 import type { Edit } from './edit.ts';
 import { runtimeDirectory } from './records.ts';
@@ -146,19 +146,33 @@ export async function recover(domain: Domain, log: EditLog): Promise<Recovery> {
       forget();
       return 'nothing';
     }
-    if (half.length > 0) guard.keepOnDeath(true);
-    try {
-      for (const { record } of half) undo(domain, record);
-    } catch (error) {
-      guard.abandon();
-      throw error;
-    }
-    if (half.length > 0) guard.keepOnDeath(false);
+    if (half.length > 0) await undoAll(domain, guard, half);
     forget();
     return half.length > 0 ? 'undone' : 'resumed';
   } finally {
     await guard.release();
   }
+}
+
+/** Under a pause that is proved as for any other edit. What cannot be undone stays paused. */
+async function undoAll(
+  domain: DomainWith<'writeFrames'>,
+  guard: PauseGuard,
+  half: readonly { record: EditRecord }[],
+): Promise<void> {
+  guard.keepOnDeath(true);
+  try {
+    const before = await guard.prove();
+    for (const { record } of half) undo(domain, record);
+    const after = await guard.prove();
+    if (after.generation !== before.generation || after.answers !== before.answers) {
+      throw failure(domain, half[0]!.record.title, 'it did not stand still meanwhile');
+    }
+  } catch (error) {
+    guard.abandon();
+    throw error;
+  }
+  guard.keepOnDeath(false);
 }
 
 function undo(domain: DomainWith<'writeFrames'>, { title, writes }: EditRecord): void {

@@ -116,6 +116,8 @@ export class Surgeon {
       return await this.#repeat('held', key, options, plan, edits);
     } catch (error) {
       if (!(error instanceof DomschedError) || edits.length === 0 || options.dryRun) throw error;
+      // What stands half written is for an operator to look at, not for us to write more into.
+      if (error.details.restored === false) throw error;
       throw await this.#undone(key, options, error);
     }
   }
@@ -385,8 +387,8 @@ interface Plan {
   readonly interrupts: readonly WantedInterrupt[];
 }
 
-/** What another look may not find any more. */
-const PASSING: ReadonlySet<string> = new Set(['lock-held', 'guest-inconsistent']);
+/** What another look may not find any more; a conflict, because somebody else resumed the domain in our pause. */
+const PASSING: ReadonlySet<string> = new Set(['lock-held', 'guest-inconsistent', 'edit-conflict']);
 
 function timeoutError(goal: string, key: ProcessKey): DomschedError {
   const message = `process ${key.pid} could not be ${goal} in time: it may be asleep. Try again, or give it longer`;

@@ -1,5 +1,5 @@
 import { DomschedError } from '../error.ts';
-import type { DomainState, DomainWith, FrameWrite, PauseGuard } from '../hypervisor/types.ts';
+import type { DomainWith, FrameWrite, PauseGuard, PauseProof } from '../hypervisor/types.ts';
 import { formatAddress } from '../memory/address.ts';
 import type { AddressSpace } from '../memory/types.ts';
 import { Draft, wordBytes } from './draft.ts';
@@ -27,11 +27,14 @@ export type BeforeCommit = (edit: Edit, writes: readonly LocatedWrite[]) => Prom
  * invariants hold, or the guest is as it was.
  *
  * Every word is written whole and within one frame. Everything the plan looked at is compared once more first,
- * so an edit planned under another pause, or against memory that somebody else changed, is refused.
+ * so an edit planned under another pause, or against memory that somebody else changed, is refused. The pause is proved
+ * by the hypervisor itself just before the first byte and after the last: somebody else may resume any machine.
  *
- * @throws DomschedError `edit-conflict` when the guest is not as the plan saw it; `domain-gone` when it has ended;
- *   `guest-inconsistent` when an invariant fails; `edit-failed` when a write failed, with `details.restored` telling
- *   whether the old bytes are back; whatever `journal` throws. In all but `restored: false` the guest is as it was.
+ * @throws DomschedError `edit-conflict` when the guest is not as the plan saw it, or runs; `refused` when it is being
+ *   moved or stands still by no pause; `domain-gone` when it has ended; `guest-inconsistent` when an invariant fails;
+ *   `edit-failed` when a write failed, with `details.restored` telling whether the old bytes are back; `edit-torn` when
+ *   it did not stand still while the words were written; whatever `journal` throws. In all but `edit-torn` and
+ *   `restored: false` the guest is as it was.
  */
 export async function commit(
   domain: DomainWith<'writeFrames'>,
@@ -40,7 +43,7 @@ export async function commit(
   edit: Edit,
   journal: BeforeCommit = async () => undefined,
 ): Promise<void> {
-  if (!guard.valid) throw notPaused(await domain.state(), edit);
+  if (!guard.valid) throw nothingWritten(edit, await guard.prove().catch((error: unknown) => error));
   checkUnchanged(space, edit);
   const before = new Draft(space);
   for (const invariant of edit.invariants) invariant.check(before);
@@ -51,41 +54,81 @@ export async function commit(
     return { frame, offset, old: undo[writes.length - 1 - i]!.bytes, new: bytes };
   });
   const over = await journal(edit, located);
-  try {
-    // A resume by somebody else reaches us as an event, as the end does: asking lets it in before the last check.
-    const state = await domain.state();
-    if (!guard.valid) throw notPaused(state, edit);
-  } catch (error) {
+  const proof = await guard.prove().catch((error: unknown) => {
     over?.();
-    throw error;
-  }
-  // Between the first byte and the last check nothing waits; should we be killed there, the domain stays paused.
+    throw nothingWritten(edit, error);
+  });
+  // Between the two proofs nothing waits; should we be killed there, the domain stays paused.
   guard.keepOnDeath(true);
-  try {
+  const failure = firstError(() => {
     domain.writeFrames.write(writes);
     const after = new Draft(space);
     for (const write of edit.writes) expectWord(after, write, write.new);
     for (const invariant of [...edit.invariants, ...edit.outcome]) invariant.check(after);
-    guard.keepOnDeath(false);
-  } catch (cause) {
-    const failure = restore(domain, space, edit, undo, cause);
+  });
+  // Before anything is taken back: old bytes have no place in a guest that has gone on from the new ones.
+  await expectStill(guard, proof, edit);
+  if (failure !== undefined) {
+    const failed = restore(domain, space, edit, undo, failure.error);
     // What could not be put back must not run: nobody but an operator can tell what it would do.
-    if (failure.details.restored) {
+    if (!failed.details.restored) guard.abandon();
+    else {
+      await expectStill(guard, proof, edit);
       guard.keepOnDeath(false);
       over?.();
-    } else guard.abandon();
-    throw failure;
+    }
+    throw failed;
   }
+  guard.keepOnDeath(false);
   over?.();
 }
 
-function notPaused(state: DomainState, edit: Edit): DomschedError {
-  const [code, what] =
-    state === 'gone' ? (['domain-gone', 'has ended'] as const) : (['edit-conflict', 'runs'] as const);
-  return new DomschedError(code, `${edit.title}: the domain ${what}; nothing was written`, {
-    edit: edit.title,
-  });
+function firstError(step: () => void): { error: unknown } | undefined {
+  try {
+    step();
+    return undefined;
+  } catch (error) {
+    return { error };
+  }
 }
+
+/** Why an edit was not begun. */
+function nothingWritten(edit: Edit, cause: unknown): unknown {
+  if (!(cause instanceof DomschedError)) return cause;
+  const message = `${edit.title}: ${cause.message}; nothing was written`;
+  return new DomschedError(cause.code, message, { ...cause.details, edit: edit.title }, { cause });
+}
+
+/** @throws DomschedError `edit-torn` unless the domain has stood still since `before` was proved */
+async function expectStill(guard: PauseGuard, before: PauseProof, edit: Edit): Promise<void> {
+  const cause = await guard.prove().then(
+    ({ generation, answers }) => {
+      if (generation === before.generation && answers === before.answers) return undefined;
+      return new DomschedError('refused', 'its memory was migrated, saved or replaced meanwhile');
+    },
+    (error: unknown) => error,
+  );
+  if (cause === undefined) return;
+  const code = cause instanceof DomschedError ? cause.code : undefined;
+  // It ended with all that was written.
+  if (code === 'domain-gone') throw cause;
+  // A copy that is being made of it is worse off than the domain itself, and goes on from wherever this one stands.
+  if (code !== 'edit-conflict') guard.abandon();
+  throw new DomschedError(
+    'edit-torn',
+    `${edit.title}: THIS EDIT MAY BE TORN: while its ${edit.writes.length} words were written, ` +
+      `${cause instanceof Error ? cause.message : String(cause)}; ${ADVICE[code ?? ''] ?? ADVICE.unknown}`,
+    { edit: edit.title, restored: false, writes: edit.writes },
+    { cause },
+  );
+}
+
+/** What to do about an edit that may be torn, by the code of what was found. */
+const ADVICE: Readonly<Record<string, string>> = {
+  'edit-conflict': 'watch its console, and reset it or go back to a snapshot at the first sign of trouble',
+  refused: 'it stays paused, and is sound itself: throw the copy or snapshot of it away, then resume it',
+  unknown: 'if it stands still it may be resumed; if it ran meanwhile, reset it or go back to a snapshot',
+};
 
 function checkUnchanged(space: AddressSpace, edit: Edit): void {
   for (const { address, bytes } of edit.reads) {

@@ -76,6 +76,8 @@ export class FakeDomain<F extends FrameNumber = FrameNumber> implements Domain<F
   #share: DomainShare;
   #state: DomainState;
   #generation = 0;
+  /** What a migration of it would say; a test may change it. */
+  migration = 'none';
   #listeners = new Set<(event: DomainEvent) => void>();
 
   constructor(options: FakeDomainOptions<F> = {}) {
@@ -109,6 +111,15 @@ export class FakeDomain<F extends FrameNumber = FrameNumber> implements Domain<F
         this.#state = 'paused';
         if (!foundPaused) this.#emit({ type: 'paused', byUs: true });
         return { foundPaused };
+      },
+      prove: async () => {
+        this.recorder.note({ kind: 'prove' });
+        this.#checkAlive();
+        const { name } = this.identity;
+        if (this.#state === 'running') throw new DomschedError('edit-conflict', `${name} runs`);
+        if (this.#state !== 'paused') throw new DomschedError('refused', `${name} is ${this.#state}`);
+        if (this.migration === 'active') throw new DomschedError('refused', `${name} is being migrated`);
+        return { generation: this.#generation, answers: this.migration };
       },
       resume: async () => {
         this.recorder.note({ kind: 'resume' });
@@ -178,6 +189,12 @@ export class FakeDomain<F extends FrameNumber = FrameNumber> implements Domain<F
     this.#generation += 1;
     this.#counter.dissolve();
     this.#emit({ type: 'resumed', byUs: false });
+  }
+
+  /** Someone else pauses the domain. */
+  stopByOther(): void {
+    this.#state = 'paused';
+    this.#emit({ type: 'paused', byUs: false });
   }
 
   /** The guest reboots, into another image when one is given. */

@@ -2,7 +2,7 @@
 export type FakeCall =
   | { readonly kind: 'read'; readonly frame: number; readonly offset: number; readonly length: number }
   | { readonly kind: 'write'; readonly frame: number; readonly offset: number; readonly bytes: Uint8Array }
-  | { readonly kind: 'stop' | 'resume' | 'registers' | 'state' | 'getShare' | 'close' }
+  | { readonly kind: 'stop' | 'resume' | 'prove' | 'registers' | 'state' | 'getShare' | 'close' }
   | { readonly kind: 'setShare'; readonly weight?: number; readonly cap?: number }
   | { readonly kind: 'inject'; readonly vcpu: number; readonly vector: number };
 

@@ -1,4 +1,5 @@
 import { DomschedError } from '../../error.ts';
+import { type HostProcess, hostProcess, isAlive } from '../../host-process.ts';
 import { onExit } from '../exit-guard.ts';
 import type { GuestFrame } from '../frame.ts';
 import { PauseCounter } from '../pause-counter.ts';
@@ -12,6 +13,7 @@ import type {
   FrameWriter,
   Notifier,
   Pausable,
+  PauseProof,
   RegisterReader,
   VcpuRegisters,
 } from '../types.ts';
@@ -24,11 +26,14 @@ import { asRecord, QmpClient, type QmpEvent } from './qmp-client.ts';
 import { QtestClient } from './qtest-client.ts';
 import { QemuRam, type RamSource } from './ram.ts';
 import { parseRegisters } from './registers.ts';
+import { checkAtRest, checkNotMoving, checkPaused, stateOf } from './run-state.ts';
 import { watchdog } from './watchdog.ts';
 
 /** Destination of message-signalled interrupts: bits 12..19 take the local APIC's id (Intel SDM vol. 3A, 11.11). */
 const MSI_BASE = 0xfee0_0000;
 const MAX_PHYSICAL_BITS = 52;
+/** How often a machine is stopped again that somebody else resumes in the same moment. */
+const STOP_ATTEMPTS = 3;
 
 /** Where a machine's sockets are. */
 export interface QemuSockets {
@@ -61,7 +66,7 @@ export class QemuDomain implements Domain<GuestFrame> {
   readonly vcpus: number;
   readonly #client: QmpClient;
   readonly #ram: QemuRam;
-  readonly #pid: number;
+  readonly #process: HostProcess;
   readonly #qtest: QtestClient | undefined;
   readonly #gdb: GdbClient | undefined;
   readonly #counter: PauseCounter;
@@ -78,7 +83,7 @@ export class QemuDomain implements Domain<GuestFrame> {
   private constructor(parts: {
     identity: DomainIdentity;
     client: QmpClient;
-    pid: number;
+    process: HostProcess;
     sources: readonly RamSource[];
     physicalBits: number;
     vcpus: readonly Vcpu[];
@@ -91,7 +96,7 @@ export class QemuDomain implements Domain<GuestFrame> {
     this.identity = identity;
     this.vcpus = parts.vcpus.length;
     this.#client = client;
-    this.#pid = parts.pid;
+    this.#process = parts.process;
     this.#qtest = qtest;
     this.#gdb = gdb;
     this.#sources = parts.sources;
@@ -102,12 +107,13 @@ export class QemuDomain implements Domain<GuestFrame> {
     this.registers = { read: () => this.#readRegisters() };
     this.#counter = new PauseCounter({
       stop: () => this.#stop(),
+      prove: () => this.#prove(),
       resume: () => this.#resume(),
       keepOnDeath: (keep) => watchdog.keep(client.path, keep),
       abandon: () => this.#disarm?.(),
     });
     this.pause = this.#counter;
-    const scheduler = cgroupScheduler(parts.pid);
+    const scheduler = cgroupScheduler(parts.process.pid);
     if (scheduler !== undefined) this.scheduler = scheduler;
     const store = qtest !== undefined ? qtest : gdb !== undefined ? this.#pausedStore(gdb) : undefined;
     if (store !== undefined) {
@@ -131,7 +137,8 @@ export class QemuDomain implements Domain<GuestFrame> {
     try {
       const name = await queryName(client);
       const vcpus = await queryVcpus(client);
-      const pid = findProcess(client.path, vcpus);
+      const process = findProcess(client.path, vcpus);
+      const { pid } = process;
       const apicIds = new Map<number, number>();
       for (const { index, qomPath } of vcpus) {
         const id = await client.execute('qom-get', { path: qomPath, property: 'apic-id' });
@@ -144,7 +151,7 @@ export class QemuDomain implements Domain<GuestFrame> {
       return new QemuDomain({
         identity: { id: sockets.qmp, name, hypervisor: 'qemu', connection, pid },
         client,
-        pid,
+        process,
         sources,
         physicalBits: await physicalBits(client, vcpus[0]!),
         vcpus,
@@ -226,14 +233,18 @@ export class QemuDomain implements Domain<GuestFrame> {
 
   async #stop(): Promise<{ foundPaused: boolean }> {
     if (this.#gone !== undefined) throw this.#gone;
+    this.#expecting = undefined;
     this.#generation += 1;
+    let left = false;
     if (!this.#running) {
-      const status = asRecord(await this.#client.execute('query-status'))?.status;
+      const generation = this.#generation;
+      const { status } = await this.#ask();
       checkAtRest(this.identity.name, status);
       // A resume may have been on its way. A pause that a dead process of ours left is ours to end: QEMU serves one
       // client, so whoever made the mark is no longer attached.
-      const left = status === 'paused' && isMarked(this.#client.path);
-      if (status !== 'running' && !left) return { foundPaused: true };
+      left = status === 'paused' && isMarked(this.#client.path);
+      const stands = status !== 'running' && generation === this.#generation;
+      if (stands && !left) return { foundPaused: true };
     }
     const { path } = this.#client;
     watchdog.arm(path);
@@ -243,13 +254,12 @@ export class QemuDomain implements Domain<GuestFrame> {
       watchdog.disarm(path);
       this.#disarm = undefined;
     };
-    this.#expecting = 'STOP';
     try {
-      const [, migration] = await Promise.all([
-        this.#client.execute('stop'),
-        this.#client.execute('query-migrate'),
-      ]);
-      checkNoMigration(this.identity.name, asRecord(migration)?.status);
+      const foundPaused = (await this.#stopFirmly()) === 'theirs' && !left;
+      if (foundPaused) this.#disarm?.();
+      this.#running = false;
+      this.#generation += 1;
+      return { foundPaused };
     } catch (error) {
       // It may have stopped and only the answer is late: it must not stay so.
       this.#expecting = 'RESUME';
@@ -257,10 +267,80 @@ export class QemuDomain implements Domain<GuestFrame> {
       this.#disarm?.();
       throw error;
     }
-    this.#expecting = undefined;
-    this.#running = false;
-    this.#generation += 1;
-    return { foundPaused: false };
+  }
+
+  /** @throws DomschedError `edit-conflict` when somebody else resumes it again and again, and as {@link #stopOnce} */
+  async #stopFirmly(): Promise<'ours' | 'theirs'> {
+    for (let attempt = 0; attempt < STOP_ATTEMPTS; attempt++) {
+      const found = await this.#stopOnce();
+      if (found !== 'resumed') return found;
+      // Our stop may have been the last word even so; who finds it paused next must not take it for somebody else's.
+      this.#expecting = 'RESUME';
+      await this.#client.execute('cont');
+    }
+    const { name } = this.identity;
+    const message = `${name}: another client of QEMU resumes it whenever it is paused; nothing was changed`;
+    throw new DomschedError('edit-conflict', message, { domain: name });
+  }
+
+  /**
+   * Stops it, and asks in the same breath how it stood before and how it stands now: QEMU answers in order, and sends
+   * what happened before an answer ahead of it.
+   * @returns whose pause it is; `resumed` when somebody else resumed it since we asked
+   * @throws DomschedError `refused` when it stands for another reason, or its memory is being moved
+   */
+  async #stopOnce(): Promise<'ours' | 'theirs' | 'resumed'> {
+    this.#expecting = 'STOP';
+    const generation = this.#generation;
+    try {
+      const [before, , { status }] = await Promise.all([
+        this.#client.execute('query-status'),
+        this.#client.execute('stop'),
+        this.#ask(),
+      ]);
+      if (status === 'running' || generation !== this.#generation) return 'resumed';
+      checkPaused(this.identity.name, status);
+      return asRecord(before)?.status === 'paused' ? 'theirs' : 'ours';
+    } finally {
+      this.#expecting = undefined;
+    }
+  }
+
+  async #prove(): Promise<PauseProof> {
+    const { name } = this.identity;
+    if (this.#gone !== undefined) throw this.#lost(this.#gone);
+    const { status, answers } = await this.#ask().catch((error: unknown) => {
+      throw this.#lost(error);
+    });
+    checkPaused(name, status);
+    if (!isAlive(this.#process))
+      throw new DomschedError('domain-gone', `${name} has ended`, { domain: name });
+    return { generation: this.#generation, answers };
+  }
+
+  /** The end of a connection is the end of the machine only where its process has ended. */
+  #lost(error: unknown): unknown {
+    if (!(error instanceof DomschedError) || error.code !== 'domain-gone') return error;
+    if (this.#closed || !isAlive(this.#process)) return error;
+    const message = `${this.identity.name}: the connection to QEMU broke, and its process still is`;
+    return new DomschedError('host-unreachable', message, { domain: this.identity.name }, { cause: error });
+  }
+
+  /**
+   * How the machine stands, asked last to be as fresh as can be, and what tells one migration or save from another.
+   * @throws DomschedError `refused` while its memory is being moved
+   */
+  async #ask(): Promise<{ status: unknown; answers: string }> {
+    const [jobs, migration, status] = await Promise.all([
+      this.#client.execute('query-jobs'),
+      this.#client.execute('query-migrate'),
+      this.#client.execute('query-status'),
+    ]);
+    const moves = asRecord(migration) ?? {};
+    checkNotMoving(this.identity.name, moves.status, jobs);
+    // What would stand in the way of a migration is none, and may change.
+    const { blocked, 'blocked-reasons': reasons, ...past } = moves;
+    return { status: asRecord(status)?.status, answers: JSON.stringify([past, status]) };
   }
 
   async #resume(): Promise<void> {
@@ -282,15 +362,14 @@ export class QemuDomain implements Domain<GuestFrame> {
     if (event === 'STOP') {
       this.#running = false;
       this.#emit({ type: 'paused', byUs: this.#expecting === 'STOP' });
-    } else if (event === 'RESUME') {
-      const byUs = this.#expecting === 'RESUME';
-      this.#running = true;
+    } else if (event === 'RESUME' || event === 'WAKEUP') {
+      this.#onResume(event === 'RESUME' && this.#expecting === 'RESUME');
+    } else if (event === 'SUSPEND') {
+      // S3: it stands still without a STOP, and will go on without a RESUME.
       this.#generation += 1;
-      if (!byUs) {
-        this.#counter.dissolve();
-        this.#disarm?.();
-      }
-      this.#emit({ type: 'resumed', byUs });
+      this.#running = false;
+      this.#counter.invalidate();
+      this.#emit({ type: 'paused', byUs: false });
     } else if (event === 'RESET') {
       this.#generation += 1;
       this.#counter.invalidate();
@@ -301,9 +380,20 @@ export class QemuDomain implements Domain<GuestFrame> {
     }
   }
 
+  #onResume(byUs: boolean): void {
+    this.#running = true;
+    this.#generation += 1;
+    if (!byUs) {
+      this.#counter.dissolve();
+      // While we stop it, what is armed is still wanted.
+      if (this.#expecting !== 'STOP') this.#disarm?.();
+    }
+    this.#emit({ type: 'resumed', byUs });
+  }
+
   /** The firmware moves its shadows, memory comes and goes: look again where RAM is. */
   #refreshRam(): void {
-    attachRam(this.#client, this.#pid, this.#sources).then(
+    attachRam(this.#client, this.#process.pid, this.#sources).then(
       (sources) => {
         if (this.#closed) return;
         this.#sources = sources;
@@ -330,51 +420,6 @@ export class QemuDomain implements Domain<GuestFrame> {
   #emit(event: DomainEvent): void {
     for (const listener of [...this.#listeners]) listener(event);
   }
-}
-
-/** States of `query-migrate` in which memory is on its way: what we write could be left behind. */
-const MIGRATING = new Set([
-  ...['setup', 'active', 'device', 'pre-switchover', 'wait-unplug', 'cancelling'],
-  ...['postcopy-active', 'postcopy-paused', 'postcopy-recover', 'colo'],
-]);
-/** Run states that are a step of something else. */
-const IN_TRANSIT = new Set([
-  'inmigrate',
-  'finish-migrate',
-  'save-vm',
-  'restore-vm',
-  'prelaunch',
-  'preconfig',
-]);
-
-/** @throws DomschedError `refused` while the machine is migrated */
-function checkNoMigration(domain: string, status: unknown): void {
-  if (typeof status !== 'string' || !MIGRATING.has(status)) return;
-  throw new DomschedError('refused', `${domain} is being migrated; try again when that is done`, {
-    domain,
-    status,
-  });
-}
-
-/** @throws DomschedError `refused` for a machine between two states, `domain-gone` for one that runs elsewhere now */
-function checkAtRest(domain: string, status: unknown): void {
-  if (status === 'postmigrate') {
-    throw new DomschedError('domain-gone', `${domain} was migrated away; look for it on its new host`, {
-      domain,
-    });
-  }
-  if (typeof status !== 'string' || !IN_TRANSIT.has(status)) return;
-  const message = `${domain} is in state ${status}; try again when it runs or is paused`;
-  throw new DomschedError('refused', message, { domain, status });
-}
-
-/** Domain state for one of QEMU's run states. */
-export function stateOf(status: unknown): DomainState {
-  if (status === 'running') return 'running';
-  if (status === 'shutdown') return 'shutdown';
-  if (status === 'postmigrate') return 'gone';
-  if (status === 'guest-panicked' || status === 'internal-error' || status === 'io-error') return 'crashed';
-  return 'paused';
 }
 
 /** @throws DomschedError `protocol` */
@@ -415,10 +460,13 @@ async function connectGdb(client: QmpClient, path: string, running: boolean): Pr
   }
 }
 
-function findProcess(path: string, vcpus: readonly Vcpu[]): number {
+/** @throws DomschedError `host-unreachable` */
+function findProcess(path: string, vcpus: readonly Vcpu[]): HostProcess {
   const hints = vcpus.map(({ thread }) => processOfThread(thread)).filter((pid) => pid !== undefined);
   const pid = listeningProcess(path, [...new Set(hints)]);
-  if (pid !== undefined) return pid;
+  const found = pid === undefined ? undefined : hostProcess(pid);
+  // Looked up once more: what we know by its start time is what serves the socket, and no later one of that id.
+  if (found !== undefined && listeningProcess(path, [found.pid]) === found.pid) return found;
   throw new DomschedError(
     'host-unreachable',
     `cannot tell which process serves ${path}; run as root or as the user that runs QEMU, in the same PID namespace`,

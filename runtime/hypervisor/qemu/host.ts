@@ -2,8 +2,9 @@ import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { DomschedError } from '../../error.ts';
 import type { Domain, DomainListing, Host } from '../types.ts';
-import { QemuDomain, type QemuSockets, queryName, queryVcpus, stateOf } from './domain.ts';
+import { QemuDomain, type QemuSockets, queryName, queryVcpus } from './domain.ts';
 import { asRecord, QmpClient } from './qmp-client.ts';
+import { stateOf } from './run-state.ts';
 
 /** Where machines are looked for when none is named: ours, and libvirt's monitors. */
 export const DEFAULT_PLACES: readonly string[] = ['/run/domsched', '/var/lib/libvirt/qemu'];

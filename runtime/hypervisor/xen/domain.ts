@@ -11,6 +11,7 @@ import type {
   FrameWriter,
   Notifier,
   Pausable,
+  PauseProof,
   RegisterReader,
 } from '../types.ts';
 import type { XenCalls, XenDomainInfo } from './calls.ts';
@@ -92,6 +93,7 @@ export class XenDomain implements Domain {
     this.#counter = new PauseCounter({
       counts: true,
       stop: () => this.#stop(),
+      prove: async () => this.#prove(),
       resume: async () => this.#resume(),
       keepOnDeath: (keep) => this.#keepOnDeath(keep),
       abandon: () => this.#abandon(),
@@ -161,7 +163,8 @@ export class XenDomain implements Domain {
   #look(): XenDomainInfo | undefined {
     if (this.#gone !== undefined) return undefined;
     const info = this.#calls.domain(this.domid);
-    if (info === undefined || info.dying) {
+    // Ids are given again: another UUID is another domain.
+    if (info === undefined || info.dying || info.uuid !== this.#info.uuid) {
       this.#onGone();
       return undefined;
     }
@@ -210,6 +213,19 @@ export class XenDomain implements Domain {
     this.#generation += 1;
     if (!foundPaused) this.#emit({ type: 'paused', byUs: true });
     return { foundPaused };
+  }
+
+  #prove(): PauseProof {
+    const info = this.#look();
+    if (info === undefined) throw this.#gone!;
+    const { name } = this.identity;
+    if (this.#pausedAt === undefined || !info.paused) {
+      throw new DomschedError('edit-conflict', `${name} runs`, { domain: name });
+    }
+    // Whoever is saved for long was seen when the pause began; this finds who has been since.
+    this.#saved = undefined;
+    this.#checkAtRest(info);
+    return { generation: this.#generation, answers: `${info.cpuTimeNs}` };
   }
 
   #resume(): void {

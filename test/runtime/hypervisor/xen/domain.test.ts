@@ -199,6 +199,45 @@ test('a pause that cannot be confirmed is given back', async (t) => {
   t.is(setup.xen.pauses(5), 0);
 });
 
+test('a pause is proved: not one that was taken back, nor of a domain that is being saved since', async (t) => {
+  await using setup = await guest();
+  const { xen, domain } = setup;
+  const guard = await domain.pause.acquire();
+  t.deepEqual(await guard.prove(), await guard.prove());
+  xen.file('proc/77/comm', 'libxl-save-help\n');
+  xen.file(
+    'proc/77/cmdline',
+    '/usr/lib/xen-4.17/bin/libxl-save-helper\0--save-domain\0' + '11\0-1\x005\x001\0',
+  );
+  await t.throwsAsync(guard.prove(), { code: 'refused', message: /saved or migrated/ });
+  xen.file('proc/77/comm', undefined);
+  xen.file('proc/77/cmdline', undefined);
+  await guard.prove();
+  xen.shutdown(5, 2);
+  await t.throwsAsync(guard.prove(), { code: 'refused', message: /saved or migrated/ });
+  await guard.release();
+});
+
+test('run and paused again by somebody else: proved no more', async (t) => {
+  await using setup = await guest();
+  const guard = await setup.domain.pause.acquire();
+  setup.xen.otherPause(5, -1);
+  setup.xen.run(5, 1_000_000);
+  setup.xen.otherPause(5, 1);
+  await t.throwsAsync(guard.prove(), { code: 'edit-conflict' });
+  t.false(guard.valid);
+});
+
+test('another domain under the same number is not ours: neither proved nor resumed', async (t) => {
+  await using setup = await guest();
+  const { xen, domain } = setup;
+  const guard = await domain.pause.acquire();
+  xen.set('uuid', 99, 5);
+  await t.throwsAsync(guard.prove(), { code: 'domain-gone' });
+  await guard.release();
+  t.is(xen.pauses(5), 1, 'its pauses are not taken back');
+});
+
 test('suspended, shut down or being saved: refused before it is paused', async (t) => {
   await using setup = await guest();
   const { xen, domain } = setup;
