@@ -1,13 +1,16 @@
 import { DomschedError } from '../error.ts';
 import type { Process } from '../guest/process.ts';
 
+/** Where it is in the guest's memory is no matter to a list. */
+type Listable = Omit<Process, 'address'>;
+
 /** A process in a list: `depth` is how many of its ancestors are in it. */
 export interface Listed<P> {
   readonly process: P;
   readonly depth: number;
 }
 
-type Comparison = (a: Process, b: Process) => number;
+type Comparison = (a: Listable, b: Listable) => number;
 
 const STATE_ORDER: readonly string[] = ['running', 'ready', 'held', 'disk-sleep', 'sleeping'];
 
@@ -43,7 +46,7 @@ export function comparison(sort: string): Comparison {
 }
 
 /** One after the other. */
-export function flat<P extends Process>(processes: readonly P[], compare: Comparison): Listed<P>[] {
+export function flat<P extends Listable>(processes: readonly P[], compare: Comparison): Listed<P>[] {
   return processes.toSorted(compare).map((process) => ({ process, depth: 0 }));
 }
 
@@ -51,7 +54,7 @@ export function flat<P extends Process>(processes: readonly P[], compare: Compar
  * Children below their parents, siblings in order. Each process appears once, whatever the parents say: a guest may
  * claim a circle.
  */
-export function tree<P extends Process>(processes: readonly P[], compare: Comparison): Listed<P>[] {
+export function tree<P extends Listable>(processes: readonly P[], compare: Comparison): Listed<P>[] {
   const byParent = Map.groupBy(processes.toSorted(compare), parentOf);
   const pids = new Set(processes.map(({ pid }) => pid));
   const listed: Listed<P>[] = [];
@@ -75,7 +78,7 @@ export function tree<P extends Process>(processes: readonly P[], compare: Compar
 }
 
 /** Threads hang below the process that they belong to. */
-function parentOf(process: Process): number {
+function parentOf(process: Listable): number {
   return process.pid === process.tgid ? process.ppid : process.tgid;
 }
 

@@ -9,7 +9,6 @@ import { printable } from '../guest/text.ts';
 import { connectAll, type Hosts } from '../hypervisor/connect.ts';
 import type { DomainListing, Host } from '../hypervisor/types.ts';
 import { type KnownKernel, knownKernels } from '../layout/registry.ts';
-import { guestVirtual } from '../memory/address.ts';
 import { HeldRecords } from '../surgery/held-records.ts';
 import { Journal } from '../surgery/journal.ts';
 import type { PsOptions } from './ps.ts';
@@ -105,7 +104,7 @@ class DaemonLooker {
     const { connect = [], pause = false, threads = false } = this.#options;
     const { rows, errors } = await this.#client.request<PsAnswer>('ps', { domain, connect, pause, threads });
     return {
-      rows: rows.map((row) => ({ ...row, address: guestVirtual(BigInt(row.address)) })),
+      rows,
       errors: errors.map(({ domain: name, code, message }) => ({
         domain: name,
         error: new DomschedError(code as never, message),

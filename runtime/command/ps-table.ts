@@ -3,7 +3,7 @@ import { printable } from '../guest/text.ts';
 import type { Listed } from './ps-order.ts';
 
 /** A process with the domain that it is in. */
-export interface Row extends Process {
+export interface Row extends Omit<Process, 'address'> {
   readonly domain: string;
 }
 

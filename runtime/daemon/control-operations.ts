@@ -171,8 +171,8 @@ async function ps(daemon: Daemon, parameters: Parameters): Promise<PsAnswer> {
       const { processes } = await guest.take({ pause, threads, withoutQueues: true });
       for (const process of processes) {
         const held = tracker!.holds.has(tracker!.keyOf(process));
-        const address = `0x${process.address.toString(16)}`;
-        rows.push({ ...process, ...(held && { state: 'held' as const }), address, domain: watched.name });
+        const { address: _, ...plain } = process;
+        rows.push({ ...plain, ...(held && { state: 'held' as const }), domain: watched.name });
       }
     } catch (error) {
       if (!(error instanceof DomschedError)) throw error;

@@ -1,11 +1,11 @@
-import { chmodSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
-import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { DomschedError } from '../error.ts';
 import { ControlClient } from './control-client.ts';
 import { MAX_REQUEST } from './control-protocol.ts';
+import { listenOnSocket } from './private-socket.ts';
 import type { TickReport } from './report.ts';
 
 /** A request's parameters as they came: to be checked by who serves it. */
@@ -54,23 +54,10 @@ export class ControlServer {
         { path: this.path },
         { cause },
       );
-    const directory = path.dirname(this.path);
-    let making: string | undefined;
     try {
-      mkdirSync(directory, { recursive: true, mode: 0o700 });
-      // In a directory of our own until its mode is right: nobody else may connect before.
-      making = mkdtempSync(path.join(directory, 'control-'));
-      const place = path.join(making, 'c');
-      await new Promise<void>((resolve, reject) => {
-        this.#server.once('error', reject);
-        this.#server.listen(place, resolve);
-      });
-      chmodSync(place, 0o600);
-      renameSync(place, this.path);
+      await listenOnSocket(this.#server, this.path);
     } catch (cause) {
       throw fail(cause);
-    } finally {
-      if (making !== undefined) rmSync(making, { recursive: true, force: true });
     }
   }
 

@@ -1,8 +1,11 @@
+import path from 'node:path';
 import type { Logger } from 'pino';
 import { Metrics } from '../metrics/metrics.ts';
+import { runtimeDirectory } from '../surgery/records.ts';
 import { type Room, TraceRecorder } from '../trace/recorder.ts';
 import { parseListen } from '../web/local.ts';
 import { WebServer } from '../web/server.ts';
+import { readToken } from '../web/token.ts';
 import type { ObserverConfig } from './observers-config.ts';
 import type { Observer } from './report.ts';
 
@@ -14,7 +17,7 @@ export interface ObserverContext {
 
 /**
  * The observers that the configuration asks for.
- * @throws DomschedError `config-invalid` when the port is taken; `usage` when the trace cannot be written. Then none is
+ * @throws DomschedError `config-invalid` when the port is taken, or others may read the token; `usage` when the trace cannot be written. Then none is
  *   left open.
  */
 export async function makeObservers(
@@ -26,9 +29,11 @@ export async function makeObservers(
     if (http !== undefined) {
       const metrics = new Metrics({ processes: http.processes });
       observers.push(metrics);
-      const web = await WebServer.open({ listen: parseListen(http.listen), metrics });
+      const { listen = `unix:${path.join(runtimeDirectory(), 'page')}`, tokenFile } = http;
+      const token = tokenFile === undefined ? undefined : readToken(tokenFile);
+      const web = await WebServer.open({ listen: parseListen(listen), metrics, ...(token && { token }) });
       observers.push(web);
-      log.info({ url: web.url }, 'the page is there');
+      log.info({ url: web.url, ...(tokenFile && { tokenFile }) }, 'the page is there');
     }
     if (trace !== undefined) {
       const { file, maxSize } = trace;

@@ -1,5 +1,6 @@
 import type { Origin } from '../guest/origin.ts';
 import type { Process } from '../guest/process.ts';
+import { processKey } from '../guest/process-key.ts';
 import type { ProcessState } from '../guest/state.ts';
 import type { ProcessView } from '../policy/world.ts';
 import type { HeldReport, ProcessReport } from './report.ts';
@@ -38,7 +39,7 @@ export interface Gone {
 export interface TrackerOptions {
   readonly domain: string;
   readonly domainName: string;
-  /** Tells this boot of the domain from its others. Without an `@`. */
+  /** Tells this boot of the domain from its others. */
   readonly boot: string;
   /** Reads where a process comes from; undefined when nobody wants to know. */
   readonly origin?: ((process: Process) => Origin) | undefined;
@@ -77,7 +78,7 @@ export class Tracker {
     const entry = this.#entries.get(process.pid);
     if (entry !== undefined && isSame(entry.process, process)) return entry.key;
     const { domain, boot } = this.#options;
-    return `${domain}@${boot}/${process.pid}/${process.address.toString(16)}/${process.startTimeNs}`;
+    return processKey(domain, boot, process);
   }
 
   /** Takes in a look. @returns processes that are no more */

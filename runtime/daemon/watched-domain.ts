@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import { DomschedError } from '../error.ts';
 import type { Guest, Snapshot } from '../guest/guest.ts';
 import type { Domain, DomainIdentity, Host } from '../hypervisor/types.ts';
+import { withoutAddresses } from '../memory/address.ts';
 import type { Named } from '../policy/combine.ts';
 import type { DomainView } from '../policy/world.ts';
 import type { JournaledSurgeon } from '../surgery/journaled-surgeon.ts';
@@ -223,7 +224,7 @@ export class WatchedDomain {
     };
     if (open !== undefined && error === undefined) return known;
     const { code, message } = error ?? { code: 'host-unreachable', message: 'not attached to yet' };
-    return { ...known, error: { code, message } };
+    return { ...known, error: { code, message: withoutAddresses(message) } };
   }
 
   /** Resolves when nothing is under way: neither attaching nor an edit. */

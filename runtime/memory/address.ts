@@ -30,3 +30,8 @@ export function advance(address: GuestVirtual, bytes: number | bigint): GuestVir
 export function formatAddress(address: bigint): string {
   return address.toString(16).padStart(16, '0');
 }
+
+/** A message for people who may not know where a guest's kernel is: its kernel addresses are left out. */
+export function withoutAddresses(message: string): string {
+  return message.replace(/\b(?:0x)?f[0-9a-f]{15}\b/gi, '(address)');
+}

@@ -2,11 +2,13 @@ import type { DomainReport, ProcessReport, TickReport } from '../daemon/report.t
 import { DomschedError } from '../error.ts';
 import { Guest } from '../guest/guest.ts';
 import type { Process } from '../guest/process.ts';
+import { processKey } from '../guest/process-key.ts';
 import type { ProcessState } from '../guest/state.ts';
 import { printable } from '../guest/text.ts';
 import type { Hosts } from '../hypervisor/connect.ts';
 import type { DomainListing, Host } from '../hypervisor/types.ts';
 import type { KnownKernel } from '../layout/registry.ts';
+import { withoutAddresses } from '../memory/address.ts';
 import { HeldRecords } from '../surgery/held-records.ts';
 import { type HeldRecord, Journal } from '../surgery/journal.ts';
 
@@ -25,12 +27,18 @@ const STATES: Readonly<Record<ProcessState, ProcessReport['state']>> = {
   dead: 'ended',
 };
 
+/** A process at the last look. */
+interface Seen {
+  readonly key: string;
+  readonly runtimeNs: number;
+}
+
 interface Watched {
   readonly guest: Guest;
   /** Of the boot that was attached to: after a reboot it is attached to anew. */
   readonly records: HeldRecords;
-  /** CPU time by process at the last look, in ns. */
-  ran: Map<string, number>;
+  /** By identity. */
+  ran: Map<string, Seen>;
 }
 
 /**
@@ -104,15 +112,23 @@ export class Sampler {
       const watched = this.#watched.get(key)!;
       // A machine with two sockets has two ids; whoever held the process may have come by the other.
       const mine = held.filter((record) => record.domain === id || record.name === name);
-      const ran = new Map(processes.map((process) => [keyOf(id, process), process.runtimeNs]));
-      const reports = processes.map((process) =>
-        report(id, process, watched.ran, watched.records.find(mine, process)),
-      );
+      const ran = new Map<string, Seen>();
+      const reports = processes.map((process) => {
+        const identity = identityOf(process);
+        const before = watched.ran.get(identity);
+        const key = before?.key ?? processKey(id, '', process);
+        ran.set(identity, { key, runtimeNs: process.runtimeNs });
+        return report(key, process, before?.runtimeNs, watched.records.find(mine, process));
+      });
       watched.ran = ran;
       return { ...facts, kernel: printable(watched.guest.kernel.release), processes: reports };
     } catch (error) {
       if (!(error instanceof DomschedError)) throw error;
-      return { ...facts, error: { code: error.code, message: printable(error.message) }, processes: [] };
+      return {
+        ...facts,
+        error: { code: error.code, message: withoutAddresses(printable(error.message)) },
+        processes: [],
+      };
     }
   }
 
@@ -145,19 +161,18 @@ function watchKey(host: Host, id: string): string {
   return `${host.connection} ${id}`;
 }
 
-function keyOf(domain: string, { pid, address, startTimeNs }: Process): string {
-  return `${domain} ${pid} ${address.toString(16)} ${startTimeNs}`;
+/** Of the processes of one domain. */
+function identityOf({ pid, address, startTimeNs }: Process): string {
+  return `${pid} ${address.toString(16)} ${startTimeNs}`;
 }
 
 function report(
-  domain: string,
+  key: string,
   process: Process,
-  before: ReadonlyMap<string, number>,
+  last: number | undefined,
   record: HeldRecord | undefined,
 ): ProcessReport {
   const { pid, ppid, comm, nice, kernelThread, runtimeNs, cpu } = process;
-  const key = keyOf(domain, process);
-  const last = before.get(key);
   const ranNs = last === undefined ? 0 : Math.max(0, runtimeNs - last);
   const facts = { key, pid, ppid, comm, nice, kernelThread, cpuNs: runtimeNs, ranNs, cpu };
   if (record === undefined) return { ...facts, state: STATES[process.state] };

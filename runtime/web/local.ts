@@ -2,29 +2,30 @@ import type { IncomingMessage } from 'node:http';
 import { isIPv4 } from 'node:net';
 import { DomschedError } from '../error.ts';
 
-/** An address of this machine that nobody else can reach, and a port; 0 for any that is free. */
-export interface Listen {
-  readonly host: string;
-  readonly port: number;
-}
+/** Where to listen: a socket file, which its permissions guard; or an address of this machine that asks for a token. */
+export type Listen = { readonly path: string } | { readonly host: string; readonly port: number };
 
 /**
- * Reads `127.0.0.1:9464`, `[::1]:9464` or `localhost:9464`.
- * @throws DomschedError `config-invalid` for anything that others could reach
+ * Reads `unix:/run/domsched/page`, `127.0.0.1:9464`, `[::1]:9464` or `localhost:9464`; port 0 is any that is free.
+ * @throws DomschedError `config-invalid` for anything that other machines could reach
  */
 export function parseListen(text: string): Listen {
+  const path = /^unix:(\/.+)$/.exec(text)?.[1];
+  if (path !== undefined && !path.includes('\0')) return { path };
   const match = /^(\[::1\]|localhost|[\d.]+):(\d{1,5})$/.exec(text);
   const host = match?.[1]?.replace(/^\[|\]$/g, '');
   const port = Number(match?.[2]);
   if (host === undefined || !isLoopback(host) || port > 65_535) {
-    throw new DomschedError(
-      'config-invalid',
-      `listen is ${JSON.stringify(text)}; it takes an address of this machine alone, like 127.0.0.1:9464`,
-      { listen: text },
-    );
+    throw new DomschedError('config-invalid', `listen is ${JSON.stringify(text)}; ${LISTEN_TAKES}`, {
+      listen: text,
+    });
   }
   return { host, port };
 }
+
+/** What a configuration may say. */
+export const LISTEN_TAKES =
+  'it takes a socket like unix:/run/domsched/page, or an address of this machine alone like 127.0.0.1:9464';
 
 /** Whether {@link parseListen} takes it. */
 export function isListen(text: string): boolean {

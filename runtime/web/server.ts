@@ -1,17 +1,23 @@
 import { once } from 'node:events';
+import { rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import helmet from 'helmet';
+import { listenOnSocket } from '../daemon/private-socket.ts';
 import type { Observer, TickReport } from '../daemon/report.ts';
 import { DomschedError } from '../error.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import { type Asset, loadAssets } from './assets.ts';
+import { limitConnections } from './connections.ts';
 import { EventHub } from './event-hub.ts';
 import { HealthCheck } from './health.ts';
 import { type Listen, refusal } from './local.ts';
+import { TOKEN_NEEDED, Token } from './token.ts';
 
 /** Connections at once, of pages and others. */
 const MOST_CONNECTIONS = 128;
+/** How long somebody may take to say what he wants, in ms. */
+const REQUEST_MS = 5_000;
 
 /**
  * No script but our own files, no inline one, nothing from elsewhere, and no text may become markup (trusted types): a
@@ -40,6 +46,8 @@ const secure = helmet({
 
 export interface WebOptions {
   readonly listen: Listen;
+  /** What a request has to bring; needed for an address, since anybody on this machine could open that. */
+  readonly token?: string;
   readonly metrics: Metrics;
   readonly health?: HealthCheck;
 }
@@ -54,9 +62,11 @@ export interface WebOptions {
  * | `/api/state` | the last tick as JSON, 503 before the first |
  * | `/events` | every tick as a server-sent event, the last minutes first |
  * | `/metrics` | for Prometheus |
- * | `/health` | 200 while ticks come, 503 when the last is too old or none came yet |
+ * | `/health` | 200 while ticks come, 503 when the last is too old or none came yet; without a token nothing more |
  */
 export class WebServer implements Observer {
+  readonly #listen: Listen;
+  readonly #token: Token | undefined;
   readonly #server: Server;
   readonly #hub = new EventHub();
   readonly #metrics: Metrics;
@@ -64,35 +74,55 @@ export class WebServer implements Observer {
   readonly #assets: ReadonlyMap<string, Asset>;
   #last: TickReport | undefined;
 
-  private constructor({ metrics, health = new HealthCheck() }: WebOptions) {
+  private constructor({ listen, token, metrics, health = new HealthCheck() }: WebOptions) {
+    this.#listen = listen;
+    this.#token = token === undefined ? undefined : new Token(token);
     this.#metrics = metrics;
     this.#health = health;
     this.#assets = loadAssets();
     this.#server = createServer((request, response) => {
       this.#answer(request, response).catch(() => response.destroy());
     });
-    this.#server.maxConnections = MOST_CONNECTIONS;
+    limitConnections(this.#server, MOST_CONNECTIONS);
+    this.#server.headersTimeout = REQUEST_MS;
+    this.#server.requestTimeout = REQUEST_MS;
   }
 
-  /** @throws DomschedError `config-invalid` when the port is taken or the address is none of ours */
+  /** @throws DomschedError `config-invalid` when the place is taken or none of ours, or an address comes without a token */
   static async open(options: WebOptions): Promise<WebServer> {
     const web = new WebServer(options);
-    const { host, port } = options.listen;
-    web.#server.listen(port, host);
+    const { listen } = options;
+    if ('host' in listen && options.token === undefined) {
+      throw new DomschedError(
+        'config-invalid',
+        'an address needs a token; a socket like unix:/run/domsched/page does not',
+        {
+          listen,
+        },
+      );
+    }
     try {
-      await once(web.#server, 'listening');
+      if ('path' in listen) await listenOnSocket(web.#server, listen.path);
+      else {
+        web.#server.listen(listen.port, listen.host);
+        await once(web.#server, 'listening');
+      }
     } catch (cause) {
       const { message } = cause as Error;
-      const details = { host, port };
-      throw new DomschedError('config-invalid', `cannot listen on ${host}:${port}: ${message}`, details, {
-        cause,
-      });
+      const place = 'path' in listen ? listen.path : `${listen.host}:${listen.port}`;
+      throw new DomschedError(
+        'config-invalid',
+        `cannot listen on ${place}: ${message}`,
+        { ...listen },
+        { cause },
+      );
     }
     return web;
   }
 
-  /** Where the page is. */
+  /** Where the page is: an http URL, or `unix:` and the path. */
   get url(): string {
+    if ('path' in this.#listen) return `unix:${this.#listen.path}`;
     const { address, family, port } = this.#server.address() as AddressInfo;
     return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}/`;
   }
@@ -109,6 +139,7 @@ export class WebServer implements Observer {
     this.#server.close();
     this.#server.closeAllConnections();
     await closed;
+    if ('path' in this.#listen) rmSync(this.#listen.path, { force: true });
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -120,7 +151,22 @@ export class WebServer implements Observer {
       if (refused.status === 405) response.setHeader('allow', 'GET, HEAD');
       return send(response, refused.status, 'text/plain; charset=utf-8', `${refused.message}\n`);
     }
-    const { pathname } = new URL(request.url ?? '/', 'http://localhost');
+    const url = new URL(request.url ?? '/', 'http://localhost');
+    const { pathname } = url;
+    if (this.#token !== undefined && !this.#token.isBrought(request)) {
+      const cookie = this.#token.cookieFor(url.searchParams.get('token'));
+      // Once in the address, then in a cookie: so that it does not stay in the browser's history.
+      if (cookie !== undefined && pathname === '/') {
+        response.writeHead(303, { 'set-cookie': cookie, location: '/', 'cache-control': 'no-store' }).end();
+        return;
+      }
+      if (pathname === '/health') {
+        const { status } = this.#health.get();
+        return sendJson(response, status === 'healthy' ? 200 : 503, { status });
+      }
+      response.setHeader('www-authenticate', 'Bearer');
+      return send(response, 401, 'text/plain; charset=utf-8', `${TOKEN_NEEDED}\n`);
+    }
     switch (pathname) {
       case '/api/state':
         return sendJson(response, this.#last === undefined ? 503 : 200, this.#last ?? null);

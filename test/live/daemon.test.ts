@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 /** `domsched run` over a Debian guest and an O(1) guest: policies across both, signals, and an end at any moment. */
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -89,13 +90,17 @@ async function showsOnPage(t: ExecutionContext, bench: DaemonBench, policy: stri
   const url = `http://127.0.0.1:${port}/`;
   const from = bench.logged();
   const keys = 'interval = 0.5\nidleInterval = 0.5\nmaxHold = false';
-  await bench.configure(`${policy}\n[http]\nlisten = "127.0.0.1:${port}"`, keys);
+  const token = randomBytes(24).toString('hex');
+  const tokenFile = path.join(bench.directory, 'token');
+  await writeFile(tokenFile, token, { mode: 0o600 });
+  const http = `[http]\nlisten = "127.0.0.1:${port}"\ntokenFile = "${tokenFile}"`;
+  await bench.configure(`${policy}\n${http}`, keys);
   bench.signal('SIGHUP');
   await bench.logs(({ msg }) => msg === 'configuration read again', from);
-  await using opened = await openPage(url);
+  await using opened = await openPage(`${url}?token=${token}`);
   const { page, errors } = opened;
   const isRight = async (): Promise<TickReport> => {
-    const { shown, state } = await lookBoth(page, url);
+    const { shown, state } = await lookBoth(page, url, token);
     t.deepEqual(shown.lines, linesOf(state));
     const held = state.domains.flatMap(({ processes }) => processes.filter((process) => process.held));
     t.deepEqual(
@@ -122,7 +127,7 @@ async function showsOnPage(t: ExecutionContext, bench: DaemonBench, policy: stri
   await bench.logs(({ msg }) => msg === 'taken over', again);
   // By the new daemon's first ticks nobody can say yet what ran.
   await until(async () => {
-    const { state } = await lookBoth(page, url);
+    const { state } = await lookBoth(page, url, token);
     return state.tick > 3 && state.domains.every(({ error }) => error === undefined) ? true : undefined;
   }, 300_000);
   await isRight();

@@ -38,9 +38,14 @@ export function look(page: Page): Promise<Shown> {
 }
 
 /** The page and the API's state at the same tick. @throws Error when they never meet */
-export async function lookBoth(page: Page, url: string): Promise<{ shown: Shown; state: TickReport }> {
+export async function lookBoth(
+  page: Page,
+  url: string,
+  token: string,
+): Promise<{ shown: Shown; state: TickReport }> {
   return until(async () => {
-    const answer = await fetch(new URL('/api/state', url)).catch(() => undefined);
+    const headers = { authorization: `Bearer ${token}` };
+    const answer = await fetch(new URL('/api/state', url), { headers }).catch(() => undefined);
     if (answer?.status !== 200) return undefined;
     const state = (await answer.json()) as TickReport;
     const shown = await look(page);

@@ -6,7 +6,6 @@ import fc from 'fast-check';
 import { comparison, flat, tree } from '../../../runtime/command/ps-order.ts';
 import { duration, type Row, table } from '../../../runtime/command/ps-table.ts';
 import { DomschedError } from '../../../runtime/error.ts';
-import type { GuestVirtual } from '../../../runtime/memory/address.ts';
 import { domsched } from '../../live/ps-layouts.ts';
 import { defaultTasks, SYNTHETIC_KERNELS, SyntheticGuest } from '../guest/synthetic.ts';
 import { writeRaw } from '../guest/write-raw.ts';
@@ -28,7 +27,6 @@ function row(facts: Partial<Row> & { pid: number }): Row {
     threads: 1,
     kernelThread: false,
     exiting: false,
-    address: 0n as GuestVirtual,
     startTimeNs: 0,
     ...facts,
   };

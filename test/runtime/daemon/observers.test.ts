@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test from 'ava';
@@ -11,6 +11,8 @@ import { openTrace } from '../../../runtime/trace/read.ts';
 import { backupStory } from '../tick-reports.ts';
 
 const schema = z.strictObject(OBSERVERS);
+const TOKEN = 'a-token-of-this-test-alone';
+const headers = { authorization: `Bearer ${TOKEN}` };
 const urls: string[] = [];
 const log = pino({ level: 'info' }, { write: (line) => urls.push(JSON.parse(line).url) });
 const context = { log, version: '0.0.0' };
@@ -25,16 +27,21 @@ test.serial(
     const folder = await mkdtemp(path.join(tmpdir(), 'observers-'));
     t.teardown(() => rm(folder, { recursive: true, force: true }));
     const file = path.join(folder, 'a.trace');
-    const config = schema.parse({ http: { listen: '127.0.0.1:0' }, trace: { file } });
+    const tokenFile = path.join(folder, 'token');
+    await writeFile(tokenFile, TOKEN, { mode: 0o600 });
+    const config = schema.parse({ http: { listen: '127.0.0.1:0', tokenFile }, trace: { file } });
     const observers = await makeObservers(config, context);
     const url = urls.findLast((found) => found !== undefined)!;
     const story = [...backupStory(3)];
     for (const report of story) for (const observer of observers) observer.tick(report);
-    t.like(await (await fetch(new URL('/api/state', url))).json(), { tick: 3 });
-    t.regex(await (await fetch(new URL('/metrics', url))).text(), /^domsched_ticks_total 3$/m);
+    t.like(await (await fetch(new URL('/api/state', url), { headers })).json(), { tick: 3 });
+    t.regex(await (await fetch(new URL('/metrics', url), { headers })).text(), /^domsched_ticks_total 3$/m);
 
     // Another one on the same port gets nothing, and leaves no trace behind.
-    const taken = schema.parse({ http: { listen: new URL(url).host }, trace: { file: `${file}.other` } });
+    const taken = schema.parse({
+      http: { listen: new URL(url).host, tokenFile },
+      trace: { file: `${file}.other` },
+    });
     const error = await t.throwsAsync(makeObservers(taken, context), { instanceOf: DomschedError });
     t.is(error.code, 'config-invalid');
     await t.throwsAsync(openTrace(`${file}.other`), { instanceOf: DomschedError });
@@ -50,13 +57,16 @@ test.serial(
 
 test('a configuration that others could reach, or that is spelt wrong, is refused', (t) => {
   for (const config of [
-    { http: { listen: '0.0.0.0:80' } },
-    { http: {} },
-    { http: { listen: '127.0.0.1:80', prot: 1 } },
+    { http: { listen: '0.0.0.0:80', tokenFile: '/x' } },
+    // Whoever can open an address needs a token for it.
+    { http: { listen: '127.0.0.1:80' } },
+    { http: { listen: '127.0.0.1:80', tokenFile: 'relative' } },
+    { http: { listen: '127.0.0.1:80', tokenFile: '/x', prot: 1 } },
     { trace: { file: 'relative' } },
     { trace: { file: '/x', maxSize: 0 } },
   ]) {
     t.false(schema.safeParse(config).success, JSON.stringify(config));
   }
-  t.is(schema.parse({ http: { listen: '[::1]:1' } }).http?.processes, 50);
+  t.is(schema.parse({ http: { listen: '[::1]:1', tokenFile: '/x' } }).http?.processes, 50);
+  t.is(schema.parse({ http: {} }).http?.listen, undefined);
 });

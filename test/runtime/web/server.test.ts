@@ -1,5 +1,20 @@
+import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { request } from 'node:http';
 import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { TickReport } from '../../../runtime/daemon/report.ts';
 import { DomschedError } from '../../../runtime/error.ts';
@@ -10,13 +25,18 @@ import { HealthCheck } from '../../../runtime/web/health.ts';
 import { parseListen } from '../../../runtime/web/local.ts';
 import { Replay } from '../../../runtime/web/replay.ts';
 import { WebServer } from '../../../runtime/web/server.ts';
+import { readToken } from '../../../runtime/web/token.ts';
 import { until } from '../../live/until.ts';
 import { backupStory, domainReport, processReport, tickReport } from '../tick-reports.ts';
+
+/** As long as one has to be. */
+const TOKEN = 'a-token-of-this-test-alone';
+const WITH_TOKEN = { authorization: `Bearer ${TOKEN}` };
 
 async function serve(t: ExecutionContext, health?: HealthCheck): Promise<WebServer> {
   const metrics = new Metrics({ withoutOwn: true });
   const listen = { host: '127.0.0.1', port: 0 };
-  const web = await WebServer.open({ listen, metrics, ...(health && { health }) });
+  const web = await WebServer.open({ listen, token: TOKEN, metrics, ...(health && { health }) });
   t.teardown(() => web.close());
   return web;
 }
@@ -36,14 +56,17 @@ function ask(
 ): Promise<Answer> {
   const { hostname, port } = new URL(web.url);
   return new Promise((resolve, reject) => {
-    const asked = request({ hostname, port, path, method, headers, agent: false }, (response) => {
-      let body = '';
-      response.setEncoding('utf8');
-      response.on('data', (chunk: string) => {
-        body += chunk;
-      });
-      response.on('end', () => resolve({ status: response.statusCode!, headers: response.headers, body }));
-    });
+    const asked = request(
+      { hostname, port, path, method, headers: { ...WITH_TOKEN, ...headers }, agent: false },
+      (response) => {
+        let body = '';
+        response.setEncoding('utf8');
+        response.on('data', (chunk: string) => {
+          body += chunk;
+        });
+        response.on('end', () => resolve({ status: response.statusCode!, headers: response.headers, body }));
+      },
+    );
     asked.on('error', reject).end();
   });
 }
@@ -57,7 +80,7 @@ class Listener {
 
   static async open(t: ExecutionContext, web: WebServer, lastId?: string): Promise<Listener> {
     const listener = new Listener();
-    const headers = { ...(lastId !== undefined && { 'Last-Event-ID': lastId }) };
+    const headers = { ...WITH_TOKEN, ...(lastId !== undefined && { 'Last-Event-ID': lastId }) };
     const response = await fetch(new URL('/events', web.url), { headers, signal: listener.#abort.signal });
     t.is(response.status, 200);
     listener.#read(response.body!).catch(() => {});
@@ -221,7 +244,7 @@ test('a page that does not read holds nobody up, and gets the state when it read
   const { hostname, port } = new URL(web.url);
   const slow = connect(Number(port), hostname);
   t.teardown(() => slow.destroy());
-  slow.write('GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n');
+  slow.write(`GET /events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${TOKEN}\r\n\r\n`);
   slow.pause();
   const fast = await Listener.open(t, web);
   const many = (tick: number) => {
@@ -261,7 +284,7 @@ test('only so many pages at once', async (t) => {
   t.is((await ask(web, '/events')).status, 503);
   pages[0]!.close();
   await until('its place is free', async () => {
-    const response = await fetch(new URL('/events', web.url));
+    const response = await fetch(new URL('/events', web.url), { headers: WITH_TOKEN });
     await response.body?.cancel();
     return response.status === 200;
   });
@@ -272,14 +295,146 @@ test('listens for this machine alone', async (t) => {
   t.deepEqual(parseListen('127.0.0.1:9464'), { host: '127.0.0.1', port: 9464 });
   t.deepEqual(parseListen('[::1]:0'), { host: '::1', port: 0 });
   t.deepEqual(parseListen('localhost:1'), { host: 'localhost', port: 1 });
-  const reachable = ['0.0.0.0:80', '10.0.0.1:80', '[::]:80', 'localhost.example:1', '127.0.0.1.example:1'];
+  t.deepEqual(parseListen('unix:/run/domsched/page'), { path: '/run/domsched/page' });
+  const reachable = [
+    'unix:relative',
+    'unix:',
+    '0.0.0.0:80',
+    '10.0.0.1:80',
+    '[::]:80',
+    'localhost.example:1',
+    '127.0.0.1.example:1',
+  ];
   for (const bad of [...reachable, '9464', ':9464', 'localhost:99999', '127.0.0.1', '127.0.0.999:1']) {
     t.is(t.throws(() => parseListen(bad), { instanceOf: DomschedError }, bad).code, 'config-invalid');
   }
   const web = await serve(t);
   const listen = { host: '127.0.0.1', port: Number(new URL(web.url).port) };
   const metrics = new Metrics({ withoutOwn: true });
-  const error = await t.throwsAsync(WebServer.open({ listen, metrics }), { instanceOf: DomschedError });
+  const error = await t.throwsAsync(WebServer.open({ listen, token: TOKEN, metrics }), {
+    instanceOf: DomschedError,
+  });
   t.is(error.code, 'config-invalid');
   t.regex(error.message, /EADDRINUSE/);
+});
+
+test('an address without a token is not served, and without it a request learns nothing', async (t) => {
+  const metrics = new Metrics({ withoutOwn: true });
+  const bare = WebServer.open({ listen: { host: '127.0.0.1', port: 0 }, metrics });
+  t.is((await t.throwsAsync(bare, { instanceOf: DomschedError })).code, 'config-invalid');
+  const web = await serve(t, new HealthCheck(() => 0));
+  web.tick(tickReport(1, [domainReport('web', [processReport({ pid: 1, comm: 'secret' })])]));
+  const wrong = [
+    {},
+    { authorization: 'Bearer ' },
+    { authorization: `Bearer ${TOKEN}x` },
+    { authorization: `Basic ${TOKEN}` },
+  ];
+  for (const headers of [...wrong, { cookie: `domsched=${TOKEN}` }, { cookie: 'domsched=' }]) {
+    for (const path of [
+      '/',
+      '/api/state',
+      '/events',
+      '/metrics',
+      '/page/main.js',
+      '/nothing',
+      '/?token=wrong',
+    ]) {
+      const answer = await ask(web, path, { authorization: '', ...headers });
+      t.is(answer.status, 401, `${path} ${JSON.stringify(headers)}`);
+      t.false(answer.body.includes('secret'));
+    }
+  }
+  // Whoever watches the daemon may know that it lives, and no more.
+  const health = await ask(web, '/health', { authorization: '' });
+  t.deepEqual(JSON.parse(health.body), { status: 'healthy' });
+
+  const entered = await ask(web, `/?token=${TOKEN}`, { authorization: '' });
+  t.is(entered.status, 303);
+  t.is(entered.headers.location, '/');
+  const [cookie] = entered.headers['set-cookie'] as string[];
+  t.regex(cookie!, /; HttpOnly; SameSite=Strict; Path=\/$/);
+  t.false(cookie!.includes(TOKEN));
+  const withCookie = { authorization: '', cookie: cookie!.split(';')[0]! };
+  t.is((await ask(web, '/api/state', withCookie)).status, 200);
+  // A daemon that was started again knows its browsers.
+  t.is((await ask(await serve(t), '/', withCookie)).status, 200);
+});
+
+test('connections that ask for nothing keep nobody out', async (t) => {
+  const web = await serve(t, new HealthCheck(() => 0));
+  web.tick(tickReport(1, []));
+  const { hostname, port } = new URL(web.url);
+  const page = await Listener.open(t, web);
+  let ended = 0;
+  for (let i = 0; i < 300; i++) {
+    const idle = connect(Number(port), hostname);
+    t.teardown(() => idle.destroy());
+    idle
+      .on('error', () => {})
+      .on('close', () => {
+        ended += 1;
+      });
+    await once(idle, 'connect');
+    // Half a request, as good as none.
+    if (i % 2 === 0) idle.write('GET / HTTP/1.1\r\nHost: localhost\r\n');
+    if (i % 50 === 49) t.is((await ask(web, '/health')).status, 200);
+  }
+  await until('the first ones lost their places', () => ended >= 300 - 128);
+  web.tick(tickReport(2, []));
+  await until('the page goes on', () => page.events.at(-1)?.report.tick === 2);
+});
+
+test('a socket is for its owner alone, in the place of a dead one, and gone at the end', async (t) => {
+  const folder = await mkdtemp(path.join(tmpdir(), 'web-'));
+  t.teardown(() => rm(folder, { recursive: true, force: true }));
+  const file = path.join(folder, 'new', 'page');
+  const open = () => WebServer.open({ listen: { path: file }, metrics: new Metrics({ withoutOwn: true }) });
+  const abandoned = await open();
+  const web = await open();
+  t.is(web.url, `unix:${file}`);
+  t.is(statSync(file).mode & 0o777, 0o600);
+  t.is(statSync(path.dirname(file)).mode & 0o777, 0o700);
+  const status = await new Promise((resolve, reject) => {
+    const asked = request({ socketPath: file, path: '/health', agent: false }, (response) => {
+      response.resume();
+      resolve(response.statusCode);
+    });
+    asked.on('error', reject).end();
+  });
+  t.is(status, 503, 'no tick yet');
+  await web.close();
+  t.false(existsSync(file));
+  await abandoned.close();
+
+  writeFileSync(file, 'not a socket');
+  t.is((await t.throwsAsync(open(), { instanceOf: DomschedError })).code, 'config-invalid');
+  t.is(readFileSync(file, 'utf8'), 'not a socket');
+});
+
+test('a token that others may read, or that is none, is refused, and the advice makes one', async (t) => {
+  const folder = await mkdtemp(path.join(tmpdir(), 'token-'));
+  t.teardown(() => rm(folder, { recursive: true, force: true }));
+  const file = path.join(folder, 'token');
+  const refused = (pattern: RegExp) => {
+    const error = t.throws(() => readToken(file), { instanceOf: DomschedError, message: pattern });
+    t.is(error.code, 'config-invalid');
+    return error.message;
+  };
+  const advice = /; \((.*)\) makes one$/.exec(refused(/ENOENT/))![1]!;
+  execFileSync('sh', ['-c', advice]);
+  t.regex(readToken(file), /^\S{22,}$/);
+  chmodSync(file, 0o640);
+  refused(/others/);
+  chmodSync(file, 0o600);
+  for (const bad of ['', 'short', 'two words that are long enough to be one', 'x'.repeat(5000)]) {
+    writeFileSync(file, bad);
+    refused(/token/);
+  }
+  rmSync(file);
+  symlinkSync('/etc/hostname', file);
+  refused(/ELOOP/);
+  rmSync(file);
+  mkdirSync(file, 0o700);
+  refused(/no file/);
 });

@@ -14,9 +14,11 @@ import {
 } from '../../tick-reports.ts';
 import { openPage } from './browser.ts';
 
+const TOKEN = 'a-token-of-this-test-alone';
+
 async function serve(t: ExecutionContext, port = 0): Promise<WebServer> {
   const metrics = new Metrics({ withoutOwn: true });
-  const web = await WebServer.open({ listen: { host: '127.0.0.1', port }, metrics });
+  const web = await WebServer.open({ listen: { host: '127.0.0.1', port }, token: TOKEN, metrics });
   t.teardown(() => web.close().catch(() => {}));
   return web;
 }
@@ -73,12 +75,14 @@ test('shows what the API says, tick by tick, and what is held and why', async (t
   const web = await serve(t);
   const story = [...backupStory(40)];
   for (const report of story.slice(0, 30)) web.tick(report);
-  await using opened = await openPage(web.url);
+  await using opened = await openPage(`${web.url}?token=${TOKEN}`);
   const { page, errors } = opened;
   for (const report of story.slice(29)) {
     if (report.tick > 30) web.tick(report);
     await showsTick(page, report.tick);
-    const state = (await (await fetch(new URL('/api/state', web.url))).json()) as TickReport;
+    const state = (await (
+      await fetch(new URL('/api/state', web.url), { headers: { authorization: `Bearer ${TOKEN}` } })
+    ).json()) as TickReport;
     t.is(state.tick, report.tick);
     t.deepEqual(await linesOf(page), expected(state));
     const held = state.domains.flatMap(({ processes }) => processes.filter((process) => process.held));
@@ -97,7 +101,7 @@ test('the timeline is drawn from the samples: what ran, what was held, what slep
   t.timeout(300_000);
   const web = await serve(t);
   for (const report of backupStory(121)) web.tick(report);
-  await using opened = await openPage(web.url);
+  await using opened = await openPage(`${web.url}?token=${TOKEN}`);
   const { page } = opened;
   await showsTick(page, 121);
   await page.selectOption('#window', '60');
@@ -165,7 +169,7 @@ test('a name out of a guest is shown as it is, and is nothing but text', async (
     domainReport(HOSTILE[0]!, processes, { kernel: HOSTILE[1]!, hypervisor: HOSTILE[2]! }),
     domainReport(HOSTILE[1]!, [], { error: { code: HOSTILE[0]!, message: HOSTILE[2]! } }),
   ];
-  await using opened = await openPage(web.url);
+  await using opened = await openPage(`${web.url}?token=${TOKEN}`);
   const { page, errors } = opened;
   web.tick(tickReport(1, domains, { actions }));
   web.tick(tickReport(2, domains));
@@ -229,7 +233,7 @@ test('200 domains of 50 processes: the document stays small, every row can be re
   t.timeout(300_000);
   const web = await serve(t);
   for (let tick = 1; tick <= 20; tick++) web.tick(crowd(tick));
-  await using opened = await openPage(web.url);
+  await using opened = await openPage(`${web.url}?token=${TOKEN}`);
   const { page, errors } = opened;
   await showsTick(page, 20);
   for (let tick = 21; tick <= 40; tick++) {
@@ -281,7 +285,7 @@ test('the page asks nobody but its daemon for anything', async (t) => {
   const { page } = opened;
   const asked: string[] = [];
   page.on('request', (request) => asked.push(request.url()));
-  await page.goto(web.url);
+  await page.goto(`${web.url}?token=${TOKEN}`);
   await showsTick(page, 1);
   t.deepEqual(new Set(asked.map((url) => new URL(url).origin)), new Set([new URL(web.url).origin]));
   t.true(asked.some((url) => url.endsWith('/events')));

@@ -1,0 +1,82 @@
+import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
+import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
+import type { IncomingMessage } from 'node:http';
+import { DomschedError } from '../error.ts';
+
+/** Nobody guesses one of this length, made of letters and digits. */
+const SHORTEST_TOKEN = 22;
+const LONGEST_FILE = 4_096;
+const COOKIE = 'domsched';
+
+/** What somebody is told who came without it. */
+export const TOKEN_NEEDED =
+  'This needs the token out of tokenFile: as the header "Authorization: Bearer …", or once as /?token=… in a browser.';
+
+/**
+ * Reads the token that a request over TCP has to bring.
+ * @throws DomschedError `config-invalid` for a file that others may read or write, or that holds none
+ */
+export function readToken(file: string): string {
+  const bad = (why: string, cause?: unknown) =>
+    new DomschedError('config-invalid', `tokenFile ${file} ${why}`, { file }, { cause });
+  let descriptor: number;
+  try {
+    descriptor = openSync(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch (cause) {
+    throw bad(`cannot be read: ${(cause as Error).message}; ${TO_MAKE_ONE(file)}`, cause);
+  }
+  try {
+    const stat = fstatSync(descriptor);
+    if (!stat.isFile() || stat.size > LONGEST_FILE) throw bad('is no file with a token');
+    const owner = process.getuid?.();
+    if ((stat.mode & 0o077) !== 0 || (stat.uid !== owner && stat.uid !== 0)) {
+      throw bad(`can be read by others; chmod 600 ${file}, and have it belong to whoever runs the daemon`);
+    }
+    const token = readFileSync(descriptor, 'utf8').trim();
+    if (/^[\x21-\x7e]+$/.test(token) && token.length >= SHORTEST_TOKEN) return token;
+    throw bad(`needs one line of ${SHORTEST_TOKEN} printable characters or more; ${TO_MAKE_ONE(file)}`);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+const TO_MAKE_ONE = (file: string) => `(umask 077; head -c 32 /dev/urandom | base64 > ${file}) makes one`;
+
+/** Whether a request brings the token, as a header or as the cookie that it was changed for. */
+export class Token {
+  readonly #digest: Buffer;
+  /** What the cookie says: good for as long as the token is, over restarts too, and does not tell it. */
+  readonly #session: string;
+
+  constructor(token: string) {
+    this.#digest = digest(token);
+    this.#session = createHmac('sha256', token).update('domsched session').digest('base64url');
+  }
+
+  isBrought({ headers }: IncomingMessage): boolean {
+    const bearer = /^Bearer +(\S+)$/i.exec(headers.authorization ?? '')?.[1];
+    if (bearer !== undefined && this.#is(bearer)) return true;
+    const cookies = (headers.cookie ?? '').split(/; */).map((cookie) => cookie.split('='));
+    return cookies.some(
+      ([name, value]) => name === COOKIE && value !== undefined && isSame(value, this.#session),
+    );
+  }
+
+  /** The cookie for somebody who has the token; undefined for others. */
+  cookieFor(token: string | null): string | undefined {
+    if (token === null || !this.#is(token)) return undefined;
+    return `${COOKIE}=${this.#session}; HttpOnly; SameSite=Strict; Path=/`;
+  }
+
+  #is(token: string): boolean {
+    return timingSafeEqual(digest(token), this.#digest);
+  }
+}
+
+function isSame(a: string, b: string): boolean {
+  return timingSafeEqual(digest(a), digest(b));
+}
+
+function digest(text: string): Buffer {
+  return createHash('sha256').update(text).digest();
+}
