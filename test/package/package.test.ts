@@ -4,12 +4,13 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
 import test from 'ava';
-import { execa } from 'execa';
+import { type ExecaError, execa } from 'execa';
 import { projectDirectory } from '../../kernels/paths.ts';
 import { defaultTasks, SYNTHETIC_KERNELS, SyntheticGuest } from '../runtime/guest/synthetic.ts';
 import { writeRaw } from '../runtime/guest/write-raw.ts';
 
 const LIMIT_MS = 600_000;
+const QUIET = ['--no-audit', '--no-fund', '--loglevel=error'];
 let place: string;
 let prefix: string;
 let files: { path: string; size: number }[];
@@ -26,11 +27,41 @@ test.before(async (t) => {
   const [description] = JSON.parse(packed.stdout);
   ({ files, size } = description);
   await mkdir(prefix);
-  const tarball = path.join(place, description.filename);
-  const quiet = ['--no-audit', '--no-fund', '--loglevel=error'];
-  await execa('npm', ['install', '--global', '--prefix', prefix, ...quiet, tarball], { cwd: place });
+  const { tarball, source } = await withDependencies(path.join(place, description.filename));
+  t.log(`dependencies come from ${source}`);
+  await execa('npm', ['install', '--global', '--offline', '--prefix', prefix, ...QUIET, tarball], {
+    cwd: place,
+  });
 });
 test.after.always(() => rm(place, { recursive: true, force: true }));
+
+/**
+ * The package with what it depends on inside, in the versions of the lock file: installing it asks the registry
+ * nothing, whose answers may take minutes each. npm's own cache has them since `make setup`.
+ */
+async function withDependencies(packed: string): Promise<{ tarball: string; source: string }> {
+  await execa('tar', ['-xzf', packed, '-C', place]);
+  const folder = path.join(place, 'package');
+  const lock = path.join(folder, 'package-lock.json');
+  await cp(path.join(projectDirectory, 'package-lock.json'), lock);
+  const install = ['ci', '--omit=dev', ...QUIET];
+  let source = "npm's cache";
+  try {
+    await execa('npm', [...install, '--offline'], { cwd: folder });
+  } catch (error) {
+    const reason = /^npm error (request .*)$/m.exec((error as ExecaError<object>).stderr as string)?.[1];
+    // Emptied since, or of somebody else: any other failure comes again and is told.
+    source = `the registry, because npm's cache lacks some: ${reason ?? 'see the next error'}`;
+    await execa('npm', [...install, '--prefer-offline'], { cwd: folder });
+  }
+  await rm(lock);
+  const manifest = path.join(folder, 'package.json');
+  const content = JSON.parse(await readFile(manifest, 'utf8'));
+  await writeFile(manifest, JSON.stringify({ ...content, bundleDependencies: true }));
+  const tarball = path.join(place, 'with-dependencies.tar');
+  await execa('tar', ['-cf', tarball, '-C', place, 'package']);
+  return { tarball, source };
+}
 
 const installed = (file: string) => path.join(prefix, 'lib/node_modules/domsched', file);
 
