@@ -156,6 +156,7 @@ export const SYMBOLS: readonly string[] = [
   ...[
     'recalc_sigpending',
     'process_timeout',
+    'delayed_put_task_struct',
     'wake_up_process',
     'task_work_run',
     'get_signal',

@@ -51,6 +51,7 @@ export const $symbols = {
   cpu_tss_rw: 0x6000n,
   current_task: 0x1fb80n,
   default_idle: 0xffffffff81a59180n,
+  delayed_put_task_struct: 0xffffffff810a5470n,
   dl_sched_class: 0xffffffff824153f0n,
   entry_SYSCALL_64: 0xffffffff81c00080n,
   fair_sched_class: 0xffffffff82415590n,

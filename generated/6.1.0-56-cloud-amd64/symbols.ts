@@ -51,6 +51,7 @@ export const $symbols = {
   cpu_tss_rw: 0x6000n,
   current_task: 0x1fb80n,
   default_idle: 0xffffffff81a178a0n,
+  delayed_put_task_struct: 0xffffffff81098bb0n,
   dl_sched_class: 0xffffffff82398130n,
   entry_SYSCALL_64: 0xffffffff81c00080n,
   fair_sched_class: 0xffffffff823982d0n,

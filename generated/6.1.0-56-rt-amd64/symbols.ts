@@ -51,6 +51,7 @@ export const $symbols = {
   cpu_tss_rw: 0x6000n,
   current_task: 0x1fc00n,
   default_idle: 0xffffffff81a59e30n,
+  delayed_put_task_struct: 0xffffffff810a8d90n,
   dl_sched_class: 0xffffffff82412db0n,
   entry_SYSCALL_64: 0xffffffff81c00080n,
   fair_sched_class: 0xffffffff82412f50n,

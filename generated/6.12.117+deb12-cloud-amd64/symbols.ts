@@ -47,6 +47,7 @@ export const $symbols = {
   cpu_info: 0x19020n,
   cpu_tss_rw: 0x6000n,
   default_idle: 0xffffffff81c95c50n,
+  delayed_put_task_struct: 0xffffffff810c9a40n,
   dl_sched_class: 0xffffffff8254dea0n,
   entry_SYSCALL_64: 0xffffffff81e00080n,
   exit_to_user_mode_loop: 0xffffffff8119a2b0n,

@@ -47,6 +47,7 @@ export const $symbols = {
   cpu_info: 0x19020n,
   cpu_tss_rw: 0x6000n,
   default_idle: 0xffffffff81cd4df0n,
+  delayed_put_task_struct: 0xffffffff810cee10n,
   dl_sched_class: 0xffffffff825cc660n,
   entry_SYSCALL_64: 0xffffffff81e00080n,
   exit_to_user_mode_loop: 0xffffffff8119f6a0n,

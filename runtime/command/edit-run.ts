@@ -211,7 +211,7 @@ function limitsOf({ timeout = DEFAULT_TIMEOUT_S, dryRun }: EditOptions) {
 }
 
 function answerOf(domain: Domain, { pid, comm }: Process, operation: Operation): EditAnswer {
-  const { outcome, techniques, attempts, pausedUs, writes, members, edits } = operation;
+  const { outcome, techniques, attempts, pausedUs, writes, kept, members, edits } = operation;
   const planned = outcome === 'planned' ? edits.flatMap(describeEdit) : [];
   const { name } = domain.identity;
   return {
@@ -223,6 +223,7 @@ function answerOf(domain: Domain, { pid, comm }: Process, operation: Operation):
     attempts,
     pausedUs: Math.round(pausedUs),
     writes,
+    ...(kept > 0 && { kept }),
     ...(members && { members }),
     planned,
   };
@@ -247,6 +248,10 @@ function print(answers: readonly EditAnswer[], json: boolean): void {
     const cost = `${attempts} ${attempts === 1 ? 'pause' : 'pauses'}, ${pausedUs} µs, ${writes} words written`;
     const tail = outcome === 'planned' ? '; nothing was written' : `; ${cost}`;
     process.stdout.write(`${domain}: ${pid} (${comm}) ${outcome}${group}${way}${tail}\n`);
+    if (answer.kept !== undefined)
+      process.stdout.write(
+        `  the structures of ${answer.kept} ended tasks stay in the guest until it is restarted\n`,
+      );
     for (const line of planned) process.stdout.write(`  ${line}\n`);
   }
 }

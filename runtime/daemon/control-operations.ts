@@ -223,7 +223,10 @@ function answer({ name }: WatchedDomain, { pid, comm }: Process, operation: Oper
   const { outcome, techniques, attempts, writes, edits } = operation;
   const planned = outcome === 'planned' ? edits.flatMap(describeEdit) : [];
   const pausedUs = Math.round(operation.pausedUs);
-  const concerned = operation.members === undefined ? {} : { members: operation.members };
+  const concerned = {
+    ...(operation.members && { members: operation.members }),
+    ...(operation.kept > 0 && { kept: operation.kept }),
+  };
   return { domain: name, pid, comm, outcome, techniques, attempts, pausedUs, writes, ...concerned, planned };
 }
 

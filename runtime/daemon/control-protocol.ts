@@ -26,6 +26,8 @@ export interface EditAnswer {
   readonly attempts: number;
   readonly pausedUs: number;
   readonly writes: number;
+  /** Structures of ended tasks that nobody could free; absent when there were none. */
+  readonly kept?: number;
   /** Of a group: the pids of all its processes. */
   readonly members?: readonly number[];
   /** The words of a dry run. */

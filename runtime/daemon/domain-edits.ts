@@ -218,6 +218,11 @@ export class DomainEdits {
       const { techniques = [], pausedUs = 0 } = operation ?? {};
       this.#actions.push({ ...report, outcome: 'done', techniques, pausedUs: Math.round(pausedUs) });
       const { outcome, attempts } = operation ?? { outcome: 'unchanged', attempts: 0 };
+      if (operation !== undefined && operation.kept > 0)
+        this.#log.warn(
+          { kept: operation.kept },
+          'structures of ended tasks stay in the guest until it is restarted',
+        );
       this.#log.debug(
         { pid, comm, outcome, attempts, pausedUs: Math.round(pausedUs), policy, reason },
         action,

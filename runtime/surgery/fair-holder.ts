@@ -8,7 +8,7 @@ import { FairSurgery } from './fair.ts';
 import { type FairGuest, resolveFairLayout } from './fair-layout.ts';
 import { FairSplice } from './fair-splice.ts';
 import { FairState } from './fair-state.ts';
-import type { Holder, Standing, Step, Technique } from './holder.ts';
+import type { GiveBack, Holder, Standing, Step, Technique } from './holder.ts';
 import { type Field, get } from './member.ts';
 import type { MemoryView } from './memory-view.ts';
 import type { ParkHolder } from './park-holder.ts';
@@ -97,14 +97,11 @@ export class FairHolder implements Holder {
     if (this.#state.isMarked(draft, thread)) return this.#state.planAgain(draft, thread);
     if (techniques.includes('park')) return this.#park.planHold(draft, thread, techniques);
     if (get(draft, thread, this.#ptrace) !== 0n) throw threadRefusal(thread, 'is under a tracer');
-    // Given back at any rate, even if nothing else can be done at this moment.
-    const cleared = this.#park.planWordsFree(draft, thread);
-    if (cleared === null) return null;
+    if (!this.#park.mayHold(draft, thread)) return null;
     const may = (technique: Technique) =>
       techniques.includes(technique) && this.techniques.includes(technique);
     const splice = may('splice') ? this.#splice.planHold(draft, thread) : null;
-    const step = splice ?? (may('state') ? this.#state.planHold(draft, thread) : null);
-    return step === null ? null : { ...step, outcome: [...cleared, ...step.outcome] };
+    return splice ?? (may('state') ? this.#state.planHold(draft, thread) : null);
   }
 
   planRelease(draft: Draft, thread: GuestVirtual): Step | 'later' | null {
@@ -112,6 +109,10 @@ export class FairHolder implements Holder {
     if (this.#splice.isHeld(draft, thread)) return this.#splice.planRelease(draft, thread);
     if (!this.#state.isMarked(draft, thread)) return this.#park.planRelease(draft, thread);
     return this.#state.planRelease(draft, thread, this.#park.listForWork(draft));
+  }
+
+  planGiveBack(draft: Draft, threads: () => readonly GuestVirtual[]): GiveBack {
+    return this.#park.planGiveBack(draft, threads);
   }
 
   planRenice(draft: Draft, thread: GuestVirtual, nice: number): readonly Invariant[] | 'later' {

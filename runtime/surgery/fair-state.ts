@@ -115,11 +115,10 @@ export class FairState {
     const { task_struct } = this.#guest.layout;
     this.#fair.checkLocks(draft, thread);
     if (this.#isAsleep(draft, thread)) {
+      const woken = this.#irqWork.planPush(draft, thread, list);
+      if (woken === null) return 'later';
       put(draft, thread, task_struct.state, TASK_INTERRUPTIBLE, 'task.__state (TASK_INTERRUPTIBLE)');
-      const outcome = [
-        this.#irqWork.planPush(draft, thread, list),
-        this.#inState(thread, TASK_INTERRUPTIBLE),
-      ];
+      const outcome = [woken, this.#inState(thread, TASK_INTERRUPTIBLE)];
       return { technique: 'state', outcome, interrupts: [{ cpu: list.cpu, kind: 'irq-work' }] };
     }
     // Off its queue but on its CPU: in schedule(), a moment before it is asleep.

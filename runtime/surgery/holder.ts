@@ -39,6 +39,15 @@ export interface Step {
   readonly interrupts?: readonly WantedInterrupt[];
 }
 
+/** What an earlier release took of the guest and needs no more, as a plan gives it back. */
+export interface GiveBack {
+  readonly outcome: readonly Invariant[];
+  /** Wake-ups that are still under way. */
+  readonly pending: number;
+  /** Structures of ended tasks that nobody can free: the guest keeps them until it is restarted. */
+  readonly kept: number;
+}
+
 /** One kind of scheduler's way to hold threads and let them go. It plans; a transaction commits. */
 export interface Holder {
   readonly techniques: readonly Technique[];
@@ -68,6 +77,11 @@ export interface Holder {
    * @returns null when nothing of a hold is left; `later` when nothing can be done at this moment
    */
   planRelease(draft: Draft, thread: GuestVirtual): Step | 'later' | null;
+  /**
+   * Plans to give back what releases took, of whoever: also of threads that have ended since.
+   * @param threads any that could do something for the guest
+   */
+  planGiveBack?(draft: Draft, threads: () => readonly GuestVirtual[]): GiveBack;
   /** A thread has to be held to get another nice value: what is in a run queue is not edited there. */
   readonly renicesHeld: boolean;
   /**

@@ -2,9 +2,13 @@
  * Makes the guest call `wake_up_process()` by itself: an `irq_work` that we put on a CPU's `lazy_list` (kernel/irq_work.c).
  * That CPU runs it at its next timer tick, or at once with the irq-work interrupt. Its function is the kernel's own
  * `process_timeout()`, which wakes the task that stands behind a `timer_list`.
+ *
+ * An idle CPU without a tick may run it much later, and holds back no RCU grace period until then. So nothing that the
+ * work is made of may go away meanwhile: its words are in padding of a CPU's run queue, which the kernel never frees,
+ * and for the task that it points to a reference is taken, as the kernel does for whatever it keeps a pointer to.
  */
 import { DomschedError } from '../error.ts';
-import { advance, formatAddress, type GuestVirtual } from '../memory/address.ts';
+import { formatAddress, type GuestVirtual } from '../memory/address.ts';
 import type { Draft } from './draft.ts';
 import type { Invariant } from './edit.ts';
 import { inconsistent } from './inconsistent.ts';
@@ -16,13 +20,8 @@ import { threadRefusal } from './refusal.ts';
 /** Works that wait on one CPU at most: it bounds the walk. */
 const MAX_WORKS = 4_096;
 
-/** `task->stack` ends with this word (include/uapi/linux/magic.h, STACK_END_MAGIC). */
-const STACK_END_MAGIC = 0x57ac_6e9dn;
-/** Bytes kept clear above that word. */
-const STACK_MARGIN = 16;
-/** How far from the end of its stack a sleeping task must be, and the largest kernel stack there is, in bytes. */
-const STACK_DISTANCE = 4_096n;
-const MAX_STACK = 65_536n;
+/** A `refcount_t` that is not 0, and far from where it saturates (include/linux/refcount.h): others may take more. */
+const MAX_REFERENCES = 0x4000_0000n;
 
 /** What became of a wake-up that was asked for. */
 export type WakeUp =
@@ -40,65 +39,105 @@ export interface LazyList {
   readonly address: GuestVirtual;
 }
 
+/** Wake-ups that are over, as a plan gives their words and references back. */
+export interface GivenBack {
+  readonly outcome: readonly Invariant[];
+  /** Wake-ups that a CPU has yet to run. */
+  readonly pending: number;
+  /** Tasks that have ended, that ours is the last reference to, and that nobody can free. */
+  readonly kept: number;
+}
+
+/** What is to become of a task that has ended and that ours is the last reference to: plans that it is freed. */
+export type FreeLast = (task: GuestVirtual) => (() => Invariant) | 'later' | 'never';
+
 export class IrqWork {
   readonly #layout: ParkLayout;
   readonly #wake: GuestVirtual;
+  readonly #homes: readonly GuestVirtual[];
 
-  /** @param wake address of `process_timeout()` in the guest */
-  constructor(layout: ParkLayout, wake: GuestVirtual) {
+  /**
+   * @param wake address of `process_timeout()` in the guest
+   * @param homes where words of ours may be, one wake-up in each
+   */
+  constructor(layout: ParkLayout, wake: GuestVirtual, homes: readonly GuestVirtual[]) {
     this.#layout = layout;
     this.#wake = wake;
-  }
-
-  /** Where a task's forged work is: in a hole of its `task_struct`, else at the far end of its kernel stack. */
-  home(memory: MemoryView, task: GuestVirtual): GuestVirtual {
-    const { irqWorkHome, task_struct } = this.#layout;
-    if (irqWorkHome !== null) return advance(task, irqWorkHome);
-    return advance(follow(memory, task, task_struct.stack), STACK_MARGIN);
+    this.#homes = homes;
   }
 
   /** @throws DomschedError `translation-fault` */
   progress(memory: MemoryView, task: GuestVirtual): WakeUp {
-    const { irq_work } = this.#layout;
-    const work = this.home(memory, task);
-    // A hole of a forked child holds what its parent's held: the task tells them apart.
-    if (follow(memory, work, irq_work.func) !== this.#wake) return 'none';
-    if (follow(memory, work, irq_work.task) !== task) return 'none';
-    return (get(memory, work, irq_work.flags) & irq_work.active) === 0n ? 'done' : 'pending';
+    const work = this.#workFor(memory, task);
+    if (work === undefined) return 'none';
+    return this.#isActive(memory, work) ? 'pending' : 'done';
+  }
+
+  /**
+   * A hold that could not be released would be no hold.
+   * @throws DomschedError `refused` when the guest uses all places that words of ours may be in
+   */
+  checkHomes(memory: MemoryView): void {
+    if (this.#homes.some((work) => this.#isClear(memory, work) || this.#isOurs(memory, work))) return;
+    throw new DomschedError(
+      'refused',
+      'the padding of its run queues is in use: no process of this guest could be released; nothing was changed',
+      {},
+    );
   }
 
   /**
    * Plans to have a CPU wake a task.
-   * @returns what has to be so afterwards
-   * @throws DomschedError `refused` when the words that this takes are not proved to be free
+   * @returns what has to be so afterwards; null while all places for it are taken by other wake-ups
+   * @throws DomschedError `refused` for a task whose references cannot be what they say, and as {@link checkHomes}
    */
-  planPush(draft: Draft, task: GuestVirtual, list: LazyList): Invariant {
-    const { irq_work } = this.#layout;
-    const work = this.home(draft, task);
-    this.#proveFree(draft, task, work);
+  planPush(draft: Draft, task: GuestVirtual, list: LazyList): Invariant | null {
+    const { irq_work, task_struct } = this.#layout;
+    this.checkHomes(draft);
+    const work = this.#homes.find((home) => this.#isClear(draft, home));
+    if (work === undefined || this.#workFor(draft, task) !== undefined) return null;
+    const references = get(draft, task, task_struct.usage);
+    if (references === 0n || references >= MAX_REFERENCES)
+      throw threadRefusal(task, `has ${references} references, which no task has`);
     const before = this.works(draft, list);
     if (before.includes(work))
       throw inconsistent(`lazy_list[${list.cpu}] has our work, which does not look like one`);
     const first = draft.pointer(list.address);
+    // The reference first, the list's head last: until then nothing leads to the work.
+    put(draft, task, task_struct.usage, references + 1n, 'task.usage (a reference for the wake-up)');
     put(draft, work, irq_work.next, first, 'irq_work.node.llist.next');
     put(draft, work, irq_work.flags, irq_work.active | irq_work.lazy, 'irq_work.node.flags');
     put(draft, work, irq_work.func, this.#wake, 'irq_work.func (process_timeout)');
     // Read by PREEMPT_RT kernels: nobody waits for the work.
     put(draft, work, irq_work.irqwait, 0n, 'irq_work.irqwait');
     put(draft, work, irq_work.task, task, 'process_timer.task');
-    // The list's head last: until then nothing leads to the work.
     draft.set(list.address, 8, work, `lazy_list[${list.cpu}].first`);
-    return this.#pushed(task, list, [work, ...before]);
+    return this.#pushed(task, references + 1n, list, [work, ...before]);
   }
 
-  /** Plans to give back the words of a wake-up that is done. @returns what has to be so afterwards */
-  planClear(draft: Draft, task: GuestVirtual): Invariant {
-    const { irq_work } = this.#layout;
-    const work = this.home(draft, task);
-    for (const name of ['next', 'flags', 'func', 'irqwait', 'task'] as const) {
-      put(draft, work, irq_work[name], 0n, `irq_work.${name} (given back)`);
+  /** Plans to give back all that wake-ups which are over have taken, whoever asked for them. */
+  planGiveBack(draft: Draft, freeLast: FreeLast): GivenBack {
+    const { usage } = this.#layout.task_struct;
+    const outcome: Invariant[] = [];
+    let [pending, kept] = [0, 0];
+    for (const work of this.#homes) {
+      const task = this.#taskOf(draft, work);
+      if (task === undefined) continue;
+      const references = get(draft, task, usage);
+      const others = references > 1n && references < MAX_REFERENCES;
+      const free = this.#isActive(draft, work) ? 'later' : others ? null : freeLast(task);
+      if (free === 'later') {
+        pending += 1;
+        continue;
+      }
+      // The words first: nothing of ours may lead to a task that the guest is about to free.
+      this.#planClear(draft, work);
+      if (others) put(draft, task, usage, references - 1n, 'task.usage (the reference of the wake-up)');
+      outcome.push(this.#cleared(work, task, others ? references - 1n : references));
+      if (free === 'never') kept += 1;
+      else if (free !== null) outcome.push(free());
     }
-    return this.#cleared(task);
+    return { outcome, pending, kept };
   }
 
   /** Works that wait on a CPU. @throws DomschedError `walk-unbounded` */
@@ -115,18 +154,19 @@ export class IrqWork {
   }
 
   /** That a CPU is going to wake the task. Works of other threads may have been put before it in the same edit. */
-  #pushed(task: GuestVirtual, list: LazyList, works: readonly GuestVirtual[]): Invariant {
+  #pushed(task: GuestVirtual, references: bigint, list: LazyList, works: readonly GuestVirtual[]): Invariant {
     const what = `lazy_list[${list.cpu}] has a work that wakes task ${formatAddress(task)}`;
     return {
       what,
       check: (memory) => {
-        const { irq_work } = this.#layout;
-        const work = this.home(memory, task);
+        const { irq_work, task_struct } = this.#layout;
+        const work = works[0]!;
         const flags = irq_work.active | irq_work.lazy;
         const ready =
-          this.progress(memory, task) === 'pending' &&
+          this.#taskOf(memory, work) === task &&
           get(memory, work, irq_work.flags) === flags &&
-          get(memory, work, irq_work.irqwait) === 0n;
+          get(memory, work, irq_work.irqwait) === 0n &&
+          get(memory, task, task_struct.usage) === references;
         const found = this.works(memory, list);
         const linked =
           found.length >= works.length && found.slice(-works.length).every((w, i) => w === works[i]);
@@ -135,34 +175,41 @@ export class IrqWork {
     };
   }
 
-  /** That the words of a wake-up are free again. */
-  #cleared(task: GuestVirtual): Invariant {
+  /** That the words of a wake-up are free again, and so is its reference. */
+  #cleared(work: GuestVirtual, task: GuestVirtual, references: bigint): Invariant {
     const what = `the words of the wake-up of task ${formatAddress(task)} are given back`;
     return {
       what,
       check: (memory) => {
-        if (!this.#isClear(memory, this.home(memory, task))) throw inconsistent(`not so: ${what}`);
+        const right = get(memory, task, this.#layout.task_struct.usage) === references;
+        if (!right || !this.#isClear(memory, work)) throw inconsistent(`not so: ${what}`);
       },
     };
   }
 
-  /**
-   * What we left, or a parent's that a fork copied, is free; anything else that isn't zero is somebody's. At the
-   * stack's end only zeros are free: the kernel clears a stack before use, so no frame ever came that far, and the
-   * task has to be asleep far from there.
-   */
-  #proveFree(memory: MemoryView, task: GuestVirtual, work: GuestVirtual): void {
-    const { irqWorkHome, irq_work, task_struct } = this.#layout;
-    const refuse = (why: string) => threadRefusal(task, why);
-    if (irqWorkHome !== null) {
-      if (this.#isClear(memory, work) || follow(memory, work, irq_work.func) === this.#wake) return;
-      throw refuse(`has padding at ${irqWorkHome} that is in use`);
+  #planClear(draft: Draft, work: GuestVirtual): void {
+    const { irq_work } = this.#layout;
+    for (const name of ['next', 'flags', 'func', 'irqwait', 'task'] as const) {
+      put(draft, work, irq_work[name], 0n, `irq_work.${name} (given back)`);
     }
-    const end = follow(memory, task, task_struct.stack);
-    const above = get(memory, task, task_struct.sp) - end;
-    if (memory.word(end, 8) !== STACK_END_MAGIC) throw refuse('has a kernel stack without an end mark');
-    if (above < STACK_DISTANCE || above > MAX_STACK) throw refuse('has nearly used up its kernel stack');
-    if (!this.#isClear(memory, work)) throw refuse('has used the end of its kernel stack');
+  }
+
+  #workFor(memory: MemoryView, task: GuestVirtual): GuestVirtual | undefined {
+    return this.#homes.find((work) => this.#taskOf(memory, work) === task);
+  }
+
+  /** The task that words of ours are about; undefined where there are none. */
+  #taskOf(memory: MemoryView, work: GuestVirtual): GuestVirtual | undefined {
+    return this.#isOurs(memory, work) ? follow(memory, work, this.#layout.irq_work.task) : undefined;
+  }
+
+  #isOurs(memory: MemoryView, work: GuestVirtual): boolean {
+    return follow(memory, work, this.#layout.irq_work.func) === this.#wake;
+  }
+
+  #isActive(memory: MemoryView, work: GuestVirtual): boolean {
+    const { irq_work } = this.#layout;
+    return (get(memory, work, irq_work.flags) & irq_work.active) !== 0n;
   }
 
   #isClear(memory: MemoryView, work: GuestVirtual): boolean {

@@ -4,7 +4,7 @@ import type { Domain } from '../hypervisor/types.ts';
 import { advance, type GuestVirtual, guestVirtual } from '../memory/address.ts';
 import type { Draft } from './draft.ts';
 import type { Invariant } from './edit.ts';
-import type { Holder, Standing, Step, Technique } from './holder.ts';
+import type { GiveBack, Holder, Standing, Step, Technique } from './holder.ts';
 import { IrqWork, type LazyList } from './irq-work.ts';
 import { follow } from './member.ts';
 import type { MemoryView } from './memory-view.ts';
@@ -32,12 +32,15 @@ export interface ParkGuest {
   /** Of `recalc_sigpending()` and `process_timeout()`. */
   readonly recalcSigpending: GuestVirtual;
   readonly processTimeout: GuestVirtual;
+  /** Of `delayed_put_task_struct()`; undefined where the layout does not have it. */
+  readonly putTask: GuestVirtual | undefined;
   readonly nice: NiceGuest;
 }
 
 /** @throws DomschedError `layout-absent-member`, `refused` */
 export function parkGuest(guest: Guest): ParkGuest {
   const symbol = (name: string) => guestVirtual(guest.layout.requireSymbol(name) + guest.kernel.slide);
+  const putTask = guest.layout.symbol('delayed_put_task_struct');
   return {
     layout: resolveParkLayout(guest.layout),
     cpus: guest.cpus.map((cpu) => ({
@@ -48,6 +51,7 @@ export function parkGuest(guest: Guest): ParkGuest {
     onlineMask: symbol('__cpu_online_mask'),
     recalcSigpending: symbol('recalc_sigpending'),
     processTimeout: symbol('process_timeout'),
+    putTask: putTask === undefined ? undefined : guestVirtual(putTask + guest.kernel.slide),
     nice: {
       layout: resolveNiceLayout(guest.layout),
       fairSchedClass: symbol('fair_sched_class'),
@@ -77,13 +81,16 @@ export class ParkHolder implements Holder {
   constructor(guest: ParkGuest) {
     this.#guest = guest;
     this.#park = new Park(guest.layout, guest.recalcSigpending);
-    this.irqWork = new IrqWork(guest.layout, guest.processTimeout);
+    const { irqWorkHomes } = guest.layout;
+    const homes = guest.cpus.flatMap(({ queue }) => irqWorkHomes.map((home) => advance(queue, home)));
+    this.irqWork = new IrqWork(guest.layout, guest.processTimeout, homes);
     this.#renice = new Renice(guest.nice);
   }
 
   async prepare(domain: Domain, memory: MemoryView): Promise<void> {
     const registers = (await domain.registers?.read()) ?? [];
-    for (const address of [this.#guest.recalcSigpending, this.#guest.processTimeout]) {
+    const { recalcSigpending, processTimeout, putTask } = this.#guest;
+    for (const address of [recalcSigpending, processTimeout, ...(putTask === undefined ? [] : [putTask])]) {
       proveCallable(memory, address, registers);
     }
   }
@@ -119,33 +126,39 @@ export class ParkHolder implements Holder {
   planHold(draft: Draft, thread: GuestVirtual, techniques: readonly Technique[]): Step | null {
     const state = this.#park.stateOf(draft, thread);
     if (state === 'free' && !techniques.includes('park')) return null;
-    const outcome = this.planWordsFree(draft, thread);
-    if (outcome === null) return null;
-    outcome.push(this.#park.planArm(draft, thread));
+    if (!this.mayHold(draft, thread)) return null;
+    const outcome = [this.#park.planArm(draft, thread)];
     const cpu = this.#currentOn(draft, thread);
     const interrupts = cpu === undefined ? [] : [{ cpu: cpu.cpu, kind: 'reschedule' as const }];
     return { technique: 'park', outcome, interrupts };
   }
 
   /**
-   * Plans that the words of an earlier wake-up are free for the next.
-   * @returns what has to be so afterwards; null for a thread that is held or about to be, or whose wake-up is under way
-   * @throws DomschedError `refused` for one that the guest itself froze
+   * Whether a thread may be held now.
+   * @returns false for one that is held or about to be, or whose wake-up is under way
+   * @throws DomschedError `refused` for one that the guest itself froze, or that could not be released
    */
-  planWordsFree(draft: Draft, thread: GuestVirtual): Invariant[] | null {
-    const state = this.#park.stateOf(draft, thread);
+  mayHold(memory: MemoryView, thread: GuestVirtual): boolean {
+    const state = this.#park.stateOf(memory, thread);
     if (state === 'frozen') {
       throw threadRefusal(thread, 'is frozen by the guest itself (cgroup.freeze)');
     }
-    if (state !== 'free') return null;
-    switch (this.irqWork.progress(draft, thread)) {
-      case 'none':
-        return [];
-      case 'pending':
-        return null;
-      case 'done':
-        return [this.irqWork.planClear(draft, thread)];
-    }
+    this.irqWork.checkHomes(memory);
+    return state === 'free' && this.irqWork.progress(memory, thread) === 'none';
+  }
+
+  /**
+   * The last reference to a task that has ended is dropped by the guest, which frees the task with it: nobody can do
+   * that for it. Any thread may do so, on its way to user mode.
+   */
+  planGiveBack(draft: Draft, threads: () => readonly GuestVirtual[]): GiveBack {
+    return this.irqWork.planGiveBack(draft, (task) => {
+      const { putTask } = this.#guest;
+      if (putTask === undefined || !this.#park.isFreeable(draft, task)) return 'never';
+      const able = threads().filter((thread) => this.#park.takesWorks(draft, thread));
+      const thread = able.find((candidate) => this.#park.onQueue(draft, candidate)) ?? able[0];
+      return thread === undefined ? 'later' : () => this.#park.planFree(draft, task, thread, putTask);
+    });
   }
 
   planRelease(draft: Draft, thread: GuestVirtual): Step | 'later' | null {
@@ -167,7 +180,7 @@ export class ParkHolder implements Holder {
         return null;
       case 'free':
       case 'frozen':
-        return this.#planGiveBack(draft, thread);
+        return this.irqWork.progress(draft, thread) === 'pending' ? 'later' : null;
     }
   }
 
@@ -178,25 +191,13 @@ export class ParkHolder implements Holder {
 
   /** @param planFree plans that the thread, once awake, does not go back into the trap */
   #planWake(draft: Draft, thread: GuestVirtual, planFree: () => Invariant): Step | 'later' {
-    if (this.irqWork.progress(draft, thread) === 'pending') return 'later';
     this.#park.checkLocks(draft, thread);
     const list = this.listForWork(draft);
     // The wake-up first: with it alone the thread looks around in the trap and stays.
     const woken = this.irqWork.planPush(draft, thread, list);
+    if (woken === null) return 'later';
     const outcome = [woken, planFree()];
     return { technique: 'park', outcome, interrupts: [{ cpu: list.cpu, kind: 'irq-work' }] };
-  }
-
-  /** After the wake-up: its words go back as they were. */
-  #planGiveBack(draft: Draft, thread: GuestVirtual): Step | 'later' | null {
-    switch (this.irqWork.progress(draft, thread)) {
-      case 'none':
-        return null;
-      case 'pending':
-        return 'later';
-      case 'done':
-        return { technique: null, outcome: [this.irqWork.planClear(draft, thread)] };
-    }
   }
 
   #currentOn(memory: MemoryView, thread: GuestVirtual): ParkCpu | undefined {

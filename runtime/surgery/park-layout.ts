@@ -2,7 +2,7 @@ import { DomschedError } from '../error.ts';
 import { type LockPlan, planLock } from '../guest/locks.ts';
 import type { LayoutView } from '../layout/view.ts';
 import { type Field, optionalWord, wordMember } from './member.ts';
-import { holeFor } from './scratch.ts';
+import { homesFor } from './scratch.ts';
 
 /** A spinlock in the structure around it. */
 export interface LockField extends LockPlan {
@@ -29,9 +29,10 @@ export interface ParkLayout {
     readonly task_works: Field;
     readonly sighand: Field;
     readonly cgroups: Field;
-    readonly stack: Field;
-    /** `thread.sp`: the kernel stack pointer of a task that does not run. */
-    readonly sp: Field;
+    /** References to the structure (`refcount_t`): with the last one it is freed. */
+    readonly usage: Field;
+    /** The `rcu_head`, which `delayed_put_task_struct()` is called with. */
+    readonly rcu: number;
     /** The word with the bit that is set in the freezer trap, and the bit. */
     readonly frozen: Field;
     readonly frozenMask: bigint;
@@ -58,8 +59,8 @@ export interface ParkLayout {
   readonly rq: { readonly curr: Field; readonly idle: Field };
   /** Offset in `task_struct` of 16 free bytes for the task work. */
   readonly workHome: number;
-  /** Offset in `task_struct` of free bytes for the irq work; null when none are that large: then the stack's end. */
-  readonly irqWorkHome: number | null;
+  /** Offsets in `rq` of free bytes for irq works, one in each. */
+  readonly irqWorkHomes: readonly number[];
 }
 
 /** Whether a kernel has the freezer trap: "cgroup: cgroup v2 freezer", 5.2, brought `task_struct.frozen` and the trap. */
@@ -75,8 +76,10 @@ export function resolveParkLayout(layout: LayoutView): ParkLayout {
   if (bits === undefined || bits.size > 8) throw unusable(layout, 'task_struct.frozen is no bit');
   const timer = layout.requireStruct('timer_list').size;
   const irqWorkSize = timer + 8;
-  const workSize = layout.requireStruct('callback_head').size;
-  const { workHome, irqWorkHome } = homes(layout, workSize, irqWorkSize);
+  const [workHome] = homesFor(layout, 'task_struct', layout.requireStruct('callback_head').size);
+  if (workHome === undefined) throw unusable(layout, 'task_struct has no padding for a task work');
+  const irqWorkHomes = homesFor(layout, 'rq', irqWorkSize);
+  if (irqWorkHomes.length === 0) throw unusable(layout, 'rq has no padding for an irq work');
   return {
     task_struct: {
       thread_flags: word('task_struct', 'thread_info.flags'),
@@ -93,8 +96,8 @@ export function resolveParkLayout(layout: LayoutView): ParkLayout {
       task_works: word('task_struct', 'task_works'),
       sighand: word('task_struct', 'sighand'),
       cgroups: word('task_struct', 'cgroups'),
-      stack: word('task_struct', 'stack'),
-      sp: word('task_struct', 'thread.sp'),
+      usage: word('task_struct', 'usage'),
+      rcu: layout.field('task_struct', 'rcu').offset,
       frozen: { offset: bits.offset, size: bits.size as Field['size'] },
       frozenMask: BigInt(bits.mask),
       pi_lock: lock(layout, 'task_struct', 'pi_lock', 'task.pi_lock'),
@@ -115,20 +118,8 @@ export function resolveParkLayout(layout: LayoutView): ParkLayout {
     cgroup: { e_freeze: word('cgroup', 'freezer.e_freeze') },
     rq: { curr: word('rq', 'curr'), idle: word('rq', 'idle') },
     workHome,
-    irqWorkHome,
+    irqWorkHomes,
   };
-}
-
-/** Homes for both kinds of words; where there is room for one only, the irq work has to go elsewhere. */
-function homes(layout: LayoutView, workSize: number, irqWorkSize: number) {
-  const irqWorkHome = holeFor(layout, irqWorkSize);
-  if (irqWorkHome !== undefined) {
-    const workHome = holeFor(layout, workSize, [{ offset: irqWorkHome, size: irqWorkSize }]);
-    if (workHome !== undefined) return { workHome, irqWorkHome };
-  }
-  const workHome = holeFor(layout, workSize);
-  if (workHome === undefined) throw unusable(layout, 'task_struct has no padding for a task work');
-  return { workHome, irqWorkHome: null };
 }
 
 function lock(layout: LayoutView, struct: string, member: string, name: string): LockField {

@@ -128,22 +128,48 @@ export class Park {
     if (left !== this.#func && (left !== 0n || follow(draft, work, callback_head.next) !== 0n)) {
       throw refuse(`has padding at ${this.#layout.workHome} that is in use`);
     }
-    const first = follow(draft, task, task_struct.task_works);
     // In this order every prefix is harmless: a work that nothing leads to; one that has nothing to do.
-    put(draft, work, callback_head.next, first, 'callback_head.next');
-    put(draft, work, callback_head.func, this.#func, 'callback_head.func (recalc_sigpending)');
-    put(draft, task, task_struct.task_works, work, 'task.task_works');
+    this.#planWork(draft, task, work, this.#func, 'recalc_sigpending');
     const jobctl = get(draft, task, task_struct.jobctl);
     put(draft, task, task_struct.jobctl, jobctl | JOBCTL_TRAP_FREEZE, 'task.jobctl (JOBCTL_TRAP_FREEZE)');
-    const flags = get(draft, task, task_struct.thread_flags);
-    put(
-      draft,
-      task,
-      task_struct.thread_flags,
-      flags | TIF_NOTIFY_RESUME,
-      'thread_info.flags (TIF_NOTIFY_RESUME)',
-    );
+    this.#planNotify(draft, task);
     return this.#armed(task, [work, ...works]);
+  }
+
+  /**
+   * Whether a task has ended for good: nothing but the reference that we have keeps its structure. With one of the
+   * guest's own under way (`call_rcu(&task->rcu)`) there would be two.
+   */
+  isFreeable(memory: MemoryView, task: GuestVirtual): boolean {
+    const { task_struct } = this.#layout;
+    const ended = get(memory, task, task_struct.exit_state) !== 0n;
+    const off = get(memory, task, task_struct.on_cpu) === 0n && get(memory, task, task_struct.on_rq) === 0n;
+    return ended && off && get(memory, task, task_struct.usage) === 1n;
+  }
+
+  /** Whether a thread runs works that are put into its list: a user thread that lives, whose locks are free. */
+  takesWorks(memory: MemoryView, task: GuestVirtual): boolean {
+    if (this.stateOf(memory, task) === 'exempt') return false;
+    try {
+      this.checkLocks(memory, task);
+      return true;
+    } catch (error) {
+      if (error instanceof DomschedError && error.code === 'lock-held') return false;
+      throw error;
+    }
+  }
+
+  /**
+   * Plans that a thread drops the last reference to a task that has ended, as RCU does with each: by
+   * `delayed_put_task_struct(&task->rcu)`, whose type is that of a task work.
+   * @returns what has to be so afterwards
+   */
+  planFree(draft: Draft, task: GuestVirtual, thread: GuestVirtual, func: GuestVirtual): Invariant {
+    const works = this.works(draft, thread);
+    const work = advance(task, this.#layout.task_struct.rcu);
+    this.#planWork(draft, thread, work, func, 'delayed_put_task_struct');
+    this.#planNotify(draft, thread);
+    return this.#works(thread, [work, ...works], func);
   }
 
   /**
@@ -195,19 +221,47 @@ export class Park {
     return found;
   }
 
-  /** That a thread has all it takes to park, and that exactly these works wait for it. */
-  #armed(task: GuestVirtual, works: readonly GuestVirtual[]): Invariant {
-    const what = `task ${formatAddress(task)} parks when it returns to user mode`;
+  #planWork(draft: Draft, task: GuestVirtual, work: GuestVirtual, func: GuestVirtual, name: string): void {
+    const { task_struct, callback_head } = this.#layout;
+    const first = follow(draft, task, task_struct.task_works);
+    put(draft, work, callback_head.next, first, 'callback_head.next');
+    put(draft, work, callback_head.func, func, `callback_head.func (${name})`);
+    put(draft, task, task_struct.task_works, work, 'task.task_works');
+  }
+
+  #planNotify(draft: Draft, task: GuestVirtual): void {
+    const { thread_flags } = this.#layout.task_struct;
+    const flags = get(draft, task, thread_flags);
+    put(draft, task, thread_flags, flags | TIF_NOTIFY_RESUME, 'thread_info.flags (TIF_NOTIFY_RESUME)');
+  }
+
+  /** That exactly these works wait for a thread, the first of them with this function. */
+  #works(task: GuestVirtual, works: readonly GuestVirtual[], func: GuestVirtual): Invariant {
+    const what = `task ${formatAddress(task)} runs ${works.length} works when it returns to user mode`;
     return {
       what,
       check: (memory) => {
         const { task_struct, callback_head } = this.#layout;
+        // Others may have been put before them in the same edit.
+        const found = this.works(memory, task).slice(-works.length);
         const holds =
-          this.stateOf(memory, task) === 'armed' &&
-          equal(this.works(memory, task), works) &&
-          follow(memory, this.workOf(task), callback_head.func) === this.#func &&
+          equal(found, works) &&
+          follow(memory, works[0]!, callback_head.func) === func &&
           (get(memory, task, task_struct.thread_flags) & TIF_NOTIFY_RESUME) !== 0n;
         if (!holds) throw inconsistent(`not so: ${what}`);
+      },
+    };
+  }
+
+  /** That a thread has all it takes to park, and that exactly these works wait for it. */
+  #armed(task: GuestVirtual, works: readonly GuestVirtual[]): Invariant {
+    const what = `task ${formatAddress(task)} parks when it returns to user mode`;
+    const waiting = this.#works(task, works, this.#func);
+    return {
+      what,
+      check: (memory) => {
+        waiting.check(memory);
+        if (this.stateOf(memory, task) !== 'armed') throw inconsistent(`not so: ${what}`);
       },
     };
   }

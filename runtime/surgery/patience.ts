@@ -40,6 +40,11 @@ export class Patience {
     this.#count = count;
   }
 
+  /** What is asked for comes about step by step, and one was made: only the end of it all stays as it is. */
+  renew(): void {
+    this.#usedMs = 0;
+  }
+
   get over(): boolean {
     return this.#usedMs >= this.#limitMs || this.#clock() - this.#begin >= STRETCH * this.#limitMs;
   }

@@ -1,9 +1,9 @@
 /**
- * Where a guest keeps the few words that a technique forges: in bytes of the target's own `task_struct` that no
- * member covers, or at the far end of its kernel stack.
+ * Where a guest keeps the few words that a technique forges: in bytes of the target's own `task_struct`, or of a CPU's
+ * run queue, that no member covers.
  *
- * A hole lives as long as the task, nothing in the kernel can name it, and only copying a whole structure touches
- * it: `dup_task_struct()` does, into a child's hole, where it means nothing.
+ * A hole lives as long as its structure, nothing in the kernel can name it, and only copying a whole structure touches
+ * it: `dup_task_struct()` does, into a child's hole, where it means nothing. Run queues are never freed nor copied.
  */
 import type { MemberLayout } from '../layout/types.ts';
 import type { LayoutView, StructView } from '../layout/view.ts';
@@ -52,29 +52,26 @@ function embeddedStruct(layout: LayoutView, member: MemberLayout): StructView | 
 }
 
 /**
- * Structures in `task_struct` whose padding may be used. Not that of others: `proc_sched_set_task()` clears the whole
- * of `stats`, and what is in `thread` is copied and saved by hardware formats.
+ * Structures whose padding may be used. Not that of others: `proc_sched_set_task()` clears the whole of a task's
+ * `stats`, and what is in `thread` is copied and saved by hardware formats.
  */
-const OWNERS = ['task_struct', 'sched_entity'];
+const OWNERS: Readonly<Record<'task_struct' | 'rq', readonly string[]>> = {
+  task_struct: ['task_struct', 'sched_entity'],
+  rq: ['rq', 'cfs_rq'],
+};
 
 /**
- * A home for `size` bytes, aligned to 8, in holes of `task_struct`; the largest ones of the structure itself first.
- * @param taken homes given before, which it must not overlap
- * @returns offset in `task_struct`; undefined when there is none
+ * Homes for `size` bytes, aligned to 8, in holes of a structure; the largest ones of the structure itself first.
+ * @returns offsets in the structure
  */
-export function holeFor(
-  layout: LayoutView,
-  size: number,
-  taken: readonly { offset: number; size: number }[] = [],
-): number | undefined {
-  const holes = holesOf(layout, 'task_struct').filter(({ owner }) => OWNERS.includes(owner));
-  holes.sort((a, b) => OWNERS.indexOf(a.owner) - OWNERS.indexOf(b.owner) || b.size - a.size);
+export function homesFor(layout: LayoutView, struct: keyof typeof OWNERS, size: number): number[] {
+  const owners = OWNERS[struct];
+  const holes = holesOf(layout, struct).filter(({ owner }) => owners.includes(owner));
+  holes.sort((a, b) => owners.indexOf(a.owner) - owners.indexOf(b.owner) || b.size - a.size);
+  const homes: number[] = [];
   for (const hole of holes) {
     const end = hole.offset + hole.size;
-    for (let start = (hole.offset + 7) & ~7; start + size <= end; start += 8) {
-      if (taken.every((other) => start + size <= other.offset || other.offset + other.size <= start))
-        return start;
-    }
+    for (let start = (hole.offset + 7) & ~7; start + size <= end; start += (size + 7) & ~7) homes.push(start);
   }
-  return undefined;
+  return homes;
 }

@@ -8,7 +8,7 @@ import type { GuestVirtual } from '../memory/address.ts';
 import { Draft } from './draft.ts';
 import type { Edit, Invariant } from './edit.ts';
 import type { EditLog } from './edit-log.ts';
-import type { Holder, Step, Technique } from './holder.ts';
+import type { GiveBack, Holder, Step, Technique } from './holder.ts';
 import { Interrupts, type WantedInterrupt } from './interrupts.ts';
 import { Patience } from './patience.ts';
 import { checkMayBeHeld, refusal } from './refusal.ts';
@@ -42,6 +42,8 @@ export interface Operation {
   /** Words written. */
   readonly writes: number;
   readonly edits: readonly Edit[];
+  /** Structures of ended tasks that the guest keeps until it is restarted: see {@link GiveBack}. Mostly none. */
+  readonly kept: number;
   /** Pids of all processes that it concerns, where that is more than one process by its nature. */
   readonly members?: readonly number[];
 }
@@ -50,6 +52,8 @@ const DEFAULT_LIMIT_MS = 5_000;
 /** Wait between two tries in ms: from a fraction of a tick to several, so that the guest gets somewhere. */
 const FIRST_WAIT_MS = 1;
 const LAST_WAIT_MS = 20;
+/** Looks that a release takes for wake-ups of threads that have ended; the next operation gives back what is left. */
+const MAX_SETTLING = 16;
 /** What a guest may have as threads of one process. */
 const MAX_THREADS = 4_096;
 
@@ -253,8 +257,9 @@ export class Surgeon {
     const techniques = new Set<Technique>();
     const clock = { pausedUs: 0 };
     let last: DomschedError | undefined;
+    let [changed, kept, settling] = [false, 0, 0];
     this.#rehearse(key, plan);
-    for (let attempt = 1, wait = FIRST_WAIT_MS; ; attempt++, wait = Math.min(2 * wait, LAST_WAIT_MS)) {
+    for (let attempt = 1, wait = FIRST_WAIT_MS; ; attempt++) {
       const done = await this.#once(goal, key, options, plan, { clock, patience, edits }).catch(
         (error: unknown) => {
           // A lock is held for microseconds, and lists are in between states no longer: the next look may differ.
@@ -265,6 +270,8 @@ export class Surgeon {
       );
       if (done !== null) {
         last = undefined;
+        kept += done.kept;
+        if (done.outcome.length > 0) changed = true;
         for (const technique of done.techniques) techniques.add(technique);
         if (!options.dryRun) await this.#interrupts?.send(done.interrupts);
         const writes = edits.reduce((sum, edit) => sum + edit.writes.length, 0);
@@ -275,11 +282,21 @@ export class Surgeon {
           pausedUs: clock.pausedUs,
           writes,
           edits,
+          kept,
         };
         if (options.dryRun) return { ...result, outcome: 'planned' };
-        if (done.finished) return { ...result, outcome: writes === 0 ? 'unchanged' : goal };
+        // Threads that ended on their way out of a hold leave words that only a later look can give back.
+        const settled = goal !== 'released' || done.pending === 0 || settling++ === MAX_SETTLING;
+        if (done.finished && settled) {
+          if (done.ended !== undefined) throw done.ended;
+          return { ...result, outcome: changed ? goal : 'unchanged' };
+        }
       }
+      // Threads are let go a few at a time: one that gets somewhere goes on.
+      const advanced = goal === 'released' && done !== null && done.outcome.length > 0;
+      if (advanced) patience.renew();
       if (patience.over) throw last ?? timeoutError(goal, key);
+      wait = advanced ? FIRST_WAIT_MS : Math.min(2 * wait, LAST_WAIT_MS);
       await sleep(wait);
     }
   }
@@ -300,10 +317,11 @@ export class Surgeon {
       await this.#observed(options.techniques ?? this.#holder.automatic);
       const draft = new Draft(this.#guest.space);
       this.#holder.checkLocks(draft);
-      const threads = this.#threadsOf(key);
-      const planned = plan(draft, threads);
+      const back = options.dryRun ? NOTHING_BACK : this.#giveBack(draft, key);
+      const { planned, ended } = this.#planned(goal, key, draft, plan);
       const invariants = [...this.#holder.invariants(), ...planned.invariants];
-      const edit = draft.edit(`${goal} pid ${key.pid}`, invariants, planned.outcome);
+      const outcome = [...back.outcome, ...planned.outcome];
+      const edit = draft.edit(`${goal} pid ${key.pid}`, invariants, outcome);
       if (edit.writes.length > 0 && !options.dryRun) {
         const journal: BeforeCommit = async (planned, writes) => {
           await options.journal?.(planned);
@@ -313,10 +331,37 @@ export class Surgeon {
       }
       // Before the domain goes on, which may fail: what was done is known even so.
       if (edit.writes.length > 0) edits.push(edit);
-      return { ...planned, edit };
+      return { ...planned, ended, edit, kept: back.kept, pending: back.pending };
     } finally {
       clock.pausedUs += (performance.now() - start) * 1000;
       await guard.release();
+    }
+  }
+
+  /** What releases took and need no more goes back in whatever comes next: also that of a process that we lost. */
+  #giveBack(draft: Draft, key: ProcessKey): GiveBack {
+    // Those that the plan itself may edit do not come into question.
+    const threads = () => {
+      const { processes } = this.#guest.snapshot({ threads: true });
+      const others = processes.filter(({ kernelThread, tgid }) => !kernelThread && tgid !== key.pid);
+      return others.map(({ address }) => address);
+    };
+    return this.#holder.planGiveBack?.(draft, threads) ?? NOTHING_BACK;
+  }
+
+  /** @returns in `ended` that the process has: a release still has to look after what it took for it */
+  #planned(
+    goal: string,
+    key: ProcessKey,
+    draft: Draft,
+    plan: (draft: Draft, threads: readonly Process[]) => Plan,
+  ): { planned: Plan; ended?: DomschedError } {
+    try {
+      return { planned: plan(draft, this.#threadsOf(key)) };
+    } catch (error) {
+      const ended = error instanceof DomschedError && error.code === 'process-not-found';
+      if (goal !== 'released' || !ended) throw error;
+      return { planned: NOTHING_TO_DO, ended: error };
     }
   }
 
@@ -375,6 +420,7 @@ function together(operations: readonly Operation[]): Omit<Operation, 'outcome'> 
     attempts: sum(({ attempts }) => attempts),
     pausedUs: sum(({ pausedUs }) => pausedUs),
     writes: sum(({ writes }) => writes),
+    kept: sum(({ kept }) => kept),
     edits: operations.flatMap(({ edits }) => edits),
   };
 }
@@ -386,6 +432,9 @@ interface Plan {
   readonly outcome: readonly Invariant[];
   readonly interrupts: readonly WantedInterrupt[];
 }
+
+const NOTHING_TO_DO: Plan = { finished: true, techniques: [], invariants: [], outcome: [], interrupts: [] };
+const NOTHING_BACK: GiveBack = { outcome: [], pending: 0, kept: 0 };
 
 /** What another look may not find any more; a conflict, because somebody else resumed the domain in our pause. */
 const PASSING: ReadonlySet<string> = new Set(['lock-held', 'guest-inconsistent', 'edit-conflict']);

@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import type { LiveGuest } from './guest.ts';
 
@@ -26,16 +26,23 @@ export class GuestCounter implements Disposable {
 
   /** @param guest with its memory in a file @throws Error when no page, or more than one, is the program's */
   static open(guest: LiveGuest, name: string): GuestCounter {
-    const handle = openMemory(guest);
+    const handle = openMemory(guest, 'r+');
     const pages = counterPages(handle, [name]).get(name)!;
     if (pages.length === 1) return new GuestCounter(name, handle, pages[0]!);
     closeSync(handle);
     throw new Error(`${pages.length} pages of ${guest.name} say that they are of ${name}`);
   }
 
-  read(): bigint {
-    readSync(this.#handle, this.#bytes, 0, 8, this.#offset);
+  /** @param word of the page: the first one counts, the others are what the program makes of them */
+  read(word = 0): bigint {
+    readSync(this.#handle, this.#bytes, 0, 8, this.#offset + 8 * word);
     return this.#bytes.readBigUInt64LE();
+  }
+
+  /** Tells the program something, while it runs or is paused. */
+  write(word: number, value: bigint): void {
+    this.#bytes.writeBigUInt64LE(value);
+    writeSync(this.#handle, this.#bytes, 0, 8, this.#offset + 8 * word);
   }
 
   /** Whether the page is still the program's. */
@@ -98,8 +105,8 @@ export class GuestCounters implements Disposable {
   }
 }
 
-function openMemory(guest: LiveGuest): number {
-  return openSync(path.join(guest.directory, 'memory'), 'r');
+function openMemory(guest: LiveGuest, flags: 'r' | 'r+' = 'r'): number {
+  return openSync(path.join(guest.directory, 'memory'), flags);
 }
 
 /** Offsets in the memory's file of the pages that say whose they are. */

@@ -21,7 +21,8 @@ export interface GuestProgram {
     | 'unmaps'
     | 'files'
     | 'disk'
-    | 'tcp';
+    | 'tcp'
+    | 'reaper';
   readonly name: string;
   /** Nice level to start with. */
   readonly nice?: number;

@@ -18,6 +18,7 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -393,12 +394,52 @@ static int trace(const char *way, pid_t pid)
 	return 0;
 }
 
+/*
+ * Has a child that sleeps; when the host writes the number of the round into word 1 of the page, kills and reaps it and
+ * lets RCU free what it was, then uses that memory again. Words 2 and 3 tell the host the child's pid and the round.
+ */
+static void reaper(void)
+{
+	cpu_set_t second;
+	int status;
+
+	CPU_ZERO(&second);
+	CPU_SET(1, &second);
+	if (sched_setaffinity(0, sizeof second, &second))
+		fail("sched_setaffinity");
+	for (uint64_t round = 1;; round++) {
+		pid_t child = fork();
+
+		if (child == 0)
+			for (;;)
+				nap(1);
+		progress[2] = child;
+		progress[3] = round;
+		while (progress[1] != round)
+			nap(1);
+		if (kill(child, SIGKILL) || waitpid(child, &status, 0) != child)
+			fail("kill");
+		/* membarrier(MEMBARRIER_CMD_GLOBAL) */
+		if (syscall(SYS_membarrier, 1, 0, 0))
+			fail("membarrier");
+		nap(1);
+		for (int i = 0; i < 20; i++) {
+			child = fork();
+			if (child == 0)
+				_exit(0);
+			if (waitpid(child, &status, 0) != child)
+				fail("waitpid");
+		}
+		count();
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static const struct { const char *kind; void (*run)(void); } kinds[] = {
 		{ "burner", burn }, { "sleeper", sleeper }, { "bursts", bursts }, { "pipe", pingpong }, { "threads", threads },
 		{ "forker", forker }, { "faults", faults }, { "unmaps", unmaps }, { "files", files },
-		{ "disk", disk }, { "tcp", tcp },
+		{ "disk", disk }, { "tcp", tcp }, { "reaper", reaper },
 	};
 
 	if (argc < 3)

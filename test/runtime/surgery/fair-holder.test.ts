@@ -28,8 +28,6 @@ for (const kernel of await knownKernels()) {
 const WORD: Field = { offset: 0, size: 8 };
 const INT: Field = { offset: 0, size: 4 };
 const STACK_SIZE = 16_384;
-/** include/uapi/linux/magic.h */
-const STACK_END_MAGIC = 0x57ac_6e9dn;
 /** include/linux/sched.h, arch/x86/include/asm/thread_info.h, include/linux/irq_work.h */
 const TASK_INTERRUPTIBLE = 1n;
 const TASK_PARKED = 0x40n;
@@ -72,7 +70,8 @@ class Bench {
     this.prioToWeight = tables.prioToWeight;
     const nice = { layout: resolveNiceLayout(view), fairSchedClass, ...tables, queues };
     const cpus = queues.map(({ cpu, address }) => ({ cpu, queue: address, lazyList: this.lazyList }));
-    const parkGuest = { layout: park, cpus, onlineMask, recalcSigpending, processTimeout, nice };
+    const functions = { recalcSigpending, processTimeout, putTask: model.take(64) };
+    const parkGuest = { layout: park, cpus, onlineMask, ...functions, nice };
     this.rootGroup = model.take(view.requireStruct('task_group').size);
     this.shares = new Shares({
       layout: resolveSharesLayout(view),
@@ -88,8 +87,8 @@ class Bench {
       model.put(address, park.task_struct.sighand, sighand);
       model.put(address, park.task_struct.cgroups, set);
       const stack = model.take(STACK_SIZE);
-      model.put(address, park.task_struct.stack, stack);
-      model.put(stack, WORD, STACK_END_MAGIC);
+      model.put(address, this.guest.layout.task_struct.stack, stack);
+      model.put(address, park.task_struct.usage, 1n);
       this.stack(address);
     }
   }

@@ -54,6 +54,16 @@ test('process_timeout() wakes the task that stands behind a timer_list', async (
   }
 });
 
+test('delayed_put_task_struct() drops a reference to the task around its rcu_head', async (t) => {
+  for (const { release, vmlinux, layout } of kernels) {
+    const { rcu, usage } = resolveParkLayout(layout).task_struct;
+    const text = await code(vmlinux, layout, 'delayed_put_task_struct', 64);
+    t.regex(text, new RegExp(`lea -0x${rcu.toString(16)}\\(%rdi\\),`), release);
+    const drops = `lock xadd %eax,-0x${(rcu - usage.offset).toString(16)}\\(|<put_task_struct>`;
+    t.regex(text, new RegExp(drops), release);
+  }
+});
+
 test('recalc_sigpending() looks for JOBCTL_TRAP_FREEZE in task->jobctl', async (t) => {
   for (const { release, vmlinux, layout } of kernels) {
     const { jobctl } = resolveParkLayout(layout).task_struct;

@@ -1,5 +1,5 @@
 import type { LayoutView } from '../../../runtime/layout/view.ts';
-import { advance, type GuestVirtual } from '../../../runtime/memory/address.ts';
+import type { GuestVirtual } from '../../../runtime/memory/address.ts';
 import type { Field } from '../../../runtime/surgery/member.ts';
 import { resolveNiceLayout } from '../../../runtime/surgery/nice.ts';
 import type { ParkCpu, ParkGuest } from '../../../runtime/surgery/park-holder.ts';
@@ -12,7 +12,13 @@ export const TRAP_STATE = 0x2001n;
 const STOPPED = 4n;
 export const TRAP_FREEZE = 0x80_0000n;
 export const NOTIFY_RESUME = 2n;
-export const STACK_END = 0x57ac_6e9dn;
+/** PF_EXITING; EXIT_DEAD and EXIT_ZOMBIE; TASK_DEAD */
+const EXITING = 4n;
+const EXIT_DEAD = 0x10n;
+const EXIT_ZOMBIE = 0x20n;
+const TASK_DEAD = 0x80n;
+/** include/linux/poison.h, POISON_FREE */
+const POISON = 0x6b;
 /** include/linux/irq_work.h */
 const PENDING = 1n;
 const BUSY = 2n;
@@ -31,12 +37,17 @@ export type Stage =
   | 'entering'
   | 'frozen'
   /** Off the CPU. */
-  | 'trapped';
+  | 'trapped'
+  /** Has ended: a zombie, then one whose parent has asked for it. RCU drops the guest's reference to the latter. */
+  | 'dead'
+  | 'reaped';
 
 export interface ModelThread {
   readonly address: GuestVirtual;
   stage: Stage;
   signalPending: boolean;
+  /** SIGKILL is pending. */
+  killed: boolean;
   /** Works that the kernel queued and that have not run. */
   readonly queued: Set<bigint>;
   /** The list that `task_work_run()` holds. */
@@ -53,6 +64,8 @@ export class ParkModel extends ModelMemory {
   readonly sighand: GuestVirtual;
   /** Irq works of the guest's own, and how often each ran. */
   readonly foreign = new Map<bigint, number>();
+  /** Memory that the guest has freed: nobody may touch it. */
+  readonly freed: { readonly start: bigint; readonly end: bigint }[] = [];
   readonly #layout: LayoutView;
   readonly #cssSet: GuestVirtual;
 
@@ -64,7 +77,7 @@ export class ParkModel extends ModelMemory {
     });
     const onlineMask = this.take(8);
     const resolved = resolveParkLayout(layout);
-    const [recalcSigpending, processTimeout] = [this.take(64), this.take(64)];
+    const [recalcSigpending, processTimeout, putTask] = [this.take(64), this.take(64), this.take(64)];
     const nice = {
       layout: resolveNiceLayout(layout),
       fairSchedClass: this.take(64),
@@ -72,7 +85,8 @@ export class ParkModel extends ModelMemory {
       prioToWmult: this.take(160),
       queues: queues.map(({ cpu, queue }) => ({ cpu, address: queue })),
     };
-    this.guest = { layout: resolved, cpus: queues, onlineMask, recalcSigpending, processTimeout, nice };
+    const functions = { recalcSigpending, processTimeout, putTask };
+    this.guest = { layout: resolved, cpus: queues, onlineMask, ...functions, nice };
     this.put(onlineMask, { offset: 0, size: 8 }, (1n << BigInt(cpus)) - 1n);
     this.sighand = this.take(layout.requireStruct('sighand_struct').size);
     this.#cssSet = this.take(layout.requireStruct('css_set').size);
@@ -92,10 +106,7 @@ export class ParkModel extends ModelMemory {
     // dup_task_struct() copies all of it.
     if (parent)
       this.domain.image.store(Number(address), this.domain.image.load(Number(parent.address), size));
-    const stack = this.take(16_384, 16_384);
-    this.put(stack, { offset: 0, size: 8 }, STACK_END);
-    this.put(address, task_struct.stack, stack);
-    this.put(address, task_struct.sp, stack + 15_000n);
+    this.put(address, task_struct.usage, 1n);
     this.put(address, task_struct.mm, 0x1000n);
     this.put(address, task_struct.sighand, this.sighand);
     this.put(address, task_struct.cgroups, this.#cssSet);
@@ -106,6 +117,7 @@ export class ParkModel extends ModelMemory {
       address,
       stage,
       signalPending: false,
+      killed: false,
       queued: new Set(),
       taken: [],
       progress: 0,
@@ -113,6 +125,73 @@ export class ParkModel extends ModelMemory {
     this.threads.push(thread);
     this.#setState(thread, stage === 'sleeping' ? 1n : 0n, stage === 'user');
     return thread;
+  }
+
+  /** A thread is there to be seen until it is reaped. */
+  get present(): ModelThread[] {
+    return this.threads.filter(({ stage }) => stage !== 'reaped');
+  }
+
+  /** SIGKILL: it wakes who sleeps so that signals may (TASK_INTERRUPTIBLE). */
+  kill(thread: ModelThread): void {
+    const { state } = this.guest.layout.task_struct;
+    if (thread.stage === 'dead' || thread.stage === 'reaped') return;
+    thread.killed = true;
+    if ((this.load(thread.address, state) & 1n) !== 0n) this.#setState(thread, 0n, true);
+  }
+
+  /** wait4() of its parent, and the grace period after it: no CPU that is idle holds that back. */
+  reap(thread: ModelThread): void {
+    if (thread.stage !== 'dead') return;
+    thread.stage = 'reaped';
+    this.put(thread.address, this.guest.layout.task_struct.exit_state, EXIT_DEAD);
+    this.#putTask(thread.address);
+  }
+
+  /** @throws Error when bytes are touched that the guest has freed */
+  checkAllocated(address: bigint, size: number, who: string): void {
+    if (this.freed.some(({ start, end }) => address < end && start < address + BigInt(size)))
+      throw new Error(`${who} touched freed memory at 0x${address.toString(16)}`);
+  }
+
+  /** put_task_struct() */
+  #putTask(task: bigint): void {
+    this.checkAllocated(task, 1, 'the guest');
+    const { usage } = this.guest.layout.task_struct;
+    const references = this.load(task, usage) - 1n;
+    if (references < 0n) throw new Error('refcount_t: underflow; use-after-free');
+    this.put(task, usage, references);
+    if (references > 0n) return;
+    const { size } = this.#layout.requireStruct('task_struct');
+    this.domain.image.store(Number(task), new Uint8Array(size).fill(POISON));
+    this.freed.push({ start: task, end: task + BigInt(size) });
+  }
+
+  /** do_exit(): all works run, then nothing runs any more. */
+  #die(thread: ModelThread): void {
+    const { task_struct } = this.guest.layout;
+    const works = this.#list(thread);
+    this.put(thread.address, task_struct.task_works, 0n);
+    thread.taken = works;
+    this.#runWorks(thread);
+    this.put(thread.address, task_struct.flags, EXITING);
+    this.put(thread.address, task_struct.exit_state, EXIT_ZOMBIE);
+    this.put(thread.address, task_struct.frozen, 0n);
+    this.#setState(thread, TASK_DEAD, false);
+    thread.stage = 'dead';
+  }
+
+  #runWorks(thread: ModelThread): void {
+    const { task_struct, callback_head } = this.guest.layout;
+    const jobctl = this.load(thread.address, task_struct.jobctl);
+    for (const work of thread.taken) {
+      this.checkAllocated(work, 16, 'a thread that runs its works');
+      const func = this.load(work, callback_head.func);
+      if (func === this.guest.recalcSigpending) thread.signalPending = (jobctl & TRAP_FREEZE) !== 0n;
+      else if (func === this.guest.putTask) this.#putTask(work - BigInt(task_struct.rcu));
+      else if (!thread.queued.delete(work)) throw new Error('a work ran twice, or none of the guest ran');
+    }
+    thread.taken = [];
   }
 
   /** task_work_add() of the guest's own. */
@@ -146,6 +225,7 @@ export class ParkModel extends ModelMemory {
     this.put(list, HEAD, 0n);
     for (let count = 0; work !== 0n; count++) {
       if (count > 1000) throw new Error('the guest hangs in its list of irq works');
+      this.checkAllocated(work, irq_work.size, 'a CPU that runs its irq works');
       const next = this.load(work, irq_work.next);
       const flags = this.load(work, irq_work.flags);
       this.put(work, irq_work.flags, flags & ~PENDING);
@@ -157,8 +237,13 @@ export class ParkModel extends ModelMemory {
 
   /** The kernel takes a thread one stage on; `user` and `sleeping` may also go to each other. */
   step(thread: ModelThread): void {
-    const { task_struct, callback_head } = this.guest.layout;
+    const { task_struct } = this.guest.layout;
+    if (thread.stage === 'dead' || thread.stage === 'reaped') return;
     const jobctl = this.load(thread.address, task_struct.jobctl);
+    if (thread.killed && thread.stage === 'user') {
+      this.#die(thread);
+      return;
+    }
     switch (thread.stage) {
       case 'sleeping':
         thread.stage = 'user';
@@ -176,14 +261,9 @@ export class ParkModel extends ModelMemory {
         return;
       }
       case 'working':
-        for (const work of thread.taken) {
-          const func = this.load(work, callback_head.func);
-          if (func === this.guest.recalcSigpending) thread.signalPending = (jobctl & TRAP_FREEZE) !== 0n;
-          else if (!thread.queued.delete(work)) throw new Error('a work ran twice, or none of the guest ran');
-        }
-        thread.taken = [];
+        this.#runWorks(thread);
         thread.stage = 'user';
-        if (thread.signalPending && (jobctl & TRAP_FREEZE) !== 0n) this.#enterTrap(thread);
+        if (thread.signalPending && (jobctl & TRAP_FREEZE) !== 0n && !thread.killed) this.#enterTrap(thread);
         thread.signalPending = false;
         return;
       case 'entering':
@@ -236,7 +316,7 @@ export class ParkModel extends ModelMemory {
   /** get_signal() looks again: the trap while it is set, else cgroup_leave_frozen(). */
   #leaveTrap(thread: ModelThread): void {
     const { task_struct } = this.guest.layout;
-    if ((this.load(thread.address, task_struct.jobctl) & TRAP_FREEZE) !== 0n) {
+    if ((this.load(thread.address, task_struct.jobctl) & TRAP_FREEZE) !== 0n && !thread.killed) {
       this.#enterTrap(thread);
       return;
     }
@@ -250,6 +330,7 @@ export class ParkModel extends ModelMemory {
     const func = this.load(work, irq_work.func);
     if (func === this.guest.processTimeout) {
       const task = this.load(work, irq_work.task);
+      this.checkAllocated(task, 1, 'try_to_wake_up()');
       const thread = this.threads.find(({ address }) => address === task);
       if (thread === undefined) throw new Error('the guest woke what is no task');
       // try_to_wake_up(p, TASK_NORMAL)
@@ -291,14 +372,14 @@ export class ParkModel extends ModelMemory {
 
 const HEAD: Field = { offset: 0, size: 8 };
 
-/** All bytes that parking may leave behind in a thread are zero. */
+/** All bytes that parking may leave behind in a thread and in the run queues are zero, and so is what it referred to. */
 export function isClean(model: ParkModel, { address }: ModelThread): boolean {
-  const { workHome, irqWorkHome, irq_work, task_struct } = model.guest.layout;
-  const work =
-    irqWorkHome === null ? model.load(address, task_struct.stack) + 16n : advance(address, irqWorkHome);
+  const { workHome, irqWorkHomes, irq_work, task_struct } = model.guest.layout;
   const bytes = [
     ...model.domain.image.load(Number(address) + workHome, 16),
-    ...model.domain.image.load(Number(work), irq_work.size),
+    ...model.guest.cpus.flatMap(({ queue }) =>
+      irqWorkHomes.flatMap((home) => [...model.domain.image.load(Number(queue) + home, irq_work.size)]),
+    ),
   ];
-  return bytes.every((byte) => byte === 0);
+  return bytes.every((byte) => byte === 0) && model.load(address, task_struct.usage) === 1n;
 }

@@ -15,12 +15,17 @@ for (const kernel of await knownKernels()) {
   layouts.push({ release: kernel.release, layout: await kernel.load() });
 }
 
-type Verb = 'hold' | 'release';
+type Verb = 'hold' | 'release' | 'giveBack';
 
 /** The edit that a holder plans for one thread; null when there is nothing to do, or not now. */
 function planned(model: ParkModel, { address }: ModelThread, verb: Verb): Edit | null {
   const holder = new ParkHolder(model.guest);
   const draft = new Draft(model.space);
+  if (verb === 'giveBack') {
+    const others = model.present.filter((other) => other.address !== address);
+    const { outcome } = holder.planGiveBack(draft, () => others.map((other) => other.address));
+    return outcome.length === 0 ? null : draft.edit(verb, holder.invariants(), outcome);
+  }
   if (verb === 'hold' && ['held', 'exempt'].includes(holder.standing(draft, address))) return null;
   const step =
     verb === 'hold' ? holder.planHold(draft, address, ['park']) : holder.planRelease(draft, address);
@@ -32,6 +37,8 @@ async function perform(model: ParkModel, thread: ModelThread, verb: Verb): Promi
   await using guard = await model.domain.pause.acquire();
   const edit = planned(model, thread, verb);
   if (edit === null) return false;
+  for (const { address, bytes } of edit.reads)
+    model.checkAllocated(address, bytes.length, `a ${verb} of ours`);
   await commit(model.domain, model.space, guard, edit);
   return true;
 }
@@ -65,6 +72,9 @@ for (const { release, layout } of layouts) {
         'sleep',
         'stop',
         'proceed',
+        'kill',
+        'reap',
+        'giveBack',
       ),
       pick: fc.nat(),
     });
@@ -73,8 +83,10 @@ for (const { release, layout } of layouts) {
         const model = new ParkModel(layout);
         model.addThread('user');
         model.addThread('sleeping');
+        // One that nobody holds or kills.
+        model.addThread('user');
         for (const { what, pick } of actions) {
-          const thread = model.threads[pick % model.threads.length]!;
+          const thread = model.present[pick % model.present.length]!;
           const before = { progress: thread.progress, stands: standing(model, thread) };
           if (what === 'step') model.step(thread);
           else if (what === 'tick') model.tick(pick % 2);
@@ -83,9 +95,12 @@ for (const { release, layout } of layouts) {
           else if (what === 'sleep') model.sleep(thread);
           else if (what === 'stop') model.stop(thread);
           else if (what === 'proceed') model.proceed(thread);
+          else if (what === 'kill' && thread !== model.threads[2]) model.kill(thread);
+          else if (what === 'reap') model.reap(thread);
           else if (what === 'fork' && thread.stage === 'user' && model.threads.length < 6)
             model.addThread('user', thread);
-          else if (what === 'hold' || what === 'release') await perform(model, thread, what);
+          else if (what === 'hold' || what === 'release' || what === 'giveBack')
+            await perform(model, thread, what);
           if (before.stands === 'held') t.is(thread.progress, before.progress, 'held, and it made progress');
         }
         await settle(t, model);
@@ -117,7 +132,7 @@ for (const { release, layout } of layouts) {
     runIntoTrap(model, thread);
     t.true(await perform(model, thread, 'release'));
     for (const cpu of [0, 1]) model.tick(cpu);
-    t.true(await perform(model, thread, 'release'), 'the words go back');
+    t.true(await perform(model, thread, 'giveBack'), 'the words go back');
     t.true(await perform(model, thread, 'hold'), 'awake, but it has not run');
     t.is(standing(model, thread), 'leaving');
     model.step(thread);
@@ -146,7 +161,7 @@ for (const { release, layout } of layouts) {
       t.false(await perform(model, thread, 'hold'), 'not while a wake-up is under way');
       model.tick(0);
       model.tick(1);
-      t.true(await perform(model, thread, 'release'), 'the words go back');
+      t.true(await perform(model, thread, 'giveBack'), 'the words go back');
       t.true(isClean(model, thread));
       t.false(await perform(model, thread, 'release'), 'nothing is left to do');
     }
@@ -156,7 +171,8 @@ for (const { release, layout } of layouts) {
     ['arm', 'hold', () => {}],
     ['disarm', 'release', hold],
     ['wake', 'release', trap],
-    ['give back', 'release', woken],
+    ['give back', 'giveBack', woken],
+    ['free', 'giveBack', ended],
   ];
   for (const [name, verb, prepare] of edits) {
     const make = async (): Promise<Editable> => {
@@ -166,7 +182,7 @@ for (const { release, layout } of layouts) {
       model.addIrqWork(0);
       prepare(model);
       // A first work behind ours, so that every link matters.
-      if (prepare !== trap && prepare !== woken) model.addIrqWork(1);
+      if (prepare === hold) model.addIrqWork(1);
       return { domain: model.domain, space: model.space, plan: () => planned(model, thread, verb)! };
     };
 
@@ -231,32 +247,97 @@ for (const { release, layout } of layouts) {
     await t.throwsAsync(perform(other, parked, 'release'), { code: 'walk-unbounded' });
   });
 
-  test(`${release}: the end of a stack is used only when it is proved to be free`, async (t) => {
-    const { irqWorkHome, task_struct } = new ParkModel(layout).guest.layout;
+  test(`${release}: padding of run queues is used only where nobody else does, and who could not be released is not held`, async (t) => {
     const model = new ParkModel(layout);
     const thread = model.addThread('user');
-    await perform(model, thread, 'hold');
+    const { cpus, layout: resolved } = model.guest;
+    const homes = cpus.flatMap(({ queue }) => resolved.irqWorkHomes.map((home) => queue + BigInt(home)));
+    for (const home of homes) model.put(home, { offset: 16, size: 8 }, 7n);
+    await t.throwsAsync(perform(model, thread, 'hold'), { code: 'refused' });
+    for (const home of homes.slice(1)) model.put(home, { offset: 16, size: 8 }, 0n);
+    t.true(await perform(model, thread, 'hold'));
     runIntoTrap(model, thread);
-    const stack = model.load(thread.address, task_struct.stack);
-    if (irqWorkHome === null) {
-      for (const [offset, value] of [
-        [0, 0n],
-        [40, 7n],
-      ] as const) {
-        const old = model.load(stack, { offset, size: 8 });
-        model.put(stack, { offset, size: 8 }, value);
-        await t.throwsAsync(perform(model, thread, 'release'), { code: 'refused' });
-        model.put(stack, { offset, size: 8 }, old);
-      }
-      model.put(thread.address, task_struct.sp, stack + 1000n);
-      await t.throwsAsync(perform(model, thread, 'release'), { code: 'refused' });
-      model.put(thread.address, task_struct.sp, stack + 9000n);
-    } else {
-      model.put(thread.address, { offset: irqWorkHome + 16, size: 8 }, 7n);
-      await t.throwsAsync(perform(model, thread, 'release'), { code: 'refused' });
-      model.put(thread.address, { offset: irqWorkHome + 16, size: 8 }, 0n);
-    }
     t.true(await perform(model, thread, 'release'));
+    t.is(model.load(homes[0]!, { offset: 16, size: 8 }), 7n);
+    t.is(model.load(homes[1]!, resolved.irq_work.task), thread.address);
+  });
+
+  test(`${release}: references that no task has are refused`, async (t) => {
+    for (const references of [0n, 0x4000_0000n, 0xc000_0000n]) {
+      const model = new ParkModel(layout);
+      const thread = model.addThread('user');
+      trap(model);
+      model.put(thread.address, model.guest.layout.task_struct.usage, references);
+      await t.throwsAsync(perform(model, thread, 'release'), { code: 'refused' }, `${references}`);
+    }
+  });
+
+  test(`${release}: more threads than there is padding for are let go one after the other`, async (t) => {
+    const model = new ParkModel(layout);
+    const homes = model.guest.cpus.length * model.guest.layout.irqWorkHomes.length;
+    const threads = Array.from({ length: homes + 1 }, () => model.addThread('user'));
+    for (const thread of threads) {
+      t.true(await perform(model, thread, 'hold'));
+      runIntoTrap(model, thread);
+    }
+    const let_go = [];
+    for (const thread of threads) if (await perform(model, thread, 'release')) let_go.push(thread);
+    t.is(let_go.length, homes);
+    for (const { cpu } of model.guest.cpus) model.tick(cpu);
+    t.true(await perform(model, threads[0]!, 'giveBack'));
+    t.true(await perform(model, threads[homes]!, 'release'));
+    await settle(t, model);
+    for (const thread of threads) t.true(isClean(model, thread));
+  });
+
+  /** Between any two of these the process may be killed, reaped and freed. */
+  const moments = ['held', 'trapped', 'released', 'woken', 'given back'] as const;
+  for (const moment of moments) {
+    test(`${release}: killed and reaped when it is ${moment}: nothing of it is touched once the guest has freed it`, async (t) => {
+      const model = new ParkModel(layout);
+      const [thread, other] = [model.addThread('user'), model.addThread('user')];
+      const end = () => {
+        model.kill(thread);
+        for (let step = 0; thread.stage !== 'dead' && step < 12; step++) model.step(thread);
+        model.reap(thread);
+      };
+      const steps: [(typeof moments)[number], () => unknown][] = [
+        ['held', () => perform(model, thread, 'hold')],
+        ['trapped', () => runIntoTrap(model, thread)],
+        ['released', () => perform(model, thread, 'release')],
+        ['woken', () => model.guest.cpus.forEach(({ cpu }) => void model.tick(cpu))],
+        ['given back', () => perform(model, thread, 'giveBack')],
+      ];
+      for (const [name, step] of steps) {
+        if (thread.stage === 'reaped' && (name === 'trapped' || name === 'released')) continue;
+        await step();
+        if (name === moment) end();
+      }
+      t.is(thread.stage, 'reaped');
+      for (let step = 0; step < 4; step++) model.step(other);
+      t.deepEqual(
+        model.freed.map(({ start }) => start),
+        [thread.address],
+        'the guest has freed it',
+      );
+      t.true(isClean(model, other));
+      t.true(other.progress > 0);
+    });
+  }
+
+  test(`${release}: an ended task that nobody can free is kept, and said to be`, async (t) => {
+    const model = new ParkModel(layout);
+    const thread = model.addThread('user');
+    ended(model);
+    const holder = new ParkHolder({ ...model.guest, putTask: undefined });
+    const draft = new Draft(model.space);
+    const { outcome, kept } = holder.planGiveBack(draft, () => []);
+    t.is(kept, 1);
+    await using guard = await model.domain.pause.acquire();
+    await commit(model.domain, model.space, guard, draft.edit('keep', holder.invariants(), outcome));
+    t.deepEqual(model.freed, []);
+    t.is(model.load(thread.address, model.guest.layout.task_struct.usage), 1n);
+    t.is(new ParkHolder(model.guest).planGiveBack(new Draft(model.space), () => []).pending, 0);
   });
 
   test(`${release}: a wake-up goes to a CPU that is online, and to one that isn't idle where there is one`, async (t) => {
@@ -312,17 +393,39 @@ function woken(model: ParkModel): void {
   model.tick(0);
 }
 
+/** Killed and reaped after its release, before a CPU ran the wake-up: ours is the last reference. */
+function ended(model: ParkModel): void {
+  trap(model);
+  const thread = model.threads[0]!;
+  const edit = planned(model, thread, 'release')!;
+  for (const { address, size, new: value } of edit.writes) model.put(address, { offset: 0, size }, value);
+  model.kill(thread);
+  for (let step = 0; thread.stage !== 'dead' && step < 12; step++) model.step(thread);
+  model.reap(thread);
+  model.tick(0);
+  model.addWork(model.addThread('user'));
+}
+
 /** Everything is released and runs on: all goes on, nothing is left behind, every work of the guest ran once. */
 async function settle(t: ExecutionContext, model: ParkModel): Promise<void> {
-  for (let round = 0; round < 24; round++) {
-    for (const thread of model.threads) {
+  for (let round = 0; round < 16; round++) {
+    for (const thread of model.present) {
       model.proceed(thread);
       await perform(model, thread, 'release');
       model.step(thread);
+      model.reap(thread);
     }
+    await perform(
+      model,
+      model.threads.find(({ stage }) => stage === 'reaped') ?? model.threads[0]!,
+      'giveBack',
+    );
     for (const { cpu } of model.guest.cpus) model.tick(cpu);
   }
-  for (const thread of model.threads) {
+  const reaped = model.threads.filter(({ stage }) => stage === 'reaped');
+  t.is(model.freed.length, reaped.length, 'the guest has freed all that ended');
+  for (const thread of model.present) {
+    t.is(model.load(thread.address, model.guest.layout.task_struct.usage), 1n);
     t.is(thread.stage, 'user');
     const before = thread.progress;
     model.step(thread);

@@ -4,7 +4,7 @@ import { knownKernels } from '../../../runtime/layout/registry.ts';
 import type { AnyLayout } from '../../../runtime/layout/types.ts';
 import { LayoutView } from '../../../runtime/layout/view.ts';
 import { canPark, resolveParkLayout } from '../../../runtime/surgery/park-layout.ts';
-import { type Hole, holeFor, holesOf } from '../../../runtime/surgery/scratch.ts';
+import { type Hole, holesOf, homesFor } from '../../../runtime/surgery/scratch.ts';
 import { layoutOf, realKernels } from '../../real-kernels.ts';
 
 const kernels = realKernels();
@@ -31,7 +31,7 @@ test("holes are pahole's, in the structures that may lend theirs, in every kerne
   for (const kernel of kernels) {
     const { release, vmlinux } = kernel;
     const layout = await layoutOf(kernel);
-    for (const struct of ['task_struct', 'sched_entity']) {
+    for (const struct of ['task_struct', 'sched_entity', 'rq', 'cfs_rq']) {
       const ours = holesOf(layout, struct).filter(({ owner, size }) => owner === struct && size >= 8);
       const theirs = await paholeHoles(vmlinux, struct);
       t.deepEqual(
@@ -94,29 +94,27 @@ test('unions, bit fields and arrays are used; padding of embedded structures is 
   ]);
 });
 
-test('a home is aligned, overlaps no other, and is never in the padding of a structure that is cleared as a whole', (t) => {
-  t.is(holeFor(sample, 16), 40);
-  t.is(holeFor(sample, 24), 40);
-  t.is(holeFor(sample, 16, [{ offset: 40, size: 16 }]), 72);
-  t.is(holeFor(sample, 8, [{ offset: 40, size: 24 }]), 152);
-  t.is(holeFor(sample, 32), undefined);
+test('homes are aligned, overlap no other, and are never in the padding of a structure that is cleared as a whole', (t) => {
+  t.deepEqual(homesFor(sample, 'task_struct', 16), [40, 72, 112]);
+  t.deepEqual(homesFor(sample, 'task_struct', 24), [40, 72]);
+  t.deepEqual(homesFor(sample, 'task_struct', 8), [40, 48, 56, 152, 72, 80, 88, 112, 120]);
+  t.deepEqual(homesFor(sample, 'task_struct', 32), []);
 });
 
-test('both words of every kernel that can park have a home apart from each other', async (t) => {
+test('every kernel that can park has homes for both words', async (t) => {
   let kernels = 0;
   for (const kernel of await knownKernels()) {
     const layout = await kernel.load();
     if (!canPark(layout)) continue;
-    const { workHome, irqWorkHome, irq_work } = resolveParkLayout(layout);
-    const holes = holesOf(layout, 'task_struct');
-    const inHole = (start: number, size: number) =>
-      holes.some((hole) => hole.offset <= start && start + size <= hole.offset + hole.size);
+    const { workHome, irqWorkHomes, irq_work } = resolveParkLayout(layout);
+    const inHole = (struct: string, start: number, size: number) =>
+      holesOf(layout, struct).some((hole) => hole.offset <= start && start + size <= hole.offset + hole.size);
     t.is(workHome % 8, 0);
-    t.true(inHole(workHome, 16), kernel.release);
-    if (irqWorkHome !== null) {
-      t.is(irqWorkHome % 8, 0);
-      t.true(inHole(irqWorkHome, irq_work.size), kernel.release);
-      t.true(workHome + 16 <= irqWorkHome || irqWorkHome + irq_work.size <= workHome, kernel.release);
+    t.true(inHole('task_struct', workHome, 16), kernel.release);
+    t.true(irqWorkHomes.length > 0, kernel.release);
+    for (const home of irqWorkHomes) {
+      t.is(home % 8, 0);
+      t.true(inHole('rq', home, irq_work.size), kernel.release);
     }
     kernels += 1;
   }
