@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, statSync } from 'node:fs';
 import process from 'node:process';
 import koffi from 'koffi';
 import { DomschedError } from '../error.ts';
@@ -112,22 +112,27 @@ export class FileMapping {
   readonly address: number;
   readonly length: number;
   readonly path: string;
-  readonly dev: number;
-  readonly ino: number;
+  readonly device: number;
+  readonly inode: number;
   readonly #fd: number;
   readonly #pointer: bigint;
   #open = true;
 
-  /** @throws DomschedError `host-unreachable` */
+  /**
+   * Of a regular file; a device is not even opened.
+   * @throws DomschedError `host-unreachable`
+   */
   constructor(path: string) {
     this.path = path;
     let fd = -1;
     try {
+      if (!statSync(path).isFile()) throw new Error('not a regular file');
       fd = openSync(path, 'r+');
       const stat = fstatSync(fd);
+      if (!stat.isFile()) throw new Error('not a regular file');
       this.length = stat.size;
-      this.dev = stat.dev;
-      this.ino = stat.ino;
+      this.device = stat.dev;
+      this.inode = stat.ino;
       const pointer = BigInt.asUintN(
         64,
         BigInt(mmap(null, stat.size, PROT_READ_WRITE, MAP_SHARED, fd, 0) ?? MAP_FAILED),

@@ -1,14 +1,23 @@
-import { statSync } from 'node:fs';
 import { DomschedError } from '../../error.ts';
 import { FRAME_SIZE } from '../frame.ts';
 import { addressOf, FileMapping, ProcessMemory, RangeList } from '../process-memory.ts';
-import { blockName, parseMemoryMap, type RamRange } from './memory-map.ts';
-import { mappingAt } from './qemu-process.ts';
+import { parseMemoryMap, type RamRange } from './memory-map.ts';
+import { filePlace, mappingsOf, type ProcessMap, processMaps } from './process-maps.ts';
 import { asRecord, type QmpClient } from './qmp-client.ts';
 import type { RamSegment, RamSource } from './ram.ts';
 
+/** A piece of the guest's memory and where QEMU says that it is in its process. */
+interface PlacedRange extends RamRange {
+  readonly address: number;
+}
+
 /**
  * Finds out where a guest's RAM is: in a memory file that we map as well, else in the process of QEMU.
+ *
+ * A QEMU that its guest has taken over says what it likes. So nothing is opened by a name that it tells: the file is the
+ * one that the kernel has mapped, shared and writable, in that very process; and nothing of the guest is outside the
+ * process's mappings. What such a QEMU makes us write is what it can write itself.
+ *
  * @param previous sources of an earlier look, whose mappings are used again
  * @throws DomschedError `protocol`, `timeout`, `host-unreachable`
  */
@@ -17,42 +26,39 @@ export async function attachRam(
   pid: number,
   previous: readonly RamSource[] = [],
 ): Promise<RamSource[]> {
-  const backends = await memoryBackends(client);
-  const ranges = parseMemoryMap(await client.human('info mtree -f'), new Set(backends.keys()));
+  const ranges: PlacedRange[] = [];
+  const listed = parseMemoryMap(await client.human('info mtree -f'), await memoryBackends(client));
+  for (const range of listed) ranges.push({ ...range, address: await hostAddress(client, range) });
+  checkApart(ranges, ({ start }) => start);
+  checkApart(ranges, ({ address }) => address);
+  const maps = processMaps(pid);
   const process: RamSegment[] = [];
   const files = new Map<string, { mapping: FileMapping; segments: RamSegment[] }>();
-  const known = new Map(
-    previous.flatMap(({ mapping }) => (mapping ? [[mapping.path, mapping] as const] : [])),
-  );
-  const opened: FileMapping[] = [];
+  const known = previous.flatMap(({ mapping }) => mapping ?? []);
   try {
-    for (const range of ranges) {
-      const address = await hostAddress(client, range);
-      const segment = { first: range.start / FRAME_SIZE, count: range.length / FRAME_SIZE };
-      const path = backends.get(blockName(range.block)) ?? null;
-      const offset = path === null ? undefined : offsetInFile(path, pid, address);
-      if (path === null || offset === undefined) {
+    for (const { start, length, address } of ranges) {
+      const segment = { first: start / FRAME_SIZE, count: length / FRAME_SIZE };
+      const mappings = maps.length > 0 ? mappingsOf(maps, address, length) : [];
+      const usable = mappings?.every(({ readable, writable }) => readable && writable) ?? false;
+      if (mappings === undefined || !usable) throw notThere(pid, start);
+      const place = mappings.length > 0 ? filePlace(mappings, address) : undefined;
+      const mapping =
+        place && fileOf(pid, place.map, [...known, ...[...files.values()].map((file) => file.mapping)]);
+      if (place === undefined || mapping === undefined) {
         process.push({ ...segment, address });
         continue;
       }
-      let file = files.get(path);
-      if (file === undefined) {
-        const mapping = known.get(path) ?? new FileMapping(path);
-        if (!known.has(path)) opened.push(mapping);
-        file = { mapping, segments: [] };
-        files.set(path, file);
+      if (place.offset + length > mapping.length) {
+        throw new DomschedError('host-unreachable', "a memory file is shorter than the guest's memory", {
+          pid,
+        });
       }
-      if (offset + range.length > file.mapping.length) {
-        throw new DomschedError(
-          'host-unreachable',
-          `memory file ${path} is shorter than the guest's memory`,
-          { path },
-        );
-      }
-      file.segments.push({ ...segment, address: file.mapping.address + offset });
+      const file = files.get(keyOf(mapping)) ?? { mapping, segments: [] };
+      files.set(keyOf(mapping), file);
+      file.segments.push({ ...segment, address: mapping.address + place.offset });
     }
   } catch (error) {
-    for (const mapping of opened) mapping.close();
+    for (const { mapping } of files.values()) if (!known.includes(mapping)) mapping.close();
     throw error;
   }
   const own = new ProcessMemory();
@@ -65,28 +71,69 @@ export async function attachRam(
   return sources;
 }
 
-/** Backends by name, with the path of the file for those that are a file shared with QEMU. */
-async function memoryBackends(client: QmpClient): Promise<Map<string, string | null>> {
+/** Names of the machine's memory backends. */
+async function memoryBackends(client: QmpClient): Promise<Set<string>> {
   const answer = await client.execute('query-memdev');
-  const backends = new Map<string, string | null>();
-  for (const entry of Array.isArray(answer) ? answer : []) {
-    const { id, share } = asRecord(entry) ?? {};
-    if (typeof id !== 'string') continue;
-    backends.set(id, share === true ? await backendFile(client, id) : null);
-  }
-  return backends;
+  const names = (Array.isArray(answer) ? answer : []).map((entry) => asRecord(entry)?.id);
+  return new Set(names.filter((name) => typeof name === 'string'));
 }
 
-async function backendFile(client: QmpClient, id: string): Promise<string | null> {
+/** @throws DomschedError `protocol` when two ranges have a byte in common: one edit would be in two places */
+function checkApart(ranges: readonly PlacedRange[], of: (range: PlacedRange) => number): void {
+  const sorted = [...ranges].sort((a, b) => of(a) - of(b));
+  for (const [i, range] of sorted.entries()) {
+    const next = sorted[i + 1];
+    if (next === undefined || of(range) + range.length <= of(next)) continue;
+    throw new DomschedError(
+      'protocol',
+      `QEMU says that two pieces of memory are one: at ${of(next).toString(16)}`,
+      {
+        address: of(next),
+      },
+    );
+  }
+}
+
+/**
+ * The file behind a mapping of QEMU, mapped by us too; undefined where we may not open it that way (that takes
+ * CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN), or it is none that can be mapped.
+ */
+function fileOf(pid: number, map: ProcessMap, known: readonly FileMapping[]): FileMapping | undefined {
+  const isIt = ({ device, inode }: FileMapping) =>
+    inode === map.inode && majorOf(device) === map.major && minorOf(device) === map.minor;
+  const before = known.find(isIt);
+  if (before !== undefined) return before;
+  let mapping: FileMapping;
   try {
-    const path = await client.execute('qom-get', { path: `/objects/${id}`, property: 'mem-path' });
-    return typeof path === 'string' && path.startsWith('/') ? path : null;
+    mapping = new FileMapping(`/proc/${pid}/map_files/${map.start.toString(16)}-${map.end.toString(16)}`);
   } catch (error) {
-    // Backends of other types have no such property.
-    if (error instanceof DomschedError && error.code === 'protocol' && 'description' in error.details)
-      return null;
+    if (error instanceof DomschedError) return undefined;
     throw error;
   }
+  if (isIt(mapping)) return mapping;
+  // It was replaced in this moment; or its file system numbers its files in another way (btrfs, overlayfs).
+  mapping.close();
+  return undefined;
+}
+
+function keyOf({ device, inode }: FileMapping): string {
+  return `${device}:${inode}`;
+}
+
+/** Of a device number as the C library has it (sys/sysmacros.h). */
+function majorOf(device: number): number {
+  const number = BigInt(device);
+  return Number(((number >> 8n) & 0xfffn) | ((number >> 32n) & 0xffff_f000n));
+}
+
+function minorOf(device: number): number {
+  const number = BigInt(device);
+  return Number((number & 0xffn) | ((number >> 12n) & 0xffff_ff00n));
+}
+
+function notThere(pid: number, start: number): DomschedError {
+  const message = `process ${pid} has no memory of its own where QEMU says that ${start.toString(16)} of its guest is`;
+  return new DomschedError('protocol', message, { pid });
 }
 
 async function hostAddress(client: QmpClient, range: RamRange): Promise<number> {
@@ -96,18 +143,6 @@ async function hostAddress(client: QmpClient, range: RamRange): Promise<number> 
   throw new DomschedError('protocol', `gpa2hva gives no address for ${range.start.toString(16)}`, {
     output: output.slice(0, 200),
   });
-}
-
-/**
- * Where in the file the guest's memory begins, if QEMU really has this file mapped at `address`; undefined when it
- * is another one by now (deleted and made again), a directory of huge pages, or not readable.
- */
-function offsetInFile(path: string, pid: number, address: number): number | undefined {
-  const stat = statSync(path, { throwIfNoEntry: false });
-  const mapping = mappingAt(pid, address);
-  if (stat === undefined || !stat.isFile() || mapping === undefined || mapping.inode !== stat.ino)
-    return undefined;
-  return address - mapping.start + mapping.offset;
 }
 
 /** @throws DomschedError `host-unreachable` when we may not read that process */

@@ -27,35 +27,6 @@ export function processOfThread(tid: number): number | undefined {
   }
 }
 
-/** One line of `/proc/PID/maps`. */
-export interface ProcessMap {
-  readonly start: number;
-  readonly end: number;
-  readonly offset: number;
-  /** `major:minor` in hex as the kernel prints it. */
-  readonly device: string;
-  readonly inode: number;
-}
-
-/** The mapping of a process that holds an address, or undefined. */
-export function mappingAt(pid: number, address: number): ProcessMap | undefined {
-  let text: string;
-  try {
-    text = readFileSync(`/proc/${pid}/maps`, 'utf8');
-  } catch {
-    return undefined;
-  }
-  for (const line of text.split('\n')) {
-    const match = /^([0-9a-f]+)-([0-9a-f]+) \S+ ([0-9a-f]+) ([0-9a-f]+:[0-9a-f]+) (\d+)/.exec(line);
-    if (match === null) continue;
-    const start = Number.parseInt(match[1]!, 16);
-    const end = Number.parseInt(match[2]!, 16);
-    if (address < start || address >= end) continue;
-    return { start, end, offset: Number.parseInt(match[3]!, 16), device: match[4]!, inode: Number(match[5]) };
-  }
-  return undefined;
-}
-
 function socketInodes(socketPath: string): Set<string> {
   const wanted = canonical(socketPath);
   const inodes = new Set<string>();

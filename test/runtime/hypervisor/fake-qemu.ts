@@ -24,7 +24,7 @@ export class FakeQemu implements AsyncDisposable {
   /** Called after a command was carried out, before its answer is sent. */
   onCommand: (command: string) => void = () => undefined;
   /** What it says of its memory; a liar says something else. */
-  memory: { address: number; mtree?: string; memPath?: string };
+  memory: { address: number; mtree?: string; memPath?: string; constant?: true };
   readonly file: string;
   readonly mapping: FileMapping;
   #server!: ScriptedServer;
@@ -121,7 +121,7 @@ export class FakeQemu implements AsyncDisposable {
 
   #human(line: string): string {
     if (line.startsWith('info mtree')) return this.memory.mtree ?? memoryMap([0, MEMORY]);
-    const start = Number(/^gpa2hva (0x[0-9a-f]+)$/.exec(line)?.[1] ?? 0);
+    const start = this.memory.constant ? 0 : Number(/^gpa2hva (0x[0-9a-f]+)$/.exec(line)?.[1] ?? 0);
     return `Host virtual address for 0x0 (ram) is 0x${(this.memory.address + start).toString(16)}\r\n`;
   }
 }

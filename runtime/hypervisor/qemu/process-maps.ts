@@ -1,0 +1,82 @@
+import { readFileSync } from 'node:fs';
+
+/** One line of `/proc/PID/maps`. */
+export interface ProcessMap {
+  readonly start: number;
+  /** Of the byte after the last. */
+  readonly end: number;
+  readonly readable: boolean;
+  readonly writable: boolean;
+  readonly shared: boolean;
+  /** Of the first byte in the file. */
+  readonly offset: number;
+  readonly major: number;
+  readonly minor: number;
+  /** 0 for memory of no file. */
+  readonly inode: number;
+}
+
+const LINE = /^([0-9a-f]+)-([0-9a-f]+) ([r-])([w-])[x-]([sp]) ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+)/;
+
+/** Mappings of a process, ascending. Empty where it has none, or none that we may see. */
+export function processMaps(pid: number): ProcessMap[] {
+  let text: string;
+  try {
+    text = readFileSync(`/proc/${pid}/maps`, 'latin1');
+  } catch {
+    return [];
+  }
+  return text.split('\n').flatMap((line) => {
+    const [, start, end, read, write, sharing, offset, major, minor, inode] = LINE.exec(line) ?? [];
+    if (start === undefined) return [];
+    const hex = (digits: string | undefined) => Number.parseInt(digits!, 16);
+    return [
+      {
+        start: hex(start),
+        end: hex(end),
+        readable: read === 'r',
+        writable: write === 'w',
+        shared: sharing === 's',
+        offset: hex(offset),
+        major: hex(major),
+        minor: hex(minor),
+        inode: Number(inode),
+      },
+    ];
+  });
+}
+
+/** The mappings that hold a range between them, or undefined where there is a gap. The kernel splits what is alike. */
+export function mappingsOf(
+  maps: readonly ProcessMap[],
+  address: number,
+  length: number,
+): ProcessMap[] | undefined {
+  const found = maps.filter(({ start, end }) => start < address + length && end > address);
+  let covered = address;
+  for (const { start, end } of found) {
+    if (start > covered) return undefined;
+    covered = end;
+  }
+  return covered >= address + length ? found : undefined;
+}
+
+/** Where in one shared, writable file a range is, when all of it is in one piece of that file; else undefined. */
+export function filePlace(
+  mappings: readonly ProcessMap[],
+  address: number,
+): { map: ProcessMap; offset: number } | undefined {
+  const map = mappings[0]!;
+  const delta = map.offset - map.start;
+  const whole = mappings.every(
+    (other) =>
+      other.shared &&
+      other.writable &&
+      other.inode !== 0 &&
+      other.inode === map.inode &&
+      other.major === map.major &&
+      other.minor === map.minor &&
+      other.offset - other.start === delta,
+  );
+  return whole ? { map, offset: address + delta } : undefined;
+}
