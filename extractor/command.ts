@@ -10,7 +10,9 @@ export function register(program: Command): void {
     .addOption(
       new Option('--engine <name>', 'what reads the file')
         .choices(['auto', 'dwarf', 'btf', 'gdb'])
-        .default('auto'),
+        .default('auto')
+        // It takes them all.
+        .conflicts('crossCheck'),
     )
     .addOption(
       new Option(
@@ -33,6 +35,7 @@ export function register(program: Command): void {
     .option('--cross-check', 'write nothing; compare every engine that can read the file, member by member')
     .option('--out <dir>', 'where generated modules go, instead of the place this installation reads')
     .option('--symbols <file>', 'System.map or saved /proc/kallsyms, for a file without symbols')
+    .option('--base <file>', "the kernel of a module's BTF, as vmlinux, vmlinuz or BTF")
     .option('--config <file>', "the kernel's configuration, plain or gzipped")
     .option('--debug-root <dir...>', 'where separate debug files are, instead of /usr/lib/debug')
     .option('--quiet', 'print nothing but results and errors')

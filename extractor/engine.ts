@@ -19,6 +19,8 @@ export interface Request {
   required: readonly string[];
   /** Look into all units of the kernel, not only into those that had to be read, and compare their definitions. */
   thorough?: boolean;
+  /** The kernel of a module, whose BTF is only complete with the kernel's. */
+  base?: KernelFile;
   progress?: (done: number, total: number, what: string) => void;
   signal?: AbortSignal;
 }

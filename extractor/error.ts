@@ -9,6 +9,8 @@ export type ExtractErrorCode =
   | 'corrupt-elf'
   | 'corrupt-dwarf'
   | 'corrupt-btf'
+  | 'unsupported-btf'
+  | 'btf-base'
   | 'corrupt-archive'
   | 'unsupported-compression'
   | 'unsupported-relocation'

@@ -12,6 +12,7 @@ import { requestFor, type Selection, SYMBOLS } from './structures.ts';
 export interface ExtractOptions {
   engine: EngineName | 'auto';
   selection: Selection;
+  base?: Request['base'];
   progress?: Request['progress'];
   signal?: AbortSignal;
 }
@@ -50,6 +51,7 @@ async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undef
 /** What the options ask of an engine. */
 export function engineRequest(options: Omit<ExtractOptions, 'engine'>): Request {
   const request: Request = requestFor(options.selection);
+  if (options.base) request.base = options.base;
   if (options.progress) request.progress = options.progress;
   if (options.signal) request.signal = options.signal;
   return request;

@@ -19,6 +19,7 @@ export interface ExtractCommandOptions {
   crossCheck?: true;
   out?: string;
   symbols?: string;
+  base?: string;
   config?: string;
   debugRoot?: string[];
   quiet?: true;
@@ -27,6 +28,7 @@ export interface ExtractCommandOptions {
 /** What all parts of one run share. */
 interface Run {
   file: KernelFile;
+  base: KernelFile | undefined;
   options: ExtractCommandOptions;
   progress: Progress;
   signal: AbortSignal;
@@ -49,11 +51,16 @@ export async function run(path: string, options: ExtractCommandOptions): Promise
       progress: progress.report,
       signal,
     });
-    const state: Run = { file, options, progress, signal };
+    await using base =
+      options.base === undefined
+        ? undefined
+        : await openKernelFile(options.base, { progress: progress.report, signal });
+    const state: Run = { file, base, options, progress, signal };
     if (options.crossCheck) return await crossCheckFile(state);
     const layout = await extractLayout(file, {
       engine: options.engine,
       selection: selectionOf(options),
+      ...(base ? { base } : {}),
       progress: progress.report,
       signal,
     });
@@ -125,9 +132,14 @@ async function checkLayout(layout: KernelLayout, { options }: Run): Promise<0 | 
 /** Disagreements printed before the rest is only counted. */
 const SHOWN = 50;
 
-async function crossCheckFile({ file, options, progress, signal }: Run): Promise<0 | 1> {
+async function crossCheckFile({ file, base, options, progress, signal }: Run): Promise<0 | 1> {
   const { crossCheck } = await import('./cross-check.ts');
-  const request = engineRequest({ selection: selectionOf(options), progress: progress.report, signal });
+  const request = engineRequest({
+    selection: selectionOf(options),
+    ...(base ? { base } : {}),
+    progress: progress.report,
+    signal,
+  });
   const rows = await crossCheck(file, { ...request, thorough: true });
   progress.stop();
   if (options.json !== undefined) await writeText(options.json, `${JSON.stringify(rows, null, 2)}\n`);

@@ -21,44 +21,53 @@ export const btfEngine: Engine = {
   },
 
   async extract(file: KernelFile, request: Request): Promise<EngineResult> {
-    const section = file.section(SECTION);
-    if (!section?.size) {
-      throw new ExtractError(
-        'no-debug-information',
-        `${file.path} has no BTF; give a kernel built with CONFIG_DEBUG_INFO_BTF, or one with DWARF`,
-        { file: file.path },
-      );
-    }
-    if (section.size > MAX_BTF) {
-      throw new ExtractError(
-        'corrupt-btf',
-        `the BTF of ${file.path} is corrupt at byte 0: ${section.size} bytes are more than any kernel has`,
-        { file: file.path, offset: 0 },
-      );
-    }
+    const base = request.base && new BtfTypes(readBtf(request.base), request.base.path);
+    const blob = readBtf(file);
     request.signal?.throwIfAborted();
-    return extractBtf(section.read(), file.path, request);
+    return extractBtf(blob, file.path, request, base);
   },
 };
 
+/** @throws ExtractError `no-debug-information`, `corrupt-btf` */
+function readBtf(file: KernelFile): Uint8Array {
+  const section = file.section(SECTION);
+  if (!section?.size) {
+    throw new ExtractError(
+      'no-debug-information',
+      `${file.path} has no BTF; give a kernel built with CONFIG_DEBUG_INFO_BTF, or one with DWARF`,
+      { file: file.path },
+    );
+  }
+  if (section.size > MAX_BTF) {
+    throw new ExtractError(
+      'corrupt-btf',
+      `the BTF of ${file.path} is corrupt at byte 0: ${section.size} bytes are more than any kernel has`,
+      { file: file.path, offset: 0 },
+    );
+  }
+  return section.read();
+}
+
 /**
- * Structures out of a BTF blob.
- * @throws ExtractError `corrupt-btf`, `struct-not-found`, `struct-conflict`
+ * Structures out of a BTF blob; of a module's, its own and those of its kernel that are asked for by name.
+ * @param base the kernel's types, where the blob is a module's
+ * @throws ExtractError `corrupt-btf`, `unsupported-btf`, `btf-base`, `struct-not-found`, `struct-conflict`
  */
-export function extractBtf(blob: Uint8Array, path: string, request: Request): EngineResult {
-  const types = new BtfTypes(blob, path);
+export function extractBtf(blob: Uint8Array, path: string, request: Request, base?: BtfTypes): EngineResult {
+  const types = new BtfTypes(blob, path, base);
   const all = request.structs === 'all';
   const wanted = new Set(request.structs === 'all' ? [] : request.structs);
   const wantedEnums = new Set(request.enums);
-  // Nine in ten names are not wanted, and are not made into strings.
-  const nameOf = all ? null : new NameMatcher([...wanted, ...wantedEnums]);
+  // Nine in ten names are not wanted, and are not made into strings. Names with a space are not C's.
+  const names = [...wanted, ...wantedEnums];
+  const nameOf = all || names.some((name) => name.includes(' ')) ? null : new NameMatcher(names);
   const wantedConstants = new Set(request.constants);
   const constants = new Map<string, number>();
   const builder = new LayoutBuilder({ corrupt: 'corrupt-btf', onConflict: all ? 'flavour' : 'refuse' });
   const found = new Set<string>();
   const typedefs: [name: string, id: number][] = [];
 
-  for (let id = 1; id <= types.count; id++) {
+  for (let id = all ? types.firstOwn : 1; id <= types.count; id++) {
     const kind = types.kind(id);
     switch (kind) {
       case KIND.STRUCT:
@@ -86,7 +95,7 @@ export function extractBtf(blob: Uint8Array, path: string, request: Request): En
         break;
       }
       case KIND.TYPEDEF: {
-        const name = nameOf && types.wantedName(id, nameOf);
+        const name = all ? null : nameOf ? types.wantedName(id, nameOf) : types.name(id);
         if (name && wanted.has(name)) typedefs.push([name, id]);
         break;
       }

@@ -8,6 +8,8 @@ export const BTF_VERSION = 1;
 export const BTF_HEADER_SIZE = 24;
 /** Bytes of `struct btf_type`. */
 export const BTF_TYPE_SIZE = 12;
+/** Bytes of `struct btf_layout`, one for each kind. */
+export const BTF_LAYOUT_SIZE = 4;
 
 export const KIND = {
   INT: 1,
@@ -31,8 +33,11 @@ export const KIND = {
   ENUM64: 19,
 } as const;
 
-/** Bytes that follow `struct btf_type`, by kind: a fixed part and one for each of `vlen` entries. */
-export const TRAILER: readonly (readonly [fixed: number, each: number] | undefined)[] = [
+/** Bytes that follow a `struct btf_type`: a fixed part and one for each of `vlen` entries. */
+export type Trailer = readonly [fixed: number, each: number];
+
+/** By kind. */
+export const TRAILER: readonly (Trailer | undefined)[] = [
   undefined,
   [4, 0], // INT
   [0, 0], // PTR
@@ -54,6 +59,14 @@ export const TRAILER: readonly (readonly [fixed: number, each: number] | undefin
   [0, 0], // TYPE_TAG
   [0, 12], // ENUM64
 ];
+
+/**
+ * Parts of a type's `info`. "bpf: Extend BTF UAPI vlen, kinds to use unused bits", 7.1-rc1, gave kind two and vlen eight
+ * bits that were 0 before.
+ */
+export const kindOf = (info: number): number => (info >>> 24) & 0x7f;
+export const vlenOf = (info: number): number => info & 0xff_ffff;
+export const flagOf = (info: number): boolean => info >>> 31 === 1;
 
 export const INT_SIGNED = 1;
 export const INT_CHAR = 2;

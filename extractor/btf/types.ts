@@ -2,24 +2,30 @@ import type { NameMatcher } from '../elf/name-matcher.ts';
 import { ExtractError } from '../error.ts';
 import type { EnumNode, GraphMember, RecordNode, TypeNode, TypeRef } from '../graph.ts';
 import {
-  BTF_HEADER_SIZE,
-  BTF_MAGIC,
   BTF_TYPE_SIZE,
-  BTF_VERSION,
+  flagOf,
   INT_BOOL,
   INT_CHAR,
   INT_SIGNED,
   KIND,
+  kindOf,
   TRAILER,
+  vlenOf,
 } from './format.ts';
+import { type BtfHeader, corrupt, readHeader } from './header.ts';
 
 /** x86-64; BTF does not say how long a pointer is. */
 const POINTER_SIZE = 8;
 /** The kernel refuses type ids beyond 2^20 (BTF_MAX_TYPE), and more so would we. */
 const MAX_TYPES = 2 ** 20;
-/** Longest name believed; KSYM_NAME_LEN of the kernel is 512. */
-const MAX_NAME = 1024;
+/** Names of C are far shorter (KSYM_NAME_LEN of the kernel is 512), those of generic types in Rust are not. */
+const LONG_NAME = 1024;
+const MAX_NAME = 1 << 16;
+/** Bytes of all long names: many types may have the same one. */
+const MAX_LONG_NAMES = 32 << 20;
 const MAX_TAGS = 64;
+/** Controls, formatting characters, line ends, and what stands for broken UTF-8. */
+const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\ufffd]/u;
 const FLOATS: ReadonlySet<string> = new Set(['float', 'double', 'long double']);
 
 /** A variable in a section (BTF_KIND_DATASEC): byte offset within the section and size. */
@@ -29,38 +35,64 @@ export interface SectionVariable {
   size: number;
 }
 
+/** One blob among the bytes that are read. */
+interface Part {
+  /** File name for messages. */
+  path: string;
+  start: number;
+  header: BtfHeader;
+  /** Offset that names know the first of its strings by: strings of a module go on after its kernel's. */
+  firstString: number;
+}
+
 /**
- * The types of one BTF blob. Only the place of each type is read at first; a type is decoded when it is asked
+ * The types of one BTF blob, or of a module's and its kernel's. Only the place of each type is read at first; a type is decoded when it is asked
  * for, and the same id always gives the same node.
  */
 export class BtfTypes {
   readonly #view: DataView;
   readonly #bytes: Buffer;
-  /** File name for messages. */
-  readonly #path: string;
-  /** Where type `id` starts, in bytes from the start of the blob; entry 0 stands for void. */
+  /** The kernel's, then the module's. */
+  readonly #parts: readonly Part[];
+  /** Where type `id` starts, in bytes from the start; entry 0 stands for void. */
   readonly #places: Uint32Array;
+  /** The first type that is not the base's. */
+  readonly firstOwn: number;
   /** Ids of the DATASEC types. */
-  readonly #sections: number[] = [];
+  readonly #sections: number[];
   /** Ids of the INT types. */
-  readonly #integers: number[] = [];
-  #enumsSaySign = false;
+  readonly #integers: number[];
+  #enumsSaySign: boolean;
   #charsSaySign = false;
-  readonly #strings: { start: number; end: number };
   readonly #nodes = new Map<number, TypeNode>();
+  #longNames = 0;
 
   /**
    * @param blob the `.BTF` section, or all of `/sys/kernel/btf/vmlinux`
    * @param path named in messages
-   * @throws ExtractError `corrupt-btf` with the byte `offset` of what is wrong; `wrong-architecture` for big-endian
+   * @param base of a module's BTF: its kernel's
+   * @throws ExtractError `corrupt-btf` with the byte `offset` of what is wrong; `wrong-architecture` for big-endian;
+   *   `unsupported-btf` for kinds that are newer than this reader; `btf-base` for a module's BTF without its base, or
+   *   with another kernel's
    */
-  constructor(blob: Uint8Array, path: string) {
-    this.#path = path;
-    this.#bytes = Buffer.from(blob.buffer, blob.byteOffset, blob.length);
-    this.#view = new DataView(blob.buffer, blob.byteOffset, blob.length);
-    const { types, strings } = this.#header();
-    this.#strings = strings;
-    this.#places = this.#index(types.start, types.end);
+  constructor(blob: Uint8Array, path: string, base: BtfTypes | null = null) {
+    const header = readHeader(blob, path);
+    const own = Buffer.from(blob.buffer, blob.byteOffset, blob.length);
+    checkBase(header, path, base);
+    // A module's BTF counts on where its kernel's ends (`btf__parse_split` of libbpf).
+    const before = base
+      ? { start: base.#bytes.length, firstString: base.#stringsEnd }
+      : { start: 0, firstString: 0 };
+    const part = { path, header, ...before };
+    this.#parts = base ? [...base.#parts, part] : [part];
+    this.#bytes = base ? Buffer.concat([base.#bytes, own]) : own;
+    this.#view = new DataView(this.#bytes.buffer, this.#bytes.byteOffset, this.#bytes.length);
+    this.#sections = base ? [...base.#sections] : [];
+    this.#integers = base ? [...base.#integers] : [];
+    this.#enumsSaySign = base ? base.#enumsSaySign : false;
+    this.firstOwn = base ? base.count + 1 : 1;
+    this.#places = this.#index(part, base ? base.#places : Uint32Array.of(0));
+    if (base) this.#checkNames(part);
     this.#charsSaySign = this.#integers.some((id) => this.name(id) === 'signed char' && this.#isSigned(id));
   }
 
@@ -84,7 +116,7 @@ export class BtfTypes {
 
   /** BTF_KIND_* of a type. */
   kind(id: number): number {
-    return (this.#u32(this.#places[id]! + 4) >>> 24) & 0x1f;
+    return kindOf(this.#u32(this.#places[id]! + 4));
   }
 
   /** Name of a type, null for an anonymous one. */
@@ -97,7 +129,7 @@ export class BtfTypes {
   wantedName(id: number, names: NameMatcher): string | null {
     const start = this.#nameStart(id);
     const name = names.match(this.#bytes, start);
-    return name !== null && this.#bytes[start + name.length] === 0 ? name : null;
+    return name !== null && this.#bytes[start + Buffer.byteLength(name)] === 0 ? name : null;
   }
 
   isAnonymous(id: number): boolean {
@@ -151,67 +183,68 @@ export class BtfTypes {
     return variables;
   }
 
-  #header(): Record<'types' | 'strings', { start: number; end: number }> {
-    const size = this.#bytes.length;
-    if (size < BTF_HEADER_SIZE) throw this.#corrupt(0, `${size} bytes are too few for a header`);
-    const magic = this.#view.getUint16(0, true);
-    if (magic === ((BTF_MAGIC << 8) | (BTF_MAGIC >> 8)) % 2 ** 16) {
+  /** Names of the module's types must begin where a string of the base does, or lie among its own. */
+  #checkNames(part: Part): void {
+    for (let id = this.firstOwn; id <= this.count; id++) {
+      const place = this.#places[id]!;
+      const offset = this.#u32(place);
+      const isInside = offset < this.#stringsEnd;
+      if (isInside && (offset === 0 || this.#bytes[this.#stringStart(offset, place) - 1] === 0)) continue;
+      if (isInside && offset === part.firstString) continue;
+      const base = this.#parts[0]!.path;
       throw new ExtractError(
-        'wrong-architecture',
-        `${this.#path} has big-endian BTF; only x86-64 kernels can be read`,
-        { file: this.#path },
+        'btf-base',
+        `the BTF of ${part.path} does not go on where that of ${base} ends (no string begins at ${offset}): it is of ` +
+          'another kernel; name the vmlinux of its own with --base',
+        { file: part.path, base, offset },
       );
     }
-    if (magic !== BTF_MAGIC) throw this.#corrupt(0, `magic number 0x${magic.toString(16)} instead of 0xeb9f`);
-    const version = this.#view.getUint8(2);
-    if (version !== BTF_VERSION) throw this.#corrupt(2, `version ${version} instead of ${BTF_VERSION}`);
-    const headerSize = this.#u32(4);
-    if (headerSize < BTF_HEADER_SIZE || headerSize > size) {
-      throw this.#corrupt(4, `a header of ${headerSize} bytes`);
-    }
-    const range = (field: number, what: string) => {
-      const start = headerSize + this.#u32(field);
-      const end = start + this.#u32(field + 4);
-      if (end > size) throw this.#corrupt(field, `${what} end at byte ${end} of ${size}`);
-      return { start, end };
-    };
-    const types = range(8, 'types');
-    if (types.start % 4) throw this.#corrupt(8, 'types do not begin at a multiple of 4');
-    const strings = range(16, 'strings');
-    if (
-      strings.start === strings.end ||
-      this.#bytes[strings.start] !== 0 ||
-      this.#bytes[strings.end - 1] !== 0
-    ) {
-      throw this.#corrupt(strings.start, 'strings do not begin and end with a zero byte');
-    }
-    return { types, strings };
   }
 
-  #index(start: number, end: number): Uint32Array {
-    const places = new Uint32Array(Math.min(MAX_TYPES, Math.floor((end - start) / BTF_TYPE_SIZE)) + 1);
-    let count = 0;
+  get #stringsEnd(): number {
+    const { firstString, header } = this.#parts.at(-1)!;
+    return firstString + header.strings.end - header.strings.start;
+  }
+
+  #index({ start: partStart, header }: Part, before: Uint32Array): Uint32Array {
+    const [start, end] = [partStart + header.types.start, partStart + header.types.end];
+    const most = Math.min(MAX_TYPES + 1, before.length + Math.floor((end - start) / BTF_TYPE_SIZE));
+    const places = new Uint32Array(most);
+    places.set(before);
+    let count = before.length - 1;
     for (let at = start; at < end; ) {
       if (at + BTF_TYPE_SIZE > end) throw this.#corrupt(at, 'the last type is cut off');
       if (count + 1 >= places.length) throw this.#corrupt(at, `more than ${MAX_TYPES} types`);
-      const kind = (this.#u32(at + 4) >>> 24) & 0x1f;
-      const trailer = TRAILER[kind];
-      if (!trailer) throw this.#corrupt(at + 4, `unknown kind ${kind} of type ${count + 1}`);
+      const info = this.#u32(at + 4);
+      const kind = kindOf(info);
+      if (kind === 0) throw this.#corrupt(at + 4, `type ${count + 1} is of no kind`);
+      const trailer = TRAILER[kind] ?? header.layout[kind];
+      if (!trailer) throw this.#unknownKind(at + 4, kind, count + 1);
       places[++count] = at;
       if (kind === KIND.DATASEC) this.#sections.push(count);
       else if (kind === KIND.INT) this.#integers.push(count);
-      else if (kind === KIND.ENUM64 || (kind === KIND.ENUM && this.#flag(at))) this.#enumsSaySign = true;
-      const next = at + BTF_TYPE_SIZE + trailer[0] + trailer[1] * this.#vlen(at);
+      else if (kind === KIND.ENUM64 || (kind === KIND.ENUM && flagOf(info))) this.#enumsSaySign = true;
+      const next = at + BTF_TYPE_SIZE + trailer[0] + trailer[1] * vlenOf(info);
       if (next > end) throw this.#corrupt(at, `type ${count} reaches beyond the last one`);
       at = next;
     }
     return places.subarray(0, count + 1);
   }
 
+  #unknownKind(at: number, kind: number, id: number): ExtractError {
+    const { path, start } = this.#partAt(at);
+    return new ExtractError(
+      'unsupported-btf',
+      `the BTF of ${path} has at byte ${at - start} a type (number ${id}) of kind ${kind}, which is newer than this ` +
+        "version of domsched, or damaged; give the vmlinux of the kernel's debug package, which has DWARF",
+      { file: path, offset: at - start, kind, type: id },
+    );
+  }
+
   #decode(id: number): TypeNode {
     if (id === 0) return { kind: 'void' };
     const place = this.#places[id]!;
-    const flag = this.#flag(place);
+    const flag = flagOf(this.#u32(place + 4));
     const third = this.#u32(place + 8);
     const kind = this.kind(id);
     switch (kind) {
@@ -257,6 +290,7 @@ export class BtfTypes {
       case KIND.FUNC_PROTO:
         return this.#prototype(place);
       default:
+        if (kind >= TRAILER.length) throw this.#unknownKind(place + 4, kind, id);
         throw this.#corrupt(place, `type ${id} of kind ${kind} is used as the type of data`);
     }
   }
@@ -357,10 +391,7 @@ export class BtfTypes {
     for (let steps = 0; steps < MAX_TAGS; steps++) {
       if (target === 0) return 0;
       if (!this.#exists(target)) {
-        throw this.#corrupt(
-          at,
-          `type ${target} of ${this.count} does not exist (BTF of a module needs its kernel's)`,
-        );
+        throw this.#corrupt(at, `type ${target} of ${this.count} does not exist`);
       }
       const kind = this.kind(target);
       const transparent =
@@ -376,13 +407,8 @@ export class BtfTypes {
     return id >= 1 && id <= this.count;
   }
 
-  /** The type's kind_flag. */
-  #flag(place: number): boolean {
-    return this.#u32(place + 4) >>> 31 === 1;
-  }
-
   #vlen(place: number): number {
-    return this.#u32(place + 4) & 0xffff;
+    return vlenOf(this.#u32(place + 4));
   }
 
   #required(id: number): string {
@@ -398,19 +424,22 @@ export class BtfTypes {
   }
 
   #stringStart(offset: number, at: number): number {
-    const start = this.#strings.start + offset;
-    if (start >= this.#strings.end) throw this.#corrupt(at, `a name at ${offset} is beyond the strings`);
-    return start;
+    if (offset >= this.#stringsEnd) throw this.#corrupt(at, `a name at ${offset} is beyond the strings`);
+    const { start, header, firstString } = this.#parts.findLast((part) => offset >= part.firstString)!;
+    return start + header.strings.start + offset - firstString;
   }
 
   #string(offset: number, at: number): string | null {
     const start = this.#stringStart(offset, at);
     const end = this.#bytes.indexOf(0, start);
-    if (end === start) return null;
-    if (end - start > MAX_NAME) throw this.#corrupt(at, `a name is ${end - start} bytes long`);
-    const name = this.#bytes.toString('latin1', start, end);
-    // A name goes into messages and generated code: nothing but printable ASCII is one.
-    if (!/^[\x20-\x7e]+$/.test(name)) throw this.#corrupt(start, 'a name has unprintable characters');
+    const length = end - start;
+    if (length === 0) return null;
+    if (length > LONG_NAME) this.#longNames += length;
+    if (length > MAX_NAME) throw this.#corrupt(at, `a name is ${length} bytes long`);
+    if (this.#longNames > MAX_LONG_NAMES) throw this.#corrupt(at, 'long names without end');
+    const name = this.#bytes.toString('utf8', start, end);
+    // A name goes into messages and generated code. One that is no UTF-8 has U+FFFD in it now.
+    if (UNPRINTABLE.test(name)) throw this.#corrupt(start, 'a name has unprintable characters');
     return name;
   }
 
@@ -418,11 +447,24 @@ export class BtfTypes {
     return this.#view.getUint32(at, true);
   }
 
-  #corrupt(offset: number, what: string): ExtractError {
-    return new ExtractError(
-      'corrupt-btf',
-      `the BTF of ${this.#path} is corrupt at byte ${offset}: ${what}; get an intact copy of the file`,
-      { file: this.#path, offset },
-    );
+  #partAt(at: number): Part {
+    return this.#parts.findLast(({ start }) => at >= start)!;
   }
+
+  #corrupt(at: number, what: string): ExtractError {
+    const { path, start } = this.#partAt(at);
+    return corrupt(path, at - start, what);
+  }
+}
+
+function checkBase({ isSplit }: BtfHeader, path: string, base: BtfTypes | null): void {
+  if (isSplit === (base !== null)) return;
+  throw new ExtractError(
+    'btf-base',
+    isSplit
+      ? `${path} has a module's BTF, which goes on where that of its kernel ends: name a vmlinux or vmlinuz of that ` +
+          'kernel with --base (/sys/kernel/btf/vmlinux for the running one)'
+      : `${path} has BTF that is whole by itself; leave --base out`,
+    { file: path },
+  );
 }

@@ -21,6 +21,8 @@ const MAGICS: readonly (readonly [Format, number, string])[] = [
   ['elf', 0, '7f454c46'],
   // struct btf_header: magic 0xeb9f little-endian, version 1.
   ['btf', 0, '9feb01'],
+  // The same of a big-endian machine, to be refused as that.
+  ['btf', 0, 'eb9f01'],
   // Boot protocol: boot_flag 0xaa55 at 0x1fe, "HdrS" at 0x202.
   ['bzimage', 0x202, '48647253'],
   ['gzip', 0, '1f8b08'],

@@ -40,7 +40,7 @@ export const gdbEngine: Engine = {
     if (request.structs === 'all') return 'gdb is asked about one structure at a time, not about all';
     const foreign = request.required.find((name) => !IDENTIFIER.test(name));
     if (foreign !== undefined)
-      return `gdb is asked about names of C only, and ${JSON.stringify(foreign)} is none`;
+      return `gdb is asked about names of plain letters, digits and _ only, not about ${JSON.stringify(foreign)}`;
     return (await GdbSession.installed()) ? null : 'gdb is not installed (apt install gdb)';
   },
 

@@ -8,7 +8,7 @@ export class BtfBuilder {
   string(text: string): number {
     if (text === '') return 0;
     const offset = this.#strings.length;
-    this.#strings.push(...Buffer.from(text, 'latin1'), 0);
+    this.#strings.push(...Buffer.from(text, 'utf8'), 0);
     return offset;
   }
 
@@ -57,18 +57,27 @@ export class BtfBuilder {
     });
   }
 
-  /** The whole blob. */
-  bytes(): Buffer {
+  /**
+   * The whole blob.
+   * @param layout bytes that types of each kind have beyond the common ones, from kind 0 on: fixed, and for each entry
+   */
+  bytes(layout: readonly (readonly [fixed: number, each: number])[] = []): Buffer {
     const types = Buffer.from(Uint32Array.from(this.#types).buffer);
     const strings = Buffer.from(this.#strings);
-    const header = Buffer.alloc(24);
+    const headerSize = layout.length ? 32 : 24;
+    const header = Buffer.alloc(headerSize);
     header.writeUInt16LE(0xeb9f, 0);
     header[2] = 1;
-    header.writeUInt32LE(24, 4);
+    header.writeUInt32LE(headerSize, 4);
     header.writeUInt32LE(0, 8);
     header.writeUInt32LE(types.length, 12);
     header.writeUInt32LE(types.length, 16);
     header.writeUInt32LE(strings.length, 20);
-    return Buffer.concat([header, types, strings]);
+    if (layout.length === 0) return Buffer.concat([header, types, strings]);
+    const padding = Buffer.alloc(-(types.length + strings.length) & 3);
+    const kinds = Buffer.from(layout.flatMap(([fixed, each]) => [fixed, each, 0, 0]));
+    header.writeUInt32LE(types.length + strings.length + padding.length, 24);
+    header.writeUInt32LE(kinds.length, 28);
+    return Buffer.concat([header, types, strings, padding, kinds]);
   }
 }

@@ -15,6 +15,7 @@ import {
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { KernelLayout } from '../../extractor/contract.ts';
+import { BtfBuilder } from './build-btf.ts';
 import { buildElf } from './elf/build-elf.ts';
 import { addBtf, compile, KERNEL_SOURCE, linkKernel, scratchFolder } from './fixture.ts';
 import { compiledDomsched, domsched, interruptDomsched } from './run-cli.ts';
@@ -85,10 +86,11 @@ test('the compiled program prints the same bytes', (t) => {
 });
 
 test('a stripped kernel is read by its BTF, per-CPU variables included; a System.map gives the addresses', (t) => {
-  const source = KERNEL_SOURCE.replace(
+  // As in any kernel, a negative enumerator is there: only by one does BTF show that it tells signs.
+  const source = `${KERNEL_SOURCE.replace(
     'struct runqueue per_cpu__runqueues;',
     'struct runqueue runqueues __attribute__((section(".data..percpu")));',
-  );
+  )} enum sign { BELOW = -1 } sign;`;
   const file = linkKernel(t, source);
   const map = join(scratchFolder(t), 'System.map');
   writeFileSync(map, shell('nm', file));
@@ -115,6 +117,24 @@ test('a stripped kernel is read by its BTF, per-CPU variables included; a System
     domsched(['extract', stripped, '--symbols', map, '--json', '-']).stdout,
   ) as KernelLayout;
   t.is(withMap.symbols.init_task, expected.symbols.init_task);
+});
+
+test("a module's BTF is read with the kernel that it asks for", (t) => {
+  const kernel = addBtf(linkKernel(t, KERNEL_SOURCE));
+  const module = compile(
+    t,
+    'struct list_head { struct list_head *next, *prev; }; struct own { struct list_head l; } own;',
+  );
+  shell('pahole', '--btf_encode_force', '-J', '--btf_base', kernel, module);
+  shell('objcopy', '--strip-debug', module);
+  const args = ['extract', module, '--struct', 'own', '--json', '-'];
+  const alone = domsched(args);
+  t.is(alone.code, 1);
+  const [option] = /--base/.exec(alone.stderr)!;
+  const { code, stdout, stderr } = domsched([...args, option, kernel]);
+  t.is(stderr, '');
+  t.is(code, 0);
+  t.deepEqual(Object.keys((JSON.parse(stdout) as KernelLayout).structs), ['list_head', 'own']);
 });
 
 test('raw BTF is a kernel too', (t) => {
@@ -315,6 +335,20 @@ const refusals: Record<string, (t: ExecutionContext, folder: string) => string[]
   'corrupt-btf': (_, folder) => {
     const file = join(folder, 'vmlinux');
     writeFileSync(file, buildElf([{ name: '.BTF', bytes: Buffer.alloc(64, 0xee) }]));
+    return [file];
+  },
+  'unsupported-btf': (_, folder) => {
+    const builder = new BtfBuilder();
+    builder.type(99, { name: 'newer' });
+    const file = join(folder, 'vmlinux.btf');
+    writeFileSync(file, builder.bytes());
+    return [file];
+  },
+  'btf-base': (t, folder) => {
+    const file = join(folder, 'module.o');
+    copyFileSync(compile(t, 'struct own { int a; } own;'), file);
+    shell('pahole', '--btf_encode_force', '-J', '--btf_base', addBtf(linkKernel(t, KERNEL_SOURCE)), file);
+    shell('objcopy', '--strip-debug', file);
     return [file];
   },
   'corrupt-archive': (t, folder) => {

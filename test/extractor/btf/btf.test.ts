@@ -258,9 +258,8 @@ const damages: [what: string, damage: (blob: Buffer) => Buffer, offset: number][
   ['a header shorter than itself', (blob) => blob.fill(0, 4, 8), 4],
   ['types beyond the end', (blob) => blob.fill(0xff, 12, 14), 8],
   ['strings beyond the end', (blob) => blob.fill(0xff, 20, 22), 16],
-  ['no strings', (blob) => blob.fill(0, 20, 24), -1],
   ['strings without an end', (blob) => Buffer.from(blob).fill(0x41, blob.length - 1), -1],
-  ['an unknown kind', (blob) => blob.fill(31, 24 + 7, 24 + 8), 28],
+  ['a type of no kind', (blob) => blob.fill(0, 24 + 7, 24 + 8), 28],
   ['more members than bytes', (blob) => blob.fill(0xff, 24 + 16 + 12 + 4, 24 + 16 + 12 + 6), 52],
   ['a name beyond the strings', (blob) => blob.fill(0xff, 24 + 16 + 12, 24 + 16 + 12 + 4), 52],
   [
@@ -289,11 +288,182 @@ for (const [what, damage, offset] of damages) {
   });
 }
 
-test('big-endian BTF is another architecture', (t) => {
+test('big-endian BTF is of another machine, and a file of it is known as that', async (t) => {
   const blob = sample().bytes();
   blob.writeUInt16BE(0xeb9f, 0);
-  t.throws(() => extractBtf(blob, 'test.btf', only('pair')), { code: 'wrong-architecture' });
+  const path = join(scratchFolder(t), 'vmlinux-s390.btf');
+  writeFileSync(path, blob);
+  await using file = await openKernelFile(path);
+  await t.throwsAsync((await loadEngine('btf')).extract(file, only('pair')), {
+    code: 'wrong-architecture',
+    message: /BTF of a big-endian machine/,
+  });
 });
+
+/** What types of kinds 0 to 19 have beyond the common part, from the format's description. */
+const KNOWN_KINDS = [
+  [0, 0],
+  [4, 0],
+  [0, 0],
+  [12, 0],
+  [0, 12],
+  [0, 12],
+  [0, 8],
+  [0, 0],
+  [0, 0],
+  [0, 0], // to CONST
+  [0, 0],
+  [0, 0],
+  [0, 0],
+  [0, 8],
+  [4, 0],
+  [0, 12],
+  [0, 0],
+  [4, 0],
+  [0, 0],
+  [0, 12], // to ENUM64
+] as const;
+
+test('a kind that is newer than this reader is passed over where the blob says how long its types are', (t) => {
+  const build = (before: boolean) => {
+    const builder = new BtfBuilder();
+    const newer = () => builder.type(70, { name: 'newer', vlen: 2, trailer: [1, 2, 3, 4, 5] });
+    if (before) newer();
+    const int = builder.int('int', 4, 1);
+    builder.record('struct', 's', 4, [['a', int, 0]]);
+    newer();
+    return builder;
+  };
+  const kinds = [...KNOWN_KINDS, ...Array.from({ length: 51 }, () => [4, 8] as const)];
+  const expected = extractBtf(build(false).bytes(kinds), 'test.btf', only('s')).structs;
+  t.deepEqual(extractBtf(build(true).bytes(kinds), 'test.btf', everything).structs, expected);
+  t.is(expected.s!.members[0]!.type, 'int');
+  // Without it nobody knows where the next type begins.
+  for (const blob of [build(true).bytes(), build(true).bytes(kinds.slice(0, 70))]) {
+    const error = t.throws(() => extractBtf(blob, 'test.btf', only('s')), {
+      instanceOf: ExtractError,
+      code: 'unsupported-btf',
+      message: /type \(number 1\) of kind 70, which is newer .*, or damaged; give the vmlinux/,
+    });
+    t.like(error!.details, { kind: 70, type: 1 });
+  }
+});
+
+test('a layout section that is wrong of kinds known here is not believed', (t) => {
+  const builder = sample();
+  const zeros = KNOWN_KINDS.map(() => [0, 0] as const);
+  t.deepEqual(
+    extractBtf(builder.bytes(zeros), 'test.btf', everything).structs,
+    extractBtf(builder.bytes(), 'test.btf', everything).structs,
+  );
+});
+
+test('data of a newer kind is not claimed to be corrupt', (t) => {
+  const builder = new BtfBuilder();
+  builder.record('struct', 's', 4, [['a', builder.type(20, { name: 'newer' }), 0]]);
+  const blob = builder.bytes([...KNOWN_KINDS, [0, 0]]);
+  t.throws(() => extractBtf(blob, 'test.btf', only('s')), { code: 'unsupported-btf' });
+});
+
+test('names beyond ASCII, and longer than any in C, are names', (t) => {
+  const long = `core::ops::${'x'.repeat(1500)}`;
+  const builder = new BtfBuilder();
+  const int = builder.int('int', 4, 1);
+  builder.record('struct', 'größe', 4, [['zähler', int, 0]]);
+  builder.record('struct', long, 4, [['y', int, 0]]);
+  builder.record('struct', 'Result<u32, (u8, u64)>', 4, [['__0', int, 0]]);
+  for (const name of ['größe', long, 'Result<u32, (u8, u64)>']) {
+    const [named, all] = [only(name), everything].map((one) => extractBtf(builder.bytes(), 'test.btf', one));
+    t.deepEqual(named!.structs[name], all!.structs[name]);
+    t.is(named!.structs[name]?.size, 4);
+  }
+  t.is(membersOf(builder, 'größe')[0]!.name, 'zähler');
+});
+
+test('a name without end, and names that are no text, are damage', (t) => {
+  for (const name of ['x'.repeat(70_000), 'a\u202eb', 'a\u2028b', 'a\x1b[31mb']) {
+    const builder = new BtfBuilder();
+    builder.record('struct', name, 0, []);
+    t.throws(() => extractBtf(builder.bytes(), 'test.btf', everything), { code: 'corrupt-btf' }, name);
+  }
+  const latin1 = new BtfBuilder();
+  latin1.record('struct', 'gr__e', 0, []);
+  const blob = latin1.bytes();
+  blob[blob.length - 4] = 0xf6;
+  t.throws(() => extractBtf(blob, 'test.btf', everything), { code: 'corrupt-btf' });
+  // Few bytes may name many types.
+  const builder = new BtfBuilder();
+  builder.record('struct', 'y'.repeat(60_000), 0, []);
+  for (let more = 0; more < 2000; more++) builder.record('struct', '', 0, []);
+  const repeated = builder.bytes();
+  for (let id = 2; id <= 2001; id++) repeated.writeUInt32LE(1, 24 + 12 * (id - 1));
+  t.throws(() => extractBtf(repeated, 'test.btf', everything), {
+    code: 'corrupt-btf',
+    message: /long names without end/,
+  });
+});
+
+test("a module's BTF is read with its kernel's, as bpftool reads it", async (t) => {
+  const shared = 'struct list { struct list *next; }; struct task { int pid; struct list l; };';
+  const kernel = compileWithBtf(
+    t,
+    `${shared} struct rq { struct task *curr; }; struct rq rq; struct task task;`,
+  );
+  const module = compile(
+    t,
+    `${shared} struct own { struct task *task; struct list in[3]; int bits:3; }; struct own own;`,
+  );
+  execFileSync('pahole', ['--btf_encode_force', '-J', '--btf_base', kernel, module]);
+  await using file = await openKernelFile(module);
+  await using base = await openKernelFile(kernel);
+  const engine = await loadEngine('btf');
+  const { structs } = await engine.extract(file, { ...everything, base });
+  t.deepEqual(Object.keys(structs), ['list', 'own']);
+  const dump = execFileSync('bpftool', ['-B', kernel, 'btf', 'dump', 'file', module, 'format', 'raw'], {
+    encoding: 'utf8',
+  });
+  const [, size] = /STRUCT 'own' size=(\d+)/.exec(dump)!;
+  t.is(structs.own!.size, Number(size));
+  for (const { name, offset, bitOffset = 0, bitSize } of structs.own!.members) {
+    const [, bits, width] = new RegExp(
+      `'${name}' type_id=\\d+ bits_offset=(\\d+)(?: bitfield_size=(\\d+))?`,
+    ).exec(dump)!;
+    t.is(offset * 8 + bitOffset, Number(bits));
+    t.is(bitSize, width === undefined ? undefined : Number(width));
+  }
+  // What is asked for by name may be the kernel's.
+  const named = await engine.extract(file, { ...only('rq', 'own'), base });
+  t.is(named.structs.rq!.members[0]!.target, 'task');
+  const dwarf = await (await loadEngine('dwarf')).extract(file, only('own'));
+  t.deepEqual(named.structs.own, dwarf.structs.own);
+});
+
+test("a module's BTF without its kernel's, with another's, or a kernel's with a base, is refused for what it is", async (t) => {
+  const kernel = compileWithBtf(t, 'struct one { int a; }; struct one one;');
+  const other = compileWithBtf(t, 'struct other_name { long b; struct third *t; } other_name;');
+  const module = compile(t, 'struct one { int a; }; struct own { struct one in; } own;');
+  execFileSync('pahole', ['--btf_encode_force', '-J', '--btf_base', kernel, module]);
+  const [blob, [base, foreign]] = [await btfOf(module), await Promise.all([kernel, other].map(btfOf))];
+  const types = (bytes: Uint8Array | undefined) => new BtfTypes(bytes!, 'kernel.btf');
+  const refuse = (bytes: Uint8Array, base: BtfTypes | undefined, message: RegExp) =>
+    t.throws(() => extractBtf(bytes, 'module.btf', everything, base), { code: 'btf-base', message });
+  refuse(blob, undefined, /has a module's BTF, .* name a vmlinux or vmlinuz of that kernel with --base/);
+  refuse(blob, types(foreign), /does not go on where that of kernel\.btf ends/);
+  refuse(base!, types(base), /whole by itself; leave --base out/);
+  t.throws(() => types(blob), { code: 'btf-base' });
+  // Damage in the module is told by its own bytes.
+  const cut = Buffer.from(blob);
+  cut.writeUInt32LE(0xee_eeee, 24 + 12 + 4);
+  const error = t.throws(() => extractBtf(cut, 'module.btf', everything, types(base)), {
+    code: 'corrupt-btf',
+  });
+  t.like(error, { details: { file: 'module.btf', offset: 40 } });
+});
+
+async function btfOf(path: string): Promise<Uint8Array> {
+  await using file = await openKernelFile(path);
+  return file.section('.BTF')!.read();
+}
 
 test('a variable, a section or a function is no type of data', (t) => {
   for (const kind of [12, 14, 15]) {
@@ -327,7 +497,9 @@ test('mutated BTF is read or refused, in bounded time and memory', async (t) => 
   t.log(report);
   t.deepEqual(
     Object.keys(report.outcomes).sort(),
-    ['accepted', 'corrupt-btf', 'wrong-architecture'].filter((code) => code in report.outcomes),
+    ['accepted', 'btf-base', 'corrupt-btf', 'unsupported-btf', 'wrong-architecture'].filter(
+      (code) => code in report.outcomes,
+    ),
   );
   // The runs are worth something only if neither outcome is rare.
   t.true(report.outcomes.accepted! > 1000);

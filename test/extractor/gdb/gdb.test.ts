@@ -102,7 +102,7 @@ test.serial(
       enums: [],
       required: ['rq; shell exit'],
     });
-    await t.throwsAsync(injected, { code: 'engine-unavailable', message: /names of C only/ });
+    await t.throwsAsync(injected, { code: 'engine-unavailable', message: /names of plain letters/ });
     t.deepEqual(readdirSync(temporary), []);
   },
 );
