@@ -156,17 +156,20 @@ export class Watcher {
       const held = (await this.#journal.list()).filter(({ domain }) => domain === id);
       const snapshot = await this.#snapshot(key, host, id);
       const { records, guest } = this.#guests.get(key)!;
-      const { torn } = guest;
+      const { torn, queuesUnknown } = guest;
       const rows = snapshot.map((found) => ({
         domain: name,
         ...found,
         // The guest itself has no word for it: to its kernel the process sleeps, or is about to run.
         ...(records.find(held, found) !== undefined && { state: 'held' as const }),
       }));
-      const notes =
-        torn === undefined
-          ? []
-          : [`${name}: the guest ran while this image was taken (${torn}); its processes only are read`];
+      const notes: string[] = [];
+      if (torn !== undefined)
+        notes.push(
+          `${name}: the guest ran while this image was taken (${torn}); its processes only are read`,
+        );
+      else if (queuesUnknown !== undefined)
+        notes.push(`${name}: its run queues are not read (${queuesUnknown}), its processes are`);
       return { rows, errors: [], notes };
     } catch (error) {
       if (error instanceof DomschedError) return { rows: [], errors: [{ domain: name, error }], notes: [] };

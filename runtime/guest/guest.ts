@@ -55,7 +55,7 @@ export interface TakeOptions extends SnapshotOptions {
 /** What a guest's kernel had at one moment. */
 export interface Snapshot {
   readonly processes: readonly Process[];
-  /** Empty when they were given up, see {@link TakeOptions.withoutQueues}. */
+  /** Empty when they were given up, see {@link TakeOptions.withoutQueues} and {@link Guest.queuesUnknown}. */
   readonly runQueues: readonly RunQueue[];
   /** Looks that were thrown away because they contradicted themselves. */
   readonly retries: number;
@@ -79,6 +79,11 @@ export class Guest {
    * listed, and {@link take} does without the queues.
    */
   torn: string | undefined;
+  /**
+   * Why this kernel's run queues are not read: their shape is none that is known, or what they count is not in them.
+   * Its processes are listed without them, and nothing edits a queue.
+   */
+  queuesUnknown: string | undefined;
   /** CPUs that are online. */
   cpus: readonly GuestCpu[];
   /** The walk over run queues: columns of the last {@link watch}. */
@@ -101,6 +106,7 @@ export class Guest {
     this.#known = known;
     this.taskPlan = planTask(layout);
     this.queuePlan = planQueue(layout);
+    this.queuesUnknown = this.queuePlan.unknown;
     const signal = planSignal(layout);
     const threadInfo = planThreadInfo(layout);
     this.#queueTables = queueTables(this.#arena, this.queuePlan, this.taskPlan, MAX_TASKS);
@@ -249,6 +255,7 @@ export class Guest {
    * @throws DomschedError `guest-inconsistent`, `walk-unbounded`, `domain-gone`, `host-unreachable`
    */
   snapshot(options: SnapshotOptions = {}): Snapshot {
+    if (this.queuesUnknown !== undefined) return this.processesAlone(options);
     let processes: Process[] = [];
     const retries = this.#look(() => {
       this.queues.run(this.space, this.#queuePointers);
@@ -279,7 +286,7 @@ export class Guest {
   }
 
   /**
-   * All processes, and no run queue: for when these contradict each other.
+   * All processes, and no run queue: for when these contradict each other, or are of no interest.
    * @throws DomschedError as {@link snapshot}
    */
   processesAlone(options: SnapshotOptions = {}): Snapshot {
@@ -289,7 +296,7 @@ export class Guest {
       this.#processes.run(this.space, this.#initTask);
       processes = this.#processes.processes(options.threads ?? false, onCpu);
     }, false);
-    return { processes, runQueues: [], retries, exact: false };
+    return { processes, runQueues: [], retries, exact: this.#still && this.torn === undefined };
   }
 
   async #takePaused(options: SnapshotOptions): Promise<Snapshot> {

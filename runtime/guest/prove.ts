@@ -149,6 +149,10 @@ async function movingFacts(guest: Guest, initTask: GuestVirtual, facts: Fact[]):
     linkFact(guest, new Task(guest, initTask), initTask, 'tasks', check);
     // A list that leads elsewhere is not walked.
     if (!facts[constant]!.holds) return false;
+    if (guest.queuesUnknown !== undefined) {
+      processFacts(guest, check);
+      return facts.every(({ holds }) => holds);
+    }
     try {
       snapshotFacts(guest, initTask, check);
     } catch (error) {
@@ -157,10 +161,12 @@ async function movingFacts(guest: Guest, initTask: GuestVirtual, facts: Fact[]):
     }
     return facts.every(({ holds }) => holds);
   };
+  /** What the queues contradict, when nothing else is wrong. */
+  const contradiction = () => facts.find(({ name, holds }) => name === QUEUES_AND_PROCESSES && !holds);
   if (attempt()) return;
   if (guest.domain.pause === undefined) {
     // Nothing more to see in an image. One that was taken while the guest ran has torn queues, and still its processes.
-    const torn = facts.find(({ name, holds }) => name === QUEUES_AND_PROCESSES && !holds);
+    const torn = contradiction();
     if (torn === undefined) return;
     // That the list of tasks links both ways has been seen.
     facts.length = constant + 1;
@@ -173,6 +179,11 @@ async function movingFacts(guest: Guest, initTask: GuestVirtual, facts: Fact[]):
     // Each pause meets the guest elsewhere: it may well be in the middle of a change of its queues.
     await using _pause = await guest.domain.pause.acquire();
     if (attempt()) return;
+    const wrong = contradiction();
+    if (i < MAX_PAUSES - 1 || wrong === undefined) continue;
+    // Never once right: a scheduler that keeps its tasks elsewhere. That proves nothing against the list of processes.
+    guest.queuesUnknown = wrong.found;
+    if (!attempt()) facts.push(wrong);
   }
 }
 
@@ -195,9 +206,22 @@ function processFacts(guest: Guest, check: Check): void {
     const { processes } = guest.processesAlone({ threads: true });
     check('processes are consistent', true, `${processes.length} tasks`);
     taskFacts(processes, check);
+    if (guest.torn === undefined && guest.queuesUnknown !== undefined) currentFacts(guest, processes, check);
   } catch (error) {
     if (!isContradiction(error)) throw error;
     check('processes are consistent', false, error.message);
+  }
+}
+
+/** What of the run queues every kernel has: which task each CPU runs. */
+function currentFacts(guest: Guest, processes: readonly Process[], check: Check): void {
+  const rq = guest.layout.requireStruct('rq');
+  const addresses = new Set<bigint>(processes.map(({ address }) => address));
+  for (const cpu of guest.cpus) {
+    const queue = percpuVariable(guest.kernel, 'runqueues', cpu);
+    const curr = tryPointer(guest.space, queue, rq.field('curr'));
+    const idle = tryPointer(guest.space, queue, rq.field('idle'));
+    check(`the task on CPU ${cpu.cpu} is a task`, curr === idle || addresses.has(curr), formatAddress(curr));
   }
 }
 

@@ -20,8 +20,13 @@ export interface QueuePlan {
   readonly o1: O1Plan | undefined;
   readonly fair: FairPlan | undefined;
   readonly realtime: RealtimePlan | undefined;
-  /** `struct dl_rq` (since 3.14), its count: tasks with deadlines are counted, not listed. */
-  readonly deadlines: Slot | undefined;
+  /**
+   * Counts of tasks that are in no queue which is walked: those with deadlines (`struct dl_rq`, since 3.14), and those
+   * of a loaded scheduler ("sched_ext: Implement BPF extensible scheduler class", 6.12).
+   */
+  readonly counted: readonly Slot[];
+  /** Why these queues are not walked: their shape is none of those that are known. */
+  readonly unknown: string | undefined;
   readonly links: ListLayout;
   /** The words that change with every edit of the queue: read again after a snapshot of a running guest. */
   readonly key: KeyPlan;
@@ -117,9 +122,14 @@ export function planQueue(layout: LayoutView): QueuePlan {
     rtNrRunning: optional('rt.rt_nr_running'),
     rtQueue: optional('rt.active.queue'),
     dlNrRunning: optional('dl.dl_nr_running'),
+    extNrRunning: optional('scx.nr_running'),
   };
   const shape = new Shape(Object.values(fields));
   const links = listLayout(layout);
+  const unknown = unknownShape(layout);
+  const o1 = unknown === undefined ? planO1(layout, shape, fields, links) : undefined;
+  const fair = unknown === undefined ? planFair(layout) : undefined;
+  const realtime = unknown === undefined ? planRealtime(layout, shape, fields, links) : undefined;
   const keyShape = new Shape([fields.nrRunning, fields.nrSwitches, fields.curr]);
   return {
     shape,
@@ -130,10 +140,11 @@ export function planQueue(layout: LayoutView): QueuePlan {
     curr: shape.pointer(fields.curr),
     idle: shape.pointer(fields.idle),
     stop: shape.pointer(fields.stop),
-    o1: planO1(layout, shape, fields, links),
-    fair: planFair(layout),
-    realtime: planRealtime(layout, shape, fields, links),
-    deadlines: shape.number(fields.dlNrRunning),
+    o1,
+    fair,
+    realtime,
+    counted: [fields.dlNrRunning, fields.extNrRunning].flatMap((count) => shape.number(count) ?? []),
+    unknown,
     links,
     key: {
       shape: keyShape,
@@ -142,6 +153,28 @@ export function planQueue(layout: LayoutView): QueuePlan {
       curr: keyShape.pointer(fields.curr),
     },
   };
+}
+
+/**
+ * What is new about a kernel's queues, by their members; undefined for a shape that is known. Its processes can be
+ * listed all the same.
+ */
+function unknownShape(layout: LayoutView): string | undefined {
+  const has = (struct: string, path: string) => field(layout, struct, path) !== undefined;
+  if (has('rq', 'active') && has('rq', 'expired') && has('rq', 'arrays')) return undefined;
+  if (!has('rq', 'cfs')) return 'rq has neither cfs nor two arrays';
+  // "sched/eevdf: Move to a single runqueue", 7.3: tasks of all groups are in the tree of rq.cfs.
+  if (has('cfs_rq', 'h_curr')) return 'cfs_rq.h_curr: the tasks of all groups are in one queue';
+  const needed: readonly (readonly [string, ...string[]])[] = [
+    ['cfs_rq', 'nr_queued', 'nr_running'],
+    ['cfs_rq', 'tasks_timeline.rb_root.rb_node', 'tasks_timeline.rb_node'],
+    ['cfs_rq', 'curr'],
+    ['sched_entity', 'run_node.__rb_parent_color'],
+    ['sched_entity', 'on_rq'],
+    ['sched_entity', 'vruntime'],
+  ];
+  const [missing] = needed.filter(([struct, ...paths]) => !paths.some((path) => has(struct, path)));
+  return missing === undefined ? undefined : `${missing[0]}.${missing[1]} is not there`;
 }
 
 type QueueFields = Readonly<

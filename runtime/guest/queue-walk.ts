@@ -472,9 +472,9 @@ export class QueueWalk {
   #checkCount(cpu: number): void {
     const counted = this.nrRunning[cpu]!;
     const at = this.queuePositions[cpu]!;
-    const { deadlines, realtime, o1 } = this.#plan;
+    const { realtime, o1 } = this.#plan;
     let found = this.linked[cpu]!;
-    if (deadlines !== undefined) found += this.#arena.number(at, deadlines);
+    for (const count of this.#plan.counted) found += this.#arena.number(at, count);
     if (realtime?.groups) found += this.#arena.number(at, realtime.nrRunning);
     if (counted !== found) throw this.#wrong(cpu, `it counts ${counted} tasks and links ${found}`);
     if (o1 === undefined) return;

@@ -14,8 +14,8 @@ import { Shares, sharesGuest } from './shares.ts';
  * @throws DomschedError `refused` for a scheduler that cannot be edited yet; `layout-absent-member`
  */
 export function holderFor(guest: Guest): Holder {
-  const { layout } = guest;
-  if (layout.has('rq', 'active') && layout.has('prio_array', 'queue')) {
+  const { layout, queuesUnknown } = guest;
+  if (queuesUnknown === undefined && layout.has('rq', 'active') && layout.has('prio_array', 'queue')) {
     const queues = guest.cpus.map((cpu) => ({ cpu: cpu.cpu, address: guest.percpu('runqueues', cpu) }));
     const resolved = resolveO1Layout(layout);
     return new O1Holder(
@@ -26,14 +26,20 @@ export function holderFor(guest: Guest): Holder {
   }
   if (canPark(layout)) {
     const park = new ParkHolder(parkGuest(guest));
-    if (!canEditFairQueues(layout)) return park;
+    // What cannot be read is not edited; to park a thread takes no queue.
+    if (queuesUnknown !== undefined || !canEditFairQueues(layout)) return park;
     return new FairHolder(fairGuest(guest), park, new Shares(sharesGuest(guest)));
   }
   throw new DomschedError(
     'refused',
-    `${layout.kernel.release}: no way to hold processes under its scheduler is known; nothing was changed`,
-    { release: layout.kernel.release },
+    `${layout.kernel.release}: no way to hold processes under its scheduler is known${why(queuesUnknown)}; nothing was changed`,
+    { release: layout.kernel.release, queuesUnknown },
   );
+}
+
+/** What is unknown of the run queues, for messages. */
+export function why(queuesUnknown: string | undefined): string {
+  return queuesUnknown === undefined ? '' : ` (its run queues are not read: ${queuesUnknown})`;
 }
 
 /** HZ is a macro; `tick_nsec` is what came of it (kernel/timer.c, TICK_NSEC). Null where the layout has no such symbol. */

@@ -9,6 +9,7 @@ import { Draft } from './draft.ts';
 import type { Edit, Invariant } from './edit.ts';
 import type { EditLog } from './edit-log.ts';
 import type { GiveBack, Holder, Step, Technique } from './holder.ts';
+import { why } from './holder-for.ts';
 import { Interrupts, type WantedInterrupt } from './interrupts.ts';
 import { Patience } from './patience.ts';
 import { checkMayBeHeld, refusal } from './refusal.ts';
@@ -103,7 +104,7 @@ export class Surgeon {
       const known = this.#holder.techniques.join(', ');
       throw new DomschedError(
         'refused',
-        `this guest's kernel has no ${techniques.join(', ')}, but ${known}; nothing was changed`,
+        `this guest's kernel has no ${techniques.join(', ')}, but ${known}${why(this.#guest.queuesUnknown)}; nothing was changed`,
         { techniques, known: this.#holder.techniques },
       );
     }
@@ -174,7 +175,7 @@ export class Surgeon {
     let members: readonly number[] = [];
     const operation = await this.#repeat('reniced', key, options, (draft, [leader]) => {
       const group = shares.groupOf(draft, leader!.address);
-      const { processes } = this.#guest.snapshot();
+      const { processes } = this.#guest.processesAlone();
       members = processes
         .filter(({ address }) => shares.groupOf(draft, address) === group)
         .map(({ pid }) => pid);
@@ -399,7 +400,7 @@ export class Surgeon {
 
   /** All threads of the process, its leader first. Read under the pause, so none can start meanwhile. */
   #threadsOf(key: ProcessKey): Process[] {
-    const { processes } = this.#guest.snapshot({ threads: true });
+    const { processes } = this.#guest.processesAlone({ threads: true });
     const threads = processes.filter(({ tgid }) => tgid === key.pid);
     const leader = threads.find(({ pid }) => pid === key.pid);
     if (leader === undefined || leader.address !== key.address || leader.startTimeNs !== key.startTimeNs) {

@@ -4,12 +4,16 @@ import { Guest } from '../../../runtime/guest/guest.ts';
 import { vcpusByCpu } from '../../../runtime/guest/vcpus.ts';
 import type { FrameNumber } from '../../../runtime/hypervisor/frame.ts';
 import type { Domain } from '../../../runtime/hypervisor/types.ts';
+import type { MemberLayout } from '../../../runtime/layout/types.ts';
 import { guestVirtual } from '../../../runtime/memory/address.ts';
+import { holderFor } from '../../../runtime/surgery/holder-for.ts';
+import { narrowedLayout } from './narrowed.ts';
 import {
   CFS_KERNEL,
   defaultTasks,
   EEVDF_KERNEL,
   knownKernel,
+  O1_KERNEL,
   SYNTHETIC_KERNELS,
   SyntheticGuest,
   type SyntheticTask,
@@ -223,8 +227,6 @@ test('an image that was taken while the guest ran: processes, and what contradic
     t.is(processes.length, 10);
     t.deepEqual(runQueues, []);
     await t.throwsAsync(guest.take(), { code: 'guest-inconsistent' });
-    // What can be paused, and written to, has to be right in all.
-    await t.throwsAsync(Guest.attach(synthetic.domain, known), { code: 'layout-disproved' });
     // Nor is an image believed whose processes contradict each other.
     synthetic.put(synthetic.tasks.get(20)!, 'task_struct', 'pid', 10);
     await t.throwsAsync(Guest.attach(image(synthetic), known), {
@@ -244,6 +246,86 @@ function image({ domain }: SyntheticGuest): Domain<FrameNumber> {
     },
   });
 }
+
+test('run queues that never hold what they count: processes are listed, and nothing edits a queue', async (t) => {
+  for (const kernel of SYNTHETIC_KERNELS) {
+    const synthetic = await SyntheticGuest.make({ kernel });
+    const wide = synthetic.layout.field('rq', 'nr_running').size === 8;
+    synthetic.put(synthetic.queues[1]!, 'rq', 'nr_running', wide ? 99n : 99);
+    const guest = await Guest.attach(synthetic.domain, [knownKernel(kernel)]);
+    t.is(guest.torn, undefined);
+    t.regex(guest.queuesUnknown!, /run queue of CPU 1: .*99/);
+    t.true(guest.facts.every(({ holds }) => holds));
+    const { processes, runQueues } = await guest.take();
+    t.is(processes.length, 10);
+    t.is(processes.find(({ pid }) => pid === 40)?.state, 'running');
+    t.deepEqual(runQueues, []);
+    const paused = await guest.take({ pause: true });
+    t.true(paused.exact);
+    if (kernel === O1_KERNEL) {
+      const error = t.throws(() => holderFor(guest), { instanceOf: DomschedError, code: 'refused' });
+      t.true(error.message.includes(guest.queuesUnknown!));
+    } else t.deepEqual(holderFor(guest).techniques, ['park']);
+    t.is(synthetic.domain.recorder.count('write'), 0);
+    guest.detach();
+    // What each CPU runs has to be a task all the same.
+    synthetic.put(synthetic.queues[0]!, 'rq', 'curr', synthetic.alloc(8192));
+    const error = await t.throwsAsync(Guest.attach(synthetic.domain, [knownKernel(kernel)]), {
+      instanceOf: DomschedError,
+    });
+    t.is(error.code, 'layout-disproved');
+  }
+});
+
+test('queues of a new shape are known as such by their members', async (t) => {
+  const kernel = EEVDF_KERNEL;
+  const { layout: plain } = await SyntheticGuest.make({ kernel });
+  const { offset, size, type, kind } = plain.field('cfs_rq', 'curr');
+  const shapes: readonly (readonly [RegExp, string, Record<string, MemberLayout>])[] = [
+    [/h_curr/, 'none', { h_curr: { offset, size, type, kind } }],
+    [/tasks_timeline/, 'tasks_timeline', {}],
+    [/nr_queued/, 'nr_running', {}],
+  ];
+  for (const [reason, gone, more] of shapes) {
+    const changed = (struct: string, name: string, member: MemberLayout): MemberLayout | undefined =>
+      struct === 'cfs_rq' && name === gone ? { ...member, type: 'gone' } : undefined;
+    const { layout } = await narrowedLayout(
+      kernel,
+      changed,
+      { cfs_rq: more },
+      ({ type: found }) => found !== 'gone',
+    );
+    const synthetic = await SyntheticGuest.make({ kernel });
+    const guest = await Guest.attach(synthetic.domain, [
+      { ...knownKernel(kernel), load: async () => layout },
+    ]);
+    t.regex(guest.queuesUnknown!, reason);
+    const { processes, runQueues } = await guest.take();
+    t.is(processes.length, 10);
+    t.deepEqual(runQueues, []);
+    t.deepEqual(holderFor(guest).techniques, ['park']);
+  }
+});
+
+test('tasks of a scheduler that was loaded are counted', async (t) => {
+  const kernel = EEVDF_KERNEL;
+  // In the place of a word that nobody reads.
+  const { offset, type } = (await knownKernel(kernel).load()).field('rq', 'calc_load_update');
+  const count: MemberLayout = { offset, size: 4, type, kind: 'int', signed: false };
+  const { layout } = await narrowedLayout(kernel, () => undefined, {
+    rq: { scx: { offset, size: 8, type: 'struct scx_rq', kind: 'struct', members: { nr_running: count } } },
+  });
+  const synthetic = await SyntheticGuest.make({ kernel, layout });
+  const guest = await Guest.attach(synthetic.domain, [{ ...knownKernel(kernel), load: async () => layout }]);
+  const [before] = guest.runQueues().runQueues;
+  const [rq] = synthetic.queues;
+  synthetic.put(rq!, 'rq', 'scx.nr_running', 2);
+  t.throws(() => guest.runQueues(), { code: 'guest-inconsistent' });
+  synthetic.put(rq!, 'rq', 'nr_running', before!.nrRunning + 2);
+  const [after] = guest.runQueues().runQueues;
+  t.is(after!.nrRunning, before!.nrRunning + 2);
+  t.deepEqual(after!.tasks, before!.tasks);
+});
 
 test('task groups: tasks are found below their group', async (t) => {
   for (const kernel of [CFS_KERNEL, EEVDF_KERNEL]) {

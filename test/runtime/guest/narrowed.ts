@@ -18,11 +18,15 @@ export function narrow(member: MemberLayout, divisor: number): MemberLayout | un
 /**
  * A kernel's layout in which members are other ones.
  * @param change the member instead of one; undefined leaves it
+ * @param more members that structures have besides
+ * @param kept whether a member, as it is then, is there at all
  * @returns also, by structure, the bytes that its members gave up
  */
 export async function narrowedLayout(
   kernel: string,
   change: (struct: string, name: string, member: MemberLayout) => MemberLayout | undefined,
+  more: Readonly<Record<string, Readonly<Record<string, MemberLayout>>>> = {},
+  kept: (member: MemberLayout) => boolean = () => true,
 ): Promise<{ layout: LayoutView; narrowed: ReadonlyMap<string, readonly Rest[]> }> {
   const module = (await import(`../../../generated/${kernel}/index.ts`)) as { layout: AnyLayout };
   const narrowed = new Map<string, Rest[]>();
@@ -37,7 +41,15 @@ export async function narrowedLayout(
       narrowed.set(struct, [...(narrowed.get(struct) ?? []), rest]);
       return [name, after];
     });
-    return [struct, Object.fromEntries(members)];
+    return [
+      struct,
+      {
+        ...Object.fromEntries(
+          members.filter(([, member]) => typeof member !== 'object' || kept(member as MemberLayout)),
+        ),
+        ...more[struct],
+      },
+    ];
   });
   return { layout: new LayoutView(Object.fromEntries(entries) as AnyLayout), narrowed };
 }
