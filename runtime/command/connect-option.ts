@@ -1,4 +1,5 @@
 import { Option } from 'commander';
+import { absoluteConnect } from '../hypervisor/connect-value.ts';
 
 /**
  * `--connect <place>`, repeatable.
@@ -7,11 +8,13 @@ import { Option } from 'commander';
 export function connectOption(places: string): Option {
   return new Option('--connect <place>', places).argParser((value: string, before: string[] = []) => [
     ...before,
-    value,
+    absoluteConnect(value),
   ]);
 }
 
 /** Where domains are that can be looked at. */
-export const READABLE = 'where domains are (repeatable): xen:, qemu:unix:/path/qmp.sock, dump:/path/file';
+export const READABLE =
+  'where domains are (repeatable; a comma in a path twice): xen:, qemu:unix:/path/qmp.sock, dump:/path/file';
 /** Where domains are that can be changed: a dump cannot. */
-export const CHANGEABLE = 'where domains are (repeatable): xen:, qemu:unix:/path/qmp.sock';
+export const CHANGEABLE =
+  'where domains are (repeatable; a comma in a path twice): xen:, qemu:unix:/path/qmp.sock';

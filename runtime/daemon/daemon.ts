@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import { DomschedError } from '../error.ts';
 import type { Hosts } from '../hypervisor/connect.ts';
+import { placeOf } from '../hypervisor/connect-value.ts';
 import { type KnownKernel, knownKernels } from '../layout/registry.ts';
 import type { CombinedMemory, combine, Named } from '../policy/combine.ts';
 import type { DomainView } from '../policy/world.ts';
@@ -206,10 +207,10 @@ export class Daemon {
     const present = [...this.domains.values()].filter((domain) => !domain.absent);
     if (connect.length === 0) return present;
     // Options after a comma say how to attach, not to what.
-    const places = connect.map((spec) => spec.split(',')[0]!);
+    const places = connect.map(placeOf);
     return present.filter(({ id, identity }) => {
-      const place = identity?.connection.split(',')[0];
-      return places.some((wanted) => wanted === place || wanted.endsWith(`:${id}`));
+      const place = identity && placeOf(identity.connection);
+      return places.some((wanted) => wanted === place || wanted.endsWith(`:${id.replaceAll(',', ',,')}`));
     });
   }
 

@@ -1,18 +1,14 @@
+import path from 'node:path';
 import { DomschedError } from '../error.ts';
+import { type ConnectValue, parseBytes, parseConnect } from './connect-value.ts';
 import type { Domain, DomainListing, Host } from './types.ts';
 import { lookForDom0 } from './xen/dom0.ts';
-
-/** What follows the scheme of a `--connect` value: its address, and `key=value` options after commas. */
-interface Connection {
-  readonly address: string;
-  readonly options: ReadonlyMap<string, string>;
-}
 
 interface Backend {
   /** How its `--connect` value looks. */
   readonly syntax: string;
   readonly options: readonly string[];
-  open(connection: Connection, spec: string): Promise<Host>;
+  open(connection: ConnectValue, spec: string): Promise<Host>;
 }
 
 /** Backends by scheme. Loaded when used: the native bindings of one are no concern of another's users. */
@@ -47,11 +43,10 @@ const BACKENDS: Readonly<Record<string, Backend>> = {
     options: ['low'],
     async open({ address, options }, spec) {
       const { DumpHost } = await import('./dump/host.ts');
-      const low = options.get('low');
-      if (address === '' || (low !== undefined && !(Number.isSafeInteger(Number(low)) && Number(low) > 0))) {
-        throw usage(spec);
-      }
-      return new DumpHost(address, low === undefined ? undefined : Number(low));
+      const given = options.get('low');
+      const low = given === undefined ? undefined : parseBytes(given);
+      if (address === '' || (low !== undefined && !(Number.isSafeInteger(low) && low > 0))) throw usage(spec);
+      return new DumpHost(wholePath(address, spec), low);
     },
   },
 };
@@ -61,17 +56,11 @@ const BACKENDS: Readonly<Record<string, Backend>> = {
  * @throws DomschedError `usage` when it names none
  */
 export async function connect(spec: string): Promise<Host> {
-  const match = /^([a-z]+):(.*)$/s.exec(spec);
-  const backend = match && Object.hasOwn(BACKENDS, match[1]!) ? BACKENDS[match[1]!] : undefined;
-  if (match === null || backend === undefined) throw usage(spec);
-  const [address = '', ...rest] = match[2]!.split(',');
-  const options = new Map<string, string>();
-  for (const part of rest) {
-    const [key = '', value] = part.split(/=(.*)/s, 2);
-    if (value === undefined || !backend.options.includes(key)) throw usage(spec);
-    options.set(key, value);
-  }
-  return backend.open({ address, options }, spec);
+  const value = parseConnect(spec);
+  const backend = value && Object.hasOwn(BACKENDS, value.scheme) ? BACKENDS[value.scheme] : undefined;
+  if (value === undefined || backend === undefined) throw usage(spec);
+  if ([...value.options.keys()].some((key) => !backend.options.includes(key))) throw usage(spec);
+  return backend.open(value, spec);
 }
 
 /**
@@ -154,12 +143,19 @@ export class Hosts implements AsyncDisposable {
 }
 
 function unixPath(address: string, spec: string): string {
-  const path = address.startsWith('unix:') ? address.slice('unix:'.length) : '';
-  if (!path.startsWith('/')) throw usage(spec);
-  return path;
+  if (!address.startsWith('unix:') || address === 'unix:') throw usage(spec);
+  return wholePath(address.slice('unix:'.length), spec);
+}
+
+function wholePath(file: string, spec: string): string {
+  if (!file.startsWith('~')) return path.resolve(file);
+  const message = `--connect ${spec}: the shell replaces ~ at the beginning of a word only; write the whole path, or ./~`;
+  throw new DomschedError('usage', message, { connect: spec });
 }
 
 function usage(spec: string): DomschedError {
   const known = Object.values(BACKENDS).map(({ syntax }) => syntax);
-  return new DomschedError('usage', `--connect ${spec} is none of: ${known.join('; ')}`, { connect: spec });
+  const comma = spec.includes(',') ? '. A comma in a path is written twice' : '';
+  const message = `--connect ${spec} is none of: ${known.join('; ')}${comma}`;
+  return new DomschedError('usage', message, { connect: spec });
 }

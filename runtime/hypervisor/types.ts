@@ -17,6 +17,8 @@ export interface DomainIdentity {
   readonly pid?: number;
   /** File on this host that its kernel was started from, where the hypervisor's tools say so (Xen). A hint, no proof. */
   readonly kernelFile?: string;
+  /** What is taken for granted of its memory and may be wrong, and what to do then: for when no kernel is found in it. */
+  readonly assumption?: string;
 }
 
 export type DomainState = 'running' | 'paused' | 'crashed' | 'shutdown' | 'gone' | 'image';

@@ -3,8 +3,10 @@ import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test from 'ava';
+import { execa } from 'execa';
 import { bootO1, buildO1, kernelFile } from './o1.ts';
 import { domsched, TestLayouts } from './ps-layouts.ts';
+import { until } from './until.ts';
 
 /** The guest's RAM goes on at 4 GiB, as that of every machine with more than 3 GiB does. */
 const LOW_BYTES = 32 << 20;
@@ -35,18 +37,22 @@ test('ps of ELF, paging-mode ELF, raw and LiME dumps is that of the paused guest
   const folder = await mkdtemp(path.join(tmpdir(), 'o1-dump-'));
   t.teardown(() => rm(folder, { recursive: true, force: true }));
   const at = (name: string) => path.join(folder, name);
-  await using guest = await bootO1({
+  const machine = {
     memoryMiB: (LOW_BYTES + HIGH_BYTES) >> 20,
     commandLine: 'run=pi1:5,pi2,sleeper,pair',
-    extraArguments: [
-      ...['-machine', `max-ram-below-4g=${LOW_BYTES}`],
-      ...['-qmp', `unix:${at('qmp.sock')},server=on,wait=off`],
-    ],
+  };
+  const extraArguments = ['-machine', `max-ram-below-4g=${LOW_BYTES}`];
+  await using guest = await bootO1({
+    ...machine,
+    extraArguments: [...extraArguments, '-qmp', `unix:${at('qmp.sock')},server=on,wait=off`],
   });
   for (const name of ['pi1', 'pi2', 'sleeper', 'pair']) await guest.waitFor(new RegExp(`^${name} `));
-  const ps = async (connect: string) => {
+  const run = (connect: string, options = {}) => {
     const env = { XDG_DATA_HOME: layouts.dataHome };
-    const { stdout } = await domsched(['ps', '--json', '--connect', connect], { env });
+    return domsched(['ps', '--json', '--connect', connect], { env, ...options });
+  };
+  const ps = async (connect: string) => {
+    const { stdout } = await run(connect);
     return (JSON.parse(String(stdout)) as { domain: string; comm: string; state: string }[]).map(
       ({ domain: _, ...row }) => row,
     );
@@ -67,9 +73,31 @@ test('ps of ELF, paging-mode ELF, raw and LiME dumps is that of the paused guest
   await guest.qmp('dump-guest-memory', { paging: true, protocol: `file:${at('paging')}` });
   await copyFile(guest.memoryFile, at('raw'));
   await writeLime(guest.memoryFile, at('lime'));
-  for (const dump of ['elf', 'paging', 'lime', `raw,low=${LOW_BYTES}`]) {
+  const kdump = { paging: false, format: 'kdump-zlib', protocol: `file:${at('kdump')}` };
+  await guest.qmp('dump-guest-memory', kdump);
+  for (const dump of ['elf', 'paging', 'kdump', 'lime', `raw,low=${LOW_BYTES}`]) {
     const rows = await ps(`dump:${at(dump)}`);
     // Without registers nobody knows which task a vCPU runs but its run queue, which says the same.
     t.deepEqual(rows, live, dump);
   }
+  // A saved state is none of these; the message says how to make a dump of it, and that is done here to the letter.
+  await guest.qmp('migrate', { uri: `exec:cat > ${at('saved')}` });
+  await until(
+    'the state is saved',
+    async () => ((await guest.qmp('query-migrate')) as { status: string }).status === 'completed',
+  );
+  const { stderr } = await run(`dump:${at('saved')}`, { reject: false });
+  const advice = /-S -incoming ('.*?'), and in its monitor give (dump-guest-memory \S+)/.exec(String(stderr));
+  t.truthy(advice, String(stderr));
+  const { stdout: incoming } = await execa('sh', ['-c', `printf %s ${advice![1]}`]);
+  await using other = await bootO1({
+    ...machine,
+    extraArguments: [...extraArguments, '-S', '-incoming', incoming],
+  });
+  await until(
+    'the state is loaded',
+    async () => ((await other.qmp('query-status')) as { status: string }).status !== 'inmigrate',
+  );
+  await other.qmp('human-monitor-command', { 'command-line': advice![2] });
+  t.deepEqual(await ps(`dump:${at('saved.dump')}`), live);
 });

@@ -60,7 +60,7 @@ export async function identify(
       banners.push(found.banner);
     }
   }
-  throw unknown(domain, known, banners[0], failures);
+  throw unknown(domain, known, banners.find(isKnown) ?? banners[0], failures);
 }
 
 /** Address spaces of the kernel that the CPUs' CR3 may mean: under page-table isolation CR3 may be the program's. */
@@ -269,19 +269,21 @@ function unknown(
   banner: string | undefined,
   failures: readonly string[],
 ): DomschedError {
+  const { name, kernelFile, assumption } = domain.identity;
+  const assumed = assumption === undefined ? '' : `; ${assumption}`;
   if (banner === undefined) {
-    return unidentified(
-      domain,
-      failures[0] ?? 'no kernel was found in its memory: it is still booting, or no Linux',
-    );
+    const nothing = 'no kernel was found in its memory: it is still booting, or no Linux';
+    return unidentified(domain, (failures[0] ?? nothing) + assumed);
   }
   const release = printable(releaseOf(banner));
-  const { name, kernelFile } = domain.identity;
   const details = { domain: name, release, banner: printable(banner), failures };
-  if (failures.length > 0) {
+  const contradiction = known.some((kernel) => kernel.banner === banner)
+    ? (failures[0] ?? 'its memory is not where its page tables say')
+    : failures[0];
+  if (contradiction !== undefined) {
     return new DomschedError(
       'kernel-unidentified',
-      `${name} runs Linux ${release}, but ${failures[0]}`,
+      `${name} runs Linux ${release}, but ${contradiction}${assumed}`,
       details,
     );
   }

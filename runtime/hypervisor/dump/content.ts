@@ -13,7 +13,7 @@ export interface DumpPages {
 
 /** What a dump holds, whatever its format. */
 export interface DumpContent {
-  readonly format: 'elf-core' | 'xen-core' | 'lime' | 'raw';
+  readonly format: 'elf-core' | 'xen-core' | 'kdump' | 'lime' | 'raw';
   /** `machine` where the page tables in it hold machine frames (Xen PV). */
   readonly space: FrameReader['space'];
   readonly pages: DumpPages;

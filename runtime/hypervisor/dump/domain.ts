@@ -1,4 +1,5 @@
 import path from 'node:path';
+import { formatConnect } from '../connect-value.ts';
 import { FRAME_STATUS, type FrameBatch } from '../frame-batch.ts';
 import type {
   DomainIdentity,
@@ -44,12 +45,12 @@ export class DumpDomain implements ReadOnlyDomain {
       this.#file.close();
       throw error;
     }
-    const suffix = lowBytes === undefined ? '' : `,low=${lowBytes}`;
     this.identity = {
       id: file,
       name: path.basename(file),
       hypervisor: 'dump',
-      connection: `dump:${file}${suffix}`,
+      connection: dumpConnection(file, lowBytes),
+      ...(this.format === 'raw' && { assumption: rawAssumption(this.#file.size, lowBytes) }),
     };
   }
 
@@ -72,6 +73,11 @@ export class DumpDomain implements ReadOnlyDomain {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+/** The `--connect` value of a dump. */
+export function dumpConnection(file: string, lowBytes?: number): string {
+  return formatConnect('dump', file, { low: lowBytes?.toString() });
 }
 
 class DumpFrames implements FrameReader {
@@ -103,4 +109,24 @@ class DumpFrames implements FrameReader {
     }
     return failed;
   }
+}
+
+/** Where the hole of usual machines begins that have more memory than fits below it (QEMU hw/i386/pc_piix.c, pc_q35.c). */
+const HOLES = [
+  { low: '3G', bytes: 3 * 2 ** 30, machines: 'QEMU -machine pc, VMware' },
+  { low: '2G', bytes: 2 * 2 ** 30, machines: 'QEMU -machine q35' },
+];
+
+function rawAssumption(size: number, lowBytes: number | undefined): string {
+  const usual = HOLES.filter(({ bytes }) => size > bytes).map(
+    ({ low, machines }) => `low=${low} (${machines})`,
+  );
+  const given = [...usual, 'low=BYTES, where info mtree -f of the monitor of QEMU ends RAM below 4 GiB'].join(
+    ' or ',
+  );
+  const read =
+    lowBytes === undefined
+      ? 'from address 0 on without a hole'
+      : `with ${lowBytes} bytes below the hole, the rest at 4 GiB`;
+  return `it is a raw dump, read as memory ${read}: if the machine had RAM at 4 GiB, say where the hole begins, --connect dump:FILE,${given}`;
 }

@@ -59,7 +59,7 @@ export class DumpFile extends DumpBytes {
       // The open of a FIFO waits for whoever writes into it.
       this.#fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
     } catch (cause) {
-      throw unreachable(path, `cannot be opened: ${explain(cause, path)}`, cause);
+      throw unreachable(path, `cannot be opened: ${explain(cause)}`, cause);
     }
     const stat = fstatSync(this.#fd);
     const problem = stat.isFile() ? (stat.size === 0 ? 'is empty: take the dump again' : '') : kindOf(stat);
@@ -75,7 +75,7 @@ export class DumpFile extends DumpBytes {
     try {
       return readSync(this.#fd, into, position, length, offset);
     } catch (cause) {
-      throw unreachable(this.path, `cannot be read: ${explain(cause, this.path)}`, cause);
+      throw unreachable(this.path, `cannot be read: ${explain(cause)}`, cause);
     }
   }
 
@@ -96,10 +96,8 @@ function kindOf(stat: Stats): string {
   return `is ${kind}: a dump is read here and there, so copy it into a file and name that`;
 }
 
-function explain(cause: unknown, path: string): string {
+function explain(cause: unknown): string {
   const { code } = cause as NodeJS.ErrnoException;
-  if (code === 'ENOENT' && path.includes('/~'))
-    return 'there is no such file; the shell replaces ~ at the beginning of a word only, write the whole path';
   if (code === 'ENOENT' || code === 'ENOTDIR') return 'there is no such file';
   if (code === 'EACCES' || code === 'EPERM')
     return 'permission denied; dumps that QEMU writes are for its own user: run as root or as that user';

@@ -1,6 +1,6 @@
 import { DomschedError } from '../../error.ts';
 import type { Domain, DomainListing, Host } from '../types.ts';
-import { DumpDomain } from './domain.ts';
+import { DumpDomain, dumpConnection } from './domain.ts';
 
 /** One memory dump, seen as a host of one domain. */
 export class DumpHost implements Host {
@@ -12,7 +12,7 @@ export class DumpHost implements Host {
   constructor(path: string, lowBytes?: number) {
     this.#path = path;
     this.#lowBytes = lowBytes;
-    this.connection = `dump:${path}${lowBytes === undefined ? '' : `,low=${lowBytes}`}`;
+    this.connection = dumpConnection(path, lowBytes);
   }
 
   async list(): Promise<readonly DomainListing[]> {

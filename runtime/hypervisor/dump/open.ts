@@ -1,8 +1,10 @@
-import { DomschedError } from '../../error.ts';
 import { FRAME_SIZE } from '../frame.ts';
 import type { DumpContent } from './content.ts';
 import { readElfCore } from './elf.ts';
 import type { DumpBytes } from './file.ts';
+import { FLATTENED, FlattenedFile } from './flattened.ts';
+import { HEAD, refuseForeign } from './foreign.ts';
+import { KDUMP, readKdump } from './kdump.ts';
 import { PlainPages, wholeFrames } from './plain-pages.ts';
 import type { Run } from './runs.ts';
 
@@ -12,17 +14,6 @@ const LIME_HEADER = 32;
 const MAX_LIME_RANGES = 65_536;
 const FOUR_GIB = 2 ** 32;
 
-/** Formats that hold their pages compressed: how they begin, and what to do. */
-const COMPRESSED: readonly (readonly [string, string])[] = [
-  ['KDUMP   ', 'kdump-compressed; take an ELF core (dump-guest-memory without a format, makedumpfile -E)'],
-  ['DISKDUMP', 'diskdump; take an ELF core'],
-  [
-    'makedumpfile\0',
-    "makedumpfile's flattened format; rearrange it into an ELF core with makedumpfile -R and -E",
-  ],
-  ['LinuxGuestRecord', "Xen's save format; take xl dump-core"],
-];
-
 /**
  * Finds out by its content what a dump is.
  * @param lowBytes for raw memory: bytes of RAM below the PCI hole; what follows in the file is at 4 GiB. All of it
@@ -30,14 +21,18 @@ const COMPRESSED: readonly (readonly [string, string])[] = [
  * @throws DomschedError `dump-corrupt`, `dump-unsupported`
  */
 export function readDump(file: DumpBytes, lowBytes?: number): DumpContent {
+  const head = Buffer.alloc(Math.min(HEAD, file.size));
+  file.read(head, 0, head.length, 0);
+  refuseForeign(file, head);
   if (file.size < FRAME_SIZE) file.corrupt('header', 0);
-  const head = file.block(0, 64, 'header');
-  for (const [magic, advice] of COMPRESSED) {
-    if (!head.subarray(0, magic.length).equals(Buffer.from(magic, 'latin1'))) continue;
-    throw new DomschedError('dump-unsupported', `${file.path} is ${advice}`, { path: file.path });
+  const begins = (magic: Buffer) => head.subarray(0, magic.length).equals(magic);
+  if (begins(FLATTENED)) {
+    if (file instanceof FlattenedFile) file.corrupt('flattened format within a flattened one', 0);
+    return readDump(new FlattenedFile(file), lowBytes);
   }
-  if (head.subarray(0, 4).equals(ELF)) return readElfCore(file);
-  if (head.subarray(0, 4).equals(LIME)) return readLime(file);
+  if (begins(KDUMP)) return readKdump(file);
+  if (begins(ELF)) return readElfCore(file);
+  if (begins(LIME)) return readLime(file);
   return {
     format: 'raw',
     space: 'guest',

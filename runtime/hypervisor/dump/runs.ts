@@ -24,21 +24,31 @@ export class RunIndex {
 
   /** The run that has a place, or undefined. */
   runAt(place: number): Run | undefined {
-    let low = 0;
-    let high = this.#first.length - 1;
-    while (low <= high) {
-      const middle = (low + high) >> 1;
-      if (this.#first[middle]! > place) high = middle - 1;
-      else low = middle + 1;
-    }
-    const run = this.runs[high];
+    const run = this.runs[this.#after(place) - 1];
     return run !== undefined && place < run.first + run.count ? run : undefined;
+  }
+
+  /** Where the first run begins that lies behind a place. */
+  nextAfter(place: number): number | undefined {
+    return this.runs[this.#after(place)]?.first;
   }
 
   /** Where a place is in the file, or -1. */
   offsetOf(place: number): number {
     const run = this.runAt(place);
     return run === undefined ? -1 : run.offset + (place - run.first) * this.#unit;
+  }
+
+  /** Number of the first run that begins behind a place. */
+  #after(place: number): number {
+    let low = 0;
+    let high = this.#first.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#first[middle]! > place) high = middle;
+      else low = middle + 1;
+    }
+    return low;
   }
 }
 

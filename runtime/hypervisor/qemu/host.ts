@@ -1,6 +1,7 @@
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { DomschedError } from '../../error.ts';
+import { formatConnect } from '../connect-value.ts';
 import type { Domain, DomainListing, Host } from '../types.ts';
 import { QemuDomain, type QemuSockets, queryName, queryVcpus } from './domain.ts';
 import { asRecord, QmpClient } from './qmp-client.ts';
@@ -98,8 +99,8 @@ export class QemuHost implements Host {
 
 /** The `--connect` value of one machine. */
 export function connectionOf({ qmp, qtest, gdb }: QemuSockets): string {
-  const options = [qtest && `,qtest=unix:${qtest}`, gdb && `,gdb=unix:${gdb}`];
-  return `qemu:unix:${qmp}${options.filter(Boolean).join('')}`;
+  const unix = (file: string | undefined) => (file === undefined ? undefined : `unix:${file}`);
+  return formatConnect('qemu', `unix:${qmp}`, { qtest: unix(qtest), gdb: unix(gdb) });
 }
 
 /**

@@ -4,6 +4,7 @@ import { DomschedError } from '../../../runtime/error.ts';
 import { bannerIn } from '../../../runtime/guest/identify/banner.ts';
 import { identify } from '../../../runtime/guest/identify/identify.ts';
 import { buildIdOf } from '../../../runtime/guest/identify/notes.ts';
+import { guestFrame } from '../../../runtime/hypervisor/frame.ts';
 import type { Domain } from '../../../runtime/hypervisor/types.ts';
 import type { KnownKernel } from '../../../runtime/layout/registry.ts';
 import type { AnyLayout } from '../../../runtime/layout/types.ts';
@@ -112,6 +113,36 @@ test('memory without registers: found by its banner, and its own page tables', a
     t.is(found.release, knownKernel(kernel).release);
     t.is(found.slide, synthetic.slide);
     t.is(found.physBase, synthetic.physBase);
+  }
+});
+
+test('memory read as if it were elsewhere: the kernel is a known one, and what was taken for granted is said', async (t) => {
+  const shift = 0x200;
+  for (const kernel of SYNTHETIC_KERNELS) {
+    const synthetic = await SyntheticGuest.make({ kernel });
+    const domain = raw(synthetic);
+    const moved: Domain = {
+      ...domain,
+      identity: { ...domain.identity, assumption: 'it is taken to have no hole' },
+      frames: {
+        space: 'guest',
+        physicalBits: domain.frames.physicalBits,
+        regions: () =>
+          domain.frames.regions().map(({ first, count }) => ({ first: guestFrame(first + shift), count })),
+        read(batch) {
+          const asked = batch.frames.slice();
+          for (let i = 0; i < batch.count; i++) batch.frames[i] = Math.max(0, asked[i]! - shift);
+          const failed = domain.frames.read(batch);
+          batch.frames.set(asked);
+          return failed;
+        },
+      },
+    };
+    const error = await refusal(moved, SYNTHETIC_KERNELS.map(knownKernel));
+    t.is(error.code, 'kernel-unidentified');
+    t.true(error.message.includes(knownKernel(kernel).release));
+    t.regex(error.message, /; it is taken to have no hole$/);
+    t.notRegex(error.message, /another build/);
   }
 });
 

@@ -10,9 +10,7 @@ import { DomschedError } from '../../../runtime/error.ts';
 import { requireCapabilities } from '../../../runtime/hypervisor/capability.ts';
 import { connect } from '../../../runtime/hypervisor/connect.ts';
 import { DumpDomain } from '../../../runtime/hypervisor/dump/domain.ts';
-import { machineFrame } from '../../../runtime/hypervisor/frame.ts';
-import { FRAME_STATUS, FrameBatch } from '../../../runtime/hypervisor/frame-batch.ts';
-import { elfCore, framesOf, lime, note, xenCore } from './dump-files.ts';
+import { elfCore, firstBytes, flattened, framesOf, kdump, lime, note, xenCore } from './dump-files.ts';
 
 const test = anyTest as TestFn<{ directory: string; write(content: Buffer): Promise<string> }>;
 
@@ -29,19 +27,6 @@ test.before(async (t) => {
   };
 });
 test.after.always((t) => rm(t.context.directory, { recursive: true, force: true }));
-
-/** First byte of each frame, or null where it is not in the dump. */
-function firstBytes(domain: DumpDomain, frames: readonly number[]): (number | null)[] {
-  const batch = new FrameBatch();
-  for (const frame of frames) batch.add(machineFrame(frame), 8, 16);
-  const failed = domain.frames.read(batch);
-  const result = frames.map((_, i) =>
-    batch.status[i] === FRAME_STATUS.ok ? batch.bytes[batch.positions[i]!]! : null,
-  );
-  if (result.filter((byte) => byte === null).length !== failed)
-    throw new Error('failures are not counted right');
-  return result;
-}
 
 function framesFrom(first: number, count: number): number[] {
   return Array.from({ length: count }, (_, i) => first + i);
@@ -216,13 +201,6 @@ test('LiME and raw memory, with and without a hole', async (t) => {
   t.deepEqual(firstBytes(split, [0, 1, 2, 0x10_0000, 0x10_0001]), [1, 2, null, 3, 4]);
 });
 
-test('compressed formats are refused with what to do', async (t) => {
-  const file = await t.context.write(Buffer.concat([Buffer.from('KDUMP   '), framesOf(2)]));
-  const error = t.throws(() => new DumpDomain(file), { instanceOf: DomschedError })!;
-  t.is(error.code, 'dump-unsupported');
-  t.regex(error.message, /ELF core/);
-});
-
 test('what is no file, or none that can be read, is a typed error at once', async (t) => {
   const fifo = path.join(t.context.directory, 'fifo');
   await execa('mkfifo', [fifo]);
@@ -272,6 +250,8 @@ test('files cut off or garbled anywhere: content or a typed error', async (t) =>
     elfCore([{ physical: 0x10_0000, bytes: framesOf(2) }], note('QEMU', 0, Buffer.alloc(440))),
     xenCore([[0, 5]], framesOf(1), true, Buffer.alloc(5168)),
     lime([{ physical: 0x1000, bytes: framesOf(2) }]),
+    kdump(new Map([[1, framesOf(1)]])),
+    flattened(kdump(new Map([[1, framesOf(1)]])), []),
   ];
   await fc.assert(
     fc.asyncProperty(

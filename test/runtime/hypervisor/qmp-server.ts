@@ -16,11 +16,12 @@ export class ScriptedServer implements AsyncDisposable {
 
   private constructor(
     directory: string,
+    name: string,
     onConnect: (socket: Socket) => void,
     onLine: (socket: Socket, line: string) => void,
   ) {
     this.#directory = directory;
-    this.path = path.join(directory, 'qmp.sock');
+    this.path = path.join(directory, name);
     this.#server = createServer((socket) => {
       this.#sockets.add(socket);
       socket.on('error', () => undefined);
@@ -37,8 +38,14 @@ export class ScriptedServer implements AsyncDisposable {
   static async start(
     onConnect: (socket: Socket) => void,
     onLine: (socket: Socket, line: string) => void = () => undefined,
+    name = 'qmp.sock',
   ): Promise<ScriptedServer> {
-    const server = new ScriptedServer(await mkdtemp(path.join(tmpdir(), 'domsched-qmp-')), onConnect, onLine);
+    const server = new ScriptedServer(
+      await mkdtemp(path.join(tmpdir(), 'domsched-qmp-')),
+      name,
+      onConnect,
+      onLine,
+    );
     await new Promise<void>((resolve) => server.#server.listen(server.path, resolve));
     return server;
   }
