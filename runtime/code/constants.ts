@@ -1,0 +1,385 @@
+/**
+ * The kernel's macros that edits depend on, and the functions whose machine code says what each is. No debug
+ * information has them, and they change: "x86: Use generic TIF bits" (6.18) moved nearly all of the thread's flags.
+ */
+import type { Code } from './decode.ts';
+import {
+  argumentsOf,
+  exclusions,
+  guards,
+  lockedClears,
+  lockedSets,
+  maskedComparisons,
+  type Place,
+  percpuClears,
+  plainClears,
+  plainSets,
+  registerTests,
+  stores,
+  tests,
+} from './patterns.ts';
+
+/** What a witness may ask of the kernel besides the code that it reads. */
+export interface Surroundings {
+  /** Place of a member. @throws DomschedError `layout-absent-member` */
+  place(struct: string, path: string): Place;
+  /** Address of a function. @throws DomschedError `refused` where the layout has none of that name */
+  address(symbol: string): bigint;
+  /** As {@link address}, of one that not every kernel has. */
+  addressIfAny(symbol: string): bigint | undefined;
+  /** Of the preemption count, in a CPU's own area. */
+  readonly preemptCount: bigint;
+  /** Value of a row further up. @throws DomschedError `refused` where it has none */
+  value(name: string): bigint;
+}
+
+export interface Witness {
+  /** The first of these that the kernel has is read; with `all`, those that it has together. */
+  readonly functions: readonly string[];
+  /**
+   * `is`: the values found are one and the same, and that is the constant. `among`: it is one of them. `within`: it is
+   * part of one of them. `not`: none of them has anything of it.
+   */
+  readonly says: 'is' | 'among' | 'within' | 'not';
+  /** For people: what the code does with it. */
+  readonly how: string;
+  readonly read: (code: Code, kernel: Surroundings) => readonly bigint[];
+  /** Kernels or compilers without it are known: nothing is concluded from finding nothing. */
+  readonly optional?: true;
+}
+
+export interface Row {
+  readonly name: string;
+  /** Where the kernel's source defines it, and what changed it. */
+  readonly source: string;
+  readonly kind: 'bit' | 'value';
+  readonly witnesses: readonly Witness[];
+}
+
+const flags = (kernel: Surroundings) => kernel.place('task_struct', 'thread_info.flags');
+const processFlags = (kernel: Surroundings) => kernel.place('task_struct', 'flags');
+const jobctl = (kernel: Surroundings) => kernel.place('task_struct', 'jobctl');
+const state = (kernel: Surroundings) => kernel.place('task_struct', 'state');
+
+const notZero = (values: readonly bigint[]) => values.filter((value) => value !== 0n);
+
+/** "entry: Provide generic syscall exit function", 5.9; in one function with its caller until 6.5, by some compilers. */
+const EXIT_LOOP = ['exit_to_user_mode_loop', 'exit_to_user_mode_prepare'];
+const THREAD_INFO =
+  'arch/x86/include/asm/thread_info.h; include/asm-generic/thread_info_tif.h since "x86: Use generic TIF bits", 6.18';
+const SCHED = 'include/linux/sched.h';
+
+/** A flag that means something else: set there, a thread would be taken for a victim of the OOM killer. */
+const notMemdie: Witness = {
+  functions: ['mark_oom_victim'],
+  says: 'not',
+  how: 'is not what it sets in thread_info.flags (TIF_MEMDIE)',
+  read: (code, kernel) => lockedSets(code, flags(kernel)),
+  optional: true,
+};
+
+export const CONSTANTS = [
+  {
+    name: 'TIF_SIGPENDING',
+    source: THREAD_INFO,
+    kind: 'bit',
+    witnesses: [
+      {
+        functions: ['recalc_sigpending'],
+        says: 'is',
+        how: 'sets it in thread_info.flags',
+        read: (code, kernel) => lockedSets(code, flags(kernel)),
+      },
+      {
+        functions: ['recalc_sigpending'],
+        says: 'is',
+        how: 'clears it there',
+        read: (code, kernel) => lockedClears(code, flags(kernel)),
+      },
+      notMemdie,
+    ],
+  },
+  {
+    name: 'TIF_NOTIFY_RESUME',
+    source: THREAD_INFO,
+    kind: 'bit',
+    witnesses: [
+      {
+        functions: EXIT_LOOP,
+        says: 'is',
+        how: 'clears it in thread_info.flags, then calls task_work_run(), and does not take it for a signal',
+        read: (code, kernel) => {
+          // TIF_NOTIFY_SIGNAL has works run too ("task_work: Use TIF_NOTIFY_SIGNAL if available", 5.11).
+          const pending = kernel.value('TIF_SIGPENDING');
+          const signals = registerTests(code);
+          return lockedClears(code, flags(kernel), kernel.address('task_work_run')).filter(
+            (bit) => !signals.includes(bit | pending),
+          );
+        },
+      },
+      {
+        functions: ['task_work_add'],
+        says: 'among',
+        how: 'sets it there',
+        read: (code, kernel) => lockedSets(code, flags(kernel)),
+      },
+      {
+        functions: ['recalc_sigpending'],
+        says: 'not',
+        how: 'is not what it sets (TIF_SIGPENDING)',
+        read: (code, kernel) => lockedSets(code, flags(kernel)),
+      },
+      notMemdie,
+    ],
+  },
+  {
+    name: 'TIF_NEED_RESCHED',
+    source: THREAD_INFO,
+    kind: 'bit',
+    witnesses: [
+      {
+        functions: ['resched_curr'],
+        says: 'is',
+        // "sched: Add Lazy preemption model", 6.13: there are two of it, and one function for both.
+        how: 'sets it in thread_info.flags, or gives its number to __resched_curr()',
+        read: (code, kernel) => {
+          const common = kernel.addressIfAny('__resched_curr');
+          const numbers = common === undefined ? [] : argumentsOf(code, common, 'rsi');
+          return [...lockedSets(code, flags(kernel)), ...numbers.map((bit) => 1n << BigInt.asUintN(6, bit))];
+        },
+      },
+      {
+        functions: EXIT_LOOP,
+        says: 'within',
+        how: 'tests for it before it calls schedule()',
+        read: (code, kernel) => guards(code, kernel.address('schedule'), flags(kernel)),
+      },
+      {
+        functions: ['task_work_add'],
+        says: 'not',
+        how: 'is not what it sets (TIF_NOTIFY_RESUME, TIF_NOTIFY_SIGNAL)',
+        read: (code, kernel) => lockedSets(code, flags(kernel)),
+      },
+      {
+        functions: ['recalc_sigpending'],
+        says: 'not',
+        how: 'is not what it sets (TIF_SIGPENDING)',
+        read: (code, kernel) => lockedSets(code, flags(kernel)),
+      },
+      notMemdie,
+    ],
+  },
+  {
+    name: 'EXIT_TO_USER_MODE_WORK',
+    source: 'include/linux/entry-common.h, include/linux/irq-entry-common.h since 6.14',
+    kind: 'value',
+    witnesses: [
+      {
+        functions: EXIT_LOOP,
+        says: 'is',
+        how: 'tests for all of it, these three flags among them, before it lets a thread go to user mode',
+        read: (code, kernel) => {
+          const three =
+            kernel.value('TIF_SIGPENDING') |
+            kernel.value('TIF_NOTIFY_RESUME') |
+            kernel.value('TIF_NEED_RESCHED');
+          return registerTests(code).filter((mask) => (mask & three) === three);
+        },
+      },
+    ],
+  },
+  {
+    name: 'PREEMPT_NEED_RESCHED',
+    source: 'arch/x86/include/asm/preempt.h; "sched, x86: Provide a per-cpu preempt_count implementation", 3.13',
+    kind: 'bit',
+    witnesses: [
+      {
+        functions: ['__resched_curr', 'resched_curr'],
+        says: 'is',
+        how: 'clears it in the preemption count, which is an int, of its own CPU',
+        read: (code, kernel) =>
+          percpuClears(code, kernel.preemptCount).map(({ bits, size }) => (size === 4 ? bits : 0n)),
+      },
+    ],
+  },
+  {
+    name: 'JOBCTL_TRAP_FREEZE',
+    source: 'include/linux/sched/jobctl.h; "cgroup: cgroup v2 freezer", 5.2',
+    kind: 'bit',
+    witnesses: [
+      {
+        functions: ['cgroup_freeze_task', 'cgroup_do_freeze', 'cgroup_freezer_migrate_task'],
+        says: 'is',
+        how: 'sets it in task.jobctl',
+        read: (code, kernel) => plainSets(code, jobctl(kernel)),
+      },
+      {
+        functions: ['cgroup_freeze_task', 'cgroup_do_freeze', 'cgroup_freezer_migrate_task'],
+        says: 'is',
+        how: 'clears it there',
+        read: (code, kernel) => plainClears(code, jobctl(kernel)),
+      },
+      {
+        functions: ['recalc_sigpending'],
+        says: 'within',
+        how: 'tests task.jobctl for it',
+        read: (code, kernel) => tests(code, jobctl(kernel)),
+      },
+      {
+        functions: ['do_freezer_trap', 'get_signal'],
+        says: 'among',
+        how: 'compares it, and no other of the bits that matter, with task.jobctl',
+        read: (code) =>
+          maskedComparisons(code)
+            .filter(({ mask, value }) => (mask & value) === value)
+            .map(({ value }) => value),
+        optional: true,
+      },
+    ],
+  },
+  {
+    name: 'PF_EXITING',
+    source: SCHED,
+    kind: 'bit',
+    witnesses: [
+      {
+        functions: ['exit_signals'],
+        says: 'is',
+        how: 'sets it in task.flags',
+        read: (code, kernel) => plainSets(code, processFlags(kernel)),
+      },
+    ],
+  },
+  {
+    name: 'PF_KTHREAD',
+    source: `${SCHED}; "introduce PF_KTHREAD flag", 2.6.27`,
+    kind: 'bit',
+    witnesses: [
+      {
+        functions: ['kthread_should_stop'],
+        says: 'is',
+        how: 'warns of a task.flags without it',
+        read: (code, kernel) => tests(code, processFlags(kernel)),
+      },
+    ],
+  },
+  {
+    name: 'PF_IO_WORKER',
+    source: `${SCHED}; "kernel: io-wq: ... PF_IO_WORKER", 5.5`,
+    kind: 'bit',
+    witnesses: [
+      {
+        functions: ['schedule'],
+        says: 'is',
+        how: 'tests task.flags for it before it calls io_wq_worker_sleeping()',
+        read: (code, kernel) => guards(code, kernel.address('io_wq_worker_sleeping'), processFlags(kernel)),
+      },
+    ],
+  },
+  {
+    name: 'PF_USER_WORKER',
+    source: `${SCHED}; until "fork/vm: Move common PF_IO_WORKER behavior to new flag", 6.4, PF_IO_WORKER`,
+    kind: 'bit',
+    witnesses: [
+      {
+        functions: ['get_signal'],
+        says: 'is',
+        how: 'lets it be in task.flags and does not call do_group_exit() then',
+        read: (code, kernel) => exclusions(code, kernel.address('do_group_exit'), processFlags(kernel)),
+      },
+    ],
+  },
+  {
+    name: 'trap state',
+    source: `kernel/signal.c, do_freezer_trap(); TASK_FREEZABLE since "freezer,sched: Rewrite core freezer logic", 6.1`,
+    kind: 'value',
+    witnesses: [
+      {
+        functions: ['do_freezer_trap', 'get_signal'],
+        says: 'is',
+        how: 'stores it to task.__state, then calls cgroup_enter_frozen()',
+        read: (code, kernel) => notZero(stores(code, state(kernel), kernel.address('cgroup_enter_frozen'))),
+      },
+    ],
+  },
+  {
+    name: 'TASK_STOPPED',
+    source: SCHED,
+    kind: 'value',
+    witnesses: [
+      {
+        functions: ['do_signal_stop'],
+        says: 'is',
+        how: 'stores it to task.__state',
+        read: (code, kernel) => notZero(stores(code, state(kernel))),
+      },
+    ],
+  },
+  {
+    name: 'TASK_TRACED',
+    source: `${SCHED}; without TASK_WAKEKILL since "sched,signal,ptrace: Rework TASK_TRACED, TASK_STOPPED state", 5.19`,
+    kind: 'value',
+    witnesses: [
+      {
+        functions: ['ptrace_stop', 'ptrace_stop.part.0'],
+        says: 'is',
+        how: 'stores it to task.__state',
+        read: (code, kernel) => notZero(stores(code, state(kernel))),
+      },
+    ],
+  },
+  {
+    name: 'TASK_PARKED',
+    source: `${SCHED}; "kthread: Implement park/unpark facility", 3.6`,
+    kind: 'bit',
+    witnesses: [
+      {
+        functions: ['__kthread_parkme'],
+        says: 'is',
+        how: 'stores it to task.__state',
+        read: (code, kernel) => notZero(stores(code, state(kernel))),
+      },
+    ],
+  },
+  {
+    name: 'TASK_WAKING',
+    source: SCHED,
+    kind: 'bit',
+    witnesses: [
+      {
+        functions: ['try_to_wake_up'],
+        says: 'is',
+        how: 'stores it to task.__state',
+        read: (code, kernel) => notZero(stores(code, state(kernel))),
+      },
+    ],
+  },
+  {
+    name: 'TASK_ON_RQ_QUEUED',
+    source: 'kernel/sched/sched.h',
+    kind: 'value',
+    witnesses: [
+      {
+        functions: ['activate_task'],
+        says: 'is',
+        how: 'stores it to task.on_rq',
+        read: (code, kernel) => notZero(stores(code, kernel.place('task_struct', 'on_rq'))),
+      },
+    ],
+  },
+  {
+    name: 'STACK_END_MAGIC',
+    source: 'include/uapi/linux/magic.h',
+    kind: 'value',
+    witnesses: [
+      {
+        functions: ['set_task_stack_end_magic'],
+        says: 'is',
+        how: 'stores it at the end of a stack',
+        read: (code) => stores(code, { offset: 0, size: 8 }),
+      },
+    ],
+  },
+] as const satisfies readonly Row[];
+
+export type ConstantName = (typeof CONSTANTS)[number]['name'];

@@ -1,0 +1,194 @@
+/**
+ * A function's machine code as instructions: from its entry along every branch, as the CPU would go. What follows a
+ * function in memory is thus not taken for part of it, and padding is never looked at.
+ */
+import { createRequire } from 'node:module';
+import type * as Iced from 'iced-x86';
+
+export type Operand =
+  /** The whole register's name, and which of its bytes are meant: of `rax`, `al` is the first and `ah` the second. */
+  | { readonly kind: 'register'; readonly register: string; readonly from: number; readonly size: number }
+  | { readonly kind: 'immediate'; readonly value: bigint }
+  | {
+      readonly kind: 'memory';
+      /**
+       * `member`: at a displacement from one register that is no stack pointer, as members of structures are.
+       * `percpu`: at an address from the start of a CPU's own area.
+       */
+      readonly place: 'member' | 'percpu' | 'other';
+      /** The register of a `member`. */
+      readonly base: string | null;
+      readonly displacement: bigint;
+      /** Bytes. */
+      readonly size: number;
+    };
+
+export interface Instruction {
+  readonly address: bigint;
+  /** As assemblers spell it: `or`, `bts`, `cmpxchg`. */
+  readonly name: string;
+  readonly locked: boolean;
+  /** The destination first. */
+  readonly operands: readonly Operand[];
+  /** Of a direct call, jump or branch. */
+  readonly target: bigint | null;
+  /** Where the CPU goes from it: `end` also after a call that does not return. */
+  readonly flow: Flow;
+  /** Address of what comes after it in memory. */
+  readonly next: bigint;
+}
+
+type Flow = 'next' | 'branch' | 'jump' | 'call' | 'end';
+
+/** The instructions of one function that are reached from its entry, by address. */
+export type Code = ReadonlyMap<bigint, Instruction>;
+
+/** More instructions than any function that is looked at has. */
+const MAX_INSTRUCTIONS = 4_096;
+/** Functions begin at multiples of this (gcc's `-falign-functions`, CONFIG_FUNCTION_ALIGNMENT since 6.2). */
+const ALIGNMENT = 16n;
+const ENDBR64 = [0xf3, 0x0f, 0x1e, 0xfa];
+/** What dynamic ftrace puts for a call of `__fentry__` that is not traced. */
+const NOP5 = [0x0f, 0x1f, 0x44, 0x00, 0x00];
+const CALL = 0xe8;
+const NOP = 0x90;
+const INT3 = 0xcc;
+
+let loaded: typeof Iced | undefined;
+
+/** The decoder, loaded when the first function is looked at: it takes longer than everything that is done with it. */
+function iced(): typeof Iced {
+  loaded ??= createRequire(import.meta.url)('iced-x86') as typeof Iced;
+  return loaded;
+}
+
+/**
+ * Decodes a function.
+ * @param bytes from its entry on, as many as it may be long
+ * @param entry its address
+ * @param endless addresses of functions that do not return
+ */
+export function decode(bytes: Uint8Array, entry: bigint, endless: ReadonlySet<bigint> = new Set()): Code {
+  const { Decoder, DecoderOptions, Instruction: IcedInstruction } = iced();
+  const decoder = new Decoder(64, bytes, DecoderOptions.None);
+  const raw = new IcedInstruction();
+  const code = new Map<bigint, Instruction>();
+  const open = [entry];
+  try {
+    while (open.length > 0) {
+      let address = open.pop()!;
+      while (!code.has(address) && code.size < MAX_INSTRUCTIONS) {
+        const offset = address - entry;
+        if (offset < 0n || offset >= BigInt(bytes.length)) break;
+        decoder.position = Number(offset);
+        decoder.ip = address;
+        decoder.decodeOut(raw);
+        if (raw.isInvalid) break;
+        const instruction = plain(raw, address);
+        if (instruction.flow === 'call' && isLast(instruction, bytes, entry, endless)) instruction.flow = 'end';
+        code.set(address, instruction);
+        if (instruction.flow === 'branch') open.push(instruction.target!);
+        if (instruction.flow === 'jump' && instruction.target !== null) open.push(instruction.target);
+        if (instruction.flow === 'jump' || instruction.flow === 'end') break;
+        address = instruction.next;
+      }
+    }
+  } finally {
+    raw.free();
+    decoder.free();
+  }
+  return new Map([...code].sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+function plain(raw: Iced.Instruction, address: bigint): Instruction & { flow: Flow } {
+  const { FlowControl, Mnemonic } = iced();
+  const target = isNear(raw) ? raw.nearBranchTarget : null;
+  const flows: Partial<Record<number, Flow>> = {
+    [FlowControl.Next]: 'next',
+    [FlowControl.ConditionalBranch]: 'branch',
+    [FlowControl.UnconditionalBranch]: 'jump',
+    [FlowControl.Call]: 'call',
+    [FlowControl.IndirectCall]: 'call',
+  };
+  const operands: Operand[] = [];
+  for (let index = 0; index < raw.opCount; index++) {
+    const operand = operandOf(raw, index);
+    if (operand !== null) operands.push(operand);
+  }
+  return {
+    address,
+    name: Mnemonic[raw.mnemonic]!.toLowerCase(),
+    locked: raw.hasLockPrefix,
+    operands,
+    target: target === null ? null : BigInt.asUintN(64, target),
+    flow: flows[raw.flowControl] ?? 'end',
+    next: address + BigInt(raw.length),
+  };
+}
+
+function isNear(raw: Iced.Instruction): boolean {
+  const { OpKind } = iced();
+  return raw.opCount === 1 && raw.opKind(0) === OpKind.NearBranch64;
+}
+
+function operandOf(raw: Iced.Instruction, index: number): Operand | null {
+  const { MemorySizeExt, OpKind, Register, RegisterExt } = iced();
+  const kind = raw.opKind(index);
+  if (kind === OpKind.NearBranch64) return null;
+  if (kind === OpKind.Register) {
+    const register = raw.opRegister(index);
+    const whole = Register[RegisterExt.fullRegister(register)]!.toLowerCase();
+    const { AH, BH, CH, DH } = Register;
+    const from = [AH, BH, CH, DH].includes(register) ? 1 : 0;
+    return { kind: 'register', register: whole, from, size: RegisterExt.size(register) };
+  }
+  if (kind === OpKind.Memory) {
+    const { memoryBase, memoryIndex, segmentPrefix } = raw;
+    const none = Register.None;
+    const isPlain = memoryBase !== none && memoryIndex === none && segmentPrefix === none;
+    const isMember = isPlain && memoryBase !== Register.RSP && memoryBase !== Register.RIP;
+    const isPercpu = segmentPrefix === Register.GS && memoryIndex === none;
+    const hasRegister = memoryBase !== none && memoryBase !== Register.RIP;
+    return {
+      kind: 'memory',
+      place: isMember ? 'member' : isPercpu && !hasRegister ? 'percpu' : 'other',
+      base: isMember ? Register[RegisterExt.fullRegister(memoryBase)]!.toLowerCase() : null,
+      displacement: BigInt.asIntN(64, raw.memoryDisplacement),
+      size: MemorySizeExt.size(raw.memorySize),
+    };
+  }
+  const isImmediate = kind >= OpKind.Immediate8 && kind <= OpKind.Immediate32to64;
+  return isImmediate ? { kind: 'immediate', value: BigInt.asUintN(64, raw.immediate(index)) } : null;
+}
+
+/**
+ * Whether a call does not return. Of those that are not known to, one is recognized by what follows it: padding, and
+ * then another function. Kernels have no padding within functions (arch/x86/Makefile, `-falign-loops=1`).
+ */
+function isLast(call: Instruction, bytes: Uint8Array, entry: bigint, endless: ReadonlySet<bigint>): boolean {
+  if (call.target !== null && endless.has(call.target)) return true;
+  const at = Number(call.next - entry);
+  const gap = Number((ALIGNMENT - (call.next % ALIGNMENT)) % ALIGNMENT);
+  const next = at + gap;
+  const begins = (pattern: readonly number[], from: number) => pattern.every((byte, i) => bytes[from + i] === byte);
+  if (next >= bytes.length) return false;
+  if (begins(ENDBR64, next) || begins(new Array(16).fill(NOP), next) || bytes[at] === INT3) return true;
+  return gap > 0 && isPadding(bytes.subarray(at, next)) && (bytes[next] === CALL || begins(NOP5, next));
+}
+
+/** One-byte nops, or the long ones of compilers: `(66)* 0f 1f`, `66 90`. */
+function isPadding(bytes: Uint8Array): boolean {
+  const { Decoder, DecoderOptions, Mnemonic } = iced();
+  const decoder = new Decoder(64, bytes, DecoderOptions.None);
+  try {
+    while (decoder.canDecode) {
+      const raw = decoder.decode();
+      const fine = !raw.isInvalid && (raw.mnemonic === Mnemonic.Nop || raw.mnemonic === Mnemonic.Xchg);
+      raw.free();
+      if (!fine) return false;
+    }
+    return true;
+  } finally {
+    decoder.free();
+  }
+}

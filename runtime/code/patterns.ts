@@ -1,0 +1,261 @@
+/**
+ * What a function's instructions do with a member of a structure: pure functions, from code to the values in it. A
+ * member is recognized by its offset from a register; which structure the register points to is not followed. So a
+ * value counts only where all instructions of the kind agree on it, and other functions with them.
+ */
+import type { Code, Instruction, Operand } from './decode.ts';
+
+/** Where a member is in its structure, in bytes. */
+export interface Place {
+  readonly offset: number;
+  readonly size: number;
+}
+
+type Memory = Extract<Operand, { kind: 'memory' }>;
+
+/** How many instructions apart those of one statement are at most. */
+const NEAR = 24;
+
+/** Masks that locked instructions set in a member: `set_bit()`, `test_and_set_bit()`, `fetch_or()`. */
+export function lockedSets(code: Code, place: Place): bigint[] {
+  return [...code.values()].flatMap((at) => {
+    if (!at.locked) return [];
+    return at.name === 'cmpxchg' ? computed(code, at, place, 'or') : inPlace(code, at, place, 'or');
+  });
+}
+
+/** Masks that locked instructions clear in a member (`clear_bit()`), before `target` is called, or anywhere. */
+export function lockedClears(code: Code, place: Place, target?: bigint): bigint[] {
+  return [...code.values()].flatMap((at) =>
+    at.locked && (target === undefined || callsSoon(code, at, target)) ? inPlace(code, at, place, 'and') : [],
+  );
+}
+
+/** Masks that ordinary code sets in a member: in place, or between a load and a store. */
+export function plainSets(code: Code, place: Place): bigint[] {
+  return plain(code, place, 'or');
+}
+
+/** Masks that ordinary code clears in a member. */
+export function plainClears(code: Code, place: Place): bigint[] {
+  return plain(code, place, 'and');
+}
+
+/** Constants that are stored to a member as a whole, before `target` is called, or anywhere. */
+export function stores(code: Code, place: Place, target?: bigint): bigint[] {
+  return [...code.values()].flatMap((at) => {
+    const [, from] = at.operands;
+    if (at.name !== 'mov' || !isWhole(code, at, place) || from?.kind !== 'immediate') return [];
+    if (target !== undefined && !callsSoon(code, at, target)) return [];
+    return [BigInt.asUintN(8 * place.size, from.value)];
+  });
+}
+
+/** Masks that a member is tested against in place. */
+export function tests(code: Code, place: Place): bigint[] {
+  return [...code.values()].flatMap((at) => {
+    const [memory, mask] = at.operands;
+    const shift = at.name === 'test' ? shiftIn(code, at, place) : null;
+    return shift === null || mask?.kind !== 'immediate' ? [] : [fit(mask.value, memory as Memory) << shift];
+  });
+}
+
+/** Masks that registers are tested against. */
+export function registerTests(code: Code): bigint[] {
+  return [...code.values()].flatMap(({ name, operands: [register, mask] }) =>
+    name === 'test' && register?.kind === 'register' && mask?.kind === 'immediate'
+      ? [fit(mask.value, register)]
+      : [],
+  );
+}
+
+/** Values v of `(x & mask) == v`, with their masks. */
+export function maskedComparisons(code: Code): { mask: bigint; value: bigint }[] {
+  return [...code.values()].flatMap(({ name, operands: [register, mask], next }) => {
+    const compare = code.get(next);
+    const [other, value] = compare?.operands ?? [];
+    if (name !== 'and' || compare?.name !== 'cmp' || register?.kind !== 'register') return [];
+    if (other?.kind !== 'register' || other.register !== register.register) return [];
+    return mask?.kind === 'immediate' && value?.kind === 'immediate' ? [{ mask: mask.value, value: value.value }] : [];
+  });
+}
+
+/** Constants that `register` has where `target` is called, or jumped to. */
+export function argumentsOf(code: Code, target: bigint, register: string): bigint[] {
+  return [...code.values()]
+    .filter((call) => call.target === target && call.flow !== 'branch')
+    .flatMap((call) => {
+      const set = lastWriter(code, call, register);
+      const from = set?.operands[1];
+      return set?.name === 'mov' && from?.kind === 'immediate' ? [from.value] : [];
+    });
+}
+
+/**
+ * Bits of a member, in place or in a register, of which one has to be set for `target` to be called: what branches on
+ * the way there tested, back to the nearest test for a bit that is set, without what is excluded meanwhile.
+ */
+export function guards(code: Code, target: bigint, place: Place): bigint[] {
+  return conditions(code, target, place).flatMap((tested) => {
+    const set = tested.findIndex(({ isSet }) => isSet);
+    if (set < 0) return [];
+    return [tested.slice(0, set).reduce((mask, { bits }) => mask & ~bits, tested[set]!.bits)];
+  });
+}
+
+/** Bits that the last test before a call of `target` wants to be clear. */
+export function exclusions(code: Code, target: bigint, place: Place): bigint[] {
+  return conditions(code, target, place).flatMap(([last]) => (last === undefined || last.isSet ? [] : [last.bits]));
+}
+
+interface Condition {
+  readonly bits: bigint;
+  readonly isSet: boolean;
+}
+
+/** For each call of `target`: what was tested on the one way there, the last test first. */
+function conditions(code: Code, target: bigint, place: Place): Condition[][] {
+  const before = predecessors(code);
+  return [...code.values()]
+    .filter((call) => call.name === 'call' && call.target === target)
+    .map((call) => {
+      const found: Condition[] = [];
+      let at = call;
+      for (let step = 0; step < NEAR; step++) {
+        const from = before.get(at.address) ?? [];
+        if (from.length !== 1) break;
+        const [previous] = from;
+        if (previous!.flow === 'branch') {
+          const bits = testBefore(code, before, previous!, place);
+          if (bits === null) break;
+          found.push({ bits, isSet: (previous!.target === at.address) === (previous!.name === 'jne') });
+        }
+        at = previous!;
+      }
+      return found;
+    });
+}
+
+/** What `and` clears in a per-CPU variable. */
+export function percpuClears(code: Code, address: bigint): { bits: bigint; size: number }[] {
+  return [...code.values()].flatMap(({ name, operands: [memory, mask] }) => {
+    if (name !== 'and' || memory?.kind !== 'memory' || memory.place !== 'percpu') return [];
+    if (memory.displacement !== address || mask?.kind !== 'immediate') return [];
+    return [{ bits: fit(~mask.value, memory), size: memory.size }];
+  });
+}
+
+/** What one instruction sets (`or`) or clears (`and`) in a member. */
+function inPlace(code: Code, at: Instruction, place: Place, what: 'or' | 'and'): bigint[] {
+  const { name, operands } = at;
+  const [memory, value] = operands;
+  const shift = shiftIn(code, at, place);
+  if (shift === null || value?.kind !== 'immediate') return [];
+  const bits = bitsOf(name, value.value, 8 * (memory as Memory).size, what);
+  return bits === null ? [] : [bits << shift];
+}
+
+function bitsOf(name: string, value: bigint, width: number, what: 'or' | 'and'): bigint | null {
+  if (name === 'or' && what === 'or') return BigInt.asUintN(width, value);
+  if (name === 'and' && what === 'and') return BigInt.asUintN(width, ~value);
+  if (name === (what === 'or' ? 'bts' : 'btr')) return 1n << (value % BigInt(width));
+  return null;
+}
+
+function plain(code: Code, place: Place, what: 'or' | 'and'): bigint[] {
+  return [...code.values()].flatMap((at) => {
+    if (at.locked) return [];
+    return at.name === 'mov' ? computed(code, at, place, what) : inPlace(code, at, place, what);
+  });
+}
+
+/** What was set or cleared in the register that an instruction stores to a member. */
+function computed(code: Code, at: Instruction, place: Place, what: 'or' | 'and'): bigint[] {
+  const [, from] = at.operands;
+  if (!isWhole(code, at, place) || from?.kind !== 'register') return [];
+  const writer = lastWriter(code, at, from.register);
+  const [register, value] = writer?.operands ?? [];
+  if (register?.kind !== 'register' || value?.kind !== 'immediate') return [];
+  const bits = bitsOf(writer!.name, value.value, 8 * register.size, what);
+  return bits === null ? [] : [bits << BigInt(8 * register.from)];
+}
+
+/** The instruction before `at`, as they stand in memory, that wrote a register. */
+function lastWriter(code: Code, at: Instruction, register: string): Instruction | null {
+  const all = [...code.values()];
+  const end = all.indexOf(at);
+  for (let index = end - 1; index >= Math.max(0, end - NEAR); index--) {
+    const candidate = all[index]!;
+    if (candidate.next !== all[index + 1]!.address || ['jump', 'end', 'call'].includes(candidate.flow)) return null;
+    const [to] = candidate.operands;
+    const reads = candidate.name === 'test' || candidate.name === 'cmp' || candidate.name === 'push';
+    if (!reads && to?.kind === 'register' && to.register === register) return candidate;
+  }
+  return null;
+}
+
+/** The mask of the test that a branch on zero or not zero looks at; null for another kind of branch. */
+function testBefore(code: Code, before: Predecessors, branch: Instruction, place: Place): bigint | null {
+  const [test] = before.get(branch.address) ?? [];
+  if (test?.name !== 'test' || (branch.name !== 'je' && branch.name !== 'jne')) return null;
+  const [tested, mask] = test.operands;
+  if (tested === undefined || tested.kind === 'immediate' || mask?.kind !== 'immediate') return null;
+  if (tested.kind === 'register') return fit(mask.value, tested);
+  const shift = shiftIn(code, test, place);
+  return shift === null ? null : fit(mask.value, tested) << shift;
+}
+
+type Predecessors = ReadonlyMap<bigint, readonly Instruction[]>;
+
+function predecessors(code: Code): Map<bigint, Instruction[]> {
+  const found = new Map<bigint, Instruction[]>();
+  const add = (address: bigint, from: Instruction) => found.set(address, [...(found.get(address) ?? []), from]);
+  for (const instruction of code.values()) for (const address of successors(instruction)) add(address, instruction);
+  return found;
+}
+
+function successors({ flow, target, next }: Instruction): bigint[] {
+  if (flow === 'end') return [];
+  if (flow === 'jump') return target === null ? [] : [target];
+  return flow === 'branch' ? [next, target!] : [next];
+}
+
+/** Whether a function is called on some way within the next instructions. */
+function callsSoon(code: Code, from: Instruction, target: bigint): boolean {
+  let front = [from];
+  const seen = new Set<bigint>();
+  for (let step = 0; step < NEAR && front.length > 0; step++) {
+    if (front.some((instruction) => instruction.target === target)) return true;
+    front = front.flatMap(successors).flatMap((address) => {
+      const instruction = seen.has(address) ? undefined : code.get(address);
+      seen.add(address);
+      return instruction === undefined ? [] : [instruction];
+    });
+  }
+  return false;
+}
+
+/**
+ * By how many bits the memory that an instruction writes, or tests, is above the first of a member; null where it is no
+ * part of it. `lea` may have been there before.
+ */
+function shiftIn(code: Code, at: Instruction, place: Place): bigint | null {
+  const [memory] = at.operands;
+  if (memory?.kind !== 'memory' || memory.base === null) return null;
+  const pointer = lastWriter(code, at, memory.base);
+  const [, pointee] = pointer?.operands ?? [];
+  const moved = pointer?.name === 'lea' && pointee?.kind === 'memory' ? pointee.displacement : 0n;
+  const from = Number(moved + memory.displacement) - place.offset;
+  return from >= 0 && from + memory.size <= place.size ? BigInt(8 * from) : null;
+}
+
+function isWhole(code: Code, at: Instruction, place: Place): boolean {
+  const [memory] = at.operands;
+  return memory?.kind === 'memory' && memory.size === place.size && shiftIn(code, at, place) === 0n;
+}
+
+/** An immediate value as wide as what it is used with, and where in a register that is. */
+function fit(value: bigint, { size, ...operand }: Exclude<Operand, { kind: 'immediate' }>): bigint {
+  const from = operand.kind === 'register' ? operand.from : 0;
+  return BigInt.asUintN(8 * size, value) << BigInt(8 * from);
+}

@@ -1,0 +1,160 @@
+import { DomschedError } from '../error.ts';
+import type { LayoutView } from '../layout/view.ts';
+import { CONSTANTS, type ConstantName, type Row, type Surroundings, type Witness } from './constants.ts';
+import { type Code, decode } from './decode.ts';
+
+/** Bytes of a function that are looked at, at most: `get_signal()` has 4 KiB. */
+const MAX_FUNCTION = 8_192;
+
+/** A kernel's text, in a file or in the memory of a guest. */
+export interface KernelText {
+  readonly layout: LayoutView;
+  /** By how much the kernel was moved from where it was linked. */
+  readonly slide: bigint;
+  /** Bytes from an address on: `length` of them, or fewer where the text ends. */
+  read(address: bigint, length: number): Uint8Array;
+}
+
+/** A constant of one kernel: its value and what proved it, or why there is none. */
+export type Proof =
+  | { readonly name: ConstantName; readonly value: bigint; readonly functions: readonly string[] }
+  | { readonly name: ConstantName; readonly value: null; readonly why: string };
+
+/** The constants of one kernel, each read from its own code. */
+export class Constants {
+  readonly proofs: readonly Proof[];
+  readonly #release: string;
+
+  constructor(proofs: readonly Proof[], release: string) {
+    this.proofs = proofs;
+    this.#release = release;
+  }
+
+  /** Why one of these has no value; null when all have. */
+  missing(names: readonly ConstantName[]): string | null {
+    for (const proof of this.proofs) if (proof.value === null && names.includes(proof.name)) return proof.why;
+    return null;
+  }
+
+  /** @throws DomschedError `refused`, naming the constant and the function that should have shown it */
+  get(name: ConstantName): bigint {
+    const proof = this.proofs.find((candidate) => candidate.name === name);
+    if (proof !== undefined && proof.value !== null) return proof.value;
+    throw new DomschedError(
+      'refused',
+      `${this.#release}: ${proof?.why ?? `${name} is not proved`}; processes of this guest can be listed, but not held; nothing was changed`,
+      { release: this.#release, constant: name },
+    );
+  }
+}
+
+/** Reads all constants out of a kernel's code. What cannot be proved has a reason instead of a value. */
+export function proveConstants(text: KernelText): Constants {
+  const { layout, slide } = text;
+  const symbol = (name: string): bigint | undefined => {
+    const linked = layout.symbol(name);
+    return linked === undefined ? undefined : linked + slide;
+  };
+  const endless = new Set(['__stack_chk_fail', 'do_group_exit'].flatMap((name) => symbol(name) ?? []));
+  const codes = new Map<string, Code | null>();
+  const codeOf = (name: string): Code | null => {
+    const known = codes.get(name);
+    if (known !== undefined) return known;
+    const entry = symbol(name);
+    const code = entry === undefined ? null : decode(text.read(entry, MAX_FUNCTION), entry, endless);
+    codes.set(name, code);
+    return code;
+  };
+  const proofs: Proof[] = [];
+  const kernel: Surroundings = {
+    place: (struct, path) => layout.field(struct, spelling(layout, struct, path)),
+    addressIfAny: symbol,
+    address: (name) => {
+      const found = symbol(name);
+      if (found !== undefined) return found;
+      throw new DomschedError('refused', `the layout has no symbol ${name}: extract it again, with symbols`);
+    },
+    preemptCount: preemptCount(layout, slide),
+    value: (name) => {
+      const proof = proofs.find((candidate) => candidate.name === name);
+      if (proof !== undefined && proof.value !== null) return proof.value;
+      throw new DomschedError('refused', proof?.why ?? `${name} is not proved`);
+    },
+  };
+  for (const row of CONSTANTS) {
+    try {
+      proofs.push(proveRow(row, row.name, codeOf, kernel));
+    } catch (error) {
+      if (!(error instanceof DomschedError)) throw error;
+      proofs.push({ name: row.name, value: null, why: `${row.name} is not proved: ${error.message}` });
+    }
+  }
+  return new Constants(proofs, layout.kernel.release);
+}
+
+function proveRow(
+  row: Row,
+  name: ConstantName,
+  codeOf: (name: string) => Code | null,
+  kernel: Surroundings,
+): Proof {
+  const no = (why: string): Proof => ({ name, value: null, why: `${name} is not proved on this kernel: ${why}` });
+  const functions = new Set<string>();
+  let value: bigint | null = null;
+  // What it is comes first, whatever the order of the rows.
+  for (const witness of [...row.witnesses].sort((a, b) => Number(b.says === 'is') - Number(a.says === 'is'))) {
+    const found = testimony(witness, codeOf, kernel);
+    if (found === null) {
+      if (witness.optional) continue;
+      return no(`the layout has no symbol ${witness.functions.join(' or ')}: extract it again, with symbols`);
+    }
+    const { values, from } = found;
+    if (values.length === 0 && witness.optional) continue;
+    const seen = values.length === 0 ? 'nothing' : values.map((each) => `0x${each.toString(16)}`).join(', ');
+    const against = `${from}() ${witness.how}, and that is ${seen}`;
+    if (witness.says === 'is') {
+      if (values.length !== 1) return no(against);
+      const [only] = values;
+      if (row.kind === 'bit' && (only! & (only! - 1n)) !== 0n) return no(against);
+      if (only === 0n || (value !== null && value !== only)) return no(against);
+      value = only!;
+    } else if (value === null || !agrees(witness.says, value, values)) return no(against);
+    functions.add(from);
+  }
+  return value === null ? no('no function of this kernel has it') : { name, value, functions: [...functions] };
+}
+
+function testimony(
+  { functions, read }: Witness,
+  codeOf: (name: string) => Code | null,
+  kernel: Surroundings,
+): { values: readonly bigint[]; from: string } | null {
+  for (const from of functions) {
+    const code = codeOf(from);
+    if (code === null) continue;
+    return { values: [...new Set(read(code, kernel))], from };
+  }
+  return null;
+}
+
+function agrees(says: 'among' | 'within' | 'not', value: bigint, values: readonly bigint[]): boolean {
+  if (says === 'among') return values.includes(value);
+  if (says === 'within') return values.some((mask) => (mask & value) === value);
+  return values.every((other) => (other & value) === 0n);
+}
+
+/** "sched: Change task_struct::state", 5.14. */
+function spelling(layout: LayoutView, struct: string, path: string): string {
+  return path === 'state' && layout.has(struct, '__state') ? '__state' : path;
+}
+
+/** "x86/percpu: Move preempt_count next to current_task", 6.2, until 6.15. */
+function preemptCount(layout: LayoutView, slide: bigint): bigint {
+  const hot = layout.has('pcpu_hot', 'preempt_count');
+  const linked = layout.symbol(hot ? 'pcpu_hot' : '__preempt_count');
+  if (linked === undefined) return -1n;
+  const offset = hot ? BigInt(layout.field('pcpu_hot', 'preempt_count').offset) : 0n;
+  // Those that are linked inside the image (6.15) move with it.
+  const moved = linked >= 1n << 32n ? linked + slide : linked;
+  return BigInt.asIntN(64, moved + offset);
+}
