@@ -167,7 +167,7 @@ export const SYMBOLS: readonly string[] = [
   ...['exit_to_user_mode_prepare', 'task_work_add', 'mark_oom_victim', 'resched_curr', '__resched_curr'],
   ...['cgroup_freeze_task', 'cgroup_do_freeze', 'cgroup_freezer_migrate_task', 'cgroup_enter_frozen'],
   ...['do_freezer_trap', 'do_signal_stop', 'ptrace_stop', 'ptrace_stop.part.0', '__kthread_parkme'],
-  ...['exit_signals', 'kthread_should_stop', 'io_wq_worker_sleeping', 'set_task_stack_end_magic'],
+  ...['exit_signals', 'kthread_should_stop', 'io_wq_worker_sleeping'],
   ...['activate_task', 'do_group_exit', '__stack_chk_fail'],
   // Scheduling classes and tunables.
   ...['fair_sched_class', 'rt_sched_class', 'dl_sched_class', 'idle_sched_class', 'stop_sched_class'],

@@ -121,7 +121,6 @@ export const $symbols = {
   sched_smp_initialized: 0xffffffff82c3c828n,
   schedule: 0xffffffff81a52dd0n,
   scheduler_running: 0xffffffff82c3c83cn,
-  set_task_stack_end_magic: 0xffffffff8109e330n,
   stop_sched_class: 0xffffffff82415320n,
   sysctl_sched_autogroup_enabled: 0xffffffff82c3c858n,
   sysctl_sched_features: 0xffffffff82c3c838n,

@@ -121,7 +121,6 @@ export const $symbols = {
   sched_smp_initialized: 0xffffffff82c39d68n,
   schedule: 0xffffffff81a114f0n,
   scheduler_running: 0xffffffff82c39d7cn,
-  set_task_stack_end_magic: 0xffffffff81091a70n,
   stop_sched_class: 0xffffffff82398060n,
   sysctl_sched_autogroup_enabled: 0xffffffff82c39d98n,
   sysctl_sched_features: 0xffffffff82c39d78n,

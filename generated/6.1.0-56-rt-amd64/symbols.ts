@@ -120,7 +120,6 @@ export const $symbols = {
   sched_smp_initialized: 0xffffffff82c4ae28n,
   schedule: 0xffffffff81a51780n,
   scheduler_running: 0xffffffff82c4ae3cn,
-  set_task_stack_end_magic: 0xffffffff810a1780n,
   stop_sched_class: 0xffffffff82412ce0n,
   sysctl_sched_autogroup_enabled: 0xffffffff82c4ae58n,
   sysctl_sched_features: 0xffffffff82c4ae38n,

@@ -118,7 +118,6 @@ export const $symbols = {
   sched_smp_initialized: 0xffffffff82e67010n,
   schedule: 0xffffffff81ced170n,
   scheduler_running: 0xffffffff82e67024n,
-  set_task_stack_end_magic: 0xffffffff810c5be0n,
   stop_sched_class: 0xffffffff825d0640n,
   sysctl_sched_autogroup_enabled: 0xffffffff82e67038n,
   sysctl_sched_base_slice: 0xffffffff82c58bfcn,

@@ -118,7 +118,6 @@ export const $symbols = {
   sched_smp_initialized: 0xffffffff82e68e10n,
   schedule: 0xffffffff81c9ae40n,
   scheduler_running: 0xffffffff82e68e24n,
-  set_task_stack_end_magic: 0xffffffff810c03f0n,
   stop_sched_class: 0xffffffff8254ddc0n,
   sysctl_sched_autogroup_enabled: 0xffffffff82e68e38n,
   sysctl_sched_base_slice: 0xffffffff82c5897cn,

@@ -119,7 +119,6 @@ export const $symbols = {
   sched_smp_initialized: 0xffffffff82e7cd50n,
   schedule: 0xffffffff81cda2a0n,
   scheduler_running: 0xffffffff82e7cd64n,
-  set_task_stack_end_magic: 0xffffffff810c56e0n,
   stop_sched_class: 0xffffffff825cc580n,
   sysctl_sched_base_slice: 0xffffffff82c62720n,
   sysctl_sched_features: 0xffffffff82e7cd60n,

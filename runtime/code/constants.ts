@@ -155,6 +155,14 @@ export const CONSTANTS = [
         read: (code, kernel) => guards(code, kernel.address('schedule'), flags(kernel)),
       },
       {
+        functions: ['preempt_schedule_irq'],
+        says: 'among',
+        // PREEMPT_RT's lazy requests, and those of 6.13, are in the mask of the loop above, but not in this.
+        how: 'tests for it, to call __schedule() again',
+        read: (code, kernel) => [...registerTests(code), ...tests(code, flags(kernel))],
+        optional: true,
+      },
+      {
         functions: ['task_work_add'],
         says: 'not',
         how: 'is not what it sets (TIF_NOTIFY_RESUME, TIF_NOTIFY_SIGNAL)',
@@ -190,7 +198,8 @@ export const CONSTANTS = [
   },
   {
     name: 'PREEMPT_NEED_RESCHED',
-    source: 'arch/x86/include/asm/preempt.h; "sched, x86: Provide a per-cpu preempt_count implementation", 3.13',
+    source:
+      'arch/x86/include/asm/preempt.h; "sched, x86: Provide a per-cpu preempt_count implementation", 3.13',
     kind: 'bit',
     witnesses: [
       {
@@ -229,10 +238,7 @@ export const CONSTANTS = [
         functions: ['do_freezer_trap', 'get_signal'],
         says: 'among',
         how: 'compares it, and no other of the bits that matter, with task.jobctl',
-        read: (code) =>
-          maskedComparisons(code)
-            .filter(({ mask, value }) => (mask & value) === value)
-            .map(({ value }) => value),
+        read: (code) => maskedComparisons(code),
         optional: true,
       },
     ],
@@ -303,6 +309,19 @@ export const CONSTANTS = [
     ],
   },
   {
+    name: 'TASK_NORMAL',
+    source: SCHED,
+    kind: 'value',
+    witnesses: [
+      {
+        functions: ['wake_up_process'],
+        says: 'is',
+        how: 'gives it to try_to_wake_up() as the states to wake from',
+        read: (code, kernel) => argumentsOf(code, kernel.address('try_to_wake_up'), 'rsi'),
+      },
+    ],
+  },
+  {
     name: 'TASK_STOPPED',
     source: SCHED,
     kind: 'value',
@@ -364,19 +383,6 @@ export const CONSTANTS = [
         says: 'is',
         how: 'stores it to task.on_rq',
         read: (code, kernel) => notZero(stores(code, kernel.place('task_struct', 'on_rq'))),
-      },
-    ],
-  },
-  {
-    name: 'STACK_END_MAGIC',
-    source: 'include/uapi/linux/magic.h',
-    kind: 'value',
-    witnesses: [
-      {
-        functions: ['set_task_stack_end_magic'],
-        says: 'is',
-        how: 'stores it at the end of a stack',
-        read: (code) => stores(code, { offset: 0, size: 8 }),
       },
     ],
   },

@@ -27,6 +27,10 @@ export interface Instruction {
   readonly address: bigint;
   /** As assemblers spell it: `or`, `bts`, `cmpxchg`. */
   readonly name: string;
+  /**
+   * With a lock prefix, or with the prefix that the kernel writes over it where it came up on one CPU (`%ds:`;
+   * arch/x86/kernel/alternative.c, `alternatives_smp_unlock()`).
+   */
   readonly locked: boolean;
   /** The destination first. */
   readonly operands: readonly Operand[];
@@ -85,7 +89,8 @@ export function decode(bytes: Uint8Array, entry: bigint, endless: ReadonlySet<bi
         decoder.decodeOut(raw);
         if (raw.isInvalid) break;
         const instruction = plain(raw, address);
-        if (instruction.flow === 'call' && isLast(instruction, bytes, entry, endless)) instruction.flow = 'end';
+        if (instruction.flow === 'call' && isLast(instruction, bytes, entry, endless))
+          instruction.flow = 'end';
         code.set(address, instruction);
         if (instruction.flow === 'branch') open.push(instruction.target!);
         if (instruction.flow === 'jump' && instruction.target !== null) open.push(instruction.target);
@@ -101,7 +106,7 @@ export function decode(bytes: Uint8Array, entry: bigint, endless: ReadonlySet<bi
 }
 
 function plain(raw: Iced.Instruction, address: bigint): Instruction & { flow: Flow } {
-  const { FlowControl, Mnemonic } = iced();
+  const { FlowControl, Mnemonic, Register } = iced();
   const target = isNear(raw) ? raw.nearBranchTarget : null;
   const flows: Partial<Record<number, Flow>> = {
     [FlowControl.Next]: 'next',
@@ -118,7 +123,7 @@ function plain(raw: Iced.Instruction, address: bigint): Instruction & { flow: Fl
   return {
     address,
     name: Mnemonic[raw.mnemonic]!.toLowerCase(),
-    locked: raw.hasLockPrefix,
+    locked: raw.hasLockPrefix || raw.segmentPrefix === Register.DS,
     operands,
     target: target === null ? null : BigInt.asUintN(64, target),
     flow: flows[raw.flowControl] ?? 'end',
@@ -145,7 +150,8 @@ function operandOf(raw: Iced.Instruction, index: number): Operand | null {
   if (kind === OpKind.Memory) {
     const { memoryBase, memoryIndex, segmentPrefix } = raw;
     const none = Register.None;
-    const isPlain = memoryBase !== none && memoryIndex === none && segmentPrefix === none;
+    const isData = segmentPrefix === none || segmentPrefix === Register.DS;
+    const isPlain = memoryBase !== none && memoryIndex === none && isData;
     const isMember = isPlain && memoryBase !== Register.RSP && memoryBase !== Register.RIP;
     const isPercpu = segmentPrefix === Register.GS && memoryIndex === none;
     const hasRegister = memoryBase !== none && memoryBase !== Register.RIP;
@@ -170,7 +176,8 @@ function isLast(call: Instruction, bytes: Uint8Array, entry: bigint, endless: Re
   const at = Number(call.next - entry);
   const gap = Number((ALIGNMENT - (call.next % ALIGNMENT)) % ALIGNMENT);
   const next = at + gap;
-  const begins = (pattern: readonly number[], from: number) => pattern.every((byte, i) => bytes[from + i] === byte);
+  const begins = (pattern: readonly number[], from: number) =>
+    pattern.every((byte, i) => bytes[from + i] === byte);
   if (next >= bytes.length) return false;
   if (begins(ENDBR64, next) || begins(new Array(16).fill(NOP), next) || bytes[at] === INT3) return true;
   return gap > 0 && isPadding(bytes.subarray(at, next)) && (bytes[next] === CALL || begins(NOP5, next));

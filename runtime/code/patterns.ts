@@ -69,14 +69,14 @@ export function registerTests(code: Code): bigint[] {
   );
 }
 
-/** Values v of `(x & mask) == v`, with their masks. */
-export function maskedComparisons(code: Code): { mask: bigint; value: bigint }[] {
+/** Values v of `(x & mask) == v`. */
+export function maskedComparisons(code: Code): bigint[] {
   return [...code.values()].flatMap(({ name, operands: [register, mask], next }) => {
     const compare = code.get(next);
     const [other, value] = compare?.operands ?? [];
     if (name !== 'and' || compare?.name !== 'cmp' || register?.kind !== 'register') return [];
     if (other?.kind !== 'register' || other.register !== register.register) return [];
-    return mask?.kind === 'immediate' && value?.kind === 'immediate' ? [{ mask: mask.value, value: value.value }] : [];
+    return mask?.kind === 'immediate' && value?.kind === 'immediate' ? [value.value] : [];
   });
 }
 
@@ -105,7 +105,9 @@ export function guards(code: Code, target: bigint, place: Place): bigint[] {
 
 /** Bits that the last test before a call of `target` wants to be clear. */
 export function exclusions(code: Code, target: bigint, place: Place): bigint[] {
-  return conditions(code, target, place).flatMap(([last]) => (last === undefined || last.isSet ? [] : [last.bits]));
+  return conditions(code, target, place).flatMap(([last]) =>
+    last === undefined || last.isSet ? [] : [last.bits],
+  );
 }
 
 interface Condition {
@@ -186,7 +188,8 @@ function lastWriter(code: Code, at: Instruction, register: string): Instruction 
   const end = all.indexOf(at);
   for (let index = end - 1; index >= Math.max(0, end - NEAR); index--) {
     const candidate = all[index]!;
-    if (candidate.next !== all[index + 1]!.address || ['jump', 'end', 'call'].includes(candidate.flow)) return null;
+    if (candidate.next !== all[index + 1]!.address || ['jump', 'end', 'call'].includes(candidate.flow))
+      return null;
     const [to] = candidate.operands;
     const reads = candidate.name === 'test' || candidate.name === 'cmp' || candidate.name === 'push';
     if (!reads && to?.kind === 'register' && to.register === register) return candidate;
@@ -209,8 +212,10 @@ type Predecessors = ReadonlyMap<bigint, readonly Instruction[]>;
 
 function predecessors(code: Code): Map<bigint, Instruction[]> {
   const found = new Map<bigint, Instruction[]>();
-  const add = (address: bigint, from: Instruction) => found.set(address, [...(found.get(address) ?? []), from]);
-  for (const instruction of code.values()) for (const address of successors(instruction)) add(address, instruction);
+  const add = (address: bigint, from: Instruction) =>
+    found.set(address, [...(found.get(address) ?? []), from]);
+  for (const instruction of code.values())
+    for (const address of successors(instruction)) add(address, instruction);
   return found;
 }
 

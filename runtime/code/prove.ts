@@ -98,11 +98,17 @@ function proveRow(
   codeOf: (name: string) => Code | null,
   kernel: Surroundings,
 ): Proof {
-  const no = (why: string): Proof => ({ name, value: null, why: `${name} is not proved on this kernel: ${why}` });
+  const no = (why: string): Proof => ({
+    name,
+    value: null,
+    why: `${name} is not proved on this kernel: ${why}`,
+  });
   const functions = new Set<string>();
   let value: bigint | null = null;
   // What it is comes first, whatever the order of the rows.
-  for (const witness of [...row.witnesses].sort((a, b) => Number(b.says === 'is') - Number(a.says === 'is'))) {
+  for (const witness of [...row.witnesses].sort(
+    (a, b) => Number(b.says === 'is') - Number(a.says === 'is'),
+  )) {
     const found = testimony(witness, codeOf, kernel);
     if (found === null) {
       if (witness.optional) continue;
@@ -121,7 +127,9 @@ function proveRow(
     } else if (value === null || !agrees(witness.says, value, values)) return no(against);
     functions.add(from);
   }
-  return value === null ? no('no function of this kernel has it') : { name, value, functions: [...functions] };
+  return value === null
+    ? no('no function of this kernel has it')
+    : { name, value, functions: [...functions] };
 }
 
 function testimony(

@@ -1,3 +1,4 @@
+import type { Constants } from '../code/prove.ts';
 import type { Guest } from '../guest/guest.ts';
 import type { GuestCpu } from '../guest/percpu.ts';
 import type { Domain, VcpuRegisters } from '../hypervisor/types.ts';
@@ -12,14 +13,17 @@ import type { GiveBack, Holder, Standing, Step, Technique } from './holder.ts';
 import { type Field, get } from './member.ts';
 import type { MemoryView } from './memory-view.ts';
 import type { ParkHolder } from './park-holder.ts';
+import { spliceBits, stateBits } from './proved-bits.ts';
 import { threadRefusal } from './refusal.ts';
 import type { Shares } from './shares.ts';
 
 /** @throws DomschedError `layout-absent-member` */
-export function fairGuest(guest: Guest): FairGuest {
+export function fairGuest(guest: Guest, constants: Constants): FairGuest {
   const symbol = (name: string) => guestVirtual(guest.layout.requireSymbol(name) + guest.kernel.slide);
   return {
     layout: resolveFairLayout(guest.layout),
+    bits: spliceBits(constants),
+    stateBits: stateBits(constants),
     queues: guest.cpus.map((cpu) => ({
       cpu: cpu.cpu,
       address: guest.percpu('runqueues', cpu),
@@ -51,7 +55,8 @@ export class FairHolder implements Holder {
   readonly renicesHeld = true;
   readonly #park: ParkHolder;
   readonly #splice: FairSplice;
-  readonly #state: FairState;
+  /** Null where what it takes is not proved. */
+  readonly #state: FairState | null;
   readonly #ptrace: Field;
 
   readonly shares: Shares;
@@ -59,11 +64,16 @@ export class FairHolder implements Holder {
   constructor(guest: FairGuest, park: ParkHolder, shares: Shares) {
     this.shares = shares;
     const fair = new FairSurgery(guest);
-    this.techniques = guest.layout.splices ? ['park', 'splice', 'state'] : ['park', 'state'];
+    const techniques: readonly Technique[] = ['park', 'splice', 'state'];
+    this.techniques = techniques.filter(
+      (technique) =>
+        (technique !== 'splice' || guest.layout.splices) &&
+        (technique !== 'state' || guest.stateBits !== null),
+    );
     this.#ptrace = guest.layout.task_struct.ptrace;
     this.#park = park;
     this.#splice = new FairSplice(guest, fair);
-    this.#state = new FairState(guest, fair, park.irqWork);
+    this.#state = guest.stateBits === null ? null : new FairState(guest, guest.stateBits, fair, park.irqWork);
   }
 
   prepare(domain: Domain, memory: MemoryView): Promise<void> {
@@ -71,7 +81,7 @@ export class FairHolder implements Holder {
   }
 
   observe(vcpus: ReadonlyMap<number, VcpuRegisters>): void {
-    this.#state.observe(vcpus);
+    this.#state?.observe(vcpus);
   }
 
   needsRegisters(techniques: readonly Technique[]): boolean {
@@ -89,25 +99,25 @@ export class FairHolder implements Holder {
   standing(memory: MemoryView, thread: GuestVirtual): Standing {
     const standing = this.#park.standing(memory, thread);
     if (standing === 'exempt') return standing;
-    if (this.#splice.isHeld(memory, thread) || this.#state.isHeld(memory, thread)) return 'held';
-    return this.#state.isMarked(memory, thread) ? 'leaving' : standing;
+    if (this.#splice.isHeld(memory, thread) || this.#state?.isHeld(memory, thread)) return 'held';
+    return this.#state?.isMarked(memory, thread) ? 'leaving' : standing;
   }
 
   planHold(draft: Draft, thread: GuestVirtual, techniques: readonly Technique[]): Step | null {
-    if (this.#state.isMarked(draft, thread)) return this.#state.planAgain(draft, thread);
+    if (this.#state?.isMarked(draft, thread)) return this.#state.planAgain(draft, thread);
     if (techniques.includes('park')) return this.#park.planHold(draft, thread, techniques);
     if (get(draft, thread, this.#ptrace) !== 0n) throw threadRefusal(thread, 'is under a tracer');
     if (!this.#park.mayHold(draft, thread)) return null;
     const may = (technique: Technique) =>
       techniques.includes(technique) && this.techniques.includes(technique);
     const splice = may('splice') ? this.#splice.planHold(draft, thread) : null;
-    return splice ?? (may('state') ? this.#state.planHold(draft, thread) : null);
+    return splice ?? (may('state') ? (this.#state?.planHold(draft, thread) ?? null) : null);
   }
 
   planRelease(draft: Draft, thread: GuestVirtual): Step | 'later' | null {
     if (this.#park.standing(draft, thread) === 'exempt') return null;
     if (this.#splice.isHeld(draft, thread)) return this.#splice.planRelease(draft, thread);
-    if (!this.#state.isMarked(draft, thread)) return this.#park.planRelease(draft, thread);
+    if (!this.#state?.isMarked(draft, thread)) return this.#park.planRelease(draft, thread);
     return this.#state.planRelease(draft, thread, this.#park.listForWork(draft));
   }
 

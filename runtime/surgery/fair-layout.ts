@@ -3,6 +3,7 @@ import type { LayoutView } from '../layout/view.ts';
 import type { GuestVirtual } from '../memory/address.ts';
 import { type Field, optionalWord, wordMember } from './member.ts';
 import type { LockField } from './park-layout.ts';
+import type { SpliceBits, StateBits } from './proved-bits.ts';
 import type { RbLayout } from './rb-tree.ts';
 
 /** Members of a `sched_avg` within the structure around it. */
@@ -133,6 +134,9 @@ export interface FairCpu {
 /** What edits of fair run queues need to know of one guest. */
 export interface FairGuest {
   readonly layout: FairLayout;
+  readonly bits: SpliceBits;
+  /** Null where one of them is not proved: then nothing is held by state. */
+  readonly stateBits: StateBits | null;
   readonly queues: readonly FairCpu[];
   readonly fairSchedClass: GuestVirtual;
   /** Of `__cpu_active_mask`. */

@@ -9,38 +9,37 @@ import { inconsistent } from './inconsistent.ts';
 import type { IrqWork, LazyList } from './irq-work.ts';
 import { get, put } from './member.ts';
 import type { MemoryView } from './memory-view.ts';
+import type { StateBits } from './proved-bits.ts';
 import { threadRefusal } from './refusal.ts';
 import { Resched } from './resched.ts';
 import { isAtUserBorder } from './user-border.ts';
 
-/**
- * include/linux/sched.h, of kernels with `__state` and those from 4.14 on. TASK_PARKED is for kernel threads alone, so
- * that no signal and no wake-up of a program's reaches one that has it.
- */
+/** include/linux/sched.h: runs, or is ready to. */
 const TASK_RUNNING = 0n;
-const TASK_INTERRUPTIBLE = 1n;
-const TASK_PARKED = 0x40n;
 const USER_MODE = 3;
 
 /**
  * Holds a running or ready thread by a state that makes the guest's own `schedule()` take it off its queue on the way
  * to user mode, and lets it go by the guest's own wake-up, so that queues, load and pressure are all the guest's doing.
  *
- * The state is written only where the thread is in user mode, or was preempted on the way there: in the kernel it
+ * The state is TASK_PARKED, which is for kernel threads alone, so that no signal and no wake-up of a program's reaches
+ * a thread that has it. It is written only where the thread is in user mode, or was preempted on the way there: in the kernel it
  * might be about to sleep with a lock.
  */
 export class FairState {
   readonly #guest: FairGuest;
+  readonly #bits: StateBits;
   readonly #fair: FairSurgery;
   readonly #irqWork: IrqWork;
   readonly #resched: Resched;
   #vcpus: ReadonlyMap<number, VcpuRegisters> = new Map();
 
-  constructor(guest: FairGuest, fair: FairSurgery, irqWork: IrqWork) {
+  constructor(guest: FairGuest, bits: StateBits, fair: FairSurgery, irqWork: IrqWork) {
     this.#guest = guest;
+    this.#bits = bits;
     this.#fair = fair;
     this.#irqWork = irqWork;
-    this.#resched = new Resched(guest.layout);
+    this.#resched = new Resched(guest.layout, bits);
   }
 
   /** The vCPUs of this pause, by the kernel's number of the CPU that each is proved to be. */
@@ -50,7 +49,7 @@ export class FairState {
 
   /** Has the state of a hold, whether it came into effect or not. */
   isMarked(memory: MemoryView, thread: GuestVirtual): boolean {
-    return get(memory, thread, this.#guest.layout.task_struct.state) === TASK_PARKED;
+    return get(memory, thread, this.#guest.layout.task_struct.state) === this.#bits.parked;
   }
 
   /** Took itself off its queue; EEVDF may keep it there for a while, as one that is asleep. */
@@ -83,7 +82,7 @@ export class FairState {
       if (!this.#isInUserMode(cpu)) return null;
       this.#resched.planInUserMode(draft, cpu, thread);
     }
-    put(draft, thread, task_struct.state, TASK_PARKED, 'task.__state (TASK_PARKED)');
+    put(draft, thread, task_struct.state, this.#bits.parked, 'task.__state (TASK_PARKED)');
     const outcome = [this.#marked(thread, cpu)];
     const interrupts = cpu === undefined ? [] : [{ cpu: cpu.cpu, kind: 'reschedule' as const }];
     return { technique: 'state', outcome, interrupts };
@@ -117,8 +116,8 @@ export class FairState {
     if (this.#isAsleep(draft, thread)) {
       const woken = this.#irqWork.planPush(draft, thread, list);
       if (woken === null) return 'later';
-      put(draft, thread, task_struct.state, TASK_INTERRUPTIBLE, 'task.__state (TASK_INTERRUPTIBLE)');
-      const outcome = [woken, this.#inState(thread, TASK_INTERRUPTIBLE)];
+      put(draft, thread, task_struct.state, this.#bits.wakeable, 'task.__state (TASK_INTERRUPTIBLE)');
+      const outcome = [woken, this.#inState(thread, this.#bits.wakeable)];
       return { technique: 'state', outcome, interrupts: [{ cpu: list.cpu, kind: 'irq-work' }] };
     }
     // Off its queue but on its CPU: in schedule(), a moment before it is asleep.
@@ -143,7 +142,7 @@ export class FairState {
 
   /** @param cpu that runs the thread */
   #marked(thread: GuestVirtual, cpu: FairCpu | undefined): Invariant {
-    const state = this.#inState(thread, TASK_PARKED);
+    const state = this.#inState(thread, this.#bits.parked);
     return {
       what: state.what,
       check: (memory) => {

@@ -20,12 +20,10 @@ import { type Field, follow, get, put } from './member.ts';
 import type { MemoryView } from './memory-view.ts';
 import { advanceAverage, type SchedAvg } from './pelt.ts';
 import { RbTree } from './rb-tree.ts';
-import { Resched } from './resched.ts';
+import { planReschedFlag } from './resched.ts';
 
 /** include/linux/sched.h: SCHED_NORMAL, SCHED_BATCH, SCHED_IDLE. */
 const FAIR_POLICIES = [0n, 3n, SCHED_IDLE];
-/** kernel/sched/sched.h, TASK_ON_RQ_QUEUED. */
-const ON_RQ = 1n;
 /** include/linux/numa.h, NUMA_NO_NODE, as an unsigned int. */
 const NUMA_NO_NODE = 0xffff_ffffn;
 
@@ -41,7 +39,6 @@ interface Level {
 export class FairSurgery {
   readonly #guest: FairGuest;
   readonly #discipline: FairDiscipline;
-  readonly #resched: Resched;
 
   /** @throws DomschedError `refused` for a kernel whose queues cannot be told apart from those being changed (UP) */
   constructor(guest: FairGuest) {
@@ -53,7 +50,6 @@ export class FairSurgery {
       );
     }
     this.#guest = guest;
-    this.#resched = new Resched(layout);
     this.#discipline =
       layout.eevdf === null ? new Cfs(layout, layout.cfs!) : new Eevdf(layout, layout.eevdf, tickNsec);
   }
@@ -124,7 +120,7 @@ export class FairSurgery {
     const entity = advance(task, task_struct.se);
     const delayed = sched_entity.sched_delayed;
     return (
-      get(memory, task, task_struct.on_rq) === ON_RQ &&
+      get(memory, task, task_struct.on_rq) === this.#guest.bits.queued &&
       get(memory, task, task_struct.on_cpu) === 0n &&
       get(memory, entity, sched_entity.on_rq) !== 0n &&
       (delayed === null || get(memory, entity, delayed) === 0n) &&
@@ -206,8 +202,9 @@ export class FairSurgery {
     this.#list(draft, cpu, unlisted);
     this.#countRunning(draft, cpu, 1n);
     const curr = follow(draft, cpu.address, rq.curr);
-    if (curr === follow(draft, cpu.address, rq.idle)) this.#resched.planFlag(draft, curr);
-    put(draft, task, task_struct.on_rq, ON_RQ, 'task.on_rq');
+    if (curr === follow(draft, cpu.address, rq.idle))
+      planReschedFlag(draft, curr, this.#guest.layout, this.#guest.bits.needResched);
+    put(draft, task, task_struct.on_rq, this.#guest.bits.queued, 'task.on_rq');
     return this.#outcome(draft, task, cpu, true);
   }
 

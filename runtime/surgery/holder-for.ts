@@ -7,6 +7,7 @@ import { O1Holder } from './o1-holder.ts';
 import { resolveO1Layout } from './o1-resolve.ts';
 import { ParkHolder, parkGuest } from './park-holder.ts';
 import { canPark } from './park-layout.ts';
+import { constantsOf, NEEDED } from './proved-bits.ts';
 import { Shares, sharesGuest } from './shares.ts';
 
 /**
@@ -25,10 +26,12 @@ export function holderFor(guest: Guest): Holder {
     );
   }
   if (canPark(layout)) {
-    const park = new ParkHolder(parkGuest(guest));
-    // What cannot be read is not edited; to park a thread takes no queue.
-    if (queuesUnknown !== undefined || !canEditFairQueues(layout)) return park;
-    return new FairHolder(fairGuest(guest), park, new Shares(sharesGuest(guest)));
+    const constants = constantsOf(guest);
+    const park = new ParkHolder(parkGuest(guest, constants));
+    // What cannot be read is not edited, nor is what is not proved; to park a thread takes no queue.
+    const knowsQueues = queuesUnknown === undefined && canEditFairQueues(layout);
+    if (!knowsQueues || constants.missing(NEEDED.splice) !== null) return park;
+    return new FairHolder(fairGuest(guest, constants), park, new Shares(sharesGuest(guest)));
   }
   throw new DomschedError(
     'refused',

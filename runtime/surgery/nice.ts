@@ -15,6 +15,7 @@ import { checkLockFree } from './lock-check.ts';
 import { type Field, follow, get, getSigned, optionalWord, put, wordMember } from './member.ts';
 import type { MemoryView } from './memory-view.ts';
 import type { LockField } from './park-layout.ts';
+import type { NiceBits } from './proved-bits.ts';
 import { threadRefusal } from './refusal.ts';
 
 /** include/linux/sched/prio.h: MAX_RT_PRIO, and nice 0. */
@@ -23,8 +24,6 @@ const NICE_ZERO_PRIO = 120;
 const NICE_LEVELS = 40;
 /** include/uapi/linux/sched.h: SCHED_NORMAL and SCHED_BATCH have the weight of their nice value. */
 const WEIGHTED_POLICIES = [0n, 3n];
-/** include/linux/sched.h: somebody is just waking it. */
-const TASK_WAKING = 0x200n;
 /** SCHED_FIXEDPOINT_SHIFT: weights have 10 more bits ("sched/fair: Generalize the load/util averages resolution definition", 4.7). */
 const WEIGHT_SHIFT = 10n;
 /** kernel/sched/pelt.h, PELT_MIN_DIVIDER: LOAD_AVG_MAX - 1024. */
@@ -59,6 +58,7 @@ export interface NiceLayout {
 /** Addresses that a new nice value needs. */
 export interface NiceGuest {
   readonly layout: NiceLayout;
+  readonly bits: NiceBits;
   readonly fairSchedClass: GuestVirtual;
   readonly prioToWeight: GuestVirtual;
   readonly prioToWmult: GuestVirtual;
@@ -197,7 +197,7 @@ export class Renice {
     const { task_struct } = this.#guest.layout;
     const state = get(memory, task, task_struct.state);
     const busy = get(memory, task, task_struct.on_rq) !== 0n || get(memory, task, task_struct.on_cpu) !== 0n;
-    return busy || (state & TASK_WAKING) !== 0n;
+    return busy || (state & this.#guest.bits.waking) !== 0n;
   }
 
   /** From the guest's own tables. @throws DomschedError `guest-inconsistent` for a priority that isn't in them */

@@ -1,3 +1,4 @@
+import type { Constants } from '../code/prove.ts';
 import { DomschedError } from '../error.ts';
 import type { Guest } from '../guest/guest.ts';
 import type { Domain } from '../hypervisor/types.ts';
@@ -12,6 +13,7 @@ import { type NiceGuest, Renice, resolveNiceLayout } from './nice.ts';
 import { Park } from './park.ts';
 import { type ParkLayout, resolveParkLayout } from './park-layout.ts';
 import { proveCallable } from './park-proof.ts';
+import { niceBits, type ParkBits, parkBits } from './proved-bits.ts';
 import { threadRefusal } from './refusal.ts';
 
 /** A CPU's structures that parking looks at. */
@@ -26,6 +28,7 @@ export interface ParkCpu {
 /** What parking needs to know of one guest. */
 export interface ParkGuest {
   readonly layout: ParkLayout;
+  readonly bits: ParkBits;
   readonly cpus: readonly ParkCpu[];
   /** Of `__cpu_online_mask`. */
   readonly onlineMask: GuestVirtual;
@@ -38,11 +41,12 @@ export interface ParkGuest {
 }
 
 /** @throws DomschedError `layout-absent-member`, `refused` */
-export function parkGuest(guest: Guest): ParkGuest {
+export function parkGuest(guest: Guest, constants: Constants): ParkGuest {
   const symbol = (name: string) => guestVirtual(guest.layout.requireSymbol(name) + guest.kernel.slide);
   const putTask = guest.layout.symbol('delayed_put_task_struct');
   return {
     layout: resolveParkLayout(guest.layout),
+    bits: parkBits(constants),
     cpus: guest.cpus.map((cpu) => ({
       cpu: cpu.cpu,
       queue: guest.percpu('runqueues', cpu),
@@ -54,6 +58,7 @@ export function parkGuest(guest: Guest): ParkGuest {
     putTask: putTask === undefined ? undefined : guestVirtual(putTask + guest.kernel.slide),
     nice: {
       layout: resolveNiceLayout(guest.layout),
+      bits: niceBits(constants),
       fairSchedClass: symbol('fair_sched_class'),
       prioToWeight: symbol('sched_prio_to_weight'),
       prioToWmult: symbol('sched_prio_to_wmult'),
@@ -80,7 +85,7 @@ export class ParkHolder implements Holder {
 
   constructor(guest: ParkGuest) {
     this.#guest = guest;
-    this.#park = new Park(guest.layout, guest.recalcSigpending);
+    this.#park = new Park(guest.layout, guest.bits, guest.recalcSigpending);
     const { irqWorkHomes } = guest.layout;
     const homes = guest.cpus.flatMap(({ queue }) => irqWorkHomes.map((home) => advance(queue, home)));
     this.irqWork = new IrqWork(guest.layout, guest.processTimeout, homes);

@@ -11,19 +11,9 @@ import { checkLockFree } from './lock-check.ts';
 import { follow, get, put } from './member.ts';
 import type { MemoryView } from './memory-view.ts';
 import type { ParkLayout } from './park-layout.ts';
+import type { ParkBits } from './proved-bits.ts';
 import { threadRefusal } from './refusal.ts';
 
-/** include/linux/sched/jobctl.h, JOBCTL_TRAP_FREEZE_BIT: "cgroup: cgroup v2 freezer", 5.2. */
-const JOBCTL_TRAP_FREEZE = 1n << 23n;
-/** arch/x86/include/asm/thread_info.h: has works run ("task_work_add: generic process-context callbacks", 3.5). */
-const TIF_NOTIFY_RESUME = 1n << 1n;
-/** include/linux/sched.h: PF_EXITING, PF_IO_WORKER, PF_USER_WORKER (6.4; before it an unused number), PF_KTHREAD. */
-const PF_EXITING = 0x4n;
-const PF_WORKER = 0x10n | 0x4000n | 0x20_0000n;
-/** include/linux/sched.h. TASK_FREEZABLE: "freezer,sched: Rewrite core freezer logic", 6.1. */
-const TASK_INTERRUPTIBLE = 0x1n;
-const TASK_FREEZABLE = 0x2000n;
-const TASK_STOPPED_OR_TRACED = 0x4n | 0x8n;
 /** Works that may wait for one task: it bounds the walk. */
 const MAX_WORKS = 1_024;
 
@@ -46,23 +36,26 @@ export type ParkState =
 
 export class Park {
   readonly #layout: ParkLayout;
+  readonly #bits: ParkBits;
   readonly #func: GuestVirtual;
 
   /** @param func address of `recalc_sigpending()` in the guest */
-  constructor(layout: ParkLayout, func: GuestVirtual) {
+  constructor(layout: ParkLayout, bits: ParkBits, func: GuestVirtual) {
     this.#layout = layout;
+    this.#bits = bits;
     this.#func = func;
   }
 
   stateOf(memory: MemoryView, task: GuestVirtual): ParkState {
     const { task_struct } = this.#layout;
     const flags = get(memory, task, task_struct.flags);
-    const ended = get(memory, task, task_struct.exit_state) !== 0n || (flags & PF_EXITING) !== 0n;
-    if (ended || (flags & PF_WORKER) !== 0n || get(memory, task, task_struct.mm) === 0n) return 'exempt';
+    const ended = get(memory, task, task_struct.exit_state) !== 0n || (flags & this.#bits.exiting) !== 0n;
+    if (ended || (flags & this.#bits.workers) !== 0n || get(memory, task, task_struct.mm) === 0n)
+      return 'exempt';
     if (this.#guestFreezes(memory, task)) return 'frozen';
-    if ((get(memory, task, task_struct.jobctl) & JOBCTL_TRAP_FREEZE) === 0n) return 'free';
+    if ((get(memory, task, task_struct.jobctl) & this.#bits.trapFreeze) === 0n) return 'free';
     if (this.works(memory, task).includes(this.workOf(task))) return 'armed';
-    if (this.#isOut(memory, task) && (get(memory, task, task_struct.state) & TASK_STOPPED_OR_TRACED) !== 0n)
+    if (this.#isOut(memory, task) && this.#bits.stopped.includes(get(memory, task, task_struct.state)))
       return 'stopped';
     return this.isTrapped(memory, task) ? 'parked' : 'entering';
   }
@@ -131,7 +124,7 @@ export class Park {
     // In this order every prefix is harmless: a work that nothing leads to; one that has nothing to do.
     this.#planWork(draft, task, work, this.#func, 'recalc_sigpending');
     const jobctl = get(draft, task, task_struct.jobctl);
-    put(draft, task, task_struct.jobctl, jobctl | JOBCTL_TRAP_FREEZE, 'task.jobctl (JOBCTL_TRAP_FREEZE)');
+    put(draft, task, task_struct.jobctl, jobctl | this.#bits.trapFreeze, 'task.jobctl (JOBCTL_TRAP_FREEZE)');
     this.#planNotify(draft, task);
     return this.#armed(task, [work, ...works]);
   }
@@ -201,7 +194,7 @@ export class Park {
   planUnflag(draft: Draft, task: GuestVirtual): Invariant {
     const { task_struct } = this.#layout;
     const jobctl = get(draft, task, task_struct.jobctl);
-    put(draft, task, task_struct.jobctl, jobctl & ~JOBCTL_TRAP_FREEZE, 'task.jobctl (JOBCTL_TRAP_FREEZE)');
+    put(draft, task, task_struct.jobctl, jobctl & ~this.#bits.trapFreeze, 'task.jobctl (JOBCTL_TRAP_FREEZE)');
     this.#planClear(draft, task);
     return this.#freed(task, this.works(draft, task));
   }
@@ -232,7 +225,7 @@ export class Park {
   #planNotify(draft: Draft, task: GuestVirtual): void {
     const { thread_flags } = this.#layout.task_struct;
     const flags = get(draft, task, thread_flags);
-    put(draft, task, thread_flags, flags | TIF_NOTIFY_RESUME, 'thread_info.flags (TIF_NOTIFY_RESUME)');
+    put(draft, task, thread_flags, flags | this.#bits.notifyResume, 'thread_info.flags (TIF_NOTIFY_RESUME)');
   }
 
   /** That exactly these works wait for a thread, the first of them with this function. */
@@ -247,7 +240,7 @@ export class Park {
         const holds =
           equal(found, works) &&
           follow(memory, works[0]!, callback_head.func) === func &&
-          (get(memory, task, task_struct.thread_flags) & TIF_NOTIFY_RESUME) !== 0n;
+          (get(memory, task, task_struct.thread_flags) & this.#bits.notifyResume) !== 0n;
         if (!holds) throw inconsistent(`not so: ${what}`);
       },
     };
@@ -299,8 +292,7 @@ export class Park {
   }
 
   #hasTrapState(memory: MemoryView, task: GuestVirtual): boolean {
-    const state = get(memory, task, this.#layout.task_struct.state);
-    return (state & ~TASK_FREEZABLE) === TASK_INTERRUPTIBLE;
+    return get(memory, task, this.#layout.task_struct.state) === this.#bits.trapState;
   }
 
   #guestFreezes(memory: MemoryView, task: GuestVirtual): boolean {

@@ -4,16 +4,7 @@ import type { FairCpu, FairLayout } from './fair-layout.ts';
 import { inconsistent } from './inconsistent.ts';
 import { get, put } from './member.ts';
 import type { MemoryView } from './memory-view.ts';
-
-/** arch/x86/include/asm/thread_info.h, bits of `thread_info.flags`. */
-const TIF_SIGPENDING = 1n << 2n;
-const TIF_NEED_RESCHED = 1n << 3n;
-const TIF_UPROBE = 1n << 12n;
-const TIF_PATCH_PENDING = 1n << 13n;
-const TIF_NOTIFY_SIGNAL = 1n << 17n;
-const WORK = TIF_SIGPENDING | TIF_UPROBE | TIF_PATCH_PENDING | TIF_NOTIFY_SIGNAL;
-/** arch/x86/include/asm/preempt.h: clear where the CPU is to call `schedule()`. */
-const PREEMPT_NEED_RESCHED = 1n << 31n;
+import type { StateBits } from './proved-bits.ts';
 
 /**
  * Requests to call `schedule()`.
@@ -26,13 +17,15 @@ const PREEMPT_NEED_RESCHED = 1n << 31n;
  */
 export class Resched {
   readonly #layout: FairLayout;
+  readonly #bits: StateBits;
 
-  constructor(layout: FairLayout) {
+  constructor(layout: FairLayout, bits: StateBits) {
     this.#layout = layout;
+    this.#bits = bits;
   }
 
   isAsked(memory: MemoryView, task: GuestVirtual): boolean {
-    return (get(memory, task, this.#layout.task_struct.thread_flags) & TIF_NEED_RESCHED) !== 0n;
+    return (get(memory, task, this.#layout.task_struct.thread_flags) & this.#bits.needResched) !== 0n;
   }
 
   /**
@@ -42,21 +35,18 @@ export class Resched {
    */
   planInUserMode(draft: Draft, { cpu, preemptCount }: FairCpu, task: GuestVirtual): void {
     const count = draft.word(preemptCount, 4);
-    if ((count & ~PREEMPT_NEED_RESCHED) !== 0n)
+    if ((count & ~this.#bits.preemptNeedResched) !== 0n)
       throw inconsistent(`CPU ${cpu} is in user mode and its preemption count is 0x${count.toString(16)}`);
     draft.set(preemptCount, 4, 0n, `preemption count of CPU ${cpu} (PREEMPT_NEED_RESCHED)`);
     this.planFlag(draft, task);
   }
 
   /**
-   * Plans the flag alone. Right for the idle task, whose loop writes the count itself (`do_idle()`,
-   * kernel/sched/idle.c), and for a thread that was preempted on its way to user mode and has nothing to do on it
+   * Plans the flag alone. Right for a thread that was preempted on its way to user mode and has nothing to do on it
    * ({@link comesStraightBack}): it looks at its flags again before anything else.
    */
   planFlag(draft: Draft, task: GuestVirtual): void {
-    const { thread_flags } = this.#layout.task_struct;
-    const flags = get(draft, task, thread_flags) | TIF_NEED_RESCHED;
-    put(draft, task, thread_flags, flags, 'thread_info.flags (TIF_NEED_RESCHED)');
+    planReschedFlag(draft, task, this.#layout, this.#bits.needResched);
   }
 
   /**
@@ -66,7 +56,7 @@ export class Resched {
    */
   comesStraightBack(memory: MemoryView, task: GuestVirtual): boolean {
     const { thread_flags, task_works } = this.#layout.task_struct;
-    return (get(memory, task, thread_flags) & WORK) === 0n && get(memory, task, task_works) === 0n;
+    return (get(memory, task, thread_flags) & this.#bits.work) === 0n && get(memory, task, task_works) === 0n;
   }
 
   /** That the request of a plan stands. @throws DomschedError `guest-inconsistent` */
@@ -75,4 +65,19 @@ export class Resched {
     if (!counted || !this.isAsked(memory, task))
       throw inconsistent(`not so: task ${formatAddress(task)} is asked to reschedule`);
   }
+}
+
+/**
+ * Plans the flag of a request alone. Right for the idle task, whose loop writes the count itself (`do_idle()`,
+ * kernel/sched/idle.c).
+ * @param needResched TIF_NEED_RESCHED of this kernel
+ */
+export function planReschedFlag(
+  draft: Draft,
+  task: GuestVirtual,
+  { task_struct: { thread_flags } }: FairLayout,
+  needResched: bigint,
+): void {
+  const flags = get(draft, task, thread_flags) | needResched;
+  put(draft, task, thread_flags, flags, 'thread_info.flags (TIF_NEED_RESCHED)');
 }

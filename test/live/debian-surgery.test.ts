@@ -15,6 +15,7 @@ import { FairSurgery } from '../../runtime/surgery/fair.ts';
 import { fairGuest } from '../../runtime/surgery/fair-holder.ts';
 import type { Technique } from '../../runtime/surgery/holder.ts';
 import { holderFor } from '../../runtime/surgery/holder-for.ts';
+import { constantsOf } from '../../runtime/surgery/proved-bits.ts';
 import { Surgeon } from '../../runtime/surgery/surgeon.ts';
 import { Cycles, CycleTable, findProcess, goesOn, PATIENCE_MS, pick } from './cycles.ts';
 import { bootDebian } from './guest.ts';
@@ -142,7 +143,7 @@ for (const { way, interrupts, grouped, ...options } of VARIANTS) {
     }
     await cycles.end();
     await goesOn(t, guest, await guest.progress(...programs.map(nameOf)));
-    const fair = new FairSurgery(fairGuest(attached));
+    const fair = new FairSurgery(fairGuest(attached, constantsOf(attached)));
     for (const invariant of fair.invariants()) {
       for (const end = Date.now() + PATIENCE_MS; ; await sleep(3)) {
         await using _pause = await domain.pause!.acquire();

@@ -2,6 +2,7 @@ import type { LayoutView } from '../../../runtime/layout/view.ts';
 import { type GuestVirtual, guestVirtual } from '../../../runtime/memory/address.ts';
 import { type FairGuest, type FairLayout, resolveFairLayout } from '../../../runtime/surgery/fair-layout.ts';
 import type { Field } from '../../../runtime/surgery/member.ts';
+import { spliceBits, stateBits } from './bits.ts';
 import { ModelMemory } from './model-memory.ts';
 
 /** kernel/sched/core.c, sched_prio_to_weight[], some of them; weights in memory have 10 more bits. */
@@ -71,6 +72,8 @@ export class FairModel extends ModelMemory {
     }));
     this.guest = {
       layout,
+      bits: spliceBits,
+      stateBits,
       queues,
       fairSchedClass: this.take(64),
       activeMask: this.take(8),

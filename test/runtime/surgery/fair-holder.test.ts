@@ -16,6 +16,7 @@ import { resolveParkLayout } from '../../../runtime/surgery/park-layout.ts';
 import { resolveSharesLayout, Shares } from '../../../runtime/surgery/shares.ts';
 import { commit } from '../../../runtime/surgery/transaction.ts';
 import { isAtUserBorder } from '../../../runtime/surgery/user-border.ts';
+import { niceBits, parkBits, TASK_INTERRUPTIBLE, TASK_PARKED, TIF } from './bits.ts';
 import { checkFaults, checkOmissions, type Editable } from './every-edit.ts';
 import { FairModel, type ModelTask, NO_REQUEST } from './fair-guest.ts';
 
@@ -28,10 +29,7 @@ for (const kernel of await knownKernels()) {
 const WORD: Field = { offset: 0, size: 8 };
 const INT: Field = { offset: 0, size: 4 };
 const STACK_SIZE = 16_384;
-/** include/linux/sched.h, arch/x86/include/asm/thread_info.h, include/linux/irq_work.h */
-const TASK_INTERRUPTIBLE = 1n;
-const TASK_PARKED = 0x40n;
-const NEED_RESCHED = 8n;
+const { NEED_RESCHED } = TIF;
 
 /** A guest with one CPU that a first thread runs on, and a second one that waits. */
 class Bench {
@@ -68,10 +66,10 @@ class Bench {
     const { fairSchedClass } = model.guest;
     const tables = { prioToWeight: model.take(160), prioToWmult: model.take(160) };
     this.prioToWeight = tables.prioToWeight;
-    const nice = { layout: resolveNiceLayout(view), fairSchedClass, ...tables, queues };
+    const nice = { layout: resolveNiceLayout(view), bits: niceBits, fairSchedClass, ...tables, queues };
     const cpus = queues.map(({ cpu, address }) => ({ cpu, queue: address, lazyList: this.lazyList }));
     const functions = { recalcSigpending, processTimeout, putTask: model.take(64) };
-    const parkGuest = { layout: park, cpus, onlineMask, ...functions, nice };
+    const parkGuest = { layout: park, bits: parkBits, cpus, onlineMask, ...functions, nice };
     this.rootGroup = model.take(view.requireStruct('task_group').size);
     this.shares = new Shares({
       layout: resolveSharesLayout(view),
@@ -384,13 +382,12 @@ for (const { release, layout } of layouts) {
     const { task_struct } = bench.guest.layout;
     const { ready } = bench;
     bench.observe(3);
-    // A signal, a breakpoint, a patch, a signal of task works: arch/x86/include/asm/thread_info.h.
-    for (const bit of [2n, 12n, 13n, 17n]) {
-      bench.put(ready, task_struct.thread_flags, 1n << bit);
-      t.is(await bench.hold(ready, 'state'), null, `bit ${bit}`);
+    for (const flag of ['SIGPENDING', 'UPROBE', 'PATCH_PENDING', 'NOTIFY_SIGNAL'] as const) {
+      bench.put(ready, task_struct.thread_flags, TIF[flag]);
+      t.is(await bench.hold(ready, 'state'), null, flag);
     }
     // glibc's threads have TIF_NOTIFY_RESUME, for their rseq, whenever they were preempted.
-    bench.put(ready, task_struct.thread_flags, 2n);
+    bench.put(ready, task_struct.thread_flags, TIF.NOTIFY_RESUME);
     bench.put(ready, task_struct.task_works, 0x1234n);
     t.is(await bench.hold(ready, 'state'), null, 'a work');
     bench.put(ready, task_struct.task_works, 0n);

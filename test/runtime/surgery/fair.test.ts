@@ -8,6 +8,7 @@ import type { Edit } from '../../../runtime/surgery/edit.ts';
 import { FairSurgery } from '../../../runtime/surgery/fair.ts';
 import type { Field } from '../../../runtime/surgery/member.ts';
 import { commit } from '../../../runtime/surgery/transaction.ts';
+import { TIF } from './bits.ts';
 import { checkFaults, checkOmissions, type Editable } from './every-edit.ts';
 import {
   EPOCH,
@@ -337,8 +338,7 @@ for (const { release, layout } of layouts) {
       model.write();
       const curr = busy ? model.tasks[0]!.address : model.idleTasks[0]!;
       await perform(model, task);
-      // TIF_NEED_RESCHED: bit 3.
-      t.is(model.load(curr, model.layout.task_struct.thread_flags), busy ? 0n : 8n);
+      t.is(model.load(curr, model.layout.task_struct.thread_flags), busy ? 0n : TIF.NEED_RESCHED);
     }
   });
 

@@ -1,4 +1,7 @@
-/** What the ways to hold take for granted of a kernel's code, held against the code of every kernel at hand. */
+/**
+ * What the ways to hold take for granted of a kernel's code beside its constants (test/runtime/code/), held against the
+ * code of every kernel at hand.
+ */
 import test from 'ava';
 import { execa } from 'execa';
 import type { LayoutView } from '../../../runtime/layout/view.ts';
@@ -64,33 +67,6 @@ test('delayed_put_task_struct() drops a reference to the task around its rcu_hea
   }
 });
 
-test('recalc_sigpending() looks for JOBCTL_TRAP_FREEZE in task->jobctl', async (t) => {
-  for (const { release, vmlinux, layout } of kernels) {
-    const { jobctl } = resolveParkLayout(layout).task_struct;
-    const text = await code(vmlinux, layout, 'recalc_sigpending', 64);
-    const mask = new RegExp(`testq? \\$0x([0-9a-f]+),0x${jobctl.offset.toString(16)}\\(`).exec(text)?.[1];
-    t.is(BigInt(`0x${mask ?? 0}`) & (1n << 23n), 1n << 23n, release);
-  }
-});
-
-test('the loop before user mode looks at bit 1 of the flags, TIF_NOTIFY_RESUME, then clears it and runs the works', async (t) => {
-  for (const { release, vmlinux, layout } of kernels) {
-    // Compilers put the loop into its caller or leave it apart.
-    const address = await functionAt(vmlinux, 'exit_to_user_mode_(?:loop|prepare)');
-    const text = await code(vmlinux, layout, address!, 800);
-    t.regex(text, /lock andb \$0xfd,/, release);
-    t.regex(text, /call [0-9a-f]+ <task_work_run>/, release);
-  }
-});
-
-test('get_signal() has the freezer trap', async (t) => {
-  for (const { release, vmlinux, layout } of kernels) {
-    const text = await code(vmlinux, layout, 'get_signal', 4096);
-    t.regex(text, /test \$0x800000,/, release);
-    t.regex(text, /<cgroup_enter_frozen>/, release);
-  }
-});
-
 test('a CPU takes the whole of lazy_list at once, from its tick and from its interrupt', async (t) => {
   for (const { release, vmlinux, layout } of kernels) {
     for (const symbol of ['irq_work_tick', 'irq_work_run']) {
@@ -101,42 +77,13 @@ test('a CPU takes the whole of lazy_list at once, from its tick and from its int
   }
 });
 
-test('the loop before user mode looks at bit 3 of the flags, TIF_NEED_RESCHED, and calls schedule()', async (t) => {
-  for (const { release, vmlinux, layout } of kernels) {
-    const address = await functionAt(vmlinux, 'exit_to_user_mode_(?:loop|prepare)');
-    const text = await code(vmlinux, layout, address!, 800);
-    const masks = [...text.matchAll(/test[bl]? \$0x([0-9a-f]+),/g)].map(([, mask]) =>
-      Number.parseInt(mask!, 16),
-    );
-    // PREEMPT_RT kernels have a second, lazy one in bit 4, and look at both at once.
-    t.true(
-      masks.some((mask) => mask === 0x8 || mask === 0x18),
-      release,
-    );
-    t.regex(text, /call [0-9a-f]+ <schedule>/, release);
-  }
-});
-
-test('a kernel thread that parks gets __state 0x40, TASK_PARKED', async (t) => {
-  for (const { release, vmlinux, layout } of kernels) {
-    const address = await functionAt(vmlinux, '__kthread_parkme');
-    const text = await code(vmlinux, layout, address!, 300);
-    const { offset } = resolveParkLayout(layout).task_struct.state;
-    t.regex(text, new RegExp(`movl \\$0x40,0x${offset.toString(16)}\\(`), release);
-  }
-});
-
-test('a CPU that asks itself to reschedule clears bit 31 of its preemption count, which cond_resched() compares with 0', async (t) => {
+test('cond_resched() compares the preemption count, with the request in it, with 0', async (t) => {
   for (const { release, vmlinux, layout } of kernels) {
     const hot = layout.has('pcpu_hot', 'preempt_count');
     const count = hot
       ? layout.requireSymbol('pcpu_hot') + BigInt(layout.field('pcpu_hot', 'preempt_count').offset)
       : layout.requireSymbol('__preempt_count');
     const place = `%gs:0x[0-9a-f]+\\(%rip\\)(?:,%eax)? # ${count.toString(16)} <`;
-    // A kernel with lazy requests has both kinds in one function.
-    const own = (await functionAt(vmlinux, '__resched_curr')) ?? (await functionAt(vmlinux, 'resched_curr'));
-    const ask = await code(vmlinux, layout, own!, 400);
-    t.regex(ask, new RegExp(`andl \\$0x7fffffff,${place}`), release);
     // PREEMPT_RT kernels are preempted anywhere and have none.
     const cond = await functionAt(vmlinux, '__cond_resched');
     if (cond === undefined) continue;

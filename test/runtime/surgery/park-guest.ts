@@ -4,14 +4,12 @@ import type { Field } from '../../../runtime/surgery/member.ts';
 import { resolveNiceLayout } from '../../../runtime/surgery/nice.ts';
 import type { ParkCpu, ParkGuest } from '../../../runtime/surgery/park-holder.ts';
 import { resolveParkLayout } from '../../../runtime/surgery/park-layout.ts';
+import { niceBits, parkBits, TASK_STOPPED, TIF, TRAP_FREEZE, TRAP_STATE } from './bits.ts';
 import { ModelMemory } from './model-memory.ts';
 
-/** include/linux/sched.h, include/linux/sched/jobctl.h, arch/x86/include/asm/thread_info.h */
-export const TRAP_STATE = 0x2001n;
-/** __TASK_STOPPED */
-const STOPPED = 4n;
-export const TRAP_FREEZE = 0x80_0000n;
-export const NOTIFY_RESUME = 2n;
+export { TRAP_FREEZE, TRAP_STATE };
+
+export const NOTIFY_RESUME = TIF.NOTIFY_RESUME;
 /** PF_EXITING; EXIT_DEAD and EXIT_ZOMBIE; TASK_DEAD */
 const EXITING = 4n;
 const EXIT_DEAD = 0x10n;
@@ -80,13 +78,14 @@ export class ParkModel extends ModelMemory {
     const [recalcSigpending, processTimeout, putTask] = [this.take(64), this.take(64), this.take(64)];
     const nice = {
       layout: resolveNiceLayout(layout),
+      bits: niceBits,
       fairSchedClass: this.take(64),
       prioToWeight: this.take(160),
       prioToWmult: this.take(160),
       queues: queues.map(({ cpu, queue }) => ({ cpu, address: queue })),
     };
     const functions = { recalcSigpending, processTimeout, putTask };
-    this.guest = { layout: resolved, cpus: queues, onlineMask, ...functions, nice };
+    this.guest = { layout: resolved, bits: parkBits, cpus: queues, onlineMask, ...functions, nice };
     this.put(onlineMask, { offset: 0, size: 8 }, (1n << BigInt(cpus)) - 1n);
     this.sighand = this.take(layout.requireStruct('sighand_struct').size);
     this.#cssSet = this.take(layout.requireStruct('css_set').size);
@@ -299,12 +298,12 @@ export class ParkModel extends ModelMemory {
     if (thread.stage !== 'user' || works !== 0n || trap !== 0n) return;
     thread.stage = 'stopped';
     this.put(thread.address, task_struct.frozen, task_struct.frozenMask);
-    this.#setState(thread, STOPPED, false);
+    this.#setState(thread, TASK_STOPPED, false);
   }
 
   /** SIGCONT */
   proceed(thread: ModelThread): void {
-    if (this.load(thread.address, this.guest.layout.task_struct.state) !== STOPPED) return;
+    if (this.load(thread.address, this.guest.layout.task_struct.state) !== TASK_STOPPED) return;
     this.#setState(thread, 0n, true);
   }
 

@@ -6,6 +6,7 @@ import { Draft } from '../../../runtime/surgery/draft.ts';
 import type { Edit } from '../../../runtime/surgery/edit.ts';
 import { ParkHolder } from '../../../runtime/surgery/park-holder.ts';
 import { commit } from '../../../runtime/surgery/transaction.ts';
+import { TASK_STOPPED } from './bits.ts';
 import { checkFaults, checkOmissions, type Editable } from './every-edit.ts';
 import { isClean, type ModelThread, ParkModel, TRAP_FREEZE } from './park-guest.ts';
 
@@ -367,10 +368,10 @@ for (const { release, layout } of layouts) {
     await perform(model, thread, 'hold');
     runIntoTrap(model, thread);
     // SIGSTOP wakes it in the trap, and do_signal_stop() has it sleep again: TASK_STOPPED.
-    model.put(thread.address, task_struct.state, 4n);
+    model.put(thread.address, task_struct.state, TASK_STOPPED);
     t.is(standing(model, thread), 'held');
     t.true(await perform(model, thread, 'release'));
-    t.is(model.load(thread.address, task_struct.state), 4n);
+    t.is(model.load(thread.address, task_struct.state), TASK_STOPPED);
     t.is(model.load(thread.address, task_struct.jobctl) & TRAP_FREEZE, 0n);
     t.true(isClean(model, thread));
   });
