@@ -63,7 +63,9 @@ export function readBootImage(source: FileSource): BootImage {
     );
   }
   const start = source.read(offset, Math.min(FORMAT_BYTES, length));
-  const format = detectFormat(start);
+  const detected = detectFormat(start);
+  // Some are built without a compression.
+  const format = detected === 'elf' ? 'stored' : detected;
   checkSupported(path, format);
   const release = readRelease(source, header);
   const unpackedSize = source.read(offset + length - SIZE_BYTES, SIZE_BYTES).readUInt32LE(0);

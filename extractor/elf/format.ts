@@ -3,6 +3,7 @@ export type Format =
   | 'elf'
   | 'btf'
   | 'bzimage'
+  | 'pe'
   | 'gzip'
   | 'xz'
   | 'zstd'
@@ -25,6 +26,8 @@ const MAGICS: readonly (readonly [Format, number, string])[] = [
   ['btf', 0, 'eb9f01'],
   // Boot protocol: boot_flag 0xaa55 at 0x1fe, "HdrS" at 0x202.
   ['bzimage', 0x202, '48647253'],
+  // A boot image may begin as one too: looked for after it.
+  ['pe', 0, '4d5a'],
   ['gzip', 0, '1f8b08'],
   ['xz', 0, 'fd377a585a00'],
   ['zstd', 0, '28b52ffd'],

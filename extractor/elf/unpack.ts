@@ -33,24 +33,35 @@ export interface Packed {
   readonly source: FileSource;
   readonly offset: number;
   readonly length: number;
-  readonly format: Format;
+  /** `stored`: not packed, but a part of the file. */
+  readonly format: Format | 'stored';
   /** Bytes after decompression, where the container says so. */
   readonly unpackedSize?: number;
 }
 
-const SUPPORTED: readonly Format[] = ['gzip', 'xz', 'zstd', 'lz4-legacy'];
-
-/** What to run on a file in a compression that is rarer than its own support would be worth. */
-const BY_HAND: Partial<Record<Format, string>> = {
-  lz4: 'lz4 -d',
-  bzip2: 'bunzip2',
-  lzma: 'unlzma',
-  lzo: 'lzop -d',
-};
+/**
+ * Programs for the compressions that Node does not know. Of xz and lzma npm has no maintained decoder that knows the
+ * x86 filter and the kernel's big dictionaries; the others are too rare.
+ */
+const TOOLS: Partial<Record<Packed['format'], { command: readonly [string, ...string[]]; debian: string }>> =
+  {
+    xz: {
+      command: ['xz', '-dc', '--format=xz', `--memlimit-decompress=${XZ_MEMORY}`],
+      debian: 'xz-utils',
+    },
+    lzma: {
+      command: ['xz', '-dc', '--format=lzma', `--memlimit-decompress=${XZ_MEMORY}`],
+      debian: 'xz-utils',
+    },
+    bzip2: { command: ['bzip2', '-dc'], debian: 'bzip2' },
+    lzo: { command: ['lzop', '-dc'], debian: 'lzop' },
+    lz4: { command: ['lz4', '-dc'], debian: 'lz4' },
+  };
+const WITHOUT_TOOL: readonly Packed['format'][] = ['gzip', 'zstd', 'lz4-legacy', 'stored'];
 
 /** @throws ExtractError `unsupported-compression` */
-export function checkSupported(path: string, format: Format): void {
-  if (!SUPPORTED.includes(format)) throw unsupported(path, format);
+export function checkSupported(path: string, format: Packed['format']): void {
+  if (!WITHOUT_TOOL.includes(format) && !TOOLS[format]) throw unsupported(path, format);
 }
 
 /**
@@ -96,12 +107,16 @@ async function unpackAs(
       return throughStream(packed, createGunzip(), append, options);
     case 'zstd':
       return throughStream(packed, createZstdDecompress(), append, options);
-    case 'xz':
-      return throughXz(packed, append, options);
     case 'lz4-legacy':
       return throughLz4(packed, append, options);
+    case 'stored':
+      for (const piece of pieces(packed, options)) {
+        options.signal?.throwIfAborted();
+        append(piece);
+      }
+      return;
     default:
-      throw unsupported(packed.source.path, packed.format);
+      return throughTool(packed, append, options);
   }
 }
 
@@ -120,14 +135,18 @@ async function throughStream(
     : pipeline(input(packed, options), decompressor, sink));
 }
 
-/** Debian's `xz`: npm has no maintained decoder that knows the x86 filter and the kernel's big dictionaries. */
-async function throughXz(
+async function throughTool(
   packed: Packed,
   append: (bytes: Uint8Array) => void,
   options: UnpackOptions,
 ): Promise<void> {
+  const { format } = packed;
+  const { path } = packed.source;
+  const tool = TOOLS[format];
+  if (!tool) throw unsupported(path, format);
   const { execa } = await import('execa');
-  const xz = execa('xz', ['--decompress', '--stdout', '--format=xz', `--memlimit-decompress=${XZ_MEMORY}`], {
+  const [program, ...args] = tool.command;
+  const running = execa(program, args, {
     stdin: 'pipe',
     stdout: 'pipe',
     stderr: 'pipe',
@@ -137,29 +156,31 @@ async function throughXz(
     env: { LC_ALL: 'C' },
     ...(options.signal ? { cancelSignal: options.signal } : {}),
   });
-  // xz may stop early at damaged data: the broken pipe is its exit code's business.
-  const feeding = pipeline(input(packed, options), xz.stdin as Writable).catch(() => {});
+  // The program may stop early at damaged data: the broken pipe is its exit code's business.
+  const feeding = pipeline(input(packed, options), running.stdin as Writable).catch(() => {});
   try {
-    for await (const bytes of xz.stdout as AsyncIterable<Uint8Array>) append(bytes);
+    for await (const bytes of running.stdout as AsyncIterable<Uint8Array>) append(bytes);
   } catch (error) {
-    xz.kill('SIGKILL');
-    await xz;
+    running.kill('SIGKILL');
+    await running;
     throw error;
   }
-  const [result] = await Promise.all([xz, feeding]);
+  const [result] = await Promise.all([running, feeding]);
   if (result.exitCode === 0) return;
-  const { path } = packed.source;
   if (result.code === 'ENOENT') {
     throw new ExtractError(
       'unsupported-compression',
-      `${path} is packed with xz, which is not installed; apt-get install xz-utils`,
-      { path, format: 'xz' },
+      `${path} is packed with ${format}, and ${program} is not installed: apt-get install ${tool.debian}`,
+      { path, format },
     );
   }
   const stderr = result.stderr.trim();
-  if (/unexpected end of input/i.test(stderr)) throw endsEarly(packed);
+  if (ENDS_EARLY.test(stderr)) throw endsEarly(packed);
   throw damaged(packed, stderr);
 }
+
+/** What the programs say of a file that is cut. */
+const ENDS_EARLY = /unexpected end of (?:input|file)|ends unexpectedly|unfinished stream/i;
 
 async function throughLz4(
   packed: Packed,
@@ -193,7 +214,7 @@ function input(packed: Packed, options: UnpackOptions): Readable {
   return Readable.from(pieces(packed, options));
 }
 
-async function* pieces(packed: Packed, options: UnpackOptions): AsyncGenerator<Buffer> {
+function* pieces(packed: Packed, options: UnpackOptions): Generator<Buffer> {
   const { source, offset, length } = packed;
   for (let at = 0; at < length; at += PIECE) {
     const piece = source.read(offset + at, Math.min(PIECE, length - at));
@@ -206,13 +227,10 @@ function report({ source, length }: Packed, options: UnpackOptions, done: number
   options.progress?.(done, length, `unpack ${basename(source.path)}`);
 }
 
-function unsupported(path: string, format: Format): ExtractError {
-  const tool = BY_HAND[format];
+function unsupported(path: string, format: Packed['format']): ExtractError {
   return new ExtractError(
     'unsupported-compression',
-    tool
-      ? `${path} is packed with ${format}: unpack it with ${tool}, or give the vmlinux it was made from`
-      : `${path} is packed in an unknown way; give the vmlinux it was made from`,
+    `${path} is packed in an unknown way; give the vmlinux it was made from`,
     { path, format },
   );
 }
