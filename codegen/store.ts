@@ -1,10 +1,10 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { KernelLayout } from '../extractor/contract.ts';
 import { type Data, readLiterals } from './literals.ts';
 import { byCodeUnit } from './modules.ts';
 import { isFolderName, literal, stringLiteral } from './names.ts';
 import { printModules } from './print.ts';
+import type { NamedLayout } from './validate.ts';
 
 /** One kernel of a layout store, as its `kernel.ts` tells. */
 export interface StoredKernel {
@@ -67,7 +67,7 @@ export function sameBuild(a: Omit<StoredKernel, 'folder'>, b: Omit<StoredKernel,
  * Folder of a layout: the one that its build already has, else `<release>`, else, where another build of that
  * release took it, `<release>+<first 8 digits of the build-id>`.
  */
-export function folderFor(layout: KernelLayout, kernels: readonly StoredKernel[]): string {
+export function folderFor(layout: NamedLayout, kernels: readonly StoredKernel[]): string {
   const facts = identityOf(layout);
   const own = kernels.find((kernel) => sameBuild(kernel, facts));
   if (own) return own.folder;
@@ -80,7 +80,7 @@ export function folderFor(layout: KernelLayout, kernels: readonly StoredKernel[]
   return candidates.find((folder) => !taken.has(folder) && isFolderName(folder)) ?? candidates[3]!;
 }
 
-export function identityOf({ kernel, source, producer }: KernelLayout): Omit<StoredKernel, 'folder'> {
+export function identityOf({ kernel, source, producer }: NamedLayout): Omit<StoredKernel, 'folder'> {
   return { ...kernel, schedulers: [], source, producer };
 }
 

@@ -47,7 +47,7 @@ const structure = z.object({
 const document = z.object({
   format: z.literal(LAYOUT_FORMAT),
   kernel: z.object({
-    release: z.string().refine(isFolderName, 'cannot name a folder'),
+    release: z.string().refine(isFolderName, 'cannot name a folder').nullable(),
     banner: printable.nullable(),
     buildId: z
       .string()
@@ -79,13 +79,16 @@ const document = z.object({
   percpu: z.array(z.string()),
 });
 
+/** A layout that says which kernel's it is. */
+export type NamedLayout = KernelLayout & { kernel: { release: string; banner: string } };
+
 /**
  * Checks that a value is a layout from which code may be generated: its shape, that every name is a C identifier,
  * that members lie inside their structure, that names are unique after anonymous members are flattened.
  *
- * @throws ExtractError `layout-invalid`, with the path of the offending value in `details.path`
+ * @throws ExtractError `no-banner`; `layout-invalid`, with the path of the offending value in `details.path`
  */
-export function validateLayout(value: unknown): KernelLayout {
+export function validateLayout(value: unknown): NamedLayout {
   const parsed = guarded(() => document.safeParse(value));
   if (!parsed.success) {
     const issue = parsed.error.issues[0]!;
@@ -93,6 +96,15 @@ export function validateLayout(value: unknown): KernelLayout {
   }
   refusePrototypeKeys(value as Record<string, unknown>);
   const layout = parsed.data as KernelLayout;
+  if (!isNamed(layout)) {
+    const { file } = layout.source;
+    throw new ExtractError(
+      'no-banner',
+      `${file} does not say which kernel it is of: it has no banner, by which a guest's kernel is recognized; give ` +
+        'the vmlinux or vmlinuz of its build, or write what it has with --json',
+      { file },
+    );
+  }
   for (const [key, found] of Object.entries(layout.structs)) {
     if (found.name !== key) throw invalid(`structs.${key}.name`, `is ${found.name}, not its key`);
     checkStructure(found);
@@ -102,6 +114,10 @@ export function validateLayout(value: unknown): KernelLayout {
       throw invalid('percpu', `${JSON.stringify(name)} is not in symbols`);
   }
   return layout;
+}
+
+function isNamed(layout: KernelLayout): layout is NamedLayout {
+  return layout.kernel.release !== null && layout.kernel.banner !== null;
 }
 
 function checkStructure(structure: Structure): void {

@@ -70,9 +70,9 @@ export type EngineName = 'dwarf' | 'btf' | 'gdb';
 export interface KernelLayout {
   format: typeof LAYOUT_FORMAT;
   kernel: {
-    /** `uname -r`, e.g. `6.1.0-56-cloud-amd64`. */
-    release: string;
-    /** `linux_banner` without its newline; null where the file has none (BTF alone). */
+    /** `uname -r`, e.g. `6.1.0-56-cloud-amd64`; null where the file does not say (an object, BTF alone). */
+    release: string | null;
+    /** `linux_banner` without its newline; null where the file has none. No guest is recognized without it. */
     banner: string | null;
     /** GNU build-id in lower-case hex; null where the file has no note. */
     buildId: string | null;

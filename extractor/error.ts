@@ -15,6 +15,7 @@ export type ExtractErrorCode =
   | 'unsupported-compression'
   | 'unsupported-relocation'
   | 'no-debug-information'
+  | 'no-banner'
   | 'struct-not-found'
   | 'struct-conflict'
   | 'engine-unavailable'

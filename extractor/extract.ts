@@ -28,6 +28,7 @@ export async function extractLayout(file: KernelFile, options: ExtractOptions): 
   // The digest is computed beside the engine's work; a failure of the engine is the one to report.
   const digest = file.sha256();
   digest.catch(() => {});
+  refuseDebugAlone(file);
   const request = engineRequest(options);
   const engine = await chooseEngine(file, options.engine, request);
   const result = await engine.extract(file, request);
@@ -83,6 +84,19 @@ async function chooseEngine(
   throw noDebugInformation(file, reasons);
 }
 
+/** A debug file says how structures lie, but not which kernel's they are. */
+function refuseDebugAlone(file: KernelFile): void {
+  const bytes = file.section('.rodata')?.size;
+  if (file.banner() !== null || bytes !== 0 || !file.lookup(['linux_banner']).has('linux_banner')) return;
+  throw new ExtractError(
+    'no-banner',
+    `${file.path} is the debug information alone; the banner by which a guest's kernel is recognized is in the kernel ` +
+      `that it was split from${file.buildId === null ? '' : ` (build-id ${file.buildId})`}: ` +
+      'put that vmlinux or vmlinuz beside it under its usual name',
+    { file: file.path, buildId: file.buildId },
+  );
+}
+
 function noDebugInformation(file: KernelFile, reasons: readonly string[]): ExtractError {
   const release = file.release();
   const remedy = release
@@ -115,7 +129,7 @@ function describe(file: KernelFile, engine: EngineName, result: EngineResult, sh
   const config = file.config();
   return {
     format: LAYOUT_FORMAT,
-    kernel: { release: releaseOf(file), banner: file.banner(), buildId: file.buildId, arch: 'x86_64' },
+    kernel: { release: file.release(), banner: file.banner(), buildId: file.buildId, arch: 'x86_64' },
     source: { file: basename(file.path), sha256, engine, dwarfVersion: result.dwarfVersion },
     producer: { name: 'domsched', version: ownVersion() },
     ...(config ? { config } : {}),
@@ -125,11 +139,6 @@ function describe(file: KernelFile, engine: EngineName, result: EngineResult, sh
     symbols: sorted(symbols),
     percpu: [...percpu].sort(),
   };
-}
-
-/** Files without a banner, BTF alone and objects, go by their own name. */
-function releaseOf(file: KernelFile): string {
-  return file.release() ?? basename(file.path).replace(/^vmlinu[xz]-|\.(?:btf|elf|o|debug)$/g, '');
 }
 
 function hex(address: bigint): string {

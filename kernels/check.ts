@@ -78,7 +78,7 @@ export function judge(subject: Subject, { config, layout, engines, committed }: 
   const readable = engines.filter(({ unavailable }) => unavailable === null);
   return {
     id: subject.id,
-    release: layout.kernel.release,
+    release: layout.kernel.release ?? subject.id,
     buildId: layout.kernel.buildId,
     findings: [
       ...generatedFindings(committed.differences, sides),
@@ -268,7 +268,7 @@ function manifestFindings(
     ['DWARF version', expect.dwarfVersion, layout.source.dwarfVersion],
     ['CONFIG_PREEMPT_RT', expect.preemptRt, isSet(config, 'CONFIG_PREEMPT_RT')],
     ['sleeping spinlocks', expect.preemptRt, (find(layout, 'task_struct.alloc_lock')?.size ?? 0) > 4],
-    ['release', true, isReleaseOf(subject.debian, layout.kernel.release)],
+    ['release', true, isReleaseOf(subject.debian, layout.kernel.release ?? '')],
   ];
   return facts
     .filter(([, expected, found]) => expected !== found)

@@ -1,5 +1,5 @@
-import { existsSync, realpathSync, statSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { asBuffer, FileSource } from './byte-source.ts';
 import { isElf } from './format.ts';
@@ -62,6 +62,54 @@ function* candidates(
       yield join(root, 'lib', 'modules', release, 'vmlinux');
       yield join(root, 'usr', 'lib', 'modules', release, 'vmlinux');
     }
+  }
+}
+
+/** Whether a file is what `objcopy --only-keep-debug` leaves: a kernel's sections without their bytes. */
+export function isDebugAlone(sections: SectionSet): boolean {
+  return sections.has('.debug_info') && sections.lacksBytes('.rodata');
+}
+
+/** Files looked at beside a debug file. */
+const MAX_BESIDE = 256;
+
+/**
+ * Where the kernel of a debug file may be: beside it, in the folder whose `.debug/` has it, or where it is installed
+ * if the debug file is below a root. Boot images, which must be unpacked before they say what they are, by their name.
+ */
+export function* partners(path: string, roots: readonly string[]): Generator<string> {
+  const real = realpathSync(path);
+  const folder = dirname(real);
+  const above = roots
+    .filter((root) => existsSync(root))
+    .map((root) => realpathSync(root))
+    .filter((root) => folder.startsWith(`${root}/`))
+    .map((root) => folder.slice(root.length));
+  const folders = [...(basename(folder) === '.debug' ? [dirname(folder)] : []), folder, ...above];
+  const image = basename(real)
+    .replace(/\.(?:debug|dbg)$/, '')
+    .replace(/^vmlinux/, 'vmlinuz');
+  for (const place of folders) {
+    if (!existsSync(place)) continue;
+    for (const name of readdirSync(place).sort().slice(0, MAX_BESIDE)) {
+      const file = join(place, name);
+      if (file !== real && statSync(file, { throwIfNoEntry: false })?.isFile() && startsAsElf(file))
+        yield file;
+    }
+  }
+  for (const place of [...folders, '/boot']) {
+    const file = join(place, image);
+    if (file !== real && existsSync(file)) yield file;
+  }
+}
+
+function startsAsElf(path: string): boolean {
+  try {
+    using source = FileSource.open(path);
+    return source.size >= 4 && isElf(source.read(0, 4));
+  } catch {
+    // Of a file that may not be read nothing can be said.
+    return false;
   }
 }
 

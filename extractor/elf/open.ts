@@ -1,15 +1,15 @@
 import { ExtractError } from '../error.ts';
 import type { BootImage } from './boot-image.ts';
 import { FileSource } from './byte-source.ts';
-import { DEBUG_ROOTS, findDebugFile } from './debug-file.ts';
+import { DEBUG_ROOTS, findDebugFile, isDebugAlone, partners } from './debug-file.ts';
 import { detectFormat, FORMAT_BYTES } from './format.ts';
-import { readElfImage } from './image.ts';
+import { type ElfImage, readElfImage } from './image.ts';
 import type { KernelFile } from './kernel-file.ts';
 import { OpenedKernel } from './opened-kernel.ts';
 import { PlainSection } from './section.ts';
-import { SectionSet } from './section-set.ts';
+import { buildIdOf, SectionSet } from './section-set.ts';
 import { SourceHash } from './source-hash.ts';
-import type { UnpackOptions } from './unpack.ts';
+import type { Packed, UnpackOptions } from './unpack.ts';
 
 export interface OpenOptions extends UnpackOptions {
   /** A System.map or saved `/proc/kallsyms` to take symbols from. */
@@ -24,9 +24,9 @@ export interface OpenOptions extends UnpackOptions {
 const MAX_LAYERS = 4;
 
 /**
- * Opens a kernel in any form: ELF64 x86-64 (vmlinux, debug file), bzImage (vmlinuz), raw BTF
- * (`/sys/kernel/btf/vmlinux`), each also packed as a whole with gzip, xz, zstd or LZ4's legacy frame. What it is
- * is told by its bytes, never by its name. The caller closes the result.
+ * Opens a kernel in any form: ELF64 x86-64 (vmlinux, debug file), bzImage (vmlinuz), unified kernel image, raw BTF
+ * (`/sys/kernel/btf/vmlinux`), each also packed as a whole in any of the kernel's compressions. What it is is told by
+ * its bytes, never by its name. The caller closes the result.
  *
  * @throws ExtractError `file-not-found`, `file-unreadable`, `not-a-kernel`, `not-elf64`, `wrong-architecture`,
  *   `truncated`, `corrupt-elf`, `corrupt-archive`, `unsupported-compression`, `no-space`, `interrupted`
@@ -36,51 +36,99 @@ export async function openKernelFile(path: string, options: OpenOptions = {}): P
   try {
     const given = stack.use(FileSource.open(path));
     const hash = stack.use(new SourceHash(given));
-    let source = given;
-    let boot: BootImage | null = null;
-    for (let layer = 0; layer <= MAX_LAYERS; layer++) {
-      const format = detectFormat(source.read(0, Math.min(FORMAT_BYTES, source.size)));
-      if (format === 'btf') {
-        const btf = new PlainSection(source, '.BTF', 0n, 0, source.size);
-        const { runningKernel } = await import('./running-kernel.ts');
-        const [sections, running] = [new SectionSet([], [btf]), runningKernel(path)];
-        return new OpenedKernel({ path, options, stack, hash, sections, boot, running });
-      }
-      if (format === 'elf') {
-        const image = readElfImage(source);
-        let sections = new SectionSet([image]);
-        const kernel = new OpenedKernel({ path, options, stack, hash, sections, boot });
-        const debug = findDebugFile(
-          path,
-          sections,
-          () => kernel.release(),
-          options.debugRoots ?? DEBUG_ROOTS,
-        );
-        if (!debug) return kernel;
-        stack.use(debug.source);
-        sections = new SectionSet([image, debug]);
-        return new OpenedKernel({ path, options, stack, hash, sections, boot });
-      }
-      if (format === 'unknown' || format === 'ar') throw notAKernel(path, source.size, format);
-      // Plain files, the usual case, need none of this.
-      const [{ readBootImage }, { unpack }] = await Promise.all([
-        import('./boot-image.ts'),
-        import('./unpack.ts'),
-      ]);
-      if (format === 'bzimage') boot = readBootImage(source);
-      const packed =
-        format === 'bzimage' ? boot!.payload : { source, offset: 0, length: source.size, format };
-      source = stack.use(await unpack(packed, options));
+    const { source, format, boot } = await unwrap(given, stack, options);
+    if (format === 'btf') {
+      const btf = new PlainSection(source, '.BTF', 0n, 0, source.size);
+      const { runningKernel } = await import('./running-kernel.ts');
+      const [sections, running] = [new SectionSet([], [btf]), runningKernel(path)];
+      return new OpenedKernel({ path, options, stack, hash, sections, boot, running });
     }
-    throw new ExtractError(
-      'corrupt-archive',
-      `${path} is packed more than ${MAX_LAYERS} times; unpack it by hand, or give the vmlinux in it`,
-      { path, layers: MAX_LAYERS },
-    );
+    const image = readElfImage(source);
+    let sections = new SectionSet([image]);
+    const kernel = new OpenedKernel({ path, options, stack, hash, sections, boot });
+    const roots = options.debugRoots ?? DEBUG_ROOTS;
+    if (isDebugAlone(sections)) {
+      const partner = await findPartner(path, sections, roots, stack, options);
+      if (!partner) return kernel;
+      sections = new SectionSet([partner, image]);
+    } else {
+      const debug = findDebugFile(path, sections, () => kernel.release(), roots);
+      if (!debug) return kernel;
+      stack.use(debug.source);
+      sections = new SectionSet([image, debug]);
+    }
+    return new OpenedKernel({ path, options, stack, hash, sections, boot });
   } catch (error) {
     await stack.disposeAsync();
     throw error;
   }
+}
+
+/** What is in a file once nothing packs it. */
+interface Unwrapped {
+  source: FileSource;
+  format: 'elf' | 'btf';
+  /** The outermost boot image that it was in. */
+  boot: BootImage | null;
+}
+
+/** Takes off every wrapping. What it opens for that is closed with `stack`. */
+async function unwrap(
+  given: FileSource,
+  stack: AsyncDisposableStack,
+  options: UnpackOptions,
+): Promise<Unwrapped> {
+  const { path } = given;
+  let source = given;
+  let boot: BootImage | null = null;
+  for (let layer = 0; layer <= MAX_LAYERS; layer++) {
+    const format = detectFormat(source.read(0, Math.min(FORMAT_BYTES, source.size)));
+    if (format === 'elf' || format === 'btf') return { source, format, boot };
+    if (format === 'unknown' || format === 'ar') throw notAKernel(path, source.size, format);
+    // Plain files, the usual case, need none of this.
+    const { unpack } = await import('./unpack.ts');
+    let packed: Packed = { source, offset: 0, length: source.size, format };
+    if (format === 'bzimage') {
+      boot = (await import('./boot-image.ts')).readBootImage(source);
+      packed = boot.payload;
+    } else if (format === 'pe') packed = (await import('./unified-image.ts')).readUnifiedImage(source);
+    source = stack.use(await unpack(packed, options));
+  }
+  throw new ExtractError(
+    'corrupt-archive',
+    `${path} is packed more than ${MAX_LAYERS} times; unpack it by hand, or give the vmlinux in it`,
+    { path, layers: MAX_LAYERS },
+  );
+}
+
+/**
+ * The kernel that a debug file was split from: the file of the same build, plain or packed, at one of the usual places.
+ * Others there, whatever is wrong with them, are passed over.
+ */
+async function findPartner(
+  path: string,
+  sections: SectionSet,
+  roots: readonly string[],
+  stack: AsyncDisposableStack,
+  options: UnpackOptions,
+): Promise<ElfImage | null> {
+  const buildId = buildIdOf(sections);
+  if (buildId === null) return null;
+  for (const candidate of partners(path, roots)) {
+    await using own = new AsyncDisposableStack();
+    try {
+      const { source, format } = await unwrap(own.use(FileSource.open(candidate)), own, options);
+      if (format !== 'elf') continue;
+      const image = readElfImage(source);
+      const its = new SectionSet([image]);
+      if (isDebugAlone(its) || buildIdOf(its) !== buildId) continue;
+      stack.use(own.move());
+      return image;
+    } catch (error) {
+      if (!(error instanceof ExtractError) || error.code === 'interrupted') throw error;
+    }
+  }
+  return null;
 }
 
 function notAKernel(path: string, size: number, format: 'unknown' | 'ar'): ExtractError {

@@ -40,7 +40,12 @@ export class SectionSet {
     return home !== undefined && hasBytes(home.header);
   }
 
-  /** @throws ExtractError `corrupt-elf`, `unsupported-compression` */
+  /** Whether a section is there, but no file has its bytes. */
+  lacksBytes(name: string): boolean {
+    return this.#home.get(name)?.header.type === 'nobits';
+  }
+
+  /** @throws ExtractError `corrupt-elf`, `unsupported-compression`, `unsupported-relocation` */
   get(name: string): SectionData | null {
     const opened = this.#opened.get(name);
     if (opened) return opened;

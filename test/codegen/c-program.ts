@@ -141,7 +141,7 @@ export async function compileC(folder: string): Promise<CProgram> {
     size,
     layout: {
       format: 'domsched-layout/1',
-      kernel: { release: '1.0-gcc', banner: null, buildId: null, arch: 'x86_64' },
+      kernel: { release: '1.0-gcc', banner: 'Linux version 1.0-gcc (test)', buildId: null, arch: 'x86_64' },
       source: { file: 'all', sha256: '0'.repeat(64), engine: 'gdb', dwarfVersion: null },
       producer: { name: 'domsched', version: '0.0.0' },
       structs: { all: { name: 'all', sourceName: 'all', kind: 'struct', size, members } },

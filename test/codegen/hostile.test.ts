@@ -5,7 +5,7 @@ import { ts } from 'ts-morph';
 import { kernelModules } from '../../codegen/modules.ts';
 import { printModules } from '../../codegen/print.ts';
 import { registryText } from '../../codegen/store.ts';
-import { validateLayout } from '../../codegen/validate.ts';
+import { type NamedLayout, validateLayout } from '../../codegen/validate.ts';
 import type { KernelLayout } from '../../extractor/contract.ts';
 import { ExtractError } from '../../extractor/error.ts';
 import { sampleLayout } from './sample.ts';
@@ -205,7 +205,7 @@ test('nesting without end is refused', (t) => {
 
 /** Whether a layout was accepted; throws where what was generated from it is more than data and reads. */
 function harmless(value: unknown): boolean {
-  let layout: KernelLayout;
+  let layout: NamedLayout;
   try {
     layout = validateLayout(value);
   } catch (error) {

@@ -145,10 +145,54 @@ test('raw BTF is a kernel too', (t) => {
   t.is(stderr, '');
   t.is(code, 0);
   const layout = JSON.parse(stdout) as KernelLayout;
-  t.is(layout.kernel.release, '9.9.9');
+  // The name of a file says nothing of what is in it.
+  t.is(layout.kernel.release, null);
   t.is(layout.kernel.banner, null);
   t.is(layout.kernel.buildId, null);
   t.is(layout.structs.rq?.sourceName, 'runqueue');
+});
+
+test('what does not say which kernel it is of becomes JSON, never modules', (t) => {
+  const source = KERNEL_SOURCE.replace(/^const char linux_banner.*$/m, '');
+  const out = join(scratchFolder(t), 'generated');
+  for (const file of [compile(t, source), linkKernel(t, source)]) {
+    const { code, stdout } = domsched(['extract', file, '--json', '-']);
+    t.is(code, 0);
+    const { kernel } = JSON.parse(stdout) as KernelLayout;
+    t.deepEqual([kernel.release, kernel.banner], [null, null]);
+    const refused = domsched(['extract', file, '--out', out]);
+    t.is(refused.code, 1);
+    t.regex(refused.stderr, /no banner.*--json/s);
+    t.false(existsSync(out));
+  }
+});
+
+test('a debug file alone is refused; beside its kernel it is the whole', (t) => {
+  const whole = linkKernel(t, KERNEL_SOURCE);
+  const place = scratchFolder(t);
+  const debug = join(place, 'core.debug');
+  shell('objcopy', '--only-keep-debug', whole, debug);
+  const out = join(scratchFolder(t), 'generated');
+  for (const how of [
+    ['--json', '-'],
+    ['--out', out],
+  ]) {
+    const { code, stdout, stderr } = domsched(['extract', debug, ...how]);
+    t.is(code, 1);
+    t.is(stdout, '');
+    t.regex(stderr, /debug information alone.*build-id [0-9a-f]{40}.*beside it/s);
+  }
+  t.false(existsSync(out));
+  // The advice: a stripped kernel beside it, under whatever name.
+  shell('objcopy', '--strip-all', whole, join(place, 'vmlinux'));
+  const { code, stdout } = domsched(['extract', debug, '--json', '-']);
+  t.is(code, 0);
+  const { source, ...found } = JSON.parse(stdout) as KernelLayout;
+  const { source: _, ...expected } = JSON.parse(
+    domsched(['extract', whole, '--json', '-']).stdout,
+  ) as KernelLayout;
+  t.is(source.file, 'core.debug');
+  t.deepEqual(found, expected);
 });
 
 test('named structures come with what they embed, by either spelling', (t) => {

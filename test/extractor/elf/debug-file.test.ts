@@ -1,7 +1,9 @@
-import { appendFileSync, copyFileSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { appendFileSync, copyFileSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import test from 'ava';
 import { type OpenOptions, openKernelFile } from '../../../extractor/elf/open.ts';
+import { buildBootImage } from './build-elf.ts';
 import { scratch } from './scratch.ts';
 import { nmSymbols, readelfBuildId, readelfSections, tool } from './tools.ts';
 
@@ -103,10 +105,42 @@ test('the right debug file, but damaged: said, not passed over', async (t) => {
   t.true(error.message.includes(basename(place)));
 });
 
+test('the kernel of a debug file is found beside it, above .debug, and where a root says; packed too', async (t) => {
+  const at = scratch(t);
+  split(at, 'sha1');
+  tool('mkdir', '-p', at('root'), at('aside'));
+  const bannerOf = async (path: string): Promise<string | null> => {
+    await using file = await openKernelFile(path, { debugRoots: [at('root')] });
+    return file.banner();
+  };
+  const banner = 'Linux version 5.4.0-made (me@host) (gcc) #7 SMP';
+  move(at('full'), at('aside/full'));
+  t.is(await bannerOf(at('split.debug')), banner);
+  for (const place of ['.debug/split.debug', `root${at('split.debug')}`]) {
+    mkdirSync(dirname(at(place)), { recursive: true });
+    copyFileSync(at('split.debug'), at(place));
+    t.is(await bannerOf(at(place)), banner, place);
+  }
+  // Another build of the same name, a file that is damaged and a debug file say nothing of this one.
+  copyFileSync(at('stripped'), at('aside/stripped'));
+  writeFileSync(at('k.c'), `${SOURCE}\nint another_build;\n`);
+  tool('gcc', '-g', '-Wl,--build-id=sha1', '-o', at('stripped'), at('k.c'));
+  tool('objcopy', '--only-keep-debug', at('stripped'), at('a.debug'));
+  writeFileSync(at('damaged'), '\x7fELF');
+  t.is(await bannerOf(at('split.debug')), null);
+  // A boot image has the kernel's usual name.
+  const payload = gzipSync(readFileSync(at('aside/stripped')));
+  writeFileSync(at('vmlinuz-5.4.0-made'), buildBootImage(payload));
+  copyFileSync(at('split.debug'), at('vmlinux-5.4.0-made.debug'));
+  t.is(await bannerOf(at('vmlinux-5.4.0-made.debug')), banner);
+});
+
 test('the debug file itself can be given', async (t) => {
   const at = scratch(t);
   split(at, 'sha1');
-  await using file = await openKernelFile(at('split.debug'), { debugRoots: [] });
+  mkdirSync(at('alone'));
+  copyFileSync(at('split.debug'), at('alone/split.debug'));
+  await using file = await openKernelFile(at('alone/split.debug'), { debugRoots: [] });
   t.is(file.buildId, readelfBuildId(at('full')));
   t.true(file.section('.debug_info')!.size > 0);
   t.is(file.section('.rodata')!.size, 0);
