@@ -1,6 +1,6 @@
 import path from 'node:path';
 import type { Process } from '../guest/process.ts';
-import { runtimeDirectory } from '../surgery/records.ts';
+import { runtimeDirectory } from '../runtime-directory.ts';
 
 /**
  * The daemon's control socket: JSON, a line each. A request is `{"id":1,"op":"hold",…}`, its answer

@@ -5,6 +5,7 @@ import type { Logger } from 'pino';
 import { DomschedError } from '../error.ts';
 import { ControlClient } from './control-client.ts';
 import { MAX_REQUEST } from './control-protocol.ts';
+import { FileLock } from './lock.ts';
 import { listenOnSocket } from './private-socket.ts';
 import type { TickReport } from './report.ts';
 
@@ -25,12 +26,14 @@ export class ControlServer {
   readonly path: string;
   readonly #server: Server;
   readonly #log: Logger;
+  readonly #lock: FileLock;
   readonly #operations: Operations;
   readonly #clients = new Set<Socket>();
   readonly #watchers = new Map<Socket, unknown>();
 
-  private constructor(file: string, operations: Operations, log: Logger) {
+  private constructor(file: string, operations: Operations, log: Logger, lock: FileLock) {
     this.path = file;
+    this.#lock = lock;
     this.#operations = operations;
     this.#log = log;
     this.#server = createServer((socket) => this.#serve(socket));
@@ -38,12 +41,20 @@ export class ControlServer {
 
   /** @throws DomschedError `refused` when a daemon runs already, `host-unreachable` when the socket cannot be made */
   static async listen(file: string, operations: Operations, log: Logger): Promise<ControlServer> {
-    if (await isServed(file)) {
-      throw new DomschedError('refused', `a daemon runs already: it serves ${file}`, { path: file });
+    const refused = () =>
+      new DomschedError('refused', `a daemon runs already: it serves ${file}`, { path: file });
+    // Two that start in one moment both find nobody at the socket.
+    const lock = FileLock.take(`${file}.lock`);
+    if (lock === undefined) throw refused();
+    try {
+      if (await isServed(file)) throw refused();
+      const server = new ControlServer(file, operations, log, lock);
+      await server.#bind();
+      return server;
+    } catch (error) {
+      lock.release();
+      throw error;
     }
-    const server = new ControlServer(file, operations, log);
-    await server.#bind();
-    return server;
   }
 
   async #bind(): Promise<void> {
@@ -79,6 +90,7 @@ export class ControlServer {
     for (const socket of this.#clients) socket.destroy();
     await new Promise<void>((resolve) => this.#server.close(() => resolve()));
     rmSync(this.path, { force: true });
+    this.#lock.release();
   }
 
   #serve(socket: Socket): void {

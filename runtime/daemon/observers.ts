@@ -1,7 +1,7 @@
 import path from 'node:path';
 import type { Logger } from 'pino';
 import { Metrics } from '../metrics/metrics.ts';
-import { runtimeDirectory } from '../surgery/records.ts';
+import { runtimeDirectory } from '../runtime-directory.ts';
 import { type Room, TraceRecorder } from '../trace/recorder.ts';
 import { parseListen } from '../web/local.ts';
 import { WebServer } from '../web/server.ts';

@@ -3,7 +3,6 @@ import {
   closeSync,
   existsSync,
   fsyncSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -13,16 +12,22 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import process from 'node:process';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { DomschedError } from '../error.ts';
 import { anyField } from '../guest/fields.ts';
 import type { Guest } from '../guest/guest.ts';
+import { type HostProcess, isAlive, ownProcess } from '../host-process.ts';
 import { requireCapabilities } from '../hypervisor/capability.ts';
 import { FrameBatch } from '../hypervisor/frame-batch.ts';
 import type { Domain, DomainWith, PauseGuard } from '../hypervisor/types.ts';
 import { advance } from '../memory/address.ts';
+import { makePrivate, runtimeDirectory } from '../runtime-directory.ts';
 import type { Edit } from './edit.ts';
-import { runtimeDirectory } from './records.ts';
 import type { AfterCommit, LocatedWrite } from './transaction.ts';
+
+/** How often and how long to wait for another process to end its edit, which takes some ms. */
+const PEER_ATTEMPTS = 20;
+const PEER_RETRY_MS = 50;
 
 /** Bytes of the domain's memory, in hex. */
 interface Piece {
@@ -34,6 +39,8 @@ interface Piece {
 interface EditRecord {
   readonly domain: string;
   readonly title: string;
+  /** Whose edit it is: while that process lives, it is being made, not left. */
+  readonly writer?: HostProcess | undefined;
   readonly writes: readonly { frame: number; offset: number; old: string; new: string }[];
   /** What the guest's schedulers and clocks change as soon as it runs. */
   readonly still: readonly Piece[];
@@ -59,11 +66,12 @@ export class EditLog {
    * @throws what the file system throws: then nothing may be written to the guest
    */
   begin(guest: Guest, edit: Edit, writes: readonly LocatedWrite[]): AfterCommit {
-    if (!this.#made) mkdirSync(this.directory, { recursive: true, mode: 0o700 });
+    if (!this.#made) makePrivate(this.directory);
     this.#made = true;
     const record: EditRecord = {
       domain: guest.domain.identity.id,
       title: edit.title,
+      writer: ownProcess(),
       writes: writes.map((write) => ({ ...write, old: hex(write.old), new: hex(write.new) })),
       still: evidence(guest),
     };
@@ -120,11 +128,13 @@ export type Recovery = 'nothing' | 'resumed' | 'undone';
 /**
  * Puts a domain right that a process of ours left when it was killed: resumes it, if it is still in the pause of that
  * process, and takes an edit back that was being written. Call it before anything else looks at the domain.
- * @throws DomschedError `edit-failed` when the old bytes cannot be put back: the domain stays paused
+ * @throws DomschedError `edit-failed` when the old bytes cannot be put back: the domain stays paused; `refused` while
+ *   another process makes an edit of it
  */
 export async function recover(domain: Domain, log: EditLog): Promise<Recovery> {
   if (domain.pause === undefined || domain.writeFrames === undefined) return 'nothing';
-  const pending = await log.pending(domain.identity.id);
+  const all = await waitForPeers(domain, log);
+  const pending = all.filter(({ record }) => !isOfPeer(record));
   const forget = () => {
     for (const { file } of pending) rmSync(file, { force: true });
   };
@@ -151,6 +161,34 @@ export async function recover(domain: Domain, log: EditLog): Promise<Recovery> {
     return half.length > 0 ? 'undone' : 'resumed';
   } finally {
     await guard.release();
+  }
+}
+
+/** Whether another process is making this edit now. Ours makes one edit of a domain at a time, and opens it before. */
+function isOfPeer({ writer }: EditRecord): boolean {
+  return writer !== undefined && writer.pid !== ownProcess().pid && isAlive(writer);
+}
+
+/**
+ * Edits of a domain that are not over, when none is being made by another process of ours: where the hypervisor lets
+ * several work on one domain (Xen does), one that stands in the middle of an edit is sound.
+ * @throws DomschedError `refused` when a process does not come to an end with its edit
+ */
+async function waitForPeers(domain: Domain, log: EditLog): Promise<{ file: string; record: EditRecord }[]> {
+  for (let attempt = 0; ; attempt++) {
+    const pending = await log.pending(domain.identity.id);
+    const peer = pending.find(({ record }) => isOfPeer(record));
+    if (peer === undefined || (await domain.state()) !== 'paused') return pending;
+    if (attempt < PEER_ATTEMPTS) {
+      await sleep(PEER_RETRY_MS);
+      continue;
+    }
+    const { pid } = peer.record.writer!;
+    throw new DomschedError(
+      'refused',
+      `${domain.identity.name} is being edited by process ${pid} ("${peer.record.title}"); try again when that is done`,
+      { domain: domain.identity.name, pid },
+    );
   }
 }
 

@@ -39,6 +39,9 @@ const offset = z.number().int().min(0).max(4095);
 export const EDIT_RECORD = z.strictObject({
   domain: z.string(),
   title: z.string(),
+  writer: z
+    .strictObject({ pid: z.number().int().positive(), started: z.number().int().nonnegative() })
+    .optional(),
   writes: z.array(z.strictObject({ frame, offset, old: hex, new: hex })),
   still: z.array(z.strictObject({ frame, offset, bytes: hex })),
 });

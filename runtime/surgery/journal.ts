@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
 import path from 'node:path';
 import type { z } from 'zod';
+import { runtimeDirectory } from '../runtime-directory.ts';
 import type { CHANGE_RECORD } from './journal-schema.ts';
-import { Records, runtimeDirectory } from './records.ts';
+import { Records } from './records.ts';
 
 /** One process that we stopped, and all that it takes to find it again. */
 export interface HeldRecord {

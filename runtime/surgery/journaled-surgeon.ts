@@ -6,10 +6,10 @@ import type { Process } from '../guest/process.ts';
 import { requireCapabilities } from '../hypervisor/capability.ts';
 import type { Domain } from '../hypervisor/types.ts';
 import type { KnownKernel } from '../layout/registry.ts';
+import { runtimeDirectory } from '../runtime-directory.ts';
 import { EditLog, type Recovery, recover } from './edit-log.ts';
 import { holderFor } from './holder-for.ts';
 import { ChangeJournal, type ChangeRecord, type HeldRecord, Journal } from './journal.ts';
-import { runtimeDirectory } from './records.ts';
 import { type OperateOptions, type Operation, type ProcessKey, Surgeon } from './surgeon.ts';
 
 /** Where we write down what we do to guests. */

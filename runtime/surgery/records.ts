@@ -1,17 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import process from 'node:process';
 import { DomschedError } from '../error.ts';
-
-/** Where what has to outlive us is: for root beside QEMU's sockets, else with the user's own run-time files. */
-export function runtimeDirectory(env: NodeJS.ProcessEnv = process.env): string {
-  const chosen = env.DOMSCHED_RUNTIME_DIR;
-  if (chosen?.startsWith('/')) return chosen;
-  if (process.getuid?.() === 0 || env.XDG_RUNTIME_DIR === undefined) return '/run/domsched';
-  return path.join(env.XDG_RUNTIME_DIR, 'domsched');
-}
+import { makePrivate } from '../runtime-directory.ts';
 
 /** Records on disk, a file each: whole or not there, whenever we die. */
 export class Records<T> {
@@ -31,7 +24,7 @@ export class Records<T> {
 
   /** Resolves when the record is on disk. @throws what the file system throws: then nothing may be done */
   async add(record: T): Promise<void> {
-    await mkdir(this.directory, { recursive: true, mode: 0o700 });
+    makePrivate(this.directory);
     const file = this.#file(record);
     // Nobody else's name, not even this process's: two may write down the same at once.
     const temporary = `${file}.${process.pid}.${randomBytes(4).toString('hex')}.new`;

@@ -20,7 +20,7 @@ import type {
 import { attachRam } from './attach-ram.ts';
 import { cgroupScheduler } from './cgroup-scheduler.ts';
 import { GdbClient } from './gdb-client.ts';
-import { isMarked } from './pause-mark.ts';
+import { isLeftPaused } from './pause-mark.ts';
 import { listeningProcess, processOfThread } from './qemu-process.ts';
 import { asRecord, QmpClient, type QmpEvent } from './qmp-client.ts';
 import { QtestClient } from './qtest-client.ts';
@@ -67,6 +67,8 @@ export class QemuDomain implements Domain<GuestFrame> {
   readonly #client: QmpClient;
   readonly #ram: QemuRam;
   readonly #process: HostProcess;
+  /** Of its vCPUs. */
+  readonly #threads: readonly number[];
   readonly #qtest: QtestClient | undefined;
   readonly #gdb: GdbClient | undefined;
   readonly #counter: PauseCounter;
@@ -97,6 +99,7 @@ export class QemuDomain implements Domain<GuestFrame> {
     this.vcpus = parts.vcpus.length;
     this.#client = client;
     this.#process = parts.process;
+    this.#threads = parts.vcpus.map(({ thread }) => thread);
     this.#qtest = qtest;
     this.#gdb = gdb;
     this.#sources = parts.sources;
@@ -147,7 +150,7 @@ export class QemuDomain implements Domain<GuestFrame> {
       const running = asRecord(await client.execute('query-status'))?.running === true;
       const sources = await attachRam(client, pid);
       if (sockets.qtest !== undefined) qtest = await QtestClient.connect(sockets.qtest);
-      if (sockets.gdb !== undefined) gdb = await connectGdb(client, sockets.gdb, running);
+      if (sockets.gdb !== undefined) gdb = await connectGdb(client, process, sockets.gdb, running);
       return new QemuDomain({
         identity: { id: sockets.qmp, name, hypervisor: 'qemu', connection, pid },
         client,
@@ -240,14 +243,13 @@ export class QemuDomain implements Domain<GuestFrame> {
       const generation = this.#generation;
       const { status } = await this.#ask();
       checkAtRest(this.identity.name, status);
-      // A resume may have been on its way. A pause that a dead process of ours left is ours to end: QEMU serves one
-      // client, so whoever made the mark is no longer attached.
-      left = status === 'paused' && isMarked(this.#client.path);
+      // A resume may have been on its way. A pause that a dead process of ours left is ours to end.
+      left = status === 'paused' && isLeftPaused(this.#process, this.#threads);
       const stands = status !== 'running' && generation === this.#generation;
       if (stands && !left) return { foundPaused: true };
     }
     const { path } = this.#client;
-    watchdog.arm(path);
+    watchdog.arm(path, this.#process);
     const takeBack = onExit(() => this.#client.sendOnly('cont'));
     this.#disarm = () => {
       takeBack();
@@ -448,8 +450,13 @@ export async function queryVcpus(client: QmpClient): Promise<Vcpu[]> {
 }
 
 /** Connects to the stub, which stops the machine, and lets it go on. */
-async function connectGdb(client: QmpClient, path: string, running: boolean): Promise<GdbClient> {
-  if (running) watchdog.arm(client.path);
+async function connectGdb(
+  client: QmpClient,
+  machine: HostProcess,
+  path: string,
+  running: boolean,
+): Promise<GdbClient> {
+  if (running) watchdog.arm(client.path, machine);
   try {
     return await GdbClient.connect(path);
   } finally {

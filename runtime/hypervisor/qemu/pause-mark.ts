@@ -1,49 +1,100 @@
-import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
-import process from 'node:process';
+import { type HostProcess, isAlive, ownProcess } from '../../host-process.ts';
+import { makePrivate, runtimeDirectory, writePrivate } from '../../runtime-directory.ts';
 
 /**
- * Says on disk who paused a machine last, so that the watchdog of a process that died long ago does not resume what
- * somebody else has paused since.
+ * For so long after a mark was made the machine may still run: until it stops, and while its registers are read. Beyond
+ * that, somebody has resumed it since, and the pause that it is in is not ours.
  */
-function markOf(socket: string): string {
-  const root = process.getuid?.() === 0;
-  const base = root
-    ? '/run'
-    : (process.env.XDG_RUNTIME_DIR ?? path.join(tmpdir(), `user-${process.getuid?.()}`));
-  const name = createHash('sha256').update(socket).digest('hex').slice(0, 32);
-  return path.join(base, 'domsched', 'pauses', name);
+const SETTLED_MS = 1_500;
+/** How far the clocks of mark and scheduler may have drifted apart, as a part of the time between. */
+const DRIFT = 0.001;
+
+/** Says on disk that a process of ours pauses a machine. */
+interface Mark {
+  /** Tells this program's watchdog from all others. */
+  readonly owner: string;
+  readonly writer: HostProcess;
+  /** When it was made, ms since 1970. */
+  readonly at: number;
 }
 
-/** @param owner whoever is about to pause the machine behind `socket` */
-export function markPause(socket: string, owner: string): void {
-  const mark = markOf(socket);
+function folder(): string {
+  return path.join(runtimeDirectory(), 'pauses');
+}
+
+/** By the machine's process: a socket may have several names, and be another machine's later. */
+function markOf({ pid, started }: HostProcess): string {
+  return path.join(folder(), `qemu-${pid}-${started}`);
+}
+
+/** @param owner whoever is about to pause the machine */
+export function markPause(machine: HostProcess, owner: string): void {
+  const mark: Mark = { owner, writer: ownProcess(), at: Date.now() };
+  const text = JSON.stringify(mark);
   try {
-    writeFileSync(mark, owner, { mode: 0o600 });
+    writePrivate(markOf(machine), text);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    mkdirSync(path.dirname(mark), { recursive: true, mode: 0o700 });
-    writeFileSync(mark, owner, { mode: 0o600 });
+    tidy();
+    writePrivate(markOf(machine), text);
+  }
+}
+
+/** Makes the folder, or sees that it is ours, and takes away marks of machines that are no more. */
+export function tidy(): void {
+  makePrivate(folder());
+  for (const name of readdirSync(folder())) {
+    const [, pid, started] = /^qemu-(\d+)-(\d+)$/.exec(name) ?? [];
+    if (pid === undefined || isAlive({ pid: Number(pid), started: Number(started) })) continue;
+    rmSync(path.join(folder(), name), { force: true });
   }
 }
 
 /** Takes the mark away, if it is still the owner's: the machine runs again. */
-export function unmarkPause(socket: string, owner: string): void {
-  if (isMarkedBy(socket, owner)) rmSync(markOf(socket), { force: true });
-}
-
-/** Whether a process of ours paused the machine and did not resume it. */
-export function isMarked(socket: string): boolean {
-  return existsSync(markOf(socket));
+export function unmarkPause(machine: HostProcess, owner: string): void {
+  if (isMarkedBy(machine, owner)) rmSync(markOf(machine), { force: true });
 }
 
 /** Whether nobody has paused the machine since `owner` did. */
-export function isMarkedBy(socket: string, owner: string): boolean {
+export function isMarkedBy(machine: HostProcess, owner: string): boolean {
+  return readMark(machine)?.owner === owner;
+}
+
+/**
+ * Whether the pause that a machine is in is one that a dead process of ours left. Its vCPUs have not run since then: a
+ * machine that somebody resumed and paused again is theirs, and stays paused. Where the kernel does not tell when a thread
+ * ran last, it counts as theirs.
+ * @param vcpus threads of the machine
+ */
+export function isLeftPaused(machine: HostProcess, vcpus: readonly number[]): boolean {
+  const mark = readMark(machine);
+  if (mark === undefined || isAlive(mark.writer) || vcpus.length === 0) return false;
+  const now = lastRan('thread-self');
+  const age = Date.now() - mark.at;
+  if (now === undefined || age < 0) return false;
+  return vcpus.every((thread) => {
+    const then = lastRan(thread);
+    return then !== undefined && now - then >= age * (1 - DRIFT) - SETTLED_MS;
+  });
+}
+
+/** When a thread last ran, in ms by the scheduler's clock. */
+function lastRan(thread: number | 'thread-self'): number | undefined {
   try {
-    return readFileSync(markOf(socket), 'utf8') === owner;
+    const found = /^se\.exec_start\s*:\s*([0-9.]+)$/m.exec(readFileSync(`/proc/${thread}/sched`, 'latin1'));
+    return found === null ? undefined : Number(found[1]);
   } catch {
-    return false;
+    return undefined;
+  }
+}
+
+function readMark(machine: HostProcess): Mark | undefined {
+  try {
+    const mark = JSON.parse(readFileSync(markOf(machine), 'utf8'));
+    return typeof mark?.owner === 'string' && typeof mark.at === 'number' && mark.writer ? mark : undefined;
+  } catch {
+    return undefined;
   }
 }

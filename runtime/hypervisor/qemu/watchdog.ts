@@ -2,52 +2,59 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
-import { markPause, unmarkPause } from './pause-mark.ts';
+import type { HostProcess } from '../../host-process.ts';
+import { markPause, tidy, unmarkPause } from './pause-mark.ts';
 
 /**
  * A small process beside ours that knows which machines we have paused and resumes them when we die, however that
  * happens: it notices by the end of the pipe that connects us, which the kernel closes even after SIGKILL.
  *
- * Protocol, one line each: `+PATH` paused by us, `!PATH` stay paused on our death, `-PATH` resumed.
+ * Protocol, one line each: `+PID-STARTED PATH` paused by us, `!…` stay paused on our death, `-…` resumed.
  */
 export class Watchdog {
   #child: ChildProcess | undefined;
-  readonly #armed = new Set<string>();
+  readonly #armed = new Map<string, HostProcess>();
   readonly #owner = randomUUID();
 
   /** Call before pausing. */
-  arm(path: string): void {
-    markPause(path, this.#owner);
-    this.#armed.add(path);
-    this.#send(`+${path}`);
+  arm(path: string, machine: HostProcess): void {
+    this.#child ??= this.#start();
+    markPause(machine, this.#owner);
+    this.#armed.set(path, machine);
+    this.#send('+', path, machine);
   }
 
   /** An edit is being written: `path` has to stay paused should we die now. */
   keep(path: string, keep: boolean): void {
-    if (this.#armed.has(path)) this.#send(`${keep ? '!' : '+'}${path}`);
+    const machine = this.#armed.get(path);
+    if (machine !== undefined) this.#send(keep ? '!' : '+', path, machine);
   }
 
   /** Call after resuming. */
   disarm(path: string): void {
-    if (!this.#armed.delete(path)) return;
-    this.#send(`-${path}`);
-    unmarkPause(path, this.#owner);
+    const machine = this.#armed.get(path);
+    if (machine === undefined) return;
+    this.#armed.delete(path);
+    this.#send('-', path, machine);
+    unmarkPause(machine, this.#owner);
   }
 
   /** Ends the process; what is armed is forgotten, not resumed. */
   close(): void {
-    for (const path of this.#armed) this.#send(`-${path}`);
+    for (const [path, machine] of this.#armed) this.#send('-', path, machine);
     this.#armed.clear();
     this.#child?.stdin?.end();
     this.#child = undefined;
   }
 
-  #send(line: string): void {
+  #send(what: '+' | '!' | '-', path: string, { pid, started }: HostProcess): void {
     this.#child ??= this.#start();
-    this.#child.stdin!.write(`${line}\n`);
+    this.#child.stdin!.write(`${what}${pid}-${started} ${path}\n`);
   }
 
   #start(): ChildProcess {
+    // Once for each of them is enough: nobody else can write there afterwards.
+    tidy();
     const name = import.meta.url.endsWith('.ts') ? 'watchdog-process.ts' : 'watchdog-process.js';
     // Its own session, so that Ctrl-C at our terminal doesn't end it with us.
     const child = spawn(process.execPath, [fileURLToPath(new URL(name, import.meta.url)), this.#owner], {

@@ -1,5 +1,6 @@
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
+import { makePrivate, writePrivate } from '../../runtime-directory.ts';
 import type { XenDomainInfo } from './calls.ts';
 
 /** Where it is noted, below the root of the file system. /run is empty after a boot, as are Xen's domains. */
@@ -18,8 +19,8 @@ export class LeftPauses {
   }
 
   note(info: XenDomainInfo): void {
-    mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
-    writeFileSync(this.#fileOf(info), String(info.cpuTimeNs), { mode: 0o600 });
+    makePrivate(this.#folder);
+    writePrivate(this.#fileOf(info), String(info.cpuTimeNs));
   }
 
   /** Takes a note away. @returns whether it was there, and the domain has not run since */

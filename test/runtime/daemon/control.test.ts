@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { stat } from 'node:fs/promises';
+import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { createConnection } from 'node:net';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
 import test from 'ava';
@@ -48,6 +49,22 @@ test('the control socket: root alone, one daemon, and what was left behind by a 
   t.is(await ControlClient.connect(file), undefined);
   const again = await ControlServer.listen(file, {}, pino({ level: 'silent' }));
   await again.close();
+});
+
+test('of two daemons that start in one moment, one says that the other is there, and its end takes nothing away', async (t) => {
+  const directory = await mkdtemp(path.join(tmpdir(), 'domsched-two-'));
+  t.teardown(() => rm(directory, { recursive: true, force: true }));
+  const file = path.join(directory, 'control');
+  const both = await Promise.allSettled(
+    [1, 2].map(() => ControlServer.listen(file, {}, pino({ level: 'silent' }))),
+  );
+  t.deepEqual(both.map(({ status }) => status).sort(), ['fulfilled', 'rejected']);
+  for (const one of both) {
+    if (one.status === 'rejected') t.is(one.reason.code, 'refused');
+    else await one.value.close();
+  }
+  const next = await ControlServer.listen(file, {}, pino({ level: 'silent' }));
+  await next.close();
 });
 
 test('a socket that a dead daemon’s child holds open for a moment is no obstacle either', async (t) => {

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import test from 'ava';
 import { projectDirectory } from '../../../kernels/paths.ts';
-import { runtimeDirectory } from '../../../runtime/surgery/records.ts';
+import { runtimeDirectory } from '../../../runtime/runtime-directory.ts';
 import { domsched } from '../../live/ps-layouts.ts';
 
 const unit = readFileSync(path.join(projectDirectory, 'runtime/daemon/domsched.service'), 'utf8');

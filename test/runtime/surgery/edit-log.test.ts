@@ -1,8 +1,10 @@
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test from 'ava';
 import { Guest } from '../../../runtime/guest/guest.ts';
+import { hostProcess } from '../../../runtime/host-process.ts';
 import { EditLog, recover } from '../../../runtime/surgery/edit-log.ts';
 import { holderFor } from '../../../runtime/surgery/holder-for.ts';
 import { Surgeon } from '../../../runtime/surgery/surgeon.ts';
@@ -125,4 +127,32 @@ test('one of us that has the number of a dead one leaves its record; one that is
   await dieAt(2, await bench(t, dead.directory));
   t.is((await dead.log.pending('one')).length, 2);
   t.true((await readdir(dead.directory)).includes('1.new'));
+});
+
+test('an edit that another process is making is left to it, and its domain is sound', async (t) => {
+  for (const how of ['comes to its end', 'goes on and on', 'died'] as const) {
+    const all = await bench(t);
+    await dieAt(2, all);
+    const [file] = (await readdir(all.directory)).map((name) => path.join(all.directory, name));
+    const record = JSON.parse(await readFile(file!, 'utf8'));
+    // A process that lives, and one that does not: it is no later one of that number.
+    const living = spawn('sleep', ['60']);
+    t.teardown(async () => void living.kill());
+    const peer = hostProcess(living.pid!)!;
+    const writer = how === 'died' ? { ...peer, started: peer.started - 1 } : peer;
+    await writeFile(file!, JSON.stringify({ ...record, writer }));
+    pausedByTheDead(all.made);
+    if (how === 'died') {
+      t.is(await recover(all.made.domain, all.log), 'undone');
+      continue;
+    }
+    const writes = all.made.domain.recorder.count('write');
+    if (how === 'comes to its end') setTimeout(() => void rm(file!), 100);
+    const found = recover(all.made.domain, all.log);
+    if (how === 'comes to its end') t.is(await found, 'resumed');
+    else
+      await t.throwsAsync(found, { code: 'refused', message: new RegExp(`edited by process ${peer.pid}`) });
+    t.is(all.made.domain.recorder.count('write'), writes);
+    t.is((await readdir(all.directory)).length, how === 'goes on and on' ? 1 : 0);
+  }
 });

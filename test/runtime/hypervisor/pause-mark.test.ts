@@ -1,0 +1,79 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import process from 'node:process';
+import { setTimeout as sleep } from 'node:timers/promises';
+import test from 'ava';
+import { type HostProcess, hostProcess, isAlive } from '../../../runtime/host-process.ts';
+import {
+  isLeftPaused,
+  isMarkedBy,
+  markPause,
+  unmarkPause,
+} from '../../../runtime/hypervisor/qemu/pause-mark.ts';
+
+const directory = mkdtempSync(path.join(tmpdir(), 'domsched-marks-'));
+process.env.DOMSCHED_RUNTIME_DIR = path.join(directory, 'run');
+const marks = path.join(directory, 'run', 'pauses');
+const children: ChildProcess[] = [];
+test.after.always(() => {
+  for (const child of children) child.kill('SIGKILL');
+  rmSync(directory, { recursive: true, force: true });
+});
+
+/** A process whose only thread stands for a vCPU: it sleeps, until it is told to run. */
+async function machine(): Promise<HostProcess & { run(): Promise<void> }> {
+  const child = spawn('cat', { stdio: ['pipe', 'pipe', 'ignore'] });
+  children.push(child);
+  const run = async () => {
+    child.stdin!.write('x\n');
+    await once(child.stdout!, 'data');
+  };
+  await run();
+  return { ...hostProcess(child.pid!)!, run };
+}
+
+/** The mark as a process left it that is dead, so long ago. */
+function leave(of: HostProcess, ageMs: number, writer = { pid: process.pid, started: 1 }): void {
+  const file = path.join(marks, `qemu-${of.pid}-${of.started}`);
+  const mark = JSON.parse(readFileSync(file, 'utf8'));
+  writeFileSync(file, JSON.stringify({ ...mark, writer, at: mark.at - ageMs }));
+}
+
+test.serial(
+  'a pause is left when its writer is dead, the machine is the same and its vCPUs have not run since',
+  async (t) => {
+    const paused = await machine();
+    markPause(paused, 'me');
+    t.true(isMarkedBy(paused, 'me'));
+    t.false(isMarkedBy(paused, 'another'));
+    t.false(isLeftPaused(paused, [paused.pid]), 'its writer, which is this process, lives');
+    leave(paused, 0);
+    t.true(isLeftPaused(paused, [paused.pid]));
+    t.false(
+      isLeftPaused({ ...paused, started: paused.started + 1 }, [paused.pid]),
+      'a later process of that id',
+    );
+    t.false(isLeftPaused(paused, []), 'nothing is known of its vCPUs');
+    await sleep(2_000);
+    t.true(isLeftPaused(paused, [paused.pid]), 'it stands since');
+    await paused.run();
+    t.false(isLeftPaused(paused, [paused.pid]), 'somebody has resumed it');
+  },
+);
+
+test.serial('an owner takes its own mark away; those of dead machines go by themselves', async (t) => {
+  const one = await machine();
+  markPause(one, 'me');
+  unmarkPause(one, 'another');
+  t.true(isMarkedBy(one, 'me'));
+  unmarkPause(one, 'me');
+  t.false(isMarkedBy(one, 'me'));
+  writeFileSync(path.join(marks, 'qemu-1-1'), '{}');
+  t.false(isAlive({ pid: 1, started: 1 }));
+  const { tidy } = await import('../../../runtime/hypervisor/qemu/pause-mark.ts');
+  tidy();
+  t.false(readdirSync(marks).includes('qemu-1-1'));
+});
