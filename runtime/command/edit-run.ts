@@ -10,6 +10,7 @@ import type { Domain } from '../hypervisor/types.ts';
 import { knownKernels } from '../layout/registry.ts';
 import { describeEdit } from '../surgery/edit.ts';
 import { isRecordOf, JournaledSurgeon, Journals } from '../surgery/journaled-surgeon.ts';
+import { hasMachineEnded, livingMachine } from '../surgery/machine-ended.ts';
 import type { OperateOptions, Operation } from '../surgery/surgeon.ts';
 import type { EditOptions } from './edit.ts';
 
@@ -101,10 +102,12 @@ async function releaseAll(options: EditOptions): Promise<void> {
       answers.push(...(await putBack(id, connect.length > 0 ? connect : [connection], options, journals)));
     } catch (error) {
       if (!(error instanceof DomschedError)) throw error;
-      const gone = error.code === 'domain-gone' || isDead(error);
-      if (gone) await forget(id, journals);
+      const own = records.filter(({ domain }) => domain === id);
+      const living = livingMachine(own);
+      if (hasMachineEnded(own, error)) await forget(id, journals);
       else failedCodes.push(error.exitCode);
-      failures.push({ domain: name, code: error.code, message: error.message });
+      const kept = living && `; process ${living.pid} of it still runs, so what we wrote down of it is kept`;
+      failures.push({ domain: name, code: error.code, message: `${error.message}${kept ?? ''}` });
     }
   }
   for (const { domain, code, message } of failures) {
@@ -179,11 +182,6 @@ async function forget(id: string, journals: Journals): Promise<void> {
   for (const record of await journals.changes.list()) {
     if (record.domain === id) await journals.changes.remove(record);
   }
-}
-
-/** Nobody listens any more, or the socket is gone: the machine has ended. */
-function isDead({ details }: DomschedError): boolean {
-  return details.errno === 'ECONNREFUSED' || details.errno === 'ENOENT';
 }
 
 async function withSurgeon(

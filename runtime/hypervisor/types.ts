@@ -15,6 +15,8 @@ export interface DomainIdentity {
   readonly connection: string;
   /** Process of the hypervisor that runs it, where there is one. */
   readonly pid?: number;
+  /** Of that process, see `HostProcess`: a later one of that id is another. */
+  readonly started?: number;
   /** File on this host that its kernel was started from, where the hypervisor's tools say so (Xen). A hint, no proof. */
   readonly kernelFile?: string;
   /** What is taken for granted of its memory and may be wrong, and what to do then: for when no kernel is found in it. */

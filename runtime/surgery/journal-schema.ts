@@ -1,5 +1,10 @@
 import { z } from 'zod';
 
+const HOST_PROCESS = z.strictObject({
+  pid: z.number().int().positive(),
+  started: z.number().int().nonnegative(),
+});
+
 /** A file of the journal. */
 export const HELD_RECORD = z.strictObject({
   connection: z.string(),
@@ -12,6 +17,7 @@ export const HELD_RECORD = z.strictObject({
   startTimeNs: z.number().nonnegative(),
   since: z.string(),
   boot: z.string().optional(),
+  machine: HOST_PROCESS.optional(),
   policy: z.string().optional(),
   reason: z.string().optional(),
 });
@@ -39,9 +45,7 @@ const offset = z.number().int().min(0).max(4095);
 export const EDIT_RECORD = z.strictObject({
   domain: z.string(),
   title: z.string(),
-  writer: z
-    .strictObject({ pid: z.number().int().positive(), started: z.number().int().nonnegative() })
-    .optional(),
+  writer: HOST_PROCESS.optional(),
   writes: z.array(z.strictObject({ frame, offset, old: hex, new: hex })),
   still: z.array(z.strictObject({ frame, offset, bytes: hex })),
 });

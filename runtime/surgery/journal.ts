@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import path from 'node:path';
 import type { z } from 'zod';
+import type { HostProcess } from '../host-process.ts';
 import { runtimeDirectory } from '../runtime-directory.ts';
 import type { CHANGE_RECORD } from './journal-schema.ts';
 import { Records } from './records.ts';
@@ -23,6 +24,8 @@ export interface HeldRecord {
   readonly since: string;
   /** Tells this boot of the guest from its others, see `bootMark`. */
   readonly boot?: string | undefined;
+  /** Process of the hypervisor, where there is one: the machine has ended when that has. */
+  readonly machine?: HostProcess | undefined;
   /** Whose wish it is, and why: of the daemon's policy that asked for it. */
   readonly policy?: string | undefined;
   readonly reason?: string | undefined;

@@ -204,6 +204,7 @@ export class JournaledSurgeon {
 
   #record(process: Process, wish: Wish, since = new Date().toISOString()): HeldRecord {
     const { identity } = this.guest.domain;
+    const { pid, started } = identity;
     return {
       connection: identity.connection,
       domain: identity.id,
@@ -215,6 +216,7 @@ export class JournaledSurgeon {
       startTimeNs: process.startTimeNs,
       since,
       boot: this.boot,
+      ...(pid !== undefined && started !== undefined && { machine: { pid, started } }),
       ...wish,
     };
   }

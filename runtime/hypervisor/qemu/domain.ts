@@ -152,7 +152,7 @@ export class QemuDomain implements Domain<GuestFrame> {
       if (sockets.qtest !== undefined) qtest = await QtestClient.connect(sockets.qtest);
       if (sockets.gdb !== undefined) gdb = await connectGdb(client, process, sockets.gdb, running);
       return new QemuDomain({
-        identity: { id: sockets.qmp, name, hypervisor: 'qemu', connection, pid },
+        identity: { id: sockets.qmp, name, hypervisor: 'qemu', connection, ...process },
         client,
         process,
         sources,
