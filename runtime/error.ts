@@ -17,6 +17,7 @@ export type DomschedErrorCode =
   | 'layout-disproved'
   | 'kernel-unidentified'
   | 'guest-inconsistent'
+  | 'guest-booting'
   | 'walk-unbounded'
   | 'process-not-found'
   | 'process-ambiguous'

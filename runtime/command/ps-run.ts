@@ -164,6 +164,10 @@ export class Watcher {
         ...(records.find(held, found) !== undefined && { state: 'held' as const }),
       }));
       const notes: string[] = [];
+      if (guest.kernel.crashed > 0)
+        notes.push(
+          `${name}: ${guest.kernel.crashed} of its CPUs have halted in a kernel that crashed; these are the processes of the one that runs in its place`,
+        );
       if (torn !== undefined)
         notes.push(
           `${name}: the guest ran while this image was taken (${torn}); its processes only are read`,

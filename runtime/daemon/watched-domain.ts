@@ -26,6 +26,8 @@ export interface Look {
 const LOOKS_PART = 0.25;
 /** How long a domain that cannot be read is assumed to go on as before. */
 const ASSUMED_MS = 3_000;
+/** How long nothing of a guest moves before its vCPUs are asked whether it still runs. */
+const RECHECK_MS = 5_000;
 /** Looks in a row that tell policies what runs and who waits for a CPU: after the first nobody knows what ran. */
 const TELLING_LOOKS = 3;
 /** How long a domain that cannot be looked at keeps what is held, elsewhere too, from being let go. */
@@ -53,6 +55,9 @@ export class WatchedDomain {
   #costMs = 0;
   /** Looks in a row that told something. */
   #looks = 0;
+  /** {@link Guest.advance} at the last look, and when the vCPUs were last known to run this kernel. */
+  #progress = -1n;
+  #recheckedMs = -Infinity;
   /** When policies last knew what runs in it; -Infinity when that was never, or is of no meaning any more. */
   #knownMs: number;
 
@@ -134,6 +139,8 @@ export class WatchedDomain {
         this.#dirty = runQueues.length === 0;
       }
       this.#error = undefined;
+      if (this.#moved(guest)) this.#recheckedMs = nowMs;
+      else this.#recheck(open, nowMs);
       this.#lookedMs = nowMs;
       this.#costMs = 0.8 * this.#costMs + 0.2 * (this.#context.now() - begin);
       this.#looks += 1;
@@ -144,11 +151,32 @@ export class WatchedDomain {
       this.#dirty = true;
       const isTorn = error.code === 'guest-inconsistent';
       if (isTorn && nowMs - this.#lookedMs < ASSUMED_MS) return this.#assume(open, nowMs);
+      if (isTorn) this.#recheck(open, nowMs);
       this.#error = error;
       this.#looks = 0;
       if (!isTorn) this.#lose(open, error);
       return { view: undefined, quiet: false };
     }
+  }
+
+  /** Whether the guest's kernel has done anything since the last look. */
+  #moved(guest: Guest): boolean {
+    const { count } = guest.advance();
+    const moved = count !== this.#progress;
+    this.#progress = count;
+    return moved;
+  }
+
+  /**
+   * A kernel that stands still, or fits no more, may have been replaced without a word (`kexec`, a crash kernel), with
+   * its memory as it was: asks the vCPUs, now and then.
+   */
+  #recheck(open: AttachedDomain, nowMs: number): void {
+    if (nowMs - this.#recheckedMs < RECHECK_MS) return;
+    this.#recheckedMs = nowMs;
+    void open.guest.verifyRuns().catch((error: unknown) => {
+      if (error instanceof DomschedError && error.code === 'kernel-unidentified') this.#lose(open, error);
+    });
   }
 
   /** Without a look: as before. */

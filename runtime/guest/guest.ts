@@ -11,7 +11,7 @@ import type { AddressSpace } from '../memory/types.ts';
 import { Arena } from './arena.ts';
 import { anyField, field, readMember, requiredField } from './fields.ts';
 import { hasBanner } from './identify/banner.ts';
-import { identify } from './identify/identify.ts';
+import { hasHaltedForGood, identify, isRunBy } from './identify/identify.ts';
 import type { IdentifiedKernel } from './identify/types.ts';
 import { requireSymbolAddress, symbolAddress } from './kernel.ts';
 import { type GuestCpu, onlineCpus, percpuVariable } from './percpu.ts';
@@ -190,6 +190,31 @@ export class Guest {
     });
   }
 
+  /**
+   * As {@link verify}, and asks the vCPUs too: `kexec` puts another kernel in this one's place without a reset, and may
+   * leave its memory as it was.
+   * @throws DomschedError `kernel-unidentified` when none of them runs this kernel: attach anew
+   */
+  async verifyRuns(): Promise<void> {
+    this.verify();
+    const all = (await this.domain.registers?.read()) ?? [];
+    const awake = all.filter((vcpu) => !hasHaltedForGood(vcpu));
+    this.domain.tick();
+    if (isRunBy(this.kernel, awake) !== false && !this.#hasOtherAreas()) return;
+    const { name } = this.domain.identity;
+    throw new DomschedError(
+      'kernel-unidentified',
+      `${name} runs another kernel than before, without a reset (kexec): attach to it again`,
+      { domain: name },
+    );
+  }
+
+  /** Whether a CPU's per-CPU area is elsewhere now: that never changes while a kernel runs. */
+  #hasOtherAreas(): boolean {
+    const before = new Map(this.cpus.map(({ cpu, area }) => [cpu, area]));
+    return onlineCpus(this.kernel).some(({ cpu, area }) => (before.get(cpu) ?? area) !== area);
+  }
+
   /** Kernels that {@link attach} was given. */
   get known(): readonly KnownKernel[] {
     return this.#known;
@@ -279,7 +304,10 @@ export class Guest {
         if (codeOf(error) !== 'guest-inconsistent') throw error;
         const hopeless = this.domain.pause === undefined || performance.now() + wait > end;
         if (hopeless && options.withoutQueues) return this.processesAlone(options);
-        if (hopeless) throw error;
+        if (hopeless) {
+          await this.verifyRuns();
+          throw error;
+        }
       }
       await sleep(wait);
     }

@@ -36,7 +36,8 @@ const MAX_PAUSES = 8;
  * last with the domain paused.
  *
  * @returns all facts
- * @throws DomschedError `layout-disproved` with the facts, naming the first that does not hold
+ * @throws DomschedError `layout-disproved` with the facts, naming the first that does not hold; `guest-booting` when the
+ *   guest has no process yet
  */
 export async function prove(guest: Guest): Promise<readonly Fact[]> {
   const facts: Fact[] = [];
@@ -257,6 +258,13 @@ function refuse(guest: Guest, facts: readonly Fact[], other = ''): void {
   const wrong = facts.find(({ holds }) => !holds);
   if (wrong === undefined) return;
   const { name } = guest.domain.identity;
+  if (hasNoProcesses(guest, facts)) {
+    throw new DomschedError(
+      'guest-booting',
+      `${name}: Linux ${guest.kernel.release} is still booting: it has no process yet; try again in a moment`,
+      { domain: name, release: guest.kernel.release, fact: wrong.name, found: wrong.found },
+    );
+  }
   const { release, source } = guest.kernel.layout.kernel;
   throw new DomschedError(
     'layout-disproved',
@@ -264,6 +272,19 @@ function refuse(guest: Guest, facts: readonly Fact[], other = ''): void {
       `make the layout again from the very kernel that the guest booted (this one is from ${source.file})${other}`,
     { domain: name, release, fact: wrong.name, found: wrong.found, facts },
   );
+}
+
+/**
+ * Whether the layout fits the first task, and there is no other: the kernel has not come to make process 1. Until then
+ * run queues and per-CPU areas are not what they will be.
+ */
+function hasNoProcesses(guest: Guest, facts: readonly Fact[]): boolean {
+  const own = facts.filter(({ name }) => name.startsWith('init_task '));
+  if (own.length === 0 || own.some(({ holds }) => !holds)) return false;
+  const initTask = requireSymbolAddress(guest.kernel, 'init_task');
+  const task = new Task(guest, initTask);
+  const node = advance(initTask, task.offset('tasks'));
+  return task.pointer('tasks.next') === node && task.pointer('tasks.prev') === node;
 }
 
 /** A copy of one task_struct, read member by member through the layout. */

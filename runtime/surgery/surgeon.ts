@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DomschedError } from '../error.ts';
 import type { Guest } from '../guest/guest.ts';
+import { hasHaltedForGood } from '../guest/identify/identify.ts';
 import type { Process } from '../guest/process.ts';
 import { vcpusByCpu } from '../guest/vcpus.ts';
 import type { DomainWith, VcpuRegisters } from '../hypervisor/types.ts';
@@ -296,7 +297,7 @@ export class Surgeon {
       // Threads are let go a few at a time: one that gets somewhere goes on.
       const advanced = goal === 'released' && done !== null && done.outcome.length > 0;
       if (advanced) patience.renew();
-      if (patience.over) throw last ?? timeoutError(goal, key);
+      if (patience.over) throw last ?? (await this.#timeout(goal, key));
       wait = advanced ? FIRST_WAIT_MS : Math.min(2 * wait, LAST_WAIT_MS);
       await sleep(wait);
     }
@@ -398,6 +399,19 @@ export class Surgeon {
     this.#holder.observe?.(vcpus);
   }
 
+  /** Why nothing came of it: a guest that has halted gets nowhere, however long it is given. */
+  async #timeout(goal: string, key: ProcessKey): Promise<DomschedError> {
+    const vcpus = (await this.#domain.registers?.read()) ?? [];
+    const halted = vcpus.filter(hasHaltedForGood).length;
+    const why =
+      halted === 0
+        ? 'it may be asleep. Try again, or give it longer'
+        : `${halted} of the guest's ${vcpus.length} CPUs have halted with interrupts off: it panicked or was shut down. ` +
+          'Look at its console';
+    const message = `process ${key.pid} could not be ${goal} in time: ${why}`;
+    return new DomschedError('timeout', message, { pid: key.pid, goal, halted });
+  }
+
   /** All threads of the process, its leader first. Read under the pause, so none can start meanwhile. */
   #threadsOf(key: ProcessKey): Process[] {
     const { processes } = this.#guest.processesAlone({ threads: true });
@@ -439,8 +453,3 @@ const NOTHING_BACK: GiveBack = { outcome: [], pending: 0, kept: 0 };
 
 /** What another look may not find any more; a conflict, because somebody else resumed the domain in our pause. */
 const PASSING: ReadonlySet<string> = new Set(['lock-held', 'guest-inconsistent', 'edit-conflict']);
-
-function timeoutError(goal: string, key: ProcessKey): DomschedError {
-  const message = `process ${key.pid} could not be ${goal} in time: it may be asleep. Try again, or give it longer`;
-  return new DomschedError('timeout', message, { pid: key.pid, goal });
-}

@@ -5,13 +5,17 @@ const SHORTEST_STALE_MS = 10_000;
 /** A tick is stale after this many intervals. */
 const STALE_INTERVALS = 5;
 
+/** Errors by which a guest is there, and not what it was taken for. */
+const CONTRADICTIONS: ReadonlySet<string> = new Set(['guest-inconsistent']);
+
 export interface Health {
-  readonly status: 'healthy' | 'stale' | 'starting';
+  /** `inconsistent`: what is read of a guest contradicts itself: its kernel may have been replaced. */
+  readonly status: 'healthy' | 'stale' | 'starting' | 'inconsistent';
   /** Age of the last tick, in ms; null before the first. */
   readonly ageMs: number | null;
   readonly tick: number | null;
   readonly domains: number;
-  /** Domains that could not be read at the last tick. They make nothing unhealthy: guests come and go. */
+  /** Domains that could not be read at the last tick. Those that went make nothing unhealthy: guests come and go. */
   readonly unreadable: number;
 }
 
@@ -38,8 +42,11 @@ export class HealthCheck {
     const { at, report, intervalMs } = this.#last;
     const ageMs = Math.round(this.#now() - at);
     const isStale = ageMs > Math.max(SHORTEST_STALE_MS, STALE_INTERVALS * intervalMs);
+    const isInconsistent = report.domains.some(
+      ({ error }) => error !== undefined && CONTRADICTIONS.has(error.code),
+    );
     return {
-      status: isStale ? 'stale' : 'healthy',
+      status: isStale ? 'stale' : isInconsistent ? 'inconsistent' : 'healthy',
       ageMs,
       tick: report.tick,
       domains: report.domains.length,

@@ -24,6 +24,8 @@ import {
 import { type FoundBanner, scanImage, scanPhysical } from './scan.ts';
 import type { Derivation, IdentifiedKernel } from './types.ts';
 
+/** RFLAGS.IF (Intel SDM vol. 1, 3.4.3). */
+const INTERRUPT_FLAG = 1n << 9n;
 /** Bytes of notes that are looked through at most: a kernel has some 500. */
 const MAX_NOTES = 64 * 1024;
 
@@ -38,7 +40,20 @@ export async function identify(
   domain: Domain<FrameNumber>,
   known: readonly KnownKernel[],
 ): Promise<IdentifiedKernel> {
-  const registers = (await domain.registers?.read()) ?? [];
+  const all = (await domain.registers?.read()) ?? [];
+  const kernel = await identifyBy(domain, known, all);
+  const elsewhere = all.filter((vcpu) => hasHaltedForGood(vcpu) && isRunBy(kernel, [vcpu]) === false);
+  return { ...kernel, crashed: elsewhere.length };
+}
+
+async function identifyBy(
+  domain: Domain<FrameNumber>,
+  known: readonly KnownKernel[],
+  all: readonly VcpuRegisters[],
+): Promise<IdentifiedKernel> {
+  // A kernel that crashed has halted its CPUs for good; the one that was started in its place (`kexec`) runs on the rest.
+  const awake = all.filter((vcpu) => !hasHaltedForGood(vcpu));
+  const registers = awake.length > 0 ? awake : all;
   const spaces = registers.length > 0 ? addressSpaces(domain, registers) : [];
   if (registers.length > 0 && spaces.length === 0) {
     throw unidentified(domain, 'none of its CPUs is in 64-bit mode: it is still booting, or no 64-bit Linux');
@@ -61,6 +76,31 @@ export async function identify(
     }
   }
   throw unknown(domain, known, banners.find(isKnown) ?? banners[0], failures);
+}
+
+/** Whether a vCPU waits for an interrupt with interrupts off: nothing but a reset, or another kernel, wakes it. */
+export function hasHaltedForGood({ halted, rflags }: VcpuRegisters): boolean {
+  return halted && (rflags & INTERRUPT_FLAG) === 0n;
+}
+
+/**
+ * Whether a vCPU's own page tables lead to the very bytes of a kernel that was identified before.
+ * @returns undefined where the domain has no vCPU in 64-bit mode to ask
+ */
+export function isRunBy(kernel: IdentifiedKernel, vcpus: readonly VcpuRegisters[]): boolean | undefined {
+  const symbol = kernel.layout.symbol('linux_banner');
+  if (symbol === undefined || vcpus.length === 0) return undefined;
+  const banner = guestVirtual(symbol + kernel.slide);
+  const own = kernel.space.probe(banner);
+  const spaces = addressSpaces(kernel.space.domain, vcpus);
+  if (spaces.length === 0) return undefined;
+  return (
+    !isFault(own) &&
+    spaces.some((space) => {
+      const found = space.probe(banner);
+      return !isFault(found) && found.frame === own.frame && found.offset === own.offset;
+    })
+  );
 }
 
 /** Address spaces of the kernel that the CPUs' CR3 may mean: under page-table isolation CR3 may be the program's. */
@@ -149,6 +189,7 @@ function confirm(
       slide,
       physBase,
       derivations,
+      crashed: 0,
     };
   }
   return undefined;
@@ -258,7 +299,17 @@ function atPhysical(
       { of: 'physBase', from: 'place of the banner', value: load - slide } as const,
       ...bases,
     ];
-    return { layout, space, release: layout.kernel.release, banner, buildId, slide, physBase, derivations };
+    return {
+      layout,
+      space,
+      release: layout.kernel.release,
+      banner,
+      buildId,
+      slide,
+      physBase,
+      derivations,
+      crashed: 0,
+    };
   }
   return undefined;
 }

@@ -25,4 +25,6 @@ export interface IdentifiedKernel extends Relocation {
   /** From the guest's memory; null when the kernel has no such note. */
   readonly buildId: string | null;
   readonly derivations: readonly Derivation[];
+  /** vCPUs that have halted for good in another kernel, which crashed: this one runs in its place. */
+  readonly crashed: number;
 }

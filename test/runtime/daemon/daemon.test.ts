@@ -3,6 +3,7 @@ import path from 'node:path';
 import test from 'ava';
 import { DomschedError } from '../../../runtime/error.ts';
 import { selector } from '../../../runtime/policy/selector.ts';
+import { CFS_KERNEL, twoBoots } from '../guest/synthetic.ts';
 import {
   BACKUP,
   BACKUP_LAST,
@@ -210,6 +211,19 @@ test('a domain that vanishes is dropped, one that appears is taken in', async (t
 function torn(): never {
   throw new DomschedError('guest-inconsistent', 'torn', {});
 }
+
+test('a guest whose kernel was replaced without a reset is attached to anew', async (t) => {
+  const { first, second } = await twoBoots(CFS_KERNEL);
+  await using fake = await FakeDaemon.of([first]);
+  await fake.start();
+  const comms = async () => (await fake.tick()).domains[0]!.processes.map(({ comm }) => comm);
+  t.true((await comms()).includes('before'));
+  first.domain.vcpus = second.domain.vcpus;
+  // Nothing of what was there moves any more; then its vCPUs are asked.
+  for (let i = 0; i < 14; i++) await fake.tick();
+  const seen = await comms();
+  t.true(seen.includes('after') && !seen.includes('before'), seen.join(' '));
+});
 
 test('run queues that never hold still for a look keep no policy from deciding', async (t) => {
   const { batch, web } = await twoGuests();

@@ -45,6 +45,8 @@ export interface SyntheticOptions {
   load?: number;
   levels?: 4 | 5;
   name?: string;
+  /** Another guest's memory, where this kernel is beside the other: all of its frames are so many further on. */
+  beside?: { readonly image: FrameImage; readonly frames: number };
   /** Instead of the kernel's own layout. */
   layout?: LayoutView;
 }
@@ -90,7 +92,8 @@ export class SyntheticGuest {
   readonly physBase: bigint;
   readonly directMap: bigint;
   readonly #o1: boolean;
-  #heap = HEAP_AT;
+  readonly #base: number;
+  #heap: number;
   #areas: bigint[] = [];
 
   private constructor(layout: LayoutView, options: SyntheticOptions) {
@@ -98,7 +101,9 @@ export class SyntheticGuest {
     this.#o1 = layout.has('rq', 'active');
     this.slide = this.#o1 ? 0n : (options.slide ?? 0x1a00_0000n);
     const text = layout.requireSymbol('_text');
-    const load = this.#o1 ? Number(text - KERNEL_MAP) : (options.load ?? 0x400_0000);
+    const load = this.#o1
+      ? Number(text - KERNEL_MAP)
+      : (options.load ?? 0x400_0000) + (options.beside?.frames ?? 0) * FRAME_SIZE;
     this.physBase = BigInt(load) - (text - KERNEL_MAP) - this.slide;
     const levels = options.levels ?? 4;
     this.directMap = this.#o1
@@ -106,8 +111,10 @@ export class SyntheticGuest {
       : levels === 5
         ? 0xff11_0000_0000_0000n
         : 0xffff_8880_0000_0000n;
-    this.image = new FrameImage();
-    this.tables = new PageTables(this.image, TABLES_AT, levels);
+    this.#base = (options.beside?.frames ?? 0) * FRAME_SIZE;
+    this.#heap = this.#base + HEAP_AT;
+    this.image = options.beside?.image ?? new FrameImage();
+    this.tables = new PageTables(this.image, this.#base / FRAME_SIZE + TABLES_AT, levels);
     this.#map(text);
     const idt = this.alloc(4096);
     this.domain = new FakeDomain({
@@ -224,7 +231,7 @@ export class SyntheticGuest {
 
   #percpu(cpus: number): void {
     for (let cpu = 0; cpu < cpus; cpu++) {
-      const at = this.directMap + BigInt(PERCPU_AT + cpu * LARGE_PAGE);
+      const at = this.directMap + BigInt(this.#base + PERCPU_AT + cpu * LARGE_PAGE);
       if (this.#o1) {
         const linked = this.layout.requireSymbol('per_cpu__runqueues');
         const pda = this.object('x8664_pda');
@@ -446,4 +453,17 @@ export function defaultTasks(): SyntheticTask[] {
     { pid: 41, comm: 'pool', cpu: 1, state: 'ready', ppid: 1, tgid: 40 },
     { pid: 42, comm: 'pool', cpu: 0, state: 'sleeping', ppid: 1, tgid: 40 },
   ];
+}
+
+/** Two boots of one kernel in one memory, which differ by the name of process 11: `before` and `after`. */
+export async function twoBoots(kernel: string, slide?: bigint) {
+  const named = (comm: string) => defaultTasks().map((task) => (task.pid === 11 ? { ...task, comm } : task));
+  const first = await SyntheticGuest.make({ kernel, tasks: named('before') });
+  const second = await SyntheticGuest.make({
+    kernel,
+    tasks: named('after'),
+    beside: { image: first.image, frames: 0x4_0000 },
+    ...(slide !== undefined && { slide }),
+  });
+  return { first, second };
 }

@@ -120,6 +120,15 @@ test('the state, the health and the metrics, before the first tick and after', a
   const healthy = await ask(web, '/health');
   t.is(healthy.status, 200);
   t.like(JSON.parse(healthy.body), { status: 'healthy', tick: 2, domains: 3, unreadable: 0 });
+  const [domain] = second!.domains;
+  const contradiction = { code: 'guest-inconsistent', message: 'its run queues' };
+  web.tick({ ...second!, domains: [{ ...domain!, error: contradiction }] });
+  const inconsistent = await ask(web, '/health');
+  t.is(inconsistent.status, 503);
+  t.like(JSON.parse(inconsistent.body), { status: 'inconsistent', unreadable: 1 });
+  web.tick({ ...second!, domains: [{ ...domain!, error: { ...contradiction, code: 'domain-gone' } }] });
+  t.is((await ask(web, '/health')).status, 200);
+  web.tick(second!);
   now = 10_000;
   t.is((await ask(web, '/health')).status, 200);
   now = 10_001;

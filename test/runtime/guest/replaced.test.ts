@@ -1,0 +1,86 @@
+import test from 'ava';
+import { DomschedError } from '../../../runtime/error.ts';
+import { Guest } from '../../../runtime/guest/guest.ts';
+import type { VcpuRegisters } from '../../../runtime/hypervisor/types.ts';
+import {
+  CFS_KERNEL,
+  EEVDF_KERNEL,
+  knownKernel,
+  SYNTHETIC_KERNELS,
+  SyntheticGuest,
+  twoBoots,
+} from './synthetic.ts';
+
+const INTERRUPTS_ON = 0x202n;
+const INTERRUPTS_OFF = 0x2n;
+
+const halted = (vcpu: VcpuRegisters, flags: bigint): VcpuRegisters => ({
+  ...vcpu,
+  halted: true,
+  rflags: flags,
+});
+const names = (guest: Guest) => guest.snapshot().processes.map(({ comm }) => comm);
+
+for (const kernel of [CFS_KERNEL, EEVDF_KERNEL]) {
+  for (const slide of [undefined, 0x2200_0000n]) {
+    test(`${kernel}: of a kernel that crashed and the one that runs in its place, the latter (slide ${slide ?? 'the same'})`, async (t) => {
+      const { first, second } = await twoBoots(kernel, slide);
+      const [dead] = first.domain.vcpus;
+      const [alive] = second.domain.vcpus;
+      const known = [knownKernel(kernel)];
+      first.domain.vcpus = [halted({ ...dead!, vcpu: 0 }, INTERRUPTS_OFF), { ...alive!, vcpu: 1 }];
+      const guest = await Guest.attach(first.domain, known);
+      t.true(names(guest).includes('after'));
+      t.is(guest.kernel.crashed, 1);
+      // A CPU that only idles is as good a witness as one that runs.
+      first.domain.vcpus = [
+        halted({ ...dead!, vcpu: 0 }, INTERRUPTS_ON),
+        halted({ ...alive!, vcpu: 1 }, INTERRUPTS_OFF),
+      ];
+      t.true(names(await Guest.attach(first.domain, known)).includes('before'));
+      // Nothing runs any more: what the first CPU saw last.
+      first.domain.vcpus = first.domain.vcpus.map((vcpu) => halted(vcpu, INTERRUPTS_OFF));
+      t.true(names(await Guest.attach(first.domain, known)).includes('before'));
+    });
+  }
+
+  test(`${kernel}: a kernel that was replaced by itself, with its memory as it was, is noticed by its vCPUs`, async (t) => {
+    const { first, second } = await twoBoots(kernel);
+    const known = [knownKernel(kernel)];
+    const guest = await Guest.attach(first.domain, known);
+    await guest.verifyRuns();
+    t.is(guest.kernel.crashed, 0);
+    first.domain.vcpus = second.domain.vcpus;
+    // All is there yet, and links and counts agree: of what was.
+    t.true(names(guest).includes('before'));
+    const error = await t.throwsAsync(guest.verifyRuns(), { instanceOf: DomschedError });
+    t.is(error.code, 'kernel-unidentified');
+    t.true(names(await Guest.attach(first.domain, known)).includes('after'));
+  });
+
+  test(`${kernel}: replaced at the very same place, it is noticed by its per-CPU areas`, async (t) => {
+    const synthetic = await SyntheticGuest.make({ kernel });
+    const guest = await Guest.attach(synthetic.domain, [knownKernel(kernel)]);
+    const area = guest.cpus[1]!.area;
+    synthetic.word(synthetic.symbol('__per_cpu_offset') + 8n, area + 0x20_0000n);
+    synthetic.put(synthetic.queues[1]!, 'rq', 'nr_running', 99);
+    await t.throwsAsync(guest.take({ limitMs: 1 }), { code: 'kernel-unidentified', message: /kexec/ });
+  });
+}
+
+test('a guest whose kernel has no process yet is still booting: its layout is not blamed', async (t) => {
+  for (const kernel of SYNTHETIC_KERNELS) {
+    const synthetic = await SyntheticGuest.make({ kernel, tasks: [] });
+    const early = await t.throwsAsync(Guest.attach(synthetic.domain, [knownKernel(kernel)]), {
+      instanceOf: DomschedError,
+    });
+    t.is(early.code, 'guest-booting');
+    t.regex(early.message, /still booting/);
+    // Before its run queues are set up.
+    for (const queue of synthetic.queues) synthetic.put(queue, 'rq', 'idle', 0n);
+    await t.throwsAsync(Guest.attach(synthetic.domain, [knownKernel(kernel)]), { code: 'guest-booting' });
+    // Of a wrong layout nothing of the kind is said.
+    synthetic.put(synthetic.initTask, 'task_struct', 'pid', 7);
+    await t.throwsAsync(Guest.attach(synthetic.domain, [knownKernel(kernel)]), { code: 'layout-disproved' });
+  }
+});
