@@ -1,5 +1,5 @@
 import type { Member, MemberKind, Structure } from '../extractor/contract.ts';
-import { type Literal, literal, propertyKey } from './names.ts';
+import { type Literal, literal, ownKey, propertyKey } from './names.ts';
 
 /** An anonymous struct or union, whose members the generated module lists flat. */
 export interface Anonymous {
@@ -86,7 +86,9 @@ function namedMembers(members: readonly Member[], structureSize: number): string
   const visit = (list: readonly Member[]): void => {
     for (const member of list) {
       if (member.name !== null) {
-        printed.push(`${propertyKey(member.name)}: ${memberLiteral(member, structureSize, undefined)}`);
+        printed.push(
+          `${propertyKey(ownKey(member.name))}: ${memberLiteral(member, structureSize, undefined)}`,
+        );
       } else if (member.members) visit(member.members);
     }
   };

@@ -1,6 +1,6 @@
 import type { KernelLayout, Structure } from '../extractor/contract.ts';
 import { flatten } from './member.ts';
-import { bindingName, commentText, literal, moduleName, propertyKey } from './names.ts';
+import { bindingName, commentText, literal, moduleName, ownKey, propertyKey } from './names.ts';
 import type { ModuleText } from './print.ts';
 import { schedulersOf } from './schedulers.ts';
 
@@ -78,7 +78,10 @@ function structureModule(structure: Structure, header: string): ModuleText {
         name: bindingName(structure.name),
         properties: [
           ...own,
-          ...entries.map(({ name, initializer }): [string, string] => [propertyKey(name), initializer]),
+          ...entries.map(({ name, initializer }): [string, string] => [
+            propertyKey(ownKey(name)),
+            initializer,
+          ]),
         ],
       },
     ],
@@ -141,9 +144,10 @@ function indexModule(names: readonly string[], header: string): ModuleText {
             key,
             null,
           ]),
-          ...names.map((name): [string, string | null] =>
-            bindingName(name) === propertyKey(name) ? [name, null] : [propertyKey(name), bindingName(name)],
-          ),
+          ...names.map((name): [string, string | null] => {
+            const [key, binding] = [propertyKey(ownKey(name)), bindingName(name)];
+            return binding === key ? [key, null] : [key, binding];
+          }),
         ],
       },
     ],

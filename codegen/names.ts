@@ -1,11 +1,13 @@
+import { createHash } from 'node:crypto';
+
 /**
  * The only place where names from a kernel become names, keys, strings, comments or paths of a TypeScript
- * program. Everything here assumes hostile input: `validate.ts` has refused what is no name at all, and this
- * file makes the rest harmless.
+ * program. Everything here assumes hostile input: C names structures, GCC with `$` and in any alphabet, Rust calls
+ * types `Option<&str>`, and a file that nobody vouches for has any text where a name should be.
  */
 
-/** What a C identifier may be. `$` is left out (GCC allows it): domsched's own keys start with it. */
-export const C_IDENTIFIER = /^[A-Za-z_][A-Za-z0-9_]{0,255}$/;
+/** Names that are bindings and files as they are; a file's name has room for 255 bytes. */
+const PLAIN = /^[A-Za-z_][A-Za-z0-9_]{0,99}$/;
 
 /** Linker symbols: C identifiers plus compiler suffixes such as `.isra.0`, `.cold`, `@@VERSION`. */
 export const SYMBOL_NAME = /^[A-Za-z_.$][A-Za-z0-9_.$@]{0,511}$/;
@@ -23,7 +25,7 @@ const RESERVED_WORDS = new Set(
     'extends false finally for function if implements import in instanceof interface let new null package ' +
     'private protected public return static super switch this throw true try typeof undefined var void while ' +
     'with yield as any async boolean declare module namespace number object string symbol type unknown ' +
-    'DataView RangeError NaN Infinity arrayIndex'
+    'DataView RangeError Number BigInt NaN Infinity globalThis __esModule arrayIndex layout'
   ).split(' '),
 );
 
@@ -35,14 +37,33 @@ export function isFolderName(name: string): boolean {
   return RELEASE.test(name) && !RESERVED_FOLDERS.test(name);
 }
 
-/** Exported name of a structure's module. `$` keeps it apart from every C identifier. */
+/** Exported name of a structure's module. `$` keeps it apart from every plain name. */
 export function bindingName(structure: string): string {
+  if (!PLAIN.test(structure)) return `$${readable(structure)}_${digest(structure)}`;
   return RESERVED_WORDS.has(structure) ? `$${structure}` : structure;
 }
 
-/** File of a structure's module, without extension. `-` keeps it apart from every C identifier. */
+/** File of a structure's module, without extension. `-` keeps it apart from every plain name. */
 export function moduleName(structure: string): string {
+  if (!PLAIN.test(structure)) return `${readable(structure)}-${digest(structure)}`;
   return OWN_FILES.has(structure) ? `${structure}-struct` : structure;
+}
+
+/** What a person recognizes of a name that is no plain one; the digest tells apart what looks the same then. */
+function readable(name: string): string {
+  return name.replace(/[^A-Za-z0-9]+/g, '_').slice(0, 60);
+}
+
+function digest(name: string): string {
+  return createHash('sha256').update(name).digest('hex').slice(0, 16);
+}
+
+/**
+ * The name under which a structure or member is found. Names that start with `$` are domsched's own, so that one of
+ * GCC's gets a dot before it.
+ */
+export function ownKey(name: string): string {
+  return /^\.*\$/.test(name) ? `.${name}` : name;
 }
 
 /**

@@ -1,13 +1,16 @@
 import { z } from 'zod';
 import { type KernelLayout, LAYOUT_FORMAT, type Member, type Structure } from '../extractor/contract.ts';
 import { ExtractError } from '../extractor/error.ts';
-import { C_IDENTIFIER, isFolderName, SYMBOL_NAME } from './names.ts';
+import { isFolderName, SYMBOL_NAME } from './names.ts';
 
 /** No kernel structure comes near; it keeps offsets exact in a DataView and products of sizes safe. */
 const MAX_BYTES = 2 ** 32;
 const MAX_NESTING = 64;
 
-const identifier = z.string().regex(C_IDENTIFIER, 'is no C identifier');
+/** Any text: `names.ts` makes it harmless. Rust's are long. */
+const name = z.string().max(1 << 16);
+/** A spelled type holds names. */
+const spelled = z.string().max(1 << 20);
 const bytes = z.int().min(0).max(MAX_BYTES);
 const hex = (digits: number) =>
   z.string().regex(new RegExp(`^[0-9a-f]{${digits}}$`), `is not ${digits} hex digits`);
@@ -18,31 +21,39 @@ const printable = z
 const kind = z.enum(['int', 'bool', 'float', 'enum', 'pointer', 'struct', 'union', 'array', 'opaque']);
 
 const member: z.ZodType<Member> = z.object({
-  name: identifier.nullable(),
+  name: name.nullable(),
   offset: bytes,
   size: bytes,
-  type: printable,
+  type: spelled,
   kind,
   signed: z.boolean().optional(),
   bitOffset: z.int().min(0).max(127).optional(),
   bitSize: z.int().min(1).max(64).optional(),
   dims: z.array(bytes).min(1).max(16).optional(),
   element: z.object({ kind, size: bytes }).optional(),
-  struct: identifier.optional(),
-  target: identifier.optional(),
-  enum: identifier.optional(),
+  struct: name.optional(),
+  target: name.optional(),
+  enum: name.optional(),
   get members() {
     return z.array(member).max(65_536).optional();
   },
 }) as z.ZodType<Member>;
 
 const structure = z.object({
-  name: identifier,
-  sourceName: identifier,
+  name,
+  sourceName: name,
   kind: z.enum(['struct', 'union']),
   size: bytes,
   members: z.array(member).max(65_536),
 });
+
+/** A record, checked by its entries: zod's own passes over `__proto__` without a word. */
+function recordOf<T>(value: z.ZodType<T>) {
+  return z.preprocess(
+    (given) => (typeof given === 'object' && given !== null ? Object.entries(given) : given),
+    z.array(z.tuple([name, value])).transform((entries) => Object.fromEntries(entries)),
+  );
+}
 
 const document = z.object({
   format: z.literal(LAYOUT_FORMAT),
@@ -63,15 +74,14 @@ const document = z.object({
   }),
   producer: z.object({ name: z.literal('domsched'), version: printable.min(1).max(64) }),
   config: z.record(z.string(), z.string()).optional(),
-  structs: z.record(identifier, structure),
-  enums: z.record(
-    identifier,
+  structs: recordOf(structure),
+  enums: recordOf(
     z.object({
       size: bytes,
-      values: z.record(identifier, z.union([z.int(), z.string().regex(/^-?[0-9]{1,20}$/, 'is no integer')])),
+      values: recordOf(z.union([z.int(), z.string().regex(/^-?[0-9]{1,20}$/, 'is no integer')])),
     }),
   ),
-  constants: z.record(identifier, z.int()),
+  constants: recordOf(z.int()),
   symbols: z.record(
     z.string().regex(SYMBOL_NAME, 'is no symbol name'),
     z.string().regex(/^0x[0-9a-f]{1,16}$/, 'is no 64-bit address'),
@@ -83,8 +93,7 @@ const document = z.object({
 export type NamedLayout = KernelLayout & { kernel: { release: string; banner: string } };
 
 /**
- * Checks that a value is a layout from which code may be generated: its shape, that every name is a C identifier,
- * that members lie inside their structure, that names are unique after anonymous members are flattened.
+ * Checks that a value is a layout from which code may be generated: its shape, that members lie inside their structure, that names are unique after anonymous members are flattened.
  *
  * @throws ExtractError `no-banner`; `layout-invalid`, with the path of the offending value in `details.path`
  */
@@ -92,9 +101,8 @@ export function validateLayout(value: unknown): NamedLayout {
   const parsed = guarded(() => document.safeParse(value));
   if (!parsed.success) {
     const issue = parsed.error.issues[0]!;
-    throw invalid(pathText(issue.path), issue.message);
+    throw invalid(pathText(issue.path, value), issue.message);
   }
-  refusePrototypeKeys(value as Record<string, unknown>);
   const layout = parsed.data as KernelLayout;
   if (!isNamed(layout)) {
     const { file } = layout.source;
@@ -144,14 +152,6 @@ function checkStructure(structure: Structure): void {
   visit(structure.members, seen, structure.name, 0);
 }
 
-/** Zod's records skip this key without a word; as an own property it can only come from hostile JSON. */
-function refusePrototypeKeys(layout: Record<string, unknown>): void {
-  for (const part of ['structs', 'enums', 'constants', 'symbols']) {
-    if (Object.hasOwn(layout[part] as object, '__proto__'))
-      throw invalid(`${part}.__proto__`, 'is no usable name');
-  }
-}
-
 /** The schema does not bound nesting: a document that exhausts the stack is refused as such. */
 function guarded<T>(parse: () => T): T {
   try {
@@ -166,15 +166,25 @@ function tooDeep(): ExtractError {
   return invalid('structs', `nests deeper than ${MAX_NESTING} levels`);
 }
 
-function pathText(path: readonly PropertyKey[]): string {
-  return path.length === 0 ? 'layout' : path.map(String).join('.');
+/** Names the way to a value; a record's entry stands in the path as its number, then 0 for key or 1 for value. */
+function pathText(path: readonly PropertyKey[], value: unknown): string {
+  const words: string[] = [];
+  let at = value;
+  for (let index = 0; index < path.length; index++) {
+    const isEntry = typeof path[index] === 'number' && !Array.isArray(at);
+    const key = isEntry ? Object.keys(at ?? {})[path[index] as number]! : path[index]!;
+    if (isEntry) index++;
+    words.push(String(key));
+    at = (at as Record<PropertyKey, unknown> | null | undefined)?.[key];
+  }
+  return words.join('.') || 'layout';
 }
 
 function invalid(path: string, problem: string): ExtractError {
   const shown = path.replace(/[^\x20-\x7e]/g, '?').slice(0, 256);
   return new ExtractError(
     'layout-invalid',
-    `The layout cannot be turned into code: ${shown} ${problem}. Extract the kernel again with this version of domsched.`,
+    `the layout cannot be turned into code: ${shown} ${problem}; it can be had as JSON (--json FILE)`,
     { path: shown, problem },
   );
 }

@@ -137,6 +137,20 @@ test("a module's BTF is read with the kernel that it asks for", (t) => {
   t.deepEqual(Object.keys((JSON.parse(stdout) as KernelLayout).structs), ['list_head', 'own']);
 });
 
+test('types with names of Rust become modules', async (t) => {
+  const builder = new BtfBuilder();
+  const int = builder.int('u32', 4);
+  const option = builder.record('struct', 'core::option::Option<u32>', 8, [['__0', int, 32]]);
+  builder.record('struct', '{impl#0}', 8, [['type', option, 0]]);
+  const [file, out] = [join(scratchFolder(t), 'vmlinux-6.9.1-rust.btf'), join(scratchFolder(t), 'generated')];
+  writeFileSync(file, builder.bytes());
+  const { code, stderr } = domsched(['extract', file, '--all', '--out', out]);
+  t.is(code, 0, stderr);
+  const { layout } = await import(join(out, '6.9.1-rust', 'index.ts'));
+  t.is(layout['core::option::Option<u32>'].__0.offset, 4);
+  t.is(layout['{impl#0}'].type.struct, 'core::option::Option<u32>');
+});
+
 test('raw BTF is a kernel too', (t) => {
   const file = addBtf(linkKernel(t, KERNEL_SOURCE));
   const raw = join(scratchFolder(t), 'vmlinux-9.9.9.btf');

@@ -1,0 +1,106 @@
+import { readdir, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import test from 'ava';
+import { execa } from 'execa';
+import fc from 'fast-check';
+import { generate } from '../../codegen/index.ts';
+import { ownKey } from '../../codegen/names.ts';
+import type { KernelLayout } from '../../extractor/contract.ts';
+import { temporaryFolder } from './folder.ts';
+import { int, sampleLayout } from './sample.ts';
+
+const ROOT = resolve(import.meta.dirname, '../..');
+
+/** Names as C, GCC, Rust and nobody would write them; those of one line look the same once made plain. */
+const NAMES = [
+  ...['a b', 'a-b', 'a::b', 'a  b', 'größe', 'grüße', 'A b'],
+  ...[
+    'core::option::Option<u32>',
+    '&str',
+    '&mut dyn core::fmt::Write',
+    '{impl#0}',
+    '(u8, &str)',
+    '*const str',
+  ],
+  ...['__proto__', 'constructor', 'prototype', 'toString', 'hasOwnProperty', 'then'],
+  ...['$size', '$name', '.$size', '$kernel', '$symbols', '$kernel_1', 'value$'],
+  ...['class', 'layout', 'Number', 'BigInt', 'DataView', 'globalThis', '__esModule', 'arrayIndex', 'Object'],
+  ...['index', 'kernel', 'array-index', 'view', 'at', 'width', 'require', 'exports', 'registry', 'undefined'],
+  ...[
+    "'",
+    '"',
+    '`',
+    '\\',
+    "\\'",
+    `$\{process.exit(1)}`,
+    '*/',
+    '//',
+    '\n',
+    '\r\n// y',
+    '\u2028',
+    '\0',
+    '\ud800',
+  ],
+  ...['', ' ', '.', '..', '../../etc/passwd', '1digit', '名前', '\u202e', 'x'.repeat(5000), 'y'.repeat(200)],
+];
+
+/** Every name as a structure whose members have every name, each of them a number of its own. */
+function layoutOf(names: readonly string[]): KernelLayout {
+  const members = names.map((name, index) => int(name, index * 4, 4, false));
+  const entries = names.map((name) => [
+    name,
+    { name, sourceName: name, kind: 'struct' as const, size: names.length * 4, members },
+  ]);
+  const enums = names.map((name) => [
+    name,
+    { size: 4, values: Object.fromEntries(names.map((value, index) => [value, index])) },
+  ]);
+  return { ...sampleLayout(), structs: Object.fromEntries(entries), enums: Object.fromEntries(enums) };
+}
+
+test('whatever the names: the modules compile, and every member reads its own value', async (t) => {
+  const random = fc.sample(fc.string({ unit: 'binary', maxLength: 12 }), { numRuns: 12, seed: 2616 });
+  const names = [...new Set([...NAMES, ...random])];
+  const folder = await temporaryFolder(t);
+  const [outDir, compiledDir] = [join(folder, 'ts'), join(folder, 'js')];
+  // As it comes from a file: own keys, whatever they are called.
+  const given = JSON.parse(JSON.stringify(layoutOf(names)));
+  const written = await generate(given, { outDir, compiledDir });
+  t.is(new Set(written.files.map((name) => name.toLowerCase())).size, written.files.length);
+  t.deepEqual((await readdir(written.path)).sort(), written.files.toSorted());
+
+  const view = new DataView(new ArrayBuffer(names.length * 4));
+  for (const index of names.keys()) view.setUint32(index * 4, index * 7 + 1, true);
+  for (const path of [join(written.path, 'index.ts'), join(compiledDir, written.folder, 'index.js')]) {
+    const { layout } = await import(pathToFileURL(path).href);
+    for (const structure of names) {
+      const found = layout[ownKey(structure)];
+      t.is(found.$name, structure);
+      t.is(found.$size, names.length * 4);
+      t.deepEqual(
+        names.map((name) => found[ownKey(name)].read(view)),
+        names.map((_, index) => index * 7 + 1),
+        structure,
+      );
+      const { values } = layout.$enums[structure];
+      t.deepEqual(
+        names.map((name) => values[name]),
+        [...names.keys()],
+      );
+    }
+  }
+
+  const config = {
+    extends: join(ROOT, 'tsconfig.json'),
+    compilerOptions: { typeRoots: [join(ROOT, 'node_modules/@types')] },
+    include: ['.'],
+    exclude: [],
+  };
+  await writeFile(join(outDir, 'tsconfig.json'), JSON.stringify(config));
+  await writeFile(join(outDir, 'package.json'), '{"type":"module"}');
+  const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
+  const { exitCode, stdout } = await execa(process.execPath, [tsc, '-p', outDir], { reject: false });
+  t.is(stdout, '');
+  t.is(exitCode, 0);
+});
