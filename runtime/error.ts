@@ -26,6 +26,7 @@ export type DomschedErrorCode =
   | 'edit-conflict'
   | 'edit-failed'
   | 'edit-torn'
+  | 'journal-failed'
   | 'dump-corrupt'
   | 'dump-unsupported'
   | 'config-invalid'

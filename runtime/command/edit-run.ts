@@ -9,6 +9,7 @@ import { connectAll } from '../hypervisor/connect.ts';
 import type { Domain } from '../hypervisor/types.ts';
 import { knownKernels } from '../layout/registry.ts';
 import { describeEdit } from '../surgery/edit.ts';
+import type { HeldRecord } from '../surgery/journal.ts';
 import { isRecordOf, JournaledSurgeon, Journals } from '../surgery/journaled-surgeon.ts';
 import { hasMachineEnded, livingMachine } from '../surgery/machine-ended.ts';
 import type { OperateOptions, Operation } from '../surgery/surgeon.ts';
@@ -94,8 +95,26 @@ async function releaseAll(options: EditOptions): Promise<void> {
   const failedCodes = failures.map(({ code }) => new DomschedError(code as never, '').exitCode as number);
   const journals = new Journals();
   const served = new Set(asked === undefined ? [] : await daemonDomains(connect));
-  const records = [...(await journals.held.list()), ...(await journals.changes.list())];
-  const domains = new Map(records.map(({ domain, name, connection }) => [domain, { name, connection }]));
+  const holds = await journals.held.list();
+  const records = [...holds, ...(await journals.changes.list())];
+  const domains = new Map<string, { name: string; connection: string }>(
+    records.map(({ domain, name, connection }) => [domain, { name, connection }]),
+  );
+  // Whoever was held elsewhere, before a migration or a restart, is in no journal of ours: the guests tell. Where a
+  // daemon runs it has looked into its own, and nobody else reaches them.
+  if (asked === undefined) {
+    await using hosts = await connectAll(connect);
+    for (const { listing } of await hosts.list()) {
+      const { id, name, connection } = listing.identity;
+      if (domains.has(id)) continue;
+      if (!('error' in listing)) domains.set(id, { name, connection });
+      // Where nobody listens, and of which nothing is written down, there is no machine.
+      else if (!['ECONNREFUSED', 'ENOENT'].includes(String(listing.error.details.errno))) {
+        failedCodes.push(listing.error.exitCode);
+        failures.push({ domain: name, code: listing.error.code, message: listing.error.message });
+      }
+    }
+  }
   for (const [id, { name, connection }] of domains) {
     if (served.has(id)) continue;
     try {
@@ -103,11 +122,17 @@ async function releaseAll(options: EditOptions): Promise<void> {
     } catch (error) {
       if (!(error instanceof DomschedError)) throw error;
       const own = records.filter(({ domain }) => domain === id);
+      // What cannot be edited, and that we have not edited, holds nobody.
+      if (own.length === 0 && NOT_EDITED.has(error.code)) continue;
+      const held = holds.filter(({ domain }) => domain === id);
       const living = livingMachine(own);
-      if (hasMachineEnded(own, error)) await forget(id, journals);
-      else failedCodes.push(error.exitCode);
+      const ended = hasMachineEnded(own, error);
+      if (ended) await forget(id, journals);
+      // A machine that has ended took along whom we held; one that was migrated or saved did not let them go.
+      if (!ended || held.length > 0) failedCodes.push(error.exitCode);
       const kept = living && `; process ${living.pid} of it still runs, so what we wrote down of it is kept`;
-      failures.push({ domain: name, code: error.code, message: `${error.message}${kept ?? ''}` });
+      const message = `${error.message}${kept ?? ''}${ended ? heldThere(held) : ''}`;
+      failures.push({ domain: name, code: error.code, message });
     }
   }
   for (const { domain, code, message } of failures) {
@@ -140,6 +165,10 @@ async function putBack(
   await withSurgeon(
     domain,
     async (surgeon) => {
+      for (const { pid, comm } of await surgeon.search()) {
+        const who = printable(`${domain.identity.name}: ${pid} (${comm})`);
+        process.stderr.write(`domsched: ${who} is held, and no record tells by whom: letting it go\n`);
+      }
       const { processes } = await surgeon.guest.take({ withoutQueues: true });
       for (const record of surgeon.held()) {
         const found = processes.find((candidate) => isRecordOf(record, candidate));
@@ -175,6 +204,12 @@ async function shareBack(domain: Domain, journals: Journals): Promise<void> {
   for (const kind of ['weight', 'cap'] as const) if (share.isSet(kind)) await share.back(kind);
 }
 
+function heldThere(held: readonly HeldRecord[]): string {
+  if (held.length === 0) return '';
+  const who = held.map(({ pid, comm }) => `${pid} (${comm})`).join(', ');
+  return `; ${who} was held there: if it was migrated or saved, run domsched release --all where it runs next`;
+}
+
 /** A machine that ended left nothing to put back. */
 async function forget(id: string, journals: Journals): Promise<void> {
   for (const record of await journals.held.list())
@@ -202,6 +237,7 @@ async function daemonDomains(connect: readonly string[]): Promise<string[]> {
   return (found ?? []).map(({ id }) => id);
 }
 
+const NOT_EDITED: ReadonlySet<string> = new Set(['refused', 'capability-missing']);
 const DEFAULT_TIMEOUT_S = 5;
 
 function limitsOf({ timeout = DEFAULT_TIMEOUT_S, dryRun }: EditOptions) {

@@ -83,14 +83,32 @@ export async function attach(
     origin: (process) => (context.origins ? originOf(guest, process) : {}),
   });
   const attached = { domain, guest, surgeon, refusal, share, tracker };
+  await surgeon?.search();
   takeOver(attached, context, log);
   return attached;
 }
 
-/** What a daemon before us, or a command, holds: it stays so until somebody decides otherwise. */
+/**
+ * Looks in the guest for who is held and known to nobody.
+ * @param wish whose hold it is, as far as anybody knows
+ * @throws DomschedError as {@link JournaledSurgeon.search}
+ */
+export async function search(
+  attached: AttachedDomain,
+  context: DomainContext,
+  log: Logger,
+  wish?: Pick<Hold, 'policy' | 'reason'>,
+): Promise<void> {
+  if (attached.surgeon === undefined) return;
+  await attached.surgeon.search(wish);
+  takeOver(attached, context, log);
+}
+
+/** What a daemon before us, a command or another host holds: it stays so until somebody decides otherwise. */
 function takeOver({ surgeon, tracker }: AttachedDomain, { now }: DomainContext, log: Logger): void {
   for (const record of surgeon?.held() ?? []) {
     const key = tracker.keyOf(processOf(record));
+    if (tracker.holds.has(key)) continue;
     // By the host's clock, which may have been set meanwhile: never longer than it can be, nor negative.
     const elapsed = Math.max(0, Date.now() - Date.parse(record.since)) || 0;
     const { policy = OPERATOR, reason = 'held by a command', since } = record;

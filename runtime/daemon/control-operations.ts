@@ -130,6 +130,12 @@ async function releaseAll(daemon: Daemon, parameters: Parameters): Promise<Relea
   const failures: { domain: string; code: string; message: string }[] = [];
   await Promise.all(
     daemon.behind(places).map(async (watched) => {
+      try {
+        await watched.search();
+      } catch (error) {
+        if (!(error instanceof DomschedError)) throw error;
+        failures.push({ domain: watched.name, code: error.code, message: error.message });
+      }
       for (const key of [...(watched.tracker?.holds.keys() ?? [])]) {
         daemon.verdicts.set(key, 'free');
         try {

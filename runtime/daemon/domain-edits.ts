@@ -4,7 +4,7 @@ import type { Process } from '../guest/process.ts';
 import type { Named } from '../policy/combine.ts';
 import type { JournaledSurgeon } from '../surgery/journaled-surgeon.ts';
 import type { OperateOptions, Operation } from '../surgery/surgeon.ts';
-import { type AttachedDomain, type DomainContext, processOf } from './attached-domain.ts';
+import { type AttachedDomain, type DomainContext, OPERATOR, processOf, search } from './attached-domain.ts';
 import { Backoff } from './backoff.ts';
 import { Lane } from './lane.ts';
 import { NOBODY, reconcile, type Task } from './reconcile.ts';
@@ -95,6 +95,7 @@ export class DomainEdits {
     const { guest, surgeon, share, tracker } = attached;
     const { now } = this.#options.context;
     if (surgeon === undefined) return 0;
+    await search(attached, this.#options.context, this.#log);
     // What was taken over before the first look is in the journal only.
     const { processes } = await guest.take({ withoutQueues: true });
     tracker.update(processes, now());
@@ -106,7 +107,8 @@ export class DomainEdits {
       if (!share?.isSet(kind)) continue;
       if (!(await this.#setShare(attached, { kind, value: 'back', ...NOBODY }, now()))) failed += 1;
     }
-    return failed;
+    // The guest has the last word. Whom it still holds and a task has failed for is counted already.
+    return Math.max(failed, (await surgeon.surgeon.search()).length);
   }
 
   /** Holds a process and writes down why. @throws DomschedError as {@link JournaledSurgeon.hold} */
@@ -152,10 +154,19 @@ export class DomainEdits {
   }
 
   /** A process is no more: nobody has to look for it. */
-  crossOut({ surgeon }: AttachedDomain, { key, process }: Gone): void {
+  crossOut(attached: AttachedDomain, { key, process }: Gone): void {
     this.#tries.forget(key);
+    const { surgeon } = attached;
+    const record = surgeon?.heldRecord(process);
     surgeon
       ?.forget(process)
+      .then(async () => {
+        if (record === undefined) return;
+        // By execve() of another thread it goes on, held as it was, in another task_struct.
+        const { policy = OPERATOR, reason = 'held by a command' } = record;
+        const { context } = this.#options;
+        await this.#lane.run(() => search(attached, context, this.#log, { policy, reason }));
+      })
       .catch((error: unknown) => this.#log.warn({ err: error }, 'a record could not be crossed out'));
   }
 

@@ -58,8 +58,11 @@ export async function runDaemon(file: string): Promise<void> {
     );
     await daemon.run(stop.signal);
     const failed = await daemon.restore();
-    log.info({ failed }, 'everything was put back');
-    if (failed > 0) process.exitCode = 1;
+    if (failed === 0) log.info('everything was put back, and no guest holds anybody');
+    else {
+      log.error({ failed }, 'not everything could be put back: domsched release --all tries it again');
+      process.exitCode = 1;
+    }
   } finally {
     process.off('SIGHUP', onReload);
     await Promise.allSettled(daemon.settings.observers.map((observer) => observer.close()));

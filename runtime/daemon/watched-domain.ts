@@ -8,7 +8,7 @@ import type { Named } from '../policy/combine.ts';
 import type { DomainView } from '../policy/world.ts';
 import type { JournaledSurgeon } from '../surgery/journaled-surgeon.ts';
 import type { OperateOptions, Operation } from '../surgery/surgeon.ts';
-import { type AttachedDomain, attach, type DomainContext, viewOf } from './attached-domain.ts';
+import { type AttachedDomain, attach, type DomainContext, search, viewOf } from './attached-domain.ts';
 import { Backoff } from './backoff.ts';
 import { DomainEdits } from './domain-edits.ts';
 import type { ActionReport, DomainReport } from './report.ts';
@@ -215,6 +215,11 @@ export class WatchedDomain {
       this.#dirty = true;
       return perform(open.surgeon, open.tracker);
     });
+  }
+
+  /** Looks in the guest for who is held and known to nobody. @throws DomschedError as {@link operate} */
+  async search(): Promise<void> {
+    await this.operate(() => search(this.#open!, this.#context, this.#log));
   }
 
   /** Holds a process and writes down why. @throws DomschedError as {@link JournaledSurgeon.hold} */

@@ -30,6 +30,8 @@ type NiceRecord = Extract<ChangeRecord, { kind: 'nice' }>;
 /** Whose wish a hold is. */
 export type Wish = Pick<HeldRecord, 'policy' | 'reason'>;
 
+const FOUND: Wish = { reason: 'found held in the guest; no record tells by whom' };
+
 /** A surgeon who writes down what is held and reniced before it is, and crosses it out when it no longer is. */
 export class JournaledSurgeon {
   readonly guest: Guest;
@@ -87,6 +89,25 @@ export class JournaledSurgeon {
     return this.#held.get(nameOf(key));
   }
 
+  /**
+   * Looks in the guest itself for who is held, and writes down whom no record tells of: held by another host before a
+   * migration, or before `execve()` gave the process another `task_struct`.
+   * @param wish whose hold it is, as far as anybody knows
+   * @returns the records that are new
+   * @throws DomschedError as {@link Surgeon.search}
+   */
+  async search(wish: Wish = FOUND): Promise<HeldRecord[]> {
+    const found = await this.surgeon.search();
+    const added: HeldRecord[] = [];
+    for (const process of found.filter((candidate) => this.heldRecord(candidate) === undefined)) {
+      const record = this.#record(process, wish);
+      added.push(record);
+      // The guest itself tells: a record that cannot be written is missed by nobody.
+      await this.#add(record).catch(() => this.#held.set(nameOfRecord(record), record));
+    }
+    return added;
+  }
+
   /** The nice value that a process had before {@link setNice}. */
   niceRecord(key: ProcessKey): NiceRecord | undefined {
     return this.#niced.get(nameOf(key));
@@ -97,7 +118,10 @@ export class JournaledSurgeon {
     const before = this.heldRecord(process);
     const record = this.#record(process, wish, before?.since);
     try {
-      return await this.surgeon.hold(process, { ...options, journal: () => this.#add(record) });
+      const operation = await this.surgeon.hold(process, { ...options, journal: () => this.#add(record) });
+      // Held already, by whoever: no edit was made that would have been written down.
+      if (operation.outcome === 'unchanged' && before === undefined) await this.#add(record);
+      return operation;
     } catch (error) {
       // What was held before still is, unless undoing this hold let all of it go.
       const free = before !== undefined ? isUndone(error) : !mayBeHeld(error);

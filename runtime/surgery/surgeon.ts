@@ -9,7 +9,7 @@ import type { GuestVirtual } from '../memory/address.ts';
 import { Draft } from './draft.ts';
 import type { Edit, Invariant } from './edit.ts';
 import type { EditLog } from './edit-log.ts';
-import type { GiveBack, Holder, Step, Technique } from './holder.ts';
+import type { GiveBack, Holder, Standing, Step, Technique } from './holder.ts';
 import { why } from './holder-for.ts';
 import { Interrupts, type WantedInterrupt } from './interrupts.ts';
 import { Patience } from './patience.ts';
@@ -56,6 +56,10 @@ const FIRST_WAIT_MS = 1;
 const LAST_WAIT_MS = 20;
 /** Looks that a release takes for wake-ups of threads that have ended; the next operation gives back what is left. */
 const MAX_SETTLING = 16;
+/** Looks that a search takes where locks are held. */
+const MAX_LOOKS = 16;
+/** What a hold looks like, from the first step of it to the last one of its release. */
+const HELD: ReadonlySet<Standing> = new Set<Standing>(['held', 'leaving', 'left']);
 /** What a guest may have as threads of one process. */
 const MAX_THREADS = 4_096;
 
@@ -92,6 +96,45 @@ export class Surgeon {
       const standing = this.#holder.standing(draft, address);
       return standing === 'held' || standing === 'exempt';
     });
+  }
+
+  /**
+   * Looks in the guest itself for processes that are held, by whoever and wherever it ran then. A kernel between two
+   * steps of its own may look so for a moment: the guest gets on between two looks, which have to agree.
+   * @returns the leaders of processes with a thread that is held, or asked to be
+   * @throws DomschedError `lock-held`, `guest-inconsistent` when no look came to an end
+   */
+  async search(): Promise<Process[]> {
+    let before: ReadonlySet<string> | undefined;
+    for (let look = 1; ; look++) {
+      try {
+        const { threads, processes } = await this.#suspects();
+        if (threads.length === 0) return [];
+        const both = threads.filter((thread) => before?.has(keyOf(thread)));
+        const pids = new Set(both.map(({ tgid }) => tgid));
+        if (before !== undefined) return processes.filter(({ pid }) => pids.has(pid));
+        before = new Set(threads.map(keyOf));
+      } catch (error) {
+        if (!(error instanceof DomschedError) || !PASSING.has(error.code) || look >= MAX_LOOKS) throw error;
+      }
+      await sleep(LAST_WAIT_MS);
+    }
+  }
+
+  /** Threads that look held at this moment, and all processes. */
+  async #suspects(): Promise<{ threads: Process[]; processes: Process[] }> {
+    const guard = await this.#domain.pause.acquire();
+    try {
+      this.#guest.verify();
+      const { processes } = this.#guest.snapshot({ threads: true });
+      const draft = new Draft(this.#guest.space);
+      const threads = processes.filter(
+        ({ kernelThread, address }) => !kernelThread && HELD.has(this.#holder.standing(draft, address)),
+      );
+      return { threads, processes: [...processes] };
+    } finally {
+      await guard.release();
+    }
   }
 
   /**
@@ -326,8 +369,14 @@ export class Surgeon {
       const edit = draft.edit(`${goal} pid ${key.pid}`, invariants, outcome);
       if (edit.writes.length > 0 && !options.dryRun) {
         const journal: BeforeCommit = async (planned, writes) => {
-          await options.journal?.(planned);
-          return this.#log?.begin(this.#guest, planned, writes);
+          try {
+            await options.journal?.(planned);
+            return this.#log?.begin(this.#guest, planned, writes);
+          } catch (error) {
+            // Letting go needs no room on the host. Should we be killed in the middle of it, the domain stays paused.
+            if (goal === 'released') return undefined;
+            throw error instanceof DomschedError ? error : unwritten(error);
+          }
         };
         await commit(this.#domain, this.#guest.space, guard, edit, journal);
       }
@@ -425,6 +474,10 @@ export class Surgeon {
   }
 }
 
+function keyOf({ pid, address, startTimeNs }: ProcessKey): string {
+  return `${pid} ${address} ${startTimeNs}`;
+}
+
 /** Several operations on one process as one. */
 function together(operations: readonly Operation[]): Omit<Operation, 'outcome'> {
   const sum = (of: (operation: Operation) => number) =>
@@ -453,3 +506,9 @@ const NOTHING_BACK: GiveBack = { outcome: [], pending: 0, kept: 0 };
 
 /** What another look may not find any more; a conflict, because somebody else resumed the domain in our pause. */
 const PASSING: ReadonlySet<string> = new Set(['lock-held', 'guest-inconsistent', 'edit-conflict']);
+
+function unwritten(cause: unknown): DomschedError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  const message = `nothing is held that cannot be written down first (${reason}): make room there, or set DOMSCHED_RUNTIME_DIR`;
+  return new DomschedError('journal-failed', message, {}, { cause });
+}

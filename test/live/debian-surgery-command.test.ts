@@ -65,6 +65,15 @@ test('domsched hold and release on a live Debian guest, with a journal and a dry
   t.regex(all.stdout, /worker.*released by park/);
   t.deepEqual(await records(), []);
 
+  // Whom no record tells of, as on the host that a guest was migrated to, is found in the guest.
+  t.is((await json('hold', 'web', 'many')).outcome, 'held');
+  for (const record of await journal.list()) if (record.comm === 'many') await journal.remove(record);
+  const found = await execa(process.execPath, everything, { reject: false });
+  t.regex(found.stderr, /many\) is held, and no record tells by whom: letting it go/);
+  t.regex(found.stdout, /many.*released by park/);
+  const nobody = await execa(process.execPath, everything, { reject: false });
+  t.notRegex(`${nobody.stdout} ${nobody.stderr}`, /many/);
+
   const refused = await run('hold', 'web', '1');
   t.is(refused.exitCode, 3);
   t.regex(refused.stderr, /nothing was changed/);
