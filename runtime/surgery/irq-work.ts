@@ -55,6 +55,8 @@ export class IrqWork {
   readonly #layout: ParkLayout;
   readonly #wake: GuestVirtual;
   readonly #homes: readonly GuestVirtual[];
+  /** References to tasks as a whole plan leaves them: one edit may give back one wake-up and ask for the next. */
+  readonly #references = new WeakMap<Draft, Map<GuestVirtual, bigint>>();
 
   /**
    * @param wake address of `process_timeout()` in the guest
@@ -104,7 +106,7 @@ export class IrqWork {
       throw inconsistent(`lazy_list[${list.cpu}] has our work, which does not look like one`);
     const first = draft.pointer(list.address);
     // The reference first, the list's head last: until then nothing leads to the work.
-    put(draft, task, task_struct.usage, references + 1n, 'task.usage (a reference for the wake-up)');
+    this.#planReferences(draft, task, references + 1n, 'a reference for the wake-up');
     put(draft, work, irq_work.next, first, 'irq_work.node.llist.next');
     put(draft, work, irq_work.flags, irq_work.active | irq_work.lazy, 'irq_work.node.flags');
     put(draft, work, irq_work.func, this.#wake, 'irq_work.func (process_timeout)');
@@ -112,7 +114,7 @@ export class IrqWork {
     put(draft, work, irq_work.irqwait, 0n, 'irq_work.irqwait');
     put(draft, work, irq_work.task, task, 'process_timer.task');
     draft.set(list.address, 8, work, `lazy_list[${list.cpu}].first`);
-    return this.#pushed(task, references + 1n, list, [work, ...before]);
+    return this.#pushed(draft, task, list, [work, ...before]);
   }
 
   /** Plans to give back all that wake-ups which are over have taken, whoever asked for them. */
@@ -132,8 +134,8 @@ export class IrqWork {
       }
       // The words first: nothing of ours may lead to a task that the guest is about to free.
       this.#planClear(draft, work);
-      if (others) put(draft, task, usage, references - 1n, 'task.usage (the reference of the wake-up)');
-      outcome.push(this.#cleared(work, task, others ? references - 1n : references));
+      this.#planReferences(draft, task, others ? references - 1n : references, 'that of the wake-up less');
+      outcome.push(this.#cleared(draft, work, task));
       if (free === 'never') kept += 1;
       else if (free !== null) outcome.push(free());
     }
@@ -154,19 +156,19 @@ export class IrqWork {
   }
 
   /** That a CPU is going to wake the task. Works of other threads may have been put before it in the same edit. */
-  #pushed(task: GuestVirtual, references: bigint, list: LazyList, works: readonly GuestVirtual[]): Invariant {
+  #pushed(draft: Draft, task: GuestVirtual, list: LazyList, works: readonly GuestVirtual[]): Invariant {
     const what = `lazy_list[${list.cpu}] has a work that wakes task ${formatAddress(task)}`;
     return {
       what,
       check: (memory) => {
-        const { irq_work, task_struct } = this.#layout;
+        const { irq_work } = this.#layout;
         const work = works[0]!;
         const flags = irq_work.active | irq_work.lazy;
         const ready =
           this.#taskOf(memory, work) === task &&
           get(memory, work, irq_work.flags) === flags &&
           get(memory, work, irq_work.irqwait) === 0n &&
-          get(memory, task, task_struct.usage) === references;
+          this.#hasReferences(draft, memory, task);
         const found = this.works(memory, list);
         const linked =
           found.length >= works.length && found.slice(-works.length).every((w, i) => w === works[i]);
@@ -175,16 +177,28 @@ export class IrqWork {
     };
   }
 
-  /** That the words of a wake-up are free again, and so is its reference. */
-  #cleared(work: GuestVirtual, task: GuestVirtual, references: bigint): Invariant {
+  /** That the words of a wake-up are free again, or serve the next one, and that its reference is dropped. */
+  #cleared(draft: Draft, work: GuestVirtual, task: GuestVirtual): Invariant {
     const what = `the words of the wake-up of task ${formatAddress(task)} are given back`;
     return {
       what,
       check: (memory) => {
-        const right = get(memory, task, this.#layout.task_struct.usage) === references;
-        if (!right || !this.#isClear(memory, work)) throw inconsistent(`not so: ${what}`);
+        const isNext = this.#isOurs(memory, work) && this.#isActive(memory, work);
+        const given = isNext || this.#isClear(memory, work);
+        if (!given || !this.#hasReferences(draft, memory, task)) throw inconsistent(`not so: ${what}`);
       },
     };
+  }
+
+  #planReferences(draft: Draft, task: GuestVirtual, references: bigint, why: string): void {
+    put(draft, task, this.#layout.task_struct.usage, references, `task.usage (${why})`);
+    const planned = this.#references.get(draft) ?? new Map<GuestVirtual, bigint>();
+    this.#references.set(draft, planned.set(task, references));
+  }
+
+  #hasReferences(draft: Draft, memory: MemoryView, task: GuestVirtual): boolean {
+    const planned = this.#references.get(draft)?.get(task);
+    return get(memory, task, this.#layout.task_struct.usage) === planned;
   }
 
   #planClear(draft: Draft, work: GuestVirtual): void {

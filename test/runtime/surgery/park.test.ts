@@ -291,6 +291,37 @@ for (const { release, layout } of layouts) {
     for (const thread of threads) t.true(isClean(model, thread));
   });
 
+  test(`${release}: one edit gives back a wake-up and asks for the next, in the same words or of the same task`, async (t) => {
+    const model = new ParkModel(layout);
+    const homes = model.guest.cpus.length * model.guest.layout.irqWorkHomes.length;
+    const threads = Array.from({ length: homes + 1 }, () => model.addThread('user'));
+    for (const thread of threads) {
+      await perform(model, thread, 'hold');
+      runIntoTrap(model, thread);
+    }
+    for (const thread of threads) await perform(model, thread, 'release');
+    for (const { cpu } of model.guest.cpus) model.tick(cpu);
+    // Held again behind our back, before it left the trap.
+    const { task_struct } = model.guest.layout;
+    const again = threads[0]!;
+    model.put(again.address, task_struct.jobctl, TRAP_FREEZE);
+    model.step(again);
+    runIntoTrap(model, again);
+    for (const waiting of [threads[homes]!, again]) {
+      const holder = new ParkHolder(model.guest);
+      await using guard = await model.domain.pause.acquire();
+      const draft = new Draft(model.space);
+      const { outcome } = holder.planGiveBack(draft, () => []);
+      const step = holder.planRelease(draft, waiting.address);
+      if (step === null || step === 'later') return t.fail('there is room for it');
+      const edit = draft.edit('both', holder.invariants(), [...outcome, ...step.outcome]);
+      await commit(model.domain, model.space, guard, edit);
+      t.is(model.load(waiting.address, task_struct.usage), 2n);
+    }
+    await settle(t, model);
+    for (const thread of threads) t.true(isClean(model, thread));
+  });
+
   /** Between any two of these the process may be killed, reaped and freed. */
   const moments = ['held', 'trapped', 'released', 'woken', 'given back'] as const;
   for (const moment of moments) {
