@@ -21,7 +21,7 @@ import { attachRam } from './attach-ram.ts';
 import { cgroupScheduler } from './cgroup-scheduler.ts';
 import { GdbClient } from './gdb-client.ts';
 import { isLeftPaused } from './pause-mark.ts';
-import { listeningProcess, processOfThread } from './qemu-process.ts';
+import { servingProcess } from './qemu-process.ts';
 import { asRecord, QmpClient, type QmpEvent } from './qmp-client.ts';
 import { QtestClient } from './qtest-client.ts';
 import { QemuRam, type RamSource } from './ram.ts';
@@ -140,7 +140,7 @@ export class QemuDomain implements Domain<GuestFrame> {
     try {
       const name = await queryName(client);
       const vcpus = await queryVcpus(client);
-      const process = findProcess(client.path, vcpus);
+      const process = findProcess(client, vcpus);
       const { pid } = process;
       const apicIds = new Map<number, number>();
       for (const { index, qomPath } of vcpus) {
@@ -468,17 +468,19 @@ async function connectGdb(
 }
 
 /** @throws DomschedError `host-unreachable` */
-function findProcess(path: string, vcpus: readonly Vcpu[]): HostProcess {
-  const hints = vcpus.map(({ thread }) => processOfThread(thread)).filter((pid) => pid !== undefined);
-  const pid = listeningProcess(path, [...new Set(hints)]);
+function findProcess({ path, peer }: QmpClient, vcpus: readonly Vcpu[]): HostProcess {
+  const threads = vcpus.map(({ thread }) => thread);
+  const pid = servingProcess(path, peer, threads);
   const found = pid === undefined ? undefined : hostProcess(pid);
   // Looked up once more: what we know by its start time is what serves the socket, and no later one of that id.
-  if (found !== undefined && listeningProcess(path, [found.pid]) === found.pid) return found;
-  throw new DomschedError(
-    'host-unreachable',
-    `cannot tell which process serves ${path}; run as root or as the user that runs QEMU, in the same PID namespace`,
-    { path },
-  );
+  if (found !== undefined && servingProcess(path, peer, threads) === found.pid) return found;
+  const advice =
+    peer?.pid === 0
+      ? 'it is outside of the container (the PID namespace) of domsched: run domsched on the host'
+      : 'run as root or as the user that runs QEMU, in the same PID namespace';
+  throw new DomschedError('host-unreachable', `cannot tell which process serves ${path}; ${advice}`, {
+    path,
+  });
 }
 
 async function physicalBits(client: QmpClient, vcpu: Vcpu): Promise<number> {

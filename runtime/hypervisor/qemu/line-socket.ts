@@ -1,5 +1,6 @@
 import { createConnection, type Socket } from 'node:net';
 import { DomschedError } from '../../error.ts';
+import { peerOf, type UnixPeer } from './unix-peer.ts';
 
 const NEWLINE = 0x0a;
 
@@ -61,6 +62,11 @@ export class LineSocket {
         resolve(new LineSocket(path, socket, options));
       });
     });
+  }
+
+  /** Who serves it, or undefined where that cannot be told. */
+  get peer(): UnixPeer | undefined {
+    return peerOf(this.#socket);
   }
 
   /** Delivers lines and, once, the reason why there are no more. Lines that came before are delivered first. */

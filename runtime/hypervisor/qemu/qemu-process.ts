@@ -1,25 +1,54 @@
 import { readdirSync, readFileSync, readlinkSync, realpathSync } from 'node:fs';
 import path from 'node:path';
+import { type UnixPeer, unixSockets } from './unix-peer.ts';
 
 /**
- * The process that listens on a unix socket, found through the kernel's own tables, or undefined where it cannot be
- * told (another user's process, another PID namespace).
- * @param hints processes to look at first
+ * The process of QEMU behind a connected QMP socket, or undefined where it cannot be told (another user's process, another
+ * PID namespace). By what the kernel knows: who holds the socket that listens, else who called listen() on it. QEMU's
+ * word decides only between these: it has the threads that it says are its vCPUs.
+ * @param threads of the vCPUs, as QEMU numbers them: in its own PID namespace
  */
-export function listeningProcess(socketPath: string, hints: readonly number[] = []): number | undefined {
-  const inodes = socketInodes(socketPath);
+export function servingProcess(
+  socketPath: string,
+  peer: UnixPeer | undefined,
+  threads: readonly number[],
+): number | undefined {
+  const likely = threads.flatMap((thread) => processOfThread(thread) ?? []);
+  const runs = (pid: number) => hasThreads(pid, threads);
+  const found = listeningProcess(socketPath, peer, likely, runs);
+  return found ?? (peer !== undefined && peer.pid > 0 && runs(peer.pid) ? peer.pid : undefined);
+}
+
+/**
+ * The process that holds the socket which listens behind a connected one, or undefined where it cannot be told.
+ * @param likely processes to look at first
+ */
+export function listeningProcess(
+  socketPath: string,
+  peer: UnixPeer | undefined,
+  likely: readonly number[] = [],
+  isIt: (pid: number) => boolean = () => true,
+): number | undefined {
+  const inodes = listeningInodes(socketPath, peer?.bound);
   if (inodes.size === 0) return undefined;
   const others = readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map(Number);
-  for (const pid of [...hints, ...others]) {
-    if (holdsSocket(pid, inodes)) return pid;
-  }
-  return undefined;
+  const first = peer !== undefined && peer.pid > 0 ? [peer.pid, ...likely] : likely;
+  return [...first, ...others].find((pid) => holdsSocket(pid, inodes) && isIt(pid));
 }
 
-/** Process of a thread. */
-export function processOfThread(tid: number): number | undefined {
+/** What a process does, as `/proc/PID/stat` has it: `T` for one that was stopped. Undefined where it is not seen. */
+export function processState(pid: number): string | undefined {
+  try {
+    // The name may have anything in it, a bracket too.
+    return /.*\) (\S)/s.exec(readFileSync(`/proc/${pid}/stat`, 'latin1'))?.[1];
+  } catch {
+    return undefined;
+  }
+}
+
+function processOfThread(tid: number): number | undefined {
   try {
     return Number(/^Tgid:\s+(\d+)$/m.exec(readFileSync(`/proc/${tid}/status`, 'utf8'))?.[1]);
   } catch {
@@ -27,22 +56,29 @@ export function processOfThread(tid: number): number | undefined {
   }
 }
 
-function socketInodes(socketPath: string): Set<string> {
-  const wanted = canonical(socketPath);
-  const inodes = new Set<string>();
-  // Num RefCount Protocol Flags Type St Inode Path
-  for (const line of readFileSync('/proc/net/unix', 'utf8').split('\n')) {
-    const match = /^\S+ \S+ \S+ \S+ \S+ \S+\s+(\d+) (\/.*)$/.exec(line);
-    if (match === null) continue;
-    const bound = match[2]!;
-    if (
-      bound === socketPath ||
-      (path.basename(bound) === path.basename(wanted) && canonical(bound) === wanted)
-    ) {
-      inodes.add(`socket:[${match[1]}]`);
+/** Whether a process has all these threads, by their numbers in its own PID namespace. */
+function hasThreads(pid: number, threads: readonly number[]): boolean {
+  try {
+    const own = new Set<number>();
+    for (const tid of readdirSync(`/proc/${pid}/task`)) {
+      const status = readFileSync(`/proc/${pid}/task/${tid}/status`, 'utf8');
+      own.add(Number(/^NSpid:.*?(\d+)$/m.exec(status)?.[1] ?? tid));
     }
+    return threads.every((thread) => own.has(thread));
+  } catch {
+    return false;
   }
-  return inodes;
+}
+
+/** Sockets that listen under a name: that of the path, and the one that the socket says it was bound to. */
+function listeningInodes(socketPath: string, bound: string | undefined): Set<string> {
+  const wanted = canonical(socketPath);
+  const isIt = (name: string) =>
+    name === bound ||
+    name === socketPath ||
+    (name.startsWith('/') && path.basename(name) === path.basename(wanted) && canonical(name) === wanted);
+  const found = unixSockets().filter((socket) => socket.listens && isIt(socket.bound));
+  return new Set(found.map(({ inode }) => `socket:[${inode}]`));
 }
 
 function holdsSocket(pid: number, inodes: ReadonlySet<string>): boolean {

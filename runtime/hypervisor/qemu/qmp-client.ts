@@ -1,5 +1,8 @@
 import { DomschedError } from '../../error.ts';
+import { JsonStream } from './json-stream.ts';
 import { LineSocket } from './line-socket.ts';
+import { explainSilence, whyStopped } from './silence.ts';
+import type { UnixPeer } from './unix-peer.ts';
 
 /** `info mtree -f` of a big machine is some 100 KB; more than this is no answer of QEMU's. */
 const MAX_LINE_BYTES = 16 * 1024 * 1024;
@@ -47,6 +50,7 @@ export class QmpClient {
   readonly path: string;
   readonly #socket: LineSocket;
   readonly #timeoutMs: number;
+  readonly #stream = new JsonStream(MAX_LINE_BYTES);
   readonly #pending = new Map<number, Pending>();
   readonly #listeners = new Set<(event: QmpEvent) => void>();
   readonly #endListeners = new Set<(error: DomschedError) => void>();
@@ -63,7 +67,7 @@ export class QmpClient {
   /**
    * Connects, waits for the greeting and leaves negotiation mode.
    * @throws DomschedError `host-unreachable`; `timeout` when QEMU doesn't greet, as when another client is
-   *   attached; `protocol`
+   *   attached or it was stopped; `protocol` when it is no QMP socket
    */
   static async connect(path: string, options: QmpOptions = {}): Promise<QmpClient> {
     const greetingTimeoutMs = options.greetingTimeoutMs ?? GREETING_TIMEOUT_MS;
@@ -102,12 +106,10 @@ export class QmpClient {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#pending.delete(id);
-        reject(
-          new DomschedError('timeout', `QMP ${this.path}: no answer to ${command} within ${timeoutMs} ms`, {
-            path: this.path,
-            command,
-          }),
-        );
+        const stopped = whyStopped(this.path, this.peer);
+        const why = stopped === undefined ? '' : `: ${stopped}`;
+        const message = `QMP ${this.path}: no answer to ${command} within ${timeoutMs} ms${why}`;
+        reject(new DomschedError('timeout', message, { path: this.path, command }));
       }, timeoutMs);
       this.#pending.set(id, { command, timer, resolve, reject });
       this.#socket.send(JSON.stringify({ execute: command, ...(args && { arguments: args }), id }));
@@ -140,6 +142,11 @@ export class QmpClient {
     this.#endListeners.add(listener);
   }
 
+  /** Who serves the socket, or undefined where that cannot be told. */
+  get peer(): UnixPeer | undefined {
+    return this.#socket.peer;
+  }
+
   close(): void {
     this.#ended ??= new DomschedError('domain-gone', `QMP ${this.path} was closed by us`, {
       path: this.path,
@@ -154,14 +161,7 @@ export class QmpClient {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#greeted = undefined;
-        reject(
-          new DomschedError(
-            'timeout',
-            `QMP ${this.path} accepts but does not answer: it serves one client at a time, and another one is ` +
-              'attached (a daemon of ours, libvirt, a script). Close that one, or start QEMU with a second -qmp socket',
-            { path: this.path },
-          ),
-        );
+        reject(explainSilence(this.path, this.peer));
       }, timeoutMs);
       this.#greeted = (error) => {
         clearTimeout(timer);
@@ -170,25 +170,26 @@ export class QmpClient {
         else reject(error);
       };
       this.#socket.listen(
-        (line) => this.#receive(line),
+        (line) => {
+          for (const text of this.#stream.add(line)) this.#receive(text);
+        },
         (error) => this.#end(error),
       );
     });
   }
 
-  #receive(line: string): void {
-    if (line.length === 0) return;
-    const message = parseObject(line);
+  #receive(text: string): void {
+    const message = parseObject(text);
+    const line = text.slice(0, 120);
     if (message === undefined) {
-      this.#socket.fail('sent something that is not a QMP message: is this the QMP socket?', {
-        line: line.slice(0, 120),
+      this.#socket.fail(`sent what is no message of QMP ${JSON.stringify(line)}; name the socket of -qmp`, {
+        line,
       });
       return;
     }
     if (this.#greeted !== undefined) {
       if ('QMP' in message) this.#greeted();
-      else
-        this.#socket.fail('did not greet as QMP does: is this the QMP socket?', { line: line.slice(0, 120) });
+      else this.#socket.fail('did not greet as QMP does; name the socket of -qmp', { line });
       return;
     }
     if (typeof message.event === 'string') {
@@ -201,7 +202,7 @@ export class QmpClient {
     if (pending === undefined) {
       // An answer that came after its time-out is none to worry about.
       if (typeof id === 'number' && Number.isInteger(id) && id > 0 && id < this.#nextId) return;
-      this.#socket.fail('answered a question that was not asked', { line: line.slice(0, 120) });
+      this.#socket.fail('answered a question that was not asked', { line });
       return;
     }
     this.#pending.delete(id as number);

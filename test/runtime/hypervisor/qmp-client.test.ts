@@ -1,6 +1,7 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { DomschedError } from '../../../runtime/error.ts';
+import { JsonStream } from '../../../runtime/hypervisor/qemu/json-stream.ts';
 import { QmpClient } from '../../../runtime/hypervisor/qemu/qmp-client.ts';
 import { GREETING, obedient, ScriptedServer } from './qmp-server.ts';
 
@@ -32,13 +33,56 @@ test('negotiates, delivers answers by their id and events in between', async (t)
   client.close();
 });
 
-test('a server that accepts but does not greet: a time-out that says why', async (t) => {
-  await using server = await ScriptedServer.start(() => undefined);
-  const error = await t.throwsAsync(QmpClient.connect(server.path, { greetingTimeoutMs: QUICK_MS }), {
+test('a server that accepts but does not greet is no QMP socket; one that speaks otherwise is quoted', async (t) => {
+  await using silent = await ScriptedServer.start(() => undefined);
+  const unknown = await t.throwsAsync(QmpClient.connect(silent.path, { greetingTimeoutMs: QUICK_MS }), {
     instanceOf: DomschedError,
   });
-  t.is(error.code, 'timeout');
-  t.regex(error.message, /one client at a time/);
+  t.is(unknown.code, 'protocol');
+  t.regex(unknown.message, /no QMP socket.*name the socket of -qmp/);
+  await using monitor = await ScriptedServer.start((socket) =>
+    socket.write('QEMU 7.2.22 monitor\r\n(qemu) '),
+  );
+  const spoken = await t.throwsAsync(QmpClient.connect(monitor.path, PATIENT), { instanceOf: DomschedError });
+  t.is(spoken.code, 'protocol');
+  t.regex(spoken.message, /"QEMU 7.2.22 monitor"; name the socket of -qmp/);
+});
+
+test('messages go over as many lines as they like, or share one', async (t) => {
+  const pretty = (value: unknown) => JSON.stringify(value, null, 4).replaceAll('\n', '\r\n');
+  const odd = { text: 'a "}" and a \\ and {{', list: [{ a: {} }, []] };
+  await using server = await ScriptedServer.start(
+    (socket) => socket.write(`${pretty(JSON.parse(GREETING))}\r\n`),
+    (socket, line) => {
+      const { id } = JSON.parse(line);
+      const answer = pretty({ return: odd, id });
+      socket.write(`{"event": "STOP"}${pretty({ event: 'RESUME', data: odd })}\r\n\r\n${answer}\r\n`);
+    },
+  );
+  const client = await QmpClient.connect(server.path, PATIENT);
+  const events: string[] = [];
+  client.onEvent(({ event }) => events.push(event));
+  t.deepEqual(await client.execute('anything'), odd);
+  t.deepEqual(events, ['STOP', 'RESUME']);
+  client.close();
+});
+
+test('objects that never end are handed on at the limit, and cost no more than their length', (t) => {
+  const stream = new JsonStream(1000);
+  const lines = Array.from({ length: 100_000 }, () => stream.add('{'));
+  t.true(lines.flat().length > 100);
+  t.true(lines.flat().every((text) => text.length < 1010));
+  fc.assert(
+    fc.property(fc.array(fc.jsonValue()), (values) => {
+      const whole = new JsonStream(1e6);
+      const texts = values.map((value) => JSON.stringify({ value }, null, 1).split('\n'));
+      const found = texts.flat().flatMap((line) => whole.add(line));
+      t.deepEqual(
+        found.map((text) => JSON.stringify(JSON.parse(text))),
+        values.map((value) => JSON.stringify({ value })),
+      );
+    }),
+  );
 });
 
 test('no socket, and a socket that nobody serves', async (t) => {
