@@ -2,17 +2,10 @@ import { DomschedError } from '../error.ts';
 import { ReadBatch } from '../memory/read-batch.ts';
 import type { AddressSpace } from '../memory/types.ts';
 import { type KernelPointer, kernelPointer } from './pointer.ts';
+import { pointerHash } from './pointer-hash.ts';
 import type { BlockSlot, PointerSlot, Shape, Slot } from './shape.ts';
 
 const WORD = 0x1_0000_0000;
-/** Bytes of a pointer, without the three bits that are always 0. */
-const POINTER_BYTES = 8;
-/**
- * Simple tabulation hashing: a random word for each byte of a pointer and each of its values, other ones in every process.
- * A guest chooses where its objects are, and must not be able to choose which of them meet in one slot. With linear
- * probing this kind keeps look-ups constant (Patrascu and Thorup, The Power of Simple Tabulation Hashing, 2011).
- */
-const SPREAD = crypto.getRandomValues(new Int32Array(256 * POINTER_BYTES));
 const INITIAL_OBJECTS = 64;
 const INITIAL_BYTES = 64 * 1024;
 /** Bytes that one scatter read asks for at most; more are read in several. */
@@ -223,7 +216,7 @@ export class ObjectTable {
   find(pointer: number): number {
     const slots = this.#slots;
     const mask = slots.length - 1;
-    for (let slot = hash(pointer) & mask; ; slot = (slot + 1) & mask) {
+    for (let slot = pointerHash(pointer) & mask; ; slot = (slot + 1) & mask) {
       const entry = slots[slot]!;
       if (entry === 0) return -1;
       if (this.pointers[entry - 1] === pointer) return entry - 1;
@@ -297,7 +290,7 @@ export class ObjectTable {
   #link(index: number): void {
     const slots = this.#slots;
     const mask = slots.length - 1;
-    let slot = hash(this.pointers[index]!) & mask;
+    let slot = pointerHash(this.pointers[index]!) & mask;
     while (slots[slot] !== 0) slot = (slot + 1) & mask;
     slots[slot] = index + 1;
   }
@@ -316,21 +309,4 @@ export class ObjectTable {
     this.#slots = new Int32Array(4 * size);
     for (let index = 0; index < this.count; index++) this.#link(index);
   }
-}
-
-function hash(pointer: number): number {
-  const eighth = pointer / 8;
-  const high = Math.floor(eighth / WORD) | 0;
-  const low = eighth | 0;
-  return (
-    (SPREAD[low & 0xff]! ^
-      SPREAD[0x100 | ((low >>> 8) & 0xff)]! ^
-      SPREAD[0x200 | ((low >>> 16) & 0xff)]! ^
-      SPREAD[0x300 | (low >>> 24)]! ^
-      SPREAD[0x400 | (high & 0xff)]! ^
-      SPREAD[0x500 | ((high >>> 8) & 0xff)]! ^
-      SPREAD[0x600 | ((high >>> 16) & 0xff)]! ^
-      SPREAD[0x700 | (high >>> 24)]!) >>>
-    0
-  );
 }

@@ -285,8 +285,8 @@ export class Guest {
     const retries = this.#look(() => {
       this.queues.run(this.space, this.#queuePointers);
       this.#processes.run(this.space, this.#initTask);
-      const onCpu = new Set(this.queues.curr.subarray(0, this.queues.cpus));
-      processes = this.#processes.processes(options.threads ?? false, onCpu);
+      const current = this.queues.curr.subarray(0, this.queues.cpus);
+      processes = this.#processes.processes(options.threads ?? false, current);
     });
     return { processes, runQueues: this.#describeQueues(), retries, exact: this.#still };
   }

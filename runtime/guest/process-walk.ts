@@ -17,6 +17,11 @@ const NICE_0_PRIO = 120;
 const PF_EXITING = 0x4;
 /** Since "introduce PF_KTHREAD flag", 2.6.27. */
 const PF_KTHREAD = 0x20_0000;
+/**
+ * PID_MAX_LIMIT of 64-bit kernels (Linux include/linux/threads.h, the same since 2.6.0). A guest that lies may not choose
+ * numbers that meet in one bucket of our maps, which have pids as their keys: below this there are too few of them.
+ */
+const MAX_PID = 4_194_304;
 const NS_PER_SECOND = 1e9;
 
 /** Tables of a guest's arena that tasks need. */
@@ -68,10 +73,12 @@ export class ProcessWalk {
 
   /**
    * What was collected, as objects: one per process, or one per thread.
-   * @param onCpu tasks that are current on a CPU
+   * @param current pointers to the tasks that are on a CPU
    */
-  processes(threads: boolean, onCpu: ReadonlySet<number>): Process[] {
+  processes(threads: boolean, current: Iterable<number>): Process[] {
     const { tasks, threadInfos } = this.#tables;
+    // By index: a guest can choose pointers that meet in one bucket of a set.
+    const onCpu = new Set(Array.from(current, (pointer) => tasks.find(pointer)));
     const { task } = this.#plan;
     // Parents and thread_infos that are in no list yet come with one more scatter read.
     for (const members of this.#threads) {
@@ -192,11 +199,11 @@ export class ProcessWalk {
     const rawComm = arena.text(at, task.comm);
     const flags = arena.number(at, task.flags);
     const exitState = arena.number(at, task.exitState);
-    const running = onCpu.has(pointer);
+    const running = onCpu.has(index);
     const { utimeNs, stimeNs, runtimeNs } = this.#cpuTime(at, single ? [index] : members, single);
     return {
-      pid: arena.number(at, task.pid),
-      tgid: arena.number(at, task.tgid),
+      pid: this.#pid(at, task.pid),
+      tgid: this.#pid(at, task.tgid),
       ppid: this.#parent(at),
       comm: printable(rawComm),
       rawComm,
@@ -225,12 +232,20 @@ export class ProcessWalk {
     );
   }
 
+  #pid(at: number, slot: Slot): number {
+    const pid = this.#arena.number(at, slot);
+    if (pid >= 0 && pid <= MAX_PID) return pid;
+    throw new DomschedError('guest-inconsistent', `a task has the number ${pid}, which no kernel gives`, {
+      pid,
+    });
+  }
+
   #parent(at: number): number {
     const { tasks } = this.#tables;
     const parent = this.#arena.pointer(at, this.#plan.task.realParent);
     const index = parent === NO_POINTER ? -1 : tasks.find(parent);
     if (index < 0) return 0;
-    return this.#arena.number(tasks.position(index, this.#space), this.#plan.task.tgid);
+    return this.#pid(tasks.position(index, this.#space), this.#plan.task.tgid);
   }
 
   #cpu(at: number): number {

@@ -1,6 +1,7 @@
 import { DomschedError } from '../error.ts';
 import type { Field } from '../layout/field.ts';
 import { advance, formatAddress, type GuestVirtual } from '../memory/address.ts';
+import { AddressSet } from '../memory/address-map.ts';
 import { ReadBatch } from '../memory/read-batch.ts';
 import type { AddressSpace } from '../memory/types.ts';
 import { isFault } from '../memory/walker.ts';
@@ -192,7 +193,7 @@ function snapshotFacts(guest: Guest, initTask: GuestVirtual, check: Check): void
   const { processes, runQueues } = guest.snapshot({ threads: true });
   check(QUEUES_AND_PROCESSES, true, `${processes.length} tasks, ${runQueues.length} run queues`);
   taskFacts(processes, check);
-  const addresses = new Set<bigint>(processes.map(({ address }) => address));
+  const addresses = new AddressSet(processes.map(({ address }) => address));
   for (const { cpu, curr, idle, tasks } of runQueues) {
     const listed = curr === idle || addresses.has(curr);
     check(`the task on CPU ${cpu} is a task`, listed, formatAddress(curr));
@@ -217,7 +218,7 @@ function processFacts(guest: Guest, check: Check): void {
 /** What of the run queues every kernel has: which task each CPU runs. */
 function currentFacts(guest: Guest, processes: readonly Process[], check: Check): void {
   const rq = guest.layout.requireStruct('rq');
-  const addresses = new Set<bigint>(processes.map(({ address }) => address));
+  const addresses = new AddressSet(processes.map(({ address }) => address));
   for (const cpu of guest.cpus) {
     const queue = percpuVariable(guest.kernel, 'runqueues', cpu);
     const curr = tryPointer(guest.space, queue, rq.field('curr'));
@@ -233,7 +234,7 @@ function taskFacts(processes: readonly Process[], check: Check): void {
     init !== undefined && init.ppid === 0,
     `ppid ${init?.ppid}`,
   );
-  const pids = new Set(processes.map(({ pid }) => pid));
+  const pids = new AddressSet(processes.map(({ pid }) => BigInt(pid)));
   check('no two tasks have one pid', pids.size === processes.length, `${pids.size} pids`);
   const odd = processes.find(
     ({ nice, policy, pid }) =>

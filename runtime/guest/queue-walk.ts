@@ -175,13 +175,11 @@ export class QueueWalk {
   }
 
   /** Only the tasks that are on a CPU, of the queues at `pointers`. @throws DomschedError `guest-inconsistent` */
-  currentTasks(space: AddressSpace, pointers: readonly KernelPointer[]): ReadonlySet<number> {
+  currentTasks(space: AddressSpace, pointers: readonly KernelPointer[]): readonly number[] {
     const { keys } = this.#tables;
     for (const pointer of pointers) keys.want(pointer);
-    return new Set(
-      pointers.map((pointer) =>
-        this.#arena.pointer(keys.position(keys.find(pointer), space), this.#plan.key.curr),
-      ),
+    return pointers.map((pointer) =>
+      this.#arena.pointer(keys.position(keys.find(pointer), space), this.#plan.key.curr),
     );
   }
 

@@ -1,5 +1,6 @@
 import { DomschedError } from '../error.ts';
 import { advance, FRAME_SIZE, formatAddress, type GuestVirtual } from '../memory/address.ts';
+import { AddressMap } from '../memory/address-map.ts';
 import type { AddressSpace } from '../memory/types.ts';
 import type { Edit, EditRead, EditWrite, Invariant } from './edit.ts';
 import type { MemoryView, WordSize } from './memory-view.ts';
@@ -24,8 +25,8 @@ interface Page {
  */
 export class Draft implements MemoryView {
   readonly #space: AddressSpace;
-  readonly #pages = new Map<bigint, Page>();
-  readonly #writes = new Map<bigint, EditWrite>();
+  readonly #pages = new AddressMap<bigint, Page>();
+  readonly #writes = new AddressMap<bigint, EditWrite>();
 
   /** @param space of a domain that is paused for as long as the draft is used */
   constructor(space: AddressSpace) {
@@ -85,7 +86,7 @@ export class Draft implements MemoryView {
 
   /** What was planned so far. Words that end up as they were are not written. */
   edit(title: string, invariants: readonly Invariant[], outcome: readonly Invariant[]): Edit {
-    const writes = [...this.#writes.values()].filter((write) => write.old !== write.new);
+    const writes = [...this.#writes].map(([, write]) => write).filter((write) => write.old !== write.new);
     return { title, reads: this.#reads(), writes, invariants, outcome };
   }
 

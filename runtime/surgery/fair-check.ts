@@ -1,5 +1,6 @@
 import { DomschedError } from '../error.ts';
 import { advance, formatAddress, type GuestVirtual } from '../memory/address.ts';
+import { AddressMap, AddressSet } from '../memory/address-map.ts';
 import type { FairDiscipline, TreeEntity } from './fair-discipline.ts';
 import type { FairCpu, FairLayout } from './fair-layout.ts';
 import { inconsistent } from './inconsistent.ts';
@@ -51,8 +52,8 @@ class Check {
   readonly #discipline: FairDiscipline;
   readonly #memory: MemoryView;
   readonly #cpu: FairCpu;
-  readonly #tasks = new Set<GuestVirtual>();
-  readonly #queues = new Set<GuestVirtual>();
+  readonly #tasks = new AddressSet<GuestVirtual>();
+  readonly #queues = new AddressSet<GuestVirtual>();
   #entities = 0;
 
   constructor(layout: FairLayout, discipline: FairDiscipline, memory: MemoryView, cpu: FairCpu) {
@@ -155,7 +156,7 @@ class Check {
   #checkTaskList(head: GuestVirtual, name: string): void {
     const { sched_entity, task_struct } = this.#layout;
     const offset = task_struct.se + sched_entity.group_node;
-    const listed = new Set(this.#list(head, name).map((node) => advance(node, -offset)));
+    const listed = new AddressSet(this.#list(head, name).map((node) => advance(node, -offset)));
     for (const task of this.#tasks) {
       if (!listed.has(task)) throw inconsistent(`${name} lacks task ${formatAddress(task)}`);
     }
@@ -175,7 +176,8 @@ class Check {
     const order = this.#list(head, `${name}.leaf_cfs_rq_list`).map((node) =>
       advance(node, -cfs_rq.leaf_cfs_rq_list),
     );
-    const place = new Map(order.map((queue, index) => [queue, index]));
+    const place = new AddressMap<GuestVirtual, number>();
+    for (const [index, queue] of order.entries()) place.set(queue, index);
     for (const queue of order) {
       if (get(memory, queue, cfs_rq.on_list) !== 1n)
         throw inconsistent(`${name}: a listed queue is not marked`);

@@ -28,9 +28,7 @@ export function holderFor(guest: Guest): Holder {
   if (canPark(layout)) {
     const constants = constantsOf(guest);
     const park = new ParkHolder(parkGuest(guest, constants));
-    // What cannot be read is not edited, nor is what is not proved; to park a thread takes no queue.
-    const knowsQueues = queuesUnknown === undefined && canEditFairQueues(layout);
-    if (!knowsQueues || constants.missing(NEEDED.splice) !== null) return park;
+    if (!mayEditFairQueues(guest) || constants.missing(NEEDED.splice) !== null) return park;
     return new FairHolder(fairGuest(guest, constants), park, new Shares(sharesGuest(guest)));
   }
   throw new DomschedError(
@@ -38,6 +36,14 @@ export function holderFor(guest: Guest): Holder {
     `${layout.kernel.release}: no way to hold processes under its scheduler is known${why(queuesUnknown)}; nothing was changed`,
     { release: layout.kernel.release, queuesUnknown },
   );
+}
+
+/** What cannot be read is not edited; to park a thread takes no queue. */
+export function mayEditFairQueues({
+  layout,
+  queuesUnknown,
+}: Pick<Guest, 'layout' | 'queuesUnknown'>): boolean {
+  return queuesUnknown === undefined && canEditFairQueues(layout);
 }
 
 /** What is unknown of the run queues, for messages. */

@@ -17,8 +17,8 @@ import type { MemoryView } from './memory-view.ts';
 import type { ParkLayout } from './park-layout.ts';
 import { threadRefusal } from './refusal.ts';
 
-/** Works that wait on one CPU at most: it bounds the walk. */
-const MAX_WORKS = 4_096;
+/** Works that wait on one CPU at most, of which kernels have a handful: every CPU's list is walked in a pause. */
+const MAX_WORKS = 128;
 
 /** A `refcount_t` that is not 0, and far from where it saturates (include/linux/refcount.h): others may take more. */
 const MAX_REFERENCES = 0x4000_0000n;
@@ -147,7 +147,14 @@ export class IrqWork {
     const found: GuestVirtual[] = [];
     for (let work = memory.pointer(list.address); work !== 0n; ) {
       if (found.length === MAX_WORKS) {
-        throw new DomschedError('walk-unbounded', `lazy_list[${list.cpu}] has no end`, { cpu: list.cpu });
+        throw new DomschedError(
+          'walk-unbounded',
+          `lazy_list[${list.cpu}] has more than ${MAX_WORKS} works, or no end: nothing is done to it`,
+          {
+            cpu: list.cpu,
+            limit: MAX_WORKS,
+          },
+        );
       }
       found.push(work);
       work = follow(memory, work, this.#layout.irq_work.next);

@@ -1,5 +1,6 @@
 import { DomschedError } from '../error.ts';
 import { formatAddress, type GuestVirtual } from '../memory/address.ts';
+import { AddressSet } from '../memory/address-map.ts';
 import type { Draft } from './draft.ts';
 import { inconsistent } from './inconsistent.ts';
 import { type Field, follow, get, put } from './member.ts';
@@ -43,7 +44,7 @@ export class RbTree {
   readonly #root: RbRoot;
   readonly #augment: Augment | null;
   /** Nodes whose children changed: what they keep of their subtrees is recomputed at the end. */
-  readonly #touched = new Set<GuestVirtual>();
+  readonly #touched = new AddressSet<GuestVirtual>();
 
   constructor(draft: Draft, layout: RbLayout, root: RbRoot, augment: Augment | null) {
     this.#draft = draft;

@@ -6,7 +6,7 @@ import type { FrameNumber } from '../../../runtime/hypervisor/frame.ts';
 import type { Domain } from '../../../runtime/hypervisor/types.ts';
 import type { MemberLayout } from '../../../runtime/layout/types.ts';
 import { guestVirtual } from '../../../runtime/memory/address.ts';
-import { holderFor } from '../../../runtime/surgery/holder-for.ts';
+import { holderFor, mayEditFairQueues } from '../../../runtime/surgery/holder-for.ts';
 import { narrowedLayout } from './narrowed.ts';
 import {
   CFS_KERNEL,
@@ -265,7 +265,10 @@ test('run queues that never hold what they count: processes are listed, and noth
     if (kernel === O1_KERNEL) {
       const error = t.throws(() => holderFor(guest), { instanceOf: DomschedError, code: 'refused' });
       t.true(error.message.includes(guest.queuesUnknown!));
-    } else t.deepEqual(holderFor(guest).techniques, ['park']);
+    } else {
+      t.true(mayEditFairQueues({ layout: guest.layout, queuesUnknown: undefined }));
+      t.false(mayEditFairQueues(guest));
+    }
     t.is(synthetic.domain.recorder.count('write'), 0);
     guest.detach();
     // What each CPU runs has to be a task all the same.
@@ -303,7 +306,7 @@ test('queues of a new shape are known as such by their members', async (t) => {
     const { processes, runQueues } = await guest.take();
     t.is(processes.length, 10);
     t.deepEqual(runQueues, []);
-    t.deepEqual(holderFor(guest).techniques, ['park']);
+    t.false(mayEditFairQueues(guest));
   }
 });
 
@@ -325,6 +328,20 @@ test('tasks of a scheduler that was loaded are counted', async (t) => {
   const [after] = guest.runQueues().runQueues;
   t.is(after!.nrRunning, before!.nrRunning + 2);
   t.deepEqual(after!.tasks, before!.tasks);
+});
+
+test('numbers of processes that no kernel gives are not believed', async (t) => {
+  for (const kernel of SYNTHETIC_KERNELS) {
+    const synthetic = await SyntheticGuest.make({ kernel });
+    const guest = await Guest.attach(synthetic.domain, [knownKernel(kernel)]);
+    const task = synthetic.tasks.get(12)!;
+    for (const pid of [4_194_305, -1]) {
+      synthetic.put(task, 'task_struct', 'pid', pid);
+      t.throws(() => guest.snapshot(), { code: 'guest-inconsistent', message: /no kernel gives/ });
+    }
+    synthetic.put(task, 'task_struct', 'pid', 4_194_304);
+    t.is(guest.snapshot().processes.length, 10);
+  }
 });
 
 test('task groups: tasks are found below their group', async (t) => {
