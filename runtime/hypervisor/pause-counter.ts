@@ -7,6 +7,8 @@ export interface PauseBackend {
   stop(): Promise<{ foundPaused: boolean }>;
   /** Asks the hypervisor whether it stands still: see {@link PauseGuard.prove}. All that happened before is heard then. */
   prove(): Promise<PauseProof>;
+  /** See {@link PauseGuard.isQuiet}. */
+  isQuiet(): boolean;
   /** Lets it run again; only called when {@link stop} found it running, unless the hypervisor {@link counts}. */
   resume(): Promise<void>;
   /**
@@ -99,6 +101,7 @@ export class PauseCounter implements Pausable {
       get valid() {
         return isValid();
       },
+      isQuiet: () => isValid() && counter.#backend.isQuiet(),
       async prove() {
         const proof = await counter.#backend.prove();
         if (isValid()) return proof;

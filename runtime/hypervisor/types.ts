@@ -137,6 +137,11 @@ export interface PauseGuard extends AsyncDisposable {
    */
   prove(): Promise<PauseProof>;
   /**
+   * Looks, without waiting, whether anything was heard of the domain since the last proof: false when something was, be
+   * it none of a resume. Between a proof and this nothing may wait.
+   */
+  isQuiet(): boolean;
+  /**
    * What becomes of the domain should our process die (SIGKILL) under this pause: normally it is resumed by a
    * watchdog. With `keep` it stays paused, for the moments in which an edit is half written and only the journal
    * can put it right.

@@ -60,14 +60,24 @@ export async function commit(
   });
   // Between the two proofs nothing waits; should we be killed there, the domain stays paused.
   guard.keepOnDeath(true);
+  // The proof is a moment old by now.
+  if (!guard.isQuiet()) {
+    guard.keepOnDeath(false);
+    over?.();
+    const cause = await guard.prove().catch((error: unknown) => error);
+    throw nothingWritten(edit, cause instanceof DomschedError ? cause : heard());
+  }
+  let whole = false;
   const failure = firstError(() => {
     domain.writeFrames.write(writes);
+    // Whatever is heard of from here on came after the last byte.
+    whole = guard.isQuiet();
     const after = new Draft(space);
     for (const write of edit.writes) expectWord(after, write, write.new);
     for (const invariant of [...edit.invariants, ...edit.outcome]) invariant.check(after);
   });
   // Before anything is taken back: old bytes have no place in a guest that has gone on from the new ones.
-  await expectStill(guard, proof, edit);
+  await expectStill(guard, proof, edit, whole && failure === undefined);
   if (failure !== undefined) {
     const failed = restore(domain, space, edit, undo, failure.error);
     // What could not be put back must not run: nobody but an operator can tell what it would do.
@@ -99,8 +109,15 @@ function nothingWritten(edit: Edit, cause: unknown): unknown {
   return new DomschedError(cause.code, message, { ...cause.details, edit: edit.title }, { cause });
 }
 
-/** @throws DomschedError `edit-torn` unless the domain has stood still since `before` was proved */
-async function expectStill(guard: PauseGuard, before: PauseProof, edit: Edit): Promise<void> {
+function heard(): DomschedError {
+  return new DomschedError('edit-conflict', 'the hypervisor had more to say of it meanwhile');
+}
+
+/**
+ * @param whole nothing was heard of it until all was written: that it runs by now does no harm
+ * @throws DomschedError `edit-torn` unless the domain has stood still since `before` was proved
+ */
+async function expectStill(guard: PauseGuard, before: PauseProof, edit: Edit, whole = false): Promise<void> {
   const cause = await guard.prove().then(
     ({ generation, answers }) => {
       if (generation === before.generation && answers === before.answers) return undefined;
@@ -110,6 +127,7 @@ async function expectStill(guard: PauseGuard, before: PauseProof, edit: Edit): P
   );
   if (cause === undefined) return;
   const code = cause instanceof DomschedError ? cause.code : undefined;
+  if (whole && code === 'edit-conflict') return;
   // It ended with all that was written.
   if (code === 'domain-gone') throw cause;
   // A copy that is being made of it is worse off than the domain itself, and goes on from wherever this one stands.

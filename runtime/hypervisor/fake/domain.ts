@@ -121,6 +121,7 @@ export class FakeDomain<F extends FrameNumber = FrameNumber> implements Domain<F
         if (this.migration === 'active') throw new DomschedError('refused', `${name} is being migrated`);
         return { generation: this.#generation, answers: this.migration };
       },
+      isQuiet: () => this.#state === 'paused',
       resume: async () => {
         this.recorder.note({ kind: 'resume' });
         this.keptOnDeath = false;

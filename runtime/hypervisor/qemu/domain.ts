@@ -111,6 +111,8 @@ export class QemuDomain implements Domain<GuestFrame> {
     this.#counter = new PauseCounter({
       stop: () => this.#stop(),
       prove: () => this.#prove(),
+      // QEMU sends a RESUME before the first vCPU goes on, so what is not in our socket has not happened.
+      isQuiet: () => client.isQuiet,
       resume: () => this.#resume(),
       keepOnDeath: (keep) => watchdog.keep(client.path, keep),
       abandon: () => this.#disarm?.(),

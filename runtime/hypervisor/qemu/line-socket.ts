@@ -1,8 +1,13 @@
 import { createConnection, type Socket } from 'node:net';
+import koffi from 'koffi';
 import { DomschedError } from '../../error.ts';
 import { peerOf, type UnixPeer } from './unix-peer.ts';
 
 const NEWLINE = 0x0a;
+const MSG_PEEK_DONTWAIT = 0x02 | 0x40;
+const recv = koffi
+  .load('libc.so.6')
+  .func('int64_t recv(int fd, _Out_ void *buffer, size_t length, int flags)');
 
 export interface LineSocketOptions {
   /** For messages: whose socket this is. */
@@ -19,6 +24,7 @@ export class LineSocket {
   readonly #options: LineSocketOptions;
   #chunks: Buffer[] = [];
   #buffered = 0;
+  readonly #peek = new Uint8Array(1);
   #onLine: (line: string) => void = () => undefined;
   #onEnd: (error: DomschedError) => void = () => undefined;
   #ended: DomschedError | undefined;
@@ -74,6 +80,14 @@ export class LineSocket {
     this.#onLine = onLine;
     this.#onEnd = onEnd;
     if (this.#ended !== undefined) onEnd(this.#ended);
+  }
+
+  /** Whether nothing has arrived that was not delivered yet, in the kernel's buffer neither. Does not wait. */
+  get isQuiet(): boolean {
+    const { fd } = (this.#socket as unknown as { _handle?: { fd?: number } })._handle ?? {};
+    if (fd === undefined || fd < 0 || this.#buffered > 0 || this.#ended !== undefined) return false;
+    // Nothing there is the error EAGAIN; 0 is the end of the connection.
+    return (recv(fd, this.#peek, 1, MSG_PEEK_DONTWAIT) as number) < 0;
   }
 
   /** Sends one line. */

@@ -116,6 +116,11 @@ export class QmpClient {
     });
   }
 
+  /** Whether QEMU has sent nothing that was not handled yet. */
+  get isQuiet(): boolean {
+    return this.#ended === undefined && this.#socket.isQuiet;
+  }
+
   /** Sends a command and looks at no answer: all that can be done in the last moments of a process. */
   sendOnly(command: string): void {
     if (this.#ended === undefined)

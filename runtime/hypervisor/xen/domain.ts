@@ -94,6 +94,8 @@ export class XenDomain implements Domain {
       counts: true,
       stop: () => this.#stop(),
       prove: async () => this.#prove(),
+      // Looking notices a resume by itself.
+      isQuiet: () => this.#look()?.paused === true && this.#pausedAt !== undefined,
       resume: async () => this.#resume(),
       keepOnDeath: (keep) => this.#keepOnDeath(keep),
       abandon: () => this.#abandon(),

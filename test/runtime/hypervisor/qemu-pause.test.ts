@@ -179,3 +179,14 @@ test('the connection breaks while the process is: not gone, and no proof', async
   qemu.hangUp();
   await t.throwsAsync(guard.prove(), { code: 'host-unreachable' });
 });
+
+test('an event that nobody has read yet is heard without waiting', async (t) => {
+  await using qemu = await FakeQemu.start();
+  await using domain = await qemu.attach();
+  await using guard = await domain.pause.acquire();
+  await guard.prove();
+  t.true(guard.isQuiet());
+  qemu.event('RESUME');
+  t.false(guard.isQuiet());
+  t.true(guard.valid, 'its handler was not called yet');
+});

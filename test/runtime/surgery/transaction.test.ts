@@ -128,3 +128,28 @@ test('resumed while the old bytes are put back: torn too', async (t) => {
   t.is(error.code, 'edit-torn');
   t.is(told.over, 0);
 });
+
+test('resumed after the last byte: the edit is whole, and that is all that was promised', async (t) => {
+  const { domain, space, edit, told, journal, words } = bench();
+  const guard = await domain.pause.acquire();
+  let proofs = 0;
+  domain.recorder.onCall(({ kind }) => {
+    if (kind === 'prove') proofs += 1;
+    if (proofs === 2) domain.resumeByOther();
+  });
+  await commit(domain, space, guard, edit, journal);
+  t.deepEqual(words(), [7n, 7n, 7n]);
+  t.is(told.over, 1);
+});
+
+test('resumed after the proof, in the last moment before the first byte: nothing is written', async (t) => {
+  const { domain, space, edit, told, journal } = bench();
+  const guard = await domain.pause.acquire();
+  guard.keepOnDeath = () => {
+    if (domain.recorder.count('write') === 0 && told.over === 0) domain.resumeByOther();
+  };
+  const error = await fails(t, commit(domain, space, guard, edit, journal));
+  t.is(error.code, 'edit-conflict');
+  t.is(domain.recorder.count('write'), 0);
+  t.is(told.over, 1);
+});
