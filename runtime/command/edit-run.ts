@@ -282,6 +282,8 @@ function print(answers: readonly EditAnswer[], json: boolean): void {
     const cost = `${attempts} ${attempts === 1 ? 'pause' : 'pauses'}, ${pausedUs} µs, ${writes} words written`;
     const tail = outcome === 'planned' ? '; nothing was written' : `; ${cost}`;
     process.stdout.write(`${domain}: ${pid} (${comm}) ${outcome}${group}${way}${tail}\n`);
+    if (outcome === 'held' && techniques.some((technique) => technique !== 'park'))
+      process.stdout.write('  while it is held so the guest cannot suspend itself\n');
     if (answer.kept !== undefined)
       process.stdout.write(
         `  the structures of ${answer.kept} ended tasks stay in the guest until it is restarted\n`,

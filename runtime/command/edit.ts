@@ -22,7 +22,7 @@ export function register(program: Command): void {
         .choices(['auto', 'splice', 'state', 'park'])
         .default('auto'),
     )
-    .option('--force', 'real-time processes, and those that feed a watchdog, too')
+    .option('--force', 'real-time processes, and those that serve storage, too')
     .action(async (domain: string, process: string, options: EditOptions) => {
       const { hold } = await import('./edit-run.ts');
       await hold(domain, process, options);

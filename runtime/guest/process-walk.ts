@@ -22,6 +22,8 @@ const PF_KTHREAD = 0x20_0000;
  * numbers that meet in one bucket of our maps, which have pids as their keys: below this there are too few of them.
  */
 const MAX_PID = 4_194_304;
+/** PF_MEMALLOC_NOIO and PF_LOCAL_THROTTLE, both at once: "prctl: PR_{G,S}ET_IO_FLUSHER", 5.6. */
+const PF_IO_FLUSHER = 0x8_0000 | 0x10_0000;
 const NS_PER_SECOND = 1e9;
 
 /** Tables of a guest's arena that tasks need. */
@@ -216,6 +218,7 @@ export class ProcessWalk {
       runtimeNs,
       threads: members.length,
       kernelThread: this.#isKernelThread(at, flags, exitState),
+      ...((flags & PF_IO_FLUSHER) === PF_IO_FLUSHER && { ioFlusher: true as const }),
       exiting: (flags & PF_EXITING) !== 0,
       address: pointerAddress(pointer),
       startTimeNs: this.#startTime(at),

@@ -26,6 +26,8 @@ export interface Process {
   /** Threads of the process. */
   readonly threads: number;
   readonly kernelThread: boolean;
+  /** What memory is freed through goes through it (PR_SET_IO_FLUSHER): the guest may wait for it anywhere. */
+  readonly ioFlusher?: true;
   /** Is on its way out: nothing that is done to it now lasts. */
   readonly exiting: boolean;
   /** Of its task_struct. With `startTimeNs` it tells it from every process that had this pid before. */

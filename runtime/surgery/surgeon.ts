@@ -13,7 +13,7 @@ import type { GiveBack, Holder, Standing, Step, Technique } from './holder.ts';
 import { why } from './holder-for.ts';
 import { Interrupts, type WantedInterrupt } from './interrupts.ts';
 import { Patience } from './patience.ts';
-import { checkMayBeHeld, refusal } from './refusal.ts';
+import { checkMayBeHeld, isGone, refusal } from './refusal.ts';
 import { type BeforeCommit, commit } from './transaction.ts';
 
 /** Which process: `startTimeNs` and `address` tell it from a later one with the same pid. */
@@ -22,7 +22,7 @@ export type ProcessKey = Pick<Process, 'pid' | 'address' | 'startTimeNs'>;
 export interface OperateOptions {
   /** Ways to hold that may be used; what suits the guest's scheduler best when left out. */
   techniques?: readonly Technique[];
-  /** Allow what is refused for the guest's own good: real-time threads, programs that feed a watchdog. */
+  /** Allow what is refused for the guest's own good: real-time threads, programs that serve its storage. */
   force?: boolean;
   /** How long to go on trying, in ms in which the guest gets somewhere: see {@link Patience}. */
   limitMs?: number;
@@ -128,9 +128,8 @@ export class Surgeon {
       this.#guest.verify();
       const { processes } = this.#guest.snapshot({ threads: true });
       const draft = new Draft(this.#guest.space);
-      const threads = processes.filter(
-        ({ kernelThread, address }) => !kernelThread && HELD.has(this.#holder.standing(draft, address)),
-      );
+      const living = processes.filter((each) => !each.kernelThread && !isGone(each));
+      const threads = living.filter(({ address }) => HELD.has(this.#holder.standing(draft, address)));
       return { threads, processes: [...processes] };
     } finally {
       await guard.release();
@@ -273,7 +272,7 @@ export class Surgeon {
     const invariants = new Map<string, Invariant>();
     const interrupts: WantedInterrupt[] = [];
     let finished = true;
-    for (const { address: thread } of threads) {
+    for (const { address: thread } of threads.filter((each) => !isGone(each))) {
       const step = plan(thread);
       if (step === 'done') continue;
       if (step === 'later') {

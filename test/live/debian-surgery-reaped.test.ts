@@ -57,6 +57,7 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
     t.log(outcomes.join(', '), `${freed} freed by another thread of the guest`);
     t.true(outcomes.every((outcome) => ['released', 'process-not-found'].includes(outcome)));
     // The next operation gives back what is left.
+    await until('one more child', async () => page.read(ROUND) === BigInt(ROUNDS + 1), PATIENCE_MS);
     const { processes } = await attached.take();
     const child = processes.find(({ pid }) => pid === Number(page.read(PID)))!;
     await surgeon.hold(child, { limitMs: PATIENCE_MS });

@@ -5,7 +5,7 @@ import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { knownKernels } from '../../../runtime/layout/registry.ts';
 import { JournaledSurgeon, Journals } from '../../../runtime/surgery/journaled-surgeon.ts';
-import { BACKUP, isQueued, twoGuests } from '../daemon/fake-daemon.ts';
+import { BACKUP, fakeGuest, isQueued, twoGuests } from '../daemon/fake-daemon.ts';
 
 async function bench(t: ExecutionContext) {
   const directory = await mkdtemp(path.join(tmpdir(), 'domsched-journaled-'));
@@ -61,5 +61,24 @@ test('who is held is found in the guest itself; nobody is, where nobody is held'
   t.is((await surgeon.release(backup, {})).outcome, 'released');
   t.deepEqual(await surgeon.surgeon.search(), []);
   t.true(isQueued(batch, BACKUP));
+  surgeon.detach();
+});
+
+test('a process whose main thread has ended is held by those that live', async (t) => {
+  const directory = await mkdtemp(path.join(tmpdir(), 'domsched-journaled-'));
+  t.teardown(() => rm(directory, { recursive: true, force: true }));
+  const guest = await fakeGuest(
+    'threads',
+    { pid: 20, comm: 'leader', state: 'zombie' },
+    { pid: 21, tgid: 20, comm: 'leader', state: 'ready' },
+  );
+  const surgeon = await JournaledSurgeon.open(guest.domain, await knownKernels(), new Journals(directory));
+  const { processes } = await surgeon.guest.take();
+  const leader = processes.find(({ pid }) => pid === 20)!;
+  t.deepEqual(await surgeon.search(), []);
+  t.is((await surgeon.hold(leader, {})).outcome, 'held');
+  t.false(isQueued(guest, 21));
+  t.is((await surgeon.release(leader, {})).outcome, 'released');
+  t.true(isQueued(guest, 21));
   surgeon.detach();
 });

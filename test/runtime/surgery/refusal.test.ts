@@ -32,10 +32,12 @@ const CASES: [string, Partial<Process>, forced: boolean][] = [
   ['a FIFO process', { policy: 'fifo' }, true],
   ['a round-robin process', { policy: 'rr' }, true],
   ['a deadline process', { policy: 'deadline' }, true],
-  ['what feeds a watchdog', { rawComm: 'wd_keepalive' }, true],
+  ['what serves storage', { ioFlusher: true }, true],
 ];
 
-test('an ordinary process may be held, whatever it does', (t) => {
+test('an ordinary process may be held, whatever it does and calls itself', (t) => {
+  for (const rawComm of ['sbd', 'watchdog'])
+    t.notThrows(() => checkMayBeHeld([{ ...ordinary, rawComm, comm: rawComm }], false));
   for (const state of ['running', 'ready', 'sleeping', 'disk-sleep', 'stopped'] as const)
     t.notThrows(() => checkMayBeHeld([{ ...ordinary, state }], false));
 });
@@ -54,6 +56,8 @@ test('a thread that is traced or has a real-time policy speaks for its process; 
   const among = (change: Partial<Process>, force = false) =>
     checkMayBeHeld([ordinary, thread, { ...thread, pid: 102, ...change }], force);
   t.notThrows(() => among({ exiting: true, state: 'dead' }));
+  const gone = { ...ordinary, exiting: true, state: 'zombie' } as const;
+  t.notThrows(() => checkMayBeHeld([gone, thread], false), 'nor does a leader that has ended');
   t.throws(() => among({ policy: 'fifo' }), { code: 'refused', message: /process 100 .*real-time/ });
   t.notThrows(() => among({ policy: 'fifo' }, true));
   t.throws(() => among({ state: 'traced' }, true), { code: 'refused', message: /process 100 .*tracer/ });
