@@ -1,9 +1,9 @@
-import type { KernelFile, SectionData } from '../elf/kernel-file.ts';
+import type { Companion, Companions, KernelFile, SectionData } from '../elf/kernel-file.ts';
 import { ExtractError } from '../error.ts';
 import { unitOffsetAt } from './address-ranges.ts';
 import { Libdwarf, LibdwarfError, SCAN, type SectionName } from './libdwarf.ts';
 import { type DwarfRecord, FLAG, TAG } from './record.ts';
-import { MAX_HEADER, parseUnitHeader, type Unit, type UnitSection } from './unit.ts';
+import { MAX_HEADER, parseUnitHeader, type Unit, type UnitHome, type UnitSection } from './unit.ts';
 
 /** Sections that are loaded whole; the ones with the units are read unit by unit. */
 const WHOLE: readonly SectionName[] = [
@@ -28,12 +28,18 @@ const TAIL = 32;
  */
 export class DwarfFile {
   readonly #path: string;
-  readonly #sections: ReadonlyMap<UnitSection, SectionData>;
+  readonly #own: UnitHome;
+  /** The file that dwz shares between several; null where there is none. */
+  readonly #alternate: UnitHome | null;
+  readonly #companions: Companions | undefined;
   readonly #ranges: SectionData | null;
   readonly #libdwarf: Libdwarf;
   readonly #units: Unit[] = [];
   /** By offset in `.debug_info`: those met out of order, until the hops come to them. */
   readonly #early = new Map<number, Unit>();
+  /** Sections of a home in the module's memory: for as long as the file is open, of `.dwo` files one at a time. */
+  readonly #loaded = new Map<UnitHome, Map<SectionName, { address: number; size: number }>>();
+  #current: UnitHome | null = null;
   readonly #hops: Iterator<Unit>;
   readonly #signatures = new Map<bigint, Unit>();
   #window = { address: 0, size: 0 };
@@ -42,40 +48,27 @@ export class DwarfFile {
   /** @throws ExtractError `no-debug-information`, `corrupt-dwarf` */
   constructor(file: KernelFile) {
     this.#path = file.path;
-    const present = (name: string) => {
-      const section = file.section(name);
-      return section?.size ? section : null;
-    };
-    const sections = new Map<UnitSection, SectionData>();
-    for (const name of ['.debug_info', '.debug_types'] as const) {
-      const section = present(name);
-      if (section) sections.set(name, section);
-    }
-    if (!sections.has('.debug_info') || !present('.debug_abbrev')) {
+    this.#own = { path: file.path, kind: 'own', section: (name) => presentIn(file, name) };
+    if (!this.#own.section('.debug_info') || !this.#own.section('.debug_abbrev')) {
       throw new ExtractError(
         'no-debug-information',
         `${file.path} has no DWARF; give the vmlinux of the kernel's debug package, or one built with CONFIG_DEBUG_INFO`,
         { file: file.path },
       );
     }
-    this.#sections = sections;
-    this.#ranges = present('.debug_aranges');
-    const whole = WHOLE.map(present).filter((section) => section !== null);
-    this.#libdwarf = this.#guard('.debug_info', 0, () => {
-      const libdwarf = new Libdwarf(whole.reduce((sum, section) => sum + section.size, 0));
-      for (const section of whole) {
-        const address = libdwarf.allocate(section.size);
-        section.read(0, section.size, libdwarf.memory.subarray(address, address + section.size));
-        libdwarf.setSection(section.name as SectionName, address, section.size, true);
-      }
-      return libdwarf;
-    });
+    this.#companions = file.companions;
+    const alternate = file.companions?.alternate() ?? null;
+    this.#alternate = alternate && homeOf(alternate, 'alternate', '');
+    this.#ranges = this.#own.section('.debug_aranges');
+    const size = [this.#own, this.#alternate].reduce((sum, home) => sum + (home ? wholeSize(home) : 0), 0);
+    this.#libdwarf = this.#guard('.debug_info', 0, () => new Libdwarf(size));
+    this.#guard('.debug_info', 0, () => this.#enter(this.#own));
     this.#hops = this.#hop();
   }
 
   /** Bytes of all units. */
   get size(): number {
-    return [...this.#sections.values()].reduce((sum, section) => sum + section.size, 0);
+    return UNIT_SECTIONS.reduce((sum, name) => sum + (this.#own.section(name)?.size ?? 0), 0);
   }
 
   /** All units in file order, those of `.debug_types` last. @throws ExtractError `corrupt-dwarf` */
@@ -94,12 +87,12 @@ export class DwarfFile {
   unitWithCode(address: bigint): Unit | null {
     if (!this.#ranges || this.#ranges.size > MAX_RANGES) return null;
     const offset = unitOffsetAt(this.#ranges.read(), address);
-    const section = this.#sections.get('.debug_info')!;
+    const section = this.#own.section('.debug_info')!;
     if (offset === null || offset >= section.size) return null;
     const available = section.size - offset;
     const bytes = section.read(offset, Math.min(MAX_HEADER, available));
-    const unit = parseUnitHeader(bytes, '.debug_info', offset, available);
-    if (typeof unit === 'string') return null;
+    const unit = parseUnitHeader(bytes, this.#own, '.debug_info', offset, available);
+    if (typeof unit === 'string' || this.#mayBeSkeleton(unit)) return null;
     this.#early.set(offset, unit);
     return unit;
   }
@@ -160,8 +153,9 @@ export class DwarfFile {
       return { unit: home, offset: home.type!.offset };
     }
     const target = Number(type);
-    if (!(flags & FLAG.typeInSection)) return { unit, offset: target };
-    const home = this.#unitAt(target);
+    if (!(flags & (FLAG.typeInSection | FLAG.typeInAlternate))) return { unit, offset: target };
+    const file = flags & FLAG.typeInAlternate ? this.#alternate : unit.home;
+    const home = file && this.#unitAt(file, target);
     if (!home) this.corrupt(unit, offset, `a reference leads to 0x${type.toString(16)}, outside the section`);
     return { unit: home, offset: target - home.offset };
   }
@@ -191,18 +185,38 @@ export class DwarfFile {
   }
 
   *#hop(): Generator<Unit> {
-    for (const [name, section] of this.#sections) {
+    for (const home of [this.#own, this.#alternate]) if (home) yield* this.#unitsOf(home);
+  }
+
+  *#unitsOf(home: UnitHome): Generator<Unit> {
+    for (const name of UNIT_SECTIONS) {
+      const section = home.section(name);
+      if (!section) continue;
       for (let offset = 0; offset < section.size; ) {
         const available = section.size - offset;
         const bytes = section.read(offset, Math.min(MAX_HEADER, available));
-        const early = name === '.debug_info' ? this.#early.get(offset) : undefined;
-        const unit = early ?? parseUnitHeader(bytes, name, offset, available);
+        const early = home === this.#own && name === '.debug_info' ? this.#early.get(offset) : undefined;
+        const unit = early ?? parseUnitHeader(bytes, home, name, offset, available);
         if (typeof unit === 'string') this.#corrupt(name, offset, unit);
         if (unit.type) this.#signatures.set(unit.type.signature, unit);
-        yield unit;
+        const split = this.#mayBeSkeleton(unit) ? this.#splitOf(unit) : null;
+        if (split) yield* this.#unitsOf(split);
+        else yield unit;
         offset += unit.size;
       }
     }
+  }
+
+  /** Only split units keep addresses in a section of their own before DWARF 5. */
+  #mayBeSkeleton({ home, skeleton, version }: Unit): boolean {
+    return home.kind === 'own' && (skeleton || (version < 5 && home.section('.debug_addr') !== null));
+  }
+
+  #splitOf(unit: Unit): UnitHome | null {
+    this.#openHead(unit);
+    const file = this.#libdwarf.splitFile();
+    const found = file && this.#companions?.split(file.name, file.directory);
+    return found ? homeOf(found, 'split', '.dwo') : null;
   }
 
   #typeUnit(signature: bigint): Unit | null {
@@ -210,8 +224,9 @@ export class DwarfFile {
     return this.#signatures.get(signature) ?? null;
   }
 
-  #unitAt(offset: number): Unit | null {
+  #unitAt(home: UnitHome, offset: number): Unit | null {
     for (const unit of this.units()) {
+      if (unit.home !== home) continue;
       if (unit.section === '.debug_info' && offset >= unit.offset && offset < unit.offset + unit.size)
         return unit;
     }
@@ -240,6 +255,7 @@ export class DwarfFile {
     this.#open = null;
     this.#guard(unit.section, unit.offset, () => {
       const libdwarf = this.#libdwarf;
+      this.#enter(unit.home);
       if (this.#window.size < unit.size + TAIL) {
         if (this.#window.address) libdwarf.release(this.#window.address);
         this.#window = { address: 0, size: 0 };
@@ -248,14 +264,68 @@ export class DwarfFile {
       }
       const { address } = this.#window;
       const end = address + length;
-      this.#sections.get(unit.section)!.read(unit.offset, length, libdwarf.memory.subarray(address, end));
+      unit.home.section(unit.section)!.read(unit.offset, length, libdwarf.memory.subarray(address, end));
       // Ends a string that goes on where nothing was read.
       libdwarf.memory.fill(0, end, end + TAIL);
       const other = unit.section === '.debug_info' ? '.debug_types' : '.debug_info';
-      libdwarf.setSection(other, 0, 0, false);
-      libdwarf.setSection(unit.section, address, unit.size, false);
+      libdwarf.setSection(other, 0, 0);
+      libdwarf.setSection(unit.section, address, unit.size);
       const root = libdwarf.openUnit(unit.section);
       this.#open = { unit, whole: length === unit.size, root };
     });
   }
+
+  /** Makes a home's sections those that libdwarf looks into. */
+  #enter(home: UnitHome): void {
+    if (this.#current === home) return;
+    const libdwarf = this.#libdwarf;
+    this.#current = null;
+    for (const [other, sections] of this.#loaded) {
+      if (other.kind !== 'split' || other === home) continue;
+      for (const { address } of sections.values()) libdwarf.release(address);
+      this.#loaded.delete(other);
+    }
+    if (!this.#loaded.has(home)) this.#loaded.set(home, this.#loadWhole(home));
+    const sections = this.#loaded.get(home)!;
+    for (const name of WHOLE) {
+      const { address, size } = sections.get(name) ?? { address: 0, size: 0 };
+      libdwarf.setSection(name, address, size);
+    }
+    const alternate = home === this.#own ? this.#alternate : null;
+    if (alternate && !this.#loaded.has(alternate)) this.#loaded.set(alternate, this.#loadWhole(alternate));
+    const shared = alternate && this.#loaded.get(alternate)!.get('.debug_str');
+    libdwarf.setSection('alternate .debug_str', shared?.address ?? 0, shared?.size ?? 0);
+    libdwarf.setSplit(home.kind === 'split');
+    this.#current = home;
+  }
+
+  #loadWhole(home: UnitHome): Map<SectionName, { address: number; size: number }> {
+    const loaded = new Map<SectionName, { address: number; size: number }>();
+    for (const name of WHOLE) {
+      const section = home.section(name);
+      if (!section) continue;
+      const { size } = section;
+      const address = this.#libdwarf.allocate(size);
+      section.read(0, size, this.#libdwarf.memory.subarray(address, address + size));
+      if (home.kind !== 'split') this.#libdwarf.keep(address, size);
+      loaded.set(name, { address, size });
+    }
+    return loaded;
+  }
+}
+
+const UNIT_SECTIONS: readonly UnitSection[] = ['.debug_info', '.debug_types'];
+
+function presentIn(file: { section(name: string): SectionData | null }, name: string): SectionData | null {
+  const section = file.section(name);
+  return section?.size ? section : null;
+}
+
+/** @param suffix of its sections' names */
+function homeOf(file: Companion, kind: UnitHome['kind'], suffix: string): UnitHome {
+  return { path: file.path, kind, section: (name) => presentIn(file, `${name}${suffix}`) };
+}
+
+function wholeSize(home: UnitHome): number {
+  return WHOLE.reduce((sum, name) => sum + (home.section(name)?.size ?? 0), 0);
 }

@@ -14,6 +14,7 @@ export const SECTIONS = [
   '.debug_line_str',
   '.debug_str_offsets',
   '.debug_addr',
+  'alternate .debug_str',
 ] as const;
 export type SectionName = (typeof SECTIONS)[number];
 
@@ -31,6 +32,9 @@ interface Exports {
   allocate(size: number): number;
   release(address: number): void;
   set_section(index: number, address: number, size: number): void;
+  set_split(split: number): void;
+  split_name(): number;
+  split_directory(): number;
   open_unit(which: number): number;
   close_unit(): void;
   root_extent(): number;
@@ -111,10 +115,33 @@ export class Libdwarf {
     this.#call(() => this.#exports.release(address));
   }
 
-  /** Tells where a section is. @param keeps whether its bytes stay as they are from now on */
-  setSection(name: SectionName, address: number, size: number, keeps: boolean): void {
+  /** Tells where a section is. */
+  setSection(name: SectionName, address: number, size: number): void {
     this.#call(() => this.#exports.set_section(SECTIONS.indexOf(name), address, size));
-    if (keeps) this.#stringRanges.push([address, address + size]);
+  }
+
+  /** Says that these bytes stay as they are from now on. */
+  keep(address: number, size: number): void {
+    this.#stringRanges.push([address, address + size]);
+  }
+
+  /** Whether the units to be opened are of a `.dwo` file. */
+  setSplit(split: boolean): void {
+    this.#call(() => this.#exports.set_split(split ? 1 : 0));
+  }
+
+  /** The `.dwo` file that has what the open unit stands for, as the compiler wrote it; null for a whole unit. */
+  splitFile(): { name: string; directory: string } | null {
+    const at = this.#exports.split_name() >>> 0;
+    if (at === 0) return null;
+    return { name: this.#string(at), directory: this.#string(this.#exports.split_directory() >>> 0) };
+  }
+
+  /** The string at an address; '' at 0. */
+  #string(at: number): string {
+    if (at === 0) return '';
+    this.#refresh();
+    return this.#buffer.toString('utf8', at, this.#buffer.indexOf(0, at));
   }
 
   /** Opens the unit that `section` consists of. @returns its root entry @throws LibdwarfError */

@@ -20,6 +20,8 @@ export const FLAG = {
   badLocation: 1 << 13,
   valueIsSigned: 1 << 14,
   prototyped: 1 << 15,
+  /** The type is an offset in the section of the file that dwz shares between several. */
+  typeInAlternate: 1 << 16,
 } as const;
 
 /** Tags of C's types (DWARF 5, table 7.3). */

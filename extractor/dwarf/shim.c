@@ -19,7 +19,8 @@
 
 #define EXPORT(name) __attribute__((export_name(#name)))
 
-enum section { INFO, TYPES, ABBREV, STR, LINE_STR, STR_OFFSETS, ADDR, SECTION_COUNT };
+/* The last one is not libdwarf's: the .debug_str of the alternate file, which dwz shares between several. */
+enum section { INFO, TYPES, ABBREV, STR, LINE_STR, STR_OFFSETS, ADDR, SECTION_COUNT, ALTERNATE_STR = SECTION_COUNT, ALL_SECTIONS };
 
 static const char *const section_names[SECTION_COUNT] = {
     ".debug_info", ".debug_types", ".debug_abbrev", ".debug_str", ".debug_line_str",
@@ -29,7 +30,7 @@ static const char *const section_names[SECTION_COUNT] = {
 static struct {
   Dwarf_Small *data;
   uint32_t size;
-} sections[SECTION_COUNT];
+} sections[ALL_SECTIONS];
 
 /* Bits of record.flags; extractor/dwarf/record.ts has the same. */
 enum {
@@ -49,6 +50,7 @@ enum {
   BAD_LOCATION = 1 << 13,     /* a member location that is no constant */
   VALUE_IS_SIGNED = 1 << 14,
   IS_PROTOTYPED = 1 << 15,
+  TYPE_IN_ALTERNATE = 1 << 16, /* DW_FORM_GNU_ref_alt: an offset in the alternate file's section */
 };
 
 /* One debugging information entry, as far as C types need it. */
@@ -77,6 +79,10 @@ static Dwarf_Die root;
 static int is_info;
 static Dwarf_Half unit_version, unit_offset_size, unit_address_size;
 static uint32_t root_end;
+
+/* Split DWARF: whether the open unit is of a .dwo file; of a skeleton, where that is. */
+static int is_split, is_root;
+static char *split_file, *split_folder;
 
 static uint32_t crossings; /* references that may lead to another unit */
 
@@ -113,11 +119,15 @@ EXPORT(allocate) void *allocate(uint32_t size) { return malloc(size); }
 EXPORT(release) void release(void *memory) { free(memory); }
 
 EXPORT(set_section) void set_section(uint32_t index, Dwarf_Small *data, uint32_t size) {
-  if (index < SECTION_COUNT) {
+  if (index < ALL_SECTIONS) {
     sections[index].data = data;
     sections[index].size = size;
   }
 }
+
+EXPORT(set_split) void set_split(int split) { is_split = split; }
+EXPORT(split_name) const char *split_name(void) { return split_file; }
+EXPORT(split_directory) const char *split_directory(void) { return split_folder; }
 
 /* libdwarf's convention: section 0 is the empty one of ELF. It refuses a section of its own names without bytes. */
 static int get_section_info(void *object, Dwarf_Unsigned index, Dwarf_Obj_Access_Section_a *info, int *error) {
@@ -184,6 +194,75 @@ static uint64_t little_endian(const uint8_t *bytes, uint32_t size) {
     value = value << 8 | bytes[i];
   }
   return value;
+}
+
+static uint32_t index_width(Dwarf_Half form) {
+  return form == DW_FORM_strx1 ? 1 : form == DW_FORM_strx2 ? 2 : form == DW_FORM_strx3 ? 3 : form == DW_FORM_strx4 ? 4 : 0;
+}
+
+/*
+ * The string of an attribute. libdwarf knows neither the alternate file's nor where the offsets of a .dwo file begin:
+ * at the first one, behind a header that DWARF 4 does not have (DWARF 5, section 7.26).
+ */
+static int text_of(Dwarf_Die die, Dwarf_Attribute attribute, Dwarf_Half form, char **text, Dwarf_Error *error) {
+  int is_alternate = form == DW_FORM_GNU_strp_alt || form == DW_FORM_strp_sup;
+  uint32_t width = is_alternate ? unit_offset_size : index_width(form);
+  if (!is_alternate && !(is_split && (width || form == DW_FORM_strx || form == DW_FORM_GNU_str_index))) {
+    return dwarf_formstring(attribute, text, error);
+  }
+  Dwarf_Off at = 0;
+  if (dwarf_attr_offset(die, attribute, &at, error) != DW_DLV_OK) {
+    return DW_DLV_ERROR;
+  }
+  const uint8_t *bytes = sections[is_info ? INFO : TYPES].data;
+  uint32_t size = sections[is_info ? INFO : TYPES].size;
+  uint64_t value = 0;
+  if (at > size || width > size - at) {
+    return DW_DLV_ERROR;
+  }
+  if (width) {
+    value = little_endian(bytes + at, width);
+  } else {
+    for (uint32_t shift = 0; at < size && shift < 35; shift += 7) {
+      uint8_t byte = bytes[at++];
+      value |= (uint64_t)(byte & 0x7f) << shift;
+      if (!(byte & 0x80)) {
+        break;
+      }
+    }
+  }
+  uint32_t strings = is_alternate ? ALTERNATE_STR : STR;
+  if (!is_alternate) {
+    uint64_t entry = (unit_version < 5 ? 0 : unit_offset_size == 8 ? 16 : 8) + value * unit_offset_size;
+    if (entry + unit_offset_size > sections[STR_OFFSETS].size) {
+      return DW_DLV_ERROR;
+    }
+    value = little_endian(sections[STR_OFFSETS].data + entry, unit_offset_size);
+  }
+  if (value >= sections[strings].size || !memchr(sections[strings].data + value, 0, sections[strings].size - value)) {
+    return DW_DLV_ERROR;
+  }
+  *text = (char *)sections[strings].data + value;
+  return DW_DLV_OK;
+}
+
+/* The name of an entry, as dwarf_diename() gives it. */
+static int name_of(Dwarf_Die die, char **name, Dwarf_Error *error) {
+  if (!is_split && !sections[ALTERNATE_STR].size) {
+    return dwarf_diename(die, name, error);
+  }
+  Dwarf_Attribute attribute = NULL;
+  Dwarf_Half form = 0;
+  int result = dwarf_attr(die, DW_AT_name, &attribute, error);
+  if (result != DW_DLV_OK) {
+    return result;
+  }
+  result = dwarf_whatform(attribute, &form, error);
+  if (result == DW_DLV_OK) {
+    result = text_of(die, attribute, form, name, error);
+  }
+  dwarf_dealloc_attribute(attribute);
+  return result;
 }
 
 static int is_block(Dwarf_Half form) {
@@ -283,19 +362,23 @@ static int read_reference(struct record *record, Dwarf_Die die, Dwarf_Attribute 
     record->flags |= flag | TYPE_IS_SIGNATURE;
     return 0;
   }
-  if (form == DW_FORM_ref_addr) {
+  int is_alternate = form == DW_FORM_GNU_ref_alt || form == DW_FORM_ref_sup4 || form == DW_FORM_ref_sup8;
+  if (form == DW_FORM_ref_addr || is_alternate) {
     /* libdwarf would refuse it: the section it knows ends with this unit. */
     Dwarf_Off at = 0;
     if (dwarf_attr_offset(die, attribute, &at, error) != DW_DLV_OK) {
       return -1;
     }
-    uint32_t width = unit_version == 2 ? unit_address_size : unit_offset_size;
+    uint32_t width = form == DW_FORM_ref_sup4 ? 4
+                     : form == DW_FORM_ref_sup8 ? 8
+                     : unit_version == 2 && !is_alternate ? unit_address_size
+                                                          : unit_offset_size;
     uint32_t size = sections[is_info ? INFO : TYPES].size;
     if (width > 8 || at > size || width > size - at) {
       return fail((uint32_t)at, "a reference lies outside its unit");
     }
     record->type = little_endian(sections[is_info ? INFO : TYPES].data + at, width);
-    record->flags |= flag | TYPE_IN_SECTION;
+    record->flags |= flag | (is_alternate ? TYPE_IN_ALTERNATE : TYPE_IN_SECTION);
     crossings++;
     return 0;
   }
@@ -319,13 +402,20 @@ static int read_attribute(struct record *record, Dwarf_Die die, Dwarf_Attribute 
   switch (name) {
   case DW_AT_name: {
     char *text = NULL;
-    if (dwarf_formstring(attribute, &text, error) != DW_DLV_OK) {
+    if (text_of(die, attribute, form, &text, error) != DW_DLV_OK) {
       return -1;
     }
     record->name = (uint32_t)(uintptr_t)text;
     record->name_length = strlen(text);
     return 0;
   }
+  case DW_AT_dwo_name:
+  case DW_AT_GNU_dwo_name:
+  case DW_AT_comp_dir:
+    return !is_root || text_of(die, attribute, form, name == DW_AT_comp_dir ? &split_folder : &split_file, error) ==
+                           DW_DLV_OK
+               ? 0
+               : -1;
   case DW_AT_type:
     return read_reference(record, die, attribute, form, HAS_TYPE, error);
   case DW_AT_signature:
@@ -529,8 +619,12 @@ EXPORT(open_unit) int open_unit(uint32_t which) {
   entries_read = 0;
   root_end = 0;
   forget_hashes();
+  split_file = split_folder = NULL;
+  is_root = 1;
   struct record *record = push();
-  return record && read_entry(root, record, &root_end) == 0 ? 1 : -1;
+  result = record && read_entry(root, record, &root_end) == 0 ? 1 : -1;
+  is_root = 0;
+  return result;
 }
 
 /* Where the root entry's last attribute begins: with less of the unit than that in memory, it is not to be trusted. */
@@ -696,7 +790,7 @@ static uint64_t hash_name(const struct record *record) {
 /* Mixes in the type that `record` refers to. */
 static int hash_type(const struct record *record, int deep, int depth, uint64_t *hash) {
   uint64_t type = 1;
-  if (record->flags & (TYPE_IN_SECTION | TYPE_IS_SIGNATURE)) {
+  if (record->flags & (TYPE_IN_SECTION | TYPE_IN_ALTERNATE | TYPE_IS_SIGNATURE)) {
     type = record->type;
   } else if (record->flags & HAS_TYPE && hash_entry((uint32_t)record->type, deep, depth + 1, &type) != 0) {
     return -1;
@@ -821,7 +915,7 @@ static int has_wanted_enumerator(Dwarf_Die die, uint32_t offset) {
   while (child) {
     Dwarf_Error error = NULL;
     char *name = NULL;
-    int result = dwarf_diename(child, &name, &error);
+    int result = name_of(child, &name, &error);
     if (result == DW_DLV_ERROR) {
       fail_with(offset, error);
       return failed_at(child);
@@ -848,7 +942,7 @@ static int scan_entry(Dwarf_Die die, enum scan what) {
   if (!is_tagged && !(tag == DW_TAG_typedef && what == WANTED)) {
     return 0;
   }
-  int result = dwarf_diename(die, &name, &error);
+  int result = name_of(die, &name, &error);
   if (result == DW_DLV_ERROR) {
     return fail_with((uint32_t)offset, error);
   }

@@ -1,9 +1,19 @@
+import type { SectionData } from '../elf/kernel-file.ts';
 import type { TypeNode } from '../graph.ts';
+
+/** Where units are: the kernel file itself, the file that dwz shares between several, a `.dwo` file. */
+export interface UnitHome {
+  readonly path: string;
+  readonly kind: 'own' | 'alternate' | 'split';
+  /** Sections by their plain name. */
+  section(name: string): SectionData | null;
+}
 
 export type UnitSection = '.debug_info' | '.debug_types';
 
 /** A unit of DWARF, known by its header. */
 export interface Unit {
+  readonly home: UnitHome;
   readonly section: UnitSection;
   /** Where its header is in the section. */
   readonly offset: number;
@@ -13,6 +23,8 @@ export interface Unit {
   readonly addressSize: number;
   /** Type units: their signature and where, from the header, the type is. */
   readonly type: { signature: bigint; offset: number } | null;
+  /** Whether it says itself that it stands for a unit of a `.dwo` file; one of DWARF 4 does not. */
+  readonly skeleton: boolean;
   /** Types read so far, by their offset from the header. */
   readonly nodes: Map<number, TypeNode>;
 }
@@ -21,6 +33,7 @@ export interface Unit {
 export const MAX_HEADER = 40;
 
 const DW_UT_TYPE = 0x02;
+const DW_UT_SKELETON = 0x04;
 const DW_UT_SPLIT_TYPE = 0x06;
 
 /**
@@ -32,6 +45,7 @@ const DW_UT_SPLIT_TYPE = 0x06;
  */
 export function parseUnitHeader(
   bytes: Uint8Array,
+  home: UnitHome,
   section: UnitSection,
   offset: number,
   available: number,
@@ -56,10 +70,12 @@ export function parseUnitHeader(
   at += 2;
   if (version < 2 || version > 5) return `DWARF version ${version} is none of 2 to 5`;
   let isTypeUnit = section === '.debug_types';
+  let skeleton = false;
   let addressSize: number;
   const headerSize = () => at + (isTypeUnit ? 8 + offsetSize : 0);
   if (version === 5) {
     const unitType = view.getUint8(at++);
+    skeleton = unitType === DW_UT_SKELETON;
     isTypeUnit = unitType === DW_UT_TYPE || unitType === DW_UT_SPLIT_TYPE;
     addressSize = view.getUint8(at++);
     at += offsetSize;
@@ -76,5 +92,5 @@ export function parseUnitHeader(
     at += 8;
     type = { signature, offset: read(offsetSize) };
   }
-  return { section, offset, size, version, addressSize, type, nodes: new Map() };
+  return { home, section, offset, size, version, addressSize, type, skeleton, nodes: new Map() };
 }

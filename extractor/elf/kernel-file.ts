@@ -24,6 +24,26 @@ export interface KernelSymbol {
   section: string | null;
 }
 
+/** Files that debug information refers to. They are closed with the kernel file. */
+export interface Companions {
+  /**
+   * What `dwz -m` moved out of this file and others.
+   * @returns null where the file refers to none
+   * @throws ExtractError `no-debug-information` when it is missing
+   */
+  alternate(): Companion | null;
+  /**
+   * A `.dwo` file, as a unit names it.
+   * @throws ExtractError `no-debug-information` when it is missing
+   */
+  split(name: string, directory: string): Companion;
+}
+
+export interface Companion {
+  readonly path: string;
+  section(name: string): SectionData | null;
+}
+
 /**
  * An opened kernel image after its wrappings are off: compression of the whole file, a bzImage's payload, a
  * separate debug file. Close it on every path: it holds file descriptors.
@@ -40,6 +60,8 @@ export interface KernelFile extends AsyncDisposable {
   /** Sections of the image and of its separate debug file, by name; the debug file's win where both have bytes. */
   section(name: string): SectionData | null;
   readonly sectionNames: readonly string[];
+  /** The other files that its debug information is spread over. Absent where there can be none. */
+  readonly companions?: Companions | undefined;
   /** `linux_banner` without newline, null where the file has no such string. */
   banner(): string | null;
   /** `uname -r`, from the banner or the boot header; null where the file does not say. */

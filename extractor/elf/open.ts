@@ -1,6 +1,7 @@
 import { ExtractError } from '../error.ts';
 import type { BootImage } from './boot-image.ts';
 import { FileSource } from './byte-source.ts';
+import { DebugCompanions } from './companions.ts';
 import { DEBUG_ROOTS, findDebugFile, isDebugAlone, partners } from './debug-file.ts';
 import { detectFormat, FORMAT_BYTES } from './format.ts';
 import { type ElfImage, readElfImage } from './image.ts';
@@ -45,19 +46,22 @@ export async function openKernelFile(path: string, options: OpenOptions = {}): P
     }
     const image = readElfImage(source);
     let sections = new SectionSet([image]);
-    const kernel = new OpenedKernel({ path, options, stack, hash, sections, boot });
     const roots = options.debugRoots ?? DEBUG_ROOTS;
+    let companions = new DebugCompanions(path, sections, roots, stack);
+    const kernel = new OpenedKernel({ path, options, stack, hash, sections, boot, companions });
     if (isDebugAlone(sections)) {
       const partner = await findPartner(path, sections, roots, stack, options);
       if (!partner) return kernel;
       sections = new SectionSet([partner, image]);
+      companions = new DebugCompanions(path, sections, roots, stack);
     } else {
       const debug = findDebugFile(path, sections, () => kernel.release(), roots);
       if (!debug) return kernel;
       stack.use(debug.source);
       sections = new SectionSet([image, debug]);
+      companions = new DebugCompanions(debug.source.path, sections, roots, stack);
     }
-    return new OpenedKernel({ path, options, stack, hash, sections, boot });
+    return new OpenedKernel({ path, options, stack, hash, sections, boot, companions });
   } catch (error) {
     await stack.disposeAsync();
     throw error;

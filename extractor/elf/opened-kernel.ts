@@ -4,7 +4,7 @@ import { ExtractError } from '../error.ts';
 import { bannerAt, findBanner, releaseOf } from './banner.ts';
 import type { BootImage } from './boot-image.ts';
 import { configBeside, findEmbeddedConfig, readConfigFile } from './kernel-config.ts';
-import type { KernelFile, KernelSymbol, SectionData } from './kernel-file.ts';
+import type { Companions, KernelFile, KernelSymbol, SectionData } from './kernel-file.ts';
 import type { RunningKernel } from './running-kernel.ts';
 import { buildIdOf, type SectionSet } from './section-set.ts';
 import type { SourceHash } from './source-hash.ts';
@@ -20,6 +20,7 @@ export interface Parts {
   stack: AsyncDisposableStack;
   hash: SourceHash;
   sections: SectionSet;
+  companions?: Companions | undefined;
   boot: BootImage | null;
   /** What the running kernel says of itself, for its own BTF. */
   running?: RunningKernel | null;
@@ -47,6 +48,10 @@ export class OpenedKernel implements KernelFile {
       this.#buildId = buildIdOf(this.#parts.sections) ?? this.#parts.running?.buildId ?? null;
     }
     return this.#buildId;
+  }
+
+  get companions(): Companions | undefined {
+    return this.#parts.companions;
   }
 
   get sectionNames(): readonly string[] {

@@ -121,6 +121,13 @@ async function chooseUnits(
       await pause(unit);
     }
   }
+  if ([...chosen].some(({ home }) => home.kind !== 'own') || file.section('.gnu_debugaltlink')) {
+    throw new ExtractError(
+      'engine-unavailable',
+      `the gdb engine cannot read ${file.path}, whose debug information is in several files; --engine dwarf can`,
+      { file: file.path, engine: 'gdb' },
+    );
+  }
   // A unit that refers to others says nothing without them, and units refer to type units.
   const isAlone = !dwarf.hasCrossings && [...chosen].every(({ type }) => type === null);
   return isAlone ? [...chosen] : [...dwarf.units()];

@@ -41,7 +41,8 @@ test('the unit with the code is found before any other is read', async (t) => {
   await using file = await openKernelFile(path, { debugRoots: [] });
   const unit = new DwarfFile(file).unitWithCode(file.lookup(['schedule']).get('schedule')!.address)!;
   const dwarf = new DwarfFile(file);
-  t.deepEqual(unit, [...dwarf.units()].find((other) => /core/.test(dwarf.unitName(other)!))!);
+  const expected = [...dwarf.units()].find((other) => /core/.test(dwarf.unitName(other)!))!;
+  t.deepEqual({ ...unit, home: null }, { ...expected, home: null });
   t.is(new DwarfFile(file).unitWithCode(0n), null);
 });
 
