@@ -1,12 +1,13 @@
 /**
- * `node test/bench/fuzz.bench.ts [RUNS]`: mutated ELF, DWARF and BTF inputs, RUNS in all (200,000 by default), each to be
- * read or refused with an ExtractError. Fails on any other exception, on an input that takes seconds, and on growth.
+ * `node test/bench/fuzz.bench.ts [RUNS]`: mutated ELF, DWARF and BTF inputs and dumps, RUNS in all (200,000 by default), each
+ * to be read or refused with an error of ours. Fails on any other exception, on an input that takes seconds, and on growth.
  */
 import process from 'node:process';
 import { styleText } from 'node:util';
 import { fuzzBtf } from '../extractor/btf/fuzz.ts';
 import { fuzzDwarf } from '../extractor/dwarf/fuzz.ts';
 import { fuzzKernelFiles } from '../extractor/elf/fuzz.ts';
+import { fuzzDumps } from '../runtime/hypervisor/fuzz.ts';
 
 const SLOWEST_MS = 5_000;
 const PEAK_BYTES = 1024 ** 3;
@@ -19,9 +20,10 @@ if (!Number.isSafeInteger(total) || total < 3) {
 // Any seed does; the same one finds the same failure again.
 const seed = Number(process.env.FUZZ_SEED ?? Date.now() % 2 ** 31);
 const parts = [
-  { name: 'BTF', share: 0.5, fuzz: fuzzBtf },
+  { name: 'BTF', share: 0.4, fuzz: fuzzBtf },
   { name: 'ELF', share: 0.3, fuzz: fuzzKernelFiles },
   { name: 'DWARF', share: 0.2, fuzz: fuzzDwarf },
+  { name: 'dumps', share: 0.1, fuzz: fuzzDumps },
 ];
 
 let failed = false;
