@@ -61,8 +61,17 @@ export class FairHolder implements Holder {
 
   readonly shares: Shares;
 
-  constructor(guest: FairGuest, park: ParkHolder, shares: Shares) {
+  readonly refused: ReadonlyMap<Technique, string>;
+
+  /** @param stateLacks what of a hold by state is not proved, where something is */
+  constructor(guest: FairGuest, park: ParkHolder, shares: Shares, stateLacks: string | null = null) {
     this.shares = shares;
+    this.refused = new Map([
+      ...(guest.layout.splices
+        ? []
+        : [['splice', 'its fair server counts the threads that come and go by itself'] as const]),
+      ...(stateLacks === null ? [] : [['state', stateLacks] as const]),
+    ]);
     const fair = new FairSurgery(guest);
     const techniques: readonly Technique[] = ['park', 'splice', 'state'];
     this.techniques = techniques.filter(

@@ -150,31 +150,42 @@ export interface FairGuest {
 }
 
 /**
- * Whether fair queues of a kernel can be edited: those of SMP kernels with group scheduling, without utilization
- * clamping (its buckets are counted per queue), by the members that they have.
+ * Why fair queues of a kernel cannot be edited, by the members that they have; null where they can: those of SMP kernels
+ * with group scheduling, without utilization clamping (its buckets are counted per queue).
  */
-export function canEditFairQueues(layout: LayoutView): boolean {
-  const timeline =
-    layout.has('cfs_rq', 'tasks_timeline.rb_leftmost') &&
-    layout.has('cfs_rq', 'tasks_timeline.rb_root.rb_node');
-  const groups =
-    layout.has('sched_entity', 'my_q') &&
-    layout.has('cfs_rq', 'leaf_cfs_rq_list') &&
-    layout.has('task_group', 'shares');
-  const counts = layout.has('sched_entity', 'runnable_weight') && layout.has('rq', 'tmp_alone_branch');
-  const preemptCount =
+export function fairQueuesRefusal(layout: LayoutView): string | null {
+  if (layout.has('rq', 'uclamp')) return 'rq.uclamp counts its queued threads besides (CONFIG_UCLAMP_TASK)';
+  const lacks = MEMBERS.find((ways) => !ways.some(([struct, path]) => layout.has(struct, path)));
+  if (lacks) return `its layout has no ${lacks.map((way) => way.join('.')).join(' or ')}`;
+  const hasPreemptCount =
     layout.has('pcpu_hot', 'preempt_count') || layout.symbol('__preempt_count') !== undefined;
-  const discipline = layout.has('cfs_rq', 'avg_vruntime') || layout.has('cfs_rq', 'min_vruntime');
-  const symbols = [
-    'schedule',
-    'irqentry_exit_to_user_mode',
-    '__cpu_active_mask',
-    'tick_nsec',
-    'root_task_group',
-  ];
-  const found = symbols.every((name) => layout.symbol(name) !== undefined);
-  return timeline && groups && counts && preemptCount && discipline && found && !layout.has('rq', 'uclamp');
+  if (!hasPreemptCount) return 'its layout has no pcpu_hot.preempt_count or symbol __preempt_count';
+  const unknown = SYMBOLS.filter((name) => layout.symbol(name) === undefined);
+  return unknown.length > 0 ? `its layout has no symbol ${unknown.join(', ')}` : null;
 }
+
+/** Members of which a kernel whose fair queues can be edited has one of each line. */
+const MEMBERS: readonly (readonly (readonly [struct: string, path: string])[])[] = [
+  [['cfs_rq', 'tasks_timeline.rb_leftmost']],
+  [['cfs_rq', 'tasks_timeline.rb_root.rb_node']],
+  [['sched_entity', 'my_q']],
+  [['cfs_rq', 'leaf_cfs_rq_list']],
+  [['task_group', 'shares']],
+  [['sched_entity', 'runnable_weight']],
+  [['rq', 'tmp_alone_branch']],
+  [
+    ['cfs_rq', 'avg_vruntime'],
+    ['cfs_rq', 'min_vruntime'],
+  ],
+];
+
+const SYMBOLS = [
+  'schedule',
+  'irqentry_exit_to_user_mode',
+  '__cpu_active_mask',
+  'tick_nsec',
+  'root_task_group',
+];
 
 /**
  * Whether a thread may be taken out of a queue, or put into it, behind the back of its fair server ("sched/fair: Add

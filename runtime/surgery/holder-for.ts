@@ -1,20 +1,22 @@
+import type { Constants } from '../code/prove.ts';
 import { DomschedError } from '../error.ts';
 import type { Guest } from '../guest/guest.ts';
 import { FairHolder, fairGuest } from './fair-holder.ts';
-import { canEditFairQueues } from './fair-layout.ts';
+import { fairQueuesRefusal } from './fair-layout.ts';
 import type { Holder } from './holder.ts';
 import { O1Holder } from './o1-holder.ts';
 import { resolveO1Layout } from './o1-resolve.ts';
 import { ParkHolder, parkGuest } from './park-holder.ts';
 import { canPark } from './park-layout.ts';
 import { constantsOf, NEEDED } from './proved-bits.ts';
-import { Shares, sharesGuest } from './shares.ts';
+import { Shares, sharesGuest, sharesRefusal } from './shares.ts';
 
 /**
  * The way to hold threads that a guest's kernel has, by the members of its structures.
+ * @param proved what its code shows, where that is known already
  * @throws DomschedError `refused` for a scheduler that cannot be edited yet; `layout-absent-member`
  */
-export function holderFor(guest: Guest): Holder {
+export function holderFor(guest: Guest, proved?: Constants): Holder {
   const { layout, queuesUnknown } = guest;
   if (queuesUnknown === undefined && layout.has('rq', 'active') && layout.has('prio_array', 'queue')) {
     const queues = guest.cpus.map((cpu) => ({ cpu: cpu.cpu, address: guest.percpu('runqueues', cpu) }));
@@ -26,24 +28,30 @@ export function holderFor(guest: Guest): Holder {
     );
   }
   if (canPark(layout)) {
-    const constants = constantsOf(guest);
-    const park = new ParkHolder(parkGuest(guest, constants));
-    if (!mayEditFairQueues(guest) || constants.missing(NEEDED.splice) !== null) return park;
-    return new FairHolder(fairGuest(guest, constants), park, new Shares(sharesGuest(guest)));
+    const constants = proved ?? constantsOf(guest);
+    // What cannot be read is not edited, nor is what is not proved; to park a thread takes no queue.
+    const unread = queuesUnknown === undefined ? null : `its run queues are not read: ${queuesUnknown}`;
+    const reason = unread ?? fairQueuesRefusal(layout) ?? constants.missing(NEEDED.splice);
+    const sharesRefused = unread ?? sharesRefusal(layout);
+    const shares = sharesRefused === null ? new Shares(sharesGuest(guest)) : undefined;
+    if (reason === null && shares !== undefined) {
+      const park = new ParkHolder(parkGuest(guest, constants));
+      return new FairHolder(fairGuest(guest, constants), park, shares, constants.missing(NEEDED.state));
+    }
+    const refused = (reason ?? sharesRefused)!;
+    return new ParkHolder(parkGuest(guest, constants), {
+      refused: new Map([
+        ['splice', refused],
+        ['state', refused],
+      ]),
+      ...(shares ? { shares } : { sharesRefused: sharesRefused! }),
+    });
   }
   throw new DomschedError(
     'refused',
     `${layout.kernel.release}: no way to hold processes under its scheduler is known${why(queuesUnknown)}; nothing was changed`,
     { release: layout.kernel.release, queuesUnknown },
   );
-}
-
-/** What cannot be read is not edited; to park a thread takes no queue. */
-export function mayEditFairQueues({
-  layout,
-  queuesUnknown,
-}: Pick<Guest, 'layout' | 'queuesUnknown'>): boolean {
-  return queuesUnknown === undefined && canEditFairQueues(layout);
 }
 
 /** What is unknown of the run queues, for messages. */

@@ -53,6 +53,8 @@ export interface Holder {
   readonly techniques: readonly Technique[];
   /** Those of them that are used when nobody asks for one. */
   readonly automatic: readonly Technique[];
+  /** Why each of the others is not there, as a clause for a message; nothing of those that this kind of scheduler has not. */
+  readonly refused?: ReadonlyMap<Technique, string>;
   /**
    * Proves once, before anything is planned, that the guest can be edited this way.
    * @throws DomschedError `refused`
@@ -90,6 +92,8 @@ export interface Holder {
    * @returns what has to be so afterwards; `later` when nothing can be done at this moment
    */
   planRenice(draft: Draft, thread: GuestVirtual, nice: number): readonly Invariant[] | 'later';
-  /** Absent where the scheduler has no groups. */
+  /** Absent where the scheduler has no groups, or where {@link sharesRefused} says why they are left alone. */
   readonly shares?: Shares;
+  /** A clause for a message. */
+  readonly sharesRefused?: string;
 }

@@ -15,6 +15,7 @@ import { type ParkLayout, resolveParkLayout } from './park-layout.ts';
 import { proveCallable } from './park-proof.ts';
 import { niceBits, type ParkBits, parkBits } from './proved-bits.ts';
 import { threadRefusal } from './refusal.ts';
+import type { Shares } from './shares.ts';
 
 /** A CPU's structures that parking looks at. */
 export interface ParkCpu {
@@ -77,13 +78,18 @@ export class ParkHolder implements Holder {
   readonly techniques: readonly Technique[] = ['park'];
   readonly automatic = this.techniques;
   readonly renicesHeld = true;
+  declare readonly refused?: ReadonlyMap<Technique, string>;
+  declare readonly shares?: Shares;
+  declare readonly sharesRefused?: string;
   readonly #guest: ParkGuest;
   readonly #park: Park;
   /** Wake-ups by the guest itself: other ways of holding use them too. */
   readonly irqWork: IrqWork;
   readonly #renice: Renice;
 
-  constructor(guest: ParkGuest) {
+  /** @param beside what the kernel has beside parking, and why it has no more */
+  constructor(guest: ParkGuest, beside: Pick<Holder, 'refused' | 'shares' | 'sharesRefused'> = {}) {
+    Object.assign(this, beside);
     this.#guest = guest;
     this.#park = new Park(guest.layout, guest.bits, guest.recalcSigpending);
     const { irqWorkHomes } = guest.layout;

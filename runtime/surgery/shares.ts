@@ -43,7 +43,25 @@ export interface SharesGuest {
   readonly prioToWeight: GuestVirtual;
 }
 
-/** @throws DomschedError `layout-absent-member` for a kernel without group scheduling, too */
+/**
+ * Why groups of a kernel have no weight that we could write, as a clause for a message; null where they have. It takes
+ * nothing of the run queues: the guest's own `update_cfs_group()` reads the word whenever it likes.
+ */
+export function sharesRefusal(layout: LayoutView): string | null {
+  const members = [
+    ['task_struct', 'sched_task_group'],
+    ['task_group', 'shares'],
+    ['task_group', 'parent'],
+  ] as const;
+  const lacks = members.find(([struct, member]) => !layout.has(struct, member));
+  if (lacks) return `its layout has no ${lacks.join('.')} (CONFIG_FAIR_GROUP_SCHED)`;
+  const unknown = ['root_task_group', 'sched_prio_to_weight'].filter(
+    (name) => layout.symbol(name) === undefined,
+  );
+  return unknown.length > 0 ? `its layout has no symbol ${unknown.join(', ')}` : null;
+}
+
+/** @throws DomschedError `layout-absent-member` where {@link sharesRefusal} has a reason */
 export function sharesGuest(guest: Guest): SharesGuest {
   const symbol = (name: string) => guestVirtual(guest.layout.requireSymbol(name) + guest.kernel.slide);
   return {

@@ -10,7 +10,6 @@ import { Draft } from './draft.ts';
 import type { Edit, Invariant } from './edit.ts';
 import type { EditLog } from './edit-log.ts';
 import type { GiveBack, Holder, Standing, Step, Technique } from './holder.ts';
-import { why } from './holder-for.ts';
 import { Interrupts, type WantedInterrupt } from './interrupts.ts';
 import { Patience } from './patience.ts';
 import { checkMayBeHeld, isGone, refusal } from './refusal.ts';
@@ -145,9 +144,13 @@ export class Surgeon {
     const techniques = options.techniques ?? this.#holder.automatic;
     if (!techniques.some((technique) => this.#holder.techniques.includes(technique))) {
       const known = this.#holder.techniques.join(', ');
+      const reasons = techniques.flatMap((technique) => {
+        const reason = this.#holder.refused?.get(technique);
+        return reason === undefined ? [] : [`: ${technique} is refused since ${reason}`];
+      });
       throw new DomschedError(
         'refused',
-        `this guest's kernel has no ${techniques.join(', ')}, but ${known}${why(this.#guest.queuesUnknown)}; nothing was changed`,
+        `this guest's kernel has no ${techniques.join(', ')}, but ${known}${reasons.join('')}; nothing was changed`,
         { techniques, known: this.#holder.techniques },
       );
     }
@@ -207,11 +210,12 @@ export class Surgeon {
    * @throws DomschedError as {@link hold}; `refused` where there are no groups, or for a process in the root group
    */
   async reniceGroup(key: ProcessKey, nice: number, options: OperateOptions = {}): Promise<Operation> {
-    const { shares } = this.#holder;
+    const { shares, sharesRefused } = this.#holder;
     if (shares === undefined) {
       throw new DomschedError(
         'refused',
-        "this guest's scheduler knows no groups: renice the process without --group; nothing was changed",
+        `groups of this guest cannot be reniced: ${sharesRefused ?? 'its scheduler knows none'}; ` +
+          'renice the process without --group; nothing was changed',
         { pid: key.pid },
       );
     }

@@ -1,12 +1,17 @@
 import test from 'ava';
+import { CONSTANTS } from '../../../runtime/code/constants.ts';
+import { Constants } from '../../../runtime/code/prove.ts';
 import { DomschedError } from '../../../runtime/error.ts';
 import { Guest } from '../../../runtime/guest/guest.ts';
 import { vcpusByCpu } from '../../../runtime/guest/vcpus.ts';
 import type { FrameNumber } from '../../../runtime/hypervisor/frame.ts';
 import type { Domain } from '../../../runtime/hypervisor/types.ts';
-import type { MemberLayout } from '../../../runtime/layout/types.ts';
+import type { AnyLayout, MemberLayout, StructLayout } from '../../../runtime/layout/types.ts';
+import { LayoutView } from '../../../runtime/layout/view.ts';
 import { guestVirtual } from '../../../runtime/memory/address.ts';
-import { holderFor, mayEditFairQueues } from '../../../runtime/surgery/holder-for.ts';
+import { fairQueuesRefusal } from '../../../runtime/surgery/fair-layout.ts';
+import { holderFor } from '../../../runtime/surgery/holder-for.ts';
+import { Surgeon } from '../../../runtime/surgery/surgeon.ts';
 import { narrowedLayout } from './narrowed.ts';
 import {
   CFS_KERNEL,
@@ -18,6 +23,12 @@ import {
   SyntheticGuest,
   type SyntheticTask,
 } from './synthetic.ts';
+
+/** A guest that exists in memory alone has no code to prove anything of. */
+const PROVED = new Constants(
+  CONSTANTS.map(({ name }) => ({ name, value: 1n, functions: [] })),
+  'synthetic',
+);
 
 const EXPECTED_STATES: Record<SyntheticTask['state'], string> = {
   running: 'running',
@@ -266,8 +277,8 @@ test('run queues that never hold what they count: processes are listed, and noth
       const error = t.throws(() => holderFor(guest), { instanceOf: DomschedError, code: 'refused' });
       t.true(error.message.includes(guest.queuesUnknown!));
     } else {
-      t.true(mayEditFairQueues({ layout: guest.layout, queuesUnknown: undefined }));
-      t.false(mayEditFairQueues(guest));
+      t.is(fairQueuesRefusal(guest.layout), null);
+      t.deepEqual(holderFor(guest, PROVED).techniques, ['park']);
     }
     t.is(synthetic.domain.recorder.count('write'), 0);
     guest.detach();
@@ -277,6 +288,43 @@ test('run queues that never hold what they count: processes are listed, and noth
       instanceOf: DomschedError,
     });
     t.is(error.code, 'layout-disproved');
+  }
+});
+
+test('a way to hold that a kernel has not says what is missing; groups need nothing of the queues', async (t) => {
+  const kernel = EEVDF_KERNEL;
+  const { layout: whole } = (await import(`../../../generated/${kernel}/index.ts`)) as { layout: AnyLayout };
+  const { nr_running, ...rq } = whole.rq as StructLayout & { nr_running: MemberLayout };
+  const { sched_task_group: _, ...task } = whole.task_struct as StructLayout & { sched_task_group: unknown };
+  const without = (name: string) =>
+    Object.fromEntries(Object.entries(whole.$symbols).filter(([symbol]) => symbol !== name));
+  const cases: readonly (readonly [reason: RegExp, change: object, hasShares: boolean])[] = [
+    [/rq\.uclamp/, { rq: { ...rq, nr_running, uclamp: nr_running } }, true],
+    [/no symbol tick_nsec/, { $symbols: without('tick_nsec') }, true],
+    [/no task_struct\.sched_task_group/, { task_struct: task }, false],
+  ];
+  for (const [reason, change, hasShares] of cases) {
+    const layout = new LayoutView({ ...whole, ...change } as AnyLayout);
+    const synthetic = await SyntheticGuest.make({ kernel });
+    const guest = await Guest.attach(synthetic.domain, [
+      { ...knownKernel(kernel), load: async () => layout },
+    ]);
+    const holder = holderFor(guest, PROVED);
+    t.deepEqual(holder.techniques, ['park']);
+    t.is(holder.shares !== undefined, hasShares);
+    const surgeon = new Surgeon(synthetic.domain as never, guest, holder);
+    const { processes } = guest.processesAlone();
+    const key = processes.find(({ pid }) => pid === 40)!;
+    for (const technique of ['splice', 'state'] as const) {
+      const error = await t.throwsAsync(surgeon.hold(key, { techniques: [technique] }), { code: 'refused' });
+      t.regex(
+        error!.message,
+        new RegExp(`no ${technique}, but park: ${technique} is refused since .*${reason.source}`),
+      );
+    }
+    if (hasShares) continue;
+    const error = await t.throwsAsync(surgeon.reniceGroup(key, 5), { code: 'refused' });
+    t.regex(error!.message, reason);
   }
 });
 
@@ -306,7 +354,7 @@ test('queues of a new shape are known as such by their members', async (t) => {
     const { processes, runQueues } = await guest.take();
     t.is(processes.length, 10);
     t.deepEqual(runQueues, []);
-    t.false(mayEditFairQueues(guest));
+    t.deepEqual(holderFor(guest, PROVED).techniques, ['park']);
   }
 });
 
