@@ -270,7 +270,7 @@ function conflict<T extends Structure | Enumeration>(name: string, first: Kept<T
     'struct-conflict',
     `${name} has two different definitions: ${first.value.size} bytes in ${first.where}, ` +
       `${second.value.size} bytes in ${second.where}${firstDifference(first.value, second.value)}; ` +
-      'name the structure that you want with --struct, or take them all with --all',
+      `take them all with --all, which calls the second ${name}___2`,
     { name, first: first.where, second: second.where },
   );
 }
