@@ -22,6 +22,7 @@ export interface GuestProgram {
     | 'files'
     | 'disk'
     | 'tcp'
+    | 'calls'
     | 'reaper';
   readonly name: string;
   /** Nice level to start with. */

@@ -6,7 +6,9 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -14,9 +16,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/user.h>
@@ -434,12 +438,111 @@ static void reaper(void)
 	}
 }
 
+/* Long enough for a hold to come in the middle of it. */
+#define LONG_CALL (1 << 20)
+
+/* A call that ends as if nothing had happened: all of it done, and not interrupted. */
+static void done(const char *call, ssize_t got, ssize_t wanted)
+{
+	if (got != wanted)
+		fail(call);
+	count();
+	nap(2);
+}
+
+static int pipe_ends[2], socket_ends[2];
+
+static void long_read(char *buffer)
+{
+	int fd = open("/dev/urandom", O_RDONLY);
+
+	if (fd < 0)
+		fail("/dev/urandom");
+	for (;;)
+		done("read", read(fd, buffer, LONG_CALL), LONG_CALL);
+}
+
+static void long_getrandom(char *buffer)
+{
+	for (;;)
+		done("getrandom", getrandom(buffer, LONG_CALL, 0), LONG_CALL);
+}
+
+static void long_write(char *buffer)
+{
+	for (;;)
+		done("write to a pipe", write(pipe_ends[1], buffer, LONG_CALL), LONG_CALL);
+}
+
+/* Of a pipe any part may come, but never none. */
+static void pipe_reader(char *buffer)
+{
+	for (;;)
+		if (read(pipe_ends[0], buffer, LONG_CALL) <= 0)
+			fail("read from a pipe");
+}
+
+static void long_send(char *buffer)
+{
+	struct iovec part = { buffer, LONG_CALL };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
+
+	for (;;)
+		done("sendmsg", sendmsg(socket_ends[1], &message, 0), LONG_CALL);
+}
+
+static void long_receive(char *buffer)
+{
+	for (;;)
+		done("recv", recv(socket_ends[0], buffer, LONG_CALL, MSG_WAITALL), LONG_CALL);
+}
+
+static void waits(char *buffer)
+{
+	struct timespec moment = { 0, 15000000 };
+	struct epoll_event event;
+	int word = 0, epoll = epoll_create1(0);
+
+	(void)buffer;
+	if (epoll < 0)
+		fail("epoll_create1");
+	for (;;) {
+		done("epoll_wait", epoll_wait(epoll, &event, 1, 15), 0);
+		done("ppoll", ppoll(NULL, 0, &moment, NULL), 0);
+		if (syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, &moment, NULL, 0) != -1 || errno != ETIMEDOUT)
+			fail("futex");
+	}
+}
+
+static void *call_thread(void *run)
+{
+	((void (*)(char *))run)(malloc(LONG_CALL));
+	return NULL;
+}
+
+/* Calls that a signal would cut short or interrupt, were there one: a thread for each. */
+static void calls(void)
+{
+	static void (*const all[])(char *) = {
+		long_read, long_getrandom, long_write, pipe_reader, long_send, long_receive, waits,
+	};
+	pthread_t id;
+
+	if (pipe(pipe_ends) || socketpair(AF_UNIX, SOCK_STREAM, 0, socket_ends))
+		fail("pipe, socketpair");
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		if (pthread_create(&id, NULL, call_thread, (void *)all[i]))
+			fail("pthread_create");
+	for (;;)
+		nap(1000);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct { const char *kind; void (*run)(void); } kinds[] = {
 		{ "burner", burn }, { "sleeper", sleeper }, { "bursts", bursts }, { "pipe", pingpong }, { "threads", threads },
 		{ "forker", forker }, { "faults", faults }, { "unmaps", unmaps }, { "files", files },
-		{ "disk", disk }, { "tcp", tcp }, { "reaper", reaper },
+		{ "disk", disk }, { "tcp", tcp }, { "reaper", reaper }, { "calls", calls },
 	};
 
 	if (argc < 3)
