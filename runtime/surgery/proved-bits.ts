@@ -101,8 +101,18 @@ export function stateBits(constants: Constants): StateBits | null {
   };
 }
 
+/** How often a guest's code is read that shows less than it takes to park: the guest may be patching it just then. */
+const MAX_READINGS = 3;
+
 /** Proves the constants of a guest's kernel on its code, as it is in the guest's memory now. */
-export function constantsOf({ layout, kernel, space }: Guest): Constants {
+export function constantsOf(guest: Guest): Constants {
+  for (let reading = 1; ; reading++) {
+    const constants = constantsNow(guest);
+    if (reading === MAX_READINGS || constants.missing(PARK) === null) return constants;
+  }
+}
+
+function constantsNow({ layout, kernel, space }: Guest): Constants {
   const end = layout.symbol('_etext');
   return proveConstants({
     layout,
