@@ -2,6 +2,7 @@
 // Room for young objects from the start: growing it step by step is a tenth of a short command's time.
 import { createRequire } from 'node:module';
 import process from 'node:process';
+import { connectBehindCommand } from './runtime/command/connect-first.ts';
 
 /** As in package.json: an older Node fails somewhere in the middle, and nobody would know why. */
 const OLDEST_NODE = 24;
@@ -9,13 +10,14 @@ const OLDEST_NODE = 24;
 /** Whether this is the compiled program. */
 const isCompiled = !import.meta.url.endsWith('.ts');
 
-async function main(argv: string[]): Promise<number> {
+async function main(typed: string[]): Promise<number> {
   if (Number.parseInt(process.versions.node, 10) < OLDEST_NODE) {
     process.stderr.write(
       `domsched: needs Node.js ${OLDEST_NODE} or later; this is ${process.versions.node}\n`,
     );
     return 1;
   }
+  const argv = connectBehindCommand(typed);
   const { makeProgram } = isCompiled && argv[2] === 'extract' ? bundled() : await import('./program.ts');
   const program = await makeProgram(argv[2]);
   try {

@@ -28,6 +28,7 @@ const ROOMS: readonly { commands: readonly string[]; load: () => Promise<Room> }
 export async function makeProgram(command?: string): Promise<Command> {
   const program = new Command('domsched')
     .description('Schedules the processes of all virtual machines of a host, from the host.')
+    .usage('[--connect <place>] <command> [options]')
     .version(version())
     .showHelpAfterError('(domsched --help lists the commands)')
     .exitOverride();

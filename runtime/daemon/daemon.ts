@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { DomschedError } from '../error.ts';
 import type { Hosts } from '../hypervisor/connect.ts';
@@ -9,6 +10,7 @@ import type { Technique } from '../surgery/holder.ts';
 import { Journals } from '../surgery/journaled-surgeon.ts';
 import { type DomainContext, OPERATOR } from './attached-domain.ts';
 import { Lane } from './lane.ts';
+import { type Left, leftOf, withoutTwins } from './left.ts';
 import { Overload } from './overload.ts';
 import type { Observer, TickReport } from './report.ts';
 import { Ticker } from './ticker.ts';
@@ -160,20 +162,37 @@ export class Daemon {
     for (const [key, verdict] of this.verdicts) if (verdict === 'free') this.verdicts.delete(key);
   }
 
-  /** Everything back as it was. @returns how many could not be put back: the journal knows them */
-  async restore(): Promise<number> {
-    const each = [...this.domains.values()].map((domain) =>
-      domain.restore().catch((error: unknown) => {
-        this.log.error({ err: error, domain: domain.id }, 'could not be put back');
-        return 1;
-      }),
-    );
-    const late = new Promise<number>((resolve) => setTimeout(resolve, RESTORE_LIMIT_MS, 1).unref());
-    const failed = await Promise.race([
-      Promise.all(each).then((counts) => counts.reduce((a, b) => a + b, 0)),
-      late,
+  /**
+   * Everything back as it was, within {@link RESTORE_LIMIT_MS}.
+   * @returns what was not put back: of the domains that are watched, whom guests still hold, what the journals have,
+   *   and those that could not be asked
+   */
+  async restore(): Promise<Left[]> {
+    const late = new AbortController();
+    const limit = sleep(RESTORE_LIMIT_MS, undefined, { signal: late.signal, ref: false });
+    const each = [...this.domains.values()].map(({ id }) => this.#restore(id, limit));
+    const found = await Promise.all(each);
+    late.abort();
+    const written = await leftOf(this.#context.journals, new Set(this.domains.keys()));
+    return withoutTwins([...written, ...found.flat()]);
+  }
+
+  async #restore(id: string, limit: Promise<unknown>): Promise<Left[]> {
+    const unknown: Left[] = [{ domain: id, what: 'unknown' }];
+    const restored = this.domains
+      .get(id)!
+      .restore()
+      .catch((error: unknown) => {
+        this.log.error({ err: error, domain: id }, 'could not be put back');
+        return unknown;
+      });
+    return Promise.race([
+      restored,
+      limit.then(
+        () => unknown,
+        () => unknown,
+      ),
     ]);
-    return failed;
   }
 
   /** Resolves when no domain is being attached to or edited. */

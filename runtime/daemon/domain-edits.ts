@@ -7,6 +7,7 @@ import type { OperateOptions, Operation } from '../surgery/surgeon.ts';
 import { type AttachedDomain, type DomainContext, OPERATOR, processOf, search } from './attached-domain.ts';
 import { Backoff } from './backoff.ts';
 import { Lane } from './lane.ts';
+import type { Left } from './left.ts';
 import { NOBODY, reconcile, type Task } from './reconcile.ts';
 import type { ActionReport } from './report.ts';
 import { type ShareTask, shareTasks } from './share-tasks.ts';
@@ -90,25 +91,26 @@ export class DomainEdits {
     });
   }
 
-  /** Everything back as it was: holds, nice values, share. To be run in turn. @returns how many could not be put back */
-  async restore(attached: AttachedDomain): Promise<number> {
+  /**
+   * Everything back as it was: holds, nice values, share. To be run in turn. What fails is logged, and the journal
+   * keeps it.
+   * @returns whom the guest itself still holds
+   */
+  async restore(attached: AttachedDomain): Promise<Left[]> {
     const { guest, surgeon, share, tracker } = attached;
     const { now } = this.#options.context;
-    if (surgeon === undefined) return 0;
+    if (surgeon === undefined) return [];
     await search(attached, this.#options.context, this.#log);
     // What was taken over before the first look is in the journal only.
     const { processes } = await guest.take({ withoutQueues: true });
-    tracker.update(processes, now());
-    const tasks = reconcile(standingsOf(tracker, surgeon), []);
-    let failed = 0;
-    for (const task of tasks)
-      if (!(await this.#perform(attached, task, now(), RELEASE_LIMIT_MS))) failed += 1;
-    for (const kind of ['weight', 'cap'] as const) {
-      if (!share?.isSet(kind)) continue;
-      if (!(await this.#setShare(attached, { kind, value: 'back', ...NOBODY }, now()))) failed += 1;
-    }
-    // The guest has the last word. Whom it still holds and a task has failed for is counted already.
-    return Math.max(failed, (await surgeon.surgeon.search()).length);
+    for (const { process } of tracker.update(processes, now())) await surgeon.forget(process);
+    for (const task of reconcile(standingsOf(tracker, surgeon), []))
+      await this.#perform(attached, task, now(), RELEASE_LIMIT_MS);
+    for (const kind of ['weight', 'cap'] as const)
+      if (share?.isSet(kind)) await this.#setShare(attached, { kind, value: 'back', ...NOBODY }, now());
+    // The guest has the last word, whatever is written down of it.
+    const held = await surgeon.surgeon.search();
+    return held.map(({ pid, comm }) => ({ domain: this.#options.id, what: 'held', pid, comm }));
   }
 
   /** Holds a process and writes down why. @throws DomschedError as {@link JournaledSurgeon.hold} */

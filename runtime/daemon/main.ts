@@ -1,26 +1,24 @@
 import { readFileSync } from 'node:fs';
 import process from 'node:process';
-import pino from 'pino';
 import { DomschedError } from '../error.ts';
 import { readConfig } from './config.ts';
 import { controlOperations } from './control-operations.ts';
 import { controlPath } from './control-protocol.ts';
 import { ControlServer } from './control-server.ts';
 import { Daemon } from './daemon.ts';
+import { DaemonLog } from './daemon-log.ts';
 import { makeSettings } from './settings.ts';
 
 /**
- * Runs `domsched run`: until SIGTERM or SIGINT, then puts everything back. SIGHUP reads the configuration again.
+ * Runs `domsched run`: until SIGTERM or SIGINT, then puts everything back; the exit code is 1 when something is
+ * left. SIGHUP reads the configuration again and opens the log file and the trace again.
  * @throws DomschedError `config-invalid`; `refused` when a daemon runs already
  */
 export async function runDaemon(file: string): Promise<void> {
   let config = await readConfig(file);
   const version = packageVersion();
-  // Synchronous: what was logged before a crash is there after it.
-  const log = pino(
-    { level: config.log.level, base: null },
-    pino.destination({ dest: config.log.file ?? 1, sync: true, mkdir: true }),
-  );
+  const daemonLog = new DaemonLog(config.log);
+  const log = daemonLog.logger;
   const stop = new AbortController();
   const onStop = (signal: NodeJS.Signals) => {
     log.info({ signal }, 'stopping');
@@ -46,6 +44,8 @@ export async function runDaemon(file: string): Promise<void> {
     log.info('configuration read again');
   };
   const onReload = () => {
+    // First: whoever rotated the log needs it, whatever the configuration says by now.
+    daemonLog.reopen();
     reload().catch((error: unknown) => log.error({ err: error }, 'the configuration stays as it was'));
   };
   process.on('SIGHUP', onReload);
@@ -57,10 +57,13 @@ export async function runDaemon(file: string): Promise<void> {
       'running',
     );
     await daemon.run(stop.signal);
-    const failed = await daemon.restore();
-    if (failed === 0) log.info('everything was put back, and no guest holds anybody');
+    const left = await daemon.restore();
+    if (left.length === 0) log.info('everything was put back, and no guest holds anybody');
     else {
-      log.error({ failed }, 'not everything could be put back: domsched release --all tries it again');
+      log.error(
+        { left },
+        'not everything was put back: when the domains run again, `domsched release --all` does it',
+      );
       process.exitCode = 1;
     }
   } finally {

@@ -11,6 +11,7 @@ import type { OperateOptions, Operation } from '../surgery/surgeon.ts';
 import { type AttachedDomain, attach, type DomainContext, search, viewOf } from './attached-domain.ts';
 import { Backoff } from './backoff.ts';
 import { DomainEdits } from './domain-edits.ts';
+import type { Left } from './left.ts';
 import type { ActionReport, DomainReport } from './report.ts';
 import type { Tracker } from './tracker.ts';
 
@@ -232,9 +233,9 @@ export class WatchedDomain {
     return this.#edits.release(this.#open, key, options);
   }
 
-  /** Everything back as it was: holds, nice values, share. @returns how many could not be put back */
-  async restore(): Promise<number> {
-    return this.#edits.run(async () => (this.#open === undefined ? 0 : this.#edits.restore(this.#open)));
+  /** Everything back as it was: holds, nice values, share. @returns as {@link DomainEdits.restore} */
+  async restore(): Promise<Left[]> {
+    return this.#edits.run(async () => (this.#open === undefined ? [] : this.#edits.restore(this.#open)));
   }
 
   /** Takes what was tried since the last call. */

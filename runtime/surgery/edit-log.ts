@@ -55,7 +55,6 @@ interface EditRecord {
  */
 export class EditLog {
   readonly directory: string;
-  #made = false;
 
   constructor(directory = path.join(runtimeDirectory(), 'edits')) {
     this.directory = directory;
@@ -66,8 +65,8 @@ export class EditLog {
    * @throws what the file system throws: then nothing may be written to the guest
    */
   begin(guest: Guest, edit: Edit, writes: readonly LocatedWrite[]): AfterCommit {
-    if (!this.#made) makePrivate(this.directory);
-    this.#made = true;
+    // Each time: whoever tidies run-time files up may have taken it away since the last edit.
+    makePrivate(this.directory);
     const record: EditRecord = {
       domain: guest.domain.identity.id,
       title: edit.title,

@@ -161,6 +161,7 @@ export class TraceRecorder implements Observer {
       return;
     }
     try {
+      if (await this.#trace.isAway()) return await this.#beginAgain(line);
       if (line.turnOver && this.#trace.bytes > 0) await this.#trace.turnOver();
       await this.#trace.append(line.bytes);
     } catch (error) {
@@ -173,14 +174,26 @@ export class TraceRecorder implements Observer {
     this.#options.onRoom?.({ isFull: false, dropped: line.dropped });
   }
 
-  /** There is no room for a line: those behind it build on it. The next one will be a full one. */
-  #leaveOut(line: Waiting, error: Error): void {
-    const { onRoom, now } = this.#options;
+  /** The file was moved or removed: it is made again. Lines that wait build on what is no longer there. */
+  async #beginAgain(line: Waiting): Promise<void> {
+    await setAside(this.#options.file);
+    await this.#trace.beginAgain();
+    await this.#trace.append(Buffer.alloc(0));
+    this.#drop(line);
+  }
+
+  /** A line is not written, and so none that builds on it. The next one will be a full one. */
+  #drop(line: Waiting): void {
     this.#epoch += 1;
     this.#dropped += line.dropped + 1;
     this.#encoder.reset();
     this.#part = this.#trace.part;
     this.#bytes = this.#trace.bytes || this.#trace.headerOf(this.#part).length;
+  }
+
+  #leaveOut(line: Waiting, error: Error): void {
+    const { onRoom, now } = this.#options;
+    this.#drop(line);
     if (this.#full === undefined) onRoom?.({ isFull: true });
     this.#full = { retryMs: now() + RETRY_MS, error };
   }

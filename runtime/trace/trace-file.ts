@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { type FileHandle, open, rename } from 'node:fs/promises';
+import { type FileHandle, open, rename, stat } from 'node:fs/promises';
 import type { TraceHeader } from './line.ts';
 
 /** Name of the file that the older half of a trace moves to. */
@@ -22,6 +22,8 @@ export class TraceFile {
   readonly #header: Omit<TraceHeader, 'part'>;
   readonly #openNew: OpenNew;
   #handle: TraceHandle | undefined;
+  /** Which file it is that was opened, whatever its name is by now. */
+  #opened: string | undefined;
   #part = 1;
   #bytes = 0;
 
@@ -30,7 +32,9 @@ export class TraceFile {
     header: Omit<TraceHeader, 'part'>,
     openNew: OpenNew,
     handle: TraceHandle,
+    opened: string | undefined,
   ) {
+    this.#opened = opened;
     this.#file = file;
     this.#header = header;
     this.#openNew = openNew;
@@ -43,7 +47,8 @@ export class TraceFile {
     header: Omit<TraceHeader, 'part'>,
     openNew: OpenNew = createFile,
   ): Promise<TraceFile> {
-    return new TraceFile(file, header, openNew, await openNew(file));
+    const handle = await openNew(file);
+    return new TraceFile(file, header, openNew, handle, await whichFile(file));
   }
 
   get part(): number {
@@ -66,7 +71,10 @@ export class TraceFile {
    */
   async append(line: Buffer): Promise<void> {
     const bytes = this.#bytes > 0 ? line : Buffer.concat([this.headerOf(this.#part), line]);
-    this.#handle ??= await this.#openNew(this.#file);
+    if (this.#handle === undefined) {
+      this.#handle = await this.#openNew(this.#file);
+      this.#opened = await whichFile(this.#file);
+    }
     try {
       await this.#handle.writeFile(bytes);
     } catch (error) {
@@ -79,6 +87,16 @@ export class TraceFile {
   /** What is there becomes the older part, instead of the one before. @throws what the file system throws */
   async turnOver(): Promise<void> {
     await rename(this.#file, olderPart(this.#file));
+    await this.beginAgain();
+  }
+
+  /** Whether somebody moved or removed the file that is open: what is written would not be found. */
+  async isAway(): Promise<boolean> {
+    return this.#handle !== undefined && (await whichFile(this.#file)) !== this.#opened;
+  }
+
+  /** The next line begins a new part under the file's name, which nothing has. @throws what the file system throws */
+  async beginAgain(): Promise<void> {
     this.#part += 1;
     this.#bytes = 0;
     await this.close();
@@ -88,6 +106,17 @@ export class TraceFile {
     const handle = this.#handle;
     this.#handle = undefined;
     await handle?.close();
+  }
+}
+
+/** Tells the file that has a name from all others that are open; undefined where none has it. */
+async function whichFile(file: string): Promise<string | undefined> {
+  try {
+    const { dev, ino } = await stat(file, { bigint: true });
+    return `${dev}:${ino}`;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
   }
 }
 

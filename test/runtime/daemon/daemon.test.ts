@@ -58,7 +58,7 @@ test('a reload keeps what stays held; the end puts everything back', async (t) =
   run(web, SERVER, 300);
   await fake.tick();
   t.is(writes(), 0, 'not even for a moment');
-  t.is(await fake.daemon.restore(), 0);
+  t.deepEqual(await fake.daemon.restore(), []);
   t.true(isQueued(batch, BACKUP));
   t.deepEqual(await fake.held(), []);
 });
@@ -291,4 +291,21 @@ test('a domain that cannot be read for a moment lets nobody go who waits for it'
   t.is(batch.domain.recorder.count('write'), 0);
   for (let i = 0; i < 3; i++) await fake.tick();
   t.true(isQueued(batch, BACKUP), 'the server rests');
+});
+
+test('what cannot be put back at the end is named; what can be is', async (t) => {
+  const { batch, web } = await twoGuests();
+  await using fake = await FakeDaemon.of([batch, web]);
+  await fake.startHolding(web);
+  t.is((await fake.held()).length, 1);
+  // Its machine no longer stops or starts.
+  batch.domain.recorder.onCall((call) => {
+    if (call.kind === 'stop') throw new DomschedError('host-unreachable', 'the machine stands still');
+  });
+  const left = await fake.daemon.restore();
+  t.deepEqual(left, [{ domain: batch.domain.identity.id, what: 'held', pid: BACKUP, comm: 'backup' }]);
+  t.false(isQueued(batch, BACKUP));
+  batch.domain.recorder.reset();
+  t.deepEqual(await fake.daemon.restore(), []);
+  t.true(isQueued(batch, BACKUP));
 });

@@ -156,3 +156,11 @@ test('an edit that another process is making is left to it, and its domain is so
     t.is((await readdir(all.directory)).length, how === 'goes on and on' ? 1 : 0);
   }
 });
+
+test('a folder of edits that was tidied away is made again', async (t) => {
+  const { directory, surgeon, target } = await bench(t);
+  await surgeon.hold(target, { limitMs: 0 });
+  await rm(directory, { recursive: true });
+  await surgeon.release(target, { limitMs: 0 });
+  t.deepEqual(await readdir(directory), []);
+});

@@ -1,4 +1,4 @@
-import { mkdtemp, open, readFile, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises';
+import { mkdtemp, open, readFile, rename, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -267,4 +267,70 @@ test('what is no trace is refused with its line', async (t) => {
   await writeFile(file, '');
   t.is((await t.throwsAsync(read(file), { instanceOf: DomschedError })).code, 'trace-invalid');
   t.is((await t.throwsAsync(read(`${file}.none`), { instanceOf: DomschedError })).code, 'trace-invalid');
+});
+
+/** Waits for what was told so far to be on disk. */
+const written = (file: string, ticks: number) =>
+  until('the ticks are written', async () => {
+    const found = await read(file).catch(() => []);
+    return found.length >= ticks;
+  });
+
+for (const [how, take] of [
+  ['moved away', (file: string) => rename(file, `${file}.moved`)],
+  ['removed', (file: string) => rm(file)],
+  // As logrotate does with `create`.
+  [
+    'moved away and made again, empty',
+    async (file: string) => {
+      await rename(file, `${file}.moved`);
+      await writeFile(file, '');
+    },
+  ],
+] as const) {
+  test(`a trace that was ${how} goes on under its name, one tick later`, async (t) => {
+    const file = path.join(await folder(t), 'a.trace');
+    const story = [...backupStory(12)];
+    const errors: DomschedError[] = [];
+    const recorder = await TraceRecorder.create({
+      file,
+      source: 'daemon',
+      onError: (error) => errors.push(error),
+    });
+    for (const report of story.slice(0, 4)) recorder.tick(report);
+    await written(file, 4);
+    await take(file);
+    recorder.tick(story[4]!);
+    await until(
+      'the file is there again',
+      async () => ((await stat(file).catch(() => undefined))?.size ?? 0) > 0,
+    );
+    for (const report of story.slice(5)) recorder.tick(report);
+    await recorder.close();
+    t.deepEqual(errors, []);
+    t.deepEqual(await read(file), story.slice(5));
+    if (how !== 'removed') t.deepEqual(await read(`${file}.moved`), story.slice(0, 4));
+  });
+}
+
+test('what somebody put in the place of a trace stays as it is, and the trace ends', async (t) => {
+  const file = path.join(await folder(t), 'a.trace');
+  const story = [...backupStory(3)];
+  const errors: DomschedError[] = [];
+  const recorder = await TraceRecorder.create({
+    file,
+    source: 'daemon',
+    onError: (error) => errors.push(error),
+  });
+  recorder.tick(story[0]!);
+  await written(file, 1);
+  await rm(file);
+  await writeFile(file, 'a letter');
+  for (const report of story.slice(1)) recorder.tick(report);
+  await recorder.close();
+  t.deepEqual(
+    errors.map(({ code }) => code),
+    ['trace-failed'],
+  );
+  t.is(await readFile(file, 'utf8'), 'a letter');
 });

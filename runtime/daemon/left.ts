@@ -1,0 +1,37 @@
+import type { Journals } from '../surgery/journaled-surgeon.ts';
+
+/** Something of ours that is still in a domain. */
+export interface Left {
+  /** Id of the domain. */
+  readonly domain: string;
+  /** `unknown` where the domain could not be asked. */
+  readonly what: 'held' | 'nice' | 'share' | 'unknown';
+  /** The process, where it is one's. */
+  readonly pid?: number;
+  readonly comm?: string;
+}
+
+/**
+ * What the journals have of some domains: a record is there before its edit and until it is undone, so that it tells
+ * of more than failures. A domain that could not be reached at all has its records too.
+ */
+export async function leftOf(
+  { held, changes }: Pick<Journals, 'held' | 'changes'>,
+  domains: ReadonlySet<string>,
+): Promise<Left[]> {
+  const processes = (await held.list()).map(
+    ({ domain, pid, comm }) => ({ domain, what: 'held', pid, comm }) as const,
+  );
+  const others = (await changes.list()).map((record) =>
+    record.kind === 'nice'
+      ? ({ domain: record.domain, what: 'nice', pid: record.pid, comm: record.comm } as const)
+      : ({ domain: record.domain, what: 'share' } as const),
+  );
+  return [...processes, ...others].filter(({ domain }) => domains.has(domain));
+}
+
+/** Each thing once: guest and journal tell of the same holds. */
+export function withoutTwins(left: readonly Left[]): Left[] {
+  const keyOf = ({ domain, what, pid }: Left) => JSON.stringify([domain, what, pid]);
+  return [...new Map(left.map((one) => [keyOf(one), one])).values()];
+}

@@ -1,0 +1,54 @@
+/** The daemon's files, rotated as logrotate does it: moved, then SIGHUP. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import process from 'node:process';
+import test from 'ava';
+import { projectDirectory } from '../../../kernels/paths.ts';
+import { until } from '../../live/until.ts';
+import { SYNTHETIC_KERNELS, SyntheticGuest } from '../guest/synthetic.ts';
+import { writeRaw } from '../guest/write-raw.ts';
+
+test('log and trace that were moved are made again at SIGHUP, also when the configuration is broken by then', async (t) => {
+  const folder = await mkdtemp(path.join(tmpdir(), 'rotation-'));
+  t.teardown(() => rm(folder, { recursive: true, force: true }));
+  const [dump, config, log, trace] = ['vm', 'config', 'log', 'trace'].map((name) =>
+    path.join(folder, name),
+  ) as [string, string, string, string];
+  await writeRaw(await SyntheticGuest.make({ kernel: SYNTHETIC_KERNELS[1]! }), dump);
+  const toml = `interval = 0.1
+connect = ${JSON.stringify([`dump:${dump}`])}
+[log]
+file = ${JSON.stringify(log)}
+[trace]
+file = ${JSON.stringify(trace)}
+`;
+  await writeFile(config, toml);
+  const daemon = spawn(process.execPath, [path.join(projectDirectory, 'domsched.ts'), 'run', '-c', config], {
+    env: { ...process.env, DOMSCHED_RUNTIME_DIR: path.join(folder, 'run') },
+    stdio: 'ignore',
+  });
+  const ended = once(daemon, 'exit');
+  t.teardown(() => daemon.kill('SIGKILL'));
+  const said = async (message: string) => (await readFile(log, 'utf8').catch(() => '')).includes(message);
+  const isThere = async (file: string) => ((await stat(file).catch(() => undefined))?.size ?? 0) > 0;
+  await until('the daemon runs', () => said('"running"'));
+
+  for (const file of [log, trace]) await rename(file, `${file}.moved`);
+  daemon.kill('SIGHUP');
+  await until('it says so in the new log', () => said('"configuration read again"'));
+  await until('the trace is there again', () => isThere(trace));
+  t.false((await readFile(`${log}.moved`, 'utf8')).includes('configuration read again'));
+
+  await writeFile(config, 'nonsense');
+  for (const file of [log, trace]) await rm(file);
+  daemon.kill('SIGHUP');
+  await until('it complains in the new log', () => said('"the configuration stays as it was"'));
+  await until('the trace is there again', () => isThere(trace));
+
+  daemon.kill('SIGTERM');
+  t.deepEqual(await ended, [0, null]);
+  t.true(await said('"everything was put back, and no guest holds anybody"'));
+});
