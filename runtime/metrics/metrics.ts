@@ -1,4 +1,4 @@
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from '@prometheus-io/client';
 import type { ActionReport, DomainReport, Observer, TickReport } from '../daemon/report.ts';
 
 /** Series per process at most, unless told otherwise. */
@@ -123,15 +123,20 @@ export class Metrics implements Observer {
       this.#share.set({ domain: name, pid, comm }, share(ranNs));
   }
 
-  #counter(name: string, help: string, labelNames: string[] = []): Counter {
+  #counter<T extends string = never>(name: string, help: string, labelNames: readonly T[] = []): Counter<T> {
     return new Counter({ name: `domsched_${name}`, help, labelNames, registers: [this.#registry] });
   }
 
-  #gauge(name: string, help: string, labelNames: string[] = []): Gauge {
+  #gauge<T extends string = never>(name: string, help: string, labelNames: readonly T[] = []): Gauge<T> {
     return new Gauge({ name: `domsched_${name}`, help, labelNames, registers: [this.#registry] });
   }
 
-  #histogram(name: string, help: string, buckets: number[], labelNames: string[] = []): Histogram {
+  #histogram<T extends string = never>(
+    name: string,
+    help: string,
+    buckets: number[],
+    labelNames: readonly T[] = [],
+  ): Histogram<T> {
     const registers = [this.#registry];
     return new Histogram({ name: `domsched_${name}`, help, buckets, labelNames, registers });
   }
