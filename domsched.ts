@@ -3,6 +3,7 @@
 import { createRequire } from 'node:module';
 import process from 'node:process';
 import { connectBehindCommand } from './runtime/command/connect-first.ts';
+import { harmless } from './runtime/guest/text.ts';
 
 /** As in package.json: an older Node fails somewhere in the middle, and nobody would know why. */
 const OLDEST_NODE = 24;
@@ -40,7 +41,7 @@ function report(error: unknown): number {
     return error.exitCode === 0 ? 0 : 2;
   }
   if (error instanceof Error && 'code' in error && 'details' in error) {
-    process.stderr.write(`domsched: ${error.message} [${String(error.code)}]\n`);
+    process.stderr.write(`domsched: ${harmless(error.message)} [${String(error.code)}]\n`);
     return 'exitCode' in error ? Number(error.exitCode) : 1;
   }
   process.stderr.write(`domsched: internal error: ${error instanceof Error ? error.stack : String(error)}\n`);

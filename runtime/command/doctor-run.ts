@@ -3,7 +3,7 @@ import process from 'node:process';
 import Table from 'cli-table3';
 import { execa } from 'execa';
 import { DomschedError } from '../error.ts';
-import { printable } from '../guest/text.ts';
+import { jsonText, printable } from '../guest/text.ts';
 import { connectAll } from '../hypervisor/connect.ts';
 import { lookForDom0 } from '../hypervisor/xen/dom0.ts';
 import { knownKernels } from '../layout/registry.ts';
@@ -27,7 +27,7 @@ export interface Finding {
  */
 export async function doctor(options: DoctorOptions): Promise<void> {
   const findings = await examine(options.connect ?? []);
-  process.stdout.write(options.json ? `${JSON.stringify(findings, null, 2)}\n` : findingTable(findings));
+  process.stdout.write(options.json ? jsonText(findings) : findingTable(findings));
   if (findings.some(({ status }) => status === 'fail')) process.exitCode = 1;
 }
 

@@ -3,7 +3,7 @@ import Table from 'cli-table3';
 import { ControlClient } from '../daemon/control-client.ts';
 import { DomschedError } from '../error.ts';
 import { Guest } from '../guest/guest.ts';
-import { printable } from '../guest/text.ts';
+import { harmless, jsonText, printable } from '../guest/text.ts';
 import { connectAll } from '../hypervisor/connect.ts';
 import type { DomainListing, DomainState, Host } from '../hypervisor/types.ts';
 import { type KnownKernel, knownKernels } from '../layout/registry.ts';
@@ -34,7 +34,7 @@ export interface DomainEntry {
  */
 export async function domains(options: DomainsOptions): Promise<void> {
   const entries = (await byDaemon(options)) ?? (await byOurselves(options));
-  if (options.json) process.stdout.write(`${JSON.stringify(entries, null, 2)}\n`);
+  if (options.json) process.stdout.write(jsonText(entries));
   else process.stdout.write(domainTable(entries));
 }
 
@@ -112,7 +112,7 @@ export function domainTable(entries: readonly DomainEntry[]): string {
       vcpus ?? '-',
       memoryBytes === null ? '-' : Math.round(memoryBytes / 2 ** 20),
       printable(kernel ?? '-'),
-      error === null ? (schedulers ?? []).join(' ') : `none: ${printable(error.message)} [${error.code}]`,
+      error === null ? (schedulers ?? []).join(' ') : `none: ${harmless(error.message)} [${error.code}]`,
     ]);
   }
   return `${table.toString()}\n`;

@@ -4,7 +4,7 @@ import type { EditAnswer, ReleaseAllAnswer } from '../daemon/control-protocol.ts
 import { DomschedError } from '../error.ts';
 import { findProcess } from '../guest/find-process.ts';
 import type { Process } from '../guest/process.ts';
-import { printable } from '../guest/text.ts';
+import { harmless, jsonText, printable } from '../guest/text.ts';
 import { connectAll } from '../hypervisor/connect.ts';
 import type { Domain } from '../hypervisor/types.ts';
 import { knownKernels } from '../layout/registry.ts';
@@ -136,7 +136,7 @@ async function releaseAll(options: EditOptions): Promise<void> {
     }
   }
   for (const { domain, code, message } of failures) {
-    process.stderr.write(`domsched: ${printable(domain)}: ${printable(message)} [${code}]\n`);
+    process.stderr.write(`domsched: ${printable(domain)}: ${harmless(message)} [${code}]\n`);
   }
   if (answers.length > 0 || json) print(answers, json);
   else if (failures.length === 0) process.stdout.write('nothing is held\n');
@@ -272,7 +272,7 @@ function print(answers: readonly EditAnswer[], json: boolean): void {
       const entry = members === undefined ? common : { ...common, members };
       return outcome === 'planned' ? { ...entry, planned } : entry;
     });
-    process.stdout.write(`${JSON.stringify(shown, null, 2)}\n`);
+    process.stdout.write(jsonText(shown));
     return;
   }
   for (const answer of answers) {
@@ -281,13 +281,13 @@ function print(answers: readonly EditAnswer[], json: boolean): void {
     const way = techniques.length === 0 ? '' : ` by ${techniques.join('+')}`;
     const cost = `${attempts} ${attempts === 1 ? 'pause' : 'pauses'}, ${pausedUs} µs, ${writes} words written`;
     const tail = outcome === 'planned' ? '; nothing was written' : `; ${cost}`;
-    process.stdout.write(`${domain}: ${pid} (${comm}) ${outcome}${group}${way}${tail}\n`);
+    process.stdout.write(`${printable(domain)}: ${pid} (${comm}) ${outcome}${group}${way}${tail}\n`);
     if (outcome === 'held' && techniques.some((technique) => technique !== 'park'))
       process.stdout.write('  while it is held so the guest cannot suspend itself\n');
     if (answer.kept !== undefined)
       process.stdout.write(
         `  the structures of ${answer.kept} ended tasks stay in the guest until it is restarted\n`,
       );
-    for (const line of planned) process.stdout.write(`  ${line}\n`);
+    for (const line of planned) process.stdout.write(`  ${harmless(line)}\n`);
   }
 }

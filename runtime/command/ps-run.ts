@@ -5,7 +5,7 @@ import type { PsAnswer } from '../daemon/control-protocol.ts';
 import { DomschedError } from '../error.ts';
 import { Guest } from '../guest/guest.ts';
 import type { Process } from '../guest/process.ts';
-import { printable } from '../guest/text.ts';
+import { harmless, isNamed, jsonText, plainName, printable } from '../guest/text.ts';
 import { connectAll, type Hosts } from '../hypervisor/connect.ts';
 import type { DomainListing, Host } from '../hypervisor/types.ts';
 import { type KnownKernel, knownKernels } from '../layout/registry.ts';
@@ -52,19 +52,14 @@ export async function ps(domain: string | undefined, options: PsOptions): Promis
       const groups = grouped ? [...perDomain(look.rows)] : [look.rows];
       const listed = groups.flatMap((rows) => order(rows, compare));
       let text: string;
-      if (options.json)
-        text = `${JSON.stringify(
-          listed.map(({ process: row }) => entry(row)),
-          null,
-          2,
-        )}\n`;
+      if (options.json) text = jsonText(listed.map(({ process: row }) => entry(row)));
       else text = listed.length === 0 ? '' : table(listed);
       // Home and clear before each picture, on a terminal only.
       const clear = interval !== undefined && process.stdout.isTTY ? '\x1b[H\x1b[2J' : '';
       await write(`${clear}${text}`);
-      for (const note of look.notes) process.stderr.write(`domsched: ${printable(note)}\n`);
+      for (const note of look.notes) process.stderr.write(`domsched: ${harmless(note)}\n`);
       for (const failure of look.errors) {
-        process.stderr.write(`domsched: ${printable(failure.error.message)} [${failure.error.code}]\n`);
+        process.stderr.write(`domsched: ${harmless(failure.error.message)} [${failure.error.code}]\n`);
       }
       if (interval === undefined) {
         if (look.errors.length > 0) process.exitCode = worst(look.errors.map(({ error }) => error.exitCode));
@@ -215,7 +210,7 @@ interface Found {
 
 function choose(listings: readonly Found[], wanted: string): readonly Found[] {
   const found = listings.filter(
-    ({ listing: { identity } }) => identity.name === wanted || identity.id === wanted,
+    ({ listing: { identity } }) => isNamed(identity.name, wanted) || identity.id === wanted,
   );
   if (found.length === 1) return found;
   if (found.length === 0) {
@@ -240,7 +235,23 @@ function choose(listings: readonly Found[], wanted: string): readonly Found[] {
 function entry(row: Row) {
   const { domain, pid, tgid, ppid, comm, state, cpu, nice, policy, utimeNs, stimeNs, threads, kernelThread } =
     row;
-  return { domain, pid, tgid, ppid, comm, state, cpu, nice, policy, utimeNs, stimeNs, threads, kernelThread };
+  // Spelt for terminals so far.
+  const name = plainName(comm);
+  return {
+    domain,
+    pid,
+    tgid,
+    ppid,
+    comm: name,
+    state,
+    cpu,
+    nice,
+    policy,
+    utimeNs,
+    stimeNs,
+    threads,
+    kernelThread,
+  };
 }
 
 function perDomain(rows: readonly Row[]): Iterable<readonly Row[]> {

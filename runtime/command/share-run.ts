@@ -1,6 +1,6 @@
 import process from 'node:process';
 import { askDaemon } from '../daemon/ask-daemon.ts';
-import { printable } from '../guest/text.ts';
+import { jsonText, printable } from '../guest/text.ts';
 import { connectAll } from '../hypervisor/connect.ts';
 import { type ShareEntry, shareOf } from '../hypervisor/share.ts';
 import type { DomainShare } from '../hypervisor/types.ts';
@@ -19,7 +19,7 @@ export async function share(
   const { connect = [] } = options;
   const asked = await askDaemon<ShareEntry>('share', { domain: name, connect, ...wanted });
   const entry = asked ?? (await setShare(name, wanted, connect));
-  process.stdout.write(options.json ? `${JSON.stringify([entry], null, 2)}\n` : `${shareLine(entry)}\n`);
+  process.stdout.write(options.json ? jsonText([entry]) : `${shareLine(entry)}\n`);
 }
 
 async function setShare(

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { DomschedError } from '../error.ts';
+import { isNamed } from '../guest/text.ts';
 import type { Hosts } from '../hypervisor/connect.ts';
 import { placeOf } from '../hypervisor/connect-value.ts';
 import { type KnownKernel, knownKernels } from '../layout/registry.ts';
@@ -211,7 +212,7 @@ export class Daemon {
    * @throws DomschedError `domain-not-found`, `domain-ambiguous`
    */
   find(name: string, connect: readonly string[] = []): WatchedDomain {
-    const found = this.behind(connect).filter((domain) => domain.name === name || domain.id === name);
+    const found = this.behind(connect).filter((domain) => isNamed(domain.name, name) || domain.id === name);
     if (found.length === 1) return found[0]!;
     if (found.length === 0) {
       throw new DomschedError('domain-not-found', `the daemon has no domain ${name}`, { domain: name });

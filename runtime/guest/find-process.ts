@@ -1,6 +1,6 @@
 import { DomschedError } from '../error.ts';
 import type { Process } from './process.ts';
-import { printable } from './text.ts';
+import { plainName, printable } from './text.ts';
 
 /**
  * The process that was asked for, by pid or by a name that is unambiguous.
@@ -10,11 +10,11 @@ import { printable } from './text.ts';
 export function findProcess(domain: string, processes: readonly Process[], target: string): Process {
   const found = /^\d+$/.test(target)
     ? processes.filter(({ pid }) => pid === Number(target))
-    : processes.filter(({ comm }) => comm === target);
+    : called(processes, target);
   if (found.length === 0) {
     throw new DomschedError(
       'process-not-found',
-      `${domain} has no process ${printable(target)}; domsched ps ${domain} lists those that it has`,
+      `${printable(domain)} has no process ${printable(target)}; domsched ps ${printable(domain)} lists those that it has`,
       { domain, process: target },
     );
   }
@@ -22,9 +22,15 @@ export function findProcess(domain: string, processes: readonly Process[], targe
     const pids = found.map(({ pid }) => pid);
     throw new DomschedError(
       'process-ambiguous',
-      `${found.length} processes of ${domain} are called ${printable(target)}; give one of ${pids.join(', ')}`,
+      `${found.length} processes of ${printable(domain)} are called ${printable(target)}; give one of ${pids.join(', ')}`,
       { domain, process: target, pids },
     );
   }
   return found[0]!;
+}
+
+/** Those with a name, or, where there are none, those that tables show under it. */
+function called(processes: readonly Process[], name: string): Process[] {
+  const found = processes.filter(({ comm }) => plainName(comm) === name);
+  return found.length > 0 ? found : processes.filter(({ comm }) => comm === name);
 }

@@ -7,7 +7,7 @@ import type { AddressSpace } from '../memory/types.ts';
 import { anyField, field, readMember, readPointer } from './fields.ts';
 import type { Guest } from './guest.ts';
 import type { Process } from './process.ts';
-import { printable } from './text.ts';
+import { printableBytes } from './text.ts';
 
 /** Where a process comes from. What the kernel's layout does not have, or the guest has not got, is left out. */
 export interface Origin {
@@ -61,7 +61,7 @@ function cgroupOf({ layout, space }: Guest, task: GuestVirtual): string | undefi
   const names: string[] = [];
   for (let depth = 0; depth < MAX_DEPTH; depth++) {
     const parent = pointer(space, node, parentField);
-    if (parent === undefined) return `/${names.reverse().map(printable).join('/')}`;
+    if (parent === undefined) return `/${names.reverse().map(printableBytes).join('/')}`;
     names.push(space.readString(readPointer(space, node!, nameField), MAX_NAME));
     node = parent;
   }
@@ -82,7 +82,7 @@ function commandLineOf({ layout, space }: Guest, task: GuestVirtual): string | u
   const own = new PagedAddressSpace(space.domain, space.mode, frame * FRAME_SIZE + offset);
   const bytes = own.readBytes(guestVirtual(from), length);
   const text = Buffer.from(bytes).toString('latin1').replace(/\0+$/, '');
-  return printable(text.replaceAll('\0', ' '));
+  return printableBytes(text.replaceAll('\0', ' '));
 }
 
 /** The pointer in a member; undefined when there is no such member, or it is null. */

@@ -8,7 +8,7 @@ import type { Slot } from './shape.ts';
 import type { SignalPlan } from './signal-plan.ts';
 import { decodeState, policyName } from './state.ts';
 import type { TaskPlan } from './task-plan.ts';
-import { printable } from './text.ts';
+import { printableBytes } from './text.ts';
 import type { ThreadInfoPlan } from './thread-info-plan.ts';
 
 /** Static priority of nice 0 (Linux include/linux/sched/prio.h, DEFAULT_PRIO; the same in O(1) kernels). */
@@ -207,7 +207,7 @@ export class ProcessWalk {
       pid: this.#pid(at, task.pid),
       tgid: this.#pid(at, task.tgid),
       ppid: this.#parent(at),
-      comm: printable(rawComm),
+      comm: printableBytes(rawComm),
       rawComm,
       state: decodeState(task.stateBits, arena.number(at, task.state), exitState, running),
       cpu: this.#cpu(at),

@@ -10,7 +10,7 @@ import type { Guest } from './guest.ts';
 import { requireSymbolAddress } from './kernel.ts';
 import { percpuVariable } from './percpu.ts';
 import type { Process } from './process.ts';
-import { printable } from './text.ts';
+import { printableBytes } from './text.ts';
 
 /** Something that must be so if the layout is the guest's. */
 export interface Fact {
@@ -329,7 +329,7 @@ class Task {
     const { offset, size } = this.#guest.layout.field('task_struct', 'comm');
     const bytes = Buffer.from(this.#view.buffer, offset, size);
     const end = bytes.indexOf(0);
-    return printable(bytes.subarray(0, end < 0 ? size : end).toString('latin1'));
+    return printableBytes(bytes.subarray(0, end < 0 ? size : end).toString('latin1'));
   }
 }
 

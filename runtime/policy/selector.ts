@@ -1,4 +1,5 @@
 import { isMatch } from 'matcher';
+import { plainName, plainPattern } from '../guest/text.ts';
 import type { DomainView, ProcessView, World } from './world.ts';
 
 /** One or several patterns: `*` stands for any characters, a leading `!` excludes. */
@@ -23,18 +24,34 @@ export type Selector = (process: ProcessView) => boolean;
 
 /** A process that any of the selectors fits; none fits nothing. */
 export function selector(specs: readonly SelectorSpec[]): Selector {
-  return (process) => specs.some((spec) => fits(spec, process));
+  const plain = specs.map((spec) => ({
+    ...spec,
+    comm: plainPatterns(spec.comm),
+    cgroup: plainPatterns(spec.cgroup),
+    command: plainPatterns(spec.command),
+  }));
+  return (process) => plain.some((spec) => fits(spec, process));
+}
+
+/** Names of a guest may be given as they are, or as tables spell them. */
+function plainPatterns(patterns: Patterns | undefined): Patterns | undefined {
+  return patterns === undefined ? undefined : [patterns].flat().map(plainPattern);
 }
 
 function fits(spec: SelectorSpec, process: ProcessView): boolean {
   return (
     text(spec.domain, process.domainName) &&
-    text(spec.comm, process.comm) &&
+    name(spec.comm, process.comm) &&
     number(spec.pid, process.pid) &&
-    text(spec.cgroup, process.cgroup) &&
+    name(spec.cgroup, process.cgroup) &&
     number(spec.user, process.uid) &&
-    text(spec.command, process.commandLine)
+    name(spec.command, process.commandLine)
   );
+}
+
+/** @param spelt what a guest calls something, as our terminals show it */
+function name(patterns: Patterns | undefined, spelt: string | undefined): boolean {
+  return text(patterns, spelt === undefined || patterns === undefined ? spelt : plainName(spelt));
 }
 
 function text(patterns: Patterns | undefined, value: string | undefined): boolean {
