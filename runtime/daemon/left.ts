@@ -30,8 +30,10 @@ export async function leftOf(
   return [...processes, ...others].filter(({ domain }) => domains.has(domain));
 }
 
-/** Each thing once: guest and journal tell of the same holds. */
+/** Each thing once: guest and journal tell of the same holds, and a domain that has one named is not unknown. */
 export function withoutTwins(left: readonly Left[]): Left[] {
   const keyOf = ({ domain, what, pid }: Left) => JSON.stringify([domain, what, pid]);
-  return [...new Map(left.map((one) => [keyOf(one), one])).values()];
+  const once = [...new Map(left.map((one) => [keyOf(one), one])).values()];
+  const named = new Set(once.filter(({ what }) => what !== 'unknown').map(({ domain }) => domain));
+  return once.filter(({ domain, what }) => what !== 'unknown' || !named.has(domain));
 }
