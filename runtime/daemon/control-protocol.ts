@@ -12,9 +12,8 @@ export function controlPath(): string {
   return path.join(runtimeDirectory(), 'control');
 }
 
-/** Bytes of one request, and of one answer. */
+/** Bytes of one request. */
 export const MAX_REQUEST = 64 * 1024;
-export const MAX_ANSWER = 256 * 1024 * 1024;
 
 /** What `hold`, `release` and `renice` answer. */
 export interface EditAnswer {

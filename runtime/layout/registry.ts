@@ -17,14 +17,6 @@ export interface KnownKernel extends KernelFacts {
   readonly load: () => Promise<LayoutView>;
 }
 
-/** What a guest's memory says of its kernel. */
-export interface KernelIdentity {
-  /** GNU build-id in lower-case hex. */
-  readonly buildId?: string | null;
-  /** `linux_banner`, with or without its newline. */
-  readonly banner?: string | null;
-}
-
 /** An entry of a generated `registry.ts`. */
 export interface RegistryEntry extends KernelFacts {
   readonly folder: string;
@@ -97,53 +89,4 @@ async function load(entry: RegistryEntry, store: string): Promise<LayoutView> {
     throw refuse('is of another build than the registry says');
   }
   return new LayoutView(layout);
-}
-
-/**
- * The layout of a running kernel: by its build-id, else by its banner, which names compiler, host and time of the
- * build. Never by the release alone, which every configuration and every rebuild of a version may share. An equal
- * banner with another build-id is another kernel.
- *
- * @param kernels where to look; every known one by default
- * @returns undefined where no layout is of this build
- */
-export async function findLayout(
-  identity: KernelIdentity,
-  kernels?: readonly KnownKernel[],
-): Promise<KnownKernel | undefined> {
-  const known = kernels ?? (await knownKernels());
-  const buildId = identity.buildId?.toLowerCase();
-  const banner = identity.banner?.replace(/\n$/, '');
-  if (buildId) {
-    const exact = known.find((kernel) => kernel.buildId === buildId);
-    if (exact) return exact;
-  }
-  if (!banner) return undefined;
-  return known.find((kernel) => kernel.banner === banner && !(buildId && kernel.buildId));
-}
-
-/**
- * As {@link findLayout}.
- *
- * @throws DomschedError `layout-unknown`, naming the kernel and the command that makes its layout
- */
-export async function requireLayout(
-  identity: KernelIdentity,
-  kernels?: readonly KnownKernel[],
-): Promise<KnownKernel> {
-  const known = kernels ?? (await knownKernels());
-  const found = await findLayout(identity, known);
-  if (found) return found;
-  const release = /^Linux version (\S{1,128})/
-    .exec(identity.banner ?? '')?.[1]
-    ?.replace(/[^\x21-\x7e]/g, '?');
-  const name = release ? `kernel ${release}` : 'this kernel';
-  const id = identity.buildId ? ` (build-id ${identity.buildId.replace(/[^0-9a-f]/gi, '?')})` : '';
-  const other = known.filter((kernel) => kernel.release === release).length;
-  throw new DomschedError(
-    'layout-unknown',
-    `No layout of ${name}${id} is known${other > 0 ? `; ${other} of other builds of that release do not fit` : ''}. ` +
-      'Make it from the file with its debug information: domsched extract vmlinux',
-    { release: release ?? null, buildId: identity.buildId ?? null },
-  );
 }

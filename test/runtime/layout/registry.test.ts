@@ -3,50 +3,11 @@ import { join } from 'node:path';
 import test from 'ava';
 import { generate } from '../../../codegen/index.ts';
 import { DomschedError } from '../../../runtime/error.ts';
-import { findLayout, knownKernels, registryPaths, requireLayout } from '../../../runtime/layout/registry.ts';
+import { knownKernels, registryPaths } from '../../../runtime/layout/registry.ts';
 import { temporaryFolder } from '../../codegen/folder.ts';
 import { sampleLayout } from '../../codegen/sample.ts';
 
-const A = 'aa'.repeat(20);
 const B = 'bb'.repeat(20);
-
-test('a kernel is found by build-id, else by banner; never by its release, nor by a banner of another build', async (t) => {
-  const outDir = await temporaryFolder(t);
-  const builds: [string | null, string | null][] = [
-    [A, 'Linux version 6.1.0-test (one) #1'],
-    [B, 'Linux version 6.1.0-test (two) #1'],
-    [null, 'Linux version 6.1.0-test (three) #1'],
-    [null, null],
-  ];
-  for (const [i, [buildId, banner]] of builds.entries()) {
-    const layout = sampleLayout();
-    layout.kernel = { ...layout.kernel, buildId, banner };
-    layout.source.sha256 = `${i}`.repeat(64);
-    await generate(layout, { outDir });
-  }
-  const kernels = await knownKernels([join(outDir, 'registry.ts')]);
-  t.is(kernels.length, 4);
-  const banner = async (identity: Parameters<typeof findLayout>[0]) =>
-    (await findLayout(identity, kernels))?.banner;
-  t.is(await banner({ buildId: A }), builds[0]![1]!);
-  t.is(await banner({ buildId: B.toUpperCase() }), builds[1]![1]!);
-  t.is(await banner({ buildId: B, banner: builds[0]![1]! }), builds[1]![1]!);
-  t.is(await banner({ banner: `${builds[0]![1]}\n` }), builds[0]![1]!);
-  t.is(await banner({ buildId: 'cc'.repeat(20), banner: builds[0]![1]! }), undefined);
-  t.is(await banner({ buildId: 'cc'.repeat(20), banner: builds[2]![1]! }), builds[2]![1]!);
-  t.is(await banner({ banner: 'Linux version 6.1.0-test (four) #1' }), undefined);
-  t.is(await banner({ buildId: A.slice(0, 8) }), undefined);
-  t.is(await banner({ banner: '', buildId: '' }), undefined);
-  t.is(await banner({ banner: null, buildId: null }), undefined);
-
-  const error = await t.throwsAsync(
-    requireLayout({ buildId: 'cc'.repeat(20), banner: 'Linux version 6.1.0-test\x1b[2J (four) #1' }, kernels),
-    { instanceOf: DomschedError },
-  );
-  t.is(error?.code, 'layout-unknown');
-  t.regex(error!.message, /6\.1\.0-test.*cccccccc.*domsched extract/);
-  t.notRegex(error!.message, /\x1b/);
-});
 
 test('stores are read in order, a build once, one that is not there holds nothing, and a change shows at once', async (t) => {
   const [one, two] = [await temporaryFolder(t), await temporaryFolder(t)];
