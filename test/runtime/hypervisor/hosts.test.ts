@@ -25,7 +25,6 @@ test('--connect: what is wrong is a usage error that names what is right', async
     'qemu',
     'kvm:x',
     'qemu:/path',
-    'qemu:unix:relative',
     'qemu:unix:/a,nonsense=1',
     'dump:',
     'dump:/a,low=-1',
