@@ -55,7 +55,8 @@ export class O1Holder implements Holder {
     if (state === TASK_RUNNING) {
       // A current task that is not linked is on its way out of schedule().
       if (current) return linked ? 'running' : 'changing';
-      return linked ? 'ready' : 'held';
+      if (linked) return 'ready';
+      return this.#surgery.isNew(memory, thread) ? 'changing' : 'held';
     }
     if (state === ASKED_TO_LEAVE) return linked || current ? 'leaving' : 'left';
     // Linked but not running: about to sleep, or preempted on the way there.

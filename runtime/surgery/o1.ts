@@ -121,6 +121,15 @@ export class O1Surgery {
     return this.#queues.find(({ address }) => follow(memory, address, curr) === task) ?? null;
   }
 
+  /**
+   * Made by fork() and yet to be put into a queue for the first time: it looks like one that is held, but for a list
+   * node that leads to itself (`sched_fork()`, kernel/sched.c). Whoever leaves a queue has a node that leads elsewhere.
+   */
+  isNew(memory: MemoryView, task: GuestVirtual): boolean {
+    const node = advance(task, this.#layout.task_struct.run_list);
+    return follow(memory, node, this.#layout.list_head.next) === node;
+  }
+
   /** Linked in an array and current nowhere. */
   isReady(memory: MemoryView, task: GuestVirtual): boolean {
     const linked = follow(memory, task, this.#layout.task_struct.array) !== 0n;

@@ -309,6 +309,23 @@ test('a thread that its user or a tracer stopped is not taken for held: it is ne
   }
 });
 
+test('a thread that fork() has yet to put into a queue is not taken for held', (t) => {
+  const guest = build([{ cpu: 0, prio: 120, which: 'active' }]);
+  const [task] = guest.tasks as [ModelTask];
+  remove(guest, task);
+  guest.write();
+  const holder = new O1Holder(layout, guest.queues, null);
+  t.is(holder.standing(new Draft(guest.space), task.address), 'held');
+  // sched_fork(): INIT_LIST_HEAD(&p->run_list). Enqueued by us it would be linked twice.
+  const node = task.address + BigInt(layout.task_struct.run_list);
+  for (const link of [layout.list_head.next, layout.list_head.prev]) guest.put(node, link, node);
+  const draft = new Draft(guest.space);
+  t.is(holder.standing(draft, task.address), 'changing');
+  t.is(release(holder, draft, task), null);
+  t.is(hold(holder, draft, task), null);
+  t.deepEqual(draft.edit('none', [], []).writes, []);
+});
+
 /**
  * The kernel's own arithmetic of `set_load_weight()` with a tick rate, written from its macros: SCALE_PRIO,
  * static_prio_timeslice, LOAD_WEIGHT (kernel/sched.c, 2.6.18).
