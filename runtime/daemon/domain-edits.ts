@@ -41,6 +41,8 @@ export class DomainEdits {
   readonly #log: Logger;
   readonly #lane = new Lane(1);
   readonly #tries = new Backoff();
+  /** Guests that an edit may have left half written: no policy has them edited again, until they are attached to anew. */
+  readonly #suspect = new WeakSet<AttachedDomain>();
   #shareMs = -Infinity;
   #actions: ActionReport[] = [];
 
@@ -76,7 +78,7 @@ export class DomainEdits {
    */
   adjust(attached: AttachedDomain, wanted: readonly Named[], nowMs: number): Promise<void> | undefined {
     const { surgeon, tracker } = attached;
-    if (surgeon === undefined || this.busy) return undefined;
+    if (surgeon === undefined || this.busy || this.#suspect.has(attached)) return undefined;
     const tasks = reconcile(standingsOf(tracker, surgeon), wanted).filter((task) =>
       this.#isDue(attached, task, nowMs),
     );
@@ -85,7 +87,7 @@ export class DomainEdits {
     return this.#lane.run(async () => {
       for (const task of shares) await this.#setShare(attached, task, nowMs);
       for (const task of tasks) {
-        if (!this.#options.isCurrent(attached)) return;
+        if (!this.#options.isCurrent(attached) || this.#suspect.has(attached)) return;
         await this.#perform(attached, task, nowMs);
       }
     });
@@ -249,6 +251,13 @@ export class DomainEdits {
       this.#log.warn({ pid, comm, key, code, policy }, `${action}: ${message}`);
       if (!(error instanceof DomschedError)) this.#log.error({ err: error }, action);
       else if (LOST.has(error.code)) this.#options.onLost(attached, error);
+      else if (error.details.restored === false) {
+        this.#suspect.add(attached);
+        this.#log.error(
+          { code },
+          'an edit of this guest may be half written: no policy edits it any more until it is reset',
+        );
+      }
       return false;
     }
   }

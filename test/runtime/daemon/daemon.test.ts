@@ -98,6 +98,42 @@ test('no room for the journal: nothing is held, and the daemon goes on', async (
   t.true(failed.length > 0, 'it is said');
 });
 
+test('a guest that ran while it was edited is not edited again before it is reset; others are', async (t) => {
+  const { batch, web } = await twoGuests();
+  const other = await fakeGuest('other', { comm: 'backup', state: 'ready' });
+  await using fake = await FakeDaemon.of([batch, web, other]);
+  await fake.start();
+  // Somebody resumes it between the first byte and the last.
+  let torn = false;
+  batch.domain.recorder.onCall(({ kind }) => {
+    if (kind === 'write' && !torn) batch.domain.resumeByOther();
+    torn ||= kind === 'write';
+  });
+  run(web, SERVER, 300);
+  await fake.tick();
+  batch.domain.recorder.recording = true;
+  run(web, SERVER, 300);
+  const { actions } = await fake.tick();
+  t.like(
+    actions.find(({ domain }) => domain === batch.domain.identity.id),
+    { action: 'hold', outcome: 'failed', code: 'edit-torn' },
+  );
+  t.false(isQueued(other, BACKUP));
+  // The server rests: both backups are to go on.
+  for (let i = 0; i < 10; i++) await fake.tick();
+  t.true(isQueued(other, BACKUP));
+  t.is(
+    batch.domain.recorder.count('write'),
+    0,
+    'nothing is written into a guest that nobody knows the state of',
+  );
+  // An operator may.
+  const watched = fake.daemon.domains.get(batch.domain.identity.id)!;
+  const [key] = [...watched.tracker!.holds.keys()];
+  t.is((await watched.release(key!, { limitMs: 1_000 })).outcome, 'released');
+  t.true(isQueued(batch, BACKUP));
+});
+
 test('a domain that cannot be read is reported, and keeps no other from being looked at', async (t) => {
   const { batch, web } = await twoGuests();
   const broken = await fakeGuest('broken', { comm: 'x', state: 'ready' });
