@@ -2,8 +2,6 @@
 // Room for young objects from the start: growing it step by step is a tenth of a short command's time.
 import { createRequire } from 'node:module';
 import process from 'node:process';
-import { connectBehindCommand } from './runtime/command/connect-first.ts';
-import { harmless } from './runtime/guest/text.ts';
 
 /** As in package.json: an older Node fails somewhere in the middle, and nobody would know why. */
 const OLDEST_NODE = 24;
@@ -18,14 +16,18 @@ async function main(typed: string[]): Promise<number> {
     );
     return 1;
   }
-  const argv = connectBehindCommand(typed);
+  // What is needed now and then only is loaded then: it would cost each short command some milliseconds.
+  const isOptionFirst = typed[2]?.startsWith('-') ?? false;
+  const argv = isOptionFirst
+    ? (await import('./runtime/command/connect-first.ts')).connectBehindCommand(typed)
+    : typed;
   const { makeProgram } = isCompiled && argv[2] === 'extract' ? bundled() : await import('./program.ts');
   const program = await makeProgram(argv[2]);
   try {
     await program.parseAsync(argv);
     return Number(process.exitCode ?? 0);
   } catch (error) {
-    return report(error);
+    return await report(error);
   }
 }
 
@@ -35,12 +37,13 @@ function bundled(): typeof import('./program.ts') {
 }
 
 /** Known errors print one line; anything else is our bug and prints its stack. */
-function report(error: unknown): number {
+async function report(error: unknown): Promise<number> {
   // Commander has printed its own message; 2 is wrong usage, 0 for --help and --version.
   if (error instanceof Error && 'exitCode' in error && error.name === 'CommanderError') {
     return error.exitCode === 0 ? 0 : 2;
   }
   if (error instanceof Error && 'code' in error && 'details' in error) {
+    const { harmless } = await import('./runtime/guest/text.ts');
     process.stderr.write(`domsched: ${harmless(error.message)} [${String(error.code)}]\n`);
     return 'exitCode' in error ? Number(error.exitCode) : 1;
   }

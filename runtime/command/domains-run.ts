@@ -7,6 +7,7 @@ import { harmless, jsonText, printable } from '../guest/text.ts';
 import { connectAll } from '../hypervisor/connect.ts';
 import type { DomainListing, DomainState, Host } from '../hypervisor/types.ts';
 import { type KnownKernel, knownKernels } from '../layout/registry.ts';
+import { findWays, type Ways } from '../surgery/ways.ts';
 import type { DomainsOptions } from './domains.ts';
 import { PLAIN } from './plain-table.ts';
 
@@ -24,6 +25,8 @@ export interface DomainEntry {
   readonly buildId: string | null;
   /** Schedulers that its layout has. */
   readonly schedulers: readonly string[] | null;
+  /** Ways in which its processes can be held, and why not in the others; null when it was not identified. */
+  readonly ways: Ways | null;
   /** Why there is no layout, or why the domain cannot be looked at. */
   readonly error: { readonly code: string; readonly message: string } | null;
 }
@@ -62,7 +65,7 @@ export async function describe(
 ): Promise<DomainEntry> {
   const { name: domain, id, hypervisor, connection } = listing.identity;
   const entry = { domain, id, hypervisor, connection };
-  const unknown = { kernel: null, buildId: null, schedulers: null };
+  const unknown = { kernel: null, buildId: null, schedulers: null, ways: null };
   if ('error' in listing) {
     return {
       ...entry,
@@ -78,6 +81,7 @@ export async function describe(
     await using opened = await host.open(id);
     const guest = await Guest.attach(opened, known);
     const { release, buildId, layout } = guest.kernel;
+    const ways = findWays(opened, guest);
     guest.detach();
     return {
       ...entry,
@@ -87,6 +91,7 @@ export async function describe(
       kernel: release,
       buildId,
       schedulers: layout.kernel.schedulers,
+      ways,
       error: null,
     };
   } catch (error) {
@@ -101,10 +106,10 @@ export function domainTable(entries: readonly DomainEntry[]): string {
     return 'No domain was found. --connect says where to look; domsched doctor says what is missing.\n';
   }
   const table = new Table({
-    head: ['domain', 'hypervisor', 'state', 'vcpus', 'MiB', 'kernel', 'layout'],
+    head: ['domain', 'hypervisor', 'state', 'vcpus', 'MiB', 'kernel', 'layout', 'holds by'],
     ...PLAIN,
   });
-  for (const { domain, hypervisor, state, vcpus, memoryBytes, kernel, schedulers, error } of entries) {
+  for (const { domain, hypervisor, state, vcpus, memoryBytes, kernel, schedulers, ways, error } of entries) {
     table.push([
       printable(domain),
       hypervisor,
@@ -113,6 +118,7 @@ export function domainTable(entries: readonly DomainEntry[]): string {
       memoryBytes === null ? '-' : Math.round(memoryBytes / 2 ** 20),
       printable(kernel ?? '-'),
       error === null ? (schedulers ?? []).join(' ') : `none: ${harmless(error.message)} [${error.code}]`,
+      ways?.techniques.join(' ') || '-',
     ]);
   }
   return `${table.toString()}\n`;

@@ -204,6 +204,7 @@ function domains(daemon: Daemon, places: readonly string[]): object[] {
       kernel: guest?.kernel.release ?? null,
       buildId: guest?.kernel.buildId ?? null,
       schedulers: guest?.layout.kernel.schedulers ?? null,
+      ways: watched.ways ?? null,
       error: guest === undefined ? (error ?? null) : null,
     };
   });

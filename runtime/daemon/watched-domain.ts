@@ -8,6 +8,7 @@ import type { Named } from '../policy/combine.ts';
 import type { DomainView } from '../policy/world.ts';
 import type { JournaledSurgeon } from '../surgery/journaled-surgeon.ts';
 import type { OperateOptions, Operation } from '../surgery/surgeon.ts';
+import { noWay, type Ways } from '../surgery/ways.ts';
 import { type AttachedDomain, attach, type DomainContext, search, viewOf } from './attached-domain.ts';
 import { Backoff } from './backoff.ts';
 import { DomainEdits } from './domain-edits.ts';
@@ -88,6 +89,13 @@ export class WatchedDomain {
 
   get guest(): Guest | undefined {
     return this.#open?.guest;
+  }
+
+  /** Ways in which its processes can be held, and why not in the others. */
+  get ways(): Ways | undefined {
+    const open = this.#open;
+    if (open === undefined) return undefined;
+    return open.surgeon?.surgeon.ways ?? (open.refusal && noWay(open.refusal));
   }
 
   get tracker(): Tracker | undefined {

@@ -14,6 +14,7 @@ import { Interrupts, type WantedInterrupt } from './interrupts.ts';
 import { Patience } from './patience.ts';
 import { checkMayBeHeld, isGone, refusal } from './refusal.ts';
 import { type BeforeCommit, commit } from './transaction.ts';
+import { type Ways, waysOf } from './ways.ts';
 
 /** Which process: `startTimeNs` and `address` tell it from a later one with the same pid. */
 export type ProcessKey = Pick<Process, 'pid' | 'address' | 'startTimeNs'>;
@@ -81,6 +82,10 @@ export class Surgeon {
   /** Ways to hold that this guest's kernel has. */
   get techniques(): readonly Technique[] {
     return this.#holder.techniques;
+  }
+
+  get ways(): Ways {
+    return waysOf(this.#holder);
   }
 
   /**

@@ -142,11 +142,14 @@ test('types with names of Rust become modules', async (t) => {
   const int = builder.int('u32', 4);
   const option = builder.record('struct', 'core::option::Option<u32>', 8, [['__0', int, 32]]);
   builder.record('struct', '{impl#0}', 8, [['type', option, 0]]);
-  const [file, out] = [join(scratchFolder(t), 'vmlinux-6.9.1-rust.btf'), join(scratchFolder(t), 'generated')];
-  writeFileSync(file, builder.bytes());
-  const { code, stderr } = domsched(['extract', file, '--all', '--out', out]);
+  const kernel = addBtf(linkKernel(t, KERNEL_SOURCE));
+  const [types, out] = [join(scratchFolder(t), 'rust.btf'), join(scratchFolder(t), 'generated')];
+  writeFileSync(types, builder.bytes());
+  shell('objcopy', `--update-section=.BTF=${types}`, kernel);
+  const { code, stderr } = domsched(['extract', kernel, '--engine', 'btf', '--all', '--out', out]);
   t.is(code, 0, stderr);
-  const { layout } = await import(join(out, '6.9.1-rust', 'index.ts'));
+  const [release] = readdirSync(out).filter((name) => !name.endsWith('.ts'));
+  const { layout } = await import(join(out, release!, 'index.ts'));
   t.is(layout['core::option::Option<u32>'].__0.offset, 4);
   t.is(layout['{impl#0}'].type.struct, 'core::option::Option<u32>');
 });

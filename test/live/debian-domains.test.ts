@@ -45,6 +45,12 @@ test('domains and doctor: two guests with different kernels, a dead socket and a
   }
   t.deepEqual(entries[0]!.schedulers?.includes('cfs'), true);
   t.deepEqual(entries[1]!.schedulers?.includes('eevdf'), true);
+  for (const { ways } of entries.slice(0, 2)) t.true(ways?.techniques.includes('park'));
+  // A way that there is not has a reason.
+  for (const { ways } of entries.slice(0, 2))
+    for (const way of ['splice', 'state'] as const)
+      t.true(ways!.techniques.includes(way) !== Object.hasOwn(ways!.refused, way), way);
+  t.is(entries[2]!.ways, null);
   t.is(entries[2]!.error?.code, 'host-unreachable');
   t.not(entries[3]!.error, null);
   const examined = await domsched(['doctor', '--json', ...connect]);

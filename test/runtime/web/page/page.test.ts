@@ -194,7 +194,7 @@ test('after the daemon was away the page goes on by itself, with what the new on
   const port = Number(new URL(first.url).port);
   first.tick(tickReport(1, [domainReport('old', [processReport({ pid: 5 })])]));
   first.tick(tickReport(7, [domainReport('old', [processReport({ pid: 5 })])]));
-  await using opened = await openPage(first.url);
+  await using opened = await openPage(`${first.url}?token=${TOKEN}`);
   const { page } = opened;
   await showsTick(page, 7);
   await first.close();
