@@ -6,6 +6,8 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  rmSync,
+  utimesSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
@@ -281,8 +283,14 @@ test('the hash of a big file is right the first time, the second time and after 
   const expected = createHash('sha256')
     .update(readFileSync(at('k')))
     .digest('hex');
-  t.is(await hash(), expected);
-  // Just written: not remembered, since a change right after it might not show in its times.
+  // Just written: not remembered, since a change right after it might not show in its times. Where the machine is so busy
+  // that it is no longer new when it is hashed, it is made new again.
+  for (let written = -Infinity; Date.now() - written > 1900; ) {
+    rmSync(at('cache'), { recursive: true, force: true });
+    written = Date.now();
+    utimesSync(at('k'), new Date(), new Date());
+    t.is(await hash(), expected);
+  }
   t.deepEqual(readdirSync(at('.')).includes('cache'), false);
   await new Promise((resolve) => setTimeout(resolve, 2100));
   t.is(await hash(), expected);
