@@ -3,14 +3,6 @@
  * what a policy of one's own is made of. Edits go through the commands and the daemon, which keep account of them.
  */
 export { ControlClient } from './daemon/control-client.ts';
-export type {
-  ActionReport,
-  DomainReport,
-  HeldReport,
-  Observer,
-  ProcessReport,
-  TickReport,
-} from './daemon/report.ts';
 export { DomschedError, type DomschedErrorCode, type ExitCode } from './error.ts';
 export { Guest, type Snapshot, type SnapshotOptions, type TakeOptions } from './guest/guest.ts';
 export type { Process } from './guest/process.ts';
@@ -21,5 +13,13 @@ export type { Domain, DomainIdentity, DomainListing, Host } from './hypervisor/t
 export { type KnownKernel, knownKernels } from './layout/registry.ts';
 export type { Action, DomainView, Policy, ProcessView, World } from './policy/world.ts';
 export { Sampler } from './sampler/sampler.ts';
+export type {
+  Observer,
+  Tick,
+  TickAction,
+  TickDomain,
+  TickHold,
+  TickProcess,
+} from './tick/tick.ts';
 export type { TraceHeader } from './trace/line.ts';
 export { openTrace, type Trace } from './trace/read.ts';

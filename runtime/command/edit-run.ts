@@ -194,7 +194,7 @@ async function putBack(
 
 async function shareBack(domain: Domain, journals: Journals): Promise<void> {
   if (domain.scheduler === undefined) return;
-  const { DomainShareKeeper } = await import('../daemon/domain-share.ts');
+  const { DomainShareKeeper } = await import('../watch/domain-share.ts');
   const { identity } = domain;
   const owner = { connection: identity.connection, domain: identity.id, name: identity.name };
   const share = await DomainShareKeeper.open(domain.scheduler, journals.changes, {

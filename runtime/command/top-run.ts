@@ -1,6 +1,6 @@
 import process from 'node:process';
-import type { TickReport } from '../daemon/report.ts';
 import { openFeed } from '../sampler/feed.ts';
+import type { Tick } from '../tick/tick.ts';
 import { type Frame, frame } from '../top/frame.ts';
 import { press } from '../top/keys.ts';
 import { Terminal } from '../top/terminal.ts';
@@ -42,7 +42,7 @@ export async function top(options: TopOptions): Promise<void> {
   }
 }
 
-async function* limited(reports: AsyncIterable<TickReport>, count = Number.POSITIVE_INFINITY) {
+async function* limited(reports: AsyncIterable<Tick>, count = Number.POSITIVE_INFINITY) {
   let shown = 0;
   for await (const report of reports) {
     yield report;
@@ -50,13 +50,9 @@ async function* limited(reports: AsyncIterable<TickReport>, count = Number.POSIT
   }
 }
 
-async function onTerminal(
-  reports: AsyncIterable<TickReport>,
-  first: View,
-  stop: AbortController,
-): Promise<void> {
+async function onTerminal(reports: AsyncIterable<Tick>, first: View, stop: AbortController): Promise<void> {
   let view = first;
-  let report: TickReport | undefined;
+  let report: Tick | undefined;
   let drawn: Frame | undefined;
   const draw = () => {
     if (report === undefined) {

@@ -1,13 +1,13 @@
 import { createConnection, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import { DomschedError, type DomschedErrorCode } from '../error.ts';
+import type { Tick } from '../tick/tick.ts';
 import { controlPath } from './control-protocol.ts';
-import type { TickReport } from './report.ts';
 
 interface Answer {
   readonly id: number;
   readonly result?: unknown;
-  readonly tick?: TickReport;
+  readonly tick?: Tick;
   readonly error?: { code: DomschedErrorCode; message: string; details: Record<string, unknown> };
 }
 
@@ -15,7 +15,7 @@ interface Answer {
 export class ControlClient {
   readonly #socket: Socket;
   readonly #waiting = new Map<number, (answer: Answer | undefined) => void>();
-  readonly #watching = new Map<number, (report: TickReport) => void>();
+  readonly #watching = new Map<number, (report: Tick) => void>();
   #nextId = 1;
   #ended: (() => void)[] = [];
 
@@ -71,7 +71,7 @@ export class ControlClient {
   }
 
   /** Calls `onTick` for every tick. Resolves when the daemon ends, or the client is closed. */
-  async watch(onTick: (report: TickReport) => void): Promise<void> {
+  async watch(onTick: (report: Tick) => void): Promise<void> {
     const id = this.#nextId++;
     this.#watching.set(id, onTick);
     const ended = new Promise<void>((resolve) => this.#ended.push(resolve));

@@ -7,12 +7,12 @@ import { shareOf } from '../hypervisor/share.ts';
 import { describeEdit } from '../surgery/edit.ts';
 import type { JournaledSurgeon } from '../surgery/journaled-surgeon.ts';
 import type { OperateOptions, Operation } from '../surgery/surgeon.ts';
-import { OPERATOR } from './attached-domain.ts';
+import { OPERATOR } from '../watch/attached-domain.ts';
+import type { Tracker } from '../watch/tracker.ts';
+import type { WatchedDomain } from '../watch/watched-domain.ts';
 import type { EditAnswer, PsAnswer, ReleaseAllAnswer } from './control-protocol.ts';
 import type { Operations, Parameters } from './control-server.ts';
 import type { Daemon } from './daemon.ts';
-import type { Tracker } from './tracker.ts';
-import type { WatchedDomain } from './watched-domain.ts';
 
 const connect = z.array(z.string()).max(1000).default([]);
 const TARGET = z.object({

@@ -3,11 +3,11 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { DomschedError } from '../error.ts';
+import { listenOnSocket } from '../private-socket.ts';
+import type { Tick } from '../tick/tick.ts';
 import { ControlClient } from './control-client.ts';
 import { MAX_REQUEST } from './control-protocol.ts';
 import { FileLock } from './lock.ts';
-import { listenOnSocket } from './private-socket.ts';
-import type { TickReport } from './report.ts';
 
 /** A request's parameters as they came: to be checked by who serves it. */
 export type Parameters = Readonly<Record<string, unknown>>;
@@ -77,7 +77,7 @@ export class ControlServer {
     return this.#watchers.size > 0;
   }
 
-  tick(report: TickReport): void {
+  tick(report: Tick): void {
     if (this.#watchers.size === 0) return;
     const text = JSON.stringify(report);
     for (const [socket, id] of this.#watchers) {

@@ -9,14 +9,14 @@ import type { CombinedMemory, combine, Named } from '../policy/combine.ts';
 import type { DomainView } from '../policy/world.ts';
 import type { Technique } from '../surgery/holder.ts';
 import { Journals } from '../surgery/journaled-surgeon.ts';
-import { type DomainContext, OPERATOR } from './attached-domain.ts';
-import { Lane } from './lane.ts';
-import { type Left, leftOf, withoutTwins } from './left.ts';
+import type { Observer, Tick } from '../tick/tick.ts';
+import { Ticker } from '../tick/ticker.ts';
+import { type DomainContext, OPERATOR } from '../watch/attached-domain.ts';
+import { Lane } from '../watch/lane.ts';
+import { type Left, leftOf, withoutTwins } from '../watch/left.ts';
+import { domainOfKey } from '../watch/tracker.ts';
+import { WatchedDomain } from '../watch/watched-domain.ts';
 import { Overload } from './overload.ts';
-import type { Observer, TickReport } from './report.ts';
-import { Ticker } from './ticker.ts';
-import { domainOfKey } from './tracker.ts';
-import { WatchedDomain } from './watched-domain.ts';
 
 /** What a configuration makes of the daemon; another one takes its place on reload. */
 export interface Settings {
@@ -60,14 +60,14 @@ export class Daemon {
   #discoveredMs = -Infinity;
   #ticks = 0;
   #quiet = 0;
-  #last: TickReport | undefined;
+  #last: Tick | undefined;
   /** Is told of every tick too; reports are made only when somebody listens. */
-  readonly #listener: { readonly watched: boolean; tick(report: TickReport): void };
+  readonly #listener: { readonly watched: boolean; tick(report: Tick): void };
 
   constructor(
     settings: Settings,
     log: Logger,
-    listener: { readonly watched: boolean; tick(report: TickReport): void } = {
+    listener: { readonly watched: boolean; tick(report: Tick): void } = {
       watched: false,
       tick: () => {},
     },
@@ -96,7 +96,7 @@ export class Daemon {
   }
 
   /** The last tick; undefined before the first. */
-  get last(): TickReport | undefined {
+  get last(): Tick | undefined {
     return this.#last;
   }
 
@@ -283,7 +283,7 @@ export class Daemon {
 
   #tell(nowMs: number, elapsedMs: number, missed: number, watched: readonly WatchedDomain[]): void {
     const actions = watched.flatMap((domain) => domain.takeActions());
-    const report: TickReport = {
+    const report: Tick = {
       tick: this.#ticks,
       time: new Date().toISOString(),
       ms: nowMs - this.#startMs,

@@ -2,12 +2,12 @@ import path from 'node:path';
 import type { Logger } from 'pino';
 import { Metrics } from '../metrics/metrics.ts';
 import { runtimeDirectory } from '../runtime-directory.ts';
+import type { Observer } from '../tick/tick.ts';
 import { type Room, TraceRecorder } from '../trace/recorder.ts';
 import { parseListen } from '../web/local.ts';
 import { WebServer } from '../web/server.ts';
 import { readToken } from '../web/token.ts';
 import type { ObserverConfig } from './observers-config.ts';
-import type { Observer } from './report.ts';
 
 export interface ObserverContext {
   readonly log: Logger;

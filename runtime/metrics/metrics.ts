@@ -1,5 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from '@prometheus-io/client';
-import type { ActionReport, DomainReport, Observer, TickReport } from '../daemon/report.ts';
+import type { Observer, Tick, TickAction, TickDomain } from '../tick/tick.ts';
 
 /** Series per process at most, unless told otherwise. */
 export const DEFAULT_PROCESSES = 50;
@@ -73,7 +73,7 @@ export class Metrics implements Observer {
     return this.#registry.metrics();
   }
 
-  tick(report: TickReport): void {
+  tick(report: Tick): void {
     this.#ticks.inc();
     this.#missed.inc(positive(report.missed));
     this.#tickTime.observe(positive(report.tookMs) / 1000);
@@ -86,14 +86,14 @@ export class Metrics implements Observer {
     this.#registry.clear();
   }
 
-  #action({ action, outcome, code, techniques, pausedUs }: ActionReport): void {
+  #action({ action, outcome, code, techniques, pausedUs }: TickAction): void {
     const technique = techniques.join('+') || 'none';
     this.#edits.inc({ action, technique, outcome });
     if (outcome !== 'done') this.#refusals.inc({ reason: code ?? 'unknown' });
     if (pausedUs > 0) this.#paused.observe({ action }, positive(pausedUs) / 1e6);
   }
 
-  #look(domains: readonly DomainReport[], elapsedNs: number): void {
+  #look(domains: readonly TickDomain[], elapsedNs: number): void {
     for (const gauge of [this.#unreadable, this.#held, this.#count, this.#domainShare, this.#share]) {
       gauge.reset();
     }

@@ -1,4 +1,4 @@
-import type { ActionReport, DomainReport, ProcessReport, TickReport } from '../daemon/report.ts';
+import type { Tick, TickAction, TickDomain, TickProcess } from '../tick/tick.ts';
 
 /** CPUs that a guest is believed to have at most. */
 const MOST_CPUS = 4096;
@@ -44,17 +44,17 @@ export interface Row {
   readonly held: readonly HeldPeriod[];
 }
 
-export interface DomainRow extends Pick<DomainReport, 'id' | 'name' | 'hypervisor' | 'kernel' | 'vcpus'> {
+export interface DomainRow extends Pick<TickDomain, 'id' | 'name' | 'hypervisor' | 'kernel' | 'vcpus'> {
   readonly ranMs: number;
   /** Ticks at which it could not be read, and the reason at the last of them. */
   readonly failures: number;
-  readonly error?: DomainReport['error'];
+  readonly error?: TickDomain['error'];
   /** It could be read at the last tick that it was there. */
   readonly isReadable: boolean;
 }
 
 /** An edit and when it was reported. */
-export interface TimedAction extends ActionReport {
+export interface TimedAction extends TickAction {
   /** ms since the trace began. */
   readonly at: number;
 }
@@ -73,7 +73,7 @@ export interface History {
 }
 
 interface Tracked {
-  report: ProcessReport;
+  report: TickProcess;
   readonly domain: string;
   readonly first: number;
   seen: number;
@@ -86,11 +86,11 @@ interface Tracked {
  * Puts ticks together, process by process. What ran is told by CPU time, so that a process that slept at both looks
  * and ran in between is seen to have run.
  */
-export async function collect(ticks: AsyncIterable<TickReport> | Iterable<TickReport>): Promise<History> {
+export async function collect(ticks: AsyncIterable<Tick> | Iterable<Tick>): Promise<History> {
   const tracked = new Map<string, Tracked>();
   const domains = new Map<string, DomainRow>();
   const actions: TimedAction[] = [];
-  let first: TickReport | undefined;
+  let first: Tick | undefined;
   let at = 0;
   let count = 0;
   let missed = 0;
@@ -135,14 +135,14 @@ export async function collect(ticks: AsyncIterable<TickReport> | Iterable<TickRe
   };
 }
 
-function begin(domain: string, report: ProcessReport, at: number, time: string): Tracked {
+function begin(domain: string, report: TickProcess, at: number, time: string): Tracked {
   const process: Tracked = { report, domain, first: at, seen: at, ranMs: 0, spans: [], held: [] };
   noteHeld(process, report, at, time);
   return process;
 }
 
 /** @returns how long it ran since it was seen last, in ms */
-function follow(process: Tracked, report: ProcessReport, at: number, time: string, vcpus: number): number {
+function follow(process: Tracked, report: TickProcess, at: number, time: string, vcpus: number): number {
   const { seen } = process;
   const elapsed = at - seen;
   // No process gets more than the CPUs that there are, whatever its counters say.
@@ -163,7 +163,7 @@ function follow(process: Tracked, report: ProcessReport, at: number, time: strin
   return ranMs;
 }
 
-function noteHeld(process: Tracked, report: ProcessReport, at: number, time: string): void {
+function noteHeld(process: Tracked, report: TickProcess, at: number, time: string): void {
   const open = process.held.at(-1);
   const isOpen = open?.lasts ?? false;
   if (report.held === undefined) {

@@ -1,11 +1,11 @@
 import { ControlClient } from '../daemon/control-client.ts';
-import type { TickReport } from '../daemon/report.ts';
 import { DomschedError } from '../error.ts';
 import { connectAll } from '../hypervisor/connect.ts';
 import { knownKernels } from '../layout/registry.ts';
+import type { Tick } from '../tick/tick.ts';
+import { ticks } from '../tick/ticker.ts';
 import type { TraceHeader } from '../trace/line.ts';
 import { Sampler } from './sampler.ts';
-import { ticks } from './ticks.ts';
 
 /** Ticks that wait for a slow reader; then the oldest is left out. */
 const MOST_WAITING = 64;
@@ -13,7 +13,7 @@ const MOST_WAITING = 64;
 /** Reports, one per tick, until the signal. */
 export interface Feed extends AsyncDisposable {
   readonly source: TraceHeader['source'];
-  reports(signal: AbortSignal): AsyncGenerator<TickReport>;
+  reports(signal: AbortSignal): AsyncGenerator<Tick>;
 }
 
 export interface FeedOptions {
@@ -51,7 +51,7 @@ function fromDaemon(client: ControlClient): Feed {
   return {
     source: 'daemon',
     async *reports(signal) {
-      const waiting: TickReport[] = [];
+      const waiting: Tick[] = [];
       let wake = () => {};
       let isOver = false;
       const end = () => {

@@ -1,4 +1,3 @@
-import type { DomainReport, ProcessReport, TickReport } from '../daemon/report.ts';
 import { DomschedError } from '../error.ts';
 import { Guest } from '../guest/guest.ts';
 import type { Process } from '../guest/process.ts';
@@ -11,9 +10,10 @@ import type { KnownKernel } from '../layout/registry.ts';
 import { withoutAddresses } from '../memory/address.ts';
 import { HeldRecords } from '../surgery/held-records.ts';
 import { type HeldRecord, Journal } from '../surgery/journal.ts';
+import type { Tick, TickDomain, TickProcess } from '../tick/tick.ts';
 
 /** How a policy and its reader call what a kernel has more words for. */
-const STATES: Readonly<Record<ProcessState, ProcessReport['state']>> = {
+const STATES: Readonly<Record<ProcessState, TickProcess['state']>> = {
   running: 'running',
   ready: 'ready',
   sleeping: 'sleeping',
@@ -65,7 +65,7 @@ export class Sampler {
    * @param missed looks that were left out since the last one
    * @throws DomschedError `host-unreachable` when there is no host to ask
    */
-  async sample(missed = 0): Promise<TickReport> {
+  async sample(missed = 0): Promise<Tick> {
     const now = performance.now();
     const held = await this.#journal.list();
     const listings = await this.#hosts.list();
@@ -101,7 +101,7 @@ export class Sampler {
   async #domain(
     { host, listing }: { host: Host; listing: DomainListing },
     held: readonly HeldRecord[],
-  ): Promise<DomainReport> {
+  ): Promise<TickDomain> {
     const { id, name, hypervisor } = listing.identity;
     const vcpus = 'vcpus' in listing ? listing.vcpus : 0;
     const facts = { id, name: printable(name), hypervisor, vcpus };
@@ -171,7 +171,7 @@ function report(
   process: Process,
   last: number | undefined,
   record: HeldRecord | undefined,
-): ProcessReport {
+): TickProcess {
   const { pid, ppid, comm, nice, kernelThread, runtimeNs, cpu } = process;
   const ranNs = last === undefined ? 0 : Math.max(0, runtimeNs - last);
   const facts = { key, pid, ppid, comm, nice, kernelThread, cpuNs: runtimeNs, ranNs, cpu };

@@ -1,6 +1,6 @@
 import { styleText } from 'node:util';
 import { duration } from '../command/ps-table.ts';
-import type { DomainReport, TickReport } from '../daemon/report.ts';
+import type { Tick, TickDomain } from '../tick/tick.ts';
 import { KEYS } from './keys.ts';
 import { type Entry, entriesOf, isHeld, type View } from './view.ts';
 
@@ -31,7 +31,7 @@ const RIGHT: ReadonlySet<string> = new Set(['PID', 'NI', 'CPU %', 'TIME']);
 const WIDEST_NAME = 24;
 
 /** Draws a tick: never wider or higher than the screen, and no character of a guest can be anything but a letter. */
-export function frame(report: TickReport, view: View, screen: Screen): Frame {
+export function frame(report: Tick, view: View, screen: Screen): Frame {
   const { rows } = screen;
   const paint = painter(screen);
   const entries = entriesOf(report, view);
@@ -73,7 +73,7 @@ function safe(text: string): string {
   return text.replace(/[^\x20-\x7e]/g, '?');
 }
 
-function summary(report: TickReport, entries: readonly Entry[], view: View): string {
+function summary(report: Tick, entries: readonly Entry[], view: View): string {
   const { domains, tick, elapsedMs, missed, time } = report;
   const processes = domains.reduce((sum, domain) => sum + domain.processes.length, 0);
   const held = entries.filter(isHeld).length;
@@ -88,9 +88,9 @@ function summary(report: TickReport, entries: readonly Entry[], view: View): str
   ].join(', ');
 }
 
-function domainLines({ domains, elapsedMs }: TickReport, { rows, columns }: Screen, paint: Paint): string[] {
+function domainLines({ domains, elapsedMs }: Tick, { rows, columns }: Screen, paint: Paint): string[] {
   const room = Math.max(0, Math.floor(rows * DOMAINS_PART));
-  const ran = (domain: DomainReport) =>
+  const ran = (domain: TickDomain) =>
     elapsedMs > 0 ? domain.processes.reduce((sum, { ranNs }) => sum + ranNs, 0) / 1e6 / elapsedMs : 0;
   // What cannot be read comes first: somebody has to look after it.
   const all = domains

@@ -1,10 +1,10 @@
-import type { DomainReport, ProcessReport, TickReport } from '../daemon/report.ts';
 import { DomschedError } from '../error.ts';
+import type { Tick, TickDomain, TickProcess } from '../tick/tick.ts';
 
 /** A process in the list, with what is of its domain. */
 export interface Entry {
-  readonly process: ProcessReport;
-  readonly domain: DomainReport;
+  readonly process: TickProcess;
+  readonly domain: TickDomain;
   /** Part of one CPU since the tick before. */
   readonly share: number;
 }
@@ -55,7 +55,7 @@ export function orderNamed(name: string): string {
 }
 
 /** The processes in the order of the view; equal ones by domain and pid. */
-export function entriesOf(report: TickReport, view: View): Entry[] {
+export function entriesOf(report: Tick, view: View): Entry[] {
   const { elapsedMs } = report;
   const entries: Entry[] = [];
   for (const domain of report.domains) {

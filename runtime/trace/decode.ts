@@ -1,10 +1,10 @@
-import type { DomainReport, ProcessReport, TickReport } from '../daemon/report.ts';
+import type { Tick, TickDomain, TickProcess } from '../tick/tick.ts';
 import type { DomainLine, ProcessLine, TickLine } from './line.ts';
 
 /** A domain as of the last line. */
 export interface DomainState {
-  facts: DomainReport;
-  readonly processes: Map<string, ProcessReport>;
+  facts: TickDomain;
+  readonly processes: Map<string, TickProcess>;
 }
 
 /**
@@ -27,14 +27,14 @@ export class LineDecoder {
   }
 
   /** Takes one line in and gives the whole report that it stands for. */
-  decode(line: TickLine): TickReport {
+  decode(line: TickLine): Tick {
     this.apply(line);
     const { tick, time, ms, elapsedMs, tookMs, missed, actions } = line;
     return { tick, time, ms, elapsedMs, tookMs, missed, actions, domains: this.reports() };
   }
 
   /** All domains with all their processes. */
-  reports(): DomainReport[] {
+  reports(): TickDomain[] {
     return [...this.domains.values()].map(({ facts, processes }) => ({
       ...facts,
       processes: [...processes.values()],
@@ -56,7 +56,7 @@ export class LineDecoder {
   }
 }
 
-const NEW_PROCESS: ProcessReport = {
+const NEW_PROCESS: TickProcess = {
   key: '',
   pid: 0,
   ppid: 0,
@@ -69,7 +69,7 @@ const NEW_PROCESS: ProcessReport = {
   cpu: 0,
 };
 
-function changed<T extends DomainReport | ProcessReport>(
+function changed<T extends TickDomain | TickProcess>(
   before: T,
   changes: Omit<DomainLine, 'id'> | Omit<ProcessLine, 'key'>,
 ): T {

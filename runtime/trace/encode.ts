@@ -1,9 +1,9 @@
-import type { DomainReport, ProcessReport, TickReport } from '../daemon/report.ts';
+import type { Tick, TickDomain, TickProcess } from '../tick/tick.ts';
 import type { DomainLine, ProcessLine, TickLine } from './line.ts';
 
 interface Known {
-  readonly facts: DomainReport;
-  readonly processes: ReadonlyMap<string, ProcessReport>;
+  readonly facts: TickDomain;
+  readonly processes: ReadonlyMap<string, TickProcess>;
 }
 
 /** Turns reports into lines, each the difference to the one before. */
@@ -18,7 +18,7 @@ export class LineEncoder {
   }
 
   /** @param dropped ticks before this one that were left out */
-  encode(report: TickReport, dropped = 0): TickLine {
+  encode(report: Tick, dropped = 0): TickLine {
     const now = new Map<string, Known>();
     const lines: DomainLine[] = [];
     for (const domain of report.domains) {
@@ -58,10 +58,10 @@ const PROCESS_FACTS = ['pid', 'ppid', 'comm', 'state', 'nice', 'kernelThread', '
 
 /** @returns undefined when there is nothing to say */
 function domainLine(
-  domain: DomainReport,
-  processes: ReadonlyMap<string, ProcessReport>,
-  last: DomainReport | undefined,
-  lastProcesses: ReadonlyMap<string, ProcessReport> | undefined,
+  domain: TickDomain,
+  processes: ReadonlyMap<string, TickProcess>,
+  last: TickDomain | undefined,
+  lastProcesses: ReadonlyMap<string, TickProcess> | undefined,
 ): DomainLine | undefined {
   const line: Record<string, unknown> = { id: domain.id };
   change(line, DOMAIN_FACTS, domain, last);
@@ -80,7 +80,7 @@ function domainLine(
   return isSilent ? undefined : (line as unknown as DomainLine);
 }
 
-function processLine(process: ProcessReport, last: ProcessReport | undefined): ProcessLine | undefined {
+function processLine(process: TickProcess, last: TickProcess | undefined): ProcessLine | undefined {
   const line: Record<string, unknown> = { key: process.key };
   change(line, PROCESS_FACTS, process, last);
   const ranNs = finite(process.ranNs);

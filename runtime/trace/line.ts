@@ -1,4 +1,4 @@
-import type { ActionReport, DomainReport, ProcessReport, TickReport } from '../daemon/report.ts';
+import type { Tick, TickAction, TickDomain, TickProcess } from '../tick/tick.ts';
 
 /** The first line of a trace, and of every part of one. */
 export interface TraceHeader {
@@ -18,11 +18,11 @@ export interface TraceHeader {
 type Changes<T> = { readonly [K in keyof T]?: T[K] | (undefined extends T[K] ? null : never) };
 
 /** What changed of a process since the line before; all of it when it is new. Without `ranNs` it did not run. */
-export type ProcessLine = Pick<ProcessReport, 'key'> & Changes<Omit<ProcessReport, 'key'>>;
+export type ProcessLine = Pick<TickProcess, 'key'> & Changes<Omit<TickProcess, 'key'>>;
 
 /** What changed of a domain. */
-export type DomainLine = Pick<DomainReport, 'id'> &
-  Changes<Omit<DomainReport, 'id' | 'processes'>> & {
+export type DomainLine = Pick<TickDomain, 'id'> &
+  Changes<Omit<TickDomain, 'id' | 'processes'>> & {
     /** Those that changed or ran. */
     readonly processes?: readonly ProcessLine[];
     /** Keys of those that ended. */
@@ -30,10 +30,10 @@ export type DomainLine = Pick<DomainReport, 'id'> &
   };
 
 /**
- * A {@link TickReport} as the difference to the one before. Most processes of a host sleep through most ticks, so a
+ * A {@link Tick} as the difference to the one before. Most processes of a host sleep through most ticks, so a
  * line is a few hundredths of the report.
  */
-export interface TickLine extends Omit<TickReport, 'domains' | 'actions'> {
+export interface TickLine extends Omit<Tick, 'domains' | 'actions'> {
   /** Nothing before this line matters: a reader may begin here. */
   readonly full?: true;
   /** Ticks before this one that could not be written: the disk was too slow. */
@@ -41,5 +41,5 @@ export interface TickLine extends Omit<TickReport, 'domains' | 'actions'> {
   readonly domains: readonly DomainLine[];
   /** Ids of domains that are there no longer. */
   readonly gone?: readonly string[];
-  readonly actions: readonly ActionReport[];
+  readonly actions: readonly TickAction[];
 }

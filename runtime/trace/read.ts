@@ -1,8 +1,8 @@
 import { createReadStream } from 'node:fs';
 import type { z } from 'zod';
-import type { TickReport } from '../daemon/report.ts';
 import { DomschedError } from '../error.ts';
 import { printable } from '../guest/text.ts';
+import type { Tick } from '../tick/tick.ts';
 import { LineDecoder } from './decode.ts';
 import type { TraceHeader } from './line.ts';
 import { TICK_LINE, TRACE_HEADER } from './schema.ts';
@@ -15,7 +15,7 @@ const MAX_LINE_BYTES = 64 * 2 ** 20;
 export interface Trace {
   readonly header: TraceHeader;
   /** Every tick of it, the older part's first. @throws DomschedError `trace-invalid`, with the line */
-  ticks(): AsyncGenerator<TickReport>;
+  ticks(): AsyncGenerator<Tick>;
 }
 
 /**
@@ -42,7 +42,7 @@ async function headerOf(file: string): Promise<TraceHeader> {
   throw new DomschedError('trace-invalid', `${printable(file)} is empty`, { file });
 }
 
-async function* ticksOf(file: string, decoder: LineDecoder): AsyncGenerator<TickReport> {
+async function* ticksOf(file: string, decoder: LineDecoder): AsyncGenerator<Tick> {
   // One line late, to know which is the last.
   let held: { text: string; number: number } | undefined;
   let isComplete = true;
@@ -52,7 +52,7 @@ async function* ticksOf(file: string, decoder: LineDecoder): AsyncGenerator<Tick
     isComplete = isEnded;
   }
   if (held === undefined) return;
-  let last: TickReport;
+  let last: Tick;
   try {
     last = decoder.decode(parse(TICK_LINE, held.text, file, held.number));
   } catch (error) {

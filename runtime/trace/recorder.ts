@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { type FileHandle, open, rename } from 'node:fs/promises';
-import type { Observer, TickReport } from '../daemon/report.ts';
 import { DomschedError } from '../error.ts';
+import type { Observer, Tick } from '../tick/tick.ts';
 import { version } from '../version.ts';
 import { LineEncoder } from './encode.ts';
 import type { TraceHeader } from './line.ts';
@@ -106,7 +106,7 @@ export class TraceRecorder implements Observer {
     }
   }
 
-  tick(report: TickReport): void {
+  tick(report: Tick): void {
     if (this.#failed) return;
     // One line at a time finds out whether there is room again.
     const isWaiting =
@@ -141,7 +141,7 @@ export class TraceRecorder implements Observer {
     await this.#trace.close().catch(() => {});
   }
 
-  #line(report: TickReport): Buffer {
+  #line(report: Tick): Buffer {
     return Buffer.from(`${JSON.stringify(this.#encoder.encode(report, this.#dropped))}\n`);
   }
 

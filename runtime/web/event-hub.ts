@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
-import type { TickReport } from '../daemon/report.ts';
+import type { Tick } from '../tick/tick.ts';
 import { LineEncoder } from '../trace/encode.ts';
 import { Replay } from './replay.ts';
 
@@ -22,13 +22,13 @@ export class EventHub {
   readonly #session = randomUUID().slice(0, 8);
   readonly #replay = new Replay();
   readonly #clients = new Set<Client>();
-  #last: TickReport | undefined;
+  #last: Tick | undefined;
 
   get isFull(): boolean {
     return this.#clients.size >= MOST_CLIENTS;
   }
 
-  publish(report: TickReport): void {
+  publish(report: Tick): void {
     this.#last = report;
     const event = this.#event(report.tick, this.#replay.push(report));
     for (const client of this.#clients) {

@@ -1,4 +1,4 @@
-import type { TickReport } from '../daemon/report.ts';
+import type { Tick } from '../tick/tick.ts';
 
 /** Below this age a tick is never called stale, in ms: a busy host may keep the daemon waiting. */
 const SHORTEST_STALE_MS = 10_000;
@@ -22,14 +22,14 @@ export interface Health {
 /** Whether the daemon still looks at its guests. */
 export class HealthCheck {
   readonly #now: () => number;
-  #last: { at: number; report: TickReport; intervalMs: number } | undefined;
+  #last: { at: number; report: Tick; intervalMs: number } | undefined;
 
   /** @param now monotonic, in ms */
   constructor(now: () => number = () => performance.now()) {
     this.#now = now;
   }
 
-  tick(report: TickReport): void {
+  tick(report: Tick): void {
     // Where nothing changes the daemon looks less often; a step back to often must not look like a delay.
     const intervalMs = Math.max(report.elapsedMs, (this.#last?.intervalMs ?? 0) * 0.9);
     this.#last = { at: this.#now(), report, intervalMs };

@@ -1,4 +1,4 @@
-import type { TickReport } from '../daemon/report.ts';
+import type { Tick } from '../tick/tick.ts';
 import { LineDecoder } from '../trace/decode.ts';
 import { LineEncoder } from '../trace/encode.ts';
 import type { TickLine } from '../trace/line.ts';
@@ -28,7 +28,7 @@ export class Replay {
   #bytes = 0;
 
   /** Takes a report in. @returns the JSON of its line */
-  push(report: TickReport): string {
+  push(report: Tick): string {
     const line = this.#encoder.encode(report);
     const text = JSON.stringify(line);
     this.#kept.push({ tick: report.tick, ms: report.ms, text });

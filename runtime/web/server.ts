@@ -3,10 +3,10 @@ import { rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import helmet from 'helmet';
-import { listenOnSocket } from '../daemon/private-socket.ts';
-import type { Observer, TickReport } from '../daemon/report.ts';
 import { DomschedError } from '../error.ts';
 import type { Metrics } from '../metrics/metrics.ts';
+import { listenOnSocket } from '../private-socket.ts';
+import type { Observer, Tick } from '../tick/tick.ts';
 import { type Asset, loadAssets } from './assets.ts';
 import { limitConnections } from './connections.ts';
 import { EventHub } from './event-hub.ts';
@@ -72,7 +72,7 @@ export class WebServer implements Observer {
   readonly #metrics: Metrics;
   readonly #health: HealthCheck;
   readonly #assets: ReadonlyMap<string, Asset>;
-  #last: TickReport | undefined;
+  #last: Tick | undefined;
 
   private constructor({ listen, token, metrics, health = new HealthCheck() }: WebOptions) {
     this.#listen = listen;
@@ -127,7 +127,7 @@ export class WebServer implements Observer {
     return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}/`;
   }
 
-  tick(report: TickReport): void {
+  tick(report: Tick): void {
     this.#last = report;
     this.#health.tick(report);
     this.#hub.publish(report);

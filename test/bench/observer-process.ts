@@ -19,7 +19,7 @@ import { FakeHost } from '../../runtime/hypervisor/fake/host.ts';
 import { combine } from '../../runtime/policy/combine.ts';
 import { runtimeDirectory } from '../../runtime/runtime-directory.ts';
 import { Sampler } from '../../runtime/sampler/sampler.ts';
-import { ticks } from '../../runtime/sampler/ticks.ts';
+import { ticks } from '../../runtime/tick/ticker.ts';
 import { frame } from '../../runtime/top/frame.ts';
 import { FIRST_VIEW } from '../../runtime/top/view.ts';
 import { TraceRecorder } from '../../runtime/trace/recorder.ts';

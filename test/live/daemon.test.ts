@@ -5,7 +5,7 @@ import path from 'node:path';
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import type { TickReport } from '../../runtime/daemon/report.ts';
+import type { Tick } from '../../runtime/tick/tick.ts';
 import { openPage } from '../runtime/web/page/browser.ts';
 import { DaemonBench } from './daemon.ts';
 import { type LogLine, until } from './daemon-process.ts';
@@ -70,7 +70,7 @@ test.serial('a backup in one guest runs only while the service in the other rest
 
   // Watching through the control socket: ticks, who is held and why.
   using client = await bench.control();
-  const report = await new Promise<TickReport>((resolve) => void client.watch(resolve));
+  const report = await new Promise<Tick>((resolve) => void client.watch(resolve));
   const shown = report.domains.flatMap(({ processes }) => processes).find(({ comm }) => comm === 'backup');
   t.like(shown, { state: 'held', held: { policy: 'night' } });
   const second = await bench.domsched('run', '-c', bench.configFile).catch((error) => error);
@@ -99,7 +99,7 @@ async function showsOnPage(t: ExecutionContext, bench: DaemonBench, policy: stri
   await bench.logs(({ msg }) => msg === 'configuration read again', from);
   await using opened = await openPage(`${url}?token=${token}`);
   const { page, errors } = opened;
-  const isRight = async (): Promise<TickReport> => {
+  const isRight = async (): Promise<Tick> => {
     const { shown, state } = await lookBoth(page, url, token);
     t.deepEqual(shown.lines, linesOf(state));
     const held = state.domains.flatMap(({ processes }) => processes.filter((process) => process.held));

@@ -6,7 +6,7 @@ import process from 'node:process';
 import test from 'ava';
 import { execa } from 'execa';
 import { projectDirectory } from '../../kernels/paths.ts';
-import type { ProcessReport, TickReport } from '../../runtime/daemon/report.ts';
+import type { Tick, TickProcess } from '../../runtime/tick/tick.ts';
 import { openTrace } from '../../runtime/trace/read.ts';
 import { bootO1, buildO1, kernelFile } from './o1.ts';
 import { TestLayouts } from './ps-layouts.ts';
@@ -40,9 +40,9 @@ test('a trace shows a held process stand still, and the report when and why', as
       await tracing;
     },
   };
-  const pi1 = (report: TickReport) => report.domains[0]?.processes.find(({ comm }) => comm === 'pi1');
-  const seen = async (): Promise<ProcessReport[]> => {
-    const found: ProcessReport[] = [];
+  const pi1 = (report: Tick) => report.domains[0]?.processes.find(({ comm }) => comm === 'pi1');
+  const seen = async (): Promise<TickProcess[]> => {
+    const found: TickProcess[] = [];
     const trace = await openTrace(file).catch(() => undefined);
     if (trace === undefined) return found;
     for await (const report of trace.ticks()) {
@@ -51,7 +51,7 @@ test('a trace shows a held process stand still, and the report when and why', as
     }
     return found;
   };
-  const heldNow = (list: readonly ProcessReport[]) => list.filter(({ held }) => held !== undefined).length;
+  const heldNow = (list: readonly TickProcess[]) => list.filter(({ held }) => held !== undefined).length;
 
   await until('pi1 runs in the trace', async () => (await seen()).some(({ ranNs }) => ranNs > 0));
   const places = ['--connect', `qemu:unix:${second}`];

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import type { Page } from 'playwright-core';
-import type { TickReport } from '../../runtime/daemon/report.ts';
+import type { Tick } from '../../runtime/tick/tick.ts';
 import { until } from './daemon-process.ts';
 
 /** A line of the page's list, as texts. */
@@ -42,19 +42,19 @@ export async function lookBoth(
   page: Page,
   url: string,
   token: string,
-): Promise<{ shown: Shown; state: TickReport }> {
+): Promise<{ shown: Shown; state: Tick }> {
   return until(async () => {
     const headers = { authorization: `Bearer ${token}` };
     const answer = await fetch(new URL('/api/state', url), { headers }).catch(() => undefined);
     if (answer?.status !== 200) return undefined;
-    const state = (await answer.json()) as TickReport;
+    const state = (await answer.json()) as Tick;
     const shown = await look(page);
     return shown.tick === state.tick && shown.status === 'live' ? { shown, state } : undefined;
   }, 300_000);
 }
 
 /** What the page's lines have to be. It leaves kernel threads out. */
-export function linesOf(state: TickReport): Line[] {
+export function linesOf(state: Tick): Line[] {
   return state.domains.flatMap(({ name, kernel, vcpus, hypervisor, weight, cap, processes }) => [
     {
       name,

@@ -3,7 +3,7 @@ import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import type { TickReport } from '../../runtime/daemon/report.ts';
+import type { Tick } from '../../runtime/tick/tick.ts';
 
 /** What stands for a daemon: a control socket that answers `watch`. */
 export interface FakeDaemon extends AsyncDisposable {
@@ -11,7 +11,7 @@ export interface FakeDaemon extends AsyncDisposable {
   readonly directory: string;
   /** Clients that watch. */
   readonly watching: number;
-  tick(report: TickReport): void;
+  tick(report: Tick): void;
 }
 
 export async function fakeDaemon(): Promise<FakeDaemon> {

@@ -1,7 +1,7 @@
-import type { ActionReport, DomainReport, ProcessReport, TickReport } from '../../runtime/daemon/report.ts';
+import type { Tick, TickAction, TickDomain, TickProcess } from '../../runtime/tick/tick.ts';
 
 /** A process with what a test cares about; the rest is dull. */
-export function processReport(facts: Partial<ProcessReport> & { pid: number }): ProcessReport {
+export function processReport(facts: Partial<TickProcess> & { pid: number }): TickProcess {
   return {
     key: `key-${facts.pid}`,
     ppid: 1,
@@ -18,13 +18,13 @@ export function processReport(facts: Partial<ProcessReport> & { pid: number }): 
 
 export function domainReport(
   name: string,
-  processes: readonly ProcessReport[],
-  facts: Partial<DomainReport> = {},
-): DomainReport {
+  processes: readonly TickProcess[],
+  facts: Partial<TickDomain> = {},
+): TickDomain {
   return { id: `id-${name}`, name, hypervisor: 'fake', kernel: '6.1.0-test', vcpus: 2, ...facts, processes };
 }
 
-export function actionReport(facts: Partial<ActionReport>): ActionReport {
+export function actionReport(facts: Partial<TickAction>): TickAction {
   return {
     domain: 'id-web',
     action: 'hold',
@@ -44,11 +44,7 @@ export function isoAt(ms: number): string {
   return new Date(START + ms).toISOString();
 }
 
-export function tickReport(
-  tick: number,
-  domains: readonly DomainReport[],
-  facts: Partial<TickReport> = {},
-): TickReport {
+export function tickReport(tick: number, domains: readonly TickDomain[], facts: Partial<Tick> = {}): Tick {
   const ms = (tick - 1) * 500;
   return {
     tick,
@@ -67,14 +63,14 @@ export function tickReport(
  * A story after the paper's: a web server with bursts of requests, a database that answers them, and a backup that is
  * held while either of them runs.
  */
-export function* backupStory(count: number): Generator<TickReport> {
+export function* backupStory(count: number): Generator<Tick> {
   const cpuNs = new Map<number, number>();
   let heldSince: string | undefined;
   for (let tick = 1; tick <= count; tick++) {
     const ms = (tick - 1) * 500;
     const isBusy = tick % 40 >= 12 && tick % 40 < 30;
     const wave = (Math.sin(tick * 1.7) + 1) / 2;
-    const ran = (pid: number, comm: string, share: number, state: ProcessReport['state'], held = false) => {
+    const ran = (pid: number, comm: string, share: number, state: TickProcess['state'], held = false) => {
       const ranNs = tick === 1 ? 0 : Math.round(share * 5e8);
       cpuNs.set(pid, (cpuNs.get(pid) ?? 1e9) + ranNs);
       return processReport({
@@ -89,7 +85,7 @@ export function* backupStory(count: number): Generator<TickReport> {
       });
     };
     const wasHeld = heldSince !== undefined;
-    const actions: ActionReport[] = [];
+    const actions: TickAction[] = [];
     const hold = { domain: 'id-batch', key: 'key-200', pid: 200, comm: 'backup', policy: 'idle-only' };
     if (isBusy && !wasHeld && tick > 1) {
       heldSince = isoAt(ms - 480);

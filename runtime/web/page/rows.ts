@@ -1,9 +1,9 @@
-import type { DomainReport } from '../../daemon/report.ts';
+import type { TickDomain } from '../../tick/tick.ts';
 import { DOING, SAMPLES, type Store, type Track } from './store.ts';
 
 /** A line of the list. */
 export type Row =
-  | { readonly kind: 'domain'; readonly id: string; readonly facts: DomainReport; readonly colour: number }
+  | { readonly kind: 'domain'; readonly id: string; readonly facts: TickDomain; readonly colour: number }
   | { readonly kind: 'process'; readonly id: string; readonly track: Track; readonly colour: number };
 
 export interface View {

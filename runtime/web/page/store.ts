@@ -1,4 +1,4 @@
-import type { ActionReport, DomainReport, ProcessReport } from '../../daemon/report.ts';
+import type { TickAction, TickDomain, TickProcess } from '../../tick/tick.ts';
 import { LineDecoder } from '../../trace/decode.ts';
 import type { TickLine } from '../../trace/line.ts';
 
@@ -13,13 +13,13 @@ export const DOING = { absent: 0, sleeping: 1, waiting: 2, held: 3, stopped: 4 }
 /** A process and what it did at the last ticks, in rings that all processes share the places of. */
 export interface Track {
   readonly domain: string;
-  report: ProcessReport;
+  report: TickProcess;
   /** Percent of one CPU, 255 at most. */
   readonly ran: Uint8Array;
   readonly doing: Uint8Array;
 }
 
-export interface PastAction extends ActionReport {
+export interface PastAction extends TickAction {
   readonly ms: number;
 }
 
@@ -27,7 +27,7 @@ export interface PastAction extends ActionReport {
 export class Store {
   /** Of each place of the rings, ms since the daemon's start. */
   readonly times = new Float64Array(SAMPLES);
-  readonly domains = new Map<string, { facts: DomainReport; tracks: Map<string, Track> }>();
+  readonly domains = new Map<string, { facts: TickDomain; tracks: Map<string, Track> }>();
   readonly actions: PastAction[] = [];
   last: TickLine | undefined;
   /** Ticks that were taken in since the beginning of this session; place `(count - 1) % SAMPLES` is the last. */
@@ -77,7 +77,7 @@ export class Store {
     this.revision++;
   }
 
-  #domain(id: string, facts: DomainReport) {
+  #domain(id: string, facts: TickDomain) {
     const known = this.domains.get(id);
     if (known !== undefined) {
       known.facts = facts;
@@ -93,7 +93,7 @@ export class Store {
     tracks: Map<string, Track>,
     domain: string,
     key: string,
-    report: ProcessReport,
+    report: TickProcess,
     place: number,
     elapsedMs: number,
   ): void {
@@ -111,7 +111,7 @@ export class Store {
   }
 }
 
-function doing({ held, state }: ProcessReport): number {
+function doing({ held, state }: TickProcess): number {
   if (held !== undefined || state === 'held') return DOING.held;
   if (state === 'running' || state === 'ready') return DOING.waiting;
   return state === 'sleeping' ? DOING.sleeping : DOING.stopped;

@@ -11,8 +11,8 @@ import { ControlClient } from '../../../runtime/daemon/control-client.ts';
 import { controlOperations } from '../../../runtime/daemon/control-operations.ts';
 import type { EditAnswer, PsAnswer, ReleaseAllAnswer } from '../../../runtime/daemon/control-protocol.ts';
 import { ControlServer } from '../../../runtime/daemon/control-server.ts';
-import type { TickReport } from '../../../runtime/daemon/report.ts';
 import type { Entry } from '../../../runtime/policy/combine.ts';
+import type { Tick } from '../../../runtime/tick/tick.ts';
 import { FakeDaemon, fakeGuest, isQueued } from './fake-daemon.ts';
 
 async function served() {
@@ -151,7 +151,7 @@ test('wrong requests are answered, not obeyed; a flood and a binary one harm nob
 test('watch: every tick until the client leaves', async (t) => {
   await using bench = await served();
   const { fake, server, client } = bench;
-  const seen: TickReport[] = [];
+  const seen: Tick[] = [];
   const watching = client.watch((report) => seen.push(report));
   // The server has the request when it answers the next one.
   await client.request('status');

@@ -3,13 +3,13 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import pino from 'pino';
 import { Daemon, type Settings } from '../../../runtime/daemon/daemon.ts';
-import type { TickReport } from '../../../runtime/daemon/report.ts';
 import { Hosts } from '../../../runtime/hypervisor/connect.ts';
 import { FakeHost } from '../../../runtime/hypervisor/fake/host.ts';
 import { combine, type Entry } from '../../../runtime/policy/combine.ts';
 import { idleOnly } from '../../../runtime/policy/idle-only.ts';
 import { selector } from '../../../runtime/policy/selector.ts';
 import { Journals } from '../../../runtime/surgery/journaled-surgeon.ts';
+import type { Tick } from '../../../runtime/tick/tick.ts';
 import { O1_KERNEL, SyntheticGuest, type SyntheticTask } from '../guest/synthetic.ts';
 
 /** A guest with O(1) run queues on one CPU: ready tasks can be spliced out of them and in again. */
@@ -74,7 +74,7 @@ export interface FakeDaemonOptions {
 export class FakeDaemon implements AsyncDisposable {
   readonly daemon: Daemon;
   readonly journals: Journals;
-  readonly reports: TickReport[] = [];
+  readonly reports: Tick[] = [];
   nowMs = 1_000;
   readonly host: FakeHost;
   readonly directory: string;
@@ -135,7 +135,7 @@ export class FakeDaemon implements AsyncDisposable {
   }
 
   /** One tick, half a second after the last, and all that it set going. */
-  async tick(): Promise<TickReport> {
+  async tick(): Promise<Tick> {
     await this.daemon.settled();
     this.nowMs += 500;
     this.daemon.tick();

@@ -4,7 +4,7 @@ import test from 'ava';
 import { execa } from 'execa';
 import fc from 'fast-check';
 import { projectDirectory } from '../../../kernels/paths.ts';
-import type { ProcessReport } from '../../../runtime/daemon/report.ts';
+import type { TickProcess } from '../../../runtime/tick/tick.ts';
 import { frame } from '../../../runtime/top/frame.ts';
 import { press } from '../../../runtime/top/keys.ts';
 import { entriesOf, FIRST_VIEW, ORDERS } from '../../../runtime/top/view.ts';
@@ -72,7 +72,7 @@ test('a domain that cannot be read has a line, whatever room there is', (t) => {
 });
 
 test('keys: orders, reverse, kernel threads, scrolling, stand still, end', (t) => {
-  const processes = (facts: Partial<ProcessReport>[]) =>
+  const processes = (facts: Partial<TickProcess>[]) =>
     facts.map((fact, i) => processReport({ pid: i + 1, ...fact }));
   const report = tickReport(2, [
     domainReport(

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import type { TickReport } from '../../../runtime/daemon/report.ts';
+import type { Tick } from '../../../runtime/tick/tick.ts';
 
 /** Names as a guest, an operator or a bug could make them. */
 export const hostileText = fc.oneof(
@@ -58,7 +58,7 @@ function process(text: fc.Arbitrary<string>, number: fc.Arbitrary<number>) {
 export function anyReports(
   text: fc.Arbitrary<string> = hostileText,
   number: fc.Arbitrary<number> = oddNumber,
-): fc.Arbitrary<TickReport[]> {
+): fc.Arbitrary<Tick[]> {
   const domain = fc.record(
     {
       id: fc.constantFrom('1', '2', '__proto__'),
@@ -101,7 +101,7 @@ export function anyReports(
     return ticks.map((facts, i) => {
       ms += facts.elapsedMs;
       const time = new Date(1_767_323_045_000 + ms).toISOString();
-      return { tick: i + 1, time, ms, ...facts } as TickReport;
+      return { tick: i + 1, time, ms, ...facts } as Tick;
     });
   });
 }

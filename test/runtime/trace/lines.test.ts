@@ -1,6 +1,6 @@
 import test from 'ava';
 import fc from 'fast-check';
-import type { TickReport } from '../../../runtime/daemon/report.ts';
+import type { Tick } from '../../../runtime/tick/tick.ts';
 import { LineDecoder } from '../../../runtime/trace/decode.ts';
 import { LineEncoder } from '../../../runtime/trace/encode.ts';
 import type { TickLine } from '../../../runtime/trace/line.ts';
@@ -9,7 +9,7 @@ import { backupStory, domainReport, processReport, tickReport } from '../tick-re
 import { anyReports, hostileText, plainNumber } from './arbitrary.ts';
 
 /** The order of processes and domains says nothing. */
-function sorted(report: TickReport): TickReport {
+function sorted(report: Tick): Tick {
   return {
     ...report,
     domains: report.domains

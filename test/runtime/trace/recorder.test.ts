@@ -2,8 +2,8 @@ import { mkdtemp, open, readFile, rename, rm, stat, symlink, truncate, writeFile
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import type { TickReport } from '../../../runtime/daemon/report.ts';
 import { DomschedError } from '../../../runtime/error.ts';
+import type { Tick } from '../../../runtime/tick/tick.ts';
 import { openTrace } from '../../../runtime/trace/read.ts';
 import { TraceRecorder } from '../../../runtime/trace/recorder.ts';
 import type { TraceHandle } from '../../../runtime/trace/trace-file.ts';
@@ -16,20 +16,20 @@ async function folder(t: ExecutionContext): Promise<string> {
   return made;
 }
 
-async function record(file: string, reports: Iterable<TickReport>, maxBytes?: number): Promise<void> {
+async function record(file: string, reports: Iterable<Tick>, maxBytes?: number): Promise<void> {
   const recorder = await TraceRecorder.create({ file, source: 'daemon', ...(maxBytes && { maxBytes }) });
   for (const report of reports) recorder.tick(report);
   await recorder.close();
 }
 
-async function read(file: string): Promise<TickReport[]> {
-  const found: TickReport[] = [];
+async function read(file: string): Promise<Tick[]> {
+  const found: Tick[] = [];
   for await (const report of (await openTrace(file)).ticks()) found.push(report);
   return found;
 }
 
 /** Reports of which each is some 10 kB. */
-function* loud(count: number): Generator<TickReport> {
+function* loud(count: number): Generator<Tick> {
   for (let tick = 1; tick <= count; tick++) {
     const processes = Array.from({ length: 50 }, (_, i) =>
       processReport({ pid: 100 + i, ranNs: 1e6, cpuNs: tick * 1e6, comm: `p${i} ${tick}` }),

@@ -16,9 +16,9 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import type { TickReport } from '../../../runtime/daemon/report.ts';
 import { DomschedError } from '../../../runtime/error.ts';
 import { Metrics } from '../../../runtime/metrics/metrics.ts';
+import type { Tick } from '../../../runtime/tick/tick.ts';
 import { LineDecoder } from '../../../runtime/trace/decode.ts';
 import { MOST_CLIENTS } from '../../../runtime/web/event-hub.ts';
 import { HealthCheck } from '../../../runtime/web/health.ts';
@@ -73,7 +73,7 @@ function ask(
 
 /** Events as they come, until the test ends. */
 class Listener {
-  readonly events: { id: string; report: TickReport }[] = [];
+  readonly events: { id: string; report: Tick }[] = [];
   #rest = '';
   readonly #decoder = new LineDecoder();
   readonly #abort = new AbortController();

@@ -1,8 +1,8 @@
 /** The page in Chromium, fed by the server with made-up ticks. */
 import test, { type ExecutionContext } from 'ava';
 import type { Page } from 'playwright-core';
-import type { TickReport } from '../../../../runtime/daemon/report.ts';
 import { Metrics } from '../../../../runtime/metrics/metrics.ts';
+import type { Tick } from '../../../../runtime/tick/tick.ts';
 import { WebServer } from '../../../../runtime/web/server.ts';
 import {
   actionReport,
@@ -44,7 +44,7 @@ function showsTick(page: Page, tick: number): Promise<unknown> {
 }
 
 /** What the lines have to be, by the report that the API gives. */
-function expected(report: TickReport): Record<string, string>[] {
+function expected(report: Tick): Record<string, string>[] {
   const share = (ranNs: number) => {
     const percent = ranNs / 1e4 / report.elapsedMs;
     if (percent === 0) return '';
@@ -82,7 +82,7 @@ test('shows what the API says, tick by tick, and what is held and why', async (t
     await showsTick(page, report.tick);
     const state = (await (
       await fetch(new URL('/api/state', web.url), { headers: { authorization: `Bearer ${TOKEN}` } })
-    ).json()) as TickReport;
+    ).json()) as Tick;
     t.is(state.tick, report.tick);
     t.deepEqual(await linesOf(page), expected(state));
     const held = state.domains.flatMap(({ processes }) => processes.filter((process) => process.held));
@@ -216,7 +216,7 @@ test('after the daemon was away the page goes on by itself, with what the new on
 });
 
 /** Some of 200 × 50 run at each tick. */
-function crowd(tick: number): TickReport {
+function crowd(tick: number): Tick {
   const domains = Array.from({ length: 200 }, (_, d) =>
     domainReport(
       `vm${d}`,

@@ -1,7 +1,7 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { Lane } from '../../../runtime/daemon/lane.ts';
-import { Ticker } from '../../../runtime/daemon/ticker.ts';
+import { Ticker } from '../../../runtime/tick/ticker.ts';
+import { Lane } from '../../../runtime/watch/lane.ts';
 
 test('ticks are due at whole intervals from the start, however long they take; those left out are counted', async (t) => {
   await fc.assert(

@@ -46,3 +46,17 @@ export class Ticker {
     return { missed };
   }
 }
+
+/**
+ * Ticks until the signal, at whole intervals from now on.
+ * @param intervalMs in ms
+ * @returns how many ticks were left out before each
+ */
+export async function* ticks(intervalMs: number, signal: AbortSignal): AsyncGenerator<number> {
+  const ticker = new Ticker(intervalMs);
+  try {
+    for (;;) yield (await ticker.next(signal)).missed;
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  }
+}

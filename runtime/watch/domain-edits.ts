@@ -4,12 +4,12 @@ import type { Process } from '../guest/process.ts';
 import type { Named } from '../policy/combine.ts';
 import type { JournaledSurgeon } from '../surgery/journaled-surgeon.ts';
 import type { OperateOptions, Operation } from '../surgery/surgeon.ts';
+import type { TickAction } from '../tick/tick.ts';
 import { type AttachedDomain, type DomainContext, OPERATOR, processOf, search } from './attached-domain.ts';
 import { Backoff } from './backoff.ts';
 import { Lane } from './lane.ts';
 import type { Left } from './left.ts';
 import { NOBODY, reconcile, type Task } from './reconcile.ts';
-import type { ActionReport } from './report.ts';
 import { type ShareTask, shareTasks } from './share-tasks.ts';
 import { standingsOf } from './standings.ts';
 import type { Gone } from './tracker.ts';
@@ -44,7 +44,7 @@ export class DomainEdits {
   /** Guests that an edit may have left half written: no policy has them edited again, until they are attached to anew. */
   readonly #suspect = new WeakSet<AttachedDomain>();
   #shareMs = -Infinity;
-  #actions: ActionReport[] = [];
+  #actions: TickAction[] = [];
 
   constructor(options: EditsOptions) {
     this.#options = options;
@@ -66,7 +66,7 @@ export class DomainEdits {
   }
 
   /** Takes what was tried since the last call. */
-  takeActions(): ActionReport[] {
+  takeActions(): TickAction[] {
     const taken = this.#actions;
     this.#actions = [];
     return taken;

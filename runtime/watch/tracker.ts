@@ -3,7 +3,7 @@ import type { Process } from '../guest/process.ts';
 import { processKey } from '../guest/process-key.ts';
 import type { ProcessState } from '../guest/state.ts';
 import type { ProcessView } from '../policy/world.ts';
-import type { HeldReport, ProcessReport } from './report.ts';
+import type { TickHold, TickProcess } from '../tick/tick.ts';
 
 /** Id of the domain that the process with this key is in. */
 export function domainOfKey(key: string): string {
@@ -25,7 +25,7 @@ interface Entry {
 }
 
 /** A hold of ours, as it is reported. */
-export interface Hold extends HeldReport {
+export interface Hold extends TickHold {
   /** Monotonic. */
   readonly sinceMs: number;
 }
@@ -118,7 +118,7 @@ export class Tracker {
     return Array.from(this.#entries.values(), ({ view }) => view);
   }
 
-  reports(): ProcessReport[] {
+  reports(): TickProcess[] {
     return Array.from(this.#entries.values(), ({ view, process, key }) => {
       const { pid, ppid, comm, state, nice, kernelThread, cpuNs, ranNs } = view;
       const hold = this.holds.get(key);

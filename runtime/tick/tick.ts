@@ -1,24 +1,24 @@
 import type { ProcessView } from '../policy/world.ts';
 
 /** Who is held, and why. */
-export interface HeldReport {
+export interface TickHold {
   readonly policy: string;
   readonly reason: string;
   /** ISO 8601. */
   readonly since: string;
 }
 
-export interface ProcessReport
+export interface TickProcess
   extends Pick<
     ProcessView,
     'key' | 'pid' | 'ppid' | 'comm' | 'state' | 'nice' | 'kernelThread' | 'cpuNs' | 'ranNs'
   > {
   /** CPU that it runs on or ran on last. */
   readonly cpu: number;
-  readonly held?: HeldReport;
+  readonly held?: TickHold;
 }
 
-export interface DomainReport {
+export interface TickDomain {
   readonly id: string;
   readonly name: string;
   /** `qemu`, `xen`, … */
@@ -30,11 +30,11 @@ export interface DomainReport {
   readonly cap?: number;
   /** The domain could not be read at this tick: `code` of {@link DomschedError}, and its message. Then no processes. */
   readonly error?: { readonly code: string; readonly message: string };
-  readonly processes: readonly ProcessReport[];
+  readonly processes: readonly TickProcess[];
 }
 
 /** An edit that was tried at this tick, and how it went. */
-export interface ActionReport {
+export interface TickAction {
   readonly domain: string;
   readonly action: 'hold' | 'release' | 'nice' | 'weight' | 'cap';
   /** Of the process, where the action is on one. */
@@ -52,7 +52,7 @@ export interface ActionReport {
 }
 
 /** All that one tick saw and did: what metrics, the page, `top` and a trace are made of. Plain JSON. */
-export interface TickReport {
+export interface Tick {
   /** Counts from 1. */
   readonly tick: number;
   /** ISO 8601, and monotonic ms since the daemon started. */
@@ -64,12 +64,12 @@ export interface TickReport {
   readonly tookMs: number;
   /** Ticks that were left out since the last because the one before was not over. */
   readonly missed: number;
-  readonly domains: readonly DomainReport[];
-  readonly actions: readonly ActionReport[];
+  readonly domains: readonly TickDomain[];
+  readonly actions: readonly TickAction[];
 }
 
 /** Something that is told of every tick. It must not throw and must not wait. */
 export interface Observer {
-  tick(report: TickReport): void;
+  tick(report: Tick): void;
   close(): Promise<void>;
 }

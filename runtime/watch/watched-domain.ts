@@ -9,11 +9,11 @@ import type { DomainView } from '../policy/world.ts';
 import type { JournaledSurgeon } from '../surgery/journaled-surgeon.ts';
 import type { OperateOptions, Operation } from '../surgery/surgeon.ts';
 import { noWay, type Ways } from '../surgery/ways.ts';
+import type { TickAction, TickDomain } from '../tick/tick.ts';
 import { type AttachedDomain, attach, type DomainContext, search, viewOf } from './attached-domain.ts';
 import { Backoff } from './backoff.ts';
 import { DomainEdits } from './domain-edits.ts';
 import type { Left } from './left.ts';
-import type { ActionReport, DomainReport } from './report.ts';
 import type { Tracker } from './tracker.ts';
 
 /** What a look at a domain gave. */
@@ -247,11 +247,11 @@ export class WatchedDomain {
   }
 
   /** Takes what was tried since the last call. */
-  takeActions(): ActionReport[] {
+  takeActions(): TickAction[] {
     return this.#edits.takeActions();
   }
 
-  report(): DomainReport {
+  report(): TickDomain {
     const open = this.#open;
     const share = open?.share?.current;
     const error = this.#error ?? open?.refusal;
