@@ -7,7 +7,7 @@ import { harmless, jsonText, printable } from '../guest/text.ts';
 import { connectAll } from '../hypervisor/connect.ts';
 import type { DomainListing, DomainState, Host } from '../hypervisor/types.ts';
 import { type KnownKernel, knownKernels } from '../layout/registry.ts';
-import { findWays, type Ways } from '../surgery/ways.ts';
+import { findWays, type Ways } from '../surgeon/ways.ts';
 import type { DomainsOptions } from './domains.ts';
 import { PLAIN } from './plain-table.ts';
 

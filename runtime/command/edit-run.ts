@@ -1,6 +1,7 @@
 import process from 'node:process';
 import { askDaemon } from '../daemon/ask-daemon.ts';
 import type { EditAnswer, ReleaseAllAnswer } from '../daemon/control-protocol.ts';
+import { describeEdit } from '../edit/edit.ts';
 import { DomschedError } from '../error.ts';
 import { findProcess } from '../guest/find-process.ts';
 import type { Process } from '../guest/process.ts';
@@ -8,11 +9,10 @@ import { harmless, jsonText, printable } from '../guest/text.ts';
 import { connectAll } from '../hypervisor/connect.ts';
 import type { Domain } from '../hypervisor/types.ts';
 import { knownKernels } from '../layout/registry.ts';
-import { describeEdit } from '../surgery/edit.ts';
-import type { HeldRecord } from '../surgery/journal.ts';
-import { isRecordOf, JournaledSurgeon, Journals } from '../surgery/journaled-surgeon.ts';
-import { hasMachineEnded, livingMachine } from '../surgery/machine-ended.ts';
-import type { OperateOptions, Operation } from '../surgery/surgeon.ts';
+import type { HeldRecord } from '../surgeon/journal.ts';
+import { isRecordOf, JournaledSurgeon, Journals } from '../surgeon/journaled-surgeon.ts';
+import { hasMachineEnded, livingMachine } from '../surgeon/machine-ended.ts';
+import type { OperateOptions, Operation } from '../surgeon/surgeon.ts';
 import type { EditOptions } from './edit.ts';
 
 /** Runs `domsched hold`. @throws DomschedError */

@@ -9,8 +9,8 @@ import { harmless, isNamed, jsonText, plainName, printable } from '../guest/text
 import { connectAll, type Hosts } from '../hypervisor/connect.ts';
 import type { DomainListing, Host } from '../hypervisor/types.ts';
 import { type KnownKernel, knownKernels } from '../layout/registry.ts';
-import { HeldRecords } from '../surgery/held-records.ts';
-import { Journal } from '../surgery/journal.ts';
+import { HeldRecords } from '../surgeon/held-records.ts';
+import { Journal } from '../surgeon/journal.ts';
 import type { PsOptions } from './ps.ts';
 import { comparison, flat, tree } from './ps-order.ts';
 import { type Row, table } from './ps-table.ts';

@@ -1,12 +1,12 @@
 import { z } from 'zod';
+import { describeEdit } from '../edit/edit.ts';
 import { DomschedError } from '../error.ts';
 import { findProcess } from '../guest/find-process.ts';
 import type { Process } from '../guest/process.ts';
 import { printable } from '../guest/text.ts';
 import { shareOf } from '../hypervisor/share.ts';
-import { describeEdit } from '../surgery/edit.ts';
-import type { JournaledSurgeon } from '../surgery/journaled-surgeon.ts';
-import type { OperateOptions, Operation } from '../surgery/surgeon.ts';
+import type { JournaledSurgeon } from '../surgeon/journaled-surgeon.ts';
+import type { OperateOptions, Operation } from '../surgeon/surgeon.ts';
 import { OPERATOR } from '../watch/attached-domain.ts';
 import type { Tracker } from '../watch/tracker.ts';
 import type { WatchedDomain } from '../watch/watched-domain.ts';

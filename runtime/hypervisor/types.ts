@@ -62,7 +62,7 @@ export interface FrameWrite<F extends FrameNumber = FrameNumber> {
   readonly bytes: Uint8Array;
 }
 
-/** Writes frames. Only the transaction of the surgery room calls this: see the write protocol. */
+/** Writes frames. Only `commit()` and `recover()` of `runtime/edit/` call this: see the write protocol. */
 export interface FrameWriter<F extends FrameNumber = FrameNumber> {
   /**
    * Checks that every range is RAM, then writes them in order.

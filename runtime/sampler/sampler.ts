@@ -8,8 +8,8 @@ import type { Hosts } from '../hypervisor/connect.ts';
 import type { DomainListing, Host } from '../hypervisor/types.ts';
 import type { KnownKernel } from '../layout/registry.ts';
 import { withoutAddresses } from '../memory/address.ts';
-import { HeldRecords } from '../surgery/held-records.ts';
-import { type HeldRecord, Journal } from '../surgery/journal.ts';
+import { HeldRecords } from '../surgeon/held-records.ts';
+import { type HeldRecord, Journal } from '../surgeon/journal.ts';
 import type { Tick, TickDomain, TickProcess } from '../tick/tick.ts';
 
 /** How a policy and its reader call what a kernel has more words for. */

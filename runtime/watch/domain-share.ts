@@ -1,5 +1,5 @@
 import type { DomainScheduler, DomainShare } from '../hypervisor/types.ts';
-import type { ChangeJournal, ChangeRecord } from '../surgery/journal.ts';
+import type { ChangeJournal, ChangeRecord } from '../surgeon/journal.ts';
 
 type ShareRecord = Extract<ChangeRecord, { kind: 'share' }>;
 export type ShareKind = 'weight' | 'cap';

@@ -1,4 +1,4 @@
-import type { Journals } from '../surgery/journaled-surgeon.ts';
+import type { Journals } from '../surgeon/journaled-surgeon.ts';
 
 /** Something of ours that is still in a domain. */
 export interface Left {

@@ -1,6 +1,6 @@
 import { DomschedError } from '../error.ts';
 import type { Process } from '../guest/process.ts';
-import type { JournaledSurgeon } from '../surgery/journaled-surgeon.ts';
+import type { JournaledSurgeon } from '../surgeon/journaled-surgeon.ts';
 import type { Standing } from './reconcile.ts';
 import type { Tracker } from './tracker.ts';
 

@@ -17,7 +17,7 @@ import { FakeHost } from '../../runtime/hypervisor/fake/host.ts';
 import { combine } from '../../runtime/policy/combine.ts';
 import { idleOnly } from '../../runtime/policy/idle-only.ts';
 import { selector } from '../../runtime/policy/selector.ts';
-import { Journals } from '../../runtime/surgery/journaled-surgeon.ts';
+import { Journals } from '../../runtime/surgeon/journaled-surgeon.ts';
 import { busyGuests, TASKS } from './busy-hosts.ts';
 import { record } from './harness.ts';
 

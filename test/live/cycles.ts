@@ -2,8 +2,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import type { Process } from '../../runtime/guest/process.ts';
-import type { Technique } from '../../runtime/surgery/holder.ts';
-import type { Operation, Surgeon } from '../../runtime/surgery/surgeon.ts';
+import type { Operation, Surgeon } from '../../runtime/surgeon/surgeon.ts';
+import type { Technique } from '../../runtime/technique/step.ts';
 import type { LiveGuest } from './guest.ts';
 import { GuestCounters } from './guest-counters.ts';
 

@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import { execa } from 'execa';
-import { Journal } from '../../runtime/surgery/journal.ts';
+import { Journal } from '../../runtime/surgeon/journal.ts';
 import { bootDebian } from './guest.ts';
 
 const program = fileURLToPath(new URL('../../domsched.ts', import.meta.url));

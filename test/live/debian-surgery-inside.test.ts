@@ -6,8 +6,8 @@ import { Guest } from '../../runtime/guest/guest.ts';
 import type { Process } from '../../runtime/guest/process.ts';
 import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
-import { holderFor } from '../../runtime/surgery/holder-for.ts';
-import { Surgeon } from '../../runtime/surgery/surgeon.ts';
+import { holderFor } from '../../runtime/surgeon/holder-for.ts';
+import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
 
 const PATIENCE_MS = 120_000;

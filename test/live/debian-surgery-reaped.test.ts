@@ -4,15 +4,15 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
+import type { Edit } from '../../runtime/edit/edit.ts';
 import type { DomschedError } from '../../runtime/error.ts';
 import { Guest } from '../../runtime/guest/guest.ts';
 import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
 import { advance } from '../../runtime/memory/address.ts';
-import type { Edit } from '../../runtime/surgery/edit.ts';
-import { holderFor } from '../../runtime/surgery/holder-for.ts';
-import { resolveParkLayout } from '../../runtime/surgery/park-layout.ts';
-import { Surgeon } from '../../runtime/surgery/surgeon.ts';
+import { holderFor } from '../../runtime/surgeon/holder-for.ts';
+import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
+import { resolveParkLayout } from '../../runtime/technique/park/layout.ts';
 import { PATIENCE_MS } from './cycles.ts';
 import { bootDebian } from './guest.ts';
 import { GuestCounter } from './guest-counters.ts';

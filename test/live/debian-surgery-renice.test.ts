@@ -4,8 +4,8 @@ import test, { type ExecutionContext } from 'ava';
 import { Guest } from '../../runtime/guest/guest.ts';
 import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
-import { holderFor } from '../../runtime/surgery/holder-for.ts';
-import { Surgeon } from '../../runtime/surgery/surgeon.ts';
+import { holderFor } from '../../runtime/surgeon/holder-for.ts';
+import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
 import { parseProcStats } from './proc-stat.ts';
 

@@ -7,8 +7,8 @@ import test from 'ava';
 import { Guest } from '../../runtime/guest/guest.ts';
 import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
-import { holderFor } from '../../runtime/surgery/holder-for.ts';
-import { Surgeon } from '../../runtime/surgery/surgeon.ts';
+import { holderFor } from '../../runtime/surgeon/holder-for.ts';
+import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
 import { findProcess, goesOn, PATIENCE_MS } from './cycles.ts';
 import { bootDebian } from './guest.ts';
 

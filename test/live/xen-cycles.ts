@@ -1,7 +1,7 @@
 /** What a domain of a live Xen says itself when its processes are listed, held and released from dom0. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
-import type { Technique } from '../../runtime/surgery/holder.ts';
+import type { Technique } from '../../runtime/technique/step.ts';
 import { compareWithProc, READ_STATS, READ_THREADS } from './against-proc.ts';
 import { goesOn } from './cycles.ts';
 import { parseProcStats } from './proc-stat.ts';

@@ -12,8 +12,8 @@ import { requireCapabilities } from '../../runtime/hypervisor/capability.ts';
 import { connectAll } from '../../runtime/hypervisor/connect.ts';
 import type { Domain, DomainWith } from '../../runtime/hypervisor/types.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
-import { holderFor } from '../../runtime/surgery/holder-for.ts';
-import { type OperateOptions, type Operation, Surgeon } from '../../runtime/surgery/surgeon.ts';
+import { holderFor } from '../../runtime/surgeon/holder-for.ts';
+import { type OperateOptions, type Operation, Surgeon } from '../../runtime/surgeon/surgeon.ts';
 import type { Outcome } from './xen-machine.ts';
 import type { Answer, Request } from './xen-remote.ts';
 

@@ -6,8 +6,8 @@ import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { projectDirectory } from '../../kernels/paths.ts';
 import type { Process } from '../../runtime/guest/process.ts';
-import type { Technique } from '../../runtime/surgery/holder.ts';
-import type { Operation } from '../../runtime/surgery/surgeon.ts';
+import type { Operation } from '../../runtime/surgeon/surgeon.ts';
+import type { Technique } from '../../runtime/technique/step.ts';
 import type { Outcome, XenMachine } from './xen-machine.ts';
 
 /** Answers come when a slow, busy machine has done its work; this is for what never comes. */

@@ -8,7 +8,7 @@ import { FakeHost } from '../../../runtime/hypervisor/fake/host.ts';
 import { combine, type Entry } from '../../../runtime/policy/combine.ts';
 import { idleOnly } from '../../../runtime/policy/idle-only.ts';
 import { selector } from '../../../runtime/policy/selector.ts';
-import { Journals } from '../../../runtime/surgery/journaled-surgeon.ts';
+import { Journals } from '../../../runtime/surgeon/journaled-surgeon.ts';
 import type { Tick } from '../../../runtime/tick/tick.ts';
 import { O1_KERNEL, SyntheticGuest, type SyntheticTask } from '../guest/synthetic.ts';
 

@@ -9,9 +9,9 @@ import type { Domain } from '../../../runtime/hypervisor/types.ts';
 import type { AnyLayout, MemberLayout, StructLayout } from '../../../runtime/layout/types.ts';
 import { LayoutView } from '../../../runtime/layout/view.ts';
 import { guestVirtual } from '../../../runtime/memory/address.ts';
-import { fairQueuesRefusal } from '../../../runtime/surgery/fair-layout.ts';
-import { holderFor } from '../../../runtime/surgery/holder-for.ts';
-import { Surgeon } from '../../../runtime/surgery/surgeon.ts';
+import { holderFor } from '../../../runtime/surgeon/holder-for.ts';
+import { Surgeon } from '../../../runtime/surgeon/surgeon.ts';
+import { fairQueuesRefusal } from '../../../runtime/technique/fair/layout.ts';
 import { narrowedLayout } from './narrowed.ts';
 import {
   CFS_KERNEL,

@@ -8,9 +8,9 @@ import { Hosts } from '../../../runtime/hypervisor/connect.ts';
 import { FakeDomain } from '../../../runtime/hypervisor/fake/domain.ts';
 import { FakeHost } from '../../../runtime/hypervisor/fake/host.ts';
 import { Sampler } from '../../../runtime/sampler/sampler.ts';
-import { holderFor } from '../../../runtime/surgery/holder-for.ts';
-import { Journal } from '../../../runtime/surgery/journal.ts';
-import { Surgeon } from '../../../runtime/surgery/surgeon.ts';
+import { holderFor } from '../../../runtime/surgeon/holder-for.ts';
+import { Journal } from '../../../runtime/surgeon/journal.ts';
+import { Surgeon } from '../../../runtime/surgeon/surgeon.ts';
 import { ticks } from '../../../runtime/tick/ticker.ts';
 import { fakeGuest } from '../daemon/fake-daemon.ts';
 import {

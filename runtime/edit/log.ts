@@ -1,0 +1,281 @@
+import { randomUUID } from 'node:crypto';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
+import path from 'node:path';
+import process from 'node:process';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { DomschedError } from '../error.ts';
+import type { Guest } from '../guest/guest.ts';
+import { progressWords } from '../guest/progress.ts';
+import { type HostProcess, isAlive, ownProcess } from '../host-process.ts';
+import { requireCapabilities } from '../hypervisor/capability.ts';
+import { FrameBatch } from '../hypervisor/frame-batch.ts';
+import type { Domain, DomainWith, PauseGuard } from '../hypervisor/types.ts';
+import type { GuestVirtual } from '../memory/address.ts';
+import { makePrivate, runtimeDirectory } from '../runtime-directory.ts';
+import type { Edit } from './edit.ts';
+import type { AfterCommit, LocatedWrite } from './transaction.ts';
+
+/** How often and how long to wait for another process to end its edit, which takes some ms. */
+const PEER_ATTEMPTS = 20;
+const PEER_RETRY_MS = 50;
+
+/** Bytes of the domain's memory, in hex. */
+interface Piece {
+  readonly frame: number;
+  readonly offset: number;
+  readonly bytes: string;
+}
+
+interface EditRecord {
+  readonly domain: string;
+  readonly title: string;
+  /** Whose edit it is: while that process lives, it is being made, not left. */
+  readonly writer?: HostProcess | undefined;
+  readonly writes: readonly { frame: number; offset: number; old: string; new: string }[];
+  /** What the guest's schedulers and clocks change as soon as it runs. */
+  readonly still: readonly Piece[];
+}
+
+/**
+ * The edit that is being written, on disk. Should we be killed between its first byte and its last check the domain
+ * stays paused, and {@link recover} puts the old bytes back: half an edit never runs.
+ *
+ * Everything here is synchronous: the domain stands still meanwhile, and a turn of the event loop costs more than a
+ * write to the run-time files, which are in memory.
+ */
+export class EditLog {
+  readonly directory: string;
+
+  constructor(directory = path.join(runtimeDirectory(), 'edits')) {
+    this.directory = directory;
+  }
+
+  /**
+   * Writes an edit down. @returns what takes it away again
+   * @throws what the file system throws: then nothing may be written to the guest
+   */
+  begin(guest: Guest, edit: Edit, writes: readonly LocatedWrite[]): AfterCommit {
+    // Each time: whoever tidies run-time files up may have taken it away since the last edit.
+    makePrivate(this.directory);
+    const record: EditRecord = {
+      domain: guest.domain.identity.id,
+      title: edit.title,
+      writer: ownProcess(),
+      writes: writes.map((write) => ({ ...write, old: hex(write.old), new: hex(write.new) })),
+      still: progressWords(guest).map((address) => piece(guest, address)),
+    };
+    // A name that no other process has, dead ones included: a record that nobody has come back to must stay. And it
+    // is there as a whole or not at all: others of us read all records, whose domain ever they are of.
+    const file = path.join(this.directory, `${randomUUID()}.json`);
+    const unfinished = path.join(this.directory, `${process.pid}.new`);
+    try {
+      const handle = openSync(unfinished, 'w', 0o600);
+      try {
+        writeSync(handle, JSON.stringify(record));
+        fsyncSync(handle);
+      } finally {
+        closeSync(handle);
+      }
+      renameSync(unfinished, file);
+    } catch (error) {
+      rmSync(unfinished, { force: true });
+      throw error;
+    }
+    return () => rmSync(file, { force: true });
+  }
+
+  /** Edits of one domain that were not over. */
+  async pending(domain: string): Promise<{ file: string; record: EditRecord }[]> {
+    const found: { file: string; record: EditRecord }[] = [];
+    this.#tidy();
+    for (const name of namesOf(this.directory)) {
+      const file = path.join(this.directory, name);
+      const record = await readRecord(file);
+      if (record === undefined || record.domain === domain) found.push({ file, record: record! });
+    }
+    return found.filter(({ file, record }) => {
+      if (record !== undefined) return true;
+      // Cut short while it was written: then not a byte of the guest was.
+      rmSync(file, { force: true });
+      return false;
+    });
+  }
+
+  /** Takes away what somebody was writing who was killed: nothing of that edit was done. */
+  #tidy(): void {
+    for (const name of entriesOf(this.directory)) {
+      const [, pid] = /^(\d+)\.new$/.exec(name) ?? [];
+      if (pid === undefined || Number(pid) === process.pid || existsSync(`/proc/${pid}`)) continue;
+      rmSync(path.join(this.directory, name), { force: true });
+    }
+  }
+}
+
+/** What {@link recover} found. */
+export type Recovery = 'nothing' | 'resumed' | 'undone';
+
+/**
+ * Puts a domain right that a process of ours left when it was killed: resumes it, if it is still in the pause of that
+ * process, and takes an edit back that was being written. Call it before anything else looks at the domain.
+ * @throws DomschedError `edit-failed` when the old bytes cannot be put back: the domain stays paused; `refused` while
+ *   another process makes an edit of it
+ */
+export async function recover(domain: Domain, log: EditLog): Promise<Recovery> {
+  if (domain.pause === undefined || domain.writeFrames === undefined) return 'nothing';
+  const all = await waitForPeers(domain, log);
+  const pending = all.filter(({ record }) => !isOfPeer(record));
+  const forget = () => {
+    for (const { file } of pending) rmSync(file, { force: true });
+  };
+  if ((await domain.state()) !== 'paused') {
+    // It runs, so the edit was over, or had not begun: a half-written one keeps the domain paused.
+    forget();
+    return 'nothing';
+  }
+  requireCapabilities(domain, 'pause', 'writeFrames');
+  const guard = await domain.pause.acquire();
+  try {
+    const half = pending.filter(({ record }) => record.still.every((piece) => isAt(domain, piece)));
+    if (guard.foundPaused && half.length > 0) {
+      throw failure(domain, half[0]!.record.title, 'whoever tried it last failed');
+    }
+    if (guard.foundPaused || half.length < pending.length) {
+      // It ran on since, and was paused by somebody else.
+      if (!guard.foundPaused) guard.abandon();
+      forget();
+      return 'nothing';
+    }
+    if (half.length > 0) await undoAll(domain, guard, half);
+    forget();
+    return half.length > 0 ? 'undone' : 'resumed';
+  } finally {
+    await guard.release();
+  }
+}
+
+/** Whether another process is making this edit now. Ours makes one edit of a domain at a time, and opens it before. */
+function isOfPeer({ writer }: EditRecord): boolean {
+  return writer !== undefined && writer.pid !== ownProcess().pid && isAlive(writer);
+}
+
+/**
+ * Edits of a domain that are not over, when none is being made by another process of ours: where the hypervisor lets
+ * several work on one domain (Xen does), one that stands in the middle of an edit is sound.
+ * @throws DomschedError `refused` when a process does not come to an end with its edit
+ */
+async function waitForPeers(domain: Domain, log: EditLog): Promise<{ file: string; record: EditRecord }[]> {
+  for (let attempt = 0; ; attempt++) {
+    const pending = await log.pending(domain.identity.id);
+    const peer = pending.find(({ record }) => isOfPeer(record));
+    if (peer === undefined || (await domain.state()) !== 'paused') return pending;
+    if (attempt < PEER_ATTEMPTS) {
+      await sleep(PEER_RETRY_MS);
+      continue;
+    }
+    const { pid } = peer.record.writer!;
+    throw new DomschedError(
+      'refused',
+      `${domain.identity.name} is being edited by process ${pid} ("${peer.record.title}"); try again when that is done`,
+      { domain: domain.identity.name, pid },
+    );
+  }
+}
+
+/** Under a pause that is proved as for any other edit. What cannot be undone stays paused. */
+async function undoAll(
+  domain: DomainWith<'writeFrames'>,
+  guard: PauseGuard,
+  half: readonly { record: EditRecord }[],
+): Promise<void> {
+  guard.keepOnDeath(true);
+  try {
+    const before = await guard.prove();
+    for (const { record } of half) undo(domain, record);
+    const after = await guard.prove();
+    if (after.generation !== before.generation || after.answers !== before.answers) {
+      throw failure(domain, half[0]!.record.title, 'it did not stand still meanwhile');
+    }
+  } catch (error) {
+    guard.abandon();
+    throw error;
+  }
+  guard.keepOnDeath(false);
+}
+
+function undo(domain: DomainWith<'writeFrames'>, { title, writes }: EditRecord): void {
+  const backwards = [...writes].reverse();
+  const foreign = backwards.find(
+    ({ frame, offset, old, new: wanted }) =>
+      !isAt(domain, { frame, offset, bytes: old }) && !isAt(domain, { frame, offset, bytes: wanted }),
+  );
+  if (foreign !== undefined) throw failure(domain, title, 'a word of it is neither the old nor the new one');
+  try {
+    domain.writeFrames.write(
+      backwards.map(({ frame, offset, old }) => ({ frame, offset, bytes: Buffer.from(old, 'hex') }) as never),
+    );
+  } catch (cause) {
+    throw failure(domain, title, 'the old bytes could not be written', cause);
+  }
+  if (!writes.every(({ frame, offset, old }) => isAt(domain, { frame, offset, bytes: old }))) {
+    throw failure(domain, title, 'the old bytes do not read back');
+  }
+}
+
+function failure(domain: Domain, title: string, why: string, cause?: unknown): DomschedError {
+  const { name } = domain.identity;
+  return new DomschedError(
+    'edit-failed',
+    `${name} stands in the middle of "${title}", which cannot be undone: ${why}; ` +
+      'it stays paused: destroy it or go back to a snapshot',
+    { domain: name, title },
+    { cause },
+  );
+}
+
+function piece({ space }: Guest, address: GuestVirtual): Piece {
+  const { frame, offset } = space.locate(address, 8)[0]!;
+  return { frame, offset, bytes: hex(space.readBytes(address, 8)) };
+}
+
+function isAt(domain: Domain, { frame, offset, bytes }: Piece): boolean {
+  const wanted = Buffer.from(bytes, 'hex');
+  const batch = new FrameBatch();
+  batch.add(frame as never, offset, wanted.length);
+  if (domain.frames.read(batch) > 0) return false;
+  return wanted.equals(batch.bytes.subarray(batch.positions[0]!, batch.positions[0]! + wanted.length));
+}
+
+async function readRecord(file: string): Promise<EditRecord | undefined> {
+  try {
+    const { EDIT_RECORD } = await import('./log-schema.ts');
+    return EDIT_RECORD.parse(JSON.parse(readFileSync(file, 'utf8')));
+  } catch {
+    return undefined;
+  }
+}
+
+function namesOf(directory: string): string[] {
+  return entriesOf(directory).filter((name) => name.endsWith('.json'));
+}
+
+function entriesOf(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return [];
+  }
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex');
+}

@@ -1,0 +1,141 @@
+import type { Constants } from '../code/prove.ts';
+import type { Draft } from '../edit/draft.ts';
+import type { Invariant } from '../edit/edit.ts';
+import { type Field, get } from '../edit/member.ts';
+import type { MemoryView } from '../edit/memory-view.ts';
+import type { Guest } from '../guest/guest.ts';
+import type { GuestCpu } from '../guest/percpu.ts';
+import type { Domain, VcpuRegisters } from '../hypervisor/types.ts';
+import { advance, type GuestVirtual, guestVirtual } from '../memory/address.ts';
+import { FairSurgery } from '../technique/fair/fair.ts';
+import { type FairGuest, resolveFairLayout } from '../technique/fair/layout.ts';
+import type { Shares } from '../technique/fair/shares.ts';
+import { FairSplice } from '../technique/fair/splice.ts';
+import { FairState } from '../technique/fair/state.ts';
+import { spliceBits, stateBits } from '../technique/proved-bits.ts';
+import { threadRefusal } from '../technique/refusal.ts';
+import type { Step, Technique } from '../technique/step.ts';
+import type { GiveBack, Holder, Standing } from './holder.ts';
+import type { ParkHolder } from './park-holder.ts';
+
+/** @throws DomschedError `layout-absent-member` */
+export function fairGuest(guest: Guest, constants: Constants): FairGuest {
+  const symbol = (name: string) => guestVirtual(guest.layout.requireSymbol(name) + guest.kernel.slide);
+  return {
+    layout: resolveFairLayout(guest.layout),
+    bits: spliceBits(constants),
+    stateBits: stateBits(constants),
+    queues: guest.cpus.map((cpu) => ({
+      cpu: cpu.cpu,
+      address: guest.percpu('runqueues', cpu),
+      preemptCount: preemptCount(guest, cpu),
+    })),
+    fairSchedClass: symbol('fair_sched_class'),
+    activeMask: symbol('__cpu_active_mask'),
+    tickNsec: symbol('tick_nsec'),
+    schedule: symbol('schedule'),
+    exitToUser: symbol('irqentry_exit_to_user_mode'),
+    text: { start: symbol('_stext'), end: symbol('_etext') },
+  };
+}
+
+/** "x86/percpu: Move preempt_count next to current_task", 6.2, until 6.15. */
+function preemptCount(guest: Guest, cpu: GuestCpu): GuestVirtual {
+  if (!guest.layout.has('pcpu_hot', 'preempt_count')) return guest.percpu('__preempt_count', cpu);
+  const { offset } = guest.layout.field('pcpu_hot', 'preempt_count');
+  return advance(guest.percpu('pcpu_hot', cpu), offset);
+}
+
+/**
+ * Holds threads of kernels with CFS or EEVDF: by parking, and where that is asked for by splicing or by a state. What
+ * holds a thread is read from the thread itself, so that each way's release finds its own.
+ */
+export class FairHolder implements Holder {
+  readonly techniques: readonly Technique[];
+  readonly automatic: readonly Technique[] = ['park'];
+  readonly renicesHeld = true;
+  readonly #park: ParkHolder;
+  readonly #splice: FairSplice;
+  /** Null where what it takes is not proved. */
+  readonly #state: FairState | null;
+  readonly #ptrace: Field;
+
+  readonly shares: Shares;
+
+  readonly refused: ReadonlyMap<Technique, string>;
+
+  /** @param stateLacks what of a hold by state is not proved, where something is */
+  constructor(guest: FairGuest, park: ParkHolder, shares: Shares, stateLacks: string | null = null) {
+    this.shares = shares;
+    this.refused = new Map([
+      ...(guest.layout.splices
+        ? []
+        : [['splice', 'its fair server counts the threads that come and go by itself'] as const]),
+      ...(stateLacks === null ? [] : [['state', stateLacks] as const]),
+    ]);
+    const fair = new FairSurgery(guest);
+    const techniques: readonly Technique[] = ['park', 'splice', 'state'];
+    this.techniques = techniques.filter(
+      (technique) =>
+        (technique !== 'splice' || guest.layout.splices) &&
+        (technique !== 'state' || guest.stateBits !== null),
+    );
+    this.#ptrace = guest.layout.task_struct.ptrace;
+    this.#park = park;
+    this.#splice = new FairSplice(guest, fair);
+    this.#state = guest.stateBits === null ? null : new FairState(guest, guest.stateBits, fair, park.irqWork);
+  }
+
+  prepare(domain: Domain, memory: MemoryView): Promise<void> {
+    return this.#park.prepare(domain, memory);
+  }
+
+  observe(vcpus: ReadonlyMap<number, VcpuRegisters>): void {
+    this.#state?.observe(vcpus);
+  }
+
+  needsRegisters(techniques: readonly Technique[]): boolean {
+    return techniques.includes('state');
+  }
+
+  /** A plan that edits a queue brings that queue's own. */
+  invariants(): Invariant[] {
+    return this.#park.invariants();
+  }
+
+  /** Each plan checks the locks of what it edits. */
+  checkLocks(): void {}
+
+  standing(memory: MemoryView, thread: GuestVirtual): Standing {
+    const standing = this.#park.standing(memory, thread);
+    if (standing === 'exempt') return standing;
+    if (this.#splice.isHeld(memory, thread) || this.#state?.isHeld(memory, thread)) return 'held';
+    return this.#state?.isMarked(memory, thread) ? 'leaving' : standing;
+  }
+
+  planHold(draft: Draft, thread: GuestVirtual, techniques: readonly Technique[]): Step | null {
+    if (this.#state?.isMarked(draft, thread)) return this.#state.planAgain(draft, thread);
+    if (techniques.includes('park')) return this.#park.planHold(draft, thread, techniques);
+    if (get(draft, thread, this.#ptrace) !== 0n) throw threadRefusal(thread, 'is under a tracer');
+    if (!this.#park.mayHold(draft, thread)) return null;
+    const may = (technique: Technique) =>
+      techniques.includes(technique) && this.techniques.includes(technique);
+    const splice = may('splice') ? this.#splice.planHold(draft, thread) : null;
+    return splice ?? (may('state') ? (this.#state?.planHold(draft, thread) ?? null) : null);
+  }
+
+  planRelease(draft: Draft, thread: GuestVirtual): Step | 'later' | null {
+    if (this.#park.standing(draft, thread) === 'exempt') return null;
+    if (this.#splice.isHeld(draft, thread)) return this.#splice.planRelease(draft, thread);
+    if (!this.#state?.isMarked(draft, thread)) return this.#park.planRelease(draft, thread);
+    return this.#state.planRelease(draft, thread, this.#park.listForWork(draft));
+  }
+
+  planGiveBack(draft: Draft, threads: () => readonly GuestVirtual[]): GiveBack {
+    return this.#park.planGiveBack(draft, threads);
+  }
+
+  planRenice(draft: Draft, thread: GuestVirtual, nice: number): readonly Invariant[] | 'later' {
+    return this.#park.planRenice(draft, thread, nice);
+  }
+}

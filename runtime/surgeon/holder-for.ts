@@ -1,0 +1,80 @@
+import type { Constants } from '../code/prove.ts';
+import { DomschedError } from '../error.ts';
+import type { Guest } from '../guest/guest.ts';
+import { guestVirtual } from '../memory/address.ts';
+import { fairQueuesRefusal } from '../technique/fair/layout.ts';
+import { resolveSharesLayout, Shares, type SharesGuest, sharesRefusal } from '../technique/fair/shares.ts';
+import { resolveO1Layout } from '../technique/o1/resolve.ts';
+import { canPark } from '../technique/park/layout.ts';
+import { NEEDED } from '../technique/proved-bits.ts';
+import { FairHolder, fairGuest } from './fair-holder.ts';
+import type { Holder } from './holder.ts';
+import { O1Holder } from './o1-holder.ts';
+import { ParkHolder, parkGuest } from './park-holder.ts';
+import { constantsOf } from './proved-constants.ts';
+
+/**
+ * The way to hold threads that a guest's kernel has, by the members of its structures.
+ * @param proved what its code shows, where that is known already
+ * @throws DomschedError `refused` for a scheduler that cannot be edited yet; `layout-absent-member`
+ */
+export function holderFor(guest: Guest, proved?: Constants): Holder {
+  const { layout, queuesUnknown } = guest;
+  if (queuesUnknown === undefined && layout.has('rq', 'active') && layout.has('prio_array', 'queue')) {
+    const queues = guest.cpus.map((cpu) => ({ cpu: cpu.cpu, address: guest.percpu('runqueues', cpu) }));
+    const resolved = resolveO1Layout(layout);
+    return new O1Holder(
+      resolved,
+      queues,
+      resolved.task_struct.load_weight === null ? null : ticksPerSecond(guest),
+    );
+  }
+  if (canPark(layout)) {
+    const constants = proved ?? constantsOf(guest);
+    // What cannot be read is not edited, nor is what is not proved; to park a thread takes no queue.
+    const unread = queuesUnknown === undefined ? null : `its run queues are not read: ${queuesUnknown}`;
+    const reason = unread ?? fairQueuesRefusal(layout) ?? constants.missing(NEEDED.splice);
+    const sharesRefused = unread ?? sharesRefusal(layout);
+    const shares = sharesRefused === null ? new Shares(sharesGuest(guest)) : undefined;
+    if (reason === null && shares !== undefined) {
+      const park = new ParkHolder(parkGuest(guest, constants));
+      return new FairHolder(fairGuest(guest, constants), park, shares, constants.missing(NEEDED.state));
+    }
+    const refused = (reason ?? sharesRefused)!;
+    return new ParkHolder(parkGuest(guest, constants), {
+      refused: new Map([
+        ['splice', refused],
+        ['state', refused],
+      ]),
+      ...(shares ? { shares } : { sharesRefused: sharesRefused! }),
+    });
+  }
+  throw new DomschedError(
+    'refused',
+    `${layout.kernel.release}: no way to hold processes under its scheduler is known${why(queuesUnknown)}; nothing was changed`,
+    { release: layout.kernel.release, queuesUnknown },
+  );
+}
+
+/** @throws DomschedError `layout-absent-member` where {@link sharesRefusal} has a reason */
+function sharesGuest(guest: Guest): SharesGuest {
+  const symbol = (name: string) => guestVirtual(guest.layout.requireSymbol(name) + guest.kernel.slide);
+  return {
+    layout: resolveSharesLayout(guest.layout),
+    rootTaskGroup: symbol('root_task_group'),
+    prioToWeight: symbol('sched_prio_to_weight'),
+  };
+}
+
+/** What is unknown of the run queues, for messages. */
+export function why(queuesUnknown: string | undefined): string {
+  return queuesUnknown === undefined ? '' : ` (its run queues are not read: ${queuesUnknown})`;
+}
+
+/** HZ is a macro; `tick_nsec` is what came of it (kernel/timer.c, TICK_NSEC). Null where the layout has no such symbol. */
+function ticksPerSecond(guest: Guest): number | null {
+  const address = guest.symbol('tick_nsec');
+  if (address === undefined) return null;
+  const tick = guest.space.readU64(address);
+  return tick === 0n ? null : Math.round(1e9 / Number(tick));
+}

@@ -1,0 +1,284 @@
+import path from 'node:path';
+import { EditLog, type Recovery, recover } from '../edit/log.ts';
+import { DomschedError } from '../error.ts';
+import { bootMark } from '../guest/boot-mark.ts';
+import { Guest } from '../guest/guest.ts';
+import type { Process } from '../guest/process.ts';
+import { requireCapabilities } from '../hypervisor/capability.ts';
+import type { Domain } from '../hypervisor/types.ts';
+import type { KnownKernel } from '../layout/registry.ts';
+import { runtimeDirectory } from '../runtime-directory.ts';
+import { holderFor } from './holder-for.ts';
+import { ChangeJournal, type ChangeRecord, type HeldRecord, Journal } from './journal.ts';
+import { type OperateOptions, type Operation, type ProcessKey, Surgeon } from './surgeon.ts';
+
+/** Where we write down what we do to guests. */
+export class Journals {
+  readonly held: Journal;
+  readonly changes: ChangeJournal;
+  readonly edits: EditLog;
+
+  constructor(directory = runtimeDirectory()) {
+    this.held = new Journal(path.join(directory, 'held'));
+    this.changes = new ChangeJournal(path.join(directory, 'changed'));
+    this.edits = new EditLog(path.join(directory, 'edits'));
+  }
+}
+
+type NiceRecord = Extract<ChangeRecord, { kind: 'nice' }>;
+
+/** Whose wish a hold is. */
+export type Wish = Pick<HeldRecord, 'policy' | 'reason'>;
+
+const FOUND: Wish = { reason: 'found held in the guest; no record tells by whom' };
+
+/** A surgeon who writes down what is held and reniced before it is, and crosses it out when it no longer is. */
+export class JournaledSurgeon {
+  readonly guest: Guest;
+  readonly surgeon: Surgeon;
+  /** This boot of the guest. */
+  readonly boot: string;
+  /** What was found when the domain was opened. */
+  readonly recovery: Recovery;
+  readonly #journals: Journals;
+  /** Records of this boot, by process. */
+  readonly #held = new Map<string, HeldRecord>();
+  readonly #niced = new Map<string, NiceRecord>();
+
+  private constructor(guest: Guest, surgeon: Surgeon, boot: string, recovery: Recovery, journals: Journals) {
+    this.guest = guest;
+    this.surgeon = surgeon;
+    this.boot = boot;
+    this.recovery = recovery;
+    this.#journals = journals;
+  }
+
+  /**
+   * Puts a domain right that was left in the middle of something, finds out which kernel it runs and what of it is
+   * held. Records of processes that are no more, or of another boot, are crossed out.
+   * @throws DomschedError what {@link recover}, {@link Guest.attach} and {@link holderFor} throw
+   */
+  static async open(
+    domain: Domain,
+    known: readonly KnownKernel[],
+    journals: Journals,
+  ): Promise<JournaledSurgeon> {
+    requireCapabilities(domain, 'pause', 'writeFrames', 'registers');
+    const recovery = await recover(domain, journals.edits);
+    const guest = await Guest.attach(domain, known);
+    try {
+      const { processes } = await guest.take({ withoutQueues: true });
+      const init = processes.find(({ pid }) => pid === 1);
+      const boot = bootMark(guest, init);
+      const surgeon = new Surgeon(domain, guest, holderFor(guest), journals.edits);
+      const opened = new JournaledSurgeon(guest, surgeon, boot, recovery, journals);
+      await opened.#takeOver(processes);
+      return opened;
+    } catch (error) {
+      guest.detach();
+      throw error;
+    }
+  }
+
+  /** What is held, as the journal has it. */
+  held(): readonly HeldRecord[] {
+    return [...this.#held.values()];
+  }
+
+  heldRecord(key: ProcessKey): HeldRecord | undefined {
+    return this.#held.get(nameOf(key));
+  }
+
+  /**
+   * Looks in the guest itself for who is held, and writes down whom no record tells of: held by another host before a
+   * migration, or before `execve()` gave the process another `task_struct`.
+   * @param wish whose hold it is, as far as anybody knows
+   * @returns the records that are new
+   * @throws DomschedError as {@link Surgeon.search}
+   */
+  async search(wish: Wish = FOUND): Promise<HeldRecord[]> {
+    const found = await this.surgeon.search();
+    const added: HeldRecord[] = [];
+    for (const process of found.filter((candidate) => this.heldRecord(candidate) === undefined)) {
+      const record = this.#record(process, wish);
+      added.push(record);
+      // The guest itself tells: a record that cannot be written is missed by nobody.
+      await this.#add(record).catch(() => this.#held.set(nameOfRecord(record), record));
+    }
+    return added;
+  }
+
+  /** The nice value that a process had before {@link setNice}. */
+  niceRecord(key: ProcessKey): NiceRecord | undefined {
+    return this.#niced.get(nameOf(key));
+  }
+
+  /** @throws DomschedError as {@link Surgeon.hold}; what the journal throws: then nothing is held */
+  async hold(process: Process, options: OperateOptions, wish: Wish = {}): Promise<Operation> {
+    const before = this.heldRecord(process);
+    const record = this.#record(process, wish, before?.since);
+    try {
+      const operation = await this.surgeon.hold(process, { ...options, journal: () => this.#add(record) });
+      // Held already, by whoever: no edit was made that would have been written down.
+      if (operation.outcome === 'unchanged' && before === undefined) await this.#add(record);
+      return operation;
+    } catch (error) {
+      // What was held before still is, unless undoing this hold let all of it go.
+      const free = before !== undefined ? isUndone(error) : !mayBeHeld(error);
+      if (free) await this.#remove(record);
+      throw error;
+    }
+  }
+
+  /** @throws DomschedError as {@link Surgeon.release} */
+  async release(key: ProcessKey, options: OperateOptions): Promise<Operation> {
+    const operation = await this.surgeon.release(key, options).catch(async (error: unknown) => {
+      if (hasEnded(error)) await this.forget(key);
+      throw error;
+    });
+    if (!options.dryRun) await this.#forgetHeld(key);
+    return operation;
+  }
+
+  /** @throws DomschedError as {@link Surgeon.renice} */
+  async renice(process: Process, nice: number, options: OperateOptions): Promise<Operation> {
+    // Some kernels' processes are held for the moment; what was held before stays in the journal.
+    if (this.heldRecord(process) !== undefined) return this.surgeon.renice(process, nice, options);
+    const record = this.#record(process, {});
+    try {
+      const journal = () => this.#add(record);
+      const operation = await this.surgeon.renice(process, nice, { ...options, journal });
+      await this.#remove(record);
+      return operation;
+    } catch (error) {
+      if (!mayBeHeld(error)) await this.#remove(record);
+      throw error;
+    }
+  }
+
+  /** Nothing is held for it, so nothing is written down. @throws DomschedError as {@link Surgeon.reniceGroup} */
+  reniceGroup(process: Process, nice: number, options: OperateOptions): Promise<Operation> {
+    return this.surgeon.reniceGroup(process, nice, options);
+  }
+
+  /** As {@link renice}, for as long as it is wanted: what it was before is written down for {@link niceBack}. */
+  async setNice(
+    process: Process,
+    nice: number,
+    options: OperateOptions,
+    wish: Wish = {},
+  ): Promise<Operation> {
+    const before = this.niceRecord(process)?.before ?? process.nice;
+    const record: NiceRecord = { ...this.#record(process, wish), kind: 'nice', before, set: nice };
+    await this.#journals.changes.add(record);
+    this.#niced.set(nameOf(process), record);
+    return this.renice(process, nice, options);
+  }
+
+  /**
+   * Puts a nice value back, unless somebody else changed it since.
+   * @returns undefined when there was nothing to do
+   */
+  async niceBack(process: Process, options: OperateOptions): Promise<Operation | undefined> {
+    const record = this.niceRecord(process);
+    if (record === undefined) return undefined;
+    const operation =
+      process.nice === record.set ? await this.renice(process, record.before, options) : undefined;
+    await this.#journals.changes.remove(record);
+    this.#niced.delete(nameOf(process));
+    return operation;
+  }
+
+  /** Crosses out a process that is no more. */
+  async forget(key: ProcessKey): Promise<void> {
+    await this.#forgetHeld(key);
+    const niced = this.niceRecord(key);
+    if (niced === undefined) return;
+    await this.#journals.changes.remove(niced);
+    this.#niced.delete(nameOf(key));
+  }
+
+  async #forgetHeld(key: ProcessKey): Promise<void> {
+    const held = this.heldRecord(key);
+    if (held !== undefined) await this.#remove(held);
+  }
+
+  detach(): void {
+    this.guest.detach();
+  }
+
+  async #takeOver(processes: readonly Process[]): Promise<void> {
+    const { id } = this.guest.domain.identity;
+    const present = new Set(processes.map(nameOf));
+    const isOurs = (record: HeldRecord) =>
+      record.buildId === this.guest.kernel.buildId &&
+      (record.boot === undefined || record.boot === this.boot) &&
+      present.has(nameOfRecord(record));
+    for (const record of await this.#journals.held.list()) {
+      if (record.domain !== id) continue;
+      if (isOurs(record)) this.#held.set(nameOfRecord(record), record);
+      else await this.#journals.held.remove(record);
+    }
+    for (const record of await this.#journals.changes.list()) {
+      if (record.kind !== 'nice' || record.domain !== id) continue;
+      if (isOurs(record)) this.#niced.set(nameOfRecord(record), record);
+      else await this.#journals.changes.remove(record);
+    }
+  }
+
+  #record(process: Process, wish: Wish, since = new Date().toISOString()): HeldRecord {
+    const { identity } = this.guest.domain;
+    const { pid, started } = identity;
+    return {
+      connection: identity.connection,
+      domain: identity.id,
+      name: identity.name,
+      buildId: this.guest.kernel.buildId,
+      pid: process.tgid,
+      comm: process.comm,
+      address: `0x${process.address.toString(16)}`,
+      startTimeNs: process.startTimeNs,
+      since,
+      boot: this.boot,
+      ...(pid !== undefined && started !== undefined && { machine: { pid, started } }),
+      ...wish,
+    };
+  }
+
+  async #add(record: HeldRecord): Promise<void> {
+    await this.#journals.held.add(record);
+    this.#held.set(nameOfRecord(record), record);
+  }
+
+  async #remove(record: HeldRecord): Promise<void> {
+    await this.#journals.held.remove(record);
+    this.#held.delete(nameOfRecord(record));
+  }
+}
+
+function nameOf({ pid, address, startTimeNs }: ProcessKey): string {
+  return `${pid} 0x${address.toString(16)} ${startTimeNs}`;
+}
+
+function nameOfRecord({ pid, address, startTimeNs }: HeldRecord): string {
+  return `${pid} ${address} ${startTimeNs}`;
+}
+
+/** Whether a record is of this very process. */
+export function isRecordOf(record: HeldRecord, key: ProcessKey): boolean {
+  return nameOfRecord(record) === nameOf(key);
+}
+
+function isUndone(error: unknown): boolean {
+  return error instanceof DomschedError && error.details.undone === true;
+}
+
+/** A failed hold that could not be undone: its record is what leads back to it. */
+function mayBeHeld(error: unknown): boolean {
+  if (!(error instanceof DomschedError)) return true;
+  return error.details.undone === false || error.details.restored === false;
+}
+
+function hasEnded(error: unknown): boolean {
+  return error instanceof DomschedError && error.code === 'process-not-found';
+}

@@ -1,0 +1,119 @@
+import type { Draft } from '../edit/draft.ts';
+import type { Invariant } from '../edit/edit.ts';
+import { inconsistent } from '../edit/inconsistent.ts';
+import type { MemoryView } from '../edit/memory-view.ts';
+import type { GuestVirtual } from '../memory/address.ts';
+import { formatAddress } from '../memory/address.ts';
+import { follow, get, type O1Layout, type O1Queue, put } from '../technique/o1/layout.ts';
+import { O1Surgery } from '../technique/o1/o1.ts';
+import { threadRefusal } from '../technique/refusal.ts';
+import type { Step, Technique } from '../technique/step.ts';
+import type { Holder, Standing } from './holder.ts';
+
+/** include/linux/sched.h, 2.6.16. */
+const TASK_RUNNING = 0n;
+/**
+ * What a thread's state becomes to have `schedule()` take it off its queue: TASK_NONINTERACTIVE alone. The kernel sets
+ * that bit only beside others ("[PATCH] sched: TASK_NONINTERACTIVE", 2.6.14; unused before), so a thread in this
+ * state was held by us, and no wake-up, no signal and no SIGCONT looks for it. TASK_STOPPED would be a user's SIGSTOP.
+ */
+const ASKED_TO_LEAVE = 64n;
+
+/**
+ * Holds threads of a kernel with O(1) run queues: a ready one by unlinking it (`splice`), a running one by a state
+ * that makes `schedule()` take it off (`state`).
+ *
+ * Both end the same way: `TASK_RUNNING` and in no array. `try_to_wake_up()` leaves a running task alone, so no
+ * signal and no event puts it back; only {@link planRelease} does. A sleeping thread is left until it wakes: taking
+ * its state away would lose the wake-up that it waits for.
+ */
+export class O1Holder implements Holder {
+  readonly techniques: readonly Technique[] = ['splice', 'state'];
+  readonly automatic = this.techniques;
+  readonly renicesHeld = false;
+  readonly #layout: O1Layout;
+  readonly #surgery: O1Surgery;
+
+  /** @param hz the guest's timer ticks per second; null where the layout has no `load_weight` */
+  constructor(layout: O1Layout, queues: readonly O1Queue[], hz: number | null) {
+    this.#layout = layout;
+    this.#surgery = new O1Surgery(layout, queues, hz);
+  }
+
+  invariants(): Invariant[] {
+    return this.#surgery.invariants();
+  }
+
+  checkLocks(memory: MemoryView): void {
+    this.#surgery.checkLocks(memory);
+  }
+
+  standing(memory: MemoryView, thread: GuestVirtual): Standing {
+    const { task_struct } = this.#layout;
+    const state = get(memory, thread, task_struct.state);
+    const linked = follow(memory, thread, task_struct.array) !== 0n;
+    const current = this.#surgery.currentOn(memory, thread) !== null;
+    if (state === TASK_RUNNING) {
+      // A current task that is not linked is on its way out of schedule().
+      if (current) return linked ? 'running' : 'changing';
+      if (linked) return 'ready';
+      return this.#surgery.isNew(memory, thread) ? 'changing' : 'held';
+    }
+    if (state === ASKED_TO_LEAVE) return linked || current ? 'leaving' : 'left';
+    // Linked but not running: about to sleep, or preempted on the way there.
+    return linked || current ? 'changing' : 'sleeping';
+  }
+
+  planHold(draft: Draft, thread: GuestVirtual, techniques: readonly Technique[]): Step | null {
+    const { task_struct } = this.#layout;
+    if (get(draft, thread, task_struct.ptrace) !== 0n) throw threadRefusal(thread, 'is under a tracer');
+    switch (this.standing(draft, thread)) {
+      case 'ready':
+        if (!techniques.includes('splice')) return null;
+        return { technique: 'splice', outcome: this.#surgery.planDequeue(draft, thread) };
+      case 'running':
+        if (!techniques.includes('state')) return null;
+        put(draft, thread, task_struct.state, ASKED_TO_LEAVE, 'task.state');
+        return {
+          technique: 'state',
+          outcome: [this.#stands(thread, 'leaving'), this.#surgery.planReschedule(draft, thread)],
+        };
+      case 'left':
+        put(draft, thread, task_struct.state, TASK_RUNNING, 'task.state');
+        return { technique: 'state', outcome: [this.#stands(thread, 'held')] };
+      default:
+        return null;
+    }
+  }
+
+  planRelease(draft: Draft, thread: GuestVirtual): Step | null {
+    const { task_struct } = this.#layout;
+    const standing = this.standing(draft, thread);
+    if (standing === 'leaving') {
+      put(draft, thread, task_struct.state, TASK_RUNNING, 'task.state');
+      return { technique: 'state', outcome: [this.#surgery.inState(thread, TASK_RUNNING)] };
+    }
+    if (standing !== 'held' && standing !== 'left') return null;
+    put(draft, thread, task_struct.state, TASK_RUNNING, 'task.state');
+    const outcome = [
+      this.#surgery.inState(thread, TASK_RUNNING),
+      ...this.#surgery.planEnqueue(draft, thread),
+    ];
+    return { technique: 'splice', outcome };
+  }
+
+  planRenice(draft: Draft, thread: GuestVirtual, nice: number): readonly Invariant[] {
+    return this.#surgery.planRenice(draft, thread, nice);
+  }
+
+  #stands(thread: GuestVirtual, standing: Standing): Invariant {
+    const what = `task ${formatAddress(thread)} is ${standing}`;
+    return {
+      what,
+      check: (memory) => {
+        const found = this.standing(memory, thread);
+        if (found !== standing) throw inconsistent(`not so: ${what}; it is ${found}`);
+      },
+    };
+  }
+}

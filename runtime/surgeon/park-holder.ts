@@ -1,0 +1,236 @@
+import type { Constants } from '../code/prove.ts';
+import type { Draft } from '../edit/draft.ts';
+import type { Invariant } from '../edit/edit.ts';
+import { follow } from '../edit/member.ts';
+import type { MemoryView } from '../edit/memory-view.ts';
+import { DomschedError } from '../error.ts';
+import type { Guest } from '../guest/guest.ts';
+import type { Domain } from '../hypervisor/types.ts';
+import { advance, type GuestVirtual, guestVirtual } from '../memory/address.ts';
+import type { Shares } from '../technique/fair/shares.ts';
+import { IrqWork, type LazyList } from '../technique/park/irq-work.ts';
+import { type ParkLayout, resolveParkLayout } from '../technique/park/layout.ts';
+import { type NiceGuest, Renice, resolveNiceLayout } from '../technique/park/nice.ts';
+import { Park } from '../technique/park/park.ts';
+import { proveCallable } from '../technique/park/proof.ts';
+import { niceBits, type ParkBits, parkBits } from '../technique/proved-bits.ts';
+import { threadRefusal } from '../technique/refusal.ts';
+import type { Step, Technique } from '../technique/step.ts';
+import type { GiveBack, Holder, Standing } from './holder.ts';
+
+/** A CPU's structures that parking looks at. */
+export interface ParkCpu {
+  readonly cpu: number;
+  /** Of its `rq`. */
+  readonly queue: GuestVirtual;
+  /** Of its `lazy_list`. */
+  readonly lazyList: GuestVirtual;
+}
+
+/** What parking needs to know of one guest. */
+export interface ParkGuest {
+  readonly layout: ParkLayout;
+  readonly bits: ParkBits;
+  readonly cpus: readonly ParkCpu[];
+  /** Of `__cpu_online_mask`. */
+  readonly onlineMask: GuestVirtual;
+  /** Of `recalc_sigpending()` and `process_timeout()`. */
+  readonly recalcSigpending: GuestVirtual;
+  readonly processTimeout: GuestVirtual;
+  /** Of `delayed_put_task_struct()`; undefined where the layout does not have it. */
+  readonly putTask: GuestVirtual | undefined;
+  readonly nice: NiceGuest;
+}
+
+/** @throws DomschedError `layout-absent-member`, `refused` */
+export function parkGuest(guest: Guest, constants: Constants): ParkGuest {
+  const symbol = (name: string) => guestVirtual(guest.layout.requireSymbol(name) + guest.kernel.slide);
+  const putTask = guest.layout.symbol('delayed_put_task_struct');
+  return {
+    layout: resolveParkLayout(guest.layout),
+    bits: parkBits(constants),
+    cpus: guest.cpus.map((cpu) => ({
+      cpu: cpu.cpu,
+      queue: guest.percpu('runqueues', cpu),
+      lazyList: guest.percpu('lazy_list', cpu),
+    })),
+    onlineMask: symbol('__cpu_online_mask'),
+    recalcSigpending: symbol('recalc_sigpending'),
+    processTimeout: symbol('process_timeout'),
+    putTask: putTask === undefined ? undefined : guestVirtual(putTask + guest.kernel.slide),
+    nice: {
+      layout: resolveNiceLayout(guest.layout),
+      bits: niceBits(constants),
+      fairSchedClass: symbol('fair_sched_class'),
+      prioToWeight: symbol('sched_prio_to_weight'),
+      prioToWmult: symbol('sched_prio_to_wmult'),
+      queues: guest.cpus.map((cpu) => ({ cpu: cpu.cpu, address: guest.percpu('runqueues', cpu) })),
+    },
+  };
+}
+
+/**
+ * Holds threads of a kernel from 5.2 on in its own freezer trap, whatever they do at the moment.
+ *
+ * A thread that sleeps in a system call is held at once: it parks when it wakes, before it runs code of its program.
+ * One that runs or is ready parks on its way back to user mode, at the next interrupt that its CPU takes.
+ */
+export class ParkHolder implements Holder {
+  readonly techniques: readonly Technique[] = ['park'];
+  readonly automatic = this.techniques;
+  readonly renicesHeld = true;
+  declare readonly refused?: ReadonlyMap<Technique, string>;
+  declare readonly shares?: Shares;
+  declare readonly sharesRefused?: string;
+  readonly #guest: ParkGuest;
+  readonly #park: Park;
+  /** Wake-ups by the guest itself: other ways of holding use them too. */
+  readonly irqWork: IrqWork;
+  readonly #renice: Renice;
+
+  /** @param beside what the kernel has beside parking, and why it has no more */
+  constructor(guest: ParkGuest, beside: Pick<Holder, 'refused' | 'shares' | 'sharesRefused'> = {}) {
+    Object.assign(this, beside);
+    this.#guest = guest;
+    this.#park = new Park(guest.layout, guest.bits, guest.recalcSigpending);
+    const { irqWorkHomes } = guest.layout;
+    const homes = guest.cpus.flatMap(({ queue }) => irqWorkHomes.map((home) => advance(queue, home)));
+    this.irqWork = new IrqWork(guest.layout, guest.processTimeout, homes);
+    this.#renice = new Renice(guest.nice);
+  }
+
+  async prepare(domain: Domain, memory: MemoryView): Promise<void> {
+    const registers = (await domain.registers?.read()) ?? [];
+    const { recalcSigpending, processTimeout, putTask } = this.#guest;
+    for (const address of [recalcSigpending, processTimeout, ...(putTask === undefined ? [] : [putTask])]) {
+      proveCallable(memory, address, registers);
+    }
+  }
+
+  invariants(): Invariant[] {
+    return this.#guest.cpus.map((cpu) => ({
+      what: `lazy_list[${cpu.cpu}] is a list`,
+      check: (memory) => void this.irqWork.works(memory, listOf(cpu)),
+    }));
+  }
+
+  /** No scheduler structure is edited, so none of their locks matters; a thread's own are checked with its plan. */
+  checkLocks(): void {}
+
+  standing(memory: MemoryView, thread: GuestVirtual): Standing {
+    const state = this.#park.stateOf(memory, thread);
+    switch (state) {
+      case 'exempt':
+        return 'exempt';
+      case 'parked':
+      case 'stopped':
+        return 'held';
+      case 'armed':
+      case 'entering':
+        return this.#park.isAsleep(memory, thread) ? 'held' : 'leaving';
+      default:
+        if (this.irqWork.progress(memory, thread) === 'pending') return 'changing';
+        if (this.#currentOn(memory, thread) !== undefined) return 'running';
+        return this.#park.onQueue(memory, thread) ? 'ready' : 'sleeping';
+    }
+  }
+
+  planHold(draft: Draft, thread: GuestVirtual, techniques: readonly Technique[]): Step | null {
+    const state = this.#park.stateOf(draft, thread);
+    if (state === 'free' && !techniques.includes('park')) return null;
+    if (!this.mayHold(draft, thread)) return null;
+    const outcome = [this.#park.planArm(draft, thread)];
+    const cpu = this.#currentOn(draft, thread);
+    const interrupts = cpu === undefined ? [] : [{ cpu: cpu.cpu, kind: 'reschedule' as const }];
+    return { technique: 'park', outcome, interrupts };
+  }
+
+  /**
+   * Whether a thread may be held now.
+   * @returns false for one that is held or about to be, or whose wake-up is under way
+   * @throws DomschedError `refused` for one that the guest itself froze, or that could not be released
+   */
+  mayHold(memory: MemoryView, thread: GuestVirtual): boolean {
+    const state = this.#park.stateOf(memory, thread);
+    if (state === 'frozen') {
+      throw threadRefusal(thread, 'is frozen by the guest itself (cgroup.freeze)');
+    }
+    this.irqWork.checkHomes(memory);
+    return state === 'free' && this.irqWork.progress(memory, thread) === 'none';
+  }
+
+  /**
+   * The last reference to a task that has ended is dropped by the guest, which frees the task with it: nobody can do
+   * that for it. Any thread may do so, on its way to user mode.
+   */
+  planGiveBack(draft: Draft, threads: () => readonly GuestVirtual[]): GiveBack {
+    return this.irqWork.planGiveBack(draft, (task) => {
+      const { putTask } = this.#guest;
+      if (putTask === undefined || !this.#park.isFreeable(draft, task)) return 'never';
+      const able = threads().filter((thread) => this.#park.takesWorks(draft, thread));
+      const thread = able.find((candidate) => this.#park.onQueue(draft, candidate)) ?? able[0];
+      return thread === undefined ? 'later' : () => this.#park.planFree(draft, task, thread, putTask);
+    });
+  }
+
+  planRelease(draft: Draft, thread: GuestVirtual): Step | 'later' | null {
+    switch (this.#park.stateOf(draft, thread)) {
+      case 'armed':
+        if (this.#park.mayBeEntering(draft, thread)) return 'later';
+        if (this.#park.isTrapped(draft, thread))
+          return this.#planWake(draft, thread, () => this.#park.planDisarm(draft, thread));
+        return { technique: 'park', outcome: [this.#park.planDisarm(draft, thread)] };
+      case 'stopped':
+        this.#park.checkLocks(draft, thread);
+        return { technique: 'park', outcome: [this.#park.planUnflag(draft, thread)] };
+      case 'entering':
+        // Between its work and the trap nobody can tell which of them it has passed: it arrives in microseconds.
+        return 'later';
+      case 'parked':
+        return this.#planWake(draft, thread, () => this.#park.planUnflag(draft, thread));
+      case 'exempt':
+        return null;
+      case 'free':
+      case 'frozen':
+        return this.irqWork.progress(draft, thread) === 'pending' ? 'later' : null;
+    }
+  }
+
+  planRenice(draft: Draft, thread: GuestVirtual, nice: number): readonly Invariant[] | 'later' {
+    if (this.#park.stateOf(draft, thread) === 'exempt') return [];
+    return this.#renice.plan(draft, thread, nice);
+  }
+
+  /** @param planFree plans that the thread, once awake, does not go back into the trap */
+  #planWake(draft: Draft, thread: GuestVirtual, planFree: () => Invariant): Step | 'later' {
+    this.#park.checkLocks(draft, thread);
+    const list = this.listForWork(draft);
+    // The wake-up first: with it alone the thread looks around in the trap and stays.
+    const woken = this.irqWork.planPush(draft, thread, list);
+    if (woken === null) return 'later';
+    const outcome = [woken, planFree()];
+    return { technique: 'park', outcome, interrupts: [{ cpu: list.cpu, kind: 'irq-work' }] };
+  }
+
+  #currentOn(memory: MemoryView, thread: GuestVirtual): ParkCpu | undefined {
+    const { curr } = this.#guest.layout.rq;
+    return this.#guest.cpus.find(({ queue }) => follow(memory, queue, curr) === thread);
+  }
+
+  /** The list of an online CPU that will soon take a tick: one that isn't idle, where there is one. */
+  listForWork(memory: MemoryView): LazyList {
+    const { curr, idle } = this.#guest.layout.rq;
+    const online = this.#guest.cpus.filter(({ cpu }) => {
+      const byte = memory.word(advance(this.#guest.onlineMask, cpu >> 3), 1);
+      return (byte >> BigInt(cpu & 7)) % 2n === 1n;
+    });
+    const busy = online.find(({ queue }) => follow(memory, queue, curr) !== follow(memory, queue, idle));
+    const found = busy ?? online[0];
+    if (found !== undefined) return listOf(found);
+    throw new DomschedError('guest-inconsistent', 'none of the CPUs that the guest had is online', {});
+  }
+}
+
+function listOf({ cpu, lazyList }: ParkCpu): LazyList {
+  return { cpu, address: lazyList };
+}

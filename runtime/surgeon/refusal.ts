@@ -1,0 +1,39 @@
+import { DomschedError } from '../error.ts';
+import type { Process } from '../guest/process.ts';
+
+const REALTIME: ReadonlySet<string> = new Set(['fifo', 'rr', 'deadline']);
+
+/** A thread that is no more; its process may go on without, and without its leader too. */
+export function isGone({ state }: Process): boolean {
+  return state === 'zombie' || state === 'dead';
+}
+
+/**
+ * Refuses to hold what would hurt the guest or could not last. What a process calls itself says nothing about it, since
+ * anybody may call himself anything: daemons that feed a watchdog run with a real-time policy, and those that serve
+ * storage are marked by PR_SET_IO_FLUSHER, either of which takes a privilege.
+ * @param threads of the process, its leader first
+ * @param force hold real-time threads and those that serve storage all the same
+ * @throws DomschedError `refused`
+ */
+export function checkMayBeHeld(threads: readonly Process[], force: boolean): void {
+  const process = threads[0]!;
+  if (process.kernelThread) throw refusal(process, 'is a kernel thread');
+  if (process.pid === 1) throw refusal(process, 'is the first process: the guest cannot do without it');
+  if (threads.every((thread) => thread.exiting || isGone(thread))) throw refusal(process, 'is exiting');
+  if (threads.some(({ state }) => state === 'traced')) throw refusal(process, 'is under a tracer');
+  if (force) return;
+  if (threads.some(({ policy }) => REALTIME.has(policy)))
+    throw refusal(process, 'has a real-time policy; --force holds it all the same');
+  if (threads.some(({ ioFlusher }) => ioFlusher)) {
+    throw refusal(
+      process,
+      "serves the guest's storage (PR_SET_IO_FLUSHER), which the guest would wait for; --force holds it all the same",
+    );
+  }
+}
+
+export function refusal(process: Pick<Process, 'pid' | 'comm'>, reason: string): DomschedError {
+  const { pid, comm } = process;
+  return new DomschedError('refused', `process ${pid} (${comm}) ${reason}; nothing was changed`, { pid });
+}

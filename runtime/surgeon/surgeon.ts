@@ -1,0 +1,523 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Draft } from '../edit/draft.ts';
+import type { Edit, Invariant } from '../edit/edit.ts';
+import type { EditLog } from '../edit/log.ts';
+import { type BeforeCommit, commit } from '../edit/transaction.ts';
+import { DomschedError } from '../error.ts';
+import type { Guest } from '../guest/guest.ts';
+import { hasHaltedForGood } from '../guest/identify/identify.ts';
+import type { Process } from '../guest/process.ts';
+import { vcpusByCpu } from '../guest/vcpus.ts';
+import type { DomainWith, VcpuRegisters } from '../hypervisor/types.ts';
+import type { GuestVirtual } from '../memory/address.ts';
+import type { Step, Technique, WantedInterrupt } from '../technique/step.ts';
+import type { GiveBack, Holder, Standing } from './holder.ts';
+import { Interrupts } from './interrupts.ts';
+import { Patience } from './patience.ts';
+import { checkMayBeHeld, isGone, refusal } from './refusal.ts';
+import { type Ways, waysOf } from './ways.ts';
+
+/** Which process: `startTimeNs` and `address` tell it from a later one with the same pid. */
+export type ProcessKey = Pick<Process, 'pid' | 'address' | 'startTimeNs'>;
+
+export interface OperateOptions {
+  /** Ways to hold that may be used; what suits the guest's scheduler best when left out. */
+  techniques?: readonly Technique[];
+  /** Allow what is refused for the guest's own good: real-time threads, programs that serve its storage. */
+  force?: boolean;
+  /** How long to go on trying, in ms in which the guest gets somewhere: see {@link Patience}. */
+  limitMs?: number;
+  /** Plan once and change nothing. */
+  dryRun?: boolean;
+  /** Called with each edit before its first byte is written. */
+  journal?: (edit: Edit) => Promise<void>;
+}
+
+export interface Operation {
+  readonly pid: number;
+  readonly outcome: 'held' | 'released' | 'reniced' | 'unchanged' | 'planned';
+  /** Ways in which threads were stopped or let go. */
+  readonly techniques: readonly Technique[];
+  /** Times the domain was paused. */
+  readonly attempts: number;
+  /** All pauses together, in µs: each from when the domain is known to stand still until it is told to go on. */
+  readonly pausedUs: number;
+  /** Words written. */
+  readonly writes: number;
+  readonly edits: readonly Edit[];
+  /** Structures of ended tasks that the guest keeps until it is restarted: see {@link GiveBack}. Mostly none. */
+  readonly kept: number;
+  /** Pids of all processes that it concerns, where that is more than one process by its nature. */
+  readonly members?: readonly number[];
+}
+
+const DEFAULT_LIMIT_MS = 5_000;
+/** Wait between two tries in ms: from a fraction of a tick to several, so that the guest gets somewhere. */
+const FIRST_WAIT_MS = 1;
+const LAST_WAIT_MS = 20;
+/** Looks that a release takes for wake-ups of threads that have ended; the next operation gives back what is left. */
+const MAX_SETTLING = 16;
+/** Looks that a search takes where locks are held. */
+const MAX_LOOKS = 16;
+/** What a hold looks like, from the first step of it to the last one of its release. */
+const HELD: ReadonlySet<Standing> = new Set<Standing>(['held', 'leaving', 'left']);
+/** What a guest may have as threads of one process. */
+const MAX_THREADS = 4_096;
+
+/** Performs edits on one guest, each in a pause of its own, all through the transaction. */
+export class Surgeon {
+  readonly #domain: DomainWith<'pause' | 'writeFrames'>;
+  readonly #guest: Guest;
+  readonly #holder: Holder;
+  readonly #log: EditLog | undefined;
+  #interrupts: Interrupts | undefined;
+
+  /** @param log where an edit is written down, so that one that is cut short by our death can be undone */
+  constructor(domain: DomainWith<'pause' | 'writeFrames'>, guest: Guest, holder: Holder, log?: EditLog) {
+    this.#domain = domain;
+    this.#guest = guest;
+    this.#holder = holder;
+    this.#log = log;
+  }
+
+  /** Ways to hold that this guest's kernel has. */
+  get techniques(): readonly Technique[] {
+    return this.#holder.techniques;
+  }
+
+  get ways(): Ways {
+    return waysOf(this.#holder);
+  }
+
+  /**
+   * Looks, without a pause, whether every thread of a process is held. A guest that runs may contradict itself: what
+   * this finds is a reason to look again under a pause, as {@link hold} does, and no more.
+   * @throws DomschedError `process-not-found`, `guest-inconsistent`
+   */
+  seemsHeld(key: ProcessKey): boolean {
+    this.#domain.tick();
+    const draft = new Draft(this.#guest.space);
+    return this.#threadsOf(key).every(({ address }) => {
+      const standing = this.#holder.standing(draft, address);
+      return standing === 'held' || standing === 'exempt';
+    });
+  }
+
+  /**
+   * Looks in the guest itself for processes that are held, by whoever and wherever it ran then. A kernel between two
+   * steps of its own may look so for a moment: the guest gets on between two looks, which have to agree.
+   * @returns the leaders of processes with a thread that is held, or asked to be
+   * @throws DomschedError `lock-held`, `guest-inconsistent` when no look came to an end
+   */
+  async search(): Promise<Process[]> {
+    let before: ReadonlySet<string> | undefined;
+    for (let look = 1; ; look++) {
+      try {
+        const { threads, processes } = await this.#suspects();
+        if (threads.length === 0) return [];
+        const both = threads.filter((thread) => before?.has(keyOf(thread)));
+        const pids = new Set(both.map(({ tgid }) => tgid));
+        if (before !== undefined) return processes.filter(({ pid }) => pids.has(pid));
+        before = new Set(threads.map(keyOf));
+      } catch (error) {
+        if (!(error instanceof DomschedError) || !PASSING.has(error.code) || look >= MAX_LOOKS) throw error;
+      }
+      await sleep(LAST_WAIT_MS);
+    }
+  }
+
+  /** Threads that look held at this moment, and all processes. */
+  async #suspects(): Promise<{ threads: Process[]; processes: Process[] }> {
+    const guard = await this.#domain.pause.acquire();
+    try {
+      this.#guest.verify();
+      const { processes } = this.#guest.snapshot({ threads: true });
+      const draft = new Draft(this.#guest.space);
+      const living = processes.filter((each) => !each.kernelThread && !isGone(each));
+      const threads = living.filter(({ address }) => HELD.has(this.#holder.standing(draft, address)));
+      return { threads, processes: [...processes] };
+    } finally {
+      await guard.release();
+    }
+  }
+
+  /**
+   * Stops every thread of a process, those included that it starts meanwhile.
+   * @throws DomschedError `refused` (nothing changed), `lock-held` or `timeout` when it could not be done in time
+   *   (`details.undone` tells whether what was done is undone), `process-not-found`, what {@link commit} throws
+   */
+  async hold(key: ProcessKey, options: OperateOptions = {}): Promise<Operation> {
+    const techniques = options.techniques ?? this.#holder.automatic;
+    if (!techniques.some((technique) => this.#holder.techniques.includes(technique))) {
+      const known = this.#holder.techniques.join(', ');
+      const reasons = techniques.flatMap((technique) => {
+        const reason = this.#holder.refused?.get(technique);
+        return reason === undefined ? [] : [`: ${technique} is refused since ${reason}`];
+      });
+      throw new DomschedError(
+        'refused',
+        `this guest's kernel has no ${techniques.join(', ')}, but ${known}${reasons.join('')}; nothing was changed`,
+        { techniques, known: this.#holder.techniques },
+      );
+    }
+    const edits: Edit[] = [];
+    const plan = (draft: Draft, threads: readonly Process[]) => {
+      checkMayBeHeld(threads, options.force ?? false);
+      return this.#planEach(draft, threads, (thread) => {
+        const standing = this.#holder.standing(draft, thread);
+        if (standing === 'held' || standing === 'exempt') return 'done';
+        return this.#holder.planHold(draft, thread, techniques) ?? 'later';
+      });
+    };
+    try {
+      return await this.#repeat('held', key, options, plan, edits);
+    } catch (error) {
+      if (!(error instanceof DomschedError) || edits.length === 0 || options.dryRun) throw error;
+      // What stands half written is for an operator to look at, not for us to write more into.
+      if (error.details.restored === false) throw error;
+      throw await this.#undone(key, options, error);
+    }
+  }
+
+  /** Lets every thread of a process go on. @throws as {@link hold} */
+  release(key: ProcessKey, options: OperateOptions = {}): Promise<Operation> {
+    return this.#repeat('released', key, options, (draft, threads) =>
+      this.#planEach(draft, threads, (thread) => {
+        if (this.#holder.standing(draft, thread) === 'changing') return 'later';
+        return this.#holder.planRelease(draft, thread) ?? 'done';
+      }),
+    );
+  }
+
+  /**
+   * Gives every thread of a process another nice value. Where that takes a hold, the process is held for the moment,
+   * unless it is already, and goes on as it was.
+   * @param nice -20..19
+   * @throws DomschedError as {@link hold}
+   */
+  async renice(key: ProcessKey, nice: number, options: OperateOptions = {}): Promise<Operation> {
+    if (!this.#holder.renicesHeld || options.dryRun) return this.#renice(key, nice, options);
+    const wasHeld = await this.#isHeld(key, options);
+    const operations = [await this.hold(key, options)];
+    try {
+      operations.push(await this.#renice(key, nice, options));
+      if (!wasHeld) operations.push(await this.release(key, options));
+    } catch (error) {
+      if (wasHeld || !(error instanceof DomschedError)) throw error;
+      throw await this.#undone(key, options, error);
+    }
+    return { ...together(operations), outcome: 'reniced' };
+  }
+
+  /**
+   * Gives the group that a process is scheduled in (its autogroup or control group) the weight among groups that a
+   * nice value has among processes. It is the group of all its processes: `members` tells which. Nothing is held.
+   * @param nice -20..19
+   * @throws DomschedError as {@link hold}; `refused` where there are no groups, or for a process in the root group
+   */
+  async reniceGroup(key: ProcessKey, nice: number, options: OperateOptions = {}): Promise<Operation> {
+    const { shares, sharesRefused } = this.#holder;
+    if (shares === undefined) {
+      throw new DomschedError(
+        'refused',
+        `groups of this guest cannot be reniced: ${sharesRefused ?? 'its scheduler knows none'}; ` +
+          'renice the process without --group; nothing was changed',
+        { pid: key.pid },
+      );
+    }
+    let members: readonly number[] = [];
+    const operation = await this.#repeat('reniced', key, options, (draft, [leader]) => {
+      const group = shares.groupOf(draft, leader!.address);
+      const { processes } = this.#guest.processesAlone();
+      members = processes
+        .filter(({ address }) => shares.groupOf(draft, address) === group)
+        .map(({ pid }) => pid);
+      const outcome = [shares.plan(draft, leader!.address, nice)];
+      return { finished: true, techniques: [], invariants: [], outcome, interrupts: [] };
+    });
+    return { ...operation, members };
+  }
+
+  #renice(key: ProcessKey, nice: number, options: OperateOptions): Promise<Operation> {
+    return this.#repeat('reniced', key, options, (draft, threads) => {
+      const process = threads[0]!;
+      if (process.kernelThread && !options.force) throw refusal(process, 'is a kernel thread');
+      const outcome: Invariant[] = [];
+      let finished = true;
+      for (const { address } of threads) {
+        const invariants = this.#holder.planRenice(draft, address, nice);
+        if (invariants === 'later') finished = false;
+        else outcome.push(...invariants);
+      }
+      return { finished, techniques: [], invariants: [], outcome, interrupts: [] };
+    });
+  }
+
+  /** Releases what was held for something that failed. @returns the failure, with `details.undone` telling how that went */
+  async #undone(key: ProcessKey, options: OperateOptions, error: DomschedError): Promise<DomschedError> {
+    const undone = await this.release(key, options).then(
+      () => true,
+      () => false,
+    );
+    return new DomschedError(error.code, error.message, { ...error.details, undone }, { cause: error });
+  }
+
+  async #isHeld(key: ProcessKey, options: OperateOptions): Promise<boolean> {
+    let held = false;
+    await this.#repeat('held', key, { ...options, dryRun: true }, (draft, [leader]) => {
+      held = this.#holder.standing(draft, leader!.address) === 'held';
+      return { finished: true, techniques: [], invariants: [], outcome: [], interrupts: [] };
+    });
+    return held;
+  }
+
+  #planEach(
+    draft: Draft,
+    threads: readonly Process[],
+    plan: (thread: GuestVirtual) => 'done' | 'later' | Step,
+  ): Plan {
+    const techniques: Technique[] = [];
+    const outcome: Invariant[] = [];
+    // Threads of one CPU have the same.
+    const invariants = new Map<string, Invariant>();
+    const interrupts: WantedInterrupt[] = [];
+    let finished = true;
+    for (const { address: thread } of threads.filter((each) => !isGone(each))) {
+      const step = plan(thread);
+      if (step === 'done') continue;
+      if (step === 'later') {
+        finished = false;
+        continue;
+      }
+      if (step.technique !== null) techniques.push(step.technique);
+      outcome.push(...step.outcome);
+      for (const invariant of step.invariants ?? []) invariants.set(invariant.what, invariant);
+      interrupts.push(...(step.interrupts ?? []));
+      // Asking a running thread to leave is not yet holding it, nor is asking for a wake-up the wake-up.
+      const standing = this.#holder.standing(draft, thread);
+      if (standing === 'leaving' || standing === 'changing') finished = false;
+    }
+    return { finished, techniques, invariants: [...invariants.values()], outcome, interrupts };
+  }
+
+  async #repeat(
+    goal: 'held' | 'released' | 'reniced',
+    key: ProcessKey,
+    options: OperateOptions,
+    plan: (draft: Draft, threads: readonly Process[]) => Plan,
+    edits: Edit[] = [],
+  ): Promise<Operation> {
+    const patience = new Patience(options.limitMs ?? DEFAULT_LIMIT_MS);
+    const techniques = new Set<Technique>();
+    const clock = { pausedUs: 0 };
+    let last: DomschedError | undefined;
+    let [changed, kept, settling] = [false, 0, 0];
+    this.#rehearse(key, plan);
+    for (let attempt = 1, wait = FIRST_WAIT_MS; ; attempt++) {
+      const done = await this.#once(goal, key, options, plan, { clock, patience, edits }).catch(
+        (error: unknown) => {
+          // A lock is held for microseconds, and lists are in between states no longer: the next look may differ.
+          if (!(error instanceof DomschedError) || !PASSING.has(error.code)) throw error;
+          last = error;
+          return null;
+        },
+      );
+      if (done !== null) {
+        last = undefined;
+        kept += done.kept;
+        if (done.outcome.length > 0) changed = true;
+        for (const technique of done.techniques) techniques.add(technique);
+        if (!options.dryRun) await this.#interrupts?.send(done.interrupts);
+        const writes = edits.reduce((sum, edit) => sum + edit.writes.length, 0);
+        const result = {
+          pid: key.pid,
+          techniques: [...techniques],
+          attempts: attempt,
+          pausedUs: clock.pausedUs,
+          writes,
+          edits,
+          kept,
+        };
+        if (options.dryRun) return { ...result, outcome: 'planned' };
+        // Threads that ended on their way out of a hold leave words that only a later look can give back.
+        const settled = goal !== 'released' || done.pending === 0 || settling++ === MAX_SETTLING;
+        if (done.finished && settled) {
+          if (done.ended !== undefined) throw done.ended;
+          return { ...result, outcome: changed ? goal : 'unchanged' };
+        }
+      }
+      // Threads are let go a few at a time: one that gets somewhere goes on.
+      const advanced = goal === 'released' && done !== null && done.outcome.length > 0;
+      if (advanced) patience.renew();
+      if (patience.over) throw last ?? (await this.#timeout(goal, key));
+      wait = advanced ? FIRST_WAIT_MS : Math.min(2 * wait, LAST_WAIT_MS);
+      await sleep(wait);
+    }
+  }
+
+  async #once(
+    goal: string,
+    key: ProcessKey,
+    options: OperateOptions,
+    plan: (draft: Draft, threads: readonly Process[]) => Plan,
+    { clock, patience, edits }: { clock: { pausedUs: number }; patience: Patience; edits: Edit[] },
+  ) {
+    const guard = await this.#domain.pause.acquire();
+    const start = performance.now();
+    try {
+      this.#guest.verify();
+      patience.look(this.#guest.advance());
+      await this.#prepared();
+      await this.#observed(options.techniques ?? this.#holder.automatic);
+      const draft = new Draft(this.#guest.space);
+      this.#holder.checkLocks(draft);
+      const back = options.dryRun ? NOTHING_BACK : this.#giveBack(draft, key);
+      const { planned, ended } = this.#planned(goal, key, draft, plan);
+      const invariants = [...this.#holder.invariants(), ...planned.invariants];
+      const outcome = [...back.outcome, ...planned.outcome];
+      const edit = draft.edit(`${goal} pid ${key.pid}`, invariants, outcome);
+      if (edit.writes.length > 0 && !options.dryRun) {
+        const journal: BeforeCommit = async (planned, writes) => {
+          try {
+            await options.journal?.(planned);
+            return this.#log?.begin(this.#guest, planned, writes);
+          } catch (error) {
+            // Letting go needs no room on the host. Should we be killed in the middle of it, the domain stays paused.
+            if (goal === 'released') return undefined;
+            throw error instanceof DomschedError ? error : unwritten(error);
+          }
+        };
+        await commit(this.#domain, this.#guest.space, guard, edit, journal);
+      }
+      // Before the domain goes on, which may fail: what was done is known even so.
+      if (edit.writes.length > 0) edits.push(edit);
+      return { ...planned, ended, edit, kept: back.kept, pending: back.pending };
+    } finally {
+      clock.pausedUs += (performance.now() - start) * 1000;
+      await guard.release();
+    }
+  }
+
+  /** What releases took and need no more goes back in whatever comes next: also that of a process that we lost. */
+  #giveBack(draft: Draft, key: ProcessKey): GiveBack {
+    // Those that the plan itself may edit do not come into question.
+    const threads = () => {
+      const { processes } = this.#guest.snapshot({ threads: true });
+      const others = processes.filter(({ kernelThread, tgid }) => !kernelThread && tgid !== key.pid);
+      return others.map(({ address }) => address);
+    };
+    return this.#holder.planGiveBack?.(draft, threads) ?? NOTHING_BACK;
+  }
+
+  /** @returns in `ended` that the process has: a release still has to look after what it took for it */
+  #planned(
+    goal: string,
+    key: ProcessKey,
+    draft: Draft,
+    plan: (draft: Draft, threads: readonly Process[]) => Plan,
+  ): { planned: Plan; ended?: DomschedError } {
+    try {
+      return { planned: plan(draft, this.#threadsOf(key)) };
+    } catch (error) {
+      const ended = error instanceof DomschedError && error.code === 'process-not-found';
+      if (goal !== 'released' || !ended) throw error;
+      return { planned: NOTHING_TO_DO, ended: error };
+    }
+  }
+
+  /**
+   * Plans once while the guest runs and throws the plan away: what is loaded, compiled and translated now does not
+   * take its time in the pause. A plan only reads, and whatever it trips over comes up again in the pause.
+   */
+  #rehearse(key: ProcessKey, plan: (draft: Draft, threads: readonly Process[]) => Plan): void {
+    try {
+      this.#domain.tick();
+      const draft = new Draft(this.#guest.space);
+      plan(draft, this.#threadsOf(key));
+      for (const invariant of this.#holder.invariants()) invariant.check(draft);
+    } catch {
+      // A running guest contradicts itself now and then.
+    }
+  }
+
+  /** Once, in the first pause. A failure is tried again in the next one. */
+  async #prepared(): Promise<void> {
+    if (this.#interrupts !== undefined) return;
+    await this.#holder.prepare?.(this.#domain, new Draft(this.#guest.space));
+    this.#interrupts = await Interrupts.of(this.#domain, this.#guest);
+  }
+
+  /** What the vCPUs do in this pause, where the plan wants to know. */
+  async #observed(techniques: readonly Technique[]): Promise<void> {
+    const wanted = this.#holder.needsRegisters?.(techniques) ?? false;
+    // Those of an earlier pause say nothing about this one.
+    const vcpus = wanted
+      ? vcpusByCpu(this.#guest, (await this.#domain.registers?.read()) ?? [])
+      : new Map<number, VcpuRegisters>();
+    this.#holder.observe?.(vcpus);
+  }
+
+  /** Why nothing came of it: a guest that has halted gets nowhere, however long it is given. */
+  async #timeout(goal: string, key: ProcessKey): Promise<DomschedError> {
+    const vcpus = (await this.#domain.registers?.read()) ?? [];
+    const halted = vcpus.filter(hasHaltedForGood).length;
+    const why =
+      halted === 0
+        ? 'it may be asleep. Try again, or give it longer'
+        : `${halted} of the guest's ${vcpus.length} CPUs have halted with interrupts off: it panicked or was shut down. ` +
+          'Look at its console';
+    const message = `process ${key.pid} could not be ${goal} in time: ${why}`;
+    return new DomschedError('timeout', message, { pid: key.pid, goal, halted });
+  }
+
+  /** All threads of the process, its leader first. Read under the pause, so none can start meanwhile. */
+  #threadsOf(key: ProcessKey): Process[] {
+    const { processes } = this.#guest.processesAlone({ threads: true });
+    const threads = processes.filter(({ tgid }) => tgid === key.pid);
+    const leader = threads.find(({ pid }) => pid === key.pid);
+    if (leader === undefined || leader.address !== key.address || leader.startTimeNs !== key.startTimeNs) {
+      throw new DomschedError('process-not-found', `process ${key.pid} has ended`, { pid: key.pid });
+    }
+    if (threads.length > MAX_THREADS) throw refusal(leader, `has more than ${MAX_THREADS} threads`);
+    return [leader, ...threads.filter((thread) => thread !== leader)];
+  }
+}
+
+function keyOf({ pid, address, startTimeNs }: ProcessKey): string {
+  return `${pid} ${address} ${startTimeNs}`;
+}
+
+/** Several operations on one process as one. */
+function together(operations: readonly Operation[]): Omit<Operation, 'outcome'> {
+  const sum = (of: (operation: Operation) => number) =>
+    operations.reduce((total, operation) => total + of(operation), 0);
+  return {
+    pid: operations[0]!.pid,
+    techniques: [...new Set(operations.flatMap(({ techniques }) => techniques))],
+    attempts: sum(({ attempts }) => attempts),
+    pausedUs: sum(({ pausedUs }) => pausedUs),
+    writes: sum(({ writes }) => writes),
+    kept: sum(({ kept }) => kept),
+    edits: operations.flatMap(({ edits }) => edits),
+  };
+}
+
+interface Plan {
+  readonly finished: boolean;
+  readonly techniques: readonly Technique[];
+  readonly invariants: readonly Invariant[];
+  readonly outcome: readonly Invariant[];
+  readonly interrupts: readonly WantedInterrupt[];
+}
+
+const NOTHING_TO_DO: Plan = { finished: true, techniques: [], invariants: [], outcome: [], interrupts: [] };
+const NOTHING_BACK: GiveBack = { outcome: [], pending: 0, kept: 0 };
+
+/** What another look may not find any more; a conflict, because somebody else resumed the domain in our pause. */
+const PASSING: ReadonlySet<string> = new Set(['lock-held', 'guest-inconsistent', 'edit-conflict']);
+
+function unwritten(cause: unknown): DomschedError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  const message = `nothing is held that cannot be written down first (${reason}): make room there, or set DOMSCHED_RUNTIME_DIR`;
+  return new DomschedError('journal-failed', message, {}, { cause });
+}

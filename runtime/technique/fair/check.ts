@@ -1,0 +1,233 @@
+import { inconsistent } from '../../edit/inconsistent.ts';
+import { follow, get } from '../../edit/member.ts';
+import type { MemoryView } from '../../edit/memory-view.ts';
+import { DomschedError } from '../../error.ts';
+import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
+import { AddressMap, AddressSet } from '../../memory/address-map.ts';
+import type { FairDiscipline, TreeEntity } from './discipline.ts';
+import type { FairCpu, FairLayout } from './layout.ts';
+import { checkedNodes, type RbRoot } from './rb-tree.ts';
+
+/** More entities than this on one CPU is a lie: it bounds every walk. */
+const MAX_ENTITIES = 65_536;
+/** Groups within groups. */
+export const MAX_DEPTH = 64;
+/** include/linux/sched.h, SCHED_IDLE. */
+export const SCHED_IDLE = 5n;
+
+/** What a queue counts of everything below it. */
+interface Counts {
+  readonly queued: bigint;
+  readonly runnable: bigint;
+  readonly idle: bigint;
+}
+
+/** Addresses of the tree of a `cfs_rq`. */
+export function rootOf(layout: FairLayout, queue: GuestVirtual, name: string): RbRoot {
+  return {
+    node: advance(queue, layout.cfs_rq.root.offset),
+    leftmost: advance(queue, layout.cfs_rq.leftmost.offset),
+    name,
+  };
+}
+
+/**
+ * Checks the fair queues of one CPU as a whole: every tree, every count and sum of each group's queue up to the root,
+ * the list of tasks and the list of queues.
+ * @param also queues that are looked at even if they are empty and so in no queue above
+ * @throws DomschedError `guest-inconsistent`, `walk-unbounded`
+ */
+export function checkFairQueues(
+  layout: FairLayout,
+  discipline: FairDiscipline,
+  memory: MemoryView,
+  cpu: FairCpu,
+  also: readonly GuestVirtual[] = [],
+): void {
+  new Check(layout, discipline, memory, cpu).run(also);
+}
+
+class Check {
+  readonly #layout: FairLayout;
+  readonly #discipline: FairDiscipline;
+  readonly #memory: MemoryView;
+  readonly #cpu: FairCpu;
+  readonly #tasks = new AddressSet<GuestVirtual>();
+  readonly #queues = new AddressSet<GuestVirtual>();
+  #entities = 0;
+
+  constructor(layout: FairLayout, discipline: FairDiscipline, memory: MemoryView, cpu: FairCpu) {
+    this.#layout = layout;
+    this.#discipline = discipline;
+    this.#memory = memory;
+    this.#cpu = cpu;
+  }
+
+  run(also: readonly GuestVirtual[]): void {
+    const { rq } = this.#layout;
+    const name = `rq[${this.#cpu.cpu}]`;
+    this.#queue(advance(this.#cpu.address, rq.cfs), `${name}.cfs`, 0);
+    for (const queue of also.toReversed())
+      if (!this.#queues.has(queue)) this.#queue(queue, `${name}.cfs/group`, 0);
+    this.#checkTaskList(advance(this.#cpu.address, rq.cfs_tasks), `${name}.cfs_tasks`);
+    this.#checkLeafList(advance(this.#cpu.address, rq.leaf_cfs_rq_list), name);
+  }
+
+  #queue(queue: GuestVirtual, name: string, depth: number): Counts {
+    const { cfs_rq, sched_entity, rb_node } = this.#layout;
+    const memory = this.#memory;
+    if (depth > MAX_DEPTH || this.#queues.has(queue)) {
+      throw new DomschedError('walk-unbounded', `${name}: its groups do not end`, {});
+    }
+    this.#queues.add(queue);
+    if (follow(memory, queue, cfs_rq.rq) !== this.#cpu.address)
+      throw inconsistent(`${name} is of another CPU`);
+    const left = MAX_ENTITIES - this.#entities;
+    const nodes = checkedNodes(memory, rb_node, rootOf(this.#layout, queue, name), left);
+    this.#entities += nodes.length;
+    const tree = nodes.map((node) => this.#treeEntity(node));
+    this.#discipline.check(memory, queue, tree, name);
+    const present = tree.map(({ entity }) => entity);
+    const curr = follow(memory, queue, cfs_rq.curr);
+    if (curr !== 0n && present.includes(curr)) throw inconsistent(`${name}.curr is in its tree`);
+    if (curr !== 0n && get(memory, curr, sched_entity.on_rq) !== 0n) present.push(curr);
+    for (const { name: buddy, field } of cfs_rq.buddies) {
+      const found = follow(memory, queue, field);
+      if (found !== 0n && !present.includes(found)) throw inconsistent(`${name}.${buddy} is not queued`);
+    }
+    let weight = 0n;
+    let idleEntities = 0n;
+    const below = { queued: 0n, runnable: 0n, idle: 0n };
+    for (const entity of present) {
+      const counts = this.#entity(queue, entity, name, depth);
+      below.queued += counts.queued;
+      below.runnable += counts.runnable;
+      below.idle += counts.idle;
+      weight += get(memory, entity, sched_entity.weight);
+      if (this.#isIdle(entity)) idleEntities += 1n;
+    }
+    this.#expect(queue, cfs_rq.nr_queued, BigInt(present.length), `${name}.nr_queued`);
+    this.#expect(queue, cfs_rq.weight, weight, `${name}.load.weight`);
+    this.#expect(queue, cfs_rq.idle_nr, idleEntities, `${name}.idle_nr_running`);
+    this.#expect(queue, cfs_rq.h_nr_queued, below.queued, `${name}.h_nr_queued`);
+    this.#expect(queue, cfs_rq.h_nr_runnable, below.runnable, `${name}.h_nr_runnable`);
+    this.#expect(queue, cfs_rq.h_nr_idle, below.idle, `${name}.h_nr_idle`);
+    const idle = cfs_rq.idle !== null && get(memory, queue, cfs_rq.idle) !== 0n;
+    return idle ? { ...below, idle: below.queued } : below;
+  }
+
+  #treeEntity(node: GuestVirtual): TreeEntity {
+    const { sched_entity, rb_node } = this.#layout;
+    const child = (address: GuestVirtual) =>
+      address === 0n ? address : advance(address, -sched_entity.run_node);
+    return {
+      entity: advance(node, -sched_entity.run_node),
+      left: child(follow(this.#memory, node, rb_node.left)),
+      right: child(follow(this.#memory, node, rb_node.right)),
+    };
+  }
+
+  #entity(queue: GuestVirtual, entity: GuestVirtual, name: string, depth: number): Counts {
+    const { sched_entity, task_struct } = this.#layout;
+    const memory = this.#memory;
+    const where = `${name}: entity ${formatAddress(entity)}`;
+    if (get(memory, entity, sched_entity.on_rq) !== 1n)
+      throw inconsistent(`${where} is not marked as queued`);
+    if (follow(memory, entity, sched_entity.cfs_rq) !== queue)
+      throw inconsistent(`${where} is another queue's`);
+    const delayed =
+      sched_entity.sched_delayed !== null && get(memory, entity, sched_entity.sched_delayed) !== 0n;
+    const own = follow(memory, entity, sched_entity.my_q);
+    if (own !== 0n) return this.#queue(own, `${name}/group`, depth + 1);
+    const task = advance(entity, -task_struct.se);
+    this.#tasks.add(task);
+    if (get(memory, task, task_struct.on_rq) === 0n) throw inconsistent(`${where}: its task is not queued`);
+    return { queued: 1n, runnable: delayed ? 0n : 1n, idle: this.#isIdle(entity) ? 1n : 0n };
+  }
+
+  #isIdle(entity: GuestVirtual): boolean {
+    const { cfs_rq, sched_entity, task_struct } = this.#layout;
+    const own = follow(this.#memory, entity, sched_entity.my_q);
+    if (own !== 0n) return cfs_rq.idle !== null && get(this.#memory, own, cfs_rq.idle) !== 0n;
+    return get(this.#memory, advance(entity, -task_struct.se), task_struct.policy) === SCHED_IDLE;
+  }
+
+  /** Every task of the trees is in the list of tasks; a group that is throttled has some there that are in none. */
+  #checkTaskList(head: GuestVirtual, name: string): void {
+    const { sched_entity, task_struct } = this.#layout;
+    const offset = task_struct.se + sched_entity.group_node;
+    const listed = new AddressSet(this.#list(head, name).map((node) => advance(node, -offset)));
+    for (const task of this.#tasks) {
+      if (!listed.has(task)) throw inconsistent(`${name} lacks task ${formatAddress(task)}`);
+    }
+    for (const task of listed) {
+      if (get(this.#memory, task, task_struct.on_rq) === 0n)
+        throw inconsistent(`${name} has task ${formatAddress(task)}, which is not queued`);
+    }
+  }
+
+  /** Every queue with something in it is listed, children before their parents. */
+  #checkLeafList(head: GuestVirtual, name: string): void {
+    const { rq, cfs_rq, sched_entity } = this.#layout;
+    const memory = this.#memory;
+    if (follow(memory, this.#cpu.address, rq.tmp_alone_branch) !== head) {
+      throw inconsistent(`${name}.tmp_alone_branch is not its list of queues`);
+    }
+    const order = this.#list(head, `${name}.leaf_cfs_rq_list`).map((node) =>
+      advance(node, -cfs_rq.leaf_cfs_rq_list),
+    );
+    const place = new AddressMap<GuestVirtual, number>();
+    for (const [index, queue] of order.entries()) place.set(queue, index);
+    for (const queue of order) {
+      if (get(memory, queue, cfs_rq.on_list) !== 1n)
+        throw inconsistent(`${name}: a listed queue is not marked`);
+    }
+    for (const queue of this.#queues) {
+      const at = place.get(queue);
+      if (at === undefined && get(memory, queue, cfs_rq.nr_queued) !== 0n) {
+        throw inconsistent(`${name}: a queue that is not empty is not listed`);
+      }
+      if (at === undefined && get(memory, queue, cfs_rq.on_list) !== 0n) {
+        throw inconsistent(`${name}: a queue is marked as listed and is not`);
+      }
+      for (const entity of this.#entitiesOf(queue)) {
+        const own = follow(memory, entity, sched_entity.my_q);
+        const below = own === 0n ? undefined : place.get(own);
+        if (below !== undefined && at !== undefined && below > at)
+          throw inconsistent(`${name}: a group's queue is listed behind its parent's`);
+      }
+    }
+  }
+
+  #entitiesOf(queue: GuestVirtual): GuestVirtual[] {
+    const root = rootOf(this.#layout, queue, 'tree');
+    const nodes = checkedNodes(this.#memory, this.#layout.rb_node, root, MAX_ENTITIES);
+    return nodes.map((node) => advance(node, -this.#layout.sched_entity.run_node));
+  }
+
+  #list(head: GuestVirtual, name: string): GuestVirtual[] {
+    const { next, prev } = this.#layout.list_head;
+    const nodes: GuestVirtual[] = [];
+    let previous = head;
+    for (let node = follow(this.#memory, head, next); ; node = follow(this.#memory, node, next)) {
+      if (follow(this.#memory, node, prev) !== previous)
+        throw inconsistent(`${name}: node ${formatAddress(node)} does not link back`);
+      if (node === head) return nodes;
+      if (nodes.length === MAX_ENTITIES)
+        throw new DomschedError('walk-unbounded', `${name} does not end`, {});
+      nodes.push(node);
+      previous = node;
+    }
+  }
+
+  #expect(
+    queue: GuestVirtual,
+    field: Parameters<typeof get>[2] | null,
+    expected: bigint,
+    name: string,
+  ): void {
+    if (field === null) return;
+    const found = get(this.#memory, queue, field);
+    if (found !== expected) throw inconsistent(`${name} is ${found}, and what it has makes ${expected}`);
+  }
+}

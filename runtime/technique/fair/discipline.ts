@@ -1,0 +1,51 @@
+import type { Draft } from '../../edit/draft.ts';
+import type { MemoryView } from '../../edit/memory-view.ts';
+import type { GuestVirtual } from '../../memory/address.ts';
+
+/**
+ * What tells the two fair schedulers apart: by what their trees are ordered, what they keep of them, and where an
+ * entity that comes is put. Entities and queues are addresses of `sched_entity` and `cfs_rq`.
+ */
+export interface FairDiscipline {
+  /** Whether one entity comes before another in the tree. */
+  before(memory: MemoryView, entity: GuestVirtual, other: GuestVirtual): boolean;
+  /** What an entity keeps of its subtree; null where it keeps nothing. Null children are 0. */
+  readonly augment:
+    | ((draft: Draft, entity: GuestVirtual, left: GuestVirtual, right: GuestVirtual, name: string) => void)
+    | null;
+  /** Plans where an entity that is in no queue will stand in one. */
+  place(draft: Draft, queue: GuestVirtual, entity: GuestVirtual, name: string): void;
+  /** Plans what an entity takes along from where it stood: before it goes. */
+  leave(draft: Draft, queue: GuestVirtual, entity: GuestVirtual, name: string): void;
+  /** Plans the sums that a queue keeps of its tree, after an entity came (1) or before it goes (-1). */
+  count(draft: Draft, queue: GuestVirtual, entity: GuestVirtual, change: 1n | -1n, name: string): void;
+  /**
+   * Checks what a queue and its tree keep.
+   * @param nodes entities of the tree in order, with their children
+   * @throws DomschedError `guest-inconsistent`
+   */
+  check(memory: MemoryView, queue: GuestVirtual, nodes: readonly TreeEntity[], name: string): void;
+}
+
+/** An entity in a tree. 0 for no child. */
+export interface TreeEntity {
+  readonly entity: GuestVirtual;
+  readonly left: GuestVirtual;
+  readonly right: GuestVirtual;
+}
+
+/** `scale_load_down()`: weights have 10 more bits than nice values give them ("sched/fair: Generalize the load/util averages resolution definition", 4.7). */
+export function scaledDown(weight: bigint): bigint {
+  const low = weight >> 10n;
+  return weight === 0n ? 0n : low > 2n ? low : 2n;
+}
+
+/** `calc_delta_fair()`: time of an entity in virtual time. NICE_0_LOAD is 2^20. */
+export function virtualTime(time: bigint, weight: bigint): bigint {
+  return weight === 0n ? time : (time << 20n) / weight;
+}
+
+/** Whether one 64-bit virtual time is before another: they wrap around. */
+export function isBefore(a: bigint, b: bigint): boolean {
+  return BigInt.asIntN(64, a - b) < 0n;
+}

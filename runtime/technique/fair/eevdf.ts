@@ -1,0 +1,180 @@
+import type { Draft } from '../../edit/draft.ts';
+import { inconsistent } from '../../edit/inconsistent.ts';
+import { type Field, follow, get, getSigned, put } from '../../edit/member.ts';
+import type { MemoryView } from '../../edit/memory-view.ts';
+import type { GuestVirtual } from '../../memory/address.ts';
+import { type FairDiscipline, isBefore, scaledDown, type TreeEntity, virtualTime } from './discipline.ts';
+import type { EevdfLayout, FairLayout } from './layout.ts';
+
+/**
+ * Earliest eligible virtual deadline first (6.6 and later, kernel/sched/fair.c): trees are ordered by deadline, each
+ * node keeps the smallest run time (and slice) of its subtree, each queue the weighted sum of its tree's run times.
+ *
+ * Who leaves takes its lag along and gets it back when it comes, as with the guest's own sleepers, so that the
+ * others' lag stays what it was.
+ */
+export class Eevdf implements FairDiscipline {
+  readonly #layout: FairLayout;
+  readonly #eevdf: EevdfLayout;
+  readonly #tickNsec: GuestVirtual;
+
+  /** @param tickNsec address of the guest's `tick_nsec` */
+  constructor(layout: FairLayout, eevdf: EevdfLayout, tickNsec: GuestVirtual) {
+    this.#layout = layout;
+    this.#eevdf = eevdf;
+    this.#tickNsec = tickNsec;
+  }
+
+  before(memory: MemoryView, entity: GuestVirtual, other: GuestVirtual): boolean {
+    const { deadline } = this.#eevdf.sched_entity;
+    return isBefore(get(memory, entity, deadline), get(memory, other, deadline));
+  }
+
+  readonly augment = (
+    draft: Draft,
+    entity: GuestVirtual,
+    left: GuestVirtual,
+    right: GuestVirtual,
+    name: string,
+  ): void => {
+    const { min_vruntime, min_slice } = this.#eevdf.sched_entity;
+    put(draft, entity, min_vruntime, this.#smallest(draft, entity, [left, right]), `${name}.min_vruntime`);
+    if (min_slice !== null)
+      put(draft, entity, min_slice, this.#shortest(draft, entity, [left, right]), `${name}.min_slice`);
+  };
+
+  /** As `place_entity()`: at the queue's average, less its own lag, with a whole slice before its deadline. */
+  place(draft: Draft, queue: GuestVirtual, entity: GuestVirtual, name: string): void {
+    const { cfs_rq, sched_entity } = this.#layout;
+    const { deadline, vlag, slice, rel_deadline } = this.#eevdf.sched_entity;
+    const average = this.#moveZero(draft, queue, name);
+    const weight = get(draft, entity, sched_entity.weight);
+    let lag = getSigned(draft, entity, vlag);
+    const load = this.#load(draft, queue);
+    // With the newcomer the average moves towards it: what remains has to be the lag that it had.
+    if (get(draft, queue, cfs_rq.nr_queued) === 0n || load === 0n) lag = 0n;
+    else lag = (lag * (load + scaledDown(weight))) / load;
+    const vruntime = BigInt.asUintN(64, average - lag);
+    put(draft, entity, sched_entity.vruntime, vruntime, 'se.vruntime');
+    const end = vruntime + virtualTime(get(draft, entity, slice), weight);
+    put(draft, entity, deadline, BigInt.asUintN(64, end), 'se.deadline');
+    if (rel_deadline !== null) put(draft, entity, rel_deadline, 0n, 'se.rel_deadline');
+  }
+
+  /** `update_entity_lag()`: not more than two slices, either way. */
+  leave(draft: Draft, queue: GuestVirtual, entity: GuestVirtual, name: string): void {
+    const { sched_entity } = this.#layout;
+    const { vlag, slice } = this.#eevdf.sched_entity;
+    const lag = BigInt.asIntN(
+      64,
+      this.#moveZero(draft, queue, name) - get(draft, entity, sched_entity.vruntime),
+    );
+    const twice = 2n * get(draft, entity, slice);
+    const tick = draft.word(this.#tickNsec, 8);
+    const limit = virtualTime(twice > tick ? twice : tick, get(draft, entity, sched_entity.weight));
+    put(draft, entity, vlag, lag > limit ? limit : lag < -limit ? -limit : lag, 'se.vlag');
+  }
+
+  count(draft: Draft, queue: GuestVirtual, entity: GuestVirtual, change: 1n | -1n, name: string): void {
+    const { avg_vruntime, avg_load } = this.#eevdf.cfs_rq;
+    const weight = scaledDown(get(draft, entity, this.#layout.sched_entity.weight));
+    const sum = get(draft, queue, avg_vruntime) + change * this.#key(draft, queue, entity) * weight;
+    put(draft, queue, avg_vruntime, BigInt.asUintN(64, sum), `${name}.avg_vruntime`);
+    const load = get(draft, queue, avg_load) + change * weight;
+    put(draft, queue, avg_load, BigInt.asUintN(64, load), `${name}.avg_load`);
+  }
+
+  check(memory: MemoryView, queue: GuestVirtual, nodes: readonly TreeEntity[], name: string): void {
+    const { avg_vruntime, avg_load } = this.#eevdf.cfs_rq;
+    const { min_vruntime, min_slice } = this.#eevdf.sched_entity;
+    let sum = 0n;
+    let load = 0n;
+    for (const [index, { entity, left, right }] of nodes.entries()) {
+      if (index > 0 && this.before(memory, entity, nodes[index - 1]!.entity)) {
+        throw inconsistent(`${name}: entities are not in the order of deadline`);
+      }
+      const weight = scaledDown(get(memory, entity, this.#layout.sched_entity.weight));
+      sum += this.#key(memory, queue, entity) * weight;
+      load += weight;
+      if (get(memory, entity, min_vruntime) !== this.#smallest(memory, entity, [left, right])) {
+        throw inconsistent(`${name}: an entity's min_vruntime is not its subtree's`);
+      }
+      if (min_slice === null) continue;
+      if (get(memory, entity, min_slice) !== this.#shortest(memory, entity, [left, right])) {
+        throw inconsistent(`${name}: an entity's min_slice is not its subtree's`);
+      }
+    }
+    if (get(memory, queue, avg_load) !== load) throw inconsistent(`${name}.avg_load is not its tree's`);
+    if (get(memory, queue, avg_vruntime) !== BigInt.asUintN(64, sum)) {
+      throw inconsistent(`${name}.avg_vruntime is not its tree's`);
+    }
+  }
+
+  /**
+   * `avg_vruntime()`: the weighted average of the queue's run times, rounded down. Where the kernel moves the zero of
+   * its sums with every reading, so do we.
+   */
+  #moveZero(draft: Draft, queue: GuestVirtual, name: string): bigint {
+    const { avg_vruntime, avg_load, zero, zeroMoves } = this.#eevdf.cfs_rq;
+    const curr = this.#current(draft, queue);
+    const load = this.#load(draft, queue);
+    const treeLoad = get(draft, queue, avg_load);
+    let sum = getSigned(draft, queue, avg_vruntime);
+    if (curr !== null) sum += this.#key(draft, queue, curr) * this.#weight(draft, curr);
+    // Division rounds towards zero.
+    if (sum < 0n) sum -= load - 1n;
+    const delta = load === 0n ? 0n : sum / load;
+    const base = get(draft, queue, zero);
+    const average = BigInt.asUintN(64, base + delta);
+    if (!zeroMoves) return average;
+    put(draft, queue, zero, average, `${name}.zero_vruntime`);
+    const moved = get(draft, queue, avg_vruntime) - treeLoad * delta;
+    put(draft, queue, avg_vruntime, BigInt.asUintN(64, moved), `${name}.avg_vruntime`);
+    return average;
+  }
+
+  #current(memory: MemoryView, queue: GuestVirtual): GuestVirtual | null {
+    const curr = follow(memory, queue, this.#layout.cfs_rq.curr);
+    return curr !== 0n && get(memory, curr, this.#layout.sched_entity.on_rq) !== 0n ? curr : null;
+  }
+
+  /** Of the tree and the running entity. */
+  #load(memory: MemoryView, queue: GuestVirtual): bigint {
+    const curr = this.#current(memory, queue);
+    const running = curr === null ? 0n : this.#weight(memory, curr);
+    return get(memory, queue, this.#eevdf.cfs_rq.avg_load) + running;
+  }
+
+  #weight(memory: MemoryView, entity: GuestVirtual): bigint {
+    return scaledDown(get(memory, entity, this.#layout.sched_entity.weight));
+  }
+
+  #key(memory: MemoryView, queue: GuestVirtual, entity: GuestVirtual): bigint {
+    const vruntime = get(memory, entity, this.#layout.sched_entity.vruntime);
+    return BigInt.asIntN(64, vruntime - get(memory, queue, this.#eevdf.cfs_rq.zero));
+  }
+
+  #smallest(memory: MemoryView, entity: GuestVirtual, children: readonly GuestVirtual[]): bigint {
+    const { min_vruntime } = this.#eevdf.sched_entity;
+    return this.#best(memory, entity, this.#layout.sched_entity.vruntime, children, min_vruntime, isBefore);
+  }
+
+  #shortest(memory: MemoryView, entity: GuestVirtual, children: readonly GuestVirtual[]): bigint {
+    const { slice, min_slice } = this.#eevdf.sched_entity;
+    return this.#best(memory, entity, slice, children, min_slice!, (a, b) => a < b);
+  }
+
+  #best(
+    memory: MemoryView,
+    entity: GuestVirtual,
+    own: Field,
+    children: readonly GuestVirtual[],
+    theirs: Field,
+    less: (a: bigint, b: bigint) => boolean,
+  ): bigint {
+    return children
+      .filter((child) => child !== 0n)
+      .map((child) => get(memory, child, theirs))
+      .reduce((best, value) => (less(value, best) ? value : best), get(memory, entity, own));
+  }
+}

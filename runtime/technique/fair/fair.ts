@@ -1,0 +1,449 @@
+/**
+ * Edits of the fair schedulers' run queues (CFS and EEVDF, kernel/sched/fair.c) as `dequeue_task_fair()` and
+ * `enqueue_task_fair()` make them: a thread's entity leaves its group's queue, and where that leaves the queue empty
+ * the group's own entity leaves the queue above, up to the root; every count and sum on the way follows.
+ *
+ * What the two schedulers do differently is a {@link FairDiscipline}.
+ */
+
+import type { Draft } from '../../edit/draft.ts';
+import type { Invariant } from '../../edit/edit.ts';
+import { inconsistent } from '../../edit/inconsistent.ts';
+import { type Field, follow, get, put } from '../../edit/member.ts';
+import type { MemoryView } from '../../edit/memory-view.ts';
+import { DomschedError } from '../../error.ts';
+import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
+import { checkLockFree } from '../lock.ts';
+import { Cfs } from './cfs.ts';
+import { checkFairQueues, MAX_DEPTH, rootOf, SCHED_IDLE } from './check.ts';
+import { type FairDiscipline, scaledDown } from './discipline.ts';
+import { Eevdf } from './eevdf.ts';
+import type { AverageFields, FairCpu, FairGuest } from './layout.ts';
+import { advanceAverage, type SchedAvg } from './pelt.ts';
+import { RbTree } from './rb-tree.ts';
+import { planReschedFlag } from './resched.ts';
+
+/** include/linux/sched.h: SCHED_NORMAL, SCHED_BATCH, SCHED_IDLE. */
+const FAIR_POLICIES = [0n, 3n, SCHED_IDLE];
+/** include/linux/numa.h, NUMA_NO_NODE, as an unsigned int. */
+const NUMA_NO_NODE = 0xffff_ffffn;
+
+/** An entity and the queue that it is in, or was in. */
+interface Level {
+  readonly entity: GuestVirtual;
+  readonly queue: GuestVirtual;
+  /** The queue that the entity stands for; null for a task's. */
+  readonly own: GuestVirtual | null;
+  readonly name: string;
+}
+
+export class FairSurgery {
+  readonly #guest: FairGuest;
+  readonly #discipline: FairDiscipline;
+
+  /** @throws DomschedError `refused` for a kernel whose queues cannot be told apart from those being changed (UP) */
+  constructor(guest: FairGuest) {
+    const { layout, tickNsec } = guest;
+    if (layout.rq.lock.kind === 'none' || layout.task_struct.pi_lock.kind === 'none') {
+      throw new DomschedError(
+        'refused',
+        "this kernel's run queues have no lock (UP): nobody can tell from outside whether one is being changed",
+      );
+    }
+    this.#guest = guest;
+    this.#discipline =
+      layout.eevdf === null ? new Cfs(layout, layout.cfs!) : new Eevdf(layout, layout.eevdf, tickNsec);
+  }
+
+  /** That the fair queues of a thread's CPU are whole. */
+  invariant(memory: MemoryView, task: GuestVirtual): Invariant {
+    const cpu = this.cpuOf(memory, task);
+    const queues = this.#levels(memory, task).map(({ queue }) => queue);
+    return {
+      what: `rq[${cpu.cpu}].cfs is consistent on the way of task ${formatAddress(task)}`,
+      check: (view) => checkFairQueues(this.#guest.layout, this.#discipline, view, cpu, queues),
+    };
+  }
+
+  /** That the fair queues of every CPU are whole. */
+  invariants(): Invariant[] {
+    return this.#guest.queues.map((cpu) => ({
+      what: `rq[${cpu.cpu}].cfs is consistent`,
+      check: (view) => checkFairQueues(this.#guest.layout, this.#discipline, view, cpu),
+    }));
+  }
+
+  /** @throws DomschedError `lock-held`: try again later */
+  checkLocks(memory: MemoryView, task: GuestVirtual): void {
+    const { rq, task_struct } = this.#guest.layout;
+    checkLockFree(memory, this.cpuOf(memory, task).address, rq.lock);
+    checkLockFree(memory, task, task_struct.pi_lock);
+  }
+
+  cpuOf(memory: MemoryView, task: GuestVirtual): FairCpu {
+    const cpu = get(memory, task, this.#guest.layout.task_struct.cpu);
+    const found = this.#guest.queues.find((candidate) => BigInt(candidate.cpu) === cpu);
+    if (found !== undefined) return found;
+    throw inconsistent(`task ${formatAddress(task)} is on CPU ${cpu}, which has no run queue`);
+  }
+
+  /** The CPU that runs a thread, or is about to. */
+  currentOn(memory: MemoryView, task: GuestVirtual): FairCpu | undefined {
+    return this.#guest.queues.find(
+      ({ address }) => follow(memory, address, this.#guest.layout.rq.curr) === task,
+    );
+  }
+
+  /**
+   * Why the queue of a thread cannot be edited, whatever the thread does.
+   * @returns null when nothing speaks against it
+   */
+  obstacle(memory: MemoryView, task: GuestVirtual): string | null {
+    const { rq, task_struct } = this.#guest.layout;
+    if (follow(memory, task, task_struct.sched_class) !== this.#guest.fairSchedClass) {
+      return 'is not in a fair queue (real-time, deadline, or boosted for a lock)';
+    }
+    if (!FAIR_POLICIES.includes(get(memory, task, task_struct.policy)))
+      return 'has another policy than its class';
+    const { numa_preferred_nid } = task_struct;
+    if (numa_preferred_nid !== null && get(memory, task, numa_preferred_nid) !== NUMA_NO_NODE) {
+      return 'is counted by NUMA balancing';
+    }
+    if (rq.core_enabled !== null && get(memory, this.cpuOf(memory, task).address, rq.core_enabled) !== 0n) {
+      return 'is under core scheduling';
+    }
+    return null;
+  }
+
+  /** Waits in a queue for a CPU: neither on one, nor on its way to one or to another queue, nor asleep in the queue. */
+  isReady(memory: MemoryView, task: GuestVirtual): boolean {
+    const { task_struct, sched_entity } = this.#guest.layout;
+    const entity = advance(task, task_struct.se);
+    const delayed = sched_entity.sched_delayed;
+    return (
+      get(memory, task, task_struct.on_rq) === this.#guest.bits.queued &&
+      get(memory, task, task_struct.on_cpu) === 0n &&
+      get(memory, entity, sched_entity.on_rq) !== 0n &&
+      (delayed === null || get(memory, entity, delayed) === 0n) &&
+      this.currentOn(memory, task) === undefined
+    );
+  }
+
+  /** In no queue and on no CPU. */
+  isOff(memory: MemoryView, task: GuestVirtual): boolean {
+    const { task_struct } = this.#guest.layout;
+    return (
+      get(memory, task, task_struct.on_rq) === 0n &&
+      get(memory, task, task_struct.on_cpu) === 0n &&
+      this.currentOn(memory, task) === undefined
+    );
+  }
+
+  /** A group on the way to the root has used up its time (cpu.max), or is asleep in its queue. */
+  isBlocked(memory: MemoryView, task: GuestVirtual): boolean {
+    const { cfs_rq, sched_entity } = this.#guest.layout;
+    return this.#levels(memory, task).some(({ entity, queue, own }) => {
+      const throttled = cfs_rq.throttle_count !== null && get(memory, queue, cfs_rq.throttle_count) !== 0n;
+      const { sched_delayed } = sched_entity;
+      return (
+        throttled || (own !== null && sched_delayed !== null && get(memory, entity, sched_delayed) !== 0n)
+      );
+    });
+  }
+
+  /** Whether a thread's CPU is one that it may run on, and takes threads. */
+  hasCpu(memory: MemoryView, task: GuestVirtual): boolean {
+    const { cpu } = this.cpuOf(memory, task);
+    const allowed = follow(memory, task, this.#guest.layout.task_struct.cpus_ptr);
+    return [allowed, this.#guest.activeMask].every((mask) => {
+      const byte = memory.word(advance(mask, cpu >> 3), 1);
+      return (byte >> BigInt(cpu & 7)) % 2n === 1n;
+    });
+  }
+
+  /**
+   * Plans to take a ready thread out of its queue.
+   * @returns what has to be so afterwards
+   */
+  planDequeue(draft: Draft, task: GuestVirtual): Invariant {
+    const { cfs_rq, task_struct } = this.#guest.layout;
+    const cpu = this.cpuOf(draft, task);
+    let idle = get(draft, task, task_struct.policy) === SCHED_IDLE ? 1n : 0n;
+    let leaving = true;
+    for (const level of this.#levels(draft, task)) {
+      if (leaving) this.#leave(draft, level, task);
+      else this.#refreshGroup(draft, level);
+      this.#countBelow(draft, level, -1n, idle);
+      if (cfs_rq.idle !== null && get(draft, level.queue, cfs_rq.idle) !== 0n) idle = 1n;
+      leaving &&= get(draft, level.queue, cfs_rq.nr_queued) === 0n;
+    }
+    this.#countRunning(draft, cpu, -1n);
+    put(draft, task, task_struct.on_rq, 0n, 'task.on_rq');
+    return this.#outcome(draft, task, cpu, false);
+  }
+
+  /**
+   * Plans to put a thread that is in no queue into the one of its CPU and group, and has an idle CPU look at it.
+   * @returns what has to be so afterwards
+   */
+  planEnqueue(draft: Draft, task: GuestVirtual): Invariant {
+    const { cfs_rq, sched_entity, task_struct, rq } = this.#guest.layout;
+    const cpu = this.cpuOf(draft, task);
+    const unlisted: Level[] = [];
+    let idle = get(draft, task, task_struct.policy) === SCHED_IDLE ? 1n : 0n;
+    let entering = true;
+    for (const level of this.#levels(draft, task)) {
+      entering &&= get(draft, level.entity, sched_entity.on_rq) === 0n;
+      if (entering) this.#enter(draft, level, task, cpu);
+      else this.#refreshGroup(draft, level);
+      this.#countBelow(draft, level, 1n, idle);
+      if (cfs_rq.idle !== null && get(draft, level.queue, cfs_rq.idle) !== 0n) idle = 1n;
+      if (get(draft, level.queue, cfs_rq.on_list) === 0n) unlisted.push(level);
+    }
+    this.#list(draft, cpu, unlisted);
+    this.#countRunning(draft, cpu, 1n);
+    const curr = follow(draft, cpu.address, rq.curr);
+    if (curr === follow(draft, cpu.address, rq.idle))
+      planReschedFlag(draft, curr, this.#guest.layout, this.#guest.bits.needResched);
+    put(draft, task, task_struct.on_rq, this.#guest.bits.queued, 'task.on_rq');
+    return this.#outcome(draft, task, cpu, true);
+  }
+
+  /** Whether a thread's CPU has nothing to do. */
+  isIdle(memory: MemoryView, { address }: FairCpu): boolean {
+    const { rq } = this.#guest.layout;
+    return follow(memory, address, rq.curr) === follow(memory, address, rq.idle);
+  }
+
+  /** From a thread's entity up to the root. @throws DomschedError `guest-inconsistent` for a way that does not lead there */
+  #levels(memory: MemoryView, task: GuestVirtual): Level[] {
+    const { rq, cfs_rq, sched_entity, task_struct } = this.#guest.layout;
+    const cpu = this.cpuOf(memory, task);
+    const top = advance(cpu.address, rq.cfs);
+    const levels: Omit<Level, 'name'>[] = [];
+    let own: GuestVirtual | null = null;
+    for (let entity = advance(task, task_struct.se); entity !== 0n; ) {
+      if (levels.length === MAX_DEPTH)
+        throw new DomschedError('walk-unbounded', `task ${formatAddress(task)}: its groups do not end`, {});
+      const queue = follow(memory, entity, sched_entity.cfs_rq);
+      if (follow(memory, queue, cfs_rq.rq) !== cpu.address)
+        throw inconsistent(`task ${formatAddress(task)} has a cfs_rq that is not of rq[${cpu.cpu}]`);
+      if (own !== null && follow(memory, entity, sched_entity.my_q) !== own)
+        throw inconsistent(`task ${formatAddress(task)}: an entity does not stand for the queue below`);
+      levels.push({ entity, queue, own });
+      own = queue;
+      entity = follow(memory, entity, sched_entity.parent);
+    }
+    if (own !== top)
+      throw inconsistent(`task ${formatAddress(task)}: its groups do not end in rq[${cpu.cpu}].cfs`);
+    return levels.map((level, index) => ({
+      ...level,
+      name: `rq[${cpu.cpu}].cfs${'/group'.repeat(levels.length - 1 - index)}`,
+    }));
+  }
+
+  #leave(draft: Draft, level: Level, task: GuestVirtual): void {
+    const { sched_entity } = this.#guest.layout;
+    const { entity, queue, own, name } = level;
+    this.#forgetBuddy(draft, level);
+    const runnable = own === null ? 1n : get(draft, entity, sched_entity.runnable_weight);
+    this.#age(draft, level, true, runnable);
+    this.#refreshGroup(draft, level);
+    this.#discipline.leave(draft, queue, entity, name);
+    this.#tree(draft, level).erase(advance(entity, sched_entity.run_node));
+    this.#discipline.count(draft, queue, entity, -1n, name);
+    this.#account(draft, level, task, -1n);
+    if (own === null) this.#unlist(draft, task);
+    put(draft, entity, sched_entity.on_rq, 0n, own === null ? 'task.se.on_rq' : `${name}: group's on_rq`);
+  }
+
+  #enter(draft: Draft, level: Level, task: GuestVirtual, cpu: FairCpu): void {
+    const { sched_entity, rq } = this.#guest.layout;
+    const { entity, queue, own, name } = level;
+    this.#age(draft, level, false, 0n);
+    this.#refreshGroup(draft, level);
+    this.#discipline.place(draft, queue, entity, name);
+    this.#account(draft, level, task, 1n);
+    if (own === null) {
+      const node = advance(entity, sched_entity.group_node);
+      const head = advance(cpu.address, rq.cfs_tasks);
+      this.#insertAfter(draft, head, node, `rq[${cpu.cpu}].cfs_tasks`);
+    }
+    this.#discipline.count(draft, queue, entity, 1n, name);
+    this.#tree(draft, level).insert(advance(entity, sched_entity.run_node), (other) =>
+      this.#discipline.before(draft, entity, advance(other, -sched_entity.run_node)),
+    );
+    put(draft, entity, sched_entity.on_rq, 1n, own === null ? 'task.se.on_rq' : `${name}: group's on_rq`);
+  }
+
+  #tree(draft: Draft, { queue, name }: Level): RbTree {
+    const { rb_node, sched_entity } = this.#guest.layout;
+    const { augment } = this.#discipline;
+    const entityOf = (node: GuestVirtual) => (node === 0n ? node : advance(node, -sched_entity.run_node));
+    const renew =
+      augment === null
+        ? null
+        : (node: GuestVirtual) => {
+            const [left, right] = [rb_node.left, rb_node.right].map((field) => follow(draft, node, field));
+            const entity = entityOf(node);
+            const what = `${name}: entity ${formatAddress(entity)}`;
+            augment(draft, entity, entityOf(left!), entityOf(right!), what);
+          };
+    return new RbTree(draft, rb_node, rootOf(this.#guest.layout, queue, name), renew);
+  }
+
+  /** `__clear_buddies()` for an entity that leaves. */
+  #forgetBuddy(draft: Draft, { entity, queue, name }: Level): void {
+    for (const { name: buddy, field } of this.#guest.layout.cfs_rq.buddies) {
+      if (follow(draft, queue, field) === entity) put(draft, queue, field, 0n, `${name}.${buddy}`);
+    }
+  }
+
+  /** `account_entity_enqueue()` and `account_entity_dequeue()`, but for the list of tasks. */
+  #account(draft: Draft, { entity, queue, own, name }: Level, task: GuestVirtual, change: 1n | -1n): void {
+    const { cfs_rq, sched_entity, task_struct } = this.#guest.layout;
+    const weight = get(draft, queue, cfs_rq.weight) + change * get(draft, entity, sched_entity.weight);
+    put(draft, queue, cfs_rq.weight, notNegative(weight, name), `${name}.load.weight`);
+    // update_load_set(): the inverse is computed when it is next asked for.
+    put(draft, queue, cfs_rq.inv_weight, 0n, `${name}.load.inv_weight`);
+    this.#change(draft, queue, cfs_rq.nr_queued, change, `${name}.nr_queued`);
+    const idle =
+      own === null
+        ? get(draft, task, task_struct.policy) === SCHED_IDLE
+        : cfs_rq.idle !== null && get(draft, own, cfs_rq.idle) !== 0n;
+    if (idle) this.#change(draft, queue, cfs_rq.idle_nr, change, `${name}.idle_nr_running`);
+  }
+
+  #countBelow(draft: Draft, { queue, name }: Level, change: 1n | -1n, idle: bigint): void {
+    const { cfs_rq } = this.#guest.layout;
+    this.#change(draft, queue, cfs_rq.h_nr_queued, change, `${name}.h_nr_queued`);
+    this.#change(draft, queue, cfs_rq.h_nr_runnable, change, `${name}.h_nr_runnable`);
+    this.#change(draft, queue, cfs_rq.h_nr_idle, change * idle, `${name}.h_nr_idle`);
+  }
+
+  #countRunning(draft: Draft, { cpu, address }: FairCpu, change: 1n | -1n): void {
+    this.#change(draft, address, this.#guest.layout.rq.nr_running, change, `rq[${cpu}].nr_running`);
+  }
+
+  #change(draft: Draft, base: GuestVirtual, field: Field | null, change: bigint, what: string): void {
+    if (field === null || change === 0n) return;
+    put(draft, base, field, notNegative(get(draft, base, field) + change, what), what);
+  }
+
+  /** `se_update_runnable()`: what a group counts as runnable is what is below it. */
+  #refreshGroup(draft: Draft, { entity, own, name }: Level): void {
+    if (own === null) return;
+    const { cfs_rq, sched_entity } = this.#guest.layout;
+    const runnable = get(draft, own, cfs_rq.h_nr_runnable ?? cfs_rq.h_nr_queued);
+    put(draft, entity, sched_entity.runnable_weight, runnable, `${name}: group's runnable_weight`);
+  }
+
+  /** Brings an entity's averages up to its queue's time, before what it counts as changes. */
+  #age(draft: Draft, { entity, queue, name }: Level, queued: boolean, runnable: bigint): void {
+    const { cfs_rq, sched_entity } = this.#guest.layout;
+    const now = get(draft, queue, cfs_rq.lastUpdateTime);
+    const average = readAverage(draft, entity, sched_entity.avg);
+    // Never attached, or a queue that was never updated: the guest's own first update attaches it.
+    if (average.lastUpdateTime === 0n || now === 0n) return;
+    const weight = scaledDown(get(draft, entity, sched_entity.weight));
+    writeAverage(
+      draft,
+      entity,
+      sched_entity.avg,
+      advanceAverage(average, now, { queued, runnable, weight }),
+      name,
+    );
+  }
+
+  #unlist(draft: Draft, task: GuestVirtual): void {
+    const { list_head, sched_entity, task_struct } = this.#guest.layout;
+    const node = advance(task, task_struct.se + sched_entity.group_node);
+    const next = follow(draft, node, list_head.next);
+    const prev = follow(draft, node, list_head.prev);
+    put(draft, prev, list_head.next, next, 'cfs_tasks: next of the task before');
+    put(draft, next, list_head.prev, prev, 'cfs_tasks: prev of the task after');
+    put(draft, node, list_head.next, node, 'task.se.group_node.next');
+    put(draft, node, list_head.prev, node, 'task.se.group_node.prev');
+  }
+
+  /**
+   * `list_add_leaf_cfs_rq()` for queues that the guest took off its list while they were empty. Children stand before
+   * their parents: groups go to the front in this order, the root to the end.
+   */
+  #list(draft: Draft, cpu: FairCpu, levels: readonly Level[]): void {
+    const { rq, cfs_rq, list_head } = this.#guest.layout;
+    const head = advance(cpu.address, rq.leaf_cfs_rq_list);
+    const what = `rq[${cpu.cpu}].leaf_cfs_rq_list`;
+    for (const { queue, name } of levels.toReversed()) {
+      const node = advance(queue, cfs_rq.leaf_cfs_rq_list);
+      const isRoot = queue === advance(cpu.address, rq.cfs);
+      this.#insertAfter(draft, isRoot ? follow(draft, head, list_head.prev) : head, node, what);
+      put(draft, queue, cfs_rq.on_list, 1n, `${name}.on_list`);
+    }
+  }
+
+  #insertAfter(draft: Draft, before: GuestVirtual, node: GuestVirtual, what: string): void {
+    const { next, prev } = this.#guest.layout.list_head;
+    const after = follow(draft, before, next);
+    put(draft, node, next, after, `${what}: next of the new node`);
+    put(draft, node, prev, before, `${what}: prev of the new node`);
+    put(draft, before, next, node, `${what}: next of the node before`);
+    put(draft, after, prev, node, `${what}: prev of the node after`);
+  }
+
+  /**
+   * Trees, lists and counts are held by the invariant; here is the rest. Several plans may share a draft, so the
+   * values are those that the draft ends with.
+   */
+  #outcome(draft: Draft, task: GuestVirtual, cpu: FairCpu, linked: boolean): Invariant {
+    const { rq, cfs_rq, sched_entity, task_struct, eevdf, list_head } = this.#guest.layout;
+    const words: [GuestVirtual, Field][] = [[cpu.address, rq.nr_running]];
+    const group = advance(task, task_struct.se + sched_entity.group_node);
+    if (!linked) words.push([group, list_head.next], [group, list_head.prev]);
+    const curr = follow(draft, cpu.address, rq.curr);
+    if (this.isIdle(draft, cpu)) words.push([curr, task_struct.thread_flags]);
+    for (const { entity, queue, own } of this.#levels(draft, task)) {
+      words.push([entity, sched_entity.vruntime], [queue, cfs_rq.inv_weight], [entity, sched_entity.on_rq]);
+      if (own !== null) words.push([entity, sched_entity.runnable_weight]);
+      for (const field of Object.values(sched_entity.avg)) words.push([entity, field]);
+      for (const { field } of cfs_rq.buddies) words.push([queue, field]);
+      if (eevdf === null) continue;
+      words.push([queue, eevdf.cfs_rq.zero], [entity, eevdf.sched_entity.vlag]);
+      words.push([entity, eevdf.sched_entity.deadline]);
+      if (eevdf.sched_entity.rel_deadline !== null) words.push([entity, eevdf.sched_entity.rel_deadline]);
+    }
+    const what = `task ${formatAddress(task)} is ${linked ? '' : 'not '}in its fair queue`;
+    return {
+      what,
+      check: (memory) => {
+        const found = linked ? this.isReady(memory, task) : this.isOff(memory, task);
+        const same = words.every(([base, field]) => get(memory, base, field) === get(draft, base, field));
+        if (!found || !same) throw inconsistent(`not so: ${what}`);
+      },
+    };
+  }
+}
+
+function readAverage(memory: MemoryView, entity: GuestVirtual, fields: AverageFields): SchedAvg {
+  const values = Object.entries(fields).map(([name, field]) => [name, get(memory, entity, field as Field)]);
+  return Object.fromEntries(values) as unknown as SchedAvg;
+}
+
+function writeAverage(
+  draft: Draft,
+  entity: GuestVirtual,
+  fields: AverageFields,
+  average: SchedAvg,
+  name: string,
+): void {
+  for (const key of Object.keys(fields) as (keyof AverageFields)[]) {
+    const field = fields[key];
+    const value = BigInt.asUintN(8 * field.size, average[key]);
+    put(draft, entity, field, value, `${name}: entity ${formatAddress(entity)}.avg.${key}`);
+  }
+}
+
+function notNegative(value: bigint, what: string): bigint {
+  if (value >= 0n) return value;
+  throw inconsistent(`${what} would become ${value}`);
+}

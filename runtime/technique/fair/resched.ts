@@ -1,0 +1,83 @@
+import type { Draft } from '../../edit/draft.ts';
+import { inconsistent } from '../../edit/inconsistent.ts';
+import { get, put } from '../../edit/member.ts';
+import type { MemoryView } from '../../edit/memory-view.ts';
+import { formatAddress, type GuestVirtual } from '../../memory/address.ts';
+import type { StateBits } from '../proved-bits.ts';
+import type { FairCpu, FairLayout } from './layout.ts';
+
+/**
+ * Requests to call `schedule()`.
+ *
+ * A kernel with a preemption count per CPU has each request twice: as a flag of the thread, which `need_resched()`
+ * reads, and in the count, which `cond_resched()` reads. A CPU that asks itself writes both (`resched_curr()`,
+ * kernel/sched/core.c); one that asks another writes the flag and sends an interrupt, whose handler writes the count.
+ * With the flag alone, code that stops its work while `need_resched()` and goes on after `cond_resched()` never does
+ * either (`zap_pte_range()`, mm/memory.c).
+ */
+export class Resched {
+  readonly #layout: FairLayout;
+  readonly #bits: StateBits;
+
+  constructor(layout: FairLayout, bits: StateBits) {
+    this.#layout = layout;
+    this.#bits = bits;
+  }
+
+  isAsked(memory: MemoryView, task: GuestVirtual): boolean {
+    return (get(memory, task, this.#layout.task_struct.thread_flags) & this.#bits.needResched) !== 0n;
+  }
+
+  /**
+   * Plans that a CPU which runs `task` in user mode calls `schedule()` in whatever comes first: the kernel's own
+   * `cond_resched()`, or the way back to user mode. The count first: alone it is an extra call of `schedule()`.
+   * @throws DomschedError `guest-inconsistent` for a count that cannot be one of user mode
+   */
+  planInUserMode(draft: Draft, { cpu, preemptCount }: FairCpu, task: GuestVirtual): void {
+    const count = draft.word(preemptCount, 4);
+    if ((count & ~this.#bits.preemptNeedResched) !== 0n)
+      throw inconsistent(`CPU ${cpu} is in user mode and its preemption count is 0x${count.toString(16)}`);
+    draft.set(preemptCount, 4, 0n, `preemption count of CPU ${cpu} (PREEMPT_NEED_RESCHED)`);
+    this.planFlag(draft, task);
+  }
+
+  /**
+   * Plans the flag alone. Right for a thread that was preempted on its way to user mode and has nothing to do on it
+   * ({@link comesStraightBack}): it looks at its flags again before anything else.
+   */
+  planFlag(draft: Draft, task: GuestVirtual): void {
+    planReschedFlag(draft, task, this.#layout, this.#bits.needResched);
+  }
+
+  /**
+   * Whether a thread that was preempted in `exit_to_user_mode_loop()` (kernel/entry/common.c) goes around it at once.
+   * What it had seen before it called `schedule()` it does first, and a signal may be its end, with all of its memory
+   * to be given back.
+   */
+  comesStraightBack(memory: MemoryView, task: GuestVirtual): boolean {
+    const { thread_flags, task_works } = this.#layout.task_struct;
+    return (get(memory, task, thread_flags) & this.#bits.work) === 0n && get(memory, task, task_works) === 0n;
+  }
+
+  /** That the request of a plan stands. @throws DomschedError `guest-inconsistent` */
+  checkAsked(memory: MemoryView, task: GuestVirtual, cpu: FairCpu | undefined): void {
+    const counted = cpu === undefined || memory.word(cpu.preemptCount, 4) === 0n;
+    if (!counted || !this.isAsked(memory, task))
+      throw inconsistent(`not so: task ${formatAddress(task)} is asked to reschedule`);
+  }
+}
+
+/**
+ * Plans the flag of a request alone. Right for the idle task, whose loop writes the count itself (`do_idle()`,
+ * kernel/sched/idle.c).
+ * @param needResched TIF_NEED_RESCHED of this kernel
+ */
+export function planReschedFlag(
+  draft: Draft,
+  task: GuestVirtual,
+  { task_struct: { thread_flags } }: FairLayout,
+  needResched: bigint,
+): void {
+  const flags = get(draft, task, thread_flags) | needResched;
+  put(draft, task, thread_flags, flags, 'thread_info.flags (TIF_NEED_RESCHED)');
+}

@@ -1,0 +1,129 @@
+/**
+ * The weight of a whole group of processes among the other groups: `task_group.shares`, one word, as
+ * `__sched_group_set_shares()` writes it (kernel/sched/fair.c). The guest's own `update_cfs_group()` brings the weight of
+ * the group's entities after it: at the next tick in which the group runs, or when it next comes or goes.
+ *
+ * A group is an autogroup (one per session) or a control group with the cpu controller. A nice value counts inside
+ * a group only.
+ */
+
+import type { Draft } from '../../edit/draft.ts';
+import type { Invariant } from '../../edit/edit.ts';
+import { inconsistent } from '../../edit/inconsistent.ts';
+import { type Field, follow, get, optionalWord, put, wordMember } from '../../edit/member.ts';
+import type { MemoryView } from '../../edit/memory-view.ts';
+import { DomschedError } from '../../error.ts';
+import type { LayoutView } from '../../layout/view.ts';
+import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
+import { threadRefusal } from '../refusal.ts';
+
+/** kernel/sched/sched.h: MIN_SHARES and MAX_SHARES, with the 10 more bits that weights have. */
+const MIN_SHARES = 2n << 10n;
+const MAX_SHARES = (1n << 18n) << 10n;
+const NICE_LEVELS = 40;
+const LOWEST_NICE = -20;
+
+export interface SharesLayout {
+  readonly task_struct: { readonly sched_task_group: Field };
+  readonly task_group: {
+    readonly shares: Field;
+    readonly parent: Field;
+    /** "sched: Cgroup SCHED_IDLE support", 5.15. */
+    readonly idle: Field | null;
+    readonly autogroup: Field | null;
+  };
+  /** What `/proc/PID/autogroup` shows. */
+  readonly autogroup: { readonly nice: Field } | null;
+}
+
+export interface SharesGuest {
+  readonly layout: SharesLayout;
+  readonly rootTaskGroup: GuestVirtual;
+  /** Of `sched_prio_to_weight`. */
+  readonly prioToWeight: GuestVirtual;
+}
+
+/**
+ * Why groups of a kernel have no weight that we could write, as a clause for a message; null where they have. It takes
+ * nothing of the run queues: the guest's own `update_cfs_group()` reads the word whenever it likes.
+ */
+export function sharesRefusal(layout: LayoutView): string | null {
+  const members = [
+    ['task_struct', 'sched_task_group'],
+    ['task_group', 'shares'],
+    ['task_group', 'parent'],
+  ] as const;
+  const lacks = members.find(([struct, member]) => !layout.has(struct, member));
+  if (lacks) return `its layout has no ${lacks.join('.')} (CONFIG_FAIR_GROUP_SCHED)`;
+  const unknown = ['root_task_group', 'sched_prio_to_weight'].filter(
+    (name) => layout.symbol(name) === undefined,
+  );
+  return unknown.length > 0 ? `its layout has no symbol ${unknown.join(', ')}` : null;
+}
+
+/** @throws DomschedError `layout-absent-member` */
+export function resolveSharesLayout(layout: LayoutView): SharesLayout {
+  return {
+    task_struct: { sched_task_group: wordMember(layout, 'task_struct', 'sched_task_group') },
+    task_group: {
+      shares: wordMember(layout, 'task_group', 'shares'),
+      parent: wordMember(layout, 'task_group', 'parent'),
+      idle: optionalWord(layout, 'task_group', 'idle'),
+      autogroup: optionalWord(layout, 'task_group', 'autogroup'),
+    },
+    autogroup: layout.has('autogroup', 'nice') ? { nice: wordMember(layout, 'autogroup', 'nice') } : null,
+  };
+}
+
+export class Shares {
+  readonly #guest: SharesGuest;
+
+  constructor(guest: SharesGuest) {
+    this.#guest = guest;
+  }
+
+  /** The `task_group` that a thread is scheduled in. */
+  groupOf(memory: MemoryView, thread: GuestVirtual): GuestVirtual {
+    return follow(memory, thread, this.#guest.layout.task_struct.sched_task_group);
+  }
+
+  /**
+   * Plans that a thread's whole group weighs among groups what a process of this nice value weighs among processes.
+   * @param nice -20..19
+   * @returns what has to be so afterwards
+   * @throws DomschedError `usage` for another nice; `refused` for a thread in the root group, or in one that is idle
+   */
+  plan(draft: Draft, thread: GuestVirtual, nice: number): Invariant {
+    if (!Number.isInteger(nice) || nice < LOWEST_NICE || nice >= LOWEST_NICE + NICE_LEVELS) {
+      throw new DomschedError('usage', `nice ${nice} is not in -20..19`, { nice });
+    }
+    const { task_group, autogroup } = this.#guest.layout;
+    const group = this.groupOf(draft, thread);
+    const refuse = (why: string) => threadRefusal(thread, why);
+    if (group === this.#guest.rootTaskGroup)
+      throw refuse('is in no group of its own: renice it without --group');
+    const shares = get(draft, group, task_group.shares);
+    if (shares < MIN_SHARES || shares > MAX_SHARES || follow(draft, group, task_group.parent) === 0n) {
+      throw inconsistent(`task ${formatAddress(thread)} has a task_group with shares ${shares}`);
+    }
+    if (task_group.idle !== null && get(draft, group, task_group.idle) !== 0n)
+      throw refuse('is in a group that runs only when nothing else does (cpu.idle)');
+    const at = advance(this.#guest.prioToWeight, 4 * (nice - LOWEST_NICE));
+    const weight = draft.word(at, 4) << 10n;
+    put(draft, group, task_group.shares, weight, 'task_group.shares');
+    const words: [GuestVirtual, Field][] = [[group, task_group.shares]];
+    const automatic = task_group.autogroup === null ? 0n : follow(draft, group, task_group.autogroup);
+    if (automatic !== 0n && autogroup !== null) {
+      put(draft, automatic as GuestVirtual, autogroup.nice, BigInt(nice), 'autogroup.nice');
+      words.push([automatic as GuestVirtual, autogroup.nice]);
+    }
+    const what = `the group of task ${formatAddress(thread)} has shares ${weight >> 10n}`;
+    return {
+      what,
+      check: (memory) => {
+        const same = words.every(([base, field]) => get(memory, base, field) === get(draft, base, field));
+        if (!same || this.groupOf(memory, thread) !== group) throw inconsistent(`not so: ${what}`);
+      },
+    };
+  }
+}

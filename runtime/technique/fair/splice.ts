@@ -1,0 +1,88 @@
+import type { Draft } from '../../edit/draft.ts';
+import { get } from '../../edit/member.ts';
+import type { MemoryView } from '../../edit/memory-view.ts';
+import type { GuestVirtual } from '../../memory/address.ts';
+import { threadRefusal } from '../refusal.ts';
+import type { Step } from '../step.ts';
+import type { FairSurgery } from './fair.ts';
+import type { FairGuest } from './layout.ts';
+import { isAtUserBorder } from './user-border.ts';
+
+/** include/linux/sched.h. */
+const TASK_RUNNING = 0n;
+
+/**
+ * Holds a ready thread of a fair scheduler by taking it out of its run queue, and lets it go by putting it back
+ * (Tadokoro, Kourai, Chiba, "Process scheduling among virtual machines", sections 4.5 and 4.6, for CFS and EEVDF).
+ *
+ * It stays TASK_RUNNING in no queue, which no wake-up of the guest's touches: who took it out has to put it in. To
+ * the guest's accounts (pressure, run delay) it is what it was, a thread that waits for a CPU.
+ */
+export class FairSplice {
+  readonly #guest: FairGuest;
+  readonly #fair: FairSurgery;
+
+  constructor(guest: FairGuest, fair: FairSurgery) {
+    this.#guest = guest;
+    this.#fair = fair;
+  }
+
+  /**
+   * Out of every queue, and TASK_RUNNING: nothing in the kernel leaves a thread so.
+   * @throws DomschedError `lock-held` while the guest may be putting a new thread into its first queue
+   */
+  isHeld(memory: MemoryView, thread: GuestVirtual): boolean {
+    if (this.#state(memory, thread) !== TASK_RUNNING || !this.#fair.isOff(memory, thread)) return false;
+    this.#fair.checkLocks(memory, thread);
+    return true;
+  }
+
+  /**
+   * Plans to take a ready thread out.
+   * @returns null when it isn't ready, or was preempted in the kernel, where it may hold a lock
+   * @throws DomschedError `lock-held`, `refused`
+   */
+  planHold(draft: Draft, thread: GuestVirtual): Step | null {
+    const obstacle = this.#fair.obstacle(draft, thread);
+    if (obstacle !== null) throw threadRefusal(thread, obstacle);
+    this.#fair.checkLocks(draft, thread);
+    const ready = this.#state(draft, thread) === TASK_RUNNING && this.#fair.isReady(draft, thread);
+    if (!ready || !isAtUserBorder(this.#guest, draft, thread)) return null;
+    if (this.#fair.isBlocked(draft, thread)) return null;
+    const invariants = [this.#fair.invariant(draft, thread)];
+    return { technique: 'splice', invariants, outcome: [this.#fair.planDequeue(draft, thread)] };
+  }
+
+  /**
+   * Plans to put a thread back.
+   * @returns `later` when its group has no time left (cpu.max)
+   * @throws DomschedError `lock-held`; `refused` when the guest no longer lets it run where it was
+   */
+  planRelease(draft: Draft, thread: GuestVirtual): Step | 'later' {
+    this.#fair.checkLocks(draft, thread);
+    const cpu = this.#fair.cpuOf(draft, thread);
+    const obstacle = this.#fair.obstacle(draft, thread);
+    // The guest may give it another class meanwhile, whose queues are others.
+    if (obstacle !== null)
+      throw threadRefusal(
+        thread,
+        `${obstacle} now: give it its old policy back, then release again; it is still held`,
+      );
+    if (!this.#fair.hasCpu(draft, thread)) {
+      throw threadRefusal(
+        thread,
+        `was taken out of the queue of CPU ${cpu.cpu}, which is offline or no longer allowed to it: ` +
+          'bring the CPU back or allow it, then release again; it is still held',
+      );
+    }
+    if (this.#fair.isBlocked(draft, thread)) return 'later';
+    const invariants = [this.#fair.invariant(draft, thread)];
+    const outcome = [this.#fair.planEnqueue(draft, thread)];
+    const interrupts = this.#fair.isIdle(draft, cpu) ? [{ cpu: cpu.cpu, kind: 'reschedule' as const }] : [];
+    return { technique: 'splice', invariants, outcome, interrupts };
+  }
+
+  #state(memory: MemoryView, thread: GuestVirtual): bigint {
+    return get(memory, thread, this.#guest.layout.task_struct.state);
+  }
+}

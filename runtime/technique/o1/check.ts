@@ -1,0 +1,163 @@
+import { inconsistent } from '../../edit/inconsistent.ts';
+import type { MemoryView } from '../../edit/memory-view.ts';
+import { DomschedError } from '../../error.ts';
+import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
+import { follow, get, type O1Layout, type O1Queue } from './layout.ts';
+
+/** More tasks than this on one queue is a lie: it bounds every walk. */
+const MAX_TASKS = 65_536;
+
+/** Addresses of the two arrays of a queue; `active` and `expired` point to one each. */
+export function arraysOf(layout: O1Layout, queue: O1Queue): [GuestVirtual, GuestVirtual] {
+  const first = advance(queue.address, layout.rq.arrays);
+  return [first, advance(first, layout.prio_array.size)];
+}
+
+/** Head of the list of one priority. */
+export function headOf(layout: O1Layout, array: GuestVirtual, prio: number): GuestVirtual {
+  return advance(array, layout.prio_array.queue + prio * layout.list_head.size);
+}
+
+/** The word of the bitmap with the bit of one priority, and that bit. Bits count as in the kernel's bitops. */
+export function bitOf(
+  layout: O1Layout,
+  array: GuestVirtual,
+  prio: number,
+): { address: GuestVirtual; mask: bigint } {
+  const { offset, size } = layout.prio_array.bitmap;
+  const bits = size * 8;
+  const address = advance(array, offset + Math.floor(prio / bits) * size);
+  return { address, mask: 1n << BigInt(prio % bits) };
+}
+
+/**
+ * Checks one run queue as a whole: lists linked both ways, every task knowing its array and priority, the bitmap
+ * telling which lists are not empty, and both counters.
+ * @throws DomschedError `guest-inconsistent`, `walk-unbounded`
+ */
+export function checkQueue(layout: O1Layout, memory: MemoryView, queue: O1Queue): void {
+  const { rq } = layout;
+  const name = `rq[${queue.cpu}]`;
+  const active = follow(memory, queue.address, rq.active);
+  const expired = follow(memory, queue.address, rq.expired);
+  const [first, second] = arraysOf(layout, queue);
+  if (!(active === first && expired === second) && !(active === second && expired === first)) {
+    throw inconsistent(`${name}.active and .expired are not its two arrays`, { cpu: queue.cpu });
+  }
+  let linked = 0;
+  let weight = 0n;
+  for (const [array, which] of [
+    [active, 'active'],
+    [expired, 'expired'],
+  ] as const) {
+    const found = checkArray(layout, memory, array, `${name}.${which}`);
+    linked += found.tasks;
+    weight += found.weight;
+  }
+  const nrRunning = get(memory, queue.address, rq.nr_running);
+  if (nrRunning !== BigInt(linked)) {
+    throw inconsistent(`${name}.nr_running is ${nrRunning} with ${linked} tasks linked`, { cpu: queue.cpu });
+  }
+  if (rq.raw_weighted_load === null) return;
+  const load = get(memory, queue.address, rq.raw_weighted_load);
+  if (load !== weight) {
+    throw inconsistent(`${name}.raw_weighted_load is ${load} and its tasks' sum ${weight}`, {
+      cpu: queue.cpu,
+    });
+  }
+}
+
+function checkArray(layout: O1Layout, memory: MemoryView, array: GuestVirtual, name: string) {
+  const { prio_array, task_struct } = layout;
+  const lists = memory.block(advance(array, prio_array.queue), prio_array.priorities * layout.list_head.size);
+  const bitmap = memory.block(advance(array, prio_array.bitmap.offset), bitmapBytes(layout));
+  let tasks = 0;
+  let weight = 0n;
+  for (let prio = 0; prio < prio_array.priorities; prio++) {
+    const bit = hasBit(bitmap, prio);
+    if (!bit && isEmptyHead(layout, lists, array, prio)) continue;
+    const members = listOf(
+      layout,
+      memory,
+      headOf(layout, array, prio),
+      `${name}.queue[${prio}]`,
+      MAX_TASKS - tasks,
+    );
+    if (bit !== members.length > 0) {
+      throw inconsistent(
+        `${name}.bitmap bit ${prio} is ${bit ? 1 : 0} with ${members.length} tasks in its list`,
+      );
+    }
+    for (const task of members) {
+      const where = `task ${formatAddress(task)} in ${name}.queue[${prio}]`;
+      if (follow(memory, task, task_struct.array) !== array) throw inconsistent(`${where} has another array`);
+      if (get(memory, task, task_struct.prio) !== BigInt(prio))
+        throw inconsistent(`${where} has another prio`);
+      if (task_struct.load_weight !== null) weight += get(memory, task, task_struct.load_weight);
+    }
+    tasks += members.length;
+  }
+  if (!hasBit(bitmap, prio_array.priorities)) throw inconsistent(`${name}.bitmap has no sentinel bit`);
+  const nrActive = get(memory, array, prio_array.nr_active);
+  if (nrActive !== BigInt(tasks))
+    throw inconsistent(`${name}.nr_active is ${nrActive} with ${tasks} tasks linked`);
+  return { tasks, weight };
+}
+
+/** Bytes of the bitmap: whole words, with room for the sentinel. */
+function bitmapBytes(layout: O1Layout): number {
+  const { size } = layout.prio_array.bitmap;
+  return Math.ceil((layout.prio_array.priorities + 1) / (8 * size)) * size;
+}
+
+function hasBit(bitmap: DataView, prio: number): boolean {
+  return ((bitmap.getUint8(prio >> 3) >> (prio & 7)) & 1) === 1;
+}
+
+/** Both links of a list head lead to itself. Compared in halves: most of the lists are empty, most of the time. */
+function isEmptyHead(layout: O1Layout, lists: DataView, array: GuestVirtual, prio: number): boolean {
+  const { size, next, prev } = layout.list_head;
+  const head = headOf(layout, array, prio);
+  const low = Number(head & 0xffff_ffffn);
+  const high = Number(head >> 32n);
+  const at = prio * size;
+  return [at + next.offset, at + prev.offset].every(
+    (link) => lists.getUint32(link, true) === low && lists.getUint32(link + 4, true) === high,
+  );
+}
+
+/** Whether the node of `task` stands in the list of its priority, in either array of the queue. */
+export function isLinked(layout: O1Layout, memory: MemoryView, queue: O1Queue, task: GuestVirtual): boolean {
+  const prio = Number(get(memory, task, layout.task_struct.prio));
+  if (prio >= layout.prio_array.priorities)
+    throw inconsistent(`task ${formatAddress(task)} has priority ${prio}`);
+  return arraysOf(layout, queue).some((array) => {
+    const name = `rq[${queue.cpu}].queue[${prio}]`;
+    return listOf(layout, memory, headOf(layout, array, prio), name, MAX_TASKS).includes(task);
+  });
+}
+
+/** Tasks of one list. A node that links back to another than its predecessor ends the walk, so a cycle does too. */
+function listOf(
+  layout: O1Layout,
+  memory: MemoryView,
+  head: GuestVirtual,
+  name: string,
+  limit: number,
+): GuestVirtual[] {
+  const { list_head, task_struct } = layout;
+  const tasks: GuestVirtual[] = [];
+  let previous = head;
+  for (let node = follow(memory, head, list_head.next); ; node = follow(memory, node, list_head.next)) {
+    if (follow(memory, node, list_head.prev) !== previous) {
+      throw inconsistent(`${name}: node ${formatAddress(node)} does not link back`, {
+        node: formatAddress(node),
+      });
+    }
+    if (node === head) return tasks;
+    if (tasks.length === limit)
+      throw new DomschedError('walk-unbounded', `${name} has more than ${limit} tasks`);
+    tasks.push(advance(node, -task_struct.run_list));
+    previous = node;
+  }
+}

@@ -1,0 +1,242 @@
+/**
+ * Makes the guest call `wake_up_process()` by itself: an `irq_work` that we put on a CPU's `lazy_list` (kernel/irq_work.c).
+ * That CPU runs it at its next timer tick, or at once with the irq-work interrupt. Its function is the kernel's own
+ * `process_timeout()`, which wakes the task that stands behind a `timer_list`.
+ *
+ * An idle CPU without a tick may run it much later, and holds back no RCU grace period until then. So nothing that the
+ * work is made of may go away meanwhile: its words are in padding of a CPU's run queue, which the kernel never frees,
+ * and for the task that it points to a reference is taken, as the kernel does for whatever it keeps a pointer to.
+ */
+
+import type { Draft } from '../../edit/draft.ts';
+import type { Invariant } from '../../edit/edit.ts';
+import { inconsistent } from '../../edit/inconsistent.ts';
+import { follow, get, put } from '../../edit/member.ts';
+import type { MemoryView } from '../../edit/memory-view.ts';
+import { DomschedError } from '../../error.ts';
+import { formatAddress, type GuestVirtual } from '../../memory/address.ts';
+import { threadRefusal } from '../refusal.ts';
+import type { ParkLayout } from './layout.ts';
+
+/** Works that wait on one CPU at most, of which kernels have a handful: every CPU's list is walked in a pause. */
+const MAX_WORKS = 128;
+
+/** A `refcount_t` that is not 0, and far from where it saturates (include/linux/refcount.h): others may take more. */
+const MAX_REFERENCES = 0x4000_0000n;
+
+/** What became of a wake-up that was asked for. */
+export type WakeUp =
+  /** None was asked for. */
+  | 'none'
+  /** A CPU has yet to run it, or is running it now. */
+  | 'pending'
+  /** It ran; its words are still claimed. */
+  | 'done';
+
+/** One CPU's list of works for its next tick. */
+export interface LazyList {
+  readonly cpu: number;
+  /** Of the `llist_head`. */
+  readonly address: GuestVirtual;
+}
+
+/** Wake-ups that are over, as a plan gives their words and references back. */
+export interface GivenBack {
+  readonly outcome: readonly Invariant[];
+  /** Wake-ups that a CPU has yet to run. */
+  readonly pending: number;
+  /** Tasks that have ended, that ours is the last reference to, and that nobody can free. */
+  readonly kept: number;
+}
+
+/** What is to become of a task that has ended and that ours is the last reference to: plans that it is freed. */
+export type FreeLast = (task: GuestVirtual) => (() => Invariant) | 'later' | 'never';
+
+export class IrqWork {
+  readonly #layout: ParkLayout;
+  readonly #wake: GuestVirtual;
+  readonly #homes: readonly GuestVirtual[];
+  /** References to tasks as a whole plan leaves them: one edit may give back one wake-up and ask for the next. */
+  readonly #references = new WeakMap<Draft, Map<GuestVirtual, bigint>>();
+
+  /**
+   * @param wake address of `process_timeout()` in the guest
+   * @param homes where words of ours may be, one wake-up in each
+   */
+  constructor(layout: ParkLayout, wake: GuestVirtual, homes: readonly GuestVirtual[]) {
+    this.#layout = layout;
+    this.#wake = wake;
+    this.#homes = homes;
+  }
+
+  /** @throws DomschedError `translation-fault` */
+  progress(memory: MemoryView, task: GuestVirtual): WakeUp {
+    const work = this.#workFor(memory, task);
+    if (work === undefined) return 'none';
+    return this.#isActive(memory, work) ? 'pending' : 'done';
+  }
+
+  /**
+   * A hold that could not be released would be no hold.
+   * @throws DomschedError `refused` when the guest uses all places that words of ours may be in
+   */
+  checkHomes(memory: MemoryView): void {
+    if (this.#homes.some((work) => this.#isClear(memory, work) || this.#isOurs(memory, work))) return;
+    throw new DomschedError(
+      'refused',
+      'the padding of its run queues is in use: no process of this guest could be released; nothing was changed',
+      {},
+    );
+  }
+
+  /**
+   * Plans to have a CPU wake a task.
+   * @returns what has to be so afterwards; null while all places for it are taken by other wake-ups
+   * @throws DomschedError `refused` for a task whose references cannot be what they say, and as {@link checkHomes}
+   */
+  planPush(draft: Draft, task: GuestVirtual, list: LazyList): Invariant | null {
+    const { irq_work, task_struct } = this.#layout;
+    this.checkHomes(draft);
+    const work = this.#homes.find((home) => this.#isClear(draft, home));
+    if (work === undefined || this.#workFor(draft, task) !== undefined) return null;
+    const references = get(draft, task, task_struct.usage);
+    if (references === 0n || references >= MAX_REFERENCES)
+      throw threadRefusal(task, `has ${references} references, which no task has`);
+    const before = this.works(draft, list);
+    if (before.includes(work))
+      throw inconsistent(`lazy_list[${list.cpu}] has our work, which does not look like one`);
+    const first = draft.pointer(list.address);
+    // The reference first, the list's head last: until then nothing leads to the work.
+    this.#planReferences(draft, task, references + 1n, 'a reference for the wake-up');
+    put(draft, work, irq_work.next, first, 'irq_work.node.llist.next');
+    put(draft, work, irq_work.flags, irq_work.active | irq_work.lazy, 'irq_work.node.flags');
+    put(draft, work, irq_work.func, this.#wake, 'irq_work.func (process_timeout)');
+    // Read by PREEMPT_RT kernels: nobody waits for the work.
+    put(draft, work, irq_work.irqwait, 0n, 'irq_work.irqwait');
+    put(draft, work, irq_work.task, task, 'process_timer.task');
+    draft.set(list.address, 8, work, `lazy_list[${list.cpu}].first`);
+    return this.#pushed(draft, task, list, [work, ...before]);
+  }
+
+  /** Plans to give back all that wake-ups which are over have taken, whoever asked for them. */
+  planGiveBack(draft: Draft, freeLast: FreeLast): GivenBack {
+    const { usage } = this.#layout.task_struct;
+    const outcome: Invariant[] = [];
+    let [pending, kept] = [0, 0];
+    for (const work of this.#homes) {
+      const task = this.#taskOf(draft, work);
+      if (task === undefined) continue;
+      const references = get(draft, task, usage);
+      const others = references > 1n && references < MAX_REFERENCES;
+      const free = this.#isActive(draft, work) ? 'later' : others ? null : freeLast(task);
+      if (free === 'later') {
+        pending += 1;
+        continue;
+      }
+      // The words first: nothing of ours may lead to a task that the guest is about to free.
+      this.#planClear(draft, work);
+      this.#planReferences(draft, task, others ? references - 1n : references, 'that of the wake-up less');
+      outcome.push(this.#cleared(draft, work, task));
+      if (free === 'never') kept += 1;
+      else if (free !== null) outcome.push(free());
+    }
+    return { outcome, pending, kept };
+  }
+
+  /** Works that wait on a CPU. @throws DomschedError `walk-unbounded` */
+  works(memory: MemoryView, list: LazyList): GuestVirtual[] {
+    const found: GuestVirtual[] = [];
+    for (let work = memory.pointer(list.address); work !== 0n; ) {
+      if (found.length === MAX_WORKS) {
+        throw new DomschedError(
+          'walk-unbounded',
+          `lazy_list[${list.cpu}] has more than ${MAX_WORKS} works, or no end: nothing is done to it`,
+          {
+            cpu: list.cpu,
+            limit: MAX_WORKS,
+          },
+        );
+      }
+      found.push(work);
+      work = follow(memory, work, this.#layout.irq_work.next);
+    }
+    return found;
+  }
+
+  /** That a CPU is going to wake the task. Works of other threads may have been put before it in the same edit. */
+  #pushed(draft: Draft, task: GuestVirtual, list: LazyList, works: readonly GuestVirtual[]): Invariant {
+    const what = `lazy_list[${list.cpu}] has a work that wakes task ${formatAddress(task)}`;
+    return {
+      what,
+      check: (memory) => {
+        const { irq_work } = this.#layout;
+        const work = works[0]!;
+        const flags = irq_work.active | irq_work.lazy;
+        const ready =
+          this.#taskOf(memory, work) === task &&
+          get(memory, work, irq_work.flags) === flags &&
+          get(memory, work, irq_work.irqwait) === 0n &&
+          this.#hasReferences(draft, memory, task);
+        const found = this.works(memory, list);
+        const linked =
+          found.length >= works.length && found.slice(-works.length).every((w, i) => w === works[i]);
+        if (!ready || !linked) throw inconsistent(`not so: ${what}`);
+      },
+    };
+  }
+
+  /** That the words of a wake-up are free again, or serve the next one, and that its reference is dropped. */
+  #cleared(draft: Draft, work: GuestVirtual, task: GuestVirtual): Invariant {
+    const what = `the words of the wake-up of task ${formatAddress(task)} are given back`;
+    return {
+      what,
+      check: (memory) => {
+        const isNext = this.#isOurs(memory, work) && this.#isActive(memory, work);
+        const given = isNext || this.#isClear(memory, work);
+        if (!given || !this.#hasReferences(draft, memory, task)) throw inconsistent(`not so: ${what}`);
+      },
+    };
+  }
+
+  #planReferences(draft: Draft, task: GuestVirtual, references: bigint, why: string): void {
+    put(draft, task, this.#layout.task_struct.usage, references, `task.usage (${why})`);
+    const planned = this.#references.get(draft) ?? new Map<GuestVirtual, bigint>();
+    this.#references.set(draft, planned.set(task, references));
+  }
+
+  #hasReferences(draft: Draft, memory: MemoryView, task: GuestVirtual): boolean {
+    const planned = this.#references.get(draft)?.get(task);
+    return get(memory, task, this.#layout.task_struct.usage) === planned;
+  }
+
+  #planClear(draft: Draft, work: GuestVirtual): void {
+    const { irq_work } = this.#layout;
+    for (const name of ['next', 'flags', 'func', 'irqwait', 'task'] as const) {
+      put(draft, work, irq_work[name], 0n, `irq_work.${name} (given back)`);
+    }
+  }
+
+  #workFor(memory: MemoryView, task: GuestVirtual): GuestVirtual | undefined {
+    return this.#homes.find((work) => this.#taskOf(memory, work) === task);
+  }
+
+  /** The task that words of ours are about; undefined where there are none. */
+  #taskOf(memory: MemoryView, work: GuestVirtual): GuestVirtual | undefined {
+    return this.#isOurs(memory, work) ? follow(memory, work, this.#layout.irq_work.task) : undefined;
+  }
+
+  #isOurs(memory: MemoryView, work: GuestVirtual): boolean {
+    return follow(memory, work, this.#layout.irq_work.func) === this.#wake;
+  }
+
+  #isActive(memory: MemoryView, work: GuestVirtual): boolean {
+    const { irq_work } = this.#layout;
+    return (get(memory, work, irq_work.flags) & irq_work.active) !== 0n;
+  }
+
+  #isClear(memory: MemoryView, work: GuestVirtual): boolean {
+    const bytes = memory.block(work, this.#layout.irq_work.size);
+    for (let at = 0; at < bytes.byteLength; at += 4) if (bytes.getUint32(at, true) !== 0) return false;
+    return true;
+  }
+}

@@ -1,0 +1,256 @@
+/**
+ * Another nice value for a thread that is in no run queue, as `set_user_nice()` and `reweight_entity()` give it
+ * (kernel/sched/core.c, kernel/sched/fair.c). A thread that runs or is ready is parked first: its own `schedule()`
+ * takes it out of the tree, and its own wake-up places it anew with the new weight, so that neither the tree, nor
+ * `min_vruntime`, nor a deadline is ever edited.
+ */
+
+import type { Draft } from '../../edit/draft.ts';
+import type { Invariant } from '../../edit/edit.ts';
+import { inconsistent } from '../../edit/inconsistent.ts';
+import { type Field, follow, get, getSigned, optionalWord, put, wordMember } from '../../edit/member.ts';
+import type { MemoryView } from '../../edit/memory-view.ts';
+import { DomschedError } from '../../error.ts';
+import { planLock } from '../../guest/locks.ts';
+import type { LayoutView } from '../../layout/view.ts';
+import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
+import type { LockField } from '../lock.ts';
+import { checkLockFree } from '../lock.ts';
+import type { NiceBits } from '../proved-bits.ts';
+import { threadRefusal } from '../refusal.ts';
+
+/** include/linux/sched/prio.h: MAX_RT_PRIO, and nice 0. */
+const FIRST_FAIR_PRIO = 100;
+const NICE_ZERO_PRIO = 120;
+const NICE_LEVELS = 40;
+/** include/uapi/linux/sched.h: SCHED_NORMAL and SCHED_BATCH have the weight of their nice value. */
+const WEIGHTED_POLICIES = [0n, 3n];
+/** SCHED_FIXEDPOINT_SHIFT: weights have 10 more bits ("sched/fair: Generalize the load/util averages resolution definition", 4.7). */
+const WEIGHT_SHIFT = 10n;
+/** kernel/sched/pelt.h, PELT_MIN_DIVIDER: LOAD_AVG_MAX - 1024. */
+const MIN_DIVIDER = 47_742n - 1_024n;
+
+/** What a new nice value needs of a guest's layout. */
+export interface NiceLayout {
+  readonly task_struct: {
+    readonly state: Field;
+    readonly on_cpu: Field;
+    readonly on_rq: Field;
+    readonly prio: Field;
+    readonly static_prio: Field;
+    readonly normal_prio: Field;
+    readonly policy: Field;
+    readonly sched_class: Field;
+    readonly cpu: Field;
+    readonly pi_lock: LockField;
+    readonly weight: Field;
+    readonly inv_weight: Field;
+    readonly cfs_rq: Field;
+    readonly load_sum: Field;
+    readonly load_avg: Field;
+    readonly period_contrib: Field;
+    /** "sched/fair: Add lag based placement", 6.6. */
+    readonly vlag: Field | null;
+  };
+  readonly cfs_rq: { readonly load_sum: Field; readonly load_avg: Field; readonly rq: Field };
+  readonly rq: { readonly lock: LockField };
+}
+
+/** Addresses that a new nice value needs. */
+export interface NiceGuest {
+  readonly layout: NiceLayout;
+  readonly bits: NiceBits;
+  readonly fairSchedClass: GuestVirtual;
+  readonly prioToWeight: GuestVirtual;
+  readonly prioToWmult: GuestVirtual;
+  readonly queues: readonly { readonly cpu: number; readonly address: GuestVirtual }[];
+}
+
+/** @throws DomschedError `layout-absent-member` */
+export function resolveNiceLayout(layout: LayoutView): NiceLayout {
+  const task = (path: string) => wordMember(layout, 'task_struct', path);
+  // "sched: Wrap rq::lock access", 5.14.
+  const lock = layout.has('rq', '__lock') ? '__lock' : 'lock';
+  return {
+    task_struct: {
+      state: optionalWord(layout, 'task_struct', '__state') ?? task('state'),
+      on_cpu: task('on_cpu'),
+      on_rq: task('on_rq'),
+      prio: task('prio'),
+      static_prio: task('static_prio'),
+      normal_prio: task('normal_prio'),
+      policy: task('policy'),
+      sched_class: task('sched_class'),
+      // "sched: move CPU field back into thread_info if THREAD_INFO_IN_TASK=y", 5.16.
+      cpu: optionalWord(layout, 'task_struct', 'cpu') ?? task('thread_info.cpu'),
+      pi_lock: { ...planLock(layout, 'task_struct', 'pi_lock'), name: 'task.pi_lock' },
+      weight: task('se.load.weight'),
+      inv_weight: task('se.load.inv_weight'),
+      cfs_rq: task('se.cfs_rq'),
+      load_sum: task('se.avg.load_sum'),
+      load_avg: task('se.avg.load_avg'),
+      period_contrib: task('se.avg.period_contrib'),
+      vlag: optionalWord(layout, 'task_struct', 'se.vlag'),
+    },
+    cfs_rq: {
+      load_sum: wordMember(layout, 'cfs_rq', 'avg.load_sum'),
+      load_avg: wordMember(layout, 'cfs_rq', 'avg.load_avg'),
+      rq: wordMember(layout, 'cfs_rq', 'rq'),
+    },
+    rq: { lock: { ...planLock(layout, 'rq', lock), name: 'rq.lock' } },
+  };
+}
+
+/** Load of a `cfs_rq` as one plan leaves it: several of its threads may get another weight. */
+type GroupLoads = Map<GuestVirtual, { readonly average: bigint; readonly sum: bigint }>;
+
+export class Renice {
+  readonly #guest: NiceGuest;
+  readonly #loads = new WeakMap<Draft, GroupLoads>();
+
+  constructor(guest: NiceGuest) {
+    this.#guest = guest;
+  }
+
+  /**
+   * Plans another nice value.
+   * @param nice -20..19
+   * @returns what has to be so afterwards; `later` for a thread that is in a run queue, or about to be
+   * @throws DomschedError `usage` for another nice; `refused` for a thread whose weight isn't its nice value's;
+   *   `lock-held`
+   */
+  plan(draft: Draft, task: GuestVirtual, nice: number): Invariant[] | 'later' {
+    if (!Number.isInteger(nice) || nice < -20 || nice > 19) {
+      throw new DomschedError('usage', `nice ${nice} is not in -20..19`, { nice });
+    }
+    const { layout, queues } = this.#guest;
+    const { task_struct, cfs_rq } = layout;
+    this.#checkFair(draft, task);
+    if (this.#isQueued(draft, task)) return 'later';
+    checkLockFree(draft, task, task_struct.pi_lock);
+    const cpu = get(draft, task, task_struct.cpu);
+    const queue = queues.find((candidate) => BigInt(candidate.cpu) === cpu);
+    if (queue === undefined)
+      throw inconsistent(`task ${formatAddress(task)} is on CPU ${cpu}, which has no run queue`);
+    checkLockFree(draft, queue.address, layout.rq.lock);
+    const group = follow(draft, task, task_struct.cfs_rq);
+    if (follow(draft, group, cfs_rq.rq) !== queue.address) {
+      throw inconsistent(`task ${formatAddress(task)} has a cfs_rq that is not of rq[${cpu}]`);
+    }
+
+    const prio = NICE_ZERO_PRIO + nice;
+    const { weight, inverse } = this.#weightOf(draft, prio);
+    const old = get(draft, task, task_struct.weight);
+    const sum = get(draft, task, task_struct.load_sum);
+    const oldAverage = get(draft, task, task_struct.load_avg);
+    const divider = MIN_DIVIDER + get(draft, task, task_struct.period_contrib);
+    const average = (shown(weight) * sum) / divider;
+    // dequeue_load_avg(), then enqueue_load_avg(): a sleeper's share of its queue's load fades, it does not leave.
+    const groupAverage = atLeastZero(get(draft, group, cfs_rq.load_avg) - oldAverage);
+    const left = atLeastZero(get(draft, group, cfs_rq.load_sum) - shown(old) * sum);
+    const groupSum = max(left, groupAverage * MIN_DIVIDER);
+
+    for (const name of ['static_prio', 'normal_prio', 'prio'] as const) {
+      put(draft, task, task_struct[name], BigInt(prio), `task.${name}`);
+    }
+    put(draft, task, task_struct.weight, weight, 'task.se.load.weight');
+    put(draft, task, task_struct.inv_weight, inverse, 'task.se.load.inv_weight');
+    put(draft, task, task_struct.load_avg, average, 'task.se.avg.load_avg');
+    put(draft, group, cfs_rq.load_avg, groupAverage + average, `cfs_rq[${cpu}].avg.load_avg`);
+    put(draft, group, cfs_rq.load_sum, groupSum + shown(weight) * sum, `cfs_rq[${cpu}].avg.load_sum`);
+    const lag = this.#scaleLag(draft, task, old, weight);
+    const loads = this.#loads.get(draft) ?? new Map();
+    this.#loads.set(draft, loads);
+    loads.set(group, { average: groupAverage + average, sum: groupSum + shown(weight) * sum });
+    return [this.#outcome(task, prio, lag, group, loads)];
+  }
+
+  /** The lag is in virtual time: it stretches as the weight shrinks. */
+  #scaleLag(draft: Draft, task: GuestVirtual, old: bigint, weight: bigint): bigint | null {
+    const { vlag } = this.#guest.layout.task_struct;
+    if (vlag === null) return null;
+    const lag = (getSigned(draft, task, vlag) * old) / weight;
+    put(draft, task, vlag, lag, 'task.se.vlag');
+    return lag;
+  }
+
+  #checkFair(memory: MemoryView, task: GuestVirtual): void {
+    const { task_struct } = this.#guest.layout;
+    const refuse = (why: string) => threadRefusal(task, why);
+    if (follow(memory, task, task_struct.sched_class) !== this.#guest.fairSchedClass) {
+      throw refuse('is not scheduled by nice values (real-time, deadline, or boosted for a lock)');
+    }
+    if (!WEIGHTED_POLICIES.includes(get(memory, task, task_struct.policy))) {
+      throw refuse('has a policy that takes no account of nice values (SCHED_IDLE)');
+    }
+    const prio = get(memory, task, task_struct.static_prio);
+    if (prio !== get(memory, task, task_struct.prio) || prio !== get(memory, task, task_struct.normal_prio)) {
+      throw refuse('has another priority than its nice value gives');
+    }
+    const { weight, inverse } = this.#weightOf(memory, Number(prio));
+    const found = get(memory, task, task_struct.weight);
+    if (found !== weight || get(memory, task, task_struct.inv_weight) !== inverse) {
+      throw refuse(`has weight ${found}, not the ${weight} of its nice value`);
+    }
+  }
+
+  #isQueued(memory: MemoryView, task: GuestVirtual): boolean {
+    const { task_struct } = this.#guest.layout;
+    const state = get(memory, task, task_struct.state);
+    const busy = get(memory, task, task_struct.on_rq) !== 0n || get(memory, task, task_struct.on_cpu) !== 0n;
+    return busy || (state & this.#guest.bits.waking) !== 0n;
+  }
+
+  /** From the guest's own tables. @throws DomschedError `guest-inconsistent` for a priority that isn't in them */
+  #weightOf(memory: MemoryView, prio: number): { weight: bigint; inverse: bigint } {
+    const index = prio - FIRST_FAIR_PRIO;
+    if (index < 0 || index >= NICE_LEVELS) throw inconsistent(`priority ${prio} is of no nice value`);
+    const at = 4 * index;
+    return {
+      weight: memory.word(advance(this.#guest.prioToWeight, at), 4) << WEIGHT_SHIFT,
+      inverse: memory.word(advance(this.#guest.prioToWmult, at), 4),
+    };
+  }
+
+  #outcome(
+    task: GuestVirtual,
+    prio: number,
+    lag: bigint | null,
+    group: GuestVirtual,
+    loads: GroupLoads,
+  ): Invariant {
+    const what = `task ${formatAddress(task)} has nice ${prio - NICE_ZERO_PRIO} and its weight`;
+    return {
+      what,
+      check: (memory) => {
+        const { task_struct, cfs_rq } = this.#guest.layout;
+        // Checks that priorities and weights agree with each other and with the guest's tables.
+        this.#checkFair(memory, task);
+        const divider = MIN_DIVIDER + get(memory, task, task_struct.period_contrib);
+        const load = shown(get(memory, task, task_struct.weight)) * get(memory, task, task_struct.load_sum);
+        const { vlag } = task_struct;
+        const expected = loads.get(group)!;
+        const holds =
+          get(memory, task, task_struct.static_prio) === BigInt(prio) &&
+          get(memory, task, task_struct.load_avg) === load / divider &&
+          get(memory, group, cfs_rq.load_avg) === expected.average &&
+          get(memory, group, cfs_rq.load_sum) === expected.sum &&
+          (vlag === null || getSigned(memory, task, vlag) === lag);
+        if (!holds) throw inconsistent(`not so: ${what}`);
+      },
+    };
+  }
+}
+
+/** scale_load_down(): never less than 2. */
+function shown(weight: bigint): bigint {
+  return max(weight >> WEIGHT_SHIFT, 2n);
+}
+
+function atLeastZero(value: bigint): bigint {
+  return max(value, 0n);
+}
+
+function max(a: bigint, b: bigint): bigint {
+  return a > b ? a : b;
+}

@@ -1,0 +1,308 @@
+/**
+ * Parking: has a thread wait in the guest's own cgroup-v2 freezer trap (kernel/signal.c, `do_freezer_trap()`), where
+ * it holds no lock and its system call is over or yet to begin. docs/techniques.md has the whole argument.
+ */
+
+import type { Draft } from '../../edit/draft.ts';
+import type { Invariant } from '../../edit/edit.ts';
+import { inconsistent } from '../../edit/inconsistent.ts';
+import { follow, get, put } from '../../edit/member.ts';
+import type { MemoryView } from '../../edit/memory-view.ts';
+import { DomschedError } from '../../error.ts';
+import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
+import { checkLockFree } from '../lock.ts';
+import type { ParkBits } from '../proved-bits.ts';
+import { threadRefusal } from '../refusal.ts';
+import type { ParkLayout } from './layout.ts';
+
+/** Works that may wait for one task: it bounds the walk. */
+const MAX_WORKS = 1_024;
+
+/** Where a thread stands on its way into the trap. */
+export type ParkState =
+  /** Never runs code of its process, or never again. */
+  | 'exempt'
+  /** Not asked to park. */
+  | 'free'
+  /** Asked to; its work has not run. Who was stopped, or on the way out of the trap, gets there without. */
+  | 'armed'
+  /** On its way between there and the trap. */
+  | 'entering'
+  /** Asleep in the trap. */
+  | 'parked'
+  /** Stopped by the guest's job control or a tracer, in a loop that ends in the trap. */
+  | 'stopped'
+  /** The guest's own freezer has it. */
+  | 'frozen';
+
+export class Park {
+  readonly #layout: ParkLayout;
+  readonly #bits: ParkBits;
+  readonly #func: GuestVirtual;
+
+  /** @param func address of `recalc_sigpending()` in the guest */
+  constructor(layout: ParkLayout, bits: ParkBits, func: GuestVirtual) {
+    this.#layout = layout;
+    this.#bits = bits;
+    this.#func = func;
+  }
+
+  stateOf(memory: MemoryView, task: GuestVirtual): ParkState {
+    const { task_struct } = this.#layout;
+    const flags = get(memory, task, task_struct.flags);
+    const ended = get(memory, task, task_struct.exit_state) !== 0n || (flags & this.#bits.exiting) !== 0n;
+    if (ended || (flags & this.#bits.workers) !== 0n || get(memory, task, task_struct.mm) === 0n)
+      return 'exempt';
+    if (this.#guestFreezes(memory, task)) return 'frozen';
+    if ((get(memory, task, task_struct.jobctl) & this.#bits.trapFreeze) === 0n) return 'free';
+    if (this.works(memory, task).includes(this.workOf(task))) return 'armed';
+    if (this.#isOut(memory, task) && this.#bits.stopped.includes(get(memory, task, task_struct.state)))
+      return 'stopped';
+    return this.isTrapped(memory, task) ? 'parked' : 'entering';
+  }
+
+  /** Asleep in the trap, perhaps with a work that came when it was past running works. */
+  isTrapped(memory: MemoryView, task: GuestVirtual): boolean {
+    return this.#isOut(memory, task) && this.#hasTrapState(memory, task);
+  }
+
+  /** In between the trap's look at `jobctl` and its sleep, or that of any other wait: nobody can tell which. */
+  mayBeEntering(memory: MemoryView, task: GuestVirtual): boolean {
+    return this.#hasTrapState(memory, task) && !this.isTrapped(memory, task) && !this.isAsleep(memory, task);
+  }
+
+  /** Asleep or about to be: `__state` is not TASK_RUNNING, and it is off its CPU and run queue. */
+  isAsleep(memory: MemoryView, task: GuestVirtual): boolean {
+    const { task_struct } = this.#layout;
+    if (get(memory, task, task_struct.state) === 0n || get(memory, task, task_struct.on_cpu) !== 0n)
+      return false;
+    const delayed = task_struct.sched_delayed;
+    return (
+      get(memory, task, task_struct.on_rq) === 0n || (delayed !== null && get(memory, task, delayed) !== 0n)
+    );
+  }
+
+  onCpu(memory: MemoryView, task: GuestVirtual): boolean {
+    return get(memory, task, this.#layout.task_struct.on_cpu) !== 0n;
+  }
+
+  onQueue(memory: MemoryView, task: GuestVirtual): boolean {
+    return get(memory, task, this.#layout.task_struct.on_rq) !== 0n;
+  }
+
+  /** Where a task's forged work is. */
+  workOf(task: GuestVirtual): GuestVirtual {
+    return advance(task, this.#layout.workHome);
+  }
+
+  /** @throws DomschedError `lock-held`: try again later */
+  checkLocks(memory: MemoryView, task: GuestVirtual): void {
+    const { task_struct, sighand_struct } = this.#layout;
+    checkLockFree(memory, follow(memory, task, task_struct.sighand), sighand_struct.siglock);
+    // task_work_cancel() walks the list under this one.
+    checkLockFree(memory, task, task_struct.pi_lock);
+  }
+
+  /**
+   * Plans that a free thread parks at its next return to user mode.
+   * @returns what has to be so afterwards
+   * @throws DomschedError `lock-held`; `refused` for a task under a tracer, or whose padding is in use
+   */
+  planArm(draft: Draft, task: GuestVirtual): Invariant {
+    const { task_struct, callback_head } = this.#layout;
+    const refuse = (why: string) => threadRefusal(task, why);
+    if (get(draft, task, task_struct.ptrace) !== 0n) throw refuse('is under a tracer');
+    this.checkLocks(draft, task);
+    const work = this.workOf(task);
+    const works = this.works(draft, task);
+    if (works.includes(work))
+      throw inconsistent(`task ${formatAddress(task)} has our work, but not our trap`);
+    const left = follow(draft, work, callback_head.func);
+    // A child forked from a task that was being parked has a copy of its words.
+    if (left !== this.#func && (left !== 0n || follow(draft, work, callback_head.next) !== 0n)) {
+      throw refuse(`has padding at ${this.#layout.workHome} that is in use`);
+    }
+    // In this order every prefix is harmless: a work that nothing leads to; one that has nothing to do.
+    this.#planWork(draft, task, work, this.#func, 'recalc_sigpending');
+    const jobctl = get(draft, task, task_struct.jobctl);
+    put(draft, task, task_struct.jobctl, jobctl | this.#bits.trapFreeze, 'task.jobctl (JOBCTL_TRAP_FREEZE)');
+    this.#planNotify(draft, task);
+    return this.#armed(task, [work, ...works]);
+  }
+
+  /**
+   * Whether a task has ended for good: nothing but the reference that we have keeps its structure. With one of the
+   * guest's own under way (`call_rcu(&task->rcu)`) there would be two.
+   */
+  isFreeable(memory: MemoryView, task: GuestVirtual): boolean {
+    const { task_struct } = this.#layout;
+    const ended = get(memory, task, task_struct.exit_state) !== 0n;
+    const off = get(memory, task, task_struct.on_cpu) === 0n && get(memory, task, task_struct.on_rq) === 0n;
+    return ended && off && get(memory, task, task_struct.usage) === 1n;
+  }
+
+  /** Whether a thread runs works that are put into its list: a user thread that lives, whose locks are free. */
+  takesWorks(memory: MemoryView, task: GuestVirtual): boolean {
+    if (this.stateOf(memory, task) === 'exempt') return false;
+    try {
+      this.checkLocks(memory, task);
+      return true;
+    } catch (error) {
+      if (error instanceof DomschedError && error.code === 'lock-held') return false;
+      throw error;
+    }
+  }
+
+  /**
+   * Plans that a thread drops the last reference to a task that has ended, as RCU does with each: by
+   * `delayed_put_task_struct(&task->rcu)`, whose type is that of a task work.
+   * @returns what has to be so afterwards
+   */
+  planFree(draft: Draft, task: GuestVirtual, thread: GuestVirtual, func: GuestVirtual): Invariant {
+    const works = this.works(draft, thread);
+    const work = advance(task, this.#layout.task_struct.rcu);
+    this.#planWork(draft, thread, work, func, 'delayed_put_task_struct');
+    this.#planNotify(draft, thread);
+    return this.#works(thread, [work, ...works], func);
+  }
+
+  /**
+   * Plans that a thread which has not come to the trap does not go there.
+   * @returns what has to be so afterwards
+   * @throws DomschedError `lock-held`
+   */
+  planDisarm(draft: Draft, task: GuestVirtual): Invariant {
+    const { task_struct, callback_head } = this.#layout;
+    this.checkLocks(draft, task);
+    const work = this.workOf(task);
+    const works = this.works(draft, task);
+    const at = works.indexOf(work);
+    const next = follow(draft, work, callback_head.next);
+    if (at === 0) put(draft, task, task_struct.task_works, next, 'task.task_works');
+    else put(draft, works[at - 1]!, callback_head.next, next, 'callback_head.next of the work before');
+    this.planUnflag(draft, task);
+    return this.#freed(
+      task,
+      works.filter((other) => other !== work),
+    );
+  }
+
+  /**
+   * Plans that a thread in the trap, or one that is stopped before it, does not go back there when it runs again.
+   * Its work has run, so its words are given back.
+   * @returns what has to be so afterwards
+   */
+  planUnflag(draft: Draft, task: GuestVirtual): Invariant {
+    const { task_struct } = this.#layout;
+    const jobctl = get(draft, task, task_struct.jobctl);
+    put(draft, task, task_struct.jobctl, jobctl & ~this.#bits.trapFreeze, 'task.jobctl (JOBCTL_TRAP_FREEZE)');
+    this.#planClear(draft, task);
+    return this.#freed(task, this.works(draft, task));
+  }
+
+  /** Works that wait for a task, first to last. @throws DomschedError `walk-unbounded` */
+  works(memory: MemoryView, task: GuestVirtual): GuestVirtual[] {
+    const found: GuestVirtual[] = [];
+    for (let work = follow(memory, task, this.#layout.task_struct.task_works); work !== 0n; ) {
+      if (found.length === MAX_WORKS) {
+        throw new DomschedError('walk-unbounded', `task ${formatAddress(task)} has works without end`, {
+          task: formatAddress(task),
+        });
+      }
+      found.push(work);
+      work = follow(memory, work, this.#layout.callback_head.next);
+    }
+    return found;
+  }
+
+  #planWork(draft: Draft, task: GuestVirtual, work: GuestVirtual, func: GuestVirtual, name: string): void {
+    const { task_struct, callback_head } = this.#layout;
+    const first = follow(draft, task, task_struct.task_works);
+    put(draft, work, callback_head.next, first, 'callback_head.next');
+    put(draft, work, callback_head.func, func, `callback_head.func (${name})`);
+    put(draft, task, task_struct.task_works, work, 'task.task_works');
+  }
+
+  #planNotify(draft: Draft, task: GuestVirtual): void {
+    const { thread_flags } = this.#layout.task_struct;
+    const flags = get(draft, task, thread_flags);
+    put(draft, task, thread_flags, flags | this.#bits.notifyResume, 'thread_info.flags (TIF_NOTIFY_RESUME)');
+  }
+
+  /** That exactly these works wait for a thread, the first of them with this function. */
+  #works(task: GuestVirtual, works: readonly GuestVirtual[], func: GuestVirtual): Invariant {
+    const what = `task ${formatAddress(task)} runs ${works.length} works when it returns to user mode`;
+    return {
+      what,
+      check: (memory) => {
+        const { task_struct, callback_head } = this.#layout;
+        // Others may have been put before them in the same edit.
+        const found = this.works(memory, task).slice(-works.length);
+        const holds =
+          equal(found, works) &&
+          follow(memory, works[0]!, callback_head.func) === func &&
+          (get(memory, task, task_struct.thread_flags) & this.#bits.notifyResume) !== 0n;
+        if (!holds) throw inconsistent(`not so: ${what}`);
+      },
+    };
+  }
+
+  /** That a thread has all it takes to park, and that exactly these works wait for it. */
+  #armed(task: GuestVirtual, works: readonly GuestVirtual[]): Invariant {
+    const what = `task ${formatAddress(task)} parks when it returns to user mode`;
+    const waiting = this.#works(task, works, this.#func);
+    return {
+      what,
+      check: (memory) => {
+        waiting.check(memory);
+        if (this.stateOf(memory, task) !== 'armed') throw inconsistent(`not so: ${what}`);
+      },
+    };
+  }
+
+  /** That a thread has nothing of a park left, but perhaps is asleep in the trap still. */
+  #freed(task: GuestVirtual, works: readonly GuestVirtual[]): Invariant {
+    const what = `task ${formatAddress(task)} is not asked to park`;
+    return {
+      what,
+      check: (memory) => {
+        const { callback_head } = this.#layout;
+        const work = this.workOf(task);
+        const holds =
+          this.stateOf(memory, task) === 'free' &&
+          equal(this.works(memory, task), works) &&
+          follow(memory, work, callback_head.func) === 0n &&
+          follow(memory, work, callback_head.next) === 0n;
+        if (!holds) throw inconsistent(`not so: ${what}`);
+      },
+    };
+  }
+
+  #planClear(draft: Draft, task: GuestVirtual): void {
+    const { callback_head } = this.#layout;
+    const work = this.workOf(task);
+    put(draft, work, callback_head.next, 0n, 'callback_head.next (given back)');
+    put(draft, work, callback_head.func, 0n, 'callback_head.func (given back)');
+  }
+
+  /** The freezer counts it, and it is off its CPU. */
+  #isOut(memory: MemoryView, task: GuestVirtual): boolean {
+    const { task_struct } = this.#layout;
+    const frozen = (get(memory, task, task_struct.frozen) & task_struct.frozenMask) !== 0n;
+    return frozen && get(memory, task, task_struct.on_cpu) === 0n;
+  }
+
+  #hasTrapState(memory: MemoryView, task: GuestVirtual): boolean {
+    return get(memory, task, this.#layout.task_struct.state) === this.#bits.trapState;
+  }
+
+  #guestFreezes(memory: MemoryView, task: GuestVirtual): boolean {
+    const { task_struct, css_set, cgroup } = this.#layout;
+    const set = follow(memory, task, task_struct.cgroups);
+    return get(memory, follow(memory, set, css_set.dfl_cgrp), cgroup.e_freeze) !== 0n;
+  }
+}
+
+function equal(a: readonly GuestVirtual[], b: readonly GuestVirtual[]): boolean {
+  return a.length === b.length && a.every((address, index) => address === b[index]);
+}

@@ -1,0 +1,39 @@
+import type { MemoryView } from '../../edit/memory-view.ts';
+import { DomschedError } from '../../error.ts';
+import type { VcpuRegisters } from '../../hypervisor/types.ts';
+import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
+
+/** `endbr64` (Intel SDM vol. 2, ENDBR64), little-endian. */
+const ENDBR64 = 0xfa1e_0ff3;
+/** CR4.CET (Intel SDM vol. 3A, 2.5). */
+const CR4_CET = 1n << 23n;
+/** `mov $imm32, %eax`: before a function of a kCFI kernel it holds the hash of the function's type. */
+const MOV_EAX = 0xb8;
+const KCFI_PREFIX = 5;
+
+/**
+ * Proves that the guest may call a function through a pointer that its compiler did not see.
+ *
+ * With indirect branch tracking on, the function has to begin with `endbr64`: the kernel takes it from functions that
+ * it never calls so ("x86/alternative: Use .ibt_endbr_seal to seal indirect calls", 5.18). With kCFI ("cfi: Switch to
+ * -fsanitize=kcfi", 6.1) the hash of its type has to be the one of the pointer, which it is not.
+ *
+ * @throws DomschedError `refused`
+ */
+export function proveCallable(
+  memory: MemoryView,
+  address: GuestVirtual,
+  registers: readonly VcpuRegisters[],
+): void {
+  const code = memory.block(advance(address, -KCFI_PREFIX), KCFI_PREFIX + 4);
+  const refuse = (why: string) =>
+    new DomschedError('refused', `${why}: this guest would not survive a forged call; nothing was changed`, {
+      address: formatAddress(address),
+    });
+  if (code.getUint8(0) === MOV_EAX) throw refuse('the kernel checks the types of functions it calls (kCFI)');
+  if (code.getUint32(KCFI_PREFIX, true) === ENDBR64) return;
+  if (registers.length === 0)
+    throw refuse('whether the kernel tracks indirect branches (IBT) cannot be told');
+  if (registers.some(({ cr4 }) => (cr4 & CR4_CET) !== 0n))
+    throw refuse('the kernel tracks indirect branches (IBT)');
+}

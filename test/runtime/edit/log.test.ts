@@ -1,0 +1,166 @@
+import { spawn } from 'node:child_process';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import test from 'ava';
+import { EditLog, recover } from '../../../runtime/edit/log.ts';
+import { Guest } from '../../../runtime/guest/guest.ts';
+import { hostProcess } from '../../../runtime/host-process.ts';
+import { holderFor } from '../../../runtime/surgeon/holder-for.ts';
+import { Surgeon } from '../../../runtime/surgeon/surgeon.ts';
+import { fakeGuest, isQueued } from '../daemon/fake-daemon.ts';
+import { knownKernel, O1_KERNEL, type SyntheticGuest } from '../guest/synthetic.ts';
+
+const PID = 10;
+
+async function scratch(t: { teardown(end: () => Promise<void>): void }): Promise<string> {
+  const directory = await mkdtemp(path.join(tmpdir(), 'domsched-edits-'));
+  t.teardown(() => rm(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+async function bench(t: { teardown(end: () => Promise<void>): void }, shared?: string) {
+  const directory = shared ?? (await scratch(t));
+  const made = await fakeGuest('one', { comm: 'backup', state: 'ready' }, { comm: 'other', state: 'ready' });
+  const guest = await Guest.attach(made.domain, [knownKernel(O1_KERNEL)]);
+  const log = new EditLog(directory);
+  const surgeon = new Surgeon(made.domain, guest, holderFor(guest), log);
+  const target = guest.snapshot().processes.find(({ pid }) => pid === PID)!;
+  return { directory, made, log, surgeon, target };
+}
+
+/** Dies before the n-th word is written: what is in memory and on disk then is what stays. */
+async function dieAt(n: number, { made, surgeon, target }: Awaited<ReturnType<typeof bench>>) {
+  let written = 0;
+  const dead = new Promise<void>((resolve) => {
+    made.domain.recorder.onCall((call) => {
+      if (call.kind === 'write') written += 1;
+      // A process that was killed does nothing any more: neither undo nor resume.
+      if (written < n) return;
+      resolve();
+      throw new Error('dead');
+    });
+  });
+  const hold = surgeon.hold(target, { limitMs: 0 }).catch(() => undefined);
+  await Promise.race([dead, hold]);
+  await hold;
+  made.domain.recorder.reset();
+  made.domain.recorder.recording = false;
+}
+
+/** The domain as QEMU shows it to the next client after we were killed: paused, with our mark on it. */
+function pausedByTheDead(made: SyntheticGuest): void {
+  const { pause } = made.domain;
+  const { acquire } = pause;
+  pause.acquire = async () => {
+    const guard = await acquire.call(pause);
+    return new Proxy(guard, { get: (of, name) => (name === 'foundPaused' ? false : bind(of, name)) });
+  };
+}
+
+function bind(of: object, name: string | symbol): unknown {
+  const value = Reflect.get(of, name);
+  return typeof value === 'function' ? value.bind(of) : value;
+}
+
+test('killed before any word of a hold: the next one that comes puts the old words back', async (t) => {
+  const { surgeon, target } = await bench(t);
+  const words = (await surgeon.hold(target, { dryRun: true })).edits[0]!.writes.length;
+  t.true(words > 3);
+  for (let n = 1; n <= words; n++) {
+    const all = await bench(t);
+    const before = all.made.image.clone();
+    await dieAt(n, all);
+    t.is(all.made.image.differences(before).length > 0, n > 1, 'it was half written');
+    t.is((await all.log.pending('one')).length, 1);
+    pausedByTheDead(all.made);
+    t.is(await recover(all.made.domain, all.log), 'undone');
+    t.deepEqual(all.made.image.differences(before), []);
+    t.deepEqual(await readdir(all.directory), []);
+  }
+});
+
+test('an edit that is over leaves nothing behind', async (t) => {
+  const { directory, made, surgeon, target } = await bench(t);
+  await surgeon.hold(target);
+  t.false(isQueued(made, PID));
+  t.deepEqual(await readdir(directory), []);
+});
+
+test('a domain that runs again since is left alone: its words are its own', async (t) => {
+  const all = await bench(t);
+  await dieAt(3, all);
+  const half = all.made.image.clone();
+  for (const queue of all.made.queues) all.made.put(queue, 'rq', 'nr_switches', 77n);
+  const ran = all.made.image.clone();
+  t.true(ran.differences(half).length > 0);
+  pausedByTheDead(all.made);
+  t.is(await recover(all.made.domain, all.log), 'nothing');
+  t.deepEqual(all.made.image.differences(ran), []);
+  t.deepEqual(await readdir(all.directory), []);
+});
+
+test('a word that is neither the old nor the new one: nothing is written, and it is said', async (t) => {
+  const all = await bench(t);
+  await dieAt(3, all);
+  const [pending] = await all.log.pending('one');
+  const { frame, offset } = pending!.record.writes.at(-1)!;
+  all.made.image.store(frame * 4096 + offset, Buffer.from('0123456789abcdef', 'hex').subarray(0, 4));
+  const spoilt = all.made.image.clone();
+  pausedByTheDead(all.made);
+  await t.throwsAsync(recover(all.made.domain, all.log), { code: 'edit-failed', message: /stays paused/ });
+  t.deepEqual(all.made.image.differences(spoilt), []);
+});
+
+test('cut short while it was written down: not a byte of the guest was written', async (t) => {
+  const { directory, made, log } = await bench(t);
+  await writeFile(path.join(directory, '1-1.json'), '{"domain":"one","wri');
+  t.deepEqual(await log.pending('one'), []);
+  t.deepEqual(await readdir(directory), []);
+  t.true(isQueued(made, PID));
+});
+
+test('one of us that has the number of a dead one leaves its record; one that is being written is not read', async (t) => {
+  const dead = await bench(t);
+  await dieAt(2, dead);
+  await writeFile(path.join(dead.directory, '1.new'), '{"domain":"one","wri');
+  await dieAt(2, await bench(t, dead.directory));
+  t.is((await dead.log.pending('one')).length, 2);
+  t.true((await readdir(dead.directory)).includes('1.new'));
+});
+
+test('an edit that another process is making is left to it, and its domain is sound', async (t) => {
+  for (const how of ['comes to its end', 'goes on and on', 'died'] as const) {
+    const all = await bench(t);
+    await dieAt(2, all);
+    const [file] = (await readdir(all.directory)).map((name) => path.join(all.directory, name));
+    const record = JSON.parse(await readFile(file!, 'utf8'));
+    // A process that lives, and one that does not: it is no later one of that number.
+    const living = spawn('sleep', ['60']);
+    t.teardown(async () => void living.kill());
+    const peer = hostProcess(living.pid!)!;
+    const writer = how === 'died' ? { ...peer, started: peer.started - 1 } : peer;
+    await writeFile(file!, JSON.stringify({ ...record, writer }));
+    pausedByTheDead(all.made);
+    if (how === 'died') {
+      t.is(await recover(all.made.domain, all.log), 'undone');
+      continue;
+    }
+    const writes = all.made.domain.recorder.count('write');
+    if (how === 'comes to its end') setTimeout(() => void rm(file!), 100);
+    const found = recover(all.made.domain, all.log);
+    if (how === 'comes to its end') t.is(await found, 'resumed');
+    else
+      await t.throwsAsync(found, { code: 'refused', message: new RegExp(`edited by process ${peer.pid}`) });
+    t.is(all.made.domain.recorder.count('write'), writes);
+    t.is((await readdir(all.directory)).length, how === 'goes on and on' ? 1 : 0);
+  }
+});
+
+test('a folder of edits that was tidied away is made again', async (t) => {
+  const { directory, surgeon, target } = await bench(t);
+  await surgeon.hold(target, { limitMs: 0 });
+  await rm(directory, { recursive: true });
+  await surgeon.release(target, { limitMs: 0 });
+  t.deepEqual(await readdir(directory), []);
+});

@@ -1,0 +1,527 @@
+/** What splice and state ask of a thread before they touch it, and how each release finds its own hold. */
+import test from 'ava';
+import { Draft } from '../../../runtime/edit/draft.ts';
+import type { Edit } from '../../../runtime/edit/edit.ts';
+import type { Field } from '../../../runtime/edit/member.ts';
+import { commit } from '../../../runtime/edit/transaction.ts';
+import type { VcpuRegisters } from '../../../runtime/hypervisor/types.ts';
+import { knownKernels } from '../../../runtime/layout/registry.ts';
+import type { LayoutView } from '../../../runtime/layout/view.ts';
+import { type GuestVirtual, guestVirtual } from '../../../runtime/memory/address.ts';
+import { FairHolder } from '../../../runtime/surgeon/fair-holder.ts';
+import type { Standing } from '../../../runtime/surgeon/holder.ts';
+import { ParkHolder } from '../../../runtime/surgeon/park-holder.ts';
+import { canSpliceFair, type FairGuest, type FairLayout } from '../../../runtime/technique/fair/layout.ts';
+import { resolveSharesLayout, Shares } from '../../../runtime/technique/fair/shares.ts';
+import { isAtUserBorder } from '../../../runtime/technique/fair/user-border.ts';
+import { resolveParkLayout } from '../../../runtime/technique/park/layout.ts';
+import { resolveNiceLayout } from '../../../runtime/technique/park/nice.ts';
+import type { Technique } from '../../../runtime/technique/step.ts';
+import { checkFaults, checkOmissions, type Editable } from '../edit/every-edit.ts';
+import { niceBits, parkBits, TASK_INTERRUPTIBLE, TASK_PARKED, TIF } from '../technique/bits.ts';
+import { FairModel, type ModelTask, NO_REQUEST } from '../technique/fair/fair-guest.ts';
+
+const layouts: { release: string; layout: LayoutView }[] = [];
+for (const kernel of await knownKernels()) {
+  if (/^6\.(1|12)\..*-cloud-amd64$/.test(kernel.release))
+    layouts.push({ release: kernel.release, layout: await kernel.load() });
+}
+
+const WORD: Field = { offset: 0, size: 8 };
+const INT: Field = { offset: 0, size: 4 };
+const STACK_SIZE = 16_384;
+const { NEED_RESCHED } = TIF;
+
+/** A guest with one CPU that a first thread runs on, and a second one that waits. */
+class Bench {
+  readonly model: FairModel;
+  readonly guest: FairGuest;
+  readonly holder: FairHolder;
+  readonly lazyList: GuestVirtual;
+  readonly rootGroup: GuestVirtual;
+  readonly prioToWeight: GuestVirtual;
+  readonly shares: Shares;
+  readonly running: ModelTask;
+  readonly ready: ModelTask;
+
+  constructor(view: LayoutView, change: Partial<FairLayout> = {}) {
+    const model = new FairModel(view, 1);
+    this.model = model;
+    const code = model.take(0x1000);
+    this.guest = {
+      ...model.guest,
+      layout: { ...model.guest.layout, ...change },
+      schedule: code,
+      exitToUser: guestVirtual(code + 0x400n),
+      text: { start: code, end: guestVirtual(code + 0x1000n) },
+    };
+    const spec = { cpu: 0, group: 0, weight: 1024, policy: 0, vruntime: 0, slice: 3_000_000, queued: true };
+    this.running = model.addTask(spec, true);
+    this.ready = model.addTask(spec);
+    model.write();
+    this.lazyList = model.take(8);
+    const queues = model.guest.queues;
+    const park = resolveParkLayout(view);
+    const [recalcSigpending, processTimeout] = [model.take(64), model.take(64)];
+    const onlineMask = model.guest.activeMask;
+    const { fairSchedClass } = model.guest;
+    const tables = { prioToWeight: model.take(160), prioToWmult: model.take(160) };
+    this.prioToWeight = tables.prioToWeight;
+    const nice = { layout: resolveNiceLayout(view), bits: niceBits, fairSchedClass, ...tables, queues };
+    const cpus = queues.map(({ cpu, address }) => ({ cpu, queue: address, lazyList: this.lazyList }));
+    const functions = { recalcSigpending, processTimeout, putTask: model.take(64) };
+    const parkGuest = { layout: park, bits: parkBits, cpus, onlineMask, ...functions, nice };
+    this.rootGroup = model.take(view.requireStruct('task_group').size);
+    this.shares = new Shares({
+      layout: resolveSharesLayout(view),
+      rootTaskGroup: this.rootGroup,
+      prioToWeight: tables.prioToWeight,
+    });
+    this.holder = new FairHolder(this.guest, new ParkHolder(parkGuest), this.shares);
+    const sighand = model.take(view.requireStruct('sighand_struct').size);
+    const set = model.take(view.requireStruct('css_set').size);
+    model.put(set, park.css_set.dfl_cgrp, model.take(view.requireStruct('cgroup').size));
+    for (const { address } of model.tasks) {
+      model.put(address, park.task_struct.mm, 0x1000n);
+      model.put(address, park.task_struct.sighand, sighand);
+      model.put(address, park.task_struct.cgroups, set);
+      const stack = model.take(STACK_SIZE);
+      model.put(address, this.guest.layout.task_struct.stack, stack);
+      model.put(address, park.task_struct.usage, 1n);
+      this.stack(address);
+    }
+  }
+
+  /**
+   * The stack of a thread that was preempted on its way to user mode.
+   * @param calls return addresses, by their place in it, instead of or besides the right ones
+   * @param level privilege level in the registers at its top
+   */
+  stack(task: GuestVirtual, calls: Record<number, bigint> = {}, level = 3n): void {
+    const { task_struct, registers } = this.guest.layout;
+    const words = 26;
+    const end = this.model.load(task, task_struct.stack) + BigInt(STACK_SIZE);
+    const pointer = end - BigInt(registers + 8 * words);
+    this.model.put(task, task_struct.sp, pointer);
+    const { schedule, exitToUser, text } = this.guest;
+    const right: Record<number, bigint> = {
+      6: text.start + 0x800n,
+      17: schedule + 0x5an,
+      20: text.start + 0x900n,
+      24: exitToUser + 5n,
+      25: text.start + 0xf00n,
+    };
+    for (let at = 0; at < words; at++) this.model.put(pointer + BigInt(8 * at), WORD, 0n);
+    for (const [at, address] of Object.entries({ ...right, ...calls }))
+      this.model.put(pointer + BigInt(8 * Number(at)), WORD, address);
+    this.model.put(end - 32n, WORD, 0x30n | level);
+  }
+
+  get(task: ModelTask, field: Field): bigint {
+    return this.model.load(task.address, field);
+  }
+
+  put(task: ModelTask, field: Field, value: bigint): void {
+    this.model.put(task.address, field, value);
+  }
+
+  get preemptCount(): bigint {
+    return this.model.load(this.guest.queues[0]!.preemptCount, INT);
+  }
+
+  set preemptCount(value: bigint) {
+    this.model.put(this.guest.queues[0]!.preemptCount, INT, value);
+  }
+
+  standing(task: ModelTask): Standing {
+    return this.holder.standing(new Draft(this.model.space), task.address);
+  }
+
+  observe(cpl: number): void {
+    this.holder.observe(new Map([[0, { vcpu: 7, cpl } as VcpuRegisters]]));
+  }
+
+  /** @returns null when there was nothing to do at this moment */
+  async hold(task: ModelTask, ...techniques: Technique[]): Promise<Edit | null> {
+    return this.#perform((draft) => this.holder.planHold(draft, task.address, techniques));
+  }
+
+  async release(task: ModelTask): Promise<Edit | null> {
+    return this.#perform((draft) => this.holder.planRelease(draft, task.address));
+  }
+
+  /** The guest's `schedule()` takes a thread with a sleeping state off its CPU and queue. */
+  leave(task: ModelTask): void {
+    const { task_struct, rq } = this.guest.layout;
+    this.put(task, task_struct.on_rq, 0n);
+    this.put(task, task_struct.on_cpu, 0n);
+    const { address } = this.model.guest.queues[0]!;
+    if (this.model.load(address, rq.curr) === task.address)
+      this.model.put(address, rq.curr, this.model.load(address, rq.idle));
+  }
+
+  async #perform(plan: (draft: Draft) => ReturnType<FairHolder['planRelease']>): Promise<Edit | null> {
+    await using guard = await this.model.domain.pause.acquire();
+    const draft = new Draft(this.model.space);
+    const step = plan(draft);
+    if (step === null || step === 'later') return null;
+    const invariants = [...this.holder.invariants(), ...(step.invariants ?? [])];
+    const edit = draft.edit('test', invariants, step.outcome);
+    await commit(this.model.domain, this.model.space, guard, edit);
+    return edit;
+  }
+}
+
+for (const { release, layout } of layouts) {
+  test(`${release}: only a stack that leads straight to user mode says so`, (t) => {
+    const bench = new Bench(layout);
+    const { address } = bench.ready;
+    const { schedule, exitToUser, text } = bench.guest;
+    const cases: [string, boolean, () => void][] = [
+      ['preempted on the way out of an interrupt', true, () => bench.stack(address)],
+      ['registers of kernel mode', false, () => bench.stack(address, {}, 0n)],
+      ['a frame more', false, () => bench.stack(address, { 22: text.start + 0xa00n })],
+      ['another function than schedule()', false, () => bench.stack(address, { 17: text.start + 0xa00n })],
+      ['not on the way to user mode', false, () => bench.stack(address, { 24: text.start + 0xb00n })],
+      ['the loop of signals', false, () => bench.stack(address, { 21: schedule + 9n, 22: exitToUser + 9n })],
+      ['no return address before the registers', false, () => bench.stack(address, { 25: 7n })],
+      [
+        'a stack pointer that is wild',
+        false,
+        () => bench.put(bench.ready, bench.guest.layout.task_struct.sp, 0x1234n),
+      ],
+    ];
+    for (const [name, expected, prepare] of cases) {
+      prepare();
+      t.is(isAtUserBorder(bench.guest, new Draft(bench.model.space), address), expected, name);
+    }
+  });
+
+  test(`${release}: a ready thread is spliced, stands as held, and comes back`, async (t) => {
+    const bench = new Bench(layout);
+    const { task_struct, rq } = bench.guest.layout;
+    const { address } = bench.model.guest.queues[0]!;
+    t.is(bench.standing(bench.ready), 'ready');
+    t.truthy(await bench.hold(bench.ready, 'splice'));
+    t.is(bench.standing(bench.ready), 'held');
+    t.is(bench.get(bench.ready, task_struct.state), 0n, 'TASK_RUNNING, which no wake-up touches');
+    t.is(bench.model.load(address, rq.nr_running), 1n);
+    t.truthy(await bench.release(bench.ready));
+    t.is(bench.standing(bench.ready), 'ready');
+    t.is(bench.model.load(address, rq.nr_running), 2n);
+    t.is(await bench.release(bench.ready), null, 'nothing is left to do');
+  });
+
+  test(`${release}: what may hold something of the kernel's is left alone`, async (t) => {
+    const bench = new Bench(layout);
+    const { task_struct } = bench.guest.layout;
+    t.is(await bench.hold(bench.running, 'splice'), null, 'it runs');
+    bench.stack(bench.ready.address, { 17: bench.guest.text.start + 0xa00n });
+    t.is(await bench.hold(bench.ready, 'splice', 'state'), null, 'preempted in the kernel');
+    bench.stack(bench.ready.address);
+    bench.put(bench.ready, task_struct.state, 2n);
+    t.is(await bench.hold(bench.ready, 'splice', 'state'), null, 'about to sleep');
+    bench.put(bench.ready, task_struct.state, 0n);
+    bench.put(bench.ready, task_struct.on_rq, 2n);
+    t.is(await bench.hold(bench.ready, 'splice', 'state'), null, 'on its way to another CPU');
+    bench.put(bench.ready, task_struct.on_rq, 1n);
+    bench.observe(0);
+    t.is(await bench.hold(bench.running, 'state'), null, 'in the kernel');
+    bench.holder.observe(new Map([[1, { vcpu: 0, cpl: 3 } as VcpuRegisters]]));
+    t.is(await bench.hold(bench.running, 'state'), null, 'its CPU is none of those that are known');
+    bench.holder.observe(new Map());
+    await t.throwsAsync(bench.hold(bench.running, 'state'), { code: 'refused', message: /vCPU/ });
+    t.is(bench.model.domain.recorder.count('write'), 0);
+  });
+
+  test(`${release}: locks, classes and groups that forbid a splice`, async (t) => {
+    const { task_struct, rq, cfs_rq } = new Bench(layout).guest.layout;
+    const cases: [string, string | null, (bench: Bench) => void][] = [
+      [
+        'rq.lock held',
+        'lock-held',
+        ({ model }) =>
+          model.put(model.guest.queues[0]!.address, { offset: rq.lock.word!.offset, size: 4 }, 1n),
+      ],
+      [
+        'pi_lock held',
+        'lock-held',
+        (bench) => bench.put(bench.ready, { offset: task_struct.pi_lock.word!.offset, size: 4 }, 1n),
+      ],
+      ['a tracer', 'refused', (bench) => bench.put(bench.ready, task_struct.ptrace, 1n)],
+      ['another class', 'refused', (bench) => bench.put(bench.ready, task_struct.sched_class, 0x1234n)],
+      ['a real-time policy', 'refused', (bench) => bench.put(bench.ready, task_struct.policy, 1n)],
+      ['NUMA balancing', 'refused', (bench) => bench.put(bench.ready, task_struct.numa_preferred_nid!, 0n)],
+      [
+        'a group without time',
+        null,
+        ({ model }) => model.put(model.groups[0]!.queues[0]!, cfs_rq.throttle_count!, 1n),
+      ],
+      [
+        'an inconsistent queue',
+        'guest-inconsistent',
+        ({ model }) => model.put(model.groups[0]!.queues[0]!, cfs_rq.h_nr_queued, 7n),
+      ],
+    ];
+    for (const [name, code, prepare] of cases) {
+      const bench = new Bench(layout);
+      prepare(bench);
+      const before = bench.model.domain.image.clone();
+      if (code === null) t.is(await bench.hold(bench.ready, 'splice'), null, name);
+      else await t.throwsAsync(bench.hold(bench.ready, 'splice'), { code }, name);
+      t.deepEqual(bench.model.domain.image.differences(before), [], name);
+    }
+  });
+
+  test(`${release}: a thread whose CPU or class went away stays held, and says why`, async (t) => {
+    const bench = new Bench(layout);
+    await bench.hold(bench.ready, 'splice');
+    const mask = bench.get(bench.ready, bench.guest.layout.task_struct.cpus_ptr);
+    bench.model.put(mask, WORD, 2n);
+    await t.throwsAsync(bench.release(bench.ready), { code: 'refused', message: /CPU 0.*still held/ });
+    t.is(bench.standing(bench.ready), 'held');
+    bench.model.put(mask, WORD, 3n);
+    const { sched_class } = bench.guest.layout.task_struct;
+    bench.put(bench.ready, sched_class, 0x1234n);
+    await t.throwsAsync(bench.release(bench.ready), { code: 'refused', message: /policy.*still held/ });
+    t.is(bench.standing(bench.ready), 'held');
+    bench.put(bench.ready, sched_class, bench.guest.fairSchedClass);
+    t.truthy(await bench.release(bench.ready));
+  });
+
+  test(`${release}: a state takes a running thread off, and the guest's own wake-up brings it back`, async (t) => {
+    const bench = new Bench(layout);
+    const { task_struct } = bench.guest.layout;
+    const { running } = bench;
+    bench.observe(3);
+    t.truthy(await bench.hold(running, 'state'));
+    t.is(bench.get(running, task_struct.state), TASK_PARKED);
+    t.is(bench.get(running, task_struct.thread_flags), NEED_RESCHED);
+    t.is(bench.preemptCount, 0n, 'the request is where cond_resched() looks as well');
+    t.is(bench.standing(running), 'leaving');
+    t.is(await bench.hold(running, 'state'), null, 'asked already');
+
+    // Before it has left, its state goes back.
+    t.truthy(await bench.release(running));
+    t.is(bench.get(running, task_struct.state), 0n);
+    t.is(bench.standing(running), 'running');
+
+    t.truthy(await bench.hold(running, 'state'));
+    bench.put(running, task_struct.on_rq, 0n);
+    t.is(bench.standing(running), 'leaving', 'in schedule()');
+    t.is(await bench.release(running), null);
+    bench.leave(running);
+    t.is(bench.standing(running), 'held');
+    t.truthy(await bench.release(running));
+    t.is(bench.get(running, task_struct.state), TASK_INTERRUPTIBLE);
+    t.not(bench.model.load(bench.lazyList, WORD), 0n, 'a CPU has a work that wakes it');
+    t.is(bench.standing(running), 'changing');
+    t.is(await bench.release(running), null, 'not before the wake-up ran');
+  });
+
+  test(`${release}: a marked thread that lost the request to reschedule is asked again in user mode`, async (t) => {
+    const bench = new Bench(layout);
+    const { task_struct } = bench.guest.layout;
+    const { running } = bench;
+    bench.observe(3);
+    await bench.hold(running, 'state');
+    // Preempted in the kernel and back on its CPU.
+    bench.put(running, task_struct.thread_flags, 0n);
+    bench.preemptCount = NO_REQUEST | 1n;
+    bench.observe(0);
+    t.is(await bench.hold(running, 'state'), null, 'in the kernel');
+    bench.preemptCount = NO_REQUEST;
+    bench.holder.observe(new Map());
+    t.is(await bench.hold(running, 'park'), null, 'nobody looked where it is');
+    bench.observe(3);
+    const edit = await bench.hold(running, 'state');
+    t.deepEqual(
+      edit!.writes.map(({ what }) => what),
+      ['preemption count of CPU 0 (PREEMPT_NEED_RESCHED)', 'thread_info.flags (TIF_NEED_RESCHED)'],
+    );
+    t.is(bench.standing(running), 'leaving');
+    bench.put(running, task_struct.thread_flags, 0n);
+    bench.preemptCount = NO_REQUEST;
+    bench.put(running, task_struct.on_rq, 0n);
+    t.is(await bench.hold(running, 'state'), null, 'in schedule()');
+  });
+
+  test(`${release}: a kernel that is not to be spliced has no splice, whatever is asked for`, async (t) => {
+    t.deepEqual(new Bench(layout).holder.techniques, ['park', 'splice', 'state']);
+    const bench = new Bench(layout, { splices: false });
+    t.deepEqual(bench.holder.techniques, ['park', 'state']);
+    t.is(await bench.hold(bench.ready, 'splice'), null);
+    const edit = await bench.hold(bench.ready, 'splice', 'state');
+    t.true(edit!.writes.some(({ what }) => /TASK_PARKED/.test(what)));
+  });
+
+  test(`${release}: a thread under a tracer gets no state, and one that got a tracer since is released`, async (t) => {
+    const bench = new Bench(layout);
+    const { task_struct } = bench.guest.layout;
+    bench.observe(3);
+    bench.put(bench.running, task_struct.ptrace, 1n);
+    await t.throwsAsync(bench.hold(bench.running, 'state'), { code: 'refused', message: /tracer/ });
+    t.is(bench.model.domain.recorder.count('write'), 0);
+    await bench.hold(bench.ready, 'splice');
+    bench.put(bench.ready, task_struct.ptrace, 1n);
+    t.truthy(await bench.release(bench.ready));
+  });
+
+  test(`${release}: a preemption count that user mode cannot have is none`, async (t) => {
+    const bench = new Bench(layout);
+    bench.observe(3);
+    bench.preemptCount = NO_REQUEST | 1n;
+    await t.throwsAsync(bench.hold(bench.running, 'state'), {
+      code: 'guest-inconsistent',
+      message: /preemption count is 0x80000001/,
+    });
+    t.is(bench.model.domain.recorder.count('write'), 0);
+  });
+
+  test(`${release}: a ready thread gets a state and the flag alone, unless it has something to do before it looks`, async (t) => {
+    const bench = new Bench(layout);
+    const { task_struct } = bench.guest.layout;
+    const { ready } = bench;
+    bench.observe(3);
+    for (const flag of ['SIGPENDING', 'UPROBE', 'PATCH_PENDING', 'NOTIFY_SIGNAL'] as const) {
+      bench.put(ready, task_struct.thread_flags, TIF[flag]);
+      t.is(await bench.hold(ready, 'state'), null, flag);
+    }
+    // glibc's threads have TIF_NOTIFY_RESUME, for their rseq, whenever they were preempted.
+    bench.put(ready, task_struct.thread_flags, TIF.NOTIFY_RESUME);
+    bench.put(ready, task_struct.task_works, 0x1234n);
+    t.is(await bench.hold(ready, 'state'), null, 'a work');
+    bench.put(ready, task_struct.task_works, 0n);
+    const edit = await bench.hold(ready, 'state');
+    t.deepEqual(
+      edit!.writes.map(({ what }) => what),
+      ['thread_info.flags (TIF_NEED_RESCHED)', 'task.__state (TASK_PARKED)'],
+    );
+    t.is(bench.preemptCount, NO_REQUEST, 'that is who runs there');
+  });
+
+  test(`${release}: a state that the thread overwrote is no hold`, async (t) => {
+    const bench = new Bench(layout);
+    bench.observe(3);
+    await bench.hold(bench.running, 'state');
+    bench.put(bench.running, bench.guest.layout.task_struct.state, 0n);
+    t.is(bench.standing(bench.running), 'running');
+    t.truthy(await bench.hold(bench.running, 'state'), 'so it is asked again');
+  });
+
+  for (const verb of ['hold', 'release'] as const) {
+    const make = async (): Promise<Editable> => {
+      const bench = new Bench(layout);
+      const { holder, model, running } = bench;
+      bench.observe(3);
+      if (verb === 'release') {
+        await bench.hold(running, 'state');
+        bench.leave(running);
+      }
+      return {
+        domain: model.domain,
+        space: model.space,
+        plan: () => {
+          const draft = new Draft(model.space);
+          const step =
+            verb === 'hold'
+              ? holder.planHold(draft, running.address, ['state'])
+              : holder.planRelease(draft, running.address);
+          if (step === null || step === 'later') throw new Error('nothing was planned');
+          return draft.edit(verb, holder.invariants(), step.outcome);
+        },
+      };
+    };
+
+    test(`${release}: a fault at every memory operation of a state's ${verb} leaves the old image or the new one`, (t) =>
+      checkFaults(t, verb, make));
+
+    test(`${release}: leaving out any one write of a state's ${verb} is noticed, and the guest put back`, (t) =>
+      checkOmissions(t, verb, make));
+  }
+
+  for (const automatic of [false, true]) {
+    const name = automatic ? 'shares of an autogroup' : 'shares of a control group';
+    const make = async (): Promise<Editable> => {
+      const { model, ready, shares } = withGroup(new Bench(layout), layout, automatic);
+      return {
+        domain: model.domain,
+        space: model.space,
+        plan: () => {
+          const draft = new Draft(model.space);
+          const outcome = [shares.plan(draft, ready.address, -5)];
+          return draft.edit(name, [], outcome);
+        },
+      };
+    };
+
+    test(`${release}: ${name}: a fault at every memory operation leaves the old image or the new one`, (t) =>
+      checkFaults(t, name, make));
+
+    test(`${release}: ${name}: leaving out any one write is noticed, and the guest put back`, (t) =>
+      checkOmissions(t, name, make));
+  }
+
+  test(`${release}: a group gets the shares of a nice value, an autogroup its nice value too`, async (t) => {
+    const { task_struct, task_group, autogroup } = resolveSharesLayout(layout);
+    const bench = new Bench(layout);
+    const { model, ready, rootGroup } = bench;
+    const plan = async (nice: number) => {
+      await using guard = await model.domain.pause.acquire();
+      const draft = new Draft(model.space);
+      const outcome = [bench.shares.plan(draft, ready.address, nice)];
+      const edit = draft.edit('test', [], outcome);
+      await commit(model.domain, model.space, guard, edit);
+      return edit;
+    };
+    // kernel/sched/core.c, sched_prio_to_weight[]: nice -5 is its 16th, 19 its last.
+    model.put(bench.prioToWeight, { offset: 4 * 15, size: 4 }, 3121n);
+    model.put(bench.prioToWeight, { offset: 4 * 39, size: 4 }, 15n);
+    bench.put(ready, task_struct.sched_task_group, rootGroup);
+    await t.throwsAsync(plan(-5), { code: 'refused', message: /no group/ });
+    const group = model.take(layout.requireStruct('task_group').size);
+    const automatic = model.take(layout.requireStruct('autogroup').size);
+    bench.put(ready, task_struct.sched_task_group, group);
+    model.put(group, task_group.parent, rootGroup);
+    model.put(group, task_group.shares, 1024n << 10n);
+    const edit = await plan(-5);
+    t.is(model.load(group, task_group.shares), 3121n << 10n);
+    t.is(edit.writes.length, 1);
+    model.put(group, task_group.autogroup!, automatic);
+    await plan(19);
+    t.is(model.load(group, task_group.shares), 15n << 10n);
+    t.is(model.load(automatic, autogroup!.nice), 19n);
+    await plan(-5);
+    t.is(BigInt.asIntN(32, model.load(automatic, autogroup!.nice)), -5n);
+    await t.throwsAsync(plan(20), { code: 'usage' });
+    model.put(group, task_group.idle!, 1n);
+    await t.throwsAsync(plan(5), { code: 'refused', message: /cpu.idle/ });
+    model.put(group, task_group.idle!, 0n);
+    model.put(group, task_group.shares, 0n);
+    await t.throwsAsync(plan(5), { code: 'guest-inconsistent' });
+  });
+}
+
+test('a fair server that counts on being started and stopped in turn forbids a splice', (t) => {
+  const has = (...members: string[]) => ({
+    has: (struct: string, path?: string) => members.includes(`${struct}.${path}`),
+  });
+  t.true(canSpliceFair(has()), 'up to 6.7');
+  t.true(canSpliceFair(has('sched_dl_entity.server_has_tasks')), '6.8: servers, but none for fair threads');
+  t.false(canSpliceFair(has('rq.fair_server', 'sched_dl_entity.server_has_tasks')), '6.12 at first');
+  t.true(canSpliceFair(has('rq.fair_server')), '6.18, and stable kernels with its servers');
+});
+
+/** The ready thread in a group of its own, below the root. */
+function withGroup(bench: Bench, layout: LayoutView, automatic: boolean): Bench {
+  const { task_struct, task_group } = resolveSharesLayout(layout);
+  const { model } = bench;
+  // kernel/sched/core.c, sched_prio_to_weight[]: nice -5 is its 16th.
+  model.put(bench.prioToWeight, { offset: 4 * 15, size: 4 }, 3121n);
+  const group = model.take(layout.requireStruct('task_group').size);
+  bench.put(bench.ready, task_struct.sched_task_group, group);
+  model.put(group, task_group.parent, bench.rootGroup);
+  model.put(group, task_group.shares, 1024n << 10n);
+  if (automatic) model.put(group, task_group.autogroup!, model.take(layout.requireStruct('autogroup').size));
+  return bench;
+}
