@@ -1,12 +1,12 @@
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { KernelLayout } from '../extractor/contract.ts';
+import { type Scheduler, schedulersOf } from '../runtime/layout/schedulers.ts';
 import { bundle, bundleKey, javascript } from './bundle.ts';
 import { kernelModules } from './modules.ts';
 import type { Place } from './place.ts';
 import { printModules } from './print.ts';
 import { Replacement, recover, writing } from './replace.ts';
-import { type Scheduler, schedulersOf } from './schedulers.ts';
 import { folderFor, readStore, registryText, type StoredKernel, sortKernels, storedKernel } from './store.ts';
 import { validateLayout } from './validate.ts';
 

@@ -7,5 +7,4 @@ export { check } from './check.ts';
 export type { Difference } from './compare.ts';
 export { generate, type Written } from './generate.ts';
 export { defaultPlace, type Place } from './place.ts';
-export { schedulersOf } from './schedulers.ts';
 export { validateLayout } from './validate.ts';

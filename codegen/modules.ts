@@ -1,8 +1,8 @@
 import type { KernelLayout, Structure } from '../extractor/contract.ts';
+import { schedulersOf } from '../runtime/layout/schedulers.ts';
 import { flatten } from './member.ts';
 import { bindingName, commentText, literal, moduleName, ownKey, propertyKey } from './names.ts';
 import type { ModuleText } from './print.ts';
-import { schedulersOf } from './schedulers.ts';
 
 /** The modules of one kernel's folder, ready to print. */
 export function kernelModules(layout: KernelLayout): ModuleText[] {

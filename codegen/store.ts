@@ -1,10 +1,10 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { NamedLayout } from '../runtime/layout/module.ts';
 import { type Data, readLiterals } from './literals.ts';
 import { byCodeUnit } from './modules.ts';
 import { isFolderName, literal, stringLiteral } from './names.ts';
 import { printModules } from './print.ts';
-import type { NamedLayout } from './validate.ts';
 
 /** One kernel of a layout store, as its `kernel.ts` tells. */
 export interface StoredKernel {

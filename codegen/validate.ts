@@ -1,11 +1,11 @@
 import { z } from 'zod';
-import { type KernelLayout, LAYOUT_FORMAT, type Member, type Structure } from '../extractor/contract.ts';
+import { type KernelLayout, LAYOUT_FORMAT, type Member } from '../extractor/contract.ts';
 import { ExtractError } from '../extractor/error.ts';
+import { misfit, type NamedLayout } from '../runtime/layout/module.ts';
 import { isFolderName, SYMBOL_NAME } from './names.ts';
 
 /** No kernel structure comes near; it keeps offsets exact in a DataView and products of sizes safe. */
 const MAX_BYTES = 2 ** 32;
-const MAX_NESTING = 64;
 
 /** Any text: `names.ts` makes it harmless. Rust's are long. */
 const name = z.string().max(1 << 16);
@@ -89,9 +89,6 @@ const document = z.object({
   percpu: z.array(z.string()),
 });
 
-/** A layout that says which kernel's it is. */
-export type NamedLayout = KernelLayout & { kernel: { release: string; banner: string } };
-
 /**
  * Checks that a value is a layout from which code may be generated: its shape, that members lie inside their structure, that names are unique after anonymous members are flattened.
  *
@@ -113,43 +110,13 @@ export function validateLayout(value: unknown): NamedLayout {
       { file },
     );
   }
-  for (const [key, found] of Object.entries(layout.structs)) {
-    if (found.name !== key) throw invalid(`structs.${key}.name`, `is ${found.name}, not its key`);
-    checkStructure(found);
-  }
-  for (const name of layout.percpu) {
-    if (!Object.hasOwn(layout.symbols, name))
-      throw invalid('percpu', `${JSON.stringify(name)} is not in symbols`);
-  }
+  const wrong = guarded(() => misfit(layout));
+  if (wrong) throw invalid(wrong.path, wrong.problem);
   return layout;
 }
 
 function isNamed(layout: KernelLayout): layout is NamedLayout {
   return layout.kernel.release !== null && layout.kernel.banner !== null;
-}
-
-function checkStructure(structure: Structure): void {
-  const seen = new Set<string>();
-  const visit = (members: readonly Member[], scope: Set<string>, path: string, depth: number): void => {
-    if (depth > MAX_NESTING) throw tooDeep();
-    for (const found of members) {
-      const where = `${path}.${found.name ?? '(anonymous)'}`;
-      // The storage unit of a packed bit field may reach past the end; its bits may not.
-      const end =
-        found.bitSize === undefined
-          ? found.offset + found.size
-          : found.offset + Math.ceil(((found.bitOffset ?? 0) + found.bitSize) / 8);
-      if (end > structure.size) {
-        throw invalid(where, `ends at byte ${end} of a ${structure.kind} of ${structure.size} bytes`);
-      }
-      if (found.name !== null) {
-        if (scope.has(found.name)) throw invalid(where, 'is there twice');
-        scope.add(found.name);
-      }
-      if (found.members) visit(found.members, found.name === null ? scope : new Set(), where, depth + 1);
-    }
-  };
-  visit(structure.members, seen, structure.name, 0);
 }
 
 /** The schema does not bound nesting: a document that exhausts the stack is refused as such. */
@@ -163,7 +130,7 @@ function guarded<T>(parse: () => T): T {
 }
 
 function tooDeep(): ExtractError {
-  return invalid('structs', `nests deeper than ${MAX_NESTING} levels`);
+  return invalid('structs', 'nests too deep');
 }
 
 /** Names the way to a value; a record's entry stands in the path as its number, then 0 for key or 1 for value. */

@@ -1,11 +1,12 @@
 import path from 'node:path';
-import { check as checkGenerated, type Difference, schedulersOf } from '../codegen/index.ts';
+import { check as checkGenerated, type Difference } from '../codegen/index.ts';
 import { readStore } from '../codegen/store.ts';
 import type { KernelLayout } from '../extractor/contract.ts';
 import { crossCheck, type EngineComparison } from '../extractor/cross-check.ts';
 import { openKernelFile } from '../extractor/elf/open.ts';
 import { ExtractError } from '../extractor/error.ts';
 import { engineRequest, extractLayout } from '../extractor/extract.ts';
+import { schedulersOf } from '../runtime/layout/schedulers.ts';
 import { type ConfigFact, checkConfig, find } from './check-config.ts';
 import { isSet, type KernelConfig, readConfig } from './config.ts';
 import { compareStructs, structsOf } from './facts.ts';

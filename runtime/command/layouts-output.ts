@@ -8,7 +8,7 @@ import { listing } from '../layout/picture/listing.ts';
 import { outline } from '../layout/picture/outline.ts';
 import { stripPicture } from '../layout/picture/strip.ts';
 import { svgPicture } from '../layout/picture/svg.ts';
-import { type KnownKernel, knownKernels } from '../layout/registry.ts';
+import { knownKernels, type RegisteredKernel } from '../layout/registry.ts';
 import type { LayoutView, StructView } from '../layout/view.ts';
 import type { LayoutsOptions } from './layouts.ts';
 
@@ -40,7 +40,7 @@ export async function layouts(
 }
 
 /** The one kernel that a name means: its folder, release, or the beginning of its build-id. */
-function choose(name: string, known: readonly KnownKernel[]): KnownKernel {
+function choose(name: string, known: readonly RegisteredKernel[]): RegisteredKernel {
   const exact = known.filter((kernel) => kernel.folder === name);
   const found =
     exact.length > 0
@@ -50,7 +50,7 @@ function choose(name: string, known: readonly KnownKernel[]): KnownKernel {
             release === name || (name.length >= 4 && buildId?.startsWith(name.toLowerCase())),
         );
   if (found.length === 1) return found[0]!;
-  const names = (kernels: readonly KnownKernel[]): string =>
+  const names = (kernels: readonly RegisteredKernel[]): string =>
     kernels.map(({ folder, store }) => (found.length > 1 ? join(store, folder) : folder)).join(', ');
   if (found.length > 1) {
     throw new DomschedError(
@@ -68,12 +68,12 @@ function choose(name: string, known: readonly KnownKernel[]): KnownKernel {
   );
 }
 
-function kernelFacts(kernel: KnownKernel) {
+function kernelFacts(kernel: RegisteredKernel) {
   const { release, buildId, banner, arch, schedulers, folder, store, source, producer } = kernel;
   return { release, buildId, banner, arch, schedulers, ...source, folder, store, producer: producer.version };
 }
 
-function kernelTable(known: readonly KnownKernel[]): string {
+function kernelTable(known: readonly RegisteredKernel[]): string {
   if (known.length === 0) return 'No layout is known yet. Make one: domsched extract vmlinux\n';
   const table = new Table({ head: ['kernel', 'schedulers', 'build-id', 'engine', 'source'], ...PLAIN });
   for (const { folder, schedulers, buildId, source } of known) {

@@ -36,9 +36,9 @@ export function encode(member: Encodable, value: Scalar, old?: Uint8Array): Uint
       `a bit field needs the ${size} bytes around it, not ${old?.byteLength ?? 'none'}`,
     );
   }
-  const { shift, mask } = member.bits!;
-  const kept = valueOfBytes(old) & ~BigInt(mask);
-  return littleEndian(kept | ((integer << BigInt(shift)) & BigInt(mask)), size);
+  const shift = BigInt(member.bits!.shift);
+  const mask = ((1n << BigInt(width)) - 1n) << shift;
+  return littleEndian((valueOfBytes(old) & ~mask) | (integer << shift), size);
 }
 
 /** The value as the bits to store, checked against what the member can hold. */

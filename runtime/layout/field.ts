@@ -1,4 +1,5 @@
 import { DomschedError } from '../error.ts';
+import { elementsOf } from './element.ts';
 import { encode, wordOf } from './encode.ts';
 import { type Reader, readerOf } from './reader.ts';
 import type { BitWord, MemberKind, MemberLayout, Scalar } from './types.ts';
@@ -26,7 +27,7 @@ export class Field {
   readonly kind: MemberKind;
   readonly signed: boolean | undefined;
   readonly bitSize: number | undefined;
-  readonly bits: BitWord | undefined;
+  readonly bits: (BitWord & { readonly mask: number | bigint }) | undefined;
   readonly struct: string | undefined;
   readonly target: string | undefined;
   /** Arrays: elements over all dimensions, 0 for a flexible array; undefined for all else. */
@@ -47,7 +48,6 @@ export class Field {
     this.struct = member.struct;
     this.target = member.target;
     this.signed = member.signed;
-    const base = offset - (isElement ? member.at!(index) : member.offset);
     if (isElement) {
       this.size = member.element!.size;
       this.kind = member.element!.kind;
@@ -59,9 +59,13 @@ export class Field {
     this.kind = member.kind;
     this.type = member.type;
     this.bitSize = member.bitSize;
-    this.bits = member.bits && { ...member.bits, offset: member.bits.offset + base };
+    this.bits = member.bits && {
+      ...member.bits,
+      offset: member.bits.offset + offset - member.offset,
+      mask: maskOf(member.bits, member.bitSize!),
+    };
     if (member.kind === 'array') {
-      this.length = member.length;
+      this.length = elementsOf(member);
       this.stride = member.element?.size;
       this.elementKind = member.element?.kind;
     }
@@ -135,4 +139,10 @@ export class Field {
       { member: this.name, kind: this.kind },
     );
   };
+}
+
+/** The field's bits in place, as its word is read: a bigint for 8-byte words. */
+function maskOf({ size, shift }: BitWord, width: number): number | bigint {
+  const mask = ((1n << BigInt(width)) - 1n) << BigInt(shift);
+  return size === 8 ? mask : Number(mask);
 }

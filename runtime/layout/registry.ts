@@ -3,18 +3,27 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import type { KernelLayout } from '../../extractor/contract.ts';
 import { DomschedError } from '../error.ts';
+import { factsOf, misfit, moduleOf } from './module.ts';
 import type { AnyLayout, KernelFacts } from './types.ts';
 import { LayoutView } from './view.ts';
 
-/** One kernel whose layout is known. */
+/**
+ * One kernel whose layout is known: the one way to it, wherever it comes from. {@link knownKernels} has those of the
+ * stores, {@link kernelOf} makes one of a layout that somebody has at hand.
+ */
 export interface KnownKernel extends KernelFacts {
+  /** Brings the layout in. @throws DomschedError `layout-unknown` where the store changed under us */
+  readonly load: () => Promise<LayoutView>;
+}
+
+/** One that is in a store. */
+export interface RegisteredKernel extends KnownKernel {
   /** Name of its folder in the store: its release, or `<release>+<build-id>` beside another build of it. */
   readonly folder: string;
   /** The store's path. */
   readonly store: string;
-  /** Brings the layout in. @throws DomschedError `layout-unknown` where the store changed under us */
-  readonly load: () => Promise<LayoutView>;
 }
 
 /** An entry of a generated `registry.ts`. */
@@ -43,7 +52,7 @@ export function registryPaths(env: NodeJS.ProcessEnv = process.env): string[] {
  *
  * @throws DomschedError `layout-unknown` for a registry that cannot be read
  */
-export async function knownKernels(paths: readonly string[] = registryPaths()): Promise<KnownKernel[]> {
+export async function knownKernels(paths: readonly string[] = registryPaths()): Promise<RegisteredKernel[]> {
   const stores = await Promise.all(paths.filter((path) => existsSync(path)).map(readRegistry));
   const seen = new Set<string>();
   return stores.flat().filter(({ buildId }) => {
@@ -54,7 +63,40 @@ export async function knownKernels(paths: readonly string[] = registryPaths()): 
   });
 }
 
-async function readRegistry(path: string): Promise<KnownKernel[]> {
+/**
+ * A kernel whose layout was made at run time, for instance out of a guest's memory. Nothing is written anywhere.
+ *
+ * @throws DomschedError `layout-unknown` for a layout that does not say which kernel it is of, or whose members lie
+ *   outside their structures: whoever made it may have read lies
+ */
+export function kernelOf(layout: KernelLayout): KnownKernel {
+  const { release, banner } = layout.kernel;
+  if (release === null || banner === null) {
+    throw refusedLayout(layout, 'it has no banner, by which a kernel is recognized');
+  }
+  const wrong = misfit(layout);
+  if (wrong) throw refusedLayout(layout, `${wrong.path} ${wrong.problem}`);
+  const named = { ...layout, kernel: { ...layout.kernel, release, banner } };
+  let view: LayoutView | undefined;
+  return {
+    ...factsOf(named),
+    load: async () => {
+      view ??= new LayoutView(moduleOf(named));
+      return view;
+    },
+  };
+}
+
+function refusedLayout({ kernel, source }: KernelLayout, why: string): DomschedError {
+  const { release } = kernel;
+  return new DomschedError(
+    'layout-unknown',
+    `The layout that was read from ${source.file} cannot be used: ${why}. Extract the kernel's vmlinux instead.`,
+    { release, source: source.file },
+  );
+}
+
+async function readRegistry(path: string): Promise<RegisteredKernel[]> {
   const url = pathToFileURL(path);
   // A daemon outlives extractions; modules are cached by URL.
   url.search = `?${statSync(path).mtimeMs}`;

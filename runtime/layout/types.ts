@@ -25,8 +25,6 @@ export interface BitWord {
   readonly size: number;
   /** Of the field's least significant bit in the little-endian word. */
   readonly shift: number;
-  /** The field's bits in place; a bigint for 8-byte words. */
-  readonly mask: number | bigint;
 }
 
 /** A member of a structure. Offsets count bytes from the start of the structure, at any nesting. */

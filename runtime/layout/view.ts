@@ -1,4 +1,5 @@
 import { DomschedError } from '../error.ts';
+import { elementsOf } from './element.ts';
 import { Field } from './field.ts';
 import type { AnonymousLayout, AnyLayout, KernelFacts, MemberLayout, StructLayout } from './types.ts';
 
@@ -180,11 +181,11 @@ export class StructView {
       const member = name === undefined ? undefined : members.get(name);
       if (!member) return absent(`has no member ${step} in ${inside}`, nearest(step, [...members.keys()]));
       const index = indexText === undefined ? undefined : Number(indexText);
-      const count = member.length;
-      if (index !== undefined && (member.at === undefined || (count !== 0 && index >= count!))) {
+      const count = elementsOf(member);
+      if (index !== undefined && (count === undefined || (count !== 0 && index >= count))) {
         return absent(`has no element ${index} of ${name} (${member.type}) in ${inside}`);
       }
-      const offset = index === undefined ? member.offset : member.at!(index);
+      const offset = index === undefined ? member.offset : member.offset + member.element!.size * index;
       if (depth === steps.length - 1) {
         const facts = { name: `${this.name}.${path}`, offset: base + offset, member };
         return new Field(index === undefined ? facts : { ...facts, index });

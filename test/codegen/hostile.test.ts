@@ -5,9 +5,10 @@ import { ts } from 'ts-morph';
 import { kernelModules } from '../../codegen/modules.ts';
 import { printModules } from '../../codegen/print.ts';
 import { registryText } from '../../codegen/store.ts';
-import { type NamedLayout, validateLayout } from '../../codegen/validate.ts';
+import { validateLayout } from '../../codegen/validate.ts';
 import type { KernelLayout } from '../../extractor/contract.ts';
 import { ExtractError } from '../../extractor/error.ts';
+import type { NamedLayout } from '../../runtime/layout/module.ts';
 import { sampleLayout } from './sample.ts';
 
 /** What an attacker would write where a name or text is expected. */

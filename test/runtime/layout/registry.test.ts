@@ -3,9 +3,10 @@ import { join } from 'node:path';
 import test from 'ava';
 import { generate } from '../../../codegen/index.ts';
 import { DomschedError } from '../../../runtime/error.ts';
-import { knownKernels, registryPaths } from '../../../runtime/layout/registry.ts';
+import { kernelOf, knownKernels, registryPaths } from '../../../runtime/layout/registry.ts';
 import { temporaryFolder } from '../../codegen/folder.ts';
 import { sampleLayout } from '../../codegen/sample.ts';
+import { generated } from './sample.ts';
 
 const B = 'bb'.repeat(20);
 
@@ -60,4 +61,42 @@ test('the user’s store follows the XDG base directories', (t) => {
     registryPaths({ XDG_DATA_HOME: 'relative', HOME: '/home/u' })[1],
     '/home/u/.local/share/domsched/layouts/registry.ts',
   );
+});
+
+test('a layout that was made at run time is the same kernel as one that was generated', async (t) => {
+  const stored = await generated(t);
+  const made = await kernelOf(sampleLayout()).load();
+  t.deepEqual(made.kernel, stored.kernel);
+  t.deepEqual(made.structNames, stored.structNames);
+  t.is(made.symbol('runqueues'), stored.symbol('runqueues'));
+  for (const struct of made.structNames) {
+    const [ours, theirs] = [made.requireStruct(struct), stored.requireStruct(struct)];
+    t.deepEqual(ours.anonymous, theirs.anonymous);
+    t.deepEqual([...ours.members.keys()], [...theirs.members.keys()]);
+    for (const path of ours.members.keys()) {
+      const { read: _, ...facts } = ours.field(path);
+      const { read: __, ...others } = theirs.field(path);
+      t.deepEqual(facts, others, `${struct}.${path}`);
+    }
+  }
+});
+
+test('a layout made of lies is refused', (t) => {
+  const outside = sampleLayout();
+  outside.structs.rq!.members[0]!.offset = 126;
+  const twice = sampleLayout();
+  twice.structs.rq!.members.push(twice.structs.rq!.members[0]!);
+  const nameless = sampleLayout();
+  nameless.kernel.banner = null;
+  const nowhere = sampleLayout();
+  nowhere.structs.rq!.members[0]!.offset = -4;
+  for (const [layout, why] of [
+    [nowhere, /rq\.nr_running has no place/],
+    [outside, /rq\.nr_running ends at byte 130 of a struct of 128 bytes/],
+    [twice, /rq\.nr_running is there twice/],
+    [nameless, /no banner/],
+  ] as const) {
+    const error = t.throws(() => kernelOf(layout), { instanceOf: DomschedError, message: why });
+    t.is(error?.code, 'layout-unknown');
+  }
 });

@@ -1,4 +1,4 @@
-import type { KernelLayout, Member } from '../extractor/contract.ts';
+import type { KernelLayout, Member } from '../../extractor/contract.ts';
 
 /** Schedulers that a layout's structures show, whatever the kernel calls itself. */
 export type Scheduler = 'o1' | 'cfs' | 'eevdf' | 'rt';

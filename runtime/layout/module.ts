@@ -1,0 +1,215 @@
+import type { KernelLayout, Member, Structure } from '../../extractor/contract.ts';
+import { schedulersOf } from './schedulers.ts';
+import type {
+  AnonymousLayout,
+  AnyLayout,
+  BitWord,
+  EnumLayout,
+  KernelFacts,
+  MemberLayout,
+  StructLayout,
+} from './types.ts';
+
+/** A layout that says which kernel's it is. */
+export type NamedLayout = KernelLayout & { kernel: { release: string; banner: string } };
+
+/**
+ * A kernel's layout in the form that the runtime reads. The code generator prints exactly this, so that a layout
+ * from a module and one that was made a moment ago are the same thing.
+ *
+ * @param layout its members lie inside their structures: see {@link misfit}
+ */
+export function moduleOf(layout: NamedLayout): AnyLayout {
+  return {
+    $kernel: factsOf(layout),
+    $symbols: mapValues(sorted(layout.symbols), BigInt),
+    $percpu: [...new Set(layout.percpu)].sort(byCodeUnit),
+    $constants: sorted(layout.constants),
+    $enums: mapValues(sorted(layout.enums), enumerationOf),
+    // From entries: assigning to `__proto__` would set no property.
+    ...Object.fromEntries(
+      Object.entries(sorted(layout.structs)).map(([name, found]) => [ownKey(name), structureOf(found)]),
+    ),
+  } as AnyLayout;
+}
+
+/** Which kernel a layout is of, and what it was made from. */
+export function factsOf({ kernel, source, producer, structs }: NamedLayout): KernelFacts {
+  return {
+    release: kernel.release,
+    banner: kernel.banner,
+    buildId: kernel.buildId,
+    arch: kernel.arch,
+    schedulers: schedulersOf(structs),
+    source: {
+      file: source.file,
+      sha256: source.sha256,
+      engine: source.engine,
+      dwarfVersion: source.dwarfVersion,
+    },
+    producer: { name: producer.name, version: producer.version },
+  };
+}
+
+function enumerationOf({ size, values }: KernelLayout['enums'][string]): EnumLayout {
+  return { size, values: mapValues(values, (value) => (typeof value === 'string' ? BigInt(value) : value)) };
+}
+
+/** The members of a structure under the names by which C reaches them: those of anonymous ones are its own. */
+function structureOf(structure: Structure): StructLayout {
+  const anonymous: AnonymousLayout[] = [];
+  const members: [string, MemberLayout][] = [];
+  const visit = (list: readonly Member[], inside: number | undefined): void => {
+    for (const member of list) {
+      if (member.name !== null) {
+        members.push([ownKey(member.name), memberOf(member, structure.size, inside)]);
+      } else if (member.members && member.members.length > 0) {
+        const { offset, size, type } = member;
+        const kind = member.kind === 'struct' ? 'struct' : 'union';
+        const index = anonymous.push({ offset, size, kind, type, ...given({ in: inside }) }) - 1;
+        visit(member.members, index);
+      }
+    }
+  };
+  visit(structure.members, undefined);
+  return {
+    $name: structure.name,
+    $sourceName: structure.sourceName,
+    $kind: structure.kind,
+    $size: structure.size,
+    ...(anonymous.length > 0 ? { $anonymous: anonymous } : {}),
+    ...Object.fromEntries(members),
+  };
+}
+
+function memberOf(member: Member, structureSize: number, inside: number | undefined): MemberLayout {
+  const { offset, size, type, kind, element } = member;
+  return {
+    offset,
+    size,
+    type,
+    kind,
+    ...given({
+      signed: member.signed,
+      bitOffset: member.bitOffset,
+      bitSize: member.bitSize,
+      bits: bitWord(member, structureSize),
+      dims: member.dims,
+      element: element && { kind: element.kind, size: element.size },
+      struct: member.struct,
+      target: member.target,
+      enum: member.enum,
+      in: inside,
+      members: member.members && member.members.length > 0 ? named(member.members, structureSize) : undefined,
+    }),
+  };
+}
+
+/** Members of a member whose own type has no name: `outer.inner`, anonymous ones inside flattened. */
+function named(members: readonly Member[], structureSize: number): Record<string, MemberLayout> {
+  const flat = (list: readonly Member[]): [string, MemberLayout][] =>
+    list.flatMap((member) =>
+      member.name === null
+        ? flat(member.members ?? [])
+        : [[ownKey(member.name), memberOf(member, structureSize, undefined)]],
+    );
+  return Object.fromEntries(flat(members));
+}
+
+/**
+ * The smallest word inside the structure that holds all bits of a field: a write through it touches the fewest
+ * neighbours. Undefined where none of at most 8 bytes does.
+ */
+function bitWord(member: Member, structureSize: number): BitWord | undefined {
+  if (member.bitSize === undefined) return undefined;
+  const firstBit = member.offset * 8 + (member.bitOffset ?? 0);
+  for (const size of [1, 2, 4, 8] as const) {
+    const offset = Math.min(firstBit >> 3, structureSize - size);
+    const shift = firstBit - offset * 8;
+    if (offset >= 0 && shift + member.bitSize <= size * 8) return { offset, size, shift };
+  }
+  return undefined;
+}
+
+const MAX_NESTING = 64;
+
+/** What cannot be in a layout of C: a path and what is wrong there. */
+export interface Misfit {
+  readonly path: string;
+  readonly problem: string;
+}
+
+/**
+ * The first member of a layout that does not lie inside its structure or is there twice, names that are no keys, per-CPU
+ * variables that are no symbols. Null where there is none: then {@link moduleOf} may be used on it.
+ */
+export function misfit(layout: KernelLayout): Misfit | null {
+  for (const [key, found] of Object.entries(layout.structs)) {
+    if (found.name !== key) return { path: `structs.${key}.name`, problem: `is ${found.name}, not its key` };
+    const wrong = structureMisfit(found);
+    if (wrong) return wrong;
+  }
+  const stray = layout.percpu.find((name) => !Object.hasOwn(layout.symbols, name));
+  return stray === undefined
+    ? null
+    : { path: 'percpu', problem: `${JSON.stringify(stray)} is not in symbols` };
+}
+
+function structureMisfit(structure: Structure): Misfit | null {
+  const visit = (
+    members: readonly Member[],
+    scope: Set<string>,
+    outer: string,
+    depth: number,
+  ): Misfit | null => {
+    if (depth > MAX_NESTING) return { path: outer, problem: `nests deeper than ${MAX_NESTING} levels` };
+    for (const found of members) {
+      const path = `${outer}.${found.name ?? '(anonymous)'}`;
+      // The storage unit of a packed bit field may reach past the end; its bits may not.
+      const end =
+        found.bitSize === undefined
+          ? found.offset + found.size
+          : found.offset + Math.ceil(((found.bitOffset ?? 0) + found.bitSize) / 8);
+      if (!Number.isSafeInteger(end) || found.offset < 0 || found.size < 0) {
+        return { path, problem: `has no place (offset ${found.offset}, size ${found.size})` };
+      }
+      if (end > structure.size) {
+        return { path, problem: `ends at byte ${end} of a ${structure.kind} of ${structure.size} bytes` };
+      }
+      if (found.name !== null) {
+        if (scope.has(found.name)) return { path, problem: 'is there twice' };
+        scope.add(found.name);
+      }
+      const inner = visit(found.members ?? [], found.name === null ? scope : new Set(), path, depth + 1);
+      if (inner) return inner;
+    }
+    return null;
+  };
+  return visit(structure.members, new Set(), structure.name, 0);
+}
+
+/**
+ * The name under which a structure or member is found. Names that start with `$` are domsched's own, so that one of
+ * GCC's gets a dot before it.
+ */
+export function ownKey(name: string): string {
+  return /^\.*\$/.test(name) ? `.${name}` : name;
+}
+
+/** The same order in every locale. */
+export function byCodeUnit(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** Properties that have a value. */
+function given<T extends object>(record: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined)) as never;
+}
+
+function mapValues<T, U>(record: Readonly<Record<string, T>>, change: (value: T) => U): Record<string, U> {
+  return Object.fromEntries(Object.entries(record).map(([key, value]) => [key, change(value)]));
+}
+
+function sorted<T>(record: Readonly<Record<string, T>>): Record<string, T> {
+  return Object.fromEntries(Object.entries(record).sort(([a], [b]) => byCodeUnit(a, b)));
+}
