@@ -1,8 +1,10 @@
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { ExtractError } from '../error.ts';
+import { findKallsyms } from '../kallsyms/kallsyms.ts';
 import { bannerAt, findBanner, releaseOf } from './banner.ts';
 import type { BootImage } from './boot-image.ts';
+import { asBuffer } from './byte-source.ts';
 import { configBeside, findEmbeddedConfig, readConfigFile } from './kernel-config.ts';
 import type { Companions, KernelFile, KernelSymbol, SectionData } from './kernel-file.ts';
 import type { RunningKernel } from './running-kernel.ts';
@@ -11,6 +13,9 @@ import type { SourceHash } from './source-hash.ts';
 import { lookupSymbols, type SymbolSource } from './symbol-source.ts';
 import { SymbolTable } from './symbol-table.ts';
 import { KERNEL_IMAGE, SymbolText } from './symbol-text.ts';
+
+/** How much `.rodata` is searched for kallsyms: a distribution kernel's has 2 to 20 MiB. */
+const MAX_RODATA = 128 << 20;
 
 /** What a kernel file is made of once its wrappings are off. */
 export interface Parts {
@@ -151,13 +156,25 @@ export class OpenedKernel implements KernelFile {
         { path: options.symbols, why },
       );
     }
-    const table = this.#table();
+    const table = this.#table() ?? this.#kallsyms();
     if (table) return table;
     const release = this.release();
     if (release === null || release.includes('/')) return null;
     const beside = join(dirname(path), `System.map-${release}`);
     const map = existsSync(beside) ? SymbolText.read(beside, textStart) : null;
     return map && !this.#contradicts(map) ? map : null;
+  }
+
+  /** The kernel's own symbols for its own use, which a packed or stripped kernel has too. */
+  #kallsyms(): SymbolSource | null {
+    const rodata = this.section('.rodata');
+    if (!rodata || rodata.size === 0 || rodata.size > MAX_RODATA) return null;
+    const { address } = rodata;
+    const bytes = asBuffer(rodata.read());
+    return findKallsyms(bytes, address, (at, length) => {
+      const offset = Number(at - address);
+      return offset >= 0 && offset + length <= bytes.length ? bytes.subarray(offset, offset + length) : null;
+    });
   }
 
   /** Whether a text of symbols has `linux_banner` at a place of this image where no banner is. */

@@ -65,7 +65,7 @@ export class LayoutView {
       'layout-absent-member',
       `Kernel ${this.kernel.release}: the layout has no symbol ${name}. ` +
         (engine === 'btf'
-          ? 'BTF holds no addresses: extract again with the System.map or the debug file of this kernel.'
+          ? 'what it was extracted from says no address of it: extract again with the System.map or the debug file of this kernel.'
           : `Extract the kernel again from a file with its symbol table (this one came from ${this.kernel.source.file}).`),
       { kernel: this.kernel.release, symbol: name },
     );

@@ -3,9 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import type { ExtractErrorCode } from '../../../extractor/error.ts';
+import { buildKallsyms, FORMATS, manySymbols } from '../kallsyms/build-kallsyms.ts';
 import {
   BANNER,
   buildBootImage,
+  buildElf,
   buildIdNote,
   buildKernel,
   compressed,
@@ -88,6 +90,20 @@ interface Seed {
   wrap?: (bytes: Buffer) => Buffer;
 }
 
+/** A kernel without a symbol table, whose own symbols are in its read-only data. */
+function strippedSeed(): Seed {
+  const address = 0xffffffff82000000n;
+  const head = Buffer.alloc(256);
+  head.write(`${BANNER}\n`, 'latin1');
+  const symbols = manySymbols(1024, address, 'base');
+  const tables = buildKallsyms(symbols, FORMATS['6.15 to 6.19']!, address + 256n);
+  const bytes = buildElf([
+    { name: '.text', flags: 6n, address: 0xffffffff81000000n, bytes: Buffer.alloc(64) },
+    { name: '.rodata', flags: 2n, address, bytes: Buffer.concat([head, tables]) },
+  ]);
+  return { bytes, fields: [], hot: [[0, bytes.length]] };
+}
+
 /** xorshift32: the same inputs for the same seed on every machine. */
 function generator(seed: number): Random {
   let state = seed | 0 || 1;
@@ -145,6 +161,7 @@ function seeds(): Seed[] {
     },
     { ...plain, wrap: (bytes) => gzipSync(bytes, { level: 1 }) },
     { ...plain, wrap: (bytes) => zstdCompressSync(bytes) },
+    strippedSeed(),
     { bytes: gzipSync(kernel), fields: [], hot: [[0, 200]] },
     { bytes: zstdCompressSync(kernel), fields: [], hot: [[0, 200]] },
   ];

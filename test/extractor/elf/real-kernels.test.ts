@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import test from 'ava';
 import { openKernelFile } from '../../../extractor/elf/open.ts';
 import { percpuSymbols } from '../../../extractor/elf/percpu.ts';
+import { SYMBOLS } from '../../../extractor/structures.ts';
 import { realKernels } from '../../real-kernels.ts';
 import { nmSymbols, readelfBuildId, readelfSections, tool } from './tools.ts';
 
@@ -64,4 +65,27 @@ for (const { release, vmlinux, vmlinuz, config: configPath } of kernels) {
     t.is(await packed.sha256(), tool('sha256sum', vmlinuz).slice(0, 64));
     t.true(tool('readelf', '-SW', packed.elfPath!).includes('.BTF'));
   });
+
+  test.serial(
+    `${release}: the packed kernel's own symbols are those that nm sees in the debug vmlinux`,
+    async (t) => {
+      await using packed = await openKernelFile(vmlinuz, { debugRoots: [] });
+      const expected = nmSymbols(vmlinux);
+      const own = new Set<string>();
+      let count = 0;
+      const wrong: string[] = [];
+      for (const { name, address } of packed.symbols()) {
+        count++;
+        own.add(name);
+        if (!expected.get(name)?.includes(address)) wrong.push(name);
+      }
+      t.deepEqual(wrong, []);
+      t.true(count > 80_000, `${count} symbols`);
+      const absent = SYMBOLS.filter((name) => expected.has(name) && !own.has(name));
+      t.deepEqual(absent, []);
+      const known = packed.lookup(SYMBOLS).keys();
+      await using full = await openKernelFile(vmlinux, { debugRoots: [] });
+      t.deepEqual(new Set(percpuSymbols(packed, known)), new Set(percpuSymbols(full, SYMBOLS)));
+    },
+  );
 }

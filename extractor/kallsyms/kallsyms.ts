@@ -1,0 +1,122 @@
+import type { KernelSymbol } from '../elf/kernel-file.ts';
+import { NameMatcher } from '../elf/name-matcher.ts';
+import type { SymbolSource } from '../elf/symbol-source.ts';
+import { type AddressTable, addressOf, addressTables, isSorted } from './addresses.ts';
+import { type NameTable, nameLength, nameTables } from './names.ts';
+import { type TokenTable, tokenTables } from './token-table.ts';
+
+/** Longer ones are no name of a symbol (KSYM_NAME_LEN is 512); tokens of a damaged table may be. */
+const MAX_NAME = 1024;
+/** Candidates of names and addresses that are tried in all: a kernel has one, and chance few. */
+const MAX_TRIES = 64;
+/** Steps of the search for names in all: some 0.5 s. A real kernel's takes a tenth of them. */
+const MAX_STEPS = 40_000_000;
+const PROOF = 'linux_banner';
+const PROOF_BYTES = Buffer.from('Linux version ', 'latin1');
+
+/** Bytes of a kernel at an address; null where it has none. */
+export type ReadAt = (address: bigint, length: number) => Uint8Array | null;
+
+/**
+ * The symbols that a kernel carries for itself (kernel/kallsyms.c): without modules, in order of their addresses.
+ */
+export class Kallsyms implements SymbolSource {
+  readonly #bytes: Buffer;
+  readonly #tokens: readonly Buffer[];
+  readonly #names: NameTable;
+  readonly #addresses: AddressTable;
+
+  /** @internal See {@link findKallsyms}. */
+  constructor(bytes: Buffer, tokens: TokenTable, names: NameTable, addresses: AddressTable) {
+    this.#bytes = bytes;
+    this.#tokens = tokens.tokens;
+    this.#names = names;
+    this.#addresses = addresses;
+  }
+
+  get count(): number {
+    return this.#names.count;
+  }
+
+  get encoding(): AddressTable['encoding'] {
+    return this.#addresses.encoding;
+  }
+
+  *all(): Generator<KernelSymbol> {
+    for (const { index, name, end } of this.#decoded()) {
+      yield this.#symbol(index, name[0]!, name.toString('latin1', 1, end));
+    }
+  }
+
+  *named(names: Iterable<string>): Generator<KernelSymbol> {
+    const matcher = new NameMatcher(names);
+    for (const { index, name } of this.#decoded()) {
+      const found = matcher.match(name, 1);
+      if (found !== null) yield this.#symbol(index, name[0]!, found);
+    }
+  }
+
+  /** Each symbol's type letter and name, in a buffer that the next one takes: it ends at a NUL. */
+  *#decoded(): Generator<{ index: number; name: Buffer; end: number }> {
+    const bytes = this.#bytes;
+    const name = Buffer.alloc(MAX_NAME + 1);
+    let at = this.#names.start;
+    for (let index = 0; index < this.#names.count; index++) {
+      const length = nameLength(bytes, at);
+      at += length.bytes;
+      let end = 0;
+      for (const next = at + length.tokens; at < next; at++) {
+        const token = this.#tokens[bytes[at]!]!;
+        if (end + token.length > MAX_NAME) continue;
+        for (let byte = 0; byte < token.length; byte++) name[end++] = token[byte]!;
+      }
+      name[end] = 0;
+      yield { index, name, end };
+    }
+  }
+
+  #symbol(index: number, letter: number, name: string): KernelSymbol {
+    return {
+      name,
+      address: addressOf(this.#bytes, this.#addresses, index),
+      size: 0n,
+      // nm(1): lower case is local, except for weak symbols without (w, v) and unique ones (u).
+      local: letter >= 0x61 && !'wvu'.includes(String.fromCharCode(letter)),
+      section: null,
+    };
+  }
+}
+
+/**
+ * Finds and proves the tables in a kernel's read-only data. Nothing asks for a version: the tokens are proved by their
+ * index, the names by their markers, and the addresses by rising, and by putting `linux_banner` where the banner is.
+ *
+ * @param bytes all of the data that the tables are among
+ * @param address of its first byte
+ * @param readAt of the whole image, where the banner may be elsewhere
+ * @returns null where the kernel has none, or has no data among its symbols (built without KALLSYMS_ALL)
+ */
+export function findKallsyms(bytes: Buffer, address: bigint, readAt: ReadAt): Kallsyms | null {
+  const budget = { left: MAX_STEPS };
+  let tries = 0;
+  for (const tokens of tokenTables(bytes)) {
+    if (budget.left <= 0) return null;
+    for (const names of nameTables(bytes, tokens.start, budget)) {
+      for (const addresses of addressTables(bytes, address, names, tokens.end)) {
+        if (++tries > MAX_TRIES) return null;
+        if (!isSorted(bytes, addresses, names.count)) continue;
+        const found = new Kallsyms(bytes, tokens, names, addresses);
+        if (putsBanner(found, readAt)) return found;
+      }
+    }
+  }
+  return null;
+}
+
+function putsBanner(symbols: Kallsyms, readAt: ReadAt): boolean {
+  for (const { address } of symbols.named([PROOF])) {
+    const found = readAt(address, PROOF_BYTES.length);
+    if (found !== null && PROOF_BYTES.equals(found)) return true;
+  }
+  return false;
+}
