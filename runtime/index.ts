@@ -12,7 +12,6 @@ export { connect, connectAll, type Hosts } from './hypervisor/connect.ts';
 export type { Domain, DomainIdentity, DomainListing, Host } from './hypervisor/types.ts';
 export { type KnownKernel, knownKernels } from './layout/registry.ts';
 export type { Action, DomainView, Policy, ProcessView, World } from './policy/world.ts';
-export { Sampler } from './sampler/sampler.ts';
 export type {
   Observer,
   Tick,
@@ -23,3 +22,4 @@ export type {
 } from './tick/tick.ts';
 export type { TraceHeader } from './trace/line.ts';
 export { openTrace, type Trace } from './trace/read.ts';
+export { Watcher } from './watch/watcher.ts';

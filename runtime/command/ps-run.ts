@@ -3,14 +3,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ControlClient } from '../daemon/control-client.ts';
 import type { PsAnswer } from '../daemon/control-protocol.ts';
 import { DomschedError } from '../error.ts';
-import { Guest } from '../guest/guest.ts';
-import type { Process } from '../guest/process.ts';
-import { harmless, isNamed, jsonText, plainName, printable } from '../guest/text.ts';
-import { connectAll, type Hosts } from '../hypervisor/connect.ts';
-import type { DomainListing, Host } from '../hypervisor/types.ts';
-import { type KnownKernel, knownKernels } from '../layout/registry.ts';
-import { HeldRecords } from '../surgeon/held-records.ts';
-import { Journal } from '../surgeon/journal.ts';
+import type { Guest } from '../guest/guest.ts';
+import { harmless, jsonText, plainName } from '../guest/text.ts';
+import { connectAll } from '../hypervisor/connect.ts';
+import { knownKernels } from '../layout/registry.ts';
+import { Watcher } from '../watch/watcher.ts';
 import type { PsOptions } from './ps.ts';
 import { comparison, flat, tree } from './ps-order.ts';
 import { type Row, table } from './ps-table.ts';
@@ -42,10 +39,10 @@ export async function ps(domain: string | undefined, options: PsOptions): Promis
   });
   const daemon = await DaemonLooker.connect(domain, options);
   await using hosts = daemon === undefined ? await connectAll(options.connect ?? []) : undefined;
-  const watcher = daemon ?? new Watcher(hosts!, await knownKernels(), options);
+  const looker = daemon ?? new OwnLooker(new Watcher(hosts!, await knownKernels()), options);
   try {
     for (;;) {
-      const look = await watcher.look(domain);
+      const look = await looker.look(domain);
       // One domain after the other, unless an order over all processes of the host is asked for.
       const order = options.tree ? tree : flat;
       const grouped = options.tree || options.sort === undefined;
@@ -68,7 +65,7 @@ export async function ps(domain: string | undefined, options: PsOptions): Promis
       await sleep(interval * 1000);
     }
   } finally {
-    watcher.detach();
+    looker.detach();
   }
 }
 
@@ -113,122 +110,53 @@ class DaemonLooker {
   }
 }
 
-/** Looks at all guests without a daemon. Keeps what it attached to between two looks. */
-export class Watcher {
-  readonly #hosts: Hosts;
-  readonly #known: readonly KnownKernel[];
+/** Looks at all guests without a daemon. */
+class OwnLooker {
+  readonly #watcher: Watcher;
   readonly #options: PsOptions;
-  readonly #guests = new Map<string, { readonly guest: Guest; readonly records: HeldRecords }>();
-  readonly #journal = new Journal();
 
-  constructor(hosts: Hosts, known: readonly KnownKernel[], options: PsOptions) {
-    this.#hosts = hosts;
-    this.#known = known;
+  constructor(watcher: Watcher, options: PsOptions) {
+    this.#watcher = watcher;
     this.#options = options;
   }
 
   async look(wanted: string | undefined): Promise<Look> {
-    const listings = await this.#hosts.list();
-    const chosen = wanted === undefined ? listings : choose(listings, wanted);
-    const results = await Promise.all(chosen.map((found) => this.#read(found)));
-    return {
-      rows: results.flatMap(({ rows }) => rows),
-      errors: results.flatMap(({ errors }) => errors),
-      notes: results.flatMap(({ notes }) => notes),
-    };
+    const { pause = false, threads = false } = this.#options;
+    const looks = await this.#watcher.look(wanted, { pause, threads });
+    const rows: Row[] = [];
+    const errors: Look['errors'][number][] = [];
+    const notes: string[] = [];
+    for (const look of looks) {
+      const domain = look.identity.name;
+      if ('error' in look) errors.push({ domain, error: look.error });
+      else {
+        const { processes, held, guest } = look;
+        // The guest itself has no word for it: to its kernel the process sleeps, or is about to run.
+        for (const found of processes)
+          rows.push({ domain, ...found, ...(held(found) !== undefined && { state: 'held' as const }) });
+        notes.push(...notesOn(domain, guest));
+      }
+    }
+    return { rows, errors, notes };
   }
 
   detach(): void {
-    for (const { guest } of this.#guests.values()) guest.detach();
-    this.#guests.clear();
-  }
-
-  async #read({ host, listing }: Found): Promise<Look> {
-    const { id, name } = listing.identity;
-    try {
-      if ('error' in listing) throw listing.error;
-      const key = `${host.connection} ${id}`;
-      const held = (await this.#journal.list()).filter(({ domain }) => domain === id);
-      const snapshot = await this.#snapshot(key, host, id);
-      const { records, guest } = this.#guests.get(key)!;
-      const { torn, queuesUnknown } = guest;
-      const rows = snapshot.map((found) => ({
-        domain: name,
-        ...found,
-        // The guest itself has no word for it: to its kernel the process sleeps, or is about to run.
-        ...(records.find(held, found) !== undefined && { state: 'held' as const }),
-      }));
-      const notes: string[] = [];
-      if (guest.kernel.crashed > 0)
-        notes.push(
-          `${name}: ${guest.kernel.crashed} of its CPUs have halted in a kernel that crashed; these are the processes of the one that runs in its place`,
-        );
-      if (torn !== undefined)
-        notes.push(
-          `${name}: the guest ran while this image was taken (${torn}); its processes only are read`,
-        );
-      else if (queuesUnknown !== undefined)
-        notes.push(`${name}: its run queues are not read (${queuesUnknown}), its processes are`);
-      return { rows, errors: [], notes };
-    } catch (error) {
-      if (error instanceof DomschedError) return { rows: [], errors: [{ domain: name, error }], notes: [] };
-      throw error;
-    }
-  }
-
-  async #snapshot(key: string, host: Host, id: string): Promise<readonly Process[]> {
-    const { pause, threads } = this.#options;
-    const take = { pause: pause ?? false, threads: threads ?? false, withoutQueues: true };
-    const before = this.#guests.get(key);
-    if (before !== undefined) {
-      try {
-        return (await before.guest.take(take)).processes;
-      } catch (error) {
-        // The guest rebooted, or the domain was started anew: look again who it is.
-        if (!(error instanceof DomschedError)) throw error;
-        before.guest.detach();
-        this.#guests.delete(key);
-        if (!['kernel-unidentified', 'domain-gone'].includes(error.code)) throw error;
-      }
-    }
-    const guest = await Guest.attach(await host.open(id), this.#known);
-    try {
-      const { processes } = await guest.take(take);
-      this.#guests.set(key, { guest, records: HeldRecords.of(guest, processes) });
-      return processes;
-    } catch (error) {
-      guest.detach();
-      throw error;
-    }
+    this.#watcher.detach();
   }
 }
 
-interface Found {
-  readonly host: Host;
-  readonly listing: DomainListing;
-}
-
-function choose(listings: readonly Found[], wanted: string): readonly Found[] {
-  const found = listings.filter(
-    ({ listing: { identity } }) => isNamed(identity.name, wanted) || identity.id === wanted,
-  );
-  if (found.length === 1) return found;
-  if (found.length === 0) {
-    // One that cannot be asked for its name may be the one.
-    const silent = listings.find(({ listing }) => 'error' in listing);
-    if (silent !== undefined && 'error' in silent.listing) throw silent.listing.error;
-    throw new DomschedError(
-      'domain-not-found',
-      `there is no domain ${printable(wanted)}; domsched domains lists those that there are, --connect says where to look`,
-      { domain: wanted },
+/** What to know of a list of processes. */
+function notesOn(name: string, { kernel, torn, queuesUnknown }: Guest): string[] {
+  const notes: string[] = [];
+  if (kernel.crashed > 0)
+    notes.push(
+      `${name}: ${kernel.crashed} of its CPUs have halted in a kernel that crashed; these are the processes of the one that runs in its place`,
     );
-  }
-  const ids = found.map(({ listing }) => listing.identity.id);
-  throw new DomschedError(
-    'domain-ambiguous',
-    `${ids.length} domains are called ${printable(wanted)}; give one of ${ids.join(', ')}`,
-    { domain: wanted, ids },
-  );
+  if (torn !== undefined)
+    notes.push(`${name}: the guest ran while this image was taken (${torn}); its processes only are read`);
+  else if (queuesUnknown !== undefined)
+    notes.push(`${name}: its run queues are not read (${queuesUnknown}), its processes are`);
+  return notes;
 }
 
 /** What `--json` shows of a process: stable keys. */

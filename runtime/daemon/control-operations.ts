@@ -7,7 +7,7 @@ import { printable } from '../guest/text.ts';
 import { shareOf } from '../hypervisor/share.ts';
 import type { JournaledSurgeon } from '../surgeon/journaled-surgeon.ts';
 import type { OperateOptions, Operation } from '../surgeon/surgeon.ts';
-import { OPERATOR } from '../watch/attached-domain.ts';
+import { OPERATOR } from '../watch/hold.ts';
 import type { Tracker } from '../watch/tracker.ts';
 import type { WatchedDomain } from '../watch/watched-domain.ts';
 import type { EditAnswer, PsAnswer, ReleaseAllAnswer } from './control-protocol.ts';

@@ -19,7 +19,7 @@ export interface ProcessView {
   readonly cgroup?: string;
   readonly commandLine?: string;
   /** As the guest has it at this look; a held process is `held` whatever its kernel calls it. */
-  readonly state: 'running' | 'ready' | 'sleeping' | 'held' | 'stopped' | 'ended';
+  readonly state: 'running' | 'ready' | 'sleeping' | 'parked' | 'held' | 'stopped' | 'ended';
   /** -20 to 19. */
   readonly nice: number;
   readonly kernelThread: boolean;

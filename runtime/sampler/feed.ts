@@ -5,7 +5,7 @@ import { knownKernels } from '../layout/registry.ts';
 import type { Tick } from '../tick/tick.ts';
 import { ticks } from '../tick/ticker.ts';
 import type { TraceHeader } from '../trace/line.ts';
-import { Sampler } from './sampler.ts';
+import { Watcher } from '../watch/watcher.ts';
 
 /** Ticks that wait for a slow reader; then the oldest is left out. */
 const MOST_WAITING = 64;
@@ -34,14 +34,14 @@ export async function openFeed(options: FeedOptions): Promise<Feed> {
 
 async function openSampler({ connect = [], intervalMs }: FeedOptions): Promise<Feed> {
   const hosts = await connectAll(connect);
-  const sampler = new Sampler(hosts, await knownKernels());
+  const watcher = new Watcher(hosts, await knownKernels());
   return {
     source: 'sampler',
     async *reports(signal) {
-      for await (const missed of ticks(intervalMs, signal)) yield await sampler.sample(missed);
+      for await (const missed of ticks(intervalMs, signal)) yield await watcher.tick(missed);
     },
     async [Symbol.asyncDispose]() {
-      sampler.detach();
+      watcher.detach();
       await hosts.close();
     },
   };

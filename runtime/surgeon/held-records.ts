@@ -5,7 +5,7 @@ import type { Guest } from '../guest/guest.ts';
 import type { Process } from '../guest/process.ts';
 import type { Holder } from './holder.ts';
 import { holderFor } from './holder-for.ts';
-import type { HeldRecord } from './journal.ts';
+import { type HeldRecord, isOfDomain } from './journal.ts';
 
 /**
  * Tells which records are of processes of a guest, for who only looks. A process id may be another process's by now,
@@ -14,7 +14,8 @@ import type { HeldRecord } from './journal.ts';
  */
 export class HeldRecords {
   readonly #guest: Guest;
-  readonly #boot: string;
+  /** This boot of the guest. */
+  readonly boot: string;
   #holder: Holder | null | undefined;
 
   /** @param processes of the guest, of one look at it */
@@ -30,18 +31,19 @@ export class HeldRecords {
 
   private constructor(guest: Guest, boot: string) {
     this.#guest = guest;
-    this.#boot = boot;
+    this.boot = boot;
   }
 
-  /** @param records of this domain, by whatever name it was reached */
+  /** The record of a process's hold, among those of all domains. */
   find(records: readonly HeldRecord[], process: Process): HeldRecord | undefined {
     const address = `0x${process.address.toString(16)}`;
     const record = records.find(
-      ({ pid, address: place, startTimeNs, boot }) =>
-        pid === process.pid &&
-        place === address &&
-        startTimeNs === process.startTimeNs &&
-        (boot === undefined || boot === this.#boot),
+      (candidate) =>
+        candidate.pid === process.pid &&
+        candidate.address === address &&
+        candidate.startTimeNs === process.startTimeNs &&
+        (candidate.boot === undefined || candidate.boot === this.boot) &&
+        isOfDomain(candidate, this.#guest.domain.identity),
     );
     if (record === undefined || process.startTimeNs > 0) return record;
     return this.#looksFree(process) ? undefined : record;

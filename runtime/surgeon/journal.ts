@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import path from 'node:path';
 import type { z } from 'zod';
 import type { HostProcess } from '../host-process.ts';
+import type { DomainIdentity } from '../hypervisor/types.ts';
 import { runtimeDirectory } from '../runtime-directory.ts';
 import type { CHANGE_RECORD } from './journal-schema.ts';
 import { Records } from './records.ts';
@@ -29,6 +30,18 @@ export interface HeldRecord {
   /** Whose wish it is, and why: of the daemon's policy that asked for it. */
   readonly policy?: string | undefined;
   readonly reason?: string | undefined;
+}
+
+/**
+ * Whether a record is of this domain. A machine with two sockets has two ids, and whoever held may have come by the
+ * other; another machine of that name has another process.
+ */
+export function isOfDomain({ domain, name, machine }: HeldRecord, identity: DomainIdentity): boolean {
+  if (domain === identity.id) return true;
+  const { pid, started } = identity;
+  const isOther =
+    machine !== undefined && pid !== undefined && (machine.pid !== pid || machine.started !== started);
+  return name === identity.name && !isOther;
 }
 
 /** A nice value or a share of ours, and what it was before. */

@@ -9,7 +9,7 @@ import type { Domain } from '../hypervisor/types.ts';
 import type { KnownKernel } from '../layout/registry.ts';
 import { runtimeDirectory } from '../runtime-directory.ts';
 import { holderFor } from './holder-for.ts';
-import { ChangeJournal, type ChangeRecord, type HeldRecord, Journal } from './journal.ts';
+import { ChangeJournal, type ChangeRecord, type HeldRecord, isOfDomain, Journal } from './journal.ts';
 import { type OperateOptions, type Operation, type ProcessKey, Surgeon } from './surgeon.ts';
 
 /** Where we write down what we do to guests. */
@@ -91,7 +91,8 @@ export class JournaledSurgeon {
 
   /**
    * Looks in the guest itself for who is held, and writes down whom no record tells of: held by another host before a
-   * migration, or before `execve()` gave the process another `task_struct`.
+   * migration, or before `execve()` gave the process another `task_struct`. Where it was held by another id of this
+   * domain, the record of that tells why.
    * @param wish whose hold it is, as far as anybody knows
    * @returns the records that are new
    * @throws DomschedError as {@link Surgeon.search}
@@ -99,11 +100,20 @@ export class JournaledSurgeon {
   async search(wish: Wish = FOUND): Promise<HeldRecord[]> {
     const found = await this.surgeon.search();
     const added: HeldRecord[] = [];
-    for (const process of found.filter((candidate) => this.heldRecord(candidate) === undefined)) {
-      const record = this.#record(process, wish);
+    const unknown = found.filter((candidate) => this.heldRecord(candidate) === undefined);
+    const { identity } = this.guest.domain;
+    const elsewhere =
+      unknown.length === 0
+        ? []
+        : (await this.#journals.held.list()).filter((record) => isOfDomain(record, identity));
+    for (const process of unknown) {
+      const other = elsewhere.find((candidate) => isRecordOf(candidate, process));
+      const { policy, reason } = other ?? wish;
+      const record = this.#record(process, { policy, reason }, other?.since);
       added.push(record);
       // The guest itself tells: a record that cannot be written is missed by nobody.
       await this.#add(record).catch(() => this.#held.set(nameOfRecord(record), record));
+      if (other !== undefined) await this.#journals.held.remove(other);
     }
     return added;
   }

@@ -19,7 +19,7 @@ const PROCESS = z.object({
   pid: z.number().optional(),
   ppid: z.number().optional(),
   comm: z.string().optional(),
-  state: z.enum(['running', 'ready', 'sleeping', 'held', 'stopped', 'ended']).optional(),
+  state: z.enum(['running', 'ready', 'sleeping', 'parked', 'held', 'stopped', 'ended']).optional(),
   nice: z.number().optional(),
   kernelThread: z.boolean().optional(),
   cpuNs: z.number().optional(),

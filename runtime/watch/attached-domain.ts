@@ -10,8 +10,9 @@ import type { HeldRecord } from '../surgeon/journal.ts';
 import { JournaledSurgeon, type Journals } from '../surgeon/journaled-surgeon.ts';
 import type { Technique } from '../technique/step.ts';
 import { DomainShareKeeper } from './domain-share.ts';
+import { type Hold, holdOf } from './hold.ts';
 import type { Lane } from './lane.ts';
-import { type Hold, Tracker } from './tracker.ts';
+import { Tracker } from './tracker.ts';
 
 /** What all watched domains share. */
 export interface DomainContext {
@@ -38,9 +39,6 @@ export interface AttachedDomain {
   readonly share: DomainShareKeeper | undefined;
   readonly tracker: Tracker;
 }
-
-/** Whose a hold is that no policy asked for. */
-export const OPERATOR = 'operator';
 
 /** A guest that cannot be edited can be watched even so. */
 const WATCHED_ONLY: ReadonlySet<string> = new Set(['refused', 'capability-missing']);
@@ -109,12 +107,9 @@ function takeOver({ surgeon, tracker }: AttachedDomain, { now }: DomainContext, 
   for (const record of surgeon?.held() ?? []) {
     const key = tracker.keyOf(processOf(record));
     if (tracker.holds.has(key)) continue;
-    // By the host's clock, which may have been set meanwhile: never longer than it can be, nor negative.
-    const elapsed = Math.max(0, Date.now() - Date.parse(record.since)) || 0;
-    const { policy = OPERATOR, reason = 'held by a command', since } = record;
-    const hold: Hold = { policy, reason, since, sinceMs: now() - elapsed };
+    const hold = holdOf(record, now());
     tracker.holds.set(key, hold);
-    log.info({ pid: record.pid, comm: record.comm, key, policy }, 'taken over');
+    log.info({ pid: record.pid, comm: record.comm, key, policy: hold.policy }, 'taken over');
   }
 }
 

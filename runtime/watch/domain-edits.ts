@@ -5,8 +5,9 @@ import type { Named } from '../policy/combine.ts';
 import type { JournaledSurgeon } from '../surgeon/journaled-surgeon.ts';
 import type { OperateOptions, Operation } from '../surgeon/surgeon.ts';
 import type { TickAction } from '../tick/tick.ts';
-import { type AttachedDomain, type DomainContext, OPERATOR, processOf, search } from './attached-domain.ts';
+import { type AttachedDomain, type DomainContext, processOf, search } from './attached-domain.ts';
 import { Backoff } from './backoff.ts';
+import { holdOf } from './hold.ts';
 import { Lane } from './lane.ts';
 import type { Left } from './left.ts';
 import { NOBODY, reconcile, type Task } from './reconcile.ts';
@@ -167,7 +168,7 @@ export class DomainEdits {
       .then(async () => {
         if (record === undefined) return;
         // By execve() of another thread it goes on, held as it was, in another task_struct.
-        const { policy = OPERATOR, reason = 'held by a command' } = record;
+        const { policy, reason } = holdOf(record, 0);
         const { context } = this.#options;
         await this.#lane.run(() => search(attached, context, this.#log, { policy, reason }));
       })

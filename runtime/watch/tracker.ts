@@ -1,9 +1,10 @@
 import type { Origin } from '../guest/origin.ts';
 import type { Process } from '../guest/process.ts';
 import { processKey } from '../guest/process-key.ts';
-import type { ProcessState } from '../guest/state.ts';
 import type { ProcessView } from '../policy/world.ts';
-import type { TickHold, TickProcess } from '../tick/tick.ts';
+import type { TickProcess } from '../tick/tick.ts';
+import type { Hold } from './hold.ts';
+import { STATES } from './state.ts';
 
 /** Id of the domain that the process with this key is in. */
 export function domainOfKey(key: string): string {
@@ -22,12 +23,6 @@ interface Entry {
   originMs: number;
   /** Look in which it was last seen. */
   seen: number;
-}
-
-/** A hold of ours, as it is reported. */
-export interface Hold extends TickHold {
-  /** Monotonic. */
-  readonly sinceMs: number;
 }
 
 /** A process that is no more. */
@@ -186,20 +181,6 @@ export class Tracker {
     gone.push({ key: entry.key, process: entry.process });
   }
 }
-
-const STATES: Readonly<Record<ProcessState, ProcessView['state']>> = {
-  running: 'running',
-  ready: 'ready',
-  sleeping: 'sleeping',
-  'disk-sleep': 'sleeping',
-  idle: 'sleeping',
-  parked: 'sleeping',
-  held: 'held',
-  stopped: 'stopped',
-  traced: 'stopped',
-  zombie: 'ended',
-  dead: 'ended',
-};
 
 function isSame(
   a: Pick<Process, 'address' | 'startTimeNs'>,

@@ -3,7 +3,6 @@ import type { Logger } from 'pino';
 import { DomschedError } from '../error.ts';
 import type { Guest, Snapshot } from '../guest/guest.ts';
 import type { Domain, DomainIdentity, Host } from '../hypervisor/types.ts';
-import { withoutAddresses } from '../memory/address.ts';
 import type { Named } from '../policy/combine.ts';
 import type { DomainView } from '../policy/world.ts';
 import type { JournaledSurgeon } from '../surgeon/journaled-surgeon.ts';
@@ -14,6 +13,7 @@ import { type AttachedDomain, attach, type DomainContext, search, viewOf } from 
 import { Backoff } from './backoff.ts';
 import { DomainEdits } from './domain-edits.ts';
 import type { Left } from './left.ts';
+import { tickDomain } from './tick-domain.ts';
 import type { Tracker } from './tracker.ts';
 
 /** What a look at a domain gave. */
@@ -254,19 +254,22 @@ export class WatchedDomain {
   report(): TickDomain {
     const open = this.#open;
     const share = open?.share?.current;
-    const error = this.#error ?? open?.refusal;
-    const known = {
+    const facts = {
       id: this.id,
       name: this.name,
       hypervisor: this.#host.hypervisor,
-      ...(open !== undefined && { kernel: open.guest.kernel.release }),
       vcpus: open?.guest.cpus.length ?? 0,
       ...(share !== undefined && { weight: share.weight, cap: share.cap }),
-      processes: this.#error === undefined ? (open?.tracker.reports() ?? []) : [],
     };
-    if (open !== undefined && error === undefined) return known;
-    const { code, message } = error ?? { code: 'host-unreachable', message: 'not attached to yet' };
-    return { ...known, error: { code, message: withoutAddresses(message) } };
+    const error =
+      this.#error ??
+      open?.refusal ??
+      (open ? undefined : new DomschedError('host-unreachable', 'not attached to yet', {}));
+    return tickDomain(facts, {
+      ...(open !== undefined && { guest: open.guest }),
+      ...(open !== undefined && this.#error === undefined && { tracker: open.tracker }),
+      ...(error !== undefined && { error }),
+    });
   }
 
   /** Resolves when nothing is under way: neither attaching nor an edit. */

@@ -8,7 +8,6 @@ import path from 'node:path';
 import process from 'node:process';
 import pino from 'pino';
 import { comparison, flat } from '../../runtime/command/ps-order.ts';
-import { Watcher } from '../../runtime/command/ps-run.ts';
 import { table } from '../../runtime/command/ps-table.ts';
 import { controlOperations } from '../../runtime/daemon/control-operations.ts';
 import { controlPath } from '../../runtime/daemon/control-protocol.ts';
@@ -18,11 +17,11 @@ import { Hosts } from '../../runtime/hypervisor/connect.ts';
 import { FakeHost } from '../../runtime/hypervisor/fake/host.ts';
 import { combine } from '../../runtime/policy/combine.ts';
 import { runtimeDirectory } from '../../runtime/runtime-directory.ts';
-import { Sampler } from '../../runtime/sampler/sampler.ts';
 import { ticks } from '../../runtime/tick/ticker.ts';
 import { frame } from '../../runtime/top/frame.ts';
 import { FIRST_VIEW } from '../../runtime/top/view.ts';
 import { TraceRecorder } from '../../runtime/trace/recorder.ts';
+import { Watcher } from '../../runtime/watch/watcher.ts';
 import { knownKernel, O1_KERNEL } from '../runtime/guest/synthetic.ts';
 import { busyGuests } from './busy-hosts.ts';
 
@@ -34,31 +33,33 @@ const known = [knownKernel(O1_KERNEL)];
 const endless = new AbortController().signal;
 setInterval(work, intervalMs);
 
-async function sampled(use: (sampler: Sampler) => Promise<void>): Promise<void> {
-  const sampler = new Sampler(hosts, known);
-  for await (const _missed of ticks(intervalMs, endless)) await use(sampler);
+async function sampled(use: (watcher: Watcher) => Promise<void>): Promise<void> {
+  const watcher = new Watcher(hosts, known);
+  for await (const _missed of ticks(intervalMs, endless)) await use(watcher);
 }
 
 const SCREEN = { columns: 160, rows: 50, colour: true, keys: true };
 const kinds: Readonly<Record<string, () => Promise<void>>> = {
   idle: () => new Promise(() => {}),
   top: () =>
-    sampled(async (sampler) => {
-      process.stdout.write(frame(await sampler.sample(), FIRST_VIEW, SCREEN).lines.join('\n'));
+    sampled(async (watcher) => {
+      process.stdout.write(frame(await watcher.tick(), FIRST_VIEW, SCREEN).lines.join('\n'));
     }),
   async trace() {
     const recorder = await TraceRecorder.create({
       file: path.join(runtimeDirectory(), randomUUID()),
       source: 'sampler',
     });
-    await sampled(async (sampler) => recorder.tick(await sampler.sample()));
+    await sampled(async (watcher) => recorder.tick(await watcher.tick()));
   },
   async ps() {
-    const watcher = new Watcher(hosts, known, {});
-    for await (const _missed of ticks(intervalMs, endless)) {
-      const { rows } = await watcher.look(undefined);
+    await sampled(async (watcher) => {
+      const looks = await watcher.look();
+      const rows = looks.flatMap((look) =>
+        'error' in look ? [] : look.processes.map((one) => ({ ...one, domain: look.identity.name })),
+      );
       process.stdout.write(table(flat(rows, comparison('pid'))));
-    }
+    });
   },
   async daemon() {
     let server: ControlServer | undefined;

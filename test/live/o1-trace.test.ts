@@ -82,7 +82,7 @@ test('a trace shows a held process stand still, and the report when and why', as
     const drawn = await domsched('report', file, '--format', format);
     t.is(drawn.exitCode, 0, drawn.stderr);
     const picture = await readFile(`${file}.${format}`, 'utf8');
-    t.is(picture.match(/<title>held [^<]*, hold: by command<\/title>/g)?.length, 1);
+    t.is(picture.match(/<title>held [^<]*, operator: held by a command<\/title>/g)?.length, 1);
     t.regex(picture, />batch</);
     t.regex(picture, />pi1</);
   }

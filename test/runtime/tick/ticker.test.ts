@@ -1,6 +1,7 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import fc from 'fast-check';
-import { Ticker } from '../../../runtime/tick/ticker.ts';
+import { Ticker, ticks } from '../../../runtime/tick/ticker.ts';
 import { Lane } from '../../../runtime/watch/lane.ts';
 
 test('ticks are due at whole intervals from the start, however long they take; those left out are counted', async (t) => {
@@ -75,4 +76,22 @@ test('a lane keeps the order and its width', async (t) => {
   t.is(most, 2);
   t.is(results[1]!.status, 'rejected');
   t.false(lane.busy);
+});
+
+test('a tick whose time has passed is left out and counted; no delay adds up', async (t) => {
+  const stop = new AbortController();
+  const begun = performance.now();
+  let count = 0;
+  let missed = 0;
+  for await (const left of ticks(20, stop.signal)) {
+    missed += left;
+    count++;
+    // Where the next tick would be due, counted from the start, is never before now by more than half an interval.
+    const due = (performance.now() - begun) / 20;
+    t.true(count - 1 + missed <= due + 0.5, `${count} + ${missed} after ${due}`);
+    if (count === 3) await sleep(110);
+    if (count === 6) stop.abort();
+  }
+  t.is(count, 6);
+  t.true(missed >= 4, `${missed}`);
 });

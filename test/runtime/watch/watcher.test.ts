@@ -1,17 +1,15 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { Guest } from '../../../runtime/guest/guest.ts';
 import { Hosts } from '../../../runtime/hypervisor/connect.ts';
 import { FakeDomain } from '../../../runtime/hypervisor/fake/domain.ts';
 import { FakeHost } from '../../../runtime/hypervisor/fake/host.ts';
-import { Sampler } from '../../../runtime/sampler/sampler.ts';
 import { holderFor } from '../../../runtime/surgeon/holder-for.ts';
 import { Journal } from '../../../runtime/surgeon/journal.ts';
 import { Surgeon } from '../../../runtime/surgeon/surgeon.ts';
-import { ticks } from '../../../runtime/tick/ticker.ts';
+import { Watcher } from '../../../runtime/watch/watcher.ts';
 import { fakeGuest } from '../daemon/fake-daemon.ts';
 import {
   CFS_KERNEL,
@@ -30,7 +28,7 @@ const TASKS: SyntheticTask[] = [
 const known = [knownKernel(CFS_KERNEL), knownKernel(O1_KERNEL)];
 
 async function scratchJournal(): Promise<Journal & AsyncDisposable> {
-  const folder = await mkdtemp(path.join(tmpdir(), 'sampler-'));
+  const folder = await mkdtemp(path.join(tmpdir(), 'watcher-'));
   const dispose = () => rm(folder, { recursive: true, force: true });
   return Object.assign(new Journal(folder), { [Symbol.asyncDispose]: dispose });
 }
@@ -39,8 +37,8 @@ test('what ran is the difference of two looks; names are safe; what has no kerne
   await using journal = await scratchJournal();
   const guest = await SyntheticGuest.make({ kernel: CFS_KERNEL, name: 'web', tasks: TASKS });
   const hosts = new Hosts([new FakeHost([guest.domain, new FakeDomain({ name: 'empty\n', id: 'empty' })])]);
-  const sampler = new Sampler(hosts, known, journal);
-  const first = await sampler.sample();
+  const watcher = new Watcher(hosts, known, journal);
+  const first = await watcher.tick();
   t.like(first, { tick: 1, elapsedMs: 0, missed: 0, actions: [] });
   const [web, empty] = first.domains;
   t.like(web, { name: 'web', hypervisor: 'fake', vcpus: 2 });
@@ -65,7 +63,7 @@ test('what ran is the difference of two looks; names are safe; what has no kerne
   t.deepEqual(empty!.processes, []);
 
   guest.put(guest.tasks.get(10)!, 'task_struct', 'se.sum_exec_runtime', 5_250_000_000n);
-  const second = await sampler.sample(3);
+  const second = await watcher.tick(3);
   t.like(second, { tick: 2, missed: 3 });
   t.true(second.elapsedMs > 0);
   t.deepEqual(
@@ -76,13 +74,13 @@ test('what ran is the difference of two looks; names are safe; what has no kerne
     second.domains[0]!.processes.map(({ key }) => key),
     web!.processes.map(({ key }) => key),
   );
-  sampler.detach();
+  watcher.detach();
 });
 
 test('what the journal says is held is held, by whom and why; another process of that pid is not', async (t) => {
   await using journal = await scratchJournal();
   const guest = await SyntheticGuest.make({ kernel: CFS_KERNEL, name: 'web', tasks: TASKS });
-  const sampler = new Sampler(new Hosts([new FakeHost([guest.domain])]), known, journal);
+  const watcher = new Watcher(new Hosts([new FakeHost([guest.domain])]), known, journal);
   const facts = { connection: 'fake:', domain: guest.domain.identity.id, name: 'web', buildId: null };
   const record = (pid: number, address: bigint) => ({
     ...{ ...facts, pid, comm: 'x', startTimeNs: pid * 1e9, since: '2026-01-01T00:00:00.000Z' },
@@ -91,7 +89,7 @@ test('what the journal says is held is held, by whom and why; another process of
   await journal.add({ ...record(10, guest.tasks.get(10)!), policy: 'night', reason: 'web sleeps' });
   await journal.add(record(11, guest.tasks.get(10)!));
   const held = async () =>
-    (await sampler.sample()).domains[0]!.processes.flatMap(({ pid, state, held: why }) =>
+    (await watcher.tick()).domains[0]!.processes.flatMap(({ pid, state, held: why }) =>
       why === undefined ? [] : [{ pid, state, ...why }],
     );
   t.deepEqual(await held(), [
@@ -101,17 +99,17 @@ test('what the journal says is held is held, by whom and why; another process of
   t.deepEqual(await held(), [], 'held in another boot');
   await journal.remove(record(10, guest.tasks.get(10)!));
   t.deepEqual(await held(), []);
-  sampler.detach();
+  watcher.detach();
 });
 
 test('where no start times tell tasks apart, the guest has to agree that one is held', async (t) => {
   await using journal = await scratchJournal();
   const guest = await fakeGuest('web', { comm: 'one', state: 'ready' }, { comm: 'two', state: 'ready' });
   const host = new FakeHost([guest.domain]);
-  const sampler = new Sampler(new Hosts([host]), known, journal);
+  const watcher = new Watcher(new Hosts([host]), known, journal);
   const held = async () =>
-    (await sampler.sample()).domains[0]!.processes.flatMap(({ comm, held: why }) => (why ? [comm] : []));
-  await sampler.sample();
+    (await watcher.tick()).domains[0]!.processes.flatMap(({ comm, held: why }) => (why ? [comm] : []));
+  await watcher.tick();
   const attached = await Guest.attach(guest.domain, known);
   const surgeon = new Surgeon(guest.domain, attached, holderFor(attached));
   const { processes } = attached.snapshot();
@@ -127,23 +125,5 @@ test('where no start times tell tasks apart, the guest has to agree that one is 
   await surgeon.hold(processes.find(({ comm }) => comm === 'two')!, { limitMs: 1_000 });
   t.deepEqual(await held(), ['two']);
   attached.detach();
-  sampler.detach();
-});
-
-test('a tick whose time has passed is left out and counted; no delay adds up', async (t) => {
-  const stop = new AbortController();
-  const begun = performance.now();
-  let count = 0;
-  let missed = 0;
-  for await (const left of ticks(20, stop.signal)) {
-    missed += left;
-    count++;
-    // Where the next tick would be due, counted from the start, is never before now by more than half an interval.
-    const due = (performance.now() - begun) / 20;
-    t.true(count - 1 + missed <= due + 0.5, `${count} + ${missed} after ${due}`);
-    if (count === 3) await sleep(110);
-    if (count === 6) stop.abort();
-  }
-  t.is(count, 6);
-  t.true(missed >= 4, `${missed}`);
+  watcher.detach();
 });

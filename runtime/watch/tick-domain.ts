@@ -1,0 +1,25 @@
+import type { DomschedError } from '../error.ts';
+import type { Guest } from '../guest/guest.ts';
+import { printable } from '../guest/text.ts';
+import { withoutAddresses } from '../memory/address.ts';
+import type { TickDomain } from '../tick/tick.ts';
+import type { Tracker } from './tracker.ts';
+
+/**
+ * What a tick says of a domain.
+ * @param seen what is known of its guest; with an error nothing is said of processes
+ */
+export function tickDomain(
+  facts: Omit<TickDomain, 'kernel' | 'error' | 'processes'>,
+  { guest, tracker, error }: { guest?: Guest; tracker?: Tracker; error?: DomschedError },
+): TickDomain {
+  return {
+    ...facts,
+    name: printable(facts.name),
+    ...(guest !== undefined && { kernel: printable(guest.kernel.release) }),
+    ...(error !== undefined && {
+      error: { code: error.code, message: withoutAddresses(printable(error.message)) },
+    }),
+    processes: tracker?.reports() ?? [],
+  };
+}

@@ -1,0 +1,191 @@
+import { DomschedError } from '../error.ts';
+import { Guest, type TakeOptions } from '../guest/guest.ts';
+import type { Process } from '../guest/process.ts';
+import { isNamed, printable } from '../guest/text.ts';
+import type { Hosts } from '../hypervisor/connect.ts';
+import type { DomainIdentity, DomainListing, Host } from '../hypervisor/types.ts';
+import type { KnownKernel } from '../layout/registry.ts';
+import { HeldRecords } from '../surgeon/held-records.ts';
+import { type HeldRecord, Journal } from '../surgeon/journal.ts';
+import type { Tick, TickDomain } from '../tick/tick.ts';
+import { holdOf } from './hold.ts';
+import { tickDomain } from './tick-domain.ts';
+import { Tracker } from './tracker.ts';
+
+/** A domain that is attached to. */
+interface Machine {
+  readonly guest: Guest;
+  /** Of the boot that was attached to: after a reboot it is attached to anew. */
+  readonly records: HeldRecords;
+  readonly tracker: Tracker;
+}
+
+/** What a look at a domain gave. */
+export type Look = { readonly identity: DomainIdentity; readonly vcpus: number } & (
+  | {
+      readonly guest: Guest;
+      readonly tracker: Tracker;
+      readonly processes: readonly Process[];
+      /** The record of a process's hold, where it is held. */
+      readonly held: (process: Process) => HeldRecord | undefined;
+    }
+  | { readonly error: DomschedError }
+);
+
+interface Found {
+  readonly host: Host;
+  readonly listing: DomainListing;
+}
+
+/** After these somebody else runs in the domain: attach to it anew. */
+const REPLACED: ReadonlySet<string> = new Set(['kernel-unidentified', 'domain-gone']);
+
+/**
+ * Looks at all guests of some hosts without a daemon, and changes nothing. Keeps what it attached to from look to look;
+ * what is held the journal tells.
+ */
+export class Watcher {
+  readonly #hosts: Hosts;
+  readonly #known: readonly KnownKernel[];
+  readonly #journal: Journal;
+  readonly #machines = new Map<string, Machine>();
+  readonly #startMs = performance.now();
+  #lastMs: number | undefined;
+  #ticks = 0;
+
+  constructor(hosts: Hosts, known: readonly KnownKernel[], journal = new Journal()) {
+    this.#hosts = hosts;
+    this.#known = known;
+    this.#journal = journal;
+  }
+
+  /**
+   * One look at every domain, or at the one of a name or id. A domain that cannot be read gives its error.
+   * @throws DomschedError `domain-not-found`, `domain-ambiguous`; `host-unreachable` when there is no host to ask
+   */
+  async look(wanted?: string, options: Omit<TakeOptions, 'withoutQueues'> = {}): Promise<Look[]> {
+    const listings = await this.#hosts.list();
+    if (wanted === undefined) this.#keep(new Set(listings.map(keyOf)));
+    const chosen = wanted === undefined ? listings : choose(listings, wanted);
+    const held = await this.#journal.list();
+    return Promise.all(chosen.map((found) => this.#look(found, { ...options, withoutQueues: true }, held)));
+  }
+
+  /**
+   * One look at every domain, as a daemon's tick: what ran since the last, who is held.
+   * @param missed looks that were left out since the last one
+   * @throws DomschedError `host-unreachable` when there is no host to ask
+   */
+  async tick(missed = 0): Promise<Tick> {
+    const nowMs = performance.now();
+    const domains = (await this.look()).map((look) => describe(look, nowMs));
+    const elapsedMs = this.#lastMs === undefined ? 0 : nowMs - this.#lastMs;
+    this.#lastMs = nowMs;
+    return {
+      tick: ++this.#ticks,
+      time: new Date().toISOString(),
+      ms: nowMs - this.#startMs,
+      elapsedMs,
+      tookMs: performance.now() - nowMs,
+      missed,
+      domains,
+      actions: [],
+    };
+  }
+
+  /** Lets go of all guests. The hosts stay open. */
+  detach(): void {
+    this.#keep(new Set());
+  }
+
+  #keep(present: ReadonlySet<string>): void {
+    for (const [key, { guest }] of this.#machines) {
+      if (present.has(key)) continue;
+      guest.detach();
+      this.#machines.delete(key);
+    }
+  }
+
+  async #look(found: Found, take: TakeOptions, held: readonly HeldRecord[]): Promise<Look> {
+    const { listing } = found;
+    const facts = { identity: listing.identity, vcpus: 'vcpus' in listing ? listing.vcpus : 0 };
+    try {
+      if ('error' in listing) throw listing.error;
+      const processes = await this.#take(found, take);
+      const { guest, records, tracker } = this.#machines.get(keyOf(found))!;
+      return { ...facts, guest, tracker, processes, held: (process) => records.find(held, process) };
+    } catch (error) {
+      if (error instanceof DomschedError) return { ...facts, error };
+      throw error;
+    }
+  }
+
+  async #take(found: Found, take: TakeOptions): Promise<readonly Process[]> {
+    const key = keyOf(found);
+    const { host, listing } = found;
+    const { id, name } = listing.identity;
+    const before = this.#machines.get(key);
+    if (before !== undefined) {
+      try {
+        return (await before.guest.take(take)).processes;
+      } catch (error) {
+        if (!(error instanceof DomschedError)) throw error;
+        before.guest.detach();
+        this.#machines.delete(key);
+        if (!REPLACED.has(error.code)) throw error;
+      }
+    }
+    const guest = await Guest.attach(await host.open(id), this.#known);
+    try {
+      const { processes } = await guest.take(take);
+      const records = HeldRecords.of(guest, processes);
+      const tracker = new Tracker({ domain: id, domainName: name, boot: records.boot });
+      this.#machines.set(key, { guest, records, tracker });
+      return processes;
+    } catch (error) {
+      guest.detach();
+      throw error;
+    }
+  }
+}
+
+function describe(look: Look, nowMs: number): TickDomain {
+  const { id, name, hypervisor } = look.identity;
+  const facts = { id, name, hypervisor, vcpus: look.vcpus };
+  if ('error' in look) return tickDomain(facts, { error: look.error });
+  const { guest, tracker, processes, held } = look;
+  tracker.holds.clear();
+  for (const process of processes) {
+    const record = held(process);
+    if (record !== undefined) tracker.holds.set(tracker.keyOf(process), holdOf(record, nowMs));
+  }
+  tracker.update(processes, nowMs);
+  return tickDomain(facts, { guest, tracker });
+}
+
+function keyOf({ host, listing }: Found): string {
+  return `${host.connection} ${listing.identity.id}`;
+}
+
+function choose(listings: readonly Found[], wanted: string): readonly Found[] {
+  const found = listings.filter(
+    ({ listing: { identity } }) => isNamed(identity.name, wanted) || identity.id === wanted,
+  );
+  if (found.length === 1) return found;
+  if (found.length === 0) {
+    // One that cannot be asked for its name may be the one.
+    const silent = listings.find(({ listing }) => 'error' in listing);
+    if (silent !== undefined && 'error' in silent.listing) throw silent.listing.error;
+    throw new DomschedError(
+      'domain-not-found',
+      `there is no domain ${printable(wanted)}; domsched domains lists those that there are, --connect says where to look`,
+      { domain: wanted },
+    );
+  }
+  const ids = found.map(({ listing }) => listing.identity.id);
+  throw new DomschedError(
+    'domain-ambiguous',
+    `${ids.length} domains are called ${printable(wanted)}; give one of ${ids.join(', ')}`,
+    { domain: wanted, ids },
+  );
+}
