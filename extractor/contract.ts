@@ -106,6 +106,32 @@ export const CANONICAL_NAMES: Readonly<Record<string, string>> = {
   runqueue: 'rq',
 };
 
+/** Bytes of a kernel's memory, at an address of the running kernel. */
+export interface MemoryPart {
+  readonly address: bigint;
+  readonly bytes: Uint8Array;
+}
+
+/** A running kernel's own image, or as much of it as was read: what a layout is made from without a file. */
+export interface KernelMemory {
+  /** Whose memory it is, for messages and as the layout's `source.file`. */
+  readonly name: string;
+  readonly parts: readonly MemoryPart[];
+}
+
+/** What was read of a kernel's memory, by link-time addresses: whoever has the same bytes there has the same layout. */
+export interface MemoryEvidence {
+  readonly ranges: readonly { readonly address: string; readonly length: number }[];
+  /** A 64-bit word that the slide of a randomized kernel was added to. */
+  readonly moved: string | null;
+}
+
+/** A layout out of memory, and what it comes from. */
+export interface MemoryLayout {
+  readonly layout: KernelLayout;
+  readonly evidence: MemoryEvidence;
+}
+
 /** Canonical name of a kernel's structure. */
 export function canonicalName(sourceName: string): string {
   return Object.hasOwn(CANONICAL_NAMES, sourceName) ? CANONICAL_NAMES[sourceName]! : sourceName;

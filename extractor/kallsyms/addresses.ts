@@ -15,6 +15,8 @@ export interface AddressTable {
   readonly start: number;
   /** What offsets count from; of `place`, the address of the table. */
   readonly base: bigint;
+  /** Where the base is written, in bytes from the start; absent where it is not. */
+  readonly baseAt?: number;
 }
 
 /** Tables begin at multiples of 8 up to 6.19, of 4 later. */
@@ -53,8 +55,8 @@ export function* addressTables(
   function* relative(start: number, baseAt: number): Generator<AddressTable> {
     if (start < 0 || baseAt < start + size || baseAt + 8 > bytes.length) return;
     const base = bytes.readBigUInt64LE(baseAt);
-    yield { encoding: 'percpu', start, base };
-    yield { encoding: 'base', start, base };
+    yield { encoding: 'percpu', start, base, baseAt };
+    yield { encoding: 'base', start, base, baseAt };
   }
 }
 

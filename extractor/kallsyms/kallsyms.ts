@@ -14,6 +14,12 @@ const MAX_STEPS = 40_000_000;
 const PROOF = 'linux_banner';
 const PROOF_BYTES = Buffer.from('Linux version ', 'latin1');
 
+export interface KallsymsPlaces {
+  readonly tables: readonly { readonly start: number; readonly end: number }[];
+  /** The word that a randomized kernel's slide was added to; null where there is none. */
+  readonly baseAt: number | null;
+}
+
 /** Bytes of a kernel at an address; null where it has none. */
 export type ReadAt = (address: bigint, length: number) => Uint8Array | null;
 
@@ -23,6 +29,7 @@ export type ReadAt = (address: bigint, length: number) => Uint8Array | null;
 export class Kallsyms implements SymbolSource {
   readonly #bytes: Buffer;
   readonly #tokens: readonly Buffer[];
+  readonly #tokensEnd: number;
   readonly #names: NameTable;
   readonly #addresses: AddressTable;
 
@@ -30,6 +37,7 @@ export class Kallsyms implements SymbolSource {
   constructor(bytes: Buffer, tokens: TokenTable, names: NameTable, addresses: AddressTable) {
     this.#bytes = bytes;
     this.#tokens = tokens.tokens;
+    this.#tokensEnd = tokens.end;
     this.#names = names;
     this.#addresses = addresses;
   }
@@ -40,6 +48,19 @@ export class Kallsyms implements SymbolSource {
 
   get encoding(): AddressTable['encoding'] {
     return this.#addresses.encoding;
+  }
+
+  /** Where all that it says comes from, in bytes from the start of what was searched. */
+  get places(): KallsymsPlaces {
+    const { start, encoding, baseAt } = this.#addresses;
+    const size = (encoding === 'absolute' ? 8 : 4) * this.count;
+    return {
+      tables: [
+        { start, end: start + size },
+        { start: this.#names.countAt, end: this.#tokensEnd },
+      ],
+      baseAt: baseAt ?? null,
+    };
   }
 
   *all(): Generator<KernelSymbol> {

@@ -8,8 +8,11 @@ import { PagedAddressSpace } from '../../memory/address-space.ts';
 import { FIVE_LEVEL, FOUR_LEVEL, kernelTableRoot, pagingMode, tableRoot } from '../../memory/paging.ts';
 import type { AddressSpace, PagingMode } from '../../memory/types.ts';
 import { isFault } from '../../memory/walker.ts';
+import { MemoryLayouts } from '../learn/remembered.ts';
 import { printable } from '../text.ts';
 import { hasBanner, releaseOf, tryRead } from './banner.ts';
+import { fromMemory, type Unmatched } from './from-memory.ts';
+import { mappedImage } from './mapped-image.ts';
 import { buildIdOf } from './notes.ts';
 import { isSlide, KERNEL_MAP, SLIDE_ALIGNMENT } from './regions.ts';
 import {
@@ -22,7 +25,7 @@ import {
   slides,
 } from './relocation.ts';
 import { type FoundBanner, scanImage, scanPhysical } from './scan.ts';
-import type { Derivation, IdentifiedKernel } from './types.ts';
+import type { Derivation, IdentifiedKernel, Relocation } from './types.ts';
 
 /** RFLAGS.IF (Intel SDM vol. 1, 3.4.3). */
 const INTERRUPT_FLAG = 1n << 9n;
@@ -58,24 +61,41 @@ async function identifyBy(
   if (registers.length > 0 && spaces.length === 0) {
     throw unidentified(domain, 'none of its CPUs is in 64-bit mode: it is still booting, or no 64-bit Linux');
   }
+  const remembered = new MemoryLayouts();
   const isKnown = (banner: string) => known.some((kernel) => kernel.banner === banner);
   const failures: string[] = [];
   const banners: string[] = [];
+  const unmatched: Unmatched[] = [];
   for (const space of spaces) {
     const seen = observe(space, registers);
-    const found = seen.imageStart === undefined ? [] : scanImage(space, seen.imageStart, isKnown);
+    const found =
+      seen.imageStart === undefined
+        ? []
+        : scanImage(space, seen.imageStart, (banner) => isKnown(banner) || remembered.has(banner));
     const identified = await matching(known, found, space, seen, failures);
     if (identified !== undefined) return identified;
     banners.push(...found);
+    const confirmIn = (layout: LayoutView, banner: string) => confirm(layout, banner, space, seen, failures);
+    if (found.length > 0)
+      unmatched.push({ space, start: seen.imageStart!, banners: found, confirm: confirmIn });
   }
   if (spaces.length === 0) {
     for (const found of scanPhysical(domain)) {
       const identified = await fromImage(domain, known, found, failures);
       if (identified !== undefined) return identified;
       banners.push(found.banner);
+      const image = unmatched.length === 0 ? mappedImage(domain, found.address) : undefined;
+      if (image === undefined) continue;
+      const confirmAt = (layout: LayoutView, banner: string) =>
+        atPhysical(domain, layout, banner, found.address, failures);
+      unmatched.push({ ...image, banners: [found.banner], confirm: confirmAt });
     }
   }
-  throw unknown(domain, known, banners.find(isKnown) ?? banners[0], failures);
+  const named = banners.find(isKnown) ?? banners[0];
+  if (banners.some(isKnown)) throw unknown(domain, known, named, failures);
+  const learned = await fromMemory(domain, unmatched, remembered);
+  if (!('why' in learned)) return learned;
+  throw unknown(domain, known, named, failures, learned.why);
 }
 
 /** Whether a vCPU waits for an interrupt with interrupts off: nothing but a reset, or another kernel, wakes it. */
@@ -178,21 +198,22 @@ function confirm(
       );
       continue;
     }
-    const derivations: Derivation[] = [...votes, ...bases];
     const own = kernelSpace(layout, space, slide, banner);
-    return {
-      layout,
-      space: own,
-      release: layout.kernel.release,
-      banner,
-      buildId,
-      slide,
-      physBase,
-      derivations,
-      crashed: 0,
-    };
+    return confirmed(layout, own, banner, buildId, { slide, physBase }, [...votes, ...bases]);
   }
   return undefined;
+}
+
+function confirmed(
+  layout: LayoutView,
+  space: AddressSpace,
+  banner: string,
+  buildId: string | null,
+  where: Relocation,
+  derivations: readonly Derivation[],
+): IdentifiedKernel {
+  const { release } = layout.kernel;
+  return { layout, space, release, banner, buildId, ...where, derivations, crashed: 0 };
 }
 
 function agreed(bases: readonly Derivation[], space: AddressSpace, failures: string[]): bigint | undefined {
@@ -294,22 +315,8 @@ function atPhysical(
     if (physBase === undefined || physBase !== load - slide) continue;
     const buildId = readBuildId(layout, space, slide);
     if (layout.kernel.buildId !== null && buildId !== null && buildId !== layout.kernel.buildId) continue;
-    const derivations = [
-      ...derived,
-      { of: 'physBase', from: 'place of the banner', value: load - slide } as const,
-      ...bases,
-    ];
-    return {
-      layout,
-      space,
-      release: layout.kernel.release,
-      banner,
-      buildId,
-      slide,
-      physBase,
-      derivations,
-      crashed: 0,
-    };
+    const place: Derivation = { of: 'physBase', from: 'place of the banner', value: load - slide };
+    return confirmed(layout, space, banner, buildId, { slide, physBase }, [...derived, place, ...bases]);
   }
   return undefined;
 }
@@ -319,6 +326,7 @@ function unknown(
   known: readonly KnownKernel[],
   banner: string | undefined,
   failures: readonly string[],
+  why?: string,
 ): DomschedError {
   const { name, kernelFile, assumption } = domain.identity;
   const assumed = assumption === undefined ? '' : `; ${assumption}`;
@@ -343,8 +351,8 @@ function unknown(
     : '';
   return new DomschedError(
     'layout-unknown',
-    `${name} runs Linux ${release}, whose layout is not known: ${other}make it with ` +
-      `npm run extract -- /usr/lib/debug/boot/vmlinux-${release}` +
+    `${name} runs Linux ${release}, whose layout is not known${why === undefined ? '' : `, and ${why}`}: ` +
+      `${other}make it with npm run extract -- /usr/lib/debug/boot/vmlinux-${release}` +
       (kernelFile === undefined ? '' : ` (it was started from ${printable(kernelFile)})`),
     details,
   );

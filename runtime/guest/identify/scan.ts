@@ -1,3 +1,5 @@
+import { setImmediate } from 'node:timers/promises';
+import type { MemoryPart } from '../../../extractor/contract.ts';
 import { FRAME_SIZE, type FrameNumber } from '../../hypervisor/frame.ts';
 import { FRAME_STATUS, FrameBatch } from '../../hypervisor/frame-batch.ts';
 import type { Domain } from '../../hypervisor/types.ts';
@@ -10,6 +12,7 @@ import { KERNEL_MAP, KERNEL_MAP_SIZE } from './regions.ts';
 
 /** Frames that one read of a scan asks for. */
 const CHUNK_FRAMES = 256;
+const CHUNK = CHUNK_FRAMES * FRAME_SIZE;
 /** Physical memory that is searched at most: kernels are loaded low, and a scan has to end. */
 const MAX_SCAN_BYTES = 8 * 2 ** 30;
 /** Image that is searched at most once its start is found. */
@@ -40,7 +43,7 @@ export function* scanPhysical<F extends FrameNumber>(domain: Domain<F>): Generat
       domain.frames.read(batch);
       scanned += frames * FRAME_SIZE;
       const bytes = Buffer.from(batch.bytes.buffer, batch.bytes.byteOffset, frames * FRAME_SIZE);
-      for (const offset of occurrences(bytes, CHUNK_FRAMES * FRAME_SIZE)) {
+      for (const offset of occurrences(bytes, CHUNK)) {
         if (batch.status[Math.floor(offset / FRAME_SIZE)] !== FRAME_STATUS.ok) continue;
         const banner = bannerIn(bytes.subarray(offset));
         if (banner === undefined) continue;
@@ -69,24 +72,13 @@ function scanChunks(
   enough: (banner: string) => boolean,
   executable: boolean,
 ): string[] {
-  const chunk = CHUNK_FRAMES * FRAME_SIZE;
-  const batch = new ReadBatch(4 * chunk);
+  const batch = new ReadBatch(4 * CHUNK);
   const found = new Set<string>();
-  const end = Math.min(MAX_IMAGE_BYTES, Number(KERNEL_MAP + KERNEL_MAP_SIZE - start));
-  for (let done = 0; done < end && found.size < MAX_FOUND; done += chunk) {
-    const first = guestVirtual(start + BigInt(done));
-    const where = space.probe(first);
-    // Where even the table of small pages is missing, so are all 2 MiB of it.
-    if (isFault(where) ? where.level > 1 : where.executable !== executable) continue;
-    batch.clear();
-    // Page by page: what follows a hole is there too. One page more, for a banner over the border.
-    for (let page = 0; page <= CHUNK_FRAMES; page++) {
-      batch.add(guestVirtual(first + BigInt(page * FRAME_SIZE)), FRAME_SIZE);
-    }
-    space.read(batch);
-    const { bytes } = batch;
-    const content = Buffer.from(bytes.buffer, bytes.byteOffset + batch.positions[0]!, chunk + FRAME_SIZE);
-    for (const offset of occurrences(content, chunk)) {
+  for (const address of imageChunks(space, start, executable)) {
+    if (found.size >= MAX_FOUND) break;
+    // One page more, for a banner over the border.
+    const content = readPages(space, batch, address, CHUNK_FRAMES + 1);
+    for (const offset of occurrences(content, CHUNK)) {
       const banner = bannerIn(content.subarray(offset));
       if (banner === undefined) continue;
       found.add(banner);
@@ -94,6 +86,51 @@ function scanChunks(
     }
   }
   return [...found];
+}
+
+/** Pieces of {@link CHUNK} bytes of the mapped image that can, or cannot, be executed. */
+function* imageChunks(space: AddressSpace, start: bigint, executable: boolean): Generator<bigint> {
+  const end = Math.min(MAX_IMAGE_BYTES, Number(KERNEL_MAP + KERNEL_MAP_SIZE - start));
+  for (let done = 0; done < end; done += CHUNK) {
+    const where = space.probe(guestVirtual(start + BigInt(done)));
+    // Where even the table of small pages is missing, so are all 2 MiB of it.
+    if (isFault(where) ? where.level > 1 : where.executable !== executable) continue;
+    yield start + BigInt(done);
+  }
+}
+
+/** Page by page: what follows a hole is there too, and the hole is zero. */
+function readPages(space: AddressSpace, batch: ReadBatch, address: bigint, pages: number): Buffer {
+  batch.clear();
+  for (let page = 0; page < pages; page++) {
+    batch.add(guestVirtual(address + BigInt(page * FRAME_SIZE)), FRAME_SIZE);
+  }
+  space.read(batch);
+  const { bytes } = batch;
+  return Buffer.from(bytes.buffer, bytes.byteOffset + batch.positions[0]!, pages * FRAME_SIZE);
+}
+
+/**
+ * A copy of the mapped image but for what can be executed, or of all of it where nothing else is mapped: a piece for each
+ * run of addresses. A guest does not wait for another while it is made: it gives way after every {@link CHUNK}.
+ */
+export async function copyImage(space: AddressSpace, start: bigint): Promise<MemoryPart[]> {
+  const data = [...imageChunks(space, start, false)];
+  const chunks = data.length > 0 ? data : [...imageChunks(space, start, true)];
+  const batch = new ReadBatch(2 * CHUNK);
+  const parts: MemoryPart[] = [];
+  for (let first = 0; first < chunks.length; ) {
+    let count = 1;
+    while (chunks[first + count] === chunks[first]! + BigInt(count * CHUNK)) count++;
+    const bytes = new Uint8Array(count * CHUNK);
+    for (let index = 0; index < count; index++) {
+      bytes.set(readPages(space, batch, chunks[first + index]!, CHUNK_FRAMES), index * CHUNK);
+      await setImmediate();
+    }
+    parts.push({ address: chunks[first]!, bytes });
+    first += count;
+  }
+  return parts;
 }
 
 function* occurrences(bytes: Buffer, before: number): Generator<number> {

@@ -1,0 +1,214 @@
+import { createHash } from 'node:crypto';
+import type { KernelMemory, MemoryEvidence, MemoryPart } from '../contract.ts';
+import { bannerAt, releaseOf } from '../elf/banner.ts';
+import { asBuffer } from '../elf/byte-source.ts';
+import { findEmbeddedConfig } from '../elf/kernel-config.ts';
+import type { KernelFile, KernelSymbol, SectionData } from '../elf/kernel-file.ts';
+import { readBuildId } from '../elf/notes.ts';
+import { lookupSymbols, type SymbolSource } from '../elf/symbol-source.ts';
+import { KERNEL_IMAGE } from '../elf/symbol-text.ts';
+import { ExtractError } from '../error.ts';
+import { findKallsyms, type Kallsyms } from '../kallsyms/kallsyms.ts';
+
+/**
+ * `setup_header.pref_address` in `boot_params` (Documentation/arch/x86/boot.rst, protocol 2.10): where the kernel was
+ * linked to be loaded. A boot loader of Xen's leaves it 0, and moves nothing.
+ */
+const PREF_ADDRESS = 0x258;
+/** Kernels are moved by multiples of 2 MiB, within 1 GiB. */
+const SLIDE_STEP = 0x20_0000n;
+const MAX_SLIDE = 0x4000_0000n;
+const MAX_BTF = 64 << 20;
+const MAX_NOTES = 64 << 10;
+const MAX_CONFIG = 1 << 20;
+const MARK = 8;
+
+/** The two tables of a kernel's own that a layout needs. */
+export type MemoryTable = 'kallsyms' | 'btf';
+
+/**
+ * A kernel that runs, out of its own memory: symbols by its kallsyms, types by its BTF, the rest where symbols say it is.
+ * Addresses come out as they were linked, whatever the kernel was moved by.
+ */
+export class MemoryKernel implements KernelFile {
+  readonly path: string;
+  readonly elfPath = null;
+  readonly #parts: readonly MemoryPart[];
+  readonly #kallsyms: Kallsyms;
+  /** Address of the part that the tables are in. */
+  readonly #tablesAt: bigint;
+  /** As they are in memory. */
+  readonly #running: ReadonlyMap<string, bigint>;
+  /** What was added to link-time addresses. */
+  readonly #slide: bigint;
+  readonly #symbols: SymbolSource;
+  readonly #btf: SectionData;
+
+  /**
+   * @throws ExtractError `no-debug-information`, with the `missing` table, where the kernel has not both
+   */
+  constructor({ name, parts }: KernelMemory) {
+    this.path = name;
+    this.#parts = parts;
+    const found = this.#findKallsyms();
+    if (found === null) throw missing(name, 'kallsyms');
+    this.#kallsyms = found.kallsyms;
+    this.#tablesAt = found.address;
+    const places = lookupSymbols(found.kallsyms, LANDMARKS);
+    this.#running = new Map([...places].map(([symbol, { address }]) => [symbol, address]));
+    this.#slide = this.#findSlide();
+    this.#symbols = moved(found.kallsyms, this.#slide);
+    const btf = this.#between('.BTF', '__start_BTF', '__stop_BTF', MAX_BTF);
+    if (btf === null) throw missing(name, 'btf');
+    this.#btf = btf;
+  }
+
+  get buildId(): string | null {
+    const notes = this.#between('.notes', '__start_notes', '__stop_notes', MAX_NOTES);
+    return notes && readBuildId(notes);
+  }
+
+  get sectionNames(): readonly string[] {
+    return [this.#btf.name];
+  }
+
+  section(name: string): SectionData | null {
+    return name === this.#btf.name ? this.#btf : null;
+  }
+
+  banner(): string | null {
+    const address = this.#running.get('linux_banner');
+    const part = address === undefined ? undefined : this.#partAt(address);
+    return part ? bannerAt(sectionOf('.rodata', part), Number(address! - part.address)) : null;
+  }
+
+  release(): string | null {
+    const banner = this.banner();
+    return banner === null ? null : releaseOf(banner);
+  }
+
+  symbols(): Iterable<KernelSymbol> {
+    return this.#symbols.all();
+  }
+
+  lookup(names: Iterable<string>): Map<string, KernelSymbol> {
+    return lookupSymbols(this.#symbols, names);
+  }
+
+  config(): Record<string, string> | null {
+    const start = this.#running.get('kernel_config_data');
+    const end = this.#running.get('kernel_config_data_end');
+    if (start === undefined || end === undefined || end < start || end - start > MAX_CONFIG) return null;
+    // The marks around it (kernel/configs.c) are no symbols.
+    const bytes = this.#read(start - BigInt(MARK), Number(end - start) + 2 * MARK);
+    return bytes && findEmbeddedConfig(sectionOf('.rodata', { address: start, bytes }));
+  }
+
+  /** Of the BTF: there is no file. */
+  async sha256(): Promise<string> {
+    return createHash('sha256').update(this.#btf.read()).digest('hex');
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {}
+
+  /** Where all of this comes from. */
+  get evidence(): MemoryEvidence {
+    const { tables, baseAt } = this.#kallsyms.places;
+    const linked = (offset: number): string => hex(this.#tablesAt + BigInt(offset) - this.#slide);
+    return {
+      ranges: [
+        ...tables.map(({ start, end }) => ({ address: linked(start), length: end - start })),
+        { address: hex(this.#btf.address - this.#slide), length: this.#btf.size },
+      ],
+      moved: baseAt === null ? null : linked(baseAt),
+    };
+  }
+
+  #findKallsyms(): { kallsyms: Kallsyms; address: bigint } | null {
+    for (const { address, bytes } of this.#parts) {
+      const kallsyms = findKallsyms(asBuffer(bytes), address, (at, length) => this.#read(at, length));
+      if (kallsyms) return { kallsyms, address };
+    }
+    return null;
+  }
+
+  /** 0 where nothing says that the kernel was moved. */
+  #findSlide(): bigint {
+    const text = this.#running.get('_text');
+    const parameters = this.#running.get('boot_params');
+    if (text === undefined || parameters === undefined) return 0n;
+    const word = this.#read(parameters + BigInt(PREF_ADDRESS), 8);
+    const preferred = word === null ? 0n : asBuffer(word).readBigUInt64LE();
+    const slide = text - KERNEL_IMAGE - preferred;
+    return preferred !== 0n && slide >= 0n && slide < MAX_SLIDE && slide % SLIDE_STEP === 0n ? slide : 0n;
+  }
+
+  #between(name: string, startSymbol: string, endSymbol: string, most: number): SectionData | null {
+    const start = this.#running.get(startSymbol);
+    const end = this.#running.get(endSymbol);
+    if (start === undefined || end === undefined || end <= start || end - start > BigInt(most)) return null;
+    const bytes = this.#read(start, Number(end - start));
+    return bytes && sectionOf(name, { address: start, bytes });
+  }
+
+  #read(address: bigint, length: number): Uint8Array | null {
+    const part = this.#partAt(address);
+    if (part === undefined) return null;
+    const offset = Number(address - part.address);
+    return offset + length <= part.bytes.length ? part.bytes.subarray(offset, offset + length) : null;
+  }
+
+  #partAt(address: bigint): MemoryPart | undefined {
+    return this.#parts.find(
+      (part) => address >= part.address && address < part.address + BigInt(part.bytes.length),
+    );
+  }
+}
+
+const LANDMARKS = [
+  ...['_text', 'boot_params', 'linux_banner', '__start_BTF', '__stop_BTF', '__start_notes', '__stop_notes'],
+  ...['kernel_config_data', 'kernel_config_data_end'],
+];
+
+/** Symbols as they were linked: those of the image were moved, per-CPU ones at 0 were not. */
+function moved(source: SymbolSource, slide: bigint): SymbolSource {
+  function* back(symbols: Iterable<KernelSymbol>): Generator<KernelSymbol> {
+    for (const symbol of symbols) {
+      const address = symbol.address >= KERNEL_IMAGE ? symbol.address - slide : symbol.address;
+      yield { ...symbol, address };
+    }
+  }
+  return { all: () => back(source.all()), named: (names) => back(source.named(names)) };
+}
+
+function sectionOf(name: string, { address, bytes }: MemoryPart): SectionData {
+  return {
+    name,
+    address,
+    size: bytes.length,
+    read: (offset = 0, length = bytes.length - offset, target) => {
+      const part = bytes.subarray(offset, offset + length);
+      if (!target) return part;
+      target.set(part);
+      return target.subarray(0, length);
+    },
+  };
+}
+
+function hex(address: bigint): string {
+  return `0x${address.toString(16)}`;
+}
+
+function missing(name: string, table: MemoryTable): ExtractError {
+  const what =
+    table === 'btf'
+      ? 'no types (CONFIG_DEBUG_INFO_BTF)'
+      : 'no symbols of its own that name its data (CONFIG_KALLSYMS_ALL)';
+  return new ExtractError(
+    'no-debug-information',
+    `${name} has ${what}; give the vmlinux of its debug package`,
+    {
+      missing: table,
+    },
+  );
+}

@@ -1,0 +1,86 @@
+import { DomschedError } from '../../error.ts';
+import type { FrameNumber } from '../../hypervisor/frame.ts';
+import type { Domain } from '../../hypervisor/types.ts';
+import { kernelOf } from '../../layout/registry.ts';
+import type { LayoutView } from '../../layout/view.ts';
+import type { AddressSpace } from '../../memory/types.ts';
+import { evidenceHash } from '../learn/evidence.ts';
+import { learn } from '../learn/learner.ts';
+import type { MemoryLayouts, Remembered } from '../learn/remembered.ts';
+import { copyImage } from './scan.ts';
+import type { IdentifiedKernel } from './types.ts';
+
+/** A kernel's image in memory that no known layout is of. */
+export interface Unmatched {
+  readonly space: AddressSpace;
+  /** First mapped page of the image. */
+  readonly start: bigint;
+  readonly banners: readonly string[];
+  /** Whether a layout's kernel is in memory at a place that independent facts agree on. */
+  readonly confirm: (layout: LayoutView, banner: string) => IdentifiedKernel | undefined;
+}
+
+/**
+ * A kernel that no file was extracted of, by what it says of itself: by what was read of the same kernel before, or else
+ * by its own tables now.
+ *
+ * @returns `why` not, for people, where it does not say enough
+ */
+export async function fromMemory(
+  domain: Domain<FrameNumber>,
+  images: readonly Unmatched[],
+  remembered: MemoryLayouts,
+): Promise<IdentifiedKernel | { readonly why: string }> {
+  let why = 'its image was not found in its memory';
+  for (const image of images) {
+    for (const banner of image.banners) {
+      for (const entry of remembered.of(banner)) {
+        const kernel = await asBefore(image, entry);
+        if (kernel !== undefined) return kernel;
+      }
+    }
+    const learned = await anew(domain, image, remembered);
+    if (typeof learned !== 'string') return learned;
+    why = learned;
+  }
+  return { why };
+}
+
+/** The kernel of an entry, where this guest has the very bytes that it was read from. */
+async function asBefore(image: Unmatched, entry: Remembered): Promise<IdentifiedKernel | undefined> {
+  const kernel = await confirmed(image, entry.layout);
+  if (kernel === undefined) return undefined;
+  const hash = await evidenceHash(kernel.space, kernel.slide, entry.evidence);
+  return hash === entry.hash ? kernel : undefined;
+}
+
+async function anew(
+  domain: Domain<FrameNumber>,
+  image: Unmatched,
+  remembered: MemoryLayouts,
+): Promise<IdentifiedKernel | string> {
+  const { name } = domain.identity;
+  try {
+    const { layout, evidence } = await learn(async () => ({
+      name: `memory of ${name.replaceAll('/', '_')}`,
+      parts: await copyImage(image.space, image.start),
+    }));
+    const kernel = await confirmed(image, layout);
+    if (kernel === undefined) return 'what its memory says of it contradicts itself';
+    const hash = await evidenceHash(kernel.space, kernel.slide, evidence);
+    if (hash !== null)
+      remembered.keep({ guest: name, date: new Date().toISOString(), evidence, hash, layout });
+    return kernel;
+  } catch (error) {
+    if (!(error instanceof DomschedError) || error.code !== 'layout-unknown') throw error;
+    return error.message;
+  }
+}
+
+async function confirmed(
+  image: Unmatched,
+  layout: Remembered['layout'],
+): Promise<IdentifiedKernel | undefined> {
+  const { banner } = layout.kernel;
+  return banner === null ? undefined : image.confirm(await kernelOf(layout).load(), banner);
+}

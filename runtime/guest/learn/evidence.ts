@@ -1,0 +1,41 @@
+import { createHash } from 'node:crypto';
+import { setImmediate } from 'node:timers/promises';
+import type { MemoryEvidence } from '../../../extractor/contract.ts';
+import { guestVirtual } from '../../memory/address.ts';
+import type { AddressSpace } from '../../memory/types.ts';
+import { tryRead } from '../identify/banner.ts';
+
+/** Of all ranges: a kernel's tables and types are 6 to 12 MiB. */
+const MAX_BYTES = 96 << 20;
+const CHUNK = 1 << 20;
+
+/**
+ * SHA-256 of all that a layout was made from, as it is in this guest: the same hash, the same layout. A guest that shows
+ * another one's banner and build-id cannot be given that one's layout, nor give it its own.
+ *
+ * @returns null where not all of it is mapped
+ */
+export async function evidenceHash(
+  space: AddressSpace,
+  slide: bigint,
+  { ranges, moved }: MemoryEvidence,
+): Promise<string | null> {
+  const hash = createHash('sha256');
+  if (ranges.reduce((sum, { length }) => sum + length, 0) > MAX_BYTES) return null;
+  for (const { address, length } of ranges) {
+    hash.update(`${address} ${length}\n`);
+    for (let done = 0; done < length; done += CHUNK) {
+      const at = guestVirtual(BigInt(address) + slide + BigInt(done));
+      const bytes = tryRead(space, at, Math.min(CHUNK, length - done));
+      if (bytes === undefined) return null;
+      hash.update(bytes);
+      await setImmediate();
+    }
+  }
+  if (moved !== null) {
+    const bytes = tryRead(space, guestVirtual(BigInt(moved) + slide), 8);
+    if (bytes === undefined) return null;
+    hash.update(`${moved} ${Buffer.from(bytes).readBigUInt64LE() - slide}\n`);
+  }
+  return hash.digest('hex');
+}
