@@ -11,7 +11,7 @@ PACKAGES := gcc libc6-dev make binutils bzip2 xz-utils zstd lz4 lzop gdb clang-1
 	qemu-system-x86 busybox-static cpio time dwarves bpftool dwz libxen-dev chromium fonts-dejavu-core \
 	mandoc zsh fish systemd
 
-.PHONY: fuzz help setup packages build wasm test demo check check-layouts bench kernels kernels-debian kernels-all layouts live-qemu live-xen soak xen
+.PHONY: fuzz help setup packages build wasm test demo check check-layouts bench kernels kernels-debian kernels-suites kernels-all kernels-matrix layouts live-qemu live-xen soak xen
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s $$'\t'
@@ -46,7 +46,7 @@ check: ## types, lint and format
 	@npm run -s typecheck
 	@npm run -s lint
 
-test: setup check kernels kernels-debian xen ## all tests
+test: setup check kernels kernels-debian kernels-suites xen ## all tests
 	@node kernels/complete.ts
 	npm run -s test:unit
 	@$(MAKE) --no-print-directory -j2 live-qemu live-xen
@@ -68,9 +68,19 @@ xen: node_modules/.package-lock.json ## fetch Debian's Xen and what a dom0 needs
 	@mkdir -p .cache/xen
 	@flock .cache/xen/.lock node kernels/xen.ts
 
-kernels-all: node_modules/.package-lock.json ## fetch all six of Debian's kernels (cloud, amd64, rt; 6.1 and 6.12)
-	@mkdir -p .cache/kernels
+kernels-suites: packages node_modules/.package-lock.json ## fetch kernels of Debian's other suites into .cache/suites, those that the tests take
+	@mkdir -p .cache/suites
+	@flock .cache/suites/.lock node kernels/suites.ts
+
+kernels-all: packages node_modules/.package-lock.json ## fetch all of Debian's kernels: 6.1 and 6.12 with debug information (cloud, amd64, rt), and the newest of each series of all suites
+	@mkdir -p .cache/kernels .cache/suites
 	@flock .cache/kernels/.lock node kernels/fetch.ts --all
+	@flock .cache/suites/.lock node kernels/suites.ts --all
+
+kernels-matrix: setup kernels-all ## try each kernel of the suites live (DOMSCHED_MATRIX=6.19,7.3 for some), write docs/kernels.md
+	@node kernels/complete.ts
+	DOMSCHED_MATRIX=$${DOMSCHED_MATRIX:-} DOMSCHED_CYCLES=$${DOMSCHED_CYCLES:-500} npx ava --timeout=24h --concurrency=1 test/live/suites.test.ts || status=$$?; \
+	node kernels/matrix.ts; exit $${status:-0}
 
 check-layouts: setup kernels kernels-debian ## hold generated/ against kernels, engines, measurements and configs
 	@npm run -s check:layouts

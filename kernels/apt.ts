@@ -14,6 +14,9 @@ export interface ArchivePackage extends Package {
   depends: readonly string[];
 }
 
+/** Options for apt that name an archive beside the machine's own: none for that one. */
+export type AptOptions = readonly string[];
+
 /** The newest point release of a kernel that the archive holds with both its packages. */
 export interface ArchiveKernel {
   release: string;
@@ -84,20 +87,25 @@ export function parseStanzas(text: string): Map<string, ArchivePackage> {
 }
 
 /** Packages as apt's index has them, by name; one that is not there is missing from the answer. */
-export async function show(names: string[]): Promise<Map<string, ArchivePackage>> {
+export async function show(
+  names: readonly string[],
+  apt: AptOptions = [],
+): Promise<Map<string, ArchivePackage>> {
   // Exit code 100 means that one of them is not there: that one is missing from the answer.
-  const { stdout } = await execa('apt-cache', ['--no-all-versions', 'show', ...names], { reject: false });
+  const arguments_ = ['--no-all-versions', 'show', ...names, ...apt];
+  const { stdout } = await execa('apt-cache', arguments_, { reject: false });
   return parseStanzas(stdout);
 }
 
-async function isNewer(version: string, than: string): Promise<boolean> {
+/** Whether a package's version comes after another one by Debian's order. */
+export async function isNewer(version: string, than: string): Promise<boolean> {
   const { exitCode } = await execa('dpkg', ['--compare-versions', version, 'gt', than], { reject: false });
   return exitCode === 0;
 }
 
-/** Brings apt's index up to date; needs root. */
-export async function updateIndex(signal?: AbortSignal): Promise<void> {
-  await execa('apt-get', ['update', '-qq'], signal ? { cancelSignal: signal } : {});
+/** Brings apt's index up to date; that of the machine needs root. */
+export async function updateIndex(apt: AptOptions = []): Promise<void> {
+  await execa('apt-get', ['update', '-qq', ...apt]);
 }
 
 /**
@@ -109,14 +117,15 @@ export async function updateIndex(signal?: AbortSignal): Promise<void> {
 export async function download(
   wanted: ArchivePackage,
   directory: string,
-  options: { signal?: AbortSignal | undefined; progress?: (bytes: number) => void } = {},
+  options: { signal?: AbortSignal | undefined; progress?: (bytes: number) => void; apt?: AptOptions } = {},
 ): Promise<string> {
   await mkdir(directory, { recursive: true });
   // apt's own naming: the version's epoch colon is escaped.
   const file = path.join(directory, `${wanted.name}_${wanted.version.replaceAll(':', '%3a')}_amd64.deb`);
   const timer = setInterval(() => options.progress?.(sizeOf(file)), 200);
   try {
-    await execa('apt-get', ['download', '-qq', `${wanted.name}=${wanted.version}`], {
+    const arguments_ = ['download', '-qq', `${wanted.name}=${wanted.version}`, ...(options.apt ?? [])];
+    await execa('apt-get', arguments_, {
       cwd: directory,
       ...(options.signal ? { cancelSignal: options.signal } : {}),
     });

@@ -1,22 +1,53 @@
 /**
- * Before tests: Debian's kernels of which no release is committed any more, because the archive has moved on, are
- * extracted into `generated/`, so that guests with these kernels can be read. What is committed is left as it is.
+ * Before tests: the layouts that `generated/` lacks of kernels that were fetched. Debian's kernels of which no release is
+ * committed any more, because the archive has moved on, are extracted into `generated/`; what is committed is left as it
+ * is. Kernels of the suites have a store of their own, which is not committed.
  */
+import { existsSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import process from 'node:process';
-import { defaultPlace, generate } from '../codegen/index.ts';
+import { defaultPlace, generate, type Place } from '../codegen/index.ts';
+import { userPlace } from '../codegen/place.ts';
 import { readStore } from '../codegen/store.ts';
 import { openKernelFile } from '../extractor/elf/open.ts';
 import { extractLayout } from '../extractor/extract.ts';
 import { cachedKernels } from './cache.ts';
 import { generatedDirectory } from './paths.ts';
+import { type Extraction, extractionFile, suiteKernels, suitesData } from './suites.ts';
 
-const stored = new Set((await readStore(generatedDirectory)).map(({ release }) => release));
-for (const { release, vmlinux } of cachedKernels()) {
-  if (stored.has(release)) continue;
-  await using kernel = await openKernelFile(vmlinux);
+async function add(file: string, place: Place): Promise<{ folder: string; extraction: Extraction }> {
+  const begin = performance.now();
+  await using kernel = await openKernelFile(file);
   const layout = await extractLayout(kernel, { engine: 'auto', selection: { kind: 'scheduler' } });
-  const { folder } = await generate(layout, defaultPlace());
+  const seconds = (performance.now() - begin) / 1000;
+  const { folder } = await generate(layout, place);
+  const structs = Object.values(layout.structs);
+  const extraction = {
+    seconds,
+    structures: structs.length,
+    symbols: Object.keys(layout.symbols).length,
+  };
+  return { folder, extraction };
+}
+
+async function releases(store: string): Promise<ReadonlySet<string>> {
+  return existsSync(store) ? new Set((await readStore(store)).map(({ release }) => release)) : new Set();
+}
+
+const committed = await releases(generatedDirectory);
+for (const { release, vmlinux } of cachedKernels()) {
+  if (committed.has(release)) continue;
+  const { folder } = await add(vmlinux, defaultPlace());
   process.stdout.write(
     `generated/${folder}: new, the archive has moved on; \`make layouts\` and commit it\n`,
   );
+}
+
+const place = userPlace({ XDG_DATA_HOME: suitesData });
+const known = await releases(place.outDir);
+for (const kernel of suiteKernels()) {
+  if (known.has(kernel.release)) continue;
+  const { extraction } = await add(kernel.vmlinuz, place);
+  await writeFile(extractionFile(kernel), JSON.stringify(extraction));
+  process.stdout.write(`${kernel.release}: extracted in ${extraction.seconds.toFixed(1)} s\n`);
 }

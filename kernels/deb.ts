@@ -84,7 +84,7 @@ export async function extractFile(
 }
 
 /** The MD5 sums that the package carries, by path without leading `./`. */
-async function checksums(deb: string): Promise<Map<string, string>> {
+export async function checksums(deb: string): Promise<Map<string, string>> {
   const { stdout } = await execa('dpkg-deb', ['--info', deb, 'md5sums'], { reject: false });
   return new Map(
     stdout

@@ -42,8 +42,7 @@ export interface StateBits {
 }
 
 /**
- * Since "sched: Change task_struct::state" (5.14) renamed the member to `__state`; the numbers above 8 are those
- * that include/linux/sched.h has had since 4.14. `lockWait`: "sched/wakeup: Prepare for
+ * The numbers above 8 are those that include/linux/sched.h has had since 4.14. `lockWait`: "sched/wakeup: Prepare for
  * RT sleeping spin/rwlocks", 5.15. `frozen`: "freezer,sched: Rewrite core freezer logic", 6.1.
  */
 export const STATE_BITS: StateBits = {

@@ -50,6 +50,15 @@ export interface TaskPlan {
 }
 
 /** Resolves what is read of a task. @throws DomschedError `layout-absent-member` */
+
+/**
+ * Whether the state's bits have the numbers of "sched/debug: Add explicit TASK_PARKED printing", 4.14. `recent_used_cpu`
+ * came next ("sched/fair: Use a recently used CPU as an idle candidate", 4.16, SMP only), then `frozen` ("cgroup: cgroup v2
+ * freezer", 5.2), then the state's own new name ("sched: Change task_struct::state", 5.14).
+ */
+function isRenumbered(layout: LayoutView): boolean {
+  return ['__state', 'frozen', 'recent_used_cpu'].some((member) => layout.has('task_struct', member));
+}
 export function planTask(layout: LayoutView): TaskPlan {
   const optional = (path: string) => field(layout, 'task_struct', path);
   const required = (path: string) => requiredField(layout, 'task_struct', path);
@@ -98,7 +107,7 @@ export function planTask(layout: LayoutView): TaskPlan {
     shape,
     state: shape.number(state),
     exitState: shape.number(fields.exitState),
-    stateBits: modern === undefined ? O1_STATE_BITS : STATE_BITS,
+    stateBits: isRenumbered(layout) ? STATE_BITS : O1_STATE_BITS,
     flags: shape.number(fields.flags),
     onRq: shape.number(fields.onRq),
     array: shape.pointer(fields.array),

@@ -34,7 +34,7 @@ export function holderFor(guest: Guest, proved?: Constants): Holder {
     // What cannot be read is not edited, nor is what is not proved; to park a thread takes no queue.
     const unread = queuesUnknown === undefined ? null : `its run queues are not read: ${queuesUnknown}`;
     const reason = unread ?? fairQueuesRefusal(layout) ?? constants.missing(NEEDED.splice);
-    const sharesRefused = unread ?? sharesRefusal(layout);
+    const sharesRefused = sharesRefusal(layout);
     const shares = sharesRefused === null ? new Shares(sharesGuest(guest)) : undefined;
     if (reason === null && shares !== undefined) {
       const park = new ParkHolder(parkGuest(guest, constants));

@@ -342,7 +342,8 @@ export class Surgeon {
         // Threads that ended on their way out of a hold leave words that only a later look can give back.
         const settled = goal !== 'released' || done.pending === 0 || settling++ === MAX_SETTLING;
         if (done.finished && settled) {
-          if (done.ended !== undefined) throw done.ended;
+          // One that went on and came to its end is released.
+          if (done.ended !== undefined && !changed) throw done.ended;
           return { ...result, outcome: changed ? goal : 'unchanged' };
         }
       }

@@ -42,6 +42,7 @@ const lively: readonly GuestProgram[] = [
   { kind: 'files', name: 'files-a' },
   { kind: 'disk', name: 'disk-a' },
   { kind: 'tcp', name: 'tcp-a' },
+  { kind: 'calls', name: 'calls-a' },
 ];
 /** Of each at once, at most: what is left must keep both CPUs busy, or nothing is ever ready. */
 const AT_ONCE = 3;

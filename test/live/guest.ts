@@ -271,10 +271,20 @@ export async function bootKernel(options: KernelOptions): Promise<LiveGuest> {
 /** Boots one of Debian's kernels with our initramfs: programs running, a shell to ask. */
 export async function bootDebian(options: DebianOptions = {}): Promise<LiveGuest & { kernel: CachedKernel }> {
   const kernel = requireKernel(options.kernel ?? 'debian-6.1-cloud');
+  const modules = options.disk ? await diskModules(kernel) : [];
+  const named = { name: kernel.id.replaceAll('.', '-'), ...options };
+  return Object.assign(await bootImage(kernel.vmlinuz, named, modules), { kernel });
+}
+
+/** Boots any kernel so. @param modules that it loads first */
+export async function bootImage(
+  vmlinuz: string,
+  options: Omit<DebianOptions, 'kernel'>,
+  modules: readonly string[] = [],
+): Promise<LiveGuest> {
   const directory = await mkdtemp(path.join(tmpdir(), 'domsched-boot-'));
   try {
     const initrd = path.join(directory, 'initramfs.cpio');
-    const modules = options.disk ? await diskModules(kernel) : [];
     await makeInitramfs(initrd, { ...options, modules });
     const extra = options.disk
       ? [...(options.extra ?? []), ...(await diskArguments(directory))]
@@ -282,13 +292,12 @@ export async function bootDebian(options: DebianOptions = {}): Promise<LiveGuest
     const guest = await bootKernel({
       ...options,
       ...(extra && { extra }),
-      name: options.name ?? kernel.id.replaceAll('.', '-'),
-      kernel: kernel.vmlinuz,
+      kernel: vmlinuz,
       initrd,
       append: `console=ttyS0 quiet panic=-1 oops=panic ${options.append ?? ''}`,
     });
     guest.agent = await GuestAgent.connect(path.join(guest.directory, 'agent.sock'));
-    return Object.assign(guest, { kernel });
+    return guest;
   } finally {
     await rm(directory, { recursive: true, force: true });
   }

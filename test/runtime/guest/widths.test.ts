@@ -1,6 +1,9 @@
 import test from 'ava';
 import { DomschedError } from '../../../runtime/error.ts';
 import { Guest } from '../../../runtime/guest/guest.ts';
+import { O1_STATE_BITS, STATE_BITS } from '../../../runtime/guest/state.ts';
+import { planTask } from '../../../runtime/guest/task-plan.ts';
+import type { AnyLayout, MemberLayout } from '../../../runtime/layout/types.ts';
 import { narrow, narrowedLayout, type Rest } from './narrowed.ts';
 import { CFS_KERNEL, EEVDF_KERNEL, knownKernel, O1_KERNEL, SyntheticGuest } from './synthetic.ts';
 
@@ -44,6 +47,21 @@ test('since 7.2 a task has on_rq, on_cpu and is_blocked in one byte each', async
   const expected = look(await Guest.attach(synthetic.domain, known));
   spoil(synthetic, narrowed);
   t.deepEqual(look(await Guest.attach(synthetic.domain, known)), expected);
+});
+
+test("states have the numbers of 4.14 also while the member has its old name, as in 5.10's", async (t) => {
+  const module = (await import(`../../../generated/${CFS_KERNEL}/index.ts`)) as { layout: AnyLayout };
+  const { __state } = module.layout.task_struct as unknown as Record<string, MemberLayout>;
+  const { layout } = await narrowedLayout(
+    CFS_KERNEL,
+    (struct, name, member) =>
+      struct === 'task_struct' && name === '__state' ? { ...member, type: 'gone' } : undefined,
+    { task_struct: { state: __state! } },
+    ({ type }) => type !== 'gone',
+  );
+  t.false(layout.has('task_struct', '__state'));
+  t.deepEqual(planTask(layout).stateBits, STATE_BITS);
+  t.deepEqual(planTask(await knownKernel(O1_KERNEL).load()).stateBits, O1_STATE_BITS);
 });
 
 test('a number that no register holds is refused, not read in part', async (t) => {

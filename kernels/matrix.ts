@@ -1,0 +1,90 @@
+/** `node kernels/matrix.ts` writes `docs/kernels.md` from what the live trials of the suites' kernels left. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { projectDirectory } from './paths.ts';
+import { type Extraction, extractionFile, suiteKernels, suitesCache } from './suites.ts';
+
+/** What was seen of one kernel. */
+export interface Row {
+  /** Its release, and how it was booted where that is not the usual way. */
+  readonly title: string;
+  readonly suite: string;
+  /** `ok`, `refused`, `failed`, or what was done, by column. */
+  readonly cells: Record<string, string>;
+  /** Why not, by technique. */
+  readonly refused: Record<string, string>;
+  holds: number;
+  readonly anomalies: string[];
+  seconds: number;
+}
+
+const rows = path.join(suitesCache, 'matrix');
+const document = path.join(projectDirectory, 'docs', 'kernels.md');
+const COLUMNS = ['attach', 'ps', 'park', 'splice', 'state', 'nice', 'group', 'calls', 'daemon', 'console'];
+
+export function rowFile(title: string): string {
+  return path.join(rows, `${title.replaceAll(' ', '_')}.json`);
+}
+
+/** The document's text. */
+export function matrix(seen: readonly Row[], extractions: ReadonlyMap<string, Extraction>): string {
+  const head = ['kernel', 'suite', 'extract', ...COLUMNS, 'holds', 'seconds'];
+  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
+  const lines = [line(head), line(head.map(() => '---'))];
+  for (const { title, suite, cells, holds, seconds } of seen) {
+    const extraction = extractions.get(title.split(' ')[0]!);
+    const extract =
+      extraction === undefined
+        ? '?'
+        : `${extraction.structures} structures, ${extraction.symbols} symbols, ${extraction.seconds.toFixed(1)} s`;
+    const values = COLUMNS.map((column) => cells[column] ?? '–');
+    lines.push(line([title, suite, extract, ...values, String(holds), seconds.toFixed(0)]));
+  }
+  const reasons = seen.flatMap(({ title, refused }) =>
+    Object.entries(refused).map(([technique, reason]) => `- ${title}, ${technique}: ${reason}`),
+  );
+  const anomalies = seen.flatMap(({ title, anomalies: all }) =>
+    all.map((each) => `- ${title}: ${each.split('\n')[0]}`),
+  );
+  return [
+    INTRODUCTION,
+    lines.join('\n'),
+    '## What is refused, and why',
+    reasons.join('\n') || 'Nothing.',
+    '## Anomalies',
+    anomalies.join('\n') || 'None.',
+    '',
+  ].join('\n\n');
+}
+
+const INTRODUCTION = `# Kernels
+
+Written by \`make kernels-matrix\`: kernels of all of Debian's suites, the newest point release of each series, from the
+packed image alone. Each was booted under QEMU with two vCPUs; \`extract\` is the layout out of the image, \`attach\` the proof
+of it on the guest's memory, \`ps\` is held against the guest's own /proc. \`park\`, \`splice\` and \`state\` are holds and releases
+of threads that ran, were ready, slept, or were in long system calls, by what they did when they were chosen; \`nice\` and
+\`group\` are by the guest's own word. \`calls\` is dd, held and released while it copies 16 MiB from /dev/urandom and
+through a pipe: compared byte for byte. \`daemon\` is a policy \`idle-only\`. A program of the guest checks its own long system
+calls all the while, and the console has to stay clean.`;
+
+function readRows(): Row[] {
+  if (!existsSync(rows)) return [];
+  return readdirSync(rows)
+    .filter((name) => name.endsWith('.json'))
+    .map((name) => JSON.parse(readFileSync(path.join(rows, name), 'utf8')) as Row)
+    .sort((a, b) => a.title.localeCompare(b.title, 'en', { numeric: true }));
+}
+
+if (import.meta.main) {
+  const extractions = new Map(
+    suiteKernels()
+      .filter((kernel) => existsSync(extractionFile(kernel)))
+      .map((kernel) => [
+        kernel.release,
+        JSON.parse(readFileSync(extractionFile(kernel), 'utf8')) as Extraction,
+      ]),
+  );
+  await writeFile(document, matrix(readRows(), extractions));
+  console.log(`docs/kernels.md: ${readRows().length} kernels`);
+}

@@ -1,0 +1,257 @@
+/**
+ * `node kernels/suites.ts [--all]` brings kernels of all of Debian's suites into `.cache/suites/kernels/`, as they are
+ * shipped: the packed image and nothing else. Each suite has lists and a cache of its own, nothing is installed, and the
+ * machine's own apt does not change. Which kernels there are is asked of the archive: the newest point release of each
+ * series. Without `--all` it is those that `make test` takes.
+ */
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import process from 'node:process';
+import { execa } from 'execa';
+import { z } from 'zod';
+import { type AptOptions, type ArchivePackage, download, isNewer, show, updateIndex } from './apt.ts';
+import { checksums, extractFile } from './deb.ts';
+import { KernelsError } from './error.ts';
+import { projectDirectory } from './paths.ts';
+
+/** Where all of it is kept. */
+export const suitesCache = path.join(projectDirectory, '.cache', 'suites');
+
+const SUITES = [
+  'bullseye',
+  'bookworm',
+  'bookworm-backports',
+  'trixie',
+  'trixie-backports',
+  'sid',
+  'experimental',
+];
+const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
+/** How long an index counts as current. */
+const INDEX_MS = 24 * 3600e3;
+/** "x86: Use generic TIF bits", 6.18: the series in the middle is this, or the next one that there is. */
+const MIDDLE = [6, 18] as const;
+/** Flavours beside `cloud`, of the newest series. */
+const FLAVOURS = ['amd64', 'rt'] as const;
+
+const ProvenanceSchema = z.strictObject({
+  release: z.string(),
+  suite: z.string(),
+  package: z.strictObject({ name: z.string(), version: z.string(), sha256: z.string() }),
+});
+
+/** A kernel of a suite as its archive offers it now. */
+interface Offer {
+  /** `uname -r`. */
+  readonly release: string;
+  readonly suite: string;
+  readonly package: ArchivePackage;
+}
+
+/** A kernel of a suite on disk. */
+export interface SuiteKernel {
+  readonly release: string;
+  readonly suite: string;
+  /** Packed, as it boots. */
+  readonly vmlinuz: string;
+}
+
+/** The kernels that were fetched, oldest series first. Incomplete folders are passed over. */
+export function suiteKernels(directory = suitesCache): SuiteKernel[] {
+  const kernels = path.join(directory, 'kernels');
+  if (!existsSync(kernels)) return [];
+  return readdirSync(kernels)
+    .flatMap((release) => cached(release, directory) ?? [])
+    .sort((a, b) => a.release.localeCompare(b.release, 'en', { numeric: true }));
+}
+
+/** Of these kernels those that `make test` takes: the newest series, and one in the middle. */
+export function spanning<K extends { readonly release: string }>(kernels: readonly K[]): K[] {
+  const cloud = kernels.filter(({ release }) => release.endsWith('-cloud-amd64'));
+  const middle = cloud.find(({ release }) => compareSeries(seriesOf(release), MIDDLE) >= 0);
+  return [...new Set([middle, cloud.at(-1)])].filter((kernel) => kernel !== undefined);
+}
+
+/** What `XDG_DATA_HOME` has to be for the layouts of these kernels to be found. */
+export const suitesData = suitesCache;
+
+/** How a kernel's layout came out of its image. */
+export interface Extraction {
+  readonly seconds: number;
+  readonly structures: number;
+  readonly symbols: number;
+}
+
+/** Where that is kept. */
+export function extractionFile({ vmlinuz }: SuiteKernel): string {
+  return path.join(path.dirname(vmlinuz), 'extraction.json');
+}
+
+function cached(release: string, directory: string): (SuiteKernel & { sha256: string }) | null {
+  const folder = path.join(directory, 'kernels', release);
+  const provenance = path.join(folder, 'provenance.json');
+  if (!existsSync(provenance)) return null;
+  const parsed = ProvenanceSchema.safeParse(JSON.parse(readFileSync(provenance, 'utf8')));
+  if (!parsed.success || parsed.data.release !== release) return null;
+  return {
+    release,
+    suite: parsed.data.suite,
+    vmlinuz: path.join(folder, 'vmlinuz'),
+    sha256: parsed.data.package.sha256,
+  };
+}
+
+function seriesOf(release: string): readonly [number, number] {
+  const [, major, minor] = /^(\d+)\.(\d+)/.exec(release)!;
+  return [Number(major), Number(minor)];
+}
+
+function compareSeries(a: readonly [number, number], b: readonly [number, number]): number {
+  return a[0] - b[0] || a[1] - b[1];
+}
+
+/** Options by which apt sees one suite and nothing of the machine but where its archive is. */
+async function aptFor(suite: string, directory: string): Promise<AptOptions> {
+  const own = path.join(directory, 'apt', suite);
+  for (const folder of ['lists/partial', 'cache/archives/partial'])
+    await mkdir(path.join(own, folder), { recursive: true });
+  const sources = path.join(own, 'sources.list');
+  await writeFile(sources, `deb [signed-by=${KEYRING}] ${await archiveUri()} ${suite} main\n`);
+  return Object.entries({
+    'Dir::Etc::sourcelist': sources,
+    'Dir::Etc::sourceparts': '/dev/null',
+    'Dir::State::lists': path.join(own, 'lists'),
+    'Dir::State::status': '/dev/null',
+    'Dir::Cache': path.join(own, 'cache'),
+    'APT::Architecture': 'amd64',
+    'Acquire::Languages': 'none',
+  }).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
+}
+
+/** Where this machine has Debian from. @throws KernelsError `package-not-found` */
+async function archiveUri(): Promise<string> {
+  const format = ['--format', '$(LABEL) $(REPO_URI)', 'Created-By: Packages'];
+  const { stdout } = await execa('apt-get', ['indextargets', ...format], { reject: false });
+  const uri = /^Debian (\S+)$/m.exec(stdout ?? '')?.[1];
+  if (uri !== undefined) return uri;
+  throw new KernelsError(
+    'package-not-found',
+    "apt on this machine has no archive of Debian's among its sources: run `apt-get update`, or add one",
+  );
+}
+
+/** Brings a suite's index up to date, unless it is. */
+async function refresh(apt: AptOptions, suite: string, directory: string, maxAgeMs: number): Promise<void> {
+  const stamp = path.join(directory, 'apt', suite, 'updated');
+  const age = Date.now() - (statSync(stamp, { throwIfNoEntry: false })?.mtimeMs ?? 0);
+  if (age < maxAgeMs) return;
+  await updateIndex(apt);
+  await writeFile(stamp, '');
+}
+
+/** The kernels of one flavour that a suite offers. */
+async function offers(suite: string, flavour: string, apt: AptOptions): Promise<Offer[]> {
+  const { stdout } = await execa('apt-cache', ['pkgnames', 'linux-', ...apt], { reject: false });
+  // Images are in linux-binary-RELEASE since 6.19, and linux-image-RELEASE only depends on that.
+  const pattern = new RegExp(
+    `^linux-(image|binary)-(\\d+\\.\\d+.*-${flavour === 'amd64' ? '' : `${flavour}-`}amd64)$`,
+  );
+  const byRelease = new Map<string, string>();
+  for (const name of stdout.split('\n').sort()) {
+    const release = pattern.exec(name)?.[2];
+    if (release === undefined || (flavour === 'amd64' && /-(cloud|rt)-amd64$/.test(release))) continue;
+    if (!byRelease.has(release)) byRelease.set(release, name);
+  }
+  const packages =
+    byRelease.size > 0 ? await show([...byRelease.values()], apt) : new Map<string, ArchivePackage>();
+  return [...byRelease].flatMap(([release, name]) => {
+    const found = packages.get(name);
+    return found === undefined ? [] : [{ release, suite, package: found }];
+  });
+}
+
+/** Of each series the newest point release that any of the suites has, oldest series first. */
+async function newest(all: readonly Offer[]): Promise<Offer[]> {
+  const bySeries = new Map<string, Offer>();
+  for (const offer of all) {
+    const series = seriesOf(offer.release).join('.');
+    const known = bySeries.get(series);
+    if (known === undefined || (await isNewer(offer.package.version, known.package.version)))
+      bySeries.set(series, offer);
+  }
+  return [...bySeries.values()].sort((a, b) => compareSeries(seriesOf(a.release), seriesOf(b.release)));
+}
+
+/** Brings one kernel into the cache. Nothing appears under its release before it is whole. */
+async function fetchOffer(offer: Offer, apt: AptOptions, directory: string): Promise<string> {
+  const { release, suite } = offer;
+  const { name, version, sha256 } = offer.package;
+  if (cached(release, directory)?.sha256 === sha256) return `${release} is there (${suite}, ${version})`;
+  const incoming = path.join(directory, 'incoming', release);
+  await rm(incoming, { recursive: true, force: true });
+  await mkdir(incoming, { recursive: true });
+  try {
+    const deb = await download(offer.package, path.join(directory, 'download'), { apt });
+    const image = [...(await checksums(deb)).keys()].find((file) => /(^|\/)vmlinuz(-[^/]*)?$/.test(file));
+    if (image === undefined)
+      throw new KernelsError('package-broken', `there is no kernel image in ${deb}`, { deb });
+    await extractFile(deb, `./${image}`, path.join(incoming, 'vmlinuz'));
+    const provenance: z.infer<typeof ProvenanceSchema> = {
+      release,
+      suite,
+      package: { name, version, sha256 },
+    };
+    await writeFile(path.join(incoming, 'provenance.json'), `${JSON.stringify(provenance, null, 2)}\n`);
+    const folder = path.join(directory, 'kernels', release);
+    await rm(folder, { recursive: true, force: true });
+    await mkdir(path.dirname(folder), { recursive: true });
+    await rename(incoming, folder);
+    await rm(deb);
+  } finally {
+    await rm(incoming, { recursive: true, force: true });
+  }
+  return `${release} fetched (${suite}, ${version})`;
+}
+
+async function main(directory: string, all: boolean, maxAgeMs: number): Promise<void> {
+  const apt = new Map<string, AptOptions>();
+  const cloud: Offer[] = [];
+  for (const suite of SUITES) {
+    const options = await aptFor(suite, directory);
+    await refresh(options, suite, directory, maxAgeMs);
+    apt.set(suite, options);
+    cloud.push(...(await offers(suite, 'cloud', options)));
+  }
+  const series = await newest(cloud);
+  const wanted = all ? series : spanning(series);
+  const last = series.at(-1);
+  if (last === undefined)
+    throw new KernelsError(
+      'package-not-found',
+      `no suite of ${SUITES.join(', ')} has a kernel: run \`make kernels-all\` again`,
+    );
+  if (all) {
+    for (const flavour of FLAVOURS) {
+      const others = await offers(last.suite, flavour, apt.get(last.suite)!);
+      wanted.push(...(await newest(others)).slice(-1));
+    }
+  }
+  for (const offer of wanted) console.log(await fetchOffer(offer, apt.get(offer.suite)!, directory));
+}
+
+if (import.meta.main) {
+  const all = process.argv.includes('--all');
+  try {
+    // An index of yesterday may name packages that are gone.
+    await main(suitesCache, all, INDEX_MS).catch(() => main(suitesCache, all, 0));
+  } catch (error) {
+    // Without the archive what is here serves as well.
+    const here = suiteKernels();
+    const known = error instanceof KernelsError || (error as { command?: string }).command !== undefined;
+    if (!known || here.length < 2) throw error;
+    console.error(
+      `suites: ${(error as Error).message}\nsuites: going on with ${here.map(({ release }) => release).join(', ')}`,
+    );
+  }
+}

@@ -1,0 +1,270 @@
+/**
+ * Kernels of all of Debian's suites, each as it is shipped: one boot, and everything that we do to a guest once. What a
+ * kernel does not allow is refused with a reason; what must work on every one from 5.2 on fails the test. Here those that
+ * span the range; DOMSCHED_MATRIX is all that were fetched, and writes down what was seen for `docs/kernels.md`.
+ */
+import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import process from 'node:process';
+import { setTimeout as sleep } from 'node:timers/promises';
+import test, { type ExecutionContext } from 'ava';
+import { type Row, rowFile } from '../../kernels/matrix.ts';
+import { type SuiteKernel, spanning, suiteKernels, suitesData } from '../../kernels/suites.ts';
+import { Guest } from '../../runtime/guest/guest.ts';
+import type { Process } from '../../runtime/guest/process.ts';
+import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
+import { knownKernels, registryPaths } from '../../runtime/layout/registry.ts';
+import { holderFor } from '../../runtime/surgeon/holder-for.ts';
+import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
+import type { Technique } from '../../runtime/technique/step.ts';
+import { compareWithProc, READ_STATS } from './against-proc.ts';
+import { Cycles, CycleTable, findProcess, goesOn, PATIENCE_MS, pick } from './cycles.ts';
+import { DaemonProcess } from './daemon-process.ts';
+import { bootImage, type LiveGuest } from './guest.ts';
+import { parseProcStats } from './proc-stat.ts';
+
+const CYCLES = Number(process.env.DOMSCHED_CYCLES ?? 12);
+const isMatrix = process.env.DOMSCHED_MATRIX !== undefined;
+/** Parts of releases that are wanted of them, or nothing. */
+const wanted = process.env.DOMSCHED_MATRIX?.split(',') ?? [];
+
+/** More than there are CPUs: one of them is ready whenever it does not run. */
+const burners = ['burner-a', 'burner-b', 'burner-c', 'burner-d'] as const;
+const programs = [
+  ...burners.map((name) => ({ kind: 'burner', name }) as const),
+  { kind: 'sleeper', name: 'sleeper-a' },
+  { kind: 'calls', name: 'calls-a' },
+  { kind: 'burner', name: 'grouped', cgroup: 'a' },
+] as const;
+const SETUP = `
+mount -t cgroup2 none /sys/fs/cgroup
+echo +cpu >/sys/fs/cgroup/cgroup.subtree_control
+mkdir /sys/fs/cgroup/a
+`;
+const patient = { limitMs: PATIENCE_MS };
+
+const chosen = (isMatrix ? suiteKernels() : spanning(suiteKernels())).filter(
+  ({ release }) => wanted.every((part) => part === '') || wanted.some((part) => release.includes(part)),
+);
+if (chosen.length < 2 && !isMatrix)
+  test('kernels of the suites', (t) => t.fail('they are not here: run `make kernels-suites`'));
+
+/** Ways of preemption are tried on the newest one. */
+const newest = spanning(suiteKernels()).at(-1);
+for (const kernel of chosen) {
+  const ways =
+    isMatrix && kernel.release === newest?.release ? [null, 'none', 'voluntary', 'full', 'lazy'] : [null];
+  for (const preempt of ways) {
+    const title = preempt === null ? kernel.release : `${kernel.release} preempt=${preempt}`;
+    test.serial(`${title}: everything once`, async (t) => {
+      t.timeout(1_200_000 + 3_000 * CYCLES);
+      const trial = new Trial(t, kernel, title);
+      await trial.run(preempt === null ? '' : `preempt=${preempt}`);
+    });
+  }
+}
+
+/** One kernel, and what was seen of it. */
+class Trial {
+  readonly #t: ExecutionContext;
+  readonly #kernel: SuiteKernel;
+  readonly #row: Row;
+
+  constructor(t: ExecutionContext, kernel: SuiteKernel, title: string) {
+    this.#t = t;
+    this.#kernel = kernel;
+    this.#row = { title, suite: kernel.suite, cells: {}, refused: {}, holds: 0, anomalies: [], seconds: 0 };
+  }
+
+  async run(append: string): Promise<void> {
+    const begin = performance.now();
+    try {
+      await this.#guest(append);
+    } catch (error) {
+      this.#row.anomalies.push(String((error as Error).message));
+    }
+    this.#row.seconds = (performance.now() - begin) / 1000;
+    if (isMatrix) {
+      const file = rowFile(this.#row.title);
+      await mkdir(path.dirname(file), { recursive: true });
+      await writeFile(file, `${JSON.stringify(this.#row, null, 2)}\n`);
+    }
+    this.#t.deepEqual(this.#row.anomalies, []);
+  }
+
+  async #guest(append: string): Promise<void> {
+    await using guest = await bootImage(this.#kernel.vmlinuz, {
+      name: this.#row.title.replaceAll(/[^0-9a-z]/g, '-'),
+      programs,
+      setup: SETUP,
+      shellNice: -10,
+      append,
+    });
+    await this.#ours(guest);
+    // QMP serves one client at a time: the daemon comes when we are gone.
+    await this.#step('daemon', () => this.#idleOnly(guest));
+    await this.#step('console', async () => {
+      await goesOn(this.#t, guest, await guest.progress(...programs.map(({ name }) => name)));
+      guest.checkConsole();
+    });
+  }
+
+  /** All that needs no process but ours. */
+  async #ours(guest: LiveGuest): Promise<void> {
+    await using domain = await QemuDomain.attach(guest.sockets, guest.connection);
+    let attached!: Guest;
+    await this.#step('attach', async () => {
+      attached = await Guest.attach(domain, await knownKernels(registryPaths({ XDG_DATA_HOME: suitesData })));
+      this.#t.is(attached.kernel.release, this.#kernel.release);
+    });
+    await goesOn(this.#t, guest, Object.fromEntries(programs.map(({ name }) => [name, 0])));
+    await this.#step('ps', async () => {
+      const before = parseProcStats(await guest.run(READ_STATS));
+      const { processes } = await attached.take();
+      compareWithProc(this.#t, before, processes, parseProcStats(await guest.run(READ_STATS)));
+    });
+    const surgeon = new Surgeon(domain, attached, holderFor(attached));
+    const { techniques, refused } = surgeon.ways;
+    Object.assign(this.#row.refused, refused);
+    const table = new CycleTable(this.#row.title);
+    {
+      using cycles = new Cycles(
+        this.#t,
+        guest,
+        surgeon,
+        table,
+        programs.map(({ name }) => name),
+        burners,
+      );
+      const rounds = (technique: Technique, count: number, states: readonly string[]) =>
+        this.#step(technique, async () => {
+          const seen = new Map(states.map((state) => [state, 0]));
+          for (let round = 0; round < count; round++) {
+            const state = states[round % states.length]!;
+            const target = await inState(
+              attached,
+              state,
+              technique === 'park' ? programs : burners.map((name) => ({ name })),
+            );
+            if (target === null) continue;
+            await cycles.round([{ process: target, technique }]);
+            seen.set(state, seen.get(state)! + 1);
+          }
+          await cycles.end();
+          return [...seen].map(([state, times]) => `${times} ${state}`).join(', ');
+        });
+      await rounds('park', CYCLES, ['running', 'ready', 'sleeping', 'calls-a']);
+      for (const technique of ['splice', 'state'] as const)
+        if (techniques.includes(technique)) await rounds(technique, Math.ceil(CYCLES / 4), ['ready']);
+        else this.#row.cells[technique] = 'refused';
+    }
+    this.#row.holds = table.holds;
+    await this.#step('nice', () => this.#nice(guest, attached, surgeon));
+    await this.#step('group', () => this.#group(guest, attached, surgeon));
+    await this.#step('calls', () => this.#copies(guest, attached, surgeon));
+    for (const line of table.lines()) this.#t.log(line);
+    attached.detach();
+  }
+
+  /** What must work does; what did not is an anomaly of the kernel, and the other steps are taken all the same. */
+  async #step(column: string, act: () => Promise<unknown>): Promise<void> {
+    try {
+      const done = await act();
+      this.#row.cells[column] = typeof done === 'string' ? done : 'ok';
+    } catch (error) {
+      this.#row.cells[column] = 'failed';
+      this.#row.anomalies.push(`${column}: ${(error as Error).message}`);
+      this.#t.log(column, error);
+    }
+  }
+
+  async #nice(guest: LiveGuest, attached: Guest, surgeon: Surgeon): Promise<void> {
+    const target = findProcess((await attached.take()).processes, 'burner-a');
+    for (const nice of [7, 0]) {
+      await surgeon.renice(target, nice, patient);
+      const stats = parseProcStats(await guest.run(`cat /proc/${target.pid}/stat`));
+      this.#t.is(stats.get(target.pid)!.nice, nice);
+    }
+  }
+
+  async #group(guest: LiveGuest, attached: Guest, surgeon: Surgeon): Promise<void> {
+    const target = findProcess((await attached.take()).processes, 'grouped');
+    for (const [nice, weight] of [
+      // kernel/sched/core.c, sched_prio_to_weight[]: 335 and 1024, of which 1024 is 100.
+      [5, Math.round((335 * 100) / 1024)],
+      [0, 100],
+    ] as const) {
+      await surgeon.reniceGroup(target, nice, patient);
+      this.#t.is(Number(await guest.run('cat /sys/fs/cgroup/a/cpu.weight')), weight);
+    }
+  }
+
+  /** What dd copies while it is held and let go again and again is what it was to copy. */
+  async #copies(guest: LiveGuest, attached: Guest, surgeon: Surgeon): Promise<string> {
+    const [BLOCK, COUNT] = [2 ** 22, 4];
+    // Reads of a whole block, of which a signal makes a part; writes to a pipe that is too small for one.
+    const copy = guest.run(
+      `dd if=/dev/urandom bs=${BLOCK} count=${COUNT} of=/run/one 2>/dev/null; ` +
+        `dd if=/run/one bs=${BLOCK} 2>/dev/null | dd bs=4096 of=/run/two 2>/dev/null; ` +
+        'wc -c </run/one; cmp /run/one /run/two && echo same; rm /run/one /run/two',
+      PATIENCE_MS,
+    );
+    let isDone = false;
+    let holds = 0;
+    void copy.finally(() => (isDone = true)).catch(() => {});
+    while (!isDone) {
+      const { processes } = await attached.take();
+      for (const target of processes.filter(({ comm }) => comm === 'dd')) {
+        // It may end before it is held, or while it is.
+        const held = await surgeon.hold(target, patient).catch(() => null);
+        await sleep(Math.random() * 20);
+        if (held?.outcome === 'held') {
+          await surgeon.release(target, patient);
+          holds += 1;
+        }
+      }
+      await sleep(Math.random() * 40);
+    }
+    this.#t.deepEqual((await copy).trim().split('\n'), [String(BLOCK * COUNT), 'same']);
+    this.#row.holds += holds;
+    return `${holds} holds of dd`;
+  }
+
+  /** A daemon holds one burner while the others run, and lets it go when it ends. */
+  async #idleOnly(guest: LiveGuest): Promise<void> {
+    const directory = await mkdtemp(path.join(tmpdir(), 'domsched-suites-'));
+    try {
+      await symlink(path.join(suitesData, 'domsched'), path.join(directory, 'domsched'));
+      await using daemon = new DaemonProcess(directory, [guest.connection]);
+      await daemon.configure(
+        `[[policy]]\ntype = "idle-only"\nname = "night"\nselect = [{ comm = "burner-b" }]`,
+      );
+      daemon.start();
+      await daemon.logs(({ msg, outcome }) => msg === 'hold' && outcome === 'held', 0, PATIENCE_MS);
+      const before = await guest.progress('burner-b');
+      await goesOn(this.#t, guest, await guest.progress('burner-a'));
+      this.#t.deepEqual(await guest.progress('burner-b'), before);
+      this.#t.is(await daemon.end('SIGTERM'), 0);
+      await goesOn(this.#t, guest, before);
+    } finally {
+      await rm(directory, { recursive: true, force: true });
+    }
+  }
+}
+
+/** One of the programs that is in a state now, or has that name; null where none is for a while. */
+async function inState(
+  attached: Guest,
+  wanted: string,
+  among: readonly { readonly name: string }[],
+): Promise<Process | null> {
+  for (let look = 0; look < 20; look++) {
+    const { processes } = await attached.take();
+    const found = among
+      .map(({ name }) => processes.find(({ comm }) => comm === name))
+      .filter((process) => process?.state === wanted || process?.comm === wanted);
+    if (found.length > 0) return pick(found, 1)[0]!;
+  }
+  return null;
+}
