@@ -1,52 +1,61 @@
 import { DomschedError } from '../error.ts';
+import { type Asked, type Found, type Member, membersOf } from '../layout/members.ts';
 import type { LayoutView } from '../layout/view.ts';
+import type { StructName } from '../members/members.ts';
 import { advance, type GuestVirtual } from '../memory/address.ts';
 import type { Draft } from './draft.ts';
 import type { MemoryView, WordSize } from './memory-view.ts';
 
-/** Where a word is in its structure, from the guest's layout. */
-export interface Field {
+/** Where a word is in its structure, and how wide, by the guest's layout. */
+export interface Word {
   readonly offset: number;
   readonly size: WordSize;
+  readonly signed?: boolean | undefined;
 }
 
-/** A member that is a word. @throws DomschedError `layout-absent-member` for none of that name, or one that is no word */
-export function wordMember(layout: LayoutView, struct: string, path: string): Field {
-  const { offset, size, type, bitSize } = layout.field(struct, path);
-  // A bit field's word is its neighbours' too: those who need one take the bits (`Field.bits`).
-  if (bitSize !== undefined) throw noWord(struct, path, `${type}, ${bitSize} bits`);
-  if (size === 1 || size === 2 || size === 4 || size === 8) return { offset, size: size as WordSize };
-  throw noWord(struct, path, `${type}, ${size} bytes`);
-}
+type Resolved<M> = M extends Member<'number' | 'pointer'> ? Word : M extends Member ? number : M;
 
-function noWord(struct: string, member: string, form: string): DomschedError {
-  return new DomschedError('layout-absent-member', `${struct}.${member} (${form}) is no word`, {
-    struct,
-    member,
+/** Members as edits use them: words where they are numbers or pointers, offsets where they are anything larger. */
+export type Words<F> = { readonly [K in keyof F]: Resolved<F[K]> };
+
+/**
+ * As {@link membersOf}, for edits.
+ * @throws DomschedError `layout-absent-member` also for a number or pointer that is no word
+ */
+export function wordsOf<S extends StructName, const A extends Asked<S>>(
+  layout: LayoutView,
+  struct: S,
+  asked: readonly A[],
+  base = 0,
+): Words<Found<S, A>> {
+  const found: Readonly<Record<string, Member | undefined>> = membersOf(layout, struct, asked, base);
+  const words = Object.entries(found).map(([name, member]) => {
+    const isWord = member?.role === 'number' || member?.role === 'pointer';
+    return [name, isWord ? wordOf(member, `${struct}.${name}`) : member?.offset];
   });
+  return Object.fromEntries(words) as Words<Found<S, A>>;
 }
 
-/** As {@link wordMember}; null where the kernel has no such member. */
-export function optionalWord(layout: LayoutView, struct: string, path: string): Field | null {
-  return layout.has(struct, path) ? wordMember(layout, struct, path) : null;
+function wordOf({ offset, size, signed, type, bitSize }: Member, name: string): Word {
+  const isWord = size === 1 || size === 2 || size === 4 || size === 8;
+  // A bit field's word is its neighbours' too: those who need one take its bits (`Member.bits`).
+  if (isWord && bitSize === undefined) return { offset, size: size as WordSize, signed };
+  const form = bitSize === undefined ? `${size} bytes` : `${bitSize} bits`;
+  throw new DomschedError('layout-absent-member', `${name} (${type}, ${form}) is no word`, { member: name });
 }
 
-/** Reads a member of the structure at `base`, unsigned. */
-export function get(memory: MemoryView, base: GuestVirtual, field: Field): bigint {
-  return memory.word(advance(base, field.offset), field.size);
+/** Reads a member of the structure at `base`, as wide as the kernel has it and with its sign. */
+export function get(memory: MemoryView, base: GuestVirtual, { offset, size, signed }: Word): bigint {
+  const address = advance(base, offset);
+  return signed ? memory.signed(address, size) : memory.word(address, size);
 }
 
 /** Follows a member that is a pointer. */
-export function follow(memory: MemoryView, base: GuestVirtual, field: Field): GuestVirtual {
-  return memory.pointer(advance(base, field.offset));
+export function follow(memory: MemoryView, base: GuestVirtual, word: Word): GuestVirtual {
+  return memory.pointer(advance(base, word.offset));
 }
 
 /** Plans a new value of a member of the structure at `base`. */
-export function put(draft: Draft, base: GuestVirtual, field: Field, value: bigint, what: string): void {
-  draft.set(advance(base, field.offset), field.size, value, what);
-}
-
-/** As {@link get}, with the sign of a number of the member's width. */
-export function getSigned(memory: MemoryView, base: GuestVirtual, field: Field): bigint {
-  return memory.signed(advance(base, field.offset), field.size);
+export function put(draft: Draft, base: GuestVirtual, word: Word, value: bigint, what: string): void {
+  draft.set(advance(base, word.offset), word.size, value, what);
 }

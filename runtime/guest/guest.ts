@@ -4,12 +4,13 @@ import { requireCapabilities } from '../hypervisor/capability.ts';
 import type { FrameNumber } from '../hypervisor/frame.ts';
 import type { Domain } from '../hypervisor/types.ts';
 import type { Field } from '../layout/field.ts';
+import { optionalField, requiredField } from '../layout/members.ts';
 import type { KnownKernel } from '../layout/registry.ts';
 import type { LayoutView } from '../layout/view.ts';
 import type { GuestVirtual } from '../memory/address.ts';
 import type { AddressSpace } from '../memory/types.ts';
 import { Arena } from './arena.ts';
-import { anyField, field, readMember, requiredField } from './fields.ts';
+import { readMember } from './fields.ts';
 import { hasBanner } from './identify/banner.ts';
 import { hasHaltedForGood, identify, isRunBy } from './identify/identify.ts';
 import type { IdentifiedKernel } from './identify/types.ts';
@@ -22,9 +23,7 @@ import { type Fact, prove } from './prove.ts';
 import { planQueue, type QueuePlan } from './queue-plan.ts';
 import { type QueueTables, QueueWalk, queueTables } from './queue-walk.ts';
 import { describeQueues, type RunQueue } from './run-queue.ts';
-import { planSignal } from './signal-plan.ts';
-import { planTask, type TaskPlan } from './task-plan.ts';
-import { planThreadInfo } from './thread-info-plan.ts';
+import { planSignal, planTask, planThreadInfo, type TaskPlan } from './task-plan.ts';
 
 /** Tasks of one guest at most: four times the default limit of pids of a Linux with many CPUs. */
 const MAX_TASKS = 131_072;
@@ -121,9 +120,9 @@ export class Guest {
     this.#processes = new ProcessWalk(this.#arena, this.#processTables, plan);
     this.#initTask = pointer(requireSymbolAddress(kernel, 'init_task'));
     this.#progress = {
-      switches: field(layout, 'rq', 'nr_switches'),
+      switches: optionalField(layout, 'rq', 'nr_switches'),
       // The tick brings it up to date: O(1) kernels, then "sched: Implement CFS", 2.6.23.
-      tick: anyField(layout, 'rq', 'timestamp_last_tick', 'clock'),
+      tick: optionalField(layout, 'rq', 'timestamp_last_tick') ?? optionalField(layout, 'rq', 'clock'),
       curr: requiredField(layout, 'rq', 'curr'),
       idle: requiredField(layout, 'rq', 'idle'),
     };

@@ -1,5 +1,7 @@
+import type { Field } from '../layout/field.ts';
+import { hasMember, type Member, memberAt, pathsOf } from '../layout/members.ts';
 import type { LayoutView } from '../layout/view.ts';
-import { field, type Place } from './fields.ts';
+import type { MemberName, RoleOf, StructName } from '../members/members.ts';
 
 /** How a kernel marks a spinlock as held. */
 export type LockKind =
@@ -14,44 +16,50 @@ export type LockKind =
   /** A kernel without SMP has no spinlocks: the word does not exist. */
   | 'none';
 
-/** Where a lock's word is and how to read it. */
-export interface LockPlan {
+/** A spinlock in the structure around it. */
+export interface Lock {
+  /** For messages: `sighand.siglock`. */
+  readonly name: string;
   readonly kind: LockKind;
-  /** Within the structure around the lock. */
-  readonly word: Place | undefined;
+  readonly word: Member<'number'> | undefined;
 }
+
+type LockName<S extends StructName> = {
+  [M in MemberName<S>]: RoleOf<S, M> extends 'lock' ? M : never;
+}[MemberName<S>];
 
 /**
  * Finds the word of a spinlock by which members it has, under `spinlock_t`, `raw_spinlock_t` and the word's own
  * wrappers alike.
- * @param struct structure around the lock
- * @param path the lock's member in it
  */
-export function planLock(layout: LayoutView, struct: string, path: string): LockPlan {
-  // spinlock_t wraps a raw_spinlock since "locking: Convert raw_spinlock to arch_spinlock", 2.6.33.
-  for (const inner of [path, `${path}.rlock`, `${path}.lock`]) {
-    const queued = field(layout, struct, `${inner}.raw_lock.val`);
-    if (queued !== undefined) return { kind: 'queued', word: queued };
-    const owner = field(layout, struct, `${inner}.owner`);
-    if (owner?.size === 8) return { kind: 'owner', word: owner };
-    const ticket = field(layout, struct, `${inner}.raw_lock.head_tail`);
-    if (ticket !== undefined) return { kind: 'ticket', word: ticket };
-    const word = field(layout, struct, `${inner}.raw_lock.slock`);
-    if (word === undefined) continue;
-    // The same spelling served byte and ticket locks; kernels with O(1) arrays (to 2.6.22) had the former only.
-    const old = field(layout, 'rq', 'active') !== undefined;
-    return { kind: old ? 'byte' : 'ticket', word };
+export function lockOf<S extends StructName>(layout: LayoutView, struct: S, member: LockName<S>): Lock {
+  const name = `${struct.replace(/_struct$/, '')}.${member}`;
+  const field = (path: string): Field | undefined => layout.struct(struct)?.member(path);
+  const found = (kind: LockKind, word: Field): Lock => ({ name, kind, word: memberAt(word, 'number') });
+  for (const path of pathsOf(struct, member)) {
+    // spinlock_t wraps a raw_spinlock since "locking: Convert raw_spinlock to arch_spinlock", 2.6.33.
+    for (const inner of [path, `${path}.rlock`, `${path}.lock`]) {
+      const queued = field(`${inner}.raw_lock.val`);
+      if (queued !== undefined) return found('queued', queued);
+      const owner = field(`${inner}.owner`);
+      if (owner?.size === 8) return found('owner', owner);
+      const ticket = field(`${inner}.raw_lock.head_tail`);
+      if (ticket !== undefined) return found('ticket', ticket);
+      const word = field(`${inner}.raw_lock.slock`);
+      // The same spelling served byte and ticket locks; kernels with O(1) arrays (to 2.6.22) had the former only.
+      if (word !== undefined) return found(hasMember(layout, 'rq', 'active') ? 'byte' : 'ticket', word);
+    }
   }
-  return { kind: 'none', word: undefined };
+  return { name, kind: 'none', word: undefined };
 }
 
 /**
  * Whether a lock is held.
- * @param word its word, as wide as {@link LockPlan.word} says
+ * @param value of its word
  */
-export function lockHeld({ kind, word: place }: LockPlan, word: number): boolean {
-  const bits = 8 * (place?.size ?? 0);
-  const unsigned = word < 0 ? word + 2 ** bits : word;
+export function lockHeld({ kind, word }: Pick<Lock, 'kind' | 'word'>, value: number): boolean {
+  const bits = 8 * (word?.size ?? 0);
+  const unsigned = value < 0 ? value + 2 ** bits : value;
   switch (kind) {
     case 'none':
       return false;

@@ -1,10 +1,11 @@
 import { DomschedError } from '../error.ts';
 import { FRAME_SIZE } from '../hypervisor/frame.ts';
 import type { Field } from '../layout/field.ts';
+import { optionalField } from '../layout/members.ts';
 import { type GuestVirtual, guestVirtual } from '../memory/address.ts';
 import { PagedAddressSpace } from '../memory/address-space.ts';
 import type { AddressSpace } from '../memory/types.ts';
-import { anyField, field, readMember, readPointer } from './fields.ts';
+import { readMember, readPointer } from './fields.ts';
 import type { Guest } from './guest.ts';
 import type { Process } from './process.ts';
 import { printableBytes } from './text.ts';
@@ -40,23 +41,21 @@ export function originOf(guest: Guest, { address }: Pick<Process, 'address'>): O
 }
 
 function uidOf({ layout, space }: Guest, task: GuestVirtual): number | undefined {
-  // "CRED: Inaugurate COW credentials", 2.6.29: before, the ids are in the task itself.
-  const own = field(layout, 'task_struct', 'uid');
+  const own = optionalField(layout, 'task_struct', 'uid');
   if (own !== undefined) return Number(readMember(space, task, own));
-  const credentials = pointer(space, task, anyField(layout, 'task_struct', 'real_cred', 'cred'));
-  const uid = anyField(layout, 'cred', 'uid.val', 'uid');
+  const credentials = pointer(space, task, optionalField(layout, 'task_struct', 'cred'));
+  const uid = optionalField(layout, 'cred', 'uid');
   return credentials === undefined || uid === undefined
     ? undefined
     : Number(readMember(space, credentials, uid));
 }
 
 function cgroupOf({ layout, space }: Guest, task: GuestVirtual): string | undefined {
-  const set = pointer(space, task, field(layout, 'task_struct', 'cgroups'));
-  const group = pointer(space, set, field(layout, 'css_set', 'dfl_cgrp'));
-  // "cgroup: convert to kernfs", 3.15. "kernfs: Use RCU to access kernfs_node::parent", 6.15: __parent.
-  const parentField = anyField(layout, 'kernfs_node', 'parent', '__parent');
-  const nameField = field(layout, 'kernfs_node', 'name');
-  let node = pointer(space, group, field(layout, 'cgroup', 'kn'));
+  const set = pointer(space, task, optionalField(layout, 'task_struct', 'cgroups'));
+  const group = pointer(space, set, optionalField(layout, 'css_set', 'dfl_cgrp'));
+  const parentField = optionalField(layout, 'kernfs_node', 'parent');
+  const nameField = optionalField(layout, 'kernfs_node', 'name');
+  let node = pointer(space, group, optionalField(layout, 'cgroup', 'kn'));
   if (node === undefined || nameField === undefined || parentField === undefined) return undefined;
   const names: string[] = [];
   for (let depth = 0; depth < MAX_DEPTH; depth++) {
@@ -69,9 +68,11 @@ function cgroupOf({ layout, space }: Guest, task: GuestVirtual): string | undefi
 }
 
 function commandLineOf({ layout, space }: Guest, task: GuestVirtual): string | undefined {
-  const memory = pointer(space, task, field(layout, 'task_struct', 'mm'));
-  const [start, end] = ['arg_start', 'arg_end'].map((name) => field(layout, 'mm_struct', name));
-  const table = pointer(space, memory, field(layout, 'mm_struct', 'pgd'));
+  const memory = pointer(space, task, optionalField(layout, 'task_struct', 'mm'));
+  const [start, end] = (['arg_start', 'arg_end'] as const).map((name) =>
+    optionalField(layout, 'mm_struct', name),
+  );
+  const table = pointer(space, memory, optionalField(layout, 'mm_struct', 'pgd'));
   if (memory === undefined || start === undefined || end === undefined || table === undefined)
     return undefined;
   const from = readMember(space, memory, start);

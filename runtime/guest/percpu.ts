@@ -1,4 +1,5 @@
 import { DomschedError } from '../error.ts';
+import { requiredField, sizeOf } from '../layout/members.ts';
 import { type GuestVirtual, guestVirtual } from '../memory/address.ts';
 import type { IdentifiedKernel } from './identify/types.ts';
 import { percpuAddress, requireSymbolAddress, symbolAddress } from './kernel.ts';
@@ -77,17 +78,17 @@ function cpuCount(kernel: IdentifiedKernel): number {
 function byPdas(kernel: IdentifiedKernel): GuestCpu[] {
   const { space, layout } = kernel;
   const table = requireSymbolAddress(kernel, '_cpu_pda');
-  const pda = layout.requireStruct('x8664_pda');
-  const number = pda.field('cpunumber');
-  const area = pda.field('data_offset');
-  const current = pda.field('pcurrent');
+  const size = sizeOf(layout, 'x8664_pda');
+  const number = requiredField(layout, 'x8664_pda', 'cpunumber');
+  const area = requiredField(layout, 'x8664_pda', 'data_offset');
+  const current = requiredField(layout, 'x8664_pda', 'pcurrent');
   const cpus: GuestCpu[] = [];
   for (let cpu = 0; cpu < MAX_PDA_CPUS; cpu++) {
     const address = space.readPointer(guestVirtual(table + BigInt(8 * cpu)));
     // The array's length is in no layout: it ends where no PDA of the next CPU is.
     let bytes: Uint8Array;
     try {
-      bytes = space.readBytes(address, pda.size);
+      bytes = space.readBytes(address, size);
     } catch (error) {
       if ((error as { code?: string }).code !== 'translation-fault') throw error;
       break;

@@ -5,11 +5,9 @@ import { adjustCpuTime, type CpuTime } from './cpu-time.ts';
 import { type KernelPointer, movePointer, NO_POINTER, pointerAddress } from './pointer.ts';
 import type { Process } from './process.ts';
 import type { Slot } from './shape.ts';
-import type { SignalPlan } from './signal-plan.ts';
 import { decodeState, policyName } from './state.ts';
-import type { TaskPlan } from './task-plan.ts';
+import type { SignalPlan, TaskPlan, ThreadInfoPlan } from './task-plan.ts';
 import { printableBytes } from './text.ts';
-import type { ThreadInfoPlan } from './thread-info-plan.ts';
 
 /** Static priority of nice 0 (Linux include/linux/sched/prio.h, DEFAULT_PRIO; the same in O(1) kernels). */
 const NICE_0_PRIO = 120;
@@ -86,9 +84,9 @@ export class ProcessWalk {
     for (const members of this.#threads) {
       for (const index of members) {
         const at = tasks.position(index, this.#space);
-        const parent = this.#arena.pointer(at, task.realParent);
+        const parent = this.#arena.pointer(at, task.real_parent);
         if (parent !== NO_POINTER) tasks.want(parent);
-        if (task.threadInfo !== undefined) threadInfos.want(this.#arena.pointer(at, task.threadInfo));
+        if (task.thread_info !== undefined) threadInfos.want(this.#arena.pointer(at, task.thread_info));
       }
     }
     const found: Process[] = [];
@@ -103,7 +101,7 @@ export class ProcessWalk {
   #listLeaders(initTask: KernelPointer): void {
     const { tasks } = this.#tables;
     const { task } = this.#plan;
-    const head = movePointer(initTask, task.tasksOffset);
+    const head = movePointer(initTask, task.tasks.offset);
     let index = tasks.want(initTask);
     let node = head;
     for (;;) {
@@ -111,7 +109,7 @@ export class ProcessWalk {
       const next = this.#arena.pointer(at, task.tasks.next);
       if (next === NO_POINTER)
         throw this.#wrong('the list of processes has a link that is no pointer', index);
-      const following = tasks.want(movePointer(next, -task.tasksOffset));
+      const following = tasks.want(movePointer(next, -task.tasks.offset));
       const followingAt = tasks.position(following, this.#space);
       if (this.#arena.pointer(followingAt, task.tasks.prev) !== node) {
         throw this.#wrong('the list of processes does not link back', following);
@@ -135,22 +133,22 @@ export class ProcessWalk {
     for (const leader of this.#leaders) {
       const at = tasks.position(leader, this.#space);
       const shared = this.#arena.pointer(at, task.signal);
-      const own = movePointer(tasks.pointers[leader] as KernelPointer, task.threadOffset);
+      const own = movePointer(tasks.pointers[leader] as KernelPointer, task.thread_node.offset);
       let members: number[];
       if (shared === NO_POINTER) {
         // It is being released: its threads are gone.
         members = [leader];
-      } else if (signal.threadHead === undefined) {
+      } else if (signal.thread_head === undefined) {
         members = [
           leader,
-          ...this.#ring(own, this.#arena.pointer(at, task.threads.next), own, leader, total),
+          ...this.#ring(own, this.#arena.pointer(at, task.thread_node.next), own, leader, total),
         ];
       } else {
-        const head = movePointer(shared, signal.threadHeadOffset);
+        const head = movePointer(shared, signal.thread_head.offset);
         const signalAt = signals.position(signals.find(shared), this.#space);
         members = this.#ring(
           head,
-          this.#arena.pointer(signalAt, signal.threadHead.next),
+          this.#arena.pointer(signalAt, signal.thread_head.next),
           head,
           leader,
           total,
@@ -176,9 +174,9 @@ export class ProcessWalk {
     for (let previous = back; node !== head; ) {
       if (node === NO_POINTER) throw this.#wrong('a list of threads has a link that is no pointer', leader);
       if (total + members.length > tasks.limit) throw this.#wrong('a list of threads does not end', leader);
-      const index = tasks.want(movePointer(node, -task.threadOffset));
+      const index = tasks.want(movePointer(node, -task.thread_node.offset));
       const at = tasks.position(index, this.#space);
-      if (this.#arena.pointer(at, task.threads.prev) !== previous) {
+      if (this.#arena.pointer(at, task.thread_node.prev) !== previous) {
         throw this.#wrong('a list of threads does not link back', index);
       }
       if (this.#arena.number(at, task.tgid) !== tgid) {
@@ -186,7 +184,7 @@ export class ProcessWalk {
       }
       members.push(index);
       previous = node;
-      node = this.#arena.pointer(at, task.threads.next);
+      node = this.#arena.pointer(at, task.thread_node.next);
     }
     return members;
   }
@@ -200,7 +198,7 @@ export class ProcessWalk {
     const pointer = tasks.pointers[index] as KernelPointer;
     const rawComm = arena.text(at, task.comm);
     const flags = arena.number(at, task.flags);
-    const exitState = arena.number(at, task.exitState);
+    const exitState = arena.number(at, task.exit_state);
     const running = onCpu.has(index);
     const { utimeNs, stimeNs, runtimeNs } = this.#cpuTime(at, single ? [index] : members, single);
     return {
@@ -211,7 +209,7 @@ export class ProcessWalk {
       rawComm,
       state: decodeState(task.stateBits, arena.number(at, task.state), exitState, running),
       cpu: this.#cpu(at),
-      nice: arena.number(at, task.staticPrio) - NICE_0_PRIO,
+      nice: arena.number(at, task.static_prio) - NICE_0_PRIO,
       policy: policyName(arena.number(at, task.policy)),
       utimeNs,
       stimeNs,
@@ -245,7 +243,7 @@ export class ProcessWalk {
 
   #parent(at: number): number {
     const { tasks } = this.#tables;
-    const parent = this.#arena.pointer(at, this.#plan.task.realParent);
+    const parent = this.#arena.pointer(at, this.#plan.task.real_parent);
     const index = parent === NO_POINTER ? -1 : tasks.find(parent);
     if (index < 0) return 0;
     return this.#pid(tasks.position(index, this.#space), this.#plan.task.tgid);
@@ -254,16 +252,18 @@ export class ProcessWalk {
   #cpu(at: number): number {
     const { task, threadInfo } = this.#plan;
     if (task.cpu !== undefined) return this.#arena.number(at, task.cpu);
-    if (task.threadInfo === undefined || threadInfo.cpu === undefined) return 0;
+    if (task.thread_info === undefined || threadInfo.cpu === undefined) return 0;
     const { threadInfos } = this.#tables;
-    const index = threadInfos.find(this.#arena.pointer(at, task.threadInfo));
+    const index = threadInfos.find(this.#arena.pointer(at, task.thread_info));
     return this.#arena.number(threadInfos.position(index, this.#space), threadInfo.cpu);
   }
 
   #startTime(at: number): number {
-    const { startTime, startTimeNs } = this.#plan.task;
-    const first = this.#arena.number(at, startTime);
-    return startTimeNs === undefined ? first : first * NS_PER_SECOND + this.#arena.number(at, startTimeNs);
+    const { start_time, start_time_ns } = this.#plan.task;
+    const first = this.#arena.number(at, start_time);
+    return start_time_ns === undefined
+      ? first
+      : first * NS_PER_SECOND + this.#arena.number(at, start_time_ns);
   }
 
   /** CPU time of the given threads; of the whole process, ended threads included, unless `single`. */
@@ -279,16 +279,16 @@ export class ProcessWalk {
       const from = tasks.position(member, this.#space);
       utime += arena.number(from, task.utime) * unit;
       stime += arena.number(from, task.stime) * unit;
-      if (task.runtime !== undefined) runtime += arena.number(from, task.runtime);
+      if (task.sum_exec_runtime !== undefined) runtime += arena.number(from, task.sum_exec_runtime);
     }
-    let before = single ? this.#before(at, task.prevUtime, task.prevStime) : { utime: 0, stime: 0 };
+    let before = single ? this.#before(at, task.prev_utime, task.prev_stime) : { utime: 0, stime: 0 };
     const shared = arena.pointer(at, task.signal);
     if (!single && shared !== NO_POINTER) {
       const from = signals.position(signals.find(shared), this.#space);
       utime += arena.number(from, signal.utime) * unit;
       stime += arena.number(from, signal.stime) * unit;
-      if (signal.runtime !== undefined) runtime += arena.number(from, signal.runtime);
-      before = this.#before(from, signal.prevUtime, signal.prevStime);
+      if (signal.sum_sched_runtime !== undefined) runtime += arena.number(from, signal.sum_sched_runtime);
+      before = this.#before(from, signal.prev_utime, signal.prev_stime);
     }
     // O(1) kernels show the ticks as they are.
     if (task.timeUnit === 'ticks') return { utimeNs: utime, stimeNs: stime, runtimeNs: runtime };

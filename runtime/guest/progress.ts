@@ -1,5 +1,5 @@
+import { optionalField } from '../layout/members.ts';
 import { advance, type GuestVirtual } from '../memory/address.ts';
-import { field } from './fields.ts';
 import type { Guest } from './guest.ts';
 
 /**
@@ -11,8 +11,8 @@ export function progressWords(guest: Guest): GuestVirtual[] {
   const words = guest.cpus.flatMap((cpu) => {
     const queue = guest.percpu('runqueues', cpu);
     // 2.6.16 notes the time of a CPU's last tick; later kernels have a clock per queue.
-    return ['nr_switches', 'clock', 'timestamp_last_tick']
-      .map((name) => field(layout, 'rq', name))
+    return (['nr_switches', 'clock', 'timestamp_last_tick'] as const)
+      .map((name) => optionalField(layout, 'rq', name))
       .filter((member) => member !== undefined)
       .map(({ offset }) => advance(queue, offset));
   });

@@ -1,5 +1,7 @@
 import { DomschedError } from '../error.ts';
 import type { Field } from '../layout/field.ts';
+import { optionalField, requiredField, sizeOf } from '../layout/members.ts';
+import type { MemberName } from '../members/members.ts';
 import { advance, formatAddress, type GuestVirtual } from '../memory/address.ts';
 import { AddressSet } from '../memory/address-map.ts';
 import { ReadBatch } from '../memory/read-batch.ts';
@@ -86,12 +88,18 @@ function initTaskFacts(guest: Guest, address: GuestVirtual, check: Check): void 
 }
 
 /** @param list of `init_task`: `sibling` never changes, `tasks` with each process that begins or ends */
-function linkFact(guest: Guest, task: Task, address: GuestVirtual, list: string, check: Check): void {
+function linkFact(
+  guest: Guest,
+  task: Task,
+  address: GuestVirtual,
+  list: 'tasks' | 'sibling',
+  check: Check,
+): void {
   const node = advance(address, task.offset(list));
-  const next = task.pointer(`${list}.next`);
-  const previous = task.pointer(`${list}.prev`);
-  const link = (node: GuestVirtual, path: string) =>
-    tryPointer(guest.space, node, guest.layout.field('list_head', path));
+  const next = task.link(list, 'next');
+  const previous = task.link(list, 'prev');
+  const link = (node: GuestVirtual, path: 'next' | 'prev') =>
+    tryPointer(guest.space, node, requiredField(guest.layout, 'list_head', path));
   const back = link(next, 'prev');
   const forward = link(previous, 'next');
   check(
@@ -103,13 +111,12 @@ function linkFact(guest: Guest, task: Task, address: GuestVirtual, list: string,
 
 function queueFacts(guest: Guest, cpu: number, address: GuestVirtual, check: Check): void {
   const { layout, space } = guest;
-  const rq = layout.requireStruct('rq');
-  const number = rq.member('cpu');
+  const number = optionalField(layout, 'rq', 'cpu');
   if (number !== undefined) {
     const found = readMember(space, address, number);
     check(`run queue ${cpu} has the number of its CPU`, found === BigInt(cpu), `rq.cpu ${found}`);
   }
-  const idle = tryPointer(space, address, rq.field('idle'));
+  const idle = tryPointer(space, address, requiredField(layout, 'rq', 'idle'));
   const task = tryTask(guest, idle);
   const comm = task?.comm() ?? '';
   check(
@@ -119,11 +126,10 @@ function queueFacts(guest: Guest, cpu: number, address: GuestVirtual, check: Che
   );
   if (comm.includes('/'))
     check(`the idle task of CPU ${cpu} says so`, comm === `swapper/${cpu}`, `comm "${comm}"`);
-  if (task?.has('thread_info') && layout.has('thread_info', 'task')) {
-    // A pointer to the thread_info, which points back: until 4.9.
-    const info = task.isPointer('thread_info') ? task.pointer('thread_info') : undefined;
-    if (info === undefined) return;
-    const owner = tryPointer(space, info, layout.field('thread_info', 'task'));
+  const ownerOf = optionalField(layout, 'thread_info', 'task');
+  if (task !== undefined && ownerOf !== undefined) {
+    // The thread_info stands apart, and points back: until 4.9.
+    const owner = tryPointer(space, task.pointer('thread_info'), ownerOf);
     check(
       `the thread_info of CPU ${cpu}'s idle task points back`,
       owner === idle,
@@ -135,7 +141,7 @@ function queueFacts(guest: Guest, cpu: number, address: GuestVirtual, check: Che
 /** The per-CPU areas must lie apart by at least what a run queue takes. */
 function areaFacts(guest: Guest, check: Check): void {
   const { layout, cpus } = guest;
-  const size = BigInt(layout.requireStruct('rq').size);
+  const size = BigInt(sizeOf(layout, 'rq'));
   const areas = cpus.map(({ area }) => BigInt.asIntN(64, area)).sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
   let apart = true;
   for (let i = 1; i < areas.length; i++) if (areas[i]! - areas[i - 1]! < size) apart = false;
@@ -217,12 +223,12 @@ function processFacts(guest: Guest, check: Check): void {
 
 /** What of the run queues every kernel has: which task each CPU runs. */
 function currentFacts(guest: Guest, processes: readonly Process[], check: Check): void {
-  const rq = guest.layout.requireStruct('rq');
+  const [currOf, idleOf] = (['curr', 'idle'] as const).map((name) => requiredField(guest.layout, 'rq', name));
   const addresses = new AddressSet(processes.map(({ address }) => address));
   for (const cpu of guest.cpus) {
     const queue = percpuVariable(guest.kernel, 'runqueues', cpu);
-    const curr = tryPointer(guest.space, queue, rq.field('curr'));
-    const idle = tryPointer(guest.space, queue, rq.field('idle'));
+    const curr = tryPointer(guest.space, queue, currOf!);
+    const idle = tryPointer(guest.space, queue, idleOf!);
     check(`the task on CPU ${cpu.cpu} is a task`, curr === idle || addresses.has(curr), formatAddress(curr));
   }
 }
@@ -285,8 +291,10 @@ function hasNoProcesses(guest: Guest, facts: readonly Fact[]): boolean {
   const initTask = requireSymbolAddress(guest.kernel, 'init_task');
   const task = new Task(guest, initTask);
   const node = advance(initTask, task.offset('tasks'));
-  return task.pointer('tasks.next') === node && task.pointer('tasks.prev') === node;
+  return task.link('tasks', 'next') === node && task.link('tasks', 'prev') === node;
 }
+
+type TaskMember = MemberName<'task_struct'>;
 
 /** A copy of one task_struct, read member by member through the layout. */
 class Task {
@@ -297,7 +305,7 @@ class Task {
   constructor(guest: Guest, address: GuestVirtual) {
     this.#guest = guest;
     // A task_struct is not always there to its last byte: read the pages that are.
-    const { size } = guest.layout.requireStruct('task_struct');
+    const size = sizeOf(guest.layout, 'task_struct');
     const batch = new ReadBatch();
     batch.add(address, size);
     guest.space.read(batch);
@@ -305,31 +313,33 @@ class Task {
     this.#view = new DataView(bytes.buffer);
   }
 
-  has(path: string): boolean {
-    return this.#guest.layout.has('task_struct', path);
+  offset(name: TaskMember): number {
+    return this.#field(name).offset;
   }
 
-  isPointer(path: string): boolean {
-    return this.#guest.layout.field('task_struct', path).kind === 'pointer';
+  number(name: TaskMember): number {
+    return this.#field(name).number(this.#view);
   }
 
-  offset(path: string): number {
-    return this.#guest.layout.field('task_struct', path).offset;
+  pointer(name: TaskMember): GuestVirtual {
+    return this.#field(name).bigint(this.#view) as GuestVirtual;
   }
 
-  number(path: string): number {
-    return this.#guest.layout.field('task_struct', path).number(this.#view);
-  }
-
-  pointer(path: string): GuestVirtual {
-    return this.#guest.layout.field('task_struct', path).bigint(this.#view) as GuestVirtual;
+  /** Where a list that it is part of goes on from it. */
+  link(list: 'tasks' | 'sibling', to: 'next' | 'prev'): GuestVirtual {
+    const end = requiredField(this.#guest.layout, 'list_head', to);
+    return end.bigint(this.#view, this.offset(list)) as GuestVirtual;
   }
 
   comm(): string {
-    const { offset, size } = this.#guest.layout.field('task_struct', 'comm');
+    const { offset, size } = this.#field('comm');
     const bytes = Buffer.from(this.#view.buffer, offset, size);
     const end = bytes.indexOf(0);
     return printableBytes(bytes.subarray(0, end < 0 ? size : end).toString('latin1'));
+  }
+
+  #field(name: TaskMember): Field {
+    return requiredField(this.#guest.layout, 'task_struct', name);
   }
 }
 

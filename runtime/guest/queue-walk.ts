@@ -82,6 +82,9 @@ export class QueueWalk {
   #plan: QueuePlan;
   #task: TaskPlan;
   #space!: AddressSpace;
+  /** Of the entity and the list node in a task; -1 where there is none. */
+  readonly #entityOffset: number;
+  readonly #runListOffset: number;
   /** From a task's copy to that of its entity, where a task's copy holds the whole of it; else -1. */
   #entityInTask: number;
 
@@ -113,10 +116,12 @@ export class QueueWalk {
     this.#tables = tables;
     this.#plan = plan;
     this.#task = task;
+    this.#entityOffset = task.se ?? -1;
+    this.#runListOffset = task.run_list?.offset ?? -1;
     this.#entityInTask = -1;
     const entity = plan.fair?.entity.shape.segments;
     if (entity?.length === 1) {
-      this.#entityInTask = task.shape.piece(task.entityOffset + entity[0]!.offset, entity[0]!.length);
+      this.#entityInTask = task.shape.piece(this.#entityOffset + entity[0]!.offset, entity[0]!.length);
     }
   }
 
@@ -167,9 +172,9 @@ export class QueueWalk {
     for (let cpu = 0; cpu < this.cpus; cpu++) keys.want(this.queuePointers[cpu]!);
     for (let cpu = 0; cpu < this.cpus; cpu++) {
       const at = keys.position(cpu, space);
-      if (this.#arena.number(at, key.nrRunning) !== this.nrRunning[cpu]) return false;
+      if (this.#arena.number(at, key.nr_running) !== this.nrRunning[cpu]) return false;
       if (this.#arena.pointer(at, key.curr) !== this.curr[cpu]) return false;
-      if (key.nrSwitches && this.#arena.number(at, key.nrSwitches) !== this.nrSwitches[cpu]) return false;
+      if (key.nr_switches && this.#arena.number(at, key.nr_switches) !== this.nrSwitches[cpu]) return false;
     }
     return true;
   }
@@ -190,8 +195,8 @@ export class QueueWalk {
     this.queuePositions[cpu] = at;
     this.linked[cpu] = 0;
     // An unsigned long in O(1) kernels, an unsigned int since 2.6.39.
-    this.nrRunning[cpu] = arena.number(at, plan.nrRunning);
-    this.nrSwitches[cpu] = plan.nrSwitches === undefined ? 0 : arena.number(at, plan.nrSwitches);
+    this.nrRunning[cpu] = arena.number(at, plan.nr_running);
+    this.nrSwitches[cpu] = plan.nr_switches === undefined ? 0 : arena.number(at, plan.nr_switches);
     const { lockWord } = plan;
     this.lockHeld[cpu] = lockWord && lockHeld(plan.lock, arena.number(at, lockWord)) ? 1 : 0;
     const curr = arena.pointer(at, plan.curr);
@@ -215,14 +220,14 @@ export class QueueWalk {
     const arena = this.#arena;
     const { links } = this.#plan;
     const rq = this.queuePointers[cpu]!;
-    const first = movePointer(rq, o1.arraysOffset);
+    const first = movePointer(rq, o1.arrays);
     const second = movePointer(first, o1.arraySize);
     const active = arena.pointer(at, o1.active);
     const expired = arena.pointer(at, o1.expired);
     const sane = (active === first && expired === second) || (active === second && expired === first);
     if (!sane) throw this.#wrong(cpu, 'active and expired are not its two arrays');
     for (let array = 0; array < 2; array++) {
-      const { bitmap, queue } = o1.arrays[array]!;
+      const { bitmap, queue } = o1.copies[array]!;
       const pointer = array === 0 ? first : second;
       for (let prio = 0; prio < o1.priorities; prio++) {
         const headAt = at + queue.at + links.size * prio;
@@ -244,7 +249,7 @@ export class QueueWalk {
   #realtimeLists(cpu: number, at: number, realtime: RealtimePlan): void {
     const arena = this.#arena;
     const { links } = this.#plan;
-    const base = movePointer(this.queuePointers[cpu]!, realtime.queueOffset);
+    const base = movePointer(this.queuePointers[cpu]!, realtime.queue.offset);
     for (let prio = 0; prio < realtime.priorities; prio++) {
       const headAt = at + realtime.queue.at + links.size * prio;
       const head = movePointer(base, links.size * prio);
@@ -265,7 +270,7 @@ export class QueueWalk {
     place: number,
   ): void {
     if (node === NO_POINTER) throw this.#wrong(cpu, 'a list of ready tasks has a link that is no pointer');
-    const task = movePointer(node, -this.#task.runListOffset);
+    const task = movePointer(node, -this.#runListOffset);
     const item = this.#reserve();
     this.#kind[item] = kind;
     this.#index[item] = this.#tables.tasks.want(task);
@@ -296,8 +301,8 @@ export class QueueWalk {
 
   #realtimeNode(item: number): void {
     const at = this.#listNode(item);
-    const { onRq } = this.#task;
-    if (onRq !== undefined && this.#arena.number(at, onRq) === 0) {
+    const { on_rq } = this.#task;
+    if (on_rq !== undefined && this.#arena.number(at, on_rq) === 0) {
       throw this.#wrong(this.#cpuOf[item]!, 'a task in a real-time queue is not marked as queued');
     }
     const { index, cpu } = { index: this.#index[item]!, cpu: this.#cpuOf[item]! };
@@ -310,11 +315,11 @@ export class QueueWalk {
     const arena = this.#arena;
     const task = this.#index[item]!;
     const at = this.#tables.tasks.position(task, this.#space);
-    const runList = this.#task.runList!;
+    const runList = this.#task.run_list!;
     if (arena.pointer(at, runList.prev) !== this.#back[item]) {
       throw this.#wrong(cpu, 'a list of ready tasks does not link back');
     }
-    const node = movePointer(this.#tables.tasks.pointers[task] as KernelPointer, this.#task.runListOffset);
+    const node = movePointer(this.#tables.tasks.pointers[task] as KernelPointer, this.#runListOffset);
     const next = arena.pointer(at, runList.next);
     const head = this.#owner[item]!;
     const headAt = this.#headAt[item]!;
@@ -344,7 +349,7 @@ export class QueueWalk {
       throw this.#wrong(cpu, 'a fair queue belongs to another CPU');
     }
     const root = arena.pointer(at, fair.root);
-    if (root !== NO_POINTER) this.#pushEntity(movePointer(root, -fair.entity.nodeOffset), 0, slot, cpu);
+    if (root !== NO_POINTER) this.#pushEntity(movePointer(root, -fair.entity.run_node), 0, slot, cpu);
     // The running entity is out of the tree, and still counts.
     const curr = arena.pointer(at, fair.curr);
     if (curr !== NO_POINTER) this.#pushEntity(curr, NaN, slot, cpu);
@@ -353,7 +358,7 @@ export class QueueWalk {
   /** @param parent node that the entity hangs on, 0 for the root, NaN for the running entity */
   #pushEntity(entity: KernelPointer, parent: number, slot: number, cpu: number): void {
     const item = this.#reserve();
-    const task = this.#entityInTask < 0 ? -1 : this.#tables.tasks.find(entity - this.#task.entityOffset);
+    const task = this.#entityInTask < 0 ? -1 : this.#tables.tasks.find(entity - this.#entityOffset);
     this.#kind[item] = task < 0 ? TREE_NODE : TASK_NODE;
     this.#index[item] = task < 0 ? this.#tables.entities.want(entity) : task;
     this.#back[item] = parent;
@@ -371,37 +376,37 @@ export class QueueWalk {
     const at = this.#entityPosition(item, pointer);
     const parent = this.#back[item]!;
     const running = Number.isNaN(parent);
-    const onRq = arena.number(at, entity.onRq) !== 0;
+    const onRq = arena.number(at, entity.on_rq) !== 0;
     if (running) {
       // `curr` may be on its way off the queue: then it is no longer counted.
       if (!onRq) return;
     } else {
       if (!onRq) throw this.#wrong(cpu, 'an entity in a fair queue is not marked as queued');
       // The two lowest bits of the word are the node's colour (Linux include/linux/rbtree.h).
-      const up = arena.taggedPointer(at, entity.parentColor);
+      const up = arena.taggedPointer(at, entity.__rb_parent_color);
       if (up !== parent) throw this.#wrong(cpu, 'a node of a fair queue does not link back to its parent');
-      const node = movePointer(pointer, entity.nodeOffset);
-      const left = arena.pointer(at, entity.left);
-      const right = arena.pointer(at, entity.right);
+      const node = movePointer(pointer, entity.run_node);
+      const left = arena.pointer(at, entity.rb_left);
+      const right = arena.pointer(at, entity.rb_right);
       if (left !== NO_POINTER && left === right)
         throw this.#wrong(cpu, 'a node of a fair queue has one child twice');
-      if (left !== NO_POINTER) this.#pushEntity(movePointer(left, -entity.nodeOffset), node, slot, cpu);
-      if (right !== NO_POINTER) this.#pushEntity(movePointer(right, -entity.nodeOffset), node, slot, cpu);
+      if (left !== NO_POINTER) this.#pushEntity(movePointer(left, -entity.run_node), node, slot, cpu);
+      if (right !== NO_POINTER) this.#pushEntity(movePointer(right, -entity.run_node), node, slot, cpu);
     }
-    if (entity.cfsRq !== undefined) {
+    if (entity.cfs_rq !== undefined) {
       const owner = this.#tables.fairQueues.pointers[this.#fair[slot]!];
-      if (arena.pointer(at, entity.cfsRq) !== owner)
+      if (arena.pointer(at, entity.cfs_rq) !== owner)
         throw this.#wrong(cpu, 'a queued entity belongs to another queue');
     }
     this.#fairLinked[slot]! += 1;
-    const group = entity.myQueue === undefined ? NO_POINTER : arena.pointer(at, entity.myQueue);
+    const group = entity.my_q === undefined ? NO_POINTER : arena.pointer(at, entity.my_q);
     if (group !== NO_POINTER) {
       this.#fairQueue(group, cpu, fair);
       return;
     }
-    const task = this.#tables.tasks.want(movePointer(pointer, -this.#task.entityOffset));
+    const task = this.#tables.tasks.want(movePointer(pointer, -this.#entityOffset));
     const key = arena.wrapping(at, entity.key);
-    const delayed = entity.delayed !== undefined && arena.number(at, entity.delayed) !== 0;
+    const delayed = entity.sched_delayed !== undefined && arena.number(at, entity.sched_delayed) !== 0;
     this.#found(task, cpu, QUEUE_CLASS.fair, key, 0, delayed ? 1 : 0);
   }
 
@@ -409,7 +414,7 @@ export class QueueWalk {
     const { tasks, entities } = this.#tables;
     const index = this.#index[item]!;
     if (this.#kind[item] === TREE_NODE) return entities.pointers[index] as KernelPointer;
-    return movePointer(tasks.pointers[index] as KernelPointer, this.#task.entityOffset);
+    return movePointer(tasks.pointers[index] as KernelPointer, this.#entityOffset);
   }
 
   /** Position of the copy of an entity, in its task's copy or by itself. */
@@ -420,8 +425,8 @@ export class QueueWalk {
       // What was a task may be a group's entity by now: those are not within a task.
       if (at >= 0) {
         const own = at + this.#entityInTask;
-        const { myQueue } = this.#plan.fair!.entity;
-        if (myQueue === undefined || this.#arena.pointer(own, myQueue) === NO_POINTER) return own;
+        const { my_q } = this.#plan.fair!.entity;
+        if (my_q === undefined || this.#arena.pointer(own, my_q) === NO_POINTER) return own;
       }
       this.#kind[item] = TREE_NODE;
       this.#index[item] = entities.want(pointer);
@@ -435,8 +440,8 @@ export class QueueWalk {
     const { tasks } = this.#tables;
     const index = tasks.want(stop);
     const position = tasks.position(index, this.#space);
-    const { onRq } = this.#task;
-    if (onRq === undefined || this.#arena.number(position, onRq) === 0) return;
+    const { on_rq } = this.#task;
+    if (on_rq === undefined || this.#arena.number(position, on_rq) === 0) return;
     this.#found(index, cpu, QUEUE_CLASS.stop, 0, 0, 0);
   }
 
@@ -458,7 +463,7 @@ export class QueueWalk {
   #checkFair(slot: number): void {
     const fair = this.#plan.fair!;
     const at = this.#tables.fairQueues.position(this.#fair[slot]!, this.#space);
-    const counted = this.#arena.number(at, fair.nrQueued);
+    const counted = this.#arena.number(at, fair.nr_queued);
     if (counted !== this.#fairLinked[slot]) {
       throw this.#wrong(
         this.#fairCpu[slot]!,
@@ -473,11 +478,11 @@ export class QueueWalk {
     const { realtime, o1 } = this.#plan;
     let found = this.linked[cpu]!;
     for (const count of this.#plan.counted) found += this.#arena.number(at, count);
-    if (realtime?.groups) found += this.#arena.number(at, realtime.nrRunning);
+    if (realtime?.groups) found += this.#arena.number(at, realtime.nr_running);
     if (counted !== found) throw this.#wrong(cpu, `it counts ${counted} tasks and links ${found}`);
     if (o1 === undefined) return;
     let active = 0;
-    for (const { nrActive } of o1.arrays) active += this.#arena.number(at, nrActive);
+    for (const { nr_active } of o1.copies) active += this.#arena.number(at, nr_active);
     if (active !== counted) throw this.#wrong(cpu, `its arrays count ${active} tasks, it counts ${counted}`);
   }
 

@@ -1,5 +1,5 @@
 import { DomschedError } from '../error.ts';
-import type { Place } from './fields.ts';
+import type { ListLayout, Member } from '../layout/members.ts';
 
 /**
  * Where a number is in a record, and how it is read. Only a {@link Shape} makes one, out of a member of the layout, so
@@ -23,15 +23,35 @@ export interface PointerSlot {
 
 /** A link of a list: the two pointers of a `list_head`. */
 export interface LinkSlot {
+  /** Of the node in the structure. */
+  readonly offset: number;
   readonly next: PointerSlot;
   readonly prev: PointerSlot;
 }
 
 /** Where something larger is in a record: a name, an array. */
 export interface BlockSlot {
+  /** In the structure. */
+  readonly offset: number;
   readonly at: number;
   readonly size: number;
 }
+
+type SlotOf<M> =
+  M extends Member<'number'>
+    ? Slot
+    : M extends Member<'pointer'>
+      ? PointerSlot
+      : M extends Member<'list'>
+        ? LinkSlot
+        : M extends Member<'block'>
+          ? BlockSlot
+          : M extends Member
+            ? number
+            : M;
+
+/** Where members are in a record, by their roles; of a part its offset in the structure. */
+export type Slots<F> = { readonly [K in keyof F]: SlotOf<F[K]> };
 
 const ALL_BITS = 0xffff_ffff;
 const POINTER_SIZE = 8;
@@ -58,10 +78,11 @@ export class Shape {
   /** Bytes of a record. */
   readonly size: number;
 
-  /** @param fields members to copy; undefined ones are left out */
-  constructor(fields: readonly (Place | undefined)[]) {
-    const ranges = fields
-      .filter((field) => field !== undefined)
+  /** @param members to copy; those of a part are to be named themselves */
+  constructor(members: readonly (Member | undefined)[]) {
+    const ranges = members
+      .filter((member) => member !== undefined)
+      .filter(({ role }) => role !== 'part')
       .map(({ offset, size }) => ({ start: offset & ~7, end: (offset + Math.max(size, 1) + 7) & ~7 }))
       .sort((a, b) => a.start - b.start);
     const segments: Segment[] = [];
@@ -98,13 +119,34 @@ export class Shape {
   }
 
   /**
+   * Where each of these members is in a record.
+   * @throws DomschedError `layout-absent-member` for one that is not what it was declared to be
+   */
+  slots<F extends Readonly<Record<string, Member | undefined>>>(found: F, links: ListLayout): Slots<F> {
+    const slots = Object.entries(found).map(([name, member]) => [name, member && this.#slot(member, links)]);
+    return Object.fromEntries(slots) as Slots<F>;
+  }
+
+  #slot(member: Member, links: ListLayout): Slot | PointerSlot | LinkSlot | BlockSlot | number {
+    switch (member.role) {
+      case 'number':
+        return this.number(member);
+      case 'pointer':
+        return this.pointer(member);
+      case 'list':
+        return this.link(member, links);
+      case 'block':
+        return this.block(member);
+      default:
+        return member.offset;
+    }
+  }
+
+  /**
    * A member that is a number, a bit field, or a structure around one word (`atomic_t`).
    * @throws DomschedError `layout-absent-member` for what is no single word
    */
-  number(field: Place): Slot;
-  number(field: Place | undefined): Slot | undefined;
-  number(field: Place | undefined): Slot | undefined {
-    if (field === undefined) return undefined;
+  number(field: Member): Slot {
     const { bits, bitSize, size, signed } = field;
     if (bitSize === undefined) {
       if (!isWord(size)) throw odd(field, 'no word');
@@ -125,60 +167,37 @@ export class Shape {
     return { at: this.#at(field, bits.offset + first, width), size: width, signed: false, shift, mask };
   }
 
-  /** The words of a member that is so many of one size, one after the other. */
-  words(field: Place, count: number): Slot[] {
-    const size = field.size / count;
-    return Array.from({ length: count }, (_, i) =>
-      this.number({ ...field, size, offset: field.offset + i * size }),
-    );
-  }
-
   /** A member that is a pointer, or a word that holds one (`rb_node.__rb_parent_color`). */
-  pointer(field: Place): PointerSlot;
-  pointer(field: Place | undefined): PointerSlot | undefined;
-  pointer(field: Place | undefined): PointerSlot | undefined {
-    if (field === undefined) return undefined;
+  pointer(field: Member): PointerSlot {
     if (field.size !== POINTER_SIZE || field.bitSize !== undefined) throw odd(field, 'no pointer');
     return { pointerAt: this.#at(field, field.offset, POINTER_SIZE) };
   }
 
-  /** A member that is a `list_head`, or begins with one. @param links of `list_head`, by its layout */
-  link(field: Place, links: ListLayout): LinkSlot;
-  link(field: Place | undefined, links: ListLayout): LinkSlot | undefined;
-  link(field: Place | undefined, links: ListLayout): LinkSlot | undefined {
-    if (field === undefined) return undefined;
-    const pointer = (offset: number) => ({ pointerAt: this.#at(field, field.offset + offset, POINTER_SIZE) });
-    return { next: pointer(links.next), prev: pointer(links.prev) };
+  /** A member that is a `list_head`, or begins with one. */
+  link(field: Member, links: ListLayout): LinkSlot {
+    const { offset } = field;
+    const pointer = (link: number) => ({ pointerAt: this.#at(field, offset + link, POINTER_SIZE) });
+    return { offset, next: pointer(links.next), prev: pointer(links.prev) };
   }
 
   /** A member that is more than a word. */
-  block(field: Place): BlockSlot;
-  block(field: Place | undefined): BlockSlot | undefined;
-  block(field: Place | undefined): BlockSlot | undefined {
-    return field === undefined
-      ? undefined
-      : { at: this.#at(field, field.offset, field.size), size: field.size };
+  block(field: Member): BlockSlot {
+    const { offset, size } = field;
+    return { offset, at: this.#at(field, offset, size), size };
   }
 
-  #at(field: Place, from: number, length: number): number {
+  #at(field: Member, from: number, length: number): number {
     const at = this.piece(from, length);
     if (at >= 0) return at;
     throw new RangeError(`offset ${field.offset} (${field.type}) is in no segment of this shape`);
   }
 }
 
-/** Offsets of the two pointers in a `list_head`, and its size. */
-export interface ListLayout {
-  readonly next: number;
-  readonly prev: number;
-  readonly size: number;
-}
-
 function isWord(size: number): size is Slot['size'] {
   return size === 1 || size === 2 || size === 4 || size === 8;
 }
 
-function odd({ type, size, offset }: Place, what: string): DomschedError {
+function odd({ type, size, offset }: Member, what: string): DomschedError {
   return new DomschedError(
     'layout-absent-member',
     `the member at offset ${offset} is a ${type} of ${size} bytes, ${what}: this kernel keeps it in a form that is not known`,

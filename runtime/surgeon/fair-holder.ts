@@ -1,11 +1,12 @@
 import type { Constants } from '../code/prove.ts';
 import type { Draft } from '../edit/draft.ts';
 import type { Invariant } from '../edit/edit.ts';
-import { type Field, get } from '../edit/member.ts';
+import { get, type Word } from '../edit/member.ts';
 import type { MemoryView } from '../edit/memory-view.ts';
 import type { Guest } from '../guest/guest.ts';
 import type { GuestCpu } from '../guest/percpu.ts';
 import type { Domain, VcpuRegisters } from '../hypervisor/types.ts';
+import { optionalField } from '../layout/members.ts';
 import { advance, type GuestVirtual, guestVirtual } from '../memory/address.ts';
 import { FairSurgery } from '../technique/fair/fair.ts';
 import { type FairGuest, resolveFairLayout } from '../technique/fair/layout.ts';
@@ -39,11 +40,11 @@ export function fairGuest(guest: Guest, constants: Constants): FairGuest {
   };
 }
 
-/** "x86/percpu: Move preempt_count next to current_task", 6.2, until 6.15. */
 function preemptCount(guest: Guest, cpu: GuestCpu): GuestVirtual {
-  if (!guest.layout.has('pcpu_hot', 'preempt_count')) return guest.percpu('__preempt_count', cpu);
-  const { offset } = guest.layout.field('pcpu_hot', 'preempt_count');
-  return advance(guest.percpu('pcpu_hot', cpu), offset);
+  const hot = optionalField(guest.layout, 'pcpu_hot', 'preempt_count');
+  return hot === undefined
+    ? guest.percpu('__preempt_count', cpu)
+    : advance(guest.percpu('pcpu_hot', cpu), hot.offset);
 }
 
 /**
@@ -58,7 +59,7 @@ export class FairHolder implements Holder {
   readonly #splice: FairSplice;
   /** Null where what it takes is not proved. */
   readonly #state: FairState | null;
-  readonly #ptrace: Field;
+  readonly #ptrace: Word;
 
   readonly shares: Shares;
 

@@ -1,10 +1,11 @@
 import type { Constants } from '../code/prove.ts';
 import { DomschedError } from '../error.ts';
 import type { Guest } from '../guest/guest.ts';
+import { hasMember } from '../layout/members.ts';
 import { guestVirtual } from '../memory/address.ts';
 import { fairQueuesRefusal } from '../technique/fair/layout.ts';
 import { resolveSharesLayout, Shares, type SharesGuest, sharesRefusal } from '../technique/fair/shares.ts';
-import { resolveO1Layout } from '../technique/o1/resolve.ts';
+import { resolveO1Layout } from '../technique/o1/layout.ts';
 import { canPark } from '../technique/park/layout.ts';
 import { NEEDED } from '../technique/proved-bits.ts';
 import { FairHolder, fairGuest } from './fair-holder.ts';
@@ -20,13 +21,17 @@ import { constantsOf } from './proved-constants.ts';
  */
 export function holderFor(guest: Guest, proved?: Constants): Holder {
   const { layout, queuesUnknown } = guest;
-  if (queuesUnknown === undefined && layout.has('rq', 'active') && layout.has('prio_array', 'queue')) {
+  if (
+    queuesUnknown === undefined &&
+    hasMember(layout, 'rq', 'active') &&
+    hasMember(layout, 'prio_array', 'queue')
+  ) {
     const queues = guest.cpus.map((cpu) => ({ cpu: cpu.cpu, address: guest.percpu('runqueues', cpu) }));
     const resolved = resolveO1Layout(layout);
     return new O1Holder(
       resolved,
       queues,
-      resolved.task_struct.load_weight === null ? null : ticksPerSecond(guest),
+      resolved.task_struct.load_weight === undefined ? null : ticksPerSecond(guest),
     );
   }
   if (canPark(layout)) {

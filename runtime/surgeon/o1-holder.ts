@@ -1,10 +1,11 @@
 import type { Draft } from '../edit/draft.ts';
 import type { Invariant } from '../edit/edit.ts';
 import { inconsistent } from '../edit/inconsistent.ts';
+import { follow, get, put } from '../edit/member.ts';
 import type { MemoryView } from '../edit/memory-view.ts';
 import type { GuestVirtual } from '../memory/address.ts';
 import { formatAddress } from '../memory/address.ts';
-import { follow, get, type O1Layout, type O1Queue, put } from '../technique/o1/layout.ts';
+import type { O1Layout, O1Queue } from '../technique/o1/layout.ts';
 import { O1Surgery } from '../technique/o1/o1.ts';
 import { threadRefusal } from '../technique/refusal.ts';
 import type { Step, Technique } from '../technique/step.ts';

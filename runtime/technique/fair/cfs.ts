@@ -1,6 +1,6 @@
 import type { Draft } from '../../edit/draft.ts';
 import { inconsistent } from '../../edit/inconsistent.ts';
-import { type Field, get, put } from '../../edit/member.ts';
+import { get, put, type Word } from '../../edit/member.ts';
 import type { MemoryView } from '../../edit/memory-view.ts';
 import type { GuestVirtual } from '../../memory/address.ts';
 import { type FairDiscipline, isBefore, type TreeEntity } from './discipline.ts';
@@ -17,8 +17,8 @@ const FAR = 1n << 62n;
  */
 export class Cfs implements FairDiscipline {
   readonly augment = null;
-  readonly #vruntime: Field;
-  readonly #minimum: Field;
+  readonly #vruntime: Word;
+  readonly #minimum: Word;
 
   constructor(layout: FairLayout, cfs: NonNullable<FairLayout['cfs']>) {
     this.#vruntime = layout.sched_entity.vruntime;

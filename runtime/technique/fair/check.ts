@@ -1,5 +1,5 @@
 import { inconsistent } from '../../edit/inconsistent.ts';
-import { follow, get } from '../../edit/member.ts';
+import { follow, get, type Word } from '../../edit/member.ts';
 import type { MemoryView } from '../../edit/memory-view.ts';
 import { DomschedError } from '../../error.ts';
 import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
@@ -112,7 +112,7 @@ class Check {
     this.#expect(queue, cfs_rq.h_nr_queued, below.queued, `${name}.h_nr_queued`);
     this.#expect(queue, cfs_rq.h_nr_runnable, below.runnable, `${name}.h_nr_runnable`);
     this.#expect(queue, cfs_rq.h_nr_idle, below.idle, `${name}.h_nr_idle`);
-    const idle = cfs_rq.idle !== null && get(memory, queue, cfs_rq.idle) !== 0n;
+    const idle = cfs_rq.idle !== undefined && get(memory, queue, cfs_rq.idle) !== 0n;
     return idle ? { ...below, idle: below.queued } : below;
   }
 
@@ -122,8 +122,8 @@ class Check {
       address === 0n ? address : advance(address, -sched_entity.run_node);
     return {
       entity: advance(node, -sched_entity.run_node),
-      left: child(follow(this.#memory, node, rb_node.left)),
-      right: child(follow(this.#memory, node, rb_node.right)),
+      left: child(follow(this.#memory, node, rb_node.rb_left)),
+      right: child(follow(this.#memory, node, rb_node.rb_right)),
     };
   }
 
@@ -136,7 +136,7 @@ class Check {
     if (follow(memory, entity, sched_entity.cfs_rq) !== queue)
       throw inconsistent(`${where} is another queue's`);
     const delayed =
-      sched_entity.sched_delayed !== null && get(memory, entity, sched_entity.sched_delayed) !== 0n;
+      sched_entity.sched_delayed !== undefined && get(memory, entity, sched_entity.sched_delayed) !== 0n;
     const own = follow(memory, entity, sched_entity.my_q);
     if (own !== 0n) return this.#queue(own, `${name}/group`, depth + 1);
     const task = advance(entity, -task_struct.se);
@@ -148,7 +148,7 @@ class Check {
   #isIdle(entity: GuestVirtual): boolean {
     const { cfs_rq, sched_entity, task_struct } = this.#layout;
     const own = follow(this.#memory, entity, sched_entity.my_q);
-    if (own !== 0n) return cfs_rq.idle !== null && get(this.#memory, own, cfs_rq.idle) !== 0n;
+    if (own !== 0n) return cfs_rq.idle !== undefined && get(this.#memory, own, cfs_rq.idle) !== 0n;
     return get(this.#memory, advance(entity, -task_struct.se), task_struct.policy) === SCHED_IDLE;
   }
 
@@ -220,13 +220,8 @@ class Check {
     }
   }
 
-  #expect(
-    queue: GuestVirtual,
-    field: Parameters<typeof get>[2] | null,
-    expected: bigint,
-    name: string,
-  ): void {
-    if (field === null) return;
+  #expect(queue: GuestVirtual, field: Word | undefined, expected: bigint, name: string): void {
+    if (field === undefined) return;
     const found = get(this.#memory, queue, field);
     if (found !== expected) throw inconsistent(`${name} is ${found}, and what it has makes ${expected}`);
   }

@@ -1,6 +1,6 @@
 import type { Draft } from '../../edit/draft.ts';
 import { inconsistent } from '../../edit/inconsistent.ts';
-import { type Field, follow, get, getSigned, put } from '../../edit/member.ts';
+import { follow, get, put, type Word } from '../../edit/member.ts';
 import type { MemoryView } from '../../edit/memory-view.ts';
 import type { GuestVirtual } from '../../memory/address.ts';
 import { type FairDiscipline, isBefore, scaledDown, type TreeEntity, virtualTime } from './discipline.ts';
@@ -39,7 +39,7 @@ export class Eevdf implements FairDiscipline {
   ): void => {
     const { min_vruntime, min_slice } = this.#eevdf.sched_entity;
     put(draft, entity, min_vruntime, this.#smallest(draft, entity, [left, right]), `${name}.min_vruntime`);
-    if (min_slice !== null)
+    if (min_slice !== undefined)
       put(draft, entity, min_slice, this.#shortest(draft, entity, [left, right]), `${name}.min_slice`);
   };
 
@@ -49,7 +49,7 @@ export class Eevdf implements FairDiscipline {
     const { deadline, vlag, slice, rel_deadline } = this.#eevdf.sched_entity;
     const average = this.#moveZero(draft, queue, name);
     const weight = get(draft, entity, sched_entity.weight);
-    let lag = getSigned(draft, entity, vlag);
+    let lag = get(draft, entity, vlag);
     const load = this.#load(draft, queue);
     // With the newcomer the average moves towards it: what remains has to be the lag that it had.
     if (get(draft, queue, cfs_rq.nr_queued) === 0n || load === 0n) lag = 0n;
@@ -58,7 +58,7 @@ export class Eevdf implements FairDiscipline {
     put(draft, entity, sched_entity.vruntime, vruntime, 'se.vruntime');
     const end = vruntime + virtualTime(get(draft, entity, slice), weight);
     put(draft, entity, deadline, BigInt.asUintN(64, end), 'se.deadline');
-    if (rel_deadline !== null) put(draft, entity, rel_deadline, 0n, 'se.rel_deadline');
+    if (rel_deadline !== undefined) put(draft, entity, rel_deadline, 0n, 'se.rel_deadline');
   }
 
   /** `update_entity_lag()`: not more than two slices, either way. */
@@ -99,13 +99,13 @@ export class Eevdf implements FairDiscipline {
       if (get(memory, entity, min_vruntime) !== this.#smallest(memory, entity, [left, right])) {
         throw inconsistent(`${name}: an entity's min_vruntime is not its subtree's`);
       }
-      if (min_slice === null) continue;
+      if (min_slice === undefined) continue;
       if (get(memory, entity, min_slice) !== this.#shortest(memory, entity, [left, right])) {
         throw inconsistent(`${name}: an entity's min_slice is not its subtree's`);
       }
     }
     if (get(memory, queue, avg_load) !== load) throw inconsistent(`${name}.avg_load is not its tree's`);
-    if (get(memory, queue, avg_vruntime) !== BigInt.asUintN(64, sum)) {
+    if (BigInt.asUintN(64, get(memory, queue, avg_vruntime) - sum) !== 0n) {
       throw inconsistent(`${name}.avg_vruntime is not its tree's`);
     }
   }
@@ -119,7 +119,7 @@ export class Eevdf implements FairDiscipline {
     const curr = this.#current(draft, queue);
     const load = this.#load(draft, queue);
     const treeLoad = get(draft, queue, avg_load);
-    let sum = getSigned(draft, queue, avg_vruntime);
+    let sum = get(draft, queue, avg_vruntime);
     if (curr !== null) sum += this.#key(draft, queue, curr) * this.#weight(draft, curr);
     // Division rounds towards zero.
     if (sum < 0n) sum -= load - 1n;
@@ -167,9 +167,9 @@ export class Eevdf implements FairDiscipline {
   #best(
     memory: MemoryView,
     entity: GuestVirtual,
-    own: Field,
+    own: Word,
     children: readonly GuestVirtual[],
-    theirs: Field,
+    theirs: Word,
     less: (a: bigint, b: bigint) => boolean,
   ): bigint {
     return children

@@ -9,7 +9,7 @@
 import type { Draft } from '../../edit/draft.ts';
 import type { Invariant } from '../../edit/edit.ts';
 import { inconsistent } from '../../edit/inconsistent.ts';
-import { type Field, follow, get, put } from '../../edit/member.ts';
+import { follow, get, put, type Word } from '../../edit/member.ts';
 import type { MemoryView } from '../../edit/memory-view.ts';
 import { DomschedError } from '../../error.ts';
 import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
@@ -18,15 +18,15 @@ import { Cfs } from './cfs.ts';
 import { checkFairQueues, MAX_DEPTH, rootOf, SCHED_IDLE } from './check.ts';
 import { type FairDiscipline, scaledDown } from './discipline.ts';
 import { Eevdf } from './eevdf.ts';
-import type { AverageFields, FairCpu, FairGuest } from './layout.ts';
+import type { FairCpu, FairGuest } from './layout.ts';
 import { advanceAverage, type SchedAvg } from './pelt.ts';
 import { RbTree } from './rb-tree.ts';
 import { planReschedFlag } from './resched.ts';
 
 /** include/linux/sched.h: SCHED_NORMAL, SCHED_BATCH, SCHED_IDLE. */
 const FAIR_POLICIES = [0n, 3n, SCHED_IDLE];
-/** include/linux/numa.h, NUMA_NO_NODE, as an unsigned int. */
-const NUMA_NO_NODE = 0xffff_ffffn;
+/** include/linux/numa.h. */
+const NUMA_NO_NODE = -1n;
 
 /** An entity and the queue that it is in, or was in. */
 interface Level {
@@ -52,7 +52,7 @@ export class FairSurgery {
     }
     this.#guest = guest;
     this.#discipline =
-      layout.eevdf === null ? new Cfs(layout, layout.cfs!) : new Eevdf(layout, layout.eevdf, tickNsec);
+      layout.eevdf === undefined ? new Cfs(layout, layout.cfs!) : new Eevdf(layout, layout.eevdf, tickNsec);
   }
 
   /** That the fair queues of a thread's CPU are whole. */
@@ -106,10 +106,13 @@ export class FairSurgery {
     if (!FAIR_POLICIES.includes(get(memory, task, task_struct.policy)))
       return 'has another policy than its class';
     const { numa_preferred_nid } = task_struct;
-    if (numa_preferred_nid !== null && get(memory, task, numa_preferred_nid) !== NUMA_NO_NODE) {
+    if (numa_preferred_nid !== undefined && get(memory, task, numa_preferred_nid) !== NUMA_NO_NODE) {
       return 'is counted by NUMA balancing';
     }
-    if (rq.core_enabled !== null && get(memory, this.cpuOf(memory, task).address, rq.core_enabled) !== 0n) {
+    if (
+      rq.core_enabled !== undefined &&
+      get(memory, this.cpuOf(memory, task).address, rq.core_enabled) !== 0n
+    ) {
       return 'is under core scheduling';
     }
     return null;
@@ -124,7 +127,7 @@ export class FairSurgery {
       get(memory, task, task_struct.on_rq) === this.#guest.bits.queued &&
       get(memory, task, task_struct.on_cpu) === 0n &&
       get(memory, entity, sched_entity.on_rq) !== 0n &&
-      (delayed === null || get(memory, entity, delayed) === 0n) &&
+      (delayed === undefined || get(memory, entity, delayed) === 0n) &&
       this.currentOn(memory, task) === undefined
     );
   }
@@ -143,10 +146,12 @@ export class FairSurgery {
   isBlocked(memory: MemoryView, task: GuestVirtual): boolean {
     const { cfs_rq, sched_entity } = this.#guest.layout;
     return this.#levels(memory, task).some(({ entity, queue, own }) => {
-      const throttled = cfs_rq.throttle_count !== null && get(memory, queue, cfs_rq.throttle_count) !== 0n;
+      const throttled =
+        cfs_rq.throttle_count !== undefined && get(memory, queue, cfs_rq.throttle_count) !== 0n;
       const { sched_delayed } = sched_entity;
       return (
-        throttled || (own !== null && sched_delayed !== null && get(memory, entity, sched_delayed) !== 0n)
+        throttled ||
+        (own !== null && sched_delayed !== undefined && get(memory, entity, sched_delayed) !== 0n)
       );
     });
   }
@@ -174,7 +179,7 @@ export class FairSurgery {
       if (leaving) this.#leave(draft, level, task);
       else this.#refreshGroup(draft, level);
       this.#countBelow(draft, level, -1n, idle);
-      if (cfs_rq.idle !== null && get(draft, level.queue, cfs_rq.idle) !== 0n) idle = 1n;
+      if (cfs_rq.idle !== undefined && get(draft, level.queue, cfs_rq.idle) !== 0n) idle = 1n;
       leaving &&= get(draft, level.queue, cfs_rq.nr_queued) === 0n;
     }
     this.#countRunning(draft, cpu, -1n);
@@ -197,7 +202,7 @@ export class FairSurgery {
       if (entering) this.#enter(draft, level, task, cpu);
       else this.#refreshGroup(draft, level);
       this.#countBelow(draft, level, 1n, idle);
-      if (cfs_rq.idle !== null && get(draft, level.queue, cfs_rq.idle) !== 0n) idle = 1n;
+      if (cfs_rq.idle !== undefined && get(draft, level.queue, cfs_rq.idle) !== 0n) idle = 1n;
       if (get(draft, level.queue, cfs_rq.on_list) === 0n) unlisted.push(level);
     }
     this.#list(draft, cpu, unlisted);
@@ -284,7 +289,9 @@ export class FairSurgery {
       augment === null
         ? null
         : (node: GuestVirtual) => {
-            const [left, right] = [rb_node.left, rb_node.right].map((field) => follow(draft, node, field));
+            const [left, right] = [rb_node.rb_left, rb_node.rb_right].map((field) =>
+              follow(draft, node, field),
+            );
             const entity = entityOf(node);
             const what = `${name}: entity ${formatAddress(entity)}`;
             augment(draft, entity, entityOf(left!), entityOf(right!), what);
@@ -310,7 +317,7 @@ export class FairSurgery {
     const idle =
       own === null
         ? get(draft, task, task_struct.policy) === SCHED_IDLE
-        : cfs_rq.idle !== null && get(draft, own, cfs_rq.idle) !== 0n;
+        : cfs_rq.idle !== undefined && get(draft, own, cfs_rq.idle) !== 0n;
     if (idle) this.#change(draft, queue, cfs_rq.idle_nr, change, `${name}.idle_nr_running`);
   }
 
@@ -325,8 +332,8 @@ export class FairSurgery {
     this.#change(draft, address, this.#guest.layout.rq.nr_running, change, `rq[${cpu}].nr_running`);
   }
 
-  #change(draft: Draft, base: GuestVirtual, field: Field | null, change: bigint, what: string): void {
-    if (field === null || change === 0n) return;
+  #change(draft: Draft, base: GuestVirtual, field: Word | undefined, change: bigint, what: string): void {
+    if (field === undefined || change === 0n) return;
     put(draft, base, field, notNegative(get(draft, base, field) + change, what), what);
   }
 
@@ -341,10 +348,10 @@ export class FairSurgery {
   /** Brings an entity's averages up to its queue's time, before what it counts as changes. */
   #age(draft: Draft, { entity, queue, name }: Level, queued: boolean, runnable: bigint): void {
     const { cfs_rq, sched_entity } = this.#guest.layout;
-    const now = get(draft, queue, cfs_rq.lastUpdateTime);
+    const now = get(draft, queue, cfs_rq.avg.last_update_time);
     const average = readAverage(draft, entity, sched_entity.avg);
     // Never attached, or a queue that was never updated: the guest's own first update attaches it.
-    if (average.lastUpdateTime === 0n || now === 0n) return;
+    if (average.last_update_time === 0n || now === 0n) return;
     const weight = scaledDown(get(draft, entity, sched_entity.weight));
     writeAverage(
       draft,
@@ -397,7 +404,7 @@ export class FairSurgery {
    */
   #outcome(draft: Draft, task: GuestVirtual, cpu: FairCpu, linked: boolean): Invariant {
     const { rq, cfs_rq, sched_entity, task_struct, eevdf, list_head } = this.#guest.layout;
-    const words: [GuestVirtual, Field][] = [[cpu.address, rq.nr_running]];
+    const words: [GuestVirtual, Word][] = [[cpu.address, rq.nr_running]];
     const group = advance(task, task_struct.se + sched_entity.group_node);
     if (!linked) words.push([group, list_head.next], [group, list_head.prev]);
     const curr = follow(draft, cpu.address, rq.curr);
@@ -407,10 +414,11 @@ export class FairSurgery {
       if (own !== null) words.push([entity, sched_entity.runnable_weight]);
       for (const field of Object.values(sched_entity.avg)) words.push([entity, field]);
       for (const { field } of cfs_rq.buddies) words.push([queue, field]);
-      if (eevdf === null) continue;
+      if (eevdf === undefined) continue;
       words.push([queue, eevdf.cfs_rq.zero], [entity, eevdf.sched_entity.vlag]);
       words.push([entity, eevdf.sched_entity.deadline]);
-      if (eevdf.sched_entity.rel_deadline !== null) words.push([entity, eevdf.sched_entity.rel_deadline]);
+      if (eevdf.sched_entity.rel_deadline !== undefined)
+        words.push([entity, eevdf.sched_entity.rel_deadline]);
     }
     const what = `task ${formatAddress(task)} is ${linked ? '' : 'not '}in its fair queue`;
     return {
@@ -424,19 +432,22 @@ export class FairSurgery {
   }
 }
 
-function readAverage(memory: MemoryView, entity: GuestVirtual, fields: AverageFields): SchedAvg {
-  const values = Object.entries(fields).map(([name, field]) => [name, get(memory, entity, field as Field)]);
+/** Members of a `sched_avg` within the structure around it. */
+type Average = Readonly<Record<keyof SchedAvg, Word>>;
+
+function readAverage(memory: MemoryView, entity: GuestVirtual, fields: Average): SchedAvg {
+  const values = Object.entries(fields).map(([name, field]) => [name, get(memory, entity, field as Word)]);
   return Object.fromEntries(values) as unknown as SchedAvg;
 }
 
 function writeAverage(
   draft: Draft,
   entity: GuestVirtual,
-  fields: AverageFields,
+  fields: Average,
   average: SchedAvg,
   name: string,
 ): void {
-  for (const key of Object.keys(fields) as (keyof AverageFields)[]) {
+  for (const key of Object.keys(fields) as (keyof SchedAvg)[]) {
     const field = fields[key];
     const value = BigInt.asUintN(8 * field.size, average[key]);
     put(draft, entity, field, value, `${name}: entity ${formatAddress(entity)}.avg.${key}`);

@@ -5,14 +5,14 @@
 
 /** A `struct sched_avg` without what only whole queues have. Times in ns, sums and averages in the kernel's units. */
 export interface SchedAvg {
-  readonly lastUpdateTime: bigint;
-  readonly loadSum: bigint;
-  readonly runnableSum: bigint;
-  readonly utilSum: bigint;
-  readonly periodContrib: bigint;
-  readonly loadAvg: bigint;
-  readonly runnableAvg: bigint;
-  readonly utilAvg: bigint;
+  readonly last_update_time: bigint;
+  readonly load_sum: bigint;
+  readonly runnable_sum: bigint;
+  readonly util_sum: bigint;
+  readonly period_contrib: bigint;
+  readonly load_avg: bigint;
+  readonly runnable_avg: bigint;
+  readonly util_avg: bigint;
 }
 
 /** kernel/sched/sched-pelt.h: after 32 periods of 1024 µs half is left; the sum of the whole series. */
@@ -40,29 +40,29 @@ export function advanceAverage(
   now: bigint,
   { queued, runnable, weight }: { queued: boolean; runnable: bigint; weight: bigint },
 ): SchedAvg {
-  const elapsed = BigInt.asIntN(UNSIGNED, now - avg.lastUpdateTime);
-  if (elapsed < 0n) return { ...avg, lastUpdateTime: now };
+  const elapsed = BigInt.asIntN(UNSIGNED, now - avg.last_update_time);
+  if (elapsed < 0n) return { ...avg, last_update_time: now };
   const micros = elapsed >> 10n;
   if (micros === 0n) return avg;
-  const periods = (micros + avg.periodContrib) / PERIOD;
-  const rest = (micros + avg.periodContrib) % PERIOD;
+  const periods = (micros + avg.period_contrib) / PERIOD;
+  const rest = (micros + avg.period_contrib) % PERIOD;
   const decayed = (sum: bigint) => decay(sum, periods);
-  const contribution = periods === 0n ? micros : segments(periods, PERIOD - avg.periodContrib, rest);
+  const contribution = periods === 0n ? micros : segments(periods, PERIOD - avg.period_contrib, rest);
   const counted = queued ? contribution : 0n;
   const sums = {
-    lastUpdateTime: avg.lastUpdateTime + (micros << 10n),
-    loadSum: decayed(avg.loadSum) + counted,
-    runnableSum: decayed(avg.runnableSum) + ((counted * runnable) << CAPACITY_SHIFT),
-    utilSum: decayed(avg.utilSum),
-    periodContrib: rest,
+    last_update_time: avg.last_update_time + (micros << 10n),
+    load_sum: decayed(avg.load_sum) + counted,
+    runnable_sum: decayed(avg.runnable_sum) + ((counted * runnable) << CAPACITY_SHIFT),
+    util_sum: decayed(avg.util_sum),
+    period_contrib: rest,
   };
   if (periods === 0n) return { ...avg, ...sums };
   const divider = LOAD_AVG_MAX - PERIOD + rest;
   return {
     ...sums,
-    loadAvg: (weight * sums.loadSum) / divider,
-    runnableAvg: sums.runnableSum / divider,
-    utilAvg: sums.utilSum / divider,
+    load_avg: (weight * sums.load_sum) / divider,
+    runnable_avg: sums.runnable_sum / divider,
+    util_avg: sums.util_sum / divider,
   };
 }
 

@@ -1,6 +1,6 @@
 import type { Draft } from '../../edit/draft.ts';
 import { inconsistent } from '../../edit/inconsistent.ts';
-import { type Field, follow, get, put } from '../../edit/member.ts';
+import { follow, get, put, type Word } from '../../edit/member.ts';
 import type { MemoryView } from '../../edit/memory-view.ts';
 import { DomschedError } from '../../error.ts';
 import { formatAddress, type GuestVirtual } from '../../memory/address.ts';
@@ -8,9 +8,9 @@ import { AddressSet } from '../../memory/address-map.ts';
 
 /** Members of `struct rb_node`. */
 export interface RbLayout {
-  readonly parentColor: Field;
-  readonly left: Field;
-  readonly right: Field;
+  readonly __rb_parent_color: Word;
+  readonly rb_left: Word;
+  readonly rb_right: Word;
 }
 
 /** Addresses of one `struct rb_root_cached`. */
@@ -29,7 +29,7 @@ const COLOR_BITS = 7n;
 /** A red-black tree of all tasks that a guest may have is not half as high: it bounds every way through one. */
 export const MAX_HEIGHT = 64;
 const NULL = 0n as GuestVirtual;
-const POINTER: Field = { offset: 0, size: 8 };
+const POINTER: Word = { offset: 0, size: 8 };
 
 /** Recomputes what a node keeps of its subtree, from its own values and its children's. */
 export type Augment = (node: GuestVirtual) => void;
@@ -67,8 +67,8 @@ export class RbTree {
       left = before(at);
       if (!left) first = false;
     }
-    this.#put(node, this.#layout.left, NULL, 'rb_left');
-    this.#put(node, this.#layout.right, NULL, 'rb_right');
+    this.#put(node, this.#layout.rb_left, NULL, 'rb_left');
+    this.#put(node, this.#layout.rb_right, NULL, 'rb_right');
     this.#link(node, parent, 0n);
     if (parent === NULL) this.#setTop(node);
     else if (left) this.#setLeft(parent, node);
@@ -249,11 +249,11 @@ export class RbTree {
   }
 
   #left(node: GuestVirtual): GuestVirtual {
-    return follow(this.#draft, node, this.#layout.left);
+    return follow(this.#draft, node, this.#layout.rb_left);
   }
 
   #right(node: GuestVirtual): GuestVirtual {
-    return follow(this.#draft, node, this.#layout.right);
+    return follow(this.#draft, node, this.#layout.rb_right);
   }
 
   #parent(node: GuestVirtual): GuestVirtual {
@@ -274,16 +274,16 @@ export class RbTree {
 
   #setLeft(node: GuestVirtual, child: GuestVirtual): void {
     this.#touched.add(node);
-    this.#put(node, this.#layout.left, child, 'rb_left');
+    this.#put(node, this.#layout.rb_left, child, 'rb_left');
   }
 
   #setRight(node: GuestVirtual, child: GuestVirtual): void {
     this.#touched.add(node);
-    this.#put(node, this.#layout.right, child, 'rb_right');
+    this.#put(node, this.#layout.rb_right, child, 'rb_right');
   }
 
   #setParent(node: GuestVirtual, parent: GuestVirtual): void {
-    this.#link(node, parent, get(this.#draft, node, this.#layout.parentColor) & COLOR_BITS);
+    this.#link(node, parent, get(this.#draft, node, this.#layout.__rb_parent_color) & COLOR_BITS);
   }
 
   #paint(node: GuestVirtual, black: boolean): void {
@@ -291,10 +291,10 @@ export class RbTree {
   }
 
   #link(node: GuestVirtual, parent: GuestVirtual, color: bigint): void {
-    this.#put(node, this.#layout.parentColor, parent | color, '__rb_parent_color');
+    this.#put(node, this.#layout.__rb_parent_color, parent | color, '__rb_parent_color');
   }
 
-  #put(node: GuestVirtual, field: Field, value: bigint, member: string): void {
+  #put(node: GuestVirtual, field: Word, value: bigint, member: string): void {
     put(this.#draft, node, field, value, `${this.#root.name}: node ${formatAddress(node)}.${member}`);
   }
 
@@ -311,11 +311,11 @@ export class RbTree {
 
 /** Parent of a node; 0 for the root. */
 export function parentOf(memory: MemoryView, layout: RbLayout, node: GuestVirtual): GuestVirtual {
-  return (get(memory, node, layout.parentColor) & ~COLOR_BITS) as GuestVirtual;
+  return (get(memory, node, layout.__rb_parent_color) & ~COLOR_BITS) as GuestVirtual;
 }
 
 export function isBlack(memory: MemoryView, layout: RbLayout, node: GuestVirtual): boolean {
-  return (get(memory, node, layout.parentColor) & BLACK) !== 0n;
+  return (get(memory, node, layout.__rb_parent_color) & BLACK) !== 0n;
 }
 
 /**
@@ -342,9 +342,9 @@ export function checkedNodes(
       throw wrong(`node ${formatAddress(node)} does not link back`);
     const black = isBlack(memory, layout, node);
     if (!black && !parentBlack) throw wrong(`red node ${formatAddress(node)} is under a red one`);
-    const left = walk(follow(memory, node, layout.left), node, black, height + 1);
+    const left = walk(follow(memory, node, layout.rb_left), node, black, height + 1);
     nodes.push(node);
-    const right = walk(follow(memory, node, layout.right), node, black, height + 1);
+    const right = walk(follow(memory, node, layout.rb_right), node, black, height + 1);
     if (left !== right) throw wrong(`node ${formatAddress(node)} has ${left} and ${right} black nodes below`);
     return left + (black ? 1 : 0);
   };

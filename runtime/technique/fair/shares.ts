@@ -10,9 +10,10 @@
 import type { Draft } from '../../edit/draft.ts';
 import type { Invariant } from '../../edit/edit.ts';
 import { inconsistent } from '../../edit/inconsistent.ts';
-import { type Field, follow, get, optionalWord, put, wordMember } from '../../edit/member.ts';
+import { follow, get, put, type Word, wordsOf } from '../../edit/member.ts';
 import type { MemoryView } from '../../edit/memory-view.ts';
 import { DomschedError } from '../../error.ts';
+import { lackOf } from '../../layout/members.ts';
 import type { LayoutView } from '../../layout/view.ts';
 import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
 import { threadRefusal } from '../refusal.ts';
@@ -23,18 +24,7 @@ const MAX_SHARES = (1n << 18n) << 10n;
 const NICE_LEVELS = 40;
 const LOWEST_NICE = -20;
 
-export interface SharesLayout {
-  readonly task_struct: { readonly sched_task_group: Field };
-  readonly task_group: {
-    readonly shares: Field;
-    readonly parent: Field;
-    /** "sched: Cgroup SCHED_IDLE support", 5.15. */
-    readonly idle: Field | null;
-    readonly autogroup: Field | null;
-  };
-  /** What `/proc/PID/autogroup` shows. */
-  readonly autogroup: { readonly nice: Field } | null;
-}
+export type SharesLayout = ReturnType<typeof resolveSharesLayout>;
 
 export interface SharesGuest {
   readonly layout: SharesLayout;
@@ -48,13 +38,11 @@ export interface SharesGuest {
  * nothing of the run queues: the guest's own `update_cfs_group()` reads the word whenever it likes.
  */
 export function sharesRefusal(layout: LayoutView): string | null {
-  const members = [
-    ['task_struct', 'sched_task_group'],
-    ['task_group', 'shares'],
-    ['task_group', 'parent'],
-  ] as const;
-  const lacks = members.find(([struct, member]) => !layout.has(struct, member));
-  if (lacks) return `its layout has no ${lacks.join('.')} (CONFIG_FAIR_GROUP_SCHED)`;
+  const lack = lackOf(layout, {
+    task_struct: ['sched_task_group'],
+    task_group: ['shares', 'parent'],
+  });
+  if (lack !== undefined) return `its layout has no ${lack} (CONFIG_FAIR_GROUP_SCHED)`;
   const unknown = ['root_task_group', 'sched_prio_to_weight'].filter(
     (name) => layout.symbol(name) === undefined,
   );
@@ -62,16 +50,11 @@ export function sharesRefusal(layout: LayoutView): string | null {
 }
 
 /** @throws DomschedError `layout-absent-member` */
-export function resolveSharesLayout(layout: LayoutView): SharesLayout {
+export function resolveSharesLayout(layout: LayoutView) {
   return {
-    task_struct: { sched_task_group: wordMember(layout, 'task_struct', 'sched_task_group') },
-    task_group: {
-      shares: wordMember(layout, 'task_group', 'shares'),
-      parent: wordMember(layout, 'task_group', 'parent'),
-      idle: optionalWord(layout, 'task_group', 'idle'),
-      autogroup: optionalWord(layout, 'task_group', 'autogroup'),
-    },
-    autogroup: layout.has('autogroup', 'nice') ? { nice: wordMember(layout, 'autogroup', 'nice') } : null,
+    task_struct: wordsOf(layout, 'task_struct', ['sched_task_group']),
+    task_group: wordsOf(layout, 'task_group', ['shares', 'parent', 'idle?', 'autogroup?']),
+    autogroup: wordsOf(layout, 'autogroup', ['nice?']),
   };
 }
 
@@ -106,14 +89,14 @@ export class Shares {
     if (shares < MIN_SHARES || shares > MAX_SHARES || follow(draft, group, task_group.parent) === 0n) {
       throw inconsistent(`task ${formatAddress(thread)} has a task_group with shares ${shares}`);
     }
-    if (task_group.idle !== null && get(draft, group, task_group.idle) !== 0n)
+    if (task_group.idle !== undefined && get(draft, group, task_group.idle) !== 0n)
       throw refuse('is in a group that runs only when nothing else does (cpu.idle)');
     const at = advance(this.#guest.prioToWeight, 4 * (nice - LOWEST_NICE));
     const weight = draft.word(at, 4) << 10n;
     put(draft, group, task_group.shares, weight, 'task_group.shares');
-    const words: [GuestVirtual, Field][] = [[group, task_group.shares]];
-    const automatic = task_group.autogroup === null ? 0n : follow(draft, group, task_group.autogroup);
-    if (automatic !== 0n && autogroup !== null) {
+    const words: [GuestVirtual, Word][] = [[group, task_group.shares]];
+    const automatic = task_group.autogroup === undefined ? 0n : follow(draft, group, task_group.autogroup);
+    if (automatic !== 0n && autogroup.nice !== undefined) {
       put(draft, automatic as GuestVirtual, autogroup.nice, BigInt(nice), 'autogroup.nice');
       words.push([automatic as GuestVirtual, autogroup.nice]);
     }

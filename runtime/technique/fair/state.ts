@@ -137,7 +137,7 @@ export class FairState {
     if (get(memory, thread, task_struct.on_rq) === 0n) return true;
     const { sched_delayed } = sched_entity;
     const entity = (thread + BigInt(task_struct.se)) as GuestVirtual;
-    return sched_delayed !== null && get(memory, entity, sched_delayed) !== 0n;
+    return sched_delayed !== undefined && get(memory, entity, sched_delayed) !== 0n;
   }
 
   /** @param cpu that runs the thread */

@@ -1,8 +1,9 @@
 import { inconsistent } from '../../edit/inconsistent.ts';
+import { follow, get } from '../../edit/member.ts';
 import type { MemoryView } from '../../edit/memory-view.ts';
 import { DomschedError } from '../../error.ts';
 import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
-import { follow, get, type O1Layout, type O1Queue } from './layout.ts';
+import type { O1Layout, O1Queue } from './layout.ts';
 
 /** More tasks than this on one queue is a lie: it bounds every walk. */
 const MAX_TASKS = 65_536;
@@ -24,7 +25,7 @@ export function bitOf(
   array: GuestVirtual,
   prio: number,
 ): { address: GuestVirtual; mask: bigint } {
-  const { offset, size } = layout.prio_array.bitmap;
+  const { offset, size } = layout.prio_array.bitmap_word;
   const bits = size * 8;
   const address = advance(array, offset + Math.floor(prio / bits) * size);
   return { address, mask: 1n << BigInt(prio % bits) };
@@ -58,7 +59,7 @@ export function checkQueue(layout: O1Layout, memory: MemoryView, queue: O1Queue)
   if (nrRunning !== BigInt(linked)) {
     throw inconsistent(`${name}.nr_running is ${nrRunning} with ${linked} tasks linked`, { cpu: queue.cpu });
   }
-  if (rq.raw_weighted_load === null) return;
+  if (rq.raw_weighted_load === undefined) return;
   const load = get(memory, queue.address, rq.raw_weighted_load);
   if (load !== weight) {
     throw inconsistent(`${name}.raw_weighted_load is ${load} and its tasks' sum ${weight}`, {
@@ -70,7 +71,7 @@ export function checkQueue(layout: O1Layout, memory: MemoryView, queue: O1Queue)
 function checkArray(layout: O1Layout, memory: MemoryView, array: GuestVirtual, name: string) {
   const { prio_array, task_struct } = layout;
   const lists = memory.block(advance(array, prio_array.queue), prio_array.priorities * layout.list_head.size);
-  const bitmap = memory.block(advance(array, prio_array.bitmap.offset), bitmapBytes(layout));
+  const bitmap = memory.block(advance(array, prio_array.bitmap_word.offset), bitmapBytes(layout));
   let tasks = 0;
   let weight = 0n;
   for (let prio = 0; prio < prio_array.priorities; prio++) {
@@ -93,7 +94,7 @@ function checkArray(layout: O1Layout, memory: MemoryView, array: GuestVirtual, n
       if (follow(memory, task, task_struct.array) !== array) throw inconsistent(`${where} has another array`);
       if (get(memory, task, task_struct.prio) !== BigInt(prio))
         throw inconsistent(`${where} has another prio`);
-      if (task_struct.load_weight !== null) weight += get(memory, task, task_struct.load_weight);
+      if (task_struct.load_weight !== undefined) weight += get(memory, task, task_struct.load_weight);
     }
     tasks += members.length;
   }
@@ -106,7 +107,7 @@ function checkArray(layout: O1Layout, memory: MemoryView, array: GuestVirtual, n
 
 /** Bytes of the bitmap: whole words, with room for the sentinel. */
 function bitmapBytes(layout: O1Layout): number {
-  const { size } = layout.prio_array.bitmap;
+  const { size } = layout.prio_array.bitmap_word;
   return Math.ceil((layout.prio_array.priorities + 1) / (8 * size)) * size;
 }
 

@@ -10,16 +10,15 @@
 import type { Draft } from '../../edit/draft.ts';
 import type { Invariant } from '../../edit/edit.ts';
 import { inconsistent } from '../../edit/inconsistent.ts';
+import { follow, get, put, type Word } from '../../edit/member.ts';
 import type { MemoryView } from '../../edit/memory-view.ts';
 import { DomschedError } from '../../error.ts';
+import { lockHeld } from '../../guest/locks.ts';
 import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
 import { threadRefusal } from '../refusal.ts';
 import { arraysOf, bitOf, checkQueue, headOf, isLinked } from './check.ts';
-import { follow, get, type O1Layout, type O1Queue, put } from './layout.ts';
+import type { O1Layout, O1Queue } from './layout.ts';
 import { loadWeight } from './weight.ts';
-
-/** `raw_spinlock_t.slock`: 1 when free, 0 or less when held (include/asm-x86_64/spinlock.h, 2.6.16). */
-const SLOCK_FREE = 1n;
 
 /** Bit 3 of `thread_info.flags` (include/asm-x86_64/thread_info.h, 2.6.16). */
 const TIF_NEED_RESCHED = 1n << 3n;
@@ -94,15 +93,15 @@ export class O1Surgery {
    *   `refused` for a kernel without such locks
    */
   checkLocks(memory: MemoryView): void {
-    const { slock } = this.#layout.rq;
-    if (slock === null) {
+    const { lock } = this.#layout.rq;
+    if (lock.kind === 'none') {
       throw new DomschedError(
         'refused',
         "this kernel's run queues have no lock (UP): nobody can tell from outside whether one is being changed",
       );
     }
     for (const { cpu, address } of this.#queues) {
-      if (get(memory, address, slock) === SLOCK_FREE) continue;
+      if (!lockHeld(lock, Number(get(memory, address, lock.word as Word)))) continue;
       throw new DomschedError('lock-held', `rq[${cpu}].lock is held`, { cpu });
     }
   }
@@ -202,7 +201,7 @@ export class O1Surgery {
       throw new DomschedError('refused', `task ${formatAddress(task)} has a real-time priority`);
     }
     const { normal_prio } = task_struct;
-    if (normal_prio !== null && get(draft, task, normal_prio) !== get(draft, task, task_struct.prio)) {
+    if (normal_prio !== undefined && get(draft, task, normal_prio) !== get(draft, task, task_struct.prio)) {
       throw threadRefusal(task, 'has another priority for as long as it holds a lock');
     }
     const prio = BigInt(prio_array.priorities - NICE_ZERO_FROM_END + nice);
@@ -215,7 +214,7 @@ export class O1Surgery {
     }
     put(draft, task, task_struct.static_prio, prio, 'task.static_prio');
     put(draft, task, task_struct.prio, prio, 'task.prio');
-    if (normal_prio !== null) put(draft, task, normal_prio, prio, 'task.normal_prio');
+    if (normal_prio !== undefined) put(draft, task, normal_prio, prio, 'task.normal_prio');
     if (weight !== null) put(draft, task, task_struct.load_weight!, weight, 'task.load_weight');
     const outcome = [this.#prioritized(task, prio, weight), this.outcome(task, array !== 0n)];
     if (array === 0n) return outcome;
@@ -227,7 +226,7 @@ export class O1Surgery {
   /** What `set_load_weight()` would give a task; null where tasks have no weight. The present one has to fit first. */
   #newWeight(memory: MemoryView, task: GuestVirtual, prio: bigint): bigint | null {
     const { load_weight, static_prio } = this.#layout.task_struct;
-    if (load_weight === null) return null;
+    if (load_weight === undefined) return null;
     if (this.#hz === null)
       throw threadRefusal(task, 'has a weight, and how long a tick is (tick_nsec) is not known');
     const { priorities } = this.#layout.prio_array;
@@ -243,7 +242,7 @@ export class O1Surgery {
     return {
       what,
       check: (memory) => {
-        const prios = [static_prio, current, normal_prio].filter((field) => field !== null);
+        const prios = [static_prio, current, normal_prio].filter((field) => field !== undefined);
         const same = prios.every((field) => get(memory, task, field) === prio);
         if (!same || (weight !== null && get(memory, task, load_weight!) !== weight))
           throw inconsistent(`not so: ${what}`);
@@ -280,7 +279,7 @@ export class O1Surgery {
 
   #setBit(draft: Draft, array: GuestVirtual, prio: number, on: boolean, name: string): void {
     const { address, mask } = bitOf(this.#layout, array, prio);
-    const { size } = this.#layout.prio_array.bitmap;
+    const { size } = this.#layout.prio_array.bitmap_word;
     const word = draft.word(address, size);
     draft.set(address, size, on ? word | mask : word & ~mask, `${name}.bitmap (bit ${prio})`);
   }
@@ -299,7 +298,7 @@ export class O1Surgery {
   #addLoad(draft: Draft, queue: O1Queue, task: GuestVirtual, change: 1n | -1n): void {
     const { raw_weighted_load } = this.#layout.rq;
     const { load_weight } = this.#layout.task_struct;
-    if (raw_weighted_load === null || load_weight === null) return;
+    if (raw_weighted_load === undefined || load_weight === undefined) return;
     const load = get(draft, queue.address, raw_weighted_load) + change * get(draft, task, load_weight);
     put(draft, queue.address, raw_weighted_load, load, `rq[${queue.cpu}].raw_weighted_load`);
   }

@@ -1,127 +1,76 @@
-import { type Field, optionalWord, wordMember } from '../../edit/member.ts';
+import { wordsOf } from '../../edit/member.ts';
+import type { WordSize } from '../../edit/memory-view.ts';
 import { DomschedError } from '../../error.ts';
-import { planLock } from '../../guest/locks.ts';
+import { type Lock, lockOf } from '../../guest/locks.ts';
+import { hasMember, requiredField, sizeOf } from '../../layout/members.ts';
 import type { LayoutView } from '../../layout/view.ts';
-import type { LockField } from '../lock.ts';
 import { homesFor } from './scratch.ts';
 
 /** What parking needs of a guest's layout, resolved once. Names are the kernel's. */
-export interface ParkLayout {
-  readonly task_struct: {
-    /** `thread_info.flags`: the thread's own work flags. */
-    readonly thread_flags: Field;
-    /** PF_ flags. */
-    readonly flags: Field;
-    readonly state: Field;
-    readonly exit_state: Field;
-    readonly on_cpu: Field;
-    readonly on_rq: Field;
-    /** "sched/fair: Implement delayed dequeue", 6.12: a sleeper may stay in the tree for a while. */
-    readonly sched_delayed: Field | null;
-    readonly mm: Field;
-    readonly ptrace: Field;
-    readonly jobctl: Field;
-    readonly task_works: Field;
-    readonly sighand: Field;
-    readonly cgroups: Field;
-    /** References to the structure (`refcount_t`): with the last one it is freed. */
-    readonly usage: Field;
-    /** The `rcu_head`, which `delayed_put_task_struct()` is called with. */
-    readonly rcu: number;
-    /** The word with the bit that is set in the freezer trap, and the bit. */
-    readonly frozen: Field;
-    readonly frozenMask: bigint;
-    readonly pi_lock: LockField;
-  };
-  readonly sighand_struct: { readonly siglock: LockField };
-  readonly callback_head: { readonly next: Field; readonly func: Field };
-  readonly irq_work: {
-    readonly next: Field;
-    readonly flags: Field;
-    readonly func: Field;
-    readonly irqwait: Field;
-    /** Where `process_timeout()` looks for the task that it wakes: behind its `timer_list`. */
-    readonly task: Field;
-    /** Bytes up to the end of `task`. */
-    readonly size: number;
-    /** IRQ_WORK_PENDING | IRQ_WORK_BUSY: a CPU has yet to run it, or is running it. */
-    readonly active: bigint;
-    readonly lazy: bigint;
-  };
-  readonly css_set: { readonly dfl_cgrp: Field };
-  /** Of a `cgroup`: the guest freezes its tasks. */
-  readonly cgroup: { readonly e_freeze: Field };
-  readonly rq: { readonly curr: Field; readonly idle: Field };
-  /** Offset in `task_struct` of 16 free bytes for the task work. */
-  readonly workHome: number;
-  /** Offsets in `rq` of free bytes for irq works, one in each. */
-  readonly irqWorkHomes: readonly number[];
-}
+export type ParkLayout = ReturnType<typeof resolveParkLayout>;
 
 /** Whether a kernel has the freezer trap: "cgroup: cgroup v2 freezer", 5.2, brought `task_struct.frozen` and the trap. */
 export function canPark(layout: LayoutView): boolean {
-  return layout.has('task_struct', 'frozen') && layout.has('task_struct', 'task_works');
+  return hasMember(layout, 'task_struct', 'frozen') && hasMember(layout, 'task_struct', 'task_works');
 }
 
 /** @throws DomschedError `layout-absent-member`; `refused` for a layout without room for the words that are forged */
-export function resolveParkLayout(layout: LayoutView): ParkLayout {
-  const word = (struct: string, path: string) => wordMember(layout, struct, path);
-  const frozen = layout.field('task_struct', 'frozen');
-  const bits = frozen.bits;
+export function resolveParkLayout(layout: LayoutView) {
+  const { bits } = requiredField(layout, 'task_struct', 'frozen');
   if (bits === undefined || bits.size > 8) throw unusable(layout, 'task_struct.frozen is no bit');
-  const timer = layout.requireStruct('timer_list').size;
+  const timer = sizeOf(layout, 'timer_list');
   const irqWorkSize = timer + 8;
-  const [workHome] = homesFor(layout, 'task_struct', layout.requireStruct('callback_head').size);
+  const [workHome] = homesFor(layout, 'task_struct', sizeOf(layout, 'callback_head'));
   if (workHome === undefined) throw unusable(layout, 'task_struct has no padding for a task work');
   const irqWorkHomes = homesFor(layout, 'rq', irqWorkSize);
   if (irqWorkHomes.length === 0) throw unusable(layout, 'rq has no padding for an irq work');
+  const { se } = wordsOf(layout, 'task_struct', ['se']);
   return {
     task_struct: {
-      thread_flags: word('task_struct', 'thread_info.flags'),
-      flags: word('task_struct', 'flags'),
-      // "sched: Change task_struct::state", 5.14.
-      state: optionalWord(layout, 'task_struct', '__state') ?? word('task_struct', 'state'),
-      exit_state: word('task_struct', 'exit_state'),
-      on_cpu: word('task_struct', 'on_cpu'),
-      on_rq: word('task_struct', 'on_rq'),
-      sched_delayed: optionalWord(layout, 'task_struct', 'se.sched_delayed'),
-      mm: word('task_struct', 'mm'),
-      ptrace: word('task_struct', 'ptrace'),
-      jobctl: word('task_struct', 'jobctl'),
-      task_works: word('task_struct', 'task_works'),
-      sighand: word('task_struct', 'sighand'),
-      cgroups: word('task_struct', 'cgroups'),
-      usage: word('task_struct', 'usage'),
-      rcu: layout.field('task_struct', 'rcu').offset,
-      frozen: { offset: bits.offset, size: bits.size as Field['size'] },
+      ...wordsOf(layout, 'task_struct', ['thread_flags', 'flags', 'state', 'exit_state', 'on_cpu', 'on_rq']),
+      ...wordsOf(layout, 'task_struct', [
+        'mm',
+        'ptrace',
+        'jobctl',
+        'task_works',
+        'sighand',
+        'cgroups',
+        'usage',
+      ]),
+      ...wordsOf(layout, 'sched_entity', ['sched_delayed?'], se),
+      /** Offset of the `rcu_head`, which `delayed_put_task_struct()` is called with. */
+      ...wordsOf(layout, 'task_struct', ['rcu']),
+      /** The word with the bit that is set in the freezer trap, and the bit. */
+      frozen: { offset: bits.offset, size: bits.size as WordSize },
       frozenMask: BigInt(bits.mask),
-      pi_lock: lock(layout, 'task_struct', 'pi_lock', 'task.pi_lock'),
+      pi_lock: smp(layout, lockOf(layout, 'task_struct', 'pi_lock')),
     },
-    sighand_struct: { siglock: lock(layout, 'sighand_struct', 'siglock', 'sighand.siglock') },
-    callback_head: { next: word('callback_head', 'next'), func: word('callback_head', 'func') },
+    sighand_struct: { siglock: smp(layout, lockOf(layout, 'sighand_struct', 'siglock')) },
+    callback_head: wordsOf(layout, 'callback_head', ['next', 'func']),
     irq_work: {
-      next: word('irq_work', 'node.llist.next'),
-      flags: word('irq_work', 'node.u_flags'),
-      func: word('irq_work', 'func'),
-      irqwait: word('irq_work', 'irqwait.task'),
-      task: { offset: timer, size: 8 },
+      ...wordsOf(layout, 'irq_work', ['next', 'flags', 'func', 'irqwait']),
+      /** Where `process_timeout()` looks for the task that it wakes: behind its `timer_list`. */
+      task: { offset: timer, size: 8 as const },
+      /** Bytes up to the end of `task`. */
       size: irqWorkSize,
+      /** A CPU has yet to run it, or is running it. */
       active: constant(layout, 'IRQ_WORK_PENDING') | constant(layout, 'IRQ_WORK_BUSY'),
       lazy: constant(layout, 'IRQ_WORK_LAZY'),
     },
-    css_set: { dfl_cgrp: word('css_set', 'dfl_cgrp') },
-    cgroup: { e_freeze: word('cgroup', 'freezer.e_freeze') },
-    rq: { curr: word('rq', 'curr'), idle: word('rq', 'idle') },
+    css_set: wordsOf(layout, 'css_set', ['dfl_cgrp']),
+    cgroup: wordsOf(layout, 'cgroup', ['e_freeze']),
+    rq: wordsOf(layout, 'rq', ['curr', 'idle']),
+    /** Offset in `task_struct` of 16 free bytes for the task work. */
     workHome,
+    /** Offsets in `rq` of free bytes for irq works, one in each. */
     irqWorkHomes,
   };
 }
 
-function lock(layout: LayoutView, struct: string, member: string, name: string): LockField {
-  const plan = planLock(layout, struct, member);
-  // Without SMP nobody can tell from outside whether what the lock would guard is being changed.
-  if (plan.kind === 'none') throw unusable(layout, `${name} is no lock (UP)`);
-  return { ...plan, name };
+/** Without SMP nobody can tell from outside whether what the lock would guard is being changed. */
+function smp(layout: LayoutView, lock: Lock): Lock {
+  if (lock.kind !== 'none') return lock;
+  throw unusable(layout, `${lock.name} is no lock (UP)`);
 }
 
 function constant(layout: LayoutView, name: string): bigint {

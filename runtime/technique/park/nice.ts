@@ -8,13 +8,12 @@
 import type { Draft } from '../../edit/draft.ts';
 import type { Invariant } from '../../edit/edit.ts';
 import { inconsistent } from '../../edit/inconsistent.ts';
-import { type Field, follow, get, getSigned, optionalWord, put, wordMember } from '../../edit/member.ts';
+import { follow, get, put, wordsOf } from '../../edit/member.ts';
 import type { MemoryView } from '../../edit/memory-view.ts';
 import { DomschedError } from '../../error.ts';
-import { planLock } from '../../guest/locks.ts';
+import { lockOf } from '../../guest/locks.ts';
 import type { LayoutView } from '../../layout/view.ts';
 import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
-import type { LockField } from '../lock.ts';
 import { checkLockFree } from '../lock.ts';
 import type { NiceBits } from '../proved-bits.ts';
 import { threadRefusal } from '../refusal.ts';
@@ -31,29 +30,24 @@ const WEIGHT_SHIFT = 10n;
 const MIN_DIVIDER = 47_742n - 1_024n;
 
 /** What a new nice value needs of a guest's layout. */
-export interface NiceLayout {
-  readonly task_struct: {
-    readonly state: Field;
-    readonly on_cpu: Field;
-    readonly on_rq: Field;
-    readonly prio: Field;
-    readonly static_prio: Field;
-    readonly normal_prio: Field;
-    readonly policy: Field;
-    readonly sched_class: Field;
-    readonly cpu: Field;
-    readonly pi_lock: LockField;
-    readonly weight: Field;
-    readonly inv_weight: Field;
-    readonly cfs_rq: Field;
-    readonly load_sum: Field;
-    readonly load_avg: Field;
-    readonly period_contrib: Field;
-    /** "sched/fair: Add lag based placement", 6.6. */
-    readonly vlag: Field | null;
+export type NiceLayout = ReturnType<typeof resolveNiceLayout>;
+
+/** @throws DomschedError `layout-absent-member` */
+export function resolveNiceLayout(layout: LayoutView) {
+  const { se } = wordsOf(layout, 'task_struct', ['se']);
+  const entity = wordsOf(layout, 'sched_entity', ['avg'], se);
+  const queue = wordsOf(layout, 'cfs_rq', ['avg', 'rq']);
+  return {
+    task_struct: {
+      ...wordsOf(layout, 'task_struct', ['state', 'on_cpu', 'on_rq', 'prio', 'static_prio', 'normal_prio']),
+      ...wordsOf(layout, 'task_struct', ['policy', 'sched_class', 'cpu']),
+      pi_lock: lockOf(layout, 'task_struct', 'pi_lock'),
+      ...wordsOf(layout, 'sched_entity', ['weight', 'inv_weight', 'cfs_rq', 'vlag?'], se),
+      ...wordsOf(layout, 'sched_avg', ['load_sum', 'load_avg', 'period_contrib'], entity.avg),
+    },
+    cfs_rq: { rq: queue.rq, ...wordsOf(layout, 'sched_avg', ['load_sum', 'load_avg'], queue.avg) },
+    rq: { lock: lockOf(layout, 'rq', 'lock') },
   };
-  readonly cfs_rq: { readonly load_sum: Field; readonly load_avg: Field; readonly rq: Field };
-  readonly rq: { readonly lock: LockField };
 }
 
 /** Addresses that a new nice value needs. */
@@ -64,41 +58,6 @@ export interface NiceGuest {
   readonly prioToWeight: GuestVirtual;
   readonly prioToWmult: GuestVirtual;
   readonly queues: readonly { readonly cpu: number; readonly address: GuestVirtual }[];
-}
-
-/** @throws DomschedError `layout-absent-member` */
-export function resolveNiceLayout(layout: LayoutView): NiceLayout {
-  const task = (path: string) => wordMember(layout, 'task_struct', path);
-  // "sched: Wrap rq::lock access", 5.14.
-  const lock = layout.has('rq', '__lock') ? '__lock' : 'lock';
-  return {
-    task_struct: {
-      state: optionalWord(layout, 'task_struct', '__state') ?? task('state'),
-      on_cpu: task('on_cpu'),
-      on_rq: task('on_rq'),
-      prio: task('prio'),
-      static_prio: task('static_prio'),
-      normal_prio: task('normal_prio'),
-      policy: task('policy'),
-      sched_class: task('sched_class'),
-      // "sched: move CPU field back into thread_info if THREAD_INFO_IN_TASK=y", 5.16.
-      cpu: optionalWord(layout, 'task_struct', 'cpu') ?? task('thread_info.cpu'),
-      pi_lock: { ...planLock(layout, 'task_struct', 'pi_lock'), name: 'task.pi_lock' },
-      weight: task('se.load.weight'),
-      inv_weight: task('se.load.inv_weight'),
-      cfs_rq: task('se.cfs_rq'),
-      load_sum: task('se.avg.load_sum'),
-      load_avg: task('se.avg.load_avg'),
-      period_contrib: task('se.avg.period_contrib'),
-      vlag: optionalWord(layout, 'task_struct', 'se.vlag'),
-    },
-    cfs_rq: {
-      load_sum: wordMember(layout, 'cfs_rq', 'avg.load_sum'),
-      load_avg: wordMember(layout, 'cfs_rq', 'avg.load_avg'),
-      rq: wordMember(layout, 'cfs_rq', 'rq'),
-    },
-    rq: { lock: { ...planLock(layout, 'rq', lock), name: 'rq.lock' } },
-  };
 }
 
 /** Load of a `cfs_rq` as one plan leaves it: several of its threads may get another weight. */
@@ -168,8 +127,8 @@ export class Renice {
   /** The lag is in virtual time: it stretches as the weight shrinks. */
   #scaleLag(draft: Draft, task: GuestVirtual, old: bigint, weight: bigint): bigint | null {
     const { vlag } = this.#guest.layout.task_struct;
-    if (vlag === null) return null;
-    const lag = (getSigned(draft, task, vlag) * old) / weight;
+    if (vlag === undefined) return null;
+    const lag = (get(draft, task, vlag) * old) / weight;
     put(draft, task, vlag, lag, 'task.se.vlag');
     return lag;
   }
@@ -235,7 +194,7 @@ export class Renice {
           get(memory, task, task_struct.load_avg) === load / divider &&
           get(memory, group, cfs_rq.load_avg) === expected.average &&
           get(memory, group, cfs_rq.load_sum) === expected.sum &&
-          (vlag === null || getSigned(memory, task, vlag) === lag);
+          (vlag === undefined || get(memory, task, vlag) === lag);
         if (!holds) throw inconsistent(`not so: ${what}`);
       },
     };

@@ -78,7 +78,8 @@ export class Park {
       return false;
     const delayed = task_struct.sched_delayed;
     return (
-      get(memory, task, task_struct.on_rq) === 0n || (delayed !== null && get(memory, task, delayed) !== 0n)
+      get(memory, task, task_struct.on_rq) === 0n ||
+      (delayed !== undefined && get(memory, task, delayed) !== 0n)
     );
   }
 

@@ -1,4 +1,4 @@
-import type { Field } from '../../../runtime/edit/member.ts';
+import type { Word } from '../../../runtime/edit/member.ts';
 import { FakeDomain } from '../../../runtime/hypervisor/fake/domain.ts';
 import { type GuestVirtual, guestVirtual } from '../../../runtime/memory/address.ts';
 import { PagedAddressSpace } from '../../../runtime/memory/address-space.ts';
@@ -29,12 +29,12 @@ export class ModelMemory {
   }
 
   /** A member of the object at `base`, unsigned. */
-  load(base: bigint, { offset, size }: Field): bigint {
+  load(base: bigint, { offset, size }: Word): bigint {
     const bytes = this.domain.image.load(Number(base) + offset, size);
     return bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
   }
 
-  put(base: bigint, { offset, size }: Field, value: bigint): void {
+  put(base: bigint, { offset, size }: Word, value: bigint): void {
     const bytes = new Uint8Array(8);
     new DataView(bytes.buffer).setBigUint64(0, BigInt.asUintN(64, value), true);
     this.domain.image.store(Number(base) + offset, bytes.subarray(0, size));

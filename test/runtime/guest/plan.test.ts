@@ -1,11 +1,9 @@
 import test from 'ava';
-import type { Place } from '../../../runtime/guest/fields.ts';
-import { type LockKind, lockHeld, planLock } from '../../../runtime/guest/locks.ts';
+import { type LockKind, lockHeld, lockOf } from '../../../runtime/guest/locks.ts';
 import { planQueue } from '../../../runtime/guest/queue-plan.ts';
 import { Shape } from '../../../runtime/guest/shape.ts';
-import { planSignal } from '../../../runtime/guest/signal-plan.ts';
-import { planTask } from '../../../runtime/guest/task-plan.ts';
-import { planThreadInfo } from '../../../runtime/guest/thread-info-plan.ts';
+import { planSignal, planTask, planThreadInfo } from '../../../runtime/guest/task-plan.ts';
+import type { Member } from '../../../runtime/layout/members.ts';
 import { knownKernels } from '../../../runtime/layout/registry.ts';
 
 const known = await knownKernels();
@@ -26,7 +24,7 @@ for (const { folder, schedulers, load } of known) {
     t.is(queue.realtime !== undefined, schedulers.includes('rt'));
     t.is(task.timeUnit, o1 ? 'ticks' : 'ns');
     t.is(task.stateBits.zombie, o1 ? 16 : 32);
-    t.is(signal.threadHead === undefined, o1);
+    t.is(signal.thread_head === undefined, o1);
     t.true((planThreadInfo(layout).cpu ?? task.cpu) !== undefined);
     t.is(queue.lock.kind, o1 ? (folder.endsWith('-up') ? 'none' : 'byte') : 'queued');
     // A record holds each member's bytes in one of its segments: the way back must give the layout's own offset.
@@ -37,7 +35,7 @@ for (const { folder, schedulers, load } of known) {
     const own = (path: string) => layout.field('task_struct', path).offset;
     t.is(back(task.shape, task.pid.at), own('pid'));
     t.is(back(task.shape, task.comm.at), own('comm'));
-    t.is(back(task.shape, task.staticPrio.at), own('static_prio'));
+    t.is(back(task.shape, task.static_prio.at), own('static_prio'));
     t.is(back(task.shape, task.tasks.next.pointerAt), own('tasks.next'));
     t.is(back(task.shape, task.signal.pointerAt), own('signal'));
     if (queue.fair !== undefined) {
@@ -46,7 +44,7 @@ for (const { folder, schedulers, load } of known) {
       t.is(back(shape, key.at), layout.field('sched_entity', ordered).offset);
     }
     t.is(back(queue.shape, queue.curr.pointerAt), layout.field('rq', 'curr').offset);
-    t.is(back(queue.key.shape, queue.key.nrRunning.at), layout.field('rq', 'nr_running').offset);
+    t.is(back(queue.key.shape, queue.key.nr_running.at), layout.field('rq', 'nr_running').offset);
     t.true(task.shape.size < layout.requireStruct('task_struct').size);
   });
 }
@@ -54,14 +52,17 @@ for (const { folder, schedulers, load } of known) {
 test('locks that processes are held under are found too, sleeping ones of PREEMPT_RT included', async (t) => {
   for (const { folder, load } of known) {
     const layout = await load();
-    const { kind } = planLock(layout, 'sighand_struct', 'siglock');
+    const { kind } = lockOf(layout, 'sighand_struct', 'siglock');
     if (/-rt-/.test(folder)) t.is(kind, 'owner', folder);
     else if (folder.startsWith('6.')) t.is(kind, 'queued', folder);
     else t.true(['byte', 'none'].includes(kind), folder);
   }
 });
 
-const lock = (kind: LockKind, size: number) => ({ kind, word: { offset: 0, size, type: '' } });
+const lock = (kind: LockKind, size: number) => ({
+  kind,
+  word: { role: 'number' as const, offset: 0, size, type: '' },
+});
 
 test('held and free, by each kind of lock and the width of its word', (t) => {
   const held = (kind: LockKind, size: number, ...words: number[]) =>
@@ -76,15 +77,14 @@ test('held and free, by each kind of lock and the width of its word', (t) => {
 });
 
 test('shapes: neighbours share a read, what is far apart does not, and all is aligned', (t) => {
-  const place = (offset: number, size: number): Place => ({ offset, size, type: '', kind: 'int' });
+  const place = (offset: number, size: number): Member => ({ role: 'number', offset, size, type: 'int' });
   const shape = new Shape([place(5000, 16), place(20, 4), undefined, place(33, 3)]);
   t.deepEqual(shape.segments, [
     { offset: 16, length: 24, at: 0 },
     { offset: 5000, length: 16, at: 24 },
   ]);
   t.is(shape.size, 40);
-  t.deepEqual(shape.block(place(33, 3)), { at: 17, size: 3 });
-  t.is(shape.number(undefined), undefined);
+  t.deepEqual(shape.block(place(33, 3)), { offset: 33, at: 17, size: 3 });
   t.throws(() => shape.number(place(100, 4)), { instanceOf: RangeError });
   for (const odd of [() => shape.number(place(33, 3)), () => shape.pointer(place(20, 4))])
     t.throws(odd, { code: 'layout-absent-member' });

@@ -2,7 +2,7 @@
 import test from 'ava';
 import { Draft } from '../../../runtime/edit/draft.ts';
 import type { Edit } from '../../../runtime/edit/edit.ts';
-import type { Field } from '../../../runtime/edit/member.ts';
+import type { Word } from '../../../runtime/edit/member.ts';
 import { commit } from '../../../runtime/edit/transaction.ts';
 import type { VcpuRegisters } from '../../../runtime/hypervisor/types.ts';
 import { knownKernels } from '../../../runtime/layout/registry.ts';
@@ -27,8 +27,8 @@ for (const kernel of await knownKernels()) {
     layouts.push({ release: kernel.release, layout: await kernel.load() });
 }
 
-const WORD: Field = { offset: 0, size: 8 };
-const INT: Field = { offset: 0, size: 4 };
+const WORD: Word = { offset: 0, size: 8 };
+const INT: Word = { offset: 0, size: 4 };
 const STACK_SIZE = 16_384;
 const { NEED_RESCHED } = TIF;
 
@@ -117,11 +117,11 @@ class Bench {
     this.model.put(end - 32n, WORD, 0x30n | level);
   }
 
-  get(task: ModelTask, field: Field): bigint {
+  get(task: ModelTask, field: Word): bigint {
     return this.model.load(task.address, field);
   }
 
-  put(task: ModelTask, field: Field, value: bigint): void {
+  put(task: ModelTask, field: Word, value: bigint): void {
     this.model.put(task.address, field, value);
   }
 
@@ -490,9 +490,9 @@ for (const { release, layout } of layouts) {
     model.put(group, task_group.autogroup!, automatic);
     await plan(19);
     t.is(model.load(group, task_group.shares), 15n << 10n);
-    t.is(model.load(automatic, autogroup!.nice), 19n);
+    t.is(model.load(automatic, autogroup.nice!), 19n);
     await plan(-5);
-    t.is(BigInt.asIntN(32, model.load(automatic, autogroup!.nice)), -5n);
+    t.is(BigInt.asIntN(32, model.load(automatic, autogroup.nice!)), -5n);
     await t.throwsAsync(plan(20), { code: 'usage' });
     model.put(group, task_group.idle!, 1n);
     await t.throwsAsync(plan(5), { code: 'refused', message: /cpu.idle/ });

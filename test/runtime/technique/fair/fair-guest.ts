@@ -1,4 +1,4 @@
-import type { Field } from '../../../../runtime/edit/member.ts';
+import type { Word } from '../../../../runtime/edit/member.ts';
 import type { LayoutView } from '../../../../runtime/layout/view.ts';
 import { type GuestVirtual, guestVirtual } from '../../../../runtime/memory/address.ts';
 import {
@@ -128,11 +128,11 @@ export class FairModel extends ModelMemory {
     this.put(address, task_struct.policy, BigInt(policy));
     this.put(address, task_struct.cpus_ptr, mask);
     this.put(mask, { offset: 0, size: 8 }, 0xffn);
-    if (task_struct.numa_preferred_nid !== null)
+    if (task_struct.numa_preferred_nid !== undefined)
       this.put(address, task_struct.numa_preferred_nid, 0xffff_ffffn);
     this.put(entity, sched_entity.weight, BigInt(weight) << 10n);
     this.put(entity, sched_entity.vruntime, EPOCH + BigInt(spec.vruntime));
-    if (eevdf !== null) {
+    if (eevdf !== undefined) {
       this.put(entity, eevdf.sched_entity.slice, BigInt(slice));
       const vslice = (BigInt(slice) << 10n) / BigInt(weight);
       this.put(entity, eevdf.sched_entity.deadline, EPOCH + BigInt(spec.vruntime) + vslice);
@@ -243,11 +243,11 @@ export class FairModel extends ModelMemory {
     const { cfs_rq, sched_entity, cfs, eevdf } = this.layout;
     const queue = group.queues[cpu]!;
     const entities = this.entitiesOf(group, cpu);
-    const put = (field: Field | null, value: number | bigint) => {
-      if (field !== null) this.put(queue, field, BigInt(value));
+    const put = (field: Word | undefined, value: number | bigint) => {
+      if (field !== undefined) this.put(queue, field, BigInt(value));
     };
     put(cfs_rq.rq, this.guest.queues[cpu]!.address);
-    put(cfs_rq.lastUpdateTime, NOW);
+    put(cfs_rq.avg.last_update_time, NOW);
     put(cfs_rq.nr_queued, entities.length);
     put(cfs_rq.h_nr_queued, this.below(group, cpu).length);
     put(cfs_rq.h_nr_runnable, this.below(group, cpu).length);
@@ -264,7 +264,7 @@ export class FairModel extends ModelMemory {
     for (const { entity } of entities) {
       if (this.tasks.some((task) => task.entity === entity)) continue;
       this.put(entity, sched_entity.vruntime, EPOCH);
-      if (eevdf !== null) {
+      if (eevdf !== undefined) {
         this.put(entity, eevdf.sched_entity.slice, 3_000_000n);
         this.put(entity, eevdf.sched_entity.deadline, EPOCH + 3_000_000n);
       }
@@ -274,8 +274,8 @@ export class FairModel extends ModelMemory {
     const tree = entities
       .filter((entity) => !entity.running)
       .sort((a, b) => (key(a.entity) < key(b.entity) ? -1 : 1));
-    if (cfs !== null) put(cfs.min_vruntime, EPOCH);
-    if (eevdf !== null) {
+    if (cfs !== undefined) put(cfs.min_vruntime, EPOCH);
+    if (eevdf !== undefined) {
       put(eevdf.cfs_rq.zero, EPOCH);
       const sum = tree.reduce((total, { entity, weight }) => {
         const vruntime = BigInt.asIntN(64, this.load(entity, sched_entity.vruntime) - EPOCH);
@@ -303,12 +303,12 @@ export class FairModel extends ModelMemory {
       const middle = (from + to) >> 1;
       const entity = sorted[middle]!;
       const node = nodeOf(entity);
-      this.put(node, rb_node.parentColor, parent | (depth < full ? 1n : 0n));
+      this.put(node, rb_node.__rb_parent_color, parent | (depth < full ? 1n : 0n));
       const left = write(from, middle, node, depth + 1);
       const right = write(middle + 1, to, node, depth + 1);
-      this.put(node, rb_node.left, left);
-      this.put(node, rb_node.right, right);
-      if (eevdf !== null) {
+      this.put(node, rb_node.rb_left, left);
+      this.put(node, rb_node.rb_right, right);
+      if (eevdf !== undefined) {
         const subtree = sorted.slice(from, to);
         const { min_vruntime, min_slice, slice } = eevdf.sched_entity;
         const times = subtree.map((other) =>
@@ -316,7 +316,7 @@ export class FairModel extends ModelMemory {
         );
         this.put(entity, min_vruntime, EPOCH + times.reduce((a, b) => (a < b ? a : b)));
         const slices = subtree.map((other) => this.load(other, slice));
-        if (min_slice !== null)
+        if (min_slice !== undefined)
           this.put(
             entity,
             min_slice,
@@ -340,13 +340,13 @@ export class FairModel extends ModelMemory {
 
   #average(entity: GuestVirtual): void {
     const { avg } = this.layout.sched_entity;
-    this.put(entity, avg.lastUpdateTime, NOW - 40_000_000n);
-    this.put(entity, avg.loadSum, 20_000n);
-    this.put(entity, avg.runnableSum, 20_000n << 10n);
-    this.put(entity, avg.utilSum, 10_000n << 10n);
-    this.put(entity, avg.periodContrib, 500n);
-    this.put(entity, avg.loadAvg, 400n);
-    this.put(entity, avg.runnableAvg, 430n);
-    this.put(entity, avg.utilAvg, 215n);
+    this.put(entity, avg.last_update_time, NOW - 40_000_000n);
+    this.put(entity, avg.load_sum, 20_000n);
+    this.put(entity, avg.runnable_sum, 20_000n << 10n);
+    this.put(entity, avg.util_sum, 10_000n << 10n);
+    this.put(entity, avg.period_contrib, 500n);
+    this.put(entity, avg.load_avg, 400n);
+    this.put(entity, avg.runnable_avg, 430n);
+    this.put(entity, avg.util_avg, 215n);
   }
 }

@@ -2,7 +2,7 @@ import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { Draft } from '../../../../runtime/edit/draft.ts';
 import type { Edit } from '../../../../runtime/edit/edit.ts';
-import type { Field } from '../../../../runtime/edit/member.ts';
+import type { Word } from '../../../../runtime/edit/member.ts';
 import { commit } from '../../../../runtime/edit/transaction.ts';
 import { knownKernels } from '../../../../runtime/layout/registry.ts';
 import type { LayoutView } from '../../../../runtime/layout/view.ts';
@@ -59,15 +59,15 @@ function treeOf(t: ExecutionContext, model: FairModel, queue: GuestVirtual): big
       depths.add(blacks);
       return;
     }
-    const word = model.load(node, rb_node.parentColor);
+    const word = model.load(node, rb_node.__rb_parent_color);
     t.is(word & ~1n, parent, 'parent');
     const isRed = (word & 1n) === 0n;
     t.false(red && isRed, 'two red ones in a row');
     t.true(found.length < 500, 'the tree ends');
     const below = blacks + (isRed ? 0 : 1);
-    walk(model.load(node, rb_node.left), node, below, isRed);
+    walk(model.load(node, rb_node.rb_left), node, below, isRed);
     found.push(node - BigInt(sched_entity.run_node));
-    walk(model.load(node, rb_node.right), node, below, isRed);
+    walk(model.load(node, rb_node.rb_right), node, below, isRed);
   };
   walk(model.load(queue, cfs_rq.root), 0n, 0, true);
   t.is(depths.size, 1, 'as many black nodes on every way');
@@ -119,8 +119,8 @@ function assertQueue(t: ExecutionContext, model: FairModel, group: ModelGroup, c
   const { cfs_rq, sched_entity, eevdf } = model.layout;
   const queue = group.queues[cpu]!;
   const entities = model.entitiesOf(group, cpu);
-  const expect = (field: Field | null, value: number, what: string) => {
-    if (field !== null) t.is(model.load(queue, field), BigInt(value), what);
+  const expect = (field: Word | undefined, value: number, what: string) => {
+    if (field !== undefined) t.is(model.load(queue, field), BigInt(value), what);
   };
   const below = model.below(group, cpu).length;
   expect(cfs_rq.nr_queued, entities.length, 'nr_queued');
@@ -148,7 +148,7 @@ function assertQueue(t: ExecutionContext, model: FairModel, group: ModelGroup, c
     keys.toSorted((a, b) => (a < b ? -1 : a > b ? 1 : 0)),
     'order',
   );
-  if (eevdf === null) return;
+  if (eevdf === undefined) return;
   const zero = model.load(queue, eevdf.cfs_rq.zero);
   const times = inTree.map((one) => ({
     ...one,
@@ -173,14 +173,14 @@ function assertAugmented(t: ExecutionContext, model: FairModel, entity: bigint):
   const gather = (at: bigint): void => {
     if (at === 0n) return;
     subtree.push(at - BigInt(sched_entity.run_node));
-    gather(model.load(at, rb_node.left));
-    gather(model.load(at, rb_node.right));
+    gather(model.load(at, rb_node.rb_left));
+    gather(model.load(at, rb_node.rb_right));
   };
   gather(node(entity));
   const least = (values: bigint[]) => values.reduce((a, b) => (a < b ? a : b));
   const times = subtree.map((one) => signed(model.load(one, sched_entity.vruntime) - EPOCH));
   t.is(signed(model.load(entity, min_vruntime) - EPOCH), least(times));
-  if (min_slice !== null)
+  if (min_slice !== undefined)
     t.is(model.load(entity, min_slice), least(subtree.map((one) => model.load(one, slice))));
 }
 
@@ -303,10 +303,10 @@ for (const { release, layout } of layouts) {
         const old = averageOf(model, task.group, task.cpu);
         await perform(model, task);
         const alone = model.load(queue, cfs_rq.nr_queued) === 0n;
-        if (cfs !== null) model.put(queue, cfs.min_vruntime, EPOCH + 1_000_000n);
+        if (cfs !== undefined) model.put(queue, cfs.min_vruntime, EPOCH + 1_000_000n);
         await perform(model, task);
         const after = signed(model.load(task.entity, sched_entity.vruntime) - EPOCH);
-        if (cfs !== null) {
+        if (cfs !== undefined) {
           t.is(after, before < 1_000_000n ? 1_000_000n : before);
           return;
         }
@@ -355,16 +355,16 @@ for (const { release, layout } of layouts) {
     });
     model.write();
     const { sched_entity, cfs_rq } = model.layout;
-    const load = (field: Field) => Number(model.load(task.entity, field));
+    const load = (field: Word) => Number(model.load(task.entity, field));
     await perform(model, task);
     // Waiting is load: 40 ms of it move the average towards its weight.
-    t.true(load(sched_entity.avg.loadAvg) > 600 && load(sched_entity.avg.loadAvg) < 1024);
-    t.true(Number(NOW) - load(sched_entity.avg.lastUpdateTime) < 1024);
-    const waiting = load(sched_entity.avg.loadSum);
-    model.put(model.groups[0]!.queues[0]!, cfs_rq.lastUpdateTime, NOW + 32n * 1024n * 1024n);
+    t.true(load(sched_entity.avg.load_avg) > 600 && load(sched_entity.avg.load_avg) < 1024);
+    t.true(Number(NOW) - load(sched_entity.avg.last_update_time) < 1024);
+    const waiting = load(sched_entity.avg.load_sum);
+    model.put(model.groups[0]!.queues[0]!, cfs_rq.avg.last_update_time, NOW + 32n * 1024n * 1024n);
     await perform(model, task);
     // Being held is not: half of it is gone after 32 periods.
-    t.true(Math.abs(load(sched_entity.avg.loadSum) / waiting - 0.5) < 0.001);
+    t.true(Math.abs(load(sched_entity.avg.load_sum) / waiting - 0.5) < 0.001);
   });
 
   for (const queued of [true, false]) {

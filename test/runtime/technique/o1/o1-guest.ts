@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
+import type { Word } from '../../../../runtime/edit/member.ts';
 import { type GuestVirtual, guestVirtual } from '../../../../runtime/memory/address.ts';
-import type { Field, O1Layout, O1Queue } from '../../../../runtime/technique/o1/layout.ts';
+import type { O1Layout, O1Queue } from '../../../../runtime/technique/o1/layout.ts';
 import { ModelMemory } from '../../edit/model-memory.ts';
 
 interface Fact {
@@ -12,28 +13,32 @@ const facts = JSON.parse(
   readFileSync(new URL('../../../../kernels/facts/linux-2.6.16-x86_64-base.json', import.meta.url), 'utf8'),
 ) as { structs: Record<string, { size: number; fields: Fact[] }> };
 
-function field(struct: string, name: string): Field {
+function field(struct: string, name: string): Word {
   const found = facts.structs[struct]?.fields.find((fact) => fact.name === name);
   if (found === undefined) throw new Error(`the facts have no ${struct}.${name}`);
-  return { offset: found.offset, size: Math.min(found.size, 8) as Field['size'] };
+  return { offset: found.offset, size: Math.min(found.size, 8) as Word['size'] };
 }
 
 /** The measured layout of a real 2.6.16 kernel. */
 export const layout: O1Layout = {
   rq: {
-    slock: field('runqueue', 'lock'),
+    lock: {
+      name: 'rq.lock',
+      kind: 'byte',
+      word: { ...field('runqueue', 'lock'), role: 'number', type: 'unsigned int' },
+    },
     nr_running: field('runqueue', 'nr_running'),
     curr: field('runqueue', 'curr'),
     idle: field('runqueue', 'idle'),
     active: field('runqueue', 'active'),
     expired: field('runqueue', 'expired'),
     arrays: field('runqueue', 'arrays').offset,
-    raw_weighted_load: null,
+    raw_weighted_load: undefined,
   },
   prio_array: {
     size: facts.structs.prio_array!.size,
     nr_active: field('prio_array', 'nr_active'),
-    bitmap: field('prio_array', 'bitmap'),
+    bitmap_word: field('prio_array', 'bitmap'),
     queue: field('prio_array', 'queue').offset,
     priorities: 140,
   },
@@ -44,8 +49,8 @@ export const layout: O1Layout = {
     run_list: field('task_struct', 'run_list').offset,
     array: field('task_struct', 'array'),
     thread_info: field('task_struct', 'thread_info'),
-    load_weight: null,
-    normal_prio: null,
+    load_weight: undefined,
+    normal_prio: undefined,
     ptrace: field('task_struct', 'ptrace'),
   },
   thread_info: { flags: field('thread_info', 'flags'), cpu: field('thread_info', 'cpu') },
@@ -115,7 +120,7 @@ export class O1Guest extends ModelMemory {
   write(): void {
     for (const { cpu, address } of this.queues) {
       const running = this.tasks.filter((task) => task.cpu === cpu && task.which !== null).length;
-      this.put(address, layout.rq.slock!, 1n);
+      this.put(address, layout.rq.lock.word as Word, 1n);
       this.put(address, layout.rq.nr_running, BigInt(running));
       const current = this.current[cpu]!;
       this.put(address, layout.rq.curr, current === 'idle' ? this.idle[cpu]! : current.address);
@@ -142,7 +147,7 @@ export class O1Guest extends ModelMemory {
   }
 
   #writeArray(cpu: number, which: 'active' | 'expired', array: GuestVirtual): void {
-    const { queue, priorities, bitmap, nr_active } = layout.prio_array;
+    const { queue, priorities, bitmap_word: bitmap, nr_active } = layout.prio_array;
     const bits = [0n, 0n, 0n];
     bits[2] = 1n << BigInt(priorities - 128);
     let total = 0;

@@ -2,10 +2,10 @@ import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { Draft } from '../../../../runtime/edit/draft.ts';
 import { describeEdit, type Edit, type Invariant } from '../../../../runtime/edit/edit.ts';
+import type { Word } from '../../../../runtime/edit/member.ts';
 import { commit } from '../../../../runtime/edit/transaction.ts';
 import { DomschedError, type DomschedErrorCode } from '../../../../runtime/error.ts';
 import { O1Holder } from '../../../../runtime/surgeon/o1-holder.ts';
-import type { Field } from '../../../../runtime/technique/o1/layout.ts';
 import { O1Surgery } from '../../../../runtime/technique/o1/o1.ts';
 import type { Step } from '../../../../runtime/technique/step.ts';
 import { checkFaults, checkOmissions, type Editable } from '../../edit/every-edit.ts';
@@ -58,7 +58,7 @@ function assertMatches(t: ExecutionContext, guest: O1Guest): void {
           node = guest.load(node, layout.list_head.next);
         }
         t.deepEqual(found, expected as bigint[], `cpu ${cpu} ${which} ${prio}`);
-        const word = guest.load(array + BigInt(8 * (prio >> 6)), layout.prio_array.bitmap);
+        const word = guest.load(array + BigInt(8 * (prio >> 6)), layout.prio_array.bitmap_word);
         t.is((word >> BigInt(prio & 63)) & 1n, expected.length > 0 ? 1n : 0n);
         count += expected.length;
       }
@@ -340,7 +340,7 @@ function kernelWeight(hz: number, nice: number): number {
 for (const hz of [100, 250, 1000]) {
   test(`renice at ${hz} ticks a second writes weight and normal_prio, and the queue's sum stays its tasks'`, async (t) => {
     const weighted = weightedLayout.task_struct;
-    const value = (field: Field | null, task: ModelTask, to: number) =>
+    const value = (field: Word | undefined, task: ModelTask, to: number) =>
       guest.put(task.address, field!, BigInt(to));
     const guest = build([-20, -1, 0, 5, 19].map((nice) => ({ cpu: 0, prio: 120 + nice, which: 'active' })));
     const sleeper = guest.addTask(0, 120, 'active');
@@ -407,7 +407,7 @@ test('a held lock, a changed memory and a running domain are refused', async (t)
   const changed = await t.throwsAsync(commit(guest.domain, guest.space, again, edit));
   t.is((changed as DomschedError).code, 'edit-conflict');
   guest.write();
-  guest.domain.image.store(Number(guest.queues[2]!.address) + layout.rq.slock!.offset, new Uint8Array(4));
+  guest.domain.image.store(Number(guest.queues[2]!.address) + layout.rq.lock.word!.offset, new Uint8Array(4));
   t.throws(() => planned(guest, plan), { code: 'lock-held' });
   t.is(guest.domain.recorder.count('write'), 0);
 });

@@ -2,7 +2,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import { Draft } from '../../../../runtime/edit/draft.ts';
 import type { Edit, Invariant } from '../../../../runtime/edit/edit.ts';
-import type { Field } from '../../../../runtime/edit/member.ts';
+import type { Word } from '../../../../runtime/edit/member.ts';
 import { commit } from '../../../../runtime/edit/transaction.ts';
 import { knownKernels } from '../../../../runtime/layout/registry.ts';
 import type { LayoutView } from '../../../../runtime/layout/view.ts';
@@ -46,7 +46,7 @@ function build(layout: LayoutView, load: Load): { model: ParkModel; thread: Mode
   const thread = model.addThread('sleeping');
   const { nice } = model.guest;
   const { task_struct, cfs_rq } = nice.layout;
-  const put = (field: Field, value: bigint) => model.put(thread.address, field, value);
+  const put = (field: Word, value: bigint) => model.put(thread.address, field, value);
   for (const [index, weight] of WEIGHTS.entries()) {
     model.put(nice.prioToWeight + BigInt(4 * index), { offset: 0, size: 4 }, BigInt(weight));
     model.put(nice.prioToWmult + BigInt(4 * index), { offset: 0, size: 4 }, 2n ** 32n / BigInt(weight));
@@ -62,7 +62,7 @@ function build(layout: LayoutView, load: Load): { model: ParkModel; thread: Mode
   put(task_struct.period_contrib, BigInt(load.contrib));
   const average = (weight * BigInt(load.sum)) / (MIN_DIVIDER + BigInt(load.contrib));
   put(task_struct.load_avg, average);
-  if (task_struct.vlag !== null) put(task_struct.vlag, BigInt(load.lag));
+  if (task_struct.vlag !== undefined) put(task_struct.vlag, BigInt(load.lag));
   model.put(GROUP, cfs_rq.rq, nice.queues[0]!.address);
   model.put(GROUP, cfs_rq.load_avg, average + BigInt(load.others));
   model.put(GROUP, cfs_rq.load_sum, weight * BigInt(load.sum) + BigInt(load.others) * BigInt(LOAD_AVG_MAX));
@@ -103,7 +103,7 @@ for (const { release, layout } of layouts) {
           for (const nice of path) await renice(model, thread, nice);
           const nice = path.at(-1)!;
           const weight = weightOf(nice);
-          const read = (field: Field) => model.load(thread.address, field);
+          const read = (field: Word) => model.load(thread.address, field);
           t.is(read(task_struct.static_prio), BigInt(120 + nice));
           t.is(read(task_struct.prio), BigInt(120 + nice));
           t.is(read(task_struct.normal_prio), BigInt(120 + nice));
@@ -113,7 +113,7 @@ for (const { release, layout } of layouts) {
           t.is(read(task_struct.load_avg), average);
           t.is(model.load(GROUP, cfs_rq.load_avg), average + BigInt(load.others));
           t.is(model.load(GROUP, cfs_rq.load_sum) >= weight * BigInt(load.sum), true);
-          if (task_struct.vlag === null) return;
+          if (task_struct.vlag === undefined) return;
           // Lag times weight is what a change of weight leaves alone, but for what each division loses.
           const lag = BigInt.asIntN(64, read(task_struct.vlag));
           const difference = lag * weight - BigInt(load.lag) * weightOf(load.nice);

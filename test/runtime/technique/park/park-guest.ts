@@ -1,4 +1,4 @@
-import type { Field } from '../../../../runtime/edit/member.ts';
+import type { Word } from '../../../../runtime/edit/member.ts';
 import type { LayoutView } from '../../../../runtime/layout/view.ts';
 import type { GuestVirtual } from '../../../../runtime/memory/address.ts';
 import type { ParkCpu, ParkGuest } from '../../../../runtime/surgeon/park-holder.ts';
@@ -369,7 +369,7 @@ export class ParkModel extends ModelMemory {
   }
 }
 
-const HEAD: Field = { offset: 0, size: 8 };
+const HEAD: Word = { offset: 0, size: 8 };
 
 /** All bytes that parking may leave behind in a thread and in the run queues are zero, and so is what it referred to. */
 export function isClean(model: ParkModel, { address }: ModelThread): boolean {

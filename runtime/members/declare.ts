@@ -1,0 +1,38 @@
+/** What a member is to its readers. It decides the type that a layout resolves the member to. */
+export type Role =
+  /** A number or bit field, or a structure around one (`atomic_t`). */
+  | 'number'
+  /** A pointer, or a word that holds one beside flags. */
+  | 'pointer'
+  /** A `list_head`, as a node or as the head. */
+  | 'list'
+  /** A spinlock, in whatever form the kernel has it. */
+  | 'lock'
+  /** Bytes that are read as a whole: a name, an array. */
+  | 'block'
+  /** An embedded structure of which only the place matters. */
+  | 'part';
+
+/** A member: its role, and the paths under which kernels have it. The first path that a kernel has counts. */
+export interface Declaration<R extends Role = Role> {
+  readonly role: R;
+  readonly paths: readonly string[];
+}
+
+function declare<R extends Role>(role: R): (...paths: string[]) => Declaration<R> {
+  return (...paths) => ({ role, paths });
+}
+
+export const number = declare('number');
+export const pointer = declare('pointer');
+export const list = declare('list');
+export const lock = declare('lock');
+export const block = declare('block');
+export const part = declare('part');
+
+/** Members that have one name in all kernels that have them. */
+export function each<R extends Role, N extends string>(role: R, ...names: N[]): Record<N, Declaration<R>> {
+  const members: Partial<Record<N, Declaration<R>>> = {};
+  for (const name of names) members[name] = { role, paths: [name] };
+  return members as Record<N, Declaration<R>>;
+}

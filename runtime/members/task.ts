@@ -1,0 +1,114 @@
+import { each, list, lock, number, pointer } from './declare.ts';
+
+export const task_struct = {
+  ...each('number', 'flags', 'exit_state', 'prio', 'static_prio', 'policy', 'pid', 'tgid', 'utime', 'stime'),
+  ...each('number', 'ptrace'),
+  ...each('pointer', 'mm', 'real_parent', 'group_leader', 'signal', 'sighand', 'sched_class', 'stack'),
+  ...each('list', 'tasks', 'sibling'),
+  ...each('part', 'se', 'rcu'),
+  ...each('block', 'comm'),
+  /** "sched: Change task_struct::state", 5.14: renamed, and shrunk from long to unsigned int. */
+  state: number('__state', 'state'),
+  /** The thread's own work flags, where `thread_info` is in the task. */
+  thread_flags: number('thread_info.flags'),
+  /** Where it stands apart. "[PATCH] rename thread_info to stack", 2.6.22: the same pointer under another name. */
+  thread_info: pointer('thread_info', 'stack'),
+  /** "sched: move CPU field back into thread_info if THREAD_INFO_IN_TASK=y", 5.16. From 4.9 on it was in the task. */
+  cpu: number('thread_info.cpu', 'cpu'),
+  /** "sched: Always provide p->on_cpu" and "sched: Provide p->on_rq", 3.0. */
+  ...each('number', 'on_cpu', 'on_rq'),
+  /** O(1) until "sched: Implement CFS", 2.6.23: the array that a ready task is in. */
+  array: pointer('array'),
+  /** Node in a queue of ready tasks. Since 2.6.23 only real-time queues are lists. */
+  run_list: list('run_list', 'rt.run_list'),
+  /** O(1): what the task weighs in `rq.raw_weighted_load`. "[PATCH] sched: implement smpnice", 2.6.18. */
+  load_weight: number('load_weight'),
+  /** `prio` without what a lock lends. "[PATCH] pi-futex: scheduler support for pi", 2.6.18. */
+  normal_prio: number('normal_prio'),
+  /**
+   * How the threads of a process are linked. "introduce for_each_thread() to replace the buggy while_each_thread()",
+   * 3.14: a list with a head in `signal`. Before it, `thread_group`, a ring. Until 2.6.16 the ring is the list of the
+   * thread group's id: `pids[PIDTYPE_TGID]`.
+   */
+  thread_node: list('thread_node', 'thread_group', 'pids[1].pid_list'),
+  /**
+   * What /proc shows: "time: Rename tsk->real_start_time to ->start_boottime", 5.5, read a moment after `start_time`.
+   * A `struct timespec` until "sched: Make task->start_time nanoseconds based", 3.17.
+   */
+  start_time: number('start_boottime', 'start_time'),
+  /** ns on CPUs. "sched: Implement CFS", 2.6.23. */
+  sum_exec_runtime: number('se.sum_exec_runtime', 'sched_time'),
+  /** What /proc showed last, so that it never goes back. */
+  prev_utime: number('prev_cputime.utime'),
+  prev_stime: number('prev_cputime.stime'),
+  pi_lock: lock('pi_lock'),
+  /** Stack pointer of a task that is on no CPU. */
+  sp: number('thread.sp'),
+  /** "sched/core: Provide a pointer to the valid CPU mask", 5.3. */
+  cpus_ptr: pointer('cpus_ptr'),
+  numa_preferred_nid: number('numa_preferred_nid'),
+  /** "task_work_add: generic process-context callbacks", 3.5. */
+  task_works: pointer('task_works'),
+  jobctl: number('jobctl'),
+  /** References to the structure (`refcount_t`): with the last one it is freed. */
+  usage: number('usage'),
+  /** Bit: in the freezer trap. "cgroup: cgroup v2 freezer", 5.2. */
+  frozen: number('frozen'),
+  cgroups: pointer('cgroups'),
+  /** "sched: Fix race in task_group()", 3.6. */
+  sched_task_group: pointer('sched_task_group'),
+  /** Until "CRED: Inaugurate COW credentials", 2.6.29, the ids are in the task itself. */
+  uid: number('uid'),
+  cred: pointer('real_cred', 'cred'),
+};
+
+export const signal_struct = {
+  /** CPU time of threads that have ended. */
+  ...each('number', 'utime', 'stime'),
+  /** "introduce for_each_thread() to replace the buggy while_each_thread()", 3.14. */
+  thread_head: list('thread_head'),
+  /** ns. "timers: fix itimer/many thread hang", 2.6.28: sum_sched_runtime; before, sched_time. */
+  sum_sched_runtime: number('sum_sched_runtime', 'sched_time'),
+  prev_utime: number('prev_cputime.utime'),
+  prev_stime: number('prev_cputime.stime'),
+};
+
+/** Stands apart from its task until "sched/core: Allow putting thread_info into task_struct", 4.9. */
+export const thread_info = {
+  ...each('number', 'flags', 'cpu'),
+  ...each('pointer', 'task'),
+};
+
+export const sighand_struct = { siglock: lock('siglock') };
+
+export const cred = { uid: number('uid.val', 'uid') };
+
+export const mm_struct = { ...each('number', 'arg_start', 'arg_end'), ...each('pointer', 'pgd') };
+
+export const css_set = each('pointer', 'dfl_cgrp');
+
+export const cgroup = {
+  ...each('pointer', 'kn'),
+  /** The guest freezes its tasks. "cgroup: cgroup v2 freezer", 5.2. */
+  e_freeze: number('freezer.e_freeze'),
+};
+
+/** "cgroup: convert to kernfs", 3.15. */
+export const kernfs_node = {
+  /** "kernfs: Use RCU to access kernfs_node::parent", 6.15. */
+  parent: pointer('parent', '__parent'),
+  ...each('pointer', 'name'),
+};
+
+export const callback_head = each('pointer', 'next', 'func');
+
+export const irq_work = {
+  next: pointer('node.llist.next'),
+  flags: number('node.u_flags'),
+  func: pointer('func'),
+  irqwait: pointer('irqwait.task'),
+};
+
+/** Only their sizes matter: the task that `process_timeout()` wakes is behind the former; the latter end a stack. */
+export const timer_list = {};
+export const pt_regs = {};
