@@ -28,6 +28,8 @@ export interface BootOptions {
   /** QEMU's `-name`: what domsched calls the domain. */
   name?: string;
   extraArguments?: string[];
+  /** Makes another command of QEMU's: as another user, in another place. `folder` is the guest's own. */
+  launch?: (qemu: readonly string[], folder: string) => Promise<readonly string[]>;
 }
 
 export interface O1Guest {
@@ -131,20 +133,19 @@ export async function bootO1(options: BootOptions = {}): Promise<O1Guest> {
   const qmpSocket = path.join(folder, 'qmp.sock');
   const lines: string[] = [];
   const listeners = new Set<() => void>();
-  const qemu = execa(
+  const command = [
     'qemu-system-x86_64',
-    [
-      ...['-name', name, '-display', 'none', '-nodefaults', '-no-user-config', '-no-reboot'],
-      ...['-machine', 'pc,memory-backend=ram', '-m', String(memoryMiB), '-smp', String(cpus)],
-      ...['-object', `memory-backend-file,id=ram,size=${memoryMiB}M,mem-path=${memoryFile},share=on`],
-      ...(accelerator === 'kvm'
-        ? ['-accel', 'kvm', '-cpu', 'host,-arch-capabilities']
-        : ['-accel', 'tcg,thread=multi']),
-      ...['-serial', 'stdio', '-monitor', 'none', '-qmp', `unix:${qmpSocket},server=on,wait=off`],
-      ...['-kernel', kernelFile(variant), '-append', commandLine, ...(options.extraArguments ?? [])],
-    ],
-    { buffer: false, reject: false, stdin: 'ignore', cleanup: true },
-  );
+    ...['-name', name, '-display', 'none', '-nodefaults', '-no-user-config', '-no-reboot'],
+    ...['-machine', 'pc,memory-backend=ram', '-m', String(memoryMiB), '-smp', String(cpus)],
+    ...['-object', `memory-backend-file,id=ram,size=${memoryMiB}M,mem-path=${memoryFile},share=on`],
+    ...(accelerator === 'kvm'
+      ? ['-accel', 'kvm', '-cpu', 'host,-arch-capabilities']
+      : ['-accel', 'tcg,thread=multi']),
+    ...['-serial', 'stdio', '-monitor', 'none', '-qmp', `unix:${qmpSocket},server=on,wait=off`],
+    ...['-kernel', kernelFile(variant), '-append', commandLine, ...(options.extraArguments ?? [])],
+  ];
+  const [file, ...args] = (await options.launch?.(command, folder)) ?? command;
+  const qemu = execa(file!, args, { buffer: false, reject: false, stdin: 'ignore', cleanup: true });
   let ended = false;
   let complaint = '';
   qemu.stderr.on('data', (chunk: Buffer) => {

@@ -1,5 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import { DomschedError } from '../../../runtime/error.ts';
 import { selector } from '../../../runtime/policy/selector.ts';
@@ -61,6 +62,14 @@ test('a reload keeps what stays held; the end puts everything back', async (t) =
   t.deepEqual(await fake.daemon.restore(), []);
   t.true(isQueued(batch, BACKUP));
   t.deepEqual(await fake.held(), []);
+});
+
+test('a daemon that never saw a domain ends as one that did', async (t) => {
+  await using fake = await FakeDaemon.of([]);
+  await fake.tick();
+  t.deepEqual(await fake.daemon.restore(), []);
+  // What nobody catches ends the process: after the next turn of the loop it would be told.
+  await setImmediate();
 });
 
 test('policies that were read again look once before they have anything done', async (t) => {
