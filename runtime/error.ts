@@ -43,6 +43,11 @@ const EXIT_CODES: Partial<Record<DomschedErrorCode, ExitCode>> = {
   'lock-held': 3,
 };
 
+/** What a process that failed with it exits with. */
+export function exitCodeOf(code: DomschedErrorCode): ExitCode {
+  return EXIT_CODES[code] ?? 1;
+}
+
 /**
  * A failure of the runtime. `code` is stable; `details` holds the failing fact (domain, address, member, …);
  * the message says what to do next.
@@ -64,6 +69,6 @@ export class DomschedError extends Error {
   }
 
   get exitCode(): ExitCode {
-    return EXIT_CODES[this.code] ?? 1;
+    return exitCodeOf(this.code);
   }
 }

@@ -2,7 +2,21 @@
  * domsched as a library: hosts and their domains, the processes of guests, the daemon's reports and traces of them, and
  * what a policy of one's own is made of. Edits go through the commands and the daemon, which keep account of them.
  */
-export { ControlClient } from './daemon/control-client.ts';
+export type {
+  Control,
+  DaemonControl,
+  DaemonStatus,
+  DomainEntry,
+  EditAnswer,
+  Failure,
+  PsAnswer,
+  ReleaseAllAnswer,
+  Row,
+  Ticks,
+  TicksOptions,
+} from './control/control.ts';
+export { openControl, openDaemon } from './control/open.ts';
+export type { Options } from './control/schema.ts';
 export { DomschedError, type DomschedErrorCode, type ExitCode } from './error.ts';
 export { Guest, type Snapshot, type SnapshotOptions, type TakeOptions } from './guest/guest.ts';
 export type { Process } from './guest/process.ts';
@@ -22,4 +36,3 @@ export type {
 } from './tick/tick.ts';
 export type { TraceHeader } from './trace/line.ts';
 export { openTrace, type Trace } from './trace/read.ts';
-export { Watcher } from './watch/watcher.ts';

@@ -20,6 +20,12 @@ export function runtimeDirectory(env: NodeJS.ProcessEnv = process.env): string {
   return path.join(env.XDG_RUNTIME_DIR ?? (existsSync(own) ? own : '/run'), 'domsched');
 }
 
+/** The daemon's control socket. */
+export function controlPath(): string {
+  // Not *.sock: those in this directory are taken for QEMU's.
+  return path.join(runtimeDirectory(), 'control');
+}
+
 /**
  * Makes a folder for our files, unless it is there. Nobody else may put anything into it, a link least of all.
  * @throws DomschedError `refused` for one that is somebody else's, or that others may write to; what the file system

@@ -2,13 +2,12 @@ import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import process from 'node:process';
 import Table from 'cli-table3';
 import { execa } from 'execa';
+import { LocalControl } from '../control/local.ts';
 import { DomschedError } from '../error.ts';
 import { jsonText, printable } from '../guest/text.ts';
-import { connectAll } from '../hypervisor/connect.ts';
 import { lookForDom0 } from '../hypervisor/xen/dom0.ts';
 import { knownKernels } from '../layout/registry.ts';
 import type { DoctorOptions } from './doctor.ts';
-import { describe } from './domains-run.ts';
 import { PLAIN } from './plain-table.ts';
 
 /** One line of `doctor --json`. Its keys are stable. */
@@ -196,23 +195,17 @@ async function machines(connect: readonly string[]): Promise<Finding[]> {
 }
 
 async function domains(connect: readonly string[]): Promise<Finding[]> {
-  await using hosts = await connectAll(connect);
-  const found = await hosts.list();
+  await using control = new LocalControl(connect);
+  const found = await control.domains();
   if (found.length === 0) {
     const advice = 'start QEMU with -qmp unix:/run/domsched/NAME.sock,server=on,wait=off, or say --connect';
     return [{ check: 'domains', status: 'warn', found: 'none', advice }];
   }
-  const known = await knownKernels();
-  // Awaited here: the hosts are closed on the way out.
-  return await Promise.all(
-    found.map(async ({ host, listing }): Promise<Finding> => {
-      const entry = await describe(host, listing, known);
-      const check = `domain ${entry.domain}`;
-      if (entry.error === null)
-        return { check, status: 'ok', found: `${entry.state}, ${entry.kernel}`, advice: null };
-      return { check, status: 'fail', found: entry.error.code, advice: entry.error.message };
-    }),
-  );
+  return found.map(({ domain, state, kernel, error }): Finding => {
+    const check = `domain ${domain}`;
+    if (error === null) return { check, status: 'ok', found: `${state}, ${kernel}`, advice: null };
+    return { check, status: 'fail', found: error.code, advice: error.message };
+  });
 }
 
 function findingTable(findings: readonly Finding[]): string {

@@ -1,11 +1,6 @@
-import type { Process } from '../guest/process.ts';
+import type { Row } from '../control/control.ts';
 import { printable } from '../guest/text.ts';
 import type { Listed } from './ps-order.ts';
-
-/** A process with the domain that it is in. */
-export interface Row extends Omit<Process, 'address'> {
-  readonly domain: string;
-}
 
 const HEAD = ['DOMAIN', 'PID', 'PPID', 'CPU', 'STATE', 'NI', 'POLICY', 'TIME', 'THR', 'COMMAND'] as const;
 /** Columns that hold numbers. */

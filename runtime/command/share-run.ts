@@ -1,8 +1,7 @@
 import process from 'node:process';
-import { askDaemon } from '../daemon/ask-daemon.ts';
+import { openControl } from '../control/open.ts';
 import { jsonText, printable } from '../guest/text.ts';
-import { connectAll } from '../hypervisor/connect.ts';
-import { type ShareEntry, shareOf } from '../hypervisor/share.ts';
+import type { ShareEntry } from '../hypervisor/share.ts';
 import type { DomainShare } from '../hypervisor/types.ts';
 import type { ShareOptions } from './share.ts';
 
@@ -12,24 +11,13 @@ import type { ShareOptions } from './share.ts';
  * @throws DomschedError `usage` out of the scheduler's bounds; `capability-missing` where there is none to ask
  */
 export async function share(
-  name: string,
+  domain: string,
   wanted: Partial<DomainShare>,
-  options: ShareOptions,
+  { connect, json }: ShareOptions,
 ): Promise<void> {
-  const { connect = [] } = options;
-  const asked = await askDaemon<ShareEntry>('share', { domain: name, connect, ...wanted });
-  const entry = asked ?? (await setShare(name, wanted, connect));
-  process.stdout.write(options.json ? jsonText([entry]) : `${shareLine(entry)}\n`);
-}
-
-async function setShare(
-  name: string,
-  wanted: Partial<DomainShare>,
-  connect: readonly string[],
-): Promise<ShareEntry> {
-  await using hosts = await connectAll(connect);
-  await using domain = await hosts.open(name);
-  return await shareOf(domain, wanted);
+  await using control = await openControl(connect);
+  const entry = await control.share({ domain, ...wanted });
+  process.stdout.write(json ? jsonText([entry]) : `${shareLine(entry)}\n`);
 }
 
 /** The share in words. */

@@ -1,5 +1,5 @@
 import process from 'node:process';
-import { openFeed } from '../sampler/feed.ts';
+import { openControl } from '../control/open.ts';
 import type { Tick } from '../tick/tick.ts';
 import { type Frame, frame } from '../top/frame.ts';
 import { press } from '../top/keys.ts';
@@ -25,12 +25,10 @@ export async function top(options: TopOptions): Promise<void> {
     else throw error;
   });
   try {
-    await using feed = await openFeed({
-      ...(options.connect && { connect: options.connect }),
-      intervalMs: options.interval * 1000,
-    });
+    await using control = await openControl(options.connect);
+    const ticks = control.ticks({ signal: stop.signal, intervalMs: options.interval * 1000 });
     // The first look has nothing to compare with.
-    const reports = limited(feed.reports(stop.signal), options.count);
+    const reports = limited(ticks, options.count);
     if (process.stdout.isTTY) await onTerminal(reports, view, stop);
     else {
       for await (const report of reports) {

@@ -1,7 +1,7 @@
 import process from 'node:process';
+import { openControl } from '../control/open.ts';
 import { printable } from '../guest/text.ts';
 import { lengthOf } from '../report/scale.ts';
-import { openFeed } from '../sampler/feed.ts';
 import { TraceRecorder } from '../trace/recorder.ts';
 import type { TraceOptions } from './trace.ts';
 
@@ -16,14 +16,12 @@ export async function trace(options: TraceOptions): Promise<void> {
   const timer = options.for === undefined ? undefined : setTimeout(onSignal, options.for * 1000);
   const errors: Error[] = [];
   try {
-    await using feed = await openFeed({
-      ...(options.connect && { connect: options.connect }),
-      intervalMs: options.interval * 1000,
-    });
+    await using control = await openControl(options.connect);
+    const ticks = control.ticks({ signal: stop.signal, intervalMs: options.interval * 1000 });
     const recorder = await TraceRecorder.create({
       file: options.output,
       maxBytes: options.maxSize * 2 ** 20,
-      source: feed.source,
+      source: ticks.source,
       onError: (error) => {
         errors.push(error);
         stop.abort();
@@ -40,7 +38,7 @@ export async function trace(options: TraceOptions): Promise<void> {
     let first: number | undefined;
     let last = 0;
     try {
-      for await (const report of feed.reports(stop.signal)) {
+      for await (const report of ticks) {
         recorder.tick(report);
         count++;
         first ??= report.ms;

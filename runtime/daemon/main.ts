@@ -1,12 +1,12 @@
 import { readFileSync } from 'node:fs';
 import process from 'node:process';
+import { ControlServer } from '../control/server.ts';
 import { DomschedError } from '../error.ts';
+import { controlPath } from '../runtime-directory.ts';
 import { readConfig } from './config.ts';
-import { controlOperations } from './control-operations.ts';
-import { controlPath } from './control-protocol.ts';
-import { ControlServer } from './control-server.ts';
 import { Daemon } from './daemon.ts';
 import { DaemonLog } from './daemon-log.ts';
+import { Operator } from './operator.ts';
 import { makeSettings } from './settings.ts';
 
 /**
@@ -49,9 +49,9 @@ export async function runDaemon(file: string): Promise<void> {
     reload().catch((error: unknown) => log.error({ err: error }, 'the configuration stays as it was'));
   };
   process.on('SIGHUP', onReload);
-  const operations = controlOperations(daemon, reload, version);
+  const serves = (connect: readonly string[]) => new Operator(daemon, reload, version, connect);
   try {
-    listener.server = await ControlServer.listen(controlPath(), operations, log);
+    listener.server = await ControlServer.listen(controlPath(), serves, log);
     log.info(
       { version, pid: process.pid, intervalMs: settings.intervalMs, policies: config.policy.length },
       'running',

@@ -68,12 +68,7 @@ export async function attach(
   const share =
     surgeon === undefined || domain.scheduler === undefined
       ? undefined
-      : await DomainShareKeeper.open(domain.scheduler, journals.changes, {
-          connection: identity.connection,
-          domain: identity.id,
-          name: identity.name,
-          hypervisorPid: identity.pid ?? null,
-        });
+      : await DomainShareKeeper.open(domain.scheduler, journals.changes, identity);
   const tracker = new Tracker({
     domain: id,
     domainName: identity.name,

@@ -1,4 +1,4 @@
-import type { DomainScheduler, DomainShare } from '../hypervisor/types.ts';
+import type { DomainIdentity, DomainScheduler, DomainShare } from '../hypervisor/types.ts';
 import type { ChangeJournal, ChangeRecord } from '../surgeon/journal.ts';
 
 type ShareRecord = Extract<ChangeRecord, { kind: 'share' }>;
@@ -27,14 +27,22 @@ export class DomainShareKeeper {
   static async open(
     scheduler: DomainScheduler,
     journal: ChangeJournal,
-    owner: Pick<ShareRecord, 'connection' | 'domain' | 'name' | 'hypervisorPid'>,
+    { id, name, connection, pid }: DomainIdentity,
   ): Promise<DomainShareKeeper> {
     const current = await scheduler.get();
-    const fresh: ShareRecord = { kind: 'share', ...owner, before: {}, set: {} };
+    const fresh: ShareRecord = {
+      kind: 'share',
+      connection,
+      domain: id,
+      name,
+      hypervisorPid: pid ?? null,
+      before: {},
+      set: {},
+    };
     let record = fresh;
     for (const found of await journal.list()) {
-      if (found.kind !== 'share' || found.domain !== owner.domain) continue;
-      if (found.hypervisorPid === owner.hypervisorPid) record = found;
+      if (found.kind !== 'share' || found.domain !== id) continue;
+      if (found.hypervisorPid === (pid ?? null)) record = found;
       else await journal.remove(found);
     }
     return new DomainShareKeeper(scheduler, journal, current, record);

@@ -9,14 +9,14 @@ import process from 'node:process';
 import pino from 'pino';
 import { comparison, flat } from '../../runtime/command/ps-order.ts';
 import { table } from '../../runtime/command/ps-table.ts';
-import { controlOperations } from '../../runtime/daemon/control-operations.ts';
-import { controlPath } from '../../runtime/daemon/control-protocol.ts';
-import { ControlServer } from '../../runtime/daemon/control-server.ts';
+import { rowsOf } from '../../runtime/control/answers.ts';
+import { ControlServer } from '../../runtime/control/server.ts';
 import { Daemon } from '../../runtime/daemon/daemon.ts';
+import { Operator } from '../../runtime/daemon/operator.ts';
 import { Hosts } from '../../runtime/hypervisor/connect.ts';
 import { FakeHost } from '../../runtime/hypervisor/fake/host.ts';
 import { combine } from '../../runtime/policy/combine.ts';
-import { runtimeDirectory } from '../../runtime/runtime-directory.ts';
+import { controlPath, runtimeDirectory } from '../../runtime/runtime-directory.ts';
 import { ticks } from '../../runtime/tick/ticker.ts';
 import { frame } from '../../runtime/top/frame.ts';
 import { FIRST_VIEW } from '../../runtime/top/view.ts';
@@ -56,7 +56,7 @@ const kinds: Readonly<Record<string, () => Promise<void>>> = {
     await sampled(async (watcher) => {
       const looks = await watcher.look();
       const rows = looks.flatMap((look) =>
-        'error' in look ? [] : look.processes.map((one) => ({ ...one, domain: look.identity.name })),
+        'error' in look ? [] : rowsOf(look.identity.name, look.processes, () => false),
       );
       process.stdout.write(table(flat(rows, comparison('pid'))));
     });
@@ -77,7 +77,7 @@ const kinds: Readonly<Record<string, () => Promise<void>>> = {
     const daemon = new Daemon(settings, log, listener);
     server = await ControlServer.listen(
       controlPath(),
-      controlOperations(daemon, async () => {}, 'bench'),
+      (connect) => new Operator(daemon, async () => {}, 'bench', connect),
       log,
     );
     await daemon.run(endless);

@@ -12,7 +12,7 @@ import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Table from 'cli-table3';
 import { projectDirectory } from '../../kernels/paths.ts';
-import { ControlClient } from '../../runtime/daemon/control-client.ts';
+import { openDaemon } from '../../runtime/control/open.ts';
 import { until } from '../live/daemon-process.ts';
 import { record } from './harness.ts';
 
@@ -81,7 +81,7 @@ try {
   stop(idle);
   const daemon = own('daemon');
   const socket = path.join(directory, 'control');
-  (await until(async () => (await ControlClient.connect(socket)) ?? undefined, 60_000)).close();
+  await (await until(() => openDaemon([], socket), 60_000))[Symbol.asyncDispose]();
   const [unwatched = 0] = await measure(daemon);
   for (const [kind, command] of Object.entries(COMMANDS)) {
     const client = start(program, ...command);

@@ -18,7 +18,8 @@ import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { projectDirectory } from '../../kernels/paths.ts';
-import { ControlClient } from '../../runtime/daemon/control-client.ts';
+import type { DaemonControl } from '../../runtime/control/control.ts';
+import { openDaemon } from '../../runtime/control/open.ts';
 
 /** The program as it is installed: compiled, and quick to start. */
 const program = path.join(projectDirectory, 'dist', 'domsched.js');
@@ -149,9 +150,9 @@ export class DaemonProcess implements AsyncDisposable {
     return until(() => this.log(from).find(wanted), limitMs, 10);
   }
 
-  async control(): Promise<ControlClient> {
+  async control(): Promise<DaemonControl> {
     const file = path.join(this.#run, 'control');
-    return until(async () => (await ControlClient.connect(file)) ?? undefined, 300_000, 50);
+    return until(async () => openDaemon([], file), 300_000, 50);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

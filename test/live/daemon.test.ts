@@ -69,8 +69,8 @@ test.serial('a backup in one guest runs only while the service in the other rest
   t.false(bench.log(before).some(({ msg }) => msg === 'released'));
 
   // Watching through the control socket: ticks, who is held and why.
-  using client = await bench.control();
-  const report = await new Promise<Tick>((resolve) => void client.watch(resolve));
+  await using client = await bench.control();
+  const report = await firstOf(client.ticks({ signal: new AbortController().signal, intervalMs: 0 }));
   const shown = report.domains.flatMap(({ processes }) => processes).find(({ comm }) => comm === 'backup');
   t.like(shown, { state: 'held', held: { policy: 'night' } });
   const second = await bench.domsched('run', '-c', bench.configFile).catch((error) => error);
@@ -83,6 +83,11 @@ test.serial('a backup in one guest runs only while the service in the other rest
   t.regex((await bench.domsched('release', '--all')).stdout, /nothing is held/);
   bench.checkConsoles();
 });
+
+async function firstOf<T>(values: AsyncIterable<T>): Promise<T> {
+  for await (const value of values) return value;
+  throw new Error('there was none');
+}
 
 /** While the backup is held: the page has what the API has, and comes back when the daemon was killed. */
 async function showsOnPage(t: ExecutionContext, bench: DaemonBench, policy: string): Promise<void> {

@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import { execa } from 'execa';
 import type { Finding } from '../../runtime/command/doctor-run.ts';
-import type { DomainEntry } from '../../runtime/command/domains-run.ts';
+import type { DomainEntry } from '../../runtime/control/control.ts';
 import { bootDebian } from './guest.ts';
 
 const program = fileURLToPath(new URL('../../domsched.ts', import.meta.url));

@@ -120,7 +120,7 @@ test('into a pipe: plain text, one picture per tick of the daemon, to the end th
     env,
     reject: false,
   });
-  await until('top watches', () => daemon.watching === 1);
+  await until('top watches', () => daemon.watched);
   for (const report of backupStory(3)) daemon.tick(report);
   const { exitCode, stdout, stderr } = await running;
   t.is(exitCode, 0, stderr);
@@ -147,7 +147,7 @@ test('on a terminal: redrawn, keys work, and the terminal is given back', async 
   running.stdout.on('data', (chunk: Buffer) => {
     screen += chunk.toString('latin1');
   });
-  await until('top watches', () => daemon.watching === 1);
+  await until('top watches', () => daemon.watched);
   const story = backupStory(1000);
   const tick = () => daemon.tick(story.next().value!);
   for (let i = 0; i < 14; i++) tick();
@@ -176,7 +176,7 @@ test('trace listens to the daemon, and keeps what it has when the daemon ends', 
     env,
     reject: false,
   });
-  await until('trace watches', () => daemon.watching === 1);
+  await until('trace watches', () => daemon.watched);
   const story = [...backupStory(5)];
   for (const report of story) daemon.tick(report);
   const recorded = async () => {

@@ -1,0 +1,141 @@
+import { DomschedError } from '../error.ts';
+import { printable } from '../guest/text.ts';
+import { connectAll } from '../hypervisor/connect.ts';
+import type { Domain } from '../hypervisor/types.ts';
+import type { HeldRecord } from '../surgeon/journal.ts';
+import { isRecordOf, Journals } from '../surgeon/journaled-surgeon.ts';
+import { hasMachineEnded, livingMachine } from '../surgeon/machine-ended.ts';
+import type { OperateOptions } from '../surgeon/surgeon.ts';
+import { DomainShareKeeper } from '../watch/domain-share.ts';
+import { editAnswer, failureOf } from './answers.ts';
+import type { EditAnswer, ReleaseAllAnswer } from './control.ts';
+import { limitsOf, withSurgeon } from './local-edits.ts';
+import type { Options } from './schema.ts';
+
+/** Of these nobody is held whom no record tells of: what cannot be edited. */
+const NOT_EDITED: ReadonlySet<string> = new Set(['refused', 'capability-missing']);
+
+/**
+ * Puts back everything in the journals. One domain that fails does not keep the others from being put back.
+ * @param connect `--connect` values; where the records say when there are none
+ * @param served ids of domains that a daemon puts back; undefined without a daemon
+ */
+export async function releaseAll(
+  connect: readonly string[],
+  options: Options<'releaseAll'>,
+  served?: ReadonlySet<string>,
+): Promise<ReleaseAllAnswer> {
+  const journals = new Journals();
+  const holds = await journals.held.list();
+  const records = [...holds, ...(await journals.changes.list())];
+  const domains = new Map<string, { name: string; connection: string }>(
+    records.map(({ domain, name, connection }) => [domain, { name, connection }]),
+  );
+  const released: EditAnswer[] = [];
+  const failures: ReleaseAllAnswer['failures'][number][] = [];
+  const notes: string[] = [];
+  // Whoever was held elsewhere, before a migration or a restart, is in no journal of ours: the guests tell. Where a
+  // daemon runs it has looked into its own, and nobody else reaches them.
+  if (served === undefined) {
+    await using hosts = await connectAll(connect);
+    for (const { listing } of await hosts.list()) {
+      const { id, name, connection } = listing.identity;
+      if (domains.has(id)) continue;
+      if (!('error' in listing)) domains.set(id, { name, connection });
+      // Where nobody listens, and of which nothing is written down, there is no machine.
+      else if (!['ECONNREFUSED', 'ENOENT'].includes(String(listing.error.details.errno)))
+        failures.push(failureOf(name, listing.error));
+    }
+  }
+  for (const [id, { name, connection }] of domains) {
+    if (served?.has(id)) continue;
+    try {
+      const places = connect.length > 0 ? connect : [connection];
+      released.push(...(await putBack(id, places, limitsOf(options), journals, notes)));
+    } catch (error) {
+      if (!(error instanceof DomschedError)) throw error;
+      const own = records.filter(({ domain }) => domain === id);
+      // What cannot be edited, and that we have not edited, holds nobody.
+      if (own.length === 0 && NOT_EDITED.has(error.code)) continue;
+      const held = holds.filter(({ domain }) => domain === id);
+      const living = livingMachine(own);
+      const ended = hasMachineEnded(own, error);
+      if (ended) await forget(id, journals);
+      const kept = living && `; process ${living.pid} of it still runs, so what we wrote down of it is kept`;
+      const message = `${error.message}${kept ?? ''}${ended ? heldThere(held) : ''}`;
+      // A machine that has ended took along whom we held; one that was migrated or saved did not let them go.
+      const nobody = ended && held.length === 0;
+      failures.push({ domain: name, code: error.code, message, ...(nobody && { ended: true as const }) });
+    }
+  }
+  return { released, failures, notes };
+}
+
+/** All that the journals have of one domain: holds, nice values, share. @throws DomschedError the first failure */
+async function putBack(
+  id: string,
+  connect: readonly string[],
+  limits: OperateOptions,
+  journals: Journals,
+  notes: string[],
+): Promise<EditAnswer[]> {
+  await using hosts = await connectAll(connect);
+  await using domain = await hosts.open(id);
+  const { name } = domain.identity;
+  const answers: EditAnswer[] = [];
+  const failures: unknown[] = [];
+  const attempt = async (what: () => Promise<EditAnswer | undefined>) => {
+    try {
+      const answer = await what();
+      if (answer !== undefined) answers.push(answer);
+    } catch (error) {
+      if (!(error instanceof DomschedError && error.code === 'process-not-found')) failures.push(error);
+    }
+  };
+  await withSurgeon(
+    domain,
+    async (surgeon) => {
+      for (const { pid, comm } of await surgeon.search()) {
+        const who = printable(`${name}: ${pid} (${comm})`);
+        notes.push(`${who} is held, and no record tells by whom: letting it go`);
+      }
+      const { processes } = await surgeon.guest.take({ withoutQueues: true });
+      for (const record of surgeon.held()) {
+        const found = processes.find((candidate) => isRecordOf(record, candidate));
+        if (found === undefined)
+          await surgeon.forget({ ...record, address: BigInt(record.address) as never });
+        else await attempt(async () => editAnswer(name, found, await surgeon.release(found, limits)));
+      }
+      for (const found of processes) {
+        if (surgeon.niceRecord(found) === undefined) continue;
+        await attempt(async () => {
+          const operation = await surgeon.niceBack(found, limits);
+          return operation && editAnswer(name, found, operation);
+        });
+      }
+    },
+    journals,
+  );
+  await shareBack(domain, journals);
+  if (failures.length > 0) throw failures[0];
+  return answers;
+}
+
+async function shareBack(domain: Domain, journals: Journals): Promise<void> {
+  if (domain.scheduler === undefined) return;
+  const share = await DomainShareKeeper.open(domain.scheduler, journals.changes, domain.identity);
+  for (const kind of ['weight', 'cap'] as const) if (share.isSet(kind)) await share.back(kind);
+}
+
+function heldThere(held: readonly HeldRecord[]): string {
+  if (held.length === 0) return '';
+  const who = held.map(({ pid, comm }) => `${pid} (${comm})`).join(', ');
+  return `; ${who} was held there: if it was migrated or saved, run domsched release --all where it runs next`;
+}
+
+/** A machine that ended left nothing to put back. */
+async function forget(id: string, journals: Journals): Promise<void> {
+  for (const records of [journals.held, journals.changes] as const)
+    for (const record of await records.list())
+      if (record.domain === id) await records.remove(record as never);
+}

@@ -1,0 +1,53 @@
+import { z } from 'zod';
+
+// What may be asked for, checked where it comes from another process. Keys that are not here are refused.
+
+const timeout = z.number().min(0).max(600).default(5);
+/** Name or id. */
+const domain = z.string();
+const TARGET = z.strictObject({
+  domain,
+  /** Pid, or a name that only one process has. */
+  process: z.string(),
+  /** How long to go on trying, in seconds. */
+  timeout,
+  /** Tells what would be written, and writes nothing. */
+  dryRun: z.boolean().default(false),
+});
+
+/** The options of each thing that can be asked for. */
+export const OPTIONS = {
+  ps: z.strictObject({
+    domain: domain.optional(),
+    /** Pauses each domain while it is read, for an exact picture. */
+    pause: z.boolean().default(false),
+    /** One entry per thread. */
+    threads: z.boolean().default(false),
+  }),
+  domains: z.strictObject({}),
+  hold: TARGET.extend({
+    technique: z.enum(['auto', 'splice', 'state', 'park']).default('auto'),
+    /** Real-time processes, and those that serve storage, too. */
+    force: z.boolean().default(false),
+  }),
+  release: TARGET,
+  releaseAll: z.strictObject({ timeout }),
+  renice: TARGET.extend({
+    /** -20 to 19. */
+    nice: z.number(),
+    /** The autogroup or control group of the process, with all in it, against other groups. */
+    group: z.boolean().default(false),
+  }),
+  share: z.strictObject({
+    domain,
+    weight: z.number().optional(),
+    /** Percent of one CPU; 0 for no limit. */
+    cap: z.number().optional(),
+  }),
+  status: z.strictObject({}),
+  reload: z.strictObject({}),
+} as const;
+
+export type Method = keyof typeof OPTIONS;
+/** As it is given: what has a default may be left out. */
+export type Options<M extends Method> = z.input<(typeof OPTIONS)[M]>;

@@ -1,0 +1,210 @@
+import process from 'node:process';
+import { editAnswer, failureOf, notesOn, rowsOf } from '../control/answers.ts';
+import type {
+  DaemonStatus,
+  DomainEntry,
+  EditAnswer,
+  Failure,
+  PsAnswer,
+  ReleaseAllAnswer,
+} from '../control/control.ts';
+import type { Options } from '../control/schema.ts';
+import type { Served } from '../control/server.ts';
+import { DomschedError } from '../error.ts';
+import { findProcess } from '../guest/find-process.ts';
+import type { Process } from '../guest/process.ts';
+import { type ShareEntry, shareOf } from '../hypervisor/share.ts';
+import type { JournaledSurgeon } from '../surgeon/journaled-surgeon.ts';
+import type { OperateOptions, Operation } from '../surgeon/surgeon.ts';
+import { OPERATOR } from '../watch/hold.ts';
+import type { Tracker } from '../watch/tracker.ts';
+import type { WatchedDomain } from '../watch/watched-domain.ts';
+import type { Daemon } from './daemon.ts';
+
+const WISH = { policy: OPERATOR, reason: 'an operator asked for it' };
+const DEFAULT_TIMEOUT_S = 5;
+
+interface Target {
+  readonly watched: WatchedDomain;
+  readonly surgeon: JournaledSurgeon;
+  readonly process: Process;
+  readonly key: string;
+  readonly options: OperateOptions;
+}
+
+/** What the daemon does for an operator: his word goes before any policy's. */
+export class Operator implements Served {
+  readonly #daemon: Daemon;
+  readonly #reload: () => Promise<void>;
+  readonly #version: string;
+  readonly #connect: readonly string[];
+
+  /** @param connect `--connect` values of the domains that are meant; all when there are none */
+  constructor(daemon: Daemon, reload: () => Promise<void>, version: string, connect: readonly string[] = []) {
+    this.#daemon = daemon;
+    this.#reload = reload;
+    this.#version = version;
+    this.#connect = connect;
+  }
+
+  hold(options: Options<'hold'>): Promise<EditAnswer> {
+    const { technique = 'auto', force = false } = options;
+    const { verdicts, log } = this.#daemon;
+    return this.#operate(options, async ({ watched, process, key, options: limits }) => {
+      const before = verdicts.get(key);
+      if (!limits.dryRun) verdicts.set(key, 'hold');
+      const techniques = technique === 'auto' ? {} : { techniques: [technique] };
+      try {
+        return await watched.hold(key, WISH, { ...limits, ...techniques, force });
+      } catch (error) {
+        if (before === undefined) verdicts.delete(key);
+        else verdicts.set(key, before);
+        throw error;
+      } finally {
+        log.info({ pid: process.pid, comm: process.comm, domain: watched.id }, 'hold by an operator');
+      }
+    });
+  }
+
+  release(options: Options<'release'>): Promise<EditAnswer> {
+    return this.#operate(options, async ({ watched, key, options: limits }) => {
+      if (!limits.dryRun) this.#daemon.verdicts.set(key, 'free');
+      return watched.release(key, limits);
+    });
+  }
+
+  renice(options: Options<'renice'>): Promise<EditAnswer> {
+    const { nice, group = false } = options;
+    return this.#operate(options, ({ surgeon, process, options: limits }) =>
+      group ? surgeon.reniceGroup(process, nice, limits) : surgeon.renice(process, nice, limits),
+    );
+  }
+
+  async releaseAll({ timeout = DEFAULT_TIMEOUT_S }: Options<'releaseAll'> = {}): Promise<ReleaseAllAnswer> {
+    const released: EditAnswer[] = [];
+    const failures: Failure[] = [];
+    const attempt = async ({ name }: WatchedDomain, what: () => Promise<void>) => {
+      try {
+        await what();
+      } catch (error) {
+        if (!(error instanceof DomschedError)) throw error;
+        failures.push(failureOf(name, error));
+      }
+    };
+    const one = async (watched: WatchedDomain) => {
+      await attempt(watched, () => watched.search());
+      for (const key of [...(watched.tracker?.holds.keys() ?? [])]) {
+        this.#daemon.verdicts.set(key, 'free');
+        await attempt(watched, () =>
+          watched.operate(async (_, tracker) => {
+            const process = tracker.process(key);
+            if (process === undefined) return;
+            const operation = await watched.release(key, { limitMs: timeout * 1000 });
+            released.push(editAnswer(watched.name, process, operation));
+          }),
+        );
+      }
+    };
+    await Promise.all(this.#behind().map(one));
+    return { released, failures, notes: [] };
+  }
+
+  async share({ domain, weight, cap }: Options<'share'>): Promise<ShareEntry> {
+    const wanted = { ...(weight !== undefined && { weight }), ...(cap !== undefined && { cap }) };
+    return this.#find(domain).operate(({ guest }) => shareOf(guest.domain, wanted));
+  }
+
+  async ps({ domain, pause = false, threads = false }: Options<'ps'> = {}): Promise<PsAnswer> {
+    const answer = {
+      rows: [] as PsAnswer['rows'][number][][],
+      errors: [] as Failure[],
+      notes: [] as string[],
+    };
+    for (const watched of domain === undefined ? this.#behind() : [this.#find(domain)]) {
+      const { guest, tracker, name } = watched;
+      if (guest === undefined || tracker === undefined) {
+        answer.errors.push({ domain: name, ...watched.report().error! });
+        continue;
+      }
+      try {
+        const { processes } = await guest.take({ pause, threads, withoutQueues: true });
+        answer.rows.push(rowsOf(name, processes, (process) => tracker.holds.has(tracker.keyOf(process))));
+        answer.notes.push(...notesOn(name, guest));
+      } catch (error) {
+        if (!(error instanceof DomschedError)) throw error;
+        answer.errors.push(failureOf(name, error));
+      }
+    }
+    return { ...answer, rows: answer.rows.flat() };
+  }
+
+  async domains(): Promise<DomainEntry[]> {
+    return this.#behind().map((watched) => {
+      const { id, hypervisor, vcpus, error } = watched.report();
+      const { guest, identity } = watched;
+      const frames = guest?.domain.frames.regions().reduce((sum, { count }) => sum + count, 0);
+      return {
+        domain: watched.name,
+        id,
+        hypervisor,
+        connection: identity?.connection ?? '',
+        state: guest === undefined ? null : 'running',
+        vcpus: guest === undefined ? null : vcpus,
+        memoryBytes: frames === undefined ? null : frames * 4096,
+        kernel: guest?.kernel.release ?? null,
+        buildId: guest?.kernel.buildId ?? null,
+        schedulers: guest?.layout.kernel.schedulers ?? null,
+        ways: watched.ways ?? null,
+        error: guest === undefined ? (error ?? null) : null,
+      };
+    });
+  }
+
+  async status(): Promise<DaemonStatus> {
+    const { settings, last } = this.#daemon;
+    const domains = this.#daemon.behind([]).map((watched) => ({
+      id: watched.id,
+      name: watched.name,
+      attached: watched.guest !== undefined,
+      held: watched.tracker?.holds.size ?? 0,
+    }));
+    const { intervalMs } = settings;
+    return { version: this.#version, pid: process.pid, intervalMs, ticks: last?.tick ?? 0, domains };
+  }
+
+  reload(): Promise<void> {
+    return this.#reload();
+  }
+
+  #behind(): WatchedDomain[] {
+    return this.#daemon.behind(this.#connect);
+  }
+
+  #find(domain: string): WatchedDomain {
+    return this.#daemon.find(domain, this.#connect);
+  }
+
+  #operate(target: Options<'release'>, perform: (target: Target) => Promise<Operation>): Promise<EditAnswer> {
+    const { timeout = DEFAULT_TIMEOUT_S, dryRun = false } = target;
+    const watched = this.#find(target.domain);
+    return watched.operate(async (surgeon, tracker) => {
+      const processes = await look(surgeon, tracker, this.#daemon.now());
+      const found = findProcess(watched.name, processes, target.process);
+      const options = { limitMs: timeout * 1000, dryRun };
+      const key = tracker.keyOf(found);
+      const operation = await perform({ watched, surgeon, process: found, key, options });
+      return editAnswer(watched.name, found, operation);
+    });
+  }
+}
+
+/** A look of our own: the daemon's last may be a whole interval old. */
+async function look(
+  { guest }: JournaledSurgeon,
+  tracker: Tracker,
+  nowMs: number,
+): Promise<readonly Process[]> {
+  const { processes } = await guest.take({ withoutQueues: true });
+  tracker.update(processes, nowMs);
+  return processes;
+}
