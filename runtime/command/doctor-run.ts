@@ -7,8 +7,12 @@ import { DomschedError } from '../error.ts';
 import { jsonText, printable } from '../guest/text.ts';
 import { lookForDom0 } from '../hypervisor/xen/dom0.ts';
 import { knownKernels } from '../layout/registry.ts';
-import type { DoctorOptions } from './doctor.ts';
 import { PLAIN } from './plain-table.ts';
+
+export interface DoctorOptions {
+  connect?: string[];
+  json?: true;
+}
 
 /** One line of `doctor --json`. Its keys are stable. */
 export interface Finding {

@@ -1,10 +1,6 @@
 import type { Command } from 'commander';
 import { connectOption } from './connect-option.ts';
-
-export interface DoctorOptions {
-  connect?: string[];
-  json?: true;
-}
+import type { DoctorOptions } from './doctor-run.ts';
 
 /** Adds `doctor` to the program. Its work is loaded when the command runs, to keep the others quick. */
 export function register(program: Command): void {

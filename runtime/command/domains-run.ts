@@ -3,8 +3,12 @@ import Table from 'cli-table3';
 import type { DomainEntry } from '../control/control.ts';
 import { openControl } from '../control/open.ts';
 import { harmless, jsonText, printable } from '../guest/text.ts';
-import type { DomainsOptions } from './domains.ts';
 import { PLAIN } from './plain-table.ts';
+
+export interface DomainsOptions {
+  connect?: string[];
+  json?: true;
+}
 
 /**
  * Runs `domsched domains`. A domain that cannot be identified is listed with the reason.

@@ -1,10 +1,6 @@
 import type { Command } from 'commander';
 import { connectOption, READABLE } from './connect-option.ts';
-
-export interface DomainsOptions {
-  connect?: string[];
-  json?: true;
-}
+import type { DomainsOptions } from './domains-run.ts';
 
 /** Adds `domains` to the program. Its work is loaded when the command runs, to keep the others quick. */
 export function register(program: Command): void {

@@ -3,7 +3,17 @@ import type { Control, EditAnswer } from '../control/control.ts';
 import { openControl } from '../control/open.ts';
 import { DomschedError, exitCodeOf } from '../error.ts';
 import { harmless, jsonText, printable } from '../guest/text.ts';
-import type { EditOptions } from './edit.ts';
+
+export interface EditOptions {
+  connect?: string[];
+  json?: true;
+  dryRun?: true;
+  force?: true;
+  timeout?: number;
+  technique?: 'auto' | 'splice' | 'state' | 'park';
+  all?: true;
+  group?: true;
+}
 
 /** Runs `domsched hold`. @throws DomschedError */
 export async function hold(domain: string, target: string, options: EditOptions): Promise<void> {

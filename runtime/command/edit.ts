@@ -1,16 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { CHANGEABLE, connectOption } from './connect-option.ts';
-
-export interface EditOptions {
-  connect?: string[];
-  json?: true;
-  dryRun?: true;
-  force?: true;
-  timeout?: number;
-  technique?: 'auto' | 'splice' | 'state' | 'park';
-  all?: true;
-  group?: true;
-}
+import type { EditOptions } from './edit-run.ts';
 
 /** Adds `hold`, `release` and `renice` to the program. Their work is loaded when one runs. */
 export function register(program: Command): void {

@@ -10,7 +10,11 @@ import { stripPicture } from '../layout/picture/strip.ts';
 import { svgPicture } from '../layout/picture/svg.ts';
 import { knownKernels, type RegisteredKernel } from '../layout/registry.ts';
 import type { LayoutView, StructView } from '../layout/view.ts';
-import type { LayoutsOptions } from './layouts.ts';
+
+export interface LayoutsOptions {
+  json?: true;
+  svg?: string;
+}
 
 /** Runs `domsched layouts`. @throws DomschedError `usage`, `layout-unknown`, `layout-absent-member` */
 export async function layouts(

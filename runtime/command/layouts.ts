@@ -1,9 +1,5 @@
 import type { Command } from 'commander';
-
-export interface LayoutsOptions {
-  json?: true;
-  svg?: string;
-}
+import type { LayoutsOptions } from './layouts-output.ts';
 
 /** Adds `layouts` to the program. Its work is loaded when the command runs, to keep the others quick. */
 export function register(program: Command): void {

@@ -4,9 +4,18 @@ import type { Row } from '../control/control.ts';
 import { openControl } from '../control/open.ts';
 import { DomschedError, exitCodeOf } from '../error.ts';
 import { harmless, jsonText, plainName } from '../guest/text.ts';
-import type { PsOptions } from './ps.ts';
 import { comparison, flat, tree } from './ps-order.ts';
 import { table } from './ps-table.ts';
+
+export interface PsOptions {
+  connect?: string[];
+  json?: true;
+  tree?: true;
+  threads?: true;
+  sort?: string;
+  pause?: true;
+  watch?: string | true;
+}
 
 const DEFAULT_INTERVAL_S = 2;
 const SHORTEST_INTERVAL_S = 0.01;

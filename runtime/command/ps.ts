@@ -1,15 +1,6 @@
 import type { Command } from 'commander';
 import { connectOption, READABLE } from './connect-option.ts';
-
-export interface PsOptions {
-  connect?: string[];
-  json?: true;
-  tree?: true;
-  threads?: true;
-  sort?: string;
-  pause?: true;
-  watch?: string | true;
-}
+import type { PsOptions } from './ps-run.ts';
 
 /** Adds `ps` to the program. Its work is loaded when the command runs, to keep the others quick. */
 export function register(program: Command): void {

@@ -7,7 +7,12 @@ import { collect } from '../report/collect.ts';
 import { html } from '../report/html.ts';
 import { timelineSvg } from '../report/timeline-svg.ts';
 import { openTrace } from '../trace/read.ts';
-import type { ReportOptions } from './trace.ts';
+
+export interface ReportOptions {
+  output?: string;
+  format?: 'svg' | 'html';
+  rows: number;
+}
 
 /**
  * Runs `domsched report`.

@@ -3,7 +3,11 @@ import { openControl } from '../control/open.ts';
 import { jsonText, printable } from '../guest/text.ts';
 import type { ShareEntry } from '../hypervisor/share.ts';
 import type { DomainShare } from '../hypervisor/types.ts';
-import type { ShareOptions } from './share.ts';
+
+export interface ShareOptions {
+  connect?: string[];
+  json?: true;
+}
 
 /**
  * Runs `domsched weight` and `domsched cap`: what is wanted is set, the rest left, and what the hypervisor says then

@@ -1,10 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { CHANGEABLE, connectOption } from './connect-option.ts';
-
-export interface ShareOptions {
-  connect?: string[];
-  json?: true;
-}
+import type { ShareOptions } from './share-run.ts';
 
 /** Adds `weight` and `cap` to the program. Their work is loaded when one runs. */
 export function register(program: Command): void {

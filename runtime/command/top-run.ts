@@ -5,7 +5,13 @@ import { type Frame, frame } from '../top/frame.ts';
 import { press } from '../top/keys.ts';
 import { Terminal } from '../top/terminal.ts';
 import { FIRST_VIEW, orderNamed, type View } from '../top/view.ts';
-import type { TopOptions } from './top.ts';
+
+export interface TopOptions {
+  connect?: string[];
+  interval: number;
+  sort: string;
+  count?: number;
+}
 
 /** Into a file or a pipe every line is written, however long. */
 const PAPER = { columns: 1000, rows: 1_000_000, colour: false, keys: false };

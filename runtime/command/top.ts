@@ -1,12 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { connectOption, READABLE } from './connect-option.ts';
-
-export interface TopOptions {
-  connect?: string[];
-  interval: number;
-  sort: string;
-  count?: number;
-}
+import type { TopOptions } from './top-run.ts';
 
 /** Adds `top` to the program. Its work is loaded when it runs. */
 export function register(program: Command): void {

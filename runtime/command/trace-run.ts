@@ -3,7 +3,14 @@ import { openControl } from '../control/open.ts';
 import { printable } from '../guest/text.ts';
 import { lengthOf } from '../report/scale.ts';
 import { TraceRecorder } from '../trace/recorder.ts';
-import type { TraceOptions } from './trace.ts';
+
+export interface TraceOptions {
+  connect?: string[];
+  output: string;
+  interval: number;
+  for?: number;
+  maxSize: number;
+}
 
 /**
  * Runs `domsched trace`: until the time is over, or SIGINT or SIGTERM.

@@ -1,19 +1,7 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { connectOption, READABLE } from './connect-option.ts';
-
-export interface TraceOptions {
-  connect?: string[];
-  output: string;
-  interval: number;
-  for?: number;
-  maxSize: number;
-}
-
-export interface ReportOptions {
-  output?: string;
-  format?: 'svg' | 'html';
-  rows: number;
-}
+import type { ReportOptions } from './report-run.ts';
+import type { TraceOptions } from './trace-run.ts';
 
 /** Adds `trace` and `report` to the program. Their work is loaded when one runs. */
 export function register(program: Command): void {
