@@ -1,11 +1,11 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { KernelLayout } from '../extractor/contract.ts';
-import { compareModules, type Difference, withoutHeader } from './compare.ts';
-import { kernelModules } from './modules.ts';
+import { byCodeUnit, factsOf, moduleOf } from '../runtime/layout/module.ts';
+import { compareIndexes, compareStructures, type Difference, otherWords, structureFiles } from './compare.ts';
+import { kernelText, STRUCTURES } from './modules.ts';
 import type { Place } from './place.ts';
-import { printModules } from './print.ts';
-import { identityOf, readStore, registryText, sameBuild } from './store.ts';
+import { readStore, registryText, sameBuild } from './store.ts';
 import { validateLayout } from './validate.ts';
 
 export interface CheckOptions extends Place {
@@ -27,7 +27,7 @@ export async function check(layout: KernelLayout, place: CheckOptions): Promise<
   const outDir = resolve(place.outDir);
   const kernels = await readStore(outDir);
   const stored =
-    kernels.find((kernel) => sameBuild(kernel, identityOf(valid))) ??
+    kernels.find((kernel) => sameBuild(kernel, factsOf(valid))) ??
     kernels.find((kernel) => kernel.release === valid.kernel.release);
   if (!stored) {
     return [
@@ -41,19 +41,19 @@ export async function check(layout: KernelLayout, place: CheckOptions): Promise<
       },
     ];
   }
-  const folder = join(outDir, stored.folder);
-  const wanted = printModules(kernelModules(valid));
-  const present = (await readdir(folder)).filter((name) => name.endsWith('.ts') && !name.endsWith('.d.ts'));
-  const names = [...new Set([...wanted.keys(), ...(place.partial ? [] : present)])].sort();
-  const kernelText = await readFile(join(folder, 'kernel.ts'), 'utf8');
-  const differences: Difference[] = [];
-  // Where the kernel's facts differ, so do all headers, which repeat them: once is enough.
-  const body = kernelText === wanted.get('kernel.ts') ? (text: string) => text : withoutHeader;
-  for (const name of names) {
-    if (place.partial && name === 'index.ts') continue;
-    const text = present.includes(name) ? await readFile(join(folder, name), 'utf8') : null;
-    const other = wanted.get(name) ?? null;
-    differences.push(...compareModules(name, text && body(text), other && body(other)));
+  const wanted = kernelText(moduleOf(valid));
+  const index = await readFile(join(outDir, stored.folder, 'index.ts'), 'utf8');
+  const files = structureFiles(index);
+  const names = new Set([...(place.partial ? [] : files.keys()), ...wanted.structures.keys()]);
+  const differences = compareIndexes(index, wanted.index);
+  for (const name of [...names].sort(byCodeUnit)) {
+    const file = files.get(name);
+    const text =
+      file === undefined ? null : await readFile(join(outDir, STRUCTURES, file), 'utf8').catch(() => null);
+    differences.push(...compareStructures(name, text, wanted.structures.get(name)?.text ?? null));
+  }
+  if (differences.length === 0 && !place.partial && index !== wanted.index) {
+    differences.push(otherWords(`${stored.folder}/index.ts`));
   }
   const registry = await readFile(join(outDir, 'registry.ts'), 'utf8').catch(() => null);
   if (registry !== registryText(kernels)) {
@@ -66,7 +66,5 @@ export async function check(layout: KernelLayout, place: CheckOptions): Promise<
       message: 'registry.ts does not follow from the folders beside it: extract any kernel to write it again',
     });
   }
-  // The index follows from the modules: where those differ, it has nothing to add.
-  const own = differences.filter(({ about, where }) => about !== 'text' || where !== 'index.ts');
-  return own.length > 0 ? own : differences;
+  return differences;
 }

@@ -1,4 +1,4 @@
-import { type Data, readLiterals } from './literals.ts';
+import { type Data, readModule } from './literals.ts';
 
 /** One fact on which `generated/` and an extraction disagree. */
 export interface Difference {
@@ -18,68 +18,63 @@ export interface Difference {
   message: string;
 }
 
-/** A module's text after the comment that opens it, whose facts `kernel.ts` holds too. */
-export function withoutHeader(text: string): string {
-  return text.replace(/^(?:\/\/.*\n)+/, '');
+/** Where a kernel's structures are, by their names in its layout. @param index text of its `index.ts` */
+export function structureFiles(index: string): Map<string, string> {
+  const { constants, imports } = readModule(index);
+  const layout = constants.get('layout');
+  const found = new Map<string, string>();
+  if (!(layout instanceof Map)) return found;
+  for (const [key, binding] of layout) {
+    const from = imports.get(String(binding));
+    if (from !== undefined) found.set(key, from.slice(from.lastIndexOf('/') + 1));
+  }
+  return found;
 }
 
-/** Facts of both texts of one module that differ. `file` is its name in the kernel's folder. */
-export function compareModules(
-  file: string,
+/** Facts of a kernel itself that differ between two texts of its `index.ts`. */
+export function compareIndexes(generated: string, extracted: string): Difference[] {
+  if (generated === extracted) return [];
+  const [left, right] = [generated, extracted].map((text) => readModule(text).constants) as [
+    Exports,
+    Exports,
+  ];
+  return [
+    ...kernelParts(left, right),
+    ...parts(left, right, '$symbols', 'symbol'),
+    ...parts(left, right, '$percpu', 'symbol'),
+    ...parts(left, right, '$constants', 'constant'),
+    ...parts(left, right, '$enums', 'enum'),
+  ];
+}
+
+/** Facts that differ between two texts of a structure's module; null where there is none. */
+export function compareStructures(
+  name: string,
   generated: string | null,
   extracted: string | null,
 ): Difference[] {
   if (generated === extracted) return [];
-  const name = file.replace(/\.ts$/, '');
-  const left = generated === null ? null : readLiterals(generated);
-  const right = extracted === null ? null : readLiterals(extracted);
-  const found =
-    name === 'symbols'
-      ? [...parts(left, right, '$symbols', 'symbol'), ...parts(left, right, '$percpu', 'symbol')]
-      : name === 'constants'
-        ? parts(left, right, '$constants', 'constant')
-        : name === 'enums'
-          ? parts(left, right, '$enums', 'enum')
-          : name === 'kernel'
-            ? kernelParts(left, right)
-            : name === 'index' || name === 'array-index'
-              ? []
-              : structure(name, left, right);
-  if (found.length > 0) return found;
-  if (name === 'index' && (generated === null || extracted === null)) return [];
-  return [
-    {
-      about: 'text',
-      where: file,
-      property: null,
-      generated: null,
-      extracted: null,
-      message:
-        generated === null
-          ? `${file}: not there`
-          : extracted === null
-            ? `${file}: no longer made`
-            : `${file}: the same facts in other words: edited by hand, or made by another version of domsched`,
-    },
-  ];
-}
-
-type Exports = Map<string, Data> | null;
-
-function structure(file: string, left: Exports, right: Exports): Difference[] {
-  const a = only(left);
-  const b = only(right);
-  const name = text(a?.get('$name') ?? b?.get('$name')) ?? file;
+  const a = generated === null ? undefined : only(readModule(generated).constants);
+  const b = extracted === null ? undefined : only(readModule(extracted).constants);
   if (!a || !b) return [difference('struct', name, null, a ? 'there' : null, b ? 'there' : null)];
-  return [...new Set([...a.keys(), ...b.keys()])].flatMap((key) => {
+  const found = [...new Set([...a.keys(), ...b.keys()])].flatMap((key) => {
     if (key.startsWith('$')) return leaf('struct', name, key.slice(1), a.get(key), b.get(key));
     return entry('member', `${name}.${key}`, a.get(key), b.get(key));
   });
+  return found.length > 0 ? found : [otherWords(name)];
 }
 
+/** Where all facts agree and the bytes do not. */
+export function otherWords(where: string): Difference {
+  const message = `${where}: the same facts in other words: edited by hand, or made by another version of domsched`;
+  return { about: 'text', where, property: null, generated: null, extracted: null, message };
+}
+
+type Exports = ReadonlyMap<string, Data>;
+
 function parts(left: Exports, right: Exports, name: string, about: Difference['about']): Difference[] {
-  const a = left?.get(name);
-  const b = right?.get(name);
+  const a = left.get(name);
+  const b = right.get(name);
   if (!(a instanceof Map) || !(b instanceof Map)) return leaf(about, name, null, a, b);
   return [...new Set([...a.keys(), ...b.keys()])].flatMap((key) => entry(about, key, a.get(key), b.get(key)));
 }
@@ -102,11 +97,10 @@ function entry(
     return leafText(about, where, null, gone(a), gone(b));
   }
   const found = [...new Set([...a.keys(), ...b.keys()])].flatMap((key) =>
-    // What reads a member follows from its offset and type; it is worth a line only by itself.
-    key === 'read' || key === 'at' || key === 'bits' ? [] : leaf(about, where, key, a.get(key), b.get(key)),
+    // The word of a bit field follows from its place and type; it is worth a line only by itself.
+    key === 'bits' ? [] : leaf(about, where, key, a.get(key), b.get(key)),
   );
-  if (found.length > 0) return found;
-  return ['bits', 'at', 'read'].flatMap((key) => leaf(about, where, key, a.get(key), b.get(key)));
+  return found.length > 0 ? found : leaf(about, where, 'bits', a.get('bits'), b.get('bits'));
 }
 
 function leaf(
@@ -148,9 +142,9 @@ function difference(
   };
 }
 
-function only(exports: Exports): Map<string, Data> | null {
-  const first = exports?.values().next().value;
-  return first instanceof Map ? first : null;
+function only(constants: Exports): Map<string, Data> | undefined {
+  const first = constants.values().next().value;
+  return first instanceof Map ? first : undefined;
 }
 
 function summary(member: Map<string, Data>): string {

@@ -1,13 +1,23 @@
-import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { KernelLayout } from '../extractor/contract.ts';
+import { compiledKey } from '../runtime/layout/compiled.ts';
+import { moduleOf } from '../runtime/layout/module.ts';
 import { type Scheduler, schedulersOf } from '../runtime/layout/schedulers.ts';
-import { bundle, bundleKey, javascript } from './bundle.ts';
-import { kernelModules } from './modules.ts';
+import { compileKernel } from './compiled.ts';
+import { kernelText, STRUCTURES } from './modules.ts';
 import type { Place } from './place.ts';
-import { printModules } from './print.ts';
 import { Replacement, recover, writing } from './replace.ts';
-import { folderFor, readStore, registryText, type StoredKernel, sortKernels, storedKernel } from './store.ts';
+import {
+  folderFor,
+  readStore,
+  registryScript,
+  registryText,
+  type StoredKernel,
+  sortKernels,
+  storedKernel,
+} from './store.ts';
 import { validateLayout } from './validate.ts';
 
 /** What a generation did. */
@@ -16,8 +26,6 @@ export interface Written {
   folder: string;
   /** The folder's full path. */
   path: string;
-  /** Names of its modules. */
-  files: string[];
   /** False where the store held these very bytes already. */
   changed: boolean;
   schedulers: Scheduler[];
@@ -37,28 +45,86 @@ export async function generate(
   const outDir = resolve(place.outDir);
   const { folder, kernels } = await writing(outDir, async () => {
     await recover(outDir);
+    await recover(join(outDir, STRUCTURES));
     const kernels = await readStore(outDir);
     return { folder: folderFor(valid, kernels), kernels };
   });
-  const files = printModules(kernelModules(valid));
-  const own = storedKernel(folder, files);
+  const text = kernelText(moduleOf(valid));
+  const own = storedKernel(folder, text.index)!;
   const { signal } = place;
   using replacement = new Replacement();
-  const sameFolder = place.compiledDir !== undefined && resolve(place.compiledDir) === outDir;
-  const all = sameFolder ? new Map([...files, ['index.js', bundle(files)]]) : files;
-  const changed = await replacement.folder(join(outDir, folder), all, signal);
+  const texts = new Map([...text.structures.values()].map(({ file, text }) => [file, text]));
+  const structure = (file: string) => texts.get(file)!;
+  let changed = await stageStructures(outDir, texts, replacement, signal);
+  const files = new Map([['index.ts', text.index]]);
+  if (sameFolder(place)) files.set('index.js', compileKernel(text.index, structure).script);
+  if (await replacement.folder(join(outDir, folder), files, signal)) changed++;
   const wanted = sortKernels([...kernels.filter((kernel) => kernel.folder !== folder), own]);
-  await stageStore(place, wanted, replacement, new Map([[folder, files]]), signal);
+  await stageStore(place, wanted, replacement, { folder, index: text.index, structure }, signal);
   await replacement.commit(signal);
-  // Another extraction may have ended since we looked: then the registry that was written last lacks a kernel.
-  if (registryText(await readStore(outDir)) !== registryText(wanted)) await updateStore(place);
+  await settle(place, texts, wanted);
   return {
     folder,
     path: join(outDir, folder),
-    files: [...files.keys()],
-    changed,
+    changed: changed > 0,
     schedulers: schedulersOf(valid.structs),
   };
+}
+
+/** Stages the structures that a store does not hold yet. @returns how many */
+async function stageStructures(
+  outDir: string,
+  texts: ReadonlyMap<string, string>,
+  replacement: Replacement,
+  signal?: AbortSignal,
+): Promise<number> {
+  let staged = 0;
+  for (const [file, text] of texts) {
+    const path = join(outDir, STRUCTURES, file);
+    if (!(await holdsOther(path, text))) continue;
+    await replacement.file(path, text, signal);
+    staged++;
+  }
+  return staged;
+}
+
+/**
+ * Other extractions may have ended while this one wrote: then the registry that was written last lacks a kernel, or a
+ * structure is gone that nothing needed when they looked.
+ */
+async function settle(
+  place: Place,
+  texts: ReadonlyMap<string, string>,
+  wanted: readonly StoredKernel[],
+): Promise<void> {
+  const outDir = resolve(place.outDir);
+  await sweep(outDir);
+  using replacement = new Replacement();
+  if ((await stageStructures(outDir, texts, replacement)) > 0) await replacement.commit();
+  if (registryText(await readStore(outDir)) !== registryText(wanted)) await updateStore(place);
+}
+
+/**
+ * Removes the structures that no kernel of a store has any more. One that another extraction has come to need since we
+ * looked is put back; that extraction looks for its structures once more when its kernel is in place.
+ */
+export async function sweep(outDir: string): Promise<void> {
+  const folder = join(outDir, STRUCTURES);
+  const needed = async () => new Set((await readStore(outDir)).flatMap(({ structures }) => structures));
+  const present = await readdir(folder).catch(() => [] as string[]);
+  const before = await needed();
+  const idle = present.filter((name) => /^[^.].*\.ts$/.test(name) && !before.has(name));
+  if (idle.length === 0) return;
+  await writing(folder, async () => {
+    const texts = await Promise.all(
+      idle.map((name) => readFile(join(folder, name), 'utf8').catch(() => null)),
+    );
+    await Promise.all(idle.map((name) => rm(join(folder, name), { force: true })));
+    const after = await needed();
+    for (const [i, name] of idle.entries()) {
+      if (texts[i] != null && after.has(name)) await writeFile(join(folder, name), texts[i]);
+    }
+  });
 }
 
 /**
@@ -80,54 +146,63 @@ export async function updateStore(place: Place): Promise<void> {
   }
 }
 
+/** A kernel that is staged itself. */
+interface Fresh {
+  readonly folder: string;
+  readonly index: string;
+  readonly structure: (file: string) => string;
+}
+
 /**
- * Stages what follows from these kernels and is not there yet: the bundles, then the registries, which name only
+ * Stages what follows from these kernels and is not there yet: the compiled form, then the registries, which name only
  * what is there.
  *
- * @param fresh modules of folders that are staged themselves
  * @returns how many files were staged
  */
 async function stageStore(
   place: Place,
   kernels: readonly StoredKernel[],
   replacement: Replacement,
-  fresh: ReadonlyMap<string, ReadonlyMap<string, string>> = new Map(),
+  fresh?: Fresh,
   signal?: AbortSignal,
 ): Promise<number> {
   const outDir = resolve(place.outDir);
   const registry = registryText(kernels);
-  let staged = 0;
-  const stage = async (path: string, text: string) => {
-    await replacement.file(path, text, signal);
-    staged++;
-  };
+  const wanted = new Map<string, string>();
   if (place.compiledDir !== undefined) {
     const compiledDir = resolve(place.compiledDir);
     for (const { folder } of kernels) {
-      if (compiledDir === outDir && fresh.has(folder)) continue;
-      const files = fresh.get(folder) ?? (await modulesIn(join(outDir, folder)));
-      if (!files.has('index.ts')) continue;
+      const isFresh = folder === fresh?.folder;
+      if (isFresh && sameFolder(place)) continue;
+      const index = isFresh ? fresh.index : await readFile(join(outDir, folder, 'index.ts'), 'utf8');
       const path = join(compiledDir, folder, 'index.js');
       const present = await readFile(path, 'utf8').catch(() => '');
-      if (!present.startsWith(`${bundleKey(files)}\n`)) await stage(path, bundle(files));
+      if (present.startsWith(`${compiledKey(index)}\n`)) continue;
+      const structure = isFresh
+        ? fresh.structure
+        : (file: string) => readFileSync(join(outDir, STRUCTURES, file), 'utf8');
+      const compiled = compileKernel(index, structure);
+      if (!sameFolder(place)) {
+        for (const [file, text] of compiled.structures) wanted.set(join(compiledDir, STRUCTURES, file), text);
+        wanted.set(join(compiledDir, folder, 'index.d.ts'), compiled.types);
+      }
+      wanted.set(path, compiled.script);
     }
-    const script = javascript(registry, (path) => path.replace(/\.ts$/, '.js'));
-    if (await holdsOther(join(compiledDir, 'registry.js'), script)) {
-      await stage(join(compiledDir, 'registry.js'), script);
-    }
+    wanted.set(join(compiledDir, 'registry.js'), registryScript(registry));
   }
-  if (await holdsOther(join(outDir, 'registry.ts'), registry)) {
-    await stage(join(outDir, 'registry.ts'), registry);
+  wanted.set(join(outDir, 'registry.ts'), registry);
+  let staged = 0;
+  for (const [path, text] of wanted) {
+    if (!(await holdsOther(path, text))) continue;
+    await replacement.file(path, text, signal);
+    staged++;
   }
   return staged;
 }
 
-async function modulesIn(folder: string): Promise<Map<string, string>> {
-  const names = (await readdir(folder))
-    .filter((name) => name.endsWith('.ts') && !name.endsWith('.d.ts'))
-    .sort();
-  const texts = await Promise.all(names.map((name) => readFile(join(folder, name), 'utf8')));
-  return new Map(names.map((name, i) => [name, texts[i]!]));
+/** A store of the user's has both forms side by side; then the types are those of the TypeScript. */
+function sameFolder({ outDir, compiledDir }: Place): boolean {
+  return compiledDir !== undefined && resolve(compiledDir) === resolve(outDir);
 }
 
 async function holdsOther(path: string, text: string): Promise<boolean> {

@@ -1,19 +1,32 @@
 import { ts } from 'ts-morph';
 
-/** Plain data of a generated module; a function stands as its text. */
+/** Plain data of a generated module. */
 export type Data = null | boolean | number | bigint | string | Data[] | Map<string, Data>;
 
-/** Exported constants of a generated module, by name, read without running it. */
-export function readLiterals(text: string): Map<string, Data> {
+/** What a generated module says, read without running it. */
+export interface ModuleData {
+  /** Its constants by name. The name of an imported or another constant stands as text. */
+  readonly constants: ReadonlyMap<string, Data>;
+  /** Where imported names are from. */
+  readonly imports: ReadonlyMap<string, string>;
+}
+
+export function readModule(text: string): ModuleData {
   const source = ts.createSourceFile('module.ts', text, ts.ScriptTarget.Latest);
-  const found = new Map<string, Data>();
+  const constants = new Map<string, Data>();
+  const imports = new Map<string, string>();
   for (const statement of source.statements) {
+    if (ts.isImportDeclaration(statement) && ts.isStringLiteral(statement.moduleSpecifier)) {
+      const named = statement.importClause?.namedBindings;
+      if (!named || !ts.isNamedImports(named)) continue;
+      for (const { name } of named.elements) imports.set(name.text, statement.moduleSpecifier.text);
+    }
     if (!ts.isVariableStatement(statement)) continue;
     for (const { name, initializer } of statement.declarationList.declarations) {
-      if (ts.isIdentifier(name) && initializer) found.set(name.text, evaluate(initializer, source));
+      if (ts.isIdentifier(name) && initializer) constants.set(name.text, evaluate(initializer, source));
     }
   }
-  return found;
+  return { constants, imports };
 }
 
 function evaluate(node: ts.Expression, source: ts.SourceFile): Data {

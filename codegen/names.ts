@@ -16,7 +16,7 @@ export const SYMBOL_NAME = /^[A-Za-z_.$][A-Za-z0-9_.$@]{0,511}$/;
 export const RELEASE = /^[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}$/;
 
 /** Names of the store itself, which no kernel's folder may take. */
-const RESERVED_FOLDERS = /^(?:registry\.(?:ts|js|d\.ts)|node_modules|package\.json)$/i;
+const RESERVED_FOLDERS = /^(?:registry\.(?:ts|js|d\.ts)|structs|node_modules|package\.json)$/i;
 
 /** Words that a strict ES module cannot bind, and globals that generated code relies on. */
 const RESERVED_WORDS = new Set(
@@ -25,12 +25,9 @@ const RESERVED_WORDS = new Set(
     'extends false finally for function if implements import in instanceof interface let new null package ' +
     'private protected public return static super switch this throw true try typeof undefined var void while ' +
     'with yield as any async boolean declare module namespace number object string symbol type unknown ' +
-    'DataView RangeError Number BigInt NaN Infinity globalThis __esModule arrayIndex layout'
+    'NaN Infinity globalThis __esModule layout'
   ).split(' '),
 );
-
-/** Files of a kernel's folder that are no structure. */
-const OWN_FILES = new Set(['index', 'kernel', 'symbols', 'constants', 'enums']);
 
 /** Whether a release string can name a folder of a layout store. */
 export function isFolderName(name: string): boolean {
@@ -45,8 +42,7 @@ export function bindingName(structure: string): string {
 
 /** File of a structure's module, without extension. `-` keeps it apart from every plain name. */
 export function moduleName(structure: string): string {
-  if (!PLAIN.test(structure)) return `${readable(structure)}-${digest(structure)}`;
-  return OWN_FILES.has(structure) ? `${structure}-struct` : structure;
+  return PLAIN.test(structure) ? structure : `${readable(structure)}-${digest(structure)}`;
 }
 
 /** What a person recognizes of a name that is no plain one; the digest tells apart what looks the same then. */
@@ -56,14 +52,6 @@ function readable(name: string): string {
 
 function digest(name: string): string {
   return createHash('sha256').update(name).digest('hex').slice(0, 16);
-}
-
-/**
- * The name under which a structure or member is found. Names that start with `$` are domsched's own, so that one of
- * GCC's gets a dot before it.
- */
-export function ownKey(name: string): string {
-  return /^\.*\$/.test(name) ? `.${name}` : name;
 }
 
 /**
@@ -105,7 +93,8 @@ export type Literal =
 /** An expression for plain data; undefined properties are left out. */
 export function literal(value: Literal): string {
   if (typeof value === 'string') return stringLiteral(value);
-  if (typeof value === 'bigint') return `0x${value.toString(16)}n`;
+  if (typeof value === 'bigint')
+    return value < 0n ? `-0x${(-value).toString(16)}n` : `0x${value.toString(16)}n`;
   if (value === null || typeof value !== 'object') return String(value);
   if (Array.isArray(value)) return `[${value.map((item) => literal(item as Literal)).join(', ')}]`;
   const properties = Object.entries(value as { readonly [key: string]: Literal | undefined });

@@ -1,76 +1,54 @@
 import {
-  type FunctionDeclarationStructure,
   type ImportDeclarationStructure,
   IndentationText,
   NewLineKind,
   Project,
   QuoteKind,
-  type StatementStructures,
   StructureKind,
   type WriterFunction,
 } from 'ts-morph';
 
 /** One module to print. Keys and expressions in it are TypeScript already. */
 export interface ModuleText {
-  /** File name without extension. */
-  name: string;
   /** Comment lines that open the file. */
   header: string;
   imports?: { from: string; names: string[] }[];
-  functions?: Omit<FunctionDeclarationStructure, 'kind'>[];
-  /** Exported `as const`: an object by its properties (null for a shorthand one), or any expression. */
-  exports: ({ name: string } & (
+  /** `as const`: objects by their properties (null for a shorthand one), or any expression. The last one is exported. */
+  constants: ({ name: string } & (
     | { properties: readonly (readonly [string, string | null])[] }
     | { value: string }
   ))[];
 }
 
-/** Formatted text of each module, by file name. The same input gives the same bytes. */
-export function printModules(modules: readonly ModuleText[]): Map<string, string> {
-  const project = new Project({
-    useInMemoryFileSystem: true,
-    skipLoadingLibFiles: true,
-    manipulationSettings: {
-      indentationText: IndentationText.TwoSpaces,
-      newLineKind: NewLineKind.LineFeed,
-      quoteKind: QuoteKind.Single,
-    },
-  });
-  const texts = new Map<string, string>();
-  for (const module of modules) {
-    const file = `${module.name}.ts`;
-    // Written with the project's settings, the text is formatted: `formatText` would change nothing, slowly.
-    const source = project.createSourceFile(`/${file}`, { statements: statementsOf(module) });
-    texts.set(file, source.getFullText());
-    project.removeSourceFile(source);
-  }
-  return texts;
-}
+const project = new Project({
+  useInMemoryFileSystem: true,
+  skipLoadingLibFiles: true,
+  manipulationSettings: {
+    indentationText: IndentationText.TwoSpaces,
+    newLineKind: NewLineKind.LineFeed,
+    quoteKind: QuoteKind.Single,
+  },
+});
 
-function statementsOf(module: ModuleText): (string | WriterFunction | StatementStructures)[] {
-  const imports = (module.imports ?? []).map(
+/** Formatted text of a module. The same input gives the same bytes. */
+export function printModule({ header, imports = [], constants }: ModuleText): string {
+  const declarations = imports.map(
     ({ from, names }): ImportDeclarationStructure => ({
       kind: StructureKind.ImportDeclaration,
       moduleSpecifier: from,
       namedImports: names,
     }),
   );
-  const functions = (module.functions ?? []).map(
-    (declaration): FunctionDeclarationStructure => ({
-      kind: StructureKind.Function,
-      isExported: true,
-      ...declaration,
-    }),
-  );
   // Not variable statements: those hang a long initializer by one level too many.
-  const constants = module.exports.map(
-    (exported): WriterFunction =>
+  const statements = constants.map(
+    (constant, index): WriterFunction =>
       (writer) => {
-        writer.write(`export const ${exported.name} = `);
-        if ('value' in exported) writer.write(exported.value);
+        if (index === constants.length - 1) writer.write('export ');
+        writer.write(`const ${constant.name} = `);
+        if ('value' in constant) writer.write(constant.value);
         else {
           writer.inlineBlock(() => {
-            for (const [key, value] of exported.properties) {
+            for (const [key, value] of constant.properties) {
               writer.writeLine(value === null ? `${key},` : `${key}: ${value},`);
             }
           });
@@ -78,6 +56,12 @@ function statementsOf(module: ModuleText): (string | WriterFunction | StatementS
         writer.write(' as const;');
       },
   );
-  const opening: WriterFunction = (writer) => writer.write(module.header).newLine().blankLine();
-  return [opening, ...imports, ...functions, ...constants];
+  const opening: WriterFunction = (writer) => writer.write(header).newLine().blankLine();
+  // Written with the project's settings, the text is formatted: `formatText` would change nothing, slowly.
+  const source = project.createSourceFile('/module.ts', {
+    statements: [opening, ...declarations, ...statements],
+  });
+  const text = source.getFullText();
+  project.removeSourceFile(source);
+  return text;
 }

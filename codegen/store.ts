@@ -1,26 +1,23 @@
+import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { NamedLayout } from '../runtime/layout/module.ts';
-import { type Data, readLiterals } from './literals.ts';
-import { byCodeUnit } from './modules.ts';
-import { isFolderName, literal, stringLiteral } from './names.ts';
-import { printModules } from './print.ts';
+import { byCodeUnit, factsOf, type NamedLayout } from '../runtime/layout/module.ts';
+import type { KernelFacts } from '../runtime/layout/types.ts';
+import { plain } from './compiled.ts';
+import { readModule } from './literals.ts';
+import { isFolderName, type Literal, literal, stringLiteral } from './names.ts';
+import { printModule } from './print.ts';
 
-/** One kernel of a layout store, as its `kernel.ts` tells. */
-export interface StoredKernel {
-  folder: string;
-  release: string;
-  banner: string | null;
-  buildId: string | null;
-  arch: string;
-  schedulers: string[];
-  source: { file: string; sha256: string; engine: string; dwarfVersion: number | null };
-  producer: { name: string; version: string };
+/** One kernel of a layout store, as its `index.ts` tells. */
+export interface StoredKernel extends KernelFacts {
+  readonly folder: string;
+  /** Files of its structures, in the folder that all kernels share. */
+  readonly structures: readonly string[];
 }
 
 /**
  * The kernels of a store, by its folders: they are the truth, and the registry follows from them. A folder without
- * a readable `kernel.ts` is none of ours.
+ * a readable `index.ts` is none of ours.
  */
 export async function readStore(outDir: string): Promise<StoredKernel[]> {
   const names = await readdir(outDir).catch((error: NodeJS.ErrnoException) => {
@@ -29,8 +26,8 @@ export async function readStore(outDir: string): Promise<StoredKernel[]> {
   });
   const kernels = await Promise.all(
     names.filter(isFolderName).map(async (folder) => {
-      const text = await readFile(join(outDir, folder, 'kernel.ts'), 'utf8').catch(() => null);
-      return text === null ? null : parseKernel(folder, text);
+      const text = await readFile(join(outDir, folder, 'index.ts'), 'utf8').catch(() => null);
+      return text === null ? null : storedKernel(folder, text);
     }),
   );
   return sortKernels(kernels.filter((kernel) => kernel !== null));
@@ -41,14 +38,14 @@ export function sortKernels(kernels: readonly StoredKernel[]): StoredKernel[] {
   return kernels.toSorted((a, b) => byCodeUnit(a.folder, b.folder));
 }
 
-/** What the store holds of a kernel once these modules are in its folder. @param files names to text */
-export function storedKernel(folder: string, files: ReadonlyMap<string, string>): StoredKernel {
-  return parseKernel(folder, files.get('kernel.ts')!)!;
-}
-
-function parseKernel(folder: string, text: string): StoredKernel | null {
-  const facts = plain(readLiterals(text).get('$kernel') ?? null);
-  return isKernel(facts) ? { ...facts, folder } : null;
+/** What a store holds of a kernel with this `index.ts`; null where it is no text of ours. */
+export function storedKernel(folder: string, index: string): StoredKernel | null {
+  // The facts alone: parsing all of every kernel would take longer than an extraction.
+  const [text] = /^const \$kernel = \{\n(?: {2}.*\n)*\} as const;$/m.exec(index) ?? [];
+  const facts = text === undefined ? null : plain(readModule(text).constants.get('$kernel') ?? null);
+  if (!isKernel(facts)) return null;
+  const imports = index.matchAll(/^import \{ .* \} from '\.\.\/structs\/([^/']+)';$/gm);
+  return { ...facts, folder, structures: [...imports].map(([, file]) => file!) };
 }
 
 /**
@@ -56,7 +53,7 @@ function parseKernel(folder: string, text: string): StoredKernel | null {
  * gave neither, by the file itself. The release string alone says nothing: every configuration of a version, and
  * every rebuild, may carry the same.
  */
-export function sameBuild(a: Omit<StoredKernel, 'folder'>, b: Omit<StoredKernel, 'folder'>): boolean {
+export function sameBuild(a: KernelFacts, b: KernelFacts): boolean {
   if (a.release !== b.release) return false;
   if (a.buildId !== null && b.buildId !== null) return a.buildId === b.buildId;
   if (a.banner !== null && b.banner !== null) return a.banner === b.banner;
@@ -65,14 +62,16 @@ export function sameBuild(a: Omit<StoredKernel, 'folder'>, b: Omit<StoredKernel,
 
 /**
  * Folder of a layout: the one that its build already has, else `<release>`, else, where another build of that
- * release took it, `<release>+<first 8 digits of the build-id>`.
+ * release took it, `<release>+<first 8 digits of the build-id>`, or of a hash of its banner where it has no
+ * build-id.
  */
 export function folderFor(layout: NamedLayout, kernels: readonly StoredKernel[]): string {
-  const facts = identityOf(layout);
+  const facts = factsOf(layout);
   const own = kernels.find((kernel) => sameBuild(kernel, facts));
   if (own) return own.folder;
   const taken = new Set(kernels.map((kernel) => kernel.folder));
-  const id = layout.kernel.buildId ?? layout.source.sha256;
+  const { buildId, banner } = layout.kernel;
+  const id = buildId ?? createHash('sha256').update(banner).digest('hex');
   const candidates = [
     layout.kernel.release,
     ...[8, 16, 64].map((n) => `${layout.kernel.release}+${id.slice(0, n)}`),
@@ -80,14 +79,10 @@ export function folderFor(layout: NamedLayout, kernels: readonly StoredKernel[])
   return candidates.find((folder) => !taken.has(folder) && isFolderName(folder)) ?? candidates[3]!;
 }
 
-export function identityOf({ kernel, source, producer }: NamedLayout): Omit<StoredKernel, 'folder'> {
-  return { ...kernel, schedulers: [], source, producer };
-}
-
 /** Text of `registry.ts` for the kernels of a store. */
 export function registryText(kernels: readonly StoredKernel[]): string {
-  const entries = kernels.map(({ folder, ...facts }) => {
-    const data = literal({ folder, ...facts });
+  const entries = kernels.map(({ folder, structures: _, ...facts }) => {
+    const data = literal({ folder, ...facts } as Literal);
     return `${data.slice(0, -2)}, load: () => import(${stringLiteral(`./${folder}/index.ts`)}) }`;
   });
   const value = entries.length === 0 ? '[]' : `[\n${entries.map((entry) => `  ${entry},\n`).join('')}]`;
@@ -95,20 +90,20 @@ export function registryText(kernels: readonly StoredKernel[]): string {
     '// Generated by domsched from the folders beside this file. Do not edit: extract a kernel instead.',
     '// One entry for each kernel whose layout is known; `load` brings it in.',
   ].join('\n');
-  return printModules([{ name: 'registry', header, exports: [{ name: 'registry', value }] }]).get(
-    'registry.ts',
-  )!;
+  return printModule({ header, constants: [{ name: 'registry', value }] });
 }
 
-function isKernel(value: unknown): value is Omit<StoredKernel, 'folder'> {
+/** The same for the compiled form. */
+export function registryScript(registry: string): string {
+  return registry
+    .replace(/ as const;\n$/, ';\n')
+    .replace(/import\('(.*?)\/index\.ts'\) \},$/gm, "import('$1/index.js') },");
+}
+
+function isKernel(value: unknown): value is KernelFacts {
   if (typeof value !== 'object' || value === null) return false;
   const facts = value as Record<string, unknown>;
   return (
     typeof facts.release === 'string' && typeof facts.source === 'object' && Array.isArray(facts.schedulers)
   );
-}
-
-function plain(data: Data): unknown {
-  if (data instanceof Map) return Object.fromEntries([...data].map(([key, value]) => [key, plain(value)]));
-  return Array.isArray(data) ? data.map(plain) : data;
 }

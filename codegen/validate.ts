@@ -68,7 +68,7 @@ const document = z.object({
   }),
   source: z.object({
     file: printable.min(1),
-    sha256: hex(64),
+    sha256: hex(64).nullable(),
     engine: z.enum(['dwarf', 'btf', 'gdb']),
     dwarfVersion: z.int().min(2).max(5).nullable(),
   }),

@@ -81,8 +81,11 @@ export interface KernelLayout {
   source: {
     /** Base name of the input file. */
     file: string;
-    /** Of the input file as given. */
-    sha256: string;
+    /**
+     * SHA-256 of the whole input file where it has no build-id; null where it has one. The build-id identifies a kernel
+     * better than a hash of one of the files that it comes in, and hashing a debug file takes longer than all the rest.
+     */
+    sha256: string | null;
     engine: EngineName;
     /** Of the units read; null for engines without DWARF. */
     dwarfVersion: number | null;

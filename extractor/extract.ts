@@ -25,28 +25,12 @@ export interface ExtractOptions {
  *   asked for cannot, and what the engine throws
  */
 export async function extractLayout(file: KernelFile, options: ExtractOptions): Promise<KernelLayout> {
-  // The digest is computed beside the engine's work; a failure of the engine is the one to report.
-  const digest = file.sha256();
-  digest.catch(() => {});
   refuseDebugAlone(file);
   const request = engineRequest(options);
   const engine = await chooseEngine(file, options.engine, request);
   const result = await engine.extract(file, request);
-  return describe(file, engine.name, result, await unlessAborted(digest, options.signal));
-}
-
-/** The promise's value, or the signal's reason as soon as it comes. */
-async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (!signal) return promise;
-  signal.throwIfAborted();
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  const abort = () => reject(signal.reason);
-  signal.addEventListener('abort', abort, { once: true });
-  try {
-    return await Promise.race([promise, aborted]);
-  } finally {
-    signal.removeEventListener('abort', abort);
-  }
+  const sha256 = file.buildId === null ? await file.sha256(options.signal) : null;
+  return describe(file, engine.name, result, sha256);
 }
 
 /** What the options ask of an engine. */
@@ -110,7 +94,12 @@ function noDebugInformation(file: KernelFile, reasons: readonly string[]): Extra
   );
 }
 
-function describe(file: KernelFile, engine: EngineName, result: EngineResult, sha256: string): KernelLayout {
+function describe(
+  file: KernelFile,
+  engine: EngineName,
+  result: EngineResult,
+  sha256: string | null,
+): KernelLayout {
   const symbols = new Map<string, string>();
   const known = file.lookup(SYMBOLS);
   for (const name of SYMBOLS) {

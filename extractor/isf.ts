@@ -92,12 +92,16 @@ const SYMBOL_TYPES: Readonly<Record<string, IsfType>> = {
   root_task_group: { kind: 'struct', name: 'task_group' },
 };
 
-/** A layout and all symbols of its kernel in ISF. */
-export function toIsf(layout: KernelLayout, symbols: Iterable<KernelSymbol>): Isf {
+/**
+ * A layout and all symbols of its kernel in ISF.
+ *
+ * @param sha256 of the file that both are from: ISF wants it of every file, also of one with a build-id
+ */
+export function toIsf(layout: KernelLayout, symbols: Iterable<KernelSymbol>, sha256: string): Isf {
   const userTypes = new Map<string, IsfUserType>();
   for (const structure of Object.values(layout.structs))
     new StructureConverter(structure, layout, userTypes).convert();
-  const source = { name: layout.source.file, hash_type: 'sha256', hash_value: layout.source.sha256 } as const;
+  const source = { name: layout.source.file, hash_type: 'sha256', hash_value: sha256 } as const;
   return {
     metadata: {
       format: '6.2.0',

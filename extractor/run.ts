@@ -86,10 +86,10 @@ function selectionOf(options: ExtractCommandOptions): Selection {
   return { kind: 'named', names: options.struct, scheduler };
 }
 
-async function writeJson(layout: KernelLayout, path: string, { file, options }: Run): Promise<void> {
+async function writeJson(layout: KernelLayout, path: string, { file, options, signal }: Run): Promise<void> {
   if (options.format === 'isf') {
     const { isfText, toIsf } = await import('./isf.ts');
-    await writeText(path, isfText(toIsf(layout, file.symbols())));
+    await writeText(path, isfText(toIsf(layout, file.symbols(), await file.sha256(signal))));
   } else await writeText(path, `${JSON.stringify(layout, null, 2)}\n`);
 }
 

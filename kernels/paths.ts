@@ -9,5 +9,5 @@ export const projectDirectory = path.resolve(
 /** Where fetched kernels are kept: one folder per release. Ignored by git. */
 export const kernelCache = path.join(projectDirectory, '.cache', 'kernels');
 
-/** Where layouts are generated to and committed: one folder per release. */
+/** Where layouts are generated to and committed: one folder per release, and `structs/`. */
 export const generatedDirectory = path.join(projectDirectory, 'generated');

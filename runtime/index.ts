@@ -1,5 +1,6 @@
 /**
- * domsched as a library: hosts and their domains, the processes of guests, the daemon's reports and traces of them, and
+ * domsched as a library: hosts and their domains, the processes of guests, kernels' layouts (those of the package are
+ * `domsched/layouts/<release>`), the daemon's reports and traces of them, and
  * what a policy of one's own is made of. Edits go through the commands and the daemon, which keep account of them.
  */
 export type {
@@ -24,7 +25,8 @@ export type { QueuedTask, RunQueue } from './guest/run-queue.ts';
 export type { ProcessState } from './guest/state.ts';
 export { connect, connectAll, type Hosts } from './hypervisor/connect.ts';
 export type { Domain, DomainIdentity, DomainListing, Host } from './hypervisor/types.ts';
-export { type KnownKernel, knownKernels } from './layout/registry.ts';
+export { type ReaderOf, reader, type ValueOf } from './layout/reader.ts';
+export { type KnownKernel, kernelOf, knownKernels } from './layout/registry.ts';
 export type { Action, DomainView, Policy, ProcessView, World } from './policy/world.ts';
 export type {
   Observer,

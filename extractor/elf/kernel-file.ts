@@ -76,9 +76,8 @@ export interface KernelFile extends AsyncDisposable {
   /** IKCONFIG or the config given beside it; null where unknown. */
   config(): Record<string, string> | null;
   /**
-   * SHA-256 of the file as given, in hex: what sha256sum prints. The first time it reads the whole file, in a
-   * thread of its own, so start it early and wait for it late; for a big file that has not changed since, the
-   * result is remembered. Fails with `interrupted` when the file is closed before it is complete.
+   * SHA-256 of the file as given, in hex: what sha256sum prints. It reads the whole file, half a second for a debug
+   * vmlinux of today, so ask for it only where nothing else says which file it is.
    */
-  sha256(): Promise<string>;
+  sha256(signal?: AbortSignal): Promise<string>;
 }

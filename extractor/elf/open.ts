@@ -9,7 +9,6 @@ import type { KernelFile } from './kernel-file.ts';
 import { OpenedKernel } from './opened-kernel.ts';
 import { PlainSection } from './section.ts';
 import { buildIdOf, SectionSet } from './section-set.ts';
-import { SourceHash } from './source-hash.ts';
 import type { Packed, UnpackOptions } from './unpack.ts';
 
 export interface OpenOptions extends UnpackOptions {
@@ -36,19 +35,18 @@ export async function openKernelFile(path: string, options: OpenOptions = {}): P
   const stack = new AsyncDisposableStack();
   try {
     const given = stack.use(FileSource.open(path));
-    const hash = stack.use(new SourceHash(given));
     const { source, format, boot } = await unwrap(given, stack, options);
     if (format === 'btf') {
       const btf = new PlainSection(source, '.BTF', 0n, 0, source.size);
       const { runningKernel } = await import('./running-kernel.ts');
       const [sections, running] = [new SectionSet([], [btf]), runningKernel(path)];
-      return new OpenedKernel({ path, options, stack, hash, sections, boot, running });
+      return new OpenedKernel({ path, options, stack, given, sections, boot, running });
     }
     const image = readElfImage(source);
     let sections = new SectionSet([image]);
     const roots = options.debugRoots ?? DEBUG_ROOTS;
     let companions = new DebugCompanions(path, sections, roots, stack);
-    const kernel = new OpenedKernel({ path, options, stack, hash, sections, boot, companions });
+    const kernel = new OpenedKernel({ path, options, stack, given, sections, boot, companions });
     if (isDebugAlone(sections)) {
       const partner = await findPartner(path, sections, roots, stack, options);
       if (!partner) return kernel;
@@ -61,7 +59,7 @@ export async function openKernelFile(path: string, options: OpenOptions = {}): P
       sections = new SectionSet([image, debug]);
       companions = new DebugCompanions(debug.source.path, sections, roots, stack);
     }
-    return new OpenedKernel({ path, options, stack, hash, sections, boot, companions });
+    return new OpenedKernel({ path, options, stack, given, sections, boot, companions });
   } catch (error) {
     await stack.disposeAsync();
     throw error;

@@ -4,12 +4,12 @@ import { ExtractError } from '../error.ts';
 import { findKallsyms } from '../kallsyms/kallsyms.ts';
 import { bannerAt, findBanner, releaseOf } from './banner.ts';
 import type { BootImage } from './boot-image.ts';
-import { asBuffer } from './byte-source.ts';
+import { asBuffer, type FileSource } from './byte-source.ts';
 import { configBeside, findEmbeddedConfig, readConfigFile } from './kernel-config.ts';
 import type { Companions, KernelFile, KernelSymbol, SectionData } from './kernel-file.ts';
 import type { RunningKernel } from './running-kernel.ts';
 import { buildIdOf, type SectionSet } from './section-set.ts';
-import type { SourceHash } from './source-hash.ts';
+import { hashFile } from './source-hash.ts';
 import { lookupSymbols, type SymbolSource } from './symbol-source.ts';
 import { SymbolTable } from './symbol-table.ts';
 import { KERNEL_IMAGE, SymbolText } from './symbol-text.ts';
@@ -23,7 +23,8 @@ export interface Parts {
   options: { symbols?: string | undefined; config?: string | undefined };
   /** Closed with the kernel file. */
   stack: AsyncDisposableStack;
-  hash: SourceHash;
+  /** The file as the user named it, with its wrappings. */
+  given: FileSource;
   sections: SectionSet;
   companions?: Companions | undefined;
   boot: BootImage | null;
@@ -91,8 +92,8 @@ export class OpenedKernel implements KernelFile {
     return this.#config;
   }
 
-  sha256(): Promise<string> {
-    return this.#parts.hash.digest();
+  sha256(signal?: AbortSignal): Promise<string> {
+    return hashFile(this.#parts.given, signal);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -134,7 +134,6 @@ function structDetails(struct: StructView, layout: LayoutView) {
   return {
     kernel: layout.kernel.release,
     ...structFacts(struct),
-    // Accessors are functions, which JSON leaves out.
     members: [...struct.members].map(([name, member]) => ({ name, ...member })),
     anonymous: struct.anonymous,
     holes: pieces

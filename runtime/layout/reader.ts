@@ -1,4 +1,5 @@
-import type { BitWord, MemberKind, Scalar } from './types.ts';
+import { elementsOf } from './element.ts';
+import type { BitWord, MemberKind, MemberLayout, Scalar } from './types.ts';
 
 export type Reader = (view: DataView, at?: number) => Scalar;
 
@@ -11,10 +12,74 @@ export interface Readable {
   readonly bits?: BitWord | undefined;
 }
 
+/** What the C type of a member is as a value of ours; never for what is no single value. */
+type PlainOf<Kind, Size> = Kind extends 'bool'
+  ? Size extends 1
+    ? boolean
+    : never
+  : Kind extends 'pointer'
+    ? bigint
+    : Kind extends 'float'
+      ? Size extends 4 | 8
+        ? number
+        : never
+      : Kind extends 'int' | 'enum'
+        ? Size extends 8
+          ? bigint
+          : Size extends 1 | 2 | 4
+            ? number
+            : never
+        : never;
+
+/** Widths of bit fields that a number does not hold. */
+type Wide = 54 | 55 | 56 | 57 | 58 | 59 | 60 | 61 | 62 | 63 | 64;
+
+/** The value of a member, or of an element of an array, by its layout. */
+export type ValueOf<M extends MemberLayout> = M extends { readonly bitSize: infer Width }
+  ? M['kind'] extends 'bool'
+    ? boolean
+    : Width extends Wide
+      ? bigint
+      : number
+  : M extends { readonly element: { readonly kind: infer Kind; readonly size: infer Size } }
+    ? PlainOf<Kind, Size>
+    : PlainOf<M['kind'], M['size']>;
+
+/** Reads a member of a structure that begins at byte `at` of a view; an array's takes the element's index before. */
+export type ReaderOf<M extends MemberLayout> = M extends { readonly kind: 'array' }
+  ? (view: DataView, index: number, at?: number) => ValueOf<M>
+  : (view: DataView, at?: number) => ValueOf<M>;
+
 /**
- * A function that reads a little-endian scalar at a fixed offset of a structure: what generated accessors do, for
- * offsets that are summed up at run time. Each kind is one closure around one DataView call, which V8 inlines;
- * a wrapper around a generated accessor would not be.
+ * What reads a member of a kernel that is known at compile time: `reader(layout.task_struct.static_prio)`. Make it once
+ * and keep it. Whoever does not know the kernel before it runs takes a `Field`, which reads in the same way.
+ *
+ * @param member of a generated module; one that is no single value does not compile
+ * @throws TypeError for what is no single value; what it returns throws RangeError outside the array or the view
+ */
+export function reader<const M extends MemberLayout>(
+  member: [ValueOf<M>] extends [never] ? never : M,
+): ReaderOf<M> {
+  const { kind, type, offset, element, signed } = member as MemberLayout;
+  if (kind !== 'array') {
+    const read = readerOf(member, offset);
+    if (!read) throw new TypeError(`${type} is no single value`);
+    return read as ReaderOf<M>;
+  }
+  const length = elementsOf(member);
+  const read = element && readerOf({ ...element, signed }, offset);
+  if (!read || length === undefined) throw new TypeError(`${type} has no single values`);
+  return ((view: DataView, index: number, at = 0) => {
+    if (!Number.isSafeInteger(index) || index < 0 || (index >= length && length !== 0)) {
+      throw new RangeError(`index ${index} is outside an array of ${length} elements`);
+    }
+    return read(view, at + element.size * index);
+  }) as ReaderOf<M>;
+}
+
+/**
+ * A function that reads a little-endian scalar at a fixed offset of a structure. Each kind is one closure around one
+ * DataView call, which V8 inlines; a wrapper around it would not be.
  *
  * @returns undefined for what is no scalar
  */

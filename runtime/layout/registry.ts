@@ -1,10 +1,12 @@
 import { existsSync, statSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import type { KernelLayout } from '../../extractor/contract.ts';
 import { DomschedError } from '../error.ts';
+import { compiledKey } from './compiled.ts';
 import { factsOf, misfit, moduleOf } from './module.ts';
 import type { AnyLayout, KernelFacts } from './types.ts';
 import { LayoutView } from './view.ts';
@@ -32,18 +34,20 @@ export interface RegistryEntry extends KernelFacts {
   readonly load: () => Promise<{ readonly layout: AnyLayout }>;
 }
 
+const COMPILED_HERE = !import.meta.url.endsWith('.ts');
+/** The store of this installation. */
+const SHIPPED = fileURLToPath(new URL('../../generated', import.meta.url));
+
 /**
  * Paths of the stores' registries: that of this installation, then the user's own. The compiled program reads
  * JavaScript, which loads many times quicker than types can be stripped.
  */
 export function registryPaths(env: NodeJS.ProcessEnv = process.env): string[] {
-  const compiled = !import.meta.url.endsWith('.ts');
-  const file = compiled ? 'registry.js' : 'registry.ts';
-  const shipped = fileURLToPath(new URL(`../../generated/${file}`, import.meta.url));
+  const file = COMPILED_HERE ? 'registry.js' : 'registry.ts';
   const data = env.XDG_DATA_HOME?.startsWith('/')
     ? env.XDG_DATA_HOME
     : join(env.HOME ?? homedir(), '.local', 'share');
-  return [shipped, join(data, 'domsched', 'layouts', file)];
+  return [join(SHIPPED, file), join(data, 'domsched', 'layouts', file)];
 }
 
 /**
@@ -123,12 +127,29 @@ async function load(entry: RegistryEntry, store: string): Promise<LayoutView> {
       { release: entry.release, folder: entry.folder, store },
       { cause },
     );
-  const { layout } = await entry.load().catch((error: unknown) => {
+  const { layout } = await moduleFor(entry, store).catch((error: unknown) => {
     throw refuse('cannot be loaded', error);
   });
-  const { buildId, source } = layout.$kernel;
-  if (buildId !== entry.buildId || source.sha256 !== entry.source.sha256) {
+  const { buildId, banner } = layout.$kernel;
+  if (buildId !== entry.buildId || banner !== entry.banner) {
     throw refuse('is of another build than the registry says');
   }
   return new LayoutView(layout);
+}
+
+/**
+ * A kernel's module. Node takes most of a second to find 150 modules and strip their types: a program that runs from
+ * TypeScript takes the compiled form where that is made from the same text.
+ */
+async function moduleFor(entry: RegistryEntry, store: string): Promise<{ readonly layout: AnyLayout }> {
+  if (!COMPILED_HERE) {
+    const compiled =
+      store === SHIPPED ? join(SHIPPED, '..', 'dist', 'generated', entry.folder) : join(store, entry.folder);
+    const path = join(compiled, 'index.js');
+    const [index, script] = await Promise.all(
+      [join(store, entry.folder, 'index.ts'), path].map((file) => readFile(file, 'utf8').catch(() => '')),
+    );
+    if (script!.startsWith(`${compiledKey(index!)}\n`)) return import(pathToFileURL(path).href);
+  }
+  return entry.load();
 }

@@ -1,6 +1,7 @@
 /**
- * The shape of the modules that code generation writes. They import nothing; these types say what the runtime
- * relies on, and the compiler holds every kernel's module against them where the registry is read.
+ * The shape of a kernel's layout: of the modules that code generation writes, which are data and import no code, and of
+ * what `moduleOf` makes of a layout at run time. The compiler holds every kernel's module against these types where the
+ * registry is read.
  */
 
 /** What a member's bytes are, after typedefs and qualifiers are followed. */
@@ -41,8 +42,6 @@ export interface MemberLayout {
   /** Arrays: element counts, outermost first. */
   readonly dims?: readonly number[];
   readonly element?: { readonly kind: MemberKind; readonly size: number };
-  /** Arrays: elements over all dimensions; 0 for a flexible array. */
-  readonly length?: number;
   /** The structure that this embeds. */
   readonly struct?: string;
   /** The structure that this points to. */
@@ -52,12 +51,6 @@ export interface MemberLayout {
   readonly in?: number;
   /** Members of a member whose own type has no name. */
   readonly members?: Readonly<Record<string, MemberLayout>>;
-  /** Arrays: byte offset of an element. @throws RangeError */
-  readonly at?: (index: number) => number;
-  /** Reads the value of a structure that begins at byte `at` of a view; arrays take an index before it. */
-  readonly read?:
-    | ((view: DataView, at?: number) => Scalar)
-    | ((view: DataView, index: number, at?: number) => Scalar);
 }
 
 /** An anonymous struct or union whose members are listed as the structure's own. */
@@ -87,7 +80,8 @@ export interface KernelFacts {
   readonly schedulers: readonly string[];
   readonly source: {
     readonly file: string;
-    readonly sha256: string;
+    /** Of the whole file where it has no build-id; null where it has one. */
+    readonly sha256: string | null;
     readonly engine: string;
     readonly dwarfVersion: number | null;
   };

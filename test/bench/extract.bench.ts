@@ -86,13 +86,6 @@ async function sixStructures(): Promise<{ results: Result[]; targets: Target[] }
   const results = await race(
     [
       { name: 'domsched, DWARF', command: contestants.dwarf },
-      {
-        // The hash of the input is remembered from run to run; here nothing is.
-        name: 'domsched, DWARF, first time',
-        command: contestants.dwarf,
-        env: { XDG_CACHE_HOME: path.join(scratch, 'cache') },
-        after: () => rm(path.join(scratch, 'cache'), { recursive: true, force: true }),
-      },
       { name: 'domsched, BTF', command: contestants.btf },
       { name: 'pahole -F dwarf', command: contestants.pahole },
       { name: 'pahole -F btf', command: contestants.paholeBtf },

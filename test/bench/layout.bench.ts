@@ -1,5 +1,5 @@
 /**
- * `node test/bench/layout.bench.ts [--rounds N]`: reading members through generated accessors and through fields that
+ * `node test/bench/layout.bench.ts [--rounds N]`: reading members through readers of generated modules and through fields that
  * are resolved at run time, beside DataView calls with the offset written out; and what loading a kernel's layout
  * costs, from TypeScript and compiled. Prints tables and writes `.cache/bench/layout.json`. Exit code 0 even when a
  * target is missed: a busy machine is no bug.
@@ -12,6 +12,7 @@ import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { execa } from 'execa';
 import { projectDirectory } from '../../kernels/paths.ts';
+import { reader } from '../../runtime/layout/reader.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
 import { LayoutView } from '../../runtime/layout/view.ts';
 import { median, record, type Target, targetTable } from './harness.ts';
@@ -62,9 +63,7 @@ for (const { struct, path, get } of MEMBERS) {
   const base = field.offset - inner.offset;
   const loops: Record<string, Loop> = {
     hand: loop(`view.${get}(at + ${field.offset}, true)`, {}),
-    generated: loop(base === 0 ? 'member.read(view, at)' : `member.read(view, at + ${base})`, {
-      member: inner,
-    }),
+    generated: loop(base === 0 ? 'read(view, at)' : `read(view, at + ${base})`, { read: reader(inner) }),
     field: loop('field.read(view, at)', { field }),
   };
   const { size } = any.requireStruct(struct);

@@ -1,4 +1,4 @@
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import process from 'node:process';
 import test from 'ava';
@@ -37,21 +37,41 @@ test('generated text is formatted: the formatter has nothing to change', async (
   }
 });
 
-test('every module opens with producer, source file, build-id and hash', async (t) => {
+test('a kernel’s module opens with producer, source file, build-id and, where there is one, the hash', async (t) => {
   const outDir = await temporaryFolder(t);
-  const { files, path } = await generate(sampleLayout(), { outDir });
-  t.true(files.includes('rq.ts') && files.includes('cfs_rq.ts') && files.includes('symbols.ts'));
-  for (const file of files) {
-    const head = (await readFile(join(path, file), 'utf8')).split('\n').slice(0, 3).join('\n');
-    for (const fact of [
-      'domsched 0.1.0',
-      'vmlinux-6.1.0-test',
-      '0123456789abcdef01234567',
-      'ab'.repeat(32),
-    ]) {
-      t.true(head.includes(fact), `${file}: ${fact}`);
-    }
+  const layout = sampleLayout();
+  const { path } = await generate(layout, { outDir });
+  const head = async () =>
+    (await readFile(join(path, 'index.ts'), 'utf8')).split('\n').slice(0, 3).join('\n');
+  for (const fact of ['domsched 0.1.0', 'vmlinux-6.1.0-test', '0123456789abcdef01234567', 'ab'.repeat(32)]) {
+    t.true((await head()).includes(fact), fact);
   }
+  layout.source.sha256 = null;
+  await generate(layout, { outDir });
+  t.false((await head()).includes('sha256'));
+});
+
+test('kernels share the structures that are equal in both, and one that no kernel has any more goes', async (t) => {
+  const outDir = await temporaryFolder(t);
+  const structures = async () =>
+    (await readdir(join(outDir, 'structs'))).map((file) => file.split('.')[0]).sort();
+  const other = sampleLayout();
+  other.kernel = { ...other.kernel, release: '6.1.1', buildId: 'cd'.repeat(20) };
+  other.structs.rq!.size = 256;
+  await generate(sampleLayout(), { outDir });
+  const alone = await structures();
+  await generate(other, { outDir });
+  t.deepEqual(await structures(), [...alone, 'rq'].sort());
+  await generate({ ...other, structs: sampleLayout().structs }, { outDir });
+  t.deepEqual(await structures(), alone);
+});
+
+test('what a program of the package gets: a kernel as one module of data, and its types', async (t) => {
+  const [outDir, compiledDir] = [await temporaryFolder(t), await temporaryFolder(t)];
+  const { folder } = await generate(sampleLayout(), { outDir, compiledDir });
+  const [text, compiled] = [join(outDir, folder, 'index.ts'), join(compiledDir, folder, 'index.js')];
+  t.deepEqual(await import(compiled), await import(text));
+  t.regex(await readFile(join(compiledDir, folder, 'index.d.ts'), 'utf8'), /readonly rq: typeof rq;/);
 });
 
 test('another build of a release gets a folder of its own; each keeps its own at the next extraction', async (t) => {
@@ -103,7 +123,7 @@ test('an interrupted generation leaves the store as it was', async (t) => {
       (error: { code?: string }) => error,
     );
     if (outcome === null) {
-      t.true(polls > 5);
+      t.true(polls >= 3);
       break;
     }
     t.is(outcome.code, 'interrupted');
@@ -118,7 +138,8 @@ test('what a killed process left between two renames is put back', async (t) => 
   // No process has this id: Linux counts to 2^22 at most.
   await rename(path, join(outDir, '.old~4194305~6.1.0-test'));
   await mkdir(join(outDir, '.new~4194305~6.1.0-test'));
-  await writeFile(join(outDir, '.new~4194305~6.1.0-test', 'rq.ts'), 'half');
+  await writeFile(join(outDir, '.new~4194305~6.1.0-test', 'index.ts'), 'half');
+  await writeFile(join(outDir, 'structs', '.new~4194305~rq.0123456789abcdef.ts'), 'half');
   await generate(sampleLayout(), { outDir });
   t.deepEqual(await snapshot(outDir), before);
 });
@@ -208,26 +229,40 @@ test('check tells which fact differs, and writes nothing', async (t) => {
 test('check sees files that were edited, removed or added by hand, and a registry that does not follow', async (t) => {
   const outDir = await temporaryFolder(t);
   const { path } = await generate(sampleLayout(), { outDir });
-  const rq = await readFile(join(path, 'rq.ts'), 'utf8');
+  const file = (await readdir(join(outDir, 'structs'))).find((name) => name.startsWith('rq.'))!;
+  const rqPath = join(outDir, 'structs', file);
+  const rq = await readFile(rqPath, 'utf8');
   await writeFile(
-    join(path, 'rq.ts'),
-    rq.replace('view.getUint32(at + 0, true)', 'view.getUint32(at + 4, true)'),
+    rqPath,
+    rq.replace('bits: { offset: 116, size: 1, shift: 0 }', 'bits: { offset: 117, size: 1, shift: 0 }'),
   );
   t.deepEqual(
     (await check(sampleLayout(), { outDir })).map(({ where, property }) => [where, property]),
-    [['rq.nr_running', 'read']],
+    [['rq.flag', 'bits']],
   );
-  await writeFile(join(path, 'rq.ts'), `${rq}// by hand\n`);
+  await writeFile(rqPath, rq.replace('offset: 0, size: 4', 'offset: 4, size: 4'));
+  t.deepEqual(
+    (await check(sampleLayout(), { outDir })).map(({ where, property }) => [where, property]),
+    [['rq.nr_running', 'offset']],
+  );
+  await writeFile(rqPath, `${rq}// by hand\n`);
   t.deepEqual(
     (await check(sampleLayout(), { outDir })).map(({ about }) => about),
     ['text'],
   );
-  await rm(join(path, 'rq.ts'));
+  await rm(rqPath);
   t.deepEqual(
     (await check(sampleLayout(), { outDir })).map(({ message }) => message),
     ['rq: generated nothing, file there'],
   );
-  await writeFile(join(path, 'rq.ts'), rq);
+  await writeFile(rqPath, rq);
+  const index = await readFile(join(path, 'index.ts'), 'utf8');
+  await writeFile(join(path, 'index.ts'), `${index}// by hand\n`);
+  t.deepEqual(
+    (await check(sampleLayout(), { outDir })).map(({ about, where }) => [about, where]),
+    [['text', '6.1.0-test/index.ts']],
+  );
+  await writeFile(join(path, 'index.ts'), index);
   await rm(join(outDir, 'registry.ts'));
   t.deepEqual(
     (await check(sampleLayout(), { outDir })).map(({ about }) => about),

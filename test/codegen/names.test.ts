@@ -5,8 +5,10 @@ import test from 'ava';
 import { execa } from 'execa';
 import fc from 'fast-check';
 import { generate } from '../../codegen/index.ts';
-import { ownKey } from '../../codegen/names.ts';
 import type { KernelLayout } from '../../extractor/contract.ts';
+import { ownKey } from '../../runtime/layout/module.ts';
+import { type Reader, reader } from '../../runtime/layout/reader.ts';
+import type { MemberLayout } from '../../runtime/layout/types.ts';
 import { temporaryFolder } from './folder.ts';
 import { int, sampleLayout } from './sample.ts';
 
@@ -67,8 +69,8 @@ test('whatever the names: the modules compile, and every member reads its own va
   // As it comes from a file: own keys, whatever they are called.
   const given = JSON.parse(JSON.stringify(layoutOf(names)));
   const written = await generate(given, { outDir, compiledDir });
-  t.is(new Set(written.files.map((name) => name.toLowerCase())).size, written.files.length);
-  t.deepEqual((await readdir(written.path)).sort(), written.files.toSorted());
+  const files = await readdir(join(outDir, 'structs'));
+  t.is(new Set(files.map((name) => name.toLowerCase())).size, names.length);
 
   const view = new DataView(new ArrayBuffer(names.length * 4));
   for (const index of names.keys()) view.setUint32(index * 4, index * 7 + 1, true);
@@ -79,7 +81,7 @@ test('whatever the names: the modules compile, and every member reads its own va
       t.is(found.$name, structure);
       t.is(found.$size, names.length * 4);
       t.deepEqual(
-        names.map((name) => found[ownKey(name)].read(view)),
+        names.map((name) => (reader as (member: MemberLayout) => Reader)(found[ownKey(name)])(view)),
         names.map((_, index) => index * 7 + 1),
         structure,
       );

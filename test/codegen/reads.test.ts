@@ -3,6 +3,8 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import test from 'ava';
 import { generate } from '../../codegen/index.ts';
+import { elementsOf } from '../../runtime/layout/element.ts';
+import { reader } from '../../runtime/layout/reader.ts';
 import type { AnyLayout, MemberLayout, Scalar, StructLayout } from '../../runtime/layout/types.ts';
 import { LayoutView } from '../../runtime/layout/view.ts';
 import { compileC } from './c-program.ts';
@@ -10,7 +12,7 @@ import { temporaryFolder } from './folder.ts';
 
 const IMAGES = 200;
 
-test('generated reads give what the C compiler reads, from TypeScript and from the compiled form', async (t) => {
+test('members of generated modules read what the C compiler reads, from TypeScript and from the compiled form', async (t) => {
   const folder = await temporaryFolder(t);
   const program = await compileC(folder);
   const [outDir, compiledDir] = [join(folder, 'ts'), join(folder, 'js')];
@@ -37,13 +39,13 @@ test('generated reads give what the C compiler reads, from TypeScript and from t
       const viewed = new Map<string, Scalar>();
       for (const [name, member] of members as [string, MemberLayout][]) {
         if (member.kind === 'array') {
-          const element = member.read as (view: DataView, index: number, at?: number) => Scalar;
-          for (let j = 0; j < member.length!; j++) {
+          const element = reader(member) as (view: DataView, index: number, at?: number) => Scalar;
+          for (let j = 0; j < elementsOf(member)!; j++) {
             read.set(`${name}[${j}]`, element(view, j, at));
             viewed.set(`${name}[${j}]`, any.field(`${name}[${j}]`).read(view, at));
           }
         } else {
-          read.set(name, (member.read as (view: DataView, at?: number) => Scalar)(view, at));
+          read.set(name, (reader(member) as (view: DataView, at?: number) => Scalar)(view, at));
           viewed.set(name, any.field(name).read(view, at));
         }
       }

@@ -104,7 +104,15 @@ export function sampleLayout(): KernelLayout {
       },
     },
     enums: {
-      pid_type: { size: 4, values: { PIDTYPE_PID: 0, PIDTYPE_MAX: 4, PIDTYPE_WIDE: '18446744073709551615' } },
+      pid_type: {
+        size: 4,
+        values: {
+          PIDTYPE_PID: 0,
+          PIDTYPE_MAX: 4,
+          PIDTYPE_WIDE: '18446744073709551615',
+          PIDTYPE_LOW: '-9223372036854775808',
+        },
+      },
     },
     constants: { TASK_COMM_LEN: 16, NEGATIVE: -1 },
     symbols: {

@@ -12,9 +12,8 @@ const ROOT = resolve(import.meta.dirname, '../..');
 const USES = `
 import { layout } from './6.1.0-test/index.ts';
 import { registry } from './registry.ts';
-import { rq } from './6.1.0-test/rq.ts';
-import { $class } from './6.1.0-test/class.ts';
 import type { RegistryEntry } from '@runtime/registry.ts';
+import { reader } from '@runtime/reader.ts';
 import type { AnyLayout, MembersOf } from '@runtime/types.ts';
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
@@ -30,13 +29,14 @@ yes<Equal<typeof layout.rq.load.dims, readonly [3]>>();
 yes<Equal<typeof layout.rq.named.members.inner.offset, 52>>();
 yes<Equal<typeof layout.$symbols.runqueues, 0x31980n>>();
 yes<Equal<typeof layout.$kernel.buildId, '0123456789abcdef0123456789abcdef01234567'>>();
-yes<Equal<Extract<keyof MembersOf<typeof rq>, \`$\${string}\`>, never>>();
-export const running: number = layout.rq.nr_running.read(view);
-export const current: bigint = layout.rq.curr.read(view, 64);
-export const low: number = layout.rq.low.read(view);
-export const element: number = layout.rq.load.read(view, 2, 64);
-export const nested: number = layout.cfs_rq.h_nr_running.read(view, layout.rq.pairs.at(1));
-export const reserved: number = layout.rq.class.read(view) + layout.class.h_nr_running.read(view) + $class.$size;
+yes<Equal<Extract<keyof MembersOf<typeof layout.rq>, \`$\${string}\`>, never>>();
+export const running: number = reader(layout.rq.nr_running)(view);
+export const current: bigint = reader(layout.rq.curr)(view, 64);
+export const low: number = reader(layout.rq.low)(view);
+export const element: number = reader(layout.rq.load)(view, 2, 64);
+export const flag: number = reader(layout.rq.flag)(view);
+export const nested: number = reader(layout.cfs_rq.h_nr_running)(view, layout.rq.pairs.offset + layout.rq.pairs.element.size);
+export const reserved: number = reader(layout.rq.class)(view) + reader(layout.class.h_nr_running)(view) + layout.class.$size;
 export const entries: readonly RegistryEntry[] = registry;
 export const any: AnyLayout = layout;
 
@@ -45,11 +45,11 @@ layout.rq.h_nr_queued;
 // @ts-expect-error this kernel has no such structure
 layout.prio_array;
 // @ts-expect-error a structure is not read as one value
-layout.rq.cfs.read;
+reader(layout.rq.cfs);
 // @ts-expect-error an array is read by element
-layout.rq.load.read(view);
+reader(layout.rq.load)(view);
 // @ts-expect-error a 64-bit value is no number
-export const wide: number = layout.rq.whole.read(view);
+export const wide: number = reader(layout.rq.whole)(view);
 // @ts-expect-error layouts cannot be written
 layout.rq.nr_running.offset = 4;
 // @ts-expect-error this kernel has no such symbol

@@ -6,7 +6,7 @@ import process from 'node:process';
 import test from 'ava';
 import { type ExecaError, execa } from 'execa';
 import { projectDirectory } from '../../kernels/paths.ts';
-import { defaultTasks, SYNTHETIC_KERNELS, SyntheticGuest } from '../runtime/guest/synthetic.ts';
+import { defaultTasks, knownKernel, SYNTHETIC_KERNELS, SyntheticGuest } from '../runtime/guest/synthetic.ts';
 import { writeRaw } from '../runtime/guest/write-raw.ts';
 
 const LIMIT_MS = 600_000;
@@ -85,6 +85,7 @@ test('it holds what it needs and nothing else', async (t) => {
     'dist/wasm/COPYING.libdwarf',
     'dist/wasm/build.sh',
     'dist/generated/registry.js',
+    'dist/generated/2.6.16.33/index.d.ts',
     'dist/runtime/web/page/index.html',
     'dist/runtime/web/page/main.js',
     'dist/runtime/web/page/style.css',
@@ -176,6 +177,54 @@ test('as a library: the example lists the processes of a guest, and its types ho
   await writeFile(path.join(folder, 'wrong.ts'), POLICY.replace("'hold'", "'freeze'"));
   t.regex((await compile('wrong.ts')).stdout, /^wrong\.ts.* error TS2322/);
 });
+
+test('as a library: a kernel’s layout is imported by its release, with types', async (t) => {
+  t.timeout(LIMIT_MS);
+  const folder = path.join(place, 'layout');
+  await mkdir(path.join(folder, 'node_modules'), { recursive: true });
+  await execa('ln', ['-s', installed(''), path.join(folder, 'node_modules/domsched')]);
+  await writeFile(path.join(folder, 'package.json'), '{"type":"module"}');
+  const kernel = SYNTHETIC_KERNELS[0]!;
+  const program = LAYOUT.replace('RELEASE', kernel);
+  await writeFile(path.join(folder, 'right.ts'), program);
+  await writeFile(path.join(folder, 'wrong.ts'), program.replace('static_prio', 'static_priority'));
+  const tsc = path.join(projectDirectory, 'node_modules/typescript/bin/tsc');
+  const options = [
+    '--strict',
+    '--target',
+    'es2024',
+    '--module',
+    'nodenext',
+    '--types',
+    'node',
+    '--typeRoots',
+  ];
+  const roots = path.join(projectDirectory, 'node_modules/@types');
+  const compiled = await execa(process.execPath, [tsc, ...options, roots, 'right.ts', 'wrong.ts'], {
+    cwd: folder,
+    reject: false,
+  });
+  t.regex(
+    compiled.stdout,
+    /^wrong\.ts\(\d+,\d+\): error TS2339: Property 'static_priority' does not exist[^\n]*$/,
+  );
+  const { stdout } = await execa(process.execPath, ['right.js'], { cwd: folder });
+  const layout = await knownKernel(kernel).load();
+  const { offset, size } = layout.field('task_struct', 'static_prio');
+  t.is(stdout, `${offset} ${size} 20`);
+});
+
+const LAYOUT = `
+import { reader } from 'domsched';
+import { layout } from 'domsched/layouts/RELEASE';
+
+const member = layout.task_struct.static_prio;
+const task = new DataView(new ArrayBuffer(layout.task_struct.$size));
+task.setInt32(member.offset, 140, true);
+const nice: number = reader(member)(task) - 120;
+const exact: 4 = member.size;
+console.log(member.offset, exact, nice);
+`;
 
 const POLICY = `
 import { Guest, type Action, type Policy, type Process, knownKernels } from 'domsched';

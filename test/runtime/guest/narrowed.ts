@@ -11,8 +11,7 @@ export interface Rest {
 export function narrow(member: MemberLayout, divisor: number): MemberLayout | undefined {
   const { kind, size, bitSize } = member;
   if (kind !== 'int' || bitSize !== undefined || size === 1) return undefined;
-  const { read: _, ...rest } = member;
-  return { ...rest, size: Math.max(1, size / divisor), type: `${member.type} (narrowed)` };
+  return { ...member, size: Math.max(1, size / divisor), type: `${member.type} (narrowed)` };
 }
 
 /**

@@ -3,6 +3,7 @@ import { DomschedError } from '../../../runtime/error.ts';
 import { Guest } from '../../../runtime/guest/guest.ts';
 import { O1_STATE_BITS, STATE_BITS } from '../../../runtime/guest/state.ts';
 import { planTask } from '../../../runtime/guest/task-plan.ts';
+import { elementsOf } from '../../../runtime/layout/element.ts';
 import type { AnyLayout, MemberLayout } from '../../../runtime/layout/types.ts';
 import { narrow, narrowedLayout, type Rest } from './narrowed.ts';
 import { CFS_KERNEL, EEVDF_KERNEL, knownKernel, O1_KERNEL, SyntheticGuest } from './synthetic.ts';
@@ -96,8 +97,8 @@ function spoil(guest: SyntheticGuest, narrowed: ReadonlyMap<string, readonly Res
     for (const member of guest.layout.requireStruct(struct).members.values()) {
       if (member.struct === undefined || !guest.layout.has(member.struct) || member.kind === 'pointer')
         continue;
-      for (let i = 0; i < (member.length ?? 1); i++)
-        within(address + BigInt(member.at === undefined ? member.offset : member.at(i)), member.struct);
+      for (let i = 0; i < (elementsOf(member) ?? 1); i++)
+        within(address + BigInt(member.offset + (member.element?.size ?? 0) * i), member.struct);
     }
   };
   for (const { address, struct } of guest.objects) within(address, struct);

@@ -46,8 +46,11 @@ test('a registry or layout that cannot be trusted is refused', async (t) => {
   const registry = join(outDir, 'registry.ts');
   const [kernel] = await knownKernels([registry]);
   await writeFile(
-    join(path, 'kernel.ts'),
-    `export const $kernel = { buildId: '${B}', source: { sha256: '' } };`,
+    join(path, 'index.ts'),
+    `export const layout = { $kernel: { buildId: '${B}', banner: kernel.banner } };`.replace(
+      'kernel.banner',
+      JSON.stringify(kernel!.banner),
+    ),
   );
   t.is((await t.throwsAsync(kernel!.load(), { instanceOf: DomschedError }))?.code, 'layout-unknown');
   await writeFile(registry, 'export const registry = [;');
