@@ -2,6 +2,8 @@
  * The kernel's macros that edits depend on, and the functions whose machine code says what each is. No debug
  * information has them, and they change: "x86: Use generic TIF bits" (6.18) moved nearly all of the thread's flags.
  */
+import type { MemberName } from '../members/members.ts';
+import type { SymbolName } from '../members/symbols.ts';
 import type { Code } from './decode.ts';
 import {
   argumentsOf,
@@ -21,12 +23,12 @@ import {
 
 /** What a witness may ask of the kernel besides the code that it reads. */
 export interface Surroundings {
-  /** Place of a member. @throws DomschedError `layout-absent-member` */
-  place(struct: string, path: string): Place;
+  /** Place of a member of `task_struct`. @throws DomschedError `layout-absent-member` */
+  place(member: MemberName<'task_struct'>): Place;
   /** Address of a function. @throws DomschedError `refused` where the layout has none of that name */
-  address(symbol: string): bigint;
+  address(symbol: SymbolName): bigint;
   /** As {@link address}, of one that not every kernel has. */
-  addressIfAny(symbol: string): bigint | undefined;
+  addressIfAny(symbol: SymbolName): bigint | undefined;
   /** Of the preemption count, in a CPU's own area. */
   readonly preemptCount: bigint;
   /** Value of a row further up. @throws DomschedError `refused` where it has none */
@@ -35,7 +37,7 @@ export interface Surroundings {
 
 export interface Witness {
   /** The first of these that the kernel has is read; with `all`, those that it has together. */
-  readonly functions: readonly string[];
+  readonly functions: readonly SymbolName[];
   /**
    * `is`: the values found are one and the same, and that is the constant. `among`: it is one of them. `within`: it is
    * part of one of them. `not`: none of them has anything of it.
@@ -56,15 +58,15 @@ export interface Row {
   readonly witnesses: readonly Witness[];
 }
 
-const flags = (kernel: Surroundings) => kernel.place('task_struct', 'thread_info.flags');
-const processFlags = (kernel: Surroundings) => kernel.place('task_struct', 'flags');
-const jobctl = (kernel: Surroundings) => kernel.place('task_struct', 'jobctl');
-const state = (kernel: Surroundings) => kernel.place('task_struct', 'state');
+const flags = (kernel: Surroundings) => kernel.place('thread_flags');
+const processFlags = (kernel: Surroundings) => kernel.place('flags');
+const jobctl = (kernel: Surroundings) => kernel.place('jobctl');
+const state = (kernel: Surroundings) => kernel.place('state');
 
 const notZero = (values: readonly bigint[]) => values.filter((value) => value !== 0n);
 
 /** "entry: Provide generic syscall exit function", 5.9; in one function with its caller until 6.5, by some compilers. */
-const EXIT_LOOP = ['exit_to_user_mode_loop', 'exit_to_user_mode_prepare'];
+const EXIT_LOOP: readonly SymbolName[] = ['exit_to_user_mode_loop', 'exit_to_user_mode_prepare'];
 const THREAD_INFO =
   'arch/x86/include/asm/thread_info.h; include/asm-generic/thread_info_tif.h since "x86: Use generic TIF bits", 6.18';
 const SCHED = 'include/linux/sched.h';
@@ -382,7 +384,7 @@ export const CONSTANTS = [
         functions: ['activate_task'],
         says: 'is',
         how: 'stores it to task.on_rq',
-        read: (code, kernel) => notZero(stores(code, kernel.place('task_struct', 'on_rq'))),
+        read: (code, kernel) => notZero(stores(code, kernel.place('on_rq'))),
       },
     ],
   },

@@ -1,5 +1,7 @@
 import { DomschedError } from '../error.ts';
+import { optionalField, requiredField } from '../layout/members.ts';
 import type { LayoutView } from '../layout/view.ts';
+import type { SymbolName } from '../members/symbols.ts';
 import { CONSTANTS, type ConstantName, type Row, type Surroundings, type Witness } from './constants.ts';
 import { type Code, decode } from './decode.ts';
 
@@ -51,13 +53,15 @@ export class Constants {
 /** Reads all constants out of a kernel's code. What cannot be proved has a reason instead of a value. */
 export function proveConstants(text: KernelText): Constants {
   const { layout, slide } = text;
-  const symbol = (name: string): bigint | undefined => {
+  const symbol = (name: SymbolName): bigint | undefined => {
     const linked = layout.symbol(name);
     return linked === undefined ? undefined : linked + slide;
   };
-  const endless = new Set(['__stack_chk_fail', 'do_group_exit'].flatMap((name) => symbol(name) ?? []));
+  const endless = new Set(
+    (['__stack_chk_fail', 'do_group_exit'] as const).flatMap((name) => symbol(name) ?? []),
+  );
   const codes = new Map<string, Code | null>();
-  const codeOf = (name: string): Code | null => {
+  const codeOf = (name: SymbolName): Code | null => {
     const known = codes.get(name);
     if (known !== undefined) return known;
     const entry = symbol(name);
@@ -67,7 +71,7 @@ export function proveConstants(text: KernelText): Constants {
   };
   const proofs: Proof[] = [];
   const kernel: Surroundings = {
-    place: (struct, path) => layout.field(struct, spelling(layout, struct, path)),
+    place: (member) => requiredField(layout, 'task_struct', member),
     addressIfAny: symbol,
     address: (name) => {
       const found = symbol(name);
@@ -95,7 +99,7 @@ export function proveConstants(text: KernelText): Constants {
 function proveRow(
   row: Row,
   name: ConstantName,
-  codeOf: (name: string) => Code | null,
+  codeOf: (name: SymbolName) => Code | null,
   kernel: Surroundings,
 ): Proof {
   const no = (why: string): Proof => ({
@@ -134,7 +138,7 @@ function proveRow(
 
 function testimony(
   { functions, read }: Witness,
-  codeOf: (name: string) => Code | null,
+  codeOf: (name: SymbolName) => Code | null,
   kernel: Surroundings,
 ): { values: readonly bigint[]; from: string } | null {
   for (const from of functions) {
@@ -151,17 +155,11 @@ function agrees(says: 'among' | 'within' | 'not', value: bigint, values: readonl
   return values.every((other) => (other & value) === 0n);
 }
 
-/** "sched: Change task_struct::state", 5.14. */
-function spelling(layout: LayoutView, struct: string, path: string): string {
-  return path === 'state' && layout.has(struct, '__state') ? '__state' : path;
-}
-
-/** "x86/percpu: Move preempt_count next to current_task", 6.2, until 6.15. */
 function preemptCount(layout: LayoutView, slide: bigint): bigint {
-  const hot = layout.has('pcpu_hot', 'preempt_count');
+  const hot = optionalField(layout, 'pcpu_hot', 'preempt_count');
   const linked = layout.symbol(hot ? 'pcpu_hot' : '__preempt_count');
   if (linked === undefined) return -1n;
-  const offset = hot ? BigInt(layout.field('pcpu_hot', 'preempt_count').offset) : 0n;
+  const offset = BigInt(hot?.offset ?? 0);
   // Those that are linked inside the image (6.15) move with it.
   const moved = linked >= 1n << 32n ? linked + slide : linked;
   return BigInt.asIntN(64, moved + offset);

@@ -7,6 +7,7 @@ import type { Field } from '../layout/field.ts';
 import { optionalField, requiredField } from '../layout/members.ts';
 import type { KnownKernel } from '../layout/registry.ts';
 import type { LayoutView } from '../layout/view.ts';
+import type { SymbolName } from '../members/symbols.ts';
 import type { GuestVirtual } from '../memory/address.ts';
 import type { AddressSpace } from '../memory/types.ts';
 import { Arena } from './arena.ts';
@@ -165,12 +166,12 @@ export class Guest {
   }
 
   /** Address of a symbol in the running guest. */
-  symbol(name: string): GuestVirtual | undefined {
+  symbol(name: SymbolName): GuestVirtual | undefined {
     return symbolAddress(this.kernel, name);
   }
 
   /** Address of one CPU's copy of a per-CPU variable. @throws DomschedError `layout-absent-member` */
-  percpu(variable: string, cpu: GuestCpu): GuestVirtual {
+  percpu(variable: SymbolName, cpu: GuestCpu): GuestVirtual {
     return percpuVariable(this.kernel, variable, cpu);
   }
 

@@ -1,15 +1,16 @@
+import type { SymbolName } from '../members/symbols.ts';
 import { type GuestVirtual, guestVirtual } from '../memory/address.ts';
 import { KERNEL_MAP } from './identify/regions.ts';
 import type { IdentifiedKernel } from './identify/types.ts';
 
 /** Address of a symbol in the running guest; undefined when the kernel has none of that name. */
-export function symbolAddress(kernel: IdentifiedKernel, name: string): GuestVirtual | undefined {
+export function symbolAddress(kernel: IdentifiedKernel, name: SymbolName): GuestVirtual | undefined {
   const linked = kernel.layout.symbol(name);
   return linked === undefined ? undefined : guestVirtual(linked + kernel.slide);
 }
 
 /** @throws DomschedError `layout-absent-member` */
-export function requireSymbolAddress(kernel: IdentifiedKernel, name: string): GuestVirtual {
+export function requireSymbolAddress(kernel: IdentifiedKernel, name: SymbolName): GuestVirtual {
   return guestVirtual(kernel.layout.requireSymbol(name) + kernel.slide);
 }
 

@@ -1,5 +1,6 @@
 import { DomschedError } from '../error.ts';
 import { requiredField, sizeOf } from '../layout/members.ts';
+import type { SymbolName } from '../members/symbols.ts';
 import { type GuestVirtual, guestVirtual } from '../memory/address.ts';
 import type { IdentifiedKernel } from './identify/types.ts';
 import { percpuAddress, requireSymbolAddress, symbolAddress } from './kernel.ts';
@@ -32,11 +33,10 @@ export function onlineCpus(kernel: IdentifiedKernel): readonly GuestCpu[] {
 }
 
 /** Address of one CPU's copy of a per-CPU variable. @throws DomschedError `layout-absent-member` */
-export function percpuVariable(kernel: IdentifiedKernel, variable: string, cpu: GuestCpu): GuestVirtual {
+export function percpuVariable(kernel: IdentifiedKernel, variable: SymbolName, cpu: GuestCpu): GuestVirtual {
   const { layout } = kernel;
-  // "percpu: remove per_cpu__ prefix", 2.6.34.
-  const linked =
-    layout.symbol(variable) ?? layout.symbol(`per_cpu__${variable}`) ?? layout.requireSymbol(variable);
+  const old = variable === 'runqueues' ? layout.symbol('per_cpu__runqueues') : undefined;
+  const linked = layout.symbol(variable) ?? old ?? layout.requireSymbol(variable);
   return percpuAddress(kernel, linked, cpu.area);
 }
 

@@ -1,4 +1,5 @@
 import { DomschedError } from '../error.ts';
+import type { EnumeratorName, SymbolName } from '../members/symbols.ts';
 import { elementsOf } from './element.ts';
 import { Field } from './field.ts';
 import type { AnonymousLayout, AnyLayout, KernelFacts, MemberLayout, StructLayout } from './types.ts';
@@ -52,12 +53,12 @@ export class LayoutView {
   }
 
   /** Link-time address, or the offset in the per-CPU area of what {@link isPerCpu}. */
-  symbol(name: string): bigint | undefined {
+  symbol(name: SymbolName): bigint | undefined {
     return own(this.#module.$symbols, name);
   }
 
   /** @throws DomschedError `layout-absent-member` */
-  requireSymbol(name: string): bigint {
+  requireSymbol(name: SymbolName): bigint {
     const address = this.symbol(name);
     if (address !== undefined) return address;
     const { engine } = this.kernel.source;
@@ -79,7 +80,7 @@ export class LayoutView {
     return Object.keys(this.#module.$symbols);
   }
 
-  constant(name: string): number | undefined {
+  constant(name: EnumeratorName): number | undefined {
     return own(this.#module.$constants, name);
   }
 

@@ -7,6 +7,7 @@ import type { Guest } from '../guest/guest.ts';
 import type { GuestCpu } from '../guest/percpu.ts';
 import type { Domain, VcpuRegisters } from '../hypervisor/types.ts';
 import { optionalField } from '../layout/members.ts';
+import type { SymbolName } from '../members/symbols.ts';
 import { advance, type GuestVirtual, guestVirtual } from '../memory/address.ts';
 import { FairSurgery } from '../technique/fair/fair.ts';
 import { type FairGuest, resolveFairLayout } from '../technique/fair/layout.ts';
@@ -21,7 +22,7 @@ import type { ParkHolder } from './park-holder.ts';
 
 /** @throws DomschedError `layout-absent-member` */
 export function fairGuest(guest: Guest, constants: Constants): FairGuest {
-  const symbol = (name: string) => guestVirtual(guest.layout.requireSymbol(name) + guest.kernel.slide);
+  const symbol = (name: SymbolName) => guestVirtual(guest.layout.requireSymbol(name) + guest.kernel.slide);
   return {
     layout: resolveFairLayout(guest.layout),
     bits: spliceBits(constants),

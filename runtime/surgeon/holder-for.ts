@@ -2,6 +2,7 @@ import type { Constants } from '../code/prove.ts';
 import { DomschedError } from '../error.ts';
 import type { Guest } from '../guest/guest.ts';
 import { hasMember } from '../layout/members.ts';
+import type { SymbolName } from '../members/symbols.ts';
 import { guestVirtual } from '../memory/address.ts';
 import { fairQueuesRefusal } from '../technique/fair/layout.ts';
 import { resolveSharesLayout, Shares, type SharesGuest, sharesRefusal } from '../technique/fair/shares.ts';
@@ -63,7 +64,7 @@ export function holderFor(guest: Guest, proved?: Constants): Holder {
 
 /** @throws DomschedError `layout-absent-member` where {@link sharesRefusal} has a reason */
 function sharesGuest(guest: Guest): SharesGuest {
-  const symbol = (name: string) => guestVirtual(guest.layout.requireSymbol(name) + guest.kernel.slide);
+  const symbol = (name: SymbolName) => guestVirtual(guest.layout.requireSymbol(name) + guest.kernel.slide);
   return {
     layout: resolveSharesLayout(guest.layout),
     rootTaskGroup: symbol('root_task_group'),

@@ -2,10 +2,11 @@ import { DomschedError } from '../error.ts';
 import type { Guest } from '../guest/guest.ts';
 import { vcpusByCpu } from '../guest/vcpus.ts';
 import type { Domain, Notifier } from '../hypervisor/types.ts';
+import type { SymbolName } from '../members/symbols.ts';
 import { guestVirtual } from '../memory/address.ts';
 import type { WantedInterrupt } from '../technique/step.ts';
 
-const HANDLERS: Readonly<Record<WantedInterrupt['kind'], string>> = {
+const HANDLERS: Readonly<Record<WantedInterrupt['kind'], SymbolName>> = {
   reschedule: 'asm_sysvec_reschedule_ipi',
   'irq-work': 'asm_sysvec_irq_work',
 };

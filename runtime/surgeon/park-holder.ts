@@ -6,6 +6,7 @@ import type { MemoryView } from '../edit/memory-view.ts';
 import { DomschedError } from '../error.ts';
 import type { Guest } from '../guest/guest.ts';
 import type { Domain } from '../hypervisor/types.ts';
+import type { SymbolName } from '../members/symbols.ts';
 import { advance, type GuestVirtual, guestVirtual } from '../memory/address.ts';
 import type { Shares } from '../technique/fair/shares.ts';
 import { IrqWork, type LazyList } from '../technique/park/irq-work.ts';
@@ -44,7 +45,7 @@ export interface ParkGuest {
 
 /** @throws DomschedError `layout-absent-member`, `refused` */
 export function parkGuest(guest: Guest, constants: Constants): ParkGuest {
-  const symbol = (name: string) => guestVirtual(guest.layout.requireSymbol(name) + guest.kernel.slide);
+  const symbol = (name: SymbolName) => guestVirtual(guest.layout.requireSymbol(name) + guest.kernel.slide);
   const putTask = guest.layout.symbol('delayed_put_task_struct');
   return {
     layout: resolveParkLayout(guest.layout),

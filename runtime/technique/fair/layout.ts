@@ -2,6 +2,7 @@ import { wordsOf } from '../../edit/member.ts';
 import { lockOf } from '../../guest/locks.ts';
 import { hasMember, lackOf, type MembersByStruct, sizeOf } from '../../layout/members.ts';
 import type { LayoutView } from '../../layout/view.ts';
+import type { SymbolName } from '../../members/symbols.ts';
 import type { GuestVirtual } from '../../memory/address.ts';
 import type { SpliceBits, StateBits } from '../proved-bits.ts';
 
@@ -157,7 +158,7 @@ const NEEDED: MembersByStruct = {
 /** Of kernels without EEVDF. */
 const CFS: MembersByStruct = { cfs_rq: ['min_vruntime'] };
 
-const SYMBOLS = [
+const SYMBOLS: readonly SymbolName[] = [
   'schedule',
   'irqentry_exit_to_user_mode',
   '__cpu_active_mask',

@@ -43,7 +43,7 @@ export function sharesRefusal(layout: LayoutView): string | null {
     task_group: ['shares', 'parent'],
   });
   if (lack !== undefined) return `its layout has no ${lack} (CONFIG_FAIR_GROUP_SCHED)`;
-  const unknown = ['root_task_group', 'sched_prio_to_weight'].filter(
+  const unknown = (['root_task_group', 'sched_prio_to_weight'] as const).filter(
     (name) => layout.symbol(name) === undefined,
   );
   return unknown.length > 0 ? `its layout has no symbol ${unknown.join(', ')}` : null;

@@ -4,6 +4,7 @@ import { DomschedError } from '../../error.ts';
 import { type Lock, lockOf } from '../../guest/locks.ts';
 import { hasMember, requiredField, sizeOf } from '../../layout/members.ts';
 import type { LayoutView } from '../../layout/view.ts';
+import type { EnumeratorName } from '../../members/symbols.ts';
 import { homesFor } from './scratch.ts';
 
 /** What parking needs of a guest's layout, resolved once. Names are the kernel's. */
@@ -73,7 +74,7 @@ function smp(layout: LayoutView, lock: Lock): Lock {
   throw unusable(layout, `${lock.name} is no lock (UP)`);
 }
 
-function constant(layout: LayoutView, name: string): bigint {
+function constant(layout: LayoutView, name: EnumeratorName): bigint {
   const value = layout.constant(name);
   if (value !== undefined) return BigInt(value);
   throw new DomschedError(

@@ -1,4 +1,5 @@
 /** The kernel's macros as its machine code has them: right on every kernel at hand, and nothing where code says otherwise. */
+
 import { createRequire } from 'node:module';
 import test from 'ava';
 import fc from 'fast-check';
@@ -7,6 +8,7 @@ import { CONSTANTS, type ConstantName, type Witness } from '../../../runtime/cod
 import { decode } from '../../../runtime/code/decode.ts';
 import { type KernelText, type Proof, proveConstants } from '../../../runtime/code/prove.ts';
 import { DomschedError } from '../../../runtime/error.ts';
+import type { SymbolName } from '../../../runtime/members/symbols.ts';
 import { kernelTexts } from './kernel-text.ts';
 
 const { Decoder, Instruction, Mnemonic } = createRequire(import.meta.url)('iced-x86') as typeof Iced;
@@ -53,7 +55,7 @@ function proofOf(text: KernelText, name: ConstantName): Proof {
 /** A text in which some functions have other bytes. */
 function changed(
   text: KernelText,
-  functions: readonly string[],
+  functions: readonly SymbolName[],
   change: (bytes: Uint8Array, entry: bigint) => void,
 ): KernelText {
   const entries = functions.flatMap((name) => text.layout.symbol(name) ?? []);
@@ -115,7 +117,7 @@ function put(bytes: Uint8Array, at: number, size: number, value: bigint): void {
   for (let index = 0; index < size; index++) bytes[at + index] = Number((value >> BigInt(8 * index)) & 0xffn);
 }
 
-function functionsOf(name: ConstantName): string[] {
+function functionsOf(name: ConstantName): SymbolName[] {
   return CONSTANTS.find((row) => row.name === name)!.witnesses.flatMap(({ functions }) => [...functions]);
 }
 
@@ -192,7 +194,7 @@ for (const { release, layout, text } of kernels) {
   });
 
   test(`${release}: the request in the preemption count is the bit that a CPU clears for itself`, (t) => {
-    const functions = ['__resched_curr', 'resched_curr'];
+    const functions: readonly SymbolName[] = ['__resched_curr', 'resched_curr'];
     // andl $0x7fffffff becomes andl $0xbfffffff.
     const other = changed(text, functions, (bytes) => {
       const mask = Buffer.of(0xff, 0xff, 0xff, 0x7f);
@@ -207,7 +209,7 @@ for (const { release, layout, text } of kernels) {
     const { value } = proofOf(text, 'TIF_NOTIFY_RESUME');
     // lock orb $value,(%rdi); ret
     const sets = Uint8Array.of(0xf0, 0x80, 0x0f, Number(value), 0xc3);
-    for (const other of ['mark_oom_victim', 'recalc_sigpending']) {
+    for (const other of ['mark_oom_victim', 'recalc_sigpending'] as const) {
       const proof = proofOf(
         changed(text, [other], (bytes) => bytes.set(sets)),
         'TIF_NOTIFY_RESUME',

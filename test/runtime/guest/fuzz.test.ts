@@ -86,7 +86,7 @@ class Spoiler {
       'nr_cpu_ids',
       '__cpu_online_mask',
       'phys_base',
-    ];
+    ] as const;
     this.#targets = [
       ...tasks.map((task) => [task, size('task_struct')] as const),
       ...guest.queues.flatMap((rq) => Array.from({ length: 4 }, () => [rq, size('rq')] as const)),

@@ -4,6 +4,7 @@ import { FRAME_SIZE } from '../../../runtime/hypervisor/frame.ts';
 import { knownKernels } from '../../../runtime/layout/registry.ts';
 import type { Scalar } from '../../../runtime/layout/types.ts';
 import type { LayoutView } from '../../../runtime/layout/view.ts';
+import type { SymbolName } from '../../../runtime/members/symbols.ts';
 import { PageTables, PRESENT, USER, WRITABLE } from '../memory/page-tables.ts';
 
 const KERNEL_MAP = 0xffff_ffff_8000_0000n;
@@ -138,7 +139,7 @@ export class SyntheticGuest {
     return new SyntheticGuest(options.layout ?? (await knownKernel(options.kernel).load()), options);
   }
 
-  symbol(name: string): bigint {
+  symbol(name: SymbolName): bigint {
     return this.layout.requireSymbol(name) + this.slide;
   }
 

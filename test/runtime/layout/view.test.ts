@@ -1,5 +1,6 @@
 import test from 'ava';
 import { DomschedError } from '../../../runtime/error.ts';
+import type { EnumeratorName, SymbolName } from '../../../runtime/members/symbols.ts';
 import { generated } from './sample.ts';
 
 test('paths lead through embedded structures, anonymous ones, named ones without a tag, and arrays', async (t) => {
@@ -117,13 +118,13 @@ test('elements are bounded by their array, those of a flexible one by the buffer
 test('symbols, per-CPU names, constants and enumerators', async (t) => {
   const layout = await generated(t);
   t.is(layout.symbol('init_task'), 0xffffffff82a1a940n);
-  t.is(layout.requireSymbol('schedule.isra.0'), 0xffffffff81000000n);
-  t.is(layout.symbol('constructor'), undefined);
+  t.is(layout.requireSymbol('schedule.isra.0' as SymbolName), 0xffffffff81000000n);
+  t.is(layout.symbol('constructor' as SymbolName), undefined);
   t.true(layout.isPerCpu('runqueues'));
   t.false(layout.isPerCpu('init_task'));
-  t.is(layout.constant('NEGATIVE'), -1);
+  t.is(layout.constant('NEGATIVE' as EnumeratorName), -1);
   t.is(layout.enumerator('pid_type', 'PIDTYPE_MAX'), 4);
   t.is(layout.enumerator('pid_type', 'PIDTYPE_WIDE'), 2n ** 64n - 1n);
   t.is(layout.enumerator('pid_type', 'no'), undefined);
-  t.regex(t.throws(() => layout.requireSymbol('no_such'))!.message, /6\.1\.0-test.*no_such/);
+  t.regex(t.throws(() => layout.requireSymbol('no_such' as SymbolName))!.message, /6\.1\.0-test.*no_such/);
 });

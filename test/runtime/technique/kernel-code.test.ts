@@ -2,9 +2,11 @@
  * What the ways to hold take for granted of a kernel's code beside its constants (test/runtime/code/), held against the
  * code of every kernel at hand.
  */
+
 import test from 'ava';
 import { execa } from 'execa';
 import type { LayoutView } from '../../../runtime/layout/view.ts';
+import type { SymbolName } from '../../../runtime/members/symbols.ts';
 import { canSpliceFair } from '../../../runtime/technique/fair/layout.ts';
 import { canPark, resolveParkLayout } from '../../../runtime/technique/park/layout.ts';
 import { layoutOf, realKernels } from '../../real-kernels.ts';
@@ -19,7 +21,7 @@ for (const kernel of realKernels()) {
 async function code(
   vmlinux: string,
   layout: LayoutView,
-  symbol: string | bigint,
+  symbol: SymbolName | bigint,
   length: number,
 ): Promise<string> {
   const start = typeof symbol === 'bigint' ? symbol : layout.requireSymbol(symbol);
@@ -69,7 +71,7 @@ test('delayed_put_task_struct() drops a reference to the task around its rcu_hea
 
 test('a CPU takes the whole of lazy_list at once, from its tick and from its interrupt', async (t) => {
   for (const { release, vmlinux, layout } of kernels) {
-    for (const symbol of ['irq_work_tick', 'irq_work_run']) {
+    for (const symbol of ['irq_work_tick', 'irq_work_run'] as const) {
       const offset = layout.requireSymbol('lazy_list').toString(16);
       const text = await code(vmlinux, layout, symbol, 160);
       t.regex(text, new RegExp(`(\\$0x${offset}|<lazy_list>|0x${offset})`), `${release} ${symbol}`);
