@@ -7,7 +7,7 @@ interface Room {
 
 /** Each with its commands, to load no other where one of them is named. */
 const ROOMS: readonly { commands: readonly string[]; load: () => Promise<Room> }[] = [
-  { commands: ['extract'], load: () => import('./extractor/command.ts') },
+  { commands: ['extract'], load: loadExtract },
   { commands: ['layouts'], load: () => import('./runtime/command/layouts.ts') },
   { commands: ['domains'], load: () => import('./runtime/command/domains.ts') },
   { commands: ['ps'], load: () => import('./runtime/command/ps.ts') },
@@ -20,6 +20,18 @@ const ROOMS: readonly { commands: readonly string[]; load: () => Promise<Room> }
   // These tell of all the others.
   { commands: [], load: () => import('./runtime/command/manual.ts') },
 ];
+
+/** The extractor knows no domains: a guest's memory is brought to it. */
+async function loadExtract(): Promise<Room> {
+  const { register } = await import('./extractor/command.ts');
+  return {
+    register: (program) =>
+      register(program, async (domain, connect) => {
+        const { memoryOf } = await import('./runtime/command/memory-of.ts');
+        return memoryOf(domain, connect);
+      }),
+  };
+}
 
 /**
  * The whole program: what `domsched --help`, the manual page and the completion of shells are made of.

@@ -1,12 +1,23 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
+import type { KernelMemory } from './contract.ts';
+
+/** Brings a copy of the kernel in a domain's memory: the program knows how, the extractor does not. */
+export type MemoryOf = (domain: string, connect: readonly string[]) => Promise<KernelMemory>;
 
 /** Adds `extract` to the program. The implementation is loaded when the command runs, to keep the others quick. */
-export function register(program: Command): void {
+export function register(program: Command, memoryOf: MemoryOf): void {
   program
     .command('extract')
     .description('read the structure layouts of a guest kernel and generate typed modules from them')
-    .argument('<file>', 'vmlinux, vmlinuz, debug file or BTF, packed or not')
+    .argument('[file]', 'vmlinux, vmlinuz, debug file or BTF, packed or not')
+    .addOption(
+      new Option(
+        '--from <domain>',
+        'instead of a file, the kernel that runs in a domain, by its own memory (or in a dump: --connect dump:FILE)',
+      ).conflicts(['symbols', 'base', 'config', 'debugRoot']),
+    )
+    .option('--connect <place...>', 'for --from, where to look for the domain')
     .addOption(
       new Option('--engine <name>', 'what reads the file')
         .choices(['auto', 'dwarf', 'btf', 'gdb'])
@@ -39,11 +50,16 @@ export function register(program: Command): void {
     .option('--config <file>', "the kernel's configuration, plain or gzipped")
     .option('--debug-root <dir...>', 'where separate debug files are, instead of /usr/lib/debug')
     .option('--quiet', 'print nothing but results and errors')
-    .action(async (file: string, options, command: Command) => {
+    .action(async (file: string | undefined, options, command: Command) => {
+      if ((file === undefined) === (options.from === undefined)) {
+        command.error('error: name one of both, a file or --from DOMAIN', { exitCode: 2 });
+      }
       if (options.format === 'isf' && (options.json === undefined || options.crossCheck)) {
         command.error('error: --format isf needs --json FILE', { exitCode: 2 });
       }
       const { run } = await import('./run.ts');
-      process.exitCode = await run(file, options);
+      const memory =
+        options.from === undefined ? undefined : await memoryOf(options.from, options.connect ?? []);
+      process.exitCode = await run(memory ?? file!, options);
     });
 }

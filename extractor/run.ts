@@ -1,7 +1,7 @@
 import process from 'node:process';
-import type { EngineName, KernelLayout } from './contract.ts';
+import type { EngineName, KernelLayout, KernelMemory } from './contract.ts';
 import type { KernelFile } from './elf/kernel-file.ts';
-import { openKernelFile } from './elf/open.ts';
+import { type OpenOptions, openKernelFile } from './elf/open.ts';
 import { ExtractError } from './error.ts';
 import { engineRequest, extractLayout } from './extract.ts';
 import { writeText } from './output.ts';
@@ -36,21 +36,16 @@ interface Run {
 
 /**
  * Runs `extract`.
+ * @param source a file's path, or a copy of a kernel in memory
  * @returns the exit code
  * @throws ExtractError; nothing is changed then
  */
-export async function run(path: string, options: ExtractCommandOptions): Promise<0 | 1> {
+export async function run(source: string | KernelMemory, options: ExtractCommandOptions): Promise<0 | 1> {
   using interruption = new Interruption();
   const progress = new Progress(options.quiet === true);
   const { signal } = interruption;
   try {
-    await using file = await openKernelFile(path, {
-      symbols: options.symbols,
-      config: options.config,
-      ...(options.debugRoot ? { debugRoots: options.debugRoot } : {}),
-      progress: progress.report,
-      signal,
-    });
+    await using file = await open(source, options, { progress: progress.report, signal });
     await using base =
       options.base === undefined
         ? undefined
@@ -76,6 +71,16 @@ export async function run(path: string, options: ExtractCommandOptions): Promise
   } finally {
     progress.stop();
   }
+}
+
+async function open(
+  source: string | KernelMemory,
+  { symbols, config, debugRoot }: ExtractCommandOptions,
+  report: Pick<OpenOptions, 'progress' | 'signal'>,
+): Promise<KernelFile> {
+  if (typeof source !== 'string') return new (await import('./memory/memory-kernel.ts')).MemoryKernel(source);
+  const roots = debugRoot ? { debugRoots: debugRoot } : {};
+  return openKernelFile(source, { symbols, config, ...roots, ...report });
 }
 
 function selectionOf(options: ExtractCommandOptions): Selection {

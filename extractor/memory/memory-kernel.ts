@@ -5,7 +5,7 @@ import { asBuffer } from '../elf/byte-source.ts';
 import { findEmbeddedConfig } from '../elf/kernel-config.ts';
 import type { KernelFile, KernelSymbol, SectionData } from '../elf/kernel-file.ts';
 import { readBuildId } from '../elf/notes.ts';
-import { lookupSymbols, type SymbolSource } from '../elf/symbol-source.ts';
+import { lookupSymbols } from '../elf/symbol-source.ts';
 import { KERNEL_IMAGE } from '../elf/symbol-text.ts';
 import { ExtractError } from '../error.ts';
 import { findKallsyms, type Kallsyms } from '../kallsyms/kallsyms.ts';
@@ -41,7 +41,6 @@ export class MemoryKernel implements KernelFile {
   readonly #running: ReadonlyMap<string, bigint>;
   /** What was added to link-time addresses. */
   readonly #slide: bigint;
-  readonly #symbols: SymbolSource;
   readonly #btf: SectionData;
 
   /**
@@ -57,7 +56,6 @@ export class MemoryKernel implements KernelFile {
     const places = lookupSymbols(found.kallsyms, LANDMARKS);
     this.#running = new Map([...places].map(([symbol, { address }]) => [symbol, address]));
     this.#slide = this.#findSlide();
-    this.#symbols = moved(found.kallsyms, this.#slide);
     const btf = this.#between('.BTF', '__start_BTF', '__stop_BTF', MAX_BTF);
     if (btf === null) throw missing(name, 'btf');
     this.#btf = btf;
@@ -88,11 +86,12 @@ export class MemoryKernel implements KernelFile {
   }
 
   symbols(): Iterable<KernelSymbol> {
-    return this.#symbols.all();
+    return moved(this.#kallsyms.all(), this.#slide);
   }
 
   lookup(names: Iterable<string>): Map<string, KernelSymbol> {
-    return lookupSymbols(this.#symbols, names);
+    const found = lookupSymbols(this.#kallsyms, names);
+    return new Map([...moved(found.values(), this.#slide)].map((symbol) => [symbol.name, symbol]));
   }
 
   config(): Record<string, string> | null {
@@ -171,14 +170,11 @@ const LANDMARKS = [
 ];
 
 /** Symbols as they were linked: those of the image were moved, per-CPU ones at 0 were not. */
-function moved(source: SymbolSource, slide: bigint): SymbolSource {
-  function* back(symbols: Iterable<KernelSymbol>): Generator<KernelSymbol> {
-    for (const symbol of symbols) {
-      const address = symbol.address >= KERNEL_IMAGE ? symbol.address - slide : symbol.address;
-      yield { ...symbol, address };
-    }
+function* moved(symbols: Iterable<KernelSymbol>, slide: bigint): Generator<KernelSymbol> {
+  for (const symbol of symbols) {
+    const address = symbol.address >= KERNEL_IMAGE ? symbol.address - slide : symbol.address;
+    yield { ...symbol, address };
   }
-  return { all: () => back(source.all()), named: (names) => back(source.named(names)) };
 }
 
 function sectionOf(name: string, { address, bytes }: MemoryPart): SectionData {
@@ -202,13 +198,7 @@ function hex(address: bigint): string {
 function missing(name: string, table: MemoryTable): ExtractError {
   const what =
     table === 'btf'
-      ? 'no types (CONFIG_DEBUG_INFO_BTF)'
-      : 'no symbols of its own that name its data (CONFIG_KALLSYMS_ALL)';
-  return new ExtractError(
-    'no-debug-information',
-    `${name} has ${what}; give the vmlinux of its debug package`,
-    {
-      missing: table,
-    },
-  );
+      ? 'no types (BTF: built with CONFIG_DEBUG_INFO_BTF)'
+      : 'no symbols that name its data (kallsyms: built with CONFIG_KALLSYMS_ALL)';
+  return new ExtractError('no-debug-information', `the ${name} has ${what}`, { missing: table });
 }

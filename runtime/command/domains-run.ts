@@ -29,7 +29,8 @@ export function domainTable(entries: readonly DomainEntry[]): string {
     head: ['domain', 'hypervisor', 'state', 'vcpus', 'MiB', 'kernel', 'layout', 'holds by'],
     ...PLAIN,
   });
-  for (const { domain, hypervisor, state, vcpus, memoryBytes, kernel, schedulers, ways, error } of entries) {
+  for (const { domain, hypervisor, state, vcpus, memoryBytes, kernel, layoutFrom, ...entry } of entries) {
+    const { schedulers, ways, error } = entry;
     table.push([
       printable(domain),
       hypervisor,
@@ -37,7 +38,9 @@ export function domainTable(entries: readonly DomainEntry[]): string {
       vcpus ?? '-',
       memoryBytes === null ? '-' : Math.round(memoryBytes / 2 ** 20),
       printable(kernel ?? '-'),
-      error === null ? (schedulers ?? []).join(' ') : `none: ${harmless(error.message)} [${error.code}]`,
+      error === null
+        ? (schedulers ?? []).join(' ') + (layoutFrom ? ' (from memory)' : '')
+        : `none: ${harmless(error.message)} [${error.code}]`,
       ways?.techniques.join(' ') || '-',
     ]);
   }

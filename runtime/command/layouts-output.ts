@@ -4,11 +4,14 @@ import { basename, dirname, join } from 'node:path';
 import process from 'node:process';
 import Table from 'cli-table3';
 import { DomschedError } from '../error.ts';
+import type { Learned } from '../guest/identify/types.ts';
+import { MemoryLayouts } from '../guest/learn/remembered.ts';
+import { printable } from '../guest/text.ts';
 import { listing } from '../layout/picture/listing.ts';
 import { outline } from '../layout/picture/outline.ts';
 import { stripPicture } from '../layout/picture/strip.ts';
 import { svgPicture } from '../layout/picture/svg.ts';
-import { knownKernels, type RegisteredKernel } from '../layout/registry.ts';
+import { kernelOf, knownKernels, type RegisteredKernel } from '../layout/registry.ts';
 import type { LayoutView, StructView } from '../layout/view.ts';
 
 export interface LayoutsOptions {
@@ -28,7 +31,7 @@ export async function layouts(
       '--svg draws one structure: name the kernel and it, e.g. layouts 6.1.0-… rq.',
     );
   }
-  const known = await knownKernels();
+  const known = await allKernels();
   if (kernelName === undefined)
     return print(options.json ? json(known.map(kernelFacts)) : kernelTable(known));
   const kernel = choose(kernelName, known);
@@ -43,8 +46,27 @@ export async function layouts(
   if (options.svg === undefined) print(`${listing(struct, kernel)}\n${terminalPicture(struct)}`);
 }
 
+/** One of a store, or one that was read from a guest's memory before. */
+interface Shown extends RegisteredKernel {
+  readonly learned?: Learned;
+}
+
+/** Those of the stores, then those from memory that no store has. */
+async function allKernels(): Promise<Shown[]> {
+  const known: Shown[] = await knownKernels();
+  const fromMemory = new MemoryLayouts();
+  for (const { layout, guest, date } of fromMemory.all()) {
+    const kernel = kernelOf(layout);
+    if (known.some(({ buildId, banner }) => (buildId ?? banner) === (kernel.buildId ?? kernel.banner)))
+      continue;
+    const place = { folder: kernel.release, store: fromMemory.directory };
+    known.push({ ...kernel, ...place, learned: { guest, date } });
+  }
+  return known;
+}
+
 /** The one kernel that a name means: its folder, release, or the beginning of its build-id. */
-function choose(name: string, known: readonly RegisteredKernel[]): RegisteredKernel {
+function choose(name: string, known: readonly Shown[]): Shown {
   const exact = known.filter((kernel) => kernel.folder === name);
   const found =
     exact.length > 0
@@ -72,21 +94,32 @@ function choose(name: string, known: readonly RegisteredKernel[]): RegisteredKer
   );
 }
 
-function kernelFacts(kernel: RegisteredKernel) {
-  const { release, buildId, banner, arch, schedulers, folder, store, source, producer } = kernel;
-  return { release, buildId, banner, arch, schedulers, ...source, folder, store, producer: producer.version };
+function kernelFacts(kernel: Shown) {
+  const { release, buildId, banner, arch, schedulers, folder, store, source, producer, learned } = kernel;
+  const facts = {
+    release,
+    buildId,
+    banner,
+    arch,
+    schedulers,
+    ...source,
+    folder,
+    store,
+    learned: learned ?? null,
+  };
+  return { ...facts, producer: producer.version };
 }
 
-function kernelTable(known: readonly RegisteredKernel[]): string {
+function kernelTable(known: readonly Shown[]): string {
   if (known.length === 0) return 'No layout is known yet. Make one: domsched extract vmlinux\n';
   const table = new Table({ head: ['kernel', 'schedulers', 'build-id', 'engine', 'source'], ...PLAIN });
-  for (const { folder, schedulers, buildId, source } of known) {
+  for (const { folder, schedulers, buildId, source, learned } of known) {
     table.push([
       folder,
       schedulers.join(' '),
       buildId?.slice(0, 16) ?? '-',
       source.dwarfVersion === null ? source.engine : `${source.engine} ${source.dwarfVersion}`,
-      source.file,
+      learned ? `guest ${printable(learned.guest)}'s memory, ${learned.date.slice(0, 10)}` : source.file,
     ]);
   }
   return `${table.toString()}\n`;

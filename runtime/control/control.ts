@@ -1,3 +1,4 @@
+import type { Learned } from '../guest/identify/types.ts';
 import type { Process } from '../guest/process.ts';
 import type { ShareEntry } from '../hypervisor/share.ts';
 import type { DomainState } from '../hypervisor/types.ts';
@@ -38,6 +39,8 @@ export interface DomainEntry {
   /** `uname -r` of the guest; null when it was not identified. */
   readonly kernel: string | null;
   readonly buildId: string | null;
+  /** Whose memory its layout was read from, and when; null for one from a file. */
+  readonly layoutFrom: Learned | null;
   /** Schedulers that its layout has. */
   readonly schedulers: readonly string[] | null;
   /** Ways in which its processes can be held, and why not in the others; null when it was not identified. */

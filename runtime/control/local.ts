@@ -120,14 +120,16 @@ async function describe(
     if ('error' in listing) throw listing.error;
     await using opened = await host.open(id);
     const guest = await Guest.attach(opened, known);
-    const { release, buildId, layout } = guest.kernel;
+    const { release, buildId, layout, learned } = guest.kernel;
     const ways = findWays(opened, guest);
     guest.detach();
-    return { ...facts, kernel: release, buildId, schedulers: layout.kernel.schedulers, ways, error: null };
+    const { schedulers } = layout.kernel;
+    return { ...facts, kernel: release, buildId, layoutFrom: learned ?? null, schedulers, ways, error: null };
   } catch (error) {
     if (!(error instanceof DomschedError)) throw error;
     const { code, message } = error;
-    return { ...facts, kernel: null, buildId: null, schedulers: null, ways: null, error: { code, message } };
+    const none = { kernel: null, buildId: null, layoutFrom: null, schedulers: null, ways: null };
+    return { ...facts, ...none, error: { code, message } };
   }
 }
 

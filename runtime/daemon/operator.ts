@@ -153,6 +153,7 @@ export class Operator implements Served {
         memoryBytes: frames === undefined ? null : frames * 4096,
         kernel: guest?.kernel.release ?? null,
         buildId: guest?.kernel.buildId ?? null,
+        layoutFrom: guest?.kernel.learned ?? null,
         schedulers: guest?.layout.kernel.schedulers ?? null,
         ways: watched.ways ?? null,
         error: guest === undefined ? (error ?? null) : null,

@@ -1,3 +1,4 @@
+import type { KernelMemory } from '../../../extractor/contract.ts';
 import { DomschedError } from '../../error.ts';
 import type { FrameNumber } from '../../hypervisor/frame.ts';
 import type { Domain } from '../../hypervisor/types.ts';
@@ -8,7 +9,7 @@ import { evidenceHash } from '../learn/evidence.ts';
 import { learn } from '../learn/learner.ts';
 import type { MemoryLayouts, Remembered } from '../learn/remembered.ts';
 import { copyImage } from './scan.ts';
-import type { IdentifiedKernel } from './types.ts';
+import type { IdentifiedKernel, Learned } from './types.ts';
 
 /** A kernel's image in memory that no known layout is of. */
 export interface Unmatched {
@@ -46,12 +47,21 @@ export async function fromMemory(
   return { why };
 }
 
+/** A copy of a guest's kernel, under the name that messages and layouts call it by. */
+export async function kernelMemory(
+  domain: string,
+  { space, start }: Pick<Unmatched, 'space' | 'start'>,
+): Promise<KernelMemory> {
+  return { name: `memory of ${domain.replaceAll('/', '_')}`, parts: await copyImage(space, start) };
+}
+
 /** The kernel of an entry, where this guest has the very bytes that it was read from. */
 async function asBefore(image: Unmatched, entry: Remembered): Promise<IdentifiedKernel | undefined> {
   const kernel = await confirmed(image, entry.layout);
   if (kernel === undefined) return undefined;
   const hash = await evidenceHash(kernel.space, kernel.slide, entry.evidence);
-  return hash === entry.hash ? kernel : undefined;
+  const { guest, date } = entry;
+  return hash === entry.hash ? { ...kernel, learned: { guest, date } } : undefined;
 }
 
 async function anew(
@@ -61,16 +71,13 @@ async function anew(
 ): Promise<IdentifiedKernel | string> {
   const { name } = domain.identity;
   try {
-    const { layout, evidence } = await learn(async () => ({
-      name: `memory of ${name.replaceAll('/', '_')}`,
-      parts: await copyImage(image.space, image.start),
-    }));
+    const { layout, evidence } = await learn(() => kernelMemory(name, image));
     const kernel = await confirmed(image, layout);
     if (kernel === undefined) return 'what its memory says of it contradicts itself';
     const hash = await evidenceHash(kernel.space, kernel.slide, evidence);
-    if (hash !== null)
-      remembered.keep({ guest: name, date: new Date().toISOString(), evidence, hash, layout });
-    return kernel;
+    const learned: Learned = { guest: name, date: new Date().toISOString() };
+    if (hash !== null) remembered.keep({ ...learned, evidence, hash, layout });
+    return { ...kernel, learned };
   } catch (error) {
     if (!(error instanceof DomschedError) || error.code !== 'layout-unknown') throw error;
     return error.message;

@@ -14,7 +14,7 @@ import { hasBanner, releaseOf, tryRead } from './banner.ts';
 import { fromMemory, type Unmatched } from './from-memory.ts';
 import { mappedImage } from './mapped-image.ts';
 import { buildIdOf } from './notes.ts';
-import { isSlide, KERNEL_MAP, SLIDE_ALIGNMENT } from './regions.ts';
+import { imageStart, isSlide, KERNEL_MAP, SLIDE_ALIGNMENT } from './regions.ts';
 import {
   gsConfirms,
   isRelocatable,
@@ -86,9 +86,9 @@ async function identifyBy(
       banners.push(found.banner);
       const image = unmatched.length === 0 ? mappedImage(domain, found.address) : undefined;
       if (image === undefined) continue;
-      const confirmAt = (layout: LayoutView, banner: string) =>
-        atPhysical(domain, layout, banner, found.address, failures);
-      unmatched.push({ ...image, banners: [found.banner], confirm: confirmAt });
+      const confirmIn = (layout: LayoutView, banner: string) =>
+        inImage(domain, layout, banner, image.space, failures);
+      unmatched.push({ ...image, banners: [found.banner], confirm: confirmIn });
     }
   }
   const named = banners.find(isKnown) ?? banners[0];
@@ -96,6 +96,25 @@ async function identifyBy(
   const learned = await fromMemory(domain, unmatched, remembered);
   if (!('why' in learned)) return learned;
   throw unknown(domain, known, named, failures, learned.why);
+}
+
+/**
+ * Where a domain's kernel is in memory, whatever kernel it is.
+ * @throws DomschedError `kernel-unidentified`, `domain-gone`, `host-unreachable`
+ */
+export async function kernelImage(
+  domain: Domain<FrameNumber>,
+): Promise<{ readonly space: AddressSpace; readonly start: bigint }> {
+  const all = (await domain.registers?.read()) ?? [];
+  for (const space of addressSpaces(domain, all)) {
+    const start = imageStart(space);
+    if (start !== undefined && scanImage(space, start, () => true).length > 0) return { space, start };
+  }
+  for (const { address } of all.length > 0 ? [] : scanPhysical(domain)) {
+    const image = mappedImage(domain, address);
+    if (image !== undefined) return image;
+  }
+  throw unidentified(domain, 'no kernel was found in its memory: it is still booting, or no Linux');
 }
 
 /** Whether a vCPU waits for an interrupt with interrupts off: nothing but a reset, or another kernel, wakes it. */
@@ -276,6 +295,22 @@ async function fromImage(
     if (identified !== undefined) return identified;
   }
   return undefined;
+}
+
+/** As {@link atPhysical}, where the image was found without its layout: what was found may be another banner of it. */
+function inImage(
+  domain: Domain<FrameNumber>,
+  layout: LayoutView,
+  banner: string,
+  space: AddressSpace,
+  failures: string[],
+): IdentifiedKernel | undefined {
+  const symbol = layout.symbol('linux_banner');
+  const slide = slides(layout, space, observe(space, []))[0]?.value;
+  if (symbol === undefined || slide === undefined) return undefined;
+  const where = space.probe(guestVirtual(symbol + slide));
+  if (isFault(where)) return undefined;
+  return atPhysical(domain, layout, banner, where.frame * FRAME_SIZE + where.offset, failures);
 }
 
 function atPhysical(

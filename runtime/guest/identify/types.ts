@@ -16,6 +16,14 @@ export interface Derivation {
   readonly value: bigint;
 }
 
+/** Where a layout was read that no file was extracted for. */
+export interface Learned {
+  /** Name of the guest, as its host spells it. */
+  readonly guest: string;
+  /** ISO 8601. */
+  readonly date: string;
+}
+
 /** The kernel that runs in a domain, confirmed by its own memory. */
 export interface IdentifiedKernel extends Relocation {
   readonly layout: LayoutView;
@@ -25,6 +33,8 @@ export interface IdentifiedKernel extends Relocation {
   /** From the guest's memory; null when the kernel has no such note. */
   readonly buildId: string | null;
   readonly derivations: readonly Derivation[];
+  /** Of a layout that was read from a guest's memory: whose, and when. */
+  readonly learned?: Learned;
   /** vCPUs that have halted for good in another kernel, which crashed: this one runs in its place. */
   readonly crashed: number;
 }

@@ -63,7 +63,7 @@ async function run(memory: KernelMemory): Promise<MemoryLayout> {
 function tooMuch(name: string, what: string): DomschedError {
   return new DomschedError(
     'layout-unknown',
-    `The tables in ${printable(name)} take more ${what} than those of any kernel; extract its vmlinux instead.`,
+    `the tables in the ${printable(name)} take more ${what} than those of any kernel`,
     { missing: 'sense' },
   );
 }

@@ -5,6 +5,7 @@ import path from 'node:path';
 import process from 'node:process';
 import type { KernelLayout, MemoryEvidence } from '../../../extractor/contract.ts';
 import { makePrivate, writePrivate } from '../../runtime-directory.ts';
+import type { Learned } from '../identify/types.ts';
 
 const FORMAT = 'domsched-memory-layout/1';
 /** A host's guests have fewer kernels than these; the oldest goes. */
@@ -13,12 +14,8 @@ const MAX_ENTRIES = 64;
 const MAX_BYTES = 8 << 20;
 
 /** A layout that was read from a guest's memory before. */
-export interface Remembered {
+export interface Remembered extends Learned {
   readonly format: typeof FORMAT;
-  /** Name of the guest, as its host spells it. */
-  readonly guest: string;
-  /** When, in ISO 8601. */
-  readonly date: string;
   readonly evidence: MemoryEvidence;
   /** What {@link evidenceHash} says of a guest that it is good for. */
   readonly hash: string;
@@ -39,10 +36,10 @@ export function memoryLayoutsDirectory(env: NodeJS.ProcessEnv = process.env): st
  * is kept, and everything works without.
  */
 export class MemoryLayouts {
-  readonly #directory: string;
+  readonly directory: string;
 
   constructor(directory = memoryLayoutsDirectory()) {
-    this.#directory = directory;
+    this.directory = directory;
   }
 
   /** Whether a kernel with this banner may be among them. */
@@ -68,10 +65,10 @@ export class MemoryLayouts {
     if (banner === null) return;
     const text = JSON.stringify({ format: FORMAT, ...entry } satisfies Remembered);
     if (text.length > MAX_BYTES) return;
-    const file = path.join(this.#directory, `${prefix(banner)}${entry.hash.slice(0, 32)}.json`);
+    const file = path.join(this.directory, `${prefix(banner)}${entry.hash.slice(0, 32)}.json`);
     const draft = `${file}.${process.pid}`;
     try {
-      makePrivate(this.#directory);
+      makePrivate(this.directory);
       writePrivate(draft, text);
       renameSync(draft, file);
       for (const old of this.#files().slice(MAX_ENTRIES)) rmSync(old, { force: true });
@@ -84,9 +81,9 @@ export class MemoryLayouts {
   #files(banner?: string): string[] {
     const start = banner === undefined ? prefixOfTool() : prefix(banner);
     try {
-      return readdirSync(this.#directory)
+      return readdirSync(this.directory)
         .filter((name) => name.startsWith(start) && name.endsWith('.json'))
-        .map((name) => path.join(this.#directory, name))
+        .map((name) => path.join(this.directory, name))
         .map((file) => ({ file, time: statSync(file).mtimeMs }))
         .sort((a, b) => b.time - a.time)
         .map(({ file }) => file);
@@ -98,7 +95,7 @@ export class MemoryLayouts {
   #read(file: string): Remembered | null {
     try {
       // Whoever may write there may give us any layout.
-      makePrivate(this.#directory);
+      makePrivate(this.directory);
       if (statSync(file).size > MAX_BYTES) return null;
       const entry = JSON.parse(readFileSync(file, 'utf8')) as Remembered;
       return entry.format === FORMAT ? entry : null;
