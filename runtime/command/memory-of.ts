@@ -11,5 +11,5 @@ import { absoluteConnect } from '../hypervisor/connect-value.ts';
 export async function memoryOf(name: string, connect: readonly string[]): Promise<KernelMemory> {
   await using hosts = await connectAll(connect.map(absoluteConnect));
   await using domain = await hosts.open(name);
-  return kernelMemory(domain.identity.name, await kernelImage(domain));
+  return await kernelMemory(domain.identity.name, await kernelImage(domain));
 }

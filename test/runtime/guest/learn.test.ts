@@ -1,0 +1,199 @@
+/**
+ * Kernels by what they say of themselves, in a guest made in memory with the read-only data of a real one: and what a
+ * guest can do with it that lies.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import process from 'node:process';
+import test from 'ava';
+import { openKernelFile } from '../../../extractor/elf/open.ts';
+import { findKallsyms, type KallsymsPlaces } from '../../../extractor/kallsyms/kallsyms.ts';
+import type { DomschedError } from '../../../runtime/error.ts';
+import { Guest } from '../../../runtime/guest/guest.ts';
+import { identify } from '../../../runtime/guest/identify/identify.ts';
+import { MemoryLayouts } from '../../../runtime/guest/learn/remembered.ts';
+import { realKernels } from '../../real-kernels.ts';
+import { CFS_KERNEL, knownKernel, SyntheticGuest } from './synthetic.ts';
+
+const cache = mkdtempSync(path.join(tmpdir(), 'domsched-learn-'));
+process.env.DOMSCHED_CACHE_DIR = cache;
+test.beforeEach(() => rmSync(cache, { recursive: true, force: true }));
+test.after.always(() => rmSync(cache, { recursive: true, force: true }));
+
+/** `setup_header.pref_address` (Documentation/arch/x86/boot.rst). */
+const PREF_ADDRESS = 0x258n;
+
+const real = realKernels().find(({ release }) => release === knownKernel(CFS_KERNEL).release)!;
+let rodata: Piece;
+let btf: Piece;
+let bootParams: bigint;
+let places: KallsymsPlaces;
+test.before(async () => {
+  await using file = await openKernelFile(real.vmlinuz, { debugRoots: [] });
+  const piece = (name: string): Piece => {
+    const section = file.section(name)!;
+    return { address: section.address, bytes: Buffer.from(section.read()) };
+  };
+  rodata = piece('.rodata');
+  btf = piece('.BTF');
+  bootParams = file.lookup(['boot_params']).get('boot_params')!.address;
+  places = findKallsyms(rodata.bytes, rodata.address, (at, length) => {
+    const offset = Number(at - rodata.address);
+    return rodata.bytes.subarray(offset, offset + length);
+  })!.places;
+});
+
+interface Piece {
+  address: bigint;
+  bytes: Buffer;
+}
+
+interface Lies {
+  rodata?: (bytes: Buffer) => void;
+  btf?: (bytes: Buffer) => void;
+}
+
+/** A guest with the kernel's own tables, moved as its boot loader would have. */
+async function guestWith(
+  options: { name: string; slide?: bigint },
+  lies: Lies = {},
+): Promise<SyntheticGuest> {
+  const guest = await SyntheticGuest.make({ kernel: CFS_KERNEL, ...options });
+  const pieces = [
+    { ...rodata, lie: lies.rodata },
+    { ...btf, lie: lies.btf },
+  ];
+  for (const { address, bytes, lie } of pieces) {
+    const own = Buffer.from(bytes);
+    if (address === rodata.address) {
+      own.writeBigUInt64LE(own.readBigUInt64LE(places.baseAt!) + guest.slide, places.baseAt!);
+    }
+    lie?.(own);
+    guest.image.store(guest.physical(address + guest.slide), own);
+  }
+  guest.word(bootParams + guest.slide + PREF_ADDRESS, 0x100_0000n);
+  return guest;
+}
+
+test.serial(
+  'symbols and types are those of the debug package, and are kept for whoever has the same',
+  async (t) => {
+    const known = await knownKernel(CFS_KERNEL).load();
+    const web = await guestWith({ name: 'web' });
+    const first = await identify(web.domain, []);
+    t.deepEqual([first.learned?.guest, first.slide, first.buildId], ['web', web.slide, known.kernel.buildId]);
+    for (const name of known.symbolNames) t.is(first.layout.symbol(name), known.symbol(name), name);
+    for (const [struct, member] of [
+      ['task_struct', 'se.vruntime'],
+      ['rq', 'curr'],
+    ] as const)
+      t.is(first.layout.field(struct, member).offset, known.field(struct, member).offset);
+    // Another guest, moved elsewhere: by what was kept.
+    const db = await guestWith({ name: 'db', slide: 0x600_0000n });
+    const second = await identify(db.domain, []);
+    t.deepEqual([second.learned, second.slide], [first.learned, 0x600_0000n]);
+    // A layout from a file goes first.
+    t.is((await identify(db.domain, [knownKernel(CFS_KERNEL)])).learned, undefined);
+  },
+);
+
+test.serial(
+  'a guest with the name and build-id of another gets nothing of it, nor gives it anything',
+  async (t) => {
+    // Somewhere among the types: a name that is used is spelt otherwise.
+    const lie = (bytes: Buffer) => bytes.write('vruntimX', bytes.indexOf('\0vruntime\0') + 1, 'latin1');
+    const forged = await guestWith({ name: 'forged' }, { btf: lie });
+    const liar = await identify(forged.domain, []);
+    t.is(liar.learned?.guest, 'forged');
+    t.false(liar.layout.has('sched_entity', 'vruntime'));
+    const web = await guestWith({ name: 'web' });
+    const honest = await identify(web.domain, []);
+    t.deepEqual([honest.learned?.guest, honest.buildId], ['web', liar.buildId]);
+    t.true(honest.layout.has('sched_entity', 'vruntime'));
+    // Each has its own from now on.
+    t.is((await identify(forged.domain, [])).learned?.guest, 'forged');
+    t.is((await identify(web.domain, [])).learned?.guest, 'web');
+    t.is(new MemoryLayouts().all().length, 2);
+  },
+);
+
+test.serial('a folder that others may write to is not used, and nothing depends on it', async (t) => {
+  const web = await guestWith({ name: 'web' });
+  await identify(web.domain, []);
+  const { chmodSync } = await import('node:fs');
+  chmodSync(new MemoryLayouts().directory, 0o777);
+  t.deepEqual(new MemoryLayouts().all(), []);
+  t.is((await identify(web.domain, [])).learned?.guest, 'web');
+  t.deepEqual(new MemoryLayouts().all(), []);
+});
+
+test.serial('a kernel without one of the tables: which is missing, and what to do', async (t) => {
+  const cases: [Lies, RegExp][] = [
+    [{ btf: (bytes) => bytes.fill(0, 0, 64) }, /BTF of memory of web is corrupt/],
+    [
+      { rodata: (bytes) => bytes.fill(0, places.tables[1]!.start, places.tables[1]!.end) },
+      /no symbols.*CONFIG_KALLSYMS_ALL/,
+    ],
+  ];
+  for (const [lies, expected] of cases) {
+    const { domain } = await guestWith({ name: 'web' }, lies);
+    const error = await t.throwsAsync<DomschedError>(identify(domain, []));
+    t.is(error?.code, 'layout-unknown');
+    t.regex(error!.message, expected);
+    t.regex(error!.message, /make it with npm run extract -- \/usr\/lib\/debug\/boot\/vmlinux-6\.1/);
+  }
+});
+
+test.serial(
+  'forged tables: refused, or the harm is its own; no frame is touched but of its own RAM',
+  async (t) => {
+    let state = 3;
+    const random = (below: number) => {
+      state = (Math.imul(state, 1103515245) + 12345) >>> 0;
+      return (state >>> 8) % below;
+    };
+    const codes = new Map<string, number>();
+    for (let round = 0; round < 8; round++) {
+      const guest = await guestWith(
+        { name: 'liar' },
+        {
+          // Members that lie anywhere, symbols that lie anywhere.
+          btf: (bytes) => {
+            for (let lie = 0; lie < [5, 50, 500, 4000][round % 4]!; lie++)
+              bytes.writeUInt32LE(random(1 << 30), 24 + 4 * random(900_000));
+          },
+          rodata: (bytes) => {
+            if (round < 4) return;
+            const { start, end } = places.tables[0]!;
+            for (let lie = 0; lie < 2000; lie++)
+              bytes.writeInt32LE(random(1 << 30), start + 4 * random((end - start) / 4));
+          },
+        },
+      );
+      guest.domain.recorder.recording = true;
+      const outcome = await Guest.attach(guest.domain, []).then(
+        () => 'attached',
+        (error: DomschedError) => error.code ?? String(error),
+      );
+      codes.set(outcome, (codes.get(outcome) ?? 0) + 1);
+      const [ram] = guest.domain.frames.regions();
+      for (const call of guest.domain.recorder.calls) {
+        t.not(call.kind, 'write');
+        if (call.kind === 'read') t.true(call.frame >= ram!.first && call.frame < ram!.first + ram!.count);
+      }
+    }
+    const refusals = [
+      'layout-unknown',
+      'layout-disproved',
+      'layout-absent-member',
+      'guest-inconsistent',
+      'translation-fault',
+    ];
+    t.deepEqual(
+      [...codes.keys()].filter((code) => !refusals.includes(code)),
+      [],
+    );
+    t.log(Object.fromEntries(codes));
+  },
+);
