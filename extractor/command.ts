@@ -28,7 +28,7 @@ export function register(program: Command, memoryOf: MemoryOf): void {
     .addOption(
       new Option(
         '--struct <name...>',
-        "these structures; modules get them besides the scheduler's",
+        "these structures; modules get them besides the scheduler's; NAME@FILE takes the one of a source file",
       ).conflicts('all'),
     )
     .option('--all', 'every structure of the kernel')

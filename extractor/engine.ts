@@ -17,6 +17,11 @@ export interface Request {
    * others may be absent from this kernel. Missing ones: `structNotFound` of names.ts.
    */
   required: readonly string[];
+  /**
+   * Structures to take from one source file, by name: where a file has several of that name. A path is enough from its
+   * end on (`sched/core.c`).
+   */
+  units?: Readonly<Record<string, string>>;
   /** Look into all units of the kernel, not only into those that had to be read, and compare their definitions. */
   thorough?: boolean;
   /** The kernel of a module, whose BTF is only complete with the kernel's. */

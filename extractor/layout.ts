@@ -12,6 +12,11 @@ export interface LayoutOptions {
    * `name___3`, … (libbpf's spelling of a type's flavours), with the name in the source as `sourceName`.
    */
   onConflict: 'refuse' | 'flavour';
+  /**
+   * Where `Found.where` is a source file: more of those that define a structure, each in another way. Then a refusal
+   * advises to choose one by its file.
+   */
+  moreOf?: (name: string) => readonly string[];
 }
 
 /** Anonymous structures within each other, and named ones within each other. Linux 6.12 reaches about ten. */
@@ -41,6 +46,8 @@ export class LayoutBuilder {
   readonly #enums = new Map<string, Kept<Enumeration>>();
   /** What a node came out as; null while its members are being built. */
   readonly #names = new Map<RecordNode | EnumNode, string | null>();
+  /** The structure that is being added, in the spelling of the source. */
+  #asked: string | null = null;
   #totalMembers = 0;
 
   constructor(options: LayoutOptions) {
@@ -68,12 +75,14 @@ export class LayoutBuilder {
     return this.#guard(found.where, () => {
       const name = found.node.name ?? found.typedef;
       if (!name) throw new TypeGraphError('a structure without a name was asked for');
+      this.#asked = name;
       return this.#structure(found.node, name, found.where, 0);
     });
   }
 
   /** @returns the key among {@link enums}, null for an enumeration without a tag. @throws as {@link add} */
   addEnum(node: EnumNode, where: string): string | null {
+    this.#asked = null;
     return this.#guard(where, () => this.#enumeration(node, where));
   }
 
@@ -137,11 +146,13 @@ export class LayoutBuilder {
       const candidate = as(value, key);
       const earlier = kept.get(key);
       if (!earlier) {
-        kept.set(key, { value: candidate, where });
+        kept.set(key, { value: candidate, where, asked: this.#asked });
         return key;
       }
       if (earlier.value.size === candidate.size && isDeepStrictEqual(earlier.value, candidate)) return key;
-      if (this.#options.onConflict === 'refuse') throw conflict(name, earlier, { value, where });
+      if (this.#options.onConflict === 'refuse') {
+        throw conflict(name, earlier, { value, where, asked: this.#asked }, this.#options.moreOf);
+      }
     }
     throw new TypeGraphError(`${name} has more than ${MAX_FLAVOURS} different definitions`);
   }
@@ -226,6 +237,8 @@ type MemberFacts = Omit<Member, 'name' | 'offset' | 'bitOffset' | 'bitSize'>;
 interface Kept<T> {
   value: T;
   where: string;
+  /** The structure with which it came. */
+  asked: string | null;
 }
 
 /** What goes along while one named structure is built. */
@@ -265,13 +278,26 @@ function numberOrString(value: bigint): number | string {
   return Number.isSafeInteger(number) ? number : value.toString();
 }
 
-function conflict<T extends Structure | Enumeration>(name: string, first: Kept<T>, second: Kept<T>) {
+function conflict<T extends Structure | Enumeration>(
+  name: string,
+  first: Kept<T>,
+  second: Kept<T>,
+  moreOf: LayoutOptions['moreOf'],
+) {
+  const all = `take them all with --all, which calls the second ${name}___2`;
+  const files = new Set([first.where, second.where]);
+  const { asked } = second;
+  if (moreOf && asked !== null && asked === first.asked) for (const where of moreOf(asked)) files.add(where);
+  // Two of one file are not told apart by it, nor what two structures embed by either one's.
+  const choices =
+    moreOf && asked !== null && asked === first.asked && first.where !== second.where
+      ? `${[...files].map((file) => `--struct ${shellWord(`${asked}@${file}`)}`).join(' or ')} takes one of them; `
+      : '';
   return new ExtractError(
     'struct-conflict',
     `${name} has two different definitions: ${first.value.size} bytes in ${first.where}, ` +
-      `${second.value.size} bytes in ${second.where}${firstDifference(first.value, second.value)}; ` +
-      `take them all with --all, which calls the second ${name}___2`,
-    { name, first: first.where, second: second.where },
+      `${second.value.size} bytes in ${second.where}${firstDifference(first.value, second.value)}; ${choices}${all}`,
+    { name, first: first.where, second: second.where, ...(choices === '' ? {} : { files: [...files] }) },
   );
 }
 
@@ -287,4 +313,9 @@ function firstDifference(first: Structure | Enumeration, second: Structure | Enu
 
 function shortMember(member: Member | undefined): string {
   return member ? `"${member.type} ${member.name ?? ''}" at ${member.offset}` : 'no member';
+}
+
+/** A word as a shell takes it. */
+function shellWord(word: string): string {
+  return /^[\w./@+:-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }

@@ -190,16 +190,20 @@ export const SYMBOLS: readonly string[] = [
 export type Selection =
   | { kind: 'scheduler' }
   | { kind: 'all' }
-  /** `names` as the user spells them; with `scheduler`, besides the scheduler's. */
+  /** `names` as the user spells them, `NAME@SOURCE-FILE` among them; with `scheduler`, besides the scheduler's. */
   | { kind: 'named'; names: readonly string[]; scheduler: boolean };
 
 /** The engines' request for a selection. */
 export function requestFor(
   selection: Selection,
-): Pick<Request, 'structs' | 'enums' | 'constants' | 'required' | 'thorough'> {
+): Pick<Request, 'structs' | 'enums' | 'constants' | 'required' | 'thorough' | 'units'> {
   const scheduler = { enums: ENUMERATIONS, constants: CONSTANTS };
   if (selection.kind === 'all') return { structs: 'all', required: [], ...scheduler };
-  const named = selection.kind === 'named' ? selection.names : [];
+  const given = (selection.kind === 'named' ? selection.names : []).map((text) => {
+    const at = text.indexOf('@', 1);
+    return at < 0 ? { name: text } : { name: text.slice(0, at), unit: text.slice(at + 1) };
+  });
+  const named = given.map(({ name }) => name);
   const withScheduler = selection.kind === 'scheduler' || selection.scheduler;
   const names = withScheduler ? [...STRUCTURES, ...named] : named;
   return {
@@ -207,6 +211,11 @@ export function requestFor(
     required: [...new Set([...(withScheduler ? REQUIRED : []), ...named].map((name) => spellings(name)[0]!))],
     ...(withScheduler ? scheduler : { enums: [], constants: [] }),
     // The scheduler's own structures are defined by its own unit; of any other a driver may have its own of that name.
-    thorough: named.some((name) => !STRUCTURES.includes(name)),
+    thorough: given.some(({ name, unit }) => unit === undefined && !STRUCTURES.includes(name)),
+    units: Object.fromEntries(
+      given.flatMap(({ name, unit }) =>
+        unit === undefined ? [] : spellings(name).map((each) => [each, unit]),
+      ),
+    ),
   };
 }

@@ -16,7 +16,9 @@ const MAX_BTF = 256 << 20;
 export const btfEngine: Engine = {
   name: 'btf',
 
-  async unavailable(file: KernelFile): Promise<string | null> {
+  async unavailable(file: KernelFile, request: Request): Promise<string | null> {
+    if (Object.keys(request.units ?? {}).length > 0)
+      return 'BTF does not say which source file defines a structure';
     return file.section(SECTION)?.size ? null : 'it has no BTF (kernels built with CONFIG_DEBUG_INFO_BTF do)';
   },
 

@@ -127,9 +127,14 @@ export class DwarfFile {
     return this.#libdwarf.hasCrossings;
   }
 
+  /** Has {@link definitions} give again what it gave before. */
+  forgetScans(): void {
+    this.#guard('.debug_info', 0, () => this.#libdwarf.forgetScans());
+  }
+
   /** Names of all structures and unions of the file. @throws ExtractError `corrupt-dwarf` */
   *structureNames(): Generator<string> {
-    this.#guard('.debug_info', 0, () => this.#libdwarf.forgetScans());
+    this.forgetScans();
     for (const unit of this.units()) {
       for (const { name, tag } of this.definitions(unit, 'names')) {
         if (name !== null && tag !== TAG.enumerationType) yield name;

@@ -2,9 +2,10 @@ import { canonicalName } from '../contract.ts';
 import { resolve } from '../ctype.ts';
 import type { KernelFile } from '../elf/kernel-file.ts';
 import type { Engine, EngineResult, Request } from '../engine.ts';
+import { ExtractError } from '../error.ts';
 import type { EnumNode } from '../graph.ts';
 import { LayoutBuilder } from '../layout.ts';
-import { structNotFound } from '../names.ts';
+import { spellings, structNotFound } from '../names.ts';
 import { DwarfFile } from './dwarf-file.ts';
 import { pauses } from './pauses.ts';
 import { TAG } from './record.ts';
@@ -18,7 +19,8 @@ import type { Unit } from './unit.ts';
  * Named structures are looked for in the scheduler's own unit, and what it says is what the scheduler does. The
  * other units are read when that unit lacks a required structure, when there is no such unit, and when the request
  * is thorough; then a definition that differs in any of them is a `struct-conflict`. All structures are taken from
- * all units, and of different definitions each is kept.
+ * all units, and of different definitions each is kept. A structure that is asked for with its source file is taken
+ * from that one alone.
  */
 export const dwarfEngine: Engine = {
   name: 'dwarf',
@@ -36,13 +38,19 @@ export const dwarfEngine: Engine = {
   },
 };
 
+/** Named in a message. */
+const MAX_FILES = 8;
+
 class Extraction {
   readonly #file: KernelFile;
   readonly #dwarf: DwarfFile;
   readonly #types: TypeReader;
   readonly #request: Request;
   readonly #builder: LayoutBuilder;
+  /** Those that any unit may define. */
   readonly #structs: ReadonlySet<string>;
+  /** Those that are taken from one source file, with the end of its path. */
+  readonly #chosen: ReadonlyMap<string, string>;
   readonly #enums: ReadonlySet<string>;
   readonly #constantNames: ReadonlySet<string>;
   readonly #constants = new Map<string, number>();
@@ -56,28 +64,85 @@ class Extraction {
     this.#types = new TypeReader(this.#dwarf);
     this.#request = request;
     const onConflict = request.structs === 'all' ? 'flavour' : 'refuse';
-    this.#builder = new LayoutBuilder({ corrupt: 'corrupt-dwarf', onConflict });
-    this.#structs = new Set(request.structs === 'all' ? [] : [...request.structs, ...request.required]);
+    this.#builder = new LayoutBuilder({
+      corrupt: 'corrupt-dwarf',
+      onConflict,
+      moreOf: (name) => this.#filesThatDefine(name, false),
+    });
+    const names = request.structs === 'all' ? [] : [...request.structs, ...request.required];
+    this.#chosen = new Map(Object.entries(request.units ?? {}));
+    this.#structs = new Set(names.filter((name) => !this.#chosen.has(name)));
     this.#enums = new Set(request.enums);
     this.#constantNames = new Set(request.constants);
   }
 
   async run(): Promise<void> {
-    for (const name of new Set([...this.#structs, ...this.#enums, ...this.#constantNames])) {
-      this.#dwarf.want(name);
-    }
+    const anywhere = new Set([...this.#structs, ...this.#enums, ...this.#constantNames]);
+    for (const name of [...anywhere, ...this.#chosen.keys()]) this.#dwarf.want(name);
     if (this.#request.structs === 'all') return this.#readUnits('every', null);
     const pause = pauses(this.#dwarf, this.#request);
-    const home = await findSchedulerUnit(this.#dwarf, this.#file, pause);
-    if (home) this.#readUnit(home, 'wanted');
-    const isComplete = this.#found.size > 0 && this.#missing().length === 0;
-    if (!isComplete || this.#request.thorough) await this.#readUnits('wanted', home);
-    for (const [name, { unit, offset }] of this.#typedefs) this.#addTypedef(name, unit, offset);
+    if (anywhere.size > 0) {
+      const home = await findSchedulerUnit(this.#dwarf, this.#file, pause);
+      if (home) this.#readUnit(home, 'wanted');
+      const isComplete = this.#found.size > 0 && this.#missing().every((name) => this.#chosen.has(name));
+      if (!isComplete || this.#request.thorough) await this.#readUnits('wanted', home);
+      for (const [name, { unit, offset }] of this.#typedefs) this.#addTypedef(name, unit, offset);
+    }
+    if (this.#chosen.size > 0) await this.#readChosen();
+  }
+
+  async #readChosen(): Promise<void> {
+    const pause = pauses(this.#dwarf, this.#request);
+    const paths = new Map<Unit, string>();
+    for (const unit of this.#dwarf.units()) {
+      const path = this.#dwarf.unitName(unit);
+      if (path !== null) paths.set(unit, path);
+      await pause(unit);
+    }
+    for (const file of new Set(this.#chosen.values())) {
+      const names = new Set([...this.#chosen].filter(([, its]) => its === file).map(([name]) => name));
+      // The whole path means that file, also where it is the end of another's.
+      const exact = [...paths].filter(([, path]) => path === file);
+      const units = exact.length > 0 ? exact : [...paths].filter(([, path]) => path.endsWith(`/${file}`));
+      this.#dwarf.forgetScans();
+      for (const [unit] of units) this.#readUnit(unit, 'wanted', names);
+    }
+  }
+
+  /**
+   * Source files that define a structure.
+   * @param again also in a way that was met before
+   */
+  #filesThatDefine(name: string, again: boolean): string[] {
+    if (again) this.#dwarf.forgetScans();
+    const files: string[] = [];
+    for (const unit of this.#dwarf.units()) {
+      if (files.length === MAX_FILES) break;
+      const defines = this.#dwarf
+        .definitions(unit, 'wanted')
+        .some(
+          (found) => found.name === name && (found.tag === TAG.structureType || found.tag === TAG.unionType),
+        );
+      const path = defines ? this.#dwarf.unitName(unit) : null;
+      if (path !== null) files.push(path);
+    }
+    return [...new Set(files)];
   }
 
   /** @throws ExtractError `struct-not-found` */
   result(path: string): EngineResult {
     const missing = this.#missing();
+    for (const name of missing) {
+      const file = this.#chosen.get(name);
+      const others =
+        file === undefined ? [] : spellings(name).flatMap((each) => this.#filesThatDefine(each, true));
+      if (others.length === 0) continue;
+      throw new ExtractError(
+        'struct-not-found',
+        `no source file ${file} of ${path} defines ${name}; these do: ${others.join(', ')}`,
+        { file: path, missing: [name], files: others },
+      );
+    }
     if (missing.length) throw structNotFound(missing, this.#dwarf.structureNames(), path);
     return {
       structs: this.#builder.structs(),
@@ -100,16 +165,15 @@ class Extraction {
     }
   }
 
-  #readUnit(unit: Unit, what: 'wanted' | 'every'): void {
+  #readUnit(unit: Unit, what: 'wanted' | 'every', structs: ReadonlySet<string> = this.#structs): void {
     const every = what === 'every';
     const where = this.#dwarf.describe(unit);
     for (const { name, tag, offset } of this.#dwarf.definitions(unit, what)) {
       if (tag === TAG.typedef) {
-        if (this.#structs.has(name!) && !this.#typedefs.has(name!))
-          this.#typedefs.set(name!, { unit, offset });
+        if (structs.has(name!) && !this.#typedefs.has(name!)) this.#typedefs.set(name!, { unit, offset });
         continue;
       }
-      const wanted = tag === TAG.enumerationType ? this.#enums : this.#structs;
+      const wanted = tag === TAG.enumerationType ? this.#enums : structs;
       if (name !== null && !every && !wanted.has(name)) continue;
       const node = this.#types.node(unit, offset);
       if (node.kind === 'enum') {

@@ -38,6 +38,7 @@ export const gdbEngine: Engine = {
     if (!file.section('.debug_info')?.size)
       return 'it has no DWARF (kernels built with CONFIG_DEBUG_INFO do)';
     if (request.structs === 'all') return 'gdb is asked about one structure at a time, not about all';
+    if (Object.keys(request.units ?? {}).length > 0) return 'gdb is not asked about single source files';
     const foreign = request.required.find((name) => !IDENTIFIER.test(name));
     if (foreign !== undefined)
       return `gdb is asked about names of plain letters, digits and _ only, not about ${JSON.stringify(foreign)}`;

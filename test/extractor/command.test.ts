@@ -476,6 +476,14 @@ test('two different definitions in two units: both are named', (t) => {
     result.stderr,
     /extra has two different definitions: 4 bytes in .*, 8 bytes in .*\[struct-conflict\]\n$/,
   );
+  // What the message advises, as it stands there.
+  const choices = [...result.stderr.matchAll(/--struct (\S+@\S+)/g)].map(([, choice]) => choice!);
+  const sizes = choices.map((choice) => {
+    const { code, stdout, stderr } = domsched(['extract', file, '--struct', choice, '--json', '-']);
+    t.is(code, 0, stderr);
+    return (JSON.parse(stdout) as KernelLayout).structs.extra?.size;
+  });
+  t.deepEqual(sizes, [4, 8]);
   const all = JSON.parse(domsched(['extract', file, '--all', '--json', '-']).stdout) as KernelLayout;
   t.deepEqual([all.structs.extra?.size, all.structs.extra___2?.size].sort(), [4, 8]);
   t.is(all.structs.extra___2?.sourceName, 'extra');

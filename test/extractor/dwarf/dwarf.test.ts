@@ -7,6 +7,7 @@ import { openKernelFile } from '../../../extractor/elf/open.ts';
 import type { EngineResult, Request } from '../../../extractor/engine.ts';
 import { ExtractError } from '../../../extractor/error.ts';
 import { gdbEngine } from '../../../extractor/gdb/engine.ts';
+import { requestFor } from '../../../extractor/structures.ts';
 import { askGdb } from '../fixture.ts';
 import { measuringProgram, placesOf, randomStructures } from '../random-structures.ts';
 import { FORMS, program } from './compilers.ts';
@@ -242,6 +243,43 @@ test('different definitions are refused with both places, equal ones are not', a
     });
     await t.throwsAsync(extract(path, ['rq']), { code: 'struct-conflict' }, different);
   }
+});
+
+/** As the command asks. */
+async function named(path: string, ...names: string[]): Promise<EngineResult> {
+  await using file = await openKernelFile(path, { debugRoots: [] });
+  return await dwarfEngine.extract(file, requestFor({ kind: 'named', names, scheduler: false }));
+}
+
+test('of several structures of one name one is chosen by its source file; the refusal lists the files', async (t) => {
+  const path = program(t, {
+    'a.c': 'struct own { int a; } a; struct runqueue { char c; } q;',
+    'x/a.c': 'struct own { int a, b; } b;',
+    'x/same.c': 'struct own { int a; } d;',
+    'x/c.c': 'struct own { int a, b, c; } c; struct rq { long l; } r; int main(void) { return 0; }',
+  });
+  const error = await t.throwsAsync(named(path, 'own'), { instanceOf: ExtractError });
+  t.like(error, { code: 'struct-conflict', details: { files: ['a.c', 'x/a.c', 'x/c.c'] } });
+  const advised = [...error!.message.matchAll(/--struct (\S+)/g)].map(([, choice]) => choice!);
+  const sizes = [];
+  for (const choice of advised) sizes.push((await named(path, choice)).structs.own!.size);
+  t.deepEqual(sizes, [4, 8, 12]);
+  // A definition that is equal to another file's is there all the same; the end of a path is enough.
+  t.is((await named(path, 'own@same.c')).structs.own!.size, 4);
+  t.is((await named(path, 'own@c.c', 'rq@x/c.c')).structs.rq!.size, 8);
+  t.is((await named(path, 'rq@a.c')).structs.rq!.sourceName, 'runqueue');
+  await t.throwsAsync(named(path, 'own@none.c'), {
+    code: 'struct-not-found',
+    message: /no source file none\.c .* defines own; these do: a\.c, x\/a\.c, x\/c\.c$/,
+  });
+  // What two structures embed in two ways is not chosen by the name of either.
+  const embedded = program(t, {
+    'a.c': 'struct in { int a; }; struct one { struct in i; } a;',
+    'b.c': 'struct in { long a; }; struct two { struct in i; } b; int main(void) { return 0; }',
+  });
+  const inner = await t.throwsAsync(named(embedded, 'one', 'two'), { instanceOf: ExtractError });
+  t.is(inner!.code, 'struct-conflict');
+  t.notRegex(inner!.message, /--struct/);
 });
 
 test('a structure that is not there is named, with the nearest that is', async (t) => {
