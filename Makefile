@@ -112,6 +112,9 @@ bench: setup kernels kernels-debian xen ## benchmarks: extraction beside gdb, pa
 	node test/bench/slow-down.bench.ts
 	node test/bench/xen.bench.ts
 
-fuzz: setup ## 200,000 mutated ELF, DWARF and BTF files, 102,000 corrupted guests
+# Guided by coverage: TARGET names one reader (all), RUNS inputs for each, KEEP=1 takes what is new into test/fuzz/corpus.
+fuzz: RUNS ?= 100000
+fuzz: setup ## each reader of foreign bytes, 100,000 inputs guided by coverage (RUNS=n TARGET=name KEEP=1); 200,000 mutated files, 102,000 corrupted guests
+	node test/fuzz/run.ts $(TARGET) --runs $(RUNS) $(if $(KEEP),--keep)
 	@node test/bench/fuzz.bench.ts
 	DOMSCHED_FUZZ_IMAGES=34000 npx ava --timeout=30m test/runtime/guest/fuzz.test.ts

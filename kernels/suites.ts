@@ -29,7 +29,7 @@ const SUITES = [
 ];
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 /** How long an index counts as current. */
-const INDEX_MS = 24 * 3600e3;
+export const INDEX_MS = 24 * 3600e3;
 /** "x86: Use generic TIF bits", 6.18: the series in the middle is this, or the next one that there is. */
 const MIDDLE = [6, 18] as const;
 /** Flavours beside `cloud`, of the newest series. */
@@ -112,7 +112,7 @@ function compareSeries(a: readonly [number, number], b: readonly [number, number
 }
 
 /** Options by which apt sees one suite and nothing of the machine but where its archive is. */
-async function aptFor(suite: string, directory: string): Promise<AptOptions> {
+export async function aptFor(suite: string, directory: string): Promise<AptOptions> {
   const own = path.join(directory, 'apt', suite);
   for (const folder of ['lists/partial', 'cache/archives/partial'])
     await mkdir(path.join(own, folder), { recursive: true });
@@ -142,7 +142,12 @@ async function archiveUri(): Promise<string> {
 }
 
 /** Brings a suite's index up to date, unless it is. */
-async function refresh(apt: AptOptions, suite: string, directory: string, maxAgeMs: number): Promise<void> {
+export async function refresh(
+  apt: AptOptions,
+  suite: string,
+  directory: string,
+  maxAgeMs: number,
+): Promise<void> {
   const stamp = path.join(directory, 'apt', suite, 'updated');
   const age = Date.now() - (statSync(stamp, { throwIfNoEntry: false })?.mtimeMs ?? 0);
   if (age < maxAgeMs) return;

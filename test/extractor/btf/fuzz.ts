@@ -49,7 +49,7 @@ export async function fuzzBtf(options: {
   progress?: (done: number) => void;
 }): Promise<BtfFuzzReport> {
   const random = generator(options.seed);
-  const bases = [await compiled(), handmade()];
+  const bases = await seeds();
   const report: BtfFuzzReport = { runs: options.runs, outcomes: {}, slowestMs: 0, peakRss: 0 };
   for (let run = 0; run < options.runs; run++) {
     const input = mutate(bases[random(bases.length)]!, random);
@@ -106,6 +106,10 @@ function mutate(base: Buffer, random: (below: number) => number): Buffer {
     }
   }
   return bytes;
+}
+
+export async function seeds(): Promise<readonly Buffer[]> {
+  return [await compiled(), handmade()];
 }
 
 /** BTF as pahole makes it. */

@@ -39,7 +39,7 @@ struct runqueue {
 struct runqueue runqueue;
 int main(void) { return 0; }
 `;
-const SECTIONS = [
+export const SECTIONS = [
   '.debug_info',
   '.debug_types',
   '.debug_abbrev',
@@ -98,7 +98,7 @@ export async function fuzzDwarf(options: {
   return report;
 }
 
-async function seedSections(): Promise<Sections[]> {
+export async function seedSections(): Promise<Sections[]> {
   const folder = mkdtempSync(join(tmpdir(), 'domsched-fuzz-'));
   try {
     const seeds: Sections[] = [];

@@ -115,7 +115,7 @@ function generator(seed: number): Random {
   };
 }
 
-function seeds(): Seed[] {
+export function seeds(): Seed[] {
   const text = Buffer.from('strings of the debug information '.repeat(40));
   const old = Buffer.concat([
     Buffer.from('ZLIB\0\0\0\0\0\0'),

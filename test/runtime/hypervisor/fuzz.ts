@@ -68,7 +68,7 @@ export async function fuzzDumps({ runs, seed, progress }: FuzzOptions): Promise<
   }
 }
 
-function seeds(): Buffer[] {
+export function seeds(): Buffer[] {
   const pages = new Map([0, 1, 2, 9].map((frame) => [frame, framesOf(1, frame + 1)]));
   const notes = Buffer.concat([note('CORE', 1, Buffer.alloc(336)), note('QEMU', 0, Buffer.alloc(440))]);
   const packed = kdump(pages, notes);
