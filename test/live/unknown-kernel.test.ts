@@ -18,6 +18,7 @@ import type { FrameNumber } from '../../runtime/hypervisor/frame.ts';
 import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
 import type { Domain } from '../../runtime/hypervisor/types.ts';
 import type { LayoutView } from '../../runtime/layout/view.ts';
+import type { SymbolName } from '../../runtime/members/symbols.ts';
 import { layoutOf } from '../real-kernels.ts';
 import { bootDebian } from './guest.ts';
 import { domsched } from './ps-layouts.ts';
@@ -81,7 +82,7 @@ test.serial('a kernel without a layout: symbols, types and processes by its memo
   t.is(Number(await guest.run('wc -l < /run/all')), count);
   t.true(count > 100_000, `${count} symbols`);
   const debug = await layoutOf(guest.kernel);
-  for (const name of debug.symbolNames) t.is(layout.symbol(name), debug.symbol(name), name);
+  for (const name of debug.symbolNames as SymbolName[]) t.is(layout.symbol(name), debug.symbol(name), name);
   for (const name of debug.symbolNames) t.is(layout.isPerCpu(name), debug.isPerCpu(name), name);
 
   // Members: what DWARF says of the same build.

@@ -13,6 +13,7 @@ import type { DomschedError } from '../../../runtime/error.ts';
 import { Guest } from '../../../runtime/guest/guest.ts';
 import { identify } from '../../../runtime/guest/identify/identify.ts';
 import { MemoryLayouts } from '../../../runtime/guest/learn/remembered.ts';
+import type { SymbolName } from '../../../runtime/members/symbols.ts';
 import { realKernels } from '../../real-kernels.ts';
 import { CFS_KERNEL, knownKernel, SyntheticGuest } from './synthetic.ts';
 
@@ -83,7 +84,8 @@ test.serial(
     const web = await guestWith({ name: 'web' });
     const first = await identify(web.domain, []);
     t.deepEqual([first.learned?.guest, first.slide, first.buildId], ['web', web.slide, known.kernel.buildId]);
-    for (const name of known.symbolNames) t.is(first.layout.symbol(name), known.symbol(name), name);
+    for (const name of known.symbolNames as SymbolName[])
+      t.is(first.layout.symbol(name), known.symbol(name), name);
     for (const [struct, member] of [
       ['task_struct', 'se.vruntime'],
       ['rq', 'curr'],
