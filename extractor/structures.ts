@@ -25,10 +25,10 @@ const STRUCTURES: readonly string[] = [
   // Tasks.
   ...['task_struct', 'thread_struct', 'thread_info', 'mm_struct', 'signal_struct', 'sighand_struct', 'cred'],
   ...['user_struct', 'pid', 'upid', 'pid_namespace', 'nsproxy', 'new_utsname', 'uts_namespace', 'pt_regs'],
-  ...['io_context', 'rseq', 'restart_block'],
+  ...['io_context', 'rseq', 'restart_block', 'fpu', 'fpstate'],
   // One CPU's own data.
   ...['x8664_pda', 'pcpu_hot', 'irq_stack_union', 'gate_struct'],
-  ...['gate_struct64', 'idt_bits', 'desc_ptr', 'kernel_cpustat'],
+  ...['gate_struct64', 'idt_bits', 'desc_ptr', 'kernel_cpustat', 'tss_struct'],
   // Lists, trees, locks, deferred work.
   ...[
     'list_head',

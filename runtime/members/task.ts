@@ -1,4 +1,4 @@
-import { each, list, lock, number, pointer } from './declare.ts';
+import { each, list, lock, number, part, pointer } from './declare.ts';
 
 export const task_struct = {
   ...each('number', 'flags', 'exit_state', 'prio', 'static_prio', 'policy', 'pid', 'tgid', 'utime', 'stime'),
@@ -106,9 +106,17 @@ export const irq_work = {
   next: pointer('node.llist.next'),
   flags: number('node.u_flags'),
   func: pointer('func'),
+  /** "irq_work: Cleanup" and "irq_work: Make irq_work_queue() NMI-safe again", 5.11 and 5.16, for PREEMPT_RT. */
   irqwait: pointer('irqwait.task'),
 };
 
-/** Only their sizes matter: the task that `process_timeout()` wakes is behind the former; the latter end a stack. */
+/**
+ * Behind the task since "x86/fpu: Remove the thread::fpu pointer", 6.16; `fpstate` since "x86/fpu: Provide struct fpstate",
+ * 5.16: it leads to a task's own registers, or to larger ones.
+ */
+export const fpu = { fpstate: pointer('fpstate'), own: part('__fpstate') };
+
+/** Of the first the padding; of the others only their sizes matter: the task that `process_timeout()` wakes is behind the former; the latter end a stack. */
+export const tss_struct = {};
 export const timer_list = {};
 export const pt_regs = {};

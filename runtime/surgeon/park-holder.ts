@@ -26,6 +26,8 @@ export interface ParkCpu {
   readonly queue: GuestVirtual;
   /** Of its `lazy_list`. */
   readonly lazyList: GuestVirtual;
+  /** Of what lends its padding to irq works: {@link ParkLayout.irqWorkVariable}. */
+  readonly scratch: GuestVirtual;
 }
 
 /** What parking needs to know of one guest. */
@@ -47,13 +49,15 @@ export interface ParkGuest {
 export function parkGuest(guest: Guest, constants: Constants): ParkGuest {
   const symbol = (name: SymbolName) => guestVirtual(guest.layout.requireSymbol(name) + guest.kernel.slide);
   const putTask = guest.layout.symbol('delayed_put_task_struct');
+  const layout = resolveParkLayout(guest.layout);
   return {
-    layout: resolveParkLayout(guest.layout),
+    layout,
     bits: parkBits(constants),
     cpus: guest.cpus.map((cpu) => ({
       cpu: cpu.cpu,
       queue: guest.percpu('runqueues', cpu),
       lazyList: guest.percpu('lazy_list', cpu),
+      scratch: guest.percpu(layout.irqWorkVariable, cpu),
     })),
     onlineMask: symbol('__cpu_online_mask'),
     recalcSigpending: symbol('recalc_sigpending'),
@@ -95,7 +99,7 @@ export class ParkHolder implements Holder {
     this.#guest = guest;
     this.#park = new Park(guest.layout, guest.bits, guest.recalcSigpending);
     const { irqWorkHomes } = guest.layout;
-    const homes = guest.cpus.flatMap(({ queue }) => irqWorkHomes.map((home) => advance(queue, home)));
+    const homes = guest.cpus.flatMap(({ scratch }) => irqWorkHomes.map((home) => advance(scratch, home)));
     this.irqWork = new IrqWork(guest.layout, guest.processTimeout, homes);
     this.#renice = new Renice(guest.nice);
   }

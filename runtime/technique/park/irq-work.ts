@@ -112,7 +112,7 @@ export class IrqWork {
     put(draft, work, irq_work.flags, irq_work.active | irq_work.lazy, 'irq_work.node.flags');
     put(draft, work, irq_work.func, this.#wake, 'irq_work.func (process_timeout)');
     // Read by PREEMPT_RT kernels: nobody waits for the work.
-    put(draft, work, irq_work.irqwait, 0n, 'irq_work.irqwait');
+    if (irq_work.irqwait !== undefined) put(draft, work, irq_work.irqwait, 0n, 'irq_work.irqwait');
     put(draft, work, irq_work.task, task, 'process_timer.task');
     draft.set(list.address, 8, work, `lazy_list[${list.cpu}].first`);
     return this.#pushed(draft, task, list, [work, ...before]);
@@ -175,7 +175,7 @@ export class IrqWork {
         const ready =
           this.#taskOf(memory, work) === task &&
           get(memory, work, irq_work.flags) === flags &&
-          get(memory, work, irq_work.irqwait) === 0n &&
+          (irq_work.irqwait === undefined || get(memory, work, irq_work.irqwait) === 0n) &&
           this.#hasReferences(draft, memory, task);
         const found = this.works(memory, list);
         const linked =
@@ -212,7 +212,8 @@ export class IrqWork {
   #planClear(draft: Draft, work: GuestVirtual): void {
     const { irq_work } = this.#layout;
     for (const name of ['next', 'flags', 'func', 'irqwait', 'task'] as const) {
-      put(draft, work, irq_work[name], 0n, `irq_work.${name} (given back)`);
+      const field = irq_work[name];
+      if (field !== undefined) put(draft, work, field, 0n, `irq_work.${name} (given back)`);
     }
   }
 

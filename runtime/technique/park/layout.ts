@@ -1,4 +1,4 @@
-import { wordsOf } from '../../edit/member.ts';
+import { type Word, wordsOf } from '../../edit/member.ts';
 import type { WordSize } from '../../edit/memory-view.ts';
 import { DomschedError } from '../../error.ts';
 import { type Lock, lockOf } from '../../guest/locks.ts';
@@ -21,10 +21,6 @@ export function resolveParkLayout(layout: LayoutView) {
   if (bits === undefined || bits.size > 8) throw unusable(layout, 'task_struct.frozen is no bit');
   const timer = sizeOf(layout, 'timer_list');
   const irqWorkSize = timer + 8;
-  const [workHome] = homesFor(layout, 'task_struct', sizeOf(layout, 'callback_head'));
-  if (workHome === undefined) throw unusable(layout, 'task_struct has no padding for a task work');
-  const irqWorkHomes = homesFor(layout, 'rq', irqWorkSize);
-  if (irqWorkHomes.length === 0) throw unusable(layout, 'rq has no padding for an irq work');
   const { se } = wordsOf(layout, 'task_struct', ['se']);
   return {
     task_struct: {
@@ -49,7 +45,7 @@ export function resolveParkLayout(layout: LayoutView) {
     sighand_struct: { siglock: smp(layout, lockOf(layout, 'sighand_struct', 'siglock')) },
     callback_head: wordsOf(layout, 'callback_head', ['next', 'func']),
     irq_work: {
-      ...wordsOf(layout, 'irq_work', ['next', 'flags', 'func', 'irqwait']),
+      ...wordsOf(layout, 'irq_work', ['next', 'flags', 'func', 'irqwait?']),
       /** Where `process_timeout()` looks for the task that it wakes: behind its `timer_list`. */
       task: { offset: timer, size: 8 as const },
       /** Bytes up to the end of `task`. */
@@ -61,11 +57,47 @@ export function resolveParkLayout(layout: LayoutView) {
     css_set: wordsOf(layout, 'css_set', ['dfl_cgrp']),
     cgroup: wordsOf(layout, 'cgroup', ['e_freeze']),
     rq: wordsOf(layout, 'rq', ['curr', 'idle']),
-    /** Offset in `task_struct` of 16 free bytes for the task work. */
-    workHome,
-    /** Offsets in `rq` of free bytes for irq works, one in each. */
-    irqWorkHomes,
+    ...workHome(layout),
+    ...irqWorkHomes(layout, irqWorkSize),
   };
+}
+
+/** Of the task work: 16 free bytes, by their offset from a `task_struct`. */
+interface WorkHome {
+  readonly workHome: number;
+  /** Where they are in the `fpu` behind it: what leads to its own `fpstate`, and where that is, from the `task_struct`. */
+  readonly fpu: { readonly fpstate: Word; readonly own: number } | null;
+}
+
+function workHome(layout: LayoutView): WorkHome {
+  const size = sizeOf(layout, 'callback_head');
+  const [inTask] = homesFor(layout, 'task_struct', size);
+  if (inTask !== undefined) return { workHome: inTask, fpu: null };
+  // In one allocation with the task since "x86/fpu: Remove the thread::fpu pointer", 6.16.
+  const isBehind = layout.struct('fpu') !== undefined && !layout.has('thread_struct', 'fpu.__fpstate');
+  const [inFpu] = isBehind ? homesFor(layout, 'fpu', size) : [];
+  if (inFpu === undefined) throw unusable(layout, 'task_struct has no padding for a task work');
+  const end = sizeOf(layout, 'task_struct');
+  const { fpstate, own } = wordsOf(layout, 'fpu', ['fpstate', 'own'], end);
+  return { workHome: end + inFpu, fpu: { fpstate, own } };
+}
+
+/** Of irq works: free bytes of a per-CPU variable, one work in each, by their offsets. */
+interface IrqWorkHomes {
+  readonly irqWorkVariable: 'runqueues' | 'cpu_tss_rw';
+  readonly irqWorkHomes: readonly number[];
+}
+
+/** Each is looked at in every pause. */
+const MAX_HOMES = 4;
+
+function irqWorkHomes(layout: LayoutView, size: number): IrqWorkHomes {
+  const inQueue = homesFor(layout, 'rq', size);
+  if (inQueue.length > 0) return { irqWorkVariable: 'runqueues', irqWorkHomes: inQueue };
+  const isThere = layout.struct('tss_struct') !== undefined && layout.symbol('cpu_tss_rw') !== undefined;
+  const inTss = isThere ? homesFor(layout, 'tss_struct', size) : [];
+  if (inTss.length === 0) throw unusable(layout, 'neither rq nor tss_struct has padding for an irq work');
+  return { irqWorkVariable: 'cpu_tss_rw', irqWorkHomes: inTss.slice(0, MAX_HOMES) };
 }
 
 /** Without SMP nobody can tell from outside whether what the lock would guard is being changed. */

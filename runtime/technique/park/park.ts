@@ -113,6 +113,10 @@ export class Park {
     const { task_struct, callback_head } = this.#layout;
     const refuse = (why: string) => threadRefusal(task, why);
     if (get(draft, task, task_struct.ptrace) !== 0n) throw refuse('is under a tracer');
+    const { fpu } = this.#layout;
+    // What lends its padding is where the layout says that it is, and the thread has no other.
+    if (fpu !== null && follow(draft, task, fpu.fpstate) !== advance(task, fpu.own))
+      throw refuse('has its floating point registers in memory of their own');
     this.checkLocks(draft, task);
     const work = this.workOf(task);
     const works = this.works(draft, task);

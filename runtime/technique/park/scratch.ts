@@ -1,6 +1,6 @@
 /**
  * Where a guest keeps the few words that a technique forges: in bytes of the target's own `task_struct`, or of a CPU's
- * run queue, that no member covers.
+ * run queue or task state segment, that no member covers.
  *
  * A hole lives as long as its structure, nothing in the kernel can name it, and only copying a whole structure touches
  * it: `dup_task_struct()` does, into a child's hole, where it means nothing. Run queues are never freed nor copied.
@@ -55,17 +55,21 @@ function embeddedStruct(layout: LayoutView, member: MemberLayout): StructView | 
  * Structures whose padding may be used. Not that of others: `proc_sched_set_task()` clears the whole of a task's
  * `stats`, and what is in `thread` is copied and saved by hardware formats.
  */
-const OWNERS: Readonly<Record<'task_struct' | 'rq', readonly string[]>> = {
+const OWNERS = {
   task_struct: ['task_struct', 'sched_entity'],
   rq: ['rq', 'cfs_rq'],
-};
+  /** One for each CPU, as large as pages: what is behind its limit the hardware does not look at. */
+  tss_struct: ['tss_struct'],
+  /** Not of its registers, which are saved and restored as a whole. */
+  fpu: ['fpu', 'fpstate'],
+} as const satisfies Readonly<Record<string, readonly string[]>>;
 
 /**
  * Homes for `size` bytes, aligned to 8, in holes of a structure; the largest ones of the structure itself first.
  * @returns offsets in the structure
  */
 export function homesFor(layout: LayoutView, struct: keyof typeof OWNERS, size: number): number[] {
-  const owners = OWNERS[struct];
+  const owners: readonly string[] = OWNERS[struct];
   const holes = holesOf(layout, struct).filter(({ owner }) => owners.includes(owner));
   holes.sort((a, b) => owners.indexOf(a.owner) - owners.indexOf(b.owner) || b.size - a.size);
   const homes: number[] = [];

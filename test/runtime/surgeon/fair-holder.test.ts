@@ -68,7 +68,12 @@ class Bench {
     const tables = { prioToWeight: model.take(160), prioToWmult: model.take(160) };
     this.prioToWeight = tables.prioToWeight;
     const nice = { layout: resolveNiceLayout(view), bits: niceBits, fairSchedClass, ...tables, queues };
-    const cpus = queues.map(({ cpu, address }) => ({ cpu, queue: address, lazyList: this.lazyList }));
+    const cpus = queues.map(({ cpu, address }) => ({
+      cpu,
+      queue: address,
+      lazyList: this.lazyList,
+      scratch: address,
+    }));
     const functions = { recalcSigpending, processTimeout, putTask: model.take(64) };
     const parkGuest = { layout: park, bits: parkBits, cpus, onlineMask, ...functions, nice };
     this.rootGroup = model.take(view.requireStruct('task_group').size);

@@ -70,11 +70,14 @@ export class ParkModel extends ModelMemory {
   constructor(layout: LayoutView, cpus = 2) {
     super();
     this.#layout = layout;
+    const resolved = resolveParkLayout(layout);
     const queues = Array.from({ length: cpus }, (_, cpu): ParkCpu => {
-      return { cpu, queue: this.take(layout.requireStruct('rq').size), lazyList: this.take(8) };
+      const queue = this.take(layout.requireStruct('rq').size);
+      const inQueue = resolved.irqWorkVariable === 'runqueues';
+      const scratch = inQueue ? queue : this.take(layout.requireStruct('tss_struct').size);
+      return { cpu, queue, lazyList: this.take(8), scratch };
     });
     const onlineMask = this.take(8);
-    const resolved = resolveParkLayout(layout);
     const [recalcSigpending, processTimeout, putTask] = [this.take(64), this.take(64), this.take(64)];
     const nice = {
       layout: resolveNiceLayout(layout),
