@@ -1,6 +1,6 @@
 import type { Word } from '../../../../runtime/edit/member.ts';
 import type { LayoutView } from '../../../../runtime/layout/view.ts';
-import type { GuestVirtual } from '../../../../runtime/memory/address.ts';
+import { advance, type GuestVirtual } from '../../../../runtime/memory/address.ts';
 import type { ParkCpu, ParkGuest } from '../../../../runtime/surgeon/park-holder.ts';
 import { resolveParkLayout } from '../../../../runtime/technique/park/layout.ts';
 import { resolveNiceLayout } from '../../../../runtime/technique/park/nice.ts';
@@ -102,9 +102,10 @@ export class ParkModel extends ModelMemory {
   }
 
   addThread(stage: 'user' | 'sleeping', parent?: ModelThread): ModelThread {
-    const { task_struct } = this.guest.layout;
+    const { task_struct, fpu } = this.guest.layout;
     const { size } = this.#layout.requireStruct('task_struct');
-    const address = this.take(size);
+    const address = this.take(size + (fpu === null ? 0 : this.#layout.requireStruct('fpu').size));
+    if (fpu !== null) this.put(address, fpu.fpstate, advance(address, fpu.own));
     // dup_task_struct() copies all of it.
     if (parent)
       this.domain.image.store(Number(address), this.domain.image.load(Number(parent.address), size));
@@ -379,8 +380,8 @@ export function isClean(model: ParkModel, { address }: ModelThread): boolean {
   const { workHome, irqWorkHomes, irq_work, task_struct } = model.guest.layout;
   const bytes = [
     ...model.domain.image.load(Number(address) + workHome, 16),
-    ...model.guest.cpus.flatMap(({ queue }) =>
-      irqWorkHomes.flatMap((home) => [...model.domain.image.load(Number(queue) + home, irq_work.size)]),
+    ...model.guest.cpus.flatMap(({ scratch }) =>
+      irqWorkHomes.flatMap((home) => [...model.domain.image.load(Number(scratch) + home, irq_work.size)]),
     ),
   ];
   return bytes.every((byte) => byte === 0) && model.load(address, task_struct.usage) === 1n;

@@ -4,17 +4,51 @@ import { Draft } from '../../../../runtime/edit/draft.ts';
 import type { Edit } from '../../../../runtime/edit/edit.ts';
 import { commit } from '../../../../runtime/edit/transaction.ts';
 import { knownKernels } from '../../../../runtime/layout/registry.ts';
-import type { LayoutView } from '../../../../runtime/layout/view.ts';
+import type { AnyLayout } from '../../../../runtime/layout/types.ts';
+import { LayoutView } from '../../../../runtime/layout/view.ts';
 import { ParkHolder } from '../../../../runtime/surgeon/park-holder.ts';
+import { resolveParkLayout } from '../../../../runtime/technique/park/layout.ts';
+import { holesOf } from '../../../../runtime/technique/park/scratch.ts';
 import { checkFaults, checkOmissions, type Editable } from '../../edit/every-edit.ts';
 import { TASK_STOPPED } from '../bits.ts';
 import { isClean, type ModelThread, ParkModel, TRAP_FREEZE } from './park-guest.ts';
 
-const layouts: { release: string; layout: LayoutView }[] = [];
+const layouts: { release: string; layout: LayoutView; module: AnyLayout }[] = [];
 for (const kernel of await knownKernels()) {
   if (!/^6\.(1|12)\..*-cloud-amd64$/.test(kernel.release)) continue;
-  layouts.push({ release: kernel.release, layout: await kernel.load() });
+  const { layout } = (await import(`../../../../generated/${kernel.folder}/index.ts`)) as {
+    layout: AnyLayout;
+  };
+  layouts.push({ release: kernel.release, layout: await kernel.load(), module: layout });
 }
+
+/**
+ * A kernel like 6.19's: task_struct and rq have no padding, the fpu is behind the task, and there is that of the task state
+ * segment (arch/x86/include/asm/processor.h, `struct tss_struct`).
+ */
+function withoutPadding(module: AnyLayout, view: LayoutView): LayoutView {
+  const filled = ['task_struct', 'sched_entity', 'rq', 'cfs_rq'].map((struct) => {
+    const holes = holesOf(view, struct).filter(({ owner }) => owner === struct);
+    const fillers = holes.map(({ offset, size }) => [
+      `filler_${offset}`,
+      { offset, size, type: `char [${size}]`, kind: 'array', length: size },
+    ]);
+    return [struct, { ...module[struct]!, ...Object.fromEntries(fillers) }];
+  });
+  const { fpu: _, ...thread_struct } = module.thread_struct as unknown as Record<string, unknown>;
+  const used = { offset: 0, size: 16_520, type: 'char [16520]', kind: 'array', length: 16_520 };
+  const names = { $name: 'tss_struct', $sourceName: 'tss_struct', $kind: 'struct', $size: 20_480 };
+  const tss_struct = { ...names, $anonymous: [], used };
+  return new LayoutView({
+    ...module,
+    ...Object.fromEntries(filled),
+    thread_struct,
+    tss_struct,
+  } as unknown as AnyLayout);
+}
+
+for (const { release, layout, module } of layouts.filter((each) => each.release.startsWith('6.12.')))
+  layouts.push({ release: `${release} without padding`, layout: withoutPadding(module, layout), module });
 
 type Verb = 'hold' | 'release' | 'giveBack';
 
@@ -54,7 +88,16 @@ function runIntoTrap(model: ParkModel, thread: ModelThread): void {
 }
 
 test('there are layouts of 6.1 and 6.12 to test with', (t) => {
-  t.is(layouts.length, 2);
+  t.is(layouts.length, 3);
+  const words = layouts.map(({ layout }) => resolveParkLayout(layout));
+  t.deepEqual(
+    words.map(({ fpu, irqWorkVariable }) => [fpu !== null, irqWorkVariable]),
+    [
+      [false, 'runqueues'],
+      [false, 'runqueues'],
+      [true, 'cpu_tss_rw'],
+    ],
+  );
 });
 
 for (const { release, layout } of layouts) {
@@ -195,7 +238,7 @@ for (const { release, layout } of layouts) {
   }
 
   test(`${release}: refusals change nothing`, async (t) => {
-    const { task_struct, cgroup, workHome } = new ParkModel(layout).guest.layout;
+    const { task_struct, cgroup, workHome, fpu } = new ParkModel(layout).guest.layout;
     const cases: [string, string | null, (model: ParkModel, thread: ModelThread) => void][] = [
       ['a traced task', 'refused', (model, { address }) => model.put(address, task_struct.ptrace, 1n)],
       ['a task that the guest froze', 'refused', (model) => model.put(model.cgroup, cgroup.e_freeze, 1n)],
@@ -215,6 +258,12 @@ for (const { release, layout } of layouts) {
       ['an exiting task', null, (model, { address }) => model.put(address, task_struct.flags, 4n)],
       ['a task without user memory', null, (model, { address }) => model.put(address, task_struct.mm, 0n)],
     ];
+    if (fpu !== null)
+      cases.push([
+        'a task whose registers are elsewhere',
+        'refused',
+        (model, { address }) => model.put(address, fpu.fpstate, 0x1000n),
+      ]);
     for (const [name, code, prepare] of cases) {
       const model = new ParkModel(layout);
       const thread = model.addThread('user');
@@ -252,7 +301,7 @@ for (const { release, layout } of layouts) {
     const model = new ParkModel(layout);
     const thread = model.addThread('user');
     const { cpus, layout: resolved } = model.guest;
-    const homes = cpus.flatMap(({ queue }) => resolved.irqWorkHomes.map((home) => queue + BigInt(home)));
+    const homes = cpus.flatMap(({ scratch }) => resolved.irqWorkHomes.map((home) => scratch + BigInt(home)));
     for (const home of homes) model.put(home, { offset: 16, size: 8 }, 7n);
     await t.throwsAsync(perform(model, thread, 'hold'), { code: 'refused' });
     for (const home of homes.slice(1)) model.put(home, { offset: 16, size: 8 }, 0n);
