@@ -9,14 +9,14 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 # Debian packages that the toolchain, the tests and the benchmarks use.
 PACKAGES := gcc libc6-dev make binutils bzip2 xz-utils zstd lz4 lzop gdb clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 dpkg-dev \
 	qemu-system-x86 busybox-static cpio time dwarves bpftool dwz libxen-dev chromium fonts-dejavu-core \
-	mandoc zsh fish systemd
+	mandoc zsh fish systemd mmdebstrap
 
-.PHONY: fuzz help setup packages build wasm test demo check check-layouts bench kernels kernels-debian kernels-suites kernels-all kernels-matrix layouts live-qemu live-xen soak xen
+.PHONY: fuzz help setup packages build wasm test demo check check-layouts bench kernels kernels-debian deb kernels-suites kernels-all kernels-matrix layouts live-qemu live-xen soak xen
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s $$'\t'
 
-setup: packages node_modules/.package-lock.json wasm build ## install all that the commands need
+setup: packages node_modules/.package-lock.json wasm build dist/sbom.cdx.json ## install all that the commands need
 
 packages:
 	@missing=$$(for p in $(PACKAGES); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
@@ -36,6 +36,15 @@ dist/wasm/libdwarf.wasm: extractor/dwarf/build.sh extractor/dwarf/shim.c extract
 build: node_modules/.package-lock.json ## compile to dist/
 	@mkdir -p .cache
 	@flock .cache npm run -s build
+
+# What the packages are made of: lies in both.
+dist/sbom.cdx.json: sbom.ts package.json package-lock.json dist/wasm/libdwarf.wasm | node_modules/.package-lock.json
+	node sbom.ts
+
+deb: PACKAGES += lintian
+deb: setup ## build Debian's package, with the Node.js that it needs
+	node runtime/debian/build.ts
+	lintian --allow-root --fail-on error,warning domsched_*.deb
 
 demo: setup kernels ## the main job on real kernels: a layout, a picture, two guests under the daemon, who ran when
 	@mkdir -p .cache/kernels
@@ -92,6 +101,7 @@ soak: setup kernels kernels-all xen ## 10,000 holds and releases on each live gu
 	@node kernels/complete.ts
 	DOMSCHED_CYCLES=$${DOMSCHED_CYCLES:-10000} npx ava --timeout=24h --concurrency=1 \
 		test/live/debian-surgery.test.ts test/live/o1-surgery.test.ts test/soak/debian-vcpus.test.ts
+	DOMSCHED_SUITES='bookworm trixie' npx ava --timeout=1h test/package/deb.test.ts
 	DOMSCHED_KILLS=$${DOMSCHED_KILLS:-2000} npx ava --timeout=24h --match='killed*' test/live/daemon.test.ts
 	DOMSCHED_XEN_CYCLES=$${DOMSCHED_XEN_CYCLES:-500} npx ava --timeout=24h --concurrency=1 \
 		test/live/xen.test.ts test/live/xen-pvh.test.ts

@@ -130,7 +130,7 @@ export async function aptFor(suite: string, directory: string): Promise<AptOptio
 }
 
 /** Where this machine has Debian from. @throws KernelsError `package-not-found` */
-async function archiveUri(): Promise<string> {
+export async function archiveUri(): Promise<string> {
   const format = ['--format', '$(LABEL) $(REPO_URI)', 'Created-By: Packages'];
   const { stdout } = await execa('apt-get', ['indextargets', ...format], { reject: false });
   const uri = /^Debian (\S+)$/m.exec(stdout ?? '')?.[1];

@@ -80,6 +80,7 @@ test('it holds what it needs and nothing else', async (t) => {
   for (const needed of [
     'LICENSE',
     'dist/bundle/program.cjs',
+    'dist/sbom.cdx.json',
     'dist/wasm/libdwarf.wasm',
     'dist/wasm/LGPL-2.1.txt',
     'dist/wasm/COPYING.libdwarf',
