@@ -1,5 +1,5 @@
 import { DomschedError } from '../error.ts';
-import type { EnumeratorName, SymbolName } from '../members/symbols.ts';
+import { type EnumeratorName, SYMBOLS, type SymbolName } from '../members/symbols.ts';
 import { elementsOf } from './element.ts';
 import { Field } from './field.ts';
 import type { AnonymousLayout, AnyLayout, KernelFacts, MemberLayout, StructLayout } from './types.ts';
@@ -76,8 +76,9 @@ export class LayoutView {
     return this.#module.$percpu.includes(name);
   }
 
-  get symbolNames(): string[] {
-    return Object.keys(this.#module.$symbols);
+  /** Of the symbols that can be asked for those that it has. */
+  get symbolNames(): SymbolName[] {
+    return SYMBOLS.filter((name) => this.symbol(name) !== undefined);
   }
 
   constant(name: EnumeratorName): number | undefined {
