@@ -19,6 +19,10 @@ export const btfEngine: Engine = {
   async unavailable(file: KernelFile, request: Request): Promise<string | null> {
     if (Object.keys(request.units ?? {}).length > 0)
       return 'BTF does not say which source file defines a structure';
+    // pahole's distilled base (6.11: "kbuild, bpf: Add module-specific pahole flags for distilled base BTF") has no members.
+    if (file.section('.BTF.base')?.size) {
+      return 'its BTF goes on from .BTF.base, which has no more than names and sizes: a module with its DWARF says all';
+    }
     return file.section(SECTION)?.size ? null : 'it has no BTF (kernels built with CONFIG_DEBUG_INFO_BTF do)';
   },
 

@@ -24,24 +24,20 @@ export class DebugCompanions implements Companions {
   }
 
   alternate(): Companion | null {
-    const link = this.#sections.get('.gnu_debugaltlink');
-    if (!link || link.size === 0 || link.size > MAX_LINK) return null;
-    const bytes = asBuffer(link.read());
-    const end = bytes.indexOf(0);
-    if (end <= 0) return null;
-    const name = bytes.toString('utf8', 0, end);
-    const buildId = bytes.toString('hex', end + 1);
-    const byId = join('.build-id', buildId.slice(0, 2), `${buildId.slice(2)}.debug`);
+    const link = readLink(this.#sections) ?? readSupplement(this.#sections);
+    if (!link || link.isShared) return null;
+    const { name, id } = link;
+    const byId = join('.build-id', id.slice(0, 2), `${id.slice(2)}.debug`);
     const named = resolve(dirname(realpathSync(this.#path)), name);
     for (const candidate of [named, ...this.#roots.map((root) => join(root, byId))]) {
       const found = this.#open(candidate);
-      if (found && buildIdOf(found) === buildId) return companion(candidate, found);
+      if (found && sharedId(found) === id) return companion(candidate, found);
     }
     throw new ExtractError(
       'no-debug-information',
       `${this.#path} shares debug information with another file (dwz -m), and that is not at ${named} or is of another ` +
-        `build: copy there the file with build-id ${buildId}`,
-      { path: this.#path, alternate: named, buildId },
+        `build: copy there the file with build-id ${id}`,
+      { path: this.#path, alternate: named, buildId: id },
     );
   }
 
@@ -66,6 +62,49 @@ export class DebugCompanions implements Companions {
     if (!existsSync(path)) return null;
     return new SectionSet([readElfImage(this.#stack.use(FileSource.open(path)))]);
   }
+}
+
+/** Where a file's shared debug information is, and by which bytes it is known, in hex. */
+interface Link {
+  readonly name: string;
+  readonly id: string;
+  /** Whether this is the shared file itself. */
+  readonly isShared: boolean;
+}
+
+/** The link that GNU tools make: a name and a build-id. */
+function readLink(sections: SectionSet): Link | null {
+  const bytes = linkBytes(sections, '.gnu_debugaltlink');
+  const end = bytes?.indexOf(0) ?? -1;
+  if (!bytes || end <= 0) return null;
+  return { name: bytes.toString('utf8', 0, end), id: bytes.toString('hex', end + 1), isShared: false };
+}
+
+/** DWARF 5, section 7.3.6: version, whether this is the shared file, name, and a checksum with its length before it. */
+function readSupplement(sections: SectionSet): Link | null {
+  const bytes = linkBytes(sections, '.debug_sup');
+  if (!bytes || bytes.length < 5 || bytes.readUInt16LE(0) !== 5) return null;
+  const end = bytes.indexOf(0, 3);
+  const length = bytes[end + 1] ?? 0;
+  // A length of 128 and more would take another byte; no checksum is that long.
+  if (end < 0 || length === 0 || length > 127 || end + 2 + length > bytes.length) return null;
+  return {
+    name: bytes.toString('utf8', 3, end),
+    id: bytes.toString('hex', end + 2, end + 2 + length),
+    isShared: bytes[2] === 1,
+  };
+}
+
+/** What a shared file is known by; null for one that is none. */
+function sharedId(sections: SectionSet): string | null {
+  const own = readSupplement(sections);
+  if (own) return own.isShared ? own.id : null;
+  return buildIdOf(sections);
+}
+
+function linkBytes(sections: SectionSet, name: string): Buffer | null {
+  const section = sections.get(name);
+  return section && section.size > 0 && section.size <= MAX_LINK ? asBuffer(section.read()) : null;
 }
 
 function companion(path: string, sections: SectionSet): Companion {

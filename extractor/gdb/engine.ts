@@ -122,7 +122,11 @@ async function chooseUnits(
       await pause(unit);
     }
   }
-  if ([...chosen].some(({ home }) => home.kind !== 'own') || file.section('.gnu_debugaltlink')) {
+  if (
+    [...chosen].some(({ home }) => home.kind !== 'own') ||
+    file.section('.gnu_debugaltlink') ||
+    file.section('.debug_sup')
+  ) {
     throw new ExtractError(
       'engine-unavailable',
       `the gdb engine cannot read ${file.path}, whose debug information is in several files; --engine dwarf can`,

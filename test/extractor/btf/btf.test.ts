@@ -8,7 +8,9 @@ import type { Member } from '../../../extractor/contract.ts';
 import { openKernelFile } from '../../../extractor/elf/open.ts';
 import { loadEngine } from '../../../extractor/engines.ts';
 import { ExtractError } from '../../../extractor/error.ts';
+import { extractLayout } from '../../../extractor/extract.ts';
 import { BtfBuilder } from '../build-btf.ts';
+import { scratch } from '../elf/scratch.ts';
 import { compile, compileWithBtf, scratchFolder } from '../fixture.ts';
 import { fuzzInProcess } from '../fuzz-process.ts';
 
@@ -513,4 +515,24 @@ test('types are decoded once: the same id is the same node', (t) => {
   const types = new BtfTypes(sample().bytes(), 'test.btf');
   t.is(types.count, 3);
   t.is(types.node(3), types.node(3));
+});
+
+test('BTF that goes on from a distilled base is refused by name, and the DWARF beside it is read', async (t) => {
+  const at = scratch(t);
+  const file = compileWithBtf(t, 'struct rq { int a; } rq;');
+  writeFileSync(at('base'), 'any');
+  execFileSync('objcopy', ['--add-section', `.BTF.base=${at('base')}`, file, at('module.ko')]);
+  execFileSync('objcopy', ['--strip-debug', '--keep-section=.BTF', at('module.ko'), at('stripped.ko')]);
+  const read = async (name: string) => {
+    await using opened = await openKernelFile(at(name), { debugRoots: [] });
+    const selection = { kind: 'named', names: ['rq'], scheduler: false } as const;
+    return await extractLayout(opened, { engine: 'auto', selection });
+  };
+  await t.throwsAsync(read('stripped.ko'), {
+    code: 'no-debug-information',
+    message: /btf: its BTF goes on from \.BTF\.base.* a module with its DWARF says all/,
+  });
+  const { source, structs } = await read('module.ko');
+  t.is(source.engine, 'dwarf');
+  t.is(structs.rq?.size, 4);
 });
