@@ -21,16 +21,15 @@ const ROOMS: readonly { commands: readonly string[]; load: () => Promise<Room> }
   { commands: [], load: () => import('./runtime/command/manual.ts') },
 ];
 
-/** The extractor knows no domains: a guest's memory is brought to it. */
+/** The extractor knows neither domains nor generated code: a guest's memory and the code generator are brought to it. */
 async function loadExtract(): Promise<Room> {
   const { register } = await import('./extractor/command.ts');
-  return {
-    register: (program) =>
-      register(program, async (domain, connect) => {
-        const { memoryOf } = await import('./runtime/command/memory-of.ts');
-        return memoryOf(domain, connect);
-      }),
+  const memoryOf = async (domain: string, connect: readonly string[]) => {
+    const { memoryOf: read } = await import('./runtime/command/memory-of.ts');
+    return read(domain, connect);
   };
+  const modules = () => import('./codegen/index.ts');
+  return { register: (program) => register(program, { memoryOf, modules }) };
 }
 
 /**

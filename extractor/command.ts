@@ -1,12 +1,19 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
 import type { KernelMemory } from './contract.ts';
+import type { LoadMaker } from './modules.ts';
 
 /** Brings a copy of the kernel in a domain's memory: the program knows how, the extractor does not. */
 export type MemoryOf = (domain: string, connect: readonly string[]) => Promise<KernelMemory>;
 
+/** What the program hands to the command: the extractor knows neither guests nor generated code. */
+export interface Needs {
+  readonly memoryOf: MemoryOf;
+  readonly modules: LoadMaker;
+}
+
 /** Adds `extract` to the program. The implementation is loaded when the command runs, to keep the others quick. */
-export function register(program: Command, memoryOf: MemoryOf): void {
+export function register(program: Command, { memoryOf, modules }: Needs): void {
   program
     .command('extract')
     .description('read the structure layouts of a guest kernel and generate typed modules from them')
@@ -60,6 +67,6 @@ export function register(program: Command, memoryOf: MemoryOf): void {
       const { run } = await import('./run.ts');
       const memory =
         options.from === undefined ? undefined : await memoryOf(options.from, options.connect ?? []);
-      process.exitCode = await run(memory ?? file!, options);
+      process.exitCode = await run(memory ?? file!, options, modules);
     });
 }

@@ -4,6 +4,7 @@ import type { KernelFile } from './elf/kernel-file.ts';
 import { type OpenOptions, openKernelFile } from './elf/open.ts';
 import { ExtractError } from './error.ts';
 import { engineRequest, extractLayout } from './extract.ts';
+import type { LoadMaker } from './modules.ts';
 import { writeText } from './output.ts';
 import { Progress } from './progress.ts';
 import type { Selection } from './structures.ts';
@@ -27,6 +28,7 @@ export interface ExtractCommandOptions {
 
 /** What all parts of one run share. */
 interface Run {
+  modules: LoadMaker;
   file: KernelFile;
   base: KernelFile | undefined;
   options: ExtractCommandOptions;
@@ -40,7 +42,11 @@ interface Run {
  * @returns the exit code
  * @throws ExtractError; nothing is changed then
  */
-export async function run(source: string | KernelMemory, options: ExtractCommandOptions): Promise<0 | 1> {
+export async function run(
+  source: string | KernelMemory,
+  options: ExtractCommandOptions,
+  modules: LoadMaker,
+): Promise<0 | 1> {
   using interruption = new Interruption();
   const progress = new Progress(options.quiet === true);
   const { signal } = interruption;
@@ -50,7 +56,7 @@ export async function run(source: string | KernelMemory, options: ExtractCommand
       options.base === undefined
         ? undefined
         : await openKernelFile(options.base, { progress: progress.report, signal });
-    const state: Run = { file, base, options, progress, signal };
+    const state: Run = { modules, file, base, options, progress, signal };
     if (options.crossCheck) return await crossCheckFile(state);
     const layout = await extractLayout(file, {
       engine: options.engine,
@@ -98,8 +104,8 @@ async function writeJson(layout: KernelLayout, path: string, { file, options, si
   } else await writeText(path, `${JSON.stringify(layout, null, 2)}\n`);
 }
 
-async function generateModules(layout: KernelLayout, { options, signal }: Run): Promise<void> {
-  const { defaultPlace, generate } = await import('../codegen/index.ts');
+async function generateModules(layout: KernelLayout, { modules, options, signal }: Run): Promise<void> {
+  const { defaultPlace, generate } = await modules();
   const place = options.out === undefined ? defaultPlace() : { outDir: options.out };
   const written = await generate(layout, { ...place, signal });
   if (options.quiet) return;
@@ -117,8 +123,8 @@ function summary({ kernel, source, structs, symbols }: KernelLayout): string {
   return `${kernel.release}: ${count(structs, 'structures')}, ${count(symbols, 'symbols')} (${source.engine})`;
 }
 
-async function checkLayout(layout: KernelLayout, { options }: Run): Promise<0 | 1> {
-  const { check, defaultPlace } = await import('../codegen/index.ts');
+async function checkLayout(layout: KernelLayout, { modules, options }: Run): Promise<0 | 1> {
+  const { check, defaultPlace } = await modules();
   const place = options.out === undefined ? defaultPlace() : { outDir: options.out };
   const differences = await check(layout, { ...place, partial: options.struct !== undefined });
   if (differences.length === 0) {

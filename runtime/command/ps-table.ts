@@ -1,5 +1,6 @@
 import type { Row } from '../control/control.ts';
 import { printable } from '../guest/text.ts';
+import { duration } from '../top/duration.ts';
 import type { Listed } from './ps-order.ts';
 
 const HEAD = ['DOMAIN', 'PID', 'PPID', 'CPU', 'STATE', 'NI', 'POLICY', 'TIME', 'THR', 'COMMAND'] as const;
@@ -35,12 +36,4 @@ function cells({ process, depth }: Listed<Row>): string[] {
     String(process.threads),
     `${'  '.repeat(Math.min(depth, 40))}${name}`,
   ];
-}
-
-/** ns as `minutes:seconds.hundredths`, as top shows CPU time. */
-export function duration(ns: number): string {
-  const hundredths = Math.floor(ns / 1e7);
-  const minutes = Math.floor(hundredths / 6000);
-  const seconds = ((hundredths % 6000) / 100).toFixed(2).padStart(5, '0');
-  return `${minutes}:${seconds}`;
 }

@@ -1,6 +1,8 @@
 import { DomschedError } from '../error.ts';
+import type { Domain } from '../hypervisor/types.ts';
 import type { Field } from '../layout/field.ts';
 import { optionalField, requiredField, sizeOf } from '../layout/members.ts';
+import type { LayoutView } from '../layout/view.ts';
 import type { MemberName } from '../members/members.ts';
 import { advance, formatAddress, type GuestVirtual } from '../memory/address.ts';
 import { AddressSet } from '../memory/address-map.ts';
@@ -8,10 +10,11 @@ import { ReadBatch } from '../memory/read-batch.ts';
 import type { AddressSpace } from '../memory/types.ts';
 import { isFault } from '../memory/walker.ts';
 import { readMember, readPointer } from './fields.ts';
-import type { Guest } from './guest.ts';
+import type { IdentifiedKernel } from './identify/types.ts';
 import { requireSymbolAddress } from './kernel.ts';
-import { percpuVariable } from './percpu.ts';
+import { type GuestCpu, percpuVariable } from './percpu.ts';
 import type { Process } from './process.ts';
+import type { RunQueue } from './run-queue.ts';
 import { printableBytes } from './text.ts';
 
 /** Something that must be so if the layout is the guest's. */
@@ -33,6 +36,23 @@ const QUEUES_AND_PROCESSES = 'run queues and processes are consistent';
 /** Pauses to try when a running guest could not be looked at without a contradiction. */
 const MAX_PAUSES = 8;
 
+/** What a proof needs of a guest. */
+export interface ProvableGuest {
+  readonly domain: Domain;
+  readonly kernel: IdentifiedKernel;
+  readonly layout: LayoutView;
+  readonly space: AddressSpace;
+  readonly cpus: readonly GuestCpu[];
+  /** What the proof finds out, see the guest's own. */
+  torn: string | undefined;
+  queuesUnknown: string | undefined;
+  snapshot(options: { threads: true }): {
+    readonly processes: readonly Process[];
+    readonly runQueues: readonly RunQueue[];
+  };
+  processesAlone(options: { threads: true }): { readonly processes: readonly Process[] };
+}
+
 /**
  * Proves a layout on the guest that it is meant for: facts that every kernel keeps and that a wrong offset breaks.
  * What never changes is read once; run queues and the list of processes are looked at until a look is consistent, at
@@ -42,7 +62,7 @@ const MAX_PAUSES = 8;
  * @throws DomschedError `layout-disproved` with the facts, naming the first that does not hold; `guest-booting` when the
  *   guest has no process yet
  */
-export async function prove(guest: Guest): Promise<readonly Fact[]> {
+export async function prove(guest: ProvableGuest): Promise<readonly Fact[]> {
   const facts: Fact[] = [];
   const check = (name: string, holds: boolean, found: string) => facts.push({ name, holds, found });
   const initTask = requireSymbolAddress(guest.kernel, 'init_task');
@@ -60,7 +80,7 @@ export async function prove(guest: Guest): Promise<readonly Fact[]> {
 
 type Check = (name: string, holds: boolean, found: string) => void;
 
-function initTaskFacts(guest: Guest, address: GuestVirtual, check: Check): void {
+function initTaskFacts(guest: ProvableGuest, address: GuestVirtual, check: Check): void {
   const task = new Task(guest, address);
   const comm = task.comm();
   check(
@@ -89,7 +109,7 @@ function initTaskFacts(guest: Guest, address: GuestVirtual, check: Check): void 
 
 /** @param list of `init_task`: `sibling` never changes, `tasks` with each process that begins or ends */
 function linkFact(
-  guest: Guest,
+  guest: ProvableGuest,
   task: Task,
   address: GuestVirtual,
   list: 'tasks' | 'sibling',
@@ -109,7 +129,7 @@ function linkFact(
   );
 }
 
-function queueFacts(guest: Guest, cpu: number, address: GuestVirtual, check: Check): void {
+function queueFacts(guest: ProvableGuest, cpu: number, address: GuestVirtual, check: Check): void {
   const { layout, space } = guest;
   const number = optionalField(layout, 'rq', 'cpu');
   if (number !== undefined) {
@@ -139,7 +159,7 @@ function queueFacts(guest: Guest, cpu: number, address: GuestVirtual, check: Che
 }
 
 /** The per-CPU areas must lie apart by at least what a run queue takes. */
-function areaFacts(guest: Guest, check: Check): void {
+function areaFacts(guest: ProvableGuest, check: Check): void {
   const { layout, cpus } = guest;
   const size = BigInt(sizeOf(layout, 'rq'));
   const areas = cpus.map(({ area }) => BigInt.asIntN(64, area)).sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
@@ -149,7 +169,7 @@ function areaFacts(guest: Guest, check: Check): void {
 }
 
 /** Facts about what the guest changes all the time. */
-async function movingFacts(guest: Guest, initTask: GuestVirtual, facts: Fact[]): Promise<void> {
+async function movingFacts(guest: ProvableGuest, initTask: GuestVirtual, facts: Fact[]): Promise<void> {
   const constant = facts.length;
   const attempt = () => {
     facts.length = constant;
@@ -195,7 +215,7 @@ async function movingFacts(guest: Guest, initTask: GuestVirtual, facts: Fact[]):
   }
 }
 
-function snapshotFacts(guest: Guest, initTask: GuestVirtual, check: Check): void {
+function snapshotFacts(guest: ProvableGuest, initTask: GuestVirtual, check: Check): void {
   const { processes, runQueues } = guest.snapshot({ threads: true });
   check(QUEUES_AND_PROCESSES, true, `${processes.length} tasks, ${runQueues.length} run queues`);
   taskFacts(processes, check);
@@ -209,7 +229,7 @@ function snapshotFacts(guest: Guest, initTask: GuestVirtual, check: Check): void
 }
 
 /** What is left to prove where the run queues cannot be read. */
-function processFacts(guest: Guest, check: Check): void {
+function processFacts(guest: ProvableGuest, check: Check): void {
   try {
     const { processes } = guest.processesAlone({ threads: true });
     check('processes are consistent', true, `${processes.length} tasks`);
@@ -222,7 +242,7 @@ function processFacts(guest: Guest, check: Check): void {
 }
 
 /** What of the run queues every kernel has: which task each CPU runs. */
-function currentFacts(guest: Guest, processes: readonly Process[], check: Check): void {
+function currentFacts(guest: ProvableGuest, processes: readonly Process[], check: Check): void {
   const [currOf, idleOf] = (['curr', 'idle'] as const).map((name) => requiredField(guest.layout, 'rq', name));
   const addresses = new AddressSet(processes.map(({ address }) => address));
   for (const cpu of guest.cpus) {
@@ -261,7 +281,7 @@ function isContradiction(error: unknown): error is DomschedError {
 }
 
 /** @param other what else may be wrong, and what to do then */
-function refuse(guest: Guest, facts: readonly Fact[], other = ''): void {
+function refuse(guest: ProvableGuest, facts: readonly Fact[], other = ''): void {
   const wrong = facts.find(({ holds }) => !holds);
   if (wrong === undefined) return;
   const { name } = guest.domain.identity;
@@ -285,7 +305,7 @@ function refuse(guest: Guest, facts: readonly Fact[], other = ''): void {
  * Whether the layout fits the first task, and there is no other: the kernel has not come to make process 1. Until then
  * run queues and per-CPU areas are not what they will be.
  */
-function hasNoProcesses(guest: Guest, facts: readonly Fact[]): boolean {
+function hasNoProcesses(guest: ProvableGuest, facts: readonly Fact[]): boolean {
   const own = facts.filter(({ name }) => name.startsWith('init_task '));
   if (own.length === 0 || own.some(({ holds }) => !holds)) return false;
   const initTask = requireSymbolAddress(guest.kernel, 'init_task');
@@ -298,11 +318,11 @@ type TaskMember = MemberName<'task_struct'>;
 
 /** A copy of one task_struct, read member by member through the layout. */
 class Task {
-  readonly #guest: Guest;
+  readonly #guest: ProvableGuest;
   readonly #view: DataView;
 
   /** @throws DomschedError `translation-fault` */
-  constructor(guest: Guest, address: GuestVirtual) {
+  constructor(guest: ProvableGuest, address: GuestVirtual) {
     this.#guest = guest;
     // A task_struct is not always there to its last byte: read the pages that are.
     const size = sizeOf(guest.layout, 'task_struct');
@@ -344,7 +364,7 @@ class Task {
 }
 
 /** The task at an address; undefined where there is no memory. */
-function tryTask(guest: Guest, address: GuestVirtual): Task | undefined {
+function tryTask(guest: ProvableGuest, address: GuestVirtual): Task | undefined {
   return isFault(guest.space.probe(address)) ? undefined : new Task(guest, address);
 }
 

@@ -2,10 +2,10 @@ import { FRAME_SIZE, type FrameNumber } from '../hypervisor/frame.ts';
 import { FRAME_STATUS } from '../hypervisor/frame-batch.ts';
 import type { Domain } from '../hypervisor/types.ts';
 import { type GuestVirtual, guestVirtual } from './address.ts';
-import { TranslationFault } from './fault.ts';
+import { type FaultFacts, TranslationFault } from './fault.ts';
 import { ReadBatch } from './read-batch.ts';
 import { TableCache } from './table-cache.ts';
-import type { AddressSpace, FaultFacts, PagingMode, ReadRequest, Translation } from './types.ts';
+import type { AddressSpace, PagingMode, ReadRequest, Translation } from './types.ts';
 import { isFault, walk } from './walker.ts';
 
 /**

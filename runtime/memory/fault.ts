@@ -1,6 +1,31 @@
 import { DomschedError } from '../error.ts';
-import { formatAddress } from './address.ts';
-import type { FaultFacts } from './types.ts';
+import { formatAddress, type GuestVirtual } from './address.ts';
+
+/** Why an address has no translation. */
+export type FaultReason =
+  /** Its upper bits are not copies of the highest translated one. */
+  | 'non-canonical'
+  | 'not-present'
+  /** A bit is set that has to be clear, or a large page is not aligned. */
+  | 'reserved-bit'
+  /** The table that the entry would be in is not RAM. */
+  | 'table-unmapped'
+  /** Translated, but the frame is no RAM of the guest. */
+  | 'frame-unmapped';
+
+/** The facts of a failed translation. */
+export interface FaultFacts {
+  readonly address: GuestVirtual;
+  /** Physical address of the topmost table. */
+  readonly root: number;
+  readonly reason: FaultReason;
+  /** Level of the table with the bad entry: 5 or 4 is the top, 1 the last; 0 when it is the address or its frame. */
+  readonly level: number;
+  /** Physical address of the bad entry; undefined for `non-canonical`. */
+  readonly entryAddress: number | undefined;
+  /** The bad entry. */
+  readonly entry: bigint | undefined;
+}
 
 /** The `translation-fault` of an address that the guest's tables do not map, with all the facts in `details`. */
 export class TranslationFault extends DomschedError {

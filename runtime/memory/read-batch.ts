@@ -1,6 +1,6 @@
 import { FrameBatch } from '../hypervisor/frame-batch.ts';
 import type { GuestVirtual } from './address.ts';
-import type { FaultFacts } from './types.ts';
+import type { FaultFacts } from './fault.ts';
 
 const INITIAL_READS = 64;
 

@@ -1,33 +1,8 @@
 import type { FrameNumber } from '../hypervisor/frame.ts';
 import type { Domain } from '../hypervisor/types.ts';
 import type { GuestVirtual } from './address.ts';
+import type { FaultFacts } from './fault.ts';
 import type { ReadBatch } from './read-batch.ts';
-
-/** Why an address has no translation. */
-export type FaultReason =
-  /** Its upper bits are not copies of the highest translated one. */
-  | 'non-canonical'
-  | 'not-present'
-  /** A bit is set that has to be clear, or a large page is not aligned. */
-  | 'reserved-bit'
-  /** The table that the entry would be in is not RAM. */
-  | 'table-unmapped'
-  /** Translated, but the frame is no RAM of the guest. */
-  | 'frame-unmapped';
-
-/** The facts of a failed translation. */
-export interface FaultFacts {
-  readonly address: GuestVirtual;
-  /** Physical address of the topmost table. */
-  readonly root: number;
-  readonly reason: FaultReason;
-  /** Level of the table with the bad entry: 5 or 4 is the top, 1 the last; 0 when it is the address or its frame. */
-  readonly level: number;
-  /** Physical address of the bad entry; undefined for `non-canonical`. */
-  readonly entryAddress: number | undefined;
-  /** The bad entry. */
-  readonly entry: bigint | undefined;
-}
 
 /** Where an address is, and what may be done there. */
 export interface Translation<F extends FrameNumber = FrameNumber> {

@@ -1,7 +1,8 @@
 import { FRAME_SIZE, type FrameNumber } from '../hypervisor/frame.ts';
 import { formatAddress, type GuestVirtual } from './address.ts';
+import type { FaultFacts } from './fault.ts';
 import { isCanonical } from './paging.ts';
-import type { FaultFacts, PagingMode, Translation } from './types.ts';
+import type { PagingMode, Translation } from './types.ts';
 
 /** Gives page tables by frame: a view of 4096 bytes, or null when that frame is not RAM. */
 export interface TableSource {

@@ -1,6 +1,6 @@
 import { styleText } from 'node:util';
-import { duration } from '../command/ps-table.ts';
 import type { Tick, TickDomain } from '../tick/tick.ts';
+import { duration } from './duration.ts';
 import { KEYS } from './keys.ts';
 import { type Entry, entriesOf, isHeld, type View } from './view.ts';
 

@@ -11,6 +11,13 @@ export interface DumpPages {
   read(frame: number, offset: number, length: number, into: Uint8Array, position: number): boolean;
 }
 
+/** A section by name, with what its header says. */
+export interface ElfSection {
+  readonly name: string;
+  readonly offset: number;
+  readonly size: number;
+}
+
 /** What a dump holds, whatever its format. */
 export interface DumpContent {
   readonly format: 'elf-core' | 'xen-core' | 'kdump' | 'lime' | 'raw';

@@ -1,5 +1,5 @@
 import type { VcpuRegisters } from '../types.ts';
-import { ASSUMED_EFER, type DumpContent } from './content.ts';
+import { ASSUMED_EFER, type DumpContent, type ElfSection } from './content.ts';
 import type { DumpBytes } from './file.ts';
 import { PlainPages, wholeFrames } from './plain-pages.ts';
 import type { Run } from './runs.ts';
@@ -23,13 +23,6 @@ export interface ElfNote {
   readonly name: string;
   readonly type: number;
   readonly content: Buffer;
-}
-
-/** A section by name, with what its header says. */
-export interface ElfSection {
-  readonly name: string;
-  readonly offset: number;
-  readonly size: number;
 }
 
 /** What to do instead where a file is no dump of a guest. */
