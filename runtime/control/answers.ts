@@ -1,9 +1,8 @@
 import { describeEdit } from '../edit/edit.ts';
-import type { DomschedError } from '../error.ts';
 import type { Guest } from '../guest/guest.ts';
 import type { Process } from '../guest/process.ts';
-import type { Operation } from '../surgeon/surgeon.ts';
-import type { EditAnswer, Failure, Row } from './control.ts';
+import type { OperateOptions, Operation } from '../surgeon/surgeon.ts';
+import type { EditAnswer, Failure, PsAnswer, Row } from './control.ts';
 
 /** What is told of an edit. */
 export function editAnswer(domain: string, { pid, comm }: Process, operation: Operation): EditAnswer {
@@ -23,20 +22,37 @@ export function editAnswer(domain: string, { pid, comm }: Process, operation: Op
   };
 }
 
-/** @param isHeld the guest itself has no word for it: to its kernel the process sleeps, or is about to run */
-export function rowsOf(
-  domain: string,
-  processes: readonly Process[],
-  isHeld: (process: Process) => boolean,
-): Row[] {
-  return processes.map((process) => {
-    const { address: _, ...plain } = process;
-    return { domain, ...plain, ...(isHeld(process) && { state: 'held' as const }) };
-  });
+/** A look at one domain, whoever looked. */
+export type DomainLook = { readonly name: string } & (
+  | {
+      readonly guest: Guest;
+      readonly processes: readonly Process[];
+      /** The guest itself has no word for it: to its kernel the process sleeps, or is about to run. */
+      readonly isHeld: (process: Process) => boolean;
+    }
+  | { readonly error: { readonly code: string; readonly message: string } }
+);
+
+export function psAnswer(looks: readonly DomainLook[]): PsAnswer {
+  const rows: Row[] = [];
+  const errors: Failure[] = [];
+  const notes: string[] = [];
+  for (const look of looks) {
+    const { name: domain } = look;
+    if ('error' in look) errors.push(failureOf(domain, look.error));
+    else {
+      for (const process of look.processes) {
+        const { address: _, ...plain } = process;
+        rows.push({ domain, ...plain, ...(look.isHeld(process) && { state: 'held' as const }) });
+      }
+      notes.push(...notesOn(domain, look.guest));
+    }
+  }
+  return { rows, errors, notes };
 }
 
 /** What to know of a list of a guest's processes. */
-export function notesOn(name: string, { kernel, torn, queuesUnknown }: Guest): string[] {
+function notesOn(name: string, { kernel, torn, queuesUnknown }: Guest): string[] {
   const notes: string[] = [];
   if (kernel.crashed > 0)
     notes.push(
@@ -49,6 +65,18 @@ export function notesOn(name: string, { kernel, torn, queuesUnknown }: Guest): s
   return notes;
 }
 
-export function failureOf(domain: string, { code, message }: DomschedError): Failure {
+export function failureOf(domain: string, { code, message }: Omit<Failure, 'domain'>): Failure {
   return { domain, code, message };
+}
+
+const DEFAULT_TIMEOUT_S = 5;
+
+export function limitsOf({
+  timeout = DEFAULT_TIMEOUT_S,
+  dryRun = false,
+}: {
+  timeout?: number | undefined;
+  dryRun?: boolean | undefined;
+}): OperateOptions {
+  return { limitMs: timeout * 1000, dryRun };
 }

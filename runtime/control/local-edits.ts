@@ -5,11 +5,9 @@ import type { Domain } from '../hypervisor/types.ts';
 import { knownKernels } from '../layout/registry.ts';
 import { JournaledSurgeon, Journals } from '../surgeon/journaled-surgeon.ts';
 import type { OperateOptions, Operation } from '../surgeon/surgeon.ts';
-import { editAnswer } from './answers.ts';
+import { editAnswer, limitsOf } from './answers.ts';
 import type { EditAnswer } from './control.ts';
 import type { Options } from './schema.ts';
-
-const DEFAULT_TIMEOUT_S = 5;
 
 /** Edits of domains that no daemon is attached to: each attaches for itself. */
 export class LocalEdits {
@@ -45,14 +43,4 @@ export async function withSurgeon<T>(
   } finally {
     surgeon.detach();
   }
-}
-
-export function limitsOf({
-  timeout = DEFAULT_TIMEOUT_S,
-  dryRun = false,
-}: {
-  timeout?: number | undefined;
-  dryRun?: boolean | undefined;
-}): OperateOptions {
-  return { limitMs: timeout * 1000, dryRun };
 }

@@ -8,8 +8,8 @@ import { findWays } from '../surgeon/ways.ts';
 import type { Tick } from '../tick/tick.ts';
 import { ticks } from '../tick/ticker.ts';
 import { Watcher } from '../watch/watcher.ts';
-import { failureOf, notesOn, rowsOf } from './answers.ts';
-import type { Control, DomainEntry, PsAnswer, Row, Ticks, TicksOptions } from './control.ts';
+import { psAnswer } from './answers.ts';
+import type { Control, DomainEntry, PsAnswer, Ticks, TicksOptions } from './control.ts';
 import type { Options } from './schema.ts';
 
 /** Looks and edits without a daemon. Hosts are connected to when they are first asked for something. */
@@ -25,16 +25,15 @@ export class LocalControl implements Control {
 
   async ps({ domain, pause = false, threads = false }: Options<'ps'> = {}): Promise<PsAnswer> {
     const watcher = await this.#watching();
-    const answer = { rows: [] as Row[][], errors: [] as PsAnswer['errors'][number][], notes: [] as string[] };
-    for (const look of await watcher.look(domain, { pause, threads })) {
-      const { name } = look.identity;
-      if ('error' in look) answer.errors.push(failureOf(name, look.error));
-      else {
-        answer.rows.push(rowsOf(name, look.processes, (process) => look.held(process) !== undefined));
-        answer.notes.push(...notesOn(name, look.guest));
-      }
-    }
-    return { ...answer, rows: answer.rows.flat() };
+    const looks = await watcher.look(domain, { pause, threads });
+    return psAnswer(
+      looks.map((look) => {
+        const { name } = look.identity;
+        if ('error' in look) return { name, error: look.error };
+        const { guest, processes, held } = look;
+        return { name, guest, processes, isHeld: (process) => held(process) !== undefined };
+      }),
+    );
   }
 
   async domains(): Promise<DomainEntry[]> {

@@ -7,9 +7,9 @@ import { isRecordOf, Journals } from '../surgeon/journaled-surgeon.ts';
 import { hasMachineEnded, livingMachine } from '../surgeon/machine-ended.ts';
 import type { OperateOptions } from '../surgeon/surgeon.ts';
 import { DomainShareKeeper } from '../watch/domain-share.ts';
-import { editAnswer, failureOf } from './answers.ts';
+import { editAnswer, failureOf, limitsOf } from './answers.ts';
 import type { EditAnswer, ReleaseAllAnswer } from './control.ts';
-import { limitsOf, withSurgeon } from './local-edits.ts';
+import { withSurgeon } from './local-edits.ts';
 import type { Options } from './schema.ts';
 
 /** Of these nobody is held whom no record tells of: what cannot be edited. */

@@ -1,7 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { DomschedError } from '../error.ts';
-import { isNamed } from '../guest/text.ts';
 import type { Hosts } from '../hypervisor/connect.ts';
 import { placeOf } from '../hypervisor/connect-value.ts';
 import { type KnownKernel, knownKernels } from '../layout/registry.ts';
@@ -12,6 +11,7 @@ import type { Technique } from '../technique/step.ts';
 import type { Observer, Tick } from '../tick/tick.ts';
 import { Ticker } from '../tick/ticker.ts';
 import type { DomainContext } from '../watch/attached-domain.ts';
+import { choose } from '../watch/choose.ts';
 import { OPERATOR } from '../watch/hold.ts';
 import { Lane } from '../watch/lane.ts';
 import { type Left, leftOf, withoutTwins } from '../watch/left.ts';
@@ -208,14 +208,9 @@ export class Daemon {
    * @throws DomschedError `domain-not-found`, `domain-ambiguous`
    */
   find(name: string, connect: readonly string[] = []): WatchedDomain {
-    const found = this.behind(connect).filter((domain) => isNamed(domain.name, name) || domain.id === name);
-    if (found.length === 1) return found[0]!;
-    if (found.length === 0) {
-      throw new DomschedError('domain-not-found', `the daemon has no domain ${name}`, { domain: name });
-    }
-    const ids = found.map(({ id }) => id);
-    const message = `${ids.length} domains are called ${name}; give one of ${ids.join(', ')}`;
-    throw new DomschedError('domain-ambiguous', message, { domain: name, ids });
+    const found = choose(this.behind(connect), name, (domain) => domain);
+    if (found !== undefined) return found;
+    throw new DomschedError('domain-not-found', `the daemon has no domain ${name}`, { domain: name });
   }
 
   /** Domains behind `--connect` values. */

@@ -1,5 +1,5 @@
 import process from 'node:process';
-import { editAnswer, failureOf, notesOn, rowsOf } from '../control/answers.ts';
+import { type DomainLook, editAnswer, failureOf, limitsOf, psAnswer } from '../control/answers.ts';
 import type {
   DaemonStatus,
   DomainEntry,
@@ -22,7 +22,6 @@ import type { WatchedDomain } from '../watch/watched-domain.ts';
 import type { Daemon } from './daemon.ts';
 
 const WISH = { policy: OPERATOR, reason: 'an operator asked for it' };
-const DEFAULT_TIMEOUT_S = 5;
 
 interface Target {
   readonly watched: WatchedDomain;
@@ -80,7 +79,7 @@ export class Operator implements Served {
     );
   }
 
-  async releaseAll({ timeout = DEFAULT_TIMEOUT_S }: Options<'releaseAll'> = {}): Promise<ReleaseAllAnswer> {
+  async releaseAll(options: Options<'releaseAll'> = {}): Promise<ReleaseAllAnswer> {
     const released: EditAnswer[] = [];
     const failures: Failure[] = [];
     const attempt = async ({ name }: WatchedDomain, what: () => Promise<void>) => {
@@ -99,7 +98,7 @@ export class Operator implements Served {
           watched.operate(async (_, tracker) => {
             const process = tracker.process(key);
             if (process === undefined) return;
-            const operation = await watched.release(key, { limitMs: timeout * 1000 });
+            const operation = await watched.release(key, limitsOf(options));
             released.push(editAnswer(watched.name, process, operation));
           }),
         );
@@ -115,27 +114,23 @@ export class Operator implements Served {
   }
 
   async ps({ domain, pause = false, threads = false }: Options<'ps'> = {}): Promise<PsAnswer> {
-    const answer = {
-      rows: [] as PsAnswer['rows'][number][][],
-      errors: [] as Failure[],
-      notes: [] as string[],
-    };
+    const looks: DomainLook[] = [];
     for (const watched of domain === undefined ? this.#behind() : [this.#find(domain)]) {
       const { guest, tracker, name } = watched;
       if (guest === undefined || tracker === undefined) {
-        answer.errors.push({ domain: name, ...watched.report().error! });
+        looks.push({ name, error: watched.report().error! });
         continue;
       }
       try {
         const { processes } = await guest.take({ pause, threads, withoutQueues: true });
-        answer.rows.push(rowsOf(name, processes, (process) => tracker.holds.has(tracker.keyOf(process))));
-        answer.notes.push(...notesOn(name, guest));
+        const isHeld = (process: Process) => tracker.holds.has(tracker.keyOf(process));
+        looks.push({ name, guest, processes, isHeld });
       } catch (error) {
         if (!(error instanceof DomschedError)) throw error;
-        answer.errors.push(failureOf(name, error));
+        looks.push({ name, error });
       }
     }
-    return { ...answer, rows: answer.rows.flat() };
+    return psAnswer(looks);
   }
 
   async domains(): Promise<DomainEntry[]> {
@@ -186,12 +181,11 @@ export class Operator implements Served {
   }
 
   #operate(target: Options<'release'>, perform: (target: Target) => Promise<Operation>): Promise<EditAnswer> {
-    const { timeout = DEFAULT_TIMEOUT_S, dryRun = false } = target;
     const watched = this.#find(target.domain);
     return watched.operate(async (surgeon, tracker) => {
       const processes = await look(surgeon, tracker, this.#daemon.now());
       const found = findProcess(watched.name, processes, target.process);
-      const options = { limitMs: timeout * 1000, dryRun };
+      const options = limitsOf(target);
       const key = tracker.keyOf(found);
       const operation = await perform({ watched, surgeon, process: found, key, options });
       return editAnswer(watched.name, found, operation);

@@ -1,13 +1,14 @@
 import { DomschedError } from '../error.ts';
 import { Guest, type TakeOptions } from '../guest/guest.ts';
 import type { Process } from '../guest/process.ts';
-import { isNamed, printable } from '../guest/text.ts';
+import { printable } from '../guest/text.ts';
 import type { Hosts } from '../hypervisor/connect.ts';
 import type { DomainIdentity, DomainListing, Host } from '../hypervisor/types.ts';
 import type { KnownKernel } from '../layout/registry.ts';
 import { HeldRecords } from '../surgeon/held-records.ts';
 import { type HeldRecord, Journal } from '../surgeon/journal.ts';
 import type { Tick, TickDomain } from '../tick/tick.ts';
+import { choose } from './choose.ts';
 import { holdOf } from './hold.ts';
 import { tickDomain } from './tick-domain.ts';
 import { Tracker } from './tracker.ts';
@@ -66,7 +67,7 @@ export class Watcher {
   async look(wanted?: string, options: Omit<TakeOptions, 'withoutQueues'> = {}): Promise<Look[]> {
     const listings = await this.#hosts.list();
     if (wanted === undefined) this.#keep(new Set(listings.map(keyOf)));
-    const chosen = wanted === undefined ? listings : choose(listings, wanted);
+    const chosen = wanted === undefined ? listings : [theOne(listings, wanted)];
     const held = await this.#journal.list();
     return Promise.all(chosen.map((found) => this.#look(found, { ...options, withoutQueues: true }, held)));
   }
@@ -167,25 +168,15 @@ function keyOf({ host, listing }: Found): string {
   return `${host.connection} ${listing.identity.id}`;
 }
 
-function choose(listings: readonly Found[], wanted: string): readonly Found[] {
-  const found = listings.filter(
-    ({ listing: { identity } }) => isNamed(identity.name, wanted) || identity.id === wanted,
-  );
-  if (found.length === 1) return found;
-  if (found.length === 0) {
-    // One that cannot be asked for its name may be the one.
-    const silent = listings.find(({ listing }) => 'error' in listing);
-    if (silent !== undefined && 'error' in silent.listing) throw silent.listing.error;
-    throw new DomschedError(
-      'domain-not-found',
-      `there is no domain ${printable(wanted)}; domsched domains lists those that there are, --connect says where to look`,
-      { domain: wanted },
-    );
-  }
-  const ids = found.map(({ listing }) => listing.identity.id);
+/** @throws DomschedError `domain-not-found`, `domain-ambiguous`; why a domain does not even tell its name */
+function theOne(listings: readonly Found[], wanted: string): Found {
+  const found = choose(listings, wanted, ({ listing }) => listing.identity);
+  if (found !== undefined) return found;
+  // One that cannot be asked for its name may be the one.
+  for (const { listing } of listings) if ('error' in listing) throw listing.error;
   throw new DomschedError(
-    'domain-ambiguous',
-    `${ids.length} domains are called ${printable(wanted)}; give one of ${ids.join(', ')}`,
-    { domain: wanted, ids },
+    'domain-not-found',
+    `there is no domain ${printable(wanted)}; domsched domains lists those that there are, --connect says where to look`,
+    { domain: wanted },
   );
 }

@@ -9,7 +9,7 @@ import process from 'node:process';
 import pino from 'pino';
 import { comparison, flat } from '../../runtime/command/ps-order.ts';
 import { table } from '../../runtime/command/ps-table.ts';
-import { rowsOf } from '../../runtime/control/answers.ts';
+import { psAnswer } from '../../runtime/control/answers.ts';
 import { ControlServer } from '../../runtime/control/server.ts';
 import { Daemon } from '../../runtime/daemon/daemon.ts';
 import { Operator } from '../../runtime/daemon/operator.ts';
@@ -54,10 +54,10 @@ const kinds: Readonly<Record<string, () => Promise<void>>> = {
   },
   async ps() {
     await sampled(async (watcher) => {
-      const looks = await watcher.look();
-      const rows = looks.flatMap((look) =>
-        'error' in look ? [] : rowsOf(look.identity.name, look.processes, () => false),
+      const looks = (await watcher.look()).flatMap((look) =>
+        'error' in look ? [] : [{ ...look, name: look.identity.name, isHeld: () => false }],
       );
+      const { rows } = psAnswer(looks);
       process.stdout.write(table(flat(rows, comparison('pid'))));
     });
   },
