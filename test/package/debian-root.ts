@@ -51,9 +51,17 @@ export class DebianRoot implements AsyncDisposable {
     });
   }
 
-  /** All its files, but what apt and dpkg write down for themselves. */
+  /** All its files, but what apt, dpkg and debconf write down for themselves. */
   async files(): Promise<string[]> {
-    const notes = ['/proc', '/dev', '/var/lib/dpkg', '/var/lib/apt', '/var/cache/apt', '/var/log'];
+    const notes = [
+      '/proc',
+      '/dev',
+      '/var/lib/dpkg',
+      '/var/lib/apt',
+      '/var/cache/apt',
+      '/var/cache/debconf',
+      '/var/log',
+    ];
     const without = notes.map((place) => `-path ${place} -prune -o`).join(' ');
     return (await this.run(`find / -xdev ${without} -print`)).stdout.split('\n').sort();
   }
