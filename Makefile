@@ -46,9 +46,9 @@ deb: setup ## build Debian's package, with the Node.js that it needs
 	node runtime/debian/build.ts
 	lintian --allow-root --fail-on error,warning domsched_*.deb
 
-demo: setup kernels ## the main job on real kernels: a layout, a picture, two guests under the daemon, who ran when
-	@mkdir -p .cache/kernels
-	@flock .cache/kernels/.lock node kernels/fetch.ts debian-6.1-cloud
+demo: setup ## the main job on real kernels: a layout, a picture, two guests under the daemon, who ran when
+	@mkdir -p .cache/suites
+	@flock .cache/suites/.lock node kernels/suites.ts --suite bookworm --suite trixie
 	@flock .cache/.demo.lock node test/demo.ts
 
 check: ## types, lint and format

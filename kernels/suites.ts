@@ -1,13 +1,13 @@
 /**
- * `node kernels/suites.ts [--all]` brings kernels of all of Debian's suites into `.cache/suites/kernels/`, as they are
+ * `node kernels/suites.ts [--all | --suite NAME…]` brings kernels of all of Debian's suites into `.cache/suites/kernels/`, as they are
  * shipped: the packed image and nothing else. Each suite has lists and a cache of its own, nothing is installed, and the
  * machine's own apt does not change. Which kernels there are is asked of the archive: the newest point release of each
- * series. Without `--all` it is those that `make test` takes.
+ * series. Without `--all` it is those that `make test` takes; with `--suite`, the newest of each series in these suites.
  */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import process from 'node:process';
+import { parseArgs } from 'node:util';
 import { execa } from 'execa';
 import { z } from 'zod';
 import { type AptOptions, type ArchivePackage, download, isNewer, show, updateIndex } from './apt.ts';
@@ -219,22 +219,28 @@ async function fetchOffer(offer: Offer, apt: AptOptions, directory: string): Pro
   return `${release} fetched (${suite}, ${version})`;
 }
 
-async function main(directory: string, all: boolean, maxAgeMs: number): Promise<void> {
+async function main(
+  directory: string,
+  all: boolean,
+  only: readonly string[],
+  maxAgeMs: number,
+): Promise<void> {
   const apt = new Map<string, AptOptions>();
   const cloud: Offer[] = [];
-  for (const suite of SUITES) {
+  const suites = only.length > 0 ? only : SUITES;
+  for (const suite of suites) {
     const options = await aptFor(suite, directory);
     await refresh(options, suite, directory, maxAgeMs);
     apt.set(suite, options);
     cloud.push(...(await offers(suite, 'cloud', options)));
   }
   const series = await newest(cloud);
-  const wanted = all ? series : spanning(series);
+  const wanted = all || only.length > 0 ? series : spanning(series);
   const last = series.at(-1);
   if (last === undefined)
     throw new KernelsError(
       'package-not-found',
-      `no suite of ${SUITES.join(', ')} has a kernel: run \`make kernels-all\` again`,
+      `no suite of ${suites.join(', ')} has a kernel: run \`make kernels-all\` again`,
     );
   if (all) {
     for (const flavour of FLAVOURS) {
@@ -246,10 +252,15 @@ async function main(directory: string, all: boolean, maxAgeMs: number): Promise<
 }
 
 if (import.meta.main) {
-  const all = process.argv.includes('--all');
+  const { all, suite } = parseArgs({
+    options: {
+      all: { type: 'boolean', default: false },
+      suite: { type: 'string', multiple: true, default: [] },
+    },
+  }).values;
   try {
     // An index of yesterday may name packages that are gone.
-    await main(suitesCache, all, INDEX_MS).catch(() => main(suitesCache, all, 0));
+    await main(suitesCache, all, suite, INDEX_MS).catch(() => main(suitesCache, all, suite, 0));
   } catch (error) {
     // Without the archive what is here serves as well.
     const here = suiteKernels();

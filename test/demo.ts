@@ -1,7 +1,7 @@
 /**
- * `make demo`: the main job on real kernels, command by command. Takes the layout of a Debian kernel, draws its run
- * queue, boots two guests with that kernel, and runs the daemon over both: the backup in one is held while the service
- * in the other works. At the end a picture of who ran when.
+ * `make demo`: the main job on real kernels, command by command. Boots two guests with different kernels, reads the
+ * layouts of both from their memory, draws a run queue, and runs the daemon over both: the backup in one is held while the
+ * service in the other works. At the end a picture of who ran when.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -12,15 +12,19 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { styleText } from 'node:util';
 import { execa } from 'execa';
-import { requireKernel } from '../kernels/cache.ts';
 import { projectDirectory } from '../kernels/paths.ts';
+import { suiteKernels } from '../kernels/suites.ts';
 import { until } from './live/daemon-process.ts';
-import { bootDebian } from './live/guest.ts';
+import { bootImage } from './live/guest.ts';
 
 const program = path.join(projectDirectory, 'dist/domsched.js');
 const pictures = path.join(projectDirectory, '.cache', 'demo');
-/** Of its own: a daemon that runs on this machine is left alone. */
-const env = { DOMSCHED_RUNTIME_DIR: path.join(pictures, 'run') };
+/** Of its own: a daemon that runs on this machine is left alone, and nothing is known from before. */
+const env = {
+  DOMSCHED_RUNTIME_DIR: path.join(pictures, 'run'),
+  DOMSCHED_CACHE_DIR: path.join(pictures, 'cache'),
+  XDG_DATA_HOME: path.join(pictures, 'data'),
+};
 
 function say(text: string): void {
   const line = process.stdout.isTTY ? styleText('bold', text) : text;
@@ -69,21 +73,30 @@ async function backupIs(held: boolean): Promise<void> {
   );
 }
 
-const debian = requireKernel('debian-6.1-cloud');
+const kernelOf = (suite: string) => {
+  const found = suiteKernels().find((kernel) => kernel.suite === suite && /-cloud-/.test(kernel.release));
+  if (found === undefined) throw new Error(`no kernel of ${suite}: make demo fetches one`);
+  return found;
+};
+const [service, other] = [kernelOf('bookworm'), kernelOf('trixie')];
 const picture = path.join(pictures, 'rq.svg');
 await rm(pictures, { recursive: true, force: true });
 await mkdir(pictures, { recursive: true });
 
-say(`1. The layout of Debian's kernel ${debian.release}, from its debug information`);
-await domsched('extract', debian.vmlinux);
-await domsched('layouts', debian.release, 'rq', '--svg', picture);
-
-say('2. Two guests with this kernel: a service in one, a backup in the other');
-const boot = async (name: string, program: 'server' | 'backup') =>
-  bootDebian({ name, cpus: 1, memory: 256, programs: [{ kind: 'burner', name: program }] });
-const [first, second] = await Promise.all([boot('web', 'server'), boot('batch', 'backup')]);
+say(`1. Two guests: a service on Linux ${service.release}, a backup on ${other.release}`);
+const boot = async (name: string, vmlinuz: string, program: 'server' | 'backup') =>
+  bootImage(vmlinuz, { name, cpus: 1, memory: 256, programs: [{ kind: 'burner', name: program }] });
+const [first, second] = await Promise.all([
+  boot('web', service.vmlinuz, 'server'),
+  boot('batch', other.vmlinuz, 'backup'),
+]);
 await using web = first;
 await using batch = second;
+
+say('2. Nobody extracted these kernels: what they say of themselves, in their memory');
+await domsched('domains', '--connect', web.connection, '--connect', batch.connection);
+await domsched('layouts');
+await domsched('layouts', service.release, 'rq', '--svg', picture);
 
 say('3. The daemon: the backup runs only while nothing else does, in any guest');
 const config = path.join(pictures, 'domsched.toml');
