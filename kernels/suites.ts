@@ -66,11 +66,11 @@ export function suiteKernels(directory = suitesCache): SuiteKernel[] {
     .sort((a, b) => a.release.localeCompare(b.release, 'en', { numeric: true }));
 }
 
-/** Of these kernels those that `make test` takes: the newest series, and one in the middle. */
+/** Of these kernels those that `make test` takes: the oldest and the newest series, and one in the middle. */
 export function spanning<K extends { readonly release: string }>(kernels: readonly K[]): K[] {
   const cloud = kernels.filter(({ release }) => release.endsWith('-cloud-amd64'));
   const middle = cloud.find(({ release }) => compareSeries(seriesOf(release), MIDDLE) >= 0);
-  return [...new Set([middle, cloud.at(-1)])].filter((kernel) => kernel !== undefined);
+  return [...new Set([cloud[0], middle, cloud.at(-1)])].filter((kernel) => kernel !== undefined);
 }
 
 /** What `XDG_DATA_HOME` has to be for the layouts of these kernels to be found. */
@@ -265,7 +265,7 @@ if (import.meta.main) {
     // Without the archive what is here serves as well.
     const here = suiteKernels();
     const known = error instanceof KernelsError || (error as { command?: string }).command !== undefined;
-    if (!known || here.length < 2) throw error;
+    if (!known || here.length < 3) throw error;
     console.error(
       `suites: ${(error as Error).message}\nsuites: going on with ${here.map(({ release }) => release).join(', ')}`,
     );

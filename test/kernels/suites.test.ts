@@ -13,8 +13,11 @@ test('the tests take kernels that span the series, whichever there are', (t) => 
     '7.3.4+deb13-cloud-amd64',
     '7.3.4+deb13-rt-amd64',
   );
-  t.deepEqual(spanning(all), releases('6.19.14+deb13-cloud-amd64', '7.3.4+deb13-cloud-amd64'));
-  t.deepEqual(spanning(all.slice(0, 3)), releases('6.19.14+deb13-cloud-amd64'));
+  t.deepEqual(
+    spanning(all),
+    releases('5.10.0-32-cloud-amd64', '6.19.14+deb13-cloud-amd64', '7.3.4+deb13-cloud-amd64'),
+  );
+  t.deepEqual(spanning(all.slice(1, 3)), releases('6.12.117+deb13-cloud-amd64', '6.19.14+deb13-cloud-amd64'));
   t.deepEqual(spanning([]), []);
 });
 
