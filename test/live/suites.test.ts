@@ -152,6 +152,8 @@ class Trial {
             seen.set(state, seen.get(state)! + 1);
           }
           await cycles.end();
+          const found = [...seen.values()].reduce((sum, times) => sum + times, 0);
+          this.#t.true(found >= count / 2, `${technique}: ${found} targets found of ${count}`);
           return [...seen].map(([state, times]) => `${times} ${state}`).join(', ');
         });
       await rounds('park', CYCLES, ['running', 'ready', 'sleeping', 'calls-a']);
