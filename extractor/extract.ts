@@ -7,7 +7,8 @@ import type { Engine, EngineResult, Request } from './engine.ts';
 import { ENGINE_NAMES, loadEngine } from './engines.ts';
 import { ExtractError } from './error.ts';
 import { ROOT } from './installation.ts';
-import { requestFor, type Selection, SYMBOLS } from './structures.ts';
+import { SYMBOLS } from './needs.ts';
+import { requestFor, type Selection } from './structures.ts';
 
 export interface ExtractOptions {
   engine: EngineName | 'auto';

@@ -1,4 +1,5 @@
-import { SCHEDULER_CODE, SYMBOLS } from '../structures.ts';
+import { SYMBOLS } from '../needs.ts';
+import { SCHEDULER_CODE } from '../structures.ts';
 import type { KernelSymbol } from './kernel-file.ts';
 
 /** Where symbols come from: an ELF symbol table, a System.map or a kallsyms text. */

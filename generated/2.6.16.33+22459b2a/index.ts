@@ -17,7 +17,6 @@ import { restart_block } from '../structs/restart_block.d115255b3ff1e131.ts';
 import { rlimit } from '../structs/rlimit.d397361e6fbbdd2c.ts';
 import { rq } from '../structs/rq.1140af4c5fc946e2.ts';
 import { rw_semaphore } from '../structs/rw_semaphore.4ea2258f2cc1f262.ts';
-import { sched_domain } from '../structs/sched_domain.e28751336969e000.ts';
 import { sighand_struct } from '../structs/sighand_struct.b70d31e87a577834.ts';
 import { signal_struct } from '../structs/signal_struct.19067556bc688971.ts';
 import { sigpending } from '../structs/sigpending.723ebe3a85a9a3ce.ts';
@@ -37,32 +36,20 @@ const $kernel = {
   producer: { name: 'domsched', version: '0.1.0' },
 } as const;
 const $symbols = {
-  __per_cpu_end: 0xffffffff80116900n,
-  __per_cpu_start: 0xffffffff80115680n,
   __start_notes: 0xffffffff80108cb4n,
   __stop_notes: 0xffffffff80108cf0n,
-  __switch_to: 0xffffffff80101ff0n,
   _cpu_pda: 0xffffffff801143a0n,
   _end: 0xffffffff80122000n,
   _etext: 0xffffffff801065b1n,
   _text: 0xffffffff80100000n,
-  boot_cpu_pda: 0xffffffff80117100n,
-  finish_task_switch: 0xffffffff80104930n,
-  idt_table: 0xffffffff80118000n,
   init_level4_pgt: 0xffffffff8010a000n,
-  init_mm: 0xffffffff80114040n,
   init_task: 0xffffffff80114460n,
-  init_thread_union: 0xffffffff80112000n,
   jiffies: 0xffffffff80121aa8n,
   linux_banner: 0xffffffff80106c60n,
   per_cpu__runqueues: 0xffffffff80115680n,
-  ret_from_fork: 0xffffffff801011dan,
   schedule: 0xffffffff801055e0n,
-  system_call: 0xffffffff801000c0n,
-  tasklist_lock: 0xffffffff80114440n,
   tick_nsec: 0xffffffff80115640n,
   try_to_wake_up: 0xffffffff80104c50n,
-  tsc_khz: 0xffffffff80117000n,
 } as const;
 const $percpu = ['per_cpu__runqueues'] as const;
 const $constants = {
@@ -91,7 +78,6 @@ export const layout = {
   rlimit,
   rq,
   rw_semaphore,
-  sched_domain,
   sighand_struct,
   signal_struct,
   sigpending,

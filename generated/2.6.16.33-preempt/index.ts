@@ -17,7 +17,6 @@ import { restart_block } from '../structs/restart_block.d115255b3ff1e131.ts';
 import { rlimit } from '../structs/rlimit.d397361e6fbbdd2c.ts';
 import { rq } from '../structs/rq.377b12eb3bc25a08.ts';
 import { rw_semaphore } from '../structs/rw_semaphore.eebca68e275bb144.ts';
-import { sched_domain } from '../structs/sched_domain.e28751336969e000.ts';
 import { sighand_struct } from '../structs/sighand_struct.0381ba8c2631f628.ts';
 import { signal_struct } from '../structs/signal_struct.19067556bc688971.ts';
 import { sigpending } from '../structs/sigpending.723ebe3a85a9a3ce.ts';
@@ -37,33 +36,21 @@ const $kernel = {
   producer: { name: 'domsched', version: '0.1.0' },
 } as const;
 const $symbols = {
-  __per_cpu_end: 0xffffffff80116980n,
-  __per_cpu_start: 0xffffffff80115700n,
   __start_notes: 0xffffffff80109494n,
   __stop_notes: 0xffffffff801094d0n,
-  __switch_to: 0xffffffff80102010n,
   _cpu_pda: 0xffffffff801143a0n,
   _end: 0xffffffff80122000n,
   _etext: 0xffffffff80106d95n,
   _text: 0xffffffff80100000n,
-  boot_cpu_pda: 0xffffffff80117100n,
-  finish_task_switch: 0xffffffff80104cc0n,
-  idt_table: 0xffffffff80118000n,
   init_level4_pgt: 0xffffffff8010a000n,
-  init_mm: 0xffffffff80114040n,
   init_task: 0xffffffff80114480n,
-  init_thread_union: 0xffffffff80112000n,
   jiffies: 0xffffffff80121aa8n,
   linux_banner: 0xffffffff80107440n,
   per_cpu__runqueues: 0xffffffff80115700n,
   preempt_schedule_irq: 0xffffffff80105f10n,
-  ret_from_fork: 0xffffffff80101205n,
   schedule: 0xffffffff801058f0n,
-  system_call: 0xffffffff801000c0n,
-  tasklist_lock: 0xffffffff80114478n,
   tick_nsec: 0xffffffff80115680n,
   try_to_wake_up: 0xffffffff80105030n,
-  tsc_khz: 0xffffffff80117000n,
 } as const;
 const $percpu = ['per_cpu__runqueues'] as const;
 const $constants = {
@@ -92,7 +79,6 @@ export const layout = {
   rlimit,
   rq,
   rw_semaphore,
-  sched_domain,
   sighand_struct,
   signal_struct,
   sigpending,

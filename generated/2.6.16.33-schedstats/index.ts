@@ -17,7 +17,6 @@ import { restart_block } from '../structs/restart_block.d115255b3ff1e131.ts';
 import { rlimit } from '../structs/rlimit.d397361e6fbbdd2c.ts';
 import { rq } from '../structs/rq.7a0e785b3874d169.ts';
 import { rw_semaphore } from '../structs/rw_semaphore.4ea2258f2cc1f262.ts';
-import { sched_domain } from '../structs/sched_domain.ea31b2c9c002949e.ts';
 import { sched_info } from '../structs/sched_info.ce3889e43163ee02.ts';
 import { sighand_struct } from '../structs/sighand_struct.b70d31e87a577834.ts';
 import { signal_struct } from '../structs/signal_struct.19067556bc688971.ts';
@@ -38,32 +37,20 @@ const $kernel = {
   producer: { name: 'domsched', version: '0.1.0' },
 } as const;
 const $symbols = {
-  __per_cpu_end: 0xffffffff80116980n,
-  __per_cpu_start: 0xffffffff80115680n,
   __start_notes: 0xffffffff80108cf4n,
   __stop_notes: 0xffffffff80108d30n,
-  __switch_to: 0xffffffff80101ff0n,
   _cpu_pda: 0xffffffff801143a0n,
   _end: 0xffffffff80122000n,
   _etext: 0xffffffff801065e1n,
   _text: 0xffffffff80100000n,
-  boot_cpu_pda: 0xffffffff80117100n,
-  finish_task_switch: 0xffffffff80104930n,
-  idt_table: 0xffffffff80118000n,
   init_level4_pgt: 0xffffffff8010a000n,
-  init_mm: 0xffffffff80114040n,
   init_task: 0xffffffff80114460n,
-  init_thread_union: 0xffffffff80112000n,
   jiffies: 0xffffffff80121aa8n,
   linux_banner: 0xffffffff80106ca0n,
   per_cpu__runqueues: 0xffffffff80115680n,
-  ret_from_fork: 0xffffffff801011dan,
   schedule: 0xffffffff801055f0n,
-  system_call: 0xffffffff801000c0n,
-  tasklist_lock: 0xffffffff80114440n,
   tick_nsec: 0xffffffff80115660n,
   try_to_wake_up: 0xffffffff80104c50n,
-  tsc_khz: 0xffffffff80117000n,
 } as const;
 const $percpu = ['per_cpu__runqueues'] as const;
 const $constants = {
@@ -92,7 +79,6 @@ export const layout = {
   rlimit,
   rq,
   rw_semaphore,
-  sched_domain,
   sched_info,
   sighand_struct,
   signal_struct,

@@ -36,32 +36,20 @@ const $kernel = {
   producer: { name: 'domsched', version: '0.1.0' },
 } as const;
 const $symbols = {
-  __per_cpu_end: 0xffffffff80115600n,
-  __per_cpu_start: 0xffffffff80115600n,
   __start_notes: 0xffffffff801080b4n,
   __stop_notes: 0xffffffff801080f0n,
-  __switch_to: 0xffffffff80101e70n,
   _cpu_pda: 0xffffffff80114358n,
   _end: 0xffffffff8011b000n,
   _etext: 0xffffffff80105a04n,
   _text: 0xffffffff80100000n,
-  boot_cpu_pda: 0xffffffff80116040n,
-  finish_task_switch: 0xffffffff80104420n,
-  idt_table: 0xffffffff80117000n,
   init_level4_pgt: 0xffffffff8010a000n,
-  init_mm: 0xffffffff80114040n,
   init_task: 0xffffffff801143c0n,
-  init_thread_union: 0xffffffff80112000n,
   jiffies: 0xffffffff8011a698n,
   linux_banner: 0xffffffff80106060n,
   per_cpu__runqueues: 0xffffffff80119480n,
-  ret_from_fork: 0xffffffff801011dan,
   schedule: 0xffffffff80104bf0n,
-  system_call: 0xffffffff801000c0n,
-  tasklist_lock: 0xffffffff80119244n,
   tick_nsec: 0xffffffff80115580n,
   try_to_wake_up: 0xffffffff80104490n,
-  tsc_khz: 0xffffffff80116000n,
 } as const;
 const $percpu = [] as const;
 const $constants = {

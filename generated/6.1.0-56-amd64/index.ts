@@ -5,7 +5,6 @@ import { __call_single_data } from '../structs/__call_single_data.c3bfcedd238d9d
 import { __call_single_node } from '../structs/__call_single_node.a13b53d58e43b3c2.ts';
 import { arch_tlbflush_unmap_batch } from '../structs/arch_tlbflush_unmap_batch.0d432a0116f1f256.ts';
 import { autogroup } from '../structs/autogroup.79b6ec8e281ebbbc.ts';
-import { balance_callback } from '../structs/balance_callback.1193c05b02fdf27f.ts';
 import { callback_head } from '../structs/callback_head.b319c732e2e67f4b.ts';
 import { cfs_bandwidth } from '../structs/cfs_bandwidth.53091ff32a84a9eb.ts';
 import { cfs_rq } from '../structs/cfs_rq.e54e3ee04beba4f8.ts';
@@ -14,21 +13,13 @@ import { cgroup_base_stat } from '../structs/cgroup_base_stat.201071217f6c6b08.t
 import { cgroup_bpf } from '../structs/cgroup_bpf.96abce84816002f7.ts';
 import { cgroup_file } from '../structs/cgroup_file.1adbe48c172776eb.ts';
 import { cgroup_freezer_state } from '../structs/cgroup_freezer_state.336bb8eeeb760312.ts';
-import { cgroup_root } from '../structs/cgroup_root.9cd8a2e500fec8a1.ts';
 import { cgroup_subsys_state } from '../structs/cgroup_subsys_state.3fbce6683ebcc8b8.ts';
-import { completion } from '../structs/completion.f8af91945a55fcf6.ts';
 import { cpu_itimer } from '../structs/cpu_itimer.26ac8228d7166377.ts';
 import { cpu_stop_work } from '../structs/cpu_stop_work.55e03bc3f4de1706.ts';
-import { cpudl } from '../structs/cpudl.3a708adc8c821170.ts';
 import { cpumask } from '../structs/cpumask.795a8ae893586080.ts';
-import { cpupri } from '../structs/cpupri.888a86c6b0f046e8.ts';
-import { cpupri_vec } from '../structs/cpupri_vec.8294b640cb65f722.ts';
 import { cred } from '../structs/cred.dcefdce0cf1dd61f.ts';
 import { css_set } from '../structs/css_set.75afb639a85da801.ts';
-import { delayed_work } from '../structs/delayed_work.ad90ccba61655ac2.ts';
-import { desc_ptr } from '../structs/desc_ptr.daaa2a35921713cc.ts';
 import { desc_struct } from '../structs/desc_struct.8422f0712551defe.ts';
-import { dl_bw } from '../structs/dl_bw.9da017af4e4eeb73.ts';
 import { dl_rq } from '../structs/dl_rq.7f016859dca2ea77.ts';
 import { fpregs_state } from '../structs/fpregs_state.717d9f669421b7ae.ts';
 import { fpstate } from '../structs/fpstate.12d63ece1c13c822.ts';
@@ -36,17 +27,12 @@ import { fpu } from '../structs/fpu.08a1b4180d444c3f.ts';
 import { fpu_state_perm } from '../structs/fpu_state_perm.0a193990a428ac7c.ts';
 import { fregs_state } from '../structs/fregs_state.46432a2f5a70251c.ts';
 import { fxregs_state } from '../structs/fxregs_state.ce6eb2831c066bd9.ts';
-import { gate_struct } from '../structs/gate_struct.aab654a12c3376f3.ts';
 import { hlist_head } from '../structs/hlist_head.c346b8a90a9a43fc.ts';
 import { hlist_node } from '../structs/hlist_node.23f8bc467403e8e8.ts';
 import { hrtimer } from '../structs/hrtimer.cc434ed275906e18.ts';
-import { idr } from '../structs/idr.af25ca4dc4b32403.ts';
-import { idt_bits } from '../structs/idt_bits.1db85dbbce280290.ts';
-import { io_context } from '../structs/io_context.d2bc413bc3c5d386.ts';
 import { irq_work } from '../structs/irq_work.de512c4bb0a134b2.ts';
 import { k_sigaction } from '../structs/k_sigaction.fed61aa28b6b7359.ts';
 import { kernel_cap_struct } from '../structs/kernel_cap_struct.9d47044c56931e81.ts';
-import { kernel_cpustat } from '../structs/kernel_cpustat.7c8043f11daa276b.ts';
 import { kernfs_elem_attr } from '../structs/kernfs_elem_attr.c8217b12efb5728a.ts';
 import { kernfs_elem_dir } from '../structs/kernfs_elem_dir.3ed94c66e2829f72.ts';
 import { kernfs_elem_symlink } from '../structs/kernfs_elem_symlink.8aa9f6667216c6af.ts';
@@ -61,27 +47,18 @@ import { maple_tree } from '../structs/maple_tree.46c0523692205f87.ts';
 import { mm_rss_stat } from '../structs/mm_rss_stat.c7e874b912313934.ts';
 import { mm_struct } from '../structs/mm_struct.6b95df1e6d2680ce.ts';
 import { mutex } from '../structs/mutex.256b9131c48e3ec9.ts';
-import { new_utsname } from '../structs/new_utsname.625cd26b90e8f994.ts';
-import { ns_common } from '../structs/ns_common.92c5005e2ebc9f04.ts';
-import { nsproxy } from '../structs/nsproxy.85d7e06f95c25d8e.ts';
 import { optimistic_spin_queue } from '../structs/optimistic_spin_queue.c7e49e25888fc184.ts';
 import { pacct_struct } from '../structs/pacct_struct.88face72ced54bc0.ts';
 import { page_frag } from '../structs/page_frag.38ed76646daa7297.ts';
-import { percpu_counter } from '../structs/percpu_counter.bcd7b30ccf158819.ts';
 import { percpu_ref } from '../structs/percpu_ref.25161f565d8020ec.ts';
-import { pid } from '../structs/pid.66aca5eda405ed56.ts';
-import { pid_namespace } from '../structs/pid_namespace.f8dca02aab48ad1e.ts';
 import { plist_head } from '../structs/plist_head.fc3f430abe510090.ts';
 import { plist_node } from '../structs/plist_node.41a59e076669070d.ts';
 import { posix_cputimer_base } from '../structs/posix_cputimer_base.1df1937b5ee0dd89.ts';
 import { posix_cputimers } from '../structs/posix_cputimers.bce29a48d72ce610.ts';
 import { posix_cputimers_work } from '../structs/posix_cputimers_work.beec621157532272.ts';
 import { prev_cputime } from '../structs/prev_cputime.06dd1f05d13b88ee.ts';
-import { psi_group_cpu } from '../structs/psi_group_cpu.7937a856b2e86471.ts';
 import { pt_regs } from '../structs/pt_regs.9ef6f4ab30dfec8d.ts';
-import { qrwlock } from '../structs/qrwlock.1ad2ae78f2aaf345.ts';
 import { qspinlock } from '../structs/qspinlock.63a0ade7c9fa87d4.ts';
-import { ratelimit_state } from '../structs/ratelimit_state.5dcb2fdf00d07484.ts';
 import { raw_spinlock } from '../structs/raw_spinlock.a4b6a5baebbfba1e.ts';
 import { rb_node } from '../structs/rb_node.731059f5257033bb.ts';
 import { rb_root } from '../structs/rb_root.01d5718a4a517f8d.ts';
@@ -92,17 +69,12 @@ import { rcuwait } from '../structs/rcuwait.1ec9e55f323f623f.ts';
 import { refcount_struct } from '../structs/refcount_struct.934da56919362cbc.ts';
 import { restart_block } from '../structs/restart_block.6c4aee6ceaa1e98a.ts';
 import { rlimit } from '../structs/rlimit.bf6e37233294ec66.ts';
-import { root_domain } from '../structs/root_domain.b4a6a84790e7e6cf.ts';
 import { rq } from '../structs/rq.a571f6705da3f3ad.ts';
-import { rseq } from '../structs/rseq.6e487a3925c01b61.ts';
-import { rt_bandwidth } from '../structs/rt_bandwidth.9faf16b8a5deee94.ts';
 import { rt_prio_array } from '../structs/rt_prio_array.c4f732f475385c62.ts';
 import { rt_rq } from '../structs/rt_rq.8fe416254915b09f.ts';
 import { rw_semaphore } from '../structs/rw_semaphore.33614f157436ac5d.ts';
 import { sched_avg } from '../structs/sched_avg.70f3c2a82cc421ec.ts';
-import { sched_class } from '../structs/sched_class.b16ec8ad01cd10dc.ts';
 import { sched_dl_entity } from '../structs/sched_dl_entity.bc3ab058e7134698.ts';
-import { sched_domain } from '../structs/sched_domain.dcc62884719cf1c8.ts';
 import { sched_entity } from '../structs/sched_entity.31180396a1f30ed8.ts';
 import { sched_info } from '../structs/sched_info.2925fd99701a5695.ts';
 import { sched_rt_entity } from '../structs/sched_rt_entity.3acc38748739b3d9.ts';
@@ -115,7 +87,6 @@ import { sighand_struct } from '../structs/sighand_struct.d2e860f89ef4f0f7.ts';
 import { signal_struct } from '../structs/signal_struct.b80f29a709680233.ts';
 import { sigpending } from '../structs/sigpending.d887b0a375fe462c.ts';
 import { spinlock } from '../structs/spinlock.5b1c99f1ccbee34c.ts';
-import { swait_queue_head } from '../structs/swait_queue_head.bee4a775a8d3e379.ts';
 import { swregs_state } from '../structs/swregs_state.7b459caf36a11aac.ts';
 import { syscall_user_dispatch } from '../structs/syscall_user_dispatch.748fb8984b9b14b5.ts';
 import { sysv_sem } from '../structs/sysv_sem.55d62bb3cf982d7d.ts';
@@ -133,16 +104,12 @@ import { timer_list } from '../structs/timer_list.553cbf4e17b8e5fe.ts';
 import { timerqueue_head } from '../structs/timerqueue_head.eab3a1684e785c2d.ts';
 import { timerqueue_node } from '../structs/timerqueue_node.3afea6a821e667de.ts';
 import { tlbflush_unmap_batch } from '../structs/tlbflush_unmap_batch.4dd528e1f443bb2a.ts';
-import { upid } from '../structs/upid.05724ad3f2e862fe.ts';
 import { uprobes_state } from '../structs/uprobes_state.897013ca638a485f.ts';
-import { user_struct } from '../structs/user_struct.c6cbe18134a996d6.ts';
 import { util_est } from '../structs/util_est.fc896b178bc64af0.ts';
-import { uts_namespace } from '../structs/uts_namespace.0e5737a1d51cbeae.ts';
 import { vtime } from '../structs/vtime.7cb04109e79f4f57.ts';
 import { wait_queue_head } from '../structs/wait_queue_head.7cf7eb46a9cd964a.ts';
 import { wake_q_node } from '../structs/wake_q_node.455a61ddc4dc62a8.ts';
 import { work_struct } from '../structs/work_struct.8f8f892e11f08cae.ts';
-import { xarray } from '../structs/xarray.2685723e7c90a72b.ts';
 import { xregs_state } from '../structs/xregs_state.6aad1234a977fe50.ts';
 import { xstate_header } from '../structs/xstate_header.e4cdf9288f2e7f2e.ts';
 const $kernel = {
@@ -155,168 +122,72 @@ const $kernel = {
   producer: { name: 'domsched', version: '0.1.0' },
 } as const;
 const $symbols = {
-  __bss_start: 0xffffffff83310000n,
-  __bss_stop: 0xffffffff84400000n,
   __cpu_active_mask: 0xffffffff82c3b7e0n,
   __cpu_online_mask: 0xffffffff82c3bfe0n,
-  __cpu_possible_mask: 0xffffffff82c3c3e0n,
-  __end_rodata: 0xffffffff828eb000n,
-  __entry_text_end: 0xffffffff81c01b17n,
-  __entry_text_start: 0xffffffff81c00010n,
-  __irqentry_text_end: 0xffffffff81c01150n,
-  __irqentry_text_start: 0xffffffff81c00290n,
   __kthread_parkme: 0xffffffff810cbc90n,
-  __lock_text_end: 0xffffffff81a5aa64n,
-  __lock_text_start: 0xffffffff81a59ae8n,
-  __per_cpu_end: 0x35000n,
   __per_cpu_offset: 0xffffffff8241cb60n,
-  __per_cpu_start: 0x0n,
   __preempt_count: 0x1fb40n,
-  __sched_class_highest: 0xffffffff82415320n,
-  __sched_class_lowest: 0xffffffff82415730n,
-  __sched_text_end: 0xffffffff81a5917an,
-  __sched_text_start: 0xffffffff81a52350n,
-  __schedule: 0xffffffff81a523d0n,
-  __softirqentry_text_end: 0xffffffff81e0000cn,
-  __softirqentry_text_start: 0xffffffff81e00000n,
   __stack_chk_fail: 0xffffffff81a486f0n,
   __start_notes: 0xffffffff824c1990n,
-  __start_rodata: 0xffffffff82000000n,
   __stop_notes: 0xffffffff824c1b88n,
-  __switch_to: 0xffffffff81031080n,
-  __switch_to_asm: 0xffffffff81003270n,
-  _edata: 0xffffffff82c48980n,
   _end: 0xffffffff84430000n,
   _etext: 0xffffffff81e01d32n,
-  _sdata: 0xffffffff82a00000n,
   _stext: 0xffffffff81000000n,
   _text: 0xffffffff81000000n,
   activate_task: 0xffffffff810df620n,
   asm_exc_divide_error: 0xffffffff81c00990n,
-  asm_sysvec_apic_timer_interrupt: 0xffffffff81c00ef0n,
-  asm_sysvec_call_function: 0xffffffff81c00fb0n,
-  asm_sysvec_call_function_single: 0xffffffff81c00f90n,
   asm_sysvec_irq_work: 0xffffffff81c01030n,
   asm_sysvec_reschedule_ipi: 0xffffffff81c00f30n,
-  call_single_queue: 0x32dc0n,
   cgroup_do_freeze: 0xffffffff811868e0n,
   cgroup_enter_frozen: 0xffffffff81186b10n,
   cgroup_freeze_task: 0xffffffff81186550n,
   cgroup_freezer_migrate_task: 0xffffffff81186c30n,
-  cgrp_dfl_root: 0xffffffff82b349e0n,
-  cpu_current_top_of_stack: 0x1fb50n,
-  cpu_info: 0x198c0n,
-  cpu_number: 0x199e0n,
   cpu_tss_rw: 0x6000n,
-  current_task: 0x1fb80n,
-  default_idle: 0xffffffff81a59180n,
   delayed_put_task_struct: 0xffffffff810a5470n,
-  dl_sched_class: 0xffffffff824153f0n,
   do_group_exit: 0xffffffff810a7bf0n,
   do_signal_stop: 0xffffffff810b6f00n,
-  entry_SYSCALL_64: 0xffffffff81c00080n,
   exit_signals: 0xffffffff810b70f0n,
   exit_to_user_mode_prepare: 0xffffffff811469d0n,
   fair_sched_class: 0xffffffff82415590n,
-  'finish_task_switch.isra.0': 0xffffffff810dcf60n,
-  fixed_percpu_data: 0x0n,
-  freezer_active: 0xffffffff83fd4530n,
-  gdt_page: 0xb000n,
   get_signal: 0xffffffff810b7320n,
-  hardirq_stack_ptr: 0x1fb48n,
-  hrtimer_bases: 0x23000n,
-  idle_sched_class: 0xffffffff82415660n,
-  idt_descr: 0xffffffff8241b418n,
-  idt_table: 0xffffffff83313000n,
-  init_cgroup_ns: 0xffffffff82b34960n,
-  init_css_set: 0xffffffff82b33760n,
-  init_mm: 0xffffffff82b5c940n,
-  init_stack: 0xffffffff82a00000n,
   init_task: 0xffffffff82a1aa40n,
-  init_thread_union: 0xffffffff82a00000n,
   init_top_pgt: 0xffffffff82a10000n,
-  init_uts_ns: 0xffffffff82bfb000n,
   io_wq_worker_sleeping: 0xffffffff81530060n,
   irq_work_run: 0xffffffff81201360n,
   irq_work_tick: 0xffffffff81201390n,
   irqentry_exit_to_user_mode: 0xffffffff81a48920n,
   jiffies: 0xffffffff82a079c0n,
   jiffies_64: 0xffffffff82a079c0n,
-  kernel_cpustat: 0x201c0n,
-  kstat: 0x20220n,
   kthread_should_stop: 0xffffffff810cbbc0n,
   lazy_list: 0x2c540n,
   linux_banner: 0xffffffff82161900n,
   mark_oom_victim: 0xffffffff81288a10n,
-  mwait_idle: 0xffffffff81a59190n,
-  native_queued_spin_lock_slowpath: 0xffffffff81a5a140n,
-  native_safe_halt: 0xffffffff81a592e0n,
   nr_cpu_ids: 0xffffffff82c3ca10n,
-  nr_threads: 0xffffffff83f83068n,
   page_offset_base: 0xffffffff82415740n,
   phys_base: 0xffffffff82a1a010n,
-  pm_freezing: 0xffffffff83fd4521n,
-  preempt_dynamic_mode: 0xffffffff82a5ddf0n,
   preempt_schedule_irq: 0xffffffff81a53200n,
   process_timeout: 0xffffffff81153510n,
-  psi_disabled: 0xffffffff83f86b90n,
   'ptrace_stop.part.0': 0xffffffff810b6960n,
-  raised_list: 0x2c548n,
   recalc_sigpending: 0xffffffff810b2590n,
   resched_curr: 0xffffffff810df0a0n,
-  ret_from_fork: 0xffffffff810032d0n,
   root_task_group: 0xffffffff83f86780n,
-  rt_sched_class: 0xffffffff824154c0n,
   runqueues: 0x31c40n,
   sched_prio_to_weight: 0xffffffff82021060n,
   sched_prio_to_wmult: 0xffffffff82020fc0n,
-  sched_smp_initialized: 0xffffffff82c3c828n,
   schedule: 0xffffffff81a52dd0n,
-  scheduler_running: 0xffffffff82c3c83cn,
-  stop_sched_class: 0xffffffff82415320n,
-  sysctl_sched_autogroup_enabled: 0xffffffff82c3c858n,
-  sysctl_sched_features: 0xffffffff82c3c838n,
-  sysctl_sched_latency: 0xffffffff82a61fa4n,
-  sysctl_sched_min_granularity: 0xffffffff82a61f98n,
-  sysctl_sched_wakeup_granularity: 0xffffffff82a61f88n,
-  system_state: 0xffffffff82c36cc4n,
   task_work_add: 0xffffffff810ca1f0n,
   task_work_run: 0xffffffff810ca3a0n,
-  tasklist_lock: 0xffffffff82a06080n,
-  this_cpu_off: 0x199e8n,
-  tick_cpu_device: 0x23570n,
-  tick_cpu_sched: 0x235c0n,
   tick_nsec: 0xffffffff83fd48a0n,
-  timer_bases: 0x20b00n,
-  tk_core: 0xffffffff83fd4780n,
   try_to_wake_up: 0xffffffff810e1700n,
-  tsc_khz: 0xffffffff82c38ee0n,
-  vmalloc_base: 0xffffffff82415738n,
-  vmemmap_base: 0xffffffff82415730n,
   wake_up_process: 0xffffffff810e1c40n,
 } as const;
-const $percpu = ['__preempt_count', 'call_single_queue', 'cpu_current_top_of_stack', 'cpu_info', 'cpu_number', 'cpu_tss_rw', 'current_task', 'fixed_percpu_data', 'gdt_page', 'hardirq_stack_ptr', 'hrtimer_bases', 'kernel_cpustat', 'kstat', 'lazy_list', 'raised_list', 'runqueues', 'this_cpu_off', 'tick_cpu_device', 'tick_cpu_sched', 'timer_bases'] as const;
+const $percpu = ['__preempt_count', 'cpu_tss_rw', 'lazy_list', 'runqueues'] as const;
 const $constants = {
-  CSD_FLAG_LOCK: 1,
-  CSD_FLAG_TYPE_MASK: 240,
-  CSD_TYPE_ASYNC: 0,
-  CSD_TYPE_IRQ_WORK: 32,
-  CSD_TYPE_SYNC: 16,
-  CSD_TYPE_TTWU: 48,
   IRQ_WORK_BUSY: 2,
-  IRQ_WORK_CLAIMED: 3,
-  IRQ_WORK_HARD_IRQ: 8,
   IRQ_WORK_LAZY: 4,
   IRQ_WORK_PENDING: 1,
-  TASK_COMM_LEN: 16,
 } as const;
 const $enums = {
-  cgroup_subsys_id: { size: 4, values: { cpuset_cgrp_id: 0, cpu_cgrp_id: 1, cpuacct_cgrp_id: 2, io_cgrp_id: 3, memory_cgrp_id: 4, devices_cgrp_id: 5, freezer_cgrp_id: 6, net_cls_cgrp_id: 7, perf_event_cgrp_id: 8, net_prio_cgrp_id: 9, hugetlb_cgrp_id: 10, pids_cgrp_id: 11, rdma_cgrp_id: 12, misc_cgrp_id: 13, CGROUP_SUBSYS_COUNT: 14 } },
-  hrtimer_mode: { size: 4, values: { HRTIMER_MODE_ABS: 0, HRTIMER_MODE_REL: 1, HRTIMER_MODE_PINNED: 2, HRTIMER_MODE_SOFT: 4, HRTIMER_MODE_HARD: 8, HRTIMER_MODE_ABS_PINNED: 2, HRTIMER_MODE_REL_PINNED: 3, HRTIMER_MODE_ABS_SOFT: 4, HRTIMER_MODE_REL_SOFT: 5, HRTIMER_MODE_ABS_PINNED_SOFT: 6, HRTIMER_MODE_REL_PINNED_SOFT: 7, HRTIMER_MODE_ABS_HARD: 8, HRTIMER_MODE_REL_HARD: 9, HRTIMER_MODE_ABS_PINNED_HARD: 10, HRTIMER_MODE_REL_PINNED_HARD: 11 } },
-  pid_type: { size: 4, values: { PIDTYPE_PID: 0, PIDTYPE_TGID: 1, PIDTYPE_PGID: 2, PIDTYPE_SID: 3, PIDTYPE_MAX: 4 } },
-  psi_task_count: { size: 4, values: { NR_IOWAIT: 0, NR_MEMSTALL: 1, NR_RUNNING: 2, NR_MEMSTALL_RUNNING: 3, NR_PSI_TASK_COUNTS: 4 } },
-  system_states: { size: 4, values: { SYSTEM_BOOTING: 0, SYSTEM_SCHEDULING: 1, SYSTEM_FREEING_INITMEM: 2, SYSTEM_RUNNING: 3, SYSTEM_HALT: 4, SYSTEM_POWER_OFF: 5, SYSTEM_RESTART: 6, SYSTEM_SUSPEND: 7 } },
-  task_work_notify_mode: { size: 4, values: { TWA_NONE: 0, TWA_RESUME: 1, TWA_SIGNAL: 2, TWA_SIGNAL_NO_IPI: 3 } },
   timespec_type: { size: 4, values: { TT_NONE: 0, TT_NATIVE: 1, TT_COMPAT: 2 } },
   vtime_state: { size: 4, values: { VTIME_INACTIVE: 0, VTIME_IDLE: 1, VTIME_SYS: 2, VTIME_USER: 3, VTIME_GUEST: 4 } },
 } as const;
@@ -330,7 +201,6 @@ export const layout = {
   __call_single_node,
   arch_tlbflush_unmap_batch,
   autogroup,
-  balance_callback,
   callback_head,
   cfs_bandwidth,
   cfs_rq,
@@ -339,21 +209,13 @@ export const layout = {
   cgroup_bpf,
   cgroup_file,
   cgroup_freezer_state,
-  cgroup_root,
   cgroup_subsys_state,
-  completion,
   cpu_itimer,
   cpu_stop_work,
-  cpudl,
   cpumask,
-  cpupri,
-  cpupri_vec,
   cred,
   css_set,
-  delayed_work,
-  desc_ptr,
   desc_struct,
-  dl_bw,
   dl_rq,
   fpregs_state,
   fpstate,
@@ -361,17 +223,12 @@ export const layout = {
   fpu_state_perm,
   fregs_state,
   fxregs_state,
-  gate_struct,
   hlist_head,
   hlist_node,
   hrtimer,
-  idr,
-  idt_bits,
-  io_context,
   irq_work,
   k_sigaction,
   kernel_cap_struct,
-  kernel_cpustat,
   kernfs_elem_attr,
   kernfs_elem_dir,
   kernfs_elem_symlink,
@@ -386,27 +243,18 @@ export const layout = {
   mm_rss_stat,
   mm_struct,
   mutex,
-  new_utsname,
-  ns_common,
-  nsproxy,
   optimistic_spin_queue,
   pacct_struct,
   page_frag,
-  percpu_counter,
   percpu_ref,
-  pid,
-  pid_namespace,
   plist_head,
   plist_node,
   posix_cputimer_base,
   posix_cputimers,
   posix_cputimers_work,
   prev_cputime,
-  psi_group_cpu,
   pt_regs,
-  qrwlock,
   qspinlock,
-  ratelimit_state,
   raw_spinlock,
   rb_node,
   rb_root,
@@ -417,17 +265,12 @@ export const layout = {
   refcount_struct,
   restart_block,
   rlimit,
-  root_domain,
   rq,
-  rseq,
-  rt_bandwidth,
   rt_prio_array,
   rt_rq,
   rw_semaphore,
   sched_avg,
-  sched_class,
   sched_dl_entity,
-  sched_domain,
   sched_entity,
   sched_info,
   sched_rt_entity,
@@ -440,7 +283,6 @@ export const layout = {
   signal_struct,
   sigpending,
   spinlock,
-  swait_queue_head,
   swregs_state,
   syscall_user_dispatch,
   sysv_sem,
@@ -458,16 +300,12 @@ export const layout = {
   timerqueue_head,
   timerqueue_node,
   tlbflush_unmap_batch,
-  upid,
   uprobes_state,
-  user_struct,
   util_est,
-  uts_namespace,
   vtime,
   wait_queue_head,
   wake_q_node,
   work_struct,
-  xarray,
   xregs_state,
   xstate_header,
 } as const;

@@ -129,10 +129,10 @@ const UNITS = {
     struct rq rq; struct task_struct task; int schedule(void) { return rq.nr_running; }
     int main(void) { return 0; }`,
   'kernel/sys.c': `
-    struct new_utsname { char sysname[65]; }; struct new_utsname name;
-    enum system_states { SYSTEM_BOOTING, SYSTEM_RUNNING = 3 }; enum system_states state;
-    enum { TASK_COMM_LEN = 16 }; int length = TASK_COMM_LEN;
-    enum tagged { CSD_FLAG_LOCK = 1 }; enum tagged flag = CSD_FLAG_LOCK;`,
+    enum system_states { SYSTEM_BOOTING, SYSTEM_RUNNING = 3 };
+    struct cred { int uid; enum system_states state; }; struct cred name;
+    enum { IRQ_WORK_LAZY = 4 }; int length = IRQ_WORK_LAZY;
+    enum tagged { IRQ_WORK_BUSY = 2 }; enum tagged flag = IRQ_WORK_BUSY;`,
 };
 
 test('every engine sees what units beside the scheduler define, and enumerators without a tag only', async (t) => {
@@ -150,7 +150,7 @@ test('every engine sees what units beside the scheduler define, and enumerators 
     (['dwarf', 'btf', 'gdb'] as const).map((engine) => [engine, 3, 2, []]),
   );
   const { constants } = await (await loadEngine('gdb')).extract(file, request);
-  t.deepEqual(constants, { TASK_COMM_LEN: 16 });
+  t.deepEqual(constants, { IRQ_WORK_LAZY: 4 });
 });
 
 test('an engine that cannot answer is left out, with the reason', async (t) => {

@@ -118,6 +118,7 @@ let tool: string | undefined;
 
 const ending = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
 const STRUCTURES = [
+  new URL(`../../../extractor/needs.${ending}`, import.meta.url),
   new URL(`../../../extractor/structures.${ending}`, import.meta.url),
   new URL(`../../../extractor/memory/memory-kernel.${ending}`, import.meta.url),
 ];

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import test from 'ava';
 import { openKernelFile } from '../../../extractor/elf/open.ts';
 import { percpuSymbols } from '../../../extractor/elf/percpu.ts';
-import { SYMBOLS } from '../../../extractor/structures.ts';
+import { SYMBOLS } from '../../../extractor/needs.ts';
 import { realKernels } from '../../real-kernels.ts';
 import { nmSymbols, readelfBuildId, readelfSections, tool } from './tools.ts';
 

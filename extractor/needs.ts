@@ -1,0 +1,119 @@
+// Written by `npm run needs` from runtime/members/. Do not edit: declare there.
+
+/** Structures, by canonical name; what they embed comes along. */
+export const STRUCTURES: readonly string[] = `
+autogroup
+callback_head
+cfs_rq
+cgroup
+cred
+css_set
+fpu
+irq_work
+kernfs_node
+list_head
+mm_struct
+pcpu_hot
+prio_array
+pt_regs
+rb_node
+rq
+sched_avg
+sched_dl_entity
+sched_entity
+sched_rt_entity
+sighand_struct
+signal_struct
+task_group
+task_struct
+thread_info
+timer_list
+tss_struct
+x8664_pda
+`
+  .trim()
+  .split('\n');
+
+/** Enumerators, of whatever enumeration. */
+export const ENUMERATORS: readonly string[] = `
+IRQ_WORK_BUSY
+IRQ_WORK_LAZY
+IRQ_WORK_PENDING
+`
+  .trim()
+  .split('\n');
+
+/** Symbols; a kernel has those of its time and configuration. */
+export const SYMBOLS: readonly string[] = `
+__cpu_active_mask
+__cpu_online_mask
+__kthread_parkme
+__per_cpu_offset
+__preempt_count
+__resched_curr
+__stack_chk_fail
+__start_notes
+__stop_notes
+_cpu_pda
+_end
+_etext
+_stext
+_text
+activate_task
+asm_exc_divide_error
+asm_sysvec_irq_work
+asm_sysvec_reschedule_ipi
+cgroup_do_freeze
+cgroup_enter_frozen
+cgroup_freeze_task
+cgroup_freezer_migrate_task
+cpu_online_map
+cpu_tss_rw
+delayed_put_task_struct
+divide_error
+do_freezer_trap
+do_group_exit
+do_signal_stop
+exit_signals
+exit_to_user_mode_loop
+exit_to_user_mode_prepare
+fair_sched_class
+get_signal
+init_level4_pgt
+init_task
+init_top_pgt
+io_wq_worker_sleeping
+irq_work_run
+irq_work_tick
+irqentry_exit_to_user_mode
+jiffies
+jiffies_64
+kthread_should_stop
+lazy_list
+linux_banner
+mark_oom_victim
+nr_cpu_ids
+page_offset_base
+pcpu_hot
+per_cpu__runqueues
+phys_base
+preempt_schedule_irq
+process_timeout
+ptrace_stop
+ptrace_stop.part.0
+recalc_sigpending
+resched_curr
+root_task_group
+runqueues
+sched_prio_to_weight
+sched_prio_to_wmult
+schedule
+swapper_pg_dir
+task_work_add
+task_work_run
+tick_nsec
+try_to_wake_up
+wake_up_process
+`
+  .trim()
+  .split('\n');

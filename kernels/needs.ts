@@ -1,0 +1,26 @@
+/**
+ * `npm run needs`: writes `extractor/needs.ts`, what an extraction asks of a kernel by default, out of what the runtime
+ * declares that it reads (`runtime/members/`). Neither of the two imports the other.
+ */
+import { writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { MEMBERS } from '../runtime/members/members.ts';
+import { ENUMERATORS, SYMBOLS } from '../runtime/members/symbols.ts';
+import { projectDirectory } from './paths.ts';
+
+export const needsFile = path.join(projectDirectory, 'extractor/needs.ts');
+
+/** The text of {@link needsFile}. */
+export function needsText(): string {
+  const list = (name: string, what: string, entries: readonly string[]) =>
+    `/** ${what} */\nexport const ${name}: readonly string[] = \`\n${[...entries].sort().join('\n')}\n\`\n` +
+    "  .trim()\n  .split('\\n');\n";
+  return [
+    '// Written by `npm run needs` from runtime/members/. Do not edit: declare there.\n',
+    list('STRUCTURES', 'Structures, by canonical name; what they embed comes along.', Object.keys(MEMBERS)),
+    list('ENUMERATORS', 'Enumerators, of whatever enumeration.', ENUMERATORS),
+    list('SYMBOLS', 'Symbols; a kernel has those of its time and configuration.', SYMBOLS),
+  ].join('\n');
+}
+
+if (import.meta.main) await writeFile(needsFile, needsText());
