@@ -14,7 +14,7 @@ const ROWS = [
   ['runtime/watch', 'runtime/web'],
   ['runtime/control'],
   ['runtime/daemon', 'runtime/index\\.ts'],
-  ['runtime/command'],
+  ['runtime/command', 'runtime/debian'],
   ['program\\.ts', 'bundle\\.ts'],
   ['domsched\\.ts'],
 ];
