@@ -8,7 +8,8 @@ interface Backend {
   /** How its `--connect` value looks. */
   readonly syntax: string;
   readonly options: readonly string[];
-  open(connection: ConnectValue, spec: string): Promise<Host>;
+  /** @param others opened before or after it, in the same breath */
+  open(connection: ConnectValue, spec: string, others: readonly Host[]): Promise<Host>;
 }
 
 /** Backends by scheme. Loaded when used: the native bindings of one are no concern of another's users. */
@@ -38,6 +39,19 @@ const BACKENDS: Readonly<Record<string, Backend>> = {
       return new QemuHost(spec, () => [sockets]);
     },
   },
+  pid: {
+    syntax: 'pid:NUMBER',
+    options: [],
+    async open({ address }, spec, others) {
+      const pid = /^[1-9]\d{0,9}$/.test(address) ? Number(address) : undefined;
+      if (pid === undefined && address !== '') throw usage(spec);
+      const { ProcessHost } = await import('./vmm/host.ts');
+      // A machine that is reached by a socket as well is one domain, and the socket's: a monitor has registers and a
+      // pause that outlives us.
+      const sockets = () => others.flatMap((host) => (host.connection.startsWith('qemu:') ? host.ids() : []));
+      return new ProcessHost(spec, pid, sockets);
+    },
+  },
   dump: {
     syntax: 'dump:/path/file[,low=BYTES]',
     options: ['low'],
@@ -55,12 +69,12 @@ const BACKENDS: Readonly<Record<string, Backend>> = {
  * Opens the host that a `--connect` value names. Attaches to no domain yet.
  * @throws DomschedError `usage` when it names none
  */
-export async function connect(spec: string): Promise<Host> {
+export async function connect(spec: string, others: readonly Host[] = []): Promise<Host> {
   const value = parseConnect(spec);
   const backend = value && Object.hasOwn(BACKENDS, value.scheme) ? BACKENDS[value.scheme] : undefined;
   if (value === undefined || backend === undefined) throw usage(spec);
   if ([...value.options.keys()].some((key) => !backend.options.includes(key))) throw usage(spec);
-  return backend.open(value, spec);
+  return backend.open(value, spec, others);
 }
 
 /**
@@ -71,7 +85,7 @@ export async function connectAll(specs: readonly string[]): Promise<Hosts> {
   const wanted = specs.length > 0 ? specs : reachable();
   const hosts: Host[] = [];
   try {
-    for (const spec of wanted) hosts.push(await connect(spec));
+    for (const spec of wanted) hosts.push(await connect(spec, hosts));
     return new Hosts(hosts);
   } catch (error) {
     await Promise.allSettled(hosts.map((host) => host.close()));
@@ -79,9 +93,9 @@ export async function connectAll(specs: readonly string[]): Promise<Hosts> {
   }
 }
 
-/** Where domains are when nobody says: Xen's in a dom0, and machines of QEMU in their usual places. */
+/** Where domains are when nobody says: Xen's in a dom0, QEMU's with a socket of ours, and all other processes that run one. */
 function reachable(): string[] {
-  return lookForDom0().dom0 ? ['xen:', 'qemu:'] : ['qemu:'];
+  return [...(lookForDom0().dom0 ? ['xen:'] : []), 'qemu:', 'pid:'];
 }
 
 /** Several hosts as one. */

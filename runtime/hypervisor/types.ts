@@ -2,7 +2,7 @@ import type { DomschedError } from '../error.ts';
 import type { FrameNumber } from './frame.ts';
 import type { FrameBatch } from './frame-batch.ts';
 
-export type HypervisorKind = 'qemu' | 'xen' | 'dump' | 'fake';
+export type HypervisorKind = 'qemu' | 'kvm' | 'xen' | 'dump' | 'fake';
 
 /** Who a domain is. Stays the same while it runs; a reboot of the guest does not change it. */
 export interface DomainIdentity {
@@ -46,6 +46,11 @@ export interface FrameReader<F extends FrameNumber = FrameNumber> {
   readonly physicalBits: number;
   /** RAM in ascending order, without overlaps. Empty where the hypervisor doesn't tell (Xen PV). */
   regions(): readonly FrameRegion<F>[];
+  /**
+   * Frames of a region that the guest has ever used, ascending; for who searches all of it. Absent where nobody can tell,
+   * or nothing is saved by it.
+   */
+  filled?(region: FrameRegion<F>): Iterable<FrameRegion<F>>;
   /**
    * Reads all ranges of the batch and sets the status of each; bytes of a failed range are zero.
    * @returns how many ranges failed

@@ -39,6 +39,8 @@ export interface MachineOptions {
   /** More QEMU arguments that name files in the machine's own folder. */
   devices?: (directory: string) => readonly string[];
   accelerator?: Accelerator;
+  /** No socket by which QEMU takes an order: whoever wants something of the machine has its process. */
+  monitors?: false;
 }
 
 export interface KernelOptions extends MachineOptions {
@@ -213,8 +215,12 @@ export async function startMachine(options: KernelOptions): Promise<LiveGuest> {
       ...['-kernel', options.kernel, ...(options.initrd ? ['-initrd', options.initrd] : [])],
       ...['-append', options.append ?? ''],
       ...['-serial', 'stdio', '-serial', socket('agent.sock')],
-      ...['-qmp', socket('qmp.sock'), '-qmp', socket('monitor.sock')],
-      ...['-qtest', socket('qtest.sock'), '-qtest-log', 'none'],
+      ...(options.monitors === false
+        ? []
+        : [
+            ...['-qmp', socket('qmp.sock'), '-qmp', socket('monitor.sock')],
+            ...['-qtest', socket('qtest.sock'), '-qtest-log', 'none'],
+          ]),
       ...(options.extra ?? []),
       ...(options.devices?.(directory) ?? []),
     ],
@@ -234,7 +240,8 @@ export async function startMachine(options: KernelOptions): Promise<LiveGuest> {
     console: new GuestConsole(child.stdout!, path.join(directory, 'console.log')),
   });
   const started = Date.now();
-  while (!existsSync(path.join(directory, 'qtest.sock'))) {
+  const last = options.monitors === false ? 'agent.sock' : 'qtest.sock';
+  while (!existsSync(path.join(directory, last))) {
     if (child.exitCode !== null || Date.now() - started > 120_000) {
       await guest[Symbol.asyncDispose]();
       throw new Error(`QEMU did not start ${name}: ${complaints}`);

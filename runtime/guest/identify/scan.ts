@@ -2,7 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 import type { MemoryPart } from '../../../extractor/contract.ts';
 import { FRAME_SIZE, type FrameNumber } from '../../hypervisor/frame.ts';
 import { FRAME_STATUS, FrameBatch } from '../../hypervisor/frame-batch.ts';
-import type { Domain } from '../../hypervisor/types.ts';
+import type { Domain, FrameRegion } from '../../hypervisor/types.ts';
 import { guestVirtual } from '../../memory/address.ts';
 import { ReadBatch } from '../../memory/read-batch.ts';
 import type { AddressSpace } from '../../memory/types.ts';
@@ -34,7 +34,7 @@ export function* scanPhysical<F extends FrameNumber>(domain: Domain<F>): Generat
   let found = 0;
   const batch = new FrameBatch<F>(2 * CHUNK_FRAMES * FRAME_SIZE);
   let scanned = 0;
-  for (const { first, count } of domain.frames.regions()) {
+  for (const { first, count } of usedRegions(domain)) {
     for (let done = 0; done < count && scanned < MAX_SCAN_BYTES; done += CHUNK_FRAMES) {
       // One frame more than the step, so that a banner over the border is whole in one of the two chunks.
       const frames = Math.min(CHUNK_FRAMES + 1, count - done);
@@ -52,6 +52,13 @@ export function* scanPhysical<F extends FrameNumber>(domain: Domain<F>): Generat
         if (found >= MAX_FOUND) return;
       }
     }
+  }
+}
+
+function* usedRegions<F extends FrameNumber>({ frames }: Domain<F>): Generator<FrameRegion<F>> {
+  for (const region of frames.regions()) {
+    if (frames.filled === undefined) yield region;
+    else yield* frames.filled(region);
   }
 }
 

@@ -1,8 +1,9 @@
 import { DomschedError } from '../../error.ts';
 import { FRAME_SIZE } from '../frame.ts';
-import { addressOf, FileMapping, ProcessMemory, RangeList } from '../process-memory.ts';
+import { addressOf, type FileMapping, ProcessMemory, RangeList } from '../process-memory.ts';
+import { fileOf, keyOf } from './memory-file.ts';
 import { parseMemoryMap, type RamRange } from './memory-map.ts';
-import { filePlace, mappingsOf, type ProcessMap, processMaps } from './process-maps.ts';
+import { filePlace, mappingsOf, processMaps } from './process-maps.ts';
 import { asRecord, type QmpClient } from './qmp-client.ts';
 import type { RamSegment, RamSource } from './ram.ts';
 
@@ -92,43 +93,6 @@ function checkApart(ranges: readonly PlacedRange[], of: (range: PlacedRange) => 
       },
     );
   }
-}
-
-/**
- * The file behind a mapping of QEMU, mapped by us too; undefined where we may not open it that way (that takes
- * CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN), or it is none that can be mapped.
- */
-function fileOf(pid: number, map: ProcessMap, known: readonly FileMapping[]): FileMapping | undefined {
-  const isIt = ({ device, inode }: FileMapping) =>
-    inode === map.inode && majorOf(device) === map.major && minorOf(device) === map.minor;
-  const before = known.find(isIt);
-  if (before !== undefined) return before;
-  let mapping: FileMapping;
-  try {
-    mapping = new FileMapping(`/proc/${pid}/map_files/${map.start.toString(16)}-${map.end.toString(16)}`);
-  } catch (error) {
-    if (error instanceof DomschedError) return undefined;
-    throw error;
-  }
-  if (isIt(mapping)) return mapping;
-  // It was replaced in this moment; or its file system numbers its files in another way (btrfs, overlayfs).
-  mapping.close();
-  return undefined;
-}
-
-function keyOf({ device, inode }: FileMapping): string {
-  return `${device}:${inode}`;
-}
-
-/** Of a device number as the C library has it (sys/sysmacros.h). */
-function majorOf(device: number): number {
-  const number = BigInt(device);
-  return Number(((number >> 8n) & 0xfffn) | ((number >> 32n) & 0xffff_f000n));
-}
-
-function minorOf(device: number): number {
-  const number = BigInt(device);
-  return Number((number & 0xffn) | ((number >> 12n) & 0xffff_ff00n));
 }
 
 function notThere(pid: number, start: number): DomschedError {

@@ -7,8 +7,11 @@ import { QemuDomain, type QemuSockets, queryName, queryVcpus } from './domain.ts
 import { asRecord, QmpClient } from './qmp-client.ts';
 import { stateOf } from './run-state.ts';
 
-/** Where machines are looked for when none is named: ours, and libvirt's monitors. */
-export const DEFAULT_PLACES: readonly string[] = ['/run/domsched', '/var/lib/libvirt/qemu'];
+/**
+ * Where sockets are looked for when none is named. Not among libvirt's: each of those has libvirtd as its one client, and
+ * its machines are found by their processes.
+ */
+export const DEFAULT_PLACES: readonly string[] = ['/run/domsched'];
 
 const GREETING_TIMEOUT_MS = 5_000;
 
@@ -103,14 +106,11 @@ export function connectionOf({ qmp, qtest, gdb }: QemuSockets): string {
   return formatConnect('qemu', `unix:${qmp}`, { qtest: unix(qtest), gdb: unix(gdb) });
 }
 
-/**
- * QMP sockets in the default places: `NAME.sock` (with `NAME.qtest` beside it where there is one) in ours,
- * `domain-N-NAME/monitor.sock` in libvirt's.
- */
+/** QMP sockets in the default places: `NAME.sock`, with `NAME.qtest` beside it where there is one. */
 export function findMachines(places: readonly string[] = DEFAULT_PLACES): QemuSockets[] {
   return places.flatMap((place) => {
     const names = namesOf(place);
-    const direct = names
+    return names
       .filter((name) => name.endsWith('.sock'))
       .map((name) => {
         const qtest = name.replace(/\.sock$/, '.qtest');
@@ -119,12 +119,6 @@ export function findMachines(places: readonly string[] = DEFAULT_PLACES): QemuSo
           ...(names.includes(qtest) && { qtest: path.join(place, qtest) }),
         };
       });
-    const libvirt = names
-      .filter(
-        (name) => name.startsWith('domain-') && namesOf(path.join(place, name)).includes('monitor.sock'),
-      )
-      .map((name) => ({ qmp: path.join(place, name, 'monitor.sock') }));
-    return [...direct, ...libvirt];
   });
 }
 

@@ -7,6 +7,7 @@ export interface ProcessMap {
   readonly end: number;
   readonly readable: boolean;
   readonly writable: boolean;
+  readonly executable: boolean;
   readonly shared: boolean;
   /** Of the first byte in the file. */
   readonly offset: number;
@@ -16,7 +17,7 @@ export interface ProcessMap {
   readonly inode: number;
 }
 
-const LINE = /^([0-9a-f]+)-([0-9a-f]+) ([r-])([w-])[x-]([sp]) ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+)/;
+const LINE = /^([0-9a-f]+)-([0-9a-f]+) ([r-])([w-])([x-])([sp]) ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+)/;
 
 /** Mappings of a process, ascending. Empty where it has none, or none that we may see. */
 export function processMaps(pid: number): ProcessMap[] {
@@ -27,7 +28,7 @@ export function processMaps(pid: number): ProcessMap[] {
     return [];
   }
   return text.split('\n').flatMap((line) => {
-    const [, start, end, read, write, sharing, offset, major, minor, inode] = LINE.exec(line) ?? [];
+    const [, start, end, read, write, execute, sharing, offset, major, minor, inode] = LINE.exec(line) ?? [];
     if (start === undefined) return [];
     const hex = (digits: string | undefined) => Number.parseInt(digits!, 16);
     return [
@@ -36,6 +37,7 @@ export function processMaps(pid: number): ProcessMap[] {
         end: hex(end),
         readable: read === 'r',
         writable: write === 'w',
+        executable: execute === 'x',
         shared: sharing === 's',
         offset: hex(offset),
         major: hex(major),

@@ -1,0 +1,104 @@
+import { DomschedError } from '../../error.ts';
+import { type HostProcess, isAlive } from '../../host-process.ts';
+import type { GuestFrame } from '../frame.ts';
+import { cgroupScheduler } from '../qemu/cgroup-scheduler.ts';
+import type {
+  Domain,
+  DomainEvent,
+  DomainIdentity,
+  DomainScheduler,
+  DomainState,
+  FrameReader,
+} from '../types.ts';
+import { attachRam, type ProcessRam } from './attach-ram.ts';
+import { type MachineProcess, machineOf } from './machine-process.ts';
+import { machineThreads } from './vcpu-threads.ts';
+
+/** A virtual machine by the process that runs it: nobody there is asked anything. */
+export class ProcessDomain implements Domain<GuestFrame> {
+  readonly identity: DomainIdentity;
+  readonly frames: FrameReader<GuestFrame>;
+  readonly scheduler?: DomainScheduler;
+  readonly vcpus: number;
+  readonly #process: HostProcess;
+  readonly #ram: ProcessRam;
+  readonly #listeners = new Set<(event: DomainEvent) => void>();
+  #generation = 0;
+  #closed = false;
+
+  private constructor(machine: MachineProcess, ram: ProcessRam) {
+    const { pid, started } = machine;
+    this.identity = identityOf(machine);
+    this.vcpus = vcpuCount(machine);
+    this.#process = { pid, started };
+    this.#ram = ram;
+    this.frames = ram;
+    const scheduler = cgroupScheduler(pid);
+    if (scheduler !== undefined) this.scheduler = scheduler;
+  }
+
+  /** @throws DomschedError as {@link attachRam} */
+  static attach(machine: MachineProcess): ProcessDomain {
+    const ram = attachRam(machine);
+    // What was opened is the memory of that very process: a later one of its number would have another start.
+    if (isAlive(machine)) return new ProcessDomain(machine, ram);
+    ram.close();
+    throw new DomschedError('domain-gone', `${machine.name} has ended`, { domain: machine.name });
+  }
+
+  get generation(): number {
+    return this.#generation;
+  }
+
+  tick(): void {
+    this.#generation += 1;
+  }
+
+  async state(): Promise<DomainState> {
+    return this.#closed ? 'gone' : stateOf(this.#process);
+  }
+
+  onEvent(listener: (event: DomainEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#ram.close();
+    this.#listeners.clear();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+export function identityOf({ pid, started, name, isQemu }: MachineProcess): DomainIdentity {
+  const connection = `pid:${pid}`;
+  return { id: connection, name, hypervisor: isQemu ? 'qemu' : 'kvm', connection, pid, started };
+}
+
+/** CPUs of the guest, as far as its process shows them. */
+export function vcpuCount({ pid, kvmVcpus }: MachineProcess): number {
+  if (kvmVcpus > 0) return kvmVcpus;
+  return machineThreads(pid).named;
+}
+
+/** What the process shows: whether its manager has paused the machine it does not. */
+export function stateOf(process: HostProcess): DomainState {
+  return isAlive(process) ? 'running' : 'gone';
+}
+
+/** @throws DomschedError `domain-not-found` */
+export function requireMachine(pid: number): MachineProcess {
+  const machine = machineOf(pid);
+  if (machine !== undefined) return machine;
+  throw new DomschedError(
+    'domain-not-found',
+    `process ${pid} runs no virtual machine that can be seen: it is no QEMU and has no KVM machine, or has ended; ` +
+      'run as root on the host itself, and see domsched domains',
+    { pid },
+  );
+}

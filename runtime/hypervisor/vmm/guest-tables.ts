@@ -1,0 +1,252 @@
+import { FRAME_SIZE } from '../frame.ts';
+import { addressOf, MAX_RANGES_PER_CALL, type ProcessMemory, RangeList } from '../process-memory.ts';
+import { blockOffset, FOUR_GIB, type Placement } from './place-ram.ts';
+
+/** Bits of the low word of a page table's entry (Intel SDM vol. 3A, 4.5). */
+const PRESENT = 1;
+const WRITABLE = 2;
+const LARGE = 0x80;
+/** Bits 12 to 51 are an address; those above may be a protection key or the system's own. */
+const ADDRESS_LOW = 0xffff_f000;
+const ADDRESS_HIGH = 0x000f_ffff;
+
+const ENTRIES = 512;
+/** The slot of the topmost table through which x86-64 kernels map themselves, and those of their 1 GiB windows. */
+const KERNEL_SLOT = 511;
+const IMAGE_SLOT = 510;
+const GIB = 2 ** 30;
+/** Tables that are read for one root (a direct map of 1 TiB in pages of 2 MiB has 1,024), and for one placement. */
+const MAX_TABLES = 8_192;
+const MAX_ALL_TABLES = 32_768;
+/** Pages that may hold a topmost table: every program has one. */
+const MAX_ROOTS = 1_024;
+/** Most gaps that firmware and the kernel leave unmapped below the hole. */
+const MAX_RESERVED = 256 * 1024 * 1024;
+/** Tables above 4 GiB that have to look like tables, for that part to be believed. */
+const ENOUGH = 4;
+/** Programs whose tables are looked at for it. */
+const MAX_PROGRAMS = 64;
+
+/** Memory of a process with a guest's RAM in it. */
+export interface GuestBlock {
+  readonly memory: ProcessMemory;
+  /** Of its first byte in that memory. */
+  readonly address: number;
+  readonly length: number;
+}
+
+/** One page table of the guest, read at once. */
+type Table = Uint32Array;
+
+/** Reads tables of the guest by physical address under an assumption of where its RAM is. */
+class TableReader {
+  readonly placement: Placement;
+  readonly #block: GuestBlock;
+  /** Tables above 4 GiB that were found to be tables. */
+  high = 0;
+  #reads = 0;
+  #all = 0;
+
+  constructor(block: GuestBlock, placement: Placement) {
+    this.#block = block;
+    this.placement = placement;
+  }
+
+  /** @returns undefined for what is not RAM or was never written, and when too many were read */
+  read(physical: number): Table | undefined {
+    const offset = blockOffset(this.placement, physical);
+    if (offset < 0 || this.#reads >= MAX_TABLES || this.#all >= MAX_ALL_TABLES) return undefined;
+    this.#reads += 1;
+    this.#all += 1;
+    const bytes = new Uint8Array(new ArrayBuffer(FRAME_SIZE));
+    return readInto(this.#block, offset, bytes) ? new Uint32Array(bytes.buffer) : undefined;
+  }
+
+  /** Another root has a share of its own. */
+  begin(): void {
+    this.#reads = 0;
+  }
+
+  /** Whether all entries of a table may be some: none leads out of the guest's RAM but for large pages of devices. */
+  isTable(table: Table): boolean {
+    let present = 0;
+    for (let i = 0; i < ENTRIES; i++) {
+      if (!isPresent(table, i)) continue;
+      present += 1;
+      if (!isLarge(table, i) && blockOffset(this.placement, addressAt(table, i)) < 0) return false;
+    }
+    return present > 0;
+  }
+}
+
+function readInto(block: GuestBlock, offset: number, bytes: Uint8Array): boolean {
+  const local = new RangeList();
+  const remote = new RangeList();
+  local.set(0, addressOf(bytes), bytes.length);
+  remote.set(0, block.address + offset, bytes.length);
+  return block.memory.read(local, 1, remote, 1) === bytes.length;
+}
+
+const isPresent = (table: Table, i: number) => (table[2 * i]! & PRESENT) !== 0;
+const isLarge = (table: Table, i: number) => (table[2 * i]! & LARGE) !== 0;
+const addressAt = (table: Table, i: number) =>
+  ((table[2 * i]! & ADDRESS_LOW) >>> 0) + (table[2 * i + 1]! & ADDRESS_HIGH) * 2 ** 32;
+
+/**
+ * Byte in the block of pages that may be a kernel's topmost table, by their last entry: all of x86-64 Linux's lead to the
+ * kernel's own mapping there.
+ */
+export function possibleRoots(
+  block: GuestBlock,
+  pages: Iterable<{ readonly first: number; readonly count: number }>,
+): number[] {
+  const roots: number[] = [];
+  for (const at of lastEntries(block, pages)) {
+    roots.push(at);
+    if (roots.length === MAX_ROOTS) break;
+  }
+  return roots;
+}
+
+function* lastEntries(
+  block: GuestBlock,
+  pages: Iterable<{ readonly first: number; readonly count: number }>,
+): Generator<number> {
+  const words = new Uint32Array(new ArrayBuffer(8 * MAX_RANGES_PER_CALL));
+  const local = new RangeList();
+  const remote = new RangeList();
+  const offsets: number[] = [];
+  const base = addressOf(new Uint8Array(words.buffer));
+  const flush = function* () {
+    for (let from = 0; from < offsets.length; ) {
+      const count = offsets.length - from;
+      for (let i = 0; i < count; i++) remote.set(i, block.address + offsets[from + i]! + FRAME_SIZE - 8, 8);
+      local.set(0, base, 8 * count);
+      const copied = Math.floor(block.memory.read(local, 1, remote, count) / 8);
+      for (let i = 0; i < copied; i++) {
+        const [low, high] = [words[2 * i]!, words[2 * i + 1]!];
+        const fits = (low & (PRESENT | WRITABLE | LARGE)) === (PRESENT | WRITABLE) && high <= ADDRESS_HIGH;
+        const address = ((low & ADDRESS_LOW) >>> 0) + high * 2 ** 32;
+        if (fits && address > 0 && address < FOUR_GIB + block.length) yield offsets[from + i]!;
+      }
+      // The one that could not be read is left out.
+      from += copied + 1;
+      if (copied === count) break;
+    }
+    offsets.length = 0;
+  };
+  for (const { first, count } of pages) {
+    for (let i = 0; i < count; i++) {
+      offsets.push((first + i) * FRAME_SIZE);
+      if (offsets.length === MAX_RANGES_PER_CALL) yield* flush();
+    }
+  }
+  yield* flush();
+}
+
+/** What a kernel's tables say of the guest's memory. */
+export interface DirectMap {
+  /** Byte after the last that is mapped below 4 GiB, and after the last of all. */
+  readonly lowEnd: number;
+  readonly end: number;
+}
+
+/**
+ * Follows the table at a byte of the block as a kernel's topmost one, four or five levels deep, to its mapping of all
+ * memory: the one in which address and physical address differ by the same number of whole GiB throughout.
+ * @returns undefined when it is none
+ */
+function directMap(reader: TableReader, root: Table): DirectMap | undefined {
+  const kernel = isPresent(root, KERNEL_SLOT) ? reader.read(addressAt(root, KERNEL_SLOT)) : undefined;
+  if (kernel === undefined) return undefined;
+  const levels = isImageWindow(reader, kernel) ? 4 : isFifth(reader, kernel) ? 5 : 0;
+  if (levels === 0) return undefined;
+  /** Bytes mapped and where they end, by the difference of address and physical address. */
+  const maps = new Map<number, { bytes: number; lowEnd: number; end: number }>();
+  const note = (virtual: number, physical: number, size: number) => {
+    const difference = virtual - physical;
+    if (difference % GIB !== 0) return;
+    const map = maps.get(difference) ?? { bytes: 0, lowEnd: 0, end: 0 };
+    map.bytes += size;
+    map.end = Math.max(map.end, physical + size);
+    if (physical < FOUR_GIB) map.lowEnd = Math.max(map.lowEnd, Math.min(FOUR_GIB, physical + size));
+    maps.set(difference, map);
+  };
+  // The upper half, without the kernel's own image; addresses count from its start.
+  const walk = (table: Table, level: number, base: number, from: number): void => {
+    const size = FRAME_SIZE * ENTRIES ** (level - 1);
+    for (let i = from; i < (level === levels ? KERNEL_SLOT : ENTRIES); i++) {
+      if (!isPresent(table, i)) continue;
+      const virtual = base + (i - from) * size;
+      if (level === 1 || (level <= 3 && isLarge(table, i))) {
+        if ((table[2 * i]! & WRITABLE) !== 0) {
+          note(virtual, Math.floor(addressAt(table, i) / size) * size, size);
+        }
+        continue;
+      }
+      const next = reader.read(addressAt(table, i));
+      if (next !== undefined) walk(next, level - 1, virtual, 0);
+    }
+  };
+  walk(root, levels, 0, ENTRIES / 2);
+  const [biggest] = [...maps.values()].sort((a, b) => b.bytes - a.bytes);
+  return biggest;
+}
+
+/** Whether a table has the window in which the kernel is: its last but one GiB, of large pages or tables of them. */
+function isImageWindow(reader: TableReader, table: Table): boolean {
+  if (!isPresent(table, IMAGE_SLOT) || isLarge(table, IMAGE_SLOT)) return false;
+  const image = reader.read(addressAt(table, IMAGE_SLOT));
+  return image !== undefined && reader.isTable(image);
+}
+
+function isFifth(reader: TableReader, table: Table): boolean {
+  if (!isPresent(table, KERNEL_SLOT) || isLarge(table, KERNEL_SLOT)) return false;
+  const next = reader.read(addressAt(table, KERNEL_SLOT));
+  return next !== undefined && isImageWindow(reader, next);
+}
+
+/**
+ * Whether a placement is what the guest's own kernel has: its mapping of all memory ends where this placement does, both
+ * below and above the hole, and what lies above holds tables of its programs where theirs say.
+ * @param roots bytes of the block that may hold topmost tables
+ */
+export function proves(block: GuestBlock, placement: Placement, roots: Iterable<number>): boolean {
+  const { low, total } = placement;
+  const reader = new TableReader(block, placement);
+  let fits = false;
+  let programs = 0;
+  for (const at of roots) {
+    const bytes = new Uint8Array(new ArrayBuffer(FRAME_SIZE));
+    if (!readInto(block, at, bytes)) continue;
+    const root = new Uint32Array(bytes.buffer);
+    if (!fits) {
+      reader.begin();
+      const map = directMap(reader, root);
+      if (map === undefined) continue;
+      const lowEnd = map.lowEnd;
+      const end = low < total ? FOUR_GIB + total - low : low;
+      fits = lowEnd <= low && lowEnd > low - MAX_RESERVED && (low < total ? map.end === end : map.end <= end);
+      if (!fits) return false;
+      if (low === total) return true;
+    }
+    reader.begin();
+    if (!checkPrograms(reader, root)) return false;
+    if (reader.high >= ENOUGH) return true;
+    programs += 1;
+    if (programs > MAX_PROGRAMS) break;
+  }
+  return false;
+}
+
+/** Looks at the tables of the lower half that lie above 4 GiB. @returns whether none of them is something else */
+function checkPrograms(reader: TableReader, root: Table): boolean {
+  for (let i = 0; i < ENTRIES / 2; i++) {
+    if (!isPresent(root, i)) continue;
+    const address = addressAt(root, i);
+    const table = reader.read(address);
+    if (table === undefined || !reader.isTable(table)) return false;
+    if (address >= FOUR_GIB) reader.high += 1;
+  }
+  return true;
+}

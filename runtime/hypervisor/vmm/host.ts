@@ -1,0 +1,91 @@
+import { DomschedError } from '../../error.ts';
+import { listeningProcess } from '../qemu/qemu-process.ts';
+import type { Domain, DomainListing, Host } from '../types.ts';
+import { ramBytes } from './command-line.ts';
+import { identityOf, ProcessDomain, requireMachine, stateOf, vcpuCount } from './domain.ts';
+import { type MachineProcess, MachineSearch } from './machine-process.ts';
+import { ramBlocks } from './ram-blocks.ts';
+
+/** The virtual machines of this host by their processes: one of them, or all. */
+export class ProcessHost implements Host {
+  readonly hypervisor = 'qemu';
+  readonly connection: string;
+  readonly #pid: number | undefined;
+  readonly #sockets: () => readonly string[];
+  readonly #search = new MachineSearch();
+  readonly #open = new Map<string, ProcessDomain>();
+
+  /**
+   * @param pid of the one machine that is meant; all when left out
+   * @param sockets QMP sockets by which others reach machines: those are theirs, for a monitor can do more
+   */
+  constructor(connection: string, pid?: number, sockets: () => readonly string[] = () => []) {
+    this.connection = connection;
+    this.#pid = pid;
+    this.#sockets = sockets;
+  }
+
+  async list(): Promise<readonly DomainListing[]> {
+    if (this.#pid !== undefined && this.#machines().length === 0 && !this.#isServed(this.#pid)) {
+      const connection = `pid:${this.#pid}`;
+      const identity = { id: connection, name: String(this.#pid), hypervisor: 'qemu', connection } as const;
+      try {
+        requireMachine(this.#pid);
+      } catch (error) {
+        if (error instanceof DomschedError) return [{ identity, error }];
+        throw error;
+      }
+    }
+    return this.#machines().map((machine) => ({
+      identity: identityOf(machine),
+      state: stateOf(machine),
+      vcpus: vcpuCount(machine),
+      memoryBytes: ramBytes(machine.args) ?? ramBlocks(machine.pid)[0]?.length ?? 0,
+    }));
+  }
+
+  ids(): readonly string[] {
+    return this.#machines().map(({ pid }) => `pid:${pid}`);
+  }
+
+  async open(id: string): Promise<Domain> {
+    const before = this.#open.get(id);
+    if (before !== undefined && (await before.state()) !== 'gone') return before;
+    await before?.close();
+    this.#open.delete(id);
+    const pid = Number(/^pid:(\d+)$/.exec(id)?.[1] ?? Number.NaN);
+    const machine = this.#machines().find((each) => each.pid === pid);
+    if (machine === undefined) {
+      throw new DomschedError('domain-not-found', `there is no virtual machine ${id}`, { domain: id });
+    }
+    const domain = ProcessDomain.attach(machine);
+    this.#open.set(id, domain);
+    return domain;
+  }
+
+  async close(): Promise<void> {
+    const open = [...this.#open.values()];
+    this.#open.clear();
+    await Promise.allSettled(open.map((domain) => domain.close()));
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #machines(): readonly MachineProcess[] {
+    const served = this.#served();
+    return this.#search
+      .find()
+      .filter(({ pid }) => !served.has(pid) && (this.#pid === undefined || this.#pid === pid));
+  }
+
+  #isServed(pid: number): boolean {
+    return this.#served().has(pid);
+  }
+
+  /** Machines that somebody reaches by a socket. */
+  #served(): ReadonlySet<number> {
+    return new Set(this.#sockets().flatMap((socket) => listeningProcess(socket, undefined) ?? []));
+  }
+}

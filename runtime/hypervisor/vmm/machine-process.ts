@@ -1,0 +1,109 @@
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import path from 'node:path';
+import { type HostProcess, hostProcess } from '../../host-process.ts';
+import { commandLine, machineName, optionOf } from './command-line.ts';
+
+/** What KVM calls the file of a virtual machine, and that of one of its CPUs (virt/kvm/kvm_main.c). */
+const KVM_MACHINE = 'anon_inode:kvm-vm';
+const KVM_VCPU = /^anon_inode:kvm-vcpu:\d+$/;
+/** Programs that are QEMU's emulator of x86 machines, by the names under which it is shipped. */
+const QEMU = /^(qemu-system-(x86_64|i386).*|qemu-kvm|kvm)$/;
+/** A process younger than this may still become a machine: it opens /dev/kvm some time after its start. */
+const SETTLED_S = 30;
+const TICKS_PER_S = 100;
+
+/** A process that runs a virtual machine. */
+export interface MachineProcess extends HostProcess {
+  readonly name: string;
+  /** QEMU: its threads, options and machines are known. */
+  readonly isQemu: boolean;
+  /** How many CPUs KVM runs for it; 0 for a machine without KVM, whose instructions a program translates. */
+  readonly kvmVcpus: number;
+  readonly args: readonly string[];
+}
+
+/**
+ * What a process is, by what the kernel knows of it.
+ * @returns undefined for one that runs no virtual machine, or none that is ours to look at
+ */
+export function machineOf(pid: number): MachineProcess | undefined {
+  const found = hostProcess(pid);
+  if (found === undefined) return undefined;
+  const isQemu = QEMU.test(programOf(pid));
+  const kvm = filesOf(pid);
+  if (!isQemu && !kvm.machine) return undefined;
+  const args = commandLine(pid);
+  // Xen runs that machine, and knows it; this process has its devices only.
+  if (optionOf(args, 'xen-domid') !== undefined) return undefined;
+  const started = hostProcess(pid)?.started;
+  if (started !== found.started) return undefined;
+  return { ...found, name: machineName(args) ?? String(pid), isQemu, kvmVcpus: kvm.vcpus, args };
+}
+
+/** Looks for machines again and again: what was looked at once and is no machine is not looked at again. */
+export class MachineSearch {
+  /** Start times of processes that are no machines. */
+  readonly #others = new Map<number, number>();
+  readonly #machines = new Map<number, MachineProcess>();
+
+  /** All machines of this host that we can see, in containers and other PID namespaces too. */
+  find(): readonly MachineProcess[] {
+    const found: MachineProcess[] = [];
+    const pids = new Set(processes());
+    for (const pid of pids) {
+      const started = hostProcess(pid)?.started;
+      if (started === undefined || this.#others.get(pid) === started) continue;
+      const known = this.#machines.get(pid);
+      const machine = known?.started === started ? known : machineOf(pid);
+      if (machine !== undefined) {
+        this.#machines.set(pid, machine);
+        found.push(machine);
+      } else if (ageOf(started) > SETTLED_S) {
+        this.#others.set(pid, started);
+      }
+    }
+    for (const known of [this.#others, this.#machines]) {
+      for (const pid of known.keys()) if (!pids.has(pid)) known.delete(pid);
+    }
+    return found;
+  }
+}
+
+function processes(): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number);
+}
+
+/** Seconds since a process started. */
+function ageOf(started: number): number {
+  return Number.parseFloat(readFileSync('/proc/uptime', 'latin1')) - started / TICKS_PER_S;
+}
+
+/** Name of the file that a process executes, as its own mount namespace has it. */
+function programOf(pid: number): string {
+  return path.basename(linkOf(`/proc/${pid}/exe`).replace(/ \(deleted\)$/, ''));
+}
+
+function filesOf(pid: number): { machine: boolean; vcpus: number } {
+  let machine = false;
+  let vcpus = 0;
+  try {
+    for (const fd of readdirSync(`/proc/${pid}/fd`)) {
+      const link = linkOf(`/proc/${pid}/fd/${fd}`);
+      if (link === KVM_MACHINE) machine = true;
+      else if (KVM_VCPU.test(link)) vcpus += 1;
+    }
+  } catch {
+    // Another user's, or gone.
+  }
+  return { machine, vcpus };
+}
+
+function linkOf(file: string): string {
+  try {
+    return readlinkSync(file);
+  } catch {
+    return '';
+  }
+}
