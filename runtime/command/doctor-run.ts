@@ -40,6 +40,7 @@ export async function examine(connect: readonly string[]): Promise<Finding[]> {
     platform(),
     await memoryAccess(),
     ptraceScope(),
+    ...(await tracing()),
     ...(await xen()),
     kvm(),
     await tool(
@@ -100,6 +101,25 @@ function ptraceScope(): Finding {
     return { check, status: 'warn', found: 'not root: our own processes only', advice };
   }
   return { check, status: 'warn', found: `not root, ptrace_scope ${scope}`, advice };
+}
+
+/** Pausing machines that have no socket of ours. */
+async function tracing(): Promise<Finding[]> {
+  const check = 'tracing other processes';
+  const { hindrances, tracerOfMachine } = await import('../hypervisor/vmm/may-trace.ts');
+  const { MachineSearch } = await import('../hypervisor/vmm/machine-process.ts');
+  const findings = hindrances().map(
+    ({ found, advice }): Finding => ({ check, status: 'warn', found, advice }),
+  );
+  for (const { pid, name } of new MachineSearch().find()) {
+    const tracer = tracerOfMachine(pid);
+    if (tracer === undefined) continue;
+    const found = `process ${pid} (${name}) is traced by process ${tracer}`;
+    findings.push({ check, status: 'warn', found, advice: 'end that debugger to pause this machine' });
+  }
+  return findings.length > 0
+    ? findings
+    : [{ check, status: 'ok', found: 'nothing forbids it', advice: null }];
 }
 
 /** By itself: within a block that has `using`, the compiler leaves the name of an imported file as it is. */
@@ -202,7 +222,7 @@ async function domains(connect: readonly string[]): Promise<Finding[]> {
   await using control = new LocalControl(connect);
   const found = await control.domains();
   if (found.length === 0) {
-    const advice = 'start QEMU with -qmp unix:/run/domsched/NAME.sock,server=on,wait=off, or say --connect';
+    const advice = 'start a machine of QEMU or KVM, or say --connect';
     return [{ check: 'domains', status: 'warn', found: 'none', advice }];
   }
   return found.map(({ domain, state, kernel, error }): Finding => {

@@ -35,6 +35,8 @@ export interface Edit {
   readonly invariants: readonly Invariant[];
   /** What the edit is to achieve: holds after it. */
   readonly outcome: readonly Invariant[];
+  /** A guest may run on after any number of its first writes, and nothing is lost but what the edit was for. */
+  readonly harmlessInParts?: true;
 }
 
 const HEX_FROM = 1n << 20n;

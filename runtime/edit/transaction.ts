@@ -31,7 +31,7 @@ export type BeforeCommit = (edit: Edit, writes: readonly LocatedWrite[]) => Prom
  * by the hypervisor itself just before the first byte and after the last: somebody else may resume any machine.
  *
  * @throws DomschedError `edit-conflict` when the guest is not as the plan saw it, or runs; `refused` when it is being
- *   moved or stands still by no pause; `domain-gone` when it has ended; `guest-inconsistent` when an invariant fails;
+ *   moved or stands still by no pause, and under a pause that ends with us for what is not harmless in parts; `domain-gone` when it has ended; `guest-inconsistent` when an invariant fails;
  *   `edit-failed` when a write failed, with `details.restored` telling whether the old bytes are back; `edit-torn` when
  *   it did not stand still while the words were written; whatever `journal` throws. In all but `edit-torn` and
  *   `restored: false` the guest is as it was.
@@ -43,6 +43,7 @@ export async function commit(
   edit: Edit,
   journal: BeforeCommit = async () => undefined,
 ): Promise<void> {
+  if (guard.endsWithUs && !edit.harmlessInParts) throw outlived(domain, edit);
   if (!guard.valid) throw nothingWritten(edit, await guard.prove().catch((error: unknown) => error));
   checkUnchanged(space, edit);
   const before = new Draft(space);
@@ -101,6 +102,19 @@ function firstError(step: () => void): { error: unknown } | undefined {
     return { error };
   }
 }
+
+/** Should we be killed in the middle of it, the guest would go on with a part of it. */
+function outlived(domain: DomainWith<'writeFrames'>, edit: Edit): DomschedError {
+  const { name } = domain.identity;
+  return new DomschedError('refused', `${edit.title}: ${name} ${PAUSE_ENDS}; nothing was written`, {
+    edit: edit.title,
+  });
+}
+
+/** Why an edit has to be harmless in parts, as a clause about a domain. */
+export const PAUSE_ENDS =
+  'goes on when domsched is killed, in the middle of this edit too, which only parking stands; for all others give it a ' +
+  'QMP socket of ours (-qmp unix:/run/domsched/NAME.sock,server=on,wait=off)';
 
 /** Why an edit was not begun. */
 function nothingWritten(edit: Edit, cause: unknown): unknown {

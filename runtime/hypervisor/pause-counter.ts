@@ -15,6 +15,8 @@ export interface PauseBackend {
    * The hypervisor counts pauses itself: ours is one more of a domain that was found paused, and is given back too.
    */
   readonly counts?: boolean;
+  /** See {@link Pausable.endsWithUs}. */
+  readonly endsWithUs?: true;
   /** Says whether the domain is to stay paused, should our process die now. */
   keepOnDeath?(keep: boolean): void;
   /** The domain is to stay paused whatever becomes of us. */
@@ -35,8 +37,11 @@ export class PauseCounter implements Pausable {
   #epoch = 0;
   #lane: Promise<unknown> = Promise.resolve();
 
+  declare readonly endsWithUs?: true;
+
   constructor(backend: PauseBackend) {
     this.#backend = backend;
+    if (backend.endsWithUs) this.endsWithUs = true;
   }
 
   get depth(): number {
@@ -98,6 +103,7 @@ export class PauseCounter implements Pausable {
     const isValid = () => !released && counter.#epoch === epoch && counter.#session === session;
     return {
       foundPaused,
+      ...(this.endsWithUs && { endsWithUs: true as const }),
       get valid() {
         return isValid();
       },

@@ -131,6 +131,8 @@ export interface PauseProof {
 export interface PauseGuard extends AsyncDisposable {
   /** Someone else had paused the domain before the first of our pauses; it will stay so. */
   readonly foundPaused: boolean;
+  /** See {@link Pausable.endsWithUs}. */
+  readonly endsWithUs?: true;
   /** False once released, and when someone else resumed, reset or ended the domain under us. */
   readonly valid: boolean;
   /**
@@ -162,6 +164,11 @@ export interface PauseGuard extends AsyncDisposable {
 export interface Pausable {
   /** Pauses held through this domain object. */
   readonly depth: number;
+  /**
+   * The domain goes on when our process ends, at whatever point of an edit: only edits of which every prefix is harmless
+   * are committed. Absent where a pause outlives us when that is asked for, see {@link PauseGuard.keepOnDeath}.
+   */
+  readonly endsWithUs?: true;
   /**
    * Resolves when no vCPU runs any more.
    * @throws DomschedError `domain-gone`, `timeout`, `protocol`
@@ -218,6 +225,11 @@ export interface Domain<F extends FrameNumber = FrameNumber>
     AsyncDisposable {
   readonly identity: DomainIdentity;
   readonly frames: FrameReader<F>;
+  /**
+   * None of its vCPUs can track indirect branches (CET-IBT), since what runs them cannot. Said by a domain whose registers
+   * cannot be read, which tell it otherwise.
+   */
+  readonly lacksBranchTracking?: boolean;
   /**
    * Changes whenever the guest may have run since: when a pause of ours begins, on every resume by anyone, on reset, and
    * with every {@link tick} while it runs. What was read under one generation says nothing about another.

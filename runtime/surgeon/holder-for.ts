@@ -1,4 +1,5 @@
 import type { Constants } from '../code/prove.ts';
+import { PAUSE_ENDS } from '../edit/transaction.ts';
 import { DomschedError } from '../error.ts';
 import type { Guest } from '../guest/guest.ts';
 import { hasMember } from '../layout/members.ts';
@@ -9,6 +10,7 @@ import { resolveSharesLayout, Shares, type SharesGuest, sharesRefusal } from '..
 import { resolveO1Layout } from '../technique/o1/layout.ts';
 import { canPark } from '../technique/park/layout.ts';
 import { NEEDED } from '../technique/proved-bits.ts';
+import type { Technique } from '../technique/step.ts';
 import { FairHolder, fairGuest } from './fair-holder.ts';
 import type { Holder } from './holder.ts';
 import { O1Holder } from './o1-holder.ts';
@@ -16,11 +18,31 @@ import { ParkHolder, parkGuest } from './park-holder.ts';
 import { constantsOf } from './proved-constants.ts';
 
 /**
- * The way to hold threads that a guest's kernel has, by the members of its structures.
+ * The way to hold threads that a guest's kernel has, by the members of its structures, and that the domain's pause is
+ * enough for.
  * @param proved what its code shows, where that is known already
  * @throws DomschedError `refused` for a scheduler that cannot be edited yet; `layout-absent-member`
  */
 export function holderFor(guest: Guest, proved?: Constants): Holder {
+  const holder = kernelHolder(guest, proved);
+  if (!guest.domain.pause?.endsWithUs) return holder;
+  const { techniques, refused } = holder;
+  const parks = (technique: Technique) => technique === 'park';
+  if (!techniques.some(parks)) {
+    const { name } = guest.domain.identity;
+    throw new DomschedError('refused', `${name} ${PAUSE_ENDS}; nothing was changed`, { domain: name });
+  }
+  const others = techniques.filter((technique) => !parks(technique));
+  return Object.assign(holder, {
+    techniques: techniques.filter(parks),
+    refused: new Map([
+      ...(refused ?? []),
+      ...others.map((technique) => [technique, `the guest ${PAUSE_ENDS}`] as const),
+    ]),
+  });
+}
+
+function kernelHolder(guest: Guest, proved?: Constants): Holder {
   const { layout, queuesUnknown } = guest;
   if (
     queuesUnknown === undefined &&

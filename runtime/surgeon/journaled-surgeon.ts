@@ -63,7 +63,7 @@ export class JournaledSurgeon {
     known: readonly KnownKernel[],
     journals: Journals,
   ): Promise<JournaledSurgeon> {
-    requireCapabilities(domain, 'pause', 'writeFrames', 'registers');
+    requireCapabilities(domain, 'pause', 'writeFrames');
     const recovery = await recover(domain, journals.edits);
     const guest = await Guest.attach(domain, known);
     try {

@@ -108,7 +108,7 @@ export class ParkHolder implements Holder {
     const registers = (await domain.registers?.read()) ?? [];
     const { recalcSigpending, processTimeout, putTask } = this.#guest;
     for (const address of [recalcSigpending, processTimeout, ...(putTask === undefined ? [] : [putTask])]) {
-      proveCallable(memory, address, registers);
+      proveCallable(memory, address, registers, domain.lacksBranchTracking);
     }
   }
 

@@ -376,7 +376,10 @@ export class Surgeon {
       const { planned, ended } = this.#planned(goal, key, draft, plan);
       const invariants = [...this.#holder.invariants(), ...planned.invariants];
       const outcome = [...back.outcome, ...planned.outcome];
-      const edit = draft.edit(`${goal} pid ${key.pid}`, invariants, outcome);
+      const drafted = draft.edit(`${goal} pid ${key.pid}`, invariants, outcome);
+      // Parking and what is given back after it; of another nice value that is not shown.
+      const inParts = goal !== 'reniced' && planned.techniques.every((technique) => technique === 'park');
+      const edit: Edit = inParts ? { ...drafted, harmlessInParts: true } : drafted;
       if (edit.writes.length > 0 && !options.dryRun) {
         const journal: BeforeCommit = async (planned, writes) => {
           try {

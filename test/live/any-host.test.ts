@@ -2,17 +2,29 @@
  * Machines that are found by their processes: two of one name, one with 5 GiB around the hole for devices in QEMU's own
  * memory and a monitor to compare with, one in a memfd and without any monitor.
  */
-import test from 'ava';
+import process from 'node:process';
+import { setTimeout as sleep } from 'node:timers/promises';
+import test, { type ExecutionContext } from 'ava';
+import type { DomschedError } from '../../runtime/error.ts';
 import { Guest } from '../../runtime/guest/guest.ts';
+import { requireCapabilities } from '../../runtime/hypervisor/capability.ts';
 import { connect } from '../../runtime/hypervisor/connect.ts';
 import { parseMemoryMap } from '../../runtime/hypervisor/qemu/memory-map.ts';
 import { asRecord } from '../../runtime/hypervisor/qemu/qmp-client.ts';
+import type { Domain } from '../../runtime/hypervisor/types.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
+import { holderFor } from '../../runtime/surgeon/holder-for.ts';
+import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
 import { compareWithProc, READ_STATS } from './against-proc.ts';
+import { findProcess, PATIENCE_MS } from './cycles.ts';
+import { diesAfter } from './dies-after.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
 import { parseProcStats } from './proc-stat.ts';
+import { until } from './until.ts';
 
 const NAME = 'twin';
+/** Holds, and as many releases, of each guest. */
+const CYCLES = Number(process.env.DOMSCHED_CYCLES ?? 8);
 const programs = [
   { kind: 'burner', name: 'burner-a' },
   { kind: 'burner', name: 'burner-b' },
@@ -34,7 +46,7 @@ test.serial('machines by their processes: found, told apart, their memory and th
 
   await using host = await connect('pid:');
   const listed = (await host.list()).filter(({ identity }) => identity.name === NAME);
-  const ids = [big, silent].map(({ process }) => `pid:${process.pid}`);
+  const ids = [big, silent].map((guest) => `pid:${guest.process.pid}`);
   t.deepEqual(listed.map(({ identity }) => identity.id).sort(), [...ids].sort());
   for (const entry of listed) t.like(entry, { state: 'running', vcpus: 2 });
 
@@ -47,6 +59,8 @@ test.serial('machines by their processes: found, told apart, their memory and th
     const before = parseProcStats(await guest.run(READ_STATS));
     const { processes } = await attached.take();
     compareWithProc(t, before, processes, parseProcStats(await guest.run(READ_STATS)));
+    await holdsAndReleases(t, guest, domain, attached);
+    await survivesEveryPrefix(t, guest, domain, attached);
     attached.detach();
     if (guest === silent) continue;
     const ours = domain.frames
@@ -70,3 +84,80 @@ test.serial('machines by their processes: found, told apart, their memory and th
   }
   for (const guest of [big, silent]) guest.checkConsole();
 });
+
+/** Holds each program, sees that it stands still while others go on, and lets it go. */
+async function holdsAndReleases(
+  t: ExecutionContext,
+  guest: LiveGuest,
+  domain: Domain,
+  attached: Guest,
+): Promise<void> {
+  requireCapabilities(domain, 'pause', 'writeFrames');
+  const surgeon = new Surgeon(domain, attached, holderFor(attached));
+  t.deepEqual(surgeon.techniques, ['park'], 'all else needs a pause that outlives us');
+  const { processes } = await attached.take();
+  const names = programs.map(({ name }) => name);
+  for (let cycle = 0; cycle < CYCLES; cycle++) {
+    const name = names[cycle % names.length]!;
+    const process = findProcess(processes, name);
+    const held = await surgeon.hold(process, { limitMs: PATIENCE_MS });
+    t.like(held, { outcome: 'held', techniques: ['park'] });
+    const before = await guest.progress(...names);
+    await until('others go on', async () => {
+      const now = await guest.progress(...names);
+      t.is(now[name], before[name], `${name} is held`);
+      return names.some((other) => other !== name && now[other]! > before[other]!);
+    });
+    await surgeon.release(process, { limitMs: PATIENCE_MS });
+    await until(`${name} goes on`, async () => (await guest.progress(name))[name]! > before[name]!);
+  }
+  const burner = findProcess(processes, 'burner-a');
+  const error = await t.throwsAsync(surgeon.hold(burner, { techniques: ['splice'] }), { code: 'refused' });
+  t.regex(error!.message, /QMP socket of ours/);
+  await t.throwsAsync(surgeon.renice(burner, 5), { code: 'refused', message: /nothing was written/ });
+  await until('burner-a goes on', async () => {
+    const { 'burner-a': before } = await guest.progress('burner-a');
+    await sleep(5);
+    return (await guest.progress('burner-a'))['burner-a']! > before!;
+  });
+}
+
+/** An edit ends after each of its words, as when we are killed there: the guest runs on, and all is put right by the next. */
+async function survivesEveryPrefix(
+  t: ExecutionContext,
+  guest: LiveGuest,
+  domain: Domain,
+  attached: Guest,
+): Promise<void> {
+  requireCapabilities(domain, 'pause', 'writeFrames');
+  const surgeon = new Surgeon(domain, attached, holderFor(attached));
+  const { processes } = await attached.take();
+  const options = { limitMs: PATIENCE_MS };
+  const goesOn = async (name: string) => {
+    const { [name]: before } = await guest.progress(name);
+    await until(`${name} goes on`, async () => (await guest.progress(name))[name]! > before!);
+  };
+  for (const name of ['burner-a', 'sleeper-a']) {
+    const process = findProcess(processes, name);
+    for (const what of ['hold', 'release'] as const) {
+      for (let words = 0, all = 1; words < all; words++) {
+        if (what === 'release') await surgeon.hold(process, options);
+        const dying = new Surgeon(diesAfter(domain, words), attached, holderFor(attached));
+        const error = await t.throwsAsync<DomschedError>(dying[what](process, options), {
+          code: 'edit-failed',
+        });
+        all = (error!.details.writes as unknown[]).length;
+        t.regex(error!.message, new RegExp(`killed after ${words} words`));
+        await goesOn('burner-b');
+        await surgeon.hold(process, options);
+        const still = await guest.progress(name);
+        await goesOn('burner-b');
+        t.deepEqual(await guest.progress(name), still, `${what}, ${words} of ${all} words: it can be held`);
+        const { kept } = await surgeon.release(process, options);
+        t.is(kept, 0);
+        await goesOn(name);
+      }
+    }
+  }
+  guest.checkConsole();
+}

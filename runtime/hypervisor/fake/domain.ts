@@ -33,6 +33,8 @@ export interface FakeDomainOptions<F extends FrameNumber> {
   physicalBits?: number;
   /** Found paused by someone else. */
   paused?: boolean;
+  /** Its pause ends with us. */
+  pauseEndsWithUs?: true;
 }
 
 const ZERO_REGISTERS: Omit<VcpuRegisters, 'vcpu'> = {
@@ -103,6 +105,7 @@ export class FakeDomain<F extends FrameNumber = FrameNumber> implements Domain<F
       },
     };
     this.#counter = new PauseCounter({
+      ...(options.pauseEndsWithUs && { endsWithUs: true }),
       stop: async () => {
         this.recorder.note({ kind: 'stop' });
         this.#checkAlive();

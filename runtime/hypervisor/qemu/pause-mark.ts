@@ -2,6 +2,7 @@ import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { type HostProcess, isAlive, ownProcess } from '../../host-process.ts';
 import { makePrivate, runtimeDirectory, writePrivate } from '../../runtime-directory.ts';
+import { lastRan } from '../thread-clock.ts';
 
 /**
  * For so long after a mark was made the machine may still run: until it stops, and while its registers are read. Beyond
@@ -78,16 +79,6 @@ export function isLeftPaused(machine: HostProcess, vcpus: readonly number[]): bo
     const then = lastRan(thread);
     return then !== undefined && now - then >= age * (1 - DRIFT) - SETTLED_MS;
   });
-}
-
-/** When a thread last ran, in ms by the scheduler's clock. */
-function lastRan(thread: number | 'thread-self'): number | undefined {
-  try {
-    const found = /^se\.exec_start\s*:\s*([0-9.]+)$/m.exec(readFileSync(`/proc/${thread}/sched`, 'latin1'));
-    return found === null ? undefined : Number(found[1]);
-  } catch {
-    return undefined;
-  }
 }
 
 function readMark(machine: HostProcess): Mark | undefined {

@@ -1,7 +1,10 @@
+import { readFileSync } from 'node:fs';
 import { DomschedError } from '../../error.ts';
 import { type HostProcess, isAlive } from '../../host-process.ts';
 import type { GuestFrame } from '../frame.ts';
+import { PauseCounter } from '../pause-counter.ts';
 import { cgroupScheduler } from '../qemu/cgroup-scheduler.ts';
+import { processState } from '../qemu/qemu-process.ts';
 import type {
   Domain,
   DomainEvent,
@@ -9,19 +12,27 @@ import type {
   DomainScheduler,
   DomainState,
   FrameReader,
+  FrameWriter,
+  Pausable,
 } from '../types.ts';
 import { attachRam, type ProcessRam } from './attach-ram.ts';
 import { type MachineProcess, machineOf } from './machine-process.ts';
+import { ProcessPause } from './process-pause.ts';
 import { machineThreads } from './vcpu-threads.ts';
 
 /** A virtual machine by the process that runs it: nobody there is asked anything. */
 export class ProcessDomain implements Domain<GuestFrame> {
   readonly identity: DomainIdentity;
   readonly frames: FrameReader<GuestFrame>;
+  readonly writeFrames: FrameWriter<GuestFrame>;
+  readonly pause: Pausable;
   readonly scheduler?: DomainScheduler;
   readonly vcpus: number;
+  readonly lacksBranchTracking: boolean;
   readonly #process: HostProcess;
   readonly #ram: ProcessRam;
+  readonly #pause: ProcessPause;
+  readonly #counter: PauseCounter;
   readonly #listeners = new Set<(event: DomainEvent) => void>();
   #generation = 0;
   #closed = false;
@@ -30,9 +41,22 @@ export class ProcessDomain implements Domain<GuestFrame> {
     const { pid, started } = machine;
     this.identity = identityOf(machine);
     this.vcpus = vcpuCount(machine);
+    // QEMU's translator has none of it (target/i386/cpu.c, TCG_7_0_EDX_FEATURES); KVM's CPUs have what the host's have.
+    this.lacksBranchTracking = machine.kvmVcpus === 0 || !hostTracksBranches();
     this.#process = { pid, started };
     this.#ram = ram;
     this.frames = ram;
+    this.writeFrames = ram;
+    this.#pause = new ProcessPause(machine);
+    this.#counter = new PauseCounter({
+      endsWithUs: true,
+      stop: () => this.#stop(),
+      prove: async () => this.#pause.prove(this.#generation),
+      isQuiet: () => this.#pause.isQuiet(),
+      resume: async () => this.#resume(),
+      abandon: () => this.#pause.abandon(),
+    });
+    this.pause = this.#counter;
     const scheduler = cgroupScheduler(pid);
     if (scheduler !== undefined) this.scheduler = scheduler;
   }
@@ -51,7 +75,7 @@ export class ProcessDomain implements Domain<GuestFrame> {
   }
 
   tick(): void {
-    this.#generation += 1;
+    if (!this.#counter.held) this.#generation += 1;
   }
 
   async state(): Promise<DomainState> {
@@ -65,6 +89,7 @@ export class ProcessDomain implements Domain<GuestFrame> {
 
   async close(): Promise<void> {
     if (this.#closed) return;
+    await this.#counter.releaseAll();
     this.#closed = true;
     this.#ram.close();
     this.#listeners.clear();
@@ -72,6 +97,27 @@ export class ProcessDomain implements Domain<GuestFrame> {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  async #stop(): Promise<{ foundPaused: boolean }> {
+    await this.#pause.stop();
+    this.#generation += 1;
+    return { foundPaused: false };
+  }
+
+  #resume(): void {
+    this.#generation += 1;
+    this.#pause.resume();
+  }
+}
+
+/** Whether the host's CPUs can track indirect branches; what cannot be told counts as yes. */
+function hostTracksBranches(): boolean {
+  try {
+    const flags = /^flags\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'latin1'))?.[1];
+    return flags === undefined || flags.split(' ').includes('ibt');
+  } catch {
+    return true;
   }
 }
 
@@ -88,7 +134,8 @@ export function vcpuCount({ pid, kvmVcpus }: MachineProcess): number {
 
 /** What the process shows: whether its manager has paused the machine it does not. */
 export function stateOf(process: HostProcess): DomainState {
-  return isAlive(process) ? 'running' : 'gone';
+  if (!isAlive(process)) return 'gone';
+  return processState(process.pid) === 'T' ? 'paused' : 'running';
 }
 
 /** @throws DomschedError `domain-not-found` */

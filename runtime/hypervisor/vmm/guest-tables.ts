@@ -22,10 +22,12 @@ const MAX_ALL_TABLES = 32_768;
 const MAX_ROOTS = 1_024;
 /** Most gaps that firmware and the kernel leave unmapped below the hole. */
 const MAX_RESERVED = 256 * 1024 * 1024;
+/** A kernel takes pages out of its mapping that hold code: those at the end may be among them. */
+const MAX_UNMAPPED = 16 * 1024 * 1024;
 /** Tables above 4 GiB that have to look like tables, for that part to be believed. */
 const ENOUGH = 4;
-/** Programs whose tables are looked at for it. */
-const MAX_PROGRAMS = 64;
+/** Mappings of all memory that are looked at: one of before the kernel was up may be left. */
+const MAX_MAPS = 8;
 
 /** Memory of a process with a guest's RAM in it. */
 export interface GuestBlock {
@@ -42,8 +44,6 @@ type Table = Uint32Array;
 class TableReader {
   readonly placement: Placement;
   readonly #block: GuestBlock;
-  /** Tables above 4 GiB that were found to be tables. */
-  high = 0;
   #reads = 0;
   #all = 0;
 
@@ -179,9 +179,7 @@ function directMap(reader: TableReader, root: Table): DirectMap | undefined {
       if (!isPresent(table, i)) continue;
       const virtual = base + (i - from) * size;
       if (level === 1 || (level <= 3 && isLarge(table, i))) {
-        if ((table[2 * i]! & WRITABLE) !== 0) {
-          note(virtual, Math.floor(addressAt(table, i) / size) * size, size);
-        }
+        note(virtual, Math.floor(addressAt(table, i) / size) * size, size);
         continue;
       }
       const next = reader.read(addressAt(table, i));
@@ -209,44 +207,52 @@ function isFifth(reader: TableReader, table: Table): boolean {
 /**
  * Whether a placement is what the guest's own kernel has: its mapping of all memory ends where this placement does, both
  * below and above the hole, and what lies above holds tables of its programs where theirs say.
- * @param roots bytes of the block that may hold topmost tables
+ * @param roots bytes of the block that may hold topmost tables; some may be stale: a table that was freed is not wiped
  */
 export function proves(block: GuestBlock, placement: Placement, roots: Iterable<number>): boolean {
   const { low, total } = placement;
   const reader = new TableReader(block, placement);
-  let fits = false;
-  let programs = 0;
+  const programs = { good: 0, bad: 0 };
+  let [kernel, maps] = [-1, 0];
   for (const at of roots) {
     const bytes = new Uint8Array(new ArrayBuffer(FRAME_SIZE));
     if (!readInto(block, at, bytes)) continue;
     const root = new Uint32Array(bytes.buffer);
-    if (!fits) {
-      reader.begin();
+    reader.begin();
+    if (kernel < 0) {
       const map = directMap(reader, root);
       if (map === undefined) continue;
-      const lowEnd = map.lowEnd;
-      const end = low < total ? FOUR_GIB + total - low : low;
-      fits = lowEnd <= low && lowEnd > low - MAX_RESERVED && (low < total ? map.end === end : map.end <= end);
-      if (!fits) return false;
-      if (low === total) return true;
+      maps += 1;
+      if (isWhole(map, placement)) kernel = addressAt(root, KERNEL_SLOT);
+      else if (maps === MAX_MAPS) return false;
+      else continue;
     }
-    reader.begin();
-    if (!checkPrograms(reader, root)) return false;
-    if (reader.high >= ENOUGH) return true;
-    programs += 1;
-    if (programs > MAX_PROGRAMS) break;
+    if (low === total) return true;
+    // What leads to another place than that kernel is no program of it: text, pictures, anything.
+    if (addressAt(root, KERNEL_SLOT) !== kernel) continue;
+    countPrograms(reader, root, programs);
+    if (programs.good >= ENOUGH && programs.bad < programs.good / 2) return true;
   }
   return false;
 }
 
-/** Looks at the tables of the lower half that lie above 4 GiB. @returns whether none of them is something else */
-function checkPrograms(reader: TableReader, root: Table): boolean {
-  for (let i = 0; i < ENTRIES / 2; i++) {
-    if (!isPresent(root, i)) continue;
-    const address = addressAt(root, i);
-    const table = reader.read(address);
-    if (table === undefined || !reader.isTable(table)) return false;
-    if (address >= FOUR_GIB) reader.high += 1;
-  }
-  return true;
+function isWhole({ lowEnd, end }: DirectMap, { low, total }: Placement): boolean {
+  if (lowEnd > low || lowEnd <= low - MAX_RESERVED) return false;
+  const top = low < total ? FOUR_GIB + total - low : low;
+  return end <= top && (low === total || end > top - MAX_UNMAPPED);
+}
+
+/** Looks at tables of the lower half, two levels of them, that lie above 4 GiB: whether they are tables. */
+function countPrograms(reader: TableReader, root: Table, programs: { good: number; bad: number }): void {
+  const look = (table: Table, entries: number, levels: number): void => {
+    for (let i = 0; i < entries; i++) {
+      if (!isPresent(table, i) || isLarge(table, i)) continue;
+      const address = addressAt(table, i);
+      const next = reader.read(address);
+      const good = next !== undefined && reader.isTable(next);
+      if (address >= FOUR_GIB) programs[good ? 'good' : 'bad'] += 1;
+      if (good && levels > 1) look(next, ENTRIES, levels - 1);
+    }
+  };
+  look(root, ENTRIES / 2, 2);
 }

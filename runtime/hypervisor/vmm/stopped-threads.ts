@@ -6,6 +6,8 @@ import { awaitStop, detach, ENDED, interrupt, seize, stands } from './ptrace.ts'
 const ESRCH = 3;
 /** How long all threads may take to stand. One that writes to a disk that hangs does not stop before that is over. */
 const STOP_LIMIT_MS = 100;
+/** How long translated code may take to the end of an instruction: microseconds, unless the host is busy with others. */
+const BORDER_LIMIT_MS = 500;
 /** Looks for threads that came meanwhile. */
 const MAX_ROUNDS = 8;
 /** How long letting a thread go waits for one that runs. */
@@ -30,11 +32,15 @@ export class StoppedThreads {
   /**
    * Stops threads, each between two instructions of the guest, and looks again until no new one came meanwhile.
    * @param choose the threads that are to stand, as they are now
-   * @param translates the guest's instructions are translated by the process, and run in pieces
+   * @param translates whether a thread runs instructions of the guest that the process translates, in pieces
    * @throws DomschedError `refused` when one is traced by somebody else, or we may not; `timeout` when one does not stop in
    *   time; `domain-gone`. All of them go on then.
    */
-  static stop(pid: number, choose: () => readonly number[], translates: boolean): StoppedThreads {
+  static stop(
+    pid: number,
+    choose: () => readonly number[],
+    translates: (thread: number) => boolean = () => false,
+  ): StoppedThreads {
     const stopped = new StoppedThreads(pid);
     const end = performance.now() + STOP_LIMIT_MS;
     try {
@@ -45,7 +51,7 @@ export class StoppedThreads {
         stopped.#seize(fresh, end);
       }
       if (stopped.#threads.size === 0) throw gone(pid);
-      if (translates) stopped.#toBorder(end);
+      stopped.#toBorder(translates);
       return stopped;
     } catch (error) {
       stopped.release();
@@ -72,7 +78,8 @@ export class StoppedThreads {
   #seize(threads: readonly number[], end: number): void {
     const asked: number[] = [];
     for (const thread of threads) {
-      const error = seize(thread);
+      // One that could not be let go yet is ours still.
+      const error = lingering.delete(thread) ? 0 : seize(thread);
       if (error === ESRCH) continue;
       if (error !== 0) throw denied(this.#pid, thread, error);
       this.#threads.set(thread, 0);
@@ -88,8 +95,10 @@ export class StoppedThreads {
   }
 
   /** Translated code of one instruction writes to the guest's memory in several steps: none may be between two of them. */
-  #toBorder(end: number): void {
+  #toBorder(translates: (thread: number) => boolean): void {
+    const end = performance.now() + BORDER_LIMIT_MS;
     for (const [thread, signal] of this.#threads) {
+      if (!translates(thread)) continue;
       const after = leadToBorder(this.#pid, thread, signal, end);
       if (after === undefined)
         throw late(this.#pid, `its thread ${thread} is in the middle of an instruction`);
@@ -120,7 +129,7 @@ function letGo(thread: number, signal: number): void {
 }
 
 function late(pid: number, why: string): DomschedError {
-  const message = `process ${pid} was not stopped within ${STOP_LIMIT_MS} ms: ${why}; it goes on, and nothing was changed. Try again`;
+  const message = `process ${pid} was not stopped in time: ${why}; it goes on, and nothing was changed. Try again`;
   return new DomschedError('timeout', message, { pid });
 }
 

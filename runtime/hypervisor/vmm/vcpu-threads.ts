@@ -37,7 +37,7 @@ function nameOf(pid: number, tid: string): string | undefined {
 
 /** Threads of a machine's process by what they are for. */
 export interface MachineThreads {
-  /** All that may run a CPU of the guest: those that are called so, and those that have no name of their own (yet). */
+  /** All that may run a CPU of the guest: those that are called so, then those that have no name of their own (yet). */
   readonly vcpus: readonly number[];
   /** Those that are called a CPU's. */
   readonly named: number;

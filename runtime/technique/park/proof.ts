@@ -18,12 +18,14 @@ const KCFI_PREFIX = 5;
  * it never calls so ("x86/alternative: Use .ibt_endbr_seal to seal indirect calls", 5.18). With kCFI ("cfi: Switch to
  * -fsanitize=kcfi", 6.1) the hash of its type has to be the one of the pointer, which it is not.
  *
+ * @param lacksTracking no vCPU of the domain can track indirect branches, see `Domain.lacksBranchTracking`
  * @throws DomschedError `refused`
  */
 export function proveCallable(
   memory: MemoryView,
   address: GuestVirtual,
   registers: readonly VcpuRegisters[],
+  lacksTracking = false,
 ): void {
   const code = memory.block(advance(address, -KCFI_PREFIX), KCFI_PREFIX + 4);
   const refuse = (why: string) =>
@@ -31,7 +33,7 @@ export function proveCallable(
       address: formatAddress(address),
     });
   if (code.getUint8(0) === MOV_EAX) throw refuse('the kernel checks the types of functions it calls (kCFI)');
-  if (code.getUint32(KCFI_PREFIX, true) === ENDBR64) return;
+  if (code.getUint32(KCFI_PREFIX, true) === ENDBR64 || lacksTracking) return;
   if (registers.length === 0)
     throw refuse('whether the kernel tracks indirect branches (IBT) cannot be told');
   if (registers.some(({ cr4 }) => (cr4 & CR4_CET) !== 0n))

@@ -1,5 +1,6 @@
 import type { Word } from '../../../runtime/edit/member.ts';
-import { FakeDomain } from '../../../runtime/hypervisor/fake/domain.ts';
+import { FakeDomain, type FakeDomainOptions } from '../../../runtime/hypervisor/fake/domain.ts';
+import type { FrameNumber } from '../../../runtime/hypervisor/frame.ts';
 import { type GuestVirtual, guestVirtual } from '../../../runtime/memory/address.ts';
 import { PagedAddressSpace } from '../../../runtime/memory/address-space.ts';
 import { FOUR_LEVEL } from '../../../runtime/memory/paging.ts';
@@ -13,11 +14,12 @@ const FIRST = 0x40_0000;
 
 /** Memory of a model guest: a fake domain, mapped one to one, in which objects are laid out one after the other. */
 export class ModelMemory {
-  readonly domain = new FakeDomain({ ram: [{ first: 0, count: FRAMES }] });
+  readonly domain: FakeDomain;
   readonly space: AddressSpace;
   #next = FIRST;
 
-  constructor() {
+  constructor(options: FakeDomainOptions<FrameNumber> = {}) {
+    this.domain = new FakeDomain({ ram: [{ first: 0, count: FRAMES }], ...options });
     // By 2 MiB pages.
     const entry = (address: number, value: bigint) =>
       this.put(BigInt(address), { offset: 0, size: 8 }, value);

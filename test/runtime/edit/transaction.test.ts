@@ -2,13 +2,15 @@ import test, { type ExecutionContext } from 'ava';
 import { Draft } from '../../../runtime/edit/draft.ts';
 import { commit } from '../../../runtime/edit/transaction.ts';
 import { DomschedError } from '../../../runtime/error.ts';
+import type { FakeDomainOptions } from '../../../runtime/hypervisor/fake/domain.ts';
+import type { FrameNumber } from '../../../runtime/hypervisor/frame.ts';
 import { ModelMemory } from './model-memory.ts';
 
 const WORD = { offset: 0, size: 8 } as const;
 
 /** A guest, an edit of three of its words, and how often the journal was told that it is over. */
-function bench() {
-  const memory = new ModelMemory();
+function bench(options: FakeDomainOptions<FrameNumber> = {}) {
+  const memory = new ModelMemory(options);
   const places = [memory.take(64), memory.take(64), memory.take(64)];
   const draft = new Draft(memory.space);
   for (const place of places) draft.set(place, 8, 7n, 'a word');
@@ -20,6 +22,17 @@ function bench() {
   const words = () => places.map((place) => memory.load(place, WORD));
   return { memory, domain: memory.domain, space: memory.space, edit, told, journal, words };
 }
+
+test('a pause that ends with us: only what is harmless in parts is begun', async (t) => {
+  const { domain, space, edit, words } = bench({ pauseEndsWithUs: true });
+  const guard = await domain.pause.acquire();
+  const error = await fails(t, commit(domain, space, guard, edit));
+  t.is(error.code, 'refused');
+  t.regex(error.message, /domsched is killed.*QMP socket of ours.*nothing was written/s);
+  t.is(domain.recorder.count('write'), 0);
+  await commit(domain, space, guard, { ...edit, harmlessInParts: true });
+  t.deepEqual(words(), [7n, 7n, 7n]);
+});
 
 async function fails(t: ExecutionContext, promise: Promise<void>): Promise<DomschedError> {
   return (await t.throwsAsync(promise, { instanceOf: DomschedError })) as DomschedError;

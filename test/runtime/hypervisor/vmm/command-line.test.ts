@@ -1,5 +1,5 @@
 import test from 'ava';
-import { machineName, ramBytes, optionOf } from '../../../../runtime/hypervisor/vmm/command-line.ts';
+import { machineName, optionOf, ramBytes } from '../../../../runtime/hypervisor/vmm/command-line.ts';
 
 test("a machine's name is the one that its manager gave it", (t) => {
   const named = (...args: string[]) => machineName(['qemu-system-x86_64', ...args]);

@@ -1,0 +1,143 @@
+import process from 'node:process';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { DomschedError } from '../../error.ts';
+import { isAlive } from '../../host-process.ts';
+import { processState } from '../qemu/qemu-process.ts';
+import { lastRan } from '../thread-clock.ts';
+import type { PauseProof } from '../types.ts';
+import { checkAtRest, hasMonitor } from './at-rest.ts';
+import type { MachineProcess } from './machine-process.ts';
+import { StoppedThreads } from './stopped-threads.ts';
+import { machineThreads } from './vcpu-threads.ts';
+
+/** How often a machine is tried again that does not come to stand: translated code is busy, or a disk is. */
+const ATTEMPTS = 8;
+const RETRY_MS = 2;
+/** A CPU that has run so lately was not paused by somebody for what takes longer: a save of the machine's memory. */
+const RECENT_MS = 50;
+/** How long a CPU of an idle guest may be silent: its kernel's own clocks wake it up. */
+const SILENCE_MS = 5_000;
+const LOOK_MS = 5;
+const STOP_LIMIT_MS = 100;
+
+/** Pauses a machine by tracing the threads that run its CPUs. All else of its process goes on, its monitor too. */
+export class ProcessPause {
+  readonly #machine: MachineProcess;
+  readonly #translates: boolean;
+  #stopped: StoppedThreads | undefined;
+
+  constructor(machine: MachineProcess) {
+    this.#machine = machine;
+    this.#translates = machine.kvmVcpus === 0;
+  }
+
+  /**
+   * @throws DomschedError `refused` when it is moved or stands still already, or may not be traced; `timeout`;
+   *   `domain-gone`
+   */
+  async stop(): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await this.#stopOnce();
+        return;
+      } catch (error) {
+        const late = error instanceof DomschedError && error.code === 'timeout';
+        if (!late || attempt === ATTEMPTS) throw error;
+      }
+      await sleep(RETRY_MS);
+    }
+  }
+
+  async #stopOnce(): Promise<void> {
+    const { pid, name, args, isQemu } = this.#machine;
+    this.#checkProcess();
+    const threads = machineThreads(pid);
+    const saysRunning = checkAtRest(this.#machine, threads);
+    // Nobody says that it runs, and somebody may have stopped it to save it: seen to run, it is not.
+    if (!saysRunning && isQemu && hasMonitor(args)) await this.#seenRunning(threads.vcpus);
+    // A nameless thread beside named ones has not begun to run a CPU.
+    const cpus = threads.named > 0 ? new Set(threads.vcpus.slice(0, threads.named)) : undefined;
+    const translates = (thread: number) => this.#translates && (cpus?.has(thread) ?? true);
+    this.#stopped = StoppedThreads.stop(pid, () => machineThreads(pid).vcpus, translates);
+    try {
+      checkAtRest(this.#machine, machineThreads(pid));
+      this.#checkProcess();
+      if (this.#machine.kvmVcpus > this.#stopped.threads.length) {
+        throw new DomschedError('refused', `${name}: not all threads that run its CPUs were found`, { pid });
+      }
+    } catch (error) {
+      this.resume();
+      throw error;
+    }
+  }
+
+  /** @throws DomschedError as {@link PauseGuard.prove} */
+  prove(generation: number): PauseProof {
+    const { pid, started, name } = this.#machine;
+    this.#checkProcess();
+    const threads = machineThreads(pid);
+    checkAtRest(this.#machine, threads);
+    const own = this.#stopped?.threads ?? [];
+    if (!this.isQuiet() || threads.vcpus.some((thread) => !own.includes(thread))) {
+      const message = `${name}: not all of its CPUs stand still any more`;
+      throw new DomschedError('edit-conflict', message, { domain: name, pid });
+    }
+    return { generation, answers: JSON.stringify([pid, started, own]) };
+  }
+
+  /** A thread that is traced stands until we say otherwise, or until it is killed. */
+  isQuiet(): boolean {
+    return this.#stopped?.stand ?? false;
+  }
+
+  resume(): void {
+    this.#stopped?.release();
+    this.#stopped = undefined;
+  }
+
+  /**
+   * Has the whole process stand still before its threads are let go, until somebody has it go on. Without the right to
+   * (CAP_KILL, for another user's) they are let go all the same: what was written is harmless in parts.
+   */
+  abandon(): void {
+    const { pid } = this.#machine;
+    try {
+      if (isAlive(this.#machine)) process.kill(pid, 'SIGSTOP');
+      const end = performance.now() + STOP_LIMIT_MS;
+      while (isAlive(this.#machine) && processState(pid) !== 'T' && performance.now() < end);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EPERM') throw error;
+    } finally {
+      this.resume();
+    }
+  }
+
+  #checkProcess(): void {
+    const { pid, name } = this.#machine;
+    if (!isAlive(this.#machine))
+      throw new DomschedError('domain-gone', `${name} has ended`, { domain: name });
+    if (processState(pid) !== 'T') return;
+    throw new DomschedError(
+      'refused',
+      `process ${pid} of ${name} is stopped by a signal; let it go on first: kill -CONT ${pid}`,
+      { domain: name, pid },
+    );
+  }
+
+  /** Waits until a CPU of the guest has just run. */
+  async #seenRunning(threads: readonly number[]): Promise<void> {
+    const { pid, name } = this.#machine;
+    for (const end = performance.now() + SILENCE_MS; ; await sleep(LOOK_MS)) {
+      const now = lastRan('thread-self');
+      const last = threads.map((thread) => lastRan(thread) ?? -Infinity);
+      if (now === undefined || Math.max(...last) > now - RECENT_MS) return;
+      if (performance.now() < end) continue;
+      throw new DomschedError(
+        'refused',
+        `${name}: none of its CPUs has run for ${SILENCE_MS / 1000} s: somebody has paused it or saves it, and which of them ` +
+          'cannot be told; give it a QMP socket of ours',
+        { domain: name, pid },
+      );
+    }
+  }
+}

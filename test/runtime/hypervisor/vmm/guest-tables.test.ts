@@ -1,0 +1,123 @@
+import test from 'ava';
+import { addressOf, ProcessMemory } from '../../../../runtime/hypervisor/process-memory.ts';
+import { possibleRoots, proves } from '../../../../runtime/hypervisor/vmm/guest-tables.ts';
+import { blockOffset, type Placement, placements } from '../../../../runtime/hypervisor/vmm/place-ram.ts';
+
+const PAGE = 4096;
+const MIB = 2 ** 20;
+const GIB = 2 ** 30;
+/** Of entries: present, writable, a large page. */
+const TABLE = 3n;
+const LARGE = 0x83n;
+
+/** Memory that is there where it is written only, as a guest's is that uses little of much. */
+class SparseBlock {
+  readonly length: number;
+  readonly bytes: Uint8Array;
+
+  constructor(length: number) {
+    this.length = length;
+    this.bytes = new Uint8Array(new ArrayBuffer(length));
+  }
+
+  get block() {
+    return { memory: new ProcessMemory(), address: addressOf(this.bytes), length: this.length };
+  }
+}
+
+interface Tables {
+  readonly placement: Placement;
+  readonly memory: SparseBlock;
+  put(table: number, index: number, entry: bigint): void;
+}
+
+/** A guest's memory with the tables of a kernel of four levels, and those of programs, by the SDM's own layout. */
+function kernelIn(placement: Placement, programs: number): Tables {
+  const memory = new SparseBlock(placement.total);
+  const view = new DataView(memory.bytes.buffer);
+  const tables: Tables = {
+    placement,
+    memory,
+    put(table, index, entry) {
+      const at = blockOffset(placement, table);
+      if (at < 0) throw new Error(`no RAM at ${table.toString(16)}`);
+      view.setBigUint64(at + 8 * index, entry, true);
+    },
+  };
+  const { put } = tables;
+  const [root, image, imagePages, all] = [0x10_0000, 0x10_1000, 0x10_2000, 0x10_3000];
+  put(root, 511, BigInt(image) | TABLE);
+  put(image, 510, BigInt(imagePages) | TABLE);
+  put(imagePages, 8, BigInt(16 * MIB) | LARGE);
+  // All memory at 0xffff888000000000: slot 273. A page of tables for each GiB, of pages of 2 MiB, taken from 2 MiB on.
+  put(root, 273, BigInt(all) | TABLE);
+  const high = placement.total - placement.low;
+  const spans = [
+    [0, placement.low],
+    [4 * GIB, 4 * GIB + high],
+  ] as const;
+  for (const [start, end] of spans) {
+    for (let at = start; at < end; at += 2 * MIB) {
+      const gib = Math.floor(at / GIB);
+      const pages = 2 * MIB + gib * PAGE;
+      put(all, gib, BigInt(pages) | TABLE);
+      put(pages, (at % GIB) / (2 * MIB), BigInt(at) | LARGE);
+    }
+  }
+  for (let program = 0; program < programs; program++) {
+    const own = 3 * MIB + program * PAGE;
+    const theirs = (high > 0 ? 4 * GIB : 5 * MIB) + program * PAGE;
+    put(own, 511, BigInt(image) | TABLE);
+    put(own, 0, BigInt(theirs) | TABLE);
+    put(theirs, 0, BigInt(6 * MIB) | TABLE);
+  }
+  return tables;
+}
+
+const everyPage = (length: number) => [{ first: 0, count: length / PAGE }];
+
+test('a machine below its hole, and one around it: the only placement that the tables prove is theirs', (t) => {
+  const small = kernelIn({ low: 64 * MIB, total: 64 * MIB }, 2);
+  const { block } = small.memory;
+  const roots = possibleRoots(block, everyPage(block.length));
+  t.true(roots.includes(0x10_0000));
+  t.true(proves(block, small.placement, roots));
+
+  const total = 1.0625 * GIB;
+  const split = kernelIn({ low: GIB, total }, 8);
+  // Before all programs, what could be a topmost table by its last entry, and is anything else.
+  const decoy = new DataView(split.memory.bytes.buffer, 0x10_8000, PAGE);
+  for (let i = 0; i < 512; i++) decoy.setBigUint64(8 * i, BigInt(4 * GIB + i * PAGE) | TABLE, true);
+  const big = split.memory.block;
+  const found = possibleRoots(big, [{ first: 0, count: 4 * 256 }]);
+  const proved = placements(total).filter((placement) => proves(big, placement, found));
+  t.deepEqual(proved, [{ low: GIB, total }]);
+});
+
+test('memory above the hole in which nothing is where the tables say is not believed', (t) => {
+  const total = 1.0625 * GIB;
+  const split = kernelIn({ low: GIB, total }, 8);
+  split.memory.bytes.fill(0, GIB);
+  const { block } = split.memory;
+  t.false(proves(block, split.placement, possibleRoots(block, [{ first: 0, count: 4 * 256 }])));
+});
+
+test('tables that lead in circles, or nowhere, come to an end', (t) => {
+  const total = 64 * MIB;
+  const memory = new SparseBlock(total);
+  const view = new DataView(memory.bytes.buffer);
+  // Every entry of every page is a table: itself, or the next one.
+  for (let page = 0; page < total / PAGE; page += 16) {
+    for (let i = 0; i < 512; i++) {
+      view.setBigUint64(
+        page * PAGE + 8 * i,
+        BigInt(((page + (i % 2)) % (total / PAGE)) * PAGE || PAGE) | TABLE,
+        true,
+      );
+    }
+  }
+  const { block } = memory;
+  const roots = possibleRoots(block, everyPage(total));
+  t.true(roots.length > 0);
+  t.false(proves(block, { low: total, total }, roots));
+});

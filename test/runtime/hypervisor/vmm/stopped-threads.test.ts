@@ -1,0 +1,117 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import path from 'node:path';
+import process from 'node:process';
+import test, { type ExecutionContext } from 'ava';
+import type { DomschedError } from '../../../../runtime/error.ts';
+import { processState } from '../../../../runtime/hypervisor/qemu/qemu-process.ts';
+import { startsBlock } from '../../../../runtime/hypervisor/vmm/instruction-border.ts';
+import { StoppedThreads } from '../../../../runtime/hypervisor/vmm/stopped-threads.ts';
+import { machineThreads, threadsOf } from '../../../../runtime/hypervisor/vmm/vcpu-threads.ts';
+import { until } from '../../../live/until.ts';
+
+const DIE = path.join(import.meta.dirname, 'stop-and-die.ts');
+/** A program with several threads, that counts as fast as it can. */
+const BUSY = `
+const { Worker } = require('node:worker_threads');
+for (let i = 0; i < 2; i++) new Worker('for (;;);', { eval: true });
+console.log('up');
+`;
+
+async function busy(t: ExecutionContext): Promise<ChildProcess & { pid: number }> {
+  const child = spawn(process.execPath, ['-e', BUSY], { stdio: ['ignore', 'pipe', 'inherit'] });
+  t.teardown(() => child.kill('SIGKILL'));
+  await once(child.stdout!, 'data');
+  return child as ChildProcess & { pid: number };
+}
+
+const all = (pid: number) => () => threadsOf(pid).map(({ tid }) => tid);
+const states = (pid: number) => threadsOf(pid).map(({ tid }) => processState(tid));
+
+test.serial('all threads stand, and all go on; again and again', async (t) => {
+  const { pid } = await busy(t);
+  for (let i = 0; i < 20; i++) {
+    const stopped = StoppedThreads.stop(pid, all(pid));
+    t.true(stopped.stand);
+    t.deepEqual(new Set(states(pid)), new Set(['t']));
+    t.is(stopped.threads.length, threadsOf(pid).length);
+    stopped.release();
+    t.false(stopped.stand);
+    t.false(states(pid).includes('t'));
+  }
+});
+
+test.serial('a thread that comes while others are stopped is stopped too', async (t) => {
+  const { pid } = await busy(t);
+  const threads = all(pid)();
+  let looks = 0;
+  const stopped = StoppedThreads.stop(pid, () => (looks++ === 0 ? threads.slice(1) : threads));
+  t.deepEqual([...stopped.threads].sort(), [...threads].sort());
+  stopped.release();
+  let more = 0;
+  const endless = () => {
+    more += 1;
+    return threads.slice(0, more);
+  };
+  t.throws(() => StoppedThreads.stop(pid, endless), { code: 'timeout' });
+  t.false(states(pid).includes('t'), 'given up: all go on');
+});
+
+test.serial('killed in the pause: everybody goes on', async (t) => {
+  const { pid } = await busy(t);
+  const other = spawn(process.execPath, [DIE, String(pid)], { stdio: ['ignore', 'pipe', 'inherit'] });
+  t.teardown(() => other.kill('SIGKILL'));
+  await once(other.stdout!, 'data');
+  t.true(states(pid).every((state) => state === 't'));
+  const error = t.throws<DomschedError>(() => StoppedThreads.stop(pid, all(pid)), { code: 'refused' });
+  t.is(error?.details.tracer, other.pid, 'it says who traces it');
+  other.kill('SIGKILL');
+  await once(other, 'exit');
+  await until('all go on', () => !states(pid).includes('t'));
+  const stopped = StoppedThreads.stop(pid, all(pid));
+  stopped.release();
+});
+
+test.serial('killed while it is traced: it stands no longer, and nothing of it is left', async (t) => {
+  const child = await busy(t);
+  const stopped = StoppedThreads.stop(child.pid, all(child.pid));
+  child.kill('SIGKILL');
+  await until('it is known', () => !stopped.stand);
+  stopped.release();
+  await once(child, 'exit');
+  t.is(processState(child.pid), undefined);
+  t.throws(() => StoppedThreads.stop(child.pid, all(child.pid)), { code: 'domain-gone' });
+});
+
+test('which threads run CPUs: by name, and every nameless one', (t) => {
+  const named = (names: Record<number, string>) =>
+    Object.entries(names).map(([tid, name]) => ({ tid: Number(tid), name }));
+  const libvirt = named({
+    7: 'qemu-system-x86',
+    8: 'IO mon_iothread',
+    9: 'CPU 0/KVM',
+    10: 'CPU 1/KVM',
+    11: 'worker',
+  });
+  t.deepEqual(machineThreads(7, libvirt), { vcpus: [9, 10], named: 2, moving: undefined });
+  const fresh = [...libvirt, { tid: 12, name: 'qemu-system-x86' }];
+  t.deepEqual(machineThreads(7, fresh).vcpus, [9, 10, 12], 'a CPU that was just plugged in has no name yet');
+  const nameless = named({ 7: 'kvm', 8: 'kvm', 9: 'kvm' });
+  t.deepEqual(machineThreads(7, nameless), { vcpus: [8, 9], named: 0, moving: undefined });
+  t.deepEqual(machineThreads(7, named({ 7: 'qemu', 8: 'ALL CPUs/TCG' })).vcpus, [8]);
+  t.deepEqual(machineThreads(7, named({ 7: 'firecracker', 8: 'fc_api', 9: 'fc_vcpu 0' })).vcpus, [9]);
+  for (const name of ['live_migration', 'mig/src/main', 'multifdsend_0', 'bg_snapshot']) {
+    t.is(machineThreads(7, [...libvirt, { tid: 13, name }]).moving, name);
+  }
+});
+
+test('the start of a translated block, as QEMU prints it (-d out_asm)', (t) => {
+  const start = (hex: string) =>
+    startsBlock(Buffer.from(`${hex}${'00'.repeat(16)}`.replaceAll(' ', ''), 'hex'));
+  t.true(start('8b 5d f0 85 db 0f 8c 2b 00 00 00'), 'movl -0x10(%rbp), %ebx; testl %ebx, %ebx; jl');
+  t.true(start('44 8b 65 f0 45 85 e4 0f 8c 98 00 00 00'), 'movl -0x10(%rbp), %r12d; testl %r12d, %r12d; jl');
+  t.false(start('8b 5d 10 85 db 0f 8c'), 'a member of the CPU, not what is below it');
+  t.false(start('8b 5d f0 85 c0 0f 8c'), 'another register is tested');
+  t.false(start('8b 5d f0 85 db 0f 84'), 'another condition');
+  t.false(start('c7 85 d0 00 00 00 00 f0'));
+});
