@@ -5,6 +5,7 @@
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
+import type { EditWrite } from '../../runtime/edit/edit.ts';
 import type { DomschedError } from '../../runtime/error.ts';
 import { Guest } from '../../runtime/guest/guest.ts';
 import { requireCapabilities } from '../../runtime/hypervisor/capability.ts';
@@ -140,13 +141,18 @@ async function survivesEveryPrefix(
   for (const name of ['burner-a', 'sleeper-a']) {
     const process = findProcess(processes, name);
     for (const what of ['hold', 'release'] as const) {
+      let unlinked = -1;
       for (let words = 0, all = 1; words < all; words++) {
+        // Between these two words a wake-up counts as under way, and nobody can prove that it is not.
+        if (what === 'release' && words === unlinked) continue;
         if (what === 'release') await surgeon.hold(process, options);
         const dying = new Surgeon(diesAfter(domain, words), attached, holderFor(attached));
         const error = await t.throwsAsync<DomschedError>(dying[what](process, options), {
           code: 'edit-failed',
         });
-        all = (error!.details.writes as unknown[]).length;
+        const writes = error!.details.writes as EditWrite[];
+        all = writes.length;
+        unlinked = writes.findIndex((write) => write.what.startsWith('lazy_list'));
         t.regex(error!.message, new RegExp(`killed after ${words} words`));
         await goesOn('burner-b');
         await surgeon.hold(process, options);

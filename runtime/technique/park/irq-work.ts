@@ -106,14 +106,15 @@ export class IrqWork {
     if (before.includes(work))
       throw inconsistent(`lazy_list[${list.cpu}] has our work, which does not look like one`);
     const first = draft.pointer(list.address);
-    // The reference first, the list's head last: until then nothing leads to the work.
+    // The reference first, the list's head last: until then nothing leads to the work. Its function before all other words:
+    // by it they are known to be ours, should this edit end among them.
     this.#planReferences(draft, task, references + 1n, 'a reference for the wake-up');
-    put(draft, work, irq_work.next, first, 'irq_work.node.llist.next');
-    put(draft, work, irq_work.flags, irq_work.active | irq_work.lazy, 'irq_work.node.flags');
     put(draft, work, irq_work.func, this.#wake, 'irq_work.func (process_timeout)');
+    put(draft, work, irq_work.task, task, 'process_timer.task');
+    put(draft, work, irq_work.next, first, 'irq_work.node.llist.next');
     // Read by PREEMPT_RT kernels: nobody waits for the work.
     if (irq_work.irqwait !== undefined) put(draft, work, irq_work.irqwait, 0n, 'irq_work.irqwait');
-    put(draft, work, irq_work.task, task, 'process_timer.task');
+    put(draft, work, irq_work.flags, irq_work.active | irq_work.lazy, 'irq_work.node.flags');
     draft.set(list.address, 8, work, `lazy_list[${list.cpu}].first`);
     return this.#pushed(draft, task, list, [work, ...before]);
   }
@@ -125,7 +126,11 @@ export class IrqWork {
     let [pending, kept] = [0, 0];
     for (const work of this.#homes) {
       const task = this.#taskOf(draft, work);
-      if (task === undefined) continue;
+      if (task === undefined) {
+        // An edit ended among these words.
+        if (this.#isOurs(draft, work)) this.#planClear(draft, work);
+        continue;
+      }
       const references = get(draft, task, usage);
       const others = references > 1n && references < MAX_REFERENCES;
       const free = this.#isActive(draft, work) ? 'later' : others ? null : freeLast(task);
@@ -211,7 +216,8 @@ export class IrqWork {
 
   #planClear(draft: Draft, work: GuestVirtual): void {
     const { irq_work } = this.#layout;
-    for (const name of ['next', 'flags', 'func', 'irqwait', 'task'] as const) {
+    // The function last: by it they are known to be ours.
+    for (const name of ['next', 'flags', 'irqwait', 'task', 'func'] as const) {
       const field = irq_work[name];
       if (field !== undefined) put(draft, work, field, 0n, `irq_work.${name} (given back)`);
     }
@@ -223,7 +229,8 @@ export class IrqWork {
 
   /** The task that words of ours are about; undefined where there are none. */
   #taskOf(memory: MemoryView, work: GuestVirtual): GuestVirtual | undefined {
-    return this.#isOurs(memory, work) ? follow(memory, work, this.#layout.irq_work.task) : undefined;
+    const task = this.#isOurs(memory, work) ? follow(memory, work, this.#layout.irq_work.task) : 0n;
+    return task === 0n ? undefined : (task as GuestVirtual);
   }
 
   #isOurs(memory: MemoryView, work: GuestVirtual): boolean {
