@@ -1,5 +1,5 @@
 import { addressOf, ProcessMemory, RangeList } from '../process-memory.ts';
-import { awaitStop, ENDED, interrupt, registersOf, step, type ThreadRegisters } from './ptrace.ts';
+import { awaitStop, ENDED, goOn, interrupt, nap, registersOf, type ThreadRegisters } from './ptrace.ts';
 
 /** Numbers of system calls, and what a call that was cut short gives (arch/x86/entry/syscalls, linux/errno.h). */
 const FUTEX = 202;
@@ -9,45 +9,48 @@ const FUTEX_COMMAND = 0x7fn;
 const FUTEX_WAIT = 0n;
 const LOCK_CONTENDED = 2n;
 
-/** Instructions of the host that a thread is led on by at most. */
-const MAX_STEPS = 20_000;
-/** A single one takes microseconds, unless it is a system call that waits. */
-const STEP_LIMIT_MS = 10;
-/** Bytes of code that tell the start of a translated block. */
+/** How long a thread runs between two looks, at first and at most: longer where the host gives it no CPU. */
+const FIRST_NAP_US = 5;
+const LAST_NAP_US = 1_000;
+/** Bytes of code that tell the start of a translated block, and those before a thread that may belong to it. */
 const CODE_BYTES = 16;
+const BEFORE_BYTES = 8;
 
 const code = new Uint8Array(new ArrayBuffer(1024));
 const local = new RangeList();
 const remote = new RangeList();
 
 /**
- * Leads a stopped thread of a translating QEMU (TCG) on to where no instruction of the guest is half done: to the start of
- * a translated block, which every one of them has between two instructions, or a wait of a halted CPU.
+ * Has a stopped thread of a translating QEMU (TCG) stand where no instruction of the guest is half done: at the start of a
+ * translated block, which every one of them has between two instructions, or in the wait of a halted CPU. It is let go on
+ * for moments until it is found there.
  *
  * KVM needs none of this: a thread that was stopped has left the guest between two instructions. Translated code does one
  * instruction in several of the host, and a word that was read for it may be about to be written back.
  *
  * @param signal that the thread is yet to get
  * @param end of `performance.now()`
- * @returns the signal that it is yet to get; undefined when it did not come there: it may run then
+ * @returns the signal that it is yet to get; undefined when it was not found there: it may run then
  */
 export function leadToBorder(pid: number, thread: number, signal: number, end: number): number | undefined {
   const memory = new ProcessMemory(pid);
-  for (let steps = 0, pending = signal; steps <= MAX_STEPS; steps++) {
+  let pending = signal;
+  let before = 0;
+  for (let us = FIRST_NAP_US; ; ) {
     const registers = registersOf(thread);
     if (registers === undefined) return undefined;
     if (waits(registers) || isBlockStart(memory, registers)) return pending;
-    if (performance.now() > end || !step(thread, pending)) return undefined;
-    let found = awaitStop(thread, performance.now() + STEP_LIMIT_MS);
-    if (found === undefined) {
-      // The step was a system call, and waits.
-      interrupt(thread);
-      found = awaitStop(thread, end);
-    }
+    // Stopped again before it had a CPU.
+    us =
+      registers.rip === before ? Math.min(2 * us, LAST_NAP_US) : FIRST_NAP_US + Math.random() * FIRST_NAP_US;
+    before = registers.rip;
+    if (performance.now() > end || !goOn(thread, pending)) return undefined;
+    nap(us);
+    interrupt(thread);
+    const found = awaitStop(thread, end);
     if (found === undefined || found === ENDED) return undefined;
     pending = found;
   }
-  return undefined;
 }
 
 /** In a system call that waits for something, but for a lock: that one may be taken in the middle of an instruction. */
@@ -59,13 +62,27 @@ function waits({ call, result, args: [, operation, value] }: ThreadRegisters): b
 }
 
 /**
- * Whether a thread is about to run the first instruction of a translated block: whether to leave is asked there, of a
- * counter below the guest's state, which RBP has (QEMU accel/tcg, `gen_tb_start()`): `mov -N(%rbp), %r; test %r, %r; jl`.
+ * Whether a thread is about to run one of the first instructions of a translated block: whether to leave is asked there, of
+ * a counter below the guest's state, which RBP has (QEMU accel/tcg, `gen_tb_start()`): `mov -N(%rbp), %r; test %r, %r; jl`.
+ * None of the three touches the guest.
  */
 function isBlockStart(memory: ProcessMemory, { rip }: ThreadRegisters): boolean {
-  local.set(0, addressOf(code), CODE_BYTES);
-  remote.set(0, rip, CODE_BYTES);
-  return memory.read(local, 1, remote, 1) === CODE_BYTES && startsBlock(code);
+  const length = BEFORE_BYTES + CODE_BYTES;
+  local.set(0, addressOf(code), length);
+  remote.set(0, rip - BEFORE_BYTES, length);
+  return memory.read(local, 1, remote, 1) === length && standsAtBlockStart(code, BEFORE_BYTES);
+}
+
+/** @param at byte of the code that is run next; {@link BEFORE_BYTES} before it, and as many as tell behind it, are given */
+export function standsAtBlockStart(bytes: Uint8Array, at: number): boolean {
+  // Lengths of the load alone, and of load and test, with or without a prefix.
+  return [0, 3, 4, 5, 7].some((past) => {
+    const start = bytes.subarray(at - past);
+    if (!startsBlock(start)) return false;
+    const load = isPrefix(start[0]!) ? 4 : 3;
+    const test = load + (isPrefix(start[load]!) ? 3 : 2);
+    return past === 0 || past === load || past === test;
+  });
 }
 
 /** @param bytes of code, at least {@link CODE_BYTES} */

@@ -1,7 +1,7 @@
 import koffi from 'koffi';
 
 /** Requests and events of ptrace (include/uapi/linux/ptrace.h, arch/x86/include/uapi/asm/ptrace-abi.h). */
-const PTRACE_SINGLESTEP = 9;
+const PTRACE_CONT = 7;
 const PTRACE_GETREGS = 12;
 const PTRACE_DETACH = 17;
 const PTRACE_GETEVENTMSG = 0x4201;
@@ -55,9 +55,13 @@ export function detach(thread: number, signal: number): boolean {
   return Number(ptrace(PTRACE_DETACH, thread, 0, signal)) === 0;
 }
 
-/** Lets a thread that stands go on by one instruction. @returns whether it does */
-export function step(thread: number, signal: number): boolean {
-  return Number(ptrace(PTRACE_SINGLESTEP, thread, 0, signal)) === 0;
+/**
+ * Lets a thread that stands go on, still seized. Never by single steps: a thread that was stepped keeps the CPU's trap flag
+ * when its tracer is killed, and the next instruction ends its process.
+ * @returns whether it does
+ */
+export function goOn(thread: number, signal: number): boolean {
+  return Number(ptrace(PTRACE_CONT, thread, 0, signal)) === 0;
 }
 
 /** Whether a thread that we have seized stands: nothing else takes this request. */
@@ -72,12 +76,9 @@ export function poll(thread: number): Wait | undefined {
   const word = status[0]!;
   if (found < 0 || (word & 0xff) !== 0x7f) return { kind: 'ended' };
   const signal = (word >> 8) & 0xff;
-  // A stop that we asked for, a group's stop and a step bring no signal; anything else is one that was on its way to it.
-  const ours = word >> 16 === PTRACE_EVENT_STOP || signal === SIGTRAP;
-  return { kind: 'stopped', signal: ours ? 0 : signal };
+  // A stop that we asked for and a group's stop bring no signal; anything else is one that was on its way to it.
+  return { kind: 'stopped', signal: word >> 16 === PTRACE_EVENT_STOP ? 0 : signal };
 }
-
-const SIGTRAP = 5;
 
 /** @returns undefined for a thread that does not stand */
 export function registersOf(thread: number): ThreadRegisters | undefined {
@@ -111,4 +112,9 @@ export function awaitStop(thread: number, end: number): number | undefined {
     if (performance.now() > end) return undefined;
     usleep(NAP_US);
   }
+}
+
+/** Gives a thread that was let go on some time to run. */
+export function nap(us: number): void {
+  usleep(us);
 }

@@ -5,7 +5,7 @@ import { awaitStop, detach, ENDED, interrupt, seize, stands } from './ptrace.ts'
 
 const ESRCH = 3;
 /** How long all threads may take to stand. One that writes to a disk that hangs does not stop before that is over. */
-const STOP_LIMIT_MS = 100;
+const STOP_LIMIT_MS = 250;
 /** How long translated code may take to the end of an instruction: microseconds, unless the host is busy with others. */
 const BORDER_LIMIT_MS = 500;
 /** Looks for threads that came meanwhile. */
@@ -114,7 +114,7 @@ let again: NodeJS.Timeout | undefined;
 /** Lets a thread that we have seized go on, now or as soon as it can be. */
 function letGo(thread: number, signal: number): void {
   if (detach(thread, signal)) return;
-  // It runs, in a step or because it never stopped: only one that stands can be let go.
+  // It runs: only one that stands can be let go.
   interrupt(thread);
   const found = awaitStop(thread, performance.now() + LET_GO_MS);
   if (found === ENDED || (found !== undefined && detach(thread, found))) lingering.delete(thread);

@@ -5,7 +5,7 @@ import process from 'node:process';
 import test, { type ExecutionContext } from 'ava';
 import type { DomschedError } from '../../../../runtime/error.ts';
 import { processState } from '../../../../runtime/hypervisor/qemu/qemu-process.ts';
-import { startsBlock } from '../../../../runtime/hypervisor/vmm/instruction-border.ts';
+import { standsAtBlockStart, startsBlock } from '../../../../runtime/hypervisor/vmm/instruction-border.ts';
 import { StoppedThreads } from '../../../../runtime/hypervisor/vmm/stopped-threads.ts';
 import { machineThreads, threadsOf } from '../../../../runtime/hypervisor/vmm/vcpu-threads.ts';
 import { until } from '../../../live/until.ts';
@@ -114,4 +114,9 @@ test('the start of a translated block, as QEMU prints it (-d out_asm)', (t) => {
   t.false(start('8b 5d f0 85 c0 0f 8c'), 'another register is tested');
   t.false(start('8b 5d f0 85 db 0f 84'), 'another condition');
   t.false(start('c7 85 d0 00 00 00 00 f0'));
+  const whole = Buffer.from('0000000000000000448b65f04585e40f8c98000000'.padEnd(64, '0'), 'hex');
+  // Of the three, and of what follows.
+  const instructions = [0, 4, 7, 13];
+  const border = instructions.filter((at) => standsAtBlockStart(whole, 8 + at));
+  t.deepEqual(border, [0, 4, 7], 'before the load, the test and the jump');
 });
