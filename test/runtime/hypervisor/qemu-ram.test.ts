@@ -78,7 +78,15 @@ test('what is not in the process, or in two places at once, is refused', async (
 });
 
 test("mappings are the kernel's: neighbours are one, gaps are none, a file is whole or no file", (t) => {
-  const line = { readable: true, writable: true, executable: false, shared: true, major: 0, minor: 1, inode: 7 };
+  const line = {
+    readable: true,
+    writable: true,
+    executable: false,
+    shared: true,
+    major: 0,
+    minor: 1,
+    inode: 7,
+  };
   const maps = [
     { ...line, start: 0x1000, end: 0x3000, offset: 0x8000 },
     { ...line, start: 0x3000, end: 0x4000, offset: 0xa000 },

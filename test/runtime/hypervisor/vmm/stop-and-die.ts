@@ -4,6 +4,13 @@ import { StoppedThreads } from '../../../../runtime/hypervisor/vmm/stopped-threa
 import { threadsOf } from '../../../../runtime/hypervisor/vmm/vcpu-threads.ts';
 
 const pid = Number(process.argv[2]);
-StoppedThreads.stop(pid, () => threadsOf(pid).map(({ tid }) => tid));
+for (let stopped = false; !stopped; ) {
+  try {
+    StoppedThreads.stop(pid, () => threadsOf(pid).map(({ tid }) => tid));
+    stopped = true;
+  } catch {
+    // The host is busy: given up, and tried again.
+  }
+}
 process.stdout.write('stopped\n');
 setInterval(() => undefined, 1_000);
