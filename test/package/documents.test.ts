@@ -17,7 +17,7 @@ test('docs/security.md names files that there are, and tests for every promise',
   for (const row of rows) {
     const [, mechanism, proof] = row.split(/(?<!\\)\|/).slice(1, -1);
     for (const cell of [mechanism!, proof!]) {
-      const named = [...cell.matchAll(/`([\w./-]+(?:\.ts|\.md|\/))`/g)].map(([, file]) => file!);
+      const named = [...cell.matchAll(/`([\w./-]+(?:\.ts|\.md|\.service|\/))`/g)].map(([, file]) => file!);
       t.true(named.length > 0, row);
       for (const file of named) {
         const found = file.endsWith('/')
