@@ -8,6 +8,9 @@ const REQUIRED: readonly string[] = ['rq', 'task_struct'];
 /** A function of the scheduler itself that every release has; where it is, the scheduler's structures are known. */
 export const SCHEDULER_CODE = 'schedule';
 
+/** A function of the source file that has x86's task state segments, and those: the scheduler's own need not see them. */
+export const SWITCH = { code: '__switch_to_xtra', structures: ['tss_struct'] } as const;
+
 /** Which structures a command asks for: `scheduler` stands for all that the runtime reads. */
 export type Selection =
   | { kind: 'scheduler' }

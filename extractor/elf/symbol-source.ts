@@ -1,5 +1,5 @@
 import { SYMBOLS } from '../needs.ts';
-import { SCHEDULER_CODE } from '../structures.ts';
+import { SCHEDULER_CODE, SWITCH } from '../structures.ts';
 import type { KernelSymbol } from './kernel-file.ts';
 
 /** Where symbols come from: an ELF symbol table, a System.map or a kallsyms text. */
@@ -11,7 +11,13 @@ export interface SymbolSource {
 }
 
 /** Names that every opening of a kernel comes to ask for: found in the same pass as the first others. */
-const SOON_WANTED: readonly string[] = [...SYMBOLS, SCHEDULER_CODE, 'kernel_config_data', '__per_cpu_load'];
+const SOON_WANTED: readonly string[] = [
+  ...SYMBOLS,
+  SCHEDULER_CODE,
+  SWITCH.code,
+  'kernel_config_data',
+  '__per_cpu_load',
+];
 
 /** What was looked up before, null for names that are not there: a pass over a kernel's symbols takes milliseconds. */
 const remembered = new WeakMap<SymbolSource, Map<string, KernelSymbol | null>>();

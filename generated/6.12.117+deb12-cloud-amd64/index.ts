@@ -107,11 +107,14 @@ import { timer_list } from '../structs/timer_list.553cbf4e17b8e5fe.ts';
 import { timerqueue_head } from '../structs/timerqueue_head.eab3a1684e785c2d.ts';
 import { timerqueue_node } from '../structs/timerqueue_node.3afea6a821e667de.ts';
 import { tlbflush_unmap_batch } from '../structs/tlbflush_unmap_batch.4dd528e1f443bb2a.ts';
+import { tss_struct } from '../structs/tss_struct.1bdd412bfc5bb408.ts';
 import { uprobes_state } from '../structs/uprobes_state.897013ca638a485f.ts';
 import { vtime } from '../structs/vtime.7cb04109e79f4f57.ts';
 import { wait_queue_head } from '../structs/wait_queue_head.7cf7eb46a9cd964a.ts';
 import { wake_q_node } from '../structs/wake_q_node.455a61ddc4dc62a8.ts';
 import { work_struct } from '../structs/work_struct.8f8f892e11f08cae.ts';
+import { x86_hw_tss } from '../structs/x86_hw_tss.4be1e2ab8424e99c.ts';
+import { x86_io_bitmap } from '../structs/x86_io_bitmap.e75109500c8ef22f.ts';
 import { xregs_state } from '../structs/xregs_state.d94ff03984bbb571.ts';
 import { xstate_header } from '../structs/xstate_header.e4cdf9288f2e7f2e.ts';
 const $kernel = {
@@ -305,11 +308,14 @@ export const layout = {
   timerqueue_head,
   timerqueue_node,
   tlbflush_unmap_batch,
+  tss_struct,
   uprobes_state,
   vtime,
   wait_queue_head,
   wake_q_node,
   work_struct,
+  x86_hw_tss,
+  x86_io_bitmap,
   xregs_state,
   xstate_header,
 } as const;
