@@ -113,8 +113,11 @@ async function texts(stage: string, dependencies: Map<string, LockEntry>): Promi
   await write(stage, 'usr/lib/systemd/system/domsched.service', await at('runtime/daemon/domsched.service'));
   await write(stage, 'etc/domsched.toml', await at('runtime/daemon/domsched.toml'));
   await write(stage, `${DOC}/changelog.gz`, packed(await own('changelog')));
-  for (const name of readdirSync(path.join(root, 'docs')))
+  const docs = readdirSync(path.join(root, 'docs'), { recursive: true, withFileTypes: true });
+  for (const entry of docs.filter((each) => each.isFile())) {
+    const name = path.relative(path.join(root, 'docs'), path.join(entry.parentPath, entry.name));
     await write(stage, `${DOC}/${name}`, await at(`docs/${name}`));
+  }
   await write(stage, `${DOC}/node.LICENSE.gz`, packed(await at(`${NODE}/LICENSE`)));
   const list = [...dependencies].map(
     ([name, { version, license }]) => ` ${name} ${version}: ${license ?? 'see there'}`,

@@ -272,7 +272,8 @@ test('generation, then a check that agrees, then checks that do not; no check wr
     /^2\.6\.16-fixture: \d+ structures, \d+ symbols \(dwarf\) -> .*2\.6\.16-fixture\n$/,
   );
   const before = snapshot(out);
-  t.true(Object.keys(before).includes('2.6.16-fixture/rq.ts'));
+  t.true(Object.keys(before).includes('2.6.16-fixture/index.ts'));
+  t.true(Object.keys(before).some((name) => /^structs\/rq\.[0-9a-f]+\.ts$/.test(name)));
 
   const agreed = domsched(['extract', file, '--out', out, '--check']);
   t.is(agreed.code, 0, agreed.stdout);
@@ -297,8 +298,12 @@ test('generated modules have the structures asked for besides the scheduler’s'
   const out = join(scratchFolder(t), 'generated');
   const file = linkKernel(t, `${KERNEL_SOURCE} struct extra { int x; } extra;`);
   t.is(domsched(['extract', file, '--out', out, '--struct', 'extra']).code, 0);
-  const files = readdirSync(join(out, '2.6.16-fixture'));
-  for (const name of ['extra.ts', 'rq.ts', 'task_struct.ts']) t.true(files.includes(name), name);
+  const files = readdirSync(join(out, 'structs'));
+  for (const name of ['extra', 'rq', 'task_struct'])
+    t.true(
+      files.some((file) => file.startsWith(`${name}.`)),
+      name,
+    );
 });
 
 test('cross-check: engines agree, and a table says what was compared', (t) => {
@@ -529,8 +534,9 @@ test('a reader that goes away is no crash', (t) => {
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   test(`${signal} in the middle: nothing changed, one line, exit code 1`, async (t) => {
-    // A file far over 2 GiB: its digest takes seconds, in which the signal arrives.
+    // A file far over 2 GiB and without a build-id: its digest takes seconds, in which the signal arrives.
     const file = linkKernel(t, KERNEL_SOURCE);
+    shell('objcopy', '--remove-section=.note.gnu.build-id', file);
     truncateSync(file, 24 * 2 ** 30);
     const folder = scratchFolder(t);
     const json = join(folder, 'layout.json');

@@ -1,3 +1,4 @@
+import { readdirSync } from 'node:fs';
 import { appendFile, cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -71,6 +72,14 @@ async function withSandbox(subject: Subject, action: (sandbox: Sandbox) => Promi
   });
 }
 
+/** The module of a structure in a store that holds one kernel. */
+function moduleOf(store: string, struct: string): string {
+  const folder = path.join(store, 'structs');
+  const names = readdirSync(folder).filter((name) => name.startsWith(`${struct}.`));
+  if (names.length !== 1) throw new Error(`${folder} has ${names.length} modules of ${struct}`);
+  return path.join(folder, names[0]!);
+}
+
 async function edit(file: string, pattern: RegExp, replacement: string): Promise<void> {
   const text = await readFile(file, 'utf8');
   const changed = text.replace(pattern, replacement);
@@ -111,8 +120,8 @@ for (const subject of found) {
     }));
 
   test(`${subject.id}: a changed offset is found`, (t) =>
-    withSandbox(subject, async ({ subject: own, outDir, folder, evidence }) => {
-      await edit(path.join(outDir, folder, 'task_struct.ts'), /(\bstatic_prio: \{ offset: )(\d+)/, '$1666$2');
+    withSandbox(subject, async ({ subject: own, outDir, evidence }) => {
+      await edit(moduleOf(outDir, 'task_struct'), /(\bstatic_prio: \{ offset: )(\d+)/, '$1666$2');
       const report = judge(own, await evidence());
       const text = assertThreeSides(report, own);
       t.deepEqual(
@@ -127,7 +136,7 @@ for (const subject of found) {
 
   test(`${subject.id}: a changed build-id is found`, (t) =>
     withSandbox(subject, async ({ subject: own, outDir, folder, evidence }) => {
-      await edit(path.join(outDir, folder, 'kernel.ts'), /(buildId: ')[0-9a-f]{8}/, '$1deadbeef');
+      await edit(path.join(outDir, folder, 'index.ts'), /(buildId: ')[0-9a-f]{8}/, '$1deadbeef');
       const report = judge(own, await evidence());
       const text = assertThreeSides(report, own);
       t.true(
@@ -137,8 +146,8 @@ for (const subject of found) {
     }));
 
   test(`${subject.id}: a member taken away is found, and the configuration says that it must be there`, (t) =>
-    withSandbox(subject, async ({ subject: own, outDir, folder, evidence }) => {
-      await edit(path.join(outDir, folder, 'rq.ts'), /^ {2}push_cpu: .*(\n {4}.*|\n {2}\})*/m, '');
+    withSandbox(subject, async ({ subject: own, outDir, evidence }) => {
+      await edit(moduleOf(outDir, 'rq'), /^ {2}push_cpu: .*(\n {4}.*|\n {2}\})*/m, '');
       const report = judge(own, await evidence());
       const text = assertThreeSides(report, own);
       const finding = report.findings.find(({ subject: about }) => about.startsWith('rq.push_cpu'));
@@ -232,7 +241,7 @@ if (debian) {
 
   test('an archive that has moved on is a note, not a finding, and the new kernel is still checked', (t) =>
     withSandbox(debian, async ({ subject: own, outDir, folder, evidence }) => {
-      await edit(path.join(outDir, folder, 'kernel.ts'), /(release: ')6\.1\.0-\d+-cloud/, '$16.1.0-1-cloud');
+      await edit(path.join(outDir, folder, 'index.ts'), /(release: ')6\.1\.0-\d+-cloud/, '$16.1.0-1-cloud');
       await edit(own.config, /^CONFIG_NUMA_BALANCING=y$/m, '# CONFIG_NUMA_BALANCING is not set');
       const report = judge(own, await evidence());
       t.is(report.notes.length, 1);
