@@ -1,7 +1,7 @@
 import { DomschedError } from '../error.ts';
 import { printable } from '../guest/text.ts';
 import { connectAll } from '../hypervisor/connect.ts';
-import type { Domain } from '../hypervisor/types.ts';
+import type { Domain, DomainIdentity } from '../hypervisor/types.ts';
 import type { HeldRecord } from '../surgeon/journal.ts';
 import { isRecordOf, Journals } from '../surgeon/journaled-surgeon.ts';
 import { hasMachineEnded, livingMachine } from '../surgeon/machine-ended.ts';
@@ -14,6 +14,11 @@ import type { Options } from './schema.ts';
 
 /** Of these nobody is held whom no record tells of: what cannot be edited. */
 const NOT_EDITED: ReadonlySet<string> = new Set(['refused', 'capability-missing']);
+
+/** Whether a machine of a record is this one: it may be reached by another way than it was then. */
+function isProcessOf(machine: HeldRecord['machine'], { pid, started }: DomainIdentity): boolean {
+  return machine !== undefined && machine.pid === pid && machine.started === started;
+}
 
 /**
  * Puts back everything in the journals. One domain that fails does not keep the others from being put back.
@@ -40,7 +45,7 @@ export async function releaseAll(
     await using hosts = await connectAll(connect);
     for (const { listing } of await hosts.list()) {
       const { id, name, connection } = listing.identity;
-      if (domains.has(id)) continue;
+      if (domains.has(id) || holds.some(({ machine }) => isProcessOf(machine, listing.identity))) continue;
       if (!('error' in listing)) domains.set(id, { name, connection });
       // Where nobody listens, and of which nothing is written down, there is no machine.
       else if (!['ECONNREFUSED', 'ENOENT'].includes(String(listing.error.details.errno)))

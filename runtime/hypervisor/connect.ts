@@ -1,4 +1,5 @@
 import path from 'node:path';
+import process from 'node:process';
 import { DomschedError } from '../error.ts';
 import { type ConnectValue, parseBytes, parseConnect } from './connect-value.ts';
 import type { Domain, DomainListing, Host } from './types.ts';
@@ -93,8 +94,13 @@ export async function connectAll(specs: readonly string[]): Promise<Hosts> {
   }
 }
 
-/** Where domains are when nobody says: Xen's in a dom0, QEMU's with a socket of ours, and all other processes that run one. */
+/**
+ * Where domains are when no option says: the places in DOMSCHED_CONNECT, separated by spaces; else Xen's in a dom0, QEMU's with a socket of ours, and all other
+ * processes that run one.
+ */
 function reachable(): string[] {
+  const places = process.env.DOMSCHED_CONNECT?.split(/\s+/).filter((place) => place !== '') ?? [];
+  if (places.length > 0) return places;
   return [...(lookForDom0().dom0 ? ['xen:'] : []), 'qemu:', 'pid:'];
 }
 

@@ -39,6 +39,7 @@ export function manualPage(program: Command): string {
       "the user's own layouts of kernels, beside those that are shipped",
     ),
     '.SH ENVIRONMENT',
+    ...item('DOMSCHED_CONNECT', 'what --connect takes, separated by spaces, for where no option is given'),
     ...item('DOMSCHED_RUNTIME_DIR', 'another place than /run/domsched'),
     ...item('XDG_DATA_HOME', 'another place than ~/.local/share'),
     ...item('NO_COLOR', 'no colours, on a terminal either'),

@@ -48,3 +48,22 @@ test('domains by name: unknown, ambiguous, by id', async (t) => {
   await t.throwsAsync(hosts.open('web'), { code: 'domain-ambiguous' });
   t.is((await hosts.open('2')).identity.id, '2');
 });
+
+test.serial(
+  'without names DOMSCHED_CONNECT says where to look, and it is checked as an option is',
+  async (t) => {
+    const before = process.env.DOMSCHED_CONNECT;
+    t.teardown(() => {
+      process.env.DOMSCHED_CONNECT = before;
+    });
+    process.env.DOMSCHED_CONNECT = ' dump:/nowhere/a  dump:/nowhere/b ';
+    await using hosts = await connectAll([]);
+    const listed = await hosts.list();
+    t.deepEqual(
+      listed.map(({ listing }) => listing.identity.connection),
+      ['dump:/nowhere/a', 'dump:/nowhere/b'],
+    );
+    process.env.DOMSCHED_CONNECT = 'nothing:';
+    await t.throwsAsync(connectAll([]), { code: 'usage' });
+  },
+);
