@@ -151,6 +151,8 @@ async function mainPid(): Promise<string> {
 
 test.serial('it starts and stops where there is no domain', async (t) => {
   t.timeout(LIMIT_MS);
+  // By its process alone the O(1) guest cannot be looked into, and `release --all` says so of what it does not know.
+  await systemd.run('systemctl', 'set-environment', 'DOMSCHED_CONNECT=qemu:');
   await systemd.write('/etc/domsched.toml', 'connect = ["qemu:unix:/nowhere"]\n');
   const [, install] = /^# {5}(cp .*)$/m.exec(await readFile(UNIT, 'utf8'))!;
   await systemd.run('sh', '-c', `cd '${path.dirname(UNIT)}' && ${install}`);
@@ -199,7 +201,10 @@ test.serial('it holds, reloads, dies and stops; nobody is left held', async (t) 
   t.is(await systemd.show('domsched', 'Result'), 'success');
   await goesOn('pi1');
   await goesOn('pi2');
-  t.regex((await systemd.run('domsched', 'release', '--all')).stdout, /nothing is held/);
+  t.regex(
+    (await systemd.run('env', 'DOMSCHED_CONNECT=qemu:', 'domsched', 'release', '--all')).stdout,
+    /nothing is held/,
+  );
   t.deepEqual(
     guest.lines.filter((line) => /BUG|exception|errors=[1-9]/.test(line)),
     [],
