@@ -31,7 +31,8 @@ export type BeforeCommit = (edit: Edit, writes: readonly LocatedWrite[]) => Prom
  * by the hypervisor itself just before the first byte and after the last: somebody else may resume any machine.
  *
  * @throws DomschedError `edit-conflict` when the guest is not as the plan saw it, or runs; `refused` when it is being
- *   moved or stands still by no pause, and under a pause that ends with us for what is not harmless in parts; `domain-gone` when it has ended; `guest-inconsistent` when an invariant fails;
+ *   moved or stands still by no pause, or when the pause ends with us and the edit is not harmless in parts; `domain-gone`
+ *   when it has ended; `guest-inconsistent` when an invariant fails;
  *   `edit-failed` when a write failed, with `details.restored` telling whether the old bytes are back; `edit-torn` when
  *   it did not stand still while the words were written; whatever `journal` throws. In all but `edit-torn` and
  *   `restored: false` the guest is as it was.

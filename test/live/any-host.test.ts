@@ -144,7 +144,10 @@ async function survivesEveryPrefix(
       let unlinked = -1;
       for (let words = 0, all = 1; words < all; words++) {
         // Between these two words a wake-up counts as under way, and nobody can prove that it is not.
-        if (what === 'release' && words === unlinked) continue;
+        if (what === 'release' && words === unlinked) {
+          t.log(`${name}, release: left out after ${words} words, the gap that vmm/README.md names`);
+          continue;
+        }
         if (what === 'release') await surgeon.hold(process, options);
         const dying = new Surgeon(diesAfter(domain, words), attached, holderFor(attached));
         const error = await t.throwsAsync<DomschedError>(dying[what](process, options), {
