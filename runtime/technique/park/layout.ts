@@ -94,8 +94,10 @@ const MAX_HOMES = 4;
 function irqWorkHomes(layout: LayoutView, size: number): IrqWorkHomes {
   const inQueue = homesFor(layout, 'rq', size);
   if (inQueue.length > 0) return { irqWorkVariable: 'runqueues', irqWorkHomes: inQueue };
-  const isThere = layout.struct('tss_struct') !== undefined && layout.symbol('cpu_tss_rw') !== undefined;
-  const inTss = isThere ? homesFor(layout, 'tss_struct', size) : [];
+  const tss = layout.symbol('cpu_tss_rw') === undefined ? undefined : layout.struct('tss_struct');
+  // The segment's limit is the end of its last member (`__KERNEL_TSS_LIMIT`): what is before it the CPU may read.
+  const limit = Math.max(0, ...[...(tss?.members.values() ?? [])].map(({ offset, size }) => offset + size));
+  const inTss = tss === undefined ? [] : homesFor(layout, 'tss_struct', size).filter((home) => home >= limit);
   if (inTss.length === 0) throw unusable(layout, 'neither rq nor tss_struct has padding for an irq work');
   return { irqWorkVariable: 'cpu_tss_rw', irqWorkHomes: inTss.slice(0, MAX_HOMES) };
 }
