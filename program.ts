@@ -1,12 +1,12 @@
 import { Command } from 'commander';
 import { version } from './runtime/version.ts';
 
-interface Room {
+interface CommandRoom {
   register(program: Command): void;
 }
 
 /** Each with its commands, to load no other where one of them is named. */
-const ROOMS: readonly { commands: readonly string[]; load: () => Promise<Room> }[] = [
+const ROOMS: readonly { commands: readonly string[]; load: () => Promise<CommandRoom> }[] = [
   { commands: ['extract'], load: loadExtract },
   { commands: ['layouts'], load: () => import('./runtime/command/layouts.ts') },
   { commands: ['domains'], load: () => import('./runtime/command/domains.ts') },
@@ -22,7 +22,7 @@ const ROOMS: readonly { commands: readonly string[]; load: () => Promise<Room> }
 ];
 
 /** The extractor knows neither domains nor generated code: a guest's memory and the code generator are brought to it. */
-async function loadExtract(): Promise<Room> {
+async function loadExtract(): Promise<CommandRoom> {
   const { register } = await import('./extractor/command.ts');
   const memoryOf = async (domain: string, connect: readonly string[]) => {
     const { memoryOf: read } = await import('./runtime/command/memory-of.ts');

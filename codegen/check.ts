@@ -4,11 +4,11 @@ import type { KernelLayout } from '../extractor/contract.ts';
 import { byCodeUnit, factsOf, moduleOf } from '../runtime/layout/module.ts';
 import { compareIndexes, compareStructures, type Difference, otherWords, structureFiles } from './compare.ts';
 import { kernelText, STRUCTURES } from './modules.ts';
-import type { Place } from './place.ts';
+import type { StorePlace } from './place.ts';
 import { readStore, registryText, sameBuild } from './store.ts';
 import { validateLayout } from './validate.ts';
 
-export interface CheckOptions extends Place {
+export interface CheckOptions extends StorePlace {
   /** The layout has some of the kernel's structures only: say nothing of the others. */
   partial?: boolean;
 }

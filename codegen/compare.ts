@@ -35,8 +35,8 @@ export function structureFiles(index: string): Map<string, string> {
 export function compareIndexes(generated: string, extracted: string): Difference[] {
   if (generated === extracted) return [];
   const [left, right] = [generated, extracted].map((text) => readModule(text).constants) as [
-    Exports,
-    Exports,
+    ModuleExports,
+    ModuleExports,
   ];
   return [
     ...kernelParts(left, right),
@@ -70,16 +70,21 @@ export function otherWords(where: string): Difference {
   return { about: 'text', where, property: null, generated: null, extracted: null, message };
 }
 
-type Exports = ReadonlyMap<string, Data>;
+type ModuleExports = ReadonlyMap<string, Data>;
 
-function parts(left: Exports, right: Exports, name: string, about: Difference['about']): Difference[] {
+function parts(
+  left: ModuleExports,
+  right: ModuleExports,
+  name: string,
+  about: Difference['about'],
+): Difference[] {
   const a = left.get(name);
   const b = right.get(name);
   if (!(a instanceof Map) || !(b instanceof Map)) return leaf(about, name, null, a, b);
   return [...new Set([...a.keys(), ...b.keys()])].flatMap((key) => entry(about, key, a.get(key), b.get(key)));
 }
 
-function kernelParts(left: Exports, right: Exports): Difference[] {
+function kernelParts(left: ModuleExports, right: ModuleExports): Difference[] {
   return parts(left, right, '$kernel', 'kernel').map((found) =>
     found.where === 'source' || found.where === 'producer' ? { ...found, about: 'provenance' } : found,
   );
@@ -142,7 +147,7 @@ function difference(
   };
 }
 
-function only(constants: Exports): Map<string, Data> | undefined {
+function only(constants: ModuleExports): Map<string, Data> | undefined {
   const first = constants.values().next().value;
   return first instanceof Map ? first : undefined;
 }

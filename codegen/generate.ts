@@ -7,7 +7,7 @@ import { moduleOf } from '../runtime/layout/module.ts';
 import { type Scheduler, schedulersOf } from '../runtime/layout/schedulers.ts';
 import { compileKernel } from './compiled.ts';
 import { kernelText, STRUCTURES } from './modules.ts';
-import type { Place } from './place.ts';
+import type { StorePlace } from './place.ts';
 import { Replacement, recover, writing } from './replace.ts';
 import {
   folderFor,
@@ -39,7 +39,7 @@ export interface Written {
  */
 export async function generate(
   layout: KernelLayout,
-  place: Place & { signal?: AbortSignal },
+  place: StorePlace & { signal?: AbortSignal },
 ): Promise<Written> {
   const valid = validateLayout(layout);
   const outDir = resolve(place.outDir);
@@ -93,7 +93,7 @@ async function stageStructures(
  * structure is gone that nothing needed when they looked.
  */
 async function settle(
-  place: Place,
+  place: StorePlace,
   texts: ReadonlyMap<string, string>,
   wanted: readonly StoredKernel[],
 ): Promise<void> {
@@ -135,7 +135,7 @@ export async function sweep(outDir: string): Promise<void> {
  *
  * @throws ExtractError `no-space`, `output-failed`
  */
-export async function updateStore(place: Place): Promise<void> {
+export async function updateStore(place: StorePlace): Promise<void> {
   const outDir = resolve(place.outDir);
   await mkdir(outDir, { recursive: true });
   for (let attempt = 0; attempt < 10; attempt++) {
@@ -160,7 +160,7 @@ interface Fresh {
  * @returns how many files were staged
  */
 async function stageStore(
-  place: Place,
+  place: StorePlace,
   kernels: readonly StoredKernel[],
   replacement: Replacement,
   fresh?: Fresh,
@@ -201,7 +201,7 @@ async function stageStore(
 }
 
 /** A store of the user's has both forms side by side; then the types are those of the TypeScript. */
-function sameFolder({ outDir, compiledDir }: Place): boolean {
+function sameFolder({ outDir, compiledDir }: StorePlace): boolean {
   return compiledDir !== undefined && resolve(compiledDir) === resolve(outDir);
 }
 

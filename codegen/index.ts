@@ -6,5 +6,5 @@
 export { check } from './check.ts';
 export type { Difference } from './compare.ts';
 export { generate, type Written } from './generate.ts';
-export { defaultPlace, type Place } from './place.ts';
+export { defaultPlace, type StorePlace } from './place.ts';
 export { validateLayout } from './validate.ts';

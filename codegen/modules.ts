@@ -4,7 +4,7 @@ import { bindingName, commentText, type Literal, literal, moduleName, propertyKe
 import { type ModuleText, printModule } from './print.ts';
 
 /** The modules of one kernel, as text. */
-export interface KernelText {
+export interface KernelModules {
   /** `index.ts` of the kernel's folder: all that is this kernel's own, and which structures it has. */
   readonly index: string;
   /** By name of the structure. */
@@ -22,11 +22,11 @@ export interface StructureText {
 export const STRUCTURES = 'structs';
 
 /** Where a structure is known under another name than in C, the key of a layout that belongs to it. */
-type Named = readonly [key: string, structure: StructLayout];
+type NamedStructure = readonly [key: string, structure: StructLayout];
 
 /** @param layout as the runtime reads it: see `moduleOf` */
-export function kernelText(layout: AnyLayout): KernelText {
-  const named = Object.entries(layout).filter(([key]) => !key.startsWith('$')) as unknown as Named[];
+export function kernelText(layout: AnyLayout): KernelModules {
+  const named = Object.entries(layout).filter(([key]) => !key.startsWith('$')) as unknown as NamedStructure[];
   const structures = new Map(named.map(([key, structure]) => [key, structureText(structure)]));
   return { index: printModule(indexModule(layout, named, structures)), structures };
 }
@@ -43,7 +43,7 @@ function structureText(structure: StructLayout): StructureText {
 
 function indexModule(
   layout: AnyLayout,
-  named: readonly Named[],
+  named: readonly NamedStructure[],
   structures: ReadonlyMap<string, StructureText>,
 ): ModuleText {
   const { $kernel, $symbols, $percpu, $constants, $enums } = layout;

@@ -5,7 +5,7 @@ import process from 'node:process';
 import { fileURLToPath } from 'node:url';
 
 /** Where generated layouts go. */
-export interface Place {
+export interface StorePlace {
   /** The store: a folder that holds `registry.ts` and one folder for each kernel. */
   outDir: string;
   /** Where the same modules go as JavaScript, for a program that runs compiled. Absent: nowhere. */
@@ -17,7 +17,7 @@ export interface Place {
  * that a kernel extracted just now is usable by the compiled program at once. For an installed package (below
  * `node_modules`, or not writable): `$XDG_DATA_HOME/domsched/layouts`, both forms side by side.
  */
-export function defaultPlace(): Place {
+export function defaultPlace(): StorePlace {
   const here = fileURLToPath(new URL('.', import.meta.url));
   const root = import.meta.url.endsWith('.ts') ? join(here, '..') : join(here, '..', '..');
   if (!/[/\\]node_modules[/\\]/.test(root) && writable(join(root, 'generated'))) {
@@ -30,7 +30,7 @@ export function defaultPlace(): Place {
 }
 
 /** The user's own store. Node strips no types below `node_modules`, hence JavaScript beside the TypeScript. */
-export function userPlace(env: NodeJS.ProcessEnv = process.env): Place {
+export function userPlace(env: NodeJS.ProcessEnv = process.env): StorePlace {
   // XDG Base Directory Specification: an empty or relative value counts as unset.
   const data = env.XDG_DATA_HOME?.startsWith('/')
     ? env.XDG_DATA_HOME

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { type KernelLayout, LAYOUT_FORMAT, type Member } from '../extractor/contract.ts';
+import { type KernelLayout, LAYOUT_FORMAT, type StructureMember } from '../extractor/contract.ts';
 import { ExtractError } from '../extractor/error.ts';
 import { misfit, type NamedLayout } from '../runtime/layout/module.ts';
 import { isFolderName, SYMBOL_NAME } from './names.ts';
@@ -20,7 +20,7 @@ const printable = z
   .regex(/^[^\x00-\x1f\x7f]*$/, 'contains control characters');
 const kind = z.enum(['int', 'bool', 'float', 'enum', 'pointer', 'struct', 'union', 'array', 'opaque']);
 
-const member: z.ZodType<Member> = z.object({
+const member: z.ZodType<StructureMember> = z.object({
   name: name.nullable(),
   offset: bytes,
   size: bytes,
@@ -37,7 +37,7 @@ const member: z.ZodType<Member> = z.object({
   get members() {
     return z.array(member).max(65_536).optional();
   },
-}) as z.ZodType<Member>;
+}) as z.ZodType<StructureMember>;
 
 const structure = z.object({
   name,

@@ -19,7 +19,7 @@ export type MemberKind =
   | 'opaque';
 
 /** One member of a structure. `offset` is absolute: from the start of the *named* structure, at any nesting. */
-export interface Member {
+export interface StructureMember {
   /** Null for an anonymous struct or union, whose members nest below it. */
   name: string | null;
   offset: number;
@@ -44,7 +44,7 @@ export interface Member {
   /** Tag of the enumeration, for kind `enum` with a tag. */
   enum?: string;
   /** Members of an anonymous struct or union type, whether the member itself has a name or not. */
-  members?: Member[];
+  members?: StructureMember[];
 }
 
 /** One structure or union with all its members in declaration order. */
@@ -55,7 +55,7 @@ export interface Structure {
   sourceName: string;
   kind: 'struct' | 'union';
   size: number;
-  members: Member[];
+  members: StructureMember[];
 }
 
 export interface Enumeration {

@@ -1,6 +1,6 @@
-import type { EngineName, Enumeration, Member, Structure } from './contract.ts';
+import type { EngineName, Enumeration, Structure, StructureMember } from './contract.ts';
 import type { KernelFile } from './elf/kernel-file.ts';
-import type { EngineResult, Request, Unknowable } from './engine.ts';
+import type { EngineResult, ExtractRequest, Unknowable } from './engine.ts';
 import { ENGINE_NAMES, loadEngine } from './engines.ts';
 import { ExtractError } from './error.ts';
 
@@ -42,7 +42,7 @@ export interface EngineComparison extends Comparison {
  * Runs every engine that can read the file and compares what they say, member by member, with the first's.
  * @throws ExtractError `no-debug-information` when no engine can read it, `engine-unavailable` when one only can; what an engine throws
  */
-export async function crossCheck(file: KernelFile, request: Request): Promise<EngineComparison[]> {
+export async function crossCheck(file: KernelFile, request: ExtractRequest): Promise<EngineComparison[]> {
   const rows: EngineComparison[] = [];
   let first: { engine: EngineName; result: EngineResult } | null = null;
   for (const name of ENGINE_NAMES) {
@@ -96,7 +96,7 @@ export function compareResults(first: EngineResult, second: EngineResult): Compa
   return comparer.found;
 }
 
-type Fact = string | number | boolean | null | undefined;
+type FactValue = string | number | boolean | null | undefined;
 
 const COMPARED = [
   'name',
@@ -150,7 +150,7 @@ class Comparer {
     this.#property(where, 'value', a, b, known && bits(a) === bits(b) ? ['enum-sign'] : []);
   }
 
-  #members(path: string, a: readonly Member[], b: readonly Member[]): void {
+  #members(path: string, a: readonly StructureMember[], b: readonly StructureMember[]): void {
     for (let index = 0; index < Math.max(a.length, b.length); index++) {
       const [x, y] = [a[index], b[index]];
       const where = `${path}.${x?.name ?? y?.name ?? `<${index}>`}`;
@@ -159,7 +159,7 @@ class Comparer {
     }
   }
 
-  #member(where: string, a: Member, b: Member): void {
+  #member(where: string, a: StructureMember, b: StructureMember): void {
     for (const property of COMPARED) this.#property(where, property, a[property], b[property]);
     const oneKnows = (a.signed === undefined) !== (b.signed === undefined);
     const sign = (a.element ?? a).kind === 'enum' ? 'enum-sign' : 'char-sign';
@@ -173,7 +173,13 @@ class Comparer {
   }
 
   /** @param excuses why the two may differ: any that an engine claims for itself counts */
-  #property(where: string, property: string, a: Fact, b: Fact, excuses: readonly Unknowable[] = []): void {
+  #property(
+    where: string,
+    property: string,
+    a: FactValue,
+    b: FactValue,
+    excuses: readonly Unknowable[] = [],
+  ): void {
     if (a === b) return;
     const difference = { where, property, first: String(a ?? 'none'), second: String(b ?? 'none') };
     if (excuses.length > 0 && excuses.every((excuse) => this.#unknowable.has(excuse))) {
@@ -210,7 +216,7 @@ function typeExcuses(a: string, b: string): Unknowable[] {
   return x === y ? excuses : [];
 }
 
-function elements({ dims }: Member): number | undefined {
+function elements({ dims }: StructureMember): number | undefined {
   return dims && product(dims);
 }
 
@@ -227,6 +233,6 @@ function* pairs<T>(
   }
 }
 
-function countMembers(members: readonly Member[]): number {
+function countMembers(members: readonly StructureMember[]): number {
   return members.reduce((sum, member) => sum + 1 + countMembers(member.members ?? []), 0);
 }

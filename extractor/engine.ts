@@ -2,7 +2,7 @@ import type { EngineName, Enumeration, Structure } from './contract.ts';
 import type { KernelFile } from './elf/kernel-file.ts';
 
 /** What to look for, and a place to say how far one is. */
-export interface Request {
+export interface ExtractRequest {
   /**
    * Kernel's own spellings to try, or every structure of the kernel. A typedef of an anonymous structure counts
    * where no structure has that tag (`spinlock_t` of old kernels).
@@ -60,7 +60,7 @@ export interface EngineResult {
 export interface Engine {
   readonly name: EngineName;
   /** Null when this engine can answer the request from the file, else the reason why not, as a clause for a message. */
-  unavailable(file: KernelFile, request: Request): Promise<string | null>;
+  unavailable(file: KernelFile, request: ExtractRequest): Promise<string | null>;
   /** @throws ExtractError */
-  extract(file: KernelFile, request: Request): Promise<EngineResult>;
+  extract(file: KernelFile, request: ExtractRequest): Promise<EngineResult>;
 }

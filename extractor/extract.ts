@@ -3,7 +3,7 @@ import { basename } from 'node:path';
 import { type EngineName, type KernelLayout, LAYOUT_FORMAT } from './contract.ts';
 import type { KernelFile } from './elf/kernel-file.ts';
 import { percpuSymbols } from './elf/percpu.ts';
-import type { Engine, EngineResult, Request } from './engine.ts';
+import type { Engine, EngineResult, ExtractRequest } from './engine.ts';
 import { ENGINE_NAMES, loadEngine } from './engines.ts';
 import { ExtractError } from './error.ts';
 import { ROOT } from './installation.ts';
@@ -13,8 +13,8 @@ import { requestFor, type Selection } from './structures.ts';
 export interface ExtractOptions {
   engine: EngineName | 'auto';
   selection: Selection;
-  base?: Request['base'];
-  progress?: Request['progress'];
+  base?: ExtractRequest['base'];
+  progress?: ExtractRequest['progress'];
   signal?: AbortSignal;
 }
 
@@ -35,8 +35,8 @@ export async function extractLayout(file: KernelFile, options: ExtractOptions): 
 }
 
 /** What the options ask of an engine. */
-export function engineRequest(options: Omit<ExtractOptions, 'engine'>): Request {
-  const request: Request = requestFor(options.selection);
+export function engineRequest(options: Omit<ExtractOptions, 'engine'>): ExtractRequest {
+  const request: ExtractRequest = requestFor(options.selection);
   if (options.base) request.base = options.base;
   if (options.progress) request.progress = options.progress;
   if (options.signal) request.signal = options.signal;
@@ -46,7 +46,7 @@ export function engineRequest(options: Omit<ExtractOptions, 'engine'>): Request 
 async function chooseEngine(
   file: KernelFile,
   wanted: EngineName | 'auto',
-  request: Request,
+  request: ExtractRequest,
 ): Promise<Engine> {
   if (wanted !== 'auto') {
     const engine = await loadEngine(wanted);

@@ -59,7 +59,7 @@ export interface GraphMember {
 export type TypeRef = () => TypeNode;
 
 /** Where a structure was found; `where` names it in messages (unit name, type id). */
-export interface Found {
+export interface FoundRecord {
   node: RecordNode;
   /** For an anonymous structure that a typedef names (`spinlock_t` of old kernels): the typedef's name. */
   typedef?: string;

@@ -2,9 +2,9 @@ import {
   canonicalName,
   type Enumeration,
   type KernelLayout,
-  type Member,
   type MemberKind,
   type Structure,
+  type StructureMember,
 } from './contract.ts';
 import type { KernelSymbol } from './elf/kernel-file.ts';
 
@@ -184,7 +184,7 @@ class StructureConverter {
   }
 
   /** @param base bytes from the start of the named structure at which these members' own structure begins */
-  #fields(members: readonly Member[], base: number, path: string): IsfUserType['fields'] {
+  #fields(members: readonly StructureMember[], base: number, path: string): IsfUserType['fields'] {
     const fields = new Map<string, IsfUserType['fields'][string]>();
     let unnamed = 0;
     for (const member of members) {
@@ -205,7 +205,7 @@ class StructureConverter {
     return Object.fromEntries(fields);
   }
 
-  #type(member: Member, path: string): IsfType {
+  #type(member: StructureMember, path: string): IsfType {
     const scalar = this.#element(member, path);
     if (member.bitSize !== undefined) {
       return { kind: 'bitfield', bit_position: member.bitOffset!, bit_length: member.bitSize, type: scalar };
@@ -216,7 +216,7 @@ class StructureConverter {
     );
   }
 
-  #element(member: Member, path: string): IsfType {
+  #element(member: StructureMember, path: string): IsfType {
     const { kind, size } = member.kind === 'array' ? member.element! : member;
     if (member.members) {
       const name = `unnamed_${path}`;
@@ -245,7 +245,7 @@ class StructureConverter {
   }
 
   /** What a pointer leads to, as far as its spelling tells; a typedef's name leads to void. */
-  #pointer(member: Member): IsfType {
+  #pointer(member: StructureMember): IsfType {
     const type = member.type.replace(/ ?\[\d*\]/g, '').replace(/\b(?:const|volatile|restrict) ?/g, '');
     if (type.includes('(')) return { kind: 'pointer', subtype: { kind: 'function' } };
     const stars = (type.match(/\*/g) ?? []).length;
@@ -261,7 +261,7 @@ class StructureConverter {
   }
 }
 
-function scalarType(kind: MemberKind, size: number, member: Member): IsfType {
+function scalarType(kind: MemberKind, size: number, member: StructureMember): IsfType {
   // The declared name where it is one of C's own (`long long`), else what its size comes to.
   const declared = member.type.replace(/ ?\[\d*\]/g, '').replace(/\b(?:const|volatile|_Atomic) /g, '');
   if (Object.hasOwn(BASE_TYPES, declared) && BASE_TYPES[declared]!.size === size) {

@@ -1,8 +1,14 @@
 import { isDeepStrictEqual } from 'node:util';
-import { canonicalName, type Enumeration, type Member, type MemberKind, type Structure } from './contract.ts';
+import {
+  canonicalName,
+  type Enumeration,
+  type MemberKind,
+  type Structure,
+  type StructureMember,
+} from './contract.ts';
 import { flattenArray, resolve, sizeOf, spell, TypeGraphError } from './ctype.ts';
 import { ExtractError } from './error.ts';
-import type { EnumNode, Found, GraphMember, RecordNode, TypeNode, TypeRef } from './graph.ts';
+import type { EnumNode, FoundRecord, GraphMember, RecordNode, TypeNode, TypeRef } from './graph.ts';
 
 export interface LayoutOptions {
   /** The code to raise for a type graph that no compiler makes. */
@@ -42,8 +48,8 @@ const MAX_SIZE = 2 ** 40;
  */
 export class LayoutBuilder {
   readonly #options: LayoutOptions;
-  readonly #structs = new Map<string, Kept<Structure>>();
-  readonly #enums = new Map<string, Kept<Enumeration>>();
+  readonly #structs = new Map<string, KeptValue<Structure>>();
+  readonly #enums = new Map<string, KeptValue<Enumeration>>();
   /** What a node came out as; null while its members are being built. */
   readonly #names = new Map<RecordNode | EnumNode, string | null>();
   /** The structure that is being added, in the spelling of the source. */
@@ -71,7 +77,7 @@ export class LayoutBuilder {
    * @throws ExtractError `struct-conflict` for a second, different definition; the options' `corrupt` code for a
    *   graph that no compiler makes
    */
-  add(found: Found): string {
+  add(found: FoundRecord): string {
     return this.#guard(found.where, () => {
       const name = found.node.name ?? found.typedef;
       if (!name) throw new TypeGraphError('a structure without a name was asked for');
@@ -135,7 +141,7 @@ export class LayoutBuilder {
   }
 
   #keep<T extends Structure | Enumeration>(
-    kept: Map<string, Kept<T>>,
+    kept: Map<string, KeptValue<T>>,
     name: string,
     value: T,
     where: string,
@@ -158,9 +164,9 @@ export class LayoutBuilder {
   }
 
   /** @param baseBits where `record` begins within the named structure, in bits */
-  #members(record: RecordNode, baseBits: number, depth: number, walk: Walk): Member[] {
+  #members(record: RecordNode, baseBits: number, depth: number, walk: Walk): StructureMember[] {
     if (depth > MAX_NESTING) throw new TypeGraphError('anonymous structures are nested too deeply');
-    const members: Member[] = [];
+    const members: StructureMember[] = [];
     for (const member of record.members) {
       // C gives unnamed bit fields no meaning but padding.
       if (member.name === null && member.bitSize !== undefined) continue;
@@ -174,7 +180,13 @@ export class LayoutBuilder {
     return members;
   }
 
-  #member(source: GraphMember, baseBits: number, record: RecordNode, depth: number, walk: Walk): Member {
+  #member(
+    source: GraphMember,
+    baseBits: number,
+    record: RecordNode,
+    depth: number,
+    walk: Walk,
+  ): StructureMember {
     const what = source.name ?? 'an anonymous member';
     const bits = baseBits + source.bitOffset;
     const facts = this.#describe(source.type, bits, depth, walk);
@@ -231,10 +243,10 @@ export class LayoutBuilder {
   }
 }
 
-type Resolved = ReturnType<typeof resolve>;
-type MemberFacts = Omit<Member, 'name' | 'offset' | 'bitOffset' | 'bitSize'>;
+type ResolvedMember = ReturnType<typeof resolve>;
+type MemberFacts = Omit<StructureMember, 'name' | 'offset' | 'bitOffset' | 'bitSize'>;
 
-interface Kept<T> {
+interface KeptValue<T> {
   value: T;
   where: string;
   /** The structure with which it came. */
@@ -248,7 +260,7 @@ interface Walk {
   members: number;
 }
 
-function kindOf(node: Resolved): MemberKind {
+function kindOf(node: ResolvedMember): MemberKind {
   switch (node.kind) {
     case 'base':
       if (node.encoding === 'bool' || node.encoding === 'float') return node.encoding;
@@ -280,8 +292,8 @@ function numberOrString(value: bigint): number | string {
 
 function conflict<T extends Structure | Enumeration>(
   name: string,
-  first: Kept<T>,
-  second: Kept<T>,
+  first: KeptValue<T>,
+  second: KeptValue<T>,
   moreOf: LayoutOptions['moreOf'],
 ) {
   const all = `take them all with --all, which calls the second ${name}___2`;
@@ -311,7 +323,7 @@ function firstDifference(first: Structure | Enumeration, second: Structure | Enu
   return '';
 }
 
-function shortMember(member: Member | undefined): string {
+function shortMember(member: StructureMember | undefined): string {
   return member ? `"${member.type} ${member.name ?? ''}" at ${member.offset}` : 'no member';
 }
 

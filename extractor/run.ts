@@ -27,7 +27,7 @@ export interface ExtractCommandOptions {
 }
 
 /** What all parts of one run share. */
-interface Run {
+interface ExtractRun {
   modules: LoadMaker;
   file: KernelFile;
   base: KernelFile | undefined;
@@ -56,7 +56,7 @@ export async function run(
       options.base === undefined
         ? undefined
         : await openKernelFile(options.base, { progress: progress.report, signal });
-    const state: Run = { modules, file, base, options, progress, signal };
+    const state: ExtractRun = { modules, file, base, options, progress, signal };
     if (options.crossCheck) return await crossCheckFile(state);
     const layout = await extractLayout(file, {
       engine: options.engine,
@@ -97,14 +97,21 @@ function selectionOf(options: ExtractCommandOptions): Selection {
   return { kind: 'named', names: options.struct, scheduler };
 }
 
-async function writeJson(layout: KernelLayout, path: string, { file, options, signal }: Run): Promise<void> {
+async function writeJson(
+  layout: KernelLayout,
+  path: string,
+  { file, options, signal }: ExtractRun,
+): Promise<void> {
   if (options.format === 'isf') {
     const { isfText, toIsf } = await import('./isf.ts');
     await writeText(path, isfText(toIsf(layout, file.symbols(), await file.sha256(signal))));
   } else await writeText(path, `${JSON.stringify(layout, null, 2)}\n`);
 }
 
-async function generateModules(layout: KernelLayout, { modules, options, signal }: Run): Promise<void> {
+async function generateModules(
+  layout: KernelLayout,
+  { modules, options, signal }: ExtractRun,
+): Promise<void> {
   const { defaultPlace, generate } = await modules();
   const place = options.out === undefined ? defaultPlace() : { outDir: options.out };
   const written = await generate(layout, { ...place, signal });
@@ -123,7 +130,7 @@ function summary({ kernel, source, structs, symbols }: KernelLayout): string {
   return `${kernel.release}: ${count(structs, 'structures')}, ${count(symbols, 'symbols')} (${source.engine})`;
 }
 
-async function checkLayout(layout: KernelLayout, { modules, options }: Run): Promise<0 | 1> {
+async function checkLayout(layout: KernelLayout, { modules, options }: ExtractRun): Promise<0 | 1> {
   const { check, defaultPlace } = await modules();
   const place = options.out === undefined ? defaultPlace() : { outDir: options.out };
   const differences = await check(layout, { ...place, partial: options.struct !== undefined });
@@ -143,7 +150,7 @@ async function checkLayout(layout: KernelLayout, { modules, options }: Run): Pro
 /** Disagreements printed before the rest is only counted. */
 const SHOWN = 50;
 
-async function crossCheckFile({ file, base, options, progress, signal }: Run): Promise<0 | 1> {
+async function crossCheckFile({ file, base, options, progress, signal }: ExtractRun): Promise<0 | 1> {
   const { crossCheck } = await import('./cross-check.ts');
   const request = engineRequest({
     selection: selectionOf(options),

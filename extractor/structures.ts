@@ -1,4 +1,4 @@
-import type { Request } from './engine.ts';
+import type { ExtractRequest } from './engine.ts';
 import { spellings } from './names.ts';
 import { ENUMERATORS, STRUCTURES } from './needs.ts';
 
@@ -21,7 +21,7 @@ export type Selection =
 /** The engines' request for a selection. */
 export function requestFor(
   selection: Selection,
-): Pick<Request, 'structs' | 'enums' | 'constants' | 'required' | 'thorough' | 'units'> {
+): Pick<ExtractRequest, 'structs' | 'enums' | 'constants' | 'required' | 'thorough' | 'units'> {
   const scheduler = { enums: [], constants: ENUMERATORS };
   if (selection.kind === 'all') return { structs: 'all', required: [], ...scheduler };
   const given = (selection.kind === 'named' ? selection.names : []).map((text) => {

@@ -1,5 +1,5 @@
-import type { KernelLayout, Member } from '../extractor/contract.ts';
-import { type Condition, holds, isSet, type KernelConfig, quote } from './config.ts';
+import type { KernelLayout, StructureMember } from '../extractor/contract.ts';
+import { type ConfigCondition, holds, isSet, type KernelConfig, quote } from './config.ts';
 import { type ConfigRule, configRules } from './config-rules.ts';
 
 /** What the configuration says of one member (or structure), and what a layout says of it. */
@@ -43,7 +43,7 @@ export function find(
   const [name, ...path] = subject.split('.');
   if (!Object.hasOwn(layout.structs, name!)) return null;
   const structure = layout.structs[name!]!;
-  let found: { offset: number; size: number; members?: Member[] } = { offset: 0, ...structure };
+  let found: { offset: number; size: number; members?: StructureMember[] } = { offset: 0, ...structure };
   for (const part of path) {
     const member = named(found.members ?? [], part);
     if (!member) return null;
@@ -52,7 +52,7 @@ export function find(
   return found;
 }
 
-function named(members: readonly Member[], name: string): Member | null {
+function named(members: readonly StructureMember[], name: string): StructureMember | null {
   for (const member of members) {
     if (member.name === name) return member;
     const inside = member.name === null ? named(member.members ?? [], name) : null;
@@ -69,7 +69,7 @@ function evaluate(
   subject: string,
 ): ConfigFact | null {
   const member = find(layout, subject);
-  const fact = (agrees: boolean, expected: string, condition: Condition): ConfigFact => ({
+  const fact = (agrees: boolean, expected: string, condition: ConfigCondition): ConfigFact => ({
     subject,
     expected,
     found: describe(member),

@@ -4,7 +4,7 @@
  */
 import process from 'node:process';
 import { readStore } from '../codegen/store.ts';
-import { checkKernel, type Report } from './check.ts';
+import { type CheckResult, checkKernel } from './check.ts';
 import { render } from './finding.ts';
 import { debianKernels, isReleaseOf } from './manifest.ts';
 import { generatedDirectory } from './paths.ts';
@@ -13,7 +13,7 @@ import { subjects } from './subjects.ts';
 /** Of one kernel; the rest are counted. */
 const FINDINGS_SHOWN = 20;
 
-function summarize({ id, release, buildId, findings, notes, counts }: Report): string {
+function summarize({ id, release, buildId, findings, notes, counts }: CheckResult): string {
   const lines = [
     `${findings.length === 0 ? 'ok  ' : 'FAIL'} ${id}: ${release}, build-id ${buildId?.slice(0, 12) ?? 'none'}: ` +
       `${counts.structs} structures, ${counts.members} members by ${counts.engines.join(' = ')}, ` +
@@ -26,7 +26,7 @@ function summarize({ id, release, buildId, findings, notes, counts }: Report): s
 }
 
 /** Says which committed layouts no kernel here speaks for. */
-async function reportUnchecked(reports: readonly Report[]): Promise<void> {
+async function reportUnchecked(reports: readonly CheckResult[]): Promise<void> {
   for (const kernel of await readStore(generatedDirectory)) {
     if (reports.some(({ buildId }) => buildId !== null && buildId === kernel.buildId)) continue;
     const debian = debianKernels().some((candidate) => isReleaseOf(candidate, kernel.release));
@@ -48,7 +48,7 @@ async function main(ids: readonly string[]): Promise<number> {
     );
     return 1;
   }
-  const reports: Report[] = [];
+  const reports: CheckResult[] = [];
   for (const subject of wanted) {
     const report = await checkKernel(subject, { outDir: generatedDirectory });
     process.stdout.write(summarize(report));

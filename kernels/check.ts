@@ -10,16 +10,16 @@ import { schedulersOf } from '../runtime/layout/schedulers.ts';
 import { type ConfigFact, checkConfig, find } from './check-config.ts';
 import { isSet, type KernelConfig, readConfig } from './config.ts';
 import { compareStructs, structsOf } from './facts.ts';
-import type { Finding } from './finding.ts';
+import type { LayoutFinding } from './finding.ts';
 import { isReleaseOf } from './manifest.ts';
 import type { Subject } from './subjects.ts';
 
 /** The outcome for one kernel. */
-export interface Report {
+export interface CheckResult {
   id: string;
   release: string;
   buildId: string | null;
-  findings: Finding[];
+  findings: LayoutFinding[];
   /** What could not be compared and why; for a person, no failure. */
   notes: string[];
   counts: { structs: number; engines: string[]; members: number; facts: number; rules: number };
@@ -45,7 +45,7 @@ export interface Evidence {
  * against measurements by other tools, and against its configuration.
  * @throws ExtractError when the kernel cannot be read, the file system's error when its config cannot
  */
-export async function checkKernel(subject: Subject, place: CheckPlace): Promise<Report> {
+export async function checkKernel(subject: Subject, place: CheckPlace): Promise<CheckResult> {
   return judge(subject, await gather(subject, place));
 }
 
@@ -72,7 +72,7 @@ async function compareEngines(
 }
 
 /** Holds a kernel's sources against each other. */
-export function judge(subject: Subject, { config, layout, engines, committed }: Evidence): Report {
+export function judge(subject: Subject, { config, layout, engines, committed }: Evidence): CheckResult {
   const rules = checkConfig(layout, config);
   const sides = new Sides(subject, layout, committed, rules);
   const measured = subject.facts ? structsOf(subject.facts) : {};
@@ -169,7 +169,7 @@ class Sides {
    * @param said what each side says of it, where it is not simply its place in the structure
    */
   finding(
-    check: Finding['check'],
+    check: LayoutFinding['check'],
     about: string,
     said: {
       property?: string | null;
@@ -178,7 +178,7 @@ class Sides {
       measured?: string;
       config?: string;
     },
-  ): Finding {
+  ): LayoutFinding {
     const measured =
       said.measured && this.#subject.facts ? `; ${said.measured} by ${this.#subject.facts.measuredWith}` : '';
     return {
@@ -226,7 +226,7 @@ class Sides {
   }
 }
 
-function generatedFindings(differences: readonly Difference[], sides: Sides): Finding[] {
+function generatedFindings(differences: readonly Difference[], sides: Sides): LayoutFinding[] {
   return differences.map((difference) => {
     const { about, where, property, generated, extracted, message } = difference;
     if (about === 'kernel' && property === null && generated === null) {
@@ -239,7 +239,7 @@ function generatedFindings(differences: readonly Difference[], sides: Sides): Fi
   });
 }
 
-function engineFindings(engines: readonly EngineComparison[], sides: Sides): Finding[] {
+function engineFindings(engines: readonly EngineComparison[], sides: Sides): LayoutFinding[] {
   return engines.flatMap(({ engine, against, disagreements }) =>
     disagreements.map(({ where, property, first, second }) =>
       sides.finding('engines', where, {
@@ -256,7 +256,7 @@ function manifestFindings(
   layout: KernelLayout,
   config: KernelConfig,
   sides: Sides,
-): Finding[] {
+): LayoutFinding[] {
   if (!subject.debian) return [];
   const { expect, id } = subject.debian;
   const schedulers: string[] = schedulersOf(layout.structs);

@@ -6,16 +6,16 @@
 import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import process from 'node:process';
-import { defaultPlace, generate, type Place } from '../codegen/index.ts';
+import { defaultPlace, generate, type StorePlace } from '../codegen/index.ts';
 import { userPlace } from '../codegen/place.ts';
 import { readStore } from '../codegen/store.ts';
 import { openKernelFile } from '../extractor/elf/open.ts';
 import { extractLayout } from '../extractor/extract.ts';
 import { cachedKernels } from './cache.ts';
 import { generatedDirectory } from './paths.ts';
-import { type Extraction, extractionFile, suiteKernels, suitesData } from './suites.ts';
+import { type ExtractionCost, extractionFile, suiteKernels, suitesData } from './suites.ts';
 
-async function add(file: string, place: Place): Promise<{ folder: string; extraction: Extraction }> {
+async function add(file: string, place: StorePlace): Promise<{ folder: string; extraction: ExtractionCost }> {
   const begin = performance.now();
   await using kernel = await openKernelFile(file);
   const layout = await extractLayout(kernel, { engine: 'auto', selection: { kind: 'scheduler' } });

@@ -1,4 +1,4 @@
-import type { Condition } from './config.ts';
+import type { ConfigCondition } from './config.ts';
 
 interface RuleBase {
   /**
@@ -14,14 +14,14 @@ interface RuleBase {
 export interface PresenceRule extends RuleBase {
   effect: 'present';
   members: readonly string[];
-  when: Condition;
+  when: ConfigCondition;
 }
 
 /** Size in bytes of the first case whose condition holds; silent where none does. */
 export interface SizeRule extends RuleBase {
   effect: 'size';
   members: readonly string[];
-  cases: readonly (readonly [when: Condition, bytes: number])[];
+  cases: readonly (readonly [when: ConfigCondition, bytes: number])[];
 }
 
 /** Bitmaps of as many bits as the option's value (with `exponent`: 2 to that power), in whole longs. */
@@ -39,7 +39,7 @@ export interface BitmapRule extends RuleBase {
 export interface AlignmentRule extends RuleBase {
   effect: 'aligned';
   members: readonly string[];
-  when: Condition;
+  when: ConfigCondition;
   option: string;
 }
 
@@ -62,7 +62,7 @@ const mmTypes = { file: 'include/linux/mm_types.h', release: '6.1' };
 function present(
   where: readonly string[],
   source: RuleBase['source'],
-  rules: Readonly<Record<Condition, string>>,
+  rules: Readonly<Record<ConfigCondition, string>>,
 ): PresenceRule[] {
   return Object.entries(rules).map(([when, members]) => ({
     effect: 'present',

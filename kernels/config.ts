@@ -33,10 +33,10 @@ export function isSet(config: KernelConfig, option: string): boolean {
 }
 
 /** A condition on options, spelled as in the kernel's sources: `CONFIG_A && !CONFIG_B || CONFIG_C`. */
-export type Condition = string;
+export type ConfigCondition = string;
 
 /** Evaluates a condition; `&&` binds tighter than `||`, there are no brackets. */
-export function holds(config: KernelConfig, condition: Condition): boolean {
+export function holds(config: KernelConfig, condition: ConfigCondition): boolean {
   return condition.split('||').some((all) =>
     all.split('&&').every((term) => {
       const option = term.trim();
@@ -46,7 +46,7 @@ export function holds(config: KernelConfig, condition: Condition): boolean {
 }
 
 /** The lines of the config that a condition depends on, for messages. */
-export function quote(config: KernelConfig, condition: Condition): string {
+export function quote(config: KernelConfig, condition: ConfigCondition): string {
   const options = [...new Set(condition.match(/CONFIG_\w+/g))];
   return options
     .map((option) => {

@@ -1,7 +1,12 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
-import { canonicalName, type KernelLayout, type Member, type Structure } from '../extractor/contract.ts';
+import {
+  canonicalName,
+  type KernelLayout,
+  type Structure,
+  type StructureMember,
+} from '../extractor/contract.ts';
 import { projectDirectory } from './paths.ts';
 
 const FieldSchema = z.object({
@@ -29,22 +34,22 @@ const FactsSchema = z.object({
 });
 
 /** Layouts that other tools measured on a real kernel; `kernels/facts/README.md` says how. */
-export type Facts = z.infer<typeof FactsSchema>;
+export type MeasuredFacts = z.infer<typeof FactsSchema>;
 
 /** Measurements of Linux 2.6.16 in one configuration: `base`, `preempt`, `schedstats` or `up`. */
-export function readFacts(variant: string): Facts {
+export function readFacts(variant: string): MeasuredFacts {
   const file = path.join(projectDirectory, 'kernels', 'facts', `linux-2.6.16-x86_64-${variant}.json`);
   return FactsSchema.parse(JSON.parse(readFileSync(file, 'utf8')));
 }
 
 /** The measurements in the contract's form: canonical structure names, offsets and sizes; kinds are not measured. */
-export function structsOf(facts: Facts): Record<string, Structure> {
+export function structsOf(facts: MeasuredFacts): Record<string, Structure> {
   return Object.fromEntries(
     Object.entries(facts.structs).map(([sourceName, { size, kind: spelled, fields }]) => {
       // A structure that has only a typedef's name is written so.
       const kind = spelled === 'typedef->struct' ? 'struct' : spelled;
       const members = fields.map(
-        (field): Member => ({
+        (field): StructureMember => ({
           name: field.name,
           offset: field.offset,
           size: field.size,
@@ -62,7 +67,7 @@ export function structsOf(facts: Facts): Record<string, Structure> {
 }
 
 /** A member, or a structure's size, of which two sources say different things. */
-export interface Disagreement {
+export interface FactDisagreement {
   /** `structure` or `structure.member`. */
   subject: string;
   /** For a person; `not there` where one source lacks it. */
@@ -77,7 +82,7 @@ export interface Disagreement {
 export function compareStructs(
   left: KernelLayout['structs'],
   right: KernelLayout['structs'],
-): Disagreement[] {
+): FactDisagreement[] {
   return Object.keys(left)
     .filter((name) => Object.hasOwn(right, name))
     .flatMap((name) => {
@@ -96,7 +101,7 @@ export function compareStructs(
 /** Where every member is that C reaches by one name, as text. */
 function places(structure: Structure): Map<string, string> {
   const found = new Map([[structure.name, `${structure.kind} of ${structure.size} bytes`]]);
-  const visit = (members: readonly Member[]): void => {
+  const visit = (members: readonly StructureMember[]): void => {
     for (const member of members) {
       if (member.name === null) {
         visit(member.members ?? []);

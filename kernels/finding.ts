@@ -1,5 +1,5 @@
 /** Something that does not agree, seen from the three sides that ought to. */
-export interface Finding {
+export interface LayoutFinding {
   /** Which comparison found it. */
   check: 'generated' | 'engines' | 'facts' | 'config' | 'manifest';
   /** What it is about: `rq.nr_running: offset`, `build-id`. */
@@ -13,7 +13,7 @@ export interface Finding {
 }
 
 /** A finding as text, one line for each side. */
-export function render(kernel: string, { check, subject, ...sides }: Finding): string {
+export function render(kernel: string, { check, subject, ...sides }: LayoutFinding): string {
   return [
     `${kernel}: ${subject} (${check})`,
     `    generated  ${sides.generated}`,

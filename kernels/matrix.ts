@@ -3,10 +3,10 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { projectDirectory } from './paths.ts';
-import { type Extraction, extractionFile, suiteKernels, suitesCache } from './suites.ts';
+import { type ExtractionCost, extractionFile, suiteKernels, suitesCache } from './suites.ts';
 
 /** What was seen of one kernel. */
-export interface Row {
+export interface MatrixRow {
   /** Its release, and how it was booted where that is not the usual way. */
   readonly title: string;
   readonly suite: string;
@@ -28,7 +28,7 @@ export function rowFile(title: string): string {
 }
 
 /** The document's text. */
-export function matrix(seen: readonly Row[], extractions: ReadonlyMap<string, Extraction>): string {
+export function matrix(seen: readonly MatrixRow[], extractions: ReadonlyMap<string, ExtractionCost>): string {
   const head = ['kernel', 'suite', 'extract', ...COLUMNS, 'holds', 'seconds'];
   const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
   const lines = [line(head), line(head.map(() => '---'))];
@@ -68,11 +68,11 @@ of threads that ran, were ready, slept, or were in long system calls, by what th
 through a pipe: compared byte for byte. \`daemon\` is a policy \`idle-only\`. A program of the guest checks its own long system
 calls all the while, and the console has to stay clean.`;
 
-function readRows(): Row[] {
+function readRows(): MatrixRow[] {
   if (!existsSync(rows)) return [];
   return readdirSync(rows)
     .filter((name) => name.endsWith('.json'))
-    .map((name) => JSON.parse(readFileSync(path.join(rows, name), 'utf8')) as Row)
+    .map((name) => JSON.parse(readFileSync(path.join(rows, name), 'utf8')) as MatrixRow)
     .sort((a, b) => a.title.localeCompare(b.title, 'en', { numeric: true }));
 }
 
@@ -82,7 +82,7 @@ if (import.meta.main) {
       .filter((kernel) => existsSync(extractionFile(kernel)))
       .map((kernel) => [
         kernel.release,
-        JSON.parse(readFileSync(extractionFile(kernel), 'utf8')) as Extraction,
+        JSON.parse(readFileSync(extractionFile(kernel), 'utf8')) as ExtractionCost,
       ]),
   );
   await writeFile(document, matrix(readRows(), extractions));

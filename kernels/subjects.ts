@@ -1,7 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { cachedKernels } from './cache.ts';
-import { type Facts, readFacts } from './facts.ts';
+import { type MeasuredFacts, readFacts } from './facts.ts';
 import { type DebianKernel, debianKernels } from './manifest.ts';
 import { projectDirectory } from './paths.ts';
 
@@ -14,7 +14,7 @@ export interface Subject {
   /** Its `.config`. */
   config: string;
   /** Layouts that other tools measured on a kernel in the same configuration; null where there are none. */
-  facts: Facts | null;
+  facts: MeasuredFacts | null;
   /** What the manifest says always holds; null for kernels of our own. */
   debian: DebianKernel | null;
 }

@@ -77,7 +77,7 @@ export function spanning<K extends { readonly release: string }>(kernels: readon
 export const suitesData = suitesCache;
 
 /** How a kernel's layout came out of its image. */
-export interface Extraction {
+export interface ExtractionCost {
   readonly seconds: number;
   readonly structures: number;
   readonly symbols: number;

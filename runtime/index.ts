@@ -10,9 +10,9 @@ export type {
   DomainEntry,
   EditAnswer,
   Failure,
+  ProcessRow,
   PsAnswer,
   ReleaseAllAnswer,
-  Row,
   Ticks,
   TicksOptions,
 } from './control/control.ts';

@@ -1,6 +1,6 @@
 import type { KernelFile } from '../elf/kernel-file.ts';
 import { NameMatcher } from '../elf/name-matcher.ts';
-import type { Engine, EngineResult, Request, Unknowable } from '../engine.ts';
+import type { Engine, EngineResult, ExtractRequest, Unknowable } from '../engine.ts';
 import { ExtractError } from '../error.ts';
 import { LayoutBuilder } from '../layout.ts';
 import { structNotFound } from '../names.ts';
@@ -16,7 +16,7 @@ const MAX_BTF = 256 << 20;
 export const btfEngine: Engine = {
   name: 'btf',
 
-  async unavailable(file: KernelFile, request: Request): Promise<string | null> {
+  async unavailable(file: KernelFile, request: ExtractRequest): Promise<string | null> {
     if (Object.keys(request.units ?? {}).length > 0)
       return 'BTF does not say which source file defines a structure';
     // pahole's distilled base (6.11: "kbuild, bpf: Add module-specific pahole flags for distilled base BTF") has no members.
@@ -26,7 +26,7 @@ export const btfEngine: Engine = {
     return file.section(SECTION)?.size ? null : 'it has no BTF (kernels built with CONFIG_DEBUG_INFO_BTF do)';
   },
 
-  async extract(file: KernelFile, request: Request): Promise<EngineResult> {
+  async extract(file: KernelFile, request: ExtractRequest): Promise<EngineResult> {
     const base = request.base && new BtfTypes(readBtf(request.base), request.base.path);
     const blob = readBtf(file);
     request.signal?.throwIfAborted();
@@ -59,7 +59,12 @@ function readBtf(file: KernelFile): Uint8Array {
  * @param base the kernel's types, where the blob is a module's
  * @throws ExtractError `corrupt-btf`, `unsupported-btf`, `btf-base`, `struct-not-found`, `struct-conflict`
  */
-export function extractBtf(blob: Uint8Array, path: string, request: Request, base?: BtfTypes): EngineResult {
+export function extractBtf(
+  blob: Uint8Array,
+  path: string,
+  request: ExtractRequest,
+  base?: BtfTypes,
+): EngineResult {
   const types = new BtfTypes(blob, path, base);
   const all = request.structs === 'all';
   const wanted = new Set(request.structs === 'all' ? [] : request.structs);

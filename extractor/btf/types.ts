@@ -36,7 +36,7 @@ export interface SectionVariable {
 }
 
 /** One blob among the bytes that are read. */
-interface Part {
+interface BtfPart {
   /** File name for messages. */
   path: string;
   start: number;
@@ -53,7 +53,7 @@ export class BtfTypes {
   readonly #view: DataView;
   readonly #bytes: Buffer;
   /** The kernel's, then the module's. */
-  readonly #parts: readonly Part[];
+  readonly #parts: readonly BtfPart[];
   /** Where type `id` starts, in bytes from the start; entry 0 stands for void. */
   readonly #places: Uint32Array;
   /** The first type that is not the base's. */
@@ -184,7 +184,7 @@ export class BtfTypes {
   }
 
   /** Names of the module's types must begin where a string of the base does, or lie among its own. */
-  #checkNames(part: Part): void {
+  #checkNames(part: BtfPart): void {
     for (let id = this.firstOwn; id <= this.count; id++) {
       const place = this.#places[id]!;
       const offset = this.#u32(place);
@@ -206,7 +206,7 @@ export class BtfTypes {
     return firstString + header.strings.end - header.strings.start;
   }
 
-  #index({ start: partStart, header }: Part, before: Uint32Array): Uint32Array {
+  #index({ start: partStart, header }: BtfPart, before: Uint32Array): Uint32Array {
     const [start, end] = [partStart + header.types.start, partStart + header.types.end];
     const most = Math.min(MAX_TYPES + 1, before.length + Math.floor((end - start) / BTF_TYPE_SIZE));
     const places = new Uint32Array(most);
@@ -447,7 +447,7 @@ export class BtfTypes {
     return this.#view.getUint32(at, true);
   }
 
-  #partAt(at: number): Part {
+  #partAt(at: number): BtfPart {
     return this.#parts.findLast(({ start }) => at >= start)!;
   }
 

@@ -1,7 +1,7 @@
 import { canonicalName } from '../contract.ts';
 import { resolve } from '../ctype.ts';
 import type { KernelFile } from '../elf/kernel-file.ts';
-import type { Engine, EngineResult, Request } from '../engine.ts';
+import type { Engine, EngineResult, ExtractRequest } from '../engine.ts';
 import { ExtractError } from '../error.ts';
 import type { EnumNode } from '../graph.ts';
 import { LayoutBuilder } from '../layout.ts';
@@ -32,8 +32,8 @@ export const dwarfEngine: Engine = {
       : 'it has no DWARF (kernels built with CONFIG_DEBUG_INFO do)';
   },
 
-  async extract(file: KernelFile, request: Request): Promise<EngineResult> {
-    const extraction = new Extraction(file, request);
+  async extract(file: KernelFile, request: ExtractRequest): Promise<EngineResult> {
+    const extraction = new DwarfExtraction(file, request);
     await extraction.run();
     return extraction.result(file.path);
   },
@@ -42,11 +42,11 @@ export const dwarfEngine: Engine = {
 /** Named in a message. */
 const MAX_FILES = 8;
 
-class Extraction {
+class DwarfExtraction {
   readonly #file: KernelFile;
   readonly #dwarf: DwarfFile;
   readonly #types: TypeReader;
-  readonly #request: Request;
+  readonly #request: ExtractRequest;
   readonly #builder: LayoutBuilder;
   /** Those that any unit may define. */
   readonly #structs: ReadonlySet<string>;
@@ -59,7 +59,7 @@ class Extraction {
   readonly #typedefs = new Map<string, { unit: Unit; offset: number }>();
   #version: number | null = null;
 
-  constructor(file: KernelFile, request: Request) {
+  constructor(file: KernelFile, request: ExtractRequest) {
     this.#file = file;
     this.#dwarf = new DwarfFile(file);
     this.#types = new TypeReader(this.#dwarf);

@@ -27,7 +27,7 @@ const SPARE = 48 << 20;
 /** The linker's limit on the module's memory. */
 const MAX_MEMORY = 1 << 30;
 
-interface Exports {
+interface LibdwarfExports {
   memory: WebAssembly.Memory;
   allocate(size: number): number;
   release(address: number): void;
@@ -67,7 +67,7 @@ let compiled: WebAssembly.Module | undefined;
  * limit; a trap in it comes out as a `LibdwarfError`, after which the instance refuses everything.
  */
 export class Libdwarf {
-  readonly #exports: Exports;
+  readonly #exports: LibdwarfExports;
   #buffer: Buffer;
   #view: DataView;
   #broken = false;
@@ -88,7 +88,7 @@ export class Libdwarf {
         fd_write: refuse,
       },
     });
-    this.#exports = instance.exports as unknown as Exports;
+    this.#exports = instance.exports as unknown as LibdwarfExports;
     const { memory } = this.#exports;
     // Before the first allocation, so that the allocator takes it all as its heap: growing later is slow.
     const size = Math.min(heap + SPARE, MAX_MEMORY);

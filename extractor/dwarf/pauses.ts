@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { Request } from '../engine.ts';
+import type { ExtractRequest } from '../engine.ts';
 import type { DwarfFile } from './dwarf-file.ts';
 import type { Unit } from './unit.ts';
 
@@ -7,7 +7,10 @@ import type { Unit } from './unit.ts';
 const TURN = 50;
 
 /** To be awaited after each unit: tells the progress now and then, and stops when the request is aborted. */
-export function pauses(dwarf: DwarfFile, { progress, signal }: Request): (unit: Unit) => Promise<void> {
+export function pauses(
+  dwarf: DwarfFile,
+  { progress, signal }: ExtractRequest,
+): (unit: Unit) => Promise<void> {
   const total = dwarf.size;
   let last = performance.now();
   return async (unit) => {

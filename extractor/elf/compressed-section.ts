@@ -18,7 +18,7 @@ const CHDR_SIZE = 24;
 /** Old form, binutils' `.zdebug_*`: "ZLIB" and the size as big-endian 64 bits. */
 const ZDEBUG_HEADER_SIZE = 12;
 
-export interface Compression {
+export interface SectionCompression {
   readonly format: 'zlib' | 'zstd';
   /** Bytes after decompression, as declared. */
   readonly size: number;
@@ -30,14 +30,14 @@ export interface Compression {
  * How a section is compressed; null when it is not. Reads the compression header only.
  * @throws ExtractError `corrupt-elf`, `unsupported-compression`
  */
-export function readCompressionHeader(source: FileSource, header: SectionHeader): Compression | null {
+export function readCompressionHeader(source: FileSource, header: SectionHeader): SectionCompression | null {
   const old = !header.compressed && header.name.startsWith('.zdebug_');
   if (!header.compressed && !old) return null;
   const headerSize = old ? ZDEBUG_HEADER_SIZE : CHDR_SIZE;
   if (header.size < headerSize) throw corrupt(source, header, 'has no room for its compression header');
   const start = source.read(header.offset, headerSize);
   let size: bigint;
-  let format: Compression['format'];
+  let format: SectionCompression['format'];
   if (old) {
     if (start.toString('latin1', 0, 4) !== 'ZLIB')
       throw corrupt(source, header, 'does not start with "ZLIB"');
@@ -71,7 +71,11 @@ export function readCompressionHeader(source: FileSource, header: SectionHeader)
  * Decompresses a section; never produces more than the declared bytes.
  * @throws ExtractError `corrupt-elf` when the stream is damaged or has another size than declared
  */
-export function inflateSection(source: FileSource, header: SectionHeader, compression: Compression): Buffer {
+export function inflateSection(
+  source: FileSource,
+  header: SectionHeader,
+  compression: SectionCompression,
+): Buffer {
   const { headerSize, format, size } = compression;
   const stream = source.read(header.offset + headerSize, header.size - headerSize);
   let bytes: Buffer;

@@ -1,5 +1,5 @@
 /** What a file's first bytes say it is; names never count. */
-export type Format =
+export type FileFormat =
   | 'elf'
   | 'btf'
   | 'bzimage'
@@ -18,7 +18,7 @@ export type Format =
 /** How many bytes {@link detectFormat} wants to see. */
 export const FORMAT_BYTES = 0x250;
 
-const MAGICS: readonly (readonly [Format, number, string])[] = [
+const MAGICS: readonly (readonly [FileFormat, number, string])[] = [
   ['elf', 0, '7f454c46'],
   // struct btf_header: magic 0xeb9f little-endian, version 1.
   ['btf', 0, '9feb01'],
@@ -40,7 +40,7 @@ const MAGICS: readonly (readonly [Format, number, string])[] = [
   ['ar', 0, '213c617263683e0a'],
 ];
 
-export function detectFormat(start: Buffer): Format {
+export function detectFormat(start: Buffer): FileFormat {
   for (const [format, offset, magic] of MAGICS) {
     if (start.toString('hex', offset, offset + magic.length / 2) === magic) return format;
   }

@@ -36,7 +36,7 @@ export function needsLinking(image: ElfImage, header: SectionHeader): boolean {
  */
 export function linkedSection(image: ElfImage, name: string): SectionData {
   const parts = placed(image, name);
-  const [{ section: first }] = parts as [Part];
+  const [{ section: first }] = parts as [SectionPart];
   const relocated = parts.some(({ header }) => relocationsOf(image, header).length > 0);
   if (parts.length === 1 && !relocated) return first;
   const size = parts.reduce((sum, { section }) => sum + section.size, 0);
@@ -53,14 +53,14 @@ export function linkedSection(image: ElfImage, name: string): SectionData {
   });
 }
 
-interface Part {
+interface SectionPart {
   readonly header: SectionHeader;
   readonly section: SectionData;
   /** Where it begins among those of its name. */
   readonly start: number;
 }
 
-function placed(image: ElfImage, name: string): Part[] {
+function placed(image: ElfImage, name: string): SectionPart[] {
   let start = 0;
   return image.headers
     .filter((header) => plainName(header.name) === name && needsLinking(image, header))

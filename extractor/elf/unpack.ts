@@ -5,7 +5,7 @@ import { setImmediate } from 'node:timers/promises';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { ExtractError } from '../error.ts';
 import { type FileSource, fileError } from './byte-source.ts';
-import type { Format } from './format.ts';
+import type { FileFormat } from './format.ts';
 import { decodeLz4Block, LZ4_LEGACY_BLOCK, LZ4_LEGACY_MAGIC, LZ4_LEGACY_PACKED_BLOCK } from './lz4-legacy.ts';
 import { TemporaryFile } from './temporary-file.ts';
 
@@ -34,7 +34,7 @@ export interface Packed {
   readonly offset: number;
   readonly length: number;
   /** `stored`: not packed, but a part of the file. */
-  readonly format: Format | 'stored';
+  readonly format: FileFormat | 'stored';
   /** Bytes after decompression, where the container says so. */
   readonly unpackedSize?: number;
 }

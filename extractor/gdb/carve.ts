@@ -1,7 +1,7 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
 
 /** One section of the file to write, in pieces that follow each other. */
-export interface Piece {
+export interface CarvedSection {
   name: string;
   size: number;
   chunks(): Iterable<Uint8Array>;
@@ -17,7 +17,7 @@ const EM_X86_64 = 62;
  * Writes an x86-64 ELF file of nothing but the given sections, none of them loaded (System V ABI, chapter 4).
  * gdb reads structures from it as from the whole kernel, without the whole kernel's symbols and units.
  */
-export function writeElf(path: string, pieces: readonly Piece[]): void {
+export function writeElf(path: string, pieces: readonly CarvedSection[]): void {
   const names = ['', ...pieces.map(({ name }) => name), '.shstrtab'];
   const strings = Buffer.from(names.map((name) => `${name}\0`).join(''));
   const starts = names.map((_, index) =>

@@ -1,5 +1,5 @@
 /** A C declaration as gdb prints it, taken apart. */
-export interface Declaration {
+export interface CDeclaration {
   name: string | null;
   /** The type as `whatis` spells it. */
   type: string;
@@ -29,7 +29,7 @@ const SIMPLE = new RegExp(`^(.*[\\s*}])??(?!${QUALIFIER})(${IDENTIFIER})?((?:\\[
  * @param named whether the declaration has a name; a bare type has none
  * @returns null for text that is none
  */
-export function parseDeclaration(text: string, named: boolean): Declaration | null {
+export function parseDeclaration(text: string, named: boolean): CDeclaration | null {
   const field = /^(.*\S) : (\d+)$/.exec(text);
   const bitSize = field ? Number(field[2]) : null;
   // The enumerators of an enumeration without a tag stand in its place.
@@ -54,7 +54,7 @@ export function parseDeclaration(text: string, named: boolean): Declaration | nu
   const stars = [...(nested ? prefix.slice(prefix.indexOf('(')) : prefix)].filter(
     (letter) => letter === '*',
   ).length;
-  let shape: Declaration['shape'] = 'plain';
+  let shape: CDeclaration['shape'] = 'plain';
   if (nested) shape = stars > 1 ? 'pointers' : 'function';
   else if (stars > 0) shape = stars > 1 ? 'pointers' : 'pointer';
   return {

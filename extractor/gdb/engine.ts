@@ -8,10 +8,10 @@ import { TAG } from '../dwarf/record.ts';
 import { findSchedulerUnit, findSwitchUnit } from '../dwarf/scheduler-unit.ts';
 import type { Unit } from '../dwarf/unit.ts';
 import type { KernelFile, SectionData } from '../elf/kernel-file.ts';
-import type { Engine, EngineResult, Request } from '../engine.ts';
+import type { Engine, EngineResult, ExtractRequest } from '../engine.ts';
 import { ExtractError } from '../error.ts';
 import { structNotFound } from '../names.ts';
-import { type Piece, writeElf } from './carve.ts';
+import { type CarvedSection, writeElf } from './carve.ts';
 import { GdbSession } from './session.ts';
 import { GdbTypes } from './types.ts';
 
@@ -34,7 +34,7 @@ const IDENTIFIER = /^[A-Za-z_]\w*$/;
 export const gdbEngine: Engine = {
   name: 'gdb',
 
-  async unavailable(file: KernelFile, request: Request): Promise<string | null> {
+  async unavailable(file: KernelFile, request: ExtractRequest): Promise<string | null> {
     if (!file.section('.debug_info')?.size)
       return 'it has no DWARF (kernels built with CONFIG_DEBUG_INFO do)';
     if (request.structs === 'all') return 'gdb is asked about one structure at a time, not about all';
@@ -45,7 +45,7 @@ export const gdbEngine: Engine = {
     return (await GdbSession.installed()) ? null : 'gdb is not installed (apt install gdb)';
   },
 
-  async extract(file: KernelFile, request: Request): Promise<EngineResult> {
+  async extract(file: KernelFile, request: ExtractRequest): Promise<EngineResult> {
     const reason = await this.unavailable(file, request);
     if (reason !== null || request.structs === 'all') {
       throw new ExtractError('engine-unavailable', `the gdb engine cannot read ${file.path}: ${reason}`, {
@@ -91,7 +91,7 @@ async function chooseUnits(
   file: KernelFile,
   dwarf: DwarfFile,
   wanted: readonly string[],
-  request: Request,
+  request: ExtractRequest,
 ): Promise<Unit[]> {
   for (const name of new Set(wanted)) dwarf.want(name);
   const chosen = new Set<Unit>();
@@ -140,13 +140,13 @@ async function chooseUnits(
   return isAlone ? [...chosen] : [...dwarf.units()];
 }
 
-function pieces(file: KernelFile, units: readonly Unit[]): Piece[] {
+function pieces(file: KernelFile, units: readonly Unit[]): CarvedSection[] {
   const info = file.section('.debug_info')!;
   const piece = (
     section: SectionData,
     name: string,
     ranges: readonly { offset: number; size: number }[],
-  ): Piece => ({
+  ): CarvedSection => ({
     name,
     size: ranges.reduce((sum, { size }) => sum + size, 0),
     *chunks() {

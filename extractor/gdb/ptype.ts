@@ -1,4 +1,4 @@
-import { type Declaration, parseDeclaration } from './declaration.ts';
+import { type CDeclaration, parseDeclaration } from './declaration.ts';
 
 /** A structure or union as `ptype /o` prints it. */
 export interface PrintedRecord {
@@ -9,7 +9,7 @@ export interface PrintedRecord {
 }
 
 export interface PrintedField {
-  declaration: Declaration;
+  declaration: CDeclaration;
   /** As printed; null in unions, where nothing is. */
   offset: number | null;
   bitOffset: number | null;

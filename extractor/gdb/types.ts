@@ -1,12 +1,12 @@
 import {
   canonicalName,
   type Enumeration,
-  type Member,
   type MemberKind,
   type Structure,
+  type StructureMember,
 } from '../contract.ts';
 import { ExtractError } from '../error.ts';
-import { type Declaration, parseDeclaration } from './declaration.ts';
+import { type CDeclaration, parseDeclaration } from './declaration.ts';
 import { type PrintedField, type PrintedRecord, PtypeError, parsePtype, placeFields } from './ptype.ts';
 import type { GdbSession } from './session.ts';
 
@@ -23,7 +23,7 @@ interface PrintedEnum extends Enumeration {
 }
 
 /** What a declared type is once its typedefs are followed. */
-interface Resolved {
+interface ResolvedType {
   dims: number[];
   kind: MemberKind;
   /** Name of the innermost type: a tag, a builtin type, or the typedef of an anonymous structure. */
@@ -39,7 +39,7 @@ interface Resolved {
 export class GdbTypes {
   readonly #gdb: GdbSession;
   readonly #records = new Map<string, PrintedRecord | null>();
-  readonly #typedefs = new Map<string, Declaration | null>();
+  readonly #typedefs = new Map<string, CDeclaration | null>();
   readonly #enums = new Map<string, PrintedEnum | null>();
   readonly #sizes = new Map<string, number>();
   readonly #usedEnums = new Set<string>();
@@ -185,9 +185,9 @@ export class GdbTypes {
   }
 
   /** @param embed is told each named type that lies within */
-  #members(record: PrintedRecord, base: number, embed: (type: string) => void): Member[] {
+  #members(record: PrintedRecord, base: number, embed: (type: string) => void): StructureMember[] {
     const offsets = placeFields(record);
-    const build = (one: PrintedRecord): Member[] =>
+    const build = (one: PrintedRecord): StructureMember[] =>
       one.fields.map((field) => this.#member(field, one.kind, base + offsets.get(field)!, build, embed));
     return build(record);
   }
@@ -196,14 +196,21 @@ export class GdbTypes {
     field: PrintedField,
     parent: 'struct' | 'union',
     offset: number,
-    build: (record: PrintedRecord) => Member[],
+    build: (record: PrintedRecord) => StructureMember[],
     embed: (type: string) => void,
-  ): Member {
+  ): StructureMember {
     const { declaration, size } = field;
     const { dims, base, kind, anonymous, ...facts } = this.#resolve(declaration);
     if (facts.struct !== undefined) embed(base);
     if (facts.enum !== undefined) this.#usedEnums.add(base);
-    const member: Member = { name: declaration.name, offset, size, type: declaration.type, kind, ...facts };
+    const member: StructureMember = {
+      name: declaration.name,
+      offset,
+      size,
+      type: declaration.type,
+      kind,
+      ...facts,
+    };
     if (declaration.bitSize !== null) {
       member.bitSize = declaration.bitSize;
       // gdb prints no positions in unions: all members begin at the start.
@@ -221,7 +228,7 @@ export class GdbTypes {
     return member;
   }
 
-  #resolve(declaration: Declaration): Resolved {
+  #resolve(declaration: CDeclaration): ResolvedType {
     const dims: number[] = [];
     for (let one = declaration, steps = 0; steps < MAX_ROUNDS; steps++) {
       dims.push(...one.dims);
@@ -295,7 +302,7 @@ function isBuiltin(type: string): boolean {
 }
 
 /** Adds the type that a declaration is built on, where it matters what that is. */
-function mention({ base, shape }: Declaration, mentioned: Set<string>): void {
+function mention({ base, shape }: CDeclaration, mentioned: Set<string>): void {
   if (shape === 'plain') mentioned.add(base);
   // Behind one pointer only the tag matters, which a typedef may hide.
   else if (shape === 'pointer' && !TAGGED.test(base) && !isInteger(base)) mentioned.add(base);

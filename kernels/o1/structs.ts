@@ -26,7 +26,7 @@ export interface FactStruct {
   fields: FactField[];
 }
 
-export interface Facts {
+export interface VariantFacts {
   kernel: string;
   variant: string;
   config: Record<string, string>;
@@ -101,7 +101,7 @@ function declare(field: FactField): string {
   return `${element}${gap}${name}${dimension ?? ''}${bits}`;
 }
 
-export function layoutHeader(facts: Facts): string {
+export function layoutHeader(facts: VariantFacts): string {
   const { structs } = facts;
   const out = [
     `/* Made by structs.ts from the measured layout of Linux ${facts.kernel}, variant ${facts.variant}. */`,
@@ -210,7 +210,7 @@ export function layoutHeader(facts: Facts): string {
   return `${out.join('\n')}\n`;
 }
 
-export function offsetsHeader(facts: Facts): string {
+export function offsetsHeader(facts: VariantFacts): string {
   const lines = ['#pragma once'];
   for (const [name, fact] of Object.entries(facts.structs))
     for (const field of fact.fields) lines.push(`#define ${name}_${field.name}_OFFSET ${field.offset}`);
@@ -231,7 +231,7 @@ if (import.meta.main) {
   const [factsFile, configFile, folder] = process.argv.slice(2);
   if (factsFile === undefined || configFile === undefined || folder === undefined)
     throw new Error('usage: node structs.ts FACTS.json CONFIG OUTPUT_FOLDER');
-  const facts = JSON.parse(readFileSync(factsFile, 'utf8')) as Facts;
+  const facts = JSON.parse(readFileSync(factsFile, 'utf8')) as VariantFacts;
   mkdirSync(folder, { recursive: true });
   writeFileSync(join(folder, 'autoconf.h'), autoconfHeader(readConfig(configFile)));
   writeFileSync(join(folder, 'layout.h'), layoutHeader(facts));

@@ -11,8 +11,8 @@ import {
   guards,
   lockedClears,
   lockedSets,
+  type MemberPlace,
   maskedComparisons,
-  type Place,
   percpuClears,
   plainClears,
   plainSets,
@@ -24,7 +24,7 @@ import {
 /** What a witness may ask of the kernel besides the code that it reads. */
 export interface Surroundings {
   /** Place of a member of `task_struct`. @throws DomschedError `layout-absent-member` */
-  place(member: MemberName<'task_struct'>): Place;
+  place(member: MemberName<'task_struct'>): MemberPlace;
   /** Address of a function. @throws DomschedError `refused` where the layout has none of that name */
   address(symbol: SymbolName): bigint;
   /** As {@link address}, of one that not every kernel has. */
@@ -50,7 +50,7 @@ export interface Witness {
   readonly optional?: true;
 }
 
-export interface Row {
+export interface ConstantRow {
   readonly name: string;
   /** Where the kernel's source defines it, and what changed it. */
   readonly source: string;
@@ -388,6 +388,6 @@ export const CONSTANTS = [
       },
     ],
   },
-] as const satisfies readonly Row[];
+] as const satisfies readonly ConstantRow[];
 
 export type ConstantName = (typeof CONSTANTS)[number]['name'];

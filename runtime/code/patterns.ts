@@ -6,18 +6,18 @@
 import type { Code, Instruction, Operand } from './decode.ts';
 
 /** Where a member is in its structure, in bytes. */
-export interface Place {
+export interface MemberPlace {
   readonly offset: number;
   readonly size: number;
 }
 
-type Memory = Extract<Operand, { kind: 'memory' }>;
+type MemoryOperand = Extract<Operand, { kind: 'memory' }>;
 
 /** How many instructions apart those of one statement are at most. */
 const NEAR = 24;
 
 /** Masks that locked instructions set in a member: `set_bit()`, `test_and_set_bit()`, `fetch_or()`. */
-export function lockedSets(code: Code, place: Place): bigint[] {
+export function lockedSets(code: Code, place: MemberPlace): bigint[] {
   return [...code.values()].flatMap((at) => {
     if (!at.locked) return [];
     return at.name === 'cmpxchg' ? computed(code, at, place, 'or') : inPlace(code, at, place, 'or');
@@ -25,24 +25,24 @@ export function lockedSets(code: Code, place: Place): bigint[] {
 }
 
 /** Masks that locked instructions clear in a member (`clear_bit()`), before `target` is called, or anywhere. */
-export function lockedClears(code: Code, place: Place, target?: bigint): bigint[] {
+export function lockedClears(code: Code, place: MemberPlace, target?: bigint): bigint[] {
   return [...code.values()].flatMap((at) =>
     at.locked && (target === undefined || callsSoon(code, at, target)) ? inPlace(code, at, place, 'and') : [],
   );
 }
 
 /** Masks that ordinary code sets in a member: in place, or between a load and a store. */
-export function plainSets(code: Code, place: Place): bigint[] {
+export function plainSets(code: Code, place: MemberPlace): bigint[] {
   return plain(code, place, 'or');
 }
 
 /** Masks that ordinary code clears in a member. */
-export function plainClears(code: Code, place: Place): bigint[] {
+export function plainClears(code: Code, place: MemberPlace): bigint[] {
   return plain(code, place, 'and');
 }
 
 /** Constants that are stored to a member as a whole, before `target` is called, or anywhere. */
-export function stores(code: Code, place: Place, target?: bigint): bigint[] {
+export function stores(code: Code, place: MemberPlace, target?: bigint): bigint[] {
   return [...code.values()].flatMap((at) => {
     const [, from] = at.operands;
     if (at.name !== 'mov' || !isWhole(code, at, place) || from?.kind !== 'immediate') return [];
@@ -52,11 +52,13 @@ export function stores(code: Code, place: Place, target?: bigint): bigint[] {
 }
 
 /** Masks that a member is tested against in place. */
-export function tests(code: Code, place: Place): bigint[] {
+export function tests(code: Code, place: MemberPlace): bigint[] {
   return [...code.values()].flatMap((at) => {
     const [memory, mask] = at.operands;
     const shift = at.name === 'test' ? shiftIn(code, at, place) : null;
-    return shift === null || mask?.kind !== 'immediate' ? [] : [fit(mask.value, memory as Memory) << shift];
+    return shift === null || mask?.kind !== 'immediate'
+      ? []
+      : [fit(mask.value, memory as MemoryOperand) << shift];
   });
 }
 
@@ -95,7 +97,7 @@ export function argumentsOf(code: Code, target: bigint, register: string): bigin
  * Bits of a member, in place or in a register, of which one has to be set for `target` to be called: what branches on
  * the way there tested, back to the nearest test for a bit that is set, without what is excluded meanwhile.
  */
-export function guards(code: Code, target: bigint, place: Place): bigint[] {
+export function guards(code: Code, target: bigint, place: MemberPlace): bigint[] {
   return conditions(code, target, place).flatMap((tested) => {
     const set = tested.findIndex(({ isSet }) => isSet);
     if (set < 0) return [];
@@ -104,24 +106,24 @@ export function guards(code: Code, target: bigint, place: Place): bigint[] {
 }
 
 /** Bits that the last test before a call of `target` wants to be clear. */
-export function exclusions(code: Code, target: bigint, place: Place): bigint[] {
+export function exclusions(code: Code, target: bigint, place: MemberPlace): bigint[] {
   return conditions(code, target, place).flatMap(([last]) =>
     last === undefined || last.isSet ? [] : [last.bits],
   );
 }
 
-interface Condition {
+interface BitCondition {
   readonly bits: bigint;
   readonly isSet: boolean;
 }
 
 /** For each call of `target`: what was tested on the one way there, the last test first. */
-function conditions(code: Code, target: bigint, place: Place): Condition[][] {
+function conditions(code: Code, target: bigint, place: MemberPlace): BitCondition[][] {
   const before = predecessors(code);
   return [...code.values()]
     .filter((call) => call.name === 'call' && call.target === target)
     .map((call) => {
-      const found: Condition[] = [];
+      const found: BitCondition[] = [];
       let at = call;
       for (let step = 0; step < NEAR; step++) {
         const from = before.get(at.address) ?? [];
@@ -148,12 +150,12 @@ export function percpuClears(code: Code, address: bigint): { bits: bigint; size:
 }
 
 /** What one instruction sets (`or`) or clears (`and`) in a member. */
-function inPlace(code: Code, at: Instruction, place: Place, what: 'or' | 'and'): bigint[] {
+function inPlace(code: Code, at: Instruction, place: MemberPlace, what: 'or' | 'and'): bigint[] {
   const { name, operands } = at;
   const [memory, value] = operands;
   const shift = shiftIn(code, at, place);
   if (shift === null || value?.kind !== 'immediate') return [];
-  const bits = bitsOf(name, value.value, 8 * (memory as Memory).size, what);
+  const bits = bitsOf(name, value.value, 8 * (memory as MemoryOperand).size, what);
   return bits === null ? [] : [bits << shift];
 }
 
@@ -164,7 +166,7 @@ function bitsOf(name: string, value: bigint, width: number, what: 'or' | 'and'):
   return null;
 }
 
-function plain(code: Code, place: Place, what: 'or' | 'and'): bigint[] {
+function plain(code: Code, place: MemberPlace, what: 'or' | 'and'): bigint[] {
   return [...code.values()].flatMap((at) => {
     if (at.locked) return [];
     return at.name === 'mov' ? computed(code, at, place, what) : inPlace(code, at, place, what);
@@ -172,7 +174,7 @@ function plain(code: Code, place: Place, what: 'or' | 'and'): bigint[] {
 }
 
 /** What was set or cleared in the register that an instruction stores to a member. */
-function computed(code: Code, at: Instruction, place: Place, what: 'or' | 'and'): bigint[] {
+function computed(code: Code, at: Instruction, place: MemberPlace, what: 'or' | 'and'): bigint[] {
   const [, from] = at.operands;
   if (!isWhole(code, at, place) || from?.kind !== 'register') return [];
   const writer = lastWriter(code, at, from.register);
@@ -198,7 +200,12 @@ function lastWriter(code: Code, at: Instruction, register: string): Instruction 
 }
 
 /** The mask of the test that a branch on zero or not zero looks at; null for another kind of branch. */
-function testBefore(code: Code, before: Predecessors, branch: Instruction, place: Place): bigint | null {
+function testBefore(
+  code: Code,
+  before: Predecessors,
+  branch: Instruction,
+  place: MemberPlace,
+): bigint | null {
   const [test] = before.get(branch.address) ?? [];
   if (test?.name !== 'test' || (branch.name !== 'je' && branch.name !== 'jne')) return null;
   const [tested, mask] = test.operands;
@@ -244,7 +251,7 @@ function callsSoon(code: Code, from: Instruction, target: bigint): boolean {
  * By how many bits the memory that an instruction writes, or tests, is above the first of a member; null where it is no
  * part of it. `lea` may have been there before.
  */
-function shiftIn(code: Code, at: Instruction, place: Place): bigint | null {
+function shiftIn(code: Code, at: Instruction, place: MemberPlace): bigint | null {
   const [memory] = at.operands;
   if (memory?.kind !== 'memory' || memory.base === null) return null;
   const pointer = lastWriter(code, at, memory.base);
@@ -254,7 +261,7 @@ function shiftIn(code: Code, at: Instruction, place: Place): bigint | null {
   return from >= 0 && from + memory.size <= place.size ? BigInt(8 * from) : null;
 }
 
-function isWhole(code: Code, at: Instruction, place: Place): boolean {
+function isWhole(code: Code, at: Instruction, place: MemberPlace): boolean {
   const [memory] = at.operands;
   return memory?.kind === 'memory' && memory.size === place.size && shiftIn(code, at, place) === 0n;
 }

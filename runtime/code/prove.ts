@@ -2,7 +2,13 @@ import { DomschedError } from '../error.ts';
 import { optionalField, requiredField } from '../layout/members.ts';
 import type { LayoutView } from '../layout/view.ts';
 import type { SymbolName } from '../members/symbols.ts';
-import { CONSTANTS, type ConstantName, type Row, type Surroundings, type Witness } from './constants.ts';
+import {
+  CONSTANTS,
+  type ConstantName,
+  type ConstantRow,
+  type Surroundings,
+  type Witness,
+} from './constants.ts';
 import { type Code, decode } from './decode.ts';
 
 /** Bytes of a function that are looked at, at most: `get_signal()` has 4 KiB. */
@@ -97,7 +103,7 @@ export function proveConstants(text: KernelText): Constants {
 }
 
 function proveRow(
-  row: Row,
+  row: ConstantRow,
   name: ConstantName,
   codeOf: (name: SymbolName) => Code | null,
   kernel: Surroundings,

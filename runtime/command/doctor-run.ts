@@ -15,7 +15,7 @@ export interface DoctorOptions {
 }
 
 /** One line of `doctor --json`. Its keys are stable. */
-export interface Finding {
+export interface DoctorFinding {
   readonly check: string;
   /** `fail`: what domsched is for does not work here; `warn`: something optional does not. */
   readonly status: 'ok' | 'warn' | 'fail';
@@ -35,7 +35,7 @@ export async function doctor(options: DoctorOptions): Promise<void> {
 }
 
 /** All checks, in the order in which they are printed. */
-export async function examine(connect: readonly string[]): Promise<Finding[]> {
+export async function examine(connect: readonly string[]): Promise<DoctorFinding[]> {
   return [
     platform(),
     await memoryAccess(),
@@ -54,7 +54,7 @@ export async function examine(connect: readonly string[]): Promise<Finding[]> {
   ];
 }
 
-function platform(): Finding {
+function platform(): DoctorFinding {
   const found = `${process.platform} ${process.arch}, Node ${process.versions.node}`;
   const fits = process.platform === 'linux' && process.arch === 'x64';
   const advice = fits ? null : 'domsched runs on 64-bit x86 Linux hosts';
@@ -62,7 +62,7 @@ function platform(): Finding {
 }
 
 /** Copies a word from our own memory to our own memory, the way guests are read. */
-async function memoryAccess(): Promise<Finding> {
+async function memoryAccess(): Promise<DoctorFinding> {
   const check = 'reading process memory';
   try {
     const { addressOf, ProcessMemory, RangeList } = await import('../hypervisor/process-memory.ts');
@@ -92,7 +92,7 @@ async function memoryAccess(): Promise<Finding> {
 }
 
 /** Other processes' memory: needed for guests without a memory file. */
-function ptraceScope(): Finding {
+function ptraceScope(): DoctorFinding {
   const check = 'memory of other processes';
   if (process.geteuid?.() === 0) return { check, status: 'ok', found: 'running as root', advice: null };
   const scope = readText('/proc/sys/kernel/yama/ptrace_scope');
@@ -104,12 +104,12 @@ function ptraceScope(): Finding {
 }
 
 /** Pausing machines that have no socket of ours. */
-async function tracing(): Promise<Finding[]> {
+async function tracing(): Promise<DoctorFinding[]> {
   const check = 'tracing other processes';
   const { hindrances, tracerOfMachine } = await import('../hypervisor/vmm/may-trace.ts');
   const { MachineSearch } = await import('../hypervisor/vmm/machine-process.ts');
   const findings = hindrances().map(
-    ({ found, advice }): Finding => ({ check, status: 'warn', found, advice }),
+    ({ found, advice }): DoctorFinding => ({ check, status: 'warn', found, advice }),
   );
   for (const { pid, name } of new MachineSearch().find()) {
     const tracer = tracerOfMachine(pid);
@@ -126,14 +126,14 @@ async function tracing(): Promise<Finding[]> {
 const loadXen = () => import('../hypervisor/xen/host.ts');
 
 /** Whether Xen's domains can be reached: everything is opened as for the work itself. */
-async function xen(): Promise<Finding[]> {
+async function xen(): Promise<DoctorFinding[]> {
   const check = 'Xen';
   const place = lookForDom0();
   if (!place.dom0) return [{ check, status: 'warn', found: place.reason, advice: place.advice }];
   try {
     const { XenHost } = await loadXen();
     await using host = await XenHost.connect('xen:');
-    const findings: Finding[] = [
+    const findings: DoctorFinding[] = [
       { check, status: 'ok', found: `${host.version}, this is its dom0`, advice: null },
       schedulerFinding(host.scheduler),
     ];
@@ -152,14 +152,14 @@ async function xen(): Promise<Finding[]> {
   }
 }
 
-function schedulerFinding(found: string): Finding {
+function schedulerFinding(found: string): DoctorFinding {
   const check = "Xen's scheduler";
   if (found.startsWith('credit')) return { check, status: 'ok', found, advice: null };
   const advice = 'weight and cap need credit or credit2: boot Xen with sched=credit2';
   return { check, status: 'warn', found, advice };
 }
 
-function kvm(): Finding {
+function kvm(): DoctorFinding {
   const check = '/dev/kvm';
   if (!existsSync('/dev/kvm')) {
     return {
@@ -187,7 +187,7 @@ function kvm(): Finding {
   }
 }
 
-async function tool(name: string, args: string[], purpose: string): Promise<Finding> {
+async function tool(name: string, args: string[], purpose: string): Promise<DoctorFinding> {
   try {
     const { stdout } = await execa(name, args, { timeout: 10_000 });
     return { check: name, status: 'ok', found: stdout.split('\n')[0] ?? '', advice: null };
@@ -196,7 +196,7 @@ async function tool(name: string, args: string[], purpose: string): Promise<Find
   }
 }
 
-async function layouts(): Promise<Finding> {
+async function layouts(): Promise<DoctorFinding> {
   const check = 'layouts';
   try {
     const known = await knownKernels();
@@ -209,7 +209,7 @@ async function layouts(): Promise<Finding> {
   }
 }
 
-async function machines(connect: readonly string[]): Promise<Finding[]> {
+async function machines(connect: readonly string[]): Promise<DoctorFinding[]> {
   try {
     return await domains(connect);
   } catch (error) {
@@ -218,21 +218,21 @@ async function machines(connect: readonly string[]): Promise<Finding[]> {
   }
 }
 
-async function domains(connect: readonly string[]): Promise<Finding[]> {
+async function domains(connect: readonly string[]): Promise<DoctorFinding[]> {
   await using control = new LocalControl(connect);
   const found = await control.domains();
   if (found.length === 0) {
     const advice = 'start a machine of QEMU or KVM, or say --connect';
     return [{ check: 'domains', status: 'warn', found: 'none', advice }];
   }
-  return found.map(({ domain, state, kernel, error }): Finding => {
+  return found.map(({ domain, state, kernel, error }): DoctorFinding => {
     const check = `domain ${domain}`;
     if (error === null) return { check, status: 'ok', found: `${state}, ${kernel}`, advice: null };
     return { check, status: 'fail', found: error.code, advice: error.message };
   });
 }
 
-function findingTable(findings: readonly Finding[]): string {
+function findingTable(findings: readonly DoctorFinding[]): string {
   const table = new Table({ head: ['check', 'status', 'found', 'advice'], ...PLAIN });
   for (const { check, status, found, advice } of findings) {
     table.push([printable(check), status, printable(found), printable(advice ?? '')]);

@@ -47,13 +47,13 @@ export async function layouts(
 }
 
 /** One of a store, or one that was read from a guest's memory before. */
-interface Shown extends RegisteredKernel {
+interface ListedKernel extends RegisteredKernel {
   readonly learned?: Learned;
 }
 
 /** Those of the stores, then those from memory that no store has. */
-async function allKernels(): Promise<Shown[]> {
-  const known: Shown[] = await knownKernels();
+async function allKernels(): Promise<ListedKernel[]> {
+  const known: ListedKernel[] = await knownKernels();
   const fromMemory = new MemoryLayouts();
   for (const { layout, guest, date } of fromMemory.all()) {
     const kernel = kernelOf(layout);
@@ -66,7 +66,7 @@ async function allKernels(): Promise<Shown[]> {
 }
 
 /** The one kernel that a name means: its folder, release, or the beginning of its build-id. */
-function choose(name: string, known: readonly Shown[]): Shown {
+function choose(name: string, known: readonly ListedKernel[]): ListedKernel {
   const exact = known.filter((kernel) => kernel.folder === name);
   const found =
     exact.length > 0
@@ -94,7 +94,7 @@ function choose(name: string, known: readonly Shown[]): Shown {
   );
 }
 
-function kernelFacts(kernel: Shown) {
+function kernelFacts(kernel: ListedKernel) {
   const { release, buildId, banner, arch, schedulers, folder, store, source, producer, learned } = kernel;
   const facts = {
     release,
@@ -110,7 +110,7 @@ function kernelFacts(kernel: Shown) {
   return { ...facts, producer: producer.version };
 }
 
-function kernelTable(known: readonly Shown[]): string {
+function kernelTable(known: readonly ListedKernel[]): string {
   if (known.length === 0) return 'No layout is known yet. Make one: domsched extract vmlinux\n';
   const table = new Table({ head: ['kernel', 'schedulers', 'build-id', 'engine', 'source'], ...PLAIN });
   for (const { folder, schedulers, buildId, source, learned } of known) {

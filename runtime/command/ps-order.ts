@@ -10,11 +10,11 @@ export interface Listed<P> {
   readonly depth: number;
 }
 
-type Comparison = (a: Listable, b: Listable) => number;
+type RowOrder = (a: Listable, b: Listable) => number;
 
 const STATE_ORDER: readonly string[] = ['running', 'ready', 'held', 'disk-sleep', 'sleeping'];
 
-const KEYS: Readonly<Record<string, Comparison>> = {
+const KEYS: Readonly<Record<string, RowOrder>> = {
   pid: (a, b) => a.pid - b.pid,
   cpu: (a, b) => a.cpu - b.cpu,
   // Most first, as one looks for what uses the CPU.
@@ -29,7 +29,7 @@ const KEYS: Readonly<Record<string, Comparison>> = {
  * The comparison for `--sort`; equal ones go by pid.
  * @throws DomschedError `usage`
  */
-export function comparison(sort: string): Comparison {
+export function comparison(sort: string): RowOrder {
   const reverse = sort.startsWith('-');
   const key = reverse ? sort.slice(1) : sort;
   if (!Object.hasOwn(KEYS, key)) {
@@ -46,7 +46,7 @@ export function comparison(sort: string): Comparison {
 }
 
 /** One after the other. */
-export function flat<P extends Listable>(processes: readonly P[], compare: Comparison): Listed<P>[] {
+export function flat<P extends Listable>(processes: readonly P[], compare: RowOrder): Listed<P>[] {
   return processes.toSorted(compare).map((process) => ({ process, depth: 0 }));
 }
 
@@ -54,7 +54,7 @@ export function flat<P extends Listable>(processes: readonly P[], compare: Compa
  * Children below their parents, siblings in order. Each process appears once, whatever the parents say: a guest may
  * claim a circle.
  */
-export function tree<P extends Listable>(processes: readonly P[], compare: Comparison): Listed<P>[] {
+export function tree<P extends Listable>(processes: readonly P[], compare: RowOrder): Listed<P>[] {
   const byParent = Map.groupBy(processes.toSorted(compare), parentOf);
   const pids = new Set(processes.map(({ pid }) => pid));
   const listed: Listed<P>[] = [];

@@ -1,6 +1,6 @@
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Row } from '../control/control.ts';
+import type { ProcessRow } from '../control/control.ts';
 import { openControl } from '../control/open.ts';
 import { DomschedError, exitCodeOf } from '../error.ts';
 import { harmless, jsonText, plainName } from '../guest/text.ts';
@@ -63,7 +63,7 @@ export async function ps(domain: string | undefined, options: PsOptions): Promis
 }
 
 /** What `--json` shows of a process: stable keys. */
-function entry(row: Row) {
+function entry(row: ProcessRow) {
   const { domain, pid, tgid, ppid, comm, state, cpu, nice, policy, utimeNs, stimeNs, threads, kernelThread } =
     row;
   // Spelt for terminals so far.
@@ -85,7 +85,7 @@ function entry(row: Row) {
   };
 }
 
-function perDomain(rows: readonly Row[]): Iterable<readonly Row[]> {
+function perDomain(rows: readonly ProcessRow[]): Iterable<readonly ProcessRow[]> {
   return Map.groupBy(rows, ({ domain }) => domain).values();
 }
 

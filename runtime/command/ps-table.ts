@@ -1,4 +1,4 @@
-import type { Row } from '../control/control.ts';
+import type { ProcessRow } from '../control/control.ts';
 import { printable } from '../guest/text.ts';
 import { duration } from '../top/duration.ts';
 import type { Listed } from './ps-order.ts';
@@ -8,7 +8,7 @@ const HEAD = ['DOMAIN', 'PID', 'PPID', 'CPU', 'STATE', 'NI', 'POLICY', 'TIME', '
 const RIGHT = new Set<string>(['PID', 'PPID', 'CPU', 'NI', 'TIME', 'THR']);
 
 /** The list as a table, one line per process; columns are as wide as their widest cell. */
-export function table(listed: readonly Listed<Row>[]): string {
+export function table(listed: readonly Listed<ProcessRow>[]): string {
   const lines = [[...HEAD], ...listed.map(cells)];
   const widths = HEAD.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)));
   const text = lines.map((line) =>
@@ -22,7 +22,7 @@ export function table(listed: readonly Listed<Row>[]): string {
   return `${text.join('\n')}\n`;
 }
 
-function cells({ process, depth }: Listed<Row>): string[] {
+function cells({ process, depth }: Listed<ProcessRow>): string[] {
   const name = process.kernelThread ? `[${process.comm}]` : process.comm;
   return [
     printable(process.domain),

@@ -1,10 +1,10 @@
 import process from 'node:process';
 import { openControl } from '../control/open.ts';
 import type { Tick } from '../tick/tick.ts';
-import { type Frame, frame } from '../top/frame.ts';
+import { frame, type TopPicture } from '../top/frame.ts';
 import { press } from '../top/keys.ts';
 import { Terminal } from '../top/terminal.ts';
-import { FIRST_VIEW, orderNamed, type View } from '../top/view.ts';
+import { FIRST_VIEW, orderNamed, type TopView } from '../top/view.ts';
 
 export interface TopOptions {
   connect?: string[];
@@ -21,7 +21,7 @@ const PAPER = { columns: 1000, rows: 1_000_000, colour: false, keys: false };
  * @throws DomschedError `usage`, `host-unreachable`
  */
 export async function top(options: TopOptions): Promise<void> {
-  const view: View = { ...FIRST_VIEW, sort: orderNamed(options.sort) };
+  const view: TopView = { ...FIRST_VIEW, sort: orderNamed(options.sort) };
   const stop = new AbortController();
   const onSignal = () => stop.abort();
   process.once('SIGINT', onSignal).once('SIGTERM', onSignal).once('SIGHUP', onSignal);
@@ -54,10 +54,14 @@ async function* limited(reports: AsyncIterable<Tick>, count = Number.POSITIVE_IN
   }
 }
 
-async function onTerminal(reports: AsyncIterable<Tick>, first: View, stop: AbortController): Promise<void> {
+async function onTerminal(
+  reports: AsyncIterable<Tick>,
+  first: TopView,
+  stop: AbortController,
+): Promise<void> {
   let view = first;
   let report: Tick | undefined;
-  let drawn: Frame | undefined;
+  let drawn: TopPicture | undefined;
   const draw = () => {
     if (report === undefined) {
       terminal.show(['domsched: waiting for the first look']);

@@ -2,7 +2,7 @@ import { describeEdit } from '../edit/edit.ts';
 import type { Guest } from '../guest/guest.ts';
 import type { Process } from '../guest/process.ts';
 import type { OperateOptions, Operation } from '../surgeon/surgeon.ts';
-import type { EditAnswer, Failure, PsAnswer, Row } from './control.ts';
+import type { EditAnswer, Failure, ProcessRow, PsAnswer } from './control.ts';
 
 /** What is told of an edit. */
 export function editAnswer(domain: string, { pid, comm }: Process, operation: Operation): EditAnswer {
@@ -34,7 +34,7 @@ export type DomainLook = { readonly name: string } & (
 );
 
 export function psAnswer(looks: readonly DomainLook[]): PsAnswer {
-  const rows: Row[] = [];
+  const rows: ProcessRow[] = [];
   const errors: Failure[] = [];
   const notes: string[] = [];
   for (const look of looks) {

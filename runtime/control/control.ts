@@ -7,7 +7,7 @@ import type { Tick } from '../tick/tick.ts';
 import type { Options } from './schema.ts';
 
 /** A process for those who look: where it is in the guest's memory is nobody's business. */
-export interface Row extends Omit<Process, 'address'> {
+export interface ProcessRow extends Omit<Process, 'address'> {
   /** Name of the domain that it is in. */
   readonly domain: string;
 }
@@ -20,7 +20,7 @@ export interface Failure {
 }
 
 export interface PsAnswer {
-  readonly rows: readonly Row[];
+  readonly rows: readonly ProcessRow[];
   /** Of domains that could not be read, with their names. */
   readonly errors: readonly Failure[];
   /** What to know of what is shown. */

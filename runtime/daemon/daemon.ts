@@ -4,7 +4,7 @@ import { DomschedError } from '../error.ts';
 import type { Hosts } from '../hypervisor/connect.ts';
 import { placeOf } from '../hypervisor/connect-value.ts';
 import { type KnownKernel, knownKernels } from '../layout/registry.ts';
-import type { CombinedMemory, combine, Named } from '../policy/combine.ts';
+import type { CombinedMemory, combine, NamedAction } from '../policy/combine.ts';
 import type { DomainView } from '../policy/world.ts';
 import { Journals } from '../surgeon/journaled-surgeon.ts';
 import type { Technique } from '../technique/step.ts';
@@ -225,9 +225,9 @@ export class Daemon {
     });
   }
 
-  #overrule(decided: readonly Named[], watched: readonly WatchedDomain[]): Map<string, Named[]> {
-    const actions = new Map<string, Named[]>();
-    const give = (domain: string, action: Named) => {
+  #overrule(decided: readonly NamedAction[], watched: readonly WatchedDomain[]): Map<string, NamedAction[]> {
+    const actions = new Map<string, NamedAction[]>();
+    const give = (domain: string, action: NamedAction) => {
       const own = actions.get(domain);
       if (own === undefined) actions.set(domain, [action]);
       else own.push(action);
@@ -305,7 +305,7 @@ export class Daemon {
 }
 
 /** Holds as they are. */
-function holdsOf(domains: readonly WatchedDomain[]): (Named & { type: 'hold' })[] {
+function holdsOf(domains: readonly WatchedDomain[]): (NamedAction & { type: 'hold' })[] {
   return domains.flatMap(({ tracker }) =>
     [...(tracker?.holds ?? [])].map(([process, { policy, reason }]) => ({
       type: 'hold' as const,

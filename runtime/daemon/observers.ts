@@ -3,7 +3,7 @@ import type { Logger } from 'pino';
 import { Metrics } from '../metrics/metrics.ts';
 import { runtimeDirectory } from '../runtime-directory.ts';
 import type { Observer } from '../tick/tick.ts';
-import { type Room, TraceRecorder } from '../trace/recorder.ts';
+import { type DiskRoom, TraceRecorder } from '../trace/recorder.ts';
 import { parseListen } from '../web/local.ts';
 import { WebServer } from '../web/server.ts';
 import { readToken } from '../web/token.ts';
@@ -38,7 +38,7 @@ export async function makeObservers(
     if (trace !== undefined) {
       const { file, maxSize } = trace;
       const onError = (error: Error) => log.error({ err: error }, 'the trace ends, the daemon goes on');
-      const onRoom = (room: Room) => {
+      const onRoom = (room: DiskRoom) => {
         if (room.isFull) log.warn({ file }, 'no room for the trace: ticks are left out until there is');
         else log.info({ file, dropped: room.dropped }, 'the trace goes on');
       };

@@ -23,7 +23,7 @@ import type { Daemon } from './daemon.ts';
 
 const WISH = { policy: OPERATOR, reason: 'an operator asked for it' };
 
-interface Target {
+interface OperatorTarget {
   readonly watched: WatchedDomain;
   readonly surgeon: JournaledSurgeon;
   readonly process: Process;
@@ -180,7 +180,10 @@ export class Operator implements Served {
     return this.#daemon.find(domain, this.#connect);
   }
 
-  #operate(target: Options<'release'>, perform: (target: Target) => Promise<Operation>): Promise<EditAnswer> {
+  #operate(
+    target: Options<'release'>,
+    perform: (target: OperatorTarget) => Promise<Operation>,
+  ): Promise<EditAnswer> {
     const watched = this.#find(target.domain);
     return watched.operate(async (surgeon, tracker) => {
       const processes = await look(surgeon, tracker, this.#daemon.now());

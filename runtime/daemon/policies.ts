@@ -4,7 +4,7 @@ import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { DomschedError } from '../error.ts';
-import { combine, type Entry } from '../policy/combine.ts';
+import { combine, type PlacedPolicy } from '../policy/combine.ts';
 import { fairGroup, fairShare } from '../policy/fair-share.ts';
 import { idleOnly } from '../policy/idle-only.ts';
 import { io } from '../policy/io.ts';
@@ -25,7 +25,7 @@ export async function makePolicies(
   directory: string,
   onError?: (policy: string, error: unknown) => void,
 ): Promise<ReturnType<typeof combine>> {
-  const entries: Entry[] = [];
+  const entries: PlacedPolicy[] = [];
   for (const [index, entry] of config.policy.entries()) {
     const maxHold = entry.maxHold ?? config.maxHold;
     const select = entry.select ?? (entry.type === 'priority' ? entry.order : []);

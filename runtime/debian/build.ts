@@ -32,10 +32,10 @@ const UNUSED_FOLDERS = /^(tests?|docs?|benchmarks?|examples?|musl_x64|\..*)$/;
 const LICENCE = /^(licen[cs]e|notice|copying)/i;
 
 /** How dpkg-deb compresses: xz is small and takes a minute; a test takes none. */
-export type Compression = 'xz' | 'none';
+export type DebCompression = 'xz' | 'none';
 
 /** @param file the package */
-export async function buildDeb(file: string, compression: Compression = 'xz'): Promise<void> {
+export async function buildDeb(file: string, compression: DebCompression = 'xz'): Promise<void> {
   const stage = await mkdtemp(path.join(tmpdir(), 'domsched-deb-'));
   try {
     await chmod(stage, 0o755);

@@ -30,7 +30,7 @@ const PEER_ATTEMPTS = 20;
 const PEER_RETRY_MS = 50;
 
 /** Bytes of the domain's memory, in hex. */
-interface Piece {
+interface LoggedBytes {
   readonly frame: number;
   readonly offset: number;
   readonly bytes: string;
@@ -43,7 +43,7 @@ interface EditRecord {
   readonly writer?: HostProcess | undefined;
   readonly writes: readonly { frame: number; offset: number; old: string; new: string }[];
   /** What the guest's schedulers and clocks change as soon as it runs. */
-  readonly still: readonly Piece[];
+  readonly still: readonly LoggedBytes[];
 }
 
 /**
@@ -242,12 +242,12 @@ function failure(domain: Domain, title: string, why: string, cause?: unknown): D
   );
 }
 
-function piece({ space }: Guest, address: GuestVirtual): Piece {
+function piece({ space }: Guest, address: GuestVirtual): LoggedBytes {
   const { frame, offset } = space.locate(address, 8)[0]!;
   return { frame, offset, bytes: hex(space.readBytes(address, 8)) };
 }
 
-function isAt(domain: Domain, { frame, offset, bytes }: Piece): boolean {
+function isAt(domain: Domain, { frame, offset, bytes }: LoggedBytes): boolean {
   const wanted = Buffer.from(bytes, 'hex');
   const batch = new FrameBatch();
   batch.add(frame as never, offset, wanted.length);

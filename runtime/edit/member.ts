@@ -1,5 +1,5 @@
 import { DomschedError } from '../error.ts';
-import { type Asked, type Found, type Member, membersOf } from '../layout/members.ts';
+import { type Asked, type FoundMembers, type Member, membersOf } from '../layout/members.ts';
 import type { LayoutView } from '../layout/view.ts';
 import type { StructName } from '../members/members.ts';
 import { advance, type GuestVirtual } from '../memory/address.ts';
@@ -13,10 +13,10 @@ export interface Word {
   readonly signed?: boolean | undefined;
 }
 
-type Resolved<M> = M extends Member<'number' | 'pointer'> ? Word : M extends Member ? number : M;
+type WordOrOffset<M> = M extends Member<'number' | 'pointer'> ? Word : M extends Member ? number : M;
 
 /** Members as edits use them: words where they are numbers or pointers, offsets where they are anything larger. */
-export type Words<F> = { readonly [K in keyof F]: Resolved<F[K]> };
+export type Words<F> = { readonly [K in keyof F]: WordOrOffset<F[K]> };
 
 /**
  * As {@link membersOf}, for edits.
@@ -27,13 +27,13 @@ export function wordsOf<S extends StructName, const A extends Asked<S>>(
   struct: S,
   asked: readonly A[],
   base = 0,
-): Words<Found<S, A>> {
+): Words<FoundMembers<S, A>> {
   const found: Readonly<Record<string, Member | undefined>> = membersOf(layout, struct, asked, base);
   const words = Object.entries(found).map(([name, member]) => {
     const isWord = member?.role === 'number' || member?.role === 'pointer';
     return [name, isWord ? wordOf(member, `${struct}.${name}`) : member?.offset];
   });
-  return Object.fromEntries(words) as Words<Found<S, A>>;
+  return Object.fromEntries(words) as Words<FoundMembers<S, A>>;
 }
 
 function wordOf({ offset, size, signed, type, bitSize }: Member, name: string): Word {

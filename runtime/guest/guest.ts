@@ -21,10 +21,10 @@ import { addressPointer, type KernelPointer, NO_POINTER, pointerAddress } from '
 import type { Process } from './process.ts';
 import { type ProcessTables, ProcessWalk } from './process-walk.ts';
 import { type Fact, prove } from './prove.ts';
-import { planQueue, type QueuePlan } from './queue-plan.ts';
+import { type QueueSlots, queueSlots } from './queue-slots.ts';
 import { type QueueTables, QueueWalk, queueTables } from './queue-walk.ts';
 import { describeQueues, type RunQueue } from './run-queue.ts';
-import { planSignal, planTask, planThreadInfo, type TaskPlan } from './task-plan.ts';
+import { signalSlots, type TaskSlots, taskSlots, threadInfoSlots } from './task-slots.ts';
 
 /** Tasks of one guest at most: four times the default limit of pids of a Linux with many CPUs. */
 const MAX_TASKS = 131_072;
@@ -70,8 +70,8 @@ export interface Snapshot {
 export class Guest {
   readonly domain: Domain<FrameNumber>;
   readonly kernel: IdentifiedKernel;
-  readonly queuePlan: QueuePlan;
-  readonly taskPlan: TaskPlan;
+  readonly queueSlots: QueueSlots;
+  readonly taskSlots: TaskSlots;
   /** What was checked before the layout was used. */
   facts: readonly Fact[] = [];
   /**
@@ -104,21 +104,21 @@ export class Guest {
     this.domain = domain;
     this.kernel = kernel;
     this.#known = known;
-    this.taskPlan = planTask(layout);
-    this.queuePlan = planQueue(layout);
-    this.queuesUnknown = this.queuePlan.unknown;
-    const signal = planSignal(layout);
-    const threadInfo = planThreadInfo(layout);
-    this.#queueTables = queueTables(this.#arena, this.queuePlan, this.taskPlan, MAX_TASKS);
+    this.taskSlots = taskSlots(layout);
+    this.queueSlots = queueSlots(layout);
+    this.queuesUnknown = this.queueSlots.unknown;
+    const signal = signalSlots(layout);
+    const threadInfo = threadInfoSlots(layout);
+    this.#queueTables = queueTables(this.#arena, this.queueSlots, this.taskSlots, MAX_TASKS);
     const { tasks } = this.#queueTables;
     this.#processTables = {
       tasks,
       signals: this.#arena.table('signal_struct', signal.shape, MAX_TASKS),
       threadInfos: this.#arena.table('thread_info', threadInfo.shape, MAX_TASKS),
     };
-    this.queues = new QueueWalk(this.#arena, this.#queueTables, this.queuePlan, this.taskPlan);
-    const plan = { task: this.taskPlan, signal, threadInfo, tickNs: tickLength(kernel, this.taskPlan) };
-    this.#processes = new ProcessWalk(this.#arena, this.#processTables, plan);
+    this.queues = new QueueWalk(this.#arena, this.#queueTables, this.queueSlots, this.taskSlots);
+    const slots = { task: this.taskSlots, signal, threadInfo, tickNs: tickLength(kernel, this.taskSlots) };
+    this.#processes = new ProcessWalk(this.#arena, this.#processTables, slots);
     this.#initTask = pointer(requireSymbolAddress(kernel, 'init_task'));
     this.#progress = {
       switches: optionalField(layout, 'rq', 'nr_switches'),
@@ -334,7 +334,7 @@ export class Guest {
   }
 
   #describeQueues(): RunQueue[] {
-    return describeQueues(this.queues, this.#queueTables, this.#arena, this.taskPlan, this.cpus);
+    return describeQueues(this.queues, this.#queueTables, this.#arena, this.taskSlots, this.cpus);
   }
 
   /** Nothing can change while we read: the domain is paused by us, or is an image. */
@@ -383,8 +383,8 @@ function pointer(address: GuestVirtual): KernelPointer {
 }
 
 /** ns per timer tick, for kernels that count CPU time in ticks. */
-function tickLength(kernel: IdentifiedKernel, plan: TaskPlan): number {
-  if (plan.timeUnit === 'ns') return 1;
+function tickLength(kernel: IdentifiedKernel, slots: TaskSlots): number {
+  if (slots.timeUnit === 'ns') return 1;
   // 2.6.16 keeps it in a variable: HZ itself is a macro.
   return Number(kernel.space.readU64(requireSymbolAddress(kernel, 'tick_nsec')));
 }

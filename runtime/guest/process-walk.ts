@@ -6,7 +6,7 @@ import { type KernelPointer, movePointer, NO_POINTER, pointerAddress } from './p
 import type { Process } from './process.ts';
 import type { Slot } from './shape.ts';
 import { decodeState, policyName } from './state.ts';
-import type { SignalPlan, TaskPlan, ThreadInfoPlan } from './task-plan.ts';
+import type { SignalSlots, TaskSlots, ThreadInfoSlots } from './task-slots.ts';
 import { printableBytes } from './text.ts';
 
 /** Static priority of nice 0 (Linux include/linux/sched/prio.h, DEFAULT_PRIO; the same in O(1) kernels). */
@@ -32,10 +32,10 @@ export interface ProcessTables {
 }
 
 /** What a walk needs to know of the kernel. */
-export interface ProcessPlan {
-  readonly task: TaskPlan;
-  readonly signal: SignalPlan;
-  readonly threadInfo: ThreadInfoPlan;
+export interface ProcessSlots {
+  readonly task: TaskSlots;
+  readonly signal: SignalSlots;
+  readonly threadInfo: ThreadInfoSlots;
   /** Length of a timer tick in ns, for kernels that count CPU time in ticks. */
   readonly tickNs: number;
 }
@@ -47,16 +47,16 @@ export interface ProcessPlan {
 export class ProcessWalk {
   #arena: Arena;
   #tables: ProcessTables;
-  #plan: ProcessPlan;
+  #slots: ProcessSlots;
   #space!: AddressSpace;
   /** Indices in the table of tasks: first thread of each process, and all threads, grouped by process. */
   #leaders: number[] = [];
   #threads: number[][] = [];
 
-  constructor(arena: Arena, tables: ProcessTables, plan: ProcessPlan) {
+  constructor(arena: Arena, tables: ProcessTables, slots: ProcessSlots) {
     this.#arena = arena;
     this.#tables = tables;
-    this.#plan = plan;
+    this.#slots = slots;
   }
 
   /**
@@ -79,7 +79,7 @@ export class ProcessWalk {
     const { tasks, threadInfos } = this.#tables;
     // By index: a guest can choose pointers that meet in one bucket of a set.
     const onCpu = new Set(Array.from(current, (pointer) => tasks.find(pointer)));
-    const { task } = this.#plan;
+    const { task } = this.#slots;
     // Parents and thread_infos that are in no list yet come with one more scatter read.
     for (const members of this.#threads) {
       for (const index of members) {
@@ -100,7 +100,7 @@ export class ProcessWalk {
 
   #listLeaders(initTask: KernelPointer): void {
     const { tasks } = this.#tables;
-    const { task } = this.#plan;
+    const { task } = this.#slots;
     const head = movePointer(initTask, task.tasks.offset);
     let index = tasks.want(initTask);
     let node = head;
@@ -124,7 +124,7 @@ export class ProcessWalk {
 
   #listThreads(): void {
     const { tasks, signals } = this.#tables;
-    const { task, signal } = this.#plan;
+    const { task, signal } = this.#slots;
     for (const leader of this.#leaders) {
       const pointer = this.#arena.pointer(tasks.position(leader, this.#space), task.signal);
       if (pointer !== NO_POINTER) signals.want(pointer);
@@ -168,7 +168,7 @@ export class ProcessWalk {
     total: number,
   ): number[] {
     const { tasks } = this.#tables;
-    const { task } = this.#plan;
+    const { task } = this.#slots;
     const tgid = this.#arena.number(tasks.position(leader, this.#space), task.tgid);
     const members: number[] = [];
     for (let previous = back; node !== head; ) {
@@ -192,7 +192,7 @@ export class ProcessWalk {
   /** @param single one thread by itself, instead of its whole process */
   #describe(index: number, members: readonly number[], onCpu: ReadonlySet<number>, single: boolean): Process {
     const { tasks } = this.#tables;
-    const { task } = this.#plan;
+    const { task } = this.#slots;
     const arena = this.#arena;
     const at = tasks.position(index, this.#space);
     const pointer = tasks.pointers[index] as KernelPointer;
@@ -225,11 +225,11 @@ export class ProcessWalk {
 
   #isKernelThread(at: number, flags: number, exitState: number): boolean {
     // Only O(1) kernels lack the flag; there, what has no memory of its own and is not exiting.
-    if (this.#plan.task.array === undefined) return (flags & PF_KTHREAD) !== 0;
+    if (this.#slots.task.array === undefined) return (flags & PF_KTHREAD) !== 0;
     return (
       exitState === 0 &&
       (flags & PF_EXITING) === 0 &&
-      this.#arena.pointer(at, this.#plan.task.mm) === NO_POINTER
+      this.#arena.pointer(at, this.#slots.task.mm) === NO_POINTER
     );
   }
 
@@ -243,14 +243,14 @@ export class ProcessWalk {
 
   #parent(at: number): number {
     const { tasks } = this.#tables;
-    const parent = this.#arena.pointer(at, this.#plan.task.real_parent);
+    const parent = this.#arena.pointer(at, this.#slots.task.real_parent);
     const index = parent === NO_POINTER ? -1 : tasks.find(parent);
     if (index < 0) return 0;
-    return this.#pid(tasks.position(index, this.#space), this.#plan.task.tgid);
+    return this.#pid(tasks.position(index, this.#space), this.#slots.task.tgid);
   }
 
   #cpu(at: number): number {
-    const { task, threadInfo } = this.#plan;
+    const { task, threadInfo } = this.#slots;
     if (task.cpu !== undefined) return this.#arena.number(at, task.cpu);
     if (task.thread_info === undefined || threadInfo.cpu === undefined) return 0;
     const { threadInfos } = this.#tables;
@@ -259,7 +259,7 @@ export class ProcessWalk {
   }
 
   #startTime(at: number): number {
-    const { start_time, start_time_ns } = this.#plan.task;
+    const { start_time, start_time_ns } = this.#slots.task;
     const first = this.#arena.number(at, start_time);
     return start_time_ns === undefined
       ? first
@@ -269,7 +269,7 @@ export class ProcessWalk {
   /** CPU time of the given threads; of the whole process, ended threads included, unless `single`. */
   #cpuTime(at: number, members: readonly number[], single: boolean): CpuTime {
     const { tasks, signals } = this.#tables;
-    const { task, signal, tickNs } = this.#plan;
+    const { task, signal, tickNs } = this.#slots;
     const arena = this.#arena;
     const unit = task.timeUnit === 'ticks' ? tickNs : 1;
     let utime = 0;

@@ -78,10 +78,10 @@ export async function prove(guest: ProvableGuest): Promise<readonly Fact[]> {
   return facts;
 }
 
-type Check = (name: string, holds: boolean, found: string) => void;
+type AddFact = (name: string, holds: boolean, found: string) => void;
 
-function initTaskFacts(guest: ProvableGuest, address: GuestVirtual, check: Check): void {
-  const task = new Task(guest, address);
+function initTaskFacts(guest: ProvableGuest, address: GuestVirtual, check: AddFact): void {
+  const task = new TaskCopy(guest, address);
   const comm = task.comm();
   check(
     'init_task is process 0',
@@ -110,10 +110,10 @@ function initTaskFacts(guest: ProvableGuest, address: GuestVirtual, check: Check
 /** @param list of `init_task`: `sibling` never changes, `tasks` with each process that begins or ends */
 function linkFact(
   guest: ProvableGuest,
-  task: Task,
+  task: TaskCopy,
   address: GuestVirtual,
   list: 'tasks' | 'sibling',
-  check: Check,
+  check: AddFact,
 ): void {
   const node = advance(address, task.offset(list));
   const next = task.link(list, 'next');
@@ -129,7 +129,7 @@ function linkFact(
   );
 }
 
-function queueFacts(guest: ProvableGuest, cpu: number, address: GuestVirtual, check: Check): void {
+function queueFacts(guest: ProvableGuest, cpu: number, address: GuestVirtual, check: AddFact): void {
   const { layout, space } = guest;
   const number = optionalField(layout, 'rq', 'cpu');
   if (number !== undefined) {
@@ -159,7 +159,7 @@ function queueFacts(guest: ProvableGuest, cpu: number, address: GuestVirtual, ch
 }
 
 /** The per-CPU areas must lie apart by at least what a run queue takes. */
-function areaFacts(guest: ProvableGuest, check: Check): void {
+function areaFacts(guest: ProvableGuest, check: AddFact): void {
   const { layout, cpus } = guest;
   const size = BigInt(sizeOf(layout, 'rq'));
   const areas = cpus.map(({ area }) => BigInt.asIntN(64, area)).sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
@@ -173,8 +173,8 @@ async function movingFacts(guest: ProvableGuest, initTask: GuestVirtual, facts: 
   const constant = facts.length;
   const attempt = () => {
     facts.length = constant;
-    const check: Check = (name, holds, found) => facts.push({ name, holds, found });
-    linkFact(guest, new Task(guest, initTask), initTask, 'tasks', check);
+    const check: AddFact = (name, holds, found) => facts.push({ name, holds, found });
+    linkFact(guest, new TaskCopy(guest, initTask), initTask, 'tasks', check);
     // A list that leads elsewhere is not walked.
     if (!facts[constant]!.holds) return false;
     if (guest.queuesUnknown !== undefined) {
@@ -215,7 +215,7 @@ async function movingFacts(guest: ProvableGuest, initTask: GuestVirtual, facts: 
   }
 }
 
-function snapshotFacts(guest: ProvableGuest, initTask: GuestVirtual, check: Check): void {
+function snapshotFacts(guest: ProvableGuest, initTask: GuestVirtual, check: AddFact): void {
   const { processes, runQueues } = guest.snapshot({ threads: true });
   check(QUEUES_AND_PROCESSES, true, `${processes.length} tasks, ${runQueues.length} run queues`);
   taskFacts(processes, check);
@@ -229,7 +229,7 @@ function snapshotFacts(guest: ProvableGuest, initTask: GuestVirtual, check: Chec
 }
 
 /** What is left to prove where the run queues cannot be read. */
-function processFacts(guest: ProvableGuest, check: Check): void {
+function processFacts(guest: ProvableGuest, check: AddFact): void {
   try {
     const { processes } = guest.processesAlone({ threads: true });
     check('processes are consistent', true, `${processes.length} tasks`);
@@ -242,7 +242,7 @@ function processFacts(guest: ProvableGuest, check: Check): void {
 }
 
 /** What of the run queues every kernel has: which task each CPU runs. */
-function currentFacts(guest: ProvableGuest, processes: readonly Process[], check: Check): void {
+function currentFacts(guest: ProvableGuest, processes: readonly Process[], check: AddFact): void {
   const [currOf, idleOf] = (['curr', 'idle'] as const).map((name) => requiredField(guest.layout, 'rq', name));
   const addresses = new AddressSet(processes.map(({ address }) => address));
   for (const cpu of guest.cpus) {
@@ -253,7 +253,7 @@ function currentFacts(guest: ProvableGuest, processes: readonly Process[], check
   }
 }
 
-function taskFacts(processes: readonly Process[], check: Check): void {
+function taskFacts(processes: readonly Process[], check: AddFact): void {
   const init = processes.find(({ pid }) => pid === 1);
   check(
     'process 1 is there, a child of process 0',
@@ -309,7 +309,7 @@ function hasNoProcesses(guest: ProvableGuest, facts: readonly Fact[]): boolean {
   const own = facts.filter(({ name }) => name.startsWith('init_task '));
   if (own.length === 0 || own.some(({ holds }) => !holds)) return false;
   const initTask = requireSymbolAddress(guest.kernel, 'init_task');
-  const task = new Task(guest, initTask);
+  const task = new TaskCopy(guest, initTask);
   const node = advance(initTask, task.offset('tasks'));
   return task.link('tasks', 'next') === node && task.link('tasks', 'prev') === node;
 }
@@ -317,7 +317,7 @@ function hasNoProcesses(guest: ProvableGuest, facts: readonly Fact[]): boolean {
 type TaskMember = MemberName<'task_struct'>;
 
 /** A copy of one task_struct, read member by member through the layout. */
-class Task {
+class TaskCopy {
   readonly #guest: ProvableGuest;
   readonly #view: DataView;
 
@@ -364,8 +364,8 @@ class Task {
 }
 
 /** The task at an address; undefined where there is no memory. */
-function tryTask(guest: ProvableGuest, address: GuestVirtual): Task | undefined {
-  return isFault(guest.space.probe(address)) ? undefined : new Task(guest, address);
+function tryTask(guest: ProvableGuest, address: GuestVirtual): TaskCopy | undefined {
+  return isFault(guest.space.probe(address)) ? undefined : new TaskCopy(guest, address);
 }
 
 /** The pointer in a member of the structure at `base`; null where there is no memory. */

@@ -3,9 +3,9 @@ import type { AddressSpace } from '../memory/types.ts';
 import type { Arena, ObjectTable } from './arena.ts';
 import { lockHeld } from './locks.ts';
 import { type KernelPointer, movePointer, NO_POINTER, pointerAddress } from './pointer.ts';
-import type { FairPlan, O1Plan, QueuePlan, RealtimePlan } from './queue-plan.ts';
+import type { FairSlots, O1Slots, QueueSlots, RealtimeSlots } from './queue-slots.ts';
 import type { PointerSlot } from './shape.ts';
-import type { TaskPlan } from './task-plan.ts';
+import type { TaskSlots } from './task-slots.ts';
 
 /** Where a queued task was found. */
 export const QUEUE_CLASS = { active: 0, expired: 1, fair: 2, realtime: 3, stop: 4 } as const;
@@ -33,14 +33,14 @@ export interface QueueTables {
 }
 
 /** Makes the tables. `maxTasks`: tasks that a guest may have at most. */
-export function queueTables(arena: Arena, plan: QueuePlan, task: TaskPlan, maxTasks: number): QueueTables {
-  const { fair } = plan;
+export function queueTables(arena: Arena, slots: QueueSlots, task: TaskSlots, maxTasks: number): QueueTables {
+  const { fair } = slots;
   return {
-    queues: arena.table('rq', plan.shape, MAX_CPUS),
-    keys: arena.table('rq', plan.key.shape, MAX_CPUS),
+    queues: arena.table('rq', slots.shape, MAX_CPUS),
+    keys: arena.table('rq', slots.key.shape, MAX_CPUS),
     tasks: arena.table('task_struct', task.shape, maxTasks),
-    fairQueues: arena.table('cfs_rq', fair?.shape ?? plan.key.shape, MAX_GROUPS + MAX_CPUS),
-    entities: arena.table('sched_entity', fair?.entity.shape ?? plan.key.shape, maxTasks + MAX_GROUPS),
+    fairQueues: arena.table('cfs_rq', fair?.shape ?? slots.key.shape, MAX_GROUPS + MAX_CPUS),
+    entities: arena.table('sched_entity', fair?.entity.shape ?? slots.key.shape, maxTasks + MAX_GROUPS),
   };
 }
 
@@ -79,8 +79,8 @@ export class QueueWalk {
 
   #arena: Arena;
   #tables: QueueTables;
-  #plan: QueuePlan;
-  #task: TaskPlan;
+  #slots: QueueSlots;
+  #task: TaskSlots;
   #space!: AddressSpace;
   /** Of the entity and the list node in a task; -1 where there is none. */
   readonly #entityOffset: number;
@@ -111,15 +111,15 @@ export class QueueWalk {
   #fairLinked = new Int32Array(INITIAL);
   #fairCount = 0;
 
-  constructor(arena: Arena, tables: QueueTables, plan: QueuePlan, task: TaskPlan) {
+  constructor(arena: Arena, tables: QueueTables, slots: QueueSlots, task: TaskSlots) {
     this.#arena = arena;
     this.#tables = tables;
-    this.#plan = plan;
+    this.#slots = slots;
     this.#task = task;
     this.#entityOffset = task.se ?? -1;
     this.#runListOffset = task.run_list?.offset ?? -1;
     this.#entityInTask = -1;
-    const entity = plan.fair?.entity.shape.segments;
+    const entity = slots.fair?.entity.shape.segments;
     if (entity?.length === 1) {
       this.#entityInTask = task.shape.piece(this.#entityOffset + entity[0]!.offset, entity[0]!.length);
     }
@@ -142,7 +142,7 @@ export class QueueWalk {
       const pointer = pointers[cpu]!;
       this.queuePointers[cpu] = pointer;
       queues.want(pointer);
-      if (this.#plan.fair !== undefined) fairQueues.want(movePointer(pointer, this.#plan.fair.rootOffset));
+      if (this.#slots.fair !== undefined) fairQueues.want(movePointer(pointer, this.#slots.fair.rootOffset));
     }
     this.queuePointers.length = this.cpus;
     for (let cpu = 0; cpu < this.cpus; cpu++) this.#queue(cpu);
@@ -167,7 +167,7 @@ export class QueueWalk {
    */
   unchanged(space: AddressSpace): boolean {
     const { keys } = this.#tables;
-    const { key } = this.#plan;
+    const { key } = this.#slots;
     keys.forget();
     for (let cpu = 0; cpu < this.cpus; cpu++) keys.want(this.queuePointers[cpu]!);
     for (let cpu = 0; cpu < this.cpus; cpu++) {
@@ -184,12 +184,12 @@ export class QueueWalk {
     const { keys } = this.#tables;
     for (const pointer of pointers) keys.want(pointer);
     return pointers.map((pointer) =>
-      this.#arena.pointer(keys.position(keys.find(pointer), space), this.#plan.key.curr),
+      this.#arena.pointer(keys.position(keys.find(pointer), space), this.#slots.key.curr),
     );
   }
 
   #queue(cpu: number): void {
-    const plan = this.#plan;
+    const plan = this.#slots;
     const arena = this.#arena;
     const at = this.#tables.queues.position(this.#tables.queues.find(this.queuePointers[cpu]!), this.#space);
     this.queuePositions[cpu] = at;
@@ -216,9 +216,9 @@ export class QueueWalk {
     if (plan.stop !== undefined) this.#stopTask(cpu, at, plan.stop);
   }
 
-  #o1Arrays(cpu: number, at: number, o1: O1Plan): void {
+  #o1Arrays(cpu: number, at: number, o1: O1Slots): void {
     const arena = this.#arena;
-    const { links } = this.#plan;
+    const { links } = this.#slots;
     const rq = this.queuePointers[cpu]!;
     const first = movePointer(rq, o1.arrays);
     const second = movePointer(first, o1.arraySize);
@@ -246,9 +246,9 @@ export class QueueWalk {
     }
   }
 
-  #realtimeLists(cpu: number, at: number, realtime: RealtimePlan): void {
+  #realtimeLists(cpu: number, at: number, realtime: RealtimeSlots): void {
     const arena = this.#arena;
-    const { links } = this.#plan;
+    const { links } = this.#slots;
     const base = movePointer(this.queuePointers[cpu]!, realtime.queue.offset);
     for (let prio = 0; prio < realtime.priorities; prio++) {
       const headAt = at + realtime.queue.at + links.size * prio;
@@ -291,7 +291,7 @@ export class QueueWalk {
       throw this.#wrong(cpu, `a task in the queue of priority ${prio} has another priority`);
     }
     const { array } = this.#task;
-    const { o1, links } = this.#plan;
+    const { o1, links } = this.#slots;
     const home = this.#owner[item]! - o1!.queueOffset - links.size * prio;
     if (array === undefined || this.#arena.pointer(at, array) !== home) {
       throw this.#wrong(cpu, 'a queued task does not point to its array');
@@ -324,7 +324,7 @@ export class QueueWalk {
     const head = this.#owner[item]!;
     const headAt = this.#headAt[item]!;
     if (next === head) {
-      if (arena.pointerAt(headAt + this.#plan.links.prev) !== node)
+      if (arena.pointerAt(headAt + this.#slots.links.prev) !== node)
         throw this.#wrong(cpu, 'a list of ready tasks ends elsewhere than its head says');
     } else {
       const place = this.#placeOf[item]! + 1;
@@ -334,7 +334,7 @@ export class QueueWalk {
     return at;
   }
 
-  #fairQueue(pointer: KernelPointer, cpu: number, fair: FairPlan): void {
+  #fairQueue(pointer: KernelPointer, cpu: number, fair: FairSlots): void {
     if (this.#fairCount === this.#fair.length) this.#growFair();
     if (this.#fairCount >= MAX_GROUPS + this.cpus) throw this.#wrong(cpu, 'its task groups do not end');
     const { fairQueues } = this.#tables;
@@ -367,7 +367,7 @@ export class QueueWalk {
   }
 
   #treeNode(item: number): void {
-    const fair = this.#plan.fair!;
+    const fair = this.#slots.fair!;
     const { entity } = fair;
     const arena = this.#arena;
     const cpu = this.#cpuOf[item]!;
@@ -425,7 +425,7 @@ export class QueueWalk {
       // What was a task may be a group's entity by now: those are not within a task.
       if (at >= 0) {
         const own = at + this.#entityInTask;
-        const { my_q } = this.#plan.fair!.entity;
+        const { my_q } = this.#slots.fair!.entity;
         if (my_q === undefined || this.#arena.pointer(own, my_q) === NO_POINTER) return own;
       }
       this.#kind[item] = TREE_NODE;
@@ -461,7 +461,7 @@ export class QueueWalk {
   }
 
   #checkFair(slot: number): void {
-    const fair = this.#plan.fair!;
+    const fair = this.#slots.fair!;
     const at = this.#tables.fairQueues.position(this.#fair[slot]!, this.#space);
     const counted = this.#arena.number(at, fair.nr_queued);
     if (counted !== this.#fairLinked[slot]) {
@@ -475,9 +475,9 @@ export class QueueWalk {
   #checkCount(cpu: number): void {
     const counted = this.nrRunning[cpu]!;
     const at = this.queuePositions[cpu]!;
-    const { realtime, o1 } = this.#plan;
+    const { realtime, o1 } = this.#slots;
     let found = this.linked[cpu]!;
-    for (const count of this.#plan.counted) found += this.#arena.number(at, count);
+    for (const count of this.#slots.counted) found += this.#arena.number(at, count);
     if (realtime?.groups) found += this.#arena.number(at, realtime.nr_running);
     if (counted !== found) throw this.#wrong(cpu, `it counts ${counted} tasks and links ${found}`);
     if (o1 === undefined) return;
@@ -543,9 +543,9 @@ export class QueueWalk {
   }
 }
 
-type Column = Uint8Array<ArrayBuffer> | Int32Array<ArrayBuffer> | Float64Array<ArrayBuffer>;
+type NumberColumn = Uint8Array<ArrayBuffer> | Int32Array<ArrayBuffer> | Float64Array<ArrayBuffer>;
 
-function grown<T extends Column>(column: T, type: new (length: number) => T): T {
+function grown<T extends NumberColumn>(column: T, type: new (length: number) => T): T {
   const larger = new type(column.length * 2);
   larger.set(column);
   return larger;

@@ -3,7 +3,7 @@ import type { Arena } from './arena.ts';
 import type { GuestCpu } from './percpu.ts';
 import { type KernelPointer, pointerAddress } from './pointer.ts';
 import { QUEUE_CLASS, QUEUE_CLASS_NAMES, type QueueTables, type QueueWalk } from './queue-walk.ts';
-import type { TaskPlan } from './task-plan.ts';
+import type { TaskSlots } from './task-slots.ts';
 
 export type QueueClass = (typeof QUEUE_CLASS_NAMES)[number];
 
@@ -40,7 +40,7 @@ export function describeQueues(
   walk: QueueWalk,
   tables: QueueTables,
   arena: Arena,
-  plan: TaskPlan,
+  slots: TaskSlots,
   cpus: readonly GuestCpu[],
 ): RunQueue[] {
   const tasks: QueuedTask[][] = cpus.map(() => []);
@@ -49,7 +49,7 @@ export function describeQueues(
     const at = tables.tasks.copy(walk.task[i]!);
     tasks[walk.cpu[i]!]!.push({
       address: pointerAddress(pointer),
-      pid: arena.number(at, plan.pid),
+      pid: arena.number(at, slots.pid),
       class: QUEUE_CLASS_NAMES[walk.class[i]!]!,
       key: walk.key[i]!,
       running: walk.curr[walk.cpu[i]!] === pointer,

@@ -1,5 +1,5 @@
 import { DomschedError } from '../error.ts';
-import type { ListLayout, Member } from '../layout/members.ts';
+import type { ListLinks, Member } from '../layout/members.ts';
 
 /**
  * Where a number is in a record, and how it is read. Only a {@link Shape} makes one, out of a member of the layout, so
@@ -57,7 +57,7 @@ const ALL_BITS = 0xffff_ffff;
 const POINTER_SIZE = 8;
 
 /** Bytes of a structure that are read in one go. */
-export interface Segment {
+export interface ShapeSegment {
   /** In the structure; a multiple of 8. */
   readonly offset: number;
   /** A multiple of 8. */
@@ -74,7 +74,7 @@ const WORTH_A_READ = 768;
  * 10,000 bytes, of which schedulers need a few hundred at a handful of places.
  */
 export class Shape {
-  readonly segments: readonly Segment[];
+  readonly segments: readonly ShapeSegment[];
   /** Bytes of a record. */
   readonly size: number;
 
@@ -85,7 +85,7 @@ export class Shape {
       .filter(({ role }) => role !== 'part')
       .map(({ offset, size }) => ({ start: offset & ~7, end: (offset + Math.max(size, 1) + 7) & ~7 }))
       .sort((a, b) => a.start - b.start);
-    const segments: Segment[] = [];
+    const segments: ShapeSegment[] = [];
     let at = 0;
     let current: { start: number; end: number } | undefined;
     const close = () => {
@@ -122,12 +122,12 @@ export class Shape {
    * Where each of these members is in a record.
    * @throws DomschedError `layout-absent-member` for one that is not what it was declared to be
    */
-  slots<F extends Readonly<Record<string, Member | undefined>>>(found: F, links: ListLayout): Slots<F> {
+  slots<F extends Readonly<Record<string, Member | undefined>>>(found: F, links: ListLinks): Slots<F> {
     const slots = Object.entries(found).map(([name, member]) => [name, member && this.#slot(member, links)]);
     return Object.fromEntries(slots) as Slots<F>;
   }
 
-  #slot(member: Member, links: ListLayout): Slot | PointerSlot | LinkSlot | BlockSlot | number {
+  #slot(member: Member, links: ListLinks): Slot | PointerSlot | LinkSlot | BlockSlot | number {
     switch (member.role) {
       case 'number':
         return this.number(member);
@@ -174,7 +174,7 @@ export class Shape {
   }
 
   /** A member that is a `list_head`, or begins with one. */
-  link(field: Member, links: ListLayout): LinkSlot {
+  link(field: Member, links: ListLinks): LinkSlot {
     const { offset } = field;
     const pointer = (link: number) => ({ pointerAt: this.#at(field, offset + link, POINTER_SIZE) });
     return { offset, next: pointer(links.next), prev: pointer(links.prev) };

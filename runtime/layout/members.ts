@@ -1,5 +1,5 @@
 import { DomschedError } from '../error.ts';
-import type { Declaration, Role } from '../members/declare.ts';
+import type { MemberDeclaration, Role } from '../members/declare.ts';
 import { MEMBERS, type MemberName, type RoleOf, type StructName } from '../members/members.ts';
 import type { Field } from './field.ts';
 import type { LayoutView } from './view.ts';
@@ -27,7 +27,7 @@ export type Asked<S extends StructName> = MemberName<S> | `${MemberName<S>}?`;
 type Bare<A> = A extends `${infer M}?` ? M : A;
 
 /** What {@link membersOf} finds. */
-export type Found<S extends StructName, A extends Asked<S>> = {
+export type FoundMembers<S extends StructName, A extends Asked<S>> = {
   readonly [K in A as Bare<K> & string]:
     | Member<RoleOf<S, Bare<K> & MemberName<S>>>
     | (K extends `${string}?` ? undefined : never);
@@ -43,14 +43,14 @@ export function membersOf<S extends StructName, const A extends Asked<S>>(
   struct: S,
   asked: readonly A[],
   base = 0,
-): Found<S, A> {
+): FoundMembers<S, A> {
   const found = asked.map((each) => {
     const isOptional = each.endsWith('?');
     const name = (isOptional ? each.slice(0, -1) : each) as MemberName<S>;
     const field = isOptional ? optionalField(layout, struct, name) : requiredField(layout, struct, name);
     return [name, field && memberAt(field, declaration(struct, name).role, base)];
   });
-  return Object.fromEntries(found) as Found<S, A>;
+  return Object.fromEntries(found) as FoundMembers<S, A>;
 }
 
 /** A field as a member of the structure `base` bytes before its own. */
@@ -104,20 +104,20 @@ export function lackOf(layout: LayoutView, asked: MembersByStruct): string | und
 export type MembersByStruct = { readonly [S in StructName]?: readonly MemberName<S>[] };
 
 /** How lists are linked: offsets of the two pointers in a `list_head`, and its size. */
-export interface ListLayout {
+export interface ListLinks {
   readonly next: number;
   readonly prev: number;
   readonly size: number;
 }
 
 /** @throws DomschedError `layout-absent-member` */
-export function listLayout(layout: LayoutView): ListLayout {
+export function listLinks(layout: LayoutView): ListLinks {
   const { next, prev } = membersOf(layout, 'list_head', ['next', 'prev']);
   return { next: next.offset, prev: prev.offset, size: sizeOf(layout, 'list_head') };
 }
 
 /** Elements of an array of list heads. @throws DomschedError `layout-absent-member` for what is no such array */
-export function listCount({ stride, length, type }: Member, links: ListLayout): number {
+export function listCount({ stride, length, type }: Member, links: ListLinks): number {
   if (stride === links.size && length !== undefined && length > 0) return length;
   throw new DomschedError(
     'layout-absent-member',
@@ -136,6 +136,6 @@ export function pathsOf<S extends StructName>(struct: S, name: MemberName<S>): r
   return declaration(struct, name).paths;
 }
 
-function declaration<S extends StructName>(struct: S, name: MemberName<S>): Declaration {
-  return (MEMBERS[struct] as Readonly<Record<string, Declaration>>)[name]!;
+function declaration<S extends StructName>(struct: S, name: MemberName<S>): MemberDeclaration {
+  return (MEMBERS[struct] as Readonly<Record<string, MemberDeclaration>>)[name]!;
 }

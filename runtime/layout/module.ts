@@ -1,4 +1,4 @@
-import type { KernelLayout, Member, Structure } from '../../extractor/contract.ts';
+import type { KernelLayout, Structure, StructureMember } from '../../extractor/contract.ts';
 import { schedulersOf } from './schedulers.ts';
 import type {
   AnonymousLayout,
@@ -59,7 +59,7 @@ function enumerationOf({ size, values }: KernelLayout['enums'][string]): EnumLay
 function structureOf(structure: Structure): StructLayout {
   const anonymous: AnonymousLayout[] = [];
   const members: [string, MemberLayout][] = [];
-  const visit = (list: readonly Member[], inside: number | undefined): void => {
+  const visit = (list: readonly StructureMember[], inside: number | undefined): void => {
     for (const member of list) {
       if (member.name !== null) {
         members.push([ownKey(member.name), memberOf(member, structure.size, inside)]);
@@ -82,7 +82,7 @@ function structureOf(structure: Structure): StructLayout {
   };
 }
 
-function memberOf(member: Member, structureSize: number, inside: number | undefined): MemberLayout {
+function memberOf(member: StructureMember, structureSize: number, inside: number | undefined): MemberLayout {
   const { offset, size, type, kind, element } = member;
   return {
     offset,
@@ -106,8 +106,8 @@ function memberOf(member: Member, structureSize: number, inside: number | undefi
 }
 
 /** Members of a member whose own type has no name: `outer.inner`, anonymous ones inside flattened. */
-function named(members: readonly Member[], structureSize: number): Record<string, MemberLayout> {
-  const flat = (list: readonly Member[]): [string, MemberLayout][] =>
+function named(members: readonly StructureMember[], structureSize: number): Record<string, MemberLayout> {
+  const flat = (list: readonly StructureMember[]): [string, MemberLayout][] =>
     list.flatMap((member) =>
       member.name === null
         ? flat(member.members ?? [])
@@ -120,7 +120,7 @@ function named(members: readonly Member[], structureSize: number): Record<string
  * The smallest word inside the structure that holds all bits of a field: a write through it touches the fewest
  * neighbours. Undefined where none of at most 8 bytes does.
  */
-function bitWord(member: Member, structureSize: number): BitWord | undefined {
+function bitWord(member: StructureMember, structureSize: number): BitWord | undefined {
   if (member.bitSize === undefined) return undefined;
   const firstBit = member.offset * 8 + (member.bitOffset ?? 0);
   for (const size of [1, 2, 4, 8] as const) {
@@ -157,7 +157,7 @@ export function misfit(layout: KernelLayout): Misfit | null {
 
 function structureMisfit(structure: Structure): Misfit | null {
   const visit = (
-    members: readonly Member[],
+    members: readonly StructureMember[],
     scope: Set<string>,
     outer: string,
     depth: number,

@@ -1,4 +1,4 @@
-import type { KernelLayout, Member } from '../../extractor/contract.ts';
+import type { KernelLayout, StructureMember } from '../../extractor/contract.ts';
 
 /** Schedulers that a layout's structures show, whatever the kernel calls itself. */
 export type Scheduler = 'o1' | 'cfs' | 'eevdf' | 'rt';
@@ -25,7 +25,7 @@ export function schedulersOf(structs: KernelLayout['structs']): Scheduler[] {
   return found;
 }
 
-function contains(members: readonly Member[], name: string): boolean {
+function contains(members: readonly StructureMember[], name: string): boolean {
   return members.some(
     (member) => member.name === name || (member.name === null && contains(member.members ?? [], name)),
   );

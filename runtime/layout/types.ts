@@ -3,18 +3,9 @@
  * what `moduleOf` makes of a layout at run time. The compiler holds every kernel's module against these types where the
  * registry is read.
  */
+import type { MemberKind } from '../../extractor/contract.ts';
 
-/** What a member's bytes are, after typedefs and qualifiers are followed. */
-export type MemberKind =
-  | 'int'
-  | 'bool'
-  | 'float'
-  | 'enum'
-  | 'pointer'
-  | 'struct'
-  | 'union'
-  | 'array'
-  | 'opaque';
+export type { MemberKind };
 
 export type Scalar = number | bigint | boolean;
 

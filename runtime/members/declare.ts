@@ -14,12 +14,12 @@ export type Role =
   | 'part';
 
 /** A member: its role, and the paths under which kernels have it. The first path that a kernel has counts. */
-export interface Declaration<R extends Role = Role> {
+export interface MemberDeclaration<R extends Role = Role> {
   readonly role: R;
   readonly paths: readonly string[];
 }
 
-function declare<R extends Role>(role: R): (...paths: string[]) => Declaration<R> {
+function declare<R extends Role>(role: R): (...paths: string[]) => MemberDeclaration<R> {
   return (...paths) => ({ role, paths });
 }
 
@@ -31,8 +31,11 @@ export const block = declare('block');
 export const part = declare('part');
 
 /** Members that have one name in all kernels that have them. */
-export function each<R extends Role, N extends string>(role: R, ...names: N[]): Record<N, Declaration<R>> {
-  const members: Partial<Record<N, Declaration<R>>> = {};
+export function each<R extends Role, N extends string>(
+  role: R,
+  ...names: N[]
+): Record<N, MemberDeclaration<R>> {
+  const members: Partial<Record<N, MemberDeclaration<R>>> = {};
   for (const name of names) members[name] = { role, paths: [name] };
-  return members as Record<N, Declaration<R>>;
+  return members as Record<N, MemberDeclaration<R>>;
 }

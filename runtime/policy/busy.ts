@@ -4,7 +4,7 @@ import type { ProcessView, World } from './world.ts';
 export const DEFAULT_THRESHOLD = 0.01;
 
 /** Keys of processes that waited for a CPU at the last tick. */
-export type Waiting = readonly string[];
+export type WaitingKeys = readonly string[];
 
 /**
  * Tells who is busy: who used the CPU since the last tick, and who waited for one at this look and the last. A single
@@ -14,7 +14,7 @@ export type Waiting = readonly string[];
 export function busyJudge(
   world: World,
   threshold: number,
-  before: Waiting = [],
+  before: WaitingKeys = [],
 ): (process: ProcessView) => boolean {
   const waited = new Set(before);
   const enough = threshold * world.elapsedMs * 1e6;

@@ -4,7 +4,7 @@ import { isOpen, type WindowSpec } from './window.ts';
 import type { Action, Decision, Policy, World } from './world.ts';
 
 /** A policy with its place among others. */
-export interface Entry {
+export interface PlacedPolicy {
   readonly name: string;
   readonly policy: Policy;
   /** Its subjects. */
@@ -15,7 +15,7 @@ export interface Entry {
 }
 
 /** An action, and whose it is. */
-export type Named = Action & { readonly policy: string };
+export type NamedAction = Action & { readonly policy: string };
 
 export interface CombinedMemory {
   readonly policies: Readonly<Record<string, unknown>>;
@@ -34,7 +34,7 @@ export type Observed = Omit<World, 'subjects'>;
  * they are of has no more say in the process or their limit is reached.
  */
 export function combine(
-  entries: readonly Entry[],
+  entries: readonly PlacedPolicy[],
   never: Selector = () => false,
   onError: (policy: string, error: unknown) => void = (_, error) => {
     throw error;
@@ -43,11 +43,11 @@ export function combine(
   return (
     observed: Observed,
     memory: CombinedMemory = { policies: {}, slices: {} },
-    kept: readonly (Named & { type: 'hold' })[] = [],
-  ): { actions: Named[]; memory: CombinedMemory } => {
+    kept: readonly (NamedAction & { type: 'hold' })[] = [],
+  ): { actions: NamedAction[]; memory: CombinedMemory } => {
     const open = entries.filter(({ windows }) => isOpen(windows, observed.date));
     const subjects = assign(observed, open, never);
-    const wanted = new Map<string, Named>();
+    const wanted = new Map<string, NamedAction>();
     const limits = new Map(entries.map(({ name, limit }) => [name, limit]));
     const policies: Record<string, unknown> = {};
     for (const { name, policy } of open) {
@@ -75,13 +75,17 @@ export function combine(
     }
     const world = { ...observed, subjects: new Set<string>() };
     const limited = limitHolds(world, [...wanted.values()], memory.slices, (action) =>
-      limits.get((action as Named).policy),
+      limits.get((action as NamedAction).policy),
     );
-    return { actions: limited.actions as Named[], memory: { policies, slices: limited.slices } };
+    return { actions: limited.actions as NamedAction[], memory: { policies, slices: limited.slices } };
   };
 }
 
-function assign(observed: Observed, open: readonly Entry[], never: Selector): Map<string, Set<string>> {
+function assign(
+  observed: Observed,
+  open: readonly PlacedPolicy[],
+  never: Selector,
+): Map<string, Set<string>> {
   const subjects = new Map(open.map(({ name }) => [name, new Set<string>()]));
   for (const process of everyProcess(observed.domains)) {
     if (isUntouchable(process) || never(process)) continue;

@@ -1,4 +1,4 @@
-import { busyJudge, DEFAULT_THRESHOLD, type Waiting, waitingNow } from './busy.ts';
+import { busyJudge, DEFAULT_THRESHOLD, type WaitingKeys, waitingNow } from './busy.ts';
 import { everyProcess, heldSubjects, type Selector } from './selector.ts';
 import type { Policy, ProcessView } from './world.ts';
 
@@ -11,8 +11,8 @@ export interface IdleOnlyOptions {
   readonly ignore?: Selector;
 }
 
-interface Memory {
-  readonly waiting: Waiting;
+interface IdleMemory {
+  readonly waiting: WaitingKeys;
   /** When somebody else last ran; undefined while none did since the first look. */
   readonly busyMs: number | undefined;
   /** The first look. */
@@ -25,7 +25,7 @@ interface Memory {
  *
  * `backup` is the subject and `db`, in another guest, uses the CPU: `backup` is held. `db` sleeps: it goes on.
  */
-export function idleOnly(options: IdleOnlyOptions = {}): Policy<Memory> {
+export function idleOnly(options: IdleOnlyOptions = {}): Policy<IdleMemory> {
   const { threshold = DEFAULT_THRESHOLD, quietMs = 0, ignore = () => false } = options;
   return (world, memory) => {
     const isBusy = busyJudge(world, threshold, memory?.waiting);

@@ -12,7 +12,7 @@ export interface IoOptions {
   readonly periodMs?: number;
 }
 
-interface Memory {
+interface IoMemory {
   /** When somebody protected last ran; undefined while none did since the first look. */
   readonly activeMs: number | undefined;
   /** The first look. */
@@ -29,7 +29,7 @@ interface Memory {
  * With `duty` the subjects get that part of the time even so: their share is of time, since their CPU time says
  * nothing of the disk.
  */
-export function io(options: IoOptions = {}): Policy<Memory> {
+export function io(options: IoOptions = {}): Policy<IoMemory> {
   const { protect = () => true, windowMs = 2_000, duty = 0, periodMs = 2_000 } = options;
   return (world, memory) => {
     const works = [...everyProcess(world.domains)].some(

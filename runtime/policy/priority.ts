@@ -1,4 +1,4 @@
-import { busyJudge, DEFAULT_THRESHOLD, type Waiting, waitingNow } from './busy.ts';
+import { busyJudge, DEFAULT_THRESHOLD, type WaitingKeys, waitingNow } from './busy.ts';
 import { geometric, spread } from './levels.ts';
 import type { Selector } from './selector.ts';
 import type { Action, DomainView, Policy, ProcessView, World } from './world.ts';
@@ -29,7 +29,7 @@ interface Ranked {
  * The order is DB, WEB, BACKUP; DB and BACKUP share a domain. WEB's domain weighs less than theirs, so while DB is
  * idle BACKUP would run at DB's weight, in front of WEB: it is held for as long as WEB runs.
  */
-export function priority(options: PriorityOptions): Policy<Waiting> {
+export function priority(options: PriorityOptions): Policy<WaitingKeys> {
   const { order, threshold = DEFAULT_THRESHOLD, nice = [-5, 15], weight = [1024, 64] } = options;
   return (world, waiting) => {
     const isBusy = busyJudge(world, threshold, waiting);

@@ -1,4 +1,4 @@
-import { busyJudge, DEFAULT_THRESHOLD, type Waiting, waitingNow } from './busy.ts';
+import { busyJudge, DEFAULT_THRESHOLD, type WaitingKeys, waitingNow } from './busy.ts';
 import { everyProcess, type Selector } from './selector.ts';
 import type { Action, Policy, ProcessView } from './world.ts';
 
@@ -20,8 +20,8 @@ export interface ProportionalShareOptions {
   readonly threshold?: number;
 }
 
-interface Memory {
-  readonly waiting: Waiting;
+interface ShareMemory {
+  readonly waiting: WaitingKeys;
   /** CPU time over weight that each group has had, in ms. */
   readonly had: Readonly<Record<string, number>>;
   /** Groups that wanted the CPU, and those of them that are held. */
@@ -29,7 +29,7 @@ interface Memory {
   readonly held: readonly string[];
 }
 
-interface Group {
+interface ShareGroup {
   readonly name: string;
   readonly members: ProcessView[];
   weight: number;
@@ -44,13 +44,13 @@ interface Group {
  *
  * `web` has weight 3 and `batch` 1, in two guests on one CPU: after a while `web` has had three quarters of it.
  */
-export function proportionalShare(options: ProportionalShareOptions): Policy<Memory> {
+export function proportionalShare(options: ProportionalShareOptions): Policy<ShareMemory> {
   const { shares, group = ({ key }) => key, cpus = 1, leadMs = 100, threshold = DEFAULT_THRESHOLD } = options;
   const weightOf = (process: ProcessView) => shares.find(({ select }) => select(process))?.weight ?? 1;
   return (world, memory) => {
     const isBusy = busyJudge(world, threshold, memory?.waiting);
     const subjects = [...everyProcess(world.domains)].filter(({ key }) => world.subjects.has(key));
-    const groups = new Map<string, Group>();
+    const groups = new Map<string, ShareGroup>();
     for (const process of subjects) {
       const name = group(process);
       const found = groups.get(name) ?? {
@@ -96,7 +96,7 @@ export function proportionalShare(options: ProportionalShareOptions): Policy<Mem
 
 /** Adds what each has had since the last tick; who comes back, or is new, starts level with who has had least. */
 function charge(
-  groups: readonly Group[],
+  groups: readonly ShareGroup[],
   before: Readonly<Record<string, number>>,
   wanted: ReadonlySet<string>,
 ): Record<string, number> {

@@ -1,4 +1,4 @@
-import { busyJudge, DEFAULT_THRESHOLD, type Waiting, waitingNow } from './busy.ts';
+import { busyJudge, DEFAULT_THRESHOLD, type WaitingKeys, waitingNow } from './busy.ts';
 import { geometric, spread } from './levels.ts';
 import type { Action, Policy } from './world.ts';
 
@@ -16,7 +16,7 @@ export interface ShortFirstOptions {
  *
  * `ls` in one guest has used 5 ms and a compiler in another a minute: the first guest weighs more while `ls` runs.
  */
-export function shortFirst(options: ShortFirstOptions = {}): Policy<Waiting> {
+export function shortFirst(options: ShortFirstOptions = {}): Policy<WaitingKeys> {
   const {
     limitsMs = [1_000, 10_000],
     nice = [-5, 10],

@@ -29,7 +29,7 @@ export interface HeldPeriod {
 }
 
 /** One process over the whole trace. */
-export interface Row {
+export interface TracedProcess {
   readonly domain: string;
   readonly pid: number;
   readonly comm: string;
@@ -68,7 +68,7 @@ export interface History {
   readonly missed: number;
   readonly domains: readonly DomainRow[];
   /** Every process that was seen, domain by domain in the order in which they came. */
-  readonly rows: readonly Row[];
+  readonly rows: readonly TracedProcess[];
   readonly actions: readonly TimedAction[];
 }
 
@@ -185,7 +185,7 @@ function noteHeld(process: Tracked, report: TickProcess, at: number, time: strin
   process.held.push({ domain, pid, comm, policy, reason, from, to: at, lasts: true });
 }
 
-function finish({ report, domain, first, seen, ranMs, spans, held }: Tracked, end: number): Row {
+function finish({ report, domain, first, seen, ranMs, spans, held }: Tracked, end: number): TracedProcess {
   const open = held.at(-1);
   // A process that ended while it was held is held no longer.
   if (open?.lasts && seen < end) open.lasts = false;

@@ -57,7 +57,7 @@ export function round(value: number, digits: number): number {
 }
 
 /** What happened in one column of a picture, as parts of one CPU. */
-export interface Column {
+export interface PictureColumn {
   readonly ran: number;
   readonly waited: number;
 }
@@ -66,7 +66,7 @@ export interface Column {
  * Spreads spans over columns of equal width. CPU time is kept: the columns' sum is the spans'.
  * @param durationMs all columns together
  */
-export function columnsOf(spans: readonly Span[], durationMs: number, count: number): Column[] {
+export function columnsOf(spans: readonly Span[], durationMs: number, count: number): PictureColumn[] {
   const ran = new Float64Array(count);
   const waited = new Float64Array(count);
   const width = durationMs / count;

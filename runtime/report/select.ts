@@ -1,9 +1,9 @@
-import type { DomainRow, History, Row } from './collect.ts';
+import type { DomainRow, History, TracedProcess } from './collect.ts';
 
 /** A domain with the processes of it that are drawn, and what the others are together. */
-export interface Group {
+export interface DomainGroup {
   readonly domain: DomainRow;
-  readonly rows: readonly Row[];
+  readonly rows: readonly TracedProcess[];
   readonly others: { readonly count: number; readonly ranMs: number };
 }
 
@@ -14,9 +14,9 @@ const LITTLE = 0.005;
  * Which processes get a row of their own: those that were held or edited, then those that ran most.
  * @param most rows in all
  */
-export function select(history: History, most: number): Group[] {
+export function select(history: History, most: number): DomainGroup[] {
   const touched = new Set(history.actions.map(({ domain, pid }) => `${domain} ${pid}`));
-  const isTouched = (row: Row) => row.held.length > 0 || touched.has(`${row.domain} ${row.pid}`);
+  const isTouched = (row: TracedProcess) => row.held.length > 0 || touched.has(`${row.domain} ${row.pid}`);
   const chosen = new Set(
     history.rows
       .filter((row) => isTouched(row) || row.ranMs > LITTLE * history.durationMs)

@@ -1,5 +1,5 @@
 import { xml } from '../layout/picture/xml.ts';
-import type { History, Row } from './collect.ts';
+import type { History, TracedProcess } from './collect.ts';
 import { columnsOf, percent, round, timeLabel, timeMarks } from './scale.ts';
 import { clip, colourOf, PICTURE_STYLE } from './style.ts';
 
@@ -84,7 +84,7 @@ function layersOf(history: History): Layer[] {
   return layers;
 }
 
-function sum(rows: readonly Row[], durationMs: number, count: number): Float64Array {
+function sum(rows: readonly TracedProcess[], durationMs: number, count: number): Float64Array {
   const total = new Float64Array(count);
   for (const row of rows) {
     for (const [i, { ran }] of columnsOf(row.spans, durationMs, count).entries()) total[i]! += ran;

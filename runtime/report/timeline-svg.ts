@@ -1,7 +1,7 @@
 import { xml } from '../layout/picture/xml.ts';
-import type { HeldPeriod, History, Row, TimedAction } from './collect.ts';
+import type { HeldPeriod, History, TimedAction, TracedProcess } from './collect.ts';
 import { columnsOf, lengthOf, percent, round, timeLabel, timeMarks } from './scale.ts';
-import { type Group, select } from './select.ts';
+import { type DomainGroup, select } from './select.ts';
 import { clip, colourOf, HATCH, PICTURE_STYLE } from './style.ts';
 
 const MARGIN = 24;
@@ -116,7 +116,7 @@ function axis(durationMs: number, bottom: number): string {
     .join('');
 }
 
-function drawDomain({ domain }: Group, { durationMs }: History, y: number): string {
+function drawDomain({ domain }: DomainGroup, { durationMs }: History, y: number): string {
   const facts = [
     ...(domain.kernel === undefined ? [] : [`Linux ${domain.kernel}`]),
     `${domain.vcpus} ${domain.vcpus === 1 ? 'vCPU' : 'vCPUs'}`,
@@ -136,7 +136,7 @@ function drawDomain({ domain }: Group, { durationMs }: History, y: number): stri
   ].join('');
 }
 
-function drawRow(row: Row, history: History, colour: string, y: number): string {
+function drawRow(row: TracedProcess, history: History, colour: string, y: number): string {
   const { durationMs } = history;
   const top = y + (ROW - BAR) / 2;
   const share = part(row.ranMs, durationMs);
@@ -164,18 +164,18 @@ function drawRow(row: Row, history: History, colour: string, y: number): string 
 }
 
 /** The time in which it was there. */
-function trackOf({ first, last }: Row, durationMs: number, top: number): string {
+function trackOf({ first, last }: TracedProcess, durationMs: number, top: number): string {
   const [x, width] = durationMs > 0 ? extent(first, last, durationMs) : [LEFT, TIME];
   return `<rect class="track" x="${x}" y="${top}" width="${width}" height="${BAR}"/>`;
 }
 
 /** What it ran from the row's bottom up, and above that what it would have run. */
-function bars(row: Row, durationMs: number, colour: string, top: number): string[] {
+function bars(row: TracedProcess, durationMs: number, colour: string, top: number): string[] {
   if (durationMs <= 0) return [];
   const count = Math.floor(TIME / COLUMN);
   const bottom = top + BAR;
-  const ran = new Outline(bottom);
-  const waited = new Outline(bottom);
+  const ran = new BoxPath(bottom);
+  const waited = new BoxPath(bottom);
   columnsOf(row.spans, durationMs, count).forEach((column, i) => {
     // The least that ran is seen.
     const height = column.ran > 0.001 ? Math.max(1, Math.min(1, column.ran) * BAR) : 0;
@@ -190,7 +190,7 @@ function bars(row: Row, durationMs: number, colour: string, top: number): string
 }
 
 /** Boxes side by side as one path; equal neighbours become one box. */
-class Outline {
+class BoxPath {
   readonly #bottom: number;
   #boxes = '';
   #from = 0;

@@ -10,21 +10,21 @@ import { optionalField } from '../layout/members.ts';
 import type { SymbolName } from '../members/symbols.ts';
 import { advance, type GuestVirtual, guestVirtual } from '../memory/address.ts';
 import { FairSurgery } from '../technique/fair/fair.ts';
-import { type FairGuest, resolveFairLayout } from '../technique/fair/layout.ts';
+import { type FairGuest, fairMembers } from '../technique/fair/members.ts';
 import type { Shares } from '../technique/fair/shares.ts';
 import { FairSplice } from '../technique/fair/splice.ts';
 import { FairState } from '../technique/fair/state.ts';
 import { spliceBits, stateBits } from '../technique/proved-bits.ts';
 import { threadRefusal } from '../technique/refusal.ts';
 import type { Step, Technique } from '../technique/step.ts';
-import type { GiveBack, Holder, Standing } from './holder.ts';
+import type { GiveBack, Holder, ThreadStanding } from './holder.ts';
 import type { ParkHolder } from './park-holder.ts';
 
 /** @throws DomschedError `layout-absent-member` */
 export function fairGuest(guest: Guest, constants: Constants): FairGuest {
   const symbol = (name: SymbolName) => guestVirtual(guest.layout.requireSymbol(name) + guest.kernel.slide);
   return {
-    layout: resolveFairLayout(guest.layout),
+    members: fairMembers(guest.layout),
     bits: spliceBits(constants),
     stateBits: stateBits(constants),
     queues: guest.cpus.map((cpu) => ({
@@ -70,7 +70,7 @@ export class FairHolder implements Holder {
   constructor(guest: FairGuest, park: ParkHolder, shares: Shares, stateLacks: string | null = null) {
     this.shares = shares;
     this.refused = new Map([
-      ...(guest.layout.splices
+      ...(guest.members.splices
         ? []
         : [['splice', 'its fair server counts the threads that come and go by itself'] as const]),
       ...(stateLacks === null ? [] : [['state', stateLacks] as const]),
@@ -79,10 +79,10 @@ export class FairHolder implements Holder {
     const techniques: readonly Technique[] = ['park', 'splice', 'state'];
     this.techniques = techniques.filter(
       (technique) =>
-        (technique !== 'splice' || guest.layout.splices) &&
+        (technique !== 'splice' || guest.members.splices) &&
         (technique !== 'state' || guest.stateBits !== null),
     );
-    this.#ptrace = guest.layout.task_struct.ptrace;
+    this.#ptrace = guest.members.task_struct.ptrace;
     this.#park = park;
     this.#splice = new FairSplice(guest, fair);
     this.#state = guest.stateBits === null ? null : new FairState(guest, guest.stateBits, fair, park.irqWork);
@@ -108,7 +108,7 @@ export class FairHolder implements Holder {
   /** Each plan checks the locks of what it edits. */
   checkLocks(): void {}
 
-  standing(memory: MemoryView, thread: GuestVirtual): Standing {
+  standing(memory: MemoryView, thread: GuestVirtual): ThreadStanding {
     const standing = this.#park.standing(memory, thread);
     if (standing === 'exempt') return standing;
     if (this.#splice.isHeld(memory, thread) || this.#state?.isHeld(memory, thread)) return 'held';

@@ -5,10 +5,10 @@ import type { Guest } from '../guest/guest.ts';
 import { hasMember } from '../layout/members.ts';
 import type { SymbolName } from '../members/symbols.ts';
 import { guestVirtual } from '../memory/address.ts';
-import { fairQueuesRefusal } from '../technique/fair/layout.ts';
-import { resolveSharesLayout, Shares, type SharesGuest, sharesRefusal } from '../technique/fair/shares.ts';
-import { resolveO1Layout } from '../technique/o1/layout.ts';
-import { canPark } from '../technique/park/layout.ts';
+import { fairQueuesRefusal } from '../technique/fair/members.ts';
+import { Shares, type SharesGuest, sharesMembers, sharesRefusal } from '../technique/fair/shares.ts';
+import { o1Members } from '../technique/o1/members.ts';
+import { canPark } from '../technique/park/members.ts';
 import { NEEDED } from '../technique/proved-bits.ts';
 import type { Technique } from '../technique/step.ts';
 import { FairHolder, fairGuest } from './fair-holder.ts';
@@ -50,7 +50,7 @@ function kernelHolder(guest: Guest, proved?: Constants): Holder {
     hasMember(layout, 'prio_array', 'queue')
   ) {
     const queues = guest.cpus.map((cpu) => ({ cpu: cpu.cpu, address: guest.percpu('runqueues', cpu) }));
-    const resolved = resolveO1Layout(layout);
+    const resolved = o1Members(layout);
     return new O1Holder(
       resolved,
       queues,
@@ -88,7 +88,7 @@ function kernelHolder(guest: Guest, proved?: Constants): Holder {
 function sharesGuest(guest: Guest): SharesGuest {
   const symbol = (name: SymbolName) => guestVirtual(guest.layout.requireSymbol(name) + guest.kernel.slide);
   return {
-    layout: resolveSharesLayout(guest.layout),
+    members: sharesMembers(guest.layout),
     rootTaskGroup: symbol('root_task_group'),
     prioToWeight: symbol('sched_prio_to_weight'),
   };

@@ -7,7 +7,7 @@ import type { Shares } from '../technique/fair/shares.ts';
 import type { Step, Technique } from '../technique/step.ts';
 
 /** Where a thread stands, for someone who wants to hold it. */
-export type Standing =
+export type ThreadStanding =
   /** In no run queue, and nothing in the guest will put it into one. */
   | 'held'
   /** Was asked to leave the CPU and has not done so yet. */
@@ -51,7 +51,7 @@ export interface Holder {
   invariants(): Invariant[];
   /** @throws DomschedError `lock-held`: try again later; `refused`: this guest can't be edited */
   checkLocks(memory: MemoryView): void;
-  standing(memory: MemoryView, thread: GuestVirtual): Standing;
+  standing(memory: MemoryView, thread: GuestVirtual): ThreadStanding;
   /**
    * Plans the next step towards holding a thread.
    * @returns null when nothing can be done at this moment: let the guest run and try again

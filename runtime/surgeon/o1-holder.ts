@@ -5,11 +5,11 @@ import { follow, get, put } from '../edit/member.ts';
 import type { MemoryView } from '../edit/memory-view.ts';
 import type { GuestVirtual } from '../memory/address.ts';
 import { formatAddress } from '../memory/address.ts';
-import type { O1Layout, O1Queue } from '../technique/o1/layout.ts';
+import type { O1Members, O1Queue } from '../technique/o1/members.ts';
 import { O1Surgery } from '../technique/o1/o1.ts';
 import { threadRefusal } from '../technique/refusal.ts';
 import type { Step, Technique } from '../technique/step.ts';
-import type { Holder, Standing } from './holder.ts';
+import type { Holder, ThreadStanding } from './holder.ts';
 
 /** include/linux/sched.h, 2.6.16. */
 const TASK_RUNNING = 0n;
@@ -32,13 +32,13 @@ export class O1Holder implements Holder {
   readonly techniques: readonly Technique[] = ['splice', 'state'];
   readonly automatic = this.techniques;
   readonly renicesHeld = false;
-  readonly #layout: O1Layout;
+  readonly #members: O1Members;
   readonly #surgery: O1Surgery;
 
   /** @param hz the guest's timer ticks per second; null where the layout has no `load_weight` */
-  constructor(layout: O1Layout, queues: readonly O1Queue[], hz: number | null) {
-    this.#layout = layout;
-    this.#surgery = new O1Surgery(layout, queues, hz);
+  constructor(members: O1Members, queues: readonly O1Queue[], hz: number | null) {
+    this.#members = members;
+    this.#surgery = new O1Surgery(members, queues, hz);
   }
 
   invariants(): Invariant[] {
@@ -49,8 +49,8 @@ export class O1Holder implements Holder {
     this.#surgery.checkLocks(memory);
   }
 
-  standing(memory: MemoryView, thread: GuestVirtual): Standing {
-    const { task_struct } = this.#layout;
+  standing(memory: MemoryView, thread: GuestVirtual): ThreadStanding {
+    const { task_struct } = this.#members;
     const state = get(memory, thread, task_struct.state);
     const linked = follow(memory, thread, task_struct.array) !== 0n;
     const current = this.#surgery.currentOn(memory, thread) !== null;
@@ -66,7 +66,7 @@ export class O1Holder implements Holder {
   }
 
   planHold(draft: Draft, thread: GuestVirtual, techniques: readonly Technique[]): Step | null {
-    const { task_struct } = this.#layout;
+    const { task_struct } = this.#members;
     if (get(draft, thread, task_struct.ptrace) !== 0n) throw threadRefusal(thread, 'is under a tracer');
     switch (this.standing(draft, thread)) {
       case 'ready':
@@ -88,7 +88,7 @@ export class O1Holder implements Holder {
   }
 
   planRelease(draft: Draft, thread: GuestVirtual): Step | null {
-    const { task_struct } = this.#layout;
+    const { task_struct } = this.#members;
     const standing = this.standing(draft, thread);
     if (standing === 'leaving') {
       put(draft, thread, task_struct.state, TASK_RUNNING, 'task.state');
@@ -107,7 +107,7 @@ export class O1Holder implements Holder {
     return this.#surgery.planRenice(draft, thread, nice);
   }
 
-  #stands(thread: GuestVirtual, standing: Standing): Invariant {
+  #stands(thread: GuestVirtual, standing: ThreadStanding): Invariant {
     const what = `task ${formatAddress(thread)} is ${standing}`;
     return {
       what,

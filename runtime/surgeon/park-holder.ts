@@ -10,14 +10,14 @@ import type { SymbolName } from '../members/symbols.ts';
 import { advance, type GuestVirtual, guestVirtual } from '../memory/address.ts';
 import type { Shares } from '../technique/fair/shares.ts';
 import { IrqWork, type LazyList } from '../technique/park/irq-work.ts';
-import { type ParkLayout, resolveParkLayout } from '../technique/park/layout.ts';
-import { type NiceGuest, Renice, resolveNiceLayout } from '../technique/park/nice.ts';
+import { type ParkMembers, parkMembers } from '../technique/park/members.ts';
+import { type NiceGuest, niceMembers, Renice } from '../technique/park/nice.ts';
 import { Park } from '../technique/park/park.ts';
 import { proveCallable } from '../technique/park/proof.ts';
 import { niceBits, type ParkBits, parkBits } from '../technique/proved-bits.ts';
 import { threadRefusal } from '../technique/refusal.ts';
 import type { Step, Technique } from '../technique/step.ts';
-import type { GiveBack, Holder, Standing } from './holder.ts';
+import type { GiveBack, Holder, ThreadStanding } from './holder.ts';
 
 /** A CPU's structures that parking looks at. */
 export interface ParkCpu {
@@ -26,13 +26,13 @@ export interface ParkCpu {
   readonly queue: GuestVirtual;
   /** Of its `lazy_list`. */
   readonly lazyList: GuestVirtual;
-  /** Of what lends its padding to irq works: {@link ParkLayout.irqWorkVariable}. */
+  /** Of what lends its padding to irq works: {@link ParkMembers.irqWorkVariable}. */
   readonly scratch: GuestVirtual;
 }
 
 /** What parking needs to know of one guest. */
 export interface ParkGuest {
-  readonly layout: ParkLayout;
+  readonly members: ParkMembers;
   readonly bits: ParkBits;
   readonly cpus: readonly ParkCpu[];
   /** Of `__cpu_online_mask`. */
@@ -49,9 +49,9 @@ export interface ParkGuest {
 export function parkGuest(guest: Guest, constants: Constants): ParkGuest {
   const symbol = (name: SymbolName) => guestVirtual(guest.layout.requireSymbol(name) + guest.kernel.slide);
   const putTask = guest.layout.symbol('delayed_put_task_struct');
-  const layout = resolveParkLayout(guest.layout);
+  const layout = parkMembers(guest.layout);
   return {
-    layout,
+    members: layout,
     bits: parkBits(constants),
     cpus: guest.cpus.map((cpu) => ({
       cpu: cpu.cpu,
@@ -64,7 +64,7 @@ export function parkGuest(guest: Guest, constants: Constants): ParkGuest {
     processTimeout: symbol('process_timeout'),
     putTask: putTask === undefined ? undefined : guestVirtual(putTask + guest.kernel.slide),
     nice: {
-      layout: resolveNiceLayout(guest.layout),
+      members: niceMembers(guest.layout),
       bits: niceBits(constants),
       fairSchedClass: symbol('fair_sched_class'),
       prioToWeight: symbol('sched_prio_to_weight'),
@@ -97,10 +97,10 @@ export class ParkHolder implements Holder {
   constructor(guest: ParkGuest, beside: Pick<Holder, 'refused' | 'shares' | 'sharesRefused'> = {}) {
     Object.assign(this, beside);
     this.#guest = guest;
-    this.#park = new Park(guest.layout, guest.bits, guest.recalcSigpending);
-    const { irqWorkHomes } = guest.layout;
+    this.#park = new Park(guest.members, guest.bits, guest.recalcSigpending);
+    const { irqWorkHomes } = guest.members;
     const homes = guest.cpus.flatMap(({ scratch }) => irqWorkHomes.map((home) => advance(scratch, home)));
-    this.irqWork = new IrqWork(guest.layout, guest.processTimeout, homes);
+    this.irqWork = new IrqWork(guest.members, guest.processTimeout, homes);
     this.#renice = new Renice(guest.nice);
   }
 
@@ -122,7 +122,7 @@ export class ParkHolder implements Holder {
   /** No scheduler structure is edited, so none of their locks matters; a thread's own are checked with its plan. */
   checkLocks(): void {}
 
-  standing(memory: MemoryView, thread: GuestVirtual): Standing {
+  standing(memory: MemoryView, thread: GuestVirtual): ThreadStanding {
     const state = this.#park.stateOf(memory, thread);
     switch (state) {
       case 'exempt':
@@ -218,13 +218,13 @@ export class ParkHolder implements Holder {
   }
 
   #currentOn(memory: MemoryView, thread: GuestVirtual): ParkCpu | undefined {
-    const { curr } = this.#guest.layout.rq;
+    const { curr } = this.#guest.members.rq;
     return this.#guest.cpus.find(({ queue }) => follow(memory, queue, curr) === thread);
   }
 
   /** The list of an online CPU that will soon take a tick: one that isn't idle, where there is one. */
   listForWork(memory: MemoryView): LazyList {
-    const { curr, idle } = this.#guest.layout.rq;
+    const { curr, idle } = this.#guest.members.rq;
     const online = this.#guest.cpus.filter(({ cpu }) => {
       const byte = memory.word(advance(this.#guest.onlineMask, cpu >> 3), 1);
       return (byte >> BigInt(cpu & 7)) % 2n === 1n;

@@ -11,7 +11,7 @@ import { vcpusByCpu } from '../guest/vcpus.ts';
 import type { DomainWith, VcpuRegisters } from '../hypervisor/types.ts';
 import type { GuestVirtual } from '../memory/address.ts';
 import type { Step, Technique, WantedInterrupt } from '../technique/step.ts';
-import type { GiveBack, Holder, Standing } from './holder.ts';
+import type { GiveBack, Holder, ThreadStanding } from './holder.ts';
 import { Interrupts } from './interrupts.ts';
 import { Patience } from './patience.ts';
 import { checkMayBeHeld, isGone, refusal } from './refusal.ts';
@@ -60,7 +60,7 @@ const MAX_SETTLING = 16;
 /** Looks that a search takes where locks are held. */
 const MAX_LOOKS = 16;
 /** What a hold looks like, from the first step of it to the last one of its release. */
-const HELD: ReadonlySet<Standing> = new Set<Standing>(['held', 'leaving', 'left']);
+const HELD: ReadonlySet<ThreadStanding> = new Set<ThreadStanding>(['held', 'leaving', 'left']);
 /** What a guest may have as threads of one process. */
 const MAX_THREADS = 4_096;
 
@@ -275,7 +275,7 @@ export class Surgeon {
     draft: Draft,
     threads: readonly Process[],
     plan: (thread: GuestVirtual) => 'done' | 'later' | Step,
-  ): Plan {
+  ): StepPlan {
     const techniques: Technique[] = [];
     const outcome: Invariant[] = [];
     // Threads of one CPU have the same.
@@ -304,7 +304,7 @@ export class Surgeon {
     goal: 'held' | 'released' | 'reniced',
     key: ProcessKey,
     options: OperateOptions,
-    plan: (draft: Draft, threads: readonly Process[]) => Plan,
+    plan: (draft: Draft, threads: readonly Process[]) => StepPlan,
     edits: Edit[] = [],
   ): Promise<Operation> {
     const patience = new Patience(options.limitMs ?? DEFAULT_LIMIT_MS);
@@ -360,7 +360,7 @@ export class Surgeon {
     goal: string,
     key: ProcessKey,
     options: OperateOptions,
-    plan: (draft: Draft, threads: readonly Process[]) => Plan,
+    plan: (draft: Draft, threads: readonly Process[]) => StepPlan,
     { clock, patience, edits }: { clock: { pausedUs: number }; patience: Patience; edits: Edit[] },
   ) {
     const guard = await this.#domain.pause.acquire();
@@ -418,8 +418,8 @@ export class Surgeon {
     goal: string,
     key: ProcessKey,
     draft: Draft,
-    plan: (draft: Draft, threads: readonly Process[]) => Plan,
-  ): { planned: Plan; ended?: DomschedError } {
+    plan: (draft: Draft, threads: readonly Process[]) => StepPlan,
+  ): { planned: StepPlan; ended?: DomschedError } {
     try {
       return { planned: plan(draft, this.#threadsOf(key)) };
     } catch (error) {
@@ -433,7 +433,7 @@ export class Surgeon {
    * Plans once while the guest runs and throws the plan away: what is loaded, compiled and translated now does not
    * take its time in the pause. A plan only reads, and whatever it trips over comes up again in the pause.
    */
-  #rehearse(key: ProcessKey, plan: (draft: Draft, threads: readonly Process[]) => Plan): void {
+  #rehearse(key: ProcessKey, plan: (draft: Draft, threads: readonly Process[]) => StepPlan): void {
     try {
       this.#domain.tick();
       const draft = new Draft(this.#guest.space);
@@ -506,7 +506,7 @@ function together(operations: readonly Operation[]): Omit<Operation, 'outcome'> 
   };
 }
 
-interface Plan {
+interface StepPlan {
   readonly finished: boolean;
   readonly techniques: readonly Technique[];
   readonly invariants: readonly Invariant[];
@@ -514,7 +514,13 @@ interface Plan {
   readonly interrupts: readonly WantedInterrupt[];
 }
 
-const NOTHING_TO_DO: Plan = { finished: true, techniques: [], invariants: [], outcome: [], interrupts: [] };
+const NOTHING_TO_DO: StepPlan = {
+  finished: true,
+  techniques: [],
+  invariants: [],
+  outcome: [],
+  interrupts: [],
+};
 const NOTHING_BACK: GiveBack = { outcome: [], pending: 0, kept: 0 };
 
 /** What another look may not find any more; a conflict, because somebody else resumed the domain in our pause. */

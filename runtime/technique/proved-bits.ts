@@ -34,7 +34,7 @@ export interface SpliceBits {
 }
 
 /** What holding by state needs. */
-export interface StateBits {
+export interface ProvedStateBits {
   readonly needResched: bigint;
   /** Of the preemption count: clear where the CPU is to call `schedule()`. */
   readonly preemptNeedResched: bigint;
@@ -86,7 +86,7 @@ export function spliceBits(constants: Constants): SpliceBits {
 }
 
 /** Null where one of them is not proved. */
-export function stateBits(constants: Constants): StateBits | null {
+export function stateBits(constants: Constants): ProvedStateBits | null {
   if (constants.missing(NEEDED.state) !== null) return null;
   const needResched = constants.get('TIF_NEED_RESCHED');
   const looked = needResched | constants.get('TIF_NOTIFY_RESUME');

@@ -2,7 +2,7 @@ import { styleText } from 'node:util';
 import type { Tick, TickDomain } from '../tick/tick.ts';
 import { duration } from './duration.ts';
 import { KEYS } from './keys.ts';
-import { type Entry, entriesOf, isHeld, type View } from './view.ts';
+import { entriesOf, isHeld, type TopEntry, type TopView } from './view.ts';
 
 export interface Screen {
   readonly columns: number;
@@ -13,7 +13,7 @@ export interface Screen {
 }
 
 /** A picture of one tick. */
-export interface Frame {
+export interface TopPicture {
   readonly lines: readonly string[];
   /** Lines of the list that are seen. */
   readonly page: number;
@@ -21,7 +21,7 @@ export interface Frame {
   readonly last: number;
 }
 
-type Format = Parameters<typeof styleText>[0];
+type TextStyle = Parameters<typeof styleText>[0];
 
 /** Domains with a line of their own take this part of the screen at most. */
 const DOMAINS_PART = 0.3;
@@ -31,7 +31,7 @@ const RIGHT: ReadonlySet<string> = new Set(['PID', 'NI', 'CPU %', 'TIME']);
 const WIDEST_NAME = 24;
 
 /** Draws a tick: never wider or higher than the screen, and no character of a guest can be anything but a letter. */
-export function frame(report: Tick, view: View, screen: Screen): Frame {
+export function frame(report: Tick, view: TopView, screen: Screen): TopPicture {
   const { rows } = screen;
   const paint = painter(screen);
   const entries = entriesOf(report, view);
@@ -56,7 +56,7 @@ export function frame(report: Tick, view: View, screen: Screen): Frame {
   return { lines: [...lines, ...foot].slice(0, rows), page, last };
 }
 
-type Paint = (text: string, format?: Format) => string;
+type Paint = (text: string, format?: TextStyle) => string;
 
 /** Cuts a line to the screen, then colours it. */
 function painter({ columns, colour }: Screen): Paint {
@@ -73,7 +73,7 @@ function safe(text: string): string {
   return text.replace(/[^\x20-\x7e]/g, '?');
 }
 
-function summary(report: Tick, entries: readonly Entry[], view: View): string {
+function summary(report: Tick, entries: readonly TopEntry[], view: TopView): string {
   const { domains, tick, elapsedMs, missed, time } = report;
   const processes = domains.reduce((sum, domain) => sum + domain.processes.length, 0);
   const held = entries.filter(isHeld).length;
@@ -116,7 +116,7 @@ function domainLines({ domains, elapsedMs }: Tick, { rows, columns }: Screen, pa
   return more > 0 && room > 0 ? [...lines, paint(`and ${more} more domains`, 'dim')] : lines;
 }
 
-function cellsOf(entry: Entry): string[] {
+function cellsOf(entry: TopEntry): string[] {
   const { process, domain, share } = entry;
   const { held } = process;
   return [
@@ -131,7 +131,7 @@ function cellsOf(entry: Entry): string[] {
   ];
 }
 
-function formatOf(entry: Entry): Format | undefined {
+function formatOf(entry: TopEntry): TextStyle | undefined {
   if (isHeld(entry)) return 'yellow';
   if (entry.process.state === 'running') return 'green';
   return entry.share === 0 && entry.process.state === 'sleeping' ? 'dim' : undefined;
@@ -146,7 +146,7 @@ function fit(text: string, width: number): string {
   return text.length > width ? `${text.slice(0, Math.max(0, width - 1))}~` : text.padEnd(width);
 }
 
-function keyLine(view: View): string {
+function keyLine(view: TopView): string {
   const keys = KEYS.map(([key, does]) => `${key} ${does}`).join('  ');
   return `by ${view.sort}${view.reversed ? ', reversed' : ''}   ${keys}`;
 }

@@ -1,7 +1,7 @@
-import type { View } from './view.ts';
+import type { TopView } from './view.ts';
 
 /** What a key does: another view, or the end. */
-export type Effect = View | 'quit' | undefined;
+export type Effect = TopView | 'quit' | undefined;
 
 const SORTS: Readonly<Record<string, string>> = {
   c: 'cpu',
@@ -32,7 +32,7 @@ export const KEYS: readonly (readonly [string, string])[] = [
  * @param key as Node's readline names it
  * @param page lines of the list that are seen
  */
-export function press(key: { name?: string; ctrl?: boolean }, view: View, page: number): Effect {
+export function press(key: { name?: string; ctrl?: boolean }, view: TopView, page: number): Effect {
   const { name = '', ctrl = false } = key;
   if (ctrl) return name === 'c' ? 'quit' : undefined;
   if (Object.hasOwn(SORTS, name)) return { ...view, sort: SORTS[name]!, reversed: false, top: 0 };

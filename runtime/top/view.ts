@@ -2,19 +2,19 @@ import { DomschedError } from '../error.ts';
 import type { Tick, TickDomain, TickProcess } from '../tick/tick.ts';
 
 /** A process in the list, with what is of its domain. */
-export interface Entry {
+export interface TopEntry {
   readonly process: TickProcess;
   readonly domain: TickDomain;
   /** Part of one CPU since the tick before. */
   readonly share: number;
 }
 
-type Comparison = (a: Entry, b: Entry) => number;
+type EntryOrder = (a: TopEntry, b: TopEntry) => number;
 
 const byText = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
 
 /** Orders of the list, by the name that `--sort` takes; keys.ts has the keys. */
-export const ORDERS: Readonly<Record<string, Comparison>> = {
+export const ORDERS: Readonly<Record<string, EntryOrder>> = {
   cpu: (a, b) => b.share - a.share || Number(isHeld(b)) - Number(isHeld(a)),
   time: (a, b) => b.process.cpuNs - a.process.cpuNs,
   held: (a, b) => Number(isHeld(b)) - Number(isHeld(a)) || b.share - a.share,
@@ -25,7 +25,7 @@ export const ORDERS: Readonly<Record<string, Comparison>> = {
 };
 
 /** What of the reports is shown, and how. */
-export interface View {
+export interface TopView {
   readonly sort: string;
   readonly reversed: boolean;
   readonly kernelThreads: boolean;
@@ -34,7 +34,7 @@ export interface View {
   readonly top: number;
 }
 
-export const FIRST_VIEW: View = {
+export const FIRST_VIEW: TopView = {
   sort: 'cpu',
   reversed: false,
   kernelThreads: false,
@@ -55,9 +55,9 @@ export function orderNamed(name: string): string {
 }
 
 /** The processes in the order of the view; equal ones by domain and pid. */
-export function entriesOf(report: Tick, view: View): Entry[] {
+export function entriesOf(report: Tick, view: TopView): TopEntry[] {
   const { elapsedMs } = report;
-  const entries: Entry[] = [];
+  const entries: TopEntry[] = [];
   for (const domain of report.domains) {
     for (const process of domain.processes) {
       if (process.kernelThread && !view.kernelThreads) continue;
@@ -73,6 +73,6 @@ export function entriesOf(report: Tick, view: View): Entry[] {
   );
 }
 
-export function isHeld({ process }: Entry): boolean {
+export function isHeld({ process }: TopEntry): boolean {
   return process.held !== undefined || process.state === 'held';
 }

@@ -2,7 +2,7 @@ import type { Tick, TickDomain, TickProcess } from '../tick/tick.ts';
 import type { DomainLine, ProcessLine, TickLine } from './line.ts';
 
 /** A domain as of the last line. */
-export interface DomainState {
+export interface DecodedDomain {
   facts: TickDomain;
   readonly processes: Map<string, TickProcess>;
 }
@@ -12,7 +12,7 @@ export interface DomainState {
  * of what no line has introduced is taken for what it says, the rest being zero or empty.
  */
 export class LineDecoder {
-  readonly domains = new Map<string, DomainState>();
+  readonly domains = new Map<string, DecodedDomain>();
 
   /** Takes one line in; {@link domains} then is the state after it. */
   apply(line: TickLine): void {

@@ -15,14 +15,14 @@ export interface TraceHeader {
 }
 
 /** What may be absent of `T` is null in a line when it went. */
-type Changes<T> = { readonly [K in keyof T]?: T[K] | (undefined extends T[K] ? null : never) };
+type Delta<T> = { readonly [K in keyof T]?: T[K] | (undefined extends T[K] ? null : never) };
 
 /** What changed of a process since the line before; all of it when it is new. Without `ranNs` it did not run. */
-export type ProcessLine = Pick<TickProcess, 'key'> & Changes<Omit<TickProcess, 'key'>>;
+export type ProcessLine = Pick<TickProcess, 'key'> & Delta<Omit<TickProcess, 'key'>>;
 
 /** What changed of a domain. */
 export type DomainLine = Pick<TickDomain, 'id'> &
-  Changes<Omit<TickDomain, 'id' | 'processes'>> & {
+  Delta<Omit<TickDomain, 'id' | 'processes'>> & {
     /** Those that changed or ran. */
     readonly processes?: readonly ProcessLine[];
     /** Keys of those that ended. */

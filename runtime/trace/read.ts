@@ -84,7 +84,7 @@ function invalid(file: string, line: number, why: string, cause?: unknown): Doms
   );
 }
 
-interface Line {
+interface NumberedLine {
   readonly text: string;
   /** Counts from 1. */
   readonly number: number;
@@ -93,7 +93,7 @@ interface Line {
 }
 
 /** Lines with their numbers, never more than one of them in memory. */
-async function* linesOf(file: string): AsyncGenerator<Line> {
+async function* linesOf(file: string): AsyncGenerator<NumberedLine> {
   let pieces: Buffer[] = [];
   let length = 0;
   let number = 1;

@@ -19,7 +19,7 @@ const RETRY_MS = 1_000;
 const FULL: ReadonlySet<string | undefined> = new Set(['ENOSPC', 'EDQUOT']);
 
 /** There is no room on the disk, or there is again: ticks that were left out. */
-export type Room = { readonly isFull: true } | { readonly isFull: false; readonly dropped: number };
+export type DiskRoom = { readonly isFull: true } | { readonly isFull: false; readonly dropped: number };
 
 export interface RecorderOptions {
   readonly file: string;
@@ -29,7 +29,7 @@ export interface RecorderOptions {
   /** The trace ends early: the disk is broken, or was still full when it was closed. Called once at most. */
   readonly onError?: (error: DomschedError) => void;
   /** The disk is full: ticks are left out until it no longer is. */
-  readonly onRoom?: (room: Room) => void;
+  readonly onRoom?: (room: DiskRoom) => void;
   /** How a file is made. */
   readonly openNew?: OpenNew;
   /** Monotonic, in ms. */
@@ -37,7 +37,7 @@ export interface RecorderOptions {
 }
 
 /** A line that waits to be written. */
-interface Waiting {
+interface WaitingLine {
   readonly bytes: Buffer;
   /** Ticks that were left out before it. */
   readonly dropped: number;
@@ -145,7 +145,7 @@ export class TraceRecorder implements Observer {
     return Buffer.from(`${JSON.stringify(this.#encoder.encode(report, this.#dropped))}\n`);
   }
 
-  #enqueue(line: Waiting): void {
+  #enqueue(line: WaitingLine): void {
     this.#bytes += line.bytes.length;
     this.#pending += line.bytes.length;
     this.#last = this.#last.then(async () => {
@@ -154,7 +154,7 @@ export class TraceRecorder implements Observer {
     });
   }
 
-  async #write(line: Waiting): Promise<void> {
+  async #write(line: WaitingLine): Promise<void> {
     if (this.#failed) return;
     if (line.epoch !== this.#epoch) {
       this.#dropped += line.dropped + 1;
@@ -175,7 +175,7 @@ export class TraceRecorder implements Observer {
   }
 
   /** The file was moved or removed: it is made again. Lines that wait build on what is no longer there. */
-  async #beginAgain(line: Waiting): Promise<void> {
+  async #beginAgain(line: WaitingLine): Promise<void> {
     await setAside(this.#options.file);
     await this.#trace.beginAgain();
     await this.#trace.append(Buffer.alloc(0));
@@ -183,7 +183,7 @@ export class TraceRecorder implements Observer {
   }
 
   /** A line is not written, and so none that builds on it. The next one will be a full one. */
-  #drop(line: Waiting): void {
+  #drop(line: WaitingLine): void {
     this.#epoch += 1;
     this.#dropped += line.dropped + 1;
     this.#encoder.reset();
@@ -191,7 +191,7 @@ export class TraceRecorder implements Observer {
     this.#bytes = this.#trace.bytes || this.#trace.headerOf(this.#part).length;
   }
 
-  #leaveOut(line: Waiting, error: Error): void {
+  #leaveOut(line: WaitingLine, error: Error): void {
     const { onRoom, now } = this.#options;
     this.#drop(line);
     if (this.#full === undefined) onRoom?.({ isFull: true });

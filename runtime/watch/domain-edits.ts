@@ -1,16 +1,16 @@
 import type { Logger } from 'pino';
 import { DomschedError } from '../error.ts';
 import type { Process } from '../guest/process.ts';
-import type { Named } from '../policy/combine.ts';
+import type { NamedAction } from '../policy/combine.ts';
 import type { JournaledSurgeon } from '../surgeon/journaled-surgeon.ts';
 import type { OperateOptions, Operation } from '../surgeon/surgeon.ts';
 import type { TickAction } from '../tick/tick.ts';
 import { type AttachedDomain, type DomainContext, processOf, search } from './attached-domain.ts';
 import { Backoff } from './backoff.ts';
-import { holdOf } from './hold.ts';
+import { type Hold, holdOf } from './hold.ts';
 import { Lane } from './lane.ts';
 import type { Left } from './left.ts';
-import { NOBODY, reconcile, type Task } from './reconcile.ts';
+import { NOBODY, type Order, reconcile } from './reconcile.ts';
 import { type ShareTask, shareTasks } from './share-tasks.ts';
 import { standingsOf } from './standings.ts';
 import type { Gone } from './tracker.ts';
@@ -22,9 +22,6 @@ const RELEASE_LIMIT_MS = 5_000;
 const REFRESH_SHARE_MS = 2_000;
 /** The domain is not what was attached to any more. */
 const LOST: ReadonlySet<string> = new Set(['domain-gone', 'kernel-unidentified']);
-
-/** Whose wish a hold is. */
-type Wish = Pick<Task, 'policy' | 'reason'>;
 
 export interface EditsOptions {
   readonly id: string;
@@ -77,7 +74,7 @@ export class DomainEdits {
    * Starts what it takes to get to what is wanted.
    * @returns a promise of its end; undefined when there is nothing to do
    */
-  adjust(attached: AttachedDomain, wanted: readonly Named[], nowMs: number): Promise<void> | undefined {
+  adjust(attached: AttachedDomain, wanted: readonly NamedAction[], nowMs: number): Promise<void> | undefined {
     const { surgeon, tracker } = attached;
     if (surgeon === undefined || this.busy || this.#suspect.has(attached)) return undefined;
     const tasks = reconcile(standingsOf(tracker, surgeon), wanted).filter((task) =>
@@ -120,7 +117,7 @@ export class DomainEdits {
   async hold(
     attached: AttachedDomain | undefined,
     key: string,
-    wish: Wish,
+    wish: Pick<Hold, 'policy' | 'reason'>,
     options: OperateOptions,
   ): Promise<Operation> {
     const { surgeon, tracker, process } = find(attached, key);
@@ -180,7 +177,7 @@ export class DomainEdits {
     for (const record of surgeon?.held() ?? []) await surgeon?.forget(processOf(record));
   }
 
-  #isDue({ tracker, surgeon }: AttachedDomain, task: Task, nowMs: number): boolean {
+  #isDue({ tracker, surgeon }: AttachedDomain, task: Order, nowMs: number): boolean {
     if (!this.#tries.allows(`${task.action} ${task.key}`, nowMs)) return false;
     if (task.action !== 'hold') return true;
     // Some kernels' processes cannot be held in their sleep: when they wake, then.
@@ -188,7 +185,7 @@ export class DomainEdits {
     return surgeon!.surgeon.techniques.includes('park') || state !== 'sleeping';
   }
 
-  #shareTasks({ share }: AttachedDomain, wanted: readonly Named[], nowMs: number): ShareTask[] {
+  #shareTasks({ share }: AttachedDomain, wanted: readonly NamedAction[], nowMs: number): ShareTask[] {
     if (share === undefined) return [];
     if (nowMs - this.#shareMs > REFRESH_SHARE_MS) {
       this.#shareMs = nowMs;
@@ -219,7 +216,7 @@ export class DomainEdits {
 
   async #perform(
     attached: AttachedDomain,
-    task: Task,
+    task: Order,
     nowMs: number,
     limitMs = EDIT_LIMIT_MS,
   ): Promise<boolean> {
@@ -263,7 +260,7 @@ export class DomainEdits {
     }
   }
 
-  #edit(attached: AttachedDomain, task: Task, limitMs: number): Promise<Operation | undefined> {
+  #edit(attached: AttachedDomain, task: Order, limitMs: number): Promise<Operation | undefined> {
     const { policy, reason, key } = task;
     const process = attached.tracker.process(key)!;
     if (task.action === 'hold') {

@@ -1,4 +1,4 @@
-import type { Named } from '../policy/combine.ts';
+import type { NamedAction } from '../policy/combine.ts';
 import type { ProcessView } from '../policy/world.ts';
 
 /** What has been done to a process, and is to be kept up or taken back. */
@@ -13,7 +13,7 @@ export interface Standing {
 }
 
 /** One thing to do. */
-export type Task =
+export type Order =
   | {
       readonly action: 'hold' | 'release';
       readonly key: string;
@@ -36,16 +36,16 @@ export const NOBODY = { policy: '-', reason: 'no policy asks for it any longer' 
  * What it takes to get from what is to what is wanted, in one domain: first who may go on, then nice values, then who
  * is to stop.
  */
-export function reconcile(standings: readonly Standing[], wanted: readonly Named[]): Task[] {
-  const holds = new Map<string, Named>();
-  const nices = new Map<string, Named & { type: 'nice' }>();
+export function reconcile(standings: readonly Standing[], wanted: readonly NamedAction[]): Order[] {
+  const holds = new Map<string, NamedAction>();
+  const nices = new Map<string, NamedAction & { type: 'nice' }>();
   for (const action of wanted) {
     if (action.type === 'hold') holds.set(action.process, action);
     if (action.type === 'nice') nices.set(action.process, action);
   }
-  const releases: Task[] = [];
-  const renices: Task[] = [];
-  const stops: Task[] = [];
+  const releases: Order[] = [];
+  const renices: Order[] = [];
+  const stops: Order[] = [];
   for (const { process, held, loose, niced } of standings) {
     const { key, nice } = process;
     const hold = holds.get(key);
@@ -62,6 +62,6 @@ export function reconcile(standings: readonly Standing[], wanted: readonly Named
   return [...releases, ...renices, ...stops];
 }
 
-function why({ policy, reason }: Named): { policy: string; reason: string } {
+function why({ policy, reason }: NamedAction): { policy: string; reason: string } {
   return { policy, reason };
 }

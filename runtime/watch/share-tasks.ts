@@ -1,4 +1,4 @@
-import type { Named } from '../policy/combine.ts';
+import type { NamedAction } from '../policy/combine.ts';
 import type { DomainShareKeeper, ShareKind } from './domain-share.ts';
 import { NOBODY } from './reconcile.ts';
 
@@ -11,7 +11,7 @@ export interface ShareTask {
 }
 
 /** What it takes to get from a domain's share to the one that is wanted. */
-export function shareTasks(share: DomainShareKeeper, wanted: readonly Named[]): ShareTask[] {
+export function shareTasks(share: DomainShareKeeper, wanted: readonly NamedAction[]): ShareTask[] {
   const tasks: ShareTask[] = [];
   for (const kind of ['weight', 'cap'] as const) {
     const action = wanted.find(({ type }) => type === kind);

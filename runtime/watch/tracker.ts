@@ -12,7 +12,7 @@ export function domainOfKey(key: string): string {
 }
 
 /** What is remembered of a process from look to look. */
-interface Entry {
+interface TrackedProcess {
   readonly key: string;
   process: Process;
   view: ProcessView;
@@ -48,8 +48,8 @@ export class Tracker {
   /** Holds of ours by process. */
   readonly holds = new Map<string, Hold>();
   readonly #options: TrackerOptions;
-  readonly #entries = new Map<number, Entry>();
-  readonly #byKey = new Map<string, Entry>();
+  readonly #entries = new Map<number, TrackedProcess>();
+  readonly #byKey = new Map<string, TrackedProcess>();
   #look = 0;
 
   constructor(options: TrackerOptions) {
@@ -154,7 +154,7 @@ export class Tracker {
     entry.view = this.#describe(entry, ranNs, nowMs);
   }
 
-  #describe(entry: Entry, ranNs: number, nowMs: number): ProcessView {
+  #describe(entry: TrackedProcess, ranNs: number, nowMs: number): ProcessView {
     const { process, key, origin } = entry;
     const { domain, domainName } = this.#options;
     const hold = this.holds.get(key);
@@ -175,7 +175,7 @@ export class Tracker {
     };
   }
 
-  #forget(entry: Entry, gone: Gone[]): void {
+  #forget(entry: TrackedProcess, gone: Gone[]): void {
     this.#byKey.delete(entry.key);
     this.holds.delete(entry.key);
     gone.push({ key: entry.key, process: entry.process });

@@ -3,7 +3,7 @@ import type { Logger } from 'pino';
 import { DomschedError } from '../error.ts';
 import type { Guest, Snapshot } from '../guest/guest.ts';
 import type { Domain, DomainIdentity, Host } from '../hypervisor/types.ts';
-import type { Named } from '../policy/combine.ts';
+import type { NamedAction } from '../policy/combine.ts';
 import type { DomainView } from '../policy/world.ts';
 import type { JournaledSurgeon } from '../surgeon/journaled-surgeon.ts';
 import type { OperateOptions, Operation } from '../surgeon/surgeon.ts';
@@ -17,7 +17,7 @@ import { tickDomain } from './tick-domain.ts';
 import type { Tracker } from './tracker.ts';
 
 /** What a look at a domain gave. */
-export interface Look {
+export interface PolicyLook {
   /** Undefined while nothing can be said of what ran: then no policy decides on the domain. */
   readonly view: DomainView | undefined;
   /** Nothing has run since the last look. */
@@ -130,7 +130,7 @@ export class WatchedDomain {
   }
 
   /** Looks at what runs. Takes no pause and never waits. */
-  look(nowMs: number): Look {
+  look(nowMs: number): PolicyLook {
     const open = this.#open;
     if (open === undefined) return { view: undefined, quiet: true };
     const { tracker, guest } = open;
@@ -189,7 +189,7 @@ export class WatchedDomain {
   }
 
   /** Without a look: as before. */
-  #assume(open: AttachedDomain, nowMs: number): Look {
+  #assume(open: AttachedDomain, nowMs: number): PolicyLook {
     open.tracker.estimate(nowMs);
     return { view: this.#view(open), quiet: false };
   }
@@ -199,7 +199,7 @@ export class WatchedDomain {
   }
 
   /** Starts what it takes to get to what is wanted, unless that is still under way. */
-  adjust(wanted: readonly Named[], nowMs: number): boolean {
+  adjust(wanted: readonly NamedAction[], nowMs: number): boolean {
     const open = this.#open;
     const edits = open && this.#edits.adjust(open, wanted, nowMs);
     if (edits === undefined) return false;

@@ -22,7 +22,7 @@ interface Machine {
 }
 
 /** What a look at a domain gave. */
-export type Look = { readonly identity: DomainIdentity; readonly vcpus: number } & (
+export type MachineLook = { readonly identity: DomainIdentity; readonly vcpus: number } & (
   | {
       readonly guest: Guest;
       readonly tracker: Tracker;
@@ -33,7 +33,7 @@ export type Look = { readonly identity: DomainIdentity; readonly vcpus: number }
   | { readonly error: DomschedError }
 );
 
-interface Found {
+interface HostListing {
   readonly host: Host;
   readonly listing: DomainListing;
 }
@@ -64,7 +64,7 @@ export class Watcher {
    * One look at every domain, or at the one of a name or id. A domain that cannot be read gives its error.
    * @throws DomschedError `domain-not-found`, `domain-ambiguous`; `host-unreachable` when there is no host to ask
    */
-  async look(wanted?: string, options: Omit<TakeOptions, 'withoutQueues'> = {}): Promise<Look[]> {
+  async look(wanted?: string, options: Omit<TakeOptions, 'withoutQueues'> = {}): Promise<MachineLook[]> {
     const listings = await this.#hosts.list();
     if (wanted === undefined) this.#keep(new Set(listings.map(keyOf)));
     const chosen = wanted === undefined ? listings : [theOne(listings, wanted)];
@@ -107,7 +107,7 @@ export class Watcher {
     }
   }
 
-  async #look(found: Found, take: TakeOptions, held: readonly HeldRecord[]): Promise<Look> {
+  async #look(found: HostListing, take: TakeOptions, held: readonly HeldRecord[]): Promise<MachineLook> {
     const { listing } = found;
     const facts = { identity: listing.identity, vcpus: 'vcpus' in listing ? listing.vcpus : 0 };
     try {
@@ -121,7 +121,7 @@ export class Watcher {
     }
   }
 
-  async #take(found: Found, take: TakeOptions): Promise<readonly Process[]> {
+  async #take(found: HostListing, take: TakeOptions): Promise<readonly Process[]> {
     const key = keyOf(found);
     const { host, listing } = found;
     const { id, name } = listing.identity;
@@ -150,7 +150,7 @@ export class Watcher {
   }
 }
 
-function describe(look: Look, nowMs: number): TickDomain {
+function describe(look: MachineLook, nowMs: number): TickDomain {
   const { id, name, hypervisor } = look.identity;
   const facts = { id, name, hypervisor, vcpus: look.vcpus };
   if ('error' in look) return tickDomain(facts, { error: look.error });
@@ -164,12 +164,12 @@ function describe(look: Look, nowMs: number): TickDomain {
   return tickDomain(facts, { guest, tracker });
 }
 
-function keyOf({ host, listing }: Found): string {
+function keyOf({ host, listing }: HostListing): string {
   return `${host.connection} ${listing.identity.id}`;
 }
 
 /** @throws DomschedError `domain-not-found`, `domain-ambiguous`; why a domain does not even tell its name */
-function theOne(listings: readonly Found[], wanted: string): Found {
+function theOne(listings: readonly HostListing[], wanted: string): HostListing {
   const found = choose(listings, wanted, ({ listing }) => listing.identity);
   if (found !== undefined) return found;
   // One that cannot be asked for its name may be the one.

@@ -8,7 +8,7 @@ const KEPT_MS = 5 * 60_000;
 const KEPT_TICKS = 3_000;
 const KEPT_BYTES = 8 * 2 ** 20;
 
-interface Kept {
+interface KeptLine {
   readonly tick: number;
   readonly ms: number;
   /** JSON of the line. */
@@ -24,7 +24,7 @@ export class Replay {
   /** The state after the last line that was dropped, and that line. */
   readonly #base = new LineDecoder();
   #baseLine: TickLine | undefined;
-  readonly #kept: Kept[] = [];
+  readonly #kept: KeptLine[] = [];
   #bytes = 0;
 
   /** Takes a report in. @returns the JSON of its line */

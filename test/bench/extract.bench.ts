@@ -13,12 +13,12 @@ import ora from 'ora';
 import { requireKernel } from '../../kernels/cache.ts';
 import { projectDirectory } from '../../kernels/paths.ts';
 import {
+  type BenchTarget,
   type Contestant,
   type Result,
   race,
   raceTable,
   record,
-  type Target,
   targetTable,
 } from './harness.ts';
 
@@ -63,7 +63,7 @@ async function sizes(command: Contestant['command'], pattern: RegExp): Promise<M
 
 const paholeSize = /struct (\w+) \{(?:(?!\n\};?).)*?\n\s*\/\* size: (\d+)/gs;
 
-async function sixStructures(): Promise<{ results: Result[]; targets: Target[] }> {
+async function sixStructures(): Promise<{ results: Result[]; targets: BenchTarget[] }> {
   const script = path.join(scratch, 'layout.py');
   await writeFile(script, DRGN_SCRIPT);
   const named = STRUCTURES.flatMap((name) => ['--struct', name]);
@@ -141,7 +141,7 @@ async function layoutSizes(command: Contestant['command']): Promise<Map<string, 
 }
 
 /** The whole job of `npm run extract`, in a copy of the program's folder, so that `generated/` stays as it is. */
-async function generation(): Promise<{ results: Result[]; targets: Target[] }> {
+async function generation(): Promise<{ results: Result[]; targets: BenchTarget[] }> {
   const store = path.join(scratch, 'store');
   const results = await race(
     [
@@ -168,7 +168,7 @@ async function generation(): Promise<{ results: Result[]; targets: Target[] }> {
   };
 }
 
-async function everyStructure(): Promise<{ results: Result[]; targets: Target[] }> {
+async function everyStructure(): Promise<{ results: Result[]; targets: BenchTarget[] }> {
   const results = await race(
     [
       { name: 'domsched --all, ISF', command: domsched('--all', '--format', 'isf', '--json', '/dev/null') },
@@ -186,13 +186,13 @@ async function everyStructure(): Promise<{ results: Result[]; targets: Target[] 
   };
 }
 
-function ratio(claim: string, found: number, of: number, limit: number): Target {
+function ratio(claim: string, found: number, of: number, limit: number): BenchTarget {
   return { claim, limit, found: found / of, unit: 'times' };
 }
 
 try {
   const known = { six: sixStructures, generation, all: everyStructure };
-  const parts: Record<string, { results: Result[]; targets: Target[] }> = {};
+  const parts: Record<string, { results: Result[]; targets: BenchTarget[] }> = {};
   for (const [name, measure] of Object.entries(known)) {
     if (!values.part || values.part.includes(name)) parts[name] = await measure();
   }

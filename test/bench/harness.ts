@@ -103,7 +103,7 @@ export async function race(
 }
 
 /** A claim and what was found. */
-export interface Target {
+export interface BenchTarget {
   claim: string;
   /** The limit, in the unit of `found`. */
   limit: number;
@@ -112,7 +112,7 @@ export interface Target {
 }
 
 /** Whether a target is met: at most its limit. */
-export function isMet({ found, limit }: Target): boolean {
+export function isMet({ found, limit }: BenchTarget): boolean {
   return found <= limit;
 }
 
@@ -135,7 +135,7 @@ export function raceTable(results: readonly Result[]): string {
 }
 
 /** The table of targets, for a person. */
-export function targetTable(targets: readonly Target[]): string {
+export function targetTable(targets: readonly BenchTarget[]): string {
   const table = new Table({
     head: ['target', 'at most', 'found', ''],
     colAligns: ['left', 'right', 'right', 'left'],

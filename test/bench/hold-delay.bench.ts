@@ -34,7 +34,7 @@ const LOOK_MS = 0.05;
 const GAP_MS = 100;
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
 
-interface Measured extends Delays {
+interface MeasuredDelays extends Delays {
   readonly intervalMs: number;
   readonly steps: readonly number[];
 }
@@ -44,7 +44,7 @@ async function measure(
   batch: LiveGuest,
   daemon: DaemonProcess,
   intervalMs: number,
-): Promise<Measured> {
+): Promise<MeasuredDelays> {
   // Time for two ticks and an edit, and as much to let the backup go on.
   const restMs = 2 * intervalMs + 500;
   const burstMs = 2 * intervalMs + 400;

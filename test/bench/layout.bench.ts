@@ -15,7 +15,7 @@ import { projectDirectory } from '../../kernels/paths.ts';
 import { reader } from '../../runtime/layout/reader.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
 import { LayoutView } from '../../runtime/layout/view.ts';
-import { median, record, type Target, targetTable } from './harness.ts';
+import { type BenchTarget, median, record, targetTable } from './harness.ts';
 
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '15' } } });
 const rounds = Number(values.rounds);
@@ -116,7 +116,7 @@ for (const [name, ms] of Object.entries(load))
 // In ns: a read by hand that V8 folds into its loop costs two or three cycles, of which one more is half as much again.
 const worst = (way: 'generated' | 'resolved') =>
   Math.max(...Object.values(reads).map((found) => found[way]! - found.hand!));
-const targets: Target[] = [
+const targets: BenchTarget[] = [
   { claim: 'generated read: more than one by hand', limit: 1, found: worst('generated'), unit: 'ns' },
   { claim: 'resolved field: more than one by hand', limit: 10, found: worst('resolved'), unit: 'ns' },
   ...(load.compiled === undefined

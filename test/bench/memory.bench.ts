@@ -24,7 +24,7 @@ import { PagedAddressSpace } from '../../runtime/memory/address-space.ts';
 import { ReadBatch } from '../../runtime/memory/read-batch.ts';
 import { bootDebian } from '../live/guest.ts';
 import { PageTables } from '../runtime/memory/page-tables.ts';
-import { median, record, type Target, targetTable } from './harness.ts';
+import { type BenchTarget, median, record, targetTable } from './harness.ts';
 
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '15' } } });
 const rounds = Number(values.rounds);
@@ -201,7 +201,7 @@ for (const count of [1, 20, 200]) {
 print('growth, fake domains', growth);
 
 const scatter = reading['words, one scatter read, tables checked again']!;
-const targets: Target[] = [
+const targets: BenchTarget[] = [
   {
     claim: 'run queues of 2 vCPUs with 50 tasks',
     limit: 200,

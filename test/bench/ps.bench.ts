@@ -21,7 +21,7 @@ import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
 import { advance, type GuestVirtual } from '../../runtime/memory/address.ts';
 import { bootDebian, type LiveGuest } from '../live/guest.ts';
 import { TestLayouts } from '../live/ps-layouts.ts';
-import { median, race, raceTable, record, type Target, targetTable } from './harness.ts';
+import { type BenchTarget, median, race, raceTable, record, targetTable } from './harness.ts';
 
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '5' } } });
 const rounds = Number(values.rounds);
@@ -92,7 +92,7 @@ try {
   const inProcess = await compareInProcess();
   const image = await memoryImage(machine, inProcess.places, folder);
   const commands = await compareCommands(image, folder);
-  const targets: Target[] = [
+  const targets: BenchTarget[] = [
     {
       claim: `ps of ${inProcess.tasks} tasks against word by word with fresh translations, share of its CPU time`,
       found: (100 * inProcess.warm) / inProcess.wordByWord,

@@ -1,12 +1,12 @@
 /** A stretch of time in which something went on, in ms. */
-export interface Run {
+export interface TimeSpan {
   readonly fromMs: number;
   toMs: number;
 }
 
 /** Cuts the life of a counter into stretches in which it counts: a longer gap than `gapMs` ends one. */
 export class Runs {
-  readonly list: Run[] = [];
+  readonly list: TimeSpan[] = [];
   /** Gaps between two counts within a stretch, in ms: how exactly its ends are known. */
   readonly steps: number[] = [];
   readonly #gapMs: number;
@@ -45,7 +45,7 @@ export interface Delays {
  * @param causes each but the last, which may not have ended
  * @param gapMs as of `effects`: what stood still for less went on
  */
-export function delaysOf(causes: readonly Run[], effects: readonly Run[], gapMs: number): Delays {
+export function delaysOf(causes: readonly TimeSpan[], effects: readonly TimeSpan[], gapMs: number): Delays {
   const delays: number[] = [];
   let late = 0;
   let unfit = 0;

@@ -57,7 +57,7 @@ async function halt(daemon: DaemonProcess, counter: GuestCounter): Promise<void>
   throw new Error(`${counter.name} stands still`);
 }
 
-interface Measured {
+interface MeasuredWindows {
   readonly windows: readonly Window[];
   readonly editsPerSecond: number;
 }
@@ -67,7 +67,7 @@ async function measure(
   daemon: DaemonProcess,
   counter: GuestCounter,
   { does, intervalMs }: (typeof WAYS)[number],
-): Promise<Measured> {
+): Promise<MeasuredWindows> {
   const begun = daemon.logged();
   await daemon.configure(
     `[[policy]]\ntype = "module"\nmodule = "toggle.mjs"\nselect = [{ comm = "${does === 'edits' ? 'victim' : 'nobody'}" }]`,

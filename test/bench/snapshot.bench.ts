@@ -12,7 +12,7 @@ import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
 import { bootDebian } from '../live/guest.ts';
 import { TestLayouts } from '../live/ps-layouts.ts';
 import { CFS_KERNEL, knownKernel, SyntheticGuest, type SyntheticTask } from '../runtime/guest/synthetic.ts';
-import { median, record, type Target, targetTable } from './harness.ts';
+import { type BenchTarget, median, record, targetTable } from './harness.ts';
 
 const { values } = parseArgs({
   options: { rounds: { type: 'string', default: '15' }, live: { type: 'boolean', default: false } },
@@ -85,7 +85,7 @@ function print(head: readonly string[], rows: readonly (readonly (string | numbe
   console.log(table.toString());
 }
 
-const targets: Target[] = [];
+const targets: BenchTarget[] = [];
 const byTasks: { tasks: number; watch: Cost; snapshot: Cost }[] = [];
 for (const count of TASKS) {
   const guest = await Guest.attach((await make(count, `with-${count}`)).domain, known);

@@ -115,20 +115,20 @@ class Meter {
   }
 }
 
-interface Sample extends Pick<Operation, 'attempts' | 'pausedUs' | 'writes'> {
+interface OperationSample extends Pick<Operation, 'attempts' | 'pausedUs' | 'writes'> {
   readonly hypervisorUs: number;
   readonly switchingUs: number;
   readonly calls: number;
 }
 
-interface Row {
+interface SurgeryRow {
   readonly kernel: string;
   readonly technique: string;
   readonly operation: string;
-  readonly samples: Sample[];
+  readonly samples: OperationSample[];
 }
 
-const rows: Row[] = [];
+const rows: SurgeryRow[] = [];
 
 /** Holds and releases burners in turn, each way that is asked for. */
 async function run(
@@ -146,7 +146,7 @@ async function run(
   const targets = processes.filter(({ comm }) => BURNERS.includes(comm) || /^pi\d$/.test(comm));
   for (const techniques of ways) {
     const technique = techniques.join('+');
-    const row = (operation: string): Row => {
+    const row = (operation: string): SurgeryRow => {
       const made = { kernel, technique, operation, samples: [] };
       rows.push(made);
       return made;
@@ -216,7 +216,7 @@ const table = new Table({
   style: { head: [], border: [] },
 });
 const figures = rows.map(({ kernel, technique, operation, samples }) => {
-  const of = (figure: (sample: Sample) => number) => median(samples.map(figure));
+  const of = (figure: (sample: OperationSample) => number) => median(samples.map(figure));
   return {
     kernel,
     technique,

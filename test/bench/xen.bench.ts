@@ -15,7 +15,7 @@ import { requireXen } from '../../kernels/xen.ts';
 import { XenTestDomain } from '../live/xen-domain.ts';
 import { OwnXenMachine } from '../live/xen-machine.ts';
 import { asModule } from '../live/xen-remote.ts';
-import { median, record, type Target, targetTable } from './harness.ts';
+import { type BenchTarget, median, record, targetTable } from './harness.ts';
 
 /** Of each step, in ns by round. */
 export interface XenCosts {
@@ -35,8 +35,8 @@ export interface XenCosts {
   frames: number[];
 }
 
-type Step = 'pause' | 'translate' | 'map' | 'read' | 'unmap' | 'unpause' | 'cycle';
-type ReferenceCosts = Record<Step, number[]>;
+type CostStep = 'pause' | 'translate' | 'map' | 'read' | 'unmap' | 'unpause' | 'cycle';
+type ReferenceCosts = Record<CostStep, number[]>;
 
 /** Tadokoro, Kourai, Chiba, Table 1, in µs: on their machine, for orientation. */
 const PAPER = { pause: 14.84, translate: 68.95, map: 13.72, read: 0 };
@@ -88,7 +88,7 @@ function append<T extends object>(to: T, from: T): T {
 
 async function report(us: XenCosts, reference: ReferenceCosts): Promise<void> {
   const micro = (samples: readonly number[]) => median(samples) / 1000;
-  const c = (step: Step) => micro(reference[step]);
+  const c = (step: CostStep) => micro(reference[step]);
   const rows: [string, number, number, number][] = [
     ['pause and unpause', PAPER.pause, c('pause') + c('unpause'), micro(us.pause) + micro(us.unpause)],
     ['translate the address', PAPER.translate, c('translate'), micro(us.translate)],
@@ -136,7 +136,7 @@ async function report(us: XenCosts, reference: ReferenceCosts): Promise<void> {
     more.push([name, value.toFixed(2), (value / cycle).toFixed(4)]);
   }
   console.log(more.toString());
-  const targets: Target[] = [
+  const targets: BenchTarget[] = [
     {
       claim: 'one word within a warm tick against the whole cycle of the C program',
       found: (100 * word) / cycle,

@@ -1,10 +1,10 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import type { KernelLayout, Member } from '../../extractor/contract.ts';
+import type { KernelLayout, StructureMember } from '../../extractor/contract.ts';
 
 /** Members of the C structure, as declared: name, declaration, and what the compiler cannot be asked in plain C. */
-const MEMBERS: readonly [name: string, declaration: string, facts: Partial<Member>][] = [
+const MEMBERS: readonly [name: string, declaration: string, facts: Partial<StructureMember>][] = [
   ['i8', 'signed char i8', { kind: 'int', signed: true }],
   ['u8', 'unsigned char u8', { kind: 'int', signed: false }],
   ['i16', 'short i16', { kind: 'int', signed: true }],
@@ -96,17 +96,17 @@ export async function compileC(folder: string): Promise<CProgram> {
       .slice(2)
       .map(Number);
   const size = fact('size', 'all')[0]!;
-  const members = MEMBERS.map(([name, declaration, known]): Member => {
+  const members = MEMBERS.map(([name, declaration, known]): StructureMember => {
     const type = declaration.replace(/\b\w+(:\d+)?$/, '').trim();
     if (known.kind === 'float') {
       const [offset, bytes] = fact('place', name);
-      return { name, offset: offset!, size: bytes!, type, ...known } as Member;
+      return { name, offset: offset!, size: bytes!, type, ...known } as StructureMember;
     }
     const [first, count] = fact('bits', name) as [number, number];
     if (!declaration.includes(':')) {
       // A true _Bool has one bit set of its one byte.
       const bytes = known.kind === 'bool' ? 1 : count / 8;
-      return { name, offset: first / 8, size: bytes, type, ...known } as Member;
+      return { name, offset: first / 8, size: bytes, type, ...known } as StructureMember;
     }
     const unit = /long/.test(type) ? 8 : /_Bool/.test(type) ? 1 : 4;
     const offset = Math.floor(first / (unit * 8)) * unit;
@@ -118,9 +118,15 @@ export async function compileC(folder: string): Promise<CProgram> {
       ...known,
       bitOffset: first - offset * 8,
       bitSize: count,
-    } as Member;
+    } as StructureMember;
   });
-  const array = (name: string, type: string, dims: number[], element: number, signed: boolean): Member => {
+  const array = (
+    name: string,
+    type: string,
+    dims: number[],
+    element: number,
+    signed: boolean,
+  ): StructureMember => {
     const [offset, bytes] = fact('array', name) as [number, number];
     return {
       name,

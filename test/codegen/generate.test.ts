@@ -5,7 +5,7 @@ import test from 'ava';
 import { execa } from 'execa';
 import { Project } from 'ts-morph';
 import { check, generate } from '../../codegen/index.ts';
-import type { Place } from '../../codegen/place.ts';
+import type { StorePlace } from '../../codegen/place.ts';
 import type { KernelLayout } from '../../extractor/contract.ts';
 import { snapshot, temporaryFolder } from './folder.ts';
 import { sampleLayout } from './sample.ts';
@@ -179,7 +179,7 @@ test('no space left, at whatever byte: the store and its compiled form stay as t
 async function generateWithin(
   kib: number,
   layout: KernelLayout,
-  place: Place,
+  place: StorePlace,
   folder: string,
 ): Promise<string> {
   const module = new URL('../../codegen/index.ts', import.meta.url).href;

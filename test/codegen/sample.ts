@@ -1,4 +1,4 @@
-import type { KernelLayout, Member } from '../../extractor/contract.ts';
+import type { KernelLayout, StructureMember } from '../../extractor/contract.ts';
 
 /** A small layout that has one of everything; each call gives its own copy. */
 export function sampleLayout(): KernelLayout {
@@ -124,7 +124,7 @@ export function sampleLayout(): KernelLayout {
   };
 }
 
-export function int(name: string, offset: number, size: number, signed: boolean): Member {
+export function int(name: string, offset: number, size: number, signed: boolean): StructureMember {
   const type = { 1: 'char', 2: 'short', 4: 'int', 8: 'long' }[size] ?? '__int128';
   return { name, offset, size, type: signed ? type : `unsigned ${type}`, kind: 'int', signed };
 }

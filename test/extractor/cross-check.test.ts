@@ -1,5 +1,5 @@
 import test from 'ava';
-import type { Member } from '../../extractor/contract.ts';
+import type { StructureMember } from '../../extractor/contract.ts';
 import { compareResults, crossCheck } from '../../extractor/cross-check.ts';
 import { crossCheckTable, WHY } from '../../extractor/cross-check-table.ts';
 import { openKernelFile } from '../../extractor/elf/open.ts';
@@ -10,10 +10,18 @@ import { program } from './dwarf/compilers.ts';
 import { addBtf } from './fixture.ts';
 
 /** A member of which some facts are not known. */
-type Changes = { [Key in keyof Member]?: Member[Key] | undefined };
+type MemberChanges = { [Key in keyof StructureMember]?: StructureMember[Key] | undefined };
 
-function result(member: Changes, more: Partial<EngineResult> = {}): EngineResult {
-  const full = { name: 'm', offset: 0, size: 4, type: 'int', kind: 'int', signed: true, ...member } as Member;
+function result(member: MemberChanges, more: Partial<EngineResult> = {}): EngineResult {
+  const full = {
+    name: 'm',
+    offset: 0,
+    size: 4,
+    type: 'int',
+    kind: 'int',
+    signed: true,
+    ...member,
+  } as StructureMember;
   return {
     structs: { s: { name: 's', sourceName: 's', kind: 'struct', size: 8, members: [full] } },
     enums: { e: { size: 4, values: { A: 1 } } },
@@ -23,7 +31,7 @@ function result(member: Changes, more: Partial<EngineResult> = {}): EngineResult
   };
 }
 
-const changes: Partial<Member>[] = [
+const changes: Partial<StructureMember>[] = [
   { name: 'other' },
   { offset: 4 },
   { size: 8 },
@@ -69,7 +77,7 @@ test('seen: structures, enumerators, constants that one side lacks or has otherw
 });
 
 test('not held against an engine, but told: what its debug information does not hold', (t) => {
-  const same: [Unknowable, Changes, Changes][] = [
+  const same: [Unknowable, MemberChanges, MemberChanges][] = [
     ['dimensions', { type: 'int [2][7]', dims: [2, 7] }, { type: 'int [14]', dims: [14] }],
     ['array-bounds', { type: 'char [0]', dims: [0] }, { type: 'char []', dims: [0] }],
     ['prototypes', { type: 'int (*)()' }, { type: 'int (*)(void)' }],
@@ -92,7 +100,7 @@ test('not held against an engine, but told: what its debug information does not 
 });
 
 test('held against an engine: differences that what it does not know cannot explain', (t) => {
-  const different: [Partial<Member>, Partial<Member>][] = [
+  const different: [Partial<StructureMember>, Partial<StructureMember>][] = [
     [
       { type: 'int [2][7]', dims: [2, 7] },
       { type: 'int [15]', dims: [15] },

@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 
 /** What the fuzzers of all formats tell. */
-interface Report {
+interface FuzzOutcomes {
   outcomes: Record<string, number>;
   peakRss: number;
 }
@@ -13,8 +13,8 @@ interface Report {
  * one.
  * @param module beside this file, e.g. `btf/fuzz.ts`
  */
-export async function fuzzInProcess(module: string, runs: number, seed: number): Promise<Report> {
+export async function fuzzInProcess(module: string, runs: number, seed: number): Promise<FuzzOutcomes> {
   const file = fileURLToPath(new URL(module, import.meta.url));
   const { stdout } = await execa(process.execPath, [file, String(runs), String(seed)]);
-  return JSON.parse(stdout) as Report;
+  return JSON.parse(stdout) as FuzzOutcomes;
 }

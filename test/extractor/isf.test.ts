@@ -6,7 +6,7 @@ import { domsched } from './run-cli.ts';
 
 // The shape that volatility3's schema of version 6.2.0 asks for, in zod's words.
 const strict = z.strictObject;
-const type: z.ZodType<IsfType> = z.union([
+const type: z.ZodType<ReadIsfType> = z.union([
   strict({ kind: z.enum(['base', 'struct', 'union', 'enum']), name: z.string() }),
   strict({ kind: z.literal('function') }),
   strict({
@@ -68,7 +68,7 @@ const schema = strict({
   ),
 });
 
-type IsfType =
+type ReadIsfType =
   | { kind: 'base' | 'struct' | 'union' | 'enum'; name: string }
   | { kind: 'function' }
   | {
@@ -77,8 +77,8 @@ type IsfType =
       bit_length: number;
       type: { kind: 'base' | 'enum'; name: string };
     }
-  | { kind: 'pointer'; subtype: IsfType }
-  | { kind: 'array'; count: number; subtype: IsfType };
+  | { kind: 'pointer'; subtype: ReadIsfType }
+  | { kind: 'array'; count: number; subtype: ReadIsfType };
 
 const SOURCE = `
 enum colour { RED = -1, GREEN, HUGE = 0x7fffffff };
@@ -115,7 +115,7 @@ function extractIsf(t: ExecutionContext, file: string): { text: string; isf: z.i
 
 test('ISF has the shape of its schema, and every name in it leads somewhere', (t) => {
   const { isf } = extractIsf(t, linkKernel(t, SOURCE));
-  const visit = (type: IsfType): void => {
+  const visit = (type: ReadIsfType): void => {
     if (type.kind === 'base') t.true(type.name in isf.base_types, type.name);
     else if (type.kind === 'struct' || type.kind === 'union')
       t.is(isf.user_types[type.name]?.kind, type.kind);

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import type { Member } from '../../extractor/contract.ts';
+import type { StructureMember } from '../../extractor/contract.ts';
 
 /** A random C structure: its definition and, for each member that can be named, the expression after `x.`. */
 export interface RandomStructure {
@@ -8,7 +8,7 @@ export interface RandomStructure {
   fields: { path: string; bitField: boolean }[];
 }
 
-interface Part {
+interface RandomMember {
   text: (name: string) => string;
   /** Members reached through this one, as suffixes of its name; '' for the member itself. */
   inner: { suffix: string; bitField: boolean }[];
@@ -37,9 +37,9 @@ const scalar = fc
       'const int',
     ],
   )
-  .map((type): Part => ({ text: (name) => `${type} ${name};`, inner: itself, anonymous: false }));
+  .map((type): RandomMember => ({ text: (name) => `${type} ${name};`, inner: itself, anonymous: false }));
 
-const functionPointer = fc.constant<Part>({
+const functionPointer = fc.constant<RandomMember>({
   text: (name) => `int (*${name})(void *, unsigned long);`,
   inner: itself,
   anonymous: false,
@@ -51,7 +51,7 @@ const array = fc
     fc.array(fc.integer({ min: 1, max: 5 }), { minLength: 1, maxLength: 3 }),
   )
   .map(
-    ([type, dims]): Part => ({
+    ([type, dims]): RandomMember => ({
       text: (name) => `${type} ${name}${dims.map((dim) => `[${dim}]`).join('')};`,
       inner: itself,
       anonymous: false,
@@ -60,7 +60,7 @@ const array = fc
 
 const embedded = fc
   .constantFrom('struct pair', 'union either')
-  .map((type): Part => ({ text: (name) => `${type} ${name};`, inner: itself, anonymous: false }));
+  .map((type): RandomMember => ({ text: (name) => `${type} ${name};`, inner: itself, anonymous: false }));
 
 const WIDTHS: Record<string, number> = {
   'unsigned char': 8,
@@ -74,7 +74,7 @@ const bitField = fc
   .constantFrom(...Object.keys(WIDTHS))
   .chain((type) => fc.tuple(fc.constant(type), fc.integer({ min: 1, max: WIDTHS[type]! })))
   .map(
-    ([type, width]): Part => ({
+    ([type, width]): RandomMember => ({
       text: (name) => `${type} ${name}:${width};`,
       inner: [{ suffix: '', bitField: true }],
       anonymous: false,
@@ -83,9 +83,9 @@ const bitField = fc
 
 const padding = fc
   .constantFrom('int :0;', 'unsigned :3;')
-  .map((text): Part => ({ text: () => text, inner: [], anonymous: false }));
+  .map((text): RandomMember => ({ text: () => text, inner: [], anonymous: false }));
 
-const { part } = fc.letrec<{ part: Part; nested: Part }>((tie) => ({
+const { part } = fc.letrec<{ part: RandomMember; nested: RandomMember }>((tie) => ({
   part: fc.oneof(
     { maxDepth: 3, depthSize: 'medium' },
     { arbitrary: scalar, weight: 4 },
@@ -103,7 +103,7 @@ const { part } = fc.letrec<{ part: Part; nested: Part }>((tie) => ({
       fc.array(tie('part'), { minLength: 1, maxLength: 5 }),
       fc.boolean(),
     )
-    .map(([tag, anonymous, parts, packed]): Part => {
+    .map(([tag, anonymous, parts, packed]): RandomMember => {
       const attribute = packed ? ' __attribute__((packed))' : '';
       return {
         text: (name) => {
@@ -203,7 +203,7 @@ int main(void) {
 }
 
 /** Where each nameable member lies, in the program's words: `path first-bit bits`. */
-export function placesOf(members: readonly Member[], prefix = ''): Map<string, string> {
+export function placesOf(members: readonly StructureMember[], prefix = ''): Map<string, string> {
   const places = new Map<string, string>();
   for (const member of members) {
     const path = `${prefix}${member.name ?? ''}`;

@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import type { Target } from './target.ts';
+import type { FuzzTarget } from './target.ts';
 
 const TARGETS = path.join(import.meta.dirname, 'targets');
 /** Inputs that reached something new in a reader once, the smallest of each kind. */
@@ -15,8 +15,8 @@ export function targetFile(name: string): string {
   return path.join(TARGETS, `${name}.ts`);
 }
 
-export async function loadTarget(name: string): Promise<Target> {
-  return (await import(targetFile(name))) as Target;
+export async function loadTarget(name: string): Promise<FuzzTarget> {
+  return (await import(targetFile(name))) as FuzzTarget;
 }
 
 /** The kept inputs of a target. */

@@ -2,7 +2,7 @@ import { ExtractError } from '../../extractor/error.ts';
 import { DomschedError } from '../../runtime/error.ts';
 
 /** A reader of bytes that we did not write, as a fuzzer calls it. */
-export interface Target {
+export interface FuzzTarget {
   /** Well-formed inputs to begin with. */
   seeds(): readonly Buffer[] | Promise<readonly Buffer[]>;
   /** Reads all that the reader can; throws what the reader throws. Null where there is nothing to read. */
@@ -14,7 +14,7 @@ export interface Target {
  * @returns the code that it was refused with, `nothing`, or `read`
  * @throws whatever else the reader threw
  */
-export async function outcomeOf(target: Target, bytes: Buffer): Promise<string> {
+export async function outcomeOf(target: FuzzTarget, bytes: Buffer): Promise<string> {
   try {
     return (await target.read(bytes)) === null ? 'nothing' : 'read';
   } catch (error) {

@@ -6,11 +6,11 @@ import test from 'ava';
 import { generate } from '../../codegen/index.ts';
 import type { KernelLayout } from '../../extractor/contract.ts';
 import { compareResults } from '../../extractor/cross-check.ts';
-import { compareCommitted, type Evidence, gather, judge, type Report } from '../../kernels/check.ts';
+import { type CheckResult, compareCommitted, type Evidence, gather, judge } from '../../kernels/check.ts';
 import { checkConfig } from '../../kernels/check-config.ts';
 import { isSet, readConfig } from '../../kernels/config.ts';
 import type { PresenceRule } from '../../kernels/config-rules.ts';
-import { type Finding, render } from '../../kernels/finding.ts';
+import { type LayoutFinding, render } from '../../kernels/finding.ts';
 import { type Subject, subjects } from '../../kernels/subjects.ts';
 
 /**
@@ -21,21 +21,21 @@ const wanted = ['debian-6.1-cloud', 'debian-6.12-cloud', 'debian-6.1-rt', 'o1-ba
 const found = subjects().filter(({ id }) => wanted.includes(id));
 
 /** What takes time is done once for each kernel: reading it with all engines, and generating its modules. */
-interface Prepared {
+interface PreparedKernel {
   evidence: Evidence;
   store: string;
   folder: string;
 }
 
 const scratch = await mkdtemp(path.join(tmpdir(), 'domsched-check-'));
-const prepared = new Map<string, Promise<Prepared>>();
+const prepared = new Map<string, Promise<PreparedKernel>>();
 test.after.always(() => rm(scratch, { recursive: true, force: true }));
 
 test('the kernels of this test are on this machine: `make kernels kernels-debian` brings them', (t) => {
   t.deepEqual(found.map(({ id }) => id).sort(), [...wanted].sort());
 });
 
-async function prepare(subject: Subject): Promise<Prepared> {
+async function prepare(subject: Subject): Promise<PreparedKernel> {
   const store = path.join(scratch, subject.id);
   const evidence = await gather(subject, { outDir: store });
   const { folder } = await generate(evidence.layout, { outDir: store });
@@ -87,12 +87,12 @@ async function edit(file: string, pattern: RegExp, replacement: string): Promise
   await writeFile(file, changed);
 }
 
-function only(report: Report, check: Finding['check']): Finding[] {
+function only(report: CheckResult, check: LayoutFinding['check']): LayoutFinding[] {
   return report.findings.filter((finding) => finding.check === check);
 }
 
 /** Every message names the committed layout, the kernel with engine and build-id, and the configuration. */
-function assertThreeSides(report: Report, subject: Subject): string {
+function assertThreeSides(report: CheckResult, subject: Subject): string {
   const texts = report.findings.map((finding) => render(report.release, finding));
   for (const text of texts) {
     if (!/^ {4}generated {2}generated\//m.test(text)) throw new Error(`no generated side:\n${text}`);

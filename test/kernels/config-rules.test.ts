@@ -1,11 +1,11 @@
 import test from 'ava';
 import { checkConfig, find } from '../../kernels/check-config.ts';
 import { configRules } from '../../kernels/config-rules.ts';
-import { type Facts, readFacts, structsOf } from '../../kernels/facts.ts';
+import { type MeasuredFacts, readFacts, structsOf } from '../../kernels/facts.ts';
 
 const variants = ['base', 'preempt', 'schedstats', 'up'];
 
-function check(layout: Facts, config: Facts['config']) {
+function check(layout: MeasuredFacts, config: MeasuredFacts['config']) {
   return checkConfig({ structs: structsOf(layout) }, config);
 }
 

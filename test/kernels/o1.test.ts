@@ -7,17 +7,17 @@ import test from 'ava';
 import { execa } from 'execa';
 import fc from 'fast-check';
 import { readConfig } from '../../kernels/config.ts';
-import { type Facts, layoutHeader } from '../../kernels/o1/structs.ts';
-import { buildO1, kernelFile, readSystemMap, type Variant } from '../live/o1.ts';
+import { layoutHeader, type VariantFacts } from '../../kernels/o1/structs.ts';
+import { buildO1, kernelFile, type O1Variant, readSystemMap } from '../live/o1.ts';
 
 const kernels = path.resolve(import.meta.dirname, '../../kernels');
 const variants = ['base', 'preempt', 'schedstats', 'up'] as const;
 const files = [
-  ...variants.map((variant) => ({ variant, build: variant as Variant, dwarf: 2 })),
+  ...variants.map((variant) => ({ variant, build: variant as O1Variant, dwarf: 2 })),
   { variant: 'base' as const, build: 'base-dwarf5' as const, dwarf: 5 },
 ];
 
-async function facts(variant: string): Promise<Facts> {
+async function facts(variant: string): Promise<VariantFacts> {
   return JSON.parse(
     await readFile(path.join(kernels, 'facts', `linux-2.6.16-x86_64-${variant}.json`), 'utf8'),
   );

@@ -11,7 +11,7 @@ import { GuestCounters } from './guest-counters.ts';
 export const PATIENCE_MS = 120_000;
 
 /** What is to be held, and how; null for what the surgeon takes by itself. */
-export interface Target {
+export interface HoldTarget {
   readonly process: Process;
   readonly technique: Technique | null;
 }
@@ -59,7 +59,7 @@ export class Cycles implements Disposable {
    * pacer that is not held gets its turn, and what was released before goes on; lets them go in another order.
    * @param stillMs how long they are held beyond that, at most
    */
-  async round(targets: readonly Target[], stillMs = 10): Promise<void> {
+  async round(targets: readonly HoldTarget[], stillMs = 10): Promise<void> {
     for (const { process, technique } of targets) {
       await this.#goneOn([process.comm]);
       const options = { limitMs: PATIENCE_MS, ...(technique !== null && { techniques: [technique] }) };

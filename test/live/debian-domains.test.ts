@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import { execa } from 'execa';
-import type { Finding } from '../../runtime/command/doctor-run.ts';
+import type { DoctorFinding } from '../../runtime/command/doctor-run.ts';
 import type { DomainEntry } from '../../runtime/control/control.ts';
 import { bootDebian } from './guest.ts';
 
@@ -55,7 +55,7 @@ test('domains and doctor: two guests with different kernels, a dead socket and a
   t.not(entries[3]!.error, null);
   const examined = await domsched(['doctor', '--json', ...connect]);
   t.is(examined.exitCode, 1, 'a domain that cannot be reached is a failure');
-  const findings = JSON.parse(examined.stdout) as Finding[];
+  const findings = JSON.parse(examined.stdout) as DoctorFinding[];
   t.is(findings.find(({ check }) => check === 'domain web')?.status, 'ok');
   t.is(findings.find(({ check }) => check === 'domain dead')?.status, 'fail');
   const table = await domsched(['domains', ...connect]);

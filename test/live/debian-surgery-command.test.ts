@@ -6,7 +6,7 @@ import { bootDebian } from './guest.ts';
 
 const program = fileURLToPath(new URL('../../domsched.ts', import.meta.url));
 
-interface Entry {
+interface OutcomeEntry {
   domain: string;
   pid: number;
   technique: string | null;
@@ -35,7 +35,7 @@ test('domsched hold and release on a live Debian guest, with a journal and a dry
   const json = async (...args: string[]) => {
     const { exitCode, stdout, stderr } = await run(...args, '--json');
     t.is(exitCode, 0, stderr);
-    return (JSON.parse(stdout) as Entry[])[0]!;
+    return (JSON.parse(stdout) as OutcomeEntry[])[0]!;
   };
   const progress = async () => (await guest.progress('worker')).worker!;
   while ((await progress()) === 0);

@@ -12,7 +12,7 @@ import { knownKernels } from '../../runtime/layout/registry.ts';
 import { advance } from '../../runtime/memory/address.ts';
 import { holderFor } from '../../runtime/surgeon/holder-for.ts';
 import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
-import { resolveParkLayout } from '../../runtime/technique/park/layout.ts';
+import { parkMembers } from '../../runtime/technique/park/members.ts';
 import { PATIENCE_MS } from './cycles.ts';
 import { bootDebian } from './guest.ts';
 import { GuestCounter } from './guest-counters.ts';
@@ -71,7 +71,7 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
 
 /** The bytes that forged works may be in. */
 function forged(guest: Guest): number[] {
-  const { irqWorkHomes, irq_work } = resolveParkLayout(guest.layout);
+  const { irqWorkHomes, irq_work } = parkMembers(guest.layout);
   return guest.cpus.flatMap((cpu) =>
     irqWorkHomes.flatMap((home) => [
       ...guest.space.readBytes(advance(guest.percpu('runqueues', cpu), home), irq_work.size),

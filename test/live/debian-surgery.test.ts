@@ -59,7 +59,7 @@ const LIMITED = `${GROUPS}
 echo 120000 100000 >/sys/fs/cgroup/a/cpu.max
 `;
 
-interface Variant {
+interface SurgeryVariant {
   kernel: string;
   way: string;
   /** `max` has 5-level paging, `qemu64` 4 levels and page-table isolation. */
@@ -79,7 +79,7 @@ const VERBOSE = process.env.DOMSCHED_CYCLES === undefined ? '' : 'loglevel=7';
 
 const cfs = { kernel: 'debian-6.1-cloud', cpu: 'max', interrupts: true } as const;
 const eevdf = { kernel: 'debian-6.12-cloud', cpu: 'max', interrupts: true } as const;
-const VARIANTS: Variant[] = [
+const VARIANTS: SurgeryVariant[] = [
   { ...cfs, way: 'as it boots' },
   { ...eevdf, way: 'as it boots' },
   {

@@ -1,12 +1,12 @@
 import type { DomainWith } from '../../runtime/hypervisor/types.ts';
 
-type Editable = DomainWith<'pause' | 'writeFrames'>;
+type WritableDomain = DomainWith<'pause' | 'writeFrames'>;
 
 /**
  * The same domain for somebody who is killed after having written so many words of an edit: nothing more is written, not
  * to put them back either, and the guest goes on as it does when a tracer dies.
  */
-export function diesAfter(domain: Editable, words: number): Editable {
+export function diesAfter(domain: WritableDomain, words: number): WritableDomain {
   let dead = false;
   const { pause, writeFrames } = domain;
   return {

@@ -34,15 +34,15 @@ const programs = [
   { kind: 'burner', name: 'burner-b' },
 ] as const;
 
-type Daemon = PromiseLike<unknown> & { kill(signal: 'SIGTERM'): boolean };
+type LibvirtDaemon = PromiseLike<unknown> & { kill(signal: 'SIGTERM'): boolean };
 
 /** A libvirtd of our own, by its own socket. */
 class Libvirt implements AsyncDisposable {
   readonly folder: string;
-  readonly #daemons: readonly Daemon[];
+  readonly #daemons: readonly LibvirtDaemon[];
   readonly #settings: string | undefined;
 
-  private constructor(folder: string, daemons: readonly Daemon[], settings?: string) {
+  private constructor(folder: string, daemons: readonly LibvirtDaemon[], settings?: string) {
     this.folder = folder;
     this.#daemons = daemons;
     this.#settings = settings;

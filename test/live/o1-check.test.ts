@@ -5,7 +5,7 @@ import { bootO1, type O1Guest, usableAccelerator } from './o1.ts';
 import { O1Memory } from './o1-memory.ts';
 
 /** A guest that is paused with its locks free; on CPU 0 one burner runs and others are ready. */
-interface Scene {
+interface PausedScene {
   guest: O1Guest;
   memory: O1Memory;
   /** CPU 0's run queue. */
@@ -20,7 +20,7 @@ interface Scene {
   head: bigint;
 }
 
-async function pause(guest: O1Guest, memory: O1Memory): Promise<Scene> {
+async function pause(guest: O1Guest, memory: O1Memory): Promise<PausedScene> {
   const rq = await memory.runqueue(0);
   for (let attempt = 0; attempt < 3000; attempt++) {
     await guest.qmp('stop');
@@ -56,7 +56,7 @@ async function pause(guest: O1Guest, memory: O1Memory): Promise<Scene> {
 
 async function withScene(
   commandLine: string,
-  act: (scene: Scene) => Promise<void>,
+  act: (scene: PausedScene) => Promise<void>,
   morePrograms = '',
 ): Promise<void> {
   await using guest = await bootO1({
@@ -69,7 +69,7 @@ async function withScene(
   await act(await pause(guest, memory));
 }
 
-type Break = (scene: Scene) => Promise<void>;
+type Break = (scene: PausedScene) => Promise<void>;
 const bit = (array: bigint, memory: O1Memory, n: bigint) => ({
   word: array + memory.offset('prio_array', 'bitmap') + (n / 64n) * 8n,
   mask: 1n << (n % 64n),
@@ -238,7 +238,7 @@ const breaks: [fact: string, message: RegExp, change: Break, commandLine?: strin
 ];
 
 /** Takes a queued task off its queue with every count kept right, as a surgeon does. */
-async function splice({ memory, rq }: Scene, task: bigint): Promise<void> {
+async function splice({ memory, rq }: PausedScene, task: bigint): Promise<void> {
   const node = task + memory.offset('task_struct', 'run_list');
   const array = await memory.get('task_struct', task, 'array');
   const prio = await memory.get('task_struct', task, 'prio');
@@ -260,7 +260,7 @@ async function splice({ memory, rq }: Scene, task: bigint): Promise<void> {
 }
 
 /** Puts it back at the end of its queue in the active array. */
-async function enqueue({ memory, rq }: Scene, task: bigint): Promise<void> {
+async function enqueue({ memory, rq }: PausedScene, task: bigint): Promise<void> {
   const node = task + memory.offset('task_struct', 'run_list');
   const array = await memory.get('runqueue', rq, 'active');
   const prio = await memory.get('task_struct', task, 'prio');
@@ -306,7 +306,7 @@ test.serial('the guest stops with a BUG line on each broken invariant', async (t
 });
 
 test.serial('a run-queue lock that is free while it should be held is seen', async (t) => {
-  const act = async ({ guest, memory, rq }: Scene) => {
+  const act = async ({ guest, memory, rq }: PausedScene) => {
     for (let held = 0, pauses = 0; pauses < 3000 && !guest.lines.some((l) => l.startsWith('BUG')); pauses++) {
       if (!(await memory.unlocked(rq))) {
         await memory.write(rq, 1n, 4);
@@ -327,7 +327,7 @@ test.serial('a run-queue lock that is free while it should be held is seen', asy
 /** Checks that a task makes no progress for a while, and does afterwards; the guest runs meanwhile. */
 async function heldThenReleased(
   t: ExecutionContext,
-  scene: Scene,
+  scene: PausedScene,
   task: bigint,
   release: () => Promise<void>,
 ) {

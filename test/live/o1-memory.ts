@@ -5,12 +5,12 @@
  */
 import { type FileHandle, open, readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { type O1Guest, readSystemMap, type Variant } from './o1.ts';
+import { type O1Guest, type O1Variant, readSystemMap } from './o1.ts';
 
 const kernelMap = 0xffffffff80000000n;
 const directMap = 0xffff810000000000n;
 
-interface Field {
+interface KnownMember {
   name: string;
   offset: number;
   size: number;
@@ -19,19 +19,19 @@ interface Field {
 export class O1Memory {
   readonly #file: FileHandle;
   readonly #symbols: Map<string, bigint>;
-  readonly #structs: Record<string, { size: number; fields: Field[] }>;
+  readonly #structs: Record<string, { size: number; fields: KnownMember[] }>;
 
   private constructor(
     file: FileHandle,
     symbols: Map<string, bigint>,
-    structs: Record<string, { size: number; fields: Field[] }>,
+    structs: Record<string, { size: number; fields: KnownMember[] }>,
   ) {
     this.#file = file;
     this.#symbols = symbols;
     this.#structs = structs;
   }
 
-  static async open(guest: O1Guest, variant: Exclude<Variant, 'base-dwarf5'>): Promise<O1Memory> {
+  static async open(guest: O1Guest, variant: Exclude<O1Variant, 'base-dwarf5'>): Promise<O1Memory> {
     const facts = path.resolve(
       import.meta.dirname,
       `../../kernels/facts/linux-2.6.16-x86_64-${variant}.json`,
@@ -50,7 +50,7 @@ export class O1Memory {
     return address;
   }
 
-  field(struct: string, member: string): Field {
+  field(struct: string, member: string): KnownMember {
     const field = this.#structs[struct]?.fields.find(({ name }) => name === member);
     if (!field) throw new Error(`no ${struct}.${member} in the facts`);
     return field;

@@ -15,7 +15,7 @@ import { knownKernels } from '../../runtime/layout/registry.ts';
 import { holderFor } from '../../runtime/surgeon/holder-for.ts';
 import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
 import { CycleTable, pick } from './cycles.ts';
-import { bootO1, buildO1, kernelFile, numbers, usableAccelerator, type Variant } from './o1.ts';
+import { bootO1, buildO1, kernelFile, numbers, type O1Variant, usableAccelerator } from './o1.ts';
 import { until } from './until.ts';
 
 /** Holds, and as many releases, of each guest. */
@@ -29,7 +29,7 @@ const patient = { limitMs: LIMIT_MS };
 const root = path.resolve(import.meta.dirname, '../..');
 
 /** Kernels of all variants, extracted from what was just built, in a store of the test's own. */
-async function extractAll(store: string, variants: readonly Variant[]) {
+async function extractAll(store: string, variants: readonly O1Variant[]) {
   await buildO1();
   for (const variant of variants) {
     await execa(process.execPath, ['domsched.ts', 'extract', kernelFile(variant), '--out', store], {

@@ -6,7 +6,7 @@ import path from 'node:path';
 import process from 'node:process';
 import test from 'ava';
 import { projectDirectory } from '../../kernels/paths.ts';
-import { bootO1, buildO1, kernelFile, type Variant } from './o1.ts';
+import { bootO1, buildO1, kernelFile, type O1Variant } from './o1.ts';
 import { domsched, TestLayouts } from './ps-layouts.ts';
 import { until } from './until.ts';
 
@@ -38,7 +38,7 @@ test.serial(
     const folder = await mkdtemp(path.join(tmpdir(), 'o1-watch-'));
     t.teardown(() => rm(folder, { recursive: true, force: true }));
     const socket = path.join(folder, 'swap.sock');
-    const boot = (variant: Variant, program: string) =>
+    const boot = (variant: O1Variant, program: string) =>
       bootO1({
         variant,
         name: 'swap',

@@ -1,6 +1,6 @@
 /** The O(1) guest runs every program on several CPUs, shares time as O(1) does, and finds nothing wrong with itself. */
 import test, { type ExecutionContext } from 'ava';
-import { bootO1, numbers, type O1Guest, usableAccelerator, type Variant } from './o1.ts';
+import { bootO1, numbers, type O1Guest, type O1Variant, usableAccelerator } from './o1.ts';
 
 const HZ = 250;
 
@@ -18,7 +18,7 @@ function healthy(t: ExecutionContext, guest: O1Guest): void {
 }
 
 /** Runs a guest to its own end and gives its lines. */
-async function run(variant: Variant, cpus: number, commandLine: string): Promise<O1Guest> {
+async function run(variant: O1Variant, cpus: number, commandLine: string): Promise<O1Guest> {
   await using guest = await bootO1({ variant, cpus, commandLine });
   await guest.waitFor(/end of run/, 90_000);
   await guest.ended(20_000);

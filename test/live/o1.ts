@@ -11,14 +11,14 @@ import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { KernelsError } from '../../kernels/error.ts';
+import type { Accelerator } from './accelerator.ts';
 
 const guestDirectory = path.resolve(import.meta.dirname, '../../kernels/o1');
 
-export type Variant = 'base' | 'preempt' | 'schedstats' | 'up' | 'base-dwarf5';
-export type Accelerator = 'kvm' | 'tcg';
+export type O1Variant = 'base' | 'preempt' | 'schedstats' | 'up' | 'base-dwarf5';
 
 export interface BootOptions {
-  variant?: Variant;
+  variant?: O1Variant;
   /** 1 to 8 */
   cpus?: number;
   memoryMiB?: number;
@@ -59,14 +59,14 @@ export async function buildO1(): Promise<void> {
   await building;
 }
 
-export function kernelFile(variant: Variant): string {
+export function kernelFile(variant: O1Variant): string {
   const file = path.join(guestDirectory, 'build', variant, 'vmlinux-2.6.16.33');
   if (existsSync(file)) return file;
   throw new KernelsError('kernel-absent', `${file} is not there: run \`make kernels\``, { file });
 }
 
 /** Addresses by name, as nm gave them at build time. */
-export async function readSystemMap(variant: Variant): Promise<Map<string, bigint>> {
+export async function readSystemMap(variant: O1Variant): Promise<Map<string, bigint>> {
   const file = await open(path.join(guestDirectory, 'build', variant, 'System.map'));
   await using _close = { [Symbol.asyncDispose]: () => file.close() };
   const symbols = new Map<string, bigint>();

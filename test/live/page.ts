@@ -5,16 +5,16 @@ import type { Tick } from '../../runtime/tick/tick.ts';
 import { until } from './daemon-process.ts';
 
 /** A line of the page's list, as texts. */
-interface Line {
+interface ShownLine {
   readonly name: string;
   readonly pid: string;
   readonly state: string;
 }
 
 /** What the page shows at one moment. */
-export interface Shown {
+export interface ShownPage {
   readonly tick: number;
-  readonly lines: readonly Line[];
+  readonly lines: readonly ShownLine[];
   /** Who is held and why, an entry each. */
   readonly held: readonly string[];
   readonly status: string;
@@ -33,8 +33,8 @@ const LOOK = `(() => {
   };
 })()`;
 
-export function look(page: Page): Promise<Shown> {
-  return page.evaluate<Shown>(LOOK);
+export function look(page: Page): Promise<ShownPage> {
+  return page.evaluate<ShownPage>(LOOK);
 }
 
 /** The page and the API's state at the same tick. @throws Error when they never meet */
@@ -42,7 +42,7 @@ export async function lookBoth(
   page: Page,
   url: string,
   token: string,
-): Promise<{ shown: Shown; state: Tick }> {
+): Promise<{ shown: ShownPage; state: Tick }> {
   return until(async () => {
     const headers = { authorization: `Bearer ${token}` };
     const answer = await fetch(new URL('/api/state', url), { headers }).catch(() => undefined);
@@ -54,7 +54,7 @@ export async function lookBoth(
 }
 
 /** What the page's lines have to be. It leaves kernel threads out. */
-export function linesOf(state: Tick): Line[] {
+export function linesOf(state: Tick): ShownLine[] {
   return state.domains.flatMap(({ name, kernel, vcpus, hypervisor, weight, cap, processes }) => [
     {
       name,

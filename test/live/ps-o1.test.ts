@@ -5,7 +5,7 @@ import test, { type ExecutionContext } from 'ava';
 import { Guest } from '../../runtime/guest/guest.ts';
 import type { Process } from '../../runtime/guest/process.ts';
 import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
-import { bootO1, buildO1, kernelFile, type O1Guest, type Variant } from './o1.ts';
+import { bootO1, buildO1, kernelFile, type O1Guest, type O1Variant } from './o1.ts';
 import { domsched, TestLayouts } from './ps-layouts.ts';
 
 const COMMAND_LINE = 'run=pi1:5@0,pi2:-7,sleeper,pair,forker report=100 strict';
@@ -13,7 +13,7 @@ const COMMAND_LINE = 'run=pi1:5@0,pi2:-7,sleeper,pair,forker report=100 strict';
 const TICK_NS = 4e6;
 
 /** A line that a program prints about itself. */
-interface Line {
+interface GuestLine {
   readonly comm: string;
   readonly pid: number;
   readonly cpu: number;
@@ -21,7 +21,7 @@ interface Line {
   readonly ticks: number;
 }
 
-for (const variant of ['base', 'preempt', 'schedstats', 'up'] as const satisfies readonly Variant[]) {
+for (const variant of ['base', 'preempt', 'schedstats', 'up'] as const satisfies readonly O1Variant[]) {
   test.serial(`O(1) guest, ${variant}: ps shows what its programs say of themselves`, async (t) => {
     await buildO1();
     await using layouts = await TestLayouts.of(kernelFile(variant));
@@ -54,13 +54,13 @@ async function againstConsole(
   guest: O1Guest,
   qmp: string,
   layouts: TestLayouts,
-  variant: Variant,
+  variant: O1Variant,
 ): Promise<void> {
   await using domain = await QemuDomain.attach({ qmp }, `qemu:unix:${qmp}`);
   const attached = await Guest.attach(domain, layouts.known);
   t.is(attached.kernel.slide, 0n);
-  t.is(attached.queuePlan.lock.kind, variant === 'up' ? 'none' : 'byte');
-  t.is(attached.queuePlan.fair, undefined);
+  t.is(attached.queueSlots.lock.kind, variant === 'up' ? 'none' : 'byte');
+  t.is(attached.queueSlots.fair, undefined);
   t.is(attached.cpus.length, variant === 'up' ? 1 : 2);
   for (let round = 0; round < 6; round++) {
     const before = latest(guest);
@@ -104,8 +104,8 @@ async function againstConsole(
 }
 
 /** The last line of each program. */
-function latest(guest: O1Guest): Map<string, Line> {
-  const found = new Map<string, Line>();
+function latest(guest: O1Guest): Map<string, GuestLine> {
+  const found = new Map<string, GuestLine>();
   for (const line of guest.lines) {
     const match = /^(\w+) pid=(\d+) cpu=(\d+) nice=(-?\d+) ticks=(\d+) /.exec(line);
     if (match === null) continue;

@@ -14,7 +14,7 @@ const SILENCE_MS = 1_500;
 const QMP = ['-qmp', 'unix:x.sock,server=on,wait=off'];
 
 /** A machine that stands still at its first instruction, with a folder of its own that it runs in. */
-class Machine implements AsyncDisposable {
+class StoppedMachine implements AsyncDisposable {
   readonly folder: string;
   readonly #qemu;
 
@@ -23,10 +23,17 @@ class Machine implements AsyncDisposable {
     this.#qemu = execa(command[0]!, command.slice(1), { cwd: folder, reject: false, cleanup: true });
   }
 
-  static async start(args: readonly string[], prefix: readonly string[] = []): Promise<Machine> {
+  static async start(args: readonly string[], prefix: readonly string[] = []): Promise<StoppedMachine> {
     const folder = await mkdtemp(path.join(tmpdir(), 'domsched-sockets-'));
     const qemu = ['qemu-system-x86_64', '-S', '-m', '16', '-smp', '2', '-accel', 'tcg', '-nodefaults'];
-    const machine = new Machine(folder, [...prefix, ...qemu, '-display', 'none', '-no-user-config', ...args]);
+    const machine = new StoppedMachine(folder, [
+      ...prefix,
+      ...qemu,
+      '-display',
+      'none',
+      '-no-user-config',
+      ...args,
+    ]);
     // It greets when all of its sockets are there.
     await until('QMP answers', async () => {
       const client = await QmpClient.connect(machine.at('x.sock')).catch(() => undefined);
@@ -63,8 +70,8 @@ async function refusal(file: string): Promise<DomschedError> {
 }
 
 test.serial('a socket bound by a relative path, and moved afterwards, leads to its process', async (t) => {
-  await using machine = await Machine.start(QMP);
-  await using other = await Machine.start(QMP);
+  await using machine = await StoppedMachine.start(QMP);
+  await using other = await StoppedMachine.start(QMP);
   for (const each of [machine, other]) {
     await using domain = await each.attach();
     t.is(domain.identity.pid, each.pid);
@@ -78,7 +85,7 @@ test.serial('a socket bound by a relative path, and moved afterwards, leads to i
 test.serial(
   'a machine in a PID namespace of its own is found by the kernel, not by the numbers that it says',
   async (t) => {
-    await using machine = await Machine.start(QMP, [
+    await using machine = await StoppedMachine.start(QMP, [
       'unshare',
       '--pid',
       '--fork',
@@ -92,7 +99,7 @@ test.serial(
 );
 
 test.serial('-qmp-pretty, whose answers go over several lines', async (t) => {
-  await using machine = await Machine.start(['-qmp-pretty', 'unix:x.sock,server=on,wait=off']);
+  await using machine = await StoppedMachine.start(['-qmp-pretty', 'unix:x.sock,server=on,wait=off']);
   await using domain = await machine.attach();
   t.is(domain.vcpus, 2);
 });
@@ -103,7 +110,7 @@ test.serial(
     const serial = ['-serial', 'unix:serial.sock,server=on,wait=off'];
     const monitor = ['-monitor', 'unix:monitor.sock,server=on,wait=off'];
     const second = ['-qmp', 'unix:second.sock,server=on,wait=off'];
-    await using machine = await Machine.start([...QMP, ...serial, ...monitor, ...second]);
+    await using machine = await StoppedMachine.start([...QMP, ...serial, ...monitor, ...second]);
     for (const name of ['serial.sock', 'monitor.sock']) {
       const error = await refusal(machine.at(name));
       t.is(error.code, 'protocol', name);

@@ -100,14 +100,14 @@ select = [{ comm = "${name}" }]
   );
 }
 
-interface LogLine {
+interface ServiceLogLine {
   readonly msg: string;
   readonly code?: string;
   readonly comm?: string;
   readonly outcome?: string;
 }
 
-async function log(): Promise<LogLine[]> {
+async function log(): Promise<ServiceLogLine[]> {
   const text = await systemd.read(LOG).catch(() => '');
   return text
     .split('\n')
@@ -117,9 +117,9 @@ async function log(): Promise<LogLine[]> {
 
 /** Empties the log, so that what is waited for is what comes. */
 const forget = () => systemd.write(LOG, '').catch(() => {});
-const logs = (what: string, wanted: (line: LogLine) => boolean) =>
+const logs = (what: string, wanted: (line: ServiceLogLine) => boolean) =>
   until(`the log says: ${what}`, async () => (await log()).some(wanted));
-const isHeld = (line: LogLine) => line.msg === 'hold' && line.outcome === 'held';
+const isHeld = (line: ServiceLogLine) => line.msg === 'hold' && line.outcome === 'held';
 
 function progress(name: string): number {
   const line = guest.lines.findLast((text) => text.startsWith(`${name} `));

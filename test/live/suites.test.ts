@@ -9,7 +9,7 @@ import path from 'node:path';
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import { type Row, rowFile } from '../../kernels/matrix.ts';
+import { type MatrixRow, rowFile } from '../../kernels/matrix.ts';
 import { type SuiteKernel, spanning, suiteKernels, suitesData } from '../../kernels/suites.ts';
 import { Guest } from '../../runtime/guest/guest.ts';
 import type { Process } from '../../runtime/guest/process.ts';
@@ -69,7 +69,7 @@ for (const kernel of chosen) {
 class Trial {
   readonly #t: ExecutionContext;
   readonly #kernel: SuiteKernel;
-  readonly #row: Row;
+  readonly #row: MatrixRow;
 
   constructor(t: ExecutionContext, kernel: SuiteKernel, title: string) {
     this.#t = t;

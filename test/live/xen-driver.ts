@@ -15,7 +15,7 @@ import { knownKernels } from '../../runtime/layout/registry.ts';
 import { holderFor } from '../../runtime/surgeon/holder-for.ts';
 import { type OperateOptions, type Operation, Surgeon } from '../../runtime/surgeon/surgeon.ts';
 import type { Outcome } from './xen-machine.ts';
-import type { Answer, Request } from './xen-remote.ts';
+import type { RemoteAnswer, RemoteRequest } from './xen-remote.ts';
 
 const PATIENCE_MS = 120_000;
 /** Of a domain that somebody paused, nothing more comes. */
@@ -94,7 +94,7 @@ async function command(args: readonly string[]): Promise<Outcome> {
   }
 }
 
-async function perform(request: Request): Promise<unknown> {
+async function perform(request: RemoteRequest): Promise<unknown> {
   const options: OperateOptions = { limitMs: PATIENCE_MS };
   if (request.do === 'quit') return undefined;
   if (request.do === 'command') return command(request.args);
@@ -163,10 +163,10 @@ for (;;) {
     text += buffer.toString('utf8', 0, bytesRead);
     continue;
   }
-  const request = JSON.parse(text.slice(0, end)) as Request;
+  const request = JSON.parse(text.slice(0, end)) as RemoteRequest;
   text = text.slice(end + 1);
   if (request.do === 'quit') break;
-  let answer: Answer;
+  let answer: RemoteAnswer;
   try {
     answer = { id: request.id, value: await perform(request) };
   } catch (error) {

@@ -15,7 +15,7 @@ const ANSWER_LIMIT_MS = 300_000;
 const QUIT_LIMIT_MS = 60_000;
 
 /** What the driver in dom0 can be told. */
-export type Request = { id: number } & (
+export type RemoteRequest = { id: number } & (
   | { do: 'attach' | 'detach'; domain: string }
   | { do: 'processes'; domain: string; pause?: boolean; threads?: boolean }
   | { do: 'hold'; domain: string; comm: string; technique?: Technique }
@@ -26,7 +26,7 @@ export type Request = { id: number } & (
   | { do: 'quit'; domain: '' }
 );
 
-export type Answer =
+export type RemoteAnswer =
   | { id: number; value: unknown }
   | { id: number; error: { code: string; message: string } };
 
@@ -54,7 +54,7 @@ export class XenRemote implements AsyncDisposable {
   readonly #socket: Socket;
   readonly #rounds: string;
   readonly #ended: Promise<unknown>;
-  readonly #waiting = new Map<number, (answer: Answer) => void>();
+  readonly #waiting = new Map<number, (answer: RemoteAnswer) => void>();
   #next = 1;
 
   private constructor(socket: Socket, rounds: string, ended: Promise<unknown>) {
@@ -63,7 +63,7 @@ export class XenRemote implements AsyncDisposable {
     this.#ended = ended;
     const lines = createInterface({ input: socket });
     lines.on('line', (line) => {
-      const answer = JSON.parse(line) as Answer;
+      const answer = JSON.parse(line) as RemoteAnswer;
       this.#waiting.get(answer.id)?.(answer);
       this.#waiting.delete(answer.id);
     });
@@ -159,9 +159,9 @@ export class XenRemote implements AsyncDisposable {
     this.#socket.destroy();
   }
 
-  async #ask<T>(request: DistributiveOmit<Request, 'id'>): Promise<T> {
+  async #ask<T>(request: DistributiveOmit<RemoteRequest, 'id'>): Promise<T> {
     const id = this.#next++;
-    const answer = await new Promise<Answer>((resolve) => {
+    const answer = await new Promise<RemoteAnswer>((resolve) => {
       const timer = setTimeout(() => {
         this.#waiting.delete(id);
         resolve({

@@ -6,7 +6,7 @@ import { ControlServer } from '../../runtime/control/server.ts';
 import type { Tick } from '../../runtime/tick/tick.ts';
 
 /** What stands for a daemon: a control socket that has ticks and nothing else. */
-export interface FakeDaemon extends AsyncDisposable {
+export interface StandInDaemon extends AsyncDisposable {
   /** To be DOMSCHED_RUNTIME_DIR. */
   readonly directory: string;
   /** Whether anybody watches. */
@@ -14,7 +14,7 @@ export interface FakeDaemon extends AsyncDisposable {
   tick(tick: Tick): void;
 }
 
-export async function fakeDaemon(): Promise<FakeDaemon> {
+export async function fakeDaemon(): Promise<StandInDaemon> {
   const directory = await mkdtemp(path.join(tmpdir(), 'control-'));
   const serves = () => {
     throw new Error('it is asked for ticks alone');

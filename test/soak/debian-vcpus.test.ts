@@ -15,7 +15,7 @@ import { Cycles, CycleTable, findProcess, goesOn } from '../live/cycles.ts';
 import { bootDebian } from '../live/guest.ts';
 import { until } from '../live/until.ts';
 
-interface Slot {
+interface CpuSlot {
   type: string;
   props: { 'socket-id': number };
 }
@@ -30,7 +30,7 @@ test('vCPUs whose numbers are not those of the CPUs: each is found, and told to 
     cpus: '1,maxcpus=3,sockets=3,cores=1,threads=1',
   });
   const monitor = await guest.monitor();
-  const slots = (await monitor.execute('query-hotpluggable-cpus')) as Slot[];
+  const slots = (await monitor.execute('query-hotpluggable-cpus')) as CpuSlot[];
   for (const [index, socket] of [2, 1].entries()) {
     const { type, props } = slots.find((slot) => slot.props['socket-id'] === socket)!;
     await monitor.execute('device_add', { driver: type, id: `socket-${socket}`, ...props });
@@ -48,7 +48,7 @@ test('vCPUs whose numbers are not those of the CPUs: each is found, and told to 
   await using domain = await QemuDomain.attach(guest.sockets, guest.connection);
   const attached = await Guest.attach(domain, await knownKernels());
   const numbers = new Map(
-    ((await monitor.execute('query-cpus-fast')) as { 'cpu-index': number; props: Slot['props'] }[]).map(
+    ((await monitor.execute('query-cpus-fast')) as { 'cpu-index': number; props: CpuSlot['props'] }[]).map(
       (vcpu) => [vcpu.props['socket-id'], vcpu['cpu-index']],
     ),
   );

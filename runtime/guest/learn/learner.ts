@@ -9,7 +9,7 @@ const MAX_MS = 30_000;
 const HEAP = { maxOldGenerationSizeMb: 160, maxYoungGenerationSizeMb: 32, stackSizeMb: 4 };
 
 /** What the thread answers with: see extractor/memory/worker.ts. */
-type Answer =
+type LearnerAnswer =
   | { readonly learned: MemoryLayout }
   | { readonly refused: { code: string; message: string; details: Record<string, unknown> } };
 
@@ -37,7 +37,7 @@ export function learn(copy: () => Promise<KernelMemory>): Promise<MemoryLayout> 
 }
 
 async function run(memory: KernelMemory): Promise<MemoryLayout> {
-  const answer = await new Promise<Answer>((resolve, reject) => {
+  const answer = await new Promise<LearnerAnswer>((resolve, reject) => {
     const worker = new Worker(EXTRACTOR, {
       workerData: memory,
       transferList: memory.parts.map(({ bytes }) => bytes.buffer as ArrayBuffer),
@@ -49,7 +49,7 @@ async function run(memory: KernelMemory): Promise<MemoryLayout> {
       settle();
       void worker.terminate();
     };
-    worker.once('message', (message: Answer) => end(() => resolve(message)));
+    worker.once('message', (message: LearnerAnswer) => end(() => resolve(message)));
     worker.once('error', (error: Error & { code?: string }) =>
       end(() => reject(error.code === 'ERR_WORKER_OUT_OF_MEMORY' ? tooMuch(memory.name, 'memory') : error)),
     );

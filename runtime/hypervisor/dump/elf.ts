@@ -2,7 +2,7 @@ import type { VcpuRegisters } from '../types.ts';
 import { ASSUMED_EFER, type DumpContent, type ElfSection } from './content.ts';
 import type { DumpBytes } from './file.ts';
 import { PlainPages, wholeFrames } from './plain-pages.ts';
-import type { Run } from './runs.ts';
+import type { DumpRun } from './runs.ts';
 import { readXenCore } from './xen-core.ts';
 
 const ELF_HEADER = 64;
@@ -38,7 +38,7 @@ export function readElfCore(file: DumpBytes): DumpContent {
   refuseOthers(file, header);
   const sections = readSections(file, header);
   if (sections.some(({ name }) => name === '.xen_pages')) return readXenCore(file, sections);
-  const runs: Run[] = [];
+  const runs: DumpRun[] = [];
   const notes: ElfNote[] = [];
   const count = programHeaderCount(file, header);
   const table = Number(header.readBigUInt64LE(32));

@@ -1,5 +1,5 @@
 import { DumpBytes } from './file.ts';
-import { type Run, RunIndex } from './runs.ts';
+import { type DumpRun, RunIndex } from './runs.ts';
 
 export const FLATTENED = Buffer.from('makedumpfile\0\0\0\0', 'latin1');
 /** The header's own block; records follow it. */
@@ -21,7 +21,7 @@ export class FlattenedFile extends DumpBytes {
   constructor(file: DumpBytes) {
     super(file.path);
     this.#file = file;
-    const runs: Run[] = [];
+    const runs: DumpRun[] = [];
     let size = 0;
     const record = Buffer.alloc(RECORD);
     for (let at = HEADER; ; ) {

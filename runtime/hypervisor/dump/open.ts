@@ -6,7 +6,7 @@ import { FLATTENED, FlattenedFile } from './flattened.ts';
 import { HEAD, refuseForeign } from './foreign.ts';
 import { KDUMP, readKdump } from './kdump.ts';
 import { PlainPages, wholeFrames } from './plain-pages.ts';
-import type { Run } from './runs.ts';
+import type { DumpRun } from './runs.ts';
 
 const ELF = Buffer.from('\x7fELF', 'latin1');
 const LIME = Buffer.from('EMiL', 'latin1');
@@ -41,7 +41,7 @@ export function readDump(file: DumpBytes, lowBytes?: number): DumpContent {
   };
 }
 
-function rawRuns(size: number, lowBytes = size): Run[] {
+function rawRuns(size: number, lowBytes = size): DumpRun[] {
   const low = Math.min(lowBytes, size);
   const runs = [wholeFrames(0, low, 0)];
   if (size - low >= FRAME_SIZE) runs.push(wholeFrames(FOUR_GIB, size - low, low));
@@ -50,7 +50,7 @@ function rawRuns(size: number, lowBytes = size): Run[] {
 
 /** LiME: ranges one after the other, each behind a header with its first and last address (LiME doc/README). */
 function readLime(file: DumpBytes): DumpContent {
-  const runs: Run[] = [];
+  const runs: DumpRun[] = [];
   let at = 0;
   while (at < file.size) {
     const header = file.block(at, LIME_HEADER, 'LiME header');

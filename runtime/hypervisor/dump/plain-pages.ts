@@ -2,7 +2,7 @@ import { FRAME_SIZE, type FrameNumber } from '../frame.ts';
 import type { FrameRegion } from '../types.ts';
 import type { DumpPages } from './content.ts';
 import type { DumpBytes } from './file.ts';
-import { type Run, RunIndex } from './runs.ts';
+import { type DumpRun, RunIndex } from './runs.ts';
 
 /** Frames that are in the file as they were in memory. */
 export class PlainPages implements DumpPages {
@@ -10,7 +10,7 @@ export class PlainPages implements DumpPages {
   readonly #index: RunIndex;
 
   /** @param runs of frames; where they overlap, as those of different mappings of one frame do, the first is read */
-  constructor(file: DumpBytes, runs: readonly Run[]) {
+  constructor(file: DumpBytes, runs: readonly DumpRun[]) {
     this.#file = file;
     this.#index = new RunIndex(runs, FRAME_SIZE);
   }
@@ -30,7 +30,7 @@ export class PlainPages implements DumpPages {
 }
 
 /** The whole frames of a run of physical memory. */
-export function wholeFrames(physical: number, size: number, offset: number): Run {
+export function wholeFrames(physical: number, size: number, offset: number): DumpRun {
   const first = Math.ceil(physical / FRAME_SIZE);
   const skipped = first * FRAME_SIZE - physical;
   return { first, count: Math.max(0, Math.floor((size - skipped) / FRAME_SIZE)), offset: offset + skipped };

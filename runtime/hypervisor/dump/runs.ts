@@ -1,5 +1,5 @@
 /** Places that follow each other in a dump's address space and in its file alike: frames, or bytes. */
-export interface Run {
+export interface DumpRun {
   readonly first: number;
   readonly count: number;
   /** Of the first place, in the file. */
@@ -8,7 +8,7 @@ export interface Run {
 
 /** Finds where in a file a place is, whatever order the runs came in and however they overlap. */
 export class RunIndex {
-  readonly runs: readonly Run[];
+  readonly runs: readonly DumpRun[];
   readonly #first: Float64Array;
   readonly #unit: number;
 
@@ -16,14 +16,14 @@ export class RunIndex {
    * @param runs those that come earlier win where several have one place
    * @param unit bytes of one place
    */
-  constructor(runs: readonly Run[], unit: number) {
+  constructor(runs: readonly DumpRun[], unit: number) {
     this.runs = disjoint(runs, unit);
     this.#first = Float64Array.from(this.runs, ({ first }) => first);
     this.#unit = unit;
   }
 
   /** The run that has a place, or undefined. */
-  runAt(place: number): Run | undefined {
+  runAt(place: number): DumpRun | undefined {
     const run = this.runs[this.#after(place) - 1];
     return run !== undefined && place < run.first + run.count ? run : undefined;
   }
@@ -53,15 +53,15 @@ export class RunIndex {
 }
 
 /** Sorted runs that do not overlap. By halves, so that a million runs that are all over each other take no time. */
-function disjoint(runs: readonly Run[], unit: number): readonly Run[] {
+function disjoint(runs: readonly DumpRun[], unit: number): readonly DumpRun[] {
   if (runs.length < 2) return runs.filter(({ count }) => count > 0);
   const middle = runs.length >> 1;
   return overlay(disjoint(runs.slice(0, middle), unit), disjoint(runs.slice(middle), unit), unit);
 }
 
 /** All of `upper`, and of `lower` what lies beside it; both are sorted and each is free of overlaps. */
-function overlay(upper: readonly Run[], lower: readonly Run[], unit: number): Run[] {
-  const result: Run[] = [];
+function overlay(upper: readonly DumpRun[], lower: readonly DumpRun[], unit: number): DumpRun[] {
+  const result: DumpRun[] = [];
   let next = 0;
   for (const { first, count, offset } of lower) {
     const end = first + count;

@@ -5,7 +5,7 @@ import { PV_CONTEXT } from '../xen/structures.ts';
 import type { DumpContent, ElfSection } from './content.ts';
 import type { DumpBytes } from './file.ts';
 import { PlainPages } from './plain-pages.ts';
-import type { Run } from './runs.ts';
+import type { DumpRun } from './runs.ts';
 
 const INVALID_FRAME = (1n << 64n) - 1n;
 /** Bytes of a frame table read at once. */
@@ -35,11 +35,11 @@ export function readXenCore(file: DumpBytes, sections: readonly ElfSection[]): D
 }
 
 /** `.xen_p2m` has pairs of guest and machine frame, `.xen_pfn` guest frames: one for each page in the file. */
-function readFrames(file: DumpBytes, table: ElfSection, entry: number, pages: ElfSection): Run[] {
+function readFrames(file: DumpBytes, table: ElfSection, entry: number, pages: ElfSection): DumpRun[] {
   const count = Math.floor(pages.size / FRAME_SIZE);
   if (table.size < count * entry || table.offset + table.size > file.size)
     file.corrupt('table of frames', table.offset);
-  const runs: Run[] = [];
+  const runs: DumpRun[] = [];
   let open: { first: number; count: number; offset: number } | undefined;
   for (let start = 0; start < count; start += CHUNK / entry) {
     const some = Math.min(count - start, CHUNK / entry);

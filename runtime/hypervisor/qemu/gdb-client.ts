@@ -7,7 +7,7 @@ const MAX_BUFFER = 64 * 1024;
 /** MSR_KERNEL_GS_BASE among the registers that QEMU's stub shows of an x86-64 (QEMU gdb-xml/i386-64bit.xml). */
 const KERNEL_GS_REGISTER = 0x1a;
 
-interface Pending {
+interface GdbRequest {
   readonly timer: NodeJS.Timeout;
   resolve(answer: string): void;
   reject(error: DomschedError): void;
@@ -22,7 +22,7 @@ export class GdbClient {
   readonly #socket: Socket;
   readonly #path: string;
   #buffer = '';
-  #pending: Pending | undefined;
+  #pending: GdbRequest | undefined;
   #lane: Promise<unknown> = Promise.resolve();
   #ended: DomschedError | undefined;
 

@@ -23,7 +23,7 @@ export interface QmpOptions {
   readonly timeoutMs?: number;
 }
 
-interface Pending {
+interface QmpRequest {
   readonly command: string;
   readonly timer: NodeJS.Timeout;
   resolve(value: unknown): void;
@@ -51,7 +51,7 @@ export class QmpClient {
   readonly #socket: LineSocket;
   readonly #timeoutMs: number;
   readonly #stream = new JsonStream(MAX_LINE_BYTES);
-  readonly #pending = new Map<number, Pending>();
+  readonly #pending = new Map<number, QmpRequest>();
   readonly #listeners = new Set<(event: QmpEvent) => void>();
   readonly #endListeners = new Set<(error: DomschedError) => void>();
   #nextId = 1;

@@ -5,7 +5,7 @@ const TIMEOUT_MS = 5_000;
 const MAX_LINE_BYTES = 64 * 1024;
 const MAX_PENDING = 1024;
 
-interface Pending {
+interface QtestRequest {
   readonly timer: NodeJS.Timeout;
   resolve(): void;
   reject(error: DomschedError): void;
@@ -15,7 +15,7 @@ interface Pending {
 export class QtestClient {
   readonly #socket: LineSocket;
   readonly #path: string;
-  readonly #pending: Pending[] = [];
+  readonly #pending: QtestRequest[] = [];
   #ended: DomschedError | undefined;
 
   private constructor(path: string, socket: LineSocket) {

@@ -22,14 +22,14 @@ const mmap = libc.func(
 );
 
 /** A place in our memory, with the one view of it. */
-interface Place {
+interface WindowPlace {
   readonly address: bigint;
   readonly bytes: Uint8Array;
   readonly words: Uint32Array;
 }
 
 /** Places that no window uses any longer. They are never given back: see {@link FrameWindow}. */
-const spare = new Map<number, Place[]>();
+const spare = new Map<number, WindowPlace[]>();
 
 /**
  * A piece of our own address space that foreign frames are mapped into and out of, slot by slot.
@@ -41,7 +41,7 @@ const spare = new Map<number, Place[]>();
  */
 export class FrameWindow {
   readonly slots: number;
-  readonly #place: Place;
+  readonly #place: WindowPlace;
   #closed = false;
   #gap = false;
 
@@ -136,7 +136,7 @@ function wordsOf(bytes: Uint8Array): Uint32Array {
   return lastWords;
 }
 
-function reserve(slots: number): Place {
+function reserve(slots: number): WindowPlace {
   const length = slots * FRAME_SIZE;
   const address = asAddress(mmap(null, length, PROT_READ, EMPTY, -1, 0));
   if (address === MAP_FAILED) {

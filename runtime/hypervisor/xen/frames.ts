@@ -15,7 +15,7 @@ const WRITTEN = 8192;
 /** Bits of a machine address that the page tables of any x86-64 processor can have. */
 const PHYSICAL_BITS = 52;
 
-interface Run {
+interface FrameRun {
   readonly first: number;
   readonly count: number;
   readonly frames: readonly number[];
@@ -37,7 +37,7 @@ export class XenFrames<F extends FrameNumber = FrameNumber> implements FrameRead
   /** Slot by frame number, of those that are mapped. */
   readonly #slots = new Map<number, number>();
   /** What is mapped, oldest first: the window is filled in a circle. */
-  readonly #runs: Run[] = [];
+  readonly #runs: FrameRun[] = [];
   #next = 0;
   /** Frames of the present read that could not be mapped. */
   readonly #failed = new Map<number, FrameStatus>();

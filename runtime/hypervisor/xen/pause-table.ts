@@ -3,12 +3,12 @@ import koffi from 'koffi';
 import { DomschedError } from '../../error.ts';
 
 /** What is to become of a pause on the death of the program that made it. */
-export type Wish = 'resume' | 'keep';
+export type OnOurDeath = 'resume' | 'keep';
 
 const SLOTS = 1024;
 const WORD = 4;
 /** A slot is one word: nothing (0), or the domain's id and the wish. */
-const WISHES: Readonly<Record<Wish, number>> = { resume: 1, keep: 2 };
+const WISHES: Readonly<Record<OnOurDeath, number>> = { resume: 1, keep: 2 };
 const WISH_BITS = 2;
 const PROT_READ_WRITE = 3;
 const MAP_SHARED = 1;
@@ -54,7 +54,7 @@ export class PauseTable {
     throw new DomschedError('refused', `${SLOTS} domains are paused; nothing more is`, { slots: SLOTS });
   }
 
-  set(slot: number, domid: number, wish: Wish): void {
+  set(slot: number, domid: number, wish: OnOurDeath): void {
     Atomics.store(this.#words, slot, ((domid << WISH_BITS) | WISHES[wish]) >>> 0);
   }
 
@@ -69,7 +69,7 @@ export class PauseTable {
 }
 
 /** What a table holds, for the process that has got its descriptor. */
-export function readPauses(descriptor: number): { domid: number; wish: Wish }[] {
+export function readPauses(descriptor: number): { domid: number; wish: OnOurDeath }[] {
   const words = new Uint32Array(SLOTS);
   const bytes = new Uint8Array(words.buffer);
   for (let at = 0; at < bytes.length; ) {

@@ -2,7 +2,7 @@ import type { MemberKind, MemberLayout } from '../types.ts';
 import type { StructView } from '../view.ts';
 
 /** What occupies a range of a structure's bytes: the members of a union together, adjacent bit fields together. */
-export interface Piece {
+export interface OutlinePiece {
   readonly role: 'member' | 'union' | 'bits' | 'hole' | 'padding';
   readonly kind: MemberKind | 'hole';
   /** Empty for holes; for unions and bit fields the members' names. */
@@ -23,7 +23,7 @@ export interface BitPiece {
 
 export interface Outline {
   /** In order, without overlap or gap, from byte 0 to the structure's size. Members of no bytes are left out. */
-  readonly pieces: readonly Piece[];
+  readonly pieces: readonly OutlinePiece[];
   readonly memberCount: number;
   readonly holeCount: number;
   /** Bytes between members that hold none. */
@@ -38,7 +38,7 @@ export const CACHE_LINE = 64;
 /** Which bytes of a structure hold what. Holes inside an anonymous struct count as the structure's own. */
 export function outline(struct: StructView): Outline {
   const taken = merge([...occupied(struct)].sort((a, b) => a.offset - b.offset || b.size - a.size));
-  const pieces: Piece[] = [];
+  const pieces: OutlinePiece[] = [];
   let at = 0;
   const gap = (to: number, role: 'hole' | 'padding') => {
     if (to > at) pieces.push({ role, kind: 'hole', name: '', type: '', offset: at, size: to - at });
@@ -59,7 +59,7 @@ export function outline(struct: StructView): Outline {
   };
 }
 
-function* occupied(struct: StructView): Generator<Piece> {
+function* occupied(struct: StructView): Generator<OutlinePiece> {
   if (struct.kind === 'union') {
     const name = [...struct.members.keys()].join(' | ');
     yield {
@@ -106,8 +106,8 @@ function unionAround(struct: StructView, member: MemberLayout): number | undefin
 }
 
 /** Joins bit fields that are neighbours or share a byte; other overlaps (hostile or odd layouts) give way. */
-function merge(sorted: readonly Piece[]): Piece[] {
-  const out: Piece[] = [];
+function merge(sorted: readonly OutlinePiece[]): OutlinePiece[] {
+  const out: OutlinePiece[] = [];
   for (const piece of sorted) {
     const last = out.at(-1);
     const end = last ? last.offset + last.size : 0;

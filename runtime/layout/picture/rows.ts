@@ -1,8 +1,8 @@
-import { CACHE_LINE, type Outline, type Piece } from './outline.ts';
+import { CACHE_LINE, type Outline, type OutlinePiece } from './outline.ts';
 
 /** A part of a piece that lies in one cache line. */
-export interface Segment {
-  readonly piece: Piece;
+export interface RowSegment {
+  readonly piece: OutlinePiece;
   /** Bytes from the start of the row. */
   readonly start: number;
   readonly size: number;
@@ -13,24 +13,24 @@ export interface Segment {
 }
 
 /** One cache line of the picture, or several that one member fills, drawn as one. */
-export interface Row {
+export interface CacheLineRow {
   /** Bytes from the start of the structure. */
   readonly offset: number;
   /** Cache lines that this row stands for. */
   readonly lines: number;
-  readonly segments: readonly Segment[];
+  readonly segments: readonly RowSegment[];
 }
 
 /** The cache lines of a structure. Where one member fills three or more, the middle is one row. */
-export function rowsOf({ pieces }: Outline): Row[] {
-  const rows: Row[] = [];
+export function rowsOf({ pieces }: Outline): CacheLineRow[] {
+  const rows: CacheLineRow[] = [];
   const end = pieces.length === 0 ? 0 : pieces.at(-1)!.offset + pieces.at(-1)!.size;
   let first = 0;
   for (let offset = 0; offset < end; ) {
     while (pieces[first]!.offset + pieces[first]!.size <= offset) first++;
     const full = Math.floor((pieces[first]!.offset + pieces[first]!.size - offset) / CACHE_LINE);
     const lines = pieces[first]!.offset <= offset && full >= 3 ? full : 1;
-    const segments: Segment[] = [];
+    const segments: RowSegment[] = [];
     for (let i = first; i < pieces.length && pieces[i]!.offset < offset + lines * CACHE_LINE; i++) {
       const piece = pieces[i]!;
       const from = Math.max(piece.offset, offset);
@@ -51,7 +51,7 @@ export function rowsOf({ pieces }: Outline): Row[] {
 }
 
 /** Where the widest part of a piece in one cache line begins; nowhere in one that has rows of its own. */
-function widest({ offset, size }: Piece): number {
+function widest({ offset, size }: OutlinePiece): number {
   const end = offset + size;
   const next = (Math.floor(offset / CACHE_LINE) + 1) * CACHE_LINE;
   if (end <= next) return offset;

@@ -1,11 +1,11 @@
 import { styleText } from 'node:util';
 import type { StructView } from '../view.ts';
-import { outline, type Piece } from './outline.ts';
-import { rowsOf, type Segment } from './rows.ts';
+import { type OutlinePiece, outline } from './outline.ts';
+import { type RowSegment, rowsOf } from './rows.ts';
 
 type Style = Parameters<typeof styleText>[0];
 
-const STYLES: Record<Piece['kind'] | 'bits', Style> = {
+const STYLES: Record<OutlinePiece['kind'] | 'bits', Style> = {
   int: ['bgBlue', 'white'],
   pointer: ['bgMagenta', 'white'],
   struct: ['bgGreen', 'black'],
@@ -37,7 +37,7 @@ export function stripPicture(
   return `${[ruler(scale), ...lines].join('\n')}\n`;
 }
 
-function cell({ piece, labelled, begins, ends }: Segment, width: number, colour: boolean): string {
+function cell({ piece, labelled, begins, ends }: RowSegment, width: number, colour: boolean): string {
   const paint = (text: string): string => {
     const style = STYLES[piece.role === 'bits' ? 'bits' : piece.kind];
     return colour ? styleText(style, text, { validateStream: false }) : text;

@@ -2,8 +2,8 @@ import type { KernelFacts } from '../types.ts';
 import type { StructView } from '../view.ts';
 import { sizeFacts, sourceFacts, structTitle } from './facts.ts';
 import { fit } from './fit.ts';
-import { CACHE_LINE, type Outline, outline, type Piece } from './outline.ts';
-import { type Row, rowsOf, type Segment } from './rows.ts';
+import { CACHE_LINE, type Outline, type OutlinePiece, outline } from './outline.ts';
+import { type CacheLineRow, type RowSegment, rowsOf } from './rows.ts';
 import { xml } from './xml.ts';
 
 const BYTE = 17;
@@ -79,7 +79,7 @@ export function svgPicture(struct: StructView, kernel: KernelFacts): string {
   ].join('\n');
 }
 
-function drawRow(row: Row, y: number, height: number): string {
+function drawRow(row: CacheLineRow, y: number, height: number): string {
   const lines = row.lines > 1 ? `${row.lines} lines` : `0x${row.offset.toString(16)}`;
   const middle = y + height / 2;
   return [
@@ -91,7 +91,7 @@ function drawRow(row: Row, y: number, height: number): string {
   ].join('\n');
 }
 
-function drawSegment(segment: Segment, row: Row, y: number, height: number): string {
+function drawSegment(segment: RowSegment, row: CacheLineRow, y: number, height: number): string {
   const { piece } = segment;
   const x = GUTTER + segment.start * BYTE;
   const width = segment.size * BYTE;
@@ -111,7 +111,14 @@ function drawSegment(segment: Segment, row: Row, y: number, height: number): str
   return parts.join('');
 }
 
-function labelOf(segment: Segment, row: Row, x: number, y: number, width: number, height: number): string {
+function labelOf(
+  segment: RowSegment,
+  row: CacheLineRow,
+  x: number,
+  y: number,
+  width: number,
+  height: number,
+): string {
   const { piece } = segment;
   const middle = x + width / 2;
   if (piece.kind === 'hole') {
@@ -163,7 +170,7 @@ function fitName(name: string, width: number, height: number) {
 }
 
 /** Bit fields side by side, each as wide as its bits. */
-function bitBoxes(piece: Piece, x: number, y: number, width: number, height: number): string {
+function bitBoxes(piece: OutlinePiece, x: number, y: number, width: number, height: number): string {
   const bit = width / (piece.size * 8);
   return piece
     .bits!.map(({ name, start, size }) => {
@@ -175,7 +182,7 @@ function bitBoxes(piece: Piece, x: number, y: number, width: number, height: num
 }
 
 /** Names in a row that its boxes are too narrow for, a line for each place. */
-function notesOf(row: Row, height: number): string[] {
+function notesOf(row: CacheLineRow, height: number): string[] {
   return row.segments.flatMap(({ piece, size, labelled, begins, ends }) => {
     const width = size * BYTE;
     if (piece.bits && begins && ends) {
@@ -193,7 +200,7 @@ function notesOf(row: Row, height: number): string[] {
   });
 }
 
-function notesFor(piece: Piece, row: Row, names: readonly string[]): string[] {
+function notesFor(piece: OutlinePiece, row: CacheLineRow, names: readonly string[]): string[] {
   const prefix = `+${piece.offset - row.offset}  `;
   const room = Math.floor((CACHE_LINE * BYTE) / (10.5 * 0.602)) - prefix.length;
   const lines = [''];
@@ -247,14 +254,14 @@ function scale(): string {
   return marks.join('');
 }
 
-function tooltip(piece: Piece): string {
+function tooltip(piece: OutlinePiece): string {
   const range = `bytes ${piece.offset}–${piece.offset + piece.size - 1} (${piece.size})`;
   if (piece.kind === 'hole') return `${piece.role}: ${range}`;
   if (piece.bits) return `${piece.bits.map(({ name, size }) => `${name}:${size}`).join(', ')}\n${range}`;
   return `${piece.type} ${piece.name}\n${range}`;
 }
 
-function colourOf(piece: Piece): Colour | 'hole' {
+function colourOf(piece: OutlinePiece): Colour | 'hole' {
   return piece.role === 'bits' ? 'bits' : piece.kind;
 }
 

@@ -4,7 +4,7 @@ import { get, put, type Word } from '../../edit/member.ts';
 import type { MemoryView } from '../../edit/memory-view.ts';
 import type { GuestVirtual } from '../../memory/address.ts';
 import { type FairDiscipline, isBefore, type TreeEntity } from './discipline.ts';
-import type { FairLayout } from './layout.ts';
+import type { FairMembers } from './members.ts';
 
 /** An entity that was away so long that virtual times can't be compared any more counts as one that has none: 2^62 ns. */
 const FAR = 1n << 62n;
@@ -20,8 +20,8 @@ export class Cfs implements FairDiscipline {
   readonly #vruntime: Word;
   readonly #minimum: Word;
 
-  constructor(layout: FairLayout, cfs: NonNullable<FairLayout['cfs']>) {
-    this.#vruntime = layout.sched_entity.vruntime;
+  constructor(members: FairMembers, cfs: NonNullable<FairMembers['cfs']>) {
+    this.#vruntime = members.sched_entity.vruntime;
     this.#minimum = cfs.min_vruntime;
   }
 

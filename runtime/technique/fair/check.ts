@@ -5,7 +5,7 @@ import { DomschedError } from '../../error.ts';
 import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
 import { AddressMap, AddressSet } from '../../memory/address-map.ts';
 import type { FairDiscipline, TreeEntity } from './discipline.ts';
-import type { FairCpu, FairLayout } from './layout.ts';
+import type { FairCpu, FairMembers } from './members.ts';
 import { checkedNodes, type RbRoot } from './rb-tree.ts';
 
 /** More entities than this on one CPU is a lie: it bounds every walk. */
@@ -23,10 +23,10 @@ interface Counts {
 }
 
 /** Addresses of the tree of a `cfs_rq`. */
-export function rootOf(layout: FairLayout, queue: GuestVirtual, name: string): RbRoot {
+export function rootOf(members: FairMembers, queue: GuestVirtual, name: string): RbRoot {
   return {
-    node: advance(queue, layout.cfs_rq.root.offset),
-    leftmost: advance(queue, layout.cfs_rq.leftmost.offset),
+    node: advance(queue, members.cfs_rq.root.offset),
+    leftmost: advance(queue, members.cfs_rq.leftmost.offset),
     name,
   };
 }
@@ -38,17 +38,17 @@ export function rootOf(layout: FairLayout, queue: GuestVirtual, name: string): R
  * @throws DomschedError `guest-inconsistent`, `walk-unbounded`
  */
 export function checkFairQueues(
-  layout: FairLayout,
+  members: FairMembers,
   discipline: FairDiscipline,
   memory: MemoryView,
   cpu: FairCpu,
   also: readonly GuestVirtual[] = [],
 ): void {
-  new Check(layout, discipline, memory, cpu).run(also);
+  new FairCheck(members, discipline, memory, cpu).run(also);
 }
 
-class Check {
-  readonly #layout: FairLayout;
+class FairCheck {
+  readonly #members: FairMembers;
   readonly #discipline: FairDiscipline;
   readonly #memory: MemoryView;
   readonly #cpu: FairCpu;
@@ -56,15 +56,15 @@ class Check {
   readonly #queues = new AddressSet<GuestVirtual>();
   #entities = 0;
 
-  constructor(layout: FairLayout, discipline: FairDiscipline, memory: MemoryView, cpu: FairCpu) {
-    this.#layout = layout;
+  constructor(members: FairMembers, discipline: FairDiscipline, memory: MemoryView, cpu: FairCpu) {
+    this.#members = members;
     this.#discipline = discipline;
     this.#memory = memory;
     this.#cpu = cpu;
   }
 
   run(also: readonly GuestVirtual[]): void {
-    const { rq } = this.#layout;
+    const { rq } = this.#members;
     const name = `rq[${this.#cpu.cpu}]`;
     this.#queue(advance(this.#cpu.address, rq.cfs), `${name}.cfs`, 0);
     for (const queue of also.toReversed())
@@ -74,7 +74,7 @@ class Check {
   }
 
   #queue(queue: GuestVirtual, name: string, depth: number): Counts {
-    const { cfs_rq, sched_entity, rb_node } = this.#layout;
+    const { cfs_rq, sched_entity, rb_node } = this.#members;
     const memory = this.#memory;
     if (depth > MAX_DEPTH || this.#queues.has(queue)) {
       throw new DomschedError('walk-unbounded', `${name}: its groups do not end`, {});
@@ -83,7 +83,7 @@ class Check {
     if (follow(memory, queue, cfs_rq.rq) !== this.#cpu.address)
       throw inconsistent(`${name} is of another CPU`);
     const left = MAX_ENTITIES - this.#entities;
-    const nodes = checkedNodes(memory, rb_node, rootOf(this.#layout, queue, name), left);
+    const nodes = checkedNodes(memory, rb_node, rootOf(this.#members, queue, name), left);
     this.#entities += nodes.length;
     const tree = nodes.map((node) => this.#treeEntity(node));
     this.#discipline.check(memory, queue, tree, name);
@@ -117,7 +117,7 @@ class Check {
   }
 
   #treeEntity(node: GuestVirtual): TreeEntity {
-    const { sched_entity, rb_node } = this.#layout;
+    const { sched_entity, rb_node } = this.#members;
     const child = (address: GuestVirtual) =>
       address === 0n ? address : advance(address, -sched_entity.run_node);
     return {
@@ -128,7 +128,7 @@ class Check {
   }
 
   #entity(queue: GuestVirtual, entity: GuestVirtual, name: string, depth: number): Counts {
-    const { sched_entity, task_struct } = this.#layout;
+    const { sched_entity, task_struct } = this.#members;
     const memory = this.#memory;
     const where = `${name}: entity ${formatAddress(entity)}`;
     if (get(memory, entity, sched_entity.on_rq) !== 1n)
@@ -146,7 +146,7 @@ class Check {
   }
 
   #isIdle(entity: GuestVirtual): boolean {
-    const { cfs_rq, sched_entity, task_struct } = this.#layout;
+    const { cfs_rq, sched_entity, task_struct } = this.#members;
     const own = follow(this.#memory, entity, sched_entity.my_q);
     if (own !== 0n) return cfs_rq.idle !== undefined && get(this.#memory, own, cfs_rq.idle) !== 0n;
     return get(this.#memory, advance(entity, -task_struct.se), task_struct.policy) === SCHED_IDLE;
@@ -154,7 +154,7 @@ class Check {
 
   /** Every task of the trees is in the list of tasks; a group that is throttled has some there that are in none. */
   #checkTaskList(head: GuestVirtual, name: string): void {
-    const { sched_entity, task_struct } = this.#layout;
+    const { sched_entity, task_struct } = this.#members;
     const offset = task_struct.se + sched_entity.group_node;
     const listed = new AddressSet(this.#list(head, name).map((node) => advance(node, -offset)));
     for (const task of this.#tasks) {
@@ -168,7 +168,7 @@ class Check {
 
   /** Every queue with something in it is listed, children before their parents. */
   #checkLeafList(head: GuestVirtual, name: string): void {
-    const { rq, cfs_rq, sched_entity } = this.#layout;
+    const { rq, cfs_rq, sched_entity } = this.#members;
     const memory = this.#memory;
     if (follow(memory, this.#cpu.address, rq.tmp_alone_branch) !== head) {
       throw inconsistent(`${name}.tmp_alone_branch is not its list of queues`);
@@ -200,13 +200,13 @@ class Check {
   }
 
   #entitiesOf(queue: GuestVirtual): GuestVirtual[] {
-    const root = rootOf(this.#layout, queue, 'tree');
-    const nodes = checkedNodes(this.#memory, this.#layout.rb_node, root, MAX_ENTITIES);
-    return nodes.map((node) => advance(node, -this.#layout.sched_entity.run_node));
+    const root = rootOf(this.#members, queue, 'tree');
+    const nodes = checkedNodes(this.#memory, this.#members.rb_node, root, MAX_ENTITIES);
+    return nodes.map((node) => advance(node, -this.#members.sched_entity.run_node));
   }
 
   #list(head: GuestVirtual, name: string): GuestVirtual[] {
-    const { next, prev } = this.#layout.list_head;
+    const { next, prev } = this.#members.list_head;
     const nodes: GuestVirtual[] = [];
     let previous = head;
     for (let node = follow(this.#memory, head, next); ; node = follow(this.#memory, node, next)) {

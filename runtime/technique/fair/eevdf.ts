@@ -4,7 +4,7 @@ import { follow, get, put, type Word } from '../../edit/member.ts';
 import type { MemoryView } from '../../edit/memory-view.ts';
 import type { GuestVirtual } from '../../memory/address.ts';
 import { type FairDiscipline, isBefore, scaledDown, type TreeEntity, virtualTime } from './discipline.ts';
-import type { EevdfLayout, FairLayout } from './layout.ts';
+import type { EevdfMembers, FairMembers } from './members.ts';
 
 /**
  * Earliest eligible virtual deadline first (6.6 and later, kernel/sched/fair.c): trees are ordered by deadline, each
@@ -14,13 +14,13 @@ import type { EevdfLayout, FairLayout } from './layout.ts';
  * others' lag stays what it was.
  */
 export class Eevdf implements FairDiscipline {
-  readonly #layout: FairLayout;
-  readonly #eevdf: EevdfLayout;
+  readonly #members: FairMembers;
+  readonly #eevdf: EevdfMembers;
   readonly #tickNsec: GuestVirtual;
 
   /** @param tickNsec address of the guest's `tick_nsec` */
-  constructor(layout: FairLayout, eevdf: EevdfLayout, tickNsec: GuestVirtual) {
-    this.#layout = layout;
+  constructor(members: FairMembers, eevdf: EevdfMembers, tickNsec: GuestVirtual) {
+    this.#members = members;
     this.#eevdf = eevdf;
     this.#tickNsec = tickNsec;
   }
@@ -45,7 +45,7 @@ export class Eevdf implements FairDiscipline {
 
   /** As `place_entity()`: at the queue's average, less its own lag, with a whole slice before its deadline. */
   place(draft: Draft, queue: GuestVirtual, entity: GuestVirtual, name: string): void {
-    const { cfs_rq, sched_entity } = this.#layout;
+    const { cfs_rq, sched_entity } = this.#members;
     const { deadline, vlag, slice, rel_deadline } = this.#eevdf.sched_entity;
     const average = this.#moveZero(draft, queue, name);
     const weight = get(draft, entity, sched_entity.weight);
@@ -63,7 +63,7 @@ export class Eevdf implements FairDiscipline {
 
   /** `update_entity_lag()`: not more than two slices, either way. */
   leave(draft: Draft, queue: GuestVirtual, entity: GuestVirtual, name: string): void {
-    const { sched_entity } = this.#layout;
+    const { sched_entity } = this.#members;
     const { vlag, slice } = this.#eevdf.sched_entity;
     const lag = BigInt.asIntN(
       64,
@@ -77,7 +77,7 @@ export class Eevdf implements FairDiscipline {
 
   count(draft: Draft, queue: GuestVirtual, entity: GuestVirtual, change: 1n | -1n, name: string): void {
     const { avg_vruntime, avg_load } = this.#eevdf.cfs_rq;
-    const weight = scaledDown(get(draft, entity, this.#layout.sched_entity.weight));
+    const weight = scaledDown(get(draft, entity, this.#members.sched_entity.weight));
     const sum = get(draft, queue, avg_vruntime) + change * this.#key(draft, queue, entity) * weight;
     put(draft, queue, avg_vruntime, BigInt.asUintN(64, sum), `${name}.avg_vruntime`);
     const load = get(draft, queue, avg_load) + change * weight;
@@ -93,7 +93,7 @@ export class Eevdf implements FairDiscipline {
       if (index > 0 && this.before(memory, entity, nodes[index - 1]!.entity)) {
         throw inconsistent(`${name}: entities are not in the order of deadline`);
       }
-      const weight = scaledDown(get(memory, entity, this.#layout.sched_entity.weight));
+      const weight = scaledDown(get(memory, entity, this.#members.sched_entity.weight));
       sum += this.#key(memory, queue, entity) * weight;
       load += weight;
       if (get(memory, entity, min_vruntime) !== this.#smallest(memory, entity, [left, right])) {
@@ -134,8 +134,8 @@ export class Eevdf implements FairDiscipline {
   }
 
   #current(memory: MemoryView, queue: GuestVirtual): GuestVirtual | null {
-    const curr = follow(memory, queue, this.#layout.cfs_rq.curr);
-    return curr !== 0n && get(memory, curr, this.#layout.sched_entity.on_rq) !== 0n ? curr : null;
+    const curr = follow(memory, queue, this.#members.cfs_rq.curr);
+    return curr !== 0n && get(memory, curr, this.#members.sched_entity.on_rq) !== 0n ? curr : null;
   }
 
   /** Of the tree and the running entity. */
@@ -146,17 +146,17 @@ export class Eevdf implements FairDiscipline {
   }
 
   #weight(memory: MemoryView, entity: GuestVirtual): bigint {
-    return scaledDown(get(memory, entity, this.#layout.sched_entity.weight));
+    return scaledDown(get(memory, entity, this.#members.sched_entity.weight));
   }
 
   #key(memory: MemoryView, queue: GuestVirtual, entity: GuestVirtual): bigint {
-    const vruntime = get(memory, entity, this.#layout.sched_entity.vruntime);
+    const vruntime = get(memory, entity, this.#members.sched_entity.vruntime);
     return BigInt.asIntN(64, vruntime - get(memory, queue, this.#eevdf.cfs_rq.zero));
   }
 
   #smallest(memory: MemoryView, entity: GuestVirtual, children: readonly GuestVirtual[]): bigint {
     const { min_vruntime } = this.#eevdf.sched_entity;
-    return this.#best(memory, entity, this.#layout.sched_entity.vruntime, children, min_vruntime, isBefore);
+    return this.#best(memory, entity, this.#members.sched_entity.vruntime, children, min_vruntime, isBefore);
   }
 
   #shortest(memory: MemoryView, entity: GuestVirtual, children: readonly GuestVirtual[]): bigint {

@@ -18,7 +18,7 @@ import { Cfs } from './cfs.ts';
 import { checkFairQueues, MAX_DEPTH, rootOf, SCHED_IDLE } from './check.ts';
 import { type FairDiscipline, scaledDown } from './discipline.ts';
 import { Eevdf } from './eevdf.ts';
-import type { FairCpu, FairGuest } from './layout.ts';
+import type { FairCpu, FairGuest } from './members.ts';
 import { advanceAverage, type SchedAvg } from './pelt.ts';
 import { RbTree } from './rb-tree.ts';
 import { planReschedFlag } from './resched.ts';
@@ -43,7 +43,7 @@ export class FairSurgery {
 
   /** @throws DomschedError `refused` for a kernel whose queues cannot be told apart from those being changed (UP) */
   constructor(guest: FairGuest) {
-    const { layout, tickNsec } = guest;
+    const { members: layout, tickNsec } = guest;
     if (layout.rq.lock.kind === 'none' || layout.task_struct.pi_lock.kind === 'none') {
       throw new DomschedError(
         'refused',
@@ -61,7 +61,7 @@ export class FairSurgery {
     const queues = this.#levels(memory, task).map(({ queue }) => queue);
     return {
       what: `rq[${cpu.cpu}].cfs is consistent on the way of task ${formatAddress(task)}`,
-      check: (view) => checkFairQueues(this.#guest.layout, this.#discipline, view, cpu, queues),
+      check: (view) => checkFairQueues(this.#guest.members, this.#discipline, view, cpu, queues),
     };
   }
 
@@ -69,19 +69,19 @@ export class FairSurgery {
   invariants(): Invariant[] {
     return this.#guest.queues.map((cpu) => ({
       what: `rq[${cpu.cpu}].cfs is consistent`,
-      check: (view) => checkFairQueues(this.#guest.layout, this.#discipline, view, cpu),
+      check: (view) => checkFairQueues(this.#guest.members, this.#discipline, view, cpu),
     }));
   }
 
   /** @throws DomschedError `lock-held`: try again later */
   checkLocks(memory: MemoryView, task: GuestVirtual): void {
-    const { rq, task_struct } = this.#guest.layout;
+    const { rq, task_struct } = this.#guest.members;
     checkLockFree(memory, this.cpuOf(memory, task).address, rq.lock);
     checkLockFree(memory, task, task_struct.pi_lock);
   }
 
   cpuOf(memory: MemoryView, task: GuestVirtual): FairCpu {
-    const cpu = get(memory, task, this.#guest.layout.task_struct.cpu);
+    const cpu = get(memory, task, this.#guest.members.task_struct.cpu);
     const found = this.#guest.queues.find((candidate) => BigInt(candidate.cpu) === cpu);
     if (found !== undefined) return found;
     throw inconsistent(`task ${formatAddress(task)} is on CPU ${cpu}, which has no run queue`);
@@ -90,7 +90,7 @@ export class FairSurgery {
   /** The CPU that runs a thread, or is about to. */
   currentOn(memory: MemoryView, task: GuestVirtual): FairCpu | undefined {
     return this.#guest.queues.find(
-      ({ address }) => follow(memory, address, this.#guest.layout.rq.curr) === task,
+      ({ address }) => follow(memory, address, this.#guest.members.rq.curr) === task,
     );
   }
 
@@ -99,7 +99,7 @@ export class FairSurgery {
    * @returns null when nothing speaks against it
    */
   obstacle(memory: MemoryView, task: GuestVirtual): string | null {
-    const { rq, task_struct } = this.#guest.layout;
+    const { rq, task_struct } = this.#guest.members;
     if (follow(memory, task, task_struct.sched_class) !== this.#guest.fairSchedClass) {
       return 'is not in a fair queue (real-time, deadline, or boosted for a lock)';
     }
@@ -120,7 +120,7 @@ export class FairSurgery {
 
   /** Waits in a queue for a CPU: neither on one, nor on its way to one or to another queue, nor asleep in the queue. */
   isReady(memory: MemoryView, task: GuestVirtual): boolean {
-    const { task_struct, sched_entity } = this.#guest.layout;
+    const { task_struct, sched_entity } = this.#guest.members;
     const entity = advance(task, task_struct.se);
     const delayed = sched_entity.sched_delayed;
     return (
@@ -134,7 +134,7 @@ export class FairSurgery {
 
   /** In no queue and on no CPU. */
   isOff(memory: MemoryView, task: GuestVirtual): boolean {
-    const { task_struct } = this.#guest.layout;
+    const { task_struct } = this.#guest.members;
     return (
       get(memory, task, task_struct.on_rq) === 0n &&
       get(memory, task, task_struct.on_cpu) === 0n &&
@@ -144,7 +144,7 @@ export class FairSurgery {
 
   /** A group on the way to the root has used up its time (cpu.max), or is asleep in its queue. */
   isBlocked(memory: MemoryView, task: GuestVirtual): boolean {
-    const { cfs_rq, sched_entity } = this.#guest.layout;
+    const { cfs_rq, sched_entity } = this.#guest.members;
     return this.#levels(memory, task).some(({ entity, queue, own }) => {
       const throttled =
         cfs_rq.throttle_count !== undefined && get(memory, queue, cfs_rq.throttle_count) !== 0n;
@@ -159,7 +159,7 @@ export class FairSurgery {
   /** Whether a thread's CPU is one that it may run on, and takes threads. */
   hasCpu(memory: MemoryView, task: GuestVirtual): boolean {
     const { cpu } = this.cpuOf(memory, task);
-    const allowed = follow(memory, task, this.#guest.layout.task_struct.cpus_ptr);
+    const allowed = follow(memory, task, this.#guest.members.task_struct.cpus_ptr);
     return [allowed, this.#guest.activeMask].every((mask) => {
       const byte = memory.word(advance(mask, cpu >> 3), 1);
       return (byte >> BigInt(cpu & 7)) % 2n === 1n;
@@ -171,7 +171,7 @@ export class FairSurgery {
    * @returns what has to be so afterwards
    */
   planDequeue(draft: Draft, task: GuestVirtual): Invariant {
-    const { cfs_rq, task_struct } = this.#guest.layout;
+    const { cfs_rq, task_struct } = this.#guest.members;
     const cpu = this.cpuOf(draft, task);
     let idle = get(draft, task, task_struct.policy) === SCHED_IDLE ? 1n : 0n;
     let leaving = true;
@@ -192,7 +192,7 @@ export class FairSurgery {
    * @returns what has to be so afterwards
    */
   planEnqueue(draft: Draft, task: GuestVirtual): Invariant {
-    const { cfs_rq, sched_entity, task_struct, rq } = this.#guest.layout;
+    const { cfs_rq, sched_entity, task_struct, rq } = this.#guest.members;
     const cpu = this.cpuOf(draft, task);
     const unlisted: Level[] = [];
     let idle = get(draft, task, task_struct.policy) === SCHED_IDLE ? 1n : 0n;
@@ -209,20 +209,20 @@ export class FairSurgery {
     this.#countRunning(draft, cpu, 1n);
     const curr = follow(draft, cpu.address, rq.curr);
     if (curr === follow(draft, cpu.address, rq.idle))
-      planReschedFlag(draft, curr, this.#guest.layout, this.#guest.bits.needResched);
+      planReschedFlag(draft, curr, this.#guest.members, this.#guest.bits.needResched);
     put(draft, task, task_struct.on_rq, this.#guest.bits.queued, 'task.on_rq');
     return this.#outcome(draft, task, cpu, true);
   }
 
   /** Whether a thread's CPU has nothing to do. */
   isIdle(memory: MemoryView, { address }: FairCpu): boolean {
-    const { rq } = this.#guest.layout;
+    const { rq } = this.#guest.members;
     return follow(memory, address, rq.curr) === follow(memory, address, rq.idle);
   }
 
   /** From a thread's entity up to the root. @throws DomschedError `guest-inconsistent` for a way that does not lead there */
   #levels(memory: MemoryView, task: GuestVirtual): Level[] {
-    const { rq, cfs_rq, sched_entity, task_struct } = this.#guest.layout;
+    const { rq, cfs_rq, sched_entity, task_struct } = this.#guest.members;
     const cpu = this.cpuOf(memory, task);
     const top = advance(cpu.address, rq.cfs);
     const levels: Omit<Level, 'name'>[] = [];
@@ -248,7 +248,7 @@ export class FairSurgery {
   }
 
   #leave(draft: Draft, level: Level, task: GuestVirtual): void {
-    const { sched_entity } = this.#guest.layout;
+    const { sched_entity } = this.#guest.members;
     const { entity, queue, own, name } = level;
     this.#forgetBuddy(draft, level);
     const runnable = own === null ? 1n : get(draft, entity, sched_entity.runnable_weight);
@@ -263,7 +263,7 @@ export class FairSurgery {
   }
 
   #enter(draft: Draft, level: Level, task: GuestVirtual, cpu: FairCpu): void {
-    const { sched_entity, rq } = this.#guest.layout;
+    const { sched_entity, rq } = this.#guest.members;
     const { entity, queue, own, name } = level;
     this.#age(draft, level, false, 0n);
     this.#refreshGroup(draft, level);
@@ -282,7 +282,7 @@ export class FairSurgery {
   }
 
   #tree(draft: Draft, { queue, name }: Level): RbTree {
-    const { rb_node, sched_entity } = this.#guest.layout;
+    const { rb_node, sched_entity } = this.#guest.members;
     const { augment } = this.#discipline;
     const entityOf = (node: GuestVirtual) => (node === 0n ? node : advance(node, -sched_entity.run_node));
     const renew =
@@ -296,19 +296,19 @@ export class FairSurgery {
             const what = `${name}: entity ${formatAddress(entity)}`;
             augment(draft, entity, entityOf(left!), entityOf(right!), what);
           };
-    return new RbTree(draft, rb_node, rootOf(this.#guest.layout, queue, name), renew);
+    return new RbTree(draft, rb_node, rootOf(this.#guest.members, queue, name), renew);
   }
 
   /** `__clear_buddies()` for an entity that leaves. */
   #forgetBuddy(draft: Draft, { entity, queue, name }: Level): void {
-    for (const { name: buddy, field } of this.#guest.layout.cfs_rq.buddies) {
+    for (const { name: buddy, field } of this.#guest.members.cfs_rq.buddies) {
       if (follow(draft, queue, field) === entity) put(draft, queue, field, 0n, `${name}.${buddy}`);
     }
   }
 
   /** `account_entity_enqueue()` and `account_entity_dequeue()`, but for the list of tasks. */
   #account(draft: Draft, { entity, queue, own, name }: Level, task: GuestVirtual, change: 1n | -1n): void {
-    const { cfs_rq, sched_entity, task_struct } = this.#guest.layout;
+    const { cfs_rq, sched_entity, task_struct } = this.#guest.members;
     const weight = get(draft, queue, cfs_rq.weight) + change * get(draft, entity, sched_entity.weight);
     put(draft, queue, cfs_rq.weight, notNegative(weight, name), `${name}.load.weight`);
     // update_load_set(): the inverse is computed when it is next asked for.
@@ -322,14 +322,14 @@ export class FairSurgery {
   }
 
   #countBelow(draft: Draft, { queue, name }: Level, change: 1n | -1n, idle: bigint): void {
-    const { cfs_rq } = this.#guest.layout;
+    const { cfs_rq } = this.#guest.members;
     this.#change(draft, queue, cfs_rq.h_nr_queued, change, `${name}.h_nr_queued`);
     this.#change(draft, queue, cfs_rq.h_nr_runnable, change, `${name}.h_nr_runnable`);
     this.#change(draft, queue, cfs_rq.h_nr_idle, change * idle, `${name}.h_nr_idle`);
   }
 
   #countRunning(draft: Draft, { cpu, address }: FairCpu, change: 1n | -1n): void {
-    this.#change(draft, address, this.#guest.layout.rq.nr_running, change, `rq[${cpu}].nr_running`);
+    this.#change(draft, address, this.#guest.members.rq.nr_running, change, `rq[${cpu}].nr_running`);
   }
 
   #change(draft: Draft, base: GuestVirtual, field: Word | undefined, change: bigint, what: string): void {
@@ -340,14 +340,14 @@ export class FairSurgery {
   /** `se_update_runnable()`: what a group counts as runnable is what is below it. */
   #refreshGroup(draft: Draft, { entity, own, name }: Level): void {
     if (own === null) return;
-    const { cfs_rq, sched_entity } = this.#guest.layout;
+    const { cfs_rq, sched_entity } = this.#guest.members;
     const runnable = get(draft, own, cfs_rq.h_nr_runnable ?? cfs_rq.h_nr_queued);
     put(draft, entity, sched_entity.runnable_weight, runnable, `${name}: group's runnable_weight`);
   }
 
   /** Brings an entity's averages up to its queue's time, before what it counts as changes. */
   #age(draft: Draft, { entity, queue, name }: Level, queued: boolean, runnable: bigint): void {
-    const { cfs_rq, sched_entity } = this.#guest.layout;
+    const { cfs_rq, sched_entity } = this.#guest.members;
     const now = get(draft, queue, cfs_rq.avg.last_update_time);
     const average = readAverage(draft, entity, sched_entity.avg);
     // Never attached, or a queue that was never updated: the guest's own first update attaches it.
@@ -363,7 +363,7 @@ export class FairSurgery {
   }
 
   #unlist(draft: Draft, task: GuestVirtual): void {
-    const { list_head, sched_entity, task_struct } = this.#guest.layout;
+    const { list_head, sched_entity, task_struct } = this.#guest.members;
     const node = advance(task, task_struct.se + sched_entity.group_node);
     const next = follow(draft, node, list_head.next);
     const prev = follow(draft, node, list_head.prev);
@@ -378,7 +378,7 @@ export class FairSurgery {
    * their parents: groups go to the front in this order, the root to the end.
    */
   #list(draft: Draft, cpu: FairCpu, levels: readonly Level[]): void {
-    const { rq, cfs_rq, list_head } = this.#guest.layout;
+    const { rq, cfs_rq, list_head } = this.#guest.members;
     const head = advance(cpu.address, rq.leaf_cfs_rq_list);
     const what = `rq[${cpu.cpu}].leaf_cfs_rq_list`;
     for (const { queue, name } of levels.toReversed()) {
@@ -390,7 +390,7 @@ export class FairSurgery {
   }
 
   #insertAfter(draft: Draft, before: GuestVirtual, node: GuestVirtual, what: string): void {
-    const { next, prev } = this.#guest.layout.list_head;
+    const { next, prev } = this.#guest.members.list_head;
     const after = follow(draft, before, next);
     put(draft, node, next, after, `${what}: next of the new node`);
     put(draft, node, prev, before, `${what}: prev of the new node`);
@@ -403,7 +403,7 @@ export class FairSurgery {
    * values are those that the draft ends with.
    */
   #outcome(draft: Draft, task: GuestVirtual, cpu: FairCpu, linked: boolean): Invariant {
-    const { rq, cfs_rq, sched_entity, task_struct, eevdf, list_head } = this.#guest.layout;
+    const { rq, cfs_rq, sched_entity, task_struct, eevdf, list_head } = this.#guest.members;
     const words: [GuestVirtual, Word][] = [[cpu.address, rq.nr_running]];
     const group = advance(task, task_struct.se + sched_entity.group_node);
     if (!linked) words.push([group, list_head.next], [group, list_head.prev]);

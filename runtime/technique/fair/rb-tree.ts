@@ -7,7 +7,7 @@ import { formatAddress, type GuestVirtual } from '../../memory/address.ts';
 import { AddressSet } from '../../memory/address-map.ts';
 
 /** Members of `struct rb_node`. */
-export interface RbLayout {
+export interface RbMembers {
   readonly __rb_parent_color: Word;
   readonly rb_left: Word;
   readonly rb_right: Word;
@@ -40,15 +40,15 @@ export type Augment = (node: GuestVirtual) => void;
  */
 export class RbTree {
   readonly #draft: Draft;
-  readonly #layout: RbLayout;
+  readonly #members: RbMembers;
   readonly #root: RbRoot;
   readonly #augment: Augment | null;
   /** Nodes whose children changed: what they keep of their subtrees is recomputed at the end. */
   readonly #touched = new AddressSet<GuestVirtual>();
 
-  constructor(draft: Draft, layout: RbLayout, root: RbRoot, augment: Augment | null) {
+  constructor(draft: Draft, members: RbMembers, root: RbRoot, augment: Augment | null) {
     this.#draft = draft;
-    this.#layout = layout;
+    this.#members = members;
     this.#root = root;
     this.#augment = augment;
   }
@@ -67,8 +67,8 @@ export class RbTree {
       left = before(at);
       if (!left) first = false;
     }
-    this.#put(node, this.#layout.rb_left, NULL, 'rb_left');
-    this.#put(node, this.#layout.rb_right, NULL, 'rb_right');
+    this.#put(node, this.#members.rb_left, NULL, 'rb_left');
+    this.#put(node, this.#members.rb_right, NULL, 'rb_right');
     this.#link(node, parent, 0n);
     if (parent === NULL) this.#setTop(node);
     else if (left) this.#setLeft(parent, node);
@@ -249,19 +249,19 @@ export class RbTree {
   }
 
   #left(node: GuestVirtual): GuestVirtual {
-    return follow(this.#draft, node, this.#layout.rb_left);
+    return follow(this.#draft, node, this.#members.rb_left);
   }
 
   #right(node: GuestVirtual): GuestVirtual {
-    return follow(this.#draft, node, this.#layout.rb_right);
+    return follow(this.#draft, node, this.#members.rb_right);
   }
 
   #parent(node: GuestVirtual): GuestVirtual {
-    return parentOf(this.#draft, this.#layout, node);
+    return parentOf(this.#draft, this.#members, node);
   }
 
   #isBlack(node: GuestVirtual): boolean {
-    return isBlack(this.#draft, this.#layout, node);
+    return isBlack(this.#draft, this.#members, node);
   }
 
   #setTop(node: GuestVirtual): void {
@@ -274,16 +274,16 @@ export class RbTree {
 
   #setLeft(node: GuestVirtual, child: GuestVirtual): void {
     this.#touched.add(node);
-    this.#put(node, this.#layout.rb_left, child, 'rb_left');
+    this.#put(node, this.#members.rb_left, child, 'rb_left');
   }
 
   #setRight(node: GuestVirtual, child: GuestVirtual): void {
     this.#touched.add(node);
-    this.#put(node, this.#layout.rb_right, child, 'rb_right');
+    this.#put(node, this.#members.rb_right, child, 'rb_right');
   }
 
   #setParent(node: GuestVirtual, parent: GuestVirtual): void {
-    this.#link(node, parent, get(this.#draft, node, this.#layout.__rb_parent_color) & COLOR_BITS);
+    this.#link(node, parent, get(this.#draft, node, this.#members.__rb_parent_color) & COLOR_BITS);
   }
 
   #paint(node: GuestVirtual, black: boolean): void {
@@ -291,7 +291,7 @@ export class RbTree {
   }
 
   #link(node: GuestVirtual, parent: GuestVirtual, color: bigint): void {
-    this.#put(node, this.#layout.__rb_parent_color, parent | color, '__rb_parent_color');
+    this.#put(node, this.#members.__rb_parent_color, parent | color, '__rb_parent_color');
   }
 
   #put(node: GuestVirtual, field: Word, value: bigint, member: string): void {
@@ -310,12 +310,12 @@ export class RbTree {
 }
 
 /** Parent of a node; 0 for the root. */
-export function parentOf(memory: MemoryView, layout: RbLayout, node: GuestVirtual): GuestVirtual {
-  return (get(memory, node, layout.__rb_parent_color) & ~COLOR_BITS) as GuestVirtual;
+export function parentOf(memory: MemoryView, members: RbMembers, node: GuestVirtual): GuestVirtual {
+  return (get(memory, node, members.__rb_parent_color) & ~COLOR_BITS) as GuestVirtual;
 }
 
-export function isBlack(memory: MemoryView, layout: RbLayout, node: GuestVirtual): boolean {
-  return (get(memory, node, layout.__rb_parent_color) & BLACK) !== 0n;
+export function isBlack(memory: MemoryView, members: RbMembers, node: GuestVirtual): boolean {
+  return (get(memory, node, members.__rb_parent_color) & BLACK) !== 0n;
 }
 
 /**
@@ -326,7 +326,7 @@ export function isBlack(memory: MemoryView, layout: RbLayout, node: GuestVirtual
  */
 export function checkedNodes(
   memory: MemoryView,
-  layout: RbLayout,
+  members: RbMembers,
   root: RbRoot,
   limit: number,
 ): GuestVirtual[] {
@@ -338,13 +338,13 @@ export function checkedNodes(
     if (height > MAX_HEIGHT || nodes.length >= limit) {
       throw new DomschedError('walk-unbounded', `${root.name}.tasks_timeline does not end`, {});
     }
-    if (parentOf(memory, layout, node) !== parent)
+    if (parentOf(memory, members, node) !== parent)
       throw wrong(`node ${formatAddress(node)} does not link back`);
-    const black = isBlack(memory, layout, node);
+    const black = isBlack(memory, members, node);
     if (!black && !parentBlack) throw wrong(`red node ${formatAddress(node)} is under a red one`);
-    const left = walk(follow(memory, node, layout.rb_left), node, black, height + 1);
+    const left = walk(follow(memory, node, members.rb_left), node, black, height + 1);
     nodes.push(node);
-    const right = walk(follow(memory, node, layout.rb_right), node, black, height + 1);
+    const right = walk(follow(memory, node, members.rb_right), node, black, height + 1);
     if (left !== right) throw wrong(`node ${formatAddress(node)} has ${left} and ${right} black nodes below`);
     return left + (black ? 1 : 0);
   };

@@ -3,8 +3,8 @@ import { inconsistent } from '../../edit/inconsistent.ts';
 import { get, put } from '../../edit/member.ts';
 import type { MemoryView } from '../../edit/memory-view.ts';
 import { formatAddress, type GuestVirtual } from '../../memory/address.ts';
-import type { StateBits } from '../proved-bits.ts';
-import type { FairCpu, FairLayout } from './layout.ts';
+import type { ProvedStateBits } from '../proved-bits.ts';
+import type { FairCpu, FairMembers } from './members.ts';
 
 /**
  * Requests to call `schedule()`.
@@ -16,16 +16,16 @@ import type { FairCpu, FairLayout } from './layout.ts';
  * either (`zap_pte_range()`, mm/memory.c).
  */
 export class Resched {
-  readonly #layout: FairLayout;
-  readonly #bits: StateBits;
+  readonly #members: FairMembers;
+  readonly #bits: ProvedStateBits;
 
-  constructor(layout: FairLayout, bits: StateBits) {
-    this.#layout = layout;
+  constructor(members: FairMembers, bits: ProvedStateBits) {
+    this.#members = members;
     this.#bits = bits;
   }
 
   isAsked(memory: MemoryView, task: GuestVirtual): boolean {
-    return (get(memory, task, this.#layout.task_struct.thread_flags) & this.#bits.needResched) !== 0n;
+    return (get(memory, task, this.#members.task_struct.thread_flags) & this.#bits.needResched) !== 0n;
   }
 
   /**
@@ -46,7 +46,7 @@ export class Resched {
    * ({@link comesStraightBack}): it looks at its flags again before anything else.
    */
   planFlag(draft: Draft, task: GuestVirtual): void {
-    planReschedFlag(draft, task, this.#layout, this.#bits.needResched);
+    planReschedFlag(draft, task, this.#members, this.#bits.needResched);
   }
 
   /**
@@ -55,7 +55,7 @@ export class Resched {
    * to be given back.
    */
   comesStraightBack(memory: MemoryView, task: GuestVirtual): boolean {
-    const { thread_flags, task_works } = this.#layout.task_struct;
+    const { thread_flags, task_works } = this.#members.task_struct;
     return (get(memory, task, thread_flags) & this.#bits.work) === 0n && get(memory, task, task_works) === 0n;
   }
 
@@ -75,7 +75,7 @@ export class Resched {
 export function planReschedFlag(
   draft: Draft,
   task: GuestVirtual,
-  { task_struct: { thread_flags } }: FairLayout,
+  { task_struct: { thread_flags } }: FairMembers,
   needResched: bigint,
 ): void {
   const flags = get(draft, task, thread_flags) | needResched;

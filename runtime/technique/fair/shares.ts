@@ -24,10 +24,10 @@ const MAX_SHARES = (1n << 18n) << 10n;
 const NICE_LEVELS = 40;
 const LOWEST_NICE = -20;
 
-export type SharesLayout = ReturnType<typeof resolveSharesLayout>;
+export type SharesMembers = ReturnType<typeof sharesMembers>;
 
 export interface SharesGuest {
-  readonly layout: SharesLayout;
+  readonly members: SharesMembers;
   readonly rootTaskGroup: GuestVirtual;
   /** Of `sched_prio_to_weight`. */
   readonly prioToWeight: GuestVirtual;
@@ -50,7 +50,7 @@ export function sharesRefusal(layout: LayoutView): string | null {
 }
 
 /** @throws DomschedError `layout-absent-member` */
-export function resolveSharesLayout(layout: LayoutView) {
+export function sharesMembers(layout: LayoutView) {
   return {
     task_struct: wordsOf(layout, 'task_struct', ['sched_task_group']),
     task_group: wordsOf(layout, 'task_group', ['shares', 'parent', 'idle?', 'autogroup?']),
@@ -67,7 +67,7 @@ export class Shares {
 
   /** The `task_group` that a thread is scheduled in. */
   groupOf(memory: MemoryView, thread: GuestVirtual): GuestVirtual {
-    return follow(memory, thread, this.#guest.layout.task_struct.sched_task_group);
+    return follow(memory, thread, this.#guest.members.task_struct.sched_task_group);
   }
 
   /**
@@ -80,7 +80,7 @@ export class Shares {
     if (!Number.isInteger(nice) || nice < LOWEST_NICE || nice >= LOWEST_NICE + NICE_LEVELS) {
       throw new DomschedError('usage', `nice ${nice} is not in -20..19`, { nice });
     }
-    const { task_group, autogroup } = this.#guest.layout;
+    const { task_group, autogroup } = this.#guest.members;
     const group = this.groupOf(draft, thread);
     const refuse = (why: string) => threadRefusal(thread, why);
     if (group === this.#guest.rootTaskGroup)

@@ -5,7 +5,7 @@ import type { GuestVirtual } from '../../memory/address.ts';
 import { threadRefusal } from '../refusal.ts';
 import type { Step } from '../step.ts';
 import type { FairSurgery } from './fair.ts';
-import type { FairGuest } from './layout.ts';
+import type { FairGuest } from './members.ts';
 import { isAtUserBorder } from './user-border.ts';
 
 /** include/linux/sched.h. */
@@ -83,6 +83,6 @@ export class FairSplice {
   }
 
   #state(memory: MemoryView, thread: GuestVirtual): bigint {
-    return get(memory, thread, this.#guest.layout.task_struct.state);
+    return get(memory, thread, this.#guest.members.task_struct.state);
   }
 }

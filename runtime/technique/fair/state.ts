@@ -6,11 +6,11 @@ import type { MemoryView } from '../../edit/memory-view.ts';
 import type { VcpuRegisters } from '../../hypervisor/types.ts';
 import { formatAddress, type GuestVirtual } from '../../memory/address.ts';
 import type { IrqWork, LazyList } from '../park/irq-work.ts';
-import type { StateBits } from '../proved-bits.ts';
+import type { ProvedStateBits } from '../proved-bits.ts';
 import { threadRefusal } from '../refusal.ts';
 import type { Step } from '../step.ts';
 import type { FairSurgery } from './fair.ts';
-import type { FairCpu, FairGuest } from './layout.ts';
+import type { FairCpu, FairGuest } from './members.ts';
 import { Resched } from './resched.ts';
 import { isAtUserBorder } from './user-border.ts';
 
@@ -28,18 +28,18 @@ const USER_MODE = 3;
  */
 export class FairState {
   readonly #guest: FairGuest;
-  readonly #bits: StateBits;
+  readonly #bits: ProvedStateBits;
   readonly #fair: FairSurgery;
   readonly #irqWork: IrqWork;
   readonly #resched: Resched;
   #vcpus: ReadonlyMap<number, VcpuRegisters> = new Map();
 
-  constructor(guest: FairGuest, bits: StateBits, fair: FairSurgery, irqWork: IrqWork) {
+  constructor(guest: FairGuest, bits: ProvedStateBits, fair: FairSurgery, irqWork: IrqWork) {
     this.#guest = guest;
     this.#bits = bits;
     this.#fair = fair;
     this.#irqWork = irqWork;
-    this.#resched = new Resched(guest.layout, bits);
+    this.#resched = new Resched(guest.members, bits);
   }
 
   /** The vCPUs of this pause, by the kernel's number of the CPU that each is proved to be. */
@@ -49,7 +49,7 @@ export class FairState {
 
   /** Has the state of a hold, whether it came into effect or not. */
   isMarked(memory: MemoryView, thread: GuestVirtual): boolean {
-    return get(memory, thread, this.#guest.layout.task_struct.state) === this.#bits.parked;
+    return get(memory, thread, this.#guest.members.task_struct.state) === this.#bits.parked;
   }
 
   /** Took itself off its queue; EEVDF may keep it there for a while, as one that is asleep. */
@@ -63,7 +63,7 @@ export class FairState {
    * @throws DomschedError `lock-held`; `refused` for one that runs where no vCPU is known
    */
   planHold(draft: Draft, thread: GuestVirtual): Step | null {
-    const { task_struct } = this.#guest.layout;
+    const { task_struct } = this.#guest.members;
     this.#fair.checkLocks(draft, thread);
     if (get(draft, thread, task_struct.state) !== TASK_RUNNING) return null;
     const cpu = this.#fair.currentOn(draft, thread);
@@ -97,7 +97,7 @@ export class FairState {
    */
   planAgain(draft: Draft, thread: GuestVirtual): Step | null {
     const cpu = this.#fair.currentOn(draft, thread);
-    if (cpu === undefined || get(draft, thread, this.#guest.layout.task_struct.on_rq) === 0n) return null;
+    if (cpu === undefined || get(draft, thread, this.#guest.members.task_struct.on_rq) === 0n) return null;
     if (this.#resched.isAsked(draft, thread) || !this.#isInUserMode(cpu)) return null;
     this.#fair.checkLocks(draft, thread);
     this.#resched.planInUserMode(draft, cpu, thread);
@@ -111,7 +111,7 @@ export class FairState {
    * @throws DomschedError `lock-held`; `refused` when the words for the wake-up are not proved to be free
    */
   planRelease(draft: Draft, thread: GuestVirtual, list: LazyList): Step | 'later' {
-    const { task_struct } = this.#guest.layout;
+    const { task_struct } = this.#guest.members;
     this.#fair.checkLocks(draft, thread);
     if (this.#isAsleep(draft, thread)) {
       const woken = this.#irqWork.planPush(draft, thread, list);
@@ -131,7 +131,7 @@ export class FairState {
   }
 
   #isAsleep(memory: MemoryView, thread: GuestVirtual): boolean {
-    const { task_struct, sched_entity } = this.#guest.layout;
+    const { task_struct, sched_entity } = this.#guest.members;
     if (get(memory, thread, task_struct.on_cpu) !== 0n) return false;
     if (this.#fair.currentOn(memory, thread) !== undefined) return false;
     if (get(memory, thread, task_struct.on_rq) === 0n) return true;
@@ -157,7 +157,7 @@ export class FairState {
     return {
       what,
       check: (memory) => {
-        const found = get(memory, thread, this.#guest.layout.task_struct.state);
+        const found = get(memory, thread, this.#guest.members.task_struct.state);
         if (found !== state) throw inconsistent(`not so: ${what}; it is ${found}`);
       },
     };

@@ -1,7 +1,7 @@
 import { follow, get } from '../../edit/member.ts';
 import type { MemoryView } from '../../edit/memory-view.ts';
 import type { GuestVirtual } from '../../memory/address.ts';
-import type { FairGuest } from './layout.ts';
+import type { FairGuest } from './members.ts';
 
 /** Words from the stack pointer of a preempted thread to its registers at most: two frames and what they save. */
 const MAX_WORDS = 48;
@@ -23,7 +23,7 @@ const CS_FROM_END = 4;
  * included, says no.
  */
 export function isAtUserBorder(guest: FairGuest, memory: MemoryView, task: GuestVirtual): boolean {
-  const { task_struct, registers } = guest.layout;
+  const { task_struct, registers } = guest.members;
   const stack = follow(memory, task, task_struct.stack);
   const pointer = get(memory, task, task_struct.sp);
   for (const size of STACK_SIZES) {

@@ -3,29 +3,29 @@ import { follow, get } from '../../edit/member.ts';
 import type { MemoryView } from '../../edit/memory-view.ts';
 import { DomschedError } from '../../error.ts';
 import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
-import type { O1Layout, O1Queue } from './layout.ts';
+import type { O1Members, O1Queue } from './members.ts';
 
 /** More tasks than this on one queue is a lie: it bounds every walk. */
 const MAX_TASKS = 65_536;
 
 /** Addresses of the two arrays of a queue; `active` and `expired` point to one each. */
-export function arraysOf(layout: O1Layout, queue: O1Queue): [GuestVirtual, GuestVirtual] {
-  const first = advance(queue.address, layout.rq.arrays);
-  return [first, advance(first, layout.prio_array.size)];
+export function arraysOf(members: O1Members, queue: O1Queue): [GuestVirtual, GuestVirtual] {
+  const first = advance(queue.address, members.rq.arrays);
+  return [first, advance(first, members.prio_array.size)];
 }
 
 /** Head of the list of one priority. */
-export function headOf(layout: O1Layout, array: GuestVirtual, prio: number): GuestVirtual {
-  return advance(array, layout.prio_array.queue + prio * layout.list_head.size);
+export function headOf(members: O1Members, array: GuestVirtual, prio: number): GuestVirtual {
+  return advance(array, members.prio_array.queue + prio * members.list_head.size);
 }
 
 /** The word of the bitmap with the bit of one priority, and that bit. Bits count as in the kernel's bitops. */
 export function bitOf(
-  layout: O1Layout,
+  members: O1Members,
   array: GuestVirtual,
   prio: number,
 ): { address: GuestVirtual; mask: bigint } {
-  const { offset, size } = layout.prio_array.bitmap_word;
+  const { offset, size } = members.prio_array.bitmap_word;
   const bits = size * 8;
   const address = advance(array, offset + Math.floor(prio / bits) * size);
   return { address, mask: 1n << BigInt(prio % bits) };
@@ -36,12 +36,12 @@ export function bitOf(
  * telling which lists are not empty, and both counters.
  * @throws DomschedError `guest-inconsistent`, `walk-unbounded`
  */
-export function checkQueue(layout: O1Layout, memory: MemoryView, queue: O1Queue): void {
-  const { rq } = layout;
+export function checkQueue(members: O1Members, memory: MemoryView, queue: O1Queue): void {
+  const { rq } = members;
   const name = `rq[${queue.cpu}]`;
   const active = follow(memory, queue.address, rq.active);
   const expired = follow(memory, queue.address, rq.expired);
-  const [first, second] = arraysOf(layout, queue);
+  const [first, second] = arraysOf(members, queue);
   if (!(active === first && expired === second) && !(active === second && expired === first)) {
     throw inconsistent(`${name}.active and .expired are not its two arrays`, { cpu: queue.cpu });
   }
@@ -51,7 +51,7 @@ export function checkQueue(layout: O1Layout, memory: MemoryView, queue: O1Queue)
     [active, 'active'],
     [expired, 'expired'],
   ] as const) {
-    const found = checkArray(layout, memory, array, `${name}.${which}`);
+    const found = checkArray(members, memory, array, `${name}.${which}`);
     linked += found.tasks;
     weight += found.weight;
   }
@@ -68,35 +68,38 @@ export function checkQueue(layout: O1Layout, memory: MemoryView, queue: O1Queue)
   }
 }
 
-function checkArray(layout: O1Layout, memory: MemoryView, array: GuestVirtual, name: string) {
-  const { prio_array, task_struct } = layout;
-  const lists = memory.block(advance(array, prio_array.queue), prio_array.priorities * layout.list_head.size);
-  const bitmap = memory.block(advance(array, prio_array.bitmap_word.offset), bitmapBytes(layout));
+function checkArray(members: O1Members, memory: MemoryView, array: GuestVirtual, name: string) {
+  const { prio_array, task_struct } = members;
+  const lists = memory.block(
+    advance(array, prio_array.queue),
+    prio_array.priorities * members.list_head.size,
+  );
+  const bitmap = memory.block(advance(array, prio_array.bitmap_word.offset), bitmapBytes(members));
   let tasks = 0;
   let weight = 0n;
   for (let prio = 0; prio < prio_array.priorities; prio++) {
     const bit = hasBit(bitmap, prio);
-    if (!bit && isEmptyHead(layout, lists, array, prio)) continue;
-    const members = listOf(
-      layout,
+    if (!bit && isEmptyHead(members, lists, array, prio)) continue;
+    const linked = listOf(
+      members,
       memory,
-      headOf(layout, array, prio),
+      headOf(members, array, prio),
       `${name}.queue[${prio}]`,
       MAX_TASKS - tasks,
     );
-    if (bit !== members.length > 0) {
+    if (bit !== linked.length > 0) {
       throw inconsistent(
-        `${name}.bitmap bit ${prio} is ${bit ? 1 : 0} with ${members.length} tasks in its list`,
+        `${name}.bitmap bit ${prio} is ${bit ? 1 : 0} with ${linked.length} tasks in its list`,
       );
     }
-    for (const task of members) {
+    for (const task of linked) {
       const where = `task ${formatAddress(task)} in ${name}.queue[${prio}]`;
       if (follow(memory, task, task_struct.array) !== array) throw inconsistent(`${where} has another array`);
       if (get(memory, task, task_struct.prio) !== BigInt(prio))
         throw inconsistent(`${where} has another prio`);
       if (task_struct.load_weight !== undefined) weight += get(memory, task, task_struct.load_weight);
     }
-    tasks += members.length;
+    tasks += linked.length;
   }
   if (!hasBit(bitmap, prio_array.priorities)) throw inconsistent(`${name}.bitmap has no sentinel bit`);
   const nrActive = get(memory, array, prio_array.nr_active);
@@ -106,9 +109,9 @@ function checkArray(layout: O1Layout, memory: MemoryView, array: GuestVirtual, n
 }
 
 /** Bytes of the bitmap: whole words, with room for the sentinel. */
-function bitmapBytes(layout: O1Layout): number {
-  const { size } = layout.prio_array.bitmap_word;
-  return Math.ceil((layout.prio_array.priorities + 1) / (8 * size)) * size;
+function bitmapBytes(members: O1Members): number {
+  const { size } = members.prio_array.bitmap_word;
+  return Math.ceil((members.prio_array.priorities + 1) / (8 * size)) * size;
 }
 
 function hasBit(bitmap: DataView, prio: number): boolean {
@@ -116,9 +119,9 @@ function hasBit(bitmap: DataView, prio: number): boolean {
 }
 
 /** Both links of a list head lead to itself. Compared in halves: most of the lists are empty, most of the time. */
-function isEmptyHead(layout: O1Layout, lists: DataView, array: GuestVirtual, prio: number): boolean {
-  const { size, next, prev } = layout.list_head;
-  const head = headOf(layout, array, prio);
+function isEmptyHead(members: O1Members, lists: DataView, array: GuestVirtual, prio: number): boolean {
+  const { size, next, prev } = members.list_head;
+  const head = headOf(members, array, prio);
   const low = Number(head & 0xffff_ffffn);
   const high = Number(head >> 32n);
   const at = prio * size;
@@ -128,25 +131,30 @@ function isEmptyHead(layout: O1Layout, lists: DataView, array: GuestVirtual, pri
 }
 
 /** Whether the node of `task` stands in the list of its priority, in either array of the queue. */
-export function isLinked(layout: O1Layout, memory: MemoryView, queue: O1Queue, task: GuestVirtual): boolean {
-  const prio = Number(get(memory, task, layout.task_struct.prio));
-  if (prio >= layout.prio_array.priorities)
+export function isLinked(
+  members: O1Members,
+  memory: MemoryView,
+  queue: O1Queue,
+  task: GuestVirtual,
+): boolean {
+  const prio = Number(get(memory, task, members.task_struct.prio));
+  if (prio >= members.prio_array.priorities)
     throw inconsistent(`task ${formatAddress(task)} has priority ${prio}`);
-  return arraysOf(layout, queue).some((array) => {
+  return arraysOf(members, queue).some((array) => {
     const name = `rq[${queue.cpu}].queue[${prio}]`;
-    return listOf(layout, memory, headOf(layout, array, prio), name, MAX_TASKS).includes(task);
+    return listOf(members, memory, headOf(members, array, prio), name, MAX_TASKS).includes(task);
   });
 }
 
 /** Tasks of one list. A node that links back to another than its predecessor ends the walk, so a cycle does too. */
 function listOf(
-  layout: O1Layout,
+  members: O1Members,
   memory: MemoryView,
   head: GuestVirtual,
   name: string,
   limit: number,
 ): GuestVirtual[] {
-  const { list_head, task_struct } = layout;
+  const { list_head, task_struct } = members;
   const tasks: GuestVirtual[] = [];
   let previous = head;
   for (let node = follow(memory, head, list_head.next); ; node = follow(memory, node, list_head.next)) {

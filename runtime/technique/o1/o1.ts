@@ -17,7 +17,7 @@ import { lockHeld } from '../../guest/locks.ts';
 import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
 import { threadRefusal } from '../refusal.ts';
 import { arraysOf, bitOf, checkQueue, headOf, isLinked } from './check.ts';
-import type { O1Layout, O1Queue } from './layout.ts';
+import type { O1Members, O1Queue } from './members.ts';
 import { loadWeight } from './weight.ts';
 
 /** Bit 3 of `thread_info.flags` (include/asm-x86_64/thread_info.h, 2.6.16). */
@@ -28,7 +28,7 @@ const NICE_LEVELS = 40;
 const NICE_ZERO_FROM_END = 20;
 
 export class O1Surgery {
-  readonly #layout: O1Layout;
+  readonly #members: O1Members;
   readonly #queues: readonly O1Queue[];
   readonly #hz: number | null;
 
@@ -36,8 +36,8 @@ export class O1Surgery {
    * @param queues every run queue of the guest
    * @param hz timer ticks per second, which weights depend on; null for kernels without
    */
-  constructor(layout: O1Layout, queues: readonly O1Queue[], hz: number | null) {
-    this.#layout = layout;
+  constructor(members: O1Members, queues: readonly O1Queue[], hz: number | null) {
+    this.#members = members;
     this.#queues = queues;
     this.#hz = hz;
   }
@@ -46,7 +46,7 @@ export class O1Surgery {
   invariants(): Invariant[] {
     return this.#queues.map((queue) => ({
       what: `rq[${queue.cpu}] is consistent`,
-      check: (memory) => checkQueue(this.#layout, memory, queue),
+      check: (memory) => checkQueue(this.#members, memory, queue),
     }));
   }
 
@@ -56,8 +56,8 @@ export class O1Surgery {
     return {
       what,
       check: (memory) => {
-        const array = follow(memory, task, this.#layout.task_struct.array);
-        const found = isLinked(this.#layout, memory, this.queueOf(memory, task), task);
+        const array = follow(memory, task, this.#members.task_struct.array);
+        const found = isLinked(this.#members, memory, this.queueOf(memory, task), task);
         if (found !== linked || (array !== 0n) !== linked) throw inconsistent(`not so: ${what}`);
       },
     };
@@ -69,7 +69,7 @@ export class O1Surgery {
     return {
       what,
       check: (memory) => {
-        const found = get(memory, task, this.#layout.task_struct.state);
+        const found = get(memory, task, this.#members.task_struct.state);
         if (found !== state) throw inconsistent(`not so: ${what}; it is ${found}`);
       },
     };
@@ -81,8 +81,8 @@ export class O1Surgery {
     return {
       what,
       check: (memory) => {
-        const info = follow(memory, task, this.#layout.task_struct.thread_info);
-        if ((get(memory, info, this.#layout.thread_info.flags) & TIF_NEED_RESCHED) === 0n)
+        const info = follow(memory, task, this.#members.task_struct.thread_info);
+        if ((get(memory, info, this.#members.thread_info.flags) & TIF_NEED_RESCHED) === 0n)
           throw inconsistent(`not so: ${what}`);
       },
     };
@@ -93,7 +93,7 @@ export class O1Surgery {
    *   `refused` for a kernel without such locks
    */
   checkLocks(memory: MemoryView): void {
-    const { lock } = this.#layout.rq;
+    const { lock } = this.#members.rq;
     if (lock.kind === 'none') {
       throw new DomschedError(
         'refused',
@@ -108,8 +108,8 @@ export class O1Surgery {
 
   /** The queue that `task` belongs to, by its `thread_info.cpu`. */
   queueOf(memory: MemoryView, task: GuestVirtual): O1Queue {
-    const info = follow(memory, task, this.#layout.task_struct.thread_info);
-    const cpu = get(memory, info, this.#layout.thread_info.cpu);
+    const info = follow(memory, task, this.#members.task_struct.thread_info);
+    const cpu = get(memory, info, this.#members.thread_info.cpu);
     const queue = this.#queues.find((candidate) => BigInt(candidate.cpu) === cpu);
     if (queue !== undefined) return queue;
     throw inconsistent(`task ${formatAddress(task)} is on CPU ${cpu}, which has no run queue`);
@@ -117,7 +117,7 @@ export class O1Surgery {
 
   /** The queue whose CPU runs `task`, or null. */
   currentOn(memory: MemoryView, task: GuestVirtual): O1Queue | null {
-    const { curr } = this.#layout.rq;
+    const { curr } = this.#members.rq;
     return this.#queues.find(({ address }) => follow(memory, address, curr) === task) ?? null;
   }
 
@@ -126,13 +126,13 @@ export class O1Surgery {
    * node that leads to itself (`sched_fork()`, kernel/sched.c). Whoever leaves a queue has a node that leads elsewhere.
    */
   isNew(memory: MemoryView, task: GuestVirtual): boolean {
-    const node = advance(task, this.#layout.task_struct.run_list);
-    return follow(memory, node, this.#layout.list_head.next) === node;
+    const node = advance(task, this.#members.task_struct.run_list);
+    return follow(memory, node, this.#members.list_head.next) === node;
   }
 
   /** Linked in an array and current nowhere. */
   isReady(memory: MemoryView, task: GuestVirtual): boolean {
-    const linked = follow(memory, task, this.#layout.task_struct.array) !== 0n;
+    const linked = follow(memory, task, this.#members.task_struct.array) !== 0n;
     return linked && this.currentOn(memory, task) === null;
   }
 
@@ -145,7 +145,7 @@ export class O1Surgery {
     if (!this.isReady(draft, task)) {
       throw new DomschedError('refused', `task ${formatAddress(task)} is not waiting in a run queue`);
     }
-    const { task_struct } = this.#layout;
+    const { task_struct } = this.#members;
     const queue = this.queueOf(draft, task);
     const array = follow(draft, task, task_struct.array);
     this.#unlink(draft, queue, array, task);
@@ -161,7 +161,7 @@ export class O1Surgery {
    * @throws DomschedError `refused` when the task is in a queue already, or current
    */
   planEnqueue(draft: Draft, task: GuestVirtual): Invariant[] {
-    const { task_struct, rq } = this.#layout;
+    const { task_struct, rq } = this.#members;
     if (follow(draft, task, task_struct.array) !== 0n || this.currentOn(draft, task) !== null) {
       throw new DomschedError('refused', `task ${formatAddress(task)} is in a run queue already`);
     }
@@ -178,8 +178,8 @@ export class O1Surgery {
 
   /** Plans that the CPU which runs `task` calls `schedule()` when it next returns from an interrupt. */
   planReschedule(draft: Draft, task: GuestVirtual): Invariant {
-    const info = follow(draft, task, this.#layout.task_struct.thread_info);
-    const { flags } = this.#layout.thread_info;
+    const info = follow(draft, task, this.#members.task_struct.thread_info);
+    const { flags } = this.#members.thread_info;
     put(draft, info, flags, get(draft, info, flags) | TIF_NEED_RESCHED, 'thread_info.flags');
     return this.asked(task);
   }
@@ -196,7 +196,7 @@ export class O1Surgery {
     if (!Number.isInteger(nice) || nice < -20 || nice > 19) {
       throw new DomschedError('usage', `nice ${nice} is not in -20..19`, { nice });
     }
-    const { task_struct, prio_array, rq } = this.#layout;
+    const { task_struct, prio_array, rq } = this.#members;
     if (this.#priority(draft, task) < prio_array.priorities - NICE_LEVELS) {
       throw new DomschedError('refused', `task ${formatAddress(task)} has a real-time priority`);
     }
@@ -225,11 +225,11 @@ export class O1Surgery {
 
   /** What `set_load_weight()` would give a task; null where tasks have no weight. The present one has to fit first. */
   #newWeight(memory: MemoryView, task: GuestVirtual, prio: bigint): bigint | null {
-    const { load_weight, static_prio } = this.#layout.task_struct;
+    const { load_weight, static_prio } = this.#members.task_struct;
     if (load_weight === undefined) return null;
     if (this.#hz === null)
       throw threadRefusal(task, 'has a weight, and how long a tick is (tick_nsec) is not known');
-    const { priorities } = this.#layout.prio_array;
+    const { priorities } = this.#members.prio_array;
     const present = loadWeight(Number(get(memory, task, static_prio)), priorities, this.#hz);
     const found = get(memory, task, load_weight);
     if (found === present) return loadWeight(Number(prio), priorities, this.#hz);
@@ -238,7 +238,7 @@ export class O1Surgery {
 
   #prioritized(task: GuestVirtual, prio: bigint, weight: bigint | null): Invariant {
     const what = `task ${formatAddress(task)} has priority ${prio}${weight === null ? '' : ` and weight ${weight}`}`;
-    const { static_prio, prio: current, normal_prio, load_weight } = this.#layout.task_struct;
+    const { static_prio, prio: current, normal_prio, load_weight } = this.#members.task_struct;
     return {
       what,
       check: (memory) => {
@@ -251,7 +251,7 @@ export class O1Surgery {
   }
 
   #unlink(draft: Draft, queue: O1Queue, array: GuestVirtual, task: GuestVirtual): void {
-    const { list_head, task_struct } = this.#layout;
+    const { list_head, task_struct } = this.#members;
     const name = this.#nameOf(draft, queue, array);
     const prio = this.#priority(draft, task);
     const node = advance(task, task_struct.run_list);
@@ -259,16 +259,16 @@ export class O1Surgery {
     const prev = follow(draft, node, list_head.prev);
     put(draft, prev, list_head.next, next, `${name}.queue[${prio}]: next of the task before`);
     put(draft, next, list_head.prev, prev, `${name}.queue[${prio}]: prev of the task after`);
-    const head = headOf(this.#layout, array, prio);
+    const head = headOf(this.#members, array, prio);
     if (next === head && prev === head) this.#setBit(draft, array, prio, false, name);
   }
 
   #link(draft: Draft, queue: O1Queue, array: GuestVirtual, task: GuestVirtual): void {
-    const { list_head, task_struct } = this.#layout;
+    const { list_head, task_struct } = this.#members;
     const name = this.#nameOf(draft, queue, array);
     const prio = this.#priority(draft, task);
     const node = advance(task, task_struct.run_list);
-    const head = headOf(this.#layout, array, prio);
+    const head = headOf(this.#members, array, prio);
     const last = follow(draft, head, list_head.prev);
     put(draft, node, list_head.next, head, 'task.run_list.next');
     put(draft, node, list_head.prev, last, 'task.run_list.prev');
@@ -278,14 +278,14 @@ export class O1Surgery {
   }
 
   #setBit(draft: Draft, array: GuestVirtual, prio: number, on: boolean, name: string): void {
-    const { address, mask } = bitOf(this.#layout, array, prio);
-    const { size } = this.#layout.prio_array.bitmap_word;
+    const { address, mask } = bitOf(this.#members, array, prio);
+    const { size } = this.#members.prio_array.bitmap_word;
     const word = draft.word(address, size);
     draft.set(address, size, on ? word | mask : word & ~mask, `${name}.bitmap (bit ${prio})`);
   }
 
   #count(draft: Draft, queue: O1Queue, array: GuestVirtual, task: GuestVirtual, change: 1n | -1n): void {
-    const { rq, prio_array } = this.#layout;
+    const { rq, prio_array } = this.#members;
     const name = this.#nameOf(draft, queue, array);
     const nrActive = get(draft, array, prio_array.nr_active);
     put(draft, array, prio_array.nr_active, nrActive + change, `${name}.nr_active`);
@@ -296,25 +296,25 @@ export class O1Surgery {
 
   /** "[PATCH] sched: implement smpnice", 2.6.18. */
   #addLoad(draft: Draft, queue: O1Queue, task: GuestVirtual, change: 1n | -1n): void {
-    const { raw_weighted_load } = this.#layout.rq;
-    const { load_weight } = this.#layout.task_struct;
+    const { raw_weighted_load } = this.#members.rq;
+    const { load_weight } = this.#members.task_struct;
     if (raw_weighted_load === undefined || load_weight === undefined) return;
     const load = get(draft, queue.address, raw_weighted_load) + change * get(draft, task, load_weight);
     put(draft, queue.address, raw_weighted_load, load, `rq[${queue.cpu}].raw_weighted_load`);
   }
 
   #priority(memory: MemoryView, task: GuestVirtual): number {
-    const prio = Number(get(memory, task, this.#layout.task_struct.prio));
-    if (prio < this.#layout.prio_array.priorities) return prio;
+    const prio = Number(get(memory, task, this.#members.task_struct.prio));
+    if (prio < this.#members.prio_array.priorities) return prio;
     throw inconsistent(`task ${formatAddress(task)} has priority ${prio}`);
   }
 
   /** @throws DomschedError `guest-inconsistent` for an array that is not this queue's */
   #nameOf(memory: MemoryView, queue: O1Queue, array: GuestVirtual): string {
-    if (!arraysOf(this.#layout, queue).includes(array)) {
+    if (!arraysOf(this.#members, queue).includes(array)) {
       throw inconsistent(`${formatAddress(array)} is no prio_array of rq[${queue.cpu}]`);
     }
-    const active = follow(memory, queue.address, this.#layout.rq.active) === array;
+    const active = follow(memory, queue.address, this.#members.rq.active) === array;
     return `rq[${queue.cpu}].${active ? 'active' : 'expired'}`;
   }
 }

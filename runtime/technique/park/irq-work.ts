@@ -16,7 +16,7 @@ import type { MemoryView } from '../../edit/memory-view.ts';
 import { DomschedError } from '../../error.ts';
 import { formatAddress, type GuestVirtual } from '../../memory/address.ts';
 import { threadRefusal } from '../refusal.ts';
-import type { ParkLayout } from './layout.ts';
+import type { ParkMembers } from './members.ts';
 
 /** Works that wait on one CPU at most, of which kernels have a handful: every CPU's list is walked in a pause. */
 const MAX_WORKS = 128;
@@ -53,7 +53,7 @@ export interface GivenBack {
 export type FreeLast = (task: GuestVirtual) => (() => Invariant) | 'later' | 'never';
 
 export class IrqWork {
-  readonly #layout: ParkLayout;
+  readonly #members: ParkMembers;
   readonly #wake: GuestVirtual;
   readonly #homes: readonly GuestVirtual[];
   /** References to tasks as a whole plan leaves them: one edit may give back one wake-up and ask for the next. */
@@ -63,8 +63,8 @@ export class IrqWork {
    * @param wake address of `process_timeout()` in the guest
    * @param homes where words of ours may be, one wake-up in each
    */
-  constructor(layout: ParkLayout, wake: GuestVirtual, homes: readonly GuestVirtual[]) {
-    this.#layout = layout;
+  constructor(members: ParkMembers, wake: GuestVirtual, homes: readonly GuestVirtual[]) {
+    this.#members = members;
     this.#wake = wake;
     this.#homes = homes;
   }
@@ -95,7 +95,7 @@ export class IrqWork {
    * @throws DomschedError `refused` for a task whose references cannot be what they say, and as {@link checkHomes}
    */
   planPush(draft: Draft, task: GuestVirtual, list: LazyList): Invariant | null {
-    const { irq_work, task_struct } = this.#layout;
+    const { irq_work, task_struct } = this.#members;
     this.checkHomes(draft);
     const work = this.#homes.find((home) => this.#isClear(draft, home));
     if (work === undefined || this.#workFor(draft, task) !== undefined) return null;
@@ -121,7 +121,7 @@ export class IrqWork {
 
   /** Plans to give back all that wake-ups which are over have taken, whoever asked for them. */
   planGiveBack(draft: Draft, freeLast: FreeLast): GivenBack {
-    const { usage } = this.#layout.task_struct;
+    const { usage } = this.#members.task_struct;
     const outcome: Invariant[] = [];
     let [pending, kept] = [0, 0];
     for (const work of this.#homes) {
@@ -163,7 +163,7 @@ export class IrqWork {
         );
       }
       found.push(work);
-      work = follow(memory, work, this.#layout.irq_work.next);
+      work = follow(memory, work, this.#members.irq_work.next);
     }
     return found;
   }
@@ -174,7 +174,7 @@ export class IrqWork {
     return {
       what,
       check: (memory) => {
-        const { irq_work } = this.#layout;
+        const { irq_work } = this.#members;
         const work = works[0]!;
         const flags = irq_work.active | irq_work.lazy;
         const ready =
@@ -204,18 +204,18 @@ export class IrqWork {
   }
 
   #planReferences(draft: Draft, task: GuestVirtual, references: bigint, why: string): void {
-    put(draft, task, this.#layout.task_struct.usage, references, `task.usage (${why})`);
+    put(draft, task, this.#members.task_struct.usage, references, `task.usage (${why})`);
     const planned = this.#references.get(draft) ?? new Map<GuestVirtual, bigint>();
     this.#references.set(draft, planned.set(task, references));
   }
 
   #hasReferences(draft: Draft, memory: MemoryView, task: GuestVirtual): boolean {
     const planned = this.#references.get(draft)?.get(task);
-    return get(memory, task, this.#layout.task_struct.usage) === planned;
+    return get(memory, task, this.#members.task_struct.usage) === planned;
   }
 
   #planClear(draft: Draft, work: GuestVirtual): void {
-    const { irq_work } = this.#layout;
+    const { irq_work } = this.#members;
     // The function last: by it they are known to be ours.
     for (const name of ['next', 'flags', 'irqwait', 'task', 'func'] as const) {
       const field = irq_work[name];
@@ -229,21 +229,21 @@ export class IrqWork {
 
   /** The task that words of ours are about; undefined where there are none. */
   #taskOf(memory: MemoryView, work: GuestVirtual): GuestVirtual | undefined {
-    const task = this.#isOurs(memory, work) ? follow(memory, work, this.#layout.irq_work.task) : 0n;
+    const task = this.#isOurs(memory, work) ? follow(memory, work, this.#members.irq_work.task) : 0n;
     return task === 0n ? undefined : (task as GuestVirtual);
   }
 
   #isOurs(memory: MemoryView, work: GuestVirtual): boolean {
-    return follow(memory, work, this.#layout.irq_work.func) === this.#wake;
+    return follow(memory, work, this.#members.irq_work.func) === this.#wake;
   }
 
   #isActive(memory: MemoryView, work: GuestVirtual): boolean {
-    const { irq_work } = this.#layout;
+    const { irq_work } = this.#members;
     return (get(memory, work, irq_work.flags) & irq_work.active) !== 0n;
   }
 
   #isClear(memory: MemoryView, work: GuestVirtual): boolean {
-    const bytes = memory.block(work, this.#layout.irq_work.size);
+    const bytes = memory.block(work, this.#members.irq_work.size);
     for (let at = 0; at < bytes.byteLength; at += 4) if (bytes.getUint32(at, true) !== 0) return false;
     return true;
   }

@@ -30,10 +30,10 @@ const WEIGHT_SHIFT = 10n;
 const MIN_DIVIDER = 47_742n - 1_024n;
 
 /** What a new nice value needs of a guest's layout. */
-export type NiceLayout = ReturnType<typeof resolveNiceLayout>;
+export type NiceMembers = ReturnType<typeof niceMembers>;
 
 /** @throws DomschedError `layout-absent-member` */
-export function resolveNiceLayout(layout: LayoutView) {
+export function niceMembers(layout: LayoutView) {
   const { se } = wordsOf(layout, 'task_struct', ['se']);
   const entity = wordsOf(layout, 'sched_entity', ['avg'], se);
   const queue = wordsOf(layout, 'cfs_rq', ['avg', 'rq']);
@@ -52,7 +52,7 @@ export function resolveNiceLayout(layout: LayoutView) {
 
 /** Addresses that a new nice value needs. */
 export interface NiceGuest {
-  readonly layout: NiceLayout;
+  readonly members: NiceMembers;
   readonly bits: NiceBits;
   readonly fairSchedClass: GuestVirtual;
   readonly prioToWeight: GuestVirtual;
@@ -82,7 +82,7 @@ export class Renice {
     if (!Number.isInteger(nice) || nice < -20 || nice > 19) {
       throw new DomschedError('usage', `nice ${nice} is not in -20..19`, { nice });
     }
-    const { layout, queues } = this.#guest;
+    const { members: layout, queues } = this.#guest;
     const { task_struct, cfs_rq } = layout;
     this.#checkFair(draft, task);
     if (this.#isQueued(draft, task)) return 'later';
@@ -126,7 +126,7 @@ export class Renice {
 
   /** The lag is in virtual time: it stretches as the weight shrinks. */
   #scaleLag(draft: Draft, task: GuestVirtual, old: bigint, weight: bigint): bigint | null {
-    const { vlag } = this.#guest.layout.task_struct;
+    const { vlag } = this.#guest.members.task_struct;
     if (vlag === undefined) return null;
     const lag = (get(draft, task, vlag) * old) / weight;
     put(draft, task, vlag, lag, 'task.se.vlag');
@@ -134,7 +134,7 @@ export class Renice {
   }
 
   #checkFair(memory: MemoryView, task: GuestVirtual): void {
-    const { task_struct } = this.#guest.layout;
+    const { task_struct } = this.#guest.members;
     const refuse = (why: string) => threadRefusal(task, why);
     if (follow(memory, task, task_struct.sched_class) !== this.#guest.fairSchedClass) {
       throw refuse('is not scheduled by nice values (real-time, deadline, or boosted for a lock)');
@@ -154,7 +154,7 @@ export class Renice {
   }
 
   #isQueued(memory: MemoryView, task: GuestVirtual): boolean {
-    const { task_struct } = this.#guest.layout;
+    const { task_struct } = this.#guest.members;
     const state = get(memory, task, task_struct.state);
     const busy = get(memory, task, task_struct.on_rq) !== 0n || get(memory, task, task_struct.on_cpu) !== 0n;
     return busy || (state & this.#guest.bits.waking) !== 0n;
@@ -182,7 +182,7 @@ export class Renice {
     return {
       what,
       check: (memory) => {
-        const { task_struct, cfs_rq } = this.#guest.layout;
+        const { task_struct, cfs_rq } = this.#guest.members;
         // Checks that priorities and weights agree with each other and with the guest's tables.
         this.#checkFair(memory, task);
         const divider = MIN_DIVIDER + get(memory, task, task_struct.period_contrib);

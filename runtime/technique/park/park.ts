@@ -13,7 +13,7 @@ import { advance, formatAddress, type GuestVirtual } from '../../memory/address.
 import { checkLockFree } from '../lock.ts';
 import type { ParkBits } from '../proved-bits.ts';
 import { threadRefusal } from '../refusal.ts';
-import type { ParkLayout } from './layout.ts';
+import type { ParkMembers } from './members.ts';
 
 /** Works that may wait for one task: it bounds the walk. */
 const MAX_WORKS = 1_024;
@@ -36,19 +36,19 @@ export type ParkState =
   | 'frozen';
 
 export class Park {
-  readonly #layout: ParkLayout;
+  readonly #members: ParkMembers;
   readonly #bits: ParkBits;
   readonly #func: GuestVirtual;
 
   /** @param func address of `recalc_sigpending()` in the guest */
-  constructor(layout: ParkLayout, bits: ParkBits, func: GuestVirtual) {
-    this.#layout = layout;
+  constructor(members: ParkMembers, bits: ParkBits, func: GuestVirtual) {
+    this.#members = members;
     this.#bits = bits;
     this.#func = func;
   }
 
   stateOf(memory: MemoryView, task: GuestVirtual): ParkState {
-    const { task_struct } = this.#layout;
+    const { task_struct } = this.#members;
     const flags = get(memory, task, task_struct.flags);
     const ended = get(memory, task, task_struct.exit_state) !== 0n || (flags & this.#bits.exiting) !== 0n;
     if (ended || (flags & this.#bits.workers) !== 0n || get(memory, task, task_struct.mm) === 0n)
@@ -73,7 +73,7 @@ export class Park {
 
   /** Asleep or about to be: `__state` is not TASK_RUNNING, and it is off its CPU and run queue. */
   isAsleep(memory: MemoryView, task: GuestVirtual): boolean {
-    const { task_struct } = this.#layout;
+    const { task_struct } = this.#members;
     if (get(memory, task, task_struct.state) === 0n || get(memory, task, task_struct.on_cpu) !== 0n)
       return false;
     const delayed = task_struct.sched_delayed;
@@ -84,21 +84,21 @@ export class Park {
   }
 
   onCpu(memory: MemoryView, task: GuestVirtual): boolean {
-    return get(memory, task, this.#layout.task_struct.on_cpu) !== 0n;
+    return get(memory, task, this.#members.task_struct.on_cpu) !== 0n;
   }
 
   onQueue(memory: MemoryView, task: GuestVirtual): boolean {
-    return get(memory, task, this.#layout.task_struct.on_rq) !== 0n;
+    return get(memory, task, this.#members.task_struct.on_rq) !== 0n;
   }
 
   /** Where a task's forged work is. */
   workOf(task: GuestVirtual): GuestVirtual {
-    return advance(task, this.#layout.workHome);
+    return advance(task, this.#members.workHome);
   }
 
   /** @throws DomschedError `lock-held`: try again later */
   checkLocks(memory: MemoryView, task: GuestVirtual): void {
-    const { task_struct, sighand_struct } = this.#layout;
+    const { task_struct, sighand_struct } = this.#members;
     checkLockFree(memory, follow(memory, task, task_struct.sighand), sighand_struct.siglock);
     // task_work_cancel() walks the list under this one.
     checkLockFree(memory, task, task_struct.pi_lock);
@@ -110,10 +110,10 @@ export class Park {
    * @throws DomschedError `lock-held`; `refused` for a task under a tracer, or whose padding is in use
    */
   planArm(draft: Draft, task: GuestVirtual): Invariant {
-    const { task_struct, callback_head } = this.#layout;
+    const { task_struct, callback_head } = this.#members;
     const refuse = (why: string) => threadRefusal(task, why);
     if (get(draft, task, task_struct.ptrace) !== 0n) throw refuse('is under a tracer');
-    const { fpu } = this.#layout;
+    const { fpu } = this.#members;
     // What lends its padding is where the layout says that it is, and the thread has no other.
     if (fpu !== null && follow(draft, task, fpu.fpstate) !== advance(task, fpu.own))
       throw refuse('has its floating point registers in memory of their own');
@@ -125,7 +125,7 @@ export class Park {
     const left = follow(draft, work, callback_head.func);
     // A child forked from a task that was being parked has a copy of its words.
     if (left !== this.#func && (left !== 0n || follow(draft, work, callback_head.next) !== 0n)) {
-      throw refuse(`has padding at ${this.#layout.workHome} that is in use`);
+      throw refuse(`has padding at ${this.#members.workHome} that is in use`);
     }
     // In this order every prefix is harmless: a work that nothing leads to; one that has nothing to do.
     this.#planWork(draft, task, work, this.#func, 'recalc_sigpending');
@@ -140,7 +140,7 @@ export class Park {
    * guest's own under way (`call_rcu(&task->rcu)`) there would be two.
    */
   isFreeable(memory: MemoryView, task: GuestVirtual): boolean {
-    const { task_struct } = this.#layout;
+    const { task_struct } = this.#members;
     const ended = get(memory, task, task_struct.exit_state) !== 0n;
     const off = get(memory, task, task_struct.on_cpu) === 0n && get(memory, task, task_struct.on_rq) === 0n;
     return ended && off && get(memory, task, task_struct.usage) === 1n;
@@ -165,7 +165,7 @@ export class Park {
    */
   planFree(draft: Draft, task: GuestVirtual, thread: GuestVirtual, func: GuestVirtual): Invariant {
     const works = this.works(draft, thread);
-    const work = advance(task, this.#layout.task_struct.rcu);
+    const work = advance(task, this.#members.task_struct.rcu);
     this.#planWork(draft, thread, work, func, 'delayed_put_task_struct');
     this.#planNotify(draft, thread);
     return this.#works(thread, [work, ...works], func);
@@ -177,7 +177,7 @@ export class Park {
    * @throws DomschedError `lock-held`
    */
   planDisarm(draft: Draft, task: GuestVirtual): Invariant {
-    const { task_struct, callback_head } = this.#layout;
+    const { task_struct, callback_head } = this.#members;
     this.checkLocks(draft, task);
     const work = this.workOf(task);
     const works = this.works(draft, task);
@@ -198,7 +198,7 @@ export class Park {
    * @returns what has to be so afterwards
    */
   planUnflag(draft: Draft, task: GuestVirtual): Invariant {
-    const { task_struct } = this.#layout;
+    const { task_struct } = this.#members;
     const jobctl = get(draft, task, task_struct.jobctl);
     put(draft, task, task_struct.jobctl, jobctl & ~this.#bits.trapFreeze, 'task.jobctl (JOBCTL_TRAP_FREEZE)');
     this.#planClear(draft, task);
@@ -208,20 +208,20 @@ export class Park {
   /** Works that wait for a task, first to last. @throws DomschedError `walk-unbounded` */
   works(memory: MemoryView, task: GuestVirtual): GuestVirtual[] {
     const found: GuestVirtual[] = [];
-    for (let work = follow(memory, task, this.#layout.task_struct.task_works); work !== 0n; ) {
+    for (let work = follow(memory, task, this.#members.task_struct.task_works); work !== 0n; ) {
       if (found.length === MAX_WORKS) {
         throw new DomschedError('walk-unbounded', `task ${formatAddress(task)} has works without end`, {
           task: formatAddress(task),
         });
       }
       found.push(work);
-      work = follow(memory, work, this.#layout.callback_head.next);
+      work = follow(memory, work, this.#members.callback_head.next);
     }
     return found;
   }
 
   #planWork(draft: Draft, task: GuestVirtual, work: GuestVirtual, func: GuestVirtual, name: string): void {
-    const { task_struct, callback_head } = this.#layout;
+    const { task_struct, callback_head } = this.#members;
     const first = follow(draft, task, task_struct.task_works);
     put(draft, work, callback_head.next, first, 'callback_head.next');
     put(draft, work, callback_head.func, func, `callback_head.func (${name})`);
@@ -229,7 +229,7 @@ export class Park {
   }
 
   #planNotify(draft: Draft, task: GuestVirtual): void {
-    const { thread_flags } = this.#layout.task_struct;
+    const { thread_flags } = this.#members.task_struct;
     const flags = get(draft, task, thread_flags);
     put(draft, task, thread_flags, flags | this.#bits.notifyResume, 'thread_info.flags (TIF_NOTIFY_RESUME)');
   }
@@ -240,7 +240,7 @@ export class Park {
     return {
       what,
       check: (memory) => {
-        const { task_struct, callback_head } = this.#layout;
+        const { task_struct, callback_head } = this.#members;
         // Others may have been put before them in the same edit.
         const found = this.works(memory, task).slice(-works.length);
         const holds =
@@ -271,7 +271,7 @@ export class Park {
     return {
       what,
       check: (memory) => {
-        const { callback_head } = this.#layout;
+        const { callback_head } = this.#members;
         const work = this.workOf(task);
         const holds =
           this.stateOf(memory, task) === 'free' &&
@@ -284,7 +284,7 @@ export class Park {
   }
 
   #planClear(draft: Draft, task: GuestVirtual): void {
-    const { callback_head } = this.#layout;
+    const { callback_head } = this.#members;
     const work = this.workOf(task);
     put(draft, work, callback_head.next, 0n, 'callback_head.next (given back)');
     put(draft, work, callback_head.func, 0n, 'callback_head.func (given back)');
@@ -292,17 +292,17 @@ export class Park {
 
   /** The freezer counts it, and it is off its CPU. */
   #isOut(memory: MemoryView, task: GuestVirtual): boolean {
-    const { task_struct } = this.#layout;
+    const { task_struct } = this.#members;
     const frozen = (get(memory, task, task_struct.frozen) & task_struct.frozenMask) !== 0n;
     return frozen && get(memory, task, task_struct.on_cpu) === 0n;
   }
 
   #hasTrapState(memory: MemoryView, task: GuestVirtual): boolean {
-    return get(memory, task, this.#layout.task_struct.state) === this.#bits.trapState;
+    return get(memory, task, this.#members.task_struct.state) === this.#bits.trapState;
   }
 
   #guestFreezes(memory: MemoryView, task: GuestVirtual): boolean {
-    const { task_struct, css_set, cgroup } = this.#layout;
+    const { task_struct, css_set, cgroup } = this.#members;
     const set = follow(memory, task, task_struct.cgroups);
     return get(memory, follow(memory, set, css_set.dfl_cgrp), cgroup.e_freeze) !== 0n;
   }

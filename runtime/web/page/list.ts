@@ -1,4 +1,4 @@
-import type { Row } from './rows.ts';
+import type { PageRow } from './rows.ts';
 
 /** Height of a line, in CSS pixels; style.css has it too. */
 export const ROW_HEIGHT = 28;
@@ -6,11 +6,11 @@ export const ROW_HEIGHT = 28;
 const SPARE = 6;
 
 /** A line's elements, used for one row after the other. */
-export interface Line {
+export interface ListLine {
   readonly element: HTMLElement;
   readonly cells: Readonly<Record<'name' | 'pid' | 'state' | 'nice' | 'cpu', HTMLElement>>;
   readonly canvas: HTMLCanvasElement;
-  row: Row | undefined;
+  row: PageRow | undefined;
 }
 
 /**
@@ -20,27 +20,27 @@ export interface Line {
 export class VirtualList {
   readonly #viewport: HTMLElement;
   readonly #content: HTMLElement;
-  readonly #lines: Line[] = [];
-  readonly #draw: (line: Line) => void;
-  #rows: readonly Row[] = [];
+  readonly #lines: ListLine[] = [];
+  readonly #draw: (line: ListLine) => void;
+  #rows: readonly PageRow[] = [];
   #active = 0;
 
   /** @param draw fills a line with its row */
-  constructor(viewport: HTMLElement, content: HTMLElement, draw: (line: Line) => void) {
+  constructor(viewport: HTMLElement, content: HTMLElement, draw: (line: ListLine) => void) {
     this.#viewport = viewport;
     this.#content = content;
     this.#draw = draw;
   }
 
-  get rows(): readonly Row[] {
+  get rows(): readonly PageRow[] {
     return this.#rows;
   }
 
-  get active(): Row | undefined {
+  get active(): PageRow | undefined {
     return this.#rows[this.#active];
   }
 
-  set rows(rows: readonly Row[]) {
+  set rows(rows: readonly PageRow[]) {
     const id = this.active?.id;
     this.#rows = rows;
     const at = rows.findIndex((row) => row.id === id);
@@ -101,7 +101,7 @@ export class VirtualList {
     }
   }
 
-  #make(): Line {
+  #make(): ListLine {
     const element = document.createElement('div');
     element.id = `line-${this.#lines.length}`;
     element.setAttribute('role', 'row');

@@ -1,9 +1,9 @@
 import { type Connected, Connection } from './connection.ts';
-import { type Line, ROW_HEIGHT, VirtualList } from './list.ts';
+import { type ListLine, ROW_HEIGHT, VirtualList } from './list.ts';
 import { age, showEdits, showHeld } from './panels.ts';
-import { type Row, rowsOf, type View } from './rows.ts';
+import { type PageRow, type PageView, rowsOf } from './rows.ts';
 import { Store, shareOf } from './store.ts';
-import { drawAxis, drawTrack, type Frame, readPalette } from './timeline.ts';
+import { drawAxis, drawTrack, readPalette, type TimelineWindow } from './timeline.ts';
 
 /** A list in the order of activity, or of the busy alone, is made anew this often, in ms. */
 const RESORT_MS = 2000;
@@ -55,7 +55,7 @@ function ask(): void {
   });
 }
 
-function view(): View {
+function view(): PageView {
   return {
     filter: filter.value.trim().toLowerCase(),
     kernelThreads: kernelThreads.checked,
@@ -66,7 +66,7 @@ function view(): View {
   };
 }
 
-let frame: Frame;
+let frame: TimelineWindow;
 
 function show(): void {
   const begun = performance.now();
@@ -126,7 +126,7 @@ function text(element: HTMLElement, value: string): void {
   if (element.textContent !== value) element.textContent = value;
 }
 
-function draw(line: Line): void {
+function draw(line: ListLine): void {
   const row = line.row!;
   const { element, cells, canvas } = line;
   if (element.dataset.kind !== row.kind) {
@@ -154,8 +154,8 @@ function draw(line: Line): void {
 }
 
 function drawDomain(
-  { element, cells, canvas }: Line,
-  row: Row & { kind: 'domain' },
+  { element, cells, canvas }: ListLine,
+  row: PageRow & { kind: 'domain' },
   elapsedMs: number,
 ): void {
   const { name, hypervisor, kernel, vcpus, error, weight, cap } = row.facts;
@@ -219,7 +219,7 @@ function showDetails(): void {
   );
 }
 
-function toggle(row: Row | undefined): void {
+function toggle(row: PageRow | undefined): void {
   if (row?.kind !== 'domain') return;
   if (!collapsed.delete(row.id)) collapsed.add(row.id);
 }

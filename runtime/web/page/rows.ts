@@ -2,11 +2,11 @@ import type { TickDomain } from '../../tick/tick.ts';
 import { DOING, SAMPLES, type Store, type Track } from './store.ts';
 
 /** A line of the list. */
-export type Row =
+export type PageRow =
   | { readonly kind: 'domain'; readonly id: string; readonly facts: TickDomain; readonly colour: number }
   | { readonly kind: 'process'; readonly id: string; readonly track: Track; readonly colour: number };
 
-export interface View {
+export interface PageView {
   /** Lower case; matches names of processes and domains, and pids. */
   readonly filter: string;
   readonly kernelThreads: boolean;
@@ -19,13 +19,13 @@ export interface View {
 }
 
 /** The lines to show: each domain, and below it its processes. */
-export function rowsOf(store: Store, view: View): Row[] {
-  const rows: Row[] = [];
+export function rowsOf(store: Store, view: PageView): PageRow[] {
+  const rows: PageRow[] = [];
   const places = placesWithin(store, view.windowMs);
   let colour = 0;
   for (const [id, { facts, tracks }] of store.domains) {
     const isNamed = view.filter !== '' && facts.name.toLowerCase().includes(view.filter);
-    const shown: Row[] = [];
+    const shown: PageRow[] = [];
     if (!view.collapsed.has(id)) {
       for (const track of sorted([...tracks.values()], view, places)) {
         if (!isShown(track, view, isNamed, places)) continue;
@@ -40,7 +40,7 @@ export function rowsOf(store: Store, view: View): Row[] {
   return rows;
 }
 
-function isShown(track: Track, view: View, isNamed: boolean, places: readonly number[]): boolean {
+function isShown(track: Track, view: PageView, isNamed: boolean, places: readonly number[]): boolean {
   const { comm, pid, kernelThread, held } = track.report;
   if (kernelThread && !view.kernelThreads) return false;
   if (
@@ -54,7 +54,7 @@ function isShown(track: Track, view: View, isNamed: boolean, places: readonly nu
   return !view.busyOnly || held !== undefined || activity(track, places) > 0;
 }
 
-function sorted(tracks: Track[], { sort }: View, places: readonly number[]): Track[] {
+function sorted(tracks: Track[], { sort }: PageView, places: readonly number[]): Track[] {
   if (sort === 'pid') return tracks.sort((a, b) => a.report.pid - b.report.pid);
   const busy = new Map(tracks.map((track) => [track, activity(track, places)]));
   return tracks.sort((a, b) => busy.get(b)! - busy.get(a)! || a.report.pid - b.report.pid);

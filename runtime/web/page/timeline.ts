@@ -30,7 +30,7 @@ export function readPalette(): Palette {
 }
 
 /** What is drawn: which time, and how wide. */
-export interface Frame {
+export interface TimelineWindow {
   readonly store: Store;
   readonly windowMs: number;
   /** In CSS pixels. */
@@ -54,7 +54,12 @@ export function prepare(canvas: HTMLCanvasElement, width: number, height: number
 }
 
 /** One process: a bar as high as its share of one CPU, above it what it waited for, hatched while it was held. */
-export function drawTrack(canvas: HTMLCanvasElement, track: Track, colour: number, frame: Frame): void {
+export function drawTrack(
+  canvas: HTMLCanvasElement,
+  track: Track,
+  colour: number,
+  frame: TimelineWindow,
+): void {
   const { store, windowMs, width, height, palette } = frame;
   const context = prepare(canvas, width, height);
   const top = 3;
@@ -168,7 +173,7 @@ function drawMark(
 }
 
 /** The time axis above the list. */
-export function drawAxis(canvas: HTMLCanvasElement, frame: Frame): void {
+export function drawAxis(canvas: HTMLCanvasElement, frame: TimelineWindow): void {
   const { windowMs, width, height, palette } = frame;
   const context = prepare(canvas, width, height);
   context.font = '11px system-ui, "DejaVu Sans", sans-serif';

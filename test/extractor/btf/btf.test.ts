@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { extractBtf } from '../../../extractor/btf/engine.ts';
 import { BtfTypes } from '../../../extractor/btf/types.ts';
-import type { Member } from '../../../extractor/contract.ts';
+import type { StructureMember } from '../../../extractor/contract.ts';
 import { openKernelFile } from '../../../extractor/elf/open.ts';
 import { loadEngine } from '../../../extractor/engines.ts';
 import { ExtractError } from '../../../extractor/error.ts';
@@ -17,7 +17,7 @@ import { fuzzInProcess } from '../fuzz-process.ts';
 const everything = { structs: 'all', enums: [], required: [] } as const;
 const only = (...structs: string[]) => ({ structs, enums: [], required: structs });
 
-function membersOf(builder: BtfBuilder, name: string): Member[] {
+function membersOf(builder: BtfBuilder, name: string): StructureMember[] {
   return extractBtf(builder.bytes(), 'test.btf', only(name)).structs[name]!.members;
 }
 

@@ -11,7 +11,7 @@ import { dirname } from 'node:path';
 import test from 'ava';
 import { dwarfEngine } from '../../../extractor/dwarf/engine.ts';
 import { openKernelFile } from '../../../extractor/elf/open.ts';
-import type { EngineResult, Request } from '../../../extractor/engine.ts';
+import type { EngineResult, ExtractRequest } from '../../../extractor/engine.ts';
 import { ExtractError } from '../../../extractor/error.ts';
 import { scratch } from '../elf/scratch.ts';
 import { tool } from '../elf/tools.ts';
@@ -32,7 +32,7 @@ const SOURCES: Readonly<Record<string, string>> = {
 
 async function read(
   path: string,
-  structs: Request['structs'] = 'all',
+  structs: ExtractRequest['structs'] = 'all',
   debugRoots: string[] = [],
 ): Promise<EngineResult> {
   await using file = await openKernelFile(path, { debugRoots });

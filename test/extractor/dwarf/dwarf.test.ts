@@ -1,10 +1,10 @@
 import { execFileSync } from 'node:child_process';
 import test from 'ava';
 import fc from 'fast-check';
-import type { Member } from '../../../extractor/contract.ts';
+import type { StructureMember } from '../../../extractor/contract.ts';
 import { dwarfEngine } from '../../../extractor/dwarf/engine.ts';
 import { openKernelFile } from '../../../extractor/elf/open.ts';
-import type { EngineResult, Request } from '../../../extractor/engine.ts';
+import type { EngineResult, ExtractRequest } from '../../../extractor/engine.ts';
 import { ExtractError } from '../../../extractor/error.ts';
 import { gdbEngine } from '../../../extractor/gdb/engine.ts';
 import { requestFor } from '../../../extractor/structures.ts';
@@ -14,19 +14,19 @@ import { FORMS, program } from './compilers.ts';
 
 async function extract(
   path: string,
-  structs: Request['structs'],
-  more: Partial<Request> = {},
+  structs: ExtractRequest['structs'],
+  more: Partial<ExtractRequest> = {},
 ): Promise<EngineResult> {
   await using file = await openKernelFile(path, { debugRoots: [] });
   return await dwarfEngine.extract(file, { structs, enums: [], required: [], ...more });
 }
 
-function member(result: EngineResult, path: string): Member {
+function member(result: EngineResult, path: string): StructureMember {
   const [name, ...steps] = path.split('.');
   let members = result.structs[name!]!.members;
-  let found: Member | undefined;
+  let found: StructureMember | undefined;
   for (const step of steps) {
-    const flat = (list: readonly Member[]): Member[] =>
+    const flat = (list: readonly StructureMember[]): StructureMember[] =>
       list.flatMap((one) => (one.name === null ? flat(one.members!) : [one]));
     found = flat(members).find((one) => one.name === step);
     members = found?.members ?? [];

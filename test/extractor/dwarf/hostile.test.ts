@@ -2,13 +2,13 @@ import { readFileSync } from 'node:fs';
 import test from 'ava';
 import { dwarfEngine } from '../../../extractor/dwarf/engine.ts';
 import { openKernelFile } from '../../../extractor/elf/open.ts';
-import type { Request } from '../../../extractor/engine.ts';
+import type { ExtractRequest } from '../../../extractor/engine.ts';
 import { ExtractError } from '../../../extractor/error.ts';
 import { fuzzInProcess } from '../fuzz-process.ts';
 import { program } from './compilers.ts';
 import { memoryFile } from './memory-file.ts';
 
-const REQUEST: Request = { structs: ['rq'], enums: [], required: ['rq'] };
+const REQUEST: ExtractRequest = { structs: ['rq'], enums: [], required: ['rq'] };
 
 function hex(text: string): Uint8Array {
   return Uint8Array.from(Buffer.from(text.replaceAll(/\s/g, ''), 'hex'));

@@ -2,7 +2,7 @@ import { readdirSync } from 'node:fs';
 import test from 'ava';
 import { dwarfEngine } from '../../../extractor/dwarf/engine.ts';
 import { openKernelFile } from '../../../extractor/elf/open.ts';
-import type { Request } from '../../../extractor/engine.ts';
+import type { ExtractRequest } from '../../../extractor/engine.ts';
 import { ExtractError } from '../../../extractor/error.ts';
 import { parseDeclaration } from '../../../extractor/gdb/declaration.ts';
 import { gdbEngine } from '../../../extractor/gdb/engine.ts';
@@ -38,14 +38,14 @@ struct packed { char a; int b; short c:5; int d:20; } __attribute__((packed));
 struct rq rq; struct packed packed; int constant = FIRST;
 int main(void) { return 0; }
 `;
-const REQUEST: Request = {
+const REQUEST: ExtractRequest = {
   structs: ['rq', 'packed', 'pair', 'spin_t', 'missing'],
   enums: ['colour', 'missing'],
   constants: ['FIRST', 'MISSING'],
   required: ['rq'],
 };
 
-async function both(path: string, request: Request) {
+async function both(path: string, request: ExtractRequest) {
   await using file = await openKernelFile(path, { debugRoots: [] });
   return { dwarf: await dwarfEngine.extract(file, request), gdb: await gdbEngine.extract(file, request) };
 }

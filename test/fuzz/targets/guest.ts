@@ -8,23 +8,23 @@ const MAX_STEPS = 64;
 /** Calls to the hypervisor: far above what the guest's size explains. */
 const MAX_CALLS = 20_000;
 
-interface Scene {
+interface FuzzScene {
   readonly synthetic: SyntheticGuest;
   readonly guest: Guest;
   readonly objects: readonly bigint[];
   calls: number;
 }
 
-const scenes = new Map<number, Promise<Scene>>();
+const scenes = new Map<number, Promise<FuzzScene>>();
 
-async function makeScene(index: number): Promise<Scene> {
+async function makeScene(index: number): Promise<FuzzScene> {
   const kernel = SYNTHETIC_KERNELS[index]!;
   const synthetic = await SyntheticGuest.make({ kernel });
   const { domain } = synthetic;
   const read = domain.frames.read.bind(domain.frames);
   const guest = await Guest.attach(domain, [knownKernel(kernel)]);
   const objects = [synthetic.initTask, ...synthetic.tasks.values(), ...synthetic.queues];
-  const scene: Scene = { synthetic, guest, objects, calls: 0 };
+  const scene: FuzzScene = { synthetic, guest, objects, calls: 0 };
   domain.frames.read = (batch) => {
     scene.calls += 1;
     if (scene.calls > MAX_CALLS) throw new Error(`more than ${MAX_CALLS} reads: it does not end`);
@@ -33,7 +33,7 @@ async function makeScene(index: number): Promise<Scene> {
   return scene;
 }
 
-function sceneOf(index: number): Promise<Scene> {
+function sceneOf(index: number): Promise<FuzzScene> {
   const scene = scenes.get(index) ?? makeScene(index);
   scenes.set(index, scene);
   return scene;

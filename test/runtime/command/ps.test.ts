@@ -5,14 +5,14 @@ import test from 'ava';
 import fc from 'fast-check';
 import { comparison, flat, tree } from '../../../runtime/command/ps-order.ts';
 import { table } from '../../../runtime/command/ps-table.ts';
-import type { Row } from '../../../runtime/control/control.ts';
+import type { ProcessRow } from '../../../runtime/control/control.ts';
 import { DomschedError } from '../../../runtime/error.ts';
 import { duration } from '../../../runtime/top/duration.ts';
 import { domsched } from '../../live/ps-layouts.ts';
 import { defaultTasks, SYNTHETIC_KERNELS, SyntheticGuest } from '../guest/synthetic.ts';
 import { writeRaw } from '../guest/write-raw.ts';
 
-function row(facts: Partial<Row> & { pid: number }): Row {
+function row(facts: Partial<ProcessRow> & { pid: number }): ProcessRow {
   return {
     domain: 'vm',
     tgid: facts.pid,
@@ -146,7 +146,7 @@ test('guests with different kernels at once; one that cannot be read keeps none 
   });
   t.is(exitCode, 1);
   t.regex(String(stderr), /^domsched: .*broken.* \[kernel-unidentified\]$/m);
-  const rows = JSON.parse(String(stdout)) as Row[];
+  const rows = JSON.parse(String(stdout)) as ProcessRow[];
   for (const [i] of SYNTHETIC_KERNELS.entries()) {
     const own = rows.filter(({ domain }) => domain === `vm${i}`);
     t.deepEqual(

@@ -11,7 +11,7 @@ import { createMessageConnection, StreamMessageReader, StreamMessageWriter } fro
 import { openDaemon } from '../../../runtime/control/open.ts';
 import { ControlServer } from '../../../runtime/control/server.ts';
 import { Operator } from '../../../runtime/daemon/operator.ts';
-import type { Entry } from '../../../runtime/policy/combine.ts';
+import type { PlacedPolicy } from '../../../runtime/policy/combine.ts';
 import type { Tick } from '../../../runtime/tick/tick.ts';
 import { FakeDaemon, fakeGuest, isQueued } from '../daemon/fake-daemon.ts';
 
@@ -116,7 +116,7 @@ test('an operator’s hold lasts and his release too, whatever a policy says', a
   t.is(reniced.outcome, 'reniced');
 });
 
-const HOLD_EVERYTHING: Entry = {
+const HOLD_EVERYTHING: PlacedPolicy = {
   name: 'all',
   select: ({ comm }) => comm.startsWith('pi'),
   windows: [],

@@ -5,7 +5,7 @@ import pino from 'pino';
 import { Daemon, type Settings } from '../../../runtime/daemon/daemon.ts';
 import { Hosts } from '../../../runtime/hypervisor/connect.ts';
 import { FakeHost } from '../../../runtime/hypervisor/fake/host.ts';
-import { combine, type Entry } from '../../../runtime/policy/combine.ts';
+import { combine, type PlacedPolicy } from '../../../runtime/policy/combine.ts';
 import { idleOnly } from '../../../runtime/policy/idle-only.ts';
 import { selector } from '../../../runtime/policy/selector.ts';
 import { Journals } from '../../../runtime/surgeon/journaled-surgeon.ts';
@@ -42,9 +42,9 @@ export function isQueued(guest: SyntheticGuest, pid: number): boolean {
 }
 
 /** `backup*` runs only when nothing else does. */
-export const BACKUP_LAST: Entry = {
+export const BACKUP_LAST: PlacedPolicy = {
   name: 'backups',
-  policy: idleOnly() as Entry['policy'],
+  policy: idleOnly() as PlacedPolicy['policy'],
   select: selector([{ comm: 'backup*' }]),
   windows: [],
   limit: undefined,
@@ -66,7 +66,7 @@ export async function twoGuests() {
 }
 
 export interface FakeDaemonOptions {
-  readonly entries?: readonly Entry[];
+  readonly entries?: readonly PlacedPolicy[];
   readonly directory?: string;
 }
 
@@ -84,7 +84,7 @@ export class FakeDaemon implements AsyncDisposable {
     guests: readonly SyntheticGuest[],
     directory: string,
     own: boolean,
-    entries: readonly Entry[],
+    entries: readonly PlacedPolicy[],
   ) {
     this.directory = directory;
     this.#own = own;
@@ -121,7 +121,7 @@ export class FakeDaemon implements AsyncDisposable {
     await this.tick();
   }
 
-  settings(entries: readonly Entry[]): Settings {
+  settings(entries: readonly PlacedPolicy[]): Settings {
     return {
       intervalMs: 500,
       idleIntervalMs: 2_000,

@@ -11,7 +11,7 @@ import { LayoutView } from '../../../runtime/layout/view.ts';
 import { guestVirtual } from '../../../runtime/memory/address.ts';
 import { holderFor } from '../../../runtime/surgeon/holder-for.ts';
 import { Surgeon } from '../../../runtime/surgeon/surgeon.ts';
-import { fairQueuesRefusal } from '../../../runtime/technique/fair/layout.ts';
+import { fairQueuesRefusal } from '../../../runtime/technique/fair/members.ts';
 import { narrowedLayout } from './narrowed.ts';
 import {
   CFS_KERNEL,

@@ -26,13 +26,13 @@ test.after.always(() => rmSync(cache, { recursive: true, force: true }));
 const PREF_ADDRESS = 0x258n;
 
 const real = realKernels().find(({ release }) => release === knownKernel(CFS_KERNEL).release)!;
-let rodata: Piece;
-let btf: Piece;
+let rodata: MemoryPiece;
+let btf: MemoryPiece;
 let bootParams: bigint;
 let places: KallsymsPlaces;
 test.before(async () => {
   await using file = await openKernelFile(real.vmlinuz, { debugRoots: [] });
-  const piece = (name: string): Piece => {
+  const piece = (name: string): MemoryPiece => {
     const section = file.section(name)!;
     return { address: section.address, bytes: Buffer.from(section.read()) };
   };
@@ -45,7 +45,7 @@ test.before(async () => {
   })!.places;
 });
 
-interface Piece {
+interface MemoryPiece {
   address: bigint;
   bytes: Buffer;
 }

@@ -16,7 +16,7 @@ function placeOf(address: GuestVirtual): string | undefined {
 
 const cpus = AREAS.map((gsBase, cpu) => ({ cpu, gsBase, tss: TSS[cpu] }));
 
-interface Shown {
+interface ShownRegisters {
   cpl: number;
   gs?: bigint;
   kernelGs?: bigint;
@@ -24,7 +24,7 @@ interface Shown {
 }
 
 /** Which vCPU each CPU was proved to be. */
-function match(shown: readonly Shown[], marks = cpus): Record<number, number> {
+function match(shown: readonly ShownRegisters[], marks = cpus): Record<number, number> {
   const registers = shown.map(({ cpl, gs, kernelGs, tss }, vcpu) => {
     return { vcpu, cpl, gsBase: gs ?? 0n, kernelGsBase: kernelGs, tssBase: tss } as VcpuRegisters;
   });

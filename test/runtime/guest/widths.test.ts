@@ -2,7 +2,7 @@ import test from 'ava';
 import { DomschedError } from '../../../runtime/error.ts';
 import { Guest } from '../../../runtime/guest/guest.ts';
 import { O1_STATE_BITS, STATE_BITS } from '../../../runtime/guest/state.ts';
-import { planTask } from '../../../runtime/guest/task-plan.ts';
+import { taskSlots } from '../../../runtime/guest/task-slots.ts';
 import { elementsOf } from '../../../runtime/layout/element.ts';
 import type { AnyLayout, MemberLayout } from '../../../runtime/layout/types.ts';
 import { narrow, narrowedLayout, type Rest } from './narrowed.ts';
@@ -61,8 +61,8 @@ test("states have the numbers of 4.14 also while the member has its old name, as
     ({ type }) => type !== 'gone',
   );
   t.false(layout.has('task_struct', '__state'));
-  t.deepEqual(planTask(layout).stateBits, STATE_BITS);
-  t.deepEqual(planTask(await knownKernel(O1_KERNEL).load()).stateBits, O1_STATE_BITS);
+  t.deepEqual(taskSlots(layout).stateBits, STATE_BITS);
+  t.deepEqual(taskSlots(await knownKernel(O1_KERNEL).load()).stateBits, O1_STATE_BITS);
 });
 
 test('a number that no register holds is refused, not read in part', async (t) => {

@@ -40,13 +40,13 @@ export function note(name: string, type: number, content: Buffer): Buffer {
 }
 
 /** A PT_LOAD: where it is in physical memory. Pieces that have the same buffer have the same place in the file. */
-export interface Piece {
+export interface DumpPiece {
   readonly physical: number;
   readonly bytes: Buffer;
 }
 
 /** An ELF core of these pieces of physical memory, the number of its headers where QEMU puts it when it is large. */
-export function elfCore(pieces: readonly Piece[], notes: Buffer = Buffer.alloc(0)): Buffer {
+export function elfCore(pieces: readonly DumpPiece[], notes: Buffer = Buffer.alloc(0)): Buffer {
   const count = pieces.length + 1;
   const large = count >= 0xffff;
   const section = Buffer.alloc(large ? 64 : 0);
@@ -105,7 +105,7 @@ export function xenCore(
   return Buffer.concat([header, headers, ...bodies]);
 }
 
-export function lime(pieces: readonly Piece[]): Buffer {
+export function lime(pieces: readonly DumpPiece[]): Buffer {
   return Buffer.concat(
     pieces.flatMap(({ physical, bytes }) => {
       const header = Buffer.alloc(32);

@@ -1,6 +1,6 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { type CombinedMemory, combine, type Entry } from '../../../runtime/policy/combine.ts';
+import { type CombinedMemory, combine, type PlacedPolicy } from '../../../runtime/policy/combine.ts';
 import { selector } from '../../../runtime/policy/selector.ts';
 import type { Policy } from '../../../runtime/policy/world.ts';
 import { domainsOf, held, observed, processOf } from './worlds.ts';
@@ -14,7 +14,7 @@ const weigh =
     actions: domains.map(({ id }) => ({ type: 'weight', domain: id, weight, reason: 'always' })),
   });
 
-function entry(name: string, policy: Policy, comm: string, more: Partial<Entry> = {}): Entry {
+function entry(name: string, policy: Policy, comm: string, more: Partial<PlacedPolicy> = {}): PlacedPolicy {
   return { name, policy, select: selector([{ comm }]), windows: [], limit: undefined, ...more };
 }
 
@@ -56,7 +56,7 @@ test('a hold that is kept ends with its policy’s say in the process, its hours
   const leave: Policy = () => ({ actions: [] });
   const domains = domainsOf({ one: [{ comm: 'backup', state: 'held', heldMs: 60_000 }] });
   const kept = [{ type: 'hold', process: 'one/backup', policy: 'mine', reason: 'as before' }] as const;
-  const keeps = (...entries: Entry[]) =>
+  const keeps = (...entries: PlacedPolicy[]) =>
     held(combine(entries)(observed(domains), undefined, kept).actions).length === 1;
   t.true(keeps(entry('mine', leave, 'backup')));
   t.false(keeps());

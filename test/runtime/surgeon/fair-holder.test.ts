@@ -9,17 +9,17 @@ import { knownKernels } from '../../../runtime/layout/registry.ts';
 import type { LayoutView } from '../../../runtime/layout/view.ts';
 import { type GuestVirtual, guestVirtual } from '../../../runtime/memory/address.ts';
 import { FairHolder } from '../../../runtime/surgeon/fair-holder.ts';
-import type { Standing } from '../../../runtime/surgeon/holder.ts';
+import type { ThreadStanding } from '../../../runtime/surgeon/holder.ts';
 import { ParkHolder } from '../../../runtime/surgeon/park-holder.ts';
-import { canSpliceFair, type FairGuest, type FairLayout } from '../../../runtime/technique/fair/layout.ts';
-import { resolveSharesLayout, Shares } from '../../../runtime/technique/fair/shares.ts';
+import { canSpliceFair, type FairGuest, type FairMembers } from '../../../runtime/technique/fair/members.ts';
+import { Shares, sharesMembers } from '../../../runtime/technique/fair/shares.ts';
 import { isAtUserBorder } from '../../../runtime/technique/fair/user-border.ts';
-import { resolveParkLayout } from '../../../runtime/technique/park/layout.ts';
-import { resolveNiceLayout } from '../../../runtime/technique/park/nice.ts';
+import { parkMembers } from '../../../runtime/technique/park/members.ts';
+import { niceMembers } from '../../../runtime/technique/park/nice.ts';
 import type { Technique } from '../../../runtime/technique/step.ts';
 import { checkFaults, checkOmissions, type Editable } from '../edit/every-edit.ts';
 import { niceBits, parkBits, TASK_INTERRUPTIBLE, TASK_PARKED, TIF } from '../technique/bits.ts';
-import { FairModel, type ModelTask, NO_REQUEST } from '../technique/fair/fair-guest.ts';
+import { FairModel, type FairModelTask, NO_REQUEST } from '../technique/fair/fair-guest.ts';
 
 const layouts: { release: string; layout: LayoutView }[] = [];
 for (const kernel of await knownKernels()) {
@@ -41,16 +41,16 @@ class Bench {
   readonly rootGroup: GuestVirtual;
   readonly prioToWeight: GuestVirtual;
   readonly shares: Shares;
-  readonly running: ModelTask;
-  readonly ready: ModelTask;
+  readonly running: FairModelTask;
+  readonly ready: FairModelTask;
 
-  constructor(view: LayoutView, change: Partial<FairLayout> = {}) {
+  constructor(view: LayoutView, change: Partial<FairMembers> = {}) {
     const model = new FairModel(view, 1);
     this.model = model;
     const code = model.take(0x1000);
     this.guest = {
       ...model.guest,
-      layout: { ...model.guest.layout, ...change },
+      members: { ...model.guest.members, ...change },
       schedule: code,
       exitToUser: guestVirtual(code + 0x400n),
       text: { start: code, end: guestVirtual(code + 0x1000n) },
@@ -61,13 +61,13 @@ class Bench {
     model.write();
     this.lazyList = model.take(8);
     const queues = model.guest.queues;
-    const park = resolveParkLayout(view);
+    const park = parkMembers(view);
     const [recalcSigpending, processTimeout] = [model.take(64), model.take(64)];
     const onlineMask = model.guest.activeMask;
     const { fairSchedClass } = model.guest;
     const tables = { prioToWeight: model.take(160), prioToWmult: model.take(160) };
     this.prioToWeight = tables.prioToWeight;
-    const nice = { layout: resolveNiceLayout(view), bits: niceBits, fairSchedClass, ...tables, queues };
+    const nice = { members: niceMembers(view), bits: niceBits, fairSchedClass, ...tables, queues };
     const cpus = queues.map(({ cpu, address }) => ({
       cpu,
       queue: address,
@@ -75,10 +75,10 @@ class Bench {
       scratch: address,
     }));
     const functions = { recalcSigpending, processTimeout, putTask: model.take(64) };
-    const parkGuest = { layout: park, bits: parkBits, cpus, onlineMask, ...functions, nice };
+    const parkGuest = { members: park, bits: parkBits, cpus, onlineMask, ...functions, nice };
     this.rootGroup = model.take(view.requireStruct('task_group').size);
     this.shares = new Shares({
-      layout: resolveSharesLayout(view),
+      members: sharesMembers(view),
       rootTaskGroup: this.rootGroup,
       prioToWeight: tables.prioToWeight,
     });
@@ -91,7 +91,7 @@ class Bench {
       model.put(address, park.task_struct.sighand, sighand);
       model.put(address, park.task_struct.cgroups, set);
       const stack = model.take(STACK_SIZE);
-      model.put(address, this.guest.layout.task_struct.stack, stack);
+      model.put(address, this.guest.members.task_struct.stack, stack);
       model.put(address, park.task_struct.usage, 1n);
       this.stack(address);
     }
@@ -103,7 +103,7 @@ class Bench {
    * @param level privilege level in the registers at its top
    */
   stack(task: GuestVirtual, calls: Record<number, bigint> = {}, level = 3n): void {
-    const { task_struct, registers } = this.guest.layout;
+    const { task_struct, registers } = this.guest.members;
     const words = 26;
     const end = this.model.load(task, task_struct.stack) + BigInt(STACK_SIZE);
     const pointer = end - BigInt(registers + 8 * words);
@@ -122,11 +122,11 @@ class Bench {
     this.model.put(end - 32n, WORD, 0x30n | level);
   }
 
-  get(task: ModelTask, field: Word): bigint {
+  get(task: FairModelTask, field: Word): bigint {
     return this.model.load(task.address, field);
   }
 
-  put(task: ModelTask, field: Word, value: bigint): void {
+  put(task: FairModelTask, field: Word, value: bigint): void {
     this.model.put(task.address, field, value);
   }
 
@@ -138,7 +138,7 @@ class Bench {
     this.model.put(this.guest.queues[0]!.preemptCount, INT, value);
   }
 
-  standing(task: ModelTask): Standing {
+  standing(task: FairModelTask): ThreadStanding {
     return this.holder.standing(new Draft(this.model.space), task.address);
   }
 
@@ -147,17 +147,17 @@ class Bench {
   }
 
   /** @returns null when there was nothing to do at this moment */
-  async hold(task: ModelTask, ...techniques: Technique[]): Promise<Edit | null> {
+  async hold(task: FairModelTask, ...techniques: Technique[]): Promise<Edit | null> {
     return this.#perform((draft) => this.holder.planHold(draft, task.address, techniques));
   }
 
-  async release(task: ModelTask): Promise<Edit | null> {
+  async release(task: FairModelTask): Promise<Edit | null> {
     return this.#perform((draft) => this.holder.planRelease(draft, task.address));
   }
 
   /** The guest's `schedule()` takes a thread with a sleeping state off its CPU and queue. */
-  leave(task: ModelTask): void {
-    const { task_struct, rq } = this.guest.layout;
+  leave(task: FairModelTask): void {
+    const { task_struct, rq } = this.guest.members;
     this.put(task, task_struct.on_rq, 0n);
     this.put(task, task_struct.on_cpu, 0n);
     const { address } = this.model.guest.queues[0]!;
@@ -193,7 +193,7 @@ for (const { release, layout } of layouts) {
       [
         'a stack pointer that is wild',
         false,
-        () => bench.put(bench.ready, bench.guest.layout.task_struct.sp, 0x1234n),
+        () => bench.put(bench.ready, bench.guest.members.task_struct.sp, 0x1234n),
       ],
     ];
     for (const [name, expected, prepare] of cases) {
@@ -204,7 +204,7 @@ for (const { release, layout } of layouts) {
 
   test(`${release}: a ready thread is spliced, stands as held, and comes back`, async (t) => {
     const bench = new Bench(layout);
-    const { task_struct, rq } = bench.guest.layout;
+    const { task_struct, rq } = bench.guest.members;
     const { address } = bench.model.guest.queues[0]!;
     t.is(bench.standing(bench.ready), 'ready');
     t.truthy(await bench.hold(bench.ready, 'splice'));
@@ -219,7 +219,7 @@ for (const { release, layout } of layouts) {
 
   test(`${release}: what may hold something of the kernel's is left alone`, async (t) => {
     const bench = new Bench(layout);
-    const { task_struct } = bench.guest.layout;
+    const { task_struct } = bench.guest.members;
     t.is(await bench.hold(bench.running, 'splice'), null, 'it runs');
     bench.stack(bench.ready.address, { 17: bench.guest.text.start + 0xa00n });
     t.is(await bench.hold(bench.ready, 'splice', 'state'), null, 'preempted in the kernel');
@@ -240,7 +240,7 @@ for (const { release, layout } of layouts) {
   });
 
   test(`${release}: locks, classes and groups that forbid a splice`, async (t) => {
-    const { task_struct, rq, cfs_rq } = new Bench(layout).guest.layout;
+    const { task_struct, rq, cfs_rq } = new Bench(layout).guest.members;
     const cases: [string, string | null, (bench: Bench) => void][] = [
       [
         'rq.lock held',
@@ -281,12 +281,12 @@ for (const { release, layout } of layouts) {
   test(`${release}: a thread whose CPU or class went away stays held, and says why`, async (t) => {
     const bench = new Bench(layout);
     await bench.hold(bench.ready, 'splice');
-    const mask = bench.get(bench.ready, bench.guest.layout.task_struct.cpus_ptr);
+    const mask = bench.get(bench.ready, bench.guest.members.task_struct.cpus_ptr);
     bench.model.put(mask, WORD, 2n);
     await t.throwsAsync(bench.release(bench.ready), { code: 'refused', message: /CPU 0.*still held/ });
     t.is(bench.standing(bench.ready), 'held');
     bench.model.put(mask, WORD, 3n);
-    const { sched_class } = bench.guest.layout.task_struct;
+    const { sched_class } = bench.guest.members.task_struct;
     bench.put(bench.ready, sched_class, 0x1234n);
     await t.throwsAsync(bench.release(bench.ready), { code: 'refused', message: /policy.*still held/ });
     t.is(bench.standing(bench.ready), 'held');
@@ -296,7 +296,7 @@ for (const { release, layout } of layouts) {
 
   test(`${release}: a state takes a running thread off, and the guest's own wake-up brings it back`, async (t) => {
     const bench = new Bench(layout);
-    const { task_struct } = bench.guest.layout;
+    const { task_struct } = bench.guest.members;
     const { running } = bench;
     bench.observe(3);
     t.truthy(await bench.hold(running, 'state'));
@@ -326,7 +326,7 @@ for (const { release, layout } of layouts) {
 
   test(`${release}: a marked thread that lost the request to reschedule is asked again in user mode`, async (t) => {
     const bench = new Bench(layout);
-    const { task_struct } = bench.guest.layout;
+    const { task_struct } = bench.guest.members;
     const { running } = bench;
     bench.observe(3);
     await bench.hold(running, 'state');
@@ -362,7 +362,7 @@ for (const { release, layout } of layouts) {
 
   test(`${release}: a thread under a tracer gets no state, and one that got a tracer since is released`, async (t) => {
     const bench = new Bench(layout);
-    const { task_struct } = bench.guest.layout;
+    const { task_struct } = bench.guest.members;
     bench.observe(3);
     bench.put(bench.running, task_struct.ptrace, 1n);
     await t.throwsAsync(bench.hold(bench.running, 'state'), { code: 'refused', message: /tracer/ });
@@ -385,7 +385,7 @@ for (const { release, layout } of layouts) {
 
   test(`${release}: a ready thread gets a state and the flag alone, unless it has something to do before it looks`, async (t) => {
     const bench = new Bench(layout);
-    const { task_struct } = bench.guest.layout;
+    const { task_struct } = bench.guest.members;
     const { ready } = bench;
     bench.observe(3);
     for (const flag of ['SIGPENDING', 'UPROBE', 'PATCH_PENDING', 'NOTIFY_SIGNAL'] as const) {
@@ -409,7 +409,7 @@ for (const { release, layout } of layouts) {
     const bench = new Bench(layout);
     bench.observe(3);
     await bench.hold(bench.running, 'state');
-    bench.put(bench.running, bench.guest.layout.task_struct.state, 0n);
+    bench.put(bench.running, bench.guest.members.task_struct.state, 0n);
     t.is(bench.standing(bench.running), 'running');
     t.truthy(await bench.hold(bench.running, 'state'), 'so it is asked again');
   });
@@ -468,7 +468,7 @@ for (const { release, layout } of layouts) {
   }
 
   test(`${release}: a group gets the shares of a nice value, an autogroup its nice value too`, async (t) => {
-    const { task_struct, task_group, autogroup } = resolveSharesLayout(layout);
+    const { task_struct, task_group, autogroup } = sharesMembers(layout);
     const bench = new Bench(layout);
     const { model, ready, rootGroup } = bench;
     const plan = async (nice: number) => {
@@ -519,7 +519,7 @@ test('a fair server that counts on being started and stopped in turn forbids a s
 
 /** The ready thread in a group of its own, below the root. */
 function withGroup(bench: Bench, layout: LayoutView, automatic: boolean): Bench {
-  const { task_struct, task_group } = resolveSharesLayout(layout);
+  const { task_struct, task_group } = sharesMembers(layout);
   const { model } = bench;
   // kernel/sched/core.c, sched_prio_to_weight[]: nice -5 is its 16th.
   model.put(bench.prioToWeight, { offset: 4 * 15, size: 4 }, 3121n);

@@ -3,7 +3,12 @@
  * before ("x86: Use generic TIF bits"; include/asm-generic/thread_info_tif.h, include/linux/sched.h). So an edit that
  * took an older kernel's number would do the wrong thing to a model.
  */
-import type { NiceBits, ParkBits, SpliceBits, StateBits } from '../../../runtime/technique/proved-bits.ts';
+import type {
+  NiceBits,
+  ParkBits,
+  ProvedStateBits,
+  SpliceBits,
+} from '../../../runtime/technique/proved-bits.ts';
 
 export const TIF = {
   NOTIFY_RESUME: 1n << 0n,
@@ -36,7 +41,7 @@ export const niceBits: NiceBits = { waking: 0x200n };
 
 export const spliceBits: SpliceBits = { needResched: TIF.NEED_RESCHED, queued: 1n };
 
-export const stateBits: StateBits = {
+export const stateBits: ProvedStateBits = {
   needResched: TIF.NEED_RESCHED,
   preemptNeedResched: 1n << 31n,
   work: TIF.SIGPENDING | TIF.NOTIFY_SIGNAL | TIF.UPROBE | TIF.PATCH_PENDING | TIF.NEED_RESCHED_LAZY,

@@ -7,8 +7,8 @@ import test from 'ava';
 import { execa } from 'execa';
 import type { LayoutView } from '../../../runtime/layout/view.ts';
 import type { SymbolName } from '../../../runtime/members/symbols.ts';
-import { canSpliceFair } from '../../../runtime/technique/fair/layout.ts';
-import { canPark, resolveParkLayout } from '../../../runtime/technique/park/layout.ts';
+import { canSpliceFair } from '../../../runtime/technique/fair/members.ts';
+import { canPark, parkMembers } from '../../../runtime/technique/park/members.ts';
 import { layoutOf, realKernels } from '../../real-kernels.ts';
 
 const kernels: { release: string; vmlinux: string; layout: LayoutView }[] = [];
@@ -52,7 +52,7 @@ test('there is a kernel to look at', (t) => {
 
 test('process_timeout() wakes the task that stands behind a timer_list', async (t) => {
   for (const { release, vmlinux, layout } of kernels) {
-    const { offset } = resolveParkLayout(layout).irq_work.task;
+    const { offset } = parkMembers(layout).irq_work.task;
     const text = await code(vmlinux, layout, 'process_timeout', 32);
     t.regex(text, new RegExp(`mov 0x${offset.toString(16)}\\(%rdi\\),%rdi`), release);
     t.regex(text, /(jmp|call) [0-9a-f]+ <wake_up_process>/, release);
@@ -61,7 +61,7 @@ test('process_timeout() wakes the task that stands behind a timer_list', async (
 
 test('delayed_put_task_struct() drops a reference to the task around its rcu_head', async (t) => {
   for (const { release, vmlinux, layout } of kernels) {
-    const { rcu, usage } = resolveParkLayout(layout).task_struct;
+    const { rcu, usage } = parkMembers(layout).task_struct;
     const text = await code(vmlinux, layout, 'delayed_put_task_struct', 64);
     t.regex(text, new RegExp(`lea -0x${rcu.toString(16)}\\(%rdi\\),`), release);
     const drops = `lock xadd %eax,-0x${(rcu - usage.offset).toString(16)}\\(|<put_task_struct>`;

@@ -41,7 +41,7 @@ async function serve(t: ExecutionContext, health?: HealthCheck): Promise<WebServ
   return web;
 }
 
-interface Answer {
+interface HttpAnswer {
   readonly status: number;
   readonly headers: NodeJS.Dict<string | string[]>;
   readonly body: string;
@@ -53,7 +53,7 @@ function ask(
   path: string,
   headers: Record<string, string> = {},
   method = 'GET',
-): Promise<Answer> {
+): Promise<HttpAnswer> {
   const { hostname, port } = new URL(web.url);
   return new Promise((resolve, reject) => {
     const asked = request(

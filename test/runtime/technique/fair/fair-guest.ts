@@ -1,11 +1,7 @@
 import type { Word } from '../../../../runtime/edit/member.ts';
 import type { LayoutView } from '../../../../runtime/layout/view.ts';
 import { type GuestVirtual, guestVirtual } from '../../../../runtime/memory/address.ts';
-import {
-  type FairGuest,
-  type FairLayout,
-  resolveFairLayout,
-} from '../../../../runtime/technique/fair/layout.ts';
+import { type FairGuest, type FairMembers, fairMembers } from '../../../../runtime/technique/fair/members.ts';
 import { ModelMemory } from '../../edit/model-memory.ts';
 import { spliceBits, stateBits } from '../bits.ts';
 
@@ -27,7 +23,7 @@ export interface ModelGroup {
   readonly idle: boolean;
 }
 
-export interface ModelTask {
+export interface FairModelTask {
   readonly address: GuestVirtual;
   readonly entity: GuestVirtual;
   readonly cpu: number;
@@ -60,7 +56,7 @@ export const NOW = 5_000_000_000n;
 export class FairModel extends ModelMemory {
   readonly guest: FairGuest;
   readonly groups: ModelGroup[] = [];
-  readonly tasks: ModelTask[] = [];
+  readonly tasks: FairModelTask[] = [];
   readonly idleTasks: GuestVirtual[] = [];
   readonly #view: LayoutView;
 
@@ -68,14 +64,14 @@ export class FairModel extends ModelMemory {
   constructor(view: LayoutView, cpus: number, parents: readonly { parent: number; idle: boolean }[] = []) {
     super();
     this.#view = view;
-    const layout = resolveFairLayout(view);
+    const layout = fairMembers(view);
     const queues = Array.from({ length: cpus }, (_, cpu) => ({
       cpu,
       address: this.take(view.requireStruct('rq').size),
       preemptCount: this.take(4),
     }));
     this.guest = {
-      layout,
+      members: layout,
       bits: spliceBits,
       stateBits,
       queues,
@@ -101,11 +97,11 @@ export class FairModel extends ModelMemory {
     }
   }
 
-  get layout(): FairLayout {
-    return this.guest.layout;
+  get layout(): FairMembers {
+    return this.guest.members;
   }
 
-  addTask(spec: TaskSpec, running = false): ModelTask {
+  addTask(spec: TaskSpec, running = false): FairModelTask {
     const { task_struct, sched_entity, eevdf } = this.layout;
     const address = this.take(this.#view.requireStruct('task_struct').size);
     const entity = guestVirtual(address + BigInt(task_struct.se));
@@ -148,7 +144,7 @@ export class FairModel extends ModelMemory {
   }
 
   /** Tasks of a CPU that are queued in a group or below it. */
-  below(group: ModelGroup, cpu: number): ModelTask[] {
+  below(group: ModelGroup, cpu: number): FairModelTask[] {
     const inside = (candidate: ModelGroup | null): boolean =>
       candidate !== null && (candidate === group || inside(candidate.parent));
     return this.tasks.filter((task) => task.cpu === cpu && task.queued && inside(task.group));
@@ -180,7 +176,7 @@ export class FairModel extends ModelMemory {
 
   /** SCHED_IDLE tasks in a queue, and all tasks of groups below it that are idle as a whole. */
   idleBelow(group: ModelGroup, cpu: number): number {
-    const isIdleIn = (task: ModelTask) => {
+    const isIdleIn = (task: FairModelTask) => {
       if (task.policy === SCHED_IDLE) return true;
       for (let at = task.group; at !== group; at = at.parent!) if (at.idle) return true;
       return false;

@@ -13,8 +13,8 @@ import { TIF } from '../bits.ts';
 import {
   EPOCH,
   FairModel,
+  type FairModelTask,
   type ModelGroup,
-  type ModelTask,
   NOW,
   SCHED_IDLE,
   SCHED_NORMAL,
@@ -29,7 +29,7 @@ for (const kernel of await knownKernels()) {
     layouts.push({ release: kernel.release, layout: await kernel.load() });
 }
 
-function planned(model: FairModel, task: ModelTask): Edit {
+function planned(model: FairModel, task: FairModelTask): Edit {
   const surgery = new FairSurgery(model.guest);
   const draft = new Draft(model.space);
   surgery.checkLocks(draft, task.address);
@@ -41,7 +41,7 @@ function planned(model: FairModel, task: ModelTask): Edit {
 }
 
 /** Takes a queued task out, or puts one that is out in. */
-async function perform(model: FairModel, task: ModelTask): Promise<void> {
+async function perform(model: FairModel, task: FairModelTask): Promise<void> {
   await using guard = await model.domain.pause.acquire();
   await commit(model.domain, model.space, guard, planned(model, task));
   task.queued = !task.queued;

@@ -9,41 +9,41 @@ import { O1Holder } from '../../../../runtime/surgeon/o1-holder.ts';
 import { O1Surgery } from '../../../../runtime/technique/o1/o1.ts';
 import type { Step } from '../../../../runtime/technique/step.ts';
 import { checkFaults, checkOmissions, type Editable } from '../../edit/every-edit.ts';
-import { layout, type ModelTask, O1Guest, weightedLayout } from './o1-guest.ts';
+import { members, O1ModelGuest, type O1ModelTask, weightedLayout } from './o1-guest.ts';
 
 /** Plans something, and says of which task what is to come of it. */
-type Plan = (surgery: O1Surgery, draft: Draft) => Invariant[];
+type PlanEdit = (surgery: O1Surgery, draft: Draft) => Invariant[];
 
 const dequeue =
-  (task: ModelTask): Plan =>
+  (task: O1ModelTask): PlanEdit =>
   (surgery, draft) =>
     surgery.planDequeue(draft, task.address);
 
 const enqueue =
-  (task: ModelTask): Plan =>
+  (task: O1ModelTask): PlanEdit =>
   (surgery, draft) =>
     surgery.planEnqueue(draft, task.address);
 
 const renice =
-  (task: ModelTask, nice: number): Plan =>
+  (task: O1ModelTask, nice: number): PlanEdit =>
   (surgery, draft) =>
     surgery.planRenice(draft, task.address, nice);
 
-function planned(guest: O1Guest, plan: Plan, title = 'test'): Edit {
-  const surgery = new O1Surgery(layout, guest.queues, null);
+function planned(guest: O1ModelGuest, plan: PlanEdit, title = 'test'): Edit {
+  const surgery = new O1Surgery(members, guest.queues, null);
   const draft = new Draft(guest.space);
   surgery.checkLocks(draft);
   const outcome = plan(surgery, draft);
   return draft.edit(title, surgery.invariants(), outcome);
 }
 
-async function perform(guest: O1Guest, plan: Plan): Promise<void> {
+async function perform(guest: O1ModelGuest, plan: PlanEdit): Promise<void> {
   await using guard = await guest.domain.pause.acquire();
   await commit(guest.domain, guest.space, guard, planned(guest, plan));
 }
 
 /** The guest's memory equals the model's, read back by the test's own walk. */
-function assertMatches(t: ExecutionContext, guest: O1Guest): void {
+function assertMatches(t: ExecutionContext, guest: O1ModelGuest): void {
   for (const { cpu, address } of guest.queues) {
     let linked = 0;
     for (const which of ['active', 'expired'] as const) {
@@ -51,30 +51,30 @@ function assertMatches(t: ExecutionContext, guest: O1Guest): void {
       let count = 0;
       for (let prio = 0; prio < 140; prio++) {
         const expected = guest.listOf(cpu, which, prio).map((task) => task.address);
-        const head = array + BigInt(layout.prio_array.queue + prio * 16);
+        const head = array + BigInt(members.prio_array.queue + prio * 16);
         const found: bigint[] = [];
-        for (let node = guest.load(head, layout.list_head.next); node !== head && found.length < 1000; ) {
-          found.push(node - BigInt(layout.task_struct.run_list));
-          node = guest.load(node, layout.list_head.next);
+        for (let node = guest.load(head, members.list_head.next); node !== head && found.length < 1000; ) {
+          found.push(node - BigInt(members.task_struct.run_list));
+          node = guest.load(node, members.list_head.next);
         }
         t.deepEqual(found, expected as bigint[], `cpu ${cpu} ${which} ${prio}`);
-        const word = guest.load(array + BigInt(8 * (prio >> 6)), layout.prio_array.bitmap_word);
+        const word = guest.load(array + BigInt(8 * (prio >> 6)), members.prio_array.bitmap_word);
         t.is((word >> BigInt(prio & 63)) & 1n, expected.length > 0 ? 1n : 0n);
         count += expected.length;
       }
-      t.is(guest.load(array, layout.prio_array.nr_active), BigInt(count));
+      t.is(guest.load(array, members.prio_array.nr_active), BigInt(count));
       linked += count;
     }
-    t.is(guest.load(address, layout.rq.nr_running), BigInt(linked));
+    t.is(guest.load(address, members.rq.nr_running), BigInt(linked));
   }
   for (const task of guest.tasks) {
     const array = task.which === null ? 0n : guest.arrayAddress(task.cpu, task.which);
-    t.is(guest.load(task.address, layout.task_struct.array), array as bigint);
-    t.is(guest.load(task.address, layout.task_struct.prio), BigInt(task.prio));
+    t.is(guest.load(task.address, members.task_struct.array), array as bigint);
+    t.is(guest.load(task.address, members.task_struct.prio), BigInt(task.prio));
   }
 }
 
-function remove(guest: O1Guest, task: ModelTask): void {
+function remove(guest: O1ModelGuest, task: O1ModelTask): void {
   const list = guest.listOf(task.cpu, task.which!, task.prio);
   list.splice(list.indexOf(task), 1);
   task.which = null;
@@ -90,8 +90,8 @@ const tasksArbitrary = fc.array(
   { minLength: 1, maxLength: 24 },
 );
 
-function build(tasks: { cpu: number; prio: number; which: 'active' | 'expired' }[]): O1Guest {
-  const guest = new O1Guest(4);
+function build(tasks: { cpu: number; prio: number; which: 'active' | 'expired' }[]): O1ModelGuest {
+  const guest = new O1ModelGuest(4);
   for (const { cpu, prio, which } of tasks) guest.addTask(cpu, prio, which);
   guest.write();
   return guest;
@@ -130,13 +130,13 @@ test('dequeue and enqueue of the only task of a list give back the same counters
   const guest = build([{ cpu: 0, prio: 120, which: 'active' }]);
   const task = guest.tasks[0]!;
   await perform(guest, dequeue(task));
-  t.is(guest.load(guest.queues[0]!.address, layout.rq.nr_running), 0n);
+  t.is(guest.load(guest.queues[0]!.address, members.rq.nr_running), 0n);
   await perform(guest, enqueue(task));
   assertMatches(t, guest);
 });
 
 /** Each step of each technique, and how the task stands that it is for. */
-const steps: [string, Prepare, (holder: O1Holder, draft: Draft, task: ModelTask) => Step | null][] = [
+const steps: [string, Prepare, (holder: O1Holder, draft: Draft, task: O1ModelTask) => Step | null][] = [
   ['splice of a ready task', () => {}, hold],
   ['state of a running task', ({ guest, task }) => guest.setCurrent(0, task), hold],
   [
@@ -176,28 +176,28 @@ const steps: [string, Prepare, (holder: O1Holder, draft: Draft, task: ModelTask)
   ['renice of a held task', ({ guest, task }) => remove(guest, task), reniced],
 ];
 
-interface Prepared {
-  readonly guest: O1Guest;
-  readonly task: ModelTask;
-  readonly other: ModelTask;
+interface PreparedTask {
+  readonly guest: O1ModelGuest;
+  readonly task: O1ModelTask;
+  readonly other: O1ModelTask;
   readonly state: (value: bigint) => void;
 }
-type Prepare = (prepared: Prepared) => void;
+type Prepare = (prepared: PreparedTask) => void;
 
 /** include/linux/sched.h, 2.6.16: TASK_STOPPED, TASK_TRACED; and TASK_NONINTERACTIVE, which never stands alone there. */
 const TASK_STOPPED = 4n;
 const TASK_TRACED = 8n;
 const ASKED_TO_LEAVE = 64n;
 
-function hold(holder: O1Holder, draft: Draft, { address }: ModelTask): Step | null {
+function hold(holder: O1Holder, draft: Draft, { address }: O1ModelTask): Step | null {
   return holder.planHold(draft, address, ['splice', 'state']);
 }
 
-function release(holder: O1Holder, draft: Draft, { address }: ModelTask): Step | null {
+function release(holder: O1Holder, draft: Draft, { address }: O1ModelTask): Step | null {
   return holder.planRelease(draft, address);
 }
 
-function reniced(holder: O1Holder, draft: Draft, { address }: ModelTask): Step {
+function reniced(holder: O1Holder, draft: Draft, { address }: O1ModelTask): Step {
   return { technique: null, outcome: holder.planRenice(draft, address, -7) };
 }
 
@@ -209,14 +209,14 @@ for (const [name, prepare, plan] of steps) {
       { cpu: 0, prio: 125, which: 'active' },
     ]);
     const [other, task] = [guest.tasks[0]!, guest.tasks[1]!];
-    const state = (value: bigint) => guest.put(task.address, layout.task_struct.state, value);
+    const state = (value: bigint) => guest.put(task.address, members.task_struct.state, value);
     prepare({ guest, task, other, state });
     guest.write();
     return {
       domain: guest.domain,
       space: guest.space,
       plan: () => {
-        const holder = new O1Holder(layout, guest.queues, null);
+        const holder = new O1Holder(members, guest.queues, null);
         const draft = new Draft(guest.space);
         holder.checkLocks(draft);
         const step = plan(holder, draft, task);
@@ -259,8 +259,8 @@ test('refusals change nothing', async (t) => {
   guest.setCurrent(0, guest.tasks[0]!);
   guest.write();
   const before = guest.domain.image.clone();
-  const [running, realTime] = guest.tasks as [ModelTask, ModelTask];
-  const refused: [Plan, DomschedErrorCode][] = [
+  const [running, realTime] = guest.tasks as [O1ModelTask, O1ModelTask];
+  const refused: [PlanEdit, DomschedErrorCode][] = [
     [dequeue(running), 'refused'],
     [enqueue(realTime), 'refused'],
     [renice(realTime, 5), 'refused'],
@@ -279,22 +279,22 @@ test('refusals change nothing', async (t) => {
 test('a thread under a tracer is not held', async (t) => {
   const guest = build([{ cpu: 0, prio: 120, which: 'active' }]);
   guest.write();
-  const [traced] = guest.tasks as [ModelTask];
-  guest.put(traced.address, layout.task_struct.ptrace, 1n);
-  const holder = new O1Holder(layout, guest.queues, null);
+  const [traced] = guest.tasks as [O1ModelTask];
+  guest.put(traced.address, members.task_struct.ptrace, 1n);
+  const holder = new O1Holder(members, guest.queues, null);
   t.throws(() => hold(holder, new Draft(guest.space), traced), { code: 'refused', message: /tracer/ });
-  guest.put(traced.address, layout.task_struct.ptrace, 0n);
+  guest.put(traced.address, members.task_struct.ptrace, 0n);
   t.truthy(hold(holder, new Draft(guest.space), traced));
 });
 
 test('a thread that its user or a tracer stopped is not taken for held: it is neither held nor let go', (t) => {
   for (const stopped of [TASK_STOPPED, TASK_TRACED, TASK_STOPPED | ASKED_TO_LEAVE]) {
     const guest = build([{ cpu: 0, prio: 120, which: 'active' }]);
-    const [task] = guest.tasks as [ModelTask];
+    const [task] = guest.tasks as [O1ModelTask];
     remove(guest, task);
     guest.write();
-    guest.put(task.address, layout.task_struct.state, stopped);
-    const holder = new O1Holder(layout, guest.queues, null);
+    guest.put(task.address, members.task_struct.state, stopped);
+    const holder = new O1Holder(members, guest.queues, null);
     const draft = new Draft(guest.space);
     t.is(holder.standing(draft, task.address), 'sleeping');
     t.is(hold(holder, draft, task), null);
@@ -304,21 +304,21 @@ test('a thread that its user or a tracer stopped is not taken for held: it is ne
     guest.listOf(0, 'active', 120).push(Object.assign(task, { which: 'active' }));
     guest.setCurrent(0, task);
     guest.write();
-    guest.put(task.address, layout.task_struct.state, stopped);
+    guest.put(task.address, members.task_struct.state, stopped);
     t.is(release(holder, new Draft(guest.space), task), null);
   }
 });
 
 test('a thread that fork() has yet to put into a queue is not taken for held', (t) => {
   const guest = build([{ cpu: 0, prio: 120, which: 'active' }]);
-  const [task] = guest.tasks as [ModelTask];
+  const [task] = guest.tasks as [O1ModelTask];
   remove(guest, task);
   guest.write();
-  const holder = new O1Holder(layout, guest.queues, null);
+  const holder = new O1Holder(members, guest.queues, null);
   t.is(holder.standing(new Draft(guest.space), task.address), 'held');
   // sched_fork(): INIT_LIST_HEAD(&p->run_list). Enqueued by us it would be linked twice.
-  const node = task.address + BigInt(layout.task_struct.run_list);
-  for (const link of [layout.list_head.next, layout.list_head.prev]) guest.put(node, link, node);
+  const node = task.address + BigInt(members.task_struct.run_list);
+  for (const link of [members.list_head.next, members.list_head.prev]) guest.put(node, link, node);
   const draft = new Draft(guest.space);
   t.is(holder.standing(draft, task.address), 'changing');
   t.is(release(holder, draft, task), null);
@@ -340,7 +340,7 @@ function kernelWeight(hz: number, nice: number): number {
 for (const hz of [100, 250, 1000]) {
   test(`renice at ${hz} ticks a second writes weight and normal_prio, and the queue's sum stays its tasks'`, async (t) => {
     const weighted = weightedLayout.task_struct;
-    const value = (field: Word | undefined, task: ModelTask, to: number) =>
+    const value = (field: Word | undefined, task: O1ModelTask, to: number) =>
       guest.put(task.address, field!, BigInt(to));
     const guest = build([-20, -1, 0, 5, 19].map((nice) => ({ cpu: 0, prio: 120 + nice, which: 'active' })));
     const sleeper = guest.addTask(0, 120, 'active');
@@ -375,7 +375,7 @@ for (const hz of [100, 250, 1000]) {
 
 test('renice refuses a weight or a priority that this kernel would not have given', (t) => {
   const guest = build([{ cpu: 0, prio: 120, which: 'active' }]);
-  const [task] = guest.tasks as [ModelTask];
+  const [task] = guest.tasks as [O1ModelTask];
   const { load_weight, normal_prio } = weightedLayout.task_struct;
   const plan = (hz: number | null) =>
     new O1Surgery(weightedLayout, guest.queues, hz).planRenice(new Draft(guest.space), task.address, 5);
@@ -401,13 +401,16 @@ test('a held lock, a changed memory and a running domain are refused', async (t)
   t.is((running as DomschedError).code, 'edit-conflict');
   await using again = await guest.domain.pause.acquire();
   guest.domain.image.store(
-    Number(guest.queues[0]!.address) + layout.rq.nr_running.offset,
+    Number(guest.queues[0]!.address) + members.rq.nr_running.offset,
     new Uint8Array([2]),
   );
   const changed = await t.throwsAsync(commit(guest.domain, guest.space, again, edit));
   t.is((changed as DomschedError).code, 'edit-conflict');
   guest.write();
-  guest.domain.image.store(Number(guest.queues[2]!.address) + layout.rq.lock.word!.offset, new Uint8Array(4));
+  guest.domain.image.store(
+    Number(guest.queues[2]!.address) + members.rq.lock.word!.offset,
+    new Uint8Array(4),
+  );
   t.throws(() => planned(guest, plan), { code: 'lock-held' });
   t.is(guest.domain.recorder.count('write'), 0);
 });

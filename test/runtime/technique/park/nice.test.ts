@@ -45,7 +45,7 @@ function build(layout: LayoutView, load: Load): { model: ParkModel; thread: Mode
   const model = new ParkModel(layout);
   const thread = model.addThread('sleeping');
   const { nice } = model.guest;
-  const { task_struct, cfs_rq } = nice.layout;
+  const { task_struct, cfs_rq } = nice.members;
   const put = (field: Word, value: bigint) => model.put(thread.address, field, value);
   for (const [index, weight] of WEIGHTS.entries()) {
     model.put(nice.prioToWeight + BigInt(4 * index), { offset: 0, size: 4 }, BigInt(weight));
@@ -99,7 +99,7 @@ for (const { release, layout } of layouts) {
         fc.array(niceArbitrary, { minLength: 1, maxLength: 4 }),
         async (load, path) => {
           const { model, thread } = build(layout, load);
-          const { task_struct, cfs_rq } = model.guest.nice.layout;
+          const { task_struct, cfs_rq } = model.guest.nice.members;
           for (const nice of path) await renice(model, thread, nice);
           const nice = path.at(-1)!;
           const weight = weightOf(nice);
@@ -128,7 +128,7 @@ for (const { release, layout } of layouts) {
   test(`${release}: threads of one queue get their values in one edit`, async (t) => {
     const { model, thread } = build(layout, { nice: 0, sum: 30_000, contrib: 500, lag: 0, others: 2000 });
     const other = model.addThread('sleeping', thread);
-    const { task_struct, cfs_rq } = model.guest.nice.layout;
+    const { task_struct, cfs_rq } = model.guest.nice.members;
     const single = weightOf(0) * 30_000n;
     model.put(GROUP, cfs_rq.load_avg, 2n * (single / (MIN_DIVIDER + 500n)) + 2000n);
     model.put(GROUP, cfs_rq.load_sum, 2n * single + 2000n * BigInt(LOAD_AVG_MAX));
@@ -167,7 +167,7 @@ for (const { release, layout } of layouts) {
 
   test(`${release}: what is queued waits, what nice values do not rule is refused`, async (t) => {
     const load = { nice: 0, sum: 100, contrib: 0, lag: 0, others: 0 };
-    const { task_struct, rq, cfs_rq } = build(layout, load).model.guest.nice.layout;
+    const { task_struct, rq, cfs_rq } = build(layout, load).model.guest.nice.members;
     const cases: [string, string, (model: ParkModel, thread: ModelThread) => void][] = [
       ['queued', 'later', (model, { address }) => model.put(address, task_struct.on_rq, 1n)],
       ['running', 'later', (model, { address }) => model.put(address, task_struct.on_cpu, 1n)],

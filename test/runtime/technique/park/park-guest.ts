@@ -2,8 +2,8 @@ import type { Word } from '../../../../runtime/edit/member.ts';
 import type { LayoutView } from '../../../../runtime/layout/view.ts';
 import { advance, type GuestVirtual } from '../../../../runtime/memory/address.ts';
 import type { ParkCpu, ParkGuest } from '../../../../runtime/surgeon/park-holder.ts';
-import { resolveParkLayout } from '../../../../runtime/technique/park/layout.ts';
-import { resolveNiceLayout } from '../../../../runtime/technique/park/nice.ts';
+import { parkMembers } from '../../../../runtime/technique/park/members.ts';
+import { niceMembers } from '../../../../runtime/technique/park/nice.ts';
 import { ModelMemory } from '../../edit/model-memory.ts';
 import { niceBits, parkBits, TASK_STOPPED, TIF, TRAP_FREEZE, TRAP_STATE } from '../bits.ts';
 
@@ -70,7 +70,7 @@ export class ParkModel extends ModelMemory {
   constructor(layout: LayoutView, cpus = 2) {
     super();
     this.#layout = layout;
-    const resolved = resolveParkLayout(layout);
+    const resolved = parkMembers(layout);
     const queues = Array.from({ length: cpus }, (_, cpu): ParkCpu => {
       const queue = this.take(layout.requireStruct('rq').size);
       const inQueue = resolved.irqWorkVariable === 'runqueues';
@@ -80,7 +80,7 @@ export class ParkModel extends ModelMemory {
     const onlineMask = this.take(8);
     const [recalcSigpending, processTimeout, putTask] = [this.take(64), this.take(64), this.take(64)];
     const nice = {
-      layout: resolveNiceLayout(layout),
+      members: niceMembers(layout),
       bits: niceBits,
       fairSchedClass: this.take(64),
       prioToWeight: this.take(160),
@@ -88,7 +88,7 @@ export class ParkModel extends ModelMemory {
       queues: queues.map(({ cpu, queue }) => ({ cpu, address: queue })),
     };
     const functions = { recalcSigpending, processTimeout, putTask };
-    this.guest = { layout: resolved, bits: parkBits, cpus: queues, onlineMask, ...functions, nice };
+    this.guest = { members: resolved, bits: parkBits, cpus: queues, onlineMask, ...functions, nice };
     this.put(onlineMask, { offset: 0, size: 8 }, (1n << BigInt(cpus)) - 1n);
     this.sighand = this.take(layout.requireStruct('sighand_struct').size);
     this.#cssSet = this.take(layout.requireStruct('css_set').size);
@@ -102,7 +102,7 @@ export class ParkModel extends ModelMemory {
   }
 
   addThread(stage: 'user' | 'sleeping', parent?: ModelThread): ModelThread {
-    const { task_struct, fpu } = this.guest.layout;
+    const { task_struct, fpu } = this.guest.members;
     const { size } = this.#layout.requireStruct('task_struct');
     const address = this.take(size + (fpu === null ? 0 : this.#layout.requireStruct('fpu').size));
     if (fpu !== null) this.put(address, fpu.fpstate, advance(address, fpu.own));
@@ -137,7 +137,7 @@ export class ParkModel extends ModelMemory {
 
   /** SIGKILL: it wakes who sleeps so that signals may (TASK_INTERRUPTIBLE). */
   kill(thread: ModelThread): void {
-    const { state } = this.guest.layout.task_struct;
+    const { state } = this.guest.members.task_struct;
     if (thread.stage === 'dead' || thread.stage === 'reaped') return;
     thread.killed = true;
     if ((this.load(thread.address, state) & 1n) !== 0n) this.#setState(thread, 0n, true);
@@ -147,7 +147,7 @@ export class ParkModel extends ModelMemory {
   reap(thread: ModelThread): void {
     if (thread.stage !== 'dead') return;
     thread.stage = 'reaped';
-    this.put(thread.address, this.guest.layout.task_struct.exit_state, EXIT_DEAD);
+    this.put(thread.address, this.guest.members.task_struct.exit_state, EXIT_DEAD);
     this.#putTask(thread.address);
   }
 
@@ -160,7 +160,7 @@ export class ParkModel extends ModelMemory {
   /** put_task_struct() */
   #putTask(task: bigint): void {
     this.checkAllocated(task, 1, 'the guest');
-    const { usage } = this.guest.layout.task_struct;
+    const { usage } = this.guest.members.task_struct;
     const references = this.load(task, usage) - 1n;
     if (references < 0n) throw new Error('refcount_t: underflow; use-after-free');
     this.put(task, usage, references);
@@ -172,7 +172,7 @@ export class ParkModel extends ModelMemory {
 
   /** do_exit(): all works run, then nothing runs any more. */
   #die(thread: ModelThread): void {
-    const { task_struct } = this.guest.layout;
+    const { task_struct } = this.guest.members;
     const works = this.#list(thread);
     this.put(thread.address, task_struct.task_works, 0n);
     thread.taken = works;
@@ -185,7 +185,7 @@ export class ParkModel extends ModelMemory {
   }
 
   #runWorks(thread: ModelThread): void {
-    const { task_struct, callback_head } = this.guest.layout;
+    const { task_struct, callback_head } = this.guest.members;
     const jobctl = this.load(thread.address, task_struct.jobctl);
     for (const work of thread.taken) {
       this.checkAllocated(work, 16, 'a thread that runs its works');
@@ -199,7 +199,7 @@ export class ParkModel extends ModelMemory {
 
   /** task_work_add() of the guest's own. */
   addWork(thread: ModelThread): void {
-    const { task_struct, callback_head } = this.guest.layout;
+    const { task_struct, callback_head } = this.guest.members;
     const work = this.take(16);
     this.put(work, callback_head.next, this.load(thread.address, task_struct.task_works));
     this.put(work, callback_head.func, 0xdead_0000n);
@@ -210,7 +210,7 @@ export class ParkModel extends ModelMemory {
 
   /** irq_work_queue() of a lazy work of the guest's own. */
   addIrqWork(cpu: number): void {
-    const { irq_work } = this.guest.layout;
+    const { irq_work } = this.guest.members;
     const work = this.take(irq_work.size);
     const list = this.guest.cpus[cpu]!.lazyList;
     this.put(work, irq_work.next, this.load(list, HEAD));
@@ -222,7 +222,7 @@ export class ParkModel extends ModelMemory {
 
   /** irq_work_run_list(lazy_list). */
   tick(cpu: number): void {
-    const { irq_work } = this.guest.layout;
+    const { irq_work } = this.guest.members;
     const list = this.guest.cpus[cpu]!.lazyList;
     let work = this.load(list, HEAD);
     this.put(list, HEAD, 0n);
@@ -240,7 +240,7 @@ export class ParkModel extends ModelMemory {
 
   /** The kernel takes a thread one stage on; `user` and `sleeping` may also go to each other. */
   step(thread: ModelThread): void {
-    const { task_struct } = this.guest.layout;
+    const { task_struct } = this.guest.members;
     if (thread.stage === 'dead' || thread.stage === 'reaped') return;
     const jobctl = this.load(thread.address, task_struct.jobctl);
     if (thread.killed && thread.stage === 'user') {
@@ -296,7 +296,7 @@ export class ParkModel extends ModelMemory {
 
   /** SIGSTOP: `get_signal()` has run all works before, and looked for the trap. */
   stop(thread: ModelThread): void {
-    const { task_struct } = this.guest.layout;
+    const { task_struct } = this.guest.members;
     const works = this.load(thread.address, task_struct.task_works);
     const trap = this.load(thread.address, task_struct.jobctl) & TRAP_FREEZE;
     if (thread.stage !== 'user' || works !== 0n || trap !== 0n) return;
@@ -307,7 +307,7 @@ export class ParkModel extends ModelMemory {
 
   /** SIGCONT */
   proceed(thread: ModelThread): void {
-    if (this.load(thread.address, this.guest.layout.task_struct.state) !== TASK_STOPPED) return;
+    if (this.load(thread.address, this.guest.members.task_struct.state) !== TASK_STOPPED) return;
     this.#setState(thread, 0n, true);
   }
 
@@ -318,7 +318,7 @@ export class ParkModel extends ModelMemory {
 
   /** get_signal() looks again: the trap while it is set, else cgroup_leave_frozen(). */
   #leaveTrap(thread: ModelThread): void {
-    const { task_struct } = this.guest.layout;
+    const { task_struct } = this.guest.members;
     if ((this.load(thread.address, task_struct.jobctl) & TRAP_FREEZE) !== 0n && !thread.killed) {
       this.#enterTrap(thread);
       return;
@@ -329,7 +329,7 @@ export class ParkModel extends ModelMemory {
   }
 
   #callIrqWork(work: bigint): void {
-    const { irq_work, task_struct } = this.guest.layout;
+    const { irq_work, task_struct } = this.guest.members;
     const func = this.load(work, irq_work.func);
     if (func === this.guest.processTimeout) {
       const task = this.load(work, irq_work.task);
@@ -349,7 +349,7 @@ export class ParkModel extends ModelMemory {
   }
 
   #list(thread: ModelThread): bigint[] {
-    const { task_struct, callback_head } = this.guest.layout;
+    const { task_struct, callback_head } = this.guest.members;
     const works: bigint[] = [];
     for (let work = this.load(thread.address, task_struct.task_works); work !== 0n; ) {
       if (works.length > 1000) throw new Error('the guest hangs in its list of works');
@@ -360,13 +360,13 @@ export class ParkModel extends ModelMemory {
   }
 
   #setFlag({ address }: ModelThread, on: boolean): void {
-    const { thread_flags } = this.guest.layout.task_struct;
+    const { thread_flags } = this.guest.members.task_struct;
     const flags = this.load(address, thread_flags);
     this.put(address, thread_flags, on ? flags | NOTIFY_RESUME : flags & ~NOTIFY_RESUME);
   }
 
   #setState({ address }: ModelThread, state: bigint, queued: boolean): void {
-    const { task_struct } = this.guest.layout;
+    const { task_struct } = this.guest.members;
     this.put(address, task_struct.state, state);
     this.put(address, task_struct.on_rq, queued ? 1n : 0n);
     this.put(address, task_struct.on_cpu, state !== 0n && queued ? 1n : 0n);
@@ -377,7 +377,7 @@ const HEAD: Word = { offset: 0, size: 8 };
 
 /** All bytes that parking may leave behind in a thread and in the run queues are zero, and so is what it referred to. */
 export function isClean(model: ParkModel, { address }: ModelThread): boolean {
-  const { workHome, irqWorkHomes, irq_work, task_struct } = model.guest.layout;
+  const { workHome, irqWorkHomes, irq_work, task_struct } = model.guest.members;
   const bytes = [
     ...model.domain.image.load(Number(address) + workHome, 16),
     ...model.guest.cpus.flatMap(({ scratch }) =>

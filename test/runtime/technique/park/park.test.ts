@@ -7,7 +7,7 @@ import { knownKernels } from '../../../../runtime/layout/registry.ts';
 import type { AnyLayout } from '../../../../runtime/layout/types.ts';
 import { LayoutView } from '../../../../runtime/layout/view.ts';
 import { ParkHolder } from '../../../../runtime/surgeon/park-holder.ts';
-import { resolveParkLayout } from '../../../../runtime/technique/park/layout.ts';
+import { parkMembers } from '../../../../runtime/technique/park/members.ts';
 import { holesOf } from '../../../../runtime/technique/park/scratch.ts';
 import { checkFaults, checkOmissions, type Editable } from '../../edit/every-edit.ts';
 import { TASK_STOPPED } from '../bits.ts';
@@ -89,7 +89,7 @@ function runIntoTrap(model: ParkModel, thread: ModelThread): void {
 
 test('there are layouts of 6.1 and 6.12 to test with', (t) => {
   t.is(layouts.length, 3);
-  const words = layouts.map(({ layout }) => resolveParkLayout(layout));
+  const words = layouts.map(({ layout }) => parkMembers(layout));
   t.deepEqual(
     words.map(({ fpu, irqWorkVariable }) => [fpu !== null, irqWorkVariable]),
     [
@@ -238,7 +238,7 @@ for (const { release, layout } of layouts) {
   }
 
   test(`${release}: refusals change nothing`, async (t) => {
-    const { task_struct, cgroup, workHome, fpu } = new ParkModel(layout).guest.layout;
+    const { task_struct, cgroup, workHome, fpu } = new ParkModel(layout).guest.members;
     const cases: [string, string | null, (model: ParkModel, thread: ModelThread) => void][] = [
       ['a traced task', 'refused', (model, { address }) => model.put(address, task_struct.ptrace, 1n)],
       ['a task that the guest froze', 'refused', (model) => model.put(model.cgroup, cgroup.e_freeze, 1n)],
@@ -283,7 +283,7 @@ for (const { release, layout } of layouts) {
   test(`${release}: lists without an end are refused`, async (t) => {
     const model = new ParkModel(layout);
     const thread = model.addThread('user');
-    const { task_struct } = model.guest.layout;
+    const { task_struct } = model.guest.members;
     const ring = thread.address + 0x800n;
     model.put(ring, { offset: 0, size: 8 }, ring);
     model.put(thread.address, task_struct.task_works, ring);
@@ -300,7 +300,7 @@ for (const { release, layout } of layouts) {
   test(`${release}: padding of run queues is used only where nobody else does, and who could not be released is not held`, async (t) => {
     const model = new ParkModel(layout);
     const thread = model.addThread('user');
-    const { cpus, layout: resolved } = model.guest;
+    const { cpus, members: resolved } = model.guest;
     const homes = cpus.flatMap(({ scratch }) => resolved.irqWorkHomes.map((home) => scratch + BigInt(home)));
     for (const home of homes) model.put(home, { offset: 16, size: 8 }, 7n);
     await t.throwsAsync(perform(model, thread, 'hold'), { code: 'refused' });
@@ -317,14 +317,14 @@ for (const { release, layout } of layouts) {
       const model = new ParkModel(layout);
       const thread = model.addThread('user');
       trap(model);
-      model.put(thread.address, model.guest.layout.task_struct.usage, references);
+      model.put(thread.address, model.guest.members.task_struct.usage, references);
       await t.throwsAsync(perform(model, thread, 'release'), { code: 'refused' }, `${references}`);
     }
   });
 
   test(`${release}: more threads than there is padding for are let go one after the other`, async (t) => {
     const model = new ParkModel(layout);
-    const homes = model.guest.cpus.length * model.guest.layout.irqWorkHomes.length;
+    const homes = model.guest.cpus.length * model.guest.members.irqWorkHomes.length;
     const threads = Array.from({ length: homes + 1 }, () => model.addThread('user'));
     for (const thread of threads) {
       t.true(await perform(model, thread, 'hold'));
@@ -342,7 +342,7 @@ for (const { release, layout } of layouts) {
 
   test(`${release}: one edit gives back a wake-up and asks for the next, in the same words or of the same task`, async (t) => {
     const model = new ParkModel(layout);
-    const homes = model.guest.cpus.length * model.guest.layout.irqWorkHomes.length;
+    const homes = model.guest.cpus.length * model.guest.members.irqWorkHomes.length;
     const threads = Array.from({ length: homes + 1 }, () => model.addThread('user'));
     for (const thread of threads) {
       await perform(model, thread, 'hold');
@@ -351,7 +351,7 @@ for (const { release, layout } of layouts) {
     for (const thread of threads) await perform(model, thread, 'release');
     for (const { cpu } of model.guest.cpus) model.tick(cpu);
     // Held again behind our back, before it left the trap.
-    const { task_struct } = model.guest.layout;
+    const { task_struct } = model.guest.members;
     const again = threads[0]!;
     model.put(again.address, task_struct.jobctl, TRAP_FREEZE);
     model.step(again);
@@ -417,14 +417,14 @@ for (const { release, layout } of layouts) {
     await using guard = await model.domain.pause.acquire();
     await commit(model.domain, model.space, guard, draft.edit('keep', holder.invariants(), outcome));
     t.deepEqual(model.freed, []);
-    t.is(model.load(thread.address, model.guest.layout.task_struct.usage), 1n);
+    t.is(model.load(thread.address, model.guest.members.task_struct.usage), 1n);
     t.is(new ParkHolder(model.guest).planGiveBack(new Draft(model.space), () => []).pending, 0);
   });
 
   test(`${release}: a wake-up goes to a CPU that is online, and to one that isn't idle where there is one`, async (t) => {
     const model = new ParkModel(layout);
     const thread = model.addThread('user');
-    const { rq } = model.guest.layout;
+    const { rq } = model.guest.members;
     const [first, second] = model.guest.cpus;
     await perform(model, thread, 'hold');
     runIntoTrap(model, thread);
@@ -444,7 +444,7 @@ for (const { release, layout } of layouts) {
   test(`${release}: a task that the guest stopped, then released, stays stopped`, async (t) => {
     const model = new ParkModel(layout);
     const thread = model.addThread('user');
-    const { task_struct } = model.guest.layout;
+    const { task_struct } = model.guest.members;
     await perform(model, thread, 'hold');
     runIntoTrap(model, thread);
     // SIGSTOP wakes it in the trap, and do_signal_stop() has it sleep again: TASK_STOPPED.
@@ -506,7 +506,7 @@ async function settle(t: ExecutionContext, model: ParkModel): Promise<void> {
   const reaped = model.threads.filter(({ stage }) => stage === 'reaped');
   t.is(model.freed.length, reaped.length, 'the guest has freed all that ended');
   for (const thread of model.present) {
-    t.is(model.load(thread.address, model.guest.layout.task_struct.usage), 1n);
+    t.is(model.load(thread.address, model.guest.members.task_struct.usage), 1n);
     t.is(thread.stage, 'user');
     const before = thread.progress;
     model.step(thread);

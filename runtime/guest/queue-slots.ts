@@ -1,9 +1,9 @@
 import {
   hasMember,
-  type ListLayout,
+  type ListLinks,
   lackOf,
   listCount,
-  listLayout,
+  listLinks,
   membersOf,
   sizeOf,
 } from '../layout/members.ts';
@@ -12,11 +12,11 @@ import { lockOf } from './locks.ts';
 import { Shape } from './shape.ts';
 
 /** What is read of a `struct rq`, one per CPU, and where it is in a record. */
-export type QueuePlan = ReturnType<typeof planQueue>;
+export type QueueSlots = ReturnType<typeof queueSlots>;
 
 /** Resolves what is read of a run queue. @throws DomschedError `layout-absent-member` */
-export function planQueue(layout: LayoutView) {
-  const links = listLayout(layout);
+export function queueSlots(layout: LayoutView) {
+  const links = listLinks(layout);
   const unknown = unknownShape(layout);
   const lock = lockOf(layout, 'rq', 'lock');
   const found = {
@@ -37,7 +37,7 @@ export function planQueue(layout: LayoutView) {
     /** Tasks that are in no queue which is walked: those with deadlines, and those of a loaded scheduler. */
     counted: [slots.dl_nr_running, slots.scx_nr_running].filter((count) => count !== undefined),
     o1: o1?.plan(shape, links),
-    fair: unknown === undefined ? planFair(layout, links) : undefined,
+    fair: unknown === undefined ? fairSlots(layout, links) : undefined,
     realtime:
       unknown !== undefined || rt_queue === undefined || rt_nr_running === undefined
         ? undefined
@@ -56,7 +56,7 @@ export function planQueue(layout: LayoutView) {
 }
 
 /** The words that change with every edit of the queue: read again after a snapshot of a running guest. */
-function keyOf(layout: LayoutView, links: ListLayout) {
+function keyOf(layout: LayoutView, links: ListLinks) {
   const found = membersOf(layout, 'rq', ['nr_running', 'nr_switches?', 'curr']);
   const shape = new Shape(Object.values(found));
   return { ...shape.slots(found, links), shape };
@@ -82,7 +82,7 @@ function isO1(layout: LayoutView): boolean {
   return (['active', 'expired', 'arrays'] as const).every((name) => hasMember(layout, 'rq', name));
 }
 
-export type O1Plan = NonNullable<QueuePlan['o1']>;
+export type O1Slots = NonNullable<QueueSlots['o1']>;
 
 /** O(1) arrays (2.6.0 to 2.6.22): two `prio_array`s in the queue. */
 function o1Members(layout: LayoutView) {
@@ -95,7 +95,7 @@ function o1Members(layout: LayoutView) {
   );
   return {
     all: [...Object.values(own), ...arrays.flatMap((array) => Object.values(array))],
-    plan: (shape: Shape, links: ListLayout) => ({
+    plan: (shape: Shape, links: ListLinks) => ({
       /** `arrays` is its offset in the queue. */
       ...shape.slots(own, links),
       /** In the copy of the queue. */
@@ -108,11 +108,11 @@ function o1Members(layout: LayoutView) {
   };
 }
 
-export type FairPlan = NonNullable<QueuePlan['fair']>;
-export type RealtimePlan = NonNullable<QueuePlan['realtime']>;
+export type FairSlots = NonNullable<QueueSlots['fair']>;
+export type RealtimeSlots = NonNullable<QueueSlots['realtime']>;
 
 /** `struct cfs_rq` and `struct sched_entity` (since 2.6.23). */
-function planFair(layout: LayoutView, links: ListLayout) {
+function fairSlots(layout: LayoutView, links: ListLinks) {
   const { cfs } = membersOf(layout, 'rq', ['cfs?']);
   if (cfs === undefined) return undefined;
   const queue = membersOf(layout, 'cfs_rq', ['nr_queued', 'root', 'curr', 'rq?']);

@@ -1,23 +1,23 @@
 import test from 'ava';
 import { type LockKind, lockHeld, lockOf } from '../../../runtime/guest/locks.ts';
-import { planQueue } from '../../../runtime/guest/queue-plan.ts';
+import { queueSlots } from '../../../runtime/guest/queue-slots.ts';
 import { Shape } from '../../../runtime/guest/shape.ts';
-import { planSignal, planTask, planThreadInfo } from '../../../runtime/guest/task-plan.ts';
+import { signalSlots, taskSlots, threadInfoSlots } from '../../../runtime/guest/task-slots.ts';
 import type { Member } from '../../../runtime/layout/members.ts';
 import { knownKernels } from '../../../runtime/layout/registry.ts';
 
 const known = await knownKernels();
 
-test('there are layouts to plan by', (t) => {
+test('there are layouts to read by', (t) => {
   t.true(known.length >= 7);
 });
 
 for (const { folder, schedulers, load } of known) {
   test(`${folder}: what is read is where the layout has it`, async (t) => {
     const layout = await load();
-    const task = planTask(layout);
-    const queue = planQueue(layout);
-    const signal = planSignal(layout);
+    const task = taskSlots(layout);
+    const queue = queueSlots(layout);
+    const signal = signalSlots(layout);
     const o1 = schedulers.includes('o1');
     t.is(queue.o1 !== undefined, o1);
     t.is(queue.fair !== undefined, !o1);
@@ -25,7 +25,7 @@ for (const { folder, schedulers, load } of known) {
     t.is(task.timeUnit, o1 ? 'ticks' : 'ns');
     t.is(task.stateBits.zombie, o1 ? 16 : 32);
     t.is(signal.thread_head === undefined, o1);
-    t.true((planThreadInfo(layout).cpu ?? task.cpu) !== undefined);
+    t.true((threadInfoSlots(layout).cpu ?? task.cpu) !== undefined);
     t.is(queue.lock.kind, o1 ? (folder.endsWith('-up') ? 'none' : 'byte') : 'queued');
     // A record holds each member's bytes in one of its segments: the way back must give the layout's own offset.
     const back = (shape: Shape, at: number) => {

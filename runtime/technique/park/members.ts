@@ -8,7 +8,7 @@ import type { EnumeratorName } from '../../members/symbols.ts';
 import { homesFor } from './scratch.ts';
 
 /** What parking needs of a guest's layout, resolved once. Names are the kernel's. */
-export type ParkLayout = ReturnType<typeof resolveParkLayout>;
+export type ParkMembers = ReturnType<typeof parkMembers>;
 
 /** Whether a kernel has the freezer trap: "cgroup: cgroup v2 freezer", 5.2, brought `task_struct.frozen` and the trap. */
 export function canPark(layout: LayoutView): boolean {
@@ -16,7 +16,7 @@ export function canPark(layout: LayoutView): boolean {
 }
 
 /** @throws DomschedError `layout-absent-member`; `refused` for a layout without room for the words that are forged */
-export function resolveParkLayout(layout: LayoutView) {
+export function parkMembers(layout: LayoutView) {
   const { bits } = requiredField(layout, 'task_struct', 'frozen');
   if (bits === undefined || bits.size > 8) throw unusable(layout, 'task_struct.frozen is no bit');
   const timer = sizeOf(layout, 'timer_list');

@@ -1,4 +1,4 @@
-import { listLayout, type Member, membersOf, requiredField } from '../layout/members.ts';
+import { listLinks, type Member, membersOf, requiredField } from '../layout/members.ts';
 import type { LayoutView } from '../layout/view.ts';
 import { Shape } from './shape.ts';
 import { O1_STATE_BITS, STATE_BITS } from './state.ts';
@@ -7,10 +7,10 @@ import { O1_STATE_BITS, STATE_BITS } from './state.ts';
 export type TimeUnit = 'ns' | 'ticks';
 
 /** What is read of a task, and where it is in a record. */
-export type TaskPlan = ReturnType<typeof planTask>;
+export type TaskSlots = ReturnType<typeof taskSlots>;
 
 /** Resolves what is read of a task. @throws DomschedError `layout-absent-member` */
-export function planTask(layout: LayoutView) {
+export function taskSlots(layout: LayoutView) {
   const found = membersOf(layout, 'task_struct', [
     ...(['state', 'exit_state', 'flags', 'on_rq?', 'array?', 'prio', 'static_prio', 'policy'] as const),
     ...(['cpu?', 'mm', 'pid', 'tgid', 'comm', 'real_parent', 'signal', 'start_time'] as const),
@@ -22,7 +22,7 @@ export function planTask(layout: LayoutView) {
   const members = { thread_info: undefined, ...found, ...apart, ...startTime(found.start_time) };
   const shape = new Shape(Object.values(members));
   return {
-    ...shape.slots(members, listLayout(layout)),
+    ...shape.slots(members, listLinks(layout)),
     shape,
     stateBits: isRenumbered(layout) ? STATE_BITS : O1_STATE_BITS,
     timeUnit: timeUnit(layout),
@@ -47,24 +47,24 @@ function startTime(start_time: Member<'number'>) {
 }
 
 /** What is read of a `signal_struct`, the part of a process that its threads share. */
-export type SignalPlan = ReturnType<typeof planSignal>;
+export type SignalSlots = ReturnType<typeof signalSlots>;
 
 /** @throws DomschedError `layout-absent-member` */
-export function planSignal(layout: LayoutView) {
+export function signalSlots(layout: LayoutView) {
   const found = membersOf(layout, 'signal_struct', [
     ...(['thread_head?', 'utime', 'stime', 'sum_sched_runtime?', 'prev_utime?', 'prev_stime?'] as const),
   ]);
   const shape = new Shape(Object.values(found));
-  return { ...shape.slots(found, listLayout(layout)), shape };
+  return { ...shape.slots(found, listLinks(layout)), shape };
 }
 
 /** What is read of a `thread_info` that stands apart from its task. */
-export type ThreadInfoPlan = ReturnType<typeof planThreadInfo>;
+export type ThreadInfoSlots = ReturnType<typeof threadInfoSlots>;
 
-export function planThreadInfo(layout: LayoutView) {
+export function threadInfoSlots(layout: LayoutView) {
   const found = membersOf(layout, 'thread_info', ['task?', 'cpu?']);
   const shape = new Shape(Object.values(found));
-  return { ...shape.slots(found, listLayout(layout)), shape };
+  return { ...shape.slots(found, listLinks(layout)), shape };
 }
 
 /** Whether `utime` and `stime` are in ns ("sched/cputime: Convert task/group cputime to nsecs", 4.11) or in ticks. */

@@ -1,14 +1,14 @@
 import { wordsOf } from '../../edit/member.ts';
 import { lockOf } from '../../guest/locks.ts';
-import { listCount, listLayout, membersOf, sizeOf } from '../../layout/members.ts';
+import { listCount, listLinks, membersOf, sizeOf } from '../../layout/members.ts';
 import type { LayoutView } from '../../layout/view.ts';
 import type { GuestVirtual } from '../../memory/address.ts';
 
 /** What edits of an O(1) run queue need of the guest's layout, resolved once. Names are the kernel's. */
-export type O1Layout = ReturnType<typeof resolveO1Layout>;
+export type O1Members = ReturnType<typeof o1Members>;
 
 /** @throws DomschedError `layout-absent-member` */
-export function resolveO1Layout(layout: LayoutView) {
+export function o1Members(layout: LayoutView) {
   const { queue } = membersOf(layout, 'prio_array', ['queue']);
   return {
     rq: {
@@ -21,7 +21,7 @@ export function resolveO1Layout(layout: LayoutView) {
       ...wordsOf(layout, 'prio_array', ['nr_active', 'bitmap_word', 'queue']),
       size: sizeOf(layout, 'prio_array'),
       /** Length of `queue`, MAX_PRIO: 140. */
-      priorities: listCount(queue, listLayout(layout)),
+      priorities: listCount(queue, listLinks(layout)),
     },
     task_struct: {
       ...wordsOf(layout, 'task_struct', ['state', 'prio', 'static_prio', 'run_list', 'array', 'thread_info']),

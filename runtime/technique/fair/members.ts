@@ -4,13 +4,13 @@ import { hasMember, lackOf, type MembersByStruct, sizeOf } from '../../layout/me
 import type { LayoutView } from '../../layout/view.ts';
 import type { SymbolName } from '../../members/symbols.ts';
 import type { GuestVirtual } from '../../memory/address.ts';
-import type { SpliceBits, StateBits } from '../proved-bits.ts';
+import type { ProvedStateBits, SpliceBits } from '../proved-bits.ts';
 
 /** What edits of fair run queues with group scheduling need of a guest's layout, resolved once. */
-export type FairLayout = ReturnType<typeof resolveFairLayout>;
+export type FairMembers = ReturnType<typeof fairMembers>;
 
 /** @throws DomschedError `layout-absent-member` */
-export function resolveFairLayout(layout: LayoutView) {
+export function fairMembers(layout: LayoutView) {
   const cfs_rq = wordsOf(layout, 'cfs_rq', [
     ...([
       'weight',
@@ -82,13 +82,13 @@ function disciplines(layout: LayoutView) {
   const isEevdf = hasMember(layout, 'sched_entity', 'deadline');
   return {
     cfs: isEevdf ? undefined : wordsOf(layout, 'cfs_rq', ['min_vruntime']),
-    eevdf: isEevdf ? resolveEevdf(layout) : undefined,
+    eevdf: isEevdf ? eevdfMembers(layout) : undefined,
   };
 }
 
-export type EevdfLayout = ReturnType<typeof resolveEevdf>;
+export type EevdfMembers = ReturnType<typeof eevdfMembers>;
 
-function resolveEevdf(layout: LayoutView) {
+function eevdfMembers(layout: LayoutView) {
   const { zero_vruntime } = wordsOf(layout, 'cfs_rq', ['zero_vruntime?']);
   return {
     cfs_rq: {
@@ -114,10 +114,10 @@ export interface FairCpu {
 
 /** What edits of fair run queues need to know of one guest. */
 export interface FairGuest {
-  readonly layout: FairLayout;
+  readonly members: FairMembers;
   readonly bits: SpliceBits;
   /** Null where one of them is not proved: then nothing is held by state. */
-  readonly stateBits: StateBits | null;
+  readonly stateBits: ProvedStateBits | null;
   readonly queues: readonly FairCpu[];
   readonly fairSchedClass: GuestVirtual;
   /** Of `__cpu_active_mask`. */
