@@ -26,9 +26,9 @@ function summarize({ id, release, buildId, findings, notes, counts }: CheckResul
 }
 
 /** Says which committed layouts no kernel here speaks for. */
-async function reportUnchecked(reports: readonly CheckResult[]): Promise<void> {
+async function reportUnchecked(results: readonly CheckResult[]): Promise<void> {
   for (const kernel of await readStore(generatedDirectory)) {
-    if (reports.some(({ buildId }) => buildId !== null && buildId === kernel.buildId)) continue;
+    if (results.some(({ buildId }) => buildId !== null && buildId === kernel.buildId)) continue;
     const debian = debianKernels().some((candidate) => isReleaseOf(candidate, kernel.release));
     const remedy = debian
       ? "`make kernels-all` fetches all of Debian's, if the archive still has this release"
@@ -48,14 +48,14 @@ async function main(ids: readonly string[]): Promise<number> {
     );
     return 1;
   }
-  const reports: CheckResult[] = [];
+  const results: CheckResult[] = [];
   for (const subject of wanted) {
-    const report = await checkKernel(subject, { outDir: generatedDirectory });
-    process.stdout.write(summarize(report));
-    reports.push(report);
+    const result = await checkKernel(subject, { outDir: generatedDirectory });
+    process.stdout.write(summarize(result));
+    results.push(result);
   }
-  if (ids.length === 0) await reportUnchecked(reports);
-  return reports.some(({ findings }) => findings.length > 0) ? 1 : 0;
+  if (ids.length === 0) await reportUnchecked(results);
+  return results.some(({ findings }) => findings.length > 0) ? 1 : 0;
 }
 
 process.exitCode = await main(process.argv.slice(2));

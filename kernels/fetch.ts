@@ -136,21 +136,21 @@ async function main(arguments_: string[]): Promise<void> {
     );
   }
   for (const kernel of wanted) {
-    const report = ora({ text: kernel.id, isSilent: !process.stderr.isTTY, discardStdin: false }).start();
+    const progress = ora({ text: kernel.id, isSilent: !process.stderr.isTTY, discardStdin: false }).start();
     try {
       const done = await withFreshIndex(() =>
         fetchKernel(kernel, {
           directory: kernelCache,
           signal: controller.signal,
           progress: (text) => {
-            report.text = text;
+            progress.text = text;
           },
         }),
       );
-      report.succeed(`${kernel.id}: ${done}`);
+      progress.succeed(`${kernel.id}: ${done}`);
       if (!process.stderr.isTTY) process.stdout.write(`${kernel.id}: ${done}\n`);
     } catch (error) {
-      report.stop();
+      progress.stop();
       controller.signal.throwIfAborted();
       // Without the archive (no network, no apt) an older kernel of the kind serves as well.
       const older = cachedKernels().findLast(({ id }) => id === kernel.id);

@@ -1,6 +1,6 @@
 /**
  * domsched as a library: hosts and their domains, the processes of guests, kernels' layouts (those of the package are
- * `domsched/layouts/<release>`), the daemon's reports and traces of them, and
+ * `domsched/layouts/<release>`), the daemon's ticks and traces of them, and
  * what a policy of one's own is made of. Edits go through the commands and the daemon, which keep account of them.
  */
 export type {

@@ -32,13 +32,12 @@ export async function top(options: TopOptions): Promise<void> {
   });
   try {
     await using control = await openControl(options.connect);
-    const ticks = control.ticks({ signal: stop.signal, intervalMs: options.interval * 1000 });
-    // The first look has nothing to compare with.
-    const reports = limited(ticks, options.count);
-    if (process.stdout.isTTY) await onTerminal(reports, view, stop);
+    const all = control.ticks({ signal: stop.signal, intervalMs: options.interval * 1000 });
+    const ticks = limited(all, options.count);
+    if (process.stdout.isTTY) await onTerminal(ticks, view, stop);
     else {
-      for await (const report of reports) {
-        process.stdout.write(`${frame(report, view, PAPER).lines.join('\n')}\n\n`);
+      for await (const tick of ticks) {
+        process.stdout.write(`${frame(tick, view, PAPER).lines.join('\n')}\n\n`);
       }
     }
   } finally {
@@ -46,29 +45,25 @@ export async function top(options: TopOptions): Promise<void> {
   }
 }
 
-async function* limited(reports: AsyncIterable<Tick>, count = Number.POSITIVE_INFINITY) {
+async function* limited(ticks: AsyncIterable<Tick>, count = Number.POSITIVE_INFINITY) {
   let shown = 0;
-  for await (const report of reports) {
-    yield report;
+  for await (const tick of ticks) {
+    yield tick;
     if (++shown >= count) return;
   }
 }
 
-async function onTerminal(
-  reports: AsyncIterable<Tick>,
-  first: TopView,
-  stop: AbortController,
-): Promise<void> {
+async function onTerminal(ticks: AsyncIterable<Tick>, first: TopView, stop: AbortController): Promise<void> {
   let view = first;
-  let report: Tick | undefined;
+  let tick: Tick | undefined;
   let drawn: TopPicture | undefined;
   const draw = () => {
-    if (report === undefined) {
+    if (tick === undefined) {
       terminal.show(['domsched: waiting for the first look']);
       return;
     }
     const colour = process.stdout.hasColors();
-    drawn = frame(report, view, {
+    drawn = frame(tick, view, {
       columns: terminal.columns,
       rows: terminal.rows,
       colour,
@@ -86,9 +81,9 @@ async function onTerminal(
     }
   }, draw);
   draw();
-  for await (const next of reports) {
+  for await (const next of ticks) {
     if (view.paused) continue;
-    report = next;
+    tick = next;
     draw();
   }
 }

@@ -45,11 +45,11 @@ export async function trace(options: TraceOptions): Promise<void> {
     let first: number | undefined;
     let last = 0;
     try {
-      for await (const report of ticks) {
-        recorder.tick(report);
+      for await (const tick of ticks) {
+        recorder.tick(tick);
         count++;
-        first ??= report.ms;
-        last = report.ms;
+        first ??= tick.ms;
+        last = tick.ms;
       }
     } finally {
       await recorder.close();

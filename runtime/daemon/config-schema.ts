@@ -30,7 +30,7 @@ const window = z.strictObject({ from: time, to: time, days: z.array(z.enum(DAYS)
 
 /** What every policy has. */
 const common = {
-  /** By which reports call it. */
+  /** By which ticks and logs call it. */
   name: z.string().min(1).max(64).optional(),
   select: selectors,
   windows: z.array(window).default([]),

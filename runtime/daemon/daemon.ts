@@ -62,13 +62,13 @@ export class Daemon {
   #ticks = 0;
   #quiet = 0;
   #last: Tick | undefined;
-  /** Is told of every tick too; reports are made only when somebody listens. */
-  readonly #listener: { readonly watched: boolean; tick(report: Tick): void };
+  /** Is told of every tick too; they are described only when somebody listens. */
+  readonly #listener: { readonly watched: boolean; tick(tick: Tick): void };
 
   constructor(
     settings: Settings,
     log: Logger,
-    listener: { readonly watched: boolean; tick(report: Tick): void } = {
+    listener: { readonly watched: boolean; tick(tick: Tick): void } = {
       watched: false,
       tick: () => {},
     },
@@ -274,21 +274,21 @@ export class Daemon {
 
   #tell(nowMs: number, elapsedMs: number, missed: number, watched: readonly WatchedDomain[]): void {
     const actions = watched.flatMap((domain) => domain.takeActions());
-    const report: Tick = {
+    const tick: Tick = {
       tick: this.#ticks,
       time: new Date().toISOString(),
       ms: nowMs - this.#startMs,
       elapsedMs,
       tookMs: this.now() - nowMs,
       missed,
-      domains: watched.filter(({ absent }) => !absent).map((domain) => domain.report()),
+      domains: watched.filter(({ absent }) => !absent).map((domain) => domain.describe()),
       actions,
     };
-    this.#last = report;
-    this.#listener.tick(report);
+    this.#last = tick;
+    this.#listener.tick(tick);
     for (const observer of this.#settings.observers) {
       try {
-        observer.tick(report);
+        observer.tick(tick);
       } catch (error) {
         this.log.error({ err: error }, 'an observer failed');
       }

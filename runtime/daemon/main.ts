@@ -31,7 +31,7 @@ export async function runDaemon(file: string): Promise<void> {
     get watched() {
       return listener.server?.watched ?? false;
     },
-    tick: (report) => listener.server?.tick(report),
+    tick: (tick) => listener.server?.tick(tick),
   });
   const reload = async () => {
     const next = await readConfig(file);

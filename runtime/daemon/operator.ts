@@ -118,7 +118,7 @@ export class Operator implements Served {
     for (const watched of domain === undefined ? this.#behind() : [this.#find(domain)]) {
       const { guest, tracker, name } = watched;
       if (guest === undefined || tracker === undefined) {
-        looks.push({ name, error: watched.report().error! });
+        looks.push({ name, error: watched.describe().error! });
         continue;
       }
       try {
@@ -135,7 +135,7 @@ export class Operator implements Served {
 
   async domains(): Promise<DomainEntry[]> {
     return this.#behind().map((watched) => {
-      const { id, hypervisor, vcpus, error } = watched.report();
+      const { id, hypervisor, vcpus, error } = watched.describe();
       const { guest, identity } = watched;
       const frames = guest?.domain.frames.regions().reduce((sum, { count }) => sum + count, 0);
       return {

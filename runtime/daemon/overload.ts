@@ -3,7 +3,7 @@ import type { Logger } from 'pino';
 /** Overload is said at once, and then every so often, in ms. */
 const AGAIN_MS = 60_000;
 
-/** Says that ticks are left out, without filling the log with it. Every report has the exact number. */
+/** Says that ticks are left out, without filling the log with it. Every tick has the exact number. */
 export class Overload {
   readonly #log: Logger;
   #missed = 0;

@@ -6,7 +6,7 @@ const KEY_BYTES = 12;
 
 /**
  * A name for one process of one guest that differs from every other's, dead ones included, and says nothing: whoever
- * sees a report learns no kernel address. It counts for as long as this program runs.
+ * sees a tick learns no kernel address. It counts for as long as this program runs.
  * @param domain id of the domain, which the key begins with
  * @param boot tells this boot of the domain from its others; empty where nobody has to
  */

@@ -73,13 +73,13 @@ export class Metrics implements Observer {
     return this.#registry.metrics();
   }
 
-  tick(report: Tick): void {
+  tick(tick: Tick): void {
     this.#ticks.inc();
-    this.#missed.inc(positive(report.missed));
-    this.#tickTime.observe(positive(report.tookMs) / 1000);
-    this.#lastTick.set(positive(Date.parse(report.time)) / 1000);
-    for (const action of report.actions) this.#action(action);
-    this.#look(report.domains, positive(report.elapsedMs) * 1e6);
+    this.#missed.inc(positive(tick.missed));
+    this.#tickTime.observe(positive(tick.tookMs) / 1000);
+    this.#lastTick.set(positive(Date.parse(tick.time)) / 1000);
+    for (const action of tick.actions) this.#action(action);
+    this.#look(tick.domains, positive(tick.elapsedMs) * 1e6);
   }
 
   async close(): Promise<void> {

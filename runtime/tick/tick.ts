@@ -70,6 +70,6 @@ export interface Tick {
 
 /** Something that is told of every tick. It must not throw and must not wait. */
 export interface Observer {
-  tick(report: Tick): void;
+  tick(tick: Tick): void;
   close(): Promise<void>;
 }

@@ -31,11 +31,11 @@ const RIGHT: ReadonlySet<string> = new Set(['PID', 'NI', 'CPU %', 'TIME']);
 const WIDEST_NAME = 24;
 
 /** Draws a tick: never wider or higher than the screen, and no character of a guest can be anything but a letter. */
-export function frame(report: Tick, view: TopView, screen: Screen): TopPicture {
+export function frame(now: Tick, view: TopView, screen: Screen): TopPicture {
   const { rows } = screen;
   const paint = painter(screen);
-  const entries = entriesOf(report, view);
-  const head = [paint(summary(report, entries, view), 'bold'), ...domainLines(report, screen, paint), ''];
+  const entries = entriesOf(now, view);
+  const head = [paint(summary(now, entries, view), 'bold'), ...domainLines(now, screen, paint), ''];
   const foot = screen.keys && rows > 8 ? [paint(keyLine(view), 'dim')] : [];
   const page = Math.max(1, rows - head.length - foot.length - 1);
   const last = Math.max(0, entries.length - page);
@@ -73,8 +73,8 @@ function safe(text: string): string {
   return text.replace(/[^\x20-\x7e]/g, '?');
 }
 
-function summary(report: Tick, entries: readonly TopEntry[], view: TopView): string {
-  const { domains, tick, elapsedMs, missed, time } = report;
+function summary(now: Tick, entries: readonly TopEntry[], view: TopView): string {
+  const { domains, tick, elapsedMs, missed, time } = now;
   const processes = domains.reduce((sum, domain) => sum + domain.processes.length, 0);
   const held = entries.filter(isHeld).length;
   return [

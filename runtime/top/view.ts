@@ -24,7 +24,7 @@ export const ORDERS: Readonly<Record<string, EntryOrder>> = {
   nice: (a, b) => a.process.nice - b.process.nice,
 };
 
-/** What of the reports is shown, and how. */
+/** What of a tick is shown, and how. */
 export interface TopView {
   readonly sort: string;
   readonly reversed: boolean;
@@ -55,10 +55,10 @@ export function orderNamed(name: string): string {
 }
 
 /** The processes in the order of the view; equal ones by domain and pid. */
-export function entriesOf(report: Tick, view: TopView): TopEntry[] {
-  const { elapsedMs } = report;
+export function entriesOf(tick: Tick, view: TopView): TopEntry[] {
+  const { elapsedMs } = tick;
   const entries: TopEntry[] = [];
-  for (const domain of report.domains) {
+  for (const domain of tick.domains) {
     for (const process of domain.processes) {
       if (process.kernelThread && !view.kernelThreads) continue;
       const share = elapsedMs > 0 ? process.ranNs / 1e6 / elapsedMs : 0;

@@ -8,7 +8,7 @@ export interface DecodedDomain {
 }
 
 /**
- * Turns lines back into reports. Knows nothing of Node: the page reads the daemon's events with it. A line that speaks
+ * Turns lines back into ticks. Knows nothing of Node: the page reads the daemon's events with it. A line that speaks
  * of what no line has introduced is taken for what it says, the rest being zero or empty.
  */
 export class LineDecoder {
@@ -26,15 +26,15 @@ export class LineDecoder {
     for (const domain of line.domains) this.#applyDomain(domain);
   }
 
-  /** Takes one line in and gives the whole report that it stands for. */
+  /** Takes one line in and gives the whole tick that it stands for. */
   decode(line: TickLine): Tick {
     this.apply(line);
     const { tick, time, ms, elapsedMs, tookMs, missed, actions } = line;
-    return { tick, time, ms, elapsedMs, tookMs, missed, actions, domains: this.reports() };
+    return { tick, time, ms, elapsedMs, tookMs, missed, actions, domains: this.tickDomains() };
   }
 
   /** All domains with all their processes. */
-  reports(): TickDomain[] {
+  tickDomains(): TickDomain[] {
     return [...this.domains.values()].map(({ facts, processes }) => ({
       ...facts,
       processes: [...processes.values()],

@@ -6,7 +6,7 @@ interface Known {
   readonly processes: ReadonlyMap<string, TickProcess>;
 }
 
-/** Turns reports into lines, each the difference to the one before. */
+/** Turns ticks into lines, each the difference to the one before. */
 export class LineEncoder {
   #domains = new Map<string, Known>();
   #isFull = true;
@@ -18,10 +18,10 @@ export class LineEncoder {
   }
 
   /** @param dropped ticks before this one that were left out */
-  encode(report: Tick, dropped = 0): TickLine {
+  encode(seen: Tick, dropped = 0): TickLine {
     const now = new Map<string, Known>();
     const lines: DomainLine[] = [];
-    for (const domain of report.domains) {
+    for (const domain of seen.domains) {
       const last = this.#domains.get(domain.id);
       const processes = new Map(domain.processes.map((process) => [process.key, process]));
       now.set(domain.id, { facts: domain, processes });
@@ -29,7 +29,7 @@ export class LineEncoder {
       if (line !== undefined) lines.push(line);
     }
     const gone = [...this.#domains.keys()].filter((id) => !now.has(id));
-    const { tick, time, ms, elapsedMs, tookMs, missed, actions } = report;
+    const { tick, time, ms, elapsedMs, tookMs, missed, actions } = seen;
     const line: TickLine = {
       tick: finite(tick),
       time,

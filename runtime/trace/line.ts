@@ -31,7 +31,7 @@ export type DomainLine = Pick<TickDomain, 'id'> &
 
 /**
  * A {@link Tick} as the difference to the one before. Most processes of a host sleep through most ticks, so a
- * line is a few hundredths of the report.
+ * line is a few hundredths of the tick.
  */
 export interface TickLine extends Omit<Tick, 'domains' | 'actions'> {
   /** Nothing before this line matters: a reader may begin here. */

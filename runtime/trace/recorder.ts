@@ -106,7 +106,7 @@ export class TraceRecorder implements Observer {
     }
   }
 
-  tick(report: Tick): void {
+  tick(tick: Tick): void {
     if (this.#failed) return;
     // One line at a time finds out whether there is room again.
     const isWaiting =
@@ -117,11 +117,11 @@ export class TraceRecorder implements Observer {
       return;
     }
     const half = this.#options.maxBytes / 2;
-    let bytes = this.#line(report);
+    let bytes = this.#line(tick);
     const turnOver = this.#bytes + bytes.length > half;
     if (turnOver) {
       this.#encoder.reset();
-      bytes = this.#line(report);
+      bytes = this.#line(tick);
       this.#part += 1;
       this.#bytes = this.#trace.headerOf(this.#part).length;
     }
@@ -141,8 +141,8 @@ export class TraceRecorder implements Observer {
     await this.#trace.close().catch(() => {});
   }
 
-  #line(report: Tick): Buffer {
-    return Buffer.from(`${JSON.stringify(this.#encoder.encode(report, this.#dropped))}\n`);
+  #line(tick: Tick): Buffer {
+    return Buffer.from(`${JSON.stringify(this.#encoder.encode(tick, this.#dropped))}\n`);
   }
 
   #enqueue(line: WaitingLine): void {

@@ -197,18 +197,18 @@ export class DomainEdits {
   async #setShare({ share }: AttachedDomain, task: ShareTask, nowMs: number): Promise<boolean> {
     const { kind, value, policy, reason } = task;
     const { id } = this.#options;
-    const report = { domain: id, action: kind, policy, reason, techniques: [], pausedUs: 0 };
+    const action = { domain: id, action: kind, policy, reason, techniques: [], pausedUs: 0 };
     try {
       if (value === 'back') await share!.back(kind);
       else await share!.set(kind, value);
       this.#tries.succeed(kind);
-      this.#actions.push({ ...report, outcome: 'done' });
+      this.#actions.push({ ...action, outcome: 'done' });
       this.#log.info({ [kind]: share!.current[kind], policy, reason }, kind);
       return true;
     } catch (error) {
       this.#tries.fail(kind, nowMs);
       const { code, outcome, message } = failureOf(error);
-      this.#actions.push({ ...report, outcome, code });
+      this.#actions.push({ ...action, outcome, code });
       this.#log.warn({ code, policy }, `${kind}: ${message}`);
       return false;
     }
@@ -224,12 +224,12 @@ export class DomainEdits {
     const process = attached.tracker.process(key);
     if (process === undefined) return true;
     const { pid, comm } = process;
-    const report = { domain: this.#options.id, action, key, pid, comm, policy, reason };
+    const done = { domain: this.#options.id, action, key, pid, comm, policy, reason };
     try {
       const operation = await this.#edit(attached, task, limitMs);
       this.#tries.succeed(`${action} ${key}`);
       const { techniques = [], pausedUs = 0 } = operation ?? {};
-      this.#actions.push({ ...report, outcome: 'done', techniques, pausedUs: Math.round(pausedUs) });
+      this.#actions.push({ ...done, outcome: 'done', techniques, pausedUs: Math.round(pausedUs) });
       const { outcome, attempts } = operation ?? { outcome: 'unchanged', attempts: 0 };
       if (operation !== undefined && operation.kept > 0)
         this.#log.warn(
@@ -244,7 +244,7 @@ export class DomainEdits {
     } catch (error) {
       this.#tries.fail(`${action} ${key}`, nowMs);
       const { code, outcome, message } = failureOf(error);
-      this.#actions.push({ ...report, outcome, code, techniques: [], pausedUs: 0 });
+      this.#actions.push({ ...done, outcome, code, techniques: [], pausedUs: 0 });
       if (code === 'process-not-found') return true;
       this.#log.warn({ pid, comm, key, code, policy }, `${action}: ${message}`);
       if (!(error instanceof DomschedError)) this.#log.error({ err: error }, action);

@@ -20,6 +20,6 @@ export function tickDomain(
     ...(error !== undefined && {
       error: { code: error.code, message: withoutAddresses(printable(error.message)) },
     }),
-    processes: tracker?.reports() ?? [],
+    processes: tracker?.tickProcesses() ?? [],
   };
 }

@@ -113,14 +113,14 @@ export class Tracker {
     return Array.from(this.#entries.values(), ({ view }) => view);
   }
 
-  reports(): TickProcess[] {
+  tickProcesses(): TickProcess[] {
     return Array.from(this.#entries.values(), ({ view, process, key }) => {
       const { pid, ppid, comm, state, nice, kernelThread, cpuNs, ranNs } = view;
       const hold = this.holds.get(key);
-      const report = { key, pid, ppid, comm, state, nice, kernelThread, cpuNs, ranNs, cpu: process.cpu };
-      if (hold === undefined) return report;
+      const seen = { key, pid, ppid, comm, state, nice, kernelThread, cpuNs, ranNs, cpu: process.cpu };
+      if (hold === undefined) return seen;
       const { policy, reason, since } = hold;
-      return { ...report, held: { policy, reason, since } };
+      return { ...seen, held: { policy, reason, since } };
     });
   }
 

@@ -251,7 +251,7 @@ export class WatchedDomain {
     return this.#edits.takeActions();
   }
 
-  report(): TickDomain {
+  describe(): TickDomain {
     const open = this.#open;
     const share = open?.share?.current;
     const facts = {

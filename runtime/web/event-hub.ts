@@ -28,9 +28,9 @@ export class EventHub {
     return this.#clients.size >= MOST_CLIENTS;
   }
 
-  publish(report: Tick): void {
-    this.#last = report;
-    const event = this.#event(report.tick, this.#replay.push(report));
+  publish(tick: Tick): void {
+    this.#last = tick;
+    const event = this.#event(tick.tick, this.#replay.push(tick));
     for (const client of this.#clients) {
       if (client.isBehind) continue;
       client.response.write(event);
@@ -69,9 +69,9 @@ export class EventHub {
     client.isBehind = true;
     client.response.once('drain', () => {
       client.isBehind = false;
-      const report = this.#last;
-      if (report === undefined) return;
-      client.response.write(this.#event(report.tick, JSON.stringify(new LineEncoder().encode(report))));
+      const tick = this.#last;
+      if (tick === undefined) return;
+      client.response.write(this.#event(tick.tick, JSON.stringify(new LineEncoder().encode(tick))));
     });
   }
 

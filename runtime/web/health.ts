@@ -22,35 +22,35 @@ export interface Health {
 /** Whether the daemon still looks at its guests. */
 export class HealthCheck {
   readonly #now: () => number;
-  #last: { at: number; report: Tick; intervalMs: number } | undefined;
+  #last: { at: number; tick: Tick; intervalMs: number } | undefined;
 
   /** @param now monotonic, in ms */
   constructor(now: () => number = () => performance.now()) {
     this.#now = now;
   }
 
-  tick(report: Tick): void {
+  tick(tick: Tick): void {
     // Where nothing changes the daemon looks less often; a step back to often must not look like a delay.
-    const intervalMs = Math.max(report.elapsedMs, (this.#last?.intervalMs ?? 0) * 0.9);
-    this.#last = { at: this.#now(), report, intervalMs };
+    const intervalMs = Math.max(tick.elapsedMs, (this.#last?.intervalMs ?? 0) * 0.9);
+    this.#last = { at: this.#now(), tick, intervalMs };
   }
 
   get(): Health {
     if (this.#last === undefined) {
       return { status: 'starting', ageMs: null, tick: null, domains: 0, unreadable: 0 };
     }
-    const { at, report, intervalMs } = this.#last;
+    const { at, tick, intervalMs } = this.#last;
     const ageMs = Math.round(this.#now() - at);
     const isStale = ageMs > Math.max(SHORTEST_STALE_MS, STALE_INTERVALS * intervalMs);
-    const isInconsistent = report.domains.some(
+    const isInconsistent = tick.domains.some(
       ({ error }) => error !== undefined && CONTRADICTIONS.has(error.code),
     );
     return {
       status: isStale ? 'stale' : isInconsistent ? 'inconsistent' : 'healthy',
       ageMs,
-      tick: report.tick,
-      domains: report.domains.length,
-      unreadable: report.domains.filter(({ error }) => error !== undefined).length,
+      tick: tick.tick,
+      domains: tick.domains.length,
+      unreadable: tick.domains.filter(({ error }) => error !== undefined).length,
     };
   }
 }

@@ -27,21 +27,21 @@ export class Replay {
   readonly #kept: KeptLine[] = [];
   #bytes = 0;
 
-  /** Takes a report in. @returns the JSON of its line */
-  push(report: Tick): string {
-    const line = this.#encoder.encode(report);
+  /** Takes a tick in. @returns the JSON of its line */
+  push(tick: Tick): string {
+    const line = this.#encoder.encode(tick);
     const text = JSON.stringify(line);
-    this.#kept.push({ tick: report.tick, ms: report.ms, text });
+    this.#kept.push({ tick: tick.tick, ms: tick.ms, text });
     this.#bytes += text.length;
-    while (this.#isTooMuch(report.ms)) this.#drop();
+    while (this.#isTooMuch(tick.ms)) this.#drop();
     return text;
   }
 
   /** Lines for one who knows nothing: a full one, and all that follow it. */
   *all(): Generator<{ tick: number; text: string }> {
     if (this.#baseLine !== undefined) {
-      const report = { ...this.#baseLine, domains: this.#base.reports() };
-      yield { tick: report.tick, text: JSON.stringify(new LineEncoder().encode(report)) };
+      const tick = { ...this.#baseLine, domains: this.#base.tickDomains() };
+      yield { tick: tick.tick, text: JSON.stringify(new LineEncoder().encode(tick)) };
     }
     yield* this.#kept;
   }

@@ -127,10 +127,10 @@ export class WebServer implements Observer {
     return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}/`;
   }
 
-  tick(report: Tick): void {
-    this.#last = report;
-    this.#health.tick(report);
-    this.#hub.publish(report);
+  tick(tick: Tick): void {
+    this.#last = tick;
+    this.#health.tick(tick);
+    this.#hub.publish(tick);
   }
 
   async close(): Promise<void> {

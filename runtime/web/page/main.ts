@@ -136,15 +136,15 @@ function draw(line: ListLine): void {
   const elapsedMs = store.last?.elapsedMs ?? 0;
   if (row.kind === 'domain') drawDomain(line, row, elapsedMs);
   else {
-    const { report } = row.track;
+    const { process } = row.track;
     element.removeAttribute('aria-expanded');
     element.removeAttribute('title');
-    text(cells.name, report.kernelThread ? `[${report.comm}]` : report.comm);
-    text(cells.pid, String(report.pid));
-    text(cells.state, report.held === undefined ? report.state : 'held');
+    text(cells.name, process.kernelThread ? `[${process.comm}]` : process.comm);
+    text(cells.pid, String(process.pid));
+    text(cells.state, process.held === undefined ? process.state : 'held');
     cells.state.dataset.state = cells.state.textContent;
-    text(cells.nice, report.nice === 0 ? '' : String(report.nice));
-    const share = shareOf(report.ranNs, elapsedMs);
+    text(cells.nice, process.nice === 0 ? '' : String(process.nice));
+    const share = shareOf(process.ranNs, elapsedMs);
     text(cells.cpu, percent(share));
     canvas.hidden = false;
     canvas.setAttribute('aria-label', `ran ${percent(share)} of one CPU since the last tick`);
@@ -174,7 +174,7 @@ function drawDomain(
   text(cells.pid, '');
   text(cells.nice, '');
   let ranNs = 0;
-  for (const { report } of store.domains.get(row.id)?.tracks.values() ?? []) ranNs += report.ranNs;
+  for (const { process } of store.domains.get(row.id)?.tracks.values() ?? []) ranNs += process.ranNs;
   text(cells.cpu, percent(shareOf(ranNs, elapsedMs)));
   canvas.hidden = true;
 }
@@ -190,22 +190,22 @@ function showDetails(): void {
     details.replaceChildren();
     return;
   }
-  const { report, domain } = row.track;
+  const { process, domain } = row.track;
   const name = store.domains.get(domain)?.facts.name ?? domain;
   const lines: [string, string][] = [
-    ['process', `${report.comm} ${report.pid}`],
+    ['process', `${process.comm} ${process.pid}`],
     ['domain', name],
-    ['parent', String(report.ppid)],
-    ['state', report.state],
-    ['nice', String(report.nice)],
-    ['CPU', String(report.cpu)],
-    ['CPU time', age(report.cpuNs / 1e9)],
+    ['parent', String(process.ppid)],
+    ['state', process.state],
+    ['nice', String(process.nice)],
+    ['CPU', String(process.cpu)],
+    ['CPU time', age(process.cpuNs / 1e9)],
   ];
-  if (report.held !== undefined) {
+  if (process.held !== undefined) {
     lines.push(
-      ['held by', report.held.policy],
-      ['because', report.held.reason],
-      ['since', report.held.since],
+      ['held by', process.held.policy],
+      ['because', process.held.reason],
+      ['since', process.held.since],
     );
   }
   details.replaceChildren(

@@ -8,16 +8,16 @@ export function showHeld(list: HTMLElement, count: HTMLElement, store: Store): v
   const held: { name: string; track: Track }[] = [];
   for (const { facts, tracks } of store.domains.values()) {
     for (const track of tracks.values()) {
-      if (track.report.held !== undefined) held.push({ name: facts.name, track });
+      if (track.process.held !== undefined) held.push({ name: facts.name, track });
     }
   }
   count.textContent = String(held.length);
   const now = store.last === undefined ? 0 : Date.parse(store.last.time);
-  const items = held.slice(0, MOST_HELD).map(({ name, track: { report } }) => {
-    const { policy, reason, since } = report.held!;
+  const items = held.slice(0, MOST_HELD).map(({ name, track: { process } }) => {
+    const { policy, reason, since } = process.held!;
     const seconds = Math.max(0, (now - Date.parse(since)) / 1000);
     return item(
-      [report.comm, ` ${report.pid}`, ` in ${name}`],
+      [process.comm, ` ${process.pid}`, ` in ${name}`],
       `${policy}: ${reason}`,
       Number.isFinite(seconds) ? `for ${age(seconds)}` : '',
     );

@@ -29,7 +29,7 @@ export function rowsOf(store: Store, view: PageView): PageRow[] {
     if (!view.collapsed.has(id)) {
       for (const track of sorted([...tracks.values()], view, places)) {
         if (!isShown(track, view, isNamed, places)) continue;
-        shown.push({ kind: 'process', id: `${id} ${track.report.key}`, track, colour });
+        shown.push({ kind: 'process', id: `${id} ${track.process.key}`, track, colour });
       }
     }
     const isWanted = view.filter === '' || isNamed || shown.length > 0;
@@ -41,7 +41,7 @@ export function rowsOf(store: Store, view: PageView): PageRow[] {
 }
 
 function isShown(track: Track, view: PageView, isNamed: boolean, places: readonly number[]): boolean {
-  const { comm, pid, kernelThread, held } = track.report;
+  const { comm, pid, kernelThread, held } = track.process;
   if (kernelThread && !view.kernelThreads) return false;
   if (
     view.filter !== '' &&
@@ -55,9 +55,9 @@ function isShown(track: Track, view: PageView, isNamed: boolean, places: readonl
 }
 
 function sorted(tracks: Track[], { sort }: PageView, places: readonly number[]): Track[] {
-  if (sort === 'pid') return tracks.sort((a, b) => a.report.pid - b.report.pid);
+  if (sort === 'pid') return tracks.sort((a, b) => a.process.pid - b.process.pid);
   const busy = new Map(tracks.map((track) => [track, activity(track, places)]));
-  return tracks.sort((a, b) => busy.get(b)! - busy.get(a)! || a.report.pid - b.report.pid);
+  return tracks.sort((a, b) => busy.get(b)! - busy.get(a)! || a.process.pid - b.process.pid);
 }
 
 /** What it ran within some places, with a little for being held. */

@@ -13,7 +13,7 @@ export const DOING = { absent: 0, sleeping: 1, waiting: 2, held: 3, stopped: 4 }
 /** A process and what it did at the last ticks, in rings that all processes share the places of. */
 export interface Track {
   readonly domain: string;
-  report: TickProcess;
+  process: TickProcess;
   /** Percent of one CPU, 255 at most. */
   readonly ran: Uint8Array;
   readonly doing: Uint8Array;
@@ -53,8 +53,8 @@ export class Store {
     }
     for (const [id, { facts, processes }] of this.#decoder.domains) {
       const domain = this.#domain(id, facts);
-      for (const [key, report] of processes)
-        this.#sample(domain.tracks, id, key, report, place, line.elapsedMs);
+      for (const [key, process] of processes)
+        this.#sample(domain.tracks, id, key, process, place, line.elapsedMs);
       if (domain.tracks.size !== processes.size) {
         for (const key of domain.tracks.keys()) if (!processes.has(key)) domain.tracks.delete(key);
         this.revision++;
@@ -93,21 +93,21 @@ export class Store {
     tracks: Map<string, Track>,
     domain: string,
     key: string,
-    report: TickProcess,
+    process: TickProcess,
     place: number,
     elapsedMs: number,
   ): void {
     let track = tracks.get(key);
     if (track === undefined) {
-      track = { domain, report, ran: new Uint8Array(SAMPLES), doing: new Uint8Array(SAMPLES) };
+      track = { domain, process, ran: new Uint8Array(SAMPLES), doing: new Uint8Array(SAMPLES) };
       tracks.set(key, track);
       this.revision++;
     }
-    track.report = report;
-    const share = elapsedMs > 0 ? report.ranNs / 1e4 / elapsedMs : 0;
+    track.process = process;
+    const share = elapsedMs > 0 ? process.ranNs / 1e4 / elapsedMs : 0;
     // The least that ran is told from nothing.
     track.ran[place] = share > 0 ? Math.min(255, Math.max(1, Math.round(share))) : 0;
-    track.doing[place] = doing(report);
+    track.doing[place] = doing(process);
   }
 }
 

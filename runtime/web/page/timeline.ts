@@ -108,7 +108,7 @@ export function drawTrack(
   }
   if (heldFrom !== undefined) drawHeld(context, place(times[first % SAMPLES]!), heldFrom, top, bar, palette);
   for (const action of store.actions) {
-    const isMine = action.domain === track.domain && action.key === track.report.key;
+    const isMine = action.domain === track.domain && action.key === track.process.key;
     if (isMine) drawMark(context, action, place(action.ms), height / 2, palette);
   }
 }

@@ -208,8 +208,8 @@ test('ticks: every one until the client has seen enough; whoever does not read k
     seen.map(({ tick }) => tick),
     [4, 5, 6],
   );
-  t.deepEqual(seen.at(-1), JSON.parse(JSON.stringify(fake.reports.at(-1))));
-  const large = { ...fake.reports.at(-1)!, time: 'x'.repeat(1_000_000) };
+  t.deepEqual(seen.at(-1), JSON.parse(JSON.stringify(fake.ticks.at(-1))));
+  const large = { ...fake.ticks.at(-1)!, time: 'x'.repeat(1_000_000) };
   const before = process.memoryUsage().arrayBuffers;
   for (let i = 0; i < 300; i++) {
     server.tick(large);

@@ -24,8 +24,8 @@ test('the backup of one guest is held while the server of another runs, and goes
   t.false(isQueued(batch, BACKUP));
   t.deepEqual(await fake.held(), ['backup']);
   run(web, SERVER, 300);
-  const report = await fake.tick();
-  const [hold] = report.actions;
+  const tick = await fake.tick();
+  const [hold] = tick.actions;
   t.like(hold, {
     action: 'hold',
     comm: 'backup',
@@ -34,7 +34,7 @@ test('the backup of one guest is held while the server of another runs, and goes
     techniques: ['splice'],
   });
   t.regex(hold!.reason, /web: server \(10\) runs/);
-  const shown = report.domains
+  const shown = tick.domains
     .find(({ name }) => name === 'batch')!
     .processes.find(({ comm }) => comm === 'backup');
   t.like(shown, { state: 'held', held: { policy: 'backups' } });
@@ -99,9 +99,9 @@ test('no room for the journal: nothing is held, and the daemon goes on', async (
   run(web, SERVER, 300);
   await fake.tick();
   run(web, SERVER, 300);
-  const report = await fake.tick();
+  const tick = await fake.tick();
   t.true(isQueued(batch, BACKUP));
-  const failed = [...report.actions, ...report.domains].filter((one) =>
+  const failed = [...tick.actions, ...tick.domains].filter((one) =>
     'outcome' in one ? one.outcome : one.error,
   );
   t.true(failed.length > 0, 'it is said');
@@ -152,9 +152,9 @@ test('a domain that cannot be read is reported, and keeps no other from being lo
   await using fake = await FakeDaemon.of([batch, web, broken]);
   await fake.start();
   run(web, SERVER, 300);
-  const report = await fake.tick();
+  const tick = await fake.tick();
   t.like(
-    report.domains.find(({ id }) => id === 'broken'),
+    tick.domains.find(({ id }) => id === 'broken'),
     { error: { code: 'timeout' }, processes: [] },
   );
   t.deepEqual(await fake.held(), ['backup']);
@@ -182,9 +182,9 @@ test('a domain that hangs in an edit delays no other', async (t) => {
   run(web, SERVER, 300);
   fake.nowMs += 500;
   fake.daemon.tick();
-  const report = fake.reports.at(-1)!;
-  t.is(report.domains.length, 3);
-  t.true(report.actions.some(({ domain, action }) => domain === 'batch' && action === 'hold'));
+  const tick = fake.ticks.at(-1)!;
+  t.is(tick.domains.length, 3);
+  t.true(tick.actions.some(({ domain, action }) => domain === 'batch' && action === 'hold'));
   resume();
   await fake.daemon.settled();
   t.false(isQueued(slow, BACKUP));
@@ -280,10 +280,10 @@ test('run queues that never hold still for a look keep no policy from deciding',
     guest.snapshot = (options) => (domain.pause.depth > 0 ? snapshot.call(guest, options) : torn());
   }
   run(web, SERVER, 300);
-  const report = await fake.tick();
+  const tick = await fake.tick();
   t.false(isQueued(batch, BACKUP));
   t.deepEqual(
-    report.domains.map(({ error }) => error),
+    tick.domains.map(({ error }) => error),
     [undefined, undefined],
   );
   await fake.tick();

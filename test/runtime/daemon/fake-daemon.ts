@@ -74,7 +74,7 @@ export interface FakeDaemonOptions {
 export class FakeDaemon implements AsyncDisposable {
   readonly daemon: Daemon;
   readonly journals: Journals;
-  readonly reports: Tick[] = [];
+  readonly ticks: Tick[] = [];
   nowMs = 1_000;
   readonly host: FakeHost;
   readonly directory: string;
@@ -93,7 +93,7 @@ export class FakeDaemon implements AsyncDisposable {
     this.daemon = new Daemon(
       this.settings(entries),
       pino({ level: 'silent' }),
-      { watched: true, tick: (report) => this.reports.push(report) },
+      { watched: true, tick: (tick) => this.ticks.push(tick) },
       this.journals,
       () => this.nowMs,
     );
@@ -140,7 +140,7 @@ export class FakeDaemon implements AsyncDisposable {
     this.nowMs += 500;
     this.daemon.tick();
     await this.daemon.settled();
-    return this.reports.at(-1)!;
+    return this.ticks.at(-1)!;
   }
 
   /** Comms of held processes, by the journal. */

@@ -8,7 +8,7 @@ import { makeObservers } from '../../../runtime/daemon/observers.ts';
 import { OBSERVERS } from '../../../runtime/daemon/observers-config.ts';
 import { DomschedError } from '../../../runtime/error.ts';
 import { openTrace } from '../../../runtime/trace/read.ts';
-import { backupStory } from '../tick-reports.ts';
+import { backupStory } from '../sample-ticks.ts';
 
 const schema = z.strictObject(OBSERVERS);
 const TOKEN = 'a-token-of-this-test-alone';
@@ -33,7 +33,7 @@ test.serial(
     const observers = await makeObservers(config, context);
     const url = urls.findLast((found) => found !== undefined)!;
     const story = [...backupStory(3)];
-    for (const report of story) for (const observer of observers) observer.tick(report);
+    for (const tick of story) for (const observer of observers) observer.tick(tick);
     t.like(await (await fetch(new URL('/api/state', url), { headers })).json(), { tick: 3 });
     t.regex(await (await fetch(new URL('/metrics', url), { headers })).text(), /^domsched_ticks_total 3$/m);
 
@@ -48,7 +48,7 @@ test.serial(
 
     for (const observer of observers) await observer.close();
     const found = [];
-    for await (const report of (await openTrace(file)).ticks()) found.push(report);
+    for await (const tick of (await openTrace(file)).ticks()) found.push(tick);
     t.deepEqual(found, story);
     const again = await makeObservers(taken, context);
     for (const observer of again) await observer.close();

@@ -1,8 +1,8 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { Metrics } from '../../../runtime/metrics/metrics.ts';
-import { actionReport, backupStory, domainReport, processReport, tickReport } from '../tick-reports.ts';
-import { anyReports, hostileText } from '../trace/arbitrary.ts';
+import { backupStory, sampleAction, sampleDomain, sampleProcess, sampleTick } from '../sample-ticks.ts';
+import { anyTicks, hostileText } from '../trace/arbitrary.ts';
 
 /** Samples by name and labels, read as Prometheus reads them. */
 function parse(text: string): Map<string, number> {
@@ -16,23 +16,20 @@ function parse(text: string): Map<string, number> {
   return samples;
 }
 
-async function after(
-  reports: Parameters<Metrics['tick']>[0][],
-  processes = 50,
-): Promise<Map<string, number>> {
+async function after(ticks: Parameters<Metrics['tick']>[0][], processes = 50): Promise<Map<string, number>> {
   const metrics = new Metrics({ withoutOwn: true, processes });
-  for (const report of reports) metrics.tick(report);
+  for (const tick of ticks) metrics.tick(tick);
   return parse(await metrics.text());
 }
 
 test('edits by what they were and how they went, refusals by reason, pauses', async (t) => {
   const actions = [
-    actionReport({ action: 'hold', techniques: ['splice', 'state'], pausedUs: 2000 }),
-    actionReport({ action: 'hold', techniques: ['park'], pausedUs: 3000 }),
-    actionReport({ action: 'hold', techniques: [], outcome: 'refused', code: 'lock-held', pausedUs: 0 }),
-    actionReport({ action: 'release', outcome: 'failed', code: 'timeout' }),
+    sampleAction({ action: 'hold', techniques: ['splice', 'state'], pausedUs: 2000 }),
+    sampleAction({ action: 'hold', techniques: ['park'], pausedUs: 3000 }),
+    sampleAction({ action: 'hold', techniques: [], outcome: 'refused', code: 'lock-held', pausedUs: 0 }),
+    sampleAction({ action: 'release', outcome: 'failed', code: 'timeout' }),
   ];
-  const samples = await after([tickReport(1, [], { actions, missed: 0 }), tickReport(2, [], { missed: 3 })]);
+  const samples = await after([sampleTick(1, [], { actions, missed: 0 }), sampleTick(2, [], { missed: 3 })]);
   const of = (name: string) => samples.get(`domsched_${name}`);
   t.is(of('ticks_total'), 2);
   t.is(of('missed_ticks_total'), 3);
@@ -48,13 +45,13 @@ test('edits by what they were and how they went, refusals by reason, pauses', as
 
 test('domains: readable, unreadable and why, what is held, shares of CPU time', async (t) => {
   const error = (code: string) => ({ error: { code, message: '' } });
-  const web = domainReport('web', [
-    processReport({ pid: 1, ranNs: 2.5e8, comm: 'httpd' }),
-    processReport({ pid: 2, ranNs: 5e8, comm: 'php' }),
-    processReport({ pid: 3, state: 'held', held: { policy: 'p', reason: 'r', since: '' } }),
+  const web = sampleDomain('web', [
+    sampleProcess({ pid: 1, ranNs: 2.5e8, comm: 'httpd' }),
+    sampleProcess({ pid: 2, ranNs: 5e8, comm: 'php' }),
+    sampleProcess({ pid: 3, state: 'held', held: { policy: 'p', reason: 'r', since: '' } }),
   ]);
-  const unknown = [domainReport('x', [], error('layout-unknown')), domainReport('y', [], error('timeout'))];
-  const samples = await after([tickReport(1, [web, ...unknown]), tickReport(2, [web, ...unknown])], 1);
+  const unknown = [sampleDomain('x', [], error('layout-unknown')), sampleDomain('y', [], error('timeout'))];
+  const samples = await after([sampleTick(1, [web, ...unknown]), sampleTick(2, [web, ...unknown])], 1);
   const of = (name: string) => samples.get(`domsched_${name}`);
   t.is(of('domains{readable="yes"}'), 1);
   t.is(of('domains{readable="no"}'), 2);
@@ -68,8 +65,8 @@ test('domains: readable, unreadable and why, what is held, shares of CPU time', 
 });
 
 test('what ended is told no longer', async (t) => {
-  const reports = [...backupStory(20), tickReport(21, [])];
-  const samples = await after(reports);
+  const ticks = [...backupStory(20), sampleTick(21, [])];
+  const samples = await after(ticks);
   t.deepEqual(
     [...samples.keys()].filter((name) => name.includes('domain="')),
     [],
@@ -79,8 +76,8 @@ test('what ended is told no longer', async (t) => {
 
 test('no guest can make the text unreadable or the number of series grow', async (t) => {
   await fc.assert(
-    fc.asyncProperty(anyReports(hostileText), async (reports) => {
-      const samples = await after(reports, 3);
+    fc.asyncProperty(anyTicks(hostileText), async (ticks) => {
+      const samples = await after(ticks, 3);
       const shares = [...samples.keys()].filter((name) => name.startsWith('domsched_process_cpu_share'));
       t.true(shares.length <= 3);
       for (const [name, value] of samples) t.true(value >= 0, `${name} ${value}`);
@@ -90,8 +87,8 @@ test('no guest can make the text unreadable or the number of series grow', async
 });
 
 test('of many domains the first thousand have series, the others one', async (t) => {
-  const many = Array.from({ length: 1500 }, (_, i) => domainReport(`vm${i}`, [processReport({ pid: 1 })]));
-  const samples = await after([tickReport(1, many)]);
+  const many = Array.from({ length: 1500 }, (_, i) => sampleDomain(`vm${i}`, [sampleProcess({ pid: 1 })]));
+  const samples = await after([sampleTick(1, many)]);
   const series = [...samples].filter(([name]) => name.startsWith('domsched_processes{'));
   t.is(series.length, 1001);
   t.is(samples.get('domsched_processes{domain="(others)"}'), 500);

@@ -3,13 +3,13 @@ import fc from 'fast-check';
 import { collect } from '../../../runtime/report/collect.ts';
 import { columnsOf, lengthOf, momentOf, timeLabel, timeMarks } from '../../../runtime/report/scale.ts';
 import { select } from '../../../runtime/report/select.ts';
-import { backupStory, domainReport, isoAt, processReport, tickReport } from '../tick-reports.ts';
+import { backupStory, isoAt, sampleDomain, sampleProcess, sampleTick } from '../sample-ticks.ts';
 
 const held = (since: number) => ({ policy: 'idle-only', reason: 'httpd runs', since: isoAt(since) });
 
 test('CPU time between two looks becomes a share; sleep is no span', async (t) => {
   const at = (tick: number, cpuNs: number) =>
-    tickReport(tick, [domainReport('web', [processReport({ pid: 5, cpuNs })])]);
+    sampleTick(tick, [sampleDomain('web', [sampleProcess({ pid: 5, cpuNs })])]);
   const { rows, durationMs } = await collect([at(1, 7e9), at(2, 7.25e9), at(3, 7.25e9), at(4, 7.75e9)]);
   t.is(durationMs, 1500);
   t.is(rows.length, 1);
@@ -22,16 +22,16 @@ test('CPU time between two looks becomes a share; sleep is no span', async (t) =
 
 test('no process gets more than all CPUs, whatever its counters say', async (t) => {
   const at = (tick: number, cpuNs: number) =>
-    tickReport(tick, [domainReport('web', [processReport({ pid: 5, cpuNs })], { vcpus: 2 })]);
+    sampleTick(tick, [sampleDomain('web', [sampleProcess({ pid: 5, cpuNs })], { vcpus: 2 })]);
   const { rows } = await collect([at(1, 1e9), at(2, 9e18), at(3, 0)]);
   t.is(rows[0]!.ranMs, 1000);
 });
 
 test('a hold lasts from when it was made to the last look at it', async (t) => {
   const at = (tick: number, since?: number) =>
-    tickReport(tick, [
-      domainReport('web', [
-        processReport({ pid: 5, ...(since !== undefined && { state: 'held', held: held(since) }) }),
+    sampleTick(tick, [
+      sampleDomain('web', [
+        sampleProcess({ pid: 5, ...(since !== undefined && { state: 'held', held: held(since) }) }),
       ]),
     ]);
   const { rows } = await collect([at(1), at(2, 120), at(3, 120), at(4), at(5, 1990)]);
@@ -48,11 +48,11 @@ test('a hold lasts from when it was made to the last look at it', async (t) => {
 
 test('a hold from before the trace, a wrong clock, a process that ends while held', async (t) => {
   const at = (tick: number, ...pids: number[]) =>
-    tickReport(tick, [
-      domainReport(
+    sampleTick(tick, [
+      sampleDomain(
         'web',
         pids.map((pid) =>
-          processReport({
+          sampleProcess({
             pid,
             state: 'held',
             held: { ...held(-5000), ...(pid === 7 && { since: 'never' }) },
@@ -73,8 +73,8 @@ test('a hold from before the trace, a wrong clock, a process that ends while hel
 
 test('a domain that cannot be read for a while has a gap, and its time is not lost', async (t) => {
   const at = (tick: number, cpuNs: number) =>
-    tickReport(tick, [domainReport('web', [processReport({ pid: 5, cpuNs })])]);
-  const failed = tickReport(2, [domainReport('web', [], { error: { code: 'timeout', message: 'slow' } })]);
+    sampleTick(tick, [sampleDomain('web', [sampleProcess({ pid: 5, cpuNs })])]);
+  const failed = sampleTick(2, [sampleDomain('web', [], { error: { code: 'timeout', message: 'slow' } })]);
   const { rows, domains } = await collect([at(1, 0), failed, at(3, 5e8)]);
   t.deepEqual(rows[0]!.spans, [{ from: 0, to: 1000, share: 0.5, wanted: false }]);
   t.like(domains[0], { failures: 1, error: { code: 'timeout' }, isReadable: true });

@@ -6,8 +6,8 @@ import { sharesSvg } from '../../../runtime/report/shares-svg.ts';
 import { timelineSvg } from '../../../runtime/report/timeline-svg.ts';
 import { LineDecoder } from '../../../runtime/trace/decode.ts';
 import { LineEncoder } from '../../../runtime/trace/encode.ts';
-import { backupStory } from '../tick-reports.ts';
-import { anyReports } from '../trace/arbitrary.ts';
+import { backupStory } from '../sample-ticks.ts';
+import { anyTicks } from '../trace/arbitrary.ts';
 
 const TAGS = new Set(
   'svg,title,style,defs,pattern,path,rect,text,tspan,g,html,head,meta,body,header,h1,h2,p,main,dl,div,dt,dd,section,table,thead,tbody,tr,th,td'.split(
@@ -33,10 +33,10 @@ function tagsOf(markup: string): string[] {
 
 test('whatever guests are called, a report holds no tag and no attribute but its own', async (t) => {
   await fc.assert(
-    fc.asyncProperty(anyReports(), async (reports) => {
+    fc.asyncProperty(anyTicks(), async (ticks) => {
       const encoder = new LineEncoder();
       const decoder = new LineDecoder();
-      const history = await collect(reports.map((report) => decoder.decode(encoder.encode(report))));
+      const history = await collect(ticks.map((tick) => decoder.decode(encoder.encode(tick))));
       for (const text of [html(history), timelineSvg(history), sharesSvg(history)]) {
         t.deepEqual(
           tagsOf(text.replace('<!doctype html>', '')).filter((name) => !TAGS.has(name)),
@@ -76,8 +76,8 @@ test('the report has every hold and every edit in its tables', async (t) => {
 });
 
 test('nothing to draw is drawn as nothing', async (t) => {
-  for (const reports of [[], [...backupStory(1)]]) {
-    const history = await collect(reports);
+  for (const ticks of [[], [...backupStory(1)]]) {
+    const history = await collect(ticks);
     t.regex(timelineSvg(history), /No process ran or was held|held/);
     t.regex(html(history), /Nothing was edited/);
     t.deepEqual(

@@ -11,12 +11,12 @@ import { entriesOf, FIRST_VIEW, ORDERS } from '../../../runtime/top/view.ts';
 import { openTrace } from '../../../runtime/trace/read.ts';
 import { until } from '../../live/until.ts';
 import { fakeDaemon } from '../control.ts';
-import { backupStory, domainReport, isoAt, processReport, tickReport } from '../tick-reports.ts';
-import { anyReports } from '../trace/arbitrary.ts';
+import { backupStory, isoAt, sampleDomain, sampleProcess, sampleTick } from '../sample-ticks.ts';
+import { anyTicks } from '../trace/arbitrary.ts';
 
 const PLAIN = { columns: 120, rows: 40, colour: false, keys: true };
 
-test('no report makes a line wider or a picture higher than the screen, or a character act', (t) => {
+test('no tick makes a line wider or a picture higher than the screen, or a character act', (t) => {
   const screens = fc.record({
     columns: fc.integer({ min: 1, max: 200 }),
     rows: fc.integer({ min: 1, max: 60 }),
@@ -31,8 +31,8 @@ test('no report makes a line wider or a picture higher than the screen, or a cha
     top: fc.nat(100),
   });
   fc.assert(
-    fc.property(anyReports(), screens, views, ([report], screen, view) => {
-      const { lines, page, last } = frame(report!, view, screen);
+    fc.property(anyTicks(), screens, views, ([tick], screen, view) => {
+      const { lines, page, last } = frame(tick!, view, screen);
       t.true(lines.length <= screen.rows);
       t.true(page >= 1 && last >= 0);
       for (const line of lines) {
@@ -47,35 +47,35 @@ test('no report makes a line wider or a picture higher than the screen, or a cha
 });
 
 test('the busiest first, what is held with its reason, domains with their share', (t) => {
-  const report = [...backupStory(20)].at(-1)!;
-  const { lines } = frame(report, FIRST_VIEW, PLAIN);
+  const tick = [...backupStory(20)].at(-1)!;
+  const { lines } = frame(tick, FIRST_VIEW, PLAIN);
   t.regex(lines[0]!, /^domsched: 3 domains, 8 processes, 1 held, tick 20 of 500 ms/);
   const list = lines.slice(lines.findIndex((line) => line.startsWith('DOMAIN')) + 1);
-  const shares = entriesOf(report, FIRST_VIEW).map(({ share }) => share);
+  const shares = entriesOf(tick, FIRST_VIEW).map(({ share }) => share);
   t.deepEqual(
     shares,
     shares.toSorted((a, b) => b - a),
   );
-  t.is(list[0]!.split(/ +/)[1], String(entriesOf(report, FIRST_VIEW)[0]!.process.pid));
+  t.is(list[0]!.split(/ +/)[1], String(entriesOf(tick, FIRST_VIEW)[0]!.process.pid));
   t.true(list.some((line) => /^batch +200 +held .* backup +idle-only: httpd of web runs$/.test(line)));
   t.regex(lines[1]!, /^batch +\[\|+ *\] +22\.0 % of 2 CPUs {2}6\.1\.0-test$/);
 });
 
 test('a domain that cannot be read has a line, whatever room there is', (t) => {
   const many = Array.from({ length: 50 }, (_, i) =>
-    domainReport(`vm${i}`, [processReport({ pid: 1, ranNs: 1e8 })]),
+    sampleDomain(`vm${i}`, [sampleProcess({ pid: 1, ranNs: 1e8 })]),
   );
-  const broken = domainReport('broken', [], { error: { code: 'layout-unknown', message: 'no layout' } });
-  const { lines } = frame(tickReport(2, [...many, broken]), FIRST_VIEW, { ...PLAIN, rows: 24 });
+  const broken = sampleDomain('broken', [], { error: { code: 'layout-unknown', message: 'no layout' } });
+  const { lines } = frame(sampleTick(2, [...many, broken]), FIRST_VIEW, { ...PLAIN, rows: 24 });
   t.true(lines.includes('broken  no layout [layout-unknown]'));
   t.true(lines.includes('and 45 more domains'));
 });
 
 test('keys: orders, reverse, kernel threads, scrolling, stand still, end', (t) => {
   const processes = (facts: Partial<TickProcess>[]) =>
-    facts.map((fact, i) => processReport({ pid: i + 1, ...fact }));
-  const report = tickReport(2, [
-    domainReport(
+    facts.map((fact, i) => sampleProcess({ pid: i + 1, ...fact }));
+  const tick = sampleTick(2, [
+    sampleDomain(
       'web',
       processes([
         { comm: 'b', cpuNs: 5e9, ranNs: 0, nice: 3 },
@@ -91,7 +91,7 @@ test('keys: orders, reverse, kernel threads, scrolling, stand still, end', (t) =
       const effect = press({ name }, view, 10);
       if (typeof effect === 'object') view = effect;
     }
-    return entriesOf(report, view).map(({ process: { pid } }) => pid);
+    return entriesOf(tick, view).map(({ process: { pid } }) => pid);
   };
   t.deepEqual(pids('c'), [2, 3, 1]);
   t.deepEqual(pids('t'), [2, 1, 3]);
@@ -121,7 +121,7 @@ test('into a pipe: plain text, one picture per tick of the daemon, to the end th
     reject: false,
   });
   await until('top watches', () => daemon.watched);
-  for (const report of backupStory(3)) daemon.tick(report);
+  for (const tick of backupStory(3)) daemon.tick(tick);
   const { exitCode, stdout, stderr } = await running;
   t.is(exitCode, 0, stderr);
   t.is(stdout.match(/^domsched: 3 domains/gm)?.length, 2);
@@ -178,11 +178,11 @@ test('trace listens to the daemon, and keeps what it has when the daemon ends', 
   });
   await until('trace watches', () => daemon.watched);
   const story = [...backupStory(5)];
-  for (const report of story) daemon.tick(report);
+  for (const tick of story) daemon.tick(tick);
   const recorded = async () => {
     const found = [];
     const trace = await openTrace(file).catch(() => undefined);
-    if (trace !== undefined) for await (const report of trace.ticks()) found.push(report);
+    if (trace !== undefined) for await (const tick of trace.ticks()) found.push(tick);
     return found;
   };
   await until('five ticks are written', async () => (await recorded()).length === 5);

@@ -55,7 +55,7 @@ function process(text: fc.Arbitrary<string>, number: fc.Arbitrary<number>) {
 }
 
 /** Reports with every field anything that its type allows. */
-export function anyReports(
+export function anyTicks(
   text: fc.Arbitrary<string> = hostileText,
   number: fc.Arbitrary<number> = oddNumber,
 ): fc.Arbitrary<Tick[]> {

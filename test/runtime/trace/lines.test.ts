@@ -5,14 +5,14 @@ import { LineDecoder } from '../../../runtime/trace/decode.ts';
 import { LineEncoder } from '../../../runtime/trace/encode.ts';
 import type { TickLine } from '../../../runtime/trace/line.ts';
 import { TICK_LINE } from '../../../runtime/trace/schema.ts';
-import { backupStory, domainReport, processReport, tickReport } from '../tick-reports.ts';
-import { anyReports, hostileText, plainNumber } from './arbitrary.ts';
+import { backupStory, sampleDomain, sampleProcess, sampleTick } from '../sample-ticks.ts';
+import { anyTicks, hostileText, plainNumber } from './arbitrary.ts';
 
 /** The order of processes and domains says nothing. */
-function sorted(report: Tick): Tick {
+function sorted(tick: Tick): Tick {
   return {
-    ...report,
-    domains: report.domains
+    ...tick,
+    domains: tick.domains
       .map((domain) => ({
         ...domain,
         processes: domain.processes.toSorted((a, b) => (a.key < b.key ? -1 : 1)),
@@ -23,18 +23,18 @@ function sorted(report: Tick): Tick {
 
 const overTheWire = (line: TickLine): TickLine => JSON.parse(JSON.stringify(line));
 
-test('lines read back are the reports, whatever is in them and wherever one begins to read', (t) => {
-  const reports = anyReports(hostileText, plainNumber);
+test('lines read back are the ticks, whatever is in them and wherever one begins to read', (t) => {
+  const ticks = anyTicks(hostileText, plainNumber);
   fc.assert(
-    fc.property(reports, fc.nat(5), (list, from) => {
+    fc.property(ticks, fc.nat(5), (list, from) => {
       const encoder = new LineEncoder();
       const decoder = new LineDecoder();
-      for (const [i, report] of list.entries()) {
+      for (const [i, tick] of list.entries()) {
         if (i === from) encoder.reset();
-        const line = overTheWire(encoder.encode(report));
+        const line = overTheWire(encoder.encode(tick));
         t.is(TICK_LINE.safeParse(line).error, undefined);
         if (i >= from || from >= list.length) {
-          t.deepEqual(sorted(decoder.decode(line)), sorted(JSON.parse(JSON.stringify(report))));
+          t.deepEqual(sorted(decoder.decode(line)), sorted(JSON.parse(JSON.stringify(tick))));
         }
       }
     }),
@@ -43,10 +43,10 @@ test('lines read back are the reports, whatever is in them and wherever one begi
 
 test('numbers that JSON has no word for do not spoil a line', (t) => {
   fc.assert(
-    fc.property(anyReports(), (list) => {
+    fc.property(anyTicks(), (list) => {
       const encoder = new LineEncoder();
-      for (const report of list) {
-        t.is(TICK_LINE.safeParse(overTheWire(encoder.encode(report))).error, undefined);
+      for (const tick of list) {
+        t.is(TICK_LINE.safeParse(overTheWire(encoder.encode(tick))).error, undefined);
       }
     }),
   );
@@ -54,20 +54,20 @@ test('numbers that JSON has no word for do not spoil a line', (t) => {
 
 test('who sleeps on is not written again', (t) => {
   const encoder = new LineEncoder();
-  const asleep = Array.from({ length: 50 }, (_, i) => processReport({ pid: 100 + i }));
+  const asleep = Array.from({ length: 50 }, (_, i) => sampleProcess({ pid: 100 + i }));
   const web = (ranNs: number) =>
-    domainReport('web', [...asleep, processReport({ pid: 7, ranNs, cpuNs: 1e9 + ranNs })]);
-  encoder.encode(tickReport(1, [web(0), domainReport('db', asleep)]));
-  const line = encoder.encode(tickReport(2, [web(5e8), domainReport('db', asleep)]));
+    sampleDomain('web', [...asleep, sampleProcess({ pid: 7, ranNs, cpuNs: 1e9 + ranNs })]);
+  encoder.encode(sampleTick(1, [web(0), sampleDomain('db', asleep)]));
+  const line = encoder.encode(sampleTick(2, [web(5e8), sampleDomain('db', asleep)]));
   t.deepEqual(line.domains, [{ id: 'id-web', processes: [{ key: 'key-7', cpuNs: 1.5e9, ranNs: 5e8 }] }]);
   t.is(line.gone, undefined);
-  const last = encoder.encode(tickReport(3, [web(5e8)]));
+  const last = encoder.encode(sampleTick(3, [web(5e8)]));
   t.deepEqual(last.gone, ['id-db']);
 });
 
 test('a line that ends a hold says so', (t) => {
   const encoder = new LineEncoder();
-  const lines = [...backupStory(40)].map((report) => encoder.encode(report));
+  const lines = [...backupStory(40)].map((tick) => encoder.encode(tick));
   const holds = lines.flatMap((line) =>
     line.domains.flatMap(({ processes = [] }) => processes.filter(({ held }) => held !== undefined)),
   );

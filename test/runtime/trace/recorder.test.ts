@@ -8,7 +8,7 @@ import { openTrace } from '../../../runtime/trace/read.ts';
 import { TraceRecorder } from '../../../runtime/trace/recorder.ts';
 import type { TraceHandle } from '../../../runtime/trace/trace-file.ts';
 import { until } from '../../live/until.ts';
-import { backupStory, domainReport, processReport, tickReport } from '../tick-reports.ts';
+import { backupStory, sampleDomain, sampleProcess, sampleTick } from '../sample-ticks.ts';
 
 async function folder(t: ExecutionContext): Promise<string> {
   const made = await mkdtemp(path.join(tmpdir(), 'trace-'));
@@ -16,15 +16,15 @@ async function folder(t: ExecutionContext): Promise<string> {
   return made;
 }
 
-async function record(file: string, reports: Iterable<Tick>, maxBytes?: number): Promise<void> {
+async function record(file: string, ticks: Iterable<Tick>, maxBytes?: number): Promise<void> {
   const recorder = await TraceRecorder.create({ file, source: 'daemon', ...(maxBytes && { maxBytes }) });
-  for (const report of reports) recorder.tick(report);
+  for (const tick of ticks) recorder.tick(tick);
   await recorder.close();
 }
 
 async function read(file: string): Promise<Tick[]> {
   const found: Tick[] = [];
-  for await (const report of (await openTrace(file)).ticks()) found.push(report);
+  for await (const tick of (await openTrace(file)).ticks()) found.push(tick);
   return found;
 }
 
@@ -32,9 +32,9 @@ async function read(file: string): Promise<Tick[]> {
 function* loud(count: number): Generator<Tick> {
   for (let tick = 1; tick <= count; tick++) {
     const processes = Array.from({ length: 50 }, (_, i) =>
-      processReport({ pid: 100 + i, ranNs: 1e6, cpuNs: tick * 1e6, comm: `p${i} ${tick}` }),
+      sampleProcess({ pid: 100 + i, ranNs: 1e6, cpuNs: tick * 1e6, comm: `p${i} ${tick}` }),
     );
-    yield tickReport(tick, [domainReport('web', processes)]);
+    yield sampleTick(tick, [sampleDomain('web', processes)]);
   }
 }
 
@@ -118,11 +118,11 @@ test('a tick that is more than the limit ends the trace, tells it once and throw
     maxBytes: 64 * 1024,
     onError: (error) => errors.push(error),
   });
-  const many = Array.from({ length: 2000 }, (_, i) => processReport({ pid: i }));
+  const many = Array.from({ length: 2000 }, (_, i) => sampleProcess({ pid: i }));
   const [first] = backupStory(1);
   recorder.tick(first!);
-  recorder.tick(tickReport(2, [domainReport('web', many)]));
-  recorder.tick(tickReport(3, [domainReport('web', many)]));
+  recorder.tick(sampleTick(2, [sampleDomain('web', many)]));
+  recorder.tick(sampleTick(3, [sampleDomain('web', many)]));
   await recorder.close();
   t.deepEqual(
     errors.map(({ code }) => code),
@@ -193,16 +193,16 @@ test('on a full disk ticks are left out and counted; when there is room the trac
     const disk = new SmallDisk(free);
     const { file, said, recorder, wait } = await onSmallDisk(t, disk);
     // Many at once, before the disk has said anything.
-    for (const report of story.slice(0, 20)) recorder.tick(report);
+    for (const tick of story.slice(0, 20)) recorder.tick(tick);
     await until('the disk is full', () => said.length > 0);
-    for (const report of story.slice(20, 30)) recorder.tick(report);
+    for (const tick of story.slice(20, 30)) recorder.tick(tick);
     disk.free += 1e6;
-    for (const report of story.slice(30, 40)) recorder.tick(report);
+    for (const tick of story.slice(30, 40)) recorder.tick(tick);
     t.deepEqual(said, [{ isFull: true }], 'not tried at every tick');
     wait(1_000);
     recorder.tick(story[40]!);
     await until('it goes on', () => said.length > 1);
-    for (const report of story.slice(41)) recorder.tick(report);
+    for (const tick of story.slice(41)) recorder.tick(tick);
     await recorder.close();
     const found = await read(file);
     const before = found.length - 10;
@@ -218,7 +218,7 @@ test('a disk that has no room for the next part, and one that is full to the end
   const { file, said, recorder, wait } = await onSmallDisk(t, disk, 128 * 1024);
   const story = [...loud(60)];
   disk.hasNoFiles = true;
-  for (const report of story.slice(0, 40)) recorder.tick(report);
+  for (const tick of story.slice(0, 40)) recorder.tick(tick);
   await until('no room for a new file', () => said.length > 0);
   disk.hasNoFiles = false;
   wait(1_000);
@@ -243,7 +243,7 @@ test('a broken disk ends the trace', async (t) => {
   recorder.tick(story[0]!);
   await until('it is written', async () => (await read(file)).length === 1);
   disk.isBroken = true;
-  for (const report of story.slice(1)) recorder.tick(report);
+  for (const tick of story.slice(1)) recorder.tick(tick);
   await recorder.close();
   t.deepEqual(said, ['trace-failed']);
   t.deepEqual(await read(file), story.slice(0, 1));
@@ -297,7 +297,7 @@ for (const [how, take] of [
       source: 'daemon',
       onError: (error) => errors.push(error),
     });
-    for (const report of story.slice(0, 4)) recorder.tick(report);
+    for (const tick of story.slice(0, 4)) recorder.tick(tick);
     await written(file, 4);
     await take(file);
     recorder.tick(story[4]!);
@@ -305,7 +305,7 @@ for (const [how, take] of [
       'the file is there again',
       async () => ((await stat(file).catch(() => undefined))?.size ?? 0) > 0,
     );
-    for (const report of story.slice(5)) recorder.tick(report);
+    for (const tick of story.slice(5)) recorder.tick(tick);
     await recorder.close();
     t.deepEqual(errors, []);
     t.deepEqual(await read(file), story.slice(5));
@@ -326,7 +326,7 @@ test('what somebody put in the place of a trace stays as it is, and the trace en
   await written(file, 1);
   await rm(file);
   await writeFile(file, 'a letter');
-  for (const report of story.slice(1)) recorder.tick(report);
+  for (const tick of story.slice(1)) recorder.tick(tick);
   await recorder.close();
   t.deepEqual(
     errors.map(({ code }) => code),

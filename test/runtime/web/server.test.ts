@@ -27,7 +27,7 @@ import { Replay } from '../../../runtime/web/replay.ts';
 import { WebServer } from '../../../runtime/web/server.ts';
 import { readToken } from '../../../runtime/web/token.ts';
 import { until } from '../../live/until.ts';
-import { backupStory, domainReport, processReport, tickReport } from '../tick-reports.ts';
+import { backupStory, sampleDomain, sampleProcess, sampleTick } from '../sample-ticks.ts';
 
 /** As long as one has to be. */
 const TOKEN = 'a-token-of-this-test-alone';
@@ -73,7 +73,7 @@ function ask(
 
 /** Events as they come, until the test ends. */
 class Listener {
-  readonly events: { id: string; report: Tick }[] = [];
+  readonly events: { id: string; tick: Tick }[] = [];
   #rest = '';
   readonly #decoder = new LineDecoder();
   readonly #abort = new AbortController();
@@ -102,7 +102,7 @@ class Listener {
         const id = /^id: (.*)$/m.exec(part)?.[1];
         const data = /^data: (.*)$/m.exec(part)?.[1];
         if (id === undefined || data === undefined) continue;
-        this.events.push({ id, report: this.#decoder.decode(JSON.parse(data)) });
+        this.events.push({ id, tick: this.#decoder.decode(JSON.parse(data)) });
       }
     }
   }
@@ -143,8 +143,8 @@ test('the state, the health and the metrics, before the first tick and after', a
 test('a daemon that looks seldom is not stale for it', (t) => {
   let now = 0;
   const health = new HealthCheck(() => now);
-  health.tick(tickReport(1, [], { elapsedMs: 60_000 }));
-  health.tick(tickReport(2, [], { elapsedMs: 500 }));
+  health.tick(sampleTick(1, [], { elapsedMs: 60_000 }));
+  health.tick(sampleTick(2, [], { elapsedMs: 500 }));
   now = 100_000;
   t.is(health.get().status, 'healthy');
   now = 300_000;
@@ -206,26 +206,26 @@ test('nothing but the page, and every answer says what a browser may do with it'
 test('whoever comes late gets the last minutes; whoever was cut off what it missed', async (t) => {
   const web = await serve(t);
   const story = [...backupStory(60)];
-  for (const report of story.slice(0, 40)) web.tick(report);
+  for (const tick of story.slice(0, 40)) web.tick(tick);
   const early = await Listener.open(t, web);
   await until('40 ticks came', () => early.events.length === 40);
   t.deepEqual(
-    early.events.map(({ report }) => report),
+    early.events.map(({ tick }) => tick),
     story.slice(0, 40),
   );
   early.close();
-  for (const report of story.slice(40)) web.tick(report);
+  for (const tick of story.slice(40)) web.tick(tick);
   const again = await Listener.open(t, web, early.events.at(-1)!.id);
   await until('what it missed came', () => again.events.length === 20);
   t.deepEqual(
-    again.events.map(({ report }) => report.tick),
+    again.events.map(({ tick }) => tick.tick),
     story.slice(40).map(({ tick }) => tick),
   );
   // Of another run of the daemon: everything.
   const stranger = await Listener.open(t, web, 'abcdef.59');
   await until('all of it came', () => stranger.events.length === 60);
   t.deepEqual(
-    stranger.events.map(({ report }) => report),
+    stranger.events.map(({ tick }) => tick),
     story,
   );
 });
@@ -233,7 +233,7 @@ test('whoever comes late gets the last minutes; whoever was cut off what it miss
 test('the past is bounded, and what is left of it begins with everything', (t) => {
   const replay = new Replay();
   const story = [...backupStory(1500)];
-  for (const report of story) replay.push(report);
+  for (const tick of story) replay.push(tick);
   const decoder = new LineDecoder();
   const found = [...replay.all()].map(({ text }) => decoder.decode(JSON.parse(text)));
   // Five minutes at 0.5 s, both ends, and the state before them.
@@ -257,9 +257,9 @@ test('a page that does not read holds nobody up, and gets the state when it read
   slow.pause();
   const fast = await Listener.open(t, web);
   const many = (tick: number) => {
-    const one = (pid: number) => processReport({ pid, ranNs: tick, cpuNs: tick, comm: `${tick}` });
-    return tickReport(tick, [
-      domainReport(
+    const one = (pid: number) => sampleProcess({ pid, ranNs: tick, cpuNs: tick, comm: `${tick}` });
+    return sampleTick(tick, [
+      sampleDomain(
         'web',
         Array.from({ length: 3000 }, (_, i) => one(i)),
       ),
@@ -268,7 +268,7 @@ test('a page that does not read holds nobody up, and gets the state when it read
   // As many bytes as no socket takes unread.
   for (let tick = 1; tick <= 100; tick++) {
     web.tick(many(tick));
-    await until(`tick ${tick} came`, () => fast.events.at(-1)?.report.tick === tick);
+    await until(`tick ${tick} came`, () => fast.events.at(-1)?.tick.tick === tick);
   }
   let text = '';
   slow.on('data', (chunk: Buffer) => {
@@ -287,7 +287,7 @@ test('a page that does not read holds nobody up, and gets the state when it read
 
 test('only so many pages at once', async (t) => {
   const web = await serve(t);
-  web.tick(tickReport(1, []));
+  web.tick(sampleTick(1, []));
   const pages: Listener[] = [];
   for (let i = 0; i < MOST_CLIENTS; i++) pages.push(await Listener.open(t, web));
   t.is((await ask(web, '/events')).status, 503);
@@ -332,7 +332,7 @@ test('an address without a token is not served, and without it a request learns 
   const bare = WebServer.open({ listen: { host: '127.0.0.1', port: 0 }, metrics });
   t.is((await t.throwsAsync(bare, { instanceOf: DomschedError })).code, 'config-invalid');
   const web = await serve(t, new HealthCheck(() => 0));
-  web.tick(tickReport(1, [domainReport('web', [processReport({ pid: 1, comm: 'secret' })])]));
+  web.tick(sampleTick(1, [sampleDomain('web', [sampleProcess({ pid: 1, comm: 'secret' })])]));
   const wrong = [
     {},
     { authorization: 'Bearer ' },
@@ -372,7 +372,7 @@ test('an address without a token is not served, and without it a request learns 
 
 test('connections that ask for nothing keep nobody out', async (t) => {
   const web = await serve(t, new HealthCheck(() => 0));
-  web.tick(tickReport(1, []));
+  web.tick(sampleTick(1, []));
   const { hostname, port } = new URL(web.url);
   const page = await Listener.open(t, web);
   let ended = 0;
@@ -390,8 +390,8 @@ test('connections that ask for nothing keep nobody out', async (t) => {
     if (i % 50 === 49) t.is((await ask(web, '/health')).status, 200);
   }
   await until('the first ones lost their places', () => ended >= 300 - 128);
-  web.tick(tickReport(2, []));
-  await until('the page goes on', () => page.events.at(-1)?.report.tick === 2);
+  web.tick(sampleTick(2, []));
+  await until('the page goes on', () => page.events.at(-1)?.tick.tick === 2);
 });
 
 test('a socket is for its owner alone, in the place of a dead one, and gone at the end', async (t) => {

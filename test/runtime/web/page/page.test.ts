@@ -5,13 +5,13 @@ import { Metrics } from '../../../../runtime/metrics/metrics.ts';
 import type { Tick } from '../../../../runtime/tick/tick.ts';
 import { WebServer } from '../../../../runtime/web/server.ts';
 import {
-  actionReport,
   backupStory,
-  domainReport,
   isoAt,
-  processReport,
-  tickReport,
-} from '../../tick-reports.ts';
+  sampleAction,
+  sampleDomain,
+  sampleProcess,
+  sampleTick,
+} from '../../sample-ticks.ts';
 import { openPage } from './browser.ts';
 
 const TOKEN = 'a-token-of-this-test-alone';
@@ -43,14 +43,14 @@ function showsTick(page: Page, tick: number): Promise<unknown> {
   );
 }
 
-/** What the lines have to be, by the report that the API gives. */
-function expected(report: Tick): Record<string, string>[] {
+/** What the lines have to be, by the tick that the API gives. */
+function expected(tick: Tick): Record<string, string>[] {
   const share = (ranNs: number) => {
-    const percent = ranNs / 1e4 / report.elapsedMs;
+    const percent = ranNs / 1e4 / tick.elapsedMs;
     if (percent === 0) return '';
     return `${percent < 9.95 ? percent.toFixed(1) : Math.round(percent)} %`;
   };
-  return report.domains.flatMap(({ name, kernel, vcpus, hypervisor, processes }) => [
+  return tick.domains.flatMap(({ name, kernel, vcpus, hypervisor, processes }) => [
     {
       kind: 'domain',
       name,
@@ -74,16 +74,16 @@ test('shows what the API says, tick by tick, and what is held and why', async (t
   t.timeout(300_000);
   const web = await serve(t);
   const story = [...backupStory(40)];
-  for (const report of story.slice(0, 30)) web.tick(report);
+  for (const tick of story.slice(0, 30)) web.tick(tick);
   await using opened = await openPage(`${web.url}?token=${TOKEN}`);
   const { page, errors } = opened;
-  for (const report of story.slice(29)) {
-    if (report.tick > 30) web.tick(report);
-    await showsTick(page, report.tick);
+  for (const tick of story.slice(29)) {
+    if (tick.tick > 30) web.tick(tick);
+    await showsTick(page, tick.tick);
     const state = (await (
       await fetch(new URL('/api/state', web.url), { headers: { authorization: `Bearer ${TOKEN}` } })
     ).json()) as Tick;
-    t.is(state.tick, report.tick);
+    t.is(state.tick, tick.tick);
     t.deepEqual(await linesOf(page), expected(state));
     const held = state.domains.flatMap(({ processes }) => processes.filter((process) => process.held));
     t.is(await page.locator('#held-count').textContent(), String(held.length));
@@ -100,7 +100,7 @@ test('shows what the API says, tick by tick, and what is held and why', async (t
 test('the timeline is drawn from the samples: what ran, what was held, what slept', async (t) => {
   t.timeout(300_000);
   const web = await serve(t);
-  for (const report of backupStory(121)) web.tick(report);
+  for (const tick of backupStory(121)) web.tick(tick);
   await using opened = await openPage(`${web.url}?token=${TOKEN}`);
   const { page } = opened;
   await showsTick(page, 121);
@@ -146,7 +146,7 @@ test('a name out of a guest is shown as it is, and is nothing but text', async (
   t.timeout(300_000);
   const web = await serve(t);
   const processes = HOSTILE.map((comm, i) =>
-    processReport({
+    sampleProcess({
       pid: 100 + i,
       key: comm,
       comm,
@@ -155,7 +155,7 @@ test('a name out of a guest is shown as it is, and is nothing but text', async (
     }),
   );
   const actions = HOSTILE.map((comm, i) =>
-    actionReport({
+    sampleAction({
       pid: 100 + i,
       key: comm,
       comm,
@@ -166,13 +166,13 @@ test('a name out of a guest is shown as it is, and is nothing but text', async (
     }),
   );
   const domains = [
-    domainReport(HOSTILE[0]!, processes, { kernel: HOSTILE[1]!, hypervisor: HOSTILE[2]! }),
-    domainReport(HOSTILE[1]!, [], { error: { code: HOSTILE[0]!, message: HOSTILE[2]! } }),
+    sampleDomain(HOSTILE[0]!, processes, { kernel: HOSTILE[1]!, hypervisor: HOSTILE[2]! }),
+    sampleDomain(HOSTILE[1]!, [], { error: { code: HOSTILE[0]!, message: HOSTILE[2]! } }),
   ];
   await using opened = await openPage(`${web.url}?token=${TOKEN}`);
   const { page, errors } = opened;
-  web.tick(tickReport(1, domains, { actions }));
-  web.tick(tickReport(2, domains));
+  web.tick(sampleTick(1, domains, { actions }));
+  web.tick(sampleTick(2, domains));
   await showsTick(page, 2);
   const names = (await linesOf(page)).map(({ name }) => name);
   t.deepEqual(names, [HOSTILE[0], ...HOSTILE, HOSTILE[1]]);
@@ -192,8 +192,8 @@ test('after the daemon was away the page goes on by itself, with what the new on
   t.timeout(300_000);
   const first = await serve(t);
   const port = Number(new URL(first.url).port);
-  first.tick(tickReport(1, [domainReport('old', [processReport({ pid: 5 })])]));
-  first.tick(tickReport(7, [domainReport('old', [processReport({ pid: 5 })])]));
+  first.tick(sampleTick(1, [sampleDomain('old', [sampleProcess({ pid: 5 })])]));
+  first.tick(sampleTick(7, [sampleDomain('old', [sampleProcess({ pid: 5 })])]));
   await using opened = await openPage(`${first.url}?token=${TOKEN}`);
   const { page } = opened;
   await showsTick(page, 7);
@@ -205,8 +205,8 @@ test('after the daemon was away the page goes on by itself, with what the new on
     ['old', 'p5'],
   );
   const second = await serve(t, port);
-  second.tick(tickReport(1, [domainReport('new', [processReport({ pid: 6 })])]));
-  second.tick(tickReport(2, [domainReport('new', [processReport({ pid: 6 })])]));
+  second.tick(sampleTick(1, [sampleDomain('new', [sampleProcess({ pid: 6 })])]));
+  second.tick(sampleTick(2, [sampleDomain('new', [sampleProcess({ pid: 6 })])]));
   await showsTick(page, 2);
   t.is(await page.locator('#status').textContent(), 'live');
   t.deepEqual(
@@ -218,15 +218,15 @@ test('after the daemon was away the page goes on by itself, with what the new on
 /** Some of 200 × 50 run at each tick. */
 function crowd(tick: number): Tick {
   const domains = Array.from({ length: 200 }, (_, d) =>
-    domainReport(
+    sampleDomain(
       `vm${d}`,
       Array.from({ length: 50 }, (_, p) => {
         const ranNs = p % 5 === 1 && (tick + d) % 7 < 4 ? 1e8 : 0;
-        return processReport({ key: `${d}.${p}`, pid: p + 1, comm: `worker${p}`, ranNs, cpuNs: tick * 1e8 });
+        return sampleProcess({ key: `${d}.${p}`, pid: p + 1, comm: `worker${p}`, ranNs, cpuNs: tick * 1e8 });
       }),
     ),
   );
-  return tickReport(tick, domains);
+  return sampleTick(tick, domains);
 }
 
 test('200 domains of 50 processes: the document stays small, every row can be reached', async (t) => {
@@ -280,7 +280,7 @@ test('200 domains of 50 processes: the document stays small, every row can be re
 test('the page asks nobody but its daemon for anything', async (t) => {
   t.timeout(300_000);
   const web = await serve(t);
-  web.tick(tickReport(1, [domainReport('web', [processReport({ pid: 1 })])]));
+  web.tick(sampleTick(1, [sampleDomain('web', [sampleProcess({ pid: 1 })])]));
   await using opened = await openPage('about:blank');
   const { page } = opened;
   const asked: string[] = [];

@@ -1,7 +1,7 @@
 import type { Tick, TickAction, TickDomain, TickProcess } from '../../runtime/tick/tick.ts';
 
 /** A process with what a test cares about; the rest is dull. */
-export function processReport(facts: Partial<TickProcess> & { pid: number }): TickProcess {
+export function sampleProcess(facts: Partial<TickProcess> & { pid: number }): TickProcess {
   return {
     key: `key-${facts.pid}`,
     ppid: 1,
@@ -16,7 +16,7 @@ export function processReport(facts: Partial<TickProcess> & { pid: number }): Ti
   };
 }
 
-export function domainReport(
+export function sampleDomain(
   name: string,
   processes: readonly TickProcess[],
   facts: Partial<TickDomain> = {},
@@ -24,7 +24,7 @@ export function domainReport(
   return { id: `id-${name}`, name, hypervisor: 'fake', kernel: '6.1.0-test', vcpus: 2, ...facts, processes };
 }
 
-export function actionReport(facts: Partial<TickAction>): TickAction {
+export function sampleAction(facts: Partial<TickAction>): TickAction {
   return {
     domain: 'id-web',
     action: 'hold',
@@ -44,7 +44,7 @@ export function isoAt(ms: number): string {
   return new Date(START + ms).toISOString();
 }
 
-export function tickReport(tick: number, domains: readonly TickDomain[], facts: Partial<Tick> = {}): Tick {
+export function sampleTick(tick: number, domains: readonly TickDomain[], facts: Partial<Tick> = {}): Tick {
   const ms = (tick - 1) * 500;
   return {
     tick,
@@ -73,7 +73,7 @@ export function* backupStory(count: number): Generator<Tick> {
     const ran = (pid: number, comm: string, share: number, state: TickProcess['state'], held = false) => {
       const ranNs = tick === 1 ? 0 : Math.round(share * 5e8);
       cpuNs.set(pid, (cpuNs.get(pid) ?? 1e9) + ranNs);
-      return processReport({
+      return sampleProcess({
         pid,
         comm,
         ranNs,
@@ -89,14 +89,14 @@ export function* backupStory(count: number): Generator<Tick> {
     const hold = { domain: 'id-batch', key: 'key-200', pid: 200, comm: 'backup', policy: 'idle-only' };
     if (isBusy && !wasHeld && tick > 1) {
       heldSince = isoAt(ms - 480);
-      actions.push(actionReport({ ...hold, action: 'hold', reason: 'httpd of web runs', pausedUs: 2570 }));
+      actions.push(sampleAction({ ...hold, action: 'hold', reason: 'httpd of web runs', pausedUs: 2570 }));
     } else if (!isBusy && wasHeld) {
       heldSince = undefined;
-      actions.push(actionReport({ ...hold, action: 'release', reason: 'nothing else runs', pausedUs: 2100 }));
+      actions.push(sampleAction({ ...hold, action: 'release', reason: 'nothing else runs', pausedUs: 2100 }));
     }
     if (tick === 20) {
       actions.push(
-        actionReport({
+        sampleAction({
           action: 'nice',
           domain: 'id-db',
           pid: 300,
@@ -108,7 +108,7 @@ export function* backupStory(count: number): Generator<Tick> {
     }
     if (tick === 26) {
       actions.push(
-        actionReport({
+        sampleAction({
           domain: 'id-batch',
           pid: 201,
           comm: 'indexer',
@@ -119,19 +119,19 @@ export function* backupStory(count: number): Generator<Tick> {
       );
     }
     const held = heldSince !== undefined;
-    yield tickReport(
+    yield sampleTick(
       tick,
       [
-        domainReport('web', [
+        sampleDomain('web', [
           ran(1, 'systemd', 0, 'sleeping'),
           ran(100, 'httpd', isBusy ? 0.55 + 0.4 * wave : 0.02 * wave, isBusy ? 'running' : 'sleeping'),
           ran(101, 'php', isBusy ? 0.3 * wave : 0, 'sleeping'),
         ]),
-        domainReport('db', [
+        sampleDomain('db', [
           ran(2, 'systemd', 0, 'sleeping'),
           ran(300, 'postgres', isBusy ? 0.6 * (1 - wave) + 0.1 : 0, isBusy ? 'ready' : 'sleeping'),
         ]),
-        domainReport('batch', [
+        sampleDomain('batch', [
           ran(3, 'systemd', 0, 'sleeping'),
           ran(200, 'backup', held ? 0 : 0.97, held ? 'held' : 'running', held),
           ran(201, 'indexer', 0.22, 'ready'),
