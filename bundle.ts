@@ -15,7 +15,8 @@ await build({
   target: 'node24',
   format: 'cjs',
   packages: 'external',
-  external: ['./dist/runtime/command/*', './dist/codegen/*'],
+  // The errors' class is shared with what stays outside: the program knows its own errors by it.
+  external: ['./dist/runtime/command/*', './dist/codegen/*', './dist/extractor/known-error.js'],
   define: { 'import.meta.url': 'bundleUrl' },
   banner: { js: "const bundleUrl = require('node:url').pathToFileURL(__filename).href;" },
   logLevel: 'warning',

@@ -42,10 +42,11 @@ async function report(error: unknown): Promise<number> {
   if (error instanceof Error && 'exitCode' in error && error.name === 'CommanderError') {
     return error.exitCode === 0 ? 0 : 2;
   }
-  if (error instanceof Error && 'code' in error && 'details' in error) {
+  const { KnownError } = await import('./extractor/known-error.ts');
+  if (error instanceof KnownError) {
     const { harmless } = await import('./runtime/guest/text.ts');
-    process.stderr.write(`domsched: ${harmless(error.message)} [${String(error.code)}]\n`);
-    return 'exitCode' in error ? Number(error.exitCode) : 1;
+    process.stderr.write(`domsched: ${harmless(error.message)} [${error.code}]\n`);
+    return error.exitCode;
   }
   process.stderr.write(`domsched: internal error: ${error instanceof Error ? error.stack : String(error)}\n`);
   return 1;

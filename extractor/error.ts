@@ -1,3 +1,5 @@
+import { KnownError } from './known-error.ts';
+
 /** Stable codes of what can be wrong with an extraction's input or output. */
 export type ExtractErrorCode =
   | 'file-not-found'
@@ -28,23 +30,7 @@ export type ExtractErrorCode =
   | 'output-failed'
   | 'interrupted';
 
-/**
- * A refusal of the extractor or the code generator. `code` is stable; `details` holds the failing fact
- * (file, offset, structure, …); the message says what to do next.
- */
-export class ExtractError extends Error {
+/** A refusal of the extractor or the code generator. */
+export class ExtractError extends KnownError<ExtractErrorCode> {
   override readonly name = 'ExtractError';
-  readonly code: ExtractErrorCode;
-  readonly details: Readonly<Record<string, unknown>>;
-
-  constructor(
-    code: ExtractErrorCode,
-    message: string,
-    details: Record<string, unknown> = {},
-    options?: ErrorOptions,
-  ) {
-    super(message, options);
-    this.code = code;
-    this.details = details;
-  }
 }

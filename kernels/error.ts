@@ -1,3 +1,5 @@
+import { KnownError } from '../extractor/known-error.ts';
+
 /** Stable codes of what can go wrong with the kernels that the project takes from elsewhere. */
 export type KernelsErrorCode =
   | 'package-not-found'
@@ -8,20 +10,7 @@ export type KernelsErrorCode =
   | 'kernel-absent'
   | 'interrupted';
 
-/** A kernel could not be provided. `details` holds the failing fact; the message says what to do next. */
-export class KernelsError extends Error {
+/** A kernel could not be provided. */
+export class KernelsError extends KnownError<KernelsErrorCode> {
   override readonly name = 'KernelsError';
-  readonly code: KernelsErrorCode;
-  readonly details: Readonly<Record<string, unknown>>;
-
-  constructor(
-    code: KernelsErrorCode,
-    message: string,
-    details: Record<string, unknown> = {},
-    options?: ErrorOptions,
-  ) {
-    super(message, options);
-    this.code = code;
-    this.details = details;
-  }
 }

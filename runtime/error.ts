@@ -1,3 +1,5 @@
+import { KnownError } from '../extractor/known-error.ts';
+
 /** Stable codes of what can go wrong between us and a guest. */
 export type DomschedErrorCode =
   | 'usage'
@@ -48,27 +50,11 @@ export function exitCodeOf(code: DomschedErrorCode): ExitCode {
   return EXIT_CODES[code] ?? 1;
 }
 
-/**
- * A failure of the runtime. `code` is stable; `details` holds the failing fact (domain, address, member, …);
- * the message says what to do next.
- */
-export class DomschedError extends Error {
+/** A failure of the runtime. */
+export class DomschedError extends KnownError<DomschedErrorCode> {
   override readonly name: string = 'DomschedError';
-  readonly code: DomschedErrorCode;
-  readonly details: Readonly<Record<string, unknown>>;
 
-  constructor(
-    code: DomschedErrorCode,
-    message: string,
-    details: Record<string, unknown> = {},
-    options?: ErrorOptions,
-  ) {
-    super(message, options);
-    this.code = code;
-    this.details = details;
-  }
-
-  get exitCode(): ExitCode {
+  override get exitCode(): ExitCode {
     return exitCodeOf(this.code);
   }
 }
