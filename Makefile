@@ -11,7 +11,7 @@ PACKAGES := gcc libc6-dev make binutils bzip2 xz-utils zstd lz4 lzop gdb clang-1
 	qemu-system-x86 busybox-static cpio time dwarves bpftool dwz libxen-dev chromium fonts-dejavu-core \
 	mandoc zsh fish systemd mmdebstrap libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu
 
-.PHONY: fuzz help setup packages build wasm test demo check check-layouts bench kernels kernels-debian deb kernels-suites kernels-all kernels-matrix layouts live-qemu live-xen soak xen
+.PHONY: fuzz help setup packages build wasm test demo check check-layouts bench kernels kernels-debian deb kernels-suites kernels-all kernels-matrix layouts live-1 live-2 soak xen
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s $$'\t'
@@ -58,12 +58,12 @@ check: ## types, lint and format
 test: setup check kernels kernels-debian kernels-suites xen ## all tests
 	@node kernels/complete.ts
 	npm run -s test:unit
-	@$(MAKE) --no-print-directory -j2 live-qemu live-xen
+	@$(MAKE) --no-print-directory -j2 live-1 live-2
 	npm run -s test:readme
 	npm run -s check:layouts
 
-# Side by side: a machine with Xen has one vCPU and waits for much of its time.
-live-qemu live-xen:
+# Side by side: a machine with Xen has one vCPU, and the daemon's tests wait for much of their time.
+live-1 live-2:
 	npm run -s test:live:$(@:live-%=%)
 
 kernels: packages node_modules/.package-lock.json ## build the O(1) guest in all its variants
