@@ -4,7 +4,10 @@
  */
 const ROWS = [
   ['extractor'],
-  ['runtime/members', 'runtime/(error|version|host-process|runtime-directory|private-socket)\\.ts'],
+  [
+    'runtime/members',
+    'runtime/(error|version|host-process|runtime-directory|private-socket|shell-word)\\.ts',
+  ],
   ['runtime/layout', 'runtime/hypervisor', 'runtime/manual'],
   ['runtime/memory', 'runtime/code', 'codegen'],
   ['runtime/guest', 'kernels'],

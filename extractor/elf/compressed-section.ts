@@ -48,8 +48,8 @@ export function readCompressionHeader(source: FileSource, header: SectionHeader)
     if (type !== ELFCOMPRESS_ZLIB && type !== ELFCOMPRESS_ZSTD) {
       throw new ExtractError(
         'unsupported-compression',
-        `${source.path}: ${header.name} is compressed in an unknown way (type ${type}); ` +
-          'objcopy --decompress-debug-sections makes a file that can be read',
+        `${source.path}: ${header.name} is compressed in a way that is newer than this version of domsched, or damaged ` +
+          `(type ${type}); give the file that the build left, before its sections were compressed`,
         { path: source.path, section: header.name, type },
       );
     }

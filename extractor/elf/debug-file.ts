@@ -58,6 +58,7 @@ function* candidates(
   }
   if (buildId !== null && release !== null && !release.includes('/')) {
     for (const root of roots) {
+      yield join(root, `vmlinux-${release}`);
       yield join(root, 'boot', `vmlinux-${release}`);
       yield join(root, 'lib', 'modules', release, 'vmlinux');
       yield join(root, 'usr', 'lib', 'modules', release, 'vmlinux');

@@ -138,7 +138,7 @@ function notAKernel(path: string, size: number, format: 'unknown' | 'ar'): Extra
     size === 0
       ? `${path} is empty; fetch or copy it again`
       : format === 'ar'
-        ? `${path} is a package or archive; take the vmlinux out of it (dpkg-deb --fsys-tarfile for a .deb)`
+        ? `${path} is a package or archive; take the vmlinux out of it (of a .deb: dpkg-deb --extract FILE FOLDER)`
         : `${path} is no kernel: neither ELF, nor bzImage, nor BTF, nor any of these packed`;
   return new ExtractError('not-a-kernel', why, { path, size });
 }

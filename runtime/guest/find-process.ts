@@ -1,4 +1,5 @@
 import { DomschedError } from '../error.ts';
+import { shellWord } from '../shell-word.ts';
 import type { Process } from './process.ts';
 import { plainName, printable } from './text.ts';
 
@@ -14,7 +15,7 @@ export function findProcess(domain: string, processes: readonly Process[], targe
   if (found.length === 0) {
     throw new DomschedError(
       'process-not-found',
-      `${printable(domain)} has no process ${printable(target)}; domsched ps ${printable(domain)} lists those that it has`,
+      `${printable(domain)} has no process ${printable(target)}; domsched ps ${shellWord(printable(domain))} lists those that it has`,
       { domain, process: target },
     );
   }

@@ -1,5 +1,6 @@
 import { DomschedError } from '../error.ts';
 import { type EnumeratorName, SYMBOLS, type SymbolName } from '../members/symbols.ts';
+import { shellWord } from '../shell-word.ts';
 import { elementsOf } from './element.ts';
 import { Field } from './field.ts';
 import type { AnonymousLayout, AnyLayout, KernelFacts, MemberLayout, StructLayout } from './types.ts';
@@ -113,7 +114,7 @@ export class LayoutView {
     const hint = near.length > 0 ? ` (near it: ${near.join(', ')})` : '';
     const todo =
       extract.length > 0
-        ? `Extract it with: domsched extract ${source.file} ${extract.map((name) => `--struct ${name}`).join(' ')}`
+        ? `Extract it with: domsched extract ${shellWord(source.file)} ${extract.map((name) => `--struct ${name}`).join(' ')}`
         : 'This kernel keeps the fact elsewhere or not at all: what asked for it does not work on this kernel.';
     return new DomschedError('layout-absent-member', `Kernel ${release}: the layout ${why}${hint}. ${todo}`, {
       kernel: release,

@@ -2,6 +2,7 @@ import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
 import { DomschedError } from '../error.ts';
+import { shellWord } from '../shell-word.ts';
 
 /** Nobody guesses one of this length, made of letters and digits. */
 const SHORTEST_TOKEN = 22;
@@ -30,7 +31,9 @@ export function readToken(file: string): string {
     if (!stat.isFile() || stat.size > LONGEST_FILE) throw bad('is no file with a token');
     const owner = process.getuid?.();
     if ((stat.mode & 0o077) !== 0 || (stat.uid !== owner && stat.uid !== 0)) {
-      throw bad(`can be read by others; chmod 600 ${file}, and have it belong to whoever runs the daemon`);
+      throw bad(
+        `can be read by others; chmod 600 ${shellWord(file)}, and have it belong to whoever runs the daemon`,
+      );
     }
     const token = readFileSync(descriptor, 'utf8').trim();
     if (/^[\x21-\x7e]+$/.test(token) && token.length >= SHORTEST_TOKEN) return token;
@@ -40,7 +43,8 @@ export function readToken(file: string): string {
   }
 }
 
-const TO_MAKE_ONE = (file: string) => `(umask 077; head -c 32 /dev/urandom | base64 > ${file}) makes one`;
+const TO_MAKE_ONE = (file: string) =>
+  `(umask 077; head -c 32 /dev/urandom | base64 > ${shellWord(file)}) makes one`;
 
 /** Whether a request brings the token, as a header or as the cookie that it was changed for. */
 export class Token {

@@ -21,9 +21,9 @@ export function domsched(
 /** Runs the compiled program. */
 export function compiledDomsched(
   args: readonly string[],
-  options: { nodeArgs?: readonly string[] } = {},
+  options: { nodeArgs?: readonly string[]; cwd?: string } = {},
 ): CliResult {
-  return runNode([...(options.nodeArgs ?? []), `${root}dist/domsched.js`, ...args]);
+  return runNode([...(options.nodeArgs ?? []), `${root}dist/domsched.js`, ...args], options.cwd);
 }
 
 export function runNode(args: readonly string[], cwd?: string): CliResult {

@@ -8,6 +8,7 @@ import { PagedAddressSpace } from '../../memory/address-space.ts';
 import { FIVE_LEVEL, FOUR_LEVEL, kernelTableRoot, pagingMode, tableRoot } from '../../memory/paging.ts';
 import type { AddressSpace, PagingMode } from '../../memory/types.ts';
 import { isFault } from '../../memory/walker.ts';
+import { shellWord } from '../../shell-word.ts';
 import { MemoryLayouts } from '../learn/remembered.ts';
 import { printable } from '../text.ts';
 import { hasBanner, releaseOf, tryRead } from './banner.ts';
@@ -387,7 +388,8 @@ function unknown(
   return new DomschedError(
     'layout-unknown',
     `${name} runs Linux ${release}, whose layout is not known${why === undefined ? '' : `, and ${why}`}: ` +
-      `${other}make it with npm run extract -- /usr/lib/debug/boot/vmlinux-${release}` +
+      `${other}make it with domsched extract ${shellWord(`/usr/lib/debug/boot/vmlinux-${release}`)}, out of the package with its ` +
+      'debug information' +
       (kernelFile === undefined ? '' : ` (it was started from ${printable(kernelFile)})`),
     details,
   );

@@ -1,3 +1,4 @@
+import { shellWord } from '../../shell-word.ts';
 import { TAKE_A_DUMP } from './elf.ts';
 import type { DumpBytes } from './file.ts';
 
@@ -47,13 +48,13 @@ const FOREIGN: readonly Foreign[] = [
     magic: ['LibvirtQemudSave', 'LibvirtQemudPart'],
     format: 'a saved domain of libvirt (virsh save)',
     advice: (path) =>
-      `give virsh restore --paused ${shellWord(path)}, and then virsh dump --memory-only with the name of the domain`,
+      `give virsh restore --paused ${shellWord(path)}, and then virsh dump --memory-only NAME ${shellWord(`${path}.dump`)}`,
   },
   {
     magic: ['Xen saved domain', 'LinuxGuestRecord', [...Array(8).fill(0xff), ...Buffer.from('XENF')]],
     format: 'a saved domain of Xen (xl save)',
     advice: (path) =>
-      `give xl restore -p ${shellWord(path)}, and then xl dump-core with the name of the domain`,
+      `give xl restore -p ${shellWord(path)}, and then xl dump-core NAME ${shellWord(`${path}.dump`)}`,
   },
   {
     magic: [
@@ -117,11 +118,6 @@ function packed(name: string, magic: Foreign['magic'], command: string): Foreign
     format: `packed with ${name}`,
     advice: (path) => `unpack it first: ${command} ${shellWord(path)} > ${shellWord(`${path}.dump`)}`,
   };
-}
-
-/** A word as a shell takes it. */
-function shellWord(word: string): string {
-  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
 /** A word as QEMU's monitor takes it. */

@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { DomschedError } from '../../error.ts';
+import { shellWord } from '../../shell-word.ts';
 import { optionOf } from './command-line.ts';
 import type { MachineProcess } from './machine-process.ts';
 import type { MachineThreads } from './vcpu-threads.ts';
@@ -42,7 +43,7 @@ export function checkAtRest(
   const libvirt = libvirtStatus(pid, places.libvirt);
   if (libvirt !== undefined) {
     if (libvirt.state !== 'running') {
-      throw refuse(`is ${libvirt.state} by libvirt; virsh resume ${name} lets it go on`);
+      throw refuse(`is ${libvirt.state} by libvirt; virsh resume ${shellWord(name)} lets it go on`);
     }
     if (!HARMLESS_JOBS.has(libvirt.job))
       throw refuse(`has a job of libvirt's (${libvirt.job}); try again when it is done`);

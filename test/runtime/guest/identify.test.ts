@@ -72,7 +72,7 @@ test('an unknown kernel is named, with the one command that makes its layout', a
       t.is(error.code, 'layout-unknown');
       t.is(error.details.release, release);
       t.true(
-        error.message.includes(`npm run extract -- /usr/lib/debug/boot/vmlinux-${release}`),
+        error.message.includes(`domsched extract /usr/lib/debug/boot/vmlinux-${release}`),
         error.message,
       );
     }

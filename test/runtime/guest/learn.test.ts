@@ -143,7 +143,7 @@ test.serial('a kernel without one of the tables: which is missing, and what to d
     const error = await t.throwsAsync<DomschedError>(identify(domain, []));
     t.is(error?.code, 'layout-unknown');
     t.regex(error!.message, expected);
-    t.regex(error!.message, /make it with npm run extract -- \/usr\/lib\/debug\/boot\/vmlinux-6\.1/);
+    t.regex(error!.message, /make it with domsched extract \/usr\/lib\/debug\/boot\/vmlinux-6\.1/);
   }
 });
 
