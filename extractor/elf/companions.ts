@@ -52,10 +52,15 @@ export class DebugCompanions implements Companions {
     throw new ExtractError(
       'no-debug-information',
       `${this.#path} has its debug information in files of their own (CONFIG_DEBUG_INFO_SPLIT, -gsplit-dwarf), and ` +
-        `${built} is not there: copy it there or beside the file` +
-        (existsSync(`${this.#path}.dwp`) ? ' (its package, .dwp, is not read)' : ''),
+        `${built} is not there: copy it there or beside the file` + this.#packageNote(),
       { path: this.#path, split: built },
     );
+  }
+
+  /** What `dwp` makes of all .dwo files is found by numbers, not by their names; no build of a kernel makes one. */
+  #packageNote(): string {
+    const packed = `${this.#path}.dwp`;
+    return existsSync(packed) ? ` (${packed}, in which all of them may be, is a form that is not read)` : '';
   }
 
   #open(path: string): SectionSet | null {
