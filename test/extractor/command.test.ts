@@ -154,6 +154,52 @@ test('types with names of Rust become modules', async (t) => {
   t.is(layout['{impl#0}'].type.struct, 'core::option::Option<u32>');
 });
 
+/** What rustc says of `enum E { A, B(u64) }` and `struct Wrapped<E>(E, u32)`, as LLVM takes it: sizes are in bits. */
+const RUST_ENUM = `source_filename = "r.rs"
+@value = global [24 x i8] zeroinitializer, !dbg !0
+!llvm.module.flags = !{!20, !21}
+!llvm.dbg.cu = !{!2}
+!0 = !DIGlobalVariableExpression(var: !1, expr: !DIExpression())
+!1 = distinct !DIGlobalVariable(name: "value", scope: !2, type: !4, isDefinition: true)
+!2 = distinct !DICompileUnit(language: DW_LANG_Rust, file: !3, emissionKind: FullDebug, globals: !22)
+!3 = !DIFile(filename: "r.rs", directory: "/")
+!4 = !DICompositeType(tag: DW_TAG_structure_type, name: "Wrapped<E>", size: 192, elements: !5, identifier: "w")
+!5 = !{!6, !7}
+!6 = !DIDerivedType(tag: DW_TAG_member, name: "__0", scope: !4, baseType: !10, size: 128)
+!7 = !DIDerivedType(tag: DW_TAG_member, name: "__1", scope: !4, baseType: !8, size: 32, offset: 128)
+!8 = !DIBasicType(name: "u32", size: 32, encoding: DW_ATE_unsigned)
+!9 = !DIBasicType(name: "u64", size: 64, encoding: DW_ATE_unsigned)
+!10 = !DICompositeType(tag: DW_TAG_structure_type, name: "E", size: 128, elements: !11, identifier: "e")
+!11 = !{!12}
+!12 = !DICompositeType(tag: DW_TAG_variant_part, scope: !10, size: 128, elements: !13, identifier: "v", discriminator: !14)
+!13 = !{!15, !16}
+!14 = !DIDerivedType(tag: DW_TAG_member, scope: !10, baseType: !8, size: 32, flags: DIFlagArtificial)
+!15 = !DIDerivedType(tag: DW_TAG_member, name: "A", scope: !12, baseType: !17, size: 128, extraData: i32 0)
+!16 = !DIDerivedType(tag: DW_TAG_member, name: "B", scope: !12, baseType: !18, size: 128, extraData: i32 1)
+!17 = !DICompositeType(tag: DW_TAG_structure_type, name: "A", scope: !10, size: 128, elements: !{}, identifier: "a")
+!18 = !DICompositeType(tag: DW_TAG_structure_type, name: "B", scope: !10, size: 128, elements: !19, identifier: "b")
+!19 = !{!23}
+!20 = !{i32 7, !"Dwarf Version", i32 5}
+!21 = !{i32 2, !"Debug Info Version", i32 3}
+!22 = !{!0}
+!23 = !DIDerivedType(tag: DW_TAG_member, name: "__0", scope: !18, baseType: !9, size: 64, offset: 64)
+`;
+
+test('enumerations of Rust, of which each variant has its own members, become modules of the right size', async (t) => {
+  const folder = scratchFolder(t);
+  const at = (name: string) => join(folder, name);
+  writeFileSync(at('r.ll'), RUST_ENUM);
+  shell('clang-14', '-Wno-override-module', '-c', at('r.ll'), '-o', at('r.o'));
+  t.regex(shell('readelf', '--debug-dump=info', at('r.o')), /DW_TAG_variant_part/);
+  shell('ld', '-e', '0', compile(t, KERNEL_SOURCE), at('r.o'), '-o', at('vmlinux'));
+  const { code, stderr } = domsched(['extract', at('vmlinux'), '--all', '--out', at('generated')]);
+  t.is(code, 0, stderr);
+  const { layout } = await import(join(at('generated'), '2.6.16-fixture', 'index.ts'));
+  t.deepEqual([layout.E.$size, layout['Wrapped<E>'].$size], [128 / 8, 192 / 8]);
+  t.like(layout['Wrapped<E>'].__0, { offset: 0, size: 128 / 8, struct: 'E' });
+  t.like(layout['Wrapped<E>'].__1, { offset: 128 / 8, size: 32 / 8 });
+});
+
 test('raw BTF is a kernel too', (t) => {
   const file = addBtf(linkKernel(t, KERNEL_SOURCE));
   const raw = join(scratchFolder(t), 'vmlinux-9.9.9.btf');
