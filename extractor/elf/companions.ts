@@ -52,7 +52,8 @@ export class DebugCompanions implements Companions {
     throw new ExtractError(
       'no-debug-information',
       `${this.#path} has its debug information in files of their own (CONFIG_DEBUG_INFO_SPLIT, -gsplit-dwarf), and ` +
-        `${built} is not there: copy it there or beside the file` + this.#packageNote(),
+        `${built} is not there: copy it there or beside the file` +
+        this.#packageNote(),
       { path: this.#path, split: built },
     );
   }

@@ -75,6 +75,18 @@ for (const version of [2, 3, 4, 5]) {
   });
 }
 
+test('a kernel without a build-id is known by the hash of its file, one with it is not hashed', (t) => {
+  const file = linkKernel(t, KERNEL_SOURCE);
+  const facts = () => JSON.parse(domsched(['extract', file, '--json', '-']).stdout) as KernelLayout;
+  const named = facts();
+  t.is(named.kernel.buildId, /Build ID: (\w+)/.exec(shell('readelf', '-n', file))![1]!);
+  t.is(named.source.sha256, null);
+  shell('objcopy', '--remove-section=.note.gnu.build-id', file);
+  const { kernel, source } = facts();
+  t.is(kernel.buildId, null);
+  t.is(source.sha256, shell('sha256sum', file).slice(0, 64));
+});
+
 test('the compiled program prints the same bytes', (t) => {
   const file = addBtf(linkKernel(t, KERNEL_SOURCE));
   for (const engine of ['dwarf', 'btf']) {

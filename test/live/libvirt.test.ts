@@ -9,6 +9,7 @@ import { requireKernel } from '../../kernels/cache.ts';
 import { Guest } from '../../runtime/guest/guest.ts';
 import { requireCapabilities } from '../../runtime/hypervisor/capability.ts';
 import { connect } from '../../runtime/hypervisor/connect.ts';
+import { DumpDomain } from '../../runtime/hypervisor/dump/domain.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
 import { holderFor } from '../../runtime/surgeon/holder-for.ts';
 import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
@@ -146,5 +147,26 @@ test.serial('a machine of libvirt: held and released, and libvirt notices nothin
   await libvirt.virsh('resume', NAME);
   t.is((await surgeon.hold(burner, options)).outcome, 'held');
   await surgeon.release(burner, options);
+
+  // What the messages advise of a machine that stands still, and of one that is saved, done as it is written.
+  const { pid } = domain.identity;
+  process.kill(pid!, 'SIGSTOP');
+  const stopped = await t.throwsAsync(surgeon.hold(burner, options), { code: 'refused' });
+  await execa('sh', ['-c', /let it go on first: (kill .*)$/.exec(stopped!.message)![1]!]);
+  t.is((await surgeon.hold(burner, options)).outcome, 'held');
+  await surgeon.release(burner, options);
+  guest.detach();
+  const saved = path.join(folder, 'saved');
+  await libvirt.virsh('save', NAME, saved);
+  const foreign = t.throws(() => new DumpDomain(saved), { code: 'dump-unsupported' });
+  const [, restore, dump] = /give virsh (restore .*), and then virsh (dump --memory-only NAME .*)$/.exec(
+    foreign.message,
+  )!;
+  for (const command of [restore!, dump!.replace('NAME', NAME)]) await libvirt.virsh(...command.split(' '));
+  await using memory = new DumpDomain(`${saved}.dump`);
+  const dumped = await Guest.attach(memory, await knownKernels());
+  const names = (await dumped.take()).processes.map(({ comm }) => comm);
+  for (const { name } of programs) t.true(names.includes(name), name);
+  dumped.detach();
   t.notRegex(console(), /BUG|Oops|WARNING|Call Trace|panic/);
 });

@@ -18,7 +18,8 @@ test.before(async (t) => {
 test.after.always(() => rm(place, { recursive: true, force: true }));
 
 async function domsched(...args: string[]) {
-  const env = { XDG_DATA_HOME: place };
+  // Its own runtime directory: `release --all` takes what is written down there, of whatever machine.
+  const env = { XDG_DATA_HOME: place, DOMSCHED_RUNTIME_DIR: path.join(place, 'run') };
   return execa(process.execPath, ['domsched.ts', ...args], { cwd: projectDirectory, env, reject: false });
 }
 
@@ -88,6 +89,13 @@ test('a process is held, shown as held, reniced and released; what cannot be don
     t.is(refused.exitCode, code, refused.stderr);
     t.regex(refused.stderr, message);
     t.is(refused.stdout, '');
+    // What it advises instead, if that is a command.
+    const advised = /; domsched ((?:domains|ps \S+)) lists|, or (--all)/.exec(refused.stderr);
+    if (!advised) continue;
+    const words = advised[1] === undefined ? ['release', '--all'] : advised[1].split(' ');
+    const followed = await domsched(...words, ...connect);
+    t.is(followed.exitCode, 0, followed.stderr);
+    t.regex(followed.stdout, /batch|nothing is held/);
   }
   t.deepEqual(
     guest.lines.filter((line) => /BUG|exception/.test(line)),
