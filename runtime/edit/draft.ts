@@ -3,7 +3,7 @@ import { advance, FRAME_SIZE, formatAddress, type GuestVirtual } from '../memory
 import { AddressMap } from '../memory/address-map.ts';
 import type { AddressSpace } from '../memory/types.ts';
 import type { Edit, EditRead, EditWrite, Invariant } from './edit.ts';
-import type { MemoryView, WordSize } from './memory-view.ts';
+import { type MemoryView, type WordSize, wordIn } from './memory-view.ts';
 
 const PAGE = BigInt(FRAME_SIZE);
 
@@ -38,7 +38,7 @@ export class Draft implements MemoryView {
     const page = this.#page(address);
     const offset = Number(address % PAGE);
     page.looked.fill(1, offset, offset + size);
-    return readWord(page.current, offset, size);
+    return wordIn(page.current, offset, size);
   }
 
   signed(address: GuestVirtual, size: WordSize): bigint {
@@ -147,19 +147,6 @@ function checkAligned(address: GuestVirtual, size: WordSize): void {
       size,
     },
   );
-}
-
-function readWord(view: DataView, offset: number, size: WordSize): bigint {
-  switch (size) {
-    case 1:
-      return BigInt(view.getUint8(offset));
-    case 2:
-      return BigInt(view.getUint16(offset, true));
-    case 4:
-      return BigInt(view.getUint32(offset, true));
-    case 8:
-      return view.getBigUint64(offset, true);
-  }
 }
 
 function writeWord(view: DataView, offset: number, size: WordSize, value: bigint): void {

@@ -17,3 +17,17 @@ export interface MemoryView {
   /** A copy of `length` bytes, for those who look at many words at once. */
   block(address: GuestVirtual, length: number): DataView;
 }
+
+/** Unsigned word of `size` bytes in a block. */
+export function wordIn(block: DataView, offset: number, size: WordSize): bigint {
+  switch (size) {
+    case 1:
+      return BigInt(block.getUint8(offset));
+    case 2:
+      return BigInt(block.getUint16(offset, true));
+    case 4:
+      return BigInt(block.getUint32(offset, true));
+    case 8:
+      return block.getBigUint64(offset, true);
+  }
+}

@@ -47,12 +47,11 @@ function byOffsets(kernel: IdentifiedKernel): GuestCpu[] {
   const mask = symbolAddress(kernel, '__cpu_online_mask') ?? requireSymbolAddress(kernel, 'cpu_online_map');
   const count = cpuCount(kernel);
   const online = space.readBytes(mask, Math.ceil(count / 64) * 8);
-  const areas = space.readBytes(table, count * 8);
-  const view = new DataView(areas.buffer, areas.byteOffset, areas.byteLength);
+  const areas = new BigUint64Array(space.readBytes(table, count * 8).slice().buffer);
   const cpus: GuestCpu[] = [];
   for (let cpu = 0; cpu < count; cpu++) {
     if (((online[cpu >> 3]! >> (cpu & 7)) & 1) === 0) continue;
-    cpus.push({ cpu, area: view.getBigUint64(8 * cpu, true), pda: undefined });
+    cpus.push({ cpu, area: areas[cpu]!, pda: undefined });
   }
   return cpus;
 }

@@ -1,5 +1,5 @@
 import { follow, get } from '../../edit/member.ts';
-import type { MemoryView } from '../../edit/memory-view.ts';
+import { type MemoryView, wordIn } from '../../edit/memory-view.ts';
 import type { GuestVirtual } from '../../memory/address.ts';
 import type { FairGuest } from './members.ts';
 
@@ -39,11 +39,11 @@ export function isAtUserBorder(guest: FairGuest, memory: MemoryView, task: Guest
 }
 
 function isWayOut(guest: FairGuest, frames: DataView, words: number): boolean {
-  const cs = frames.getBigUint64(frames.byteLength - 8 * CS_FROM_END, true);
+  const cs = wordIn(frames, frames.byteLength - 8 * CS_FROM_END, 8);
   if ((cs & 3n) !== 3n) return false;
   const calls: { at: number; address: bigint }[] = [];
   for (let at = 0; at < words; at++) {
-    const address = frames.getBigUint64(8 * at, true);
+    const address = wordIn(frames, 8 * at, 8);
     if (address >= guest.text.start && address < guest.text.end) calls.push({ at, address });
   }
   // __schedule, schedule, perhaps the loop that calls it, the way out, the entry code.

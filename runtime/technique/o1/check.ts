@@ -1,6 +1,6 @@
 import { inconsistent } from '../../edit/inconsistent.ts';
 import { follow, get } from '../../edit/member.ts';
-import type { MemoryView } from '../../edit/memory-view.ts';
+import { type MemoryView, wordIn } from '../../edit/memory-view.ts';
 import { DomschedError } from '../../error.ts';
 import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
 import type { O1Members, O1Queue } from './members.ts';
@@ -78,7 +78,7 @@ function checkArray(members: O1Members, memory: MemoryView, array: GuestVirtual,
   let tasks = 0;
   let weight = 0n;
   for (let prio = 0; prio < prio_array.priorities; prio++) {
-    const bit = hasBit(bitmap, prio);
+    const bit = hasBit(members, bitmap, prio);
     if (!bit && isEmptyHead(members, lists, array, prio)) continue;
     const linked = listOf(
       members,
@@ -101,7 +101,8 @@ function checkArray(members: O1Members, memory: MemoryView, array: GuestVirtual,
     }
     tasks += linked.length;
   }
-  if (!hasBit(bitmap, prio_array.priorities)) throw inconsistent(`${name}.bitmap has no sentinel bit`);
+  if (!hasBit(members, bitmap, prio_array.priorities))
+    throw inconsistent(`${name}.bitmap has no sentinel bit`);
   const nrActive = get(memory, array, prio_array.nr_active);
   if (nrActive !== BigInt(tasks))
     throw inconsistent(`${name}.nr_active is ${nrActive} with ${tasks} tasks linked`);
@@ -114,20 +115,17 @@ function bitmapBytes(members: O1Members): number {
   return Math.ceil((members.prio_array.priorities + 1) / (8 * size)) * size;
 }
 
-function hasBit(bitmap: DataView, prio: number): boolean {
-  return ((bitmap.getUint8(prio >> 3) >> (prio & 7)) & 1) === 1;
+function hasBit(members: O1Members, bitmap: DataView, prio: number): boolean {
+  const { offset, size } = members.prio_array.bitmap_word;
+  const { address, mask } = bitOf(members, 0n as GuestVirtual, prio);
+  return (wordIn(bitmap, Number(address) - offset, size) & mask) !== 0n;
 }
 
-/** Both links of a list head lead to itself. Compared in halves: most of the lists are empty, most of the time. */
+/** Both links of a list head lead to itself. */
 function isEmptyHead(members: O1Members, lists: DataView, array: GuestVirtual, prio: number): boolean {
   const { size, next, prev } = members.list_head;
   const head = headOf(members, array, prio);
-  const low = Number(head & 0xffff_ffffn);
-  const high = Number(head >> 32n);
-  const at = prio * size;
-  return [at + next.offset, at + prev.offset].every(
-    (link) => lists.getUint32(link, true) === low && lists.getUint32(link + 4, true) === high,
-  );
+  return [next, prev].every((link) => wordIn(lists, prio * size + link.offset, link.size) === head);
 }
 
 /** Whether the node of `task` stands in the list of its priority, in either array of the queue. */

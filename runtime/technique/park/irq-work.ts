@@ -244,7 +244,6 @@ export class IrqWork {
 
   #isClear(memory: MemoryView, work: GuestVirtual): boolean {
     const bytes = memory.block(work, this.#members.irq_work.size);
-    for (let at = 0; at < bytes.byteLength; at += 4) if (bytes.getUint32(at, true) !== 0) return false;
-    return true;
+    return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength).every((byte) => byte === 0);
   }
 }
