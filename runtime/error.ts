@@ -21,6 +21,7 @@ export type DomschedErrorCode =
   | 'guest-inconsistent'
   | 'guest-booting'
   | 'walk-unbounded'
+  | 'over-budget'
   | 'process-not-found'
   | 'process-ambiguous'
   | 'refused'
@@ -43,6 +44,7 @@ const EXIT_CODES: Partial<Record<DomschedErrorCode, ExitCode>> = {
   'layout-disproved': 3,
   refused: 3,
   'lock-held': 3,
+  'over-budget': 3,
 };
 
 /** What a process that failed with it exits with. */

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { DomschedError } from '../error.ts';
+import { LOOK_LIMITS, type LookLimits } from '../guest/look-budget.ts';
 import type { Hosts } from '../hypervisor/connect.ts';
 import { placeOf } from '../hypervisor/connect-value.ts';
 import { type KnownKernel, knownKernels } from '../layout/registry.ts';
@@ -29,6 +30,8 @@ export interface Settings {
   readonly decide: ReturnType<typeof combine>;
   /** Whether a selector asks for users, control groups or command lines. */
   readonly origins: boolean;
+  /** What a look at one domain may cost; {@link LOOK_LIMITS} when left out. */
+  readonly limits?: LookLimits;
   readonly hosts: Hosts;
   readonly observers: readonly Observer[];
 }
@@ -89,6 +92,7 @@ export class Daemon {
       known: () => this.#knownKernels(),
       techniques: settings.techniques,
       origins: settings.origins,
+      limits: settings.limits ?? LOOK_LIMITS,
     };
   }
 

@@ -28,6 +28,8 @@ import type { AfterCommit, LocatedWrite } from './transaction.ts';
 /** How often and how long to wait for another process to end its edit, which takes some ms. */
 const PEER_ATTEMPTS = 20;
 const PEER_RETRY_MS = 50;
+/** More than the record of a release takes: some hundred words, in hex. */
+const RESERVE_BYTES = 64 * 1024;
 
 /** Bytes of the domain's memory, in hex. */
 interface LoggedBytes {
@@ -77,21 +79,64 @@ export class EditLog {
     // A name that no other process has, dead ones included: a record that nobody has come back to must stay. And it
     // is there as a whole or not at all: others of us read all records, whose domain ever they are of.
     const file = path.join(this.directory, `${randomUUID()}.json`);
-    const unfinished = path.join(this.directory, `${process.pid}.new`);
+    const text = JSON.stringify(record);
     try {
-      const handle = openSync(unfinished, 'w', 0o600);
-      try {
-        writeSync(handle, JSON.stringify(record));
-        fsyncSync(handle);
-      } finally {
-        closeSync(handle);
-      }
-      renameSync(unfinished, file);
+      this.#writeWhole(file, text);
     } catch (error) {
-      rmSync(unfinished, { force: true });
-      throw error;
+      if (!this.#writeIntoReserve(file, text)) throw error;
+      return () => this.#reserveAgain(file);
     }
     return () => rmSync(file, { force: true });
+  }
+
+  /**
+   * Takes the room that the record of a release will want, while there is any.
+   * @throws what the file system throws: then nobody may be held
+   */
+  reserve(): void {
+    if (existsSync(this.#reserve)) return;
+    makePrivate(this.directory);
+    this.#writeWhole(this.#reserve, ' '.repeat(RESERVE_BYTES));
+  }
+
+  get #reserve(): string {
+    return path.join(this.directory, `${process.pid}.reserve`);
+  }
+
+  #writeWhole(file: string, text: string): void {
+    const unfinished = path.join(this.directory, `${process.pid}.new`);
+    try {
+      writeThrough(unfinished, 'w', text);
+      renameSync(unfinished, file);
+    } catch (error) {
+      try {
+        rmSync(unfinished, { force: true });
+      } catch {
+        // The first failure is the one that tells.
+      }
+      throw error;
+    }
+  }
+
+  /** In room that is taken already: bytes over bytes, and another name. @returns whether it was possible */
+  #writeIntoReserve(file: string, text: string): boolean {
+    const bytes = Buffer.byteLength(text);
+    if (bytes > RESERVE_BYTES) return false;
+    try {
+      writeThrough(this.#reserve, 'r+', text + ' '.repeat(RESERVE_BYTES - bytes));
+      renameSync(this.#reserve, file);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  #reserveAgain(file: string): void {
+    try {
+      renameSync(file, this.#reserve);
+    } catch {
+      rmSync(file, { force: true });
+    }
   }
 
   /** Edits of one domain that were not over. */
@@ -114,7 +159,7 @@ export class EditLog {
   /** Takes away what somebody was writing who was killed: nothing of that edit was done. */
   #tidy(): void {
     for (const name of entriesOf(this.directory)) {
-      const [, pid] = /^(\d+)\.new$/.exec(name) ?? [];
+      const [, pid] = /^(\d+)\.(?:new|reserve)$/.exec(name) ?? [];
       if (pid === undefined || Number(pid) === process.pid || existsSync(`/proc/${pid}`)) continue;
       rmSync(path.join(this.directory, name), { force: true });
     }
@@ -261,6 +306,16 @@ async function readRecord(file: string): Promise<EditRecord | undefined> {
     return EDIT_RECORD.parse(JSON.parse(readFileSync(file, 'utf8')));
   } catch {
     return undefined;
+  }
+}
+
+function writeThrough(file: string, flags: 'w' | 'r+', text: string): void {
+  const handle = openSync(file, flags, 0o600);
+  try {
+    writeSync(handle, text);
+    fsyncSync(handle);
+  } finally {
+    closeSync(handle);
   }
 }
 

@@ -1,6 +1,7 @@
 import { DomschedError } from '../error.ts';
 import { ReadBatch } from '../memory/read-batch.ts';
 import type { AddressSpace } from '../memory/types.ts';
+import type { LookBudget } from './look-budget.ts';
 import { type KernelPointer, kernelPointer } from './pointer.ts';
 import { pointerHash } from './pointer-hash.ts';
 import type { BlockSlot, PointerSlot, Shape, Slot } from './shape.ts';
@@ -33,6 +34,7 @@ export class Arena {
   waves = 0;
   readonly tables: ObjectTable[] = [];
   #used = 0;
+  #budget: LookBudget | undefined;
 
   /** @param initialBytes room to begin with */
   constructor(initialBytes = INITIAL_BYTES) {
@@ -47,8 +49,12 @@ export class Arena {
     return table;
   }
 
-  /** Starts a snapshot: forgets all copies, and asks for the objects that the last one used. */
-  begin(): void {
+  /**
+   * Starts a snapshot: forgets all copies, and asks for the objects that the last one used. One that was given up for its
+   * budget is no loss: the next one begins with what it had found.
+   */
+  begin(budget?: LookBudget): void {
+    this.#budget = budget;
     this.#used = 0;
     this.waves = 0;
     for (const table of this.tables) table.begin();
@@ -57,6 +63,7 @@ export class Arena {
   /** Reads all objects that were asked for and are not there yet. */
   fill(space: AddressSpace): void {
     this.waves += 1;
+    this.#budget?.checkTime();
     for (;;) {
       batch.clear();
       for (const table of this.tables) table.collect(batch, MAX_WAVE_BYTES);
@@ -130,6 +137,7 @@ export class Arena {
   #reserve(length: number): number {
     const base = this.#used;
     const end = base + ((length + 7) & ~7);
+    this.#budget?.checkBytes(end);
     if (end > this.#bytes.length) {
       let size = this.#bytes.length;
       while (size < end) size *= 2;

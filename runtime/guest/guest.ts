@@ -16,6 +16,7 @@ import { hasBanner } from './identify/banner.ts';
 import { hasHaltedForGood, identify, isRunBy } from './identify/identify.ts';
 import type { IdentifiedKernel } from './identify/types.ts';
 import { requireSymbolAddress, symbolAddress } from './kernel.ts';
+import { LookBudget, type LookLimits } from './look-budget.ts';
 import { type GuestCpu, onlineCpus, percpuVariable } from './percpu.ts';
 import { addressPointer, type KernelPointer, NO_POINTER, pointerAddress } from './pointer.ts';
 import type { Process } from './process.ts';
@@ -38,6 +39,8 @@ const DEFAULT_LIMIT_MS = 2_000;
 export interface SnapshotOptions {
   /** One entry per thread instead of one per process. */
   readonly threads?: boolean;
+  /** What the look may cost; as much as it takes when left out. */
+  readonly limits?: LookLimits;
 }
 
 export interface TakeOptions extends SnapshotOptions {
@@ -287,7 +290,7 @@ export class Guest {
       this.#processes.run(this.space, this.#initTask);
       const current = this.queues.curr.subarray(0, this.queues.cpus);
       processes = this.#processes.processes(options.threads ?? false, current);
-    });
+    }, options);
     return { processes, runQueues: this.#describeQueues(), retries, exact: this.#still };
   }
 
@@ -319,11 +322,15 @@ export class Guest {
    */
   processesAlone(options: SnapshotOptions = {}): Snapshot {
     let processes: Process[] = [];
-    const retries = this.#look(() => {
-      const onCpu = this.queues.currentTasks(this.space, this.#queuePointers);
-      this.#processes.run(this.space, this.#initTask);
-      processes = this.#processes.processes(options.threads ?? false, onCpu);
-    }, false);
+    const retries = this.#look(
+      () => {
+        const onCpu = this.queues.currentTasks(this.space, this.#queuePointers);
+        this.#processes.run(this.space, this.#initTask);
+        processes = this.#processes.processes(options.threads ?? false, onCpu);
+      },
+      options,
+      false,
+    );
     return { processes, runQueues: [], retries, exact: this.#still && this.torn === undefined };
   }
 
@@ -343,12 +350,14 @@ export class Guest {
   }
 
   /** @param queues the run queues were read, and have to be unchanged after */
-  #look(read: () => void, queues = true): number {
+  #look(read: () => void, { limits }: SnapshotOptions = {}, queues = true): number {
     if (this.#reset) this.verify();
     let last: unknown;
+    // For all attempts together.
+    const budget = limits && new LookBudget(limits, this.domain.identity.name);
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       this.domain.tick();
-      this.#arena.begin();
+      this.#arena.begin(budget);
       try {
         read();
         if (this.#still || !queues || this.queues.unchanged(this.space)) return attempt;

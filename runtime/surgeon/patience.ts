@@ -23,6 +23,7 @@ export class Patience {
   #last: number;
   #count: bigint | undefined;
   #usedMs = 0;
+  #parts = 1;
 
   /** @param clock in ms */
   constructor(limitMs: number, clock: () => number = () => performance.now()) {
@@ -40,12 +41,18 @@ export class Patience {
     this.#count = count;
   }
 
-  /** What is asked for comes about step by step, and one was made: only the end of it all stays as it is. */
-  renew(): void {
+  /**
+   * What is asked for comes about step by step, and one was made: only the end of it all stays as it is.
+   * @param parts how many times as much it is as what is done at once
+   */
+  renew(parts = 1): void {
     this.#usedMs = 0;
+    this.#parts = Math.max(this.#parts, parts);
   }
 
   get over(): boolean {
-    return this.#usedMs >= this.#limitMs || this.#clock() - this.#begin >= STRETCH * this.#limitMs;
+    return (
+      this.#usedMs >= this.#limitMs || this.#clock() - this.#begin >= STRETCH * this.#limitMs * this.#parts
+    );
   }
 }

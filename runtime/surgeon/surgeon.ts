@@ -6,6 +6,7 @@ import { type BeforeCommit, commit } from '../edit/transaction.ts';
 import { DomschedError } from '../error.ts';
 import type { Guest } from '../guest/guest.ts';
 import { hasHaltedForGood } from '../guest/identify/identify.ts';
+import { overBudget } from '../guest/look-budget.ts';
 import type { Process } from '../guest/process.ts';
 import { vcpusByCpu } from '../guest/vcpus.ts';
 import type { DomainWith, VcpuRegisters } from '../hypervisor/types.ts';
@@ -15,6 +16,7 @@ import type { GiveBack, Holder, ThreadStanding } from './holder.ts';
 import { Interrupts } from './interrupts.ts';
 import { Patience } from './patience.ts';
 import { checkMayBeHeld, isGone, refusal } from './refusal.ts';
+import { THREADS_PER_PAUSE, ThreadTurns } from './thread-turns.ts';
 import { type Ways, waysOf } from './ways.ts';
 
 /** Which process: `startTimeNs` and `address` tell it from a later one with the same pid. */
@@ -63,6 +65,17 @@ const MAX_LOOKS = 16;
 const HELD: ReadonlySet<ThreadStanding> = new Set<ThreadStanding>(['held', 'leaving', 'left']);
 /** What a guest may have as threads of one process. */
 const MAX_THREADS = 4_096;
+/** What reading and planning in one pause may take, in ms, and how often it may take more before it is given up. */
+const PLAN_LIMIT_MS = 250;
+const MAX_SLOW_PLANS = 3;
+const NO_LIMIT = Number.POSITIVE_INFINITY;
+
+/** Makes a plan of what is to be done in this pause. */
+type MakePlan = (draft: Draft, threads: readonly Process[], turns: ThreadTurns) => StepPlan;
+
+export interface SurgeonLimits {
+  readonly planMs: number;
+}
 
 /** Performs edits on one guest, each in a pause of its own, all through the transaction. */
 export class Surgeon {
@@ -70,10 +83,18 @@ export class Surgeon {
   readonly #guest: Guest;
   readonly #holder: Holder;
   readonly #log: EditLog | undefined;
+  readonly #limits: SurgeonLimits;
   #interrupts: Interrupts | undefined;
 
   /** @param log where an edit is written down, so that one that is cut short by our death can be undone */
-  constructor(domain: DomainWith<'pause' | 'writeFrames'>, guest: Guest, holder: Holder, log?: EditLog) {
+  constructor(
+    domain: DomainWith<'pause' | 'writeFrames'>,
+    guest: Guest,
+    holder: Holder,
+    log?: EditLog,
+    limits: SurgeonLimits = { planMs: PLAN_LIMIT_MS },
+  ) {
+    this.#limits = limits;
     this.#domain = domain;
     this.#guest = guest;
     this.#holder = holder;
@@ -126,19 +147,34 @@ export class Surgeon {
     }
   }
 
-  /** Threads that look held at this moment, and all processes. */
+  /**
+   * Threads that look held, and all processes. Of a guest with many they are looked at in several pauses: who is held
+   * stays so meanwhile, and starts no thread.
+   */
   async #suspects(): Promise<{ threads: Process[]; processes: Process[] }> {
-    const guard = await this.#domain.pause.acquire();
-    try {
-      this.#guest.verify();
-      const { processes } = this.#guest.snapshot({ threads: true });
-      const draft = new Draft(this.#guest.space);
-      const living = processes.filter((each) => !each.kernelThread && !isGone(each));
-      const threads = living.filter(({ address }) => HELD.has(this.#holder.standing(draft, address)));
-      return { threads, processes: [...processes] };
-    } finally {
-      await guard.release();
-    }
+    let processes: Process[] = [];
+    let left: Process[] | undefined;
+    const threads: Process[] = [];
+    do {
+      const guard = await this.#domain.pause.acquire();
+      try {
+        this.#guest.verify();
+        if (left === undefined) {
+          processes = [...this.#guest.snapshot({ threads: true }).processes];
+          left = processes.filter((each) => !each.kernelThread && !isGone(each));
+        }
+        const draft = new Draft(this.#guest.space);
+        const some = left.splice(0, THREADS_PER_PAUSE);
+        threads.push(...some.filter(({ address }) => this.#looksHeld(draft, address)));
+      } finally {
+        await guard.release();
+      }
+    } while (left.length > 0);
+    return { threads, processes };
+  }
+
+  #looksHeld(draft: Draft, thread: GuestVirtual): boolean {
+    return HELD.has(this.#holder.standing(draft, thread));
   }
 
   /**
@@ -161,9 +197,9 @@ export class Surgeon {
       );
     }
     const edits: Edit[] = [];
-    const plan = (draft: Draft, threads: readonly Process[]) => {
+    const plan: MakePlan = (draft, threads, turns) => {
       checkMayBeHeld(threads, options.force ?? false);
-      return this.#planEach(draft, threads, (thread) => {
+      return this.#planEach(draft, threads, turns, (thread) => {
         const standing = this.#holder.standing(draft, thread);
         if (standing === 'held' || standing === 'exempt') return 'done';
         return this.#holder.planHold(draft, thread, techniques) ?? 'later';
@@ -181,8 +217,8 @@ export class Surgeon {
 
   /** Lets every thread of a process go on. @throws as {@link hold} */
   release(key: ProcessKey, options: OperateOptions = {}): Promise<Operation> {
-    return this.#repeat('released', key, options, (draft, threads) =>
-      this.#planEach(draft, threads, (thread) => {
+    return this.#repeat('released', key, options, (draft, threads, turns) =>
+      this.#planEach(draft, threads, turns, (thread) => {
         if (this.#holder.standing(draft, thread) === 'changing') return 'later';
         return this.#holder.planRelease(draft, thread) ?? 'done';
       }),
@@ -274,6 +310,7 @@ export class Surgeon {
   #planEach(
     draft: Draft,
     threads: readonly Process[],
+    turns: ThreadTurns,
     plan: (thread: GuestVirtual) => 'done' | 'later' | Step,
   ): StepPlan {
     const techniques: Technique[] = [];
@@ -281,10 +318,15 @@ export class Surgeon {
     // Threads of one CPU have the same.
     const invariants = new Map<string, Invariant>();
     const interrupts: WantedInterrupt[] = [];
-    let finished = true;
-    for (const { address: thread } of threads.filter((each) => !isGone(each))) {
+    const { now, waiting } = turns.choose(threads.filter((each) => !isGone(each)));
+    let finished = waiting === 0;
+    for (const each of now) {
+      const thread = each.address;
       const step = plan(thread);
-      if (step === 'done') continue;
+      if (step === 'done') {
+        turns.finish(each);
+        continue;
+      }
       if (step === 'later') {
         finished = false;
         continue;
@@ -304,20 +346,24 @@ export class Surgeon {
     goal: 'held' | 'released' | 'reniced',
     key: ProcessKey,
     options: OperateOptions,
-    plan: (draft: Draft, threads: readonly Process[]) => StepPlan,
+    plan: MakePlan,
     edits: Edit[] = [],
   ): Promise<Operation> {
     const patience = new Patience(options.limitMs ?? DEFAULT_LIMIT_MS);
     const techniques = new Set<Technique>();
     const clock = { pausedUs: 0 };
     let last: DomschedError | undefined;
-    let [changed, kept, settling] = [false, 0, 0];
+    let [changed, kept, settling, slow] = [false, 0, 0, 0];
+    const turns = new ThreadTurns();
     this.#rehearse(key, plan);
     for (let attempt = 1, wait = FIRST_WAIT_MS; ; attempt++) {
-      const done = await this.#once(goal, key, options, plan, { clock, patience, edits }).catch(
+      const doneBefore = turns.done;
+      const done = await this.#once(goal, key, options, plan, { clock, patience, edits, turns }).catch(
         (error: unknown) => {
           // A lock is held for microseconds, and lists are in between states no longer: the next look may differ.
           if (!(error instanceof DomschedError) || !PASSING.has(error.code)) throw error;
+          // Nor may a host that is busy for a moment.
+          if (error.code === 'over-budget' && ++slow === MAX_SLOW_PLANS) throw error;
           last = error;
           return null;
         },
@@ -347,9 +393,11 @@ export class Surgeon {
           return { ...result, outcome: changed ? goal : 'unchanged' };
         }
       }
-      // Threads are let go a few at a time: one that gets somewhere goes on.
-      const advanced = goal === 'released' && done !== null && done.outcome.length > 0;
-      if (advanced) patience.renew();
+      // Threads are let go a few at a time, and many are held so: one that gets somewhere goes on.
+      const inParts = goal === 'released' || turns.parts > 1;
+      const stepped = done !== null && (done.outcome.length > 0 || turns.done > doneBefore);
+      const advanced = inParts && stepped;
+      if (advanced) patience.renew(turns.parts);
       if (patience.over) throw last ?? (await this.#timeout(goal, key));
       wait = advanced ? FIRST_WAIT_MS : Math.min(2 * wait, LAST_WAIT_MS);
       await sleep(wait);
@@ -360,8 +408,13 @@ export class Surgeon {
     goal: string,
     key: ProcessKey,
     options: OperateOptions,
-    plan: (draft: Draft, threads: readonly Process[]) => StepPlan,
-    { clock, patience, edits }: { clock: { pausedUs: number }; patience: Patience; edits: Edit[] },
+    plan: MakePlan,
+    {
+      clock,
+      patience,
+      edits,
+      turns,
+    }: { clock: { pausedUs: number }; patience: Patience; edits: Edit[]; turns: ThreadTurns },
   ) {
     const guard = await this.#domain.pause.acquire();
     const start = performance.now();
@@ -370,20 +423,25 @@ export class Surgeon {
       patience.look(this.#guest.advance());
       await this.#prepared();
       await this.#observed(options.techniques ?? this.#holder.automatic);
+      // Letting go has all the time that it takes.
+      const limitMs = goal === 'released' || options.dryRun ? NO_LIMIT : this.#limits.planMs;
+      const planning = performance.now();
       const draft = new Draft(this.#guest.space);
       this.#holder.checkLocks(draft);
       const back = options.dryRun ? NOTHING_BACK : this.#giveBack(draft, key);
-      const { planned, ended } = this.#planned(goal, key, draft, plan);
+      const { planned, ended } = this.#planned(goal, key, limitMs, (threads) => plan(draft, threads, turns));
       const invariants = [...this.#holder.invariants(), ...planned.invariants];
       const outcome = [...back.outcome, ...planned.outcome];
       const drafted = draft.edit(`${goal} pid ${key.pid}`, invariants, outcome);
       // Parking and what is given back after it; of another nice value that is not shown.
       const inParts = goal !== 'reniced' && planned.techniques.every((technique) => technique === 'park');
+      if (performance.now() - planning > limitMs) throw this.#tooLong(limitMs);
       const edit: Edit = inParts ? { ...drafted, harmlessInParts: true } : drafted;
       if (edit.writes.length > 0 && !options.dryRun) {
         const journal: BeforeCommit = async (planned, writes) => {
           try {
             await options.journal?.(planned);
+            if (goal === 'held') this.#log?.reserve();
             return this.#log?.begin(this.#guest, planned, writes);
           } catch (error) {
             // Letting go needs no room on the host. Should we be killed in the middle of it, the domain stays paused.
@@ -417,11 +475,11 @@ export class Surgeon {
   #planned(
     goal: string,
     key: ProcessKey,
-    draft: Draft,
-    plan: (draft: Draft, threads: readonly Process[]) => StepPlan,
+    limitMs: number,
+    plan: (threads: readonly Process[]) => StepPlan,
   ): { planned: StepPlan; ended?: DomschedError } {
     try {
-      return { planned: plan(draft, this.#threadsOf(key)) };
+      return { planned: plan(this.#threadsOf(key, goal === 'released' ? NO_LIMIT : MAX_THREADS, limitMs)) };
     } catch (error) {
       const ended = error instanceof DomschedError && error.code === 'process-not-found';
       if (goal !== 'released' || !ended) throw error;
@@ -433,11 +491,11 @@ export class Surgeon {
    * Plans once while the guest runs and throws the plan away: what is loaded, compiled and translated now does not
    * take its time in the pause. A plan only reads, and whatever it trips over comes up again in the pause.
    */
-  #rehearse(key: ProcessKey, plan: (draft: Draft, threads: readonly Process[]) => StepPlan): void {
+  #rehearse(key: ProcessKey, plan: MakePlan): void {
     try {
       this.#domain.tick();
       const draft = new Draft(this.#guest.space);
-      plan(draft, this.#threadsOf(key));
+      plan(draft, this.#threadsOf(key), new ThreadTurns());
       for (const invariant of this.#holder.invariants()) invariant.check(draft);
     } catch {
       // A running guest contradicts itself now and then.
@@ -474,15 +532,21 @@ export class Surgeon {
     return new DomschedError('timeout', message, { pid: key.pid, goal, halted });
   }
 
+  #tooLong(limitMs: number): DomschedError {
+    const why = `planning an edit of it takes more than ${limitMs} ms of a pause; nothing was written`;
+    return overBudget(this.#domain.identity.name, why);
+  }
+
   /** All threads of the process, its leader first. Read under the pause, so none can start meanwhile. */
-  #threadsOf(key: ProcessKey): Process[] {
-    const { processes } = this.#guest.processesAlone({ threads: true });
+  #threadsOf(key: ProcessKey, most = MAX_THREADS, limitMs = NO_LIMIT): Process[] {
+    const limits = { lookMs: limitMs, bytes: NO_LIMIT };
+    const { processes } = this.#guest.processesAlone({ threads: true, limits });
     const threads = processes.filter(({ tgid }) => tgid === key.pid);
     const leader = threads.find(({ pid }) => pid === key.pid);
     if (leader === undefined || leader.address !== key.address || leader.startTimeNs !== key.startTimeNs) {
       throw new DomschedError('process-not-found', `process ${key.pid} has ended`, { pid: key.pid });
     }
-    if (threads.length > MAX_THREADS) throw refusal(leader, `has more than ${MAX_THREADS} threads`);
+    if (threads.length > most) throw refusal(leader, `has more than ${most} threads`);
     return [leader, ...threads.filter((thread) => thread !== leader)];
   }
 }
@@ -524,7 +588,12 @@ const NOTHING_TO_DO: StepPlan = {
 const NOTHING_BACK: GiveBack = { outcome: [], pending: 0, kept: 0 };
 
 /** What another look may not find any more; a conflict, because somebody else resumed the domain in our pause. */
-const PASSING: ReadonlySet<string> = new Set(['lock-held', 'guest-inconsistent', 'edit-conflict']);
+const PASSING: ReadonlySet<string> = new Set([
+  'lock-held',
+  'guest-inconsistent',
+  'edit-conflict',
+  'over-budget',
+]);
 
 function unwritten(cause: unknown): DomschedError {
   const reason = cause instanceof Error ? cause.message : String(cause);

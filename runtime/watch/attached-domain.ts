@@ -2,6 +2,7 @@ import type { Logger } from 'pino';
 import { DomschedError } from '../error.ts';
 import { bootMark } from '../guest/boot-mark.ts';
 import { Guest } from '../guest/guest.ts';
+import type { LookLimits } from '../guest/look-budget.ts';
 import { originOf } from '../guest/origin.ts';
 import type { Domain } from '../hypervisor/types.ts';
 import type { KnownKernel } from '../layout/registry.ts';
@@ -25,6 +26,8 @@ export interface DomainContext {
   readonly attaching: Lane;
   /** Ways to hold; undefined for all that a guest has. */
   techniques: readonly Technique[] | undefined;
+  /** What a look at one of them may cost. */
+  readonly limits: LookLimits;
   /** Whether anybody wants to know users, control groups and command lines. */
   origins: boolean;
 }

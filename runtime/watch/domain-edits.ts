@@ -20,6 +20,8 @@ const EDIT_LIMIT_MS = 1_000;
 /** How long, when all has to go back. */
 const RELEASE_LIMIT_MS = 5_000;
 const REFRESH_SHARE_MS = 2_000;
+/** Plans of this guest that took too long: then nobody else of it is held for a while. */
+const PLANS = 'plans';
 /** The domain is not what was attached to any more. */
 const LOST: ReadonlySet<string> = new Set(['domain-gone', 'kernel-unidentified']);
 
@@ -179,6 +181,7 @@ export class DomainEdits {
 
   #isDue({ tracker, surgeon }: AttachedDomain, task: Order, nowMs: number): boolean {
     if (!this.#tries.allows(`${task.action} ${task.key}`, nowMs)) return false;
+    if (task.action !== 'release' && !this.#tries.allows(PLANS, nowMs)) return false;
     if (task.action !== 'hold') return true;
     // Some kernels' processes cannot be held in their sleep: when they wake, then.
     const { state } = tracker.view(task.key)!;
@@ -244,6 +247,8 @@ export class DomainEdits {
     } catch (error) {
       this.#tries.fail(`${action} ${key}`, nowMs);
       const { code, outcome, message } = failureOf(error);
+      // One process tells of all: what takes so long is mostly the guest's list of tasks.
+      if (code === 'over-budget') this.#tries.fail(PLANS, nowMs);
       this.#actions.push({ ...done, outcome, code, techniques: [], pausedUs: 0 });
       if (code === 'process-not-found') return true;
       this.#log.warn({ pid, comm, key, code, policy }, `${action}: ${message}`);

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { DomschedError } from '../error.ts';
 import type { Guest, Snapshot } from '../guest/guest.ts';
+import type { LookLimits } from '../guest/look-budget.ts';
 import type { Domain, DomainIdentity, Host } from '../hypervisor/types.ts';
 import type { NamedAction } from '../policy/combine.ts';
 import type { DomainView } from '../policy/world.ts';
@@ -28,6 +29,8 @@ export interface PolicyLook {
 const LOOKS_PART = 0.25;
 /** How long a domain that cannot be read is assumed to go on as before. */
 const ASSUMED_MS = 3_000;
+/** By these a look says that the guest has more than it is allowed to. */
+const TOO_MUCH: ReadonlySet<string> = new Set(['over-budget', 'walk-unbounded']);
 /** How long nothing of a guest moves before its vCPUs are asked whether it still runs. */
 const RECHECK_MS = 5_000;
 /** Looks in a row that tell policies what runs and who waits for a CPU: after the first nobody knows what ran. */
@@ -54,7 +57,11 @@ export class WatchedDomain {
   /** A hold, release or the like is under way or was: the last look says nothing of now. */
   #dirty = true;
   #lookedMs = -Infinity;
+  /** When it was last tried, whatever came of it, and what it took on average. */
+  #triedMs = -Infinity;
   #costMs = 0;
+  /** Looks that took too much. */
+  readonly #aside = new Backoff(1_000, 60_000);
   /** Looks in a row that told something. */
   #looks = 0;
   /** {@link Guest.advance} at the last look, and when the vCPUs were last known to run this kernel. */
@@ -135,14 +142,15 @@ export class WatchedDomain {
     if (open === undefined) return { view: undefined, quiet: true };
     const { tracker, guest } = open;
     // A guest that takes long to look at is looked at less often, so that others are not made to wait for it.
-    const due = this.#lookedMs + this.#costMs / LOOKS_PART;
+    const due = this.#triedMs + this.#costMs / LOOKS_PART;
     if (nowMs < due) return this.#assume(open, nowMs);
+    if (!this.#aside.allows('look', nowMs)) return { view: undefined, quiet: true };
     const begin = this.#context.now();
     try {
       const quiet = !this.#dirty && guest.isQuiet();
       if (quiet) tracker.still(nowMs);
       else {
-        const { processes, runQueues } = lookAt(guest);
+        const { processes, runQueues } = lookAt(guest, this.#context.limits);
         for (const gone of tracker.update(processes, nowMs)) this.#edits.crossOut(open, gone);
         // Whether a guest rests is told by its run queues.
         this.#dirty = runQueues.length === 0;
@@ -151,13 +159,14 @@ export class WatchedDomain {
       if (this.#moved(guest)) this.#recheckedMs = nowMs;
       else this.#recheck(open, nowMs);
       this.#lookedMs = nowMs;
-      this.#costMs = 0.8 * this.#costMs + 0.2 * (this.#context.now() - begin);
       this.#looks += 1;
+      this.#aside.succeed('look');
       if (this.#looks >= TELLING_LOOKS) this.#knownMs = nowMs;
       return { view: this.#view(open), quiet };
     } catch (error) {
       if (!(error instanceof DomschedError)) throw error;
       this.#dirty = true;
+      if (TOO_MUCH.has(error.code)) return this.#setAside(error, nowMs);
       const isTorn = error.code === 'guest-inconsistent';
       if (isTorn && nowMs - this.#lookedMs < ASSUMED_MS) return this.#assume(open, nowMs);
       if (isTorn) this.#recheck(open, nowMs);
@@ -165,7 +174,20 @@ export class WatchedDomain {
       this.#looks = 0;
       if (!isTorn) this.#lose(open, error);
       return { view: undefined, quiet: false };
+    } finally {
+      // One that came to nothing took its time too.
+      this.#triedMs = nowMs;
+      this.#costMs = 0.8 * this.#costMs + 0.2 * (this.#context.now() - begin);
     }
+  }
+
+  /** It is looked at again after a while, each time a longer one; nobody but itself is the worse for it. */
+  #setAside(error: DomschedError, nowMs: number): PolicyLook {
+    if (this.#error?.code !== error.code) this.#log.warn({ code: error.code }, error.message);
+    this.#error = error;
+    this.#looks = 0;
+    this.#aside.fail('look', nowMs);
+    return { view: undefined, quiet: true };
   }
 
   /** Whether the guest's kernel has done anything since the last look. */
@@ -331,6 +353,7 @@ export class WatchedDomain {
     this.#open = undefined;
     this.#looks = 0;
     this.#lookedMs = -Infinity;
+    this.#triedMs = -Infinity;
     this.#error = error;
     open.guest.detach();
     this.#log.warn({ code: error.code }, error.message);
@@ -350,11 +373,11 @@ export class WatchedDomain {
  * know, the processes alone tell.
  * @throws DomschedError as {@link Guest.snapshot}
  */
-function lookAt(guest: Guest): Snapshot {
+function lookAt(guest: Guest, limits: LookLimits): Snapshot {
   try {
-    return guest.snapshot();
+    return guest.snapshot({ limits });
   } catch (error) {
     if (!(error instanceof DomschedError) || error.code !== 'guest-inconsistent') throw error;
-    return guest.processesAlone();
+    return guest.processesAlone({ limits });
   }
 }

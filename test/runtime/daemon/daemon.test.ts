@@ -3,7 +3,9 @@ import path from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import { DomschedError } from '../../../runtime/error.ts';
+import { Metrics } from '../../../runtime/metrics/metrics.ts';
 import { selector } from '../../../runtime/policy/selector.ts';
+import { HealthCheck } from '../../../runtime/web/health.ts';
 import { CFS_KERNEL, twoBoots } from '../guest/synthetic.ts';
 import {
   BACKUP,
@@ -158,6 +160,43 @@ test('a domain that cannot be read is reported, and keeps no other from being lo
     { error: { code: 'timeout' }, processes: [] },
   );
   t.deepEqual(await fake.held(), ['backup']);
+});
+
+test('a guest that costs more than it may is set aside, by name, and the others are not', async (t) => {
+  const { batch, web } = await twoGuests();
+  const many = Array.from({ length: 300 }, (_, i) => ({
+    pid: 100 + i,
+    comm: 'many',
+    state: 'sleeping' as const,
+  }));
+  const huge = await fakeGuest('huge', { comm: 'backup2', state: 'ready' }, ...many);
+  let reads = 0;
+  const { read } = huge.domain.frames;
+  huge.domain.frames.read = (batchOfFrames) => {
+    reads += 1;
+    return read(batchOfFrames);
+  };
+  await using fake = await FakeDaemon.of([huge, batch, web], { limits: { lookMs: 1e9, bytes: 16 * 1024 } });
+  await fake.start();
+  run(web, SERVER, 300);
+  const report = await fake.tick();
+  t.like(
+    report.domains.find(({ id }) => id === 'huge'),
+    { error: { code: 'over-budget' }, processes: [] },
+  );
+  t.deepEqual(await fake.held(), ['backup'], 'the others go on');
+  t.true(isQueued(huge, BACKUP));
+  const metrics = new Metrics({ withoutOwn: true });
+  metrics.tick(report);
+  t.regex(await metrics.text(), /domsched_domain_errors\{reason="over-budget"\} 1/);
+  const health = new HealthCheck();
+  health.tick(report);
+  t.is(health.get().unreadable, 1);
+  // The longer it goes on the more seldom it is looked at.
+  for (let i = 0; i < 40; i++) await fake.tick();
+  reads = 0;
+  for (let i = 0; i < 10; i++) await fake.tick();
+  t.is(reads, 0);
 });
 
 test('a domain that hangs in an edit delays no other', async (t) => {

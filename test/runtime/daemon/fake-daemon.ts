@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import pino from 'pino';
 import { Daemon, type Settings } from '../../../runtime/daemon/daemon.ts';
+import type { LookLimits } from '../../../runtime/guest/look-budget.ts';
 import { Hosts } from '../../../runtime/hypervisor/connect.ts';
 import { FakeHost } from '../../../runtime/hypervisor/fake/host.ts';
 import { combine, type PlacedPolicy } from '../../../runtime/policy/combine.ts';
@@ -68,6 +69,7 @@ export async function twoGuests() {
 export interface FakeDaemonOptions {
   readonly entries?: readonly PlacedPolicy[];
   readonly directory?: string;
+  readonly limits?: LookLimits;
 }
 
 /** A daemon over fake domains, whose ticks a test makes. */
@@ -85,13 +87,14 @@ export class FakeDaemon implements AsyncDisposable {
     directory: string,
     own: boolean,
     entries: readonly PlacedPolicy[],
+    limits: LookLimits | undefined,
   ) {
     this.directory = directory;
     this.#own = own;
     this.journals = new Journals(directory);
     this.host = new FakeHost(guests.map(({ domain }) => domain));
     this.daemon = new Daemon(
-      this.settings(entries),
+      { ...this.settings(entries), ...(limits && { limits }) },
       pino({ level: 'silent' }),
       { watched: true, tick: (tick) => this.ticks.push(tick) },
       this.journals,
@@ -106,6 +109,7 @@ export class FakeDaemon implements AsyncDisposable {
       directory,
       options.directory === undefined,
       options.entries ?? [BACKUP_LAST],
+      options.limits,
     );
   }
 

@@ -1,7 +1,9 @@
 import { spawn } from 'node:child_process';
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { readdirSync, readFileSync } from 'node:fs';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import process from 'node:process';
 import test from 'ava';
 import { EditLog, recover } from '../../../runtime/edit/log.ts';
 import { Guest } from '../../../runtime/guest/guest.ts';
@@ -12,6 +14,11 @@ import { fakeGuest, isQueued } from '../daemon/fake-daemon.ts';
 import { knownKernel, O1_KERNEL, type SyntheticGuest } from '../guest/synthetic.ts';
 
 const PID = 10;
+
+/** Records, and what is about to be one; not the room that a hold reserves. */
+async function entries(directory: string): Promise<string[]> {
+  return (await readdir(directory)).filter((name) => !name.endsWith('.reserve'));
+}
 
 async function scratch(t: { teardown(end: () => Promise<void>): void }): Promise<string> {
   const directory = await mkdtemp(path.join(tmpdir(), 'domsched-edits-'));
@@ -76,7 +83,7 @@ test('killed before any word of a hold: the next one that comes puts the old wor
     pausedByTheDead(all.made);
     t.is(await recover(all.made.domain, all.log), 'undone');
     t.deepEqual(all.made.image.differences(before), []);
-    t.deepEqual(await readdir(all.directory), []);
+    t.deepEqual(await entries(all.directory), []);
   }
 });
 
@@ -84,7 +91,7 @@ test('an edit that is over leaves nothing behind', async (t) => {
   const { directory, made, surgeon, target } = await bench(t);
   await surgeon.hold(target);
   t.false(isQueued(made, PID));
-  t.deepEqual(await readdir(directory), []);
+  t.deepEqual(await entries(directory), []);
 });
 
 test('a domain that runs again since is left alone: its words are its own', async (t) => {
@@ -97,7 +104,7 @@ test('a domain that runs again since is left alone: its words are its own', asyn
   pausedByTheDead(all.made);
   t.is(await recover(all.made.domain, all.log), 'nothing');
   t.deepEqual(all.made.image.differences(ran), []);
-  t.deepEqual(await readdir(all.directory), []);
+  t.deepEqual(await entries(all.directory), []);
 });
 
 test('a word that is neither the old nor the new one: nothing is written, and it is said', async (t) => {
@@ -116,7 +123,7 @@ test('cut short while it was written down: not a byte of the guest was written',
   const { directory, made, log } = await bench(t);
   await writeFile(path.join(directory, '1-1.json'), '{"domain":"one","wri');
   t.deepEqual(await log.pending('one'), []);
-  t.deepEqual(await readdir(directory), []);
+  t.deepEqual(await entries(directory), []);
   t.true(isQueued(made, PID));
 });
 
@@ -126,14 +133,14 @@ test('one of us that has the number of a dead one leaves its record; one that is
   await writeFile(path.join(dead.directory, '1.new'), '{"domain":"one","wri');
   await dieAt(2, await bench(t, dead.directory));
   t.is((await dead.log.pending('one')).length, 2);
-  t.true((await readdir(dead.directory)).includes('1.new'));
+  t.true((await entries(dead.directory)).includes('1.new'));
 });
 
 test('an edit that another process is making is left to it, and its domain is sound', async (t) => {
   for (const how of ['comes to its end', 'goes on and on', 'died'] as const) {
     const all = await bench(t);
     await dieAt(2, all);
-    const [file] = (await readdir(all.directory)).map((name) => path.join(all.directory, name));
+    const [file] = (await entries(all.directory)).map((name) => path.join(all.directory, name));
     const record = JSON.parse(await readFile(file!, 'utf8'));
     // A process that lives, and one that does not: it is no later one of that number.
     const living = spawn('sleep', ['60']);
@@ -153,7 +160,7 @@ test('an edit that another process is making is left to it, and its domain is so
     else
       await t.throwsAsync(found, { code: 'refused', message: new RegExp(`edited by process ${peer.pid}`) });
     t.is(all.made.domain.recorder.count('write'), writes);
-    t.is((await readdir(all.directory)).length, how === 'goes on and on' ? 1 : 0);
+    t.is((await entries(all.directory)).length, how === 'goes on and on' ? 1 : 0);
   }
 });
 
@@ -162,5 +169,28 @@ test('a folder of edits that was tidied away is made again', async (t) => {
   await surgeon.hold(target, { limitMs: 0 });
   await rm(directory, { recursive: true });
   await surgeon.release(target, { limitMs: 0 });
-  t.deepEqual(await readdir(directory), []);
+  t.deepEqual(await entries(directory), []);
+});
+
+test('no room for a record: a release is written down where a hold has reserved it; a hold without is none', async (t) => {
+  const { directory, made, log, surgeon, target } = await bench(t);
+  await surgeon.hold(target);
+  // Stands for a full disk: no new file can be made, bytes can be written over bytes.
+  const unfinished = path.join(directory, `${process.pid}.new`);
+  await mkdir(unfinished);
+  const pending: string[] = [];
+  made.domain.recorder.recording = true;
+  made.domain.recorder.onCall(({ kind }) => {
+    if (kind !== 'write' || pending.length > 0) return;
+    pending.push(...readdirSync(directory).filter((name) => name.endsWith('.json')));
+    const record = JSON.parse(readFileSync(path.join(directory, pending[0]!), 'utf8'));
+    t.true(record.writes.length > 0 && record.domain === made.domain.identity.id);
+  });
+  t.is((await surgeon.release(target)).outcome, 'released');
+  t.is(pending.length, 1, 'it was written down before its first word');
+  t.deepEqual(await log.pending(made.domain.identity.id), []);
+  // It is there for the next release; without it nobody is held.
+  await rm(path.join(directory, `${process.pid}.reserve`));
+  await t.throwsAsync(surgeon.hold(target), { code: 'journal-failed' });
+  t.true(isQueued(made, PID));
 });

@@ -1,9 +1,19 @@
 import test from 'ava';
+import type { Draft } from '../../../runtime/edit/draft.ts';
+import type { MemoryView } from '../../../runtime/edit/memory-view.ts';
 import { Guest } from '../../../runtime/guest/guest.ts';
+import { advance, type GuestVirtual } from '../../../runtime/memory/address.ts';
 import type { Holder } from '../../../runtime/surgeon/holder.ts';
 import { Surgeon } from '../../../runtime/surgeon/surgeon.ts';
+import { THREADS_PER_PAUSE } from '../../../runtime/surgeon/thread-turns.ts';
 import { fakeGuest } from '../daemon/fake-daemon.ts';
-import { knownKernel, O1_KERNEL } from '../guest/synthetic.ts';
+import {
+  CFS_KERNEL,
+  knownKernel,
+  O1_KERNEL,
+  SyntheticGuest,
+  type SyntheticTask,
+} from '../guest/synthetic.ts';
 
 test('a guest that has halted is not called asleep', async (t) => {
   const { domain } = await fakeGuest('one', { comm: 'backup', state: 'ready' });
@@ -61,3 +71,89 @@ test('registers that were read in one pause are not there in the next', async (t
   t.deepEqual(seen, [1, 0]);
   t.is(domain.pause.depth, 0);
 });
+
+test('a process of 4,000 threads is held and let go in many pauses, each of which looks at some of them', async (t) => {
+  const threads = Array.from({ length: 4_000 }, (_, i): Partial<SyntheticTask> => {
+    return { pid: 100 + i, tgid: 100, comm: 'many', state: 'sleeping' };
+  });
+  const { domain, guest, nice } = await manyThreads(threads);
+  // The host may be as slow as it likes.
+  const surgeon = new Surgeon(domain, guest, bitHolder(guest), undefined, { planMs: Infinity });
+  const process = guest.snapshot().processes.find(({ comm }) => comm === 'many')!;
+  const held = await surgeon.hold(process, { limitMs: 60_000 });
+  t.log(`${held.attempts} pauses of ${Math.round(held.pausedUs / held.attempts)} µs`);
+  t.is(held.outcome, 'held');
+  t.true(held.edits.length >= 4_000 / THREADS_PER_PAUSE);
+  t.true(held.edits.every(({ writes }) => writes.length <= THREADS_PER_PAUSE));
+  t.true(nice().every((value) => value === HELD));
+  const released = await surgeon.release(process, { limitMs: 60_000 });
+  t.is(released.outcome, 'released');
+  t.true(released.edits.every(({ writes }) => writes.length <= THREADS_PER_PAUSE));
+  t.true(nice().every((value) => value === FREE));
+  t.is(domain.pause.depth, 0);
+});
+
+test('more threads than a process may have: not held, and yet let go', async (t) => {
+  const threads = Array.from({ length: 4_100 }, (_, i): Partial<SyntheticTask> => {
+    return { pid: 100 + i, tgid: 100, comm: 'many', state: 'sleeping', nice: i < 3 ? HELD : FREE };
+  });
+  const { domain, guest, nice } = await manyThreads(threads);
+  const surgeon = new Surgeon(domain, guest, bitHolder(guest));
+  const process = guest.snapshot().processes.find(({ comm }) => comm === 'many')!;
+  await t.throwsAsync(surgeon.hold(process), { code: 'refused', message: /more than 4096 threads/ });
+  t.is((await surgeon.release(process, { limitMs: 60_000 })).outcome, 'released');
+  t.true(nice().every((value) => value === FREE));
+});
+
+test('a plan that takes too long a pause is not written, is tried again, and given up; letting go is not', async (t) => {
+  const { domain, guest, nice } = await manyThreads([{ pid: 100, comm: 'many', state: 'sleeping' }]);
+  domain.recorder.recording = true;
+  // Less than nothing: every plan takes longer.
+  const surgeon = new Surgeon(domain, guest, bitHolder(guest), undefined, { planMs: -1 });
+  const process = guest.snapshot().processes.find(({ comm }) => comm === 'many')!;
+  await t.throwsAsync(surgeon.hold(process), { code: 'over-budget', message: /set aside/ });
+  t.is(domain.recorder.count('write'), 0);
+  t.is(domain.pause.depth, 0);
+  const free = new Surgeon(domain, guest, bitHolder(guest));
+  t.is((await free.hold(process)).outcome, 'held');
+  t.is((await surgeon.release(process)).outcome, 'released');
+  t.deepEqual(nice(), [FREE]);
+});
+
+/** Stands for a way to hold: by the nice value, which is a word of each thread. */
+const HELD = 7;
+const FREE = 0;
+
+async function manyThreads(threads: readonly Partial<SyntheticTask>[]) {
+  const tasks = threads.map((task) => ({ cpu: 0, ppid: 1, ...task })) as SyntheticTask[];
+  const init: SyntheticTask = { pid: 1, comm: 'init', cpu: 0, state: 'sleeping' };
+  const synthetic = await SyntheticGuest.make({ kernel: CFS_KERNEL, tasks: [init, ...tasks] });
+  const guest = await Guest.attach(synthetic.domain, [knownKernel(CFS_KERNEL)]);
+  const nice = () => {
+    const { processes } = guest.snapshot({ threads: true });
+    return processes.filter(({ comm }) => comm === 'many').map((thread) => thread.nice);
+  };
+  return { domain: synthetic.domain, guest, nice };
+}
+
+function bitHolder(guest: Guest): Holder {
+  const { offset } = guest.layout.field('task_struct', 'static_prio');
+  const at = (thread: GuestVirtual) => advance(thread, offset);
+  const isHeld = (memory: MemoryView, thread: GuestVirtual) => memory.word(at(thread), 4) === 127n;
+  const plan = (draft: Draft, thread: GuestVirtual, value: bigint) => {
+    draft.set(at(thread), 4, value, 'static_prio');
+    const check = (memory: MemoryView) => void memory.word(at(thread), 4);
+    return { technique: 'park' as const, outcome: [{ what: 'it is there', check }] };
+  };
+  return {
+    techniques: ['park'],
+    automatic: ['park'],
+    renicesHeld: false,
+    invariants: () => [],
+    checkLocks: () => undefined,
+    standing: (memory, thread) => (isHeld(memory, thread) ? 'held' : 'sleeping'),
+    planHold: (draft, thread) => plan(draft, thread, 127n),
+    planRelease: (draft, thread) => (isHeld(draft, thread) ? plan(draft, thread, 120n) : null),
+    planRenice: () => 'later',
+  };
+}
