@@ -130,7 +130,7 @@ export class FairHolder implements Holder {
     if (this.#park.standing(draft, thread) === 'exempt') return null;
     if (this.#splice.isHeld(draft, thread)) return this.#splice.planRelease(draft, thread);
     if (!this.#state?.isMarked(draft, thread)) return this.#park.planRelease(draft, thread);
-    return this.#state.planRelease(draft, thread, this.#park.listForWork(draft));
+    return this.#state.planRelease(draft, thread, this.#park.listForWork(draft, thread));
   }
 
   planGiveBack(draft: Draft, threads: () => readonly GuestVirtual[]): GiveBack {

@@ -100,7 +100,7 @@ export class ParkHolder implements Holder {
     this.#park = new Park(guest.members, guest.bits, guest.recalcSigpending);
     const { irqWorkHomes } = guest.members;
     const homes = guest.cpus.flatMap(({ scratch }) => irqWorkHomes.map((home) => advance(scratch, home)));
-    this.irqWork = new IrqWork(guest.members, guest.processTimeout, homes);
+    this.irqWork = new IrqWork(guest.members, guest.processTimeout, homes, guest.cpus.map(listOf));
     this.#renice = new Renice(guest.nice);
   }
 
@@ -209,7 +209,7 @@ export class ParkHolder implements Holder {
   /** @param planFree plans that the thread, once awake, does not go back into the trap */
   #planWake(draft: Draft, thread: GuestVirtual, planFree: () => Invariant): Step | 'later' {
     this.#park.checkLocks(draft, thread);
-    const list = this.listForWork(draft);
+    const list = this.listForWork(draft, thread);
     // The wake-up first: with it alone the thread looks around in the trap and stays.
     const woken = this.irqWork.planPush(draft, thread, list);
     if (woken === null) return 'later';
@@ -222,8 +222,11 @@ export class ParkHolder implements Holder {
     return this.#guest.cpus.find(({ queue }) => follow(memory, queue, curr) === thread);
   }
 
-  /** The list of an online CPU that will soon take a tick: one that isn't idle, where there is one. */
-  listForWork(memory: MemoryView): LazyList {
+  /**
+   * Where a wake-up of a thread is to go: the list of an online CPU that will soon take a tick, one that isn't idle where
+   * there is one. See {@link IrqWork.listFor}.
+   */
+  listForWork(memory: MemoryView, thread: GuestVirtual): LazyList {
     const { curr, idle } = this.#guest.members.rq;
     const online = this.#guest.cpus.filter(({ cpu }) => {
       const byte = memory.word(advance(this.#guest.onlineMask, cpu >> 3), 1);
@@ -231,7 +234,7 @@ export class ParkHolder implements Holder {
     });
     const busy = online.find(({ queue }) => follow(memory, queue, curr) !== follow(memory, queue, idle));
     const found = busy ?? online[0];
-    if (found !== undefined) return listOf(found);
+    if (found !== undefined) return this.irqWork.listFor(memory, thread, listOf(found));
     throw new DomschedError('guest-inconsistent', 'none of the CPUs that the guest had is online', {});
   }
 }

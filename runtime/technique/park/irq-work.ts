@@ -56,24 +56,41 @@ export class IrqWork {
   readonly #members: ParkMembers;
   readonly #wake: GuestVirtual;
   readonly #homes: readonly GuestVirtual[];
+  readonly #lists: readonly LazyList[];
   /** References to tasks as a whole plan leaves them: one edit may give back one wake-up and ask for the next. */
   readonly #references = new WeakMap<Draft, Map<GuestVirtual, bigint>>();
 
   /**
    * @param wake address of `process_timeout()` in the guest
    * @param homes where words of ours may be, one wake-up in each
+   * @param lists of all CPUs
    */
-  constructor(members: ParkMembers, wake: GuestVirtual, homes: readonly GuestVirtual[]) {
+  constructor(
+    members: ParkMembers,
+    wake: GuestVirtual,
+    homes: readonly GuestVirtual[],
+    lists: readonly LazyList[],
+  ) {
     this.#members = members;
     this.#wake = wake;
     this.#homes = homes;
+    this.#lists = lists;
   }
 
   /** @throws DomschedError `translation-fault` */
   progress(memory: MemoryView, task: GuestVirtual): WakeUp {
-    const work = this.#workFor(memory, task);
-    if (work === undefined) return 'none';
-    return this.#isActive(memory, work) ? 'pending' : 'done';
+    const works = this.#worksFor(memory, task);
+    if (works.length === 0) return 'none';
+    return works.some((work) => this.#isActive(memory, work)) ? 'pending' : 'done';
+  }
+
+  /**
+   * Where a wake-up of a task is to go: onto the list of one that may have got lost, where there is one. Its end proves
+   * what became of the other, for a CPU runs its works one after the other.
+   */
+  listFor(memory: MemoryView, task: GuestVirtual, otherwise: LazyList): LazyList {
+    const [lost] = this.#worksFor(memory, task).filter((work) => this.#isOffList(memory, work));
+    return (lost === undefined ? undefined : this.#listOf(memory, lost)) ?? otherwise;
   }
 
   /**
@@ -90,7 +107,9 @@ export class IrqWork {
   }
 
   /**
-   * Plans to have a CPU wake a task.
+   * Plans to have a CPU wake a task. A task may be woken twice: where the words of another wake-up of it are on no list,
+   * either a CPU has just taken them, or the edit ended before they were there, and nobody can tell which.
+   * @param list as {@link listFor} gives it
    * @returns what has to be so afterwards; null while all places for it are taken by other wake-ups
    * @throws DomschedError `refused` for a task whose references cannot be what they say, and as {@link checkHomes}
    */
@@ -98,7 +117,8 @@ export class IrqWork {
     const { irq_work, task_struct } = this.#members;
     this.checkHomes(draft);
     const work = this.#homes.find((home) => this.#isClear(draft, home));
-    if (work === undefined || this.#workFor(draft, task) !== undefined) return null;
+    const asked = this.#worksFor(draft, task);
+    if (work === undefined || !asked.every((other) => this.#isOffList(draft, other))) return null;
     const references = get(draft, task, task_struct.usage);
     if (references === 0n || references >= MAX_REFERENCES)
       throw threadRefusal(task, `has ${references} references, which no task has`);
@@ -106,14 +126,16 @@ export class IrqWork {
     if (before.includes(work))
       throw inconsistent(`lazy_list[${list.cpu}] has our work, which does not look like one`);
     const first = draft.pointer(list.address);
-    // The reference first, the list's head last: until then nothing leads to the work. Its function before all other words:
-    // by it they are known to be ours, should this edit end among them.
-    this.#planReferences(draft, task, references + 1n, 'a reference for the wake-up');
+    // Its function before all other words: by it they are known to be ours, should this edit end among them. The reference
+    // before the task that it is to, and the list's head last: until then nothing leads to the work.
     put(draft, work, irq_work.func, this.#wake, 'irq_work.func (process_timeout)');
-    put(draft, work, irq_work.task, task, 'process_timer.task');
+    if (irq_work.list !== undefined)
+      put(draft, work, irq_work.list, list.address, 'the list that it goes onto');
     put(draft, work, irq_work.next, first, 'irq_work.node.llist.next');
     // Read by PREEMPT_RT kernels: nobody waits for the work.
     if (irq_work.irqwait !== undefined) put(draft, work, irq_work.irqwait, 0n, 'irq_work.irqwait');
+    this.#planReferences(draft, task, references + 1n, 'a reference for the wake-up');
+    put(draft, work, irq_work.task, task, 'process_timer.task');
     put(draft, work, irq_work.flags, irq_work.active | irq_work.lazy, 'irq_work.node.flags');
     draft.set(list.address, 8, work, `lazy_list[${list.cpu}].first`);
     return this.#pushed(draft, task, list, [work, ...before]);
@@ -124,6 +146,17 @@ export class IrqWork {
     const { usage } = this.#members.task_struct;
     const outcome: Invariant[] = [];
     let [pending, kept] = [0, 0];
+    const unlinked = this.#homes.filter((work) => this.#isProvedLost(draft, work));
+    const lost = new Set(unlinked.map((work) => this.#taskOf(draft, work)));
+    // Before that which proves it, which the next look gives back.
+    for (const work of unlinked) {
+      const task = this.#taskOf(draft, work)!;
+      const references = get(draft, task, usage);
+      const isCount = references > 1n && references < MAX_REFERENCES;
+      this.#planClear(draft, work);
+      this.#planReferences(draft, task, isCount ? references - 1n : references, 'that of the lost wake-up less');
+      outcome.push(this.#cleared(draft, work, task));
+    }
     for (const work of this.#homes) {
       const task = this.#taskOf(draft, work);
       if (task === undefined) {
@@ -133,7 +166,8 @@ export class IrqWork {
       }
       const references = get(draft, task, usage);
       const others = references > 1n && references < MAX_REFERENCES;
-      const free = this.#isActive(draft, work) ? 'later' : others ? null : freeLast(task);
+      const isUsed = this.#isActive(draft, work) || lost.has(task);
+      const free = isUsed ? 'later' : others ? null : freeLast(task);
       if (free === 'later') {
         pending += 1;
         continue;
@@ -179,6 +213,7 @@ export class IrqWork {
         const flags = irq_work.active | irq_work.lazy;
         const ready =
           this.#taskOf(memory, work) === task &&
+          (irq_work.list === undefined || this.#listOf(memory, work)?.address === list.address) &&
           get(memory, work, irq_work.flags) === flags &&
           (irq_work.irqwait === undefined || get(memory, work, irq_work.irqwait) === 0n) &&
           this.#hasReferences(draft, memory, task);
@@ -217,14 +252,40 @@ export class IrqWork {
   #planClear(draft: Draft, work: GuestVirtual): void {
     const { irq_work } = this.#members;
     // The function last: by it they are known to be ours.
-    for (const name of ['next', 'flags', 'irqwait', 'task', 'func'] as const) {
+    for (const name of ['next', 'flags', 'irqwait', 'list', 'task', 'func'] as const) {
       const field = irq_work[name];
       if (field !== undefined) put(draft, work, field, 0n, `irq_work.${name} (given back)`);
     }
   }
 
-  #workFor(memory: MemoryView, task: GuestVirtual): GuestVirtual | undefined {
-    return this.#homes.find((work) => this.#taskOf(memory, work) === task);
+  #worksFor(memory: MemoryView, task: GuestVirtual): GuestVirtual[] {
+    return this.#homes.filter((work) => this.#taskOf(memory, work) === task);
+  }
+
+  /** The list that words of ours go onto, where they say so and it is one. */
+  #listOf(memory: MemoryView, work: GuestVirtual): LazyList | undefined {
+    const { list } = this.#members.irq_work;
+    const address = list === undefined ? undefined : follow(memory, work, list);
+    return this.#lists.find((each) => each.address === address);
+  }
+
+  /** Not run as far as its words tell, and not on its list: a CPU has just taken it off, or it never was there. */
+  #isOffList(memory: MemoryView, work: GuestVirtual): boolean {
+    const list = this.#isActive(memory, work) ? this.#listOf(memory, work) : undefined;
+    return list !== undefined && !this.works(memory, list).includes(work);
+  }
+
+  /**
+   * Never was on its list: a later one of the same task has been run from there. That there is a second one at all says
+   * that it is the later.
+   */
+  #isProvedLost(memory: MemoryView, work: GuestVirtual): boolean {
+    const task = this.#taskOf(memory, work);
+    if (task === undefined || !this.#isOffList(memory, work)) return false;
+    const list = this.#listOf(memory, work);
+    return this.#worksFor(memory, task).some(
+      (other) => !this.#isActive(memory, other) && this.#listOf(memory, other) === list,
+    );
   }
 
   /** The task that words of ours are about; undefined where there are none. */

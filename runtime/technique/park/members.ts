@@ -21,6 +21,8 @@ export function parkMembers(layout: LayoutView) {
   if (bits === undefined || bits.size > 8) throw unusable(layout, 'task_struct.frozen is no bit');
   const timer = sizeOf(layout, 'timer_list');
   const irqWorkSize = timer + 8;
+  // Between the end of the work and the task that it wakes: nobody reads it but we.
+  const list = timer - 8 >= sizeOf(layout, 'irq_work') ? { offset: timer - 8, size: 8 as const } : undefined;
   const { se } = wordsOf(layout, 'task_struct', ['se']);
   return {
     task_struct: {
@@ -48,6 +50,8 @@ export function parkMembers(layout: LayoutView) {
       ...wordsOf(layout, 'irq_work', ['next', 'flags', 'func', 'irqwait?']),
       /** Where `process_timeout()` looks for the task that it wakes: behind its `timer_list`. */
       task: { offset: timer, size: 8 as const },
+      /** Ours: the list that it goes onto. Undefined where there is no room for it. */
+      list,
       /** Bytes up to the end of `task`. */
       size: irqWorkSize,
       /** A CPU has yet to run it, or is running it. */

@@ -421,6 +421,64 @@ for (const { release, layout } of layouts) {
     t.is(new ParkHolder(model.guest).planGiveBack(new Draft(model.space), () => []).pending, 0);
   });
 
+  test(`${release}: whoever is killed after any word of a release, again and again: the next release ends well`, async (t) => {
+    for (let words = 0, all = 1; words < all; words++) {
+      const model = new ParkModel(layout);
+      const thread = model.addThread('user');
+      trap(model);
+      // As often as there is padding for it, but once.
+      let last = '';
+      const deaths = model.guest.cpus.length * model.guest.members.irqWorkHomes.length - 1;
+      for (let death = 0; death < Math.min(deaths, 2); death++) {
+        const edit = planned(model, thread, 'release');
+        if (edit === null) break;
+        all = Math.max(all, edit.writes.length);
+        last = edit.writes[words - 1]?.what ?? last;
+        for (const { address, size, new: value } of edit.writes.slice(0, words))
+          model.put(address, { offset: 0, size }, value);
+        model.addIrqWork(0);
+        if (death === 0) for (const { cpu } of model.guest.cpus) model.tick(cpu);
+        model.step(thread);
+      }
+      // Whoever is killed between the reference and the task that it is to leaves the reference: the guest keeps the task's memory.
+      const { usage } = model.guest.members.task_struct;
+      const left = await settle(t, model, ['usage']);
+      t.is(
+        left > 0n,
+        last.startsWith('task.usage'),
+        `${left} references are left after ${words} of ${all} words`,
+      );
+      model.put(thread.address, usage, 1n);
+      // The next hold takes the words that a dead release left in the task's padding.
+      t.true(await perform(model, thread, 'hold'));
+      runIntoTrap(model, thread);
+      await settle(t, model);
+      t.true(isClean(model, thread), `${words} of ${all} words`);
+    }
+  });
+
+  test(`${release}: a CPU that has just taken a wake-up off its list may have it asked for once more`, async (t) => {
+    const model = new ParkModel(layout);
+    const thread = model.addThread('user');
+    trap(model);
+    t.true(await perform(model, thread, 'release'));
+    const { lazyList } = model.guest.cpus[0]!;
+    const taken = model.load(lazyList, { offset: 0, size: 8 });
+    model.put(lazyList, { offset: 0, size: 8 }, 0n);
+    t.false(await perform(model, thread, 'giveBack'), 'its words may still be run');
+    // It was asked to park meanwhile, by whoever.
+    model.put(thread.address, model.guest.members.task_struct.jobctl, TRAP_FREEZE);
+    t.true(await perform(model, thread, 'release'));
+    const second = model.load(lazyList, { offset: 0, size: 8 });
+    t.not(second, taken);
+    t.false(await perform(model, thread, 'giveBack'));
+    model.put(lazyList, { offset: 0, size: 8 }, taken);
+    model.tick(0);
+    model.put(lazyList, { offset: 0, size: 8 }, second);
+    await settle(t, model);
+    t.true(isClean(model, thread));
+  });
+
   test(`${release}: a wake-up goes to a CPU that is online, and to one that isn't idle where there is one`, async (t) => {
     const model = new ParkModel(layout);
     const thread = model.addThread('user');
@@ -487,8 +545,13 @@ function ended(model: ParkModel): void {
   model.addWork(model.addThread('user'));
 }
 
-/** Everything is released and runs on: all goes on, nothing is left behind, every work of the guest ran once. */
-async function settle(t: ExecutionContext, model: ParkModel): Promise<void> {
+/**
+ * Everything is released and runs on: all goes on, nothing is left behind, every work of the guest ran once.
+ * @param but what may be left
+ * @returns references that are
+ */
+async function settle(t: ExecutionContext, model: ParkModel, but: readonly 'usage'[] = []): Promise<bigint> {
+  let left = 0n;
   for (let round = 0; round < 16; round++) {
     for (const thread of model.present) {
       model.proceed(thread);
@@ -506,7 +569,7 @@ async function settle(t: ExecutionContext, model: ParkModel): Promise<void> {
   const reaped = model.threads.filter(({ stage }) => stage === 'reaped');
   t.is(model.freed.length, reaped.length, 'the guest has freed all that ended');
   for (const thread of model.present) {
-    t.is(model.load(thread.address, model.guest.members.task_struct.usage), 1n);
+    left += model.load(thread.address, model.guest.members.task_struct.usage) - 1n;
     t.is(thread.stage, 'user');
     const before = thread.progress;
     model.step(thread);
@@ -515,4 +578,6 @@ async function settle(t: ExecutionContext, model: ParkModel): Promise<void> {
     t.false(await perform(model, thread, 'release'));
   }
   for (const count of model.foreign.values()) t.is(count, 1);
+  if (!but.includes('usage')) t.is(left, 0n);
+  return left;
 }
