@@ -6,7 +6,7 @@ import type { EditAnswer, Failure, ProcessRow, PsAnswer } from './control.ts';
 
 /** What is told of an edit. */
 export function editAnswer(domain: string, { pid, comm }: Process, operation: Operation): EditAnswer {
-  const { outcome, techniques, attempts, pausedUs, writes, kept, members, edits } = operation;
+  const { outcome, techniques, attempts, pausedUs, writes, kept, members, edits, means = [] } = operation;
   return {
     domain,
     pid,
@@ -18,7 +18,7 @@ export function editAnswer(domain: string, { pid, comm }: Process, operation: Op
     writes,
     ...(kept > 0 && { kept }),
     ...(members && { members }),
-    planned: outcome === 'planned' ? edits.flatMap(describeEdit) : [],
+    planned: outcome === 'planned' ? [...means, ...edits.flatMap(describeEdit)] : [],
   };
 }
 

@@ -61,7 +61,12 @@ export async function commit(
     throw nothingWritten(edit, error);
   });
   // Between the two proofs nothing waits; should we be killed there, the domain stays paused.
-  guard.keepOnDeath(true);
+  try {
+    guard.keepOnDeath(true, edit.harmlessInParts);
+  } catch (error) {
+    over?.();
+    throw nothingWritten(edit, error);
+  }
   // The proof is a moment old by now.
   if (!guard.isQuiet()) {
     guard.keepOnDeath(false);
@@ -115,7 +120,8 @@ function outlived(domain: DomainWith<'writeFrames'>, edit: Edit): DomschedError 
 /** Why an edit has to be harmless in parts, as a clause about a domain. */
 export const PAUSE_ENDS =
   'goes on when domsched is killed, in the middle of this edit too, which only parking stands; for all others give it a ' +
-  'QMP socket of ours (-qmp unix:/run/domsched/NAME.sock,server=on,wait=off)';
+  'QMP socket of ours (-qmp unix:/run/domsched/NAME.sock,server=on,wait=off), or a control group of its own, whose freezer ' +
+  'outlives domsched';
 
 /** Why an edit was not begun. */
 function nothingWritten(edit: Edit, cause: unknown): unknown {

@@ -17,9 +17,11 @@ export interface PauseBackend {
   readonly counts?: boolean;
   /** See {@link Pausable.endsWithUs}. */
   readonly endsWithUs?: true;
-  /** Says whether the domain is to stay paused, should our process die now. */
-  keepOnDeath?(keep: boolean): void;
-  /** The domain is to stay paused whatever becomes of us. */
+  /** See {@link Pausable.way}. */
+  readonly way?: string;
+  /** Says whether the domain is to stay paused, should our process die now. See {@link PauseGuard.keepOnDeath}. */
+  keepOnDeath?(keep: boolean, inParts: boolean): void;
+  /** The domain is to stay paused whatever becomes of us. Without it, {@link keepOnDeath} is enough. */
   abandon?(): void;
 }
 
@@ -38,10 +40,12 @@ export class PauseCounter implements Pausable {
   #lane: Promise<unknown> = Promise.resolve();
 
   declare readonly endsWithUs?: true;
+  declare readonly way?: string;
 
   constructor(backend: PauseBackend) {
     this.#backend = backend;
     if (backend.endsWithUs) this.endsWithUs = true;
+    if (backend.way !== undefined) this.way = backend.way;
   }
 
   get depth(): number {
@@ -113,13 +117,13 @@ export class PauseCounter implements Pausable {
         if (isValid()) return proof;
         throw new DomschedError('edit-conflict', 'somebody resumed, woke up or reset the domain meanwhile');
       },
-      keepOnDeath(keep) {
-        if (!released && counter.#isOurs(foundPaused)) counter.#backend.keepOnDeath?.(keep);
+      keepOnDeath(keep, inParts = false) {
+        if (!released && counter.#isOurs(foundPaused)) counter.#backend.keepOnDeath?.(keep, inParts);
       },
       abandon() {
         if (released || counter.#session !== session) return;
-        counter.#backend.keepOnDeath?.(true);
-        counter.#backend.abandon?.();
+        if (counter.#backend.abandon) counter.#backend.abandon();
+        else counter.#backend.keepOnDeath?.(true, false);
         counter.dissolve();
       },
       release,

@@ -152,8 +152,10 @@ export interface PauseGuard extends AsyncDisposable {
    * What becomes of the domain should our process die (SIGKILL) under this pause: normally it is resumed by a
    * watchdog. With `keep` it stays paused, for the moments in which an edit is half written and only the journal
    * can put it right.
+   * @param inParts every part of that edit is harmless: where keeping costs the guest something, it may go on
+   * @throws DomschedError `refused` when it cannot be kept: then nothing may be written
    */
-  keepOnDeath(keep: boolean): void;
+  keepOnDeath(keep: boolean, inParts?: boolean): void;
   /** Gives all our pauses up without resuming: the domain stays paused for an operator to look at. */
   abandon(): void;
   /** Gives this pause back; the last one resumes the domain if we paused it. A second call does nothing. */
@@ -169,6 +171,8 @@ export interface Pausable {
    * are committed. Absent where a pause outlives us when that is asked for, see {@link PauseGuard.keepOnDeath}.
    */
   readonly endsWithUs?: true;
+  /** How it is paused, for people. */
+  readonly way?: string;
   /**
    * Resolves when no vCPU runs any more.
    * @throws DomschedError `domain-gone`, `timeout`, `protocol`

@@ -25,19 +25,25 @@ import { constantsOf } from './proved-constants.ts';
  */
 export function holderFor(guest: Guest, proved?: Constants): Holder {
   const holder = kernelHolder(guest, proved);
-  if (!guest.domain.pause?.endsWithUs) return holder;
   const { techniques, refused } = holder;
-  const parks = (technique: Technique) => technique === 'park';
-  if (!techniques.some(parks)) {
-    const { name } = guest.domain.identity;
-    throw new DomschedError('refused', `${name} ${PAUSE_ENDS}; nothing was changed`, { domain: name });
-  }
-  const others = techniques.filter((technique) => !parks(technique));
+  const { name } = guest.domain.identity;
+  const lacks = (technique: Technique): string | undefined => {
+    if (guest.domain.pause?.endsWithUs && technique !== 'park') return `the guest ${PAUSE_ENDS}`;
+    if (guest.domain.registers === undefined && holder.needsRegisters?.([technique]))
+      return 'the registers of its CPUs cannot be read; give it a QMP socket of ours';
+    return undefined;
+  };
+  const others = techniques.filter((technique) => lacks(technique) !== undefined);
+  if (others.length === 0) return holder;
+  if (others.length === techniques.length)
+    throw new DomschedError('refused', `${name}: ${lacks(techniques[0]!)}; nothing was changed`, {
+      domain: name,
+    });
   return Object.assign(holder, {
-    techniques: techniques.filter(parks),
+    techniques: techniques.filter((technique) => !others.includes(technique)),
     refused: new Map([
       ...(refused ?? []),
-      ...others.map((technique) => [technique, `the guest ${PAUSE_ENDS}`] as const),
+      ...others.map((technique) => [technique, lacks(technique)!] as const),
     ]),
   });
 }

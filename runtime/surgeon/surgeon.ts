@@ -51,6 +51,8 @@ export interface Operation {
   readonly kept: number;
   /** Pids of all processes that it concerns, where that is more than one process by its nature. */
   readonly members?: readonly number[];
+  /** How the domain is paused for it, and why the other ways to hold are not there: of what is planned only. */
+  readonly means?: readonly string[];
 }
 
 const DEFAULT_LIMIT_MS = 5_000;
@@ -384,7 +386,7 @@ export class Surgeon {
           edits,
           kept,
         };
-        if (options.dryRun) return { ...result, outcome: 'planned' };
+        if (options.dryRun) return { ...result, outcome: 'planned', means: this.#means() };
         // Threads that ended on their way out of a hold leave words that only a later look can give back.
         const settled = goal !== 'released' || done.pending === 0 || settling++ === MAX_SETTLING;
         if (done.finished && settled) {
@@ -402,6 +404,12 @@ export class Surgeon {
       wait = advanced ? FIRST_WAIT_MS : Math.min(2 * wait, LAST_WAIT_MS);
       await sleep(wait);
     }
+  }
+
+  #means(): string[] {
+    const { way } = this.#domain.pause;
+    const others = [...(this.#holder.refused ?? [])].map(([technique, why]) => `not by ${technique}: ${why}`);
+    return [...(way === undefined ? [] : [`paused by ${way}`]), ...others];
   }
 
   async #once(

@@ -1,7 +1,8 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { DomschedError } from '../../error.ts';
 import type { DomainScheduler, DomainShare } from '../types.ts';
+import { GROUPS, type GroupFiles, ownGroup } from './own-group.ts';
 
 /** Weight that a domain has unless told otherwise, here as in Xen's schedulers. */
 const DEFAULT_WEIGHT = 256;
@@ -50,6 +51,11 @@ const V1: Knobs = {
   },
 };
 
+const FILES: GroupFiles = {
+  v1: { controller: 'cpu', file: V1.weightFile },
+  v2: { file: V2.weightFile },
+};
+
 /**
  * Weight and cap of a QEMU process by the CPU controller of its control group.
  * @param root where control groups are mounted
@@ -58,12 +64,13 @@ const V1: Knobs = {
  */
 export function cgroupScheduler(
   pid: number,
-  root = '/sys/fs/cgroup',
+  root = GROUPS,
   membership = readText(`/proc/${pid}/cgroup`),
 ): DomainScheduler | undefined {
-  const found = groupOf(pid, root, membership);
+  const found = ownGroup(pid, FILES, root, membership);
   if (found === undefined) return undefined;
-  const { group, knobs } = found;
+  const { directory: group, version } = found;
+  const knobs = version === 2 ? V2 : V1;
   const get = async (): Promise<DomainShare> => {
     const raw = Number(readText(path.join(group, knobs.weightFile)));
     const quota = knobs.readQuota(group);
@@ -99,31 +106,6 @@ export function cgroupScheduler(
       return get();
     },
   };
-}
-
-/** The group that holds this process and nobody else; libvirt's is the scope around the groups of its threads. */
-function groupOf(pid: number, root: string, membership: string): { group: string; knobs: Knobs } | undefined {
-  for (const line of membership.split('\n')) {
-    const [, controllers = '', place = ''] = /^\d+:([^:]*):(\/.*)$/.exec(line) ?? [];
-    const names = controllers.split(',');
-    const unified = controllers === '';
-    if (place === '' || place === '/' || (!unified && !names.includes('cpu'))) continue;
-    const knobs = unified ? V2 : V1;
-    const mounts = unified
-      ? [root, path.join(root, 'unified')]
-      : [path.join(root, controllers), path.join(root, 'cpu')];
-    const scope = /^(.*\/machine-qemu[^/]*\.scope)(\/|$)/.exec(place)?.[1];
-    for (const mount of mounts) {
-      const group = path.join(mount, scope ?? place);
-      if (!existsSync(path.join(group, knobs.weightFile))) continue;
-      if (scope !== undefined || isAlone(group, pid)) return { group, knobs };
-    }
-  }
-  return undefined;
-}
-
-function isAlone(group: string, pid: number): boolean {
-  return readText(path.join(group, 'cgroup.procs')) === String(pid);
 }
 
 function readText(file: string): string {

@@ -109,6 +109,7 @@ export class QemuDomain implements Domain<GuestFrame> {
     this.writeFrames = this.#ram;
     this.registers = { read: () => this.#readRegisters() };
     this.#counter = new PauseCounter({
+      way: 'its monitor (QMP)',
       stop: () => this.#stop(),
       prove: () => this.#prove(),
       // QEMU sends a RESUME before the first vCPU goes on, so what is not in our socket has not happened.

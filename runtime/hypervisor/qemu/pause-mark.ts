@@ -47,7 +47,7 @@ export function markPause(machine: HostProcess, owner: string): void {
 export function tidy(): void {
   makePrivate(folder());
   for (const name of readdirSync(folder())) {
-    const [, pid, started] = /^qemu-(\d+)-(\d+)$/.exec(name) ?? [];
+    const [, pid, started] = /^(?:qemu|frozen)-(\d+)-(\d+)$/.exec(name) ?? [];
     if (pid === undefined || isAlive({ pid: Number(pid), started: Number(started) })) continue;
     rmSync(path.join(folder(), name), { force: true });
   }

@@ -16,6 +16,7 @@ import type {
   Pausable,
 } from '../types.ts';
 import { attachRam, type ProcessRam } from './attach-ram.ts';
+import { Freezer } from './freezer.ts';
 import { type MachineProcess, machineOf } from './machine-process.ts';
 import { ProcessPause } from './process-pause.ts';
 import { machineThreads } from './vcpu-threads.ts';
@@ -47,13 +48,19 @@ export class ProcessDomain implements Domain<GuestFrame> {
     this.#ram = ram;
     this.frames = ram;
     this.writeFrames = ram;
-    this.#pause = new ProcessPause(machine);
+    const freezer = Freezer.of(machine);
+    this.#pause = new ProcessPause(machine, freezer);
     this.#counter = new PauseCounter({
-      endsWithUs: true,
+      ...(freezer === undefined && { endsWithUs: true }),
+      way:
+        freezer === undefined
+          ? 'tracing the threads of its CPUs, which ends with domsched: it has no control group to itself, whose freezer would not'
+          : `tracing the threads of its CPUs, and frozen (${freezer.directory}) while words are written that may not be left half done`,
       stop: () => this.#stop(),
       prove: async () => this.#pause.prove(this.#generation),
       isQuiet: () => this.#pause.isQuiet(),
       resume: async () => this.#resume(),
+      keepOnDeath: (keep, inParts) => this.#pause.keepOnDeath(keep, inParts),
       abandon: () => this.#pause.abandon(),
     });
     this.pause = this.#counter;
@@ -135,7 +142,8 @@ export function vcpuCount({ pid, kvmVcpus }: MachineProcess): number {
 /** What the process shows: whether its manager has paused the machine it does not. */
 export function stateOf(process: HostProcess): DomainState {
   if (!isAlive(process)) return 'gone';
-  return processState(process.pid) === 'T' ? 'paused' : 'running';
+  const isFrozen = (Freezer.of(process)?.by() ?? 'nobody') !== 'nobody';
+  return isFrozen || processState(process.pid) === 'T' ? 'paused' : 'running';
 }
 
 /** @throws DomschedError `domain-not-found` */

@@ -6,6 +6,7 @@ import { processState } from '../qemu/qemu-process.ts';
 import { lastRan } from '../thread-clock.ts';
 import type { PauseProof } from '../types.ts';
 import { checkAtRest, hasMonitor } from './at-rest.ts';
+import type { Freezer } from './freezer.ts';
 import type { MachineProcess } from './machine-process.ts';
 import { StoppedThreads } from './stopped-threads.ts';
 import { machineThreads } from './vcpu-threads.ts';
@@ -24,10 +25,14 @@ const STOP_LIMIT_MS = 100;
 export class ProcessPause {
   readonly #machine: MachineProcess;
   readonly #translates: boolean;
+  readonly #freezer: Freezer | undefined;
   #stopped: StoppedThreads | undefined;
+  /** By us: `left` when one of us froze it that was killed since, and no thread is traced. */
+  #frozen: 'now' | 'left' | undefined;
 
-  constructor(machine: MachineProcess) {
+  constructor(machine: MachineProcess, freezer?: Freezer) {
     this.#machine = machine;
+    this.#freezer = freezer;
     this.#translates = machine.kvmVcpus === 0;
   }
 
@@ -52,6 +57,11 @@ export class ProcessPause {
     const { pid, name, args, isQemu } = this.#machine;
     this.#checkProcess();
     const threads = machineThreads(pid);
+    if (this.#isLeftFrozen()) {
+      checkAtRest(this.#machine, threads);
+      this.#frozen = 'left';
+      return;
+    }
     const saysRunning = checkAtRest(this.#machine, threads);
     // Nobody says that it runs, and somebody may have stopped it to save it: seen to run, it is not.
     if (!saysRunning && isQemu && hasMonitor(args)) await this.#seenRunning(threads.vcpus);
@@ -77,6 +87,8 @@ export class ProcessPause {
     this.#checkProcess();
     const threads = machineThreads(pid);
     checkAtRest(this.#machine, threads);
+    if (this.#frozen === 'left' && this.isQuiet())
+      return { generation, answers: JSON.stringify([pid, started]) };
     const own = this.#stopped?.threads ?? [];
     if (!this.isQuiet() || threads.vcpus.some((thread) => !own.includes(thread))) {
       const message = `${name}: not all of its CPUs stand still any more`;
@@ -87,20 +99,46 @@ export class ProcessPause {
 
   /** A thread that is traced stands until we say otherwise, or until it is killed. */
   isQuiet(): boolean {
+    if (this.#frozen === 'left') return this.#freezer!.by() === 'dead';
     return this.#stopped?.stand ?? false;
   }
 
+  /**
+   * Freezes it for as long as words are written of which not every part is harmless, where it can be frozen.
+   * @throws DomschedError as {@link Freezer.freeze}
+   */
+  keepOnDeath(keep: boolean, inParts: boolean): void {
+    if (this.#frozen === 'left') return;
+    if (keep && !inParts) {
+      this.#freezer?.freeze();
+      this.#frozen = this.#freezer && 'now';
+    } else if (!keep) this.#thaw();
+  }
+
+  #thaw(): void {
+    if (this.#frozen !== undefined) this.#freezer!.thaw();
+    this.#frozen = undefined;
+  }
+
   resume(): void {
+    this.#thaw();
     this.#stopped?.release();
     this.#stopped = undefined;
   }
 
   /**
-   * Has the whole process stand still before its threads are let go, until somebody has it go on. Without the right to
-   * (CAP_KILL, for another user's) they are let go all the same: what was written is harmless in parts.
+   * Has the whole process stand still before its threads are let go, until somebody has it go on: frozen, or stopped by a
+   * signal. Without the right to (CAP_KILL, for another user's) they are let go all the same: what was written is harmless
+   * in parts.
    */
   abandon(): void {
     const { pid } = this.#machine;
+    if (this.#freeze()) {
+      this.#freezer!.forget();
+      this.#frozen = undefined;
+      this.resume();
+      return;
+    }
     try {
       if (isAlive(this.#machine)) process.kill(pid, 'SIGSTOP');
       const end = performance.now() + STOP_LIMIT_MS;
@@ -110,6 +148,29 @@ export class ProcessPause {
     } finally {
       this.resume();
     }
+  }
+
+  /** @returns whether it is frozen */
+  #freeze(): boolean {
+    if (this.#frozen !== undefined) return true;
+    try {
+      this.keepOnDeath(true, false);
+    } catch {
+      return false;
+    }
+    return this.#frozen !== undefined;
+  }
+
+  /** @throws DomschedError `timeout` while another of us has frozen it; `refused` when somebody else has */
+  #isLeftFrozen(): boolean {
+    const { pid, name } = this.#machine;
+    const by = this.#freezer?.by() ?? 'nobody';
+    if (by === 'nobody' || by === 'dead') return by === 'dead';
+    const why =
+      by === 'peer'
+        ? 'another domsched is editing it; try again'
+        : `its control group is frozen; let it go on first: ${this.#freezer!.advice}`;
+    throw new DomschedError(by === 'peer' ? 'timeout' : 'refused', `${name}: ${why}`, { domain: name, pid });
   }
 
   #checkProcess(): void {

@@ -91,6 +91,7 @@ export class XenDomain implements Domain {
     const notify = info.hvm ? msiNotifier(calls, domid, identity.name) : undefined;
     if (notify !== undefined) this.notify = notify;
     this.#counter = new PauseCounter({
+      way: 'Xen',
       counts: true,
       stop: () => this.#stop(),
       prove: async () => this.#prove(),

@@ -1,0 +1,130 @@
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { DomschedError } from '../../error.ts';
+import { type HostProcess, isAlive, ownProcess } from '../../host-process.ts';
+import { makePrivate, runtimeDirectory, writePrivate } from '../../runtime-directory.ts';
+import { GROUPS, type GroupFiles, type OwnGroup, ownGroup } from '../qemu/own-group.ts';
+
+/** Where a group is frozen (Linux admin-guide/cgroup-v1/freezer-subsystem, cgroup-v2): its file and what is written there. */
+const KNOBS = {
+  1: { file: 'freezer.state', frozen: 'FROZEN', thawed: 'THAWED' },
+  2: { file: 'cgroup.freeze', frozen: '1', thawed: '0' },
+} as const;
+const FILES: GroupFiles = {
+  v1: { controller: 'freezer', file: KNOBS[1].file },
+  v2: { file: KNOBS[2].file },
+};
+
+/** Who froze a machine. */
+export type FrozenBy =
+  | 'nobody'
+  /** A living process of ours, for the moments of an edit. */
+  | 'peer'
+  /** One of ours that was killed in the middle of an edit. */
+  | 'dead'
+  | 'others';
+
+/**
+ * The freezer of a machine's own control group: the pause that outlives us. All threads of the machine stand, those that
+ * answer its manager too, so it is for the moments only in which words of an edit are written that may not be left half
+ * done.
+ *
+ * Threads that we trace stand already; frozen as well, they do not go on when we are killed and the kernel detaches them.
+ * A file says that it was we who froze it: who comes after us takes the edit back, and then lets the machine go on.
+ */
+export class Freezer {
+  readonly directory: string;
+  readonly #machine: HostProcess;
+  readonly #knob: string;
+  readonly #words: (typeof KNOBS)[1 | 2];
+  readonly #mark: string;
+  /** Looks for the group again: somebody may have been moved into it, or the machine out of it. */
+  readonly #find: () => OwnGroup | undefined;
+
+  private constructor(
+    machine: HostProcess,
+    { directory, version }: OwnGroup,
+    find: () => OwnGroup | undefined,
+  ) {
+    this.directory = directory;
+    this.#find = find;
+    this.#machine = machine;
+    this.#words = KNOBS[version];
+    this.#knob = path.join(directory, this.#words.file);
+    this.#mark = path.join(runtimeDirectory(), 'pauses', `frozen-${machine.pid}-${machine.started}`);
+  }
+
+  /**
+   * @param root where control groups are mounted, and the `membership` of the process in them; a test has its own
+   * @returns undefined for a machine that has no group to itself: others would stand still with it
+   */
+  static of(machine: HostProcess, root = GROUPS, membership?: string): Freezer | undefined {
+    const find = () => ownGroup(machine.pid, FILES, root, membership);
+    const group = find();
+    return group === undefined ? undefined : new Freezer(machine, group, find);
+  }
+
+  by(): FrozenBy {
+    const state = textOf(this.#knob);
+    if (state === this.#words.thawed || state === '') return 'nobody';
+    const writer = this.#writer();
+    if (writer === undefined) return 'others';
+    return isAlive(writer) ? 'peer' : 'dead';
+  }
+
+  /**
+   * Freezes the machine. Its threads that are traced do not run again before it is thawed, whoever dies.
+   * @throws DomschedError `refused` when the kernel does not do it: nothing is frozen then
+   */
+  freeze(): void {
+    const { pid } = this.#machine;
+    makePrivate(path.dirname(this.#mark));
+    writePrivate(this.#mark, JSON.stringify(ownProcess()));
+    try {
+      if (this.#find()?.directory !== this.directory) throw new Error('it has no group to itself any more');
+      writeFileSync(this.#knob, this.#words.frozen);
+    } catch (cause) {
+      this.thaw();
+      const message = `the control group ${this.directory} cannot be frozen: ${(cause as Error).message}`;
+      throw new DomschedError('refused', message, { pid, group: this.directory }, { cause });
+    }
+  }
+
+  /** Lets the machine go on, and forgets that we froze it. */
+  thaw(): void {
+    try {
+      writeFileSync(this.#knob, this.#words.thawed);
+    } catch (error) {
+      // A machine that has ended has no group any more.
+      if (isAlive(this.#machine)) throw error;
+    }
+    this.forget();
+  }
+
+  /** It stays as it is, and is nobody's any more: for an operator to look at. */
+  forget(): void {
+    rmSync(this.#mark, { force: true });
+  }
+
+  /** How an operator has it go on. */
+  get advice(): string {
+    return `echo ${this.#words.thawed} > ${this.#knob}`;
+  }
+
+  #writer(): HostProcess | undefined {
+    try {
+      const { pid, started } = JSON.parse(readFileSync(this.#mark, 'utf8'));
+      return Number.isSafeInteger(pid) && Number.isSafeInteger(started) ? { pid, started } : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+}
+
+function textOf(file: string): string {
+  try {
+    return readFileSync(file, 'latin1').trim();
+  } catch {
+    return '';
+  }
+}
