@@ -128,8 +128,8 @@ export class ProcessPause {
 
   /**
    * Has the whole process stand still before its threads are let go, until somebody has it go on: frozen, or stopped by a
-   * signal. Without the right to (CAP_KILL, for another user's) they are let go all the same: what was written is harmless
-   * in parts.
+   * signal, which for another user's takes CAP_KILL (`runtime/daemon/domsched.service` has it). Without, they are let go
+   * all the same: what was written is harmless in parts.
    */
   abandon(): void {
     const { pid } = this.#machine;

@@ -22,20 +22,13 @@ import { stateOf } from '../../../../runtime/hypervisor/vmm/domain.ts';
 import { Freezer } from '../../../../runtime/hypervisor/vmm/freezer.ts';
 import { ProcessPause } from '../../../../runtime/hypervisor/vmm/process-pause.ts';
 import { until } from '../../../live/until.ts';
+import { busyProcess } from './busy-process.ts';
 import { type TestGroup, testGroups } from './own-groups.ts';
 
 const DIE = path.join(import.meta.dirname, 'stop-and-die.ts');
 const place = mkdtempSync(path.join(tmpdir(), 'domsched-freezer-'));
 process.env.DOMSCHED_RUNTIME_DIR = place;
 test.after.always(() => rmSync(place, { recursive: true, force: true }));
-
-const BUSY = `new (require('node:worker_threads').Worker)('for (;;);', { eval: true, name: 'vcpu 0' }); console.log('up');`;
-async function busy(t: ExecutionContext): Promise<ChildProcess & { pid: number }> {
-  const child = spawn(process.execPath, ['-e', BUSY], { stdio: ['ignore', 'pipe', 'inherit'] });
-  t.teardown(() => child.kill('SIGKILL'));
-  await once(child.stdout!, 'data');
-  return child as ChildProcess & { pid: number };
-}
 
 /** CPU time of a process, in ticks. */
 function spent(pid: number): number {
@@ -63,7 +56,7 @@ async function eachGroup(
   await using stack = new AsyncDisposableStack();
   for (const group of groups) stack.use(group);
   for (const group of groups) {
-    const child = await busy(t);
+    const child = await busyProcess(t);
     group.add(child.pid);
     t.log(`version ${group.version}: ${group.directory}`);
     await check(group, child);
@@ -148,7 +141,7 @@ test.serial('given up for an operator: it stays frozen, and is nobody’s', asyn
     await goesOn(pid);
     t.is(freezer.by(), 'nobody');
     // Somebody is moved in before it is frozen: he would stand still as well.
-    const another = await busy(t);
+    const another = await busyProcess(t);
     group.add(another.pid);
     await pause.stop();
     t.throws(() => pause.keepOnDeath(true, false), { code: 'refused' });
