@@ -154,7 +154,12 @@ export class IrqWork {
       const references = get(draft, task, usage);
       const isCount = references > 1n && references < MAX_REFERENCES;
       this.#planClear(draft, work);
-      this.#planReferences(draft, task, isCount ? references - 1n : references, 'that of the lost wake-up less');
+      this.#planReferences(
+        draft,
+        task,
+        isCount ? references - 1n : references,
+        'that of the lost wake-up less',
+      );
       outcome.push(this.#cleared(draft, work, task));
     }
     for (const work of this.#homes) {
