@@ -84,7 +84,8 @@ async function open(
   { symbols, config, debugRoot }: ExtractCommandOptions,
   report: Pick<OpenOptions, 'progress' | 'signal'>,
 ): Promise<KernelFile> {
-  if (typeof source !== 'string') return new (await import('./memory/memory-kernel.ts')).MemoryKernel(source);
+  if (typeof source !== 'string')
+    return (await import('./memory/memory-kernel.ts')).MemoryKernel.open(source);
   const roots = debugRoot ? { debugRoots: debugRoot } : {};
   return openKernelFile(source, { symbols, config, ...roots, ...report });
 }

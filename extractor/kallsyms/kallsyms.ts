@@ -64,35 +64,16 @@ export class Kallsyms implements SymbolSource {
   }
 
   *all(): Generator<KernelSymbol> {
-    for (const { index, name, end } of this.#decoded()) {
+    for (const { index, name, end } of decoded(this.#bytes, this.#tokens, this.#names)) {
       yield this.#symbol(index, name[0]!, name.toString('latin1', 1, end));
     }
   }
 
   *named(names: Iterable<string>): Generator<KernelSymbol> {
     const matcher = new NameMatcher(names);
-    for (const { index, name } of this.#decoded()) {
+    for (const { index, name } of decoded(this.#bytes, this.#tokens, this.#names)) {
       const found = matcher.match(name, 1);
       if (found !== null) yield this.#symbol(index, name[0]!, found);
-    }
-  }
-
-  /** Each symbol's type letter and name, in a buffer that the next one takes: it ends at a NUL. */
-  *#decoded(): Generator<{ index: number; name: Buffer; end: number }> {
-    const bytes = this.#bytes;
-    const name = Buffer.alloc(MAX_NAME + 1);
-    let at = this.#names.start;
-    for (let index = 0; index < this.#names.count; index++) {
-      const length = nameLength(bytes, at);
-      at += length.bytes;
-      let end = 0;
-      for (const next = at + length.tokens; at < next; at++) {
-        const token = this.#tokens[bytes[at]!]!;
-        if (end + token.length > MAX_NAME) continue;
-        for (let byte = 0; byte < token.length; byte++) name[end++] = token[byte]!;
-      }
-      name[end] = 0;
-      yield { index, name, end };
     }
   }
 
@@ -123,21 +104,53 @@ export function findKallsyms(bytes: Buffer, address: bigint, readAt: ReadAt): Ka
   for (const tokens of tokenTables(bytes)) {
     if (budget.left <= 0) return null;
     for (const names of nameTables(bytes, tokens.start, budget)) {
+      let banners: readonly number[] | undefined;
       for (const addresses of addressTables(bytes, address, names, tokens.end)) {
         if (++tries > MAX_TRIES) return null;
         if (!isSorted(bytes, addresses, names.count)) continue;
-        const found = new Kallsyms(bytes, tokens, names, addresses);
-        if (putsBanner(found, readAt)) return found;
+        banners ??= indexesOf(PROOF, bytes, tokens, names);
+        if (banners.some((index) => isBanner(addressOf(bytes, addresses, index), readAt))) {
+          return new Kallsyms(bytes, tokens, names, addresses);
+        }
       }
     }
   }
   return null;
 }
 
-function putsBanner(symbols: Kallsyms, readAt: ReadAt): boolean {
-  for (const { address } of symbols.named([PROOF])) {
-    const found = readAt(address, PROOF_BYTES.length);
-    if (found !== null && PROOF_BYTES.equals(found)) return true;
+/** Where a name is among the symbols: to be looked for once, whatever tables of addresses are tried. */
+function indexesOf(wanted: string, bytes: Buffer, { tokens }: TokenTable, names: NameTable): number[] {
+  const matcher = new NameMatcher([wanted]);
+  const indexes: number[] = [];
+  for (const { index, name } of decoded(bytes, tokens, names)) {
+    if (matcher.match(name, 1) !== null) indexes.push(index);
   }
-  return false;
+  return indexes;
+}
+
+function isBanner(address: bigint, readAt: ReadAt): boolean {
+  const found = readAt(address, PROOF_BYTES.length);
+  return found !== null && PROOF_BYTES.equals(found);
+}
+
+/** Each symbol's type letter and name, in a buffer that the next one takes: it ends at a NUL. */
+function* decoded(
+  bytes: Buffer,
+  tokens: readonly Buffer[],
+  names: NameTable,
+): Generator<{ index: number; name: Buffer; end: number }> {
+  const name = Buffer.alloc(MAX_NAME + 1);
+  let at = names.start;
+  for (let index = 0; index < names.count; index++) {
+    const length = nameLength(bytes, at);
+    at += length.bytes;
+    let end = 0;
+    for (const next = at + length.tokens; at < next; at++) {
+      const token = tokens[bytes[at]!]!;
+      if (end + token.length > MAX_NAME) continue;
+      for (let byte = 0; byte < token.length; byte++) name[end++] = token[byte]!;
+    }
+    name[end] = 0;
+    yield { index, name, end };
+  }
 }

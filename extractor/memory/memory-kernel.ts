@@ -43,22 +43,34 @@ export class MemoryKernel implements KernelFile {
   readonly #slide: bigint;
   readonly #btf: SectionData;
 
-  /**
-   * @throws ExtractError `no-debug-information`, with the `missing` table, where the kernel has not both
-   */
-  constructor({ name, parts }: KernelMemory) {
+  private constructor(name: string, parts: readonly MemoryPart[], { kallsyms, address }: FoundTables) {
     this.path = name;
     this.#parts = parts;
-    const found = this.#findKallsyms();
-    if (found === null) throw missing(name, 'kallsyms');
-    this.#kallsyms = found.kallsyms;
-    this.#tablesAt = found.address;
-    const places = lookupSymbols(found.kallsyms, LANDMARKS);
+    this.#kallsyms = kallsyms;
+    this.#tablesAt = address;
+    const places = lookupSymbols(kallsyms, LANDMARKS);
     this.#running = new Map([...places].map(([symbol, { address }]) => [symbol, address]));
     this.#slide = this.#findSlide();
     const btf = this.#between('.BTF', '__start_BTF', '__stop_BTF', MAX_BTF);
     if (btf === null) throw missing(name, 'btf');
     this.#btf = btf;
+  }
+
+  /**
+   * @param more brings what is not among the parts: they may be the kernel's constants alone
+   * @throws ExtractError `no-debug-information`, with the `missing` table, where the kernel has not both
+   */
+  static async open({ name, parts }: KernelMemory, more?: ReadMore): Promise<MemoryKernel> {
+    const found = findTables(parts);
+    if (found === null) throw missing(name, 'kallsyms');
+    const parameters = lookupSymbols(found.kallsyms, LANDMARKS).get('boot_params');
+    const word = parameters === undefined ? undefined : parameters.address + BigInt(PREF_ADDRESS);
+    if (more === undefined || word === undefined || partAt(parts, word) !== undefined) {
+      return new MemoryKernel(name, parts, found);
+    }
+    const bytes = await more(word, 8);
+    const all = bytes === null ? parts : [...parts, { address: word, bytes }];
+    return new MemoryKernel(name, all, found);
   }
 
   get buildId(): string | null {
@@ -76,7 +88,7 @@ export class MemoryKernel implements KernelFile {
 
   banner(): string | null {
     const address = this.#running.get('linux_banner');
-    const part = address === undefined ? undefined : this.#partAt(address);
+    const part = address === undefined ? undefined : partAt(this.#parts, address);
     return part ? bannerAt(sectionOf('.rodata', part), Number(address! - part.address)) : null;
   }
 
@@ -123,14 +135,6 @@ export class MemoryKernel implements KernelFile {
     };
   }
 
-  #findKallsyms(): { kallsyms: Kallsyms; address: bigint } | null {
-    for (const { address, bytes } of this.#parts) {
-      const kallsyms = findKallsyms(asBuffer(bytes), address, (at, length) => this.#read(at, length));
-      if (kallsyms) return { kallsyms, address };
-    }
-    return null;
-  }
-
   /** 0 where nothing says that the kernel was moved. */
   #findSlide(): bigint {
     const text = this.#running.get('_text');
@@ -151,17 +155,36 @@ export class MemoryKernel implements KernelFile {
   }
 
   #read(address: bigint, length: number): Uint8Array | null {
-    const part = this.#partAt(address);
-    if (part === undefined) return null;
-    const offset = Number(address - part.address);
-    return offset + length <= part.bytes.length ? part.bytes.subarray(offset, offset + length) : null;
+    return readIn(this.#parts, address, length);
   }
+}
 
-  #partAt(address: bigint): MemoryPart | undefined {
-    return this.#parts.find(
-      (part) => address >= part.address && address < part.address + BigInt(part.bytes.length),
-    );
+/** Brings bytes of a running kernel; null where there are none. */
+export type ReadMore = (address: bigint, length: number) => Promise<Uint8Array | null>;
+
+interface FoundTables {
+  readonly kallsyms: Kallsyms;
+  /** Address of the part that they are in. */
+  readonly address: bigint;
+}
+
+function findTables(parts: readonly MemoryPart[]): FoundTables | null {
+  for (const { address, bytes } of parts) {
+    const kallsyms = findKallsyms(asBuffer(bytes), address, (at, length) => readIn(parts, at, length));
+    if (kallsyms) return { kallsyms, address };
   }
+  return null;
+}
+
+function readIn(parts: readonly MemoryPart[], address: bigint, length: number): Uint8Array | null {
+  const part = partAt(parts, address);
+  if (part === undefined) return null;
+  const offset = Number(address - part.address);
+  return offset + length <= part.bytes.length ? part.bytes.subarray(offset, offset + length) : null;
+}
+
+function partAt(parts: readonly MemoryPart[], address: bigint): MemoryPart | undefined {
+  return parts.find((part) => address >= part.address && address < part.address + BigInt(part.bytes.length));
 }
 
 const LANDMARKS = [

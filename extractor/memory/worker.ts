@@ -1,10 +1,12 @@
+import { once } from 'node:events';
 import { parentPort, workerData } from 'node:worker_threads';
 import type { KernelMemory, MemoryLayout } from '../contract.ts';
 import { ExtractError } from '../error.ts';
 import { extractMemory } from './extract.ts';
 
-/** What the thread says: nothing else ever comes out of it. */
+/** What the thread says: nothing else ever comes out of it. Who is asked says the bytes, or null. */
 export type MemoryAnswer =
+  | { readonly asked: { readonly address: bigint; readonly length: number } }
   | { readonly learned: MemoryLayout }
   | {
       readonly refused: {
@@ -17,9 +19,15 @@ export type MemoryAnswer =
 /**
  * Reads a guest's memory in a thread of its own: what a guest says may take time and room, and whoever asked bounds both.
  */
+async function more(address: bigint, length: number): Promise<Uint8Array | null> {
+  parentPort!.postMessage({ asked: { address, length } } satisfies MemoryAnswer);
+  const [bytes] = (await once(parentPort!, 'message')) as [Uint8Array | null];
+  return bytes;
+}
+
 let answer: MemoryAnswer;
 try {
-  answer = { learned: await extractMemory(workerData as KernelMemory) };
+  answer = { learned: await extractMemory(workerData as KernelMemory, undefined, more) };
 } catch (error) {
   if (!(error instanceof ExtractError)) throw error;
   const { code, message, details } = error;

@@ -203,7 +203,10 @@ export function byCodeUnit(a: string, b: string): number {
 
 /** Properties that have a value. */
 function given<T extends object>(record: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
-  return Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined)) as never;
+  // Thousands of times for one kernel: without a list of its entries.
+  const found: Partial<T> = {};
+  for (const key in record) if (record[key] !== undefined) found[key] = record[key];
+  return found as never;
 }
 
 function mapValues<T, U>(record: Readonly<Record<string, T>>, change: (value: T) => U): Record<string, U> {

@@ -158,12 +158,19 @@ export class PagedAddressSpace<F extends FrameNumber = FrameNumber> implements A
   #resolve(batch: ReadBatch): void {
     let pending = this.#missing;
     this.#growCache(pending.length / 3);
+    // A long read is mostly of large pages, whose parts need one walk.
+    let large: { readonly page: number; readonly pages: number; readonly frame: number } | undefined;
     for (let round = 0; pending.length > 0 && round < MAX_ROUNDS; round++) {
       const again: number[] = [];
       for (let k = 0; k < pending.length; k += 3) {
         const part = pending[k]!;
         const low = pending[k + 1]!;
         const high = pending[k + 2]!;
+        const page = high * 0x10_0000 + (low >>> 12);
+        if (large !== undefined && page >= large.page && page < large.page + large.pages) {
+          this.#remember(part, low, high, large.frame + (page - large.page));
+          continue;
+        }
         const address = ((BigInt(high) << 32n) | BigInt(low)) as GuestVirtual;
         // In the last round tables come one by one: the cache may have been emptied by its own bound.
         const last = round === MAX_ROUNDS - 1;
@@ -172,7 +179,12 @@ export class PagedAddressSpace<F extends FrameNumber = FrameNumber> implements A
           : walkCached<F>(this.#tables, this.mode, this.root, address);
         if (result === null) again.push(part, low, high);
         else if (isFault(result)) this.#partFaults.set(part, result);
-        else this.#remember(part, low, high, result.frame);
+        else {
+          const pages = result.pageSize / FRAME_SIZE;
+          if (pages > 1)
+            large = { page: page - (page % pages), pages, frame: result.frame - (result.frame % pages) };
+          this.#remember(part, low, high, result.frame);
+        }
       }
       this.#tables.fetch();
       pending = again;

@@ -69,7 +69,7 @@ test.serial('a kernel without a layout: symbols, types and processes by its memo
   // Symbols: all that the guest itself shows, by name and address, wherever it was moved to.
   const { slide, layout } = first.kernel;
   t.true(slide > 0n, 'moved at random');
-  const kernel = new MemoryKernel(await kernelMemory('web', await kernelImage(domain)));
+  const kernel = await MemoryKernel.open(await kernelMemory('web', await kernelImage(domain)));
   const hash = createHash('md5');
   let count = 0;
   for (const { name, address } of kernel.symbols()) {

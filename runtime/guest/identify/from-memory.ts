@@ -4,10 +4,12 @@ import type { FrameNumber } from '../../hypervisor/frame.ts';
 import type { Domain } from '../../hypervisor/types.ts';
 import { kernelOf } from '../../layout/registry.ts';
 import type { LayoutView } from '../../layout/view.ts';
+import { guestVirtual } from '../../memory/address.ts';
 import type { AddressSpace } from '../../memory/types.ts';
 import { evidenceHash } from '../learn/evidence.ts';
 import { learn } from '../learn/learner.ts';
 import type { MemoryLayouts, Remembered } from '../learn/remembered.ts';
+import { tryRead } from './banner.ts';
 import { copyImage } from './scan.ts';
 import type { IdentifiedKernel, Learned } from './types.ts';
 
@@ -47,12 +49,16 @@ export async function fromMemory(
   return { why };
 }
 
-/** A copy of a guest's kernel, under the name that messages and layouts call it by. */
+/**
+ * A copy of a guest's kernel, under the name that messages and layouts call it by.
+ * @param whole see {@link copyImage}
+ */
 export async function kernelMemory(
   domain: string,
   { space, start }: Pick<Unmatched, 'space' | 'start'>,
+  whole = true,
 ): Promise<KernelMemory> {
-  return { name: `memory of ${domain.replaceAll('/', '_')}`, parts: await copyImage(space, start) };
+  return { name: `memory of ${domain.replaceAll('/', '_')}`, parts: await copyImage(space, start, whole) };
 }
 
 /** The kernel of an entry, where this guest has the very bytes that it was read from. */
@@ -71,7 +77,10 @@ async function anew(
 ): Promise<IdentifiedKernel | string> {
   const { name } = domain.identity;
   try {
-    const { layout, evidence } = await learn(() => kernelMemory(name, image));
+    const { layout, evidence } = await learn(
+      () => kernelMemory(name, image, false),
+      (address, length) => tryRead(image.space, guestVirtual(address), length) ?? null,
+    );
     const kernel = await confirmed(image, layout);
     if (kernel === undefined) return 'what its memory says of it contradicts itself';
     const hash = await evidenceHash(kernel.space, kernel.slide, evidence);

@@ -118,12 +118,17 @@ function readPages(space: AddressSpace, batch: ReadBatch, address: bigint, pages
 }
 
 /**
- * A copy of the mapped image but for what can be executed, or of all of it where nothing else is mapped: a piece for each
- * run of addresses. A guest does not wait for another while it is made: it gives way after every {@link CHUNK}.
+ * A copy of what a kernel's tables may be in: of the mapped image what is neither executed nor written, or where it does
+ * not tell these apart yet, what cannot be executed, or all of it. A piece for each run of addresses. A guest does not
+ * wait for another while it is made: it gives way after every {@link CHUNK}.
+ *
+ * @param whole all that cannot be executed, for who cannot ask for a word of the rest
  */
-export async function copyImage(space: AddressSpace, start: bigint): Promise<MemoryPart[]> {
+export async function copyImage(space: AddressSpace, start: bigint, whole: boolean): Promise<MemoryPart[]> {
   const data = [...imageChunks(space, start, false)];
-  const chunks = data.length > 0 ? data : [...imageChunks(space, start, true)];
+  const constant = whole ? [] : data.filter((address) => isConstant(space, address));
+  const chunks =
+    [constant, data, [...imageChunks(space, start, true)]].find(({ length }) => length > 0) ?? [];
   const batch = new ReadBatch(2 * CHUNK);
   const parts: MemoryPart[] = [];
   for (let first = 0; first < chunks.length; ) {
@@ -138,6 +143,14 @@ export async function copyImage(space: AddressSpace, start: bigint): Promise<Mem
     first += count;
   }
   return parts;
+}
+
+/** Whether some of a piece is mapped to be read only: its first page, or its last. */
+function isConstant(space: AddressSpace, address: bigint): boolean {
+  return [0, CHUNK - FRAME_SIZE].some((inside) => {
+    const where = space.probe(guestVirtual(address + BigInt(inside)));
+    return !isFault(where) && !where.writable;
+  });
 }
 
 function* occurrences(bytes: Buffer, before: number): Generator<number> {

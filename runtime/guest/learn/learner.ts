@@ -6,12 +6,19 @@ import { printable } from '../text.ts';
 /** A kernel takes half a second of CPU time; a busy host may take its time. */
 const MAX_MS = 30_000;
 /** MiB of heap, besides the image: a real kernel's types take some 40. */
-const HEAP = { maxOldGenerationSizeMb: 160, maxYoungGenerationSizeMb: 32, stackSizeMb: 4 };
+const HEAP = { maxOldGenerationSizeMb: 160, maxYoungGenerationSizeMb: 6, stackSizeMb: 4 };
 
 /** What the thread answers with: see extractor/memory/worker.ts. */
 type LearnerAnswer =
+  | { readonly asked: { address: bigint; length: number } }
   | { readonly learned: MemoryLayout }
   | { readonly refused: { code: string; message: string; details: Record<string, unknown> } };
+
+/** Brings bytes of the running kernel that are not in the image that was given away; null where there are none. */
+type ReadWord = (address: bigint, length: number) => Uint8Array | null;
+/** More than one word nobody needs; more words than these a lying guest alone makes it ask for. */
+const MAX_ASKED = 8;
+const MAX_QUESTIONS = 16;
 
 /**
  * The extractor as a thread of its own: memory goes in, a layout comes out, as data. It is started, not imported, so that
@@ -28,16 +35,17 @@ let last: Promise<unknown> = Promise.resolve();
  * Makes a layout of a kernel's image in memory. One at a time: the images of a host full of unknown guests would not fit.
  *
  * @param copy brings the image when its turn has come; its bytes are given away
+ * @param more reads a word of the kernel that is not in the copy
  * @throws DomschedError `layout-unknown` where the kernel does not say enough of itself, with `details.missing`
  */
-export function learn(copy: () => Promise<KernelMemory>): Promise<MemoryLayout> {
-  const mine = last.then(async () => run(await copy()));
+export function learn(copy: () => Promise<KernelMemory>, more: ReadWord): Promise<MemoryLayout> {
+  const mine = last.then(async () => run(await copy(), more));
   last = mine.catch(() => undefined);
   return mine;
 }
 
-async function run(memory: KernelMemory): Promise<MemoryLayout> {
-  const answer = await new Promise<LearnerAnswer>((resolve, reject) => {
+async function run(memory: KernelMemory, more: ReadWord): Promise<MemoryLayout> {
+  const answer = await new Promise<Exclude<LearnerAnswer, { asked: unknown }>>((resolve, reject) => {
     const worker = new Worker(EXTRACTOR, {
       workerData: memory,
       transferList: memory.parts.map(({ bytes }) => bytes.buffer as ArrayBuffer),
@@ -49,7 +57,20 @@ async function run(memory: KernelMemory): Promise<MemoryLayout> {
       settle();
       void worker.terminate();
     };
-    worker.once('message', (message: LearnerAnswer) => end(() => resolve(message)));
+    let questions = 0;
+    worker.on('message', (message: LearnerAnswer) => {
+      if (!('asked' in message)) return end(() => resolve(message));
+      const { address, length } = message.asked;
+      if (++questions > MAX_QUESTIONS || length > MAX_ASKED) {
+        return end(() => reject(tooMuch(memory.name, 'questions')));
+      }
+      try {
+        worker.postMessage(more(address, length));
+      } catch (error) {
+        // The guest is gone.
+        end(() => reject(error));
+      }
+    });
     worker.once('error', (error: Error & { code?: string }) =>
       end(() => reject(error.code === 'ERR_WORKER_OUT_OF_MEMORY' ? tooMuch(memory.name, 'memory') : error)),
     );
