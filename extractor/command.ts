@@ -24,6 +24,12 @@ export function register(program: Command, { memoryOf, modules }: Needs): void {
         'instead of a file, the kernel that runs in a domain, by its own memory (or in a dump: --connect dump:FILE)',
       ).conflicts(['symbols', 'base', 'config', 'debugRoot']),
     )
+    .addOption(
+      new Option(
+        '--build-id <id>',
+        'instead of a file, the debug file that a server of DEBUGINFOD_URLS has, by debuginfod-find',
+      ).conflicts(['from', 'debugRoot']),
+    )
     .option('--connect <place...>', 'for --from, where to look for the domain')
     .addOption(
       new Option('--engine <name>', 'what reads the file')
@@ -58,8 +64,8 @@ export function register(program: Command, { memoryOf, modules }: Needs): void {
     .option('--debug-root <dir...>', 'where separate debug files are, instead of /usr/lib/debug')
     .option('--quiet', 'print nothing but results and errors')
     .action(async (file: string | undefined, options, command: Command) => {
-      if ((file === undefined) === (options.from === undefined)) {
-        command.error('error: name one of both, a file or --from DOMAIN', { exitCode: 2 });
+      if ([file, options.from, options.buildId].filter((source) => source !== undefined).length !== 1) {
+        command.error('error: name one: a file, --from DOMAIN or --build-id ID', { exitCode: 2 });
       }
       if (options.format === 'isf' && (options.json === undefined || options.crossCheck)) {
         command.error('error: --format isf needs --json FILE', { exitCode: 2 });
@@ -67,6 +73,6 @@ export function register(program: Command, { memoryOf, modules }: Needs): void {
       const { run } = await import('./run.ts');
       const memory =
         options.from === undefined ? undefined : await memoryOf(options.from, options.connect ?? []);
-      process.exitCode = await run(memory ?? file!, options, modules);
+      process.exitCode = await run(memory ?? file ?? { buildId: options.buildId }, options, modules);
     });
 }

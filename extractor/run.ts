@@ -26,6 +26,9 @@ export interface ExtractCommandOptions {
   quiet?: true;
 }
 
+/** A file's path, a copy of a kernel in memory, or the build-id of one whose debug file a server has. */
+type Source = string | KernelMemory | { readonly buildId: string };
+
 /** What all parts of one run share. */
 interface ExtractRun {
   modules: LoadMaker;
@@ -38,12 +41,11 @@ interface ExtractRun {
 
 /**
  * Runs `extract`.
- * @param source a file's path, or a copy of a kernel in memory
  * @returns the exit code
  * @throws ExtractError; nothing is changed then
  */
 export async function run(
-  source: string | KernelMemory,
+  source: Source,
   options: ExtractCommandOptions,
   modules: LoadMaker,
 ): Promise<0 | 1> {
@@ -80,14 +82,18 @@ export async function run(
 }
 
 async function open(
-  source: string | KernelMemory,
+  source: Source,
   { symbols, config, debugRoot }: ExtractCommandOptions,
-  report: Pick<OpenOptions, 'progress' | 'signal'>,
+  report: Required<Pick<OpenOptions, 'progress' | 'signal'>>,
 ): Promise<KernelFile> {
-  if (typeof source !== 'string')
-    return (await import('./memory/memory-kernel.ts')).MemoryKernel.open(source);
   const roots = debugRoot ? { debugRoots: debugRoot } : {};
-  return openKernelFile(source, { symbols, config, ...roots, ...report });
+  if (typeof source === 'string') return openKernelFile(source, { symbols, config, ...roots, ...report });
+  if ('buildId' in source) {
+    const { debugFileOf } = await import('./debuginfod.ts');
+    const path = await debugFileOf(source.buildId, report.signal);
+    return openKernelFile(path, { symbols, config, ...report });
+  }
+  return (await import('./memory/memory-kernel.ts')).MemoryKernel.open(source);
 }
 
 function selectionOf(options: ExtractCommandOptions): Selection {

@@ -9,6 +9,7 @@ import { lookupSymbols } from '../elf/symbol-source.ts';
 import { KERNEL_IMAGE } from '../elf/symbol-text.ts';
 import { ExtractError } from '../error.ts';
 import { findKallsyms, type Kallsyms } from '../kallsyms/kallsyms.ts';
+import { strayBuildId } from './stray-build-id.ts';
 
 /**
  * `setup_header.pref_address` in `boot_params` (Documentation/arch/x86/boot.rst, protocol 2.10): where the kernel was
@@ -52,7 +53,7 @@ export class MemoryKernel implements KernelFile {
     this.#running = new Map([...places].map(([symbol, { address }]) => [symbol, address]));
     this.#slide = this.#findSlide();
     const btf = this.#between('.BTF', '__start_BTF', '__stop_BTF', MAX_BTF);
-    if (btf === null) throw missing(name, 'btf');
+    if (btf === null) throw missing(name, 'btf', this.buildId);
     this.#btf = btf;
   }
 
@@ -62,7 +63,7 @@ export class MemoryKernel implements KernelFile {
    */
   static async open({ name, parts }: KernelMemory, more?: ReadMore): Promise<MemoryKernel> {
     const found = findTables(parts);
-    if (found === null) throw missing(name, 'kallsyms');
+    if (found === null) throw missing(name, 'kallsyms', strayBuildId(parts));
     const parameters = lookupSymbols(found.kallsyms, LANDMARKS).get('boot_params');
     const word = parameters === undefined ? undefined : parameters.address + BigInt(PREF_ADDRESS);
     if (more === undefined || word === undefined || partAt(parts, word) !== undefined) {
@@ -107,12 +108,17 @@ export class MemoryKernel implements KernelFile {
   }
 
   config(): Record<string, string> | null {
+    const place = this.#configPlace();
+    const bytes = place && this.#read(place.address, place.length);
+    return bytes && findEmbeddedConfig(sectionOf('.rodata', { address: place.address, bytes }));
+  }
+
+  /** With the marks around it (kernel/configs.c), which are no symbols. */
+  #configPlace(): { address: bigint; length: number } | null {
     const start = this.#running.get('kernel_config_data');
     const end = this.#running.get('kernel_config_data_end');
     if (start === undefined || end === undefined || end < start || end - start > MAX_CONFIG) return null;
-    // The marks around it (kernel/configs.c) are no symbols.
-    const bytes = this.#read(start - BigInt(MARK), Number(end - start) + 2 * MARK);
-    return bytes && findEmbeddedConfig(sectionOf('.rodata', { address: start, bytes }));
+    return { address: start - BigInt(MARK), length: Number(end - start) + 2 * MARK };
   }
 
   /** Of the BTF: there is no file. */
@@ -126,10 +132,14 @@ export class MemoryKernel implements KernelFile {
   get evidence(): MemoryEvidence {
     const { tables, baseAt } = this.#kallsyms.places;
     const linked = (offset: number): string => hex(this.#tablesAt + BigInt(offset) - this.#slide);
+    const config = this.#configPlace();
     return {
       ranges: [
         ...tables.map(({ start, end }) => ({ address: linked(start), length: end - start })),
         { address: hex(this.#btf.address - this.#slide), length: this.#btf.size },
+        ...(config && this.config() !== null
+          ? [{ address: hex(config.address - this.#slide), length: config.length }]
+          : []),
       ],
       moved: baseAt === null ? null : linked(baseAt),
     };
@@ -218,10 +228,10 @@ function hex(address: bigint): string {
   return `0x${address.toString(16)}`;
 }
 
-function missing(name: string, table: MemoryTable): ExtractError {
+function missing(name: string, table: MemoryTable, buildId: string | null): ExtractError {
   const what =
     table === 'btf'
       ? 'no types (BTF: built with CONFIG_DEBUG_INFO_BTF)'
       : 'no symbols that name its data (kallsyms: built with CONFIG_KALLSYMS_ALL)';
-  return new ExtractError('no-debug-information', `the ${name} has ${what}`, { missing: table });
+  return new ExtractError('no-debug-information', `the ${name} has ${what}`, { missing: table, buildId });
 }

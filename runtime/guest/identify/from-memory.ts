@@ -23,18 +23,24 @@ export interface Unmatched {
   readonly confirm: (layout: LayoutView, banner: string) => IdentifiedKernel | undefined;
 }
 
+/** A kernel that does not say enough of itself. */
+export interface Unlearned {
+  readonly why: string;
+  readonly buildId: string | null;
+}
+
 /**
  * A kernel that no file was extracted of, by what it says of itself: by what was read of the same kernel before, or else
  * by its own tables now.
  *
- * @returns `why` not, for people, where it does not say enough
+ * @returns `why` not, for people, where it does not say enough, and the build-id that it shows
  */
 export async function fromMemory(
   domain: Domain<FrameNumber>,
   images: readonly Unmatched[],
   remembered: MemoryLayouts,
-): Promise<IdentifiedKernel | { readonly why: string }> {
-  let why = 'its image was not found in its memory';
+): Promise<IdentifiedKernel | Unlearned> {
+  let unlearned: Unlearned = { why: 'its image was not found in its memory', buildId: null };
   for (const image of images) {
     for (const banner of image.banners) {
       for (const entry of remembered.of(banner)) {
@@ -43,10 +49,10 @@ export async function fromMemory(
       }
     }
     const learned = await anew(domain, image, remembered);
-    if (typeof learned !== 'string') return learned;
-    why = learned;
+    if (!('why' in learned)) return learned;
+    unlearned = learned;
   }
-  return { why };
+  return unlearned;
 }
 
 /**
@@ -74,7 +80,7 @@ async function anew(
   domain: Domain<FrameNumber>,
   image: Unmatched,
   remembered: MemoryLayouts,
-): Promise<IdentifiedKernel | string> {
+): Promise<IdentifiedKernel | Unlearned> {
   const { name } = domain.identity;
   try {
     const { layout, evidence } = await learn(
@@ -82,14 +88,17 @@ async function anew(
       (address, length) => tryRead(image.space, guestVirtual(address), length) ?? null,
     );
     const kernel = await confirmed(image, layout);
-    if (kernel === undefined) return 'what its memory says of it contradicts itself';
+    if (kernel === undefined) {
+      return { why: 'what its memory says of it contradicts itself', buildId: layout.kernel.buildId };
+    }
     const hash = await evidenceHash(kernel.space, kernel.slide, evidence);
     const learned: Learned = { guest: name, date: new Date().toISOString() };
     if (hash !== null) remembered.keep({ ...learned, evidence, hash, layout });
     return { ...kernel, learned };
   } catch (error) {
     if (!(error instanceof DomschedError) || error.code !== 'layout-unknown') throw error;
-    return error.message;
+    const { buildId } = error.details;
+    return { why: error.message, buildId: typeof buildId === 'string' ? buildId : null };
   }
 }
 

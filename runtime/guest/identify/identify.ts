@@ -1,3 +1,4 @@
+import process from 'node:process';
 import { DomschedError } from '../../error.ts';
 import { FRAME_SIZE, type FrameNumber } from '../../hypervisor/frame.ts';
 import type { Domain, VcpuRegisters } from '../../hypervisor/types.ts';
@@ -12,7 +13,7 @@ import { shellWord } from '../../shell-word.ts';
 import { MemoryLayouts } from '../learn/remembered.ts';
 import { printable } from '../text.ts';
 import { hasBanner, releaseOf, tryRead } from './banner.ts';
-import { fromMemory, type Unmatched } from './from-memory.ts';
+import { fromMemory, type Unlearned, type Unmatched } from './from-memory.ts';
 import { mappedImage } from './mapped-image.ts';
 import { buildIdOf } from './notes.ts';
 import { imageStart, isSlide, KERNEL_MAP, SLIDE_ALIGNMENT } from './regions.ts';
@@ -30,6 +31,7 @@ import type { Derivation, IdentifiedKernel, Relocation } from './types.ts';
 
 /** RFLAGS.IF (Intel SDM vol. 1, 3.4.3). */
 const INTERRUPT_FLAG = 1n << 9n;
+const ANOTHER_BUILD = 'it has the banner of a known kernel, but build-id ';
 /** Bytes of notes that are looked through at most: a kernel has some 500. */
 const MAX_NOTES = 64 * 1024;
 
@@ -93,10 +95,13 @@ async function identifyBy(
     }
   }
   const named = banners.find(isKnown) ?? banners[0];
-  if (banners.some(isKnown)) throw unknown(domain, known, named, failures);
+  // Another build of a kernel that is known is a kernel that is not.
+  if (banners.some(isKnown) && !(failures.length > 0 && failures.every(isAnotherBuild))) {
+    throw unknown(domain, known, named, failures);
+  }
   const learned = await fromMemory(domain, unmatched, remembered);
   if (!('why' in learned)) return learned;
-  throw unknown(domain, known, named, failures, learned.why);
+  throw unknown(domain, known, named, failures, learned);
 }
 
 /**
@@ -213,9 +218,7 @@ function confirm(
     if (physBase === undefined) continue;
     const buildId = readBuildId(layout, space, slide);
     if (layout.kernel.buildId !== null && buildId !== null && buildId !== layout.kernel.buildId) {
-      failures.push(
-        `it has the banner of a known kernel, but build-id ${buildId} instead of ${layout.kernel.buildId}`,
-      );
+      failures.push(`${ANOTHER_BUILD}${buildId} instead of ${layout.kernel.buildId}`);
       continue;
     }
     const own = kernelSpace(layout, space, slide, banner);
@@ -350,7 +353,10 @@ function atPhysical(
     const physBase = agreed(bases, space, failures);
     if (physBase === undefined || physBase !== load - slide) continue;
     const buildId = readBuildId(layout, space, slide);
-    if (layout.kernel.buildId !== null && buildId !== null && buildId !== layout.kernel.buildId) continue;
+    if (layout.kernel.buildId !== null && buildId !== null && buildId !== layout.kernel.buildId) {
+      failures.push(`${ANOTHER_BUILD}${buildId} instead of ${layout.kernel.buildId}`);
+      continue;
+    }
     const place: Derivation = { of: 'physBase', from: 'place of the banner', value: load - slide };
     return confirmed(layout, space, banner, buildId, { slide, physBase }, [...derived, place, ...bases]);
   }
@@ -362,7 +368,7 @@ function unknown(
   known: readonly KnownKernel[],
   banner: string | undefined,
   failures: readonly string[],
-  why?: string,
+  unlearned?: Unlearned,
 ): DomschedError {
   const { name, kernelFile, assumption } = domain.identity;
   const assumed = assumption === undefined ? '' : `; ${assumption}`;
@@ -372,9 +378,11 @@ function unknown(
   }
   const release = printable(releaseOf(banner));
   const details = { domain: name, release, banner: printable(banner), failures };
-  const contradiction = known.some((kernel) => kernel.banner === banner)
-    ? (failures[0] ?? 'its memory is not where its page tables say')
-    : failures[0];
+  const others = failures.filter((failure) => !isAnotherBuild(failure));
+  const contradiction =
+    failures.length === 0 && known.some((kernel) => kernel.banner === banner)
+      ? 'its memory is not where its page tables say'
+      : others[0];
   if (contradiction !== undefined) {
     return new DomschedError(
       'kernel-unidentified',
@@ -385,14 +393,22 @@ function unknown(
   const other = known.some((kernel) => kernel.release === release)
     ? 'the known layout of that release is of another build; '
     : '';
+  const { why, buildId } = unlearned ?? { buildId: null };
+  // What servers are asked for is only what the guest says of itself: the layout is proved on it all the same.
+  const served = buildId !== null && (process.env.DEBUGINFOD_URLS ?? '').trim() !== '';
   return new DomschedError(
     'layout-unknown',
     `${name} runs Linux ${release}, whose layout is not known${why === undefined ? '' : `, and ${why}`}: ` +
       `${other}make it with domsched extract ${shellWord(`/usr/lib/debug/boot/vmlinux-${release}`)}, out of the package with its ` +
       'debug information' +
-      (kernelFile === undefined ? '' : ` (it was started from ${printable(kernelFile)})`),
-    details,
+      (kernelFile === undefined ? '' : ` (it was started from ${printable(kernelFile)})`) +
+      (served ? `; or with domsched extract --build-id ${buildId}, by DEBUGINFOD_URLS` : ''),
+    { ...details, buildId },
   );
+}
+
+function isAnotherBuild(failure: string): boolean {
+  return failure.startsWith(ANOTHER_BUILD);
 }
 
 function unidentified(domain: Domain<FrameNumber>, why: string): DomschedError {

@@ -13,6 +13,8 @@ import type { DomschedError } from '../../../runtime/error.ts';
 import { Guest } from '../../../runtime/guest/guest.ts';
 import { identify } from '../../../runtime/guest/identify/identify.ts';
 import { MemoryLayouts } from '../../../runtime/guest/learn/remembered.ts';
+import type { AnyLayout } from '../../../runtime/layout/types.ts';
+import { LayoutView } from '../../../runtime/layout/view.ts';
 import type { SymbolName } from '../../../runtime/members/symbols.ts';
 import { realKernels } from '../../real-kernels.ts';
 import { CFS_KERNEL, knownKernel, SyntheticGuest } from './synthetic.ts';
@@ -95,8 +97,16 @@ test.serial(
     const db = await guestWith({ name: 'db', slide: 0x600_0000n });
     const second = await identify(db.domain, []);
     t.deepEqual([second.learned, second.slide], [first.learned, 0x600_0000n]);
-    // A layout from a file goes first.
+    // A layout from a file goes first; that of another build with the same banner does not.
     t.is((await identify(db.domain, [knownKernel(CFS_KERNEL)])).learned, undefined);
+    const right = knownKernel(CFS_KERNEL);
+    const { layout } = (await import(path.join(right.store, right.folder, 'index.ts'))) as {
+      layout: AnyLayout;
+    };
+    const buildId = '00'.repeat(20);
+    const other = new LayoutView({ ...layout, $kernel: { ...layout.$kernel, buildId } } as AnyLayout);
+    const impostor = { ...right, buildId, load: async () => other };
+    t.deepEqual((await identify(db.domain, [impostor])).learned, first.learned);
   },
 );
 
@@ -132,15 +142,23 @@ test.serial('a folder that others may write to is not used, and nothing depends 
 
 test.serial('a kernel without one of the tables: which is missing, and what to do', async (t) => {
   const cases: [Lies, RegExp][] = [
-    [{ btf: (bytes) => bytes.fill(0, 0, 64) }, /BTF of memory of web is corrupt/],
+    [{ btf: (bytes) => bytes.fill(0, 0, 64) }, /the types \(BTF\) in the memory of web are damaged/],
     [
       { rodata: (bytes) => bytes.fill(0, places.tables[1]!.start, places.tables[1]!.end) },
       /no symbols.*CONFIG_KALLSYMS_ALL/,
     ],
   ];
+  const { buildId } = knownKernel(CFS_KERNEL);
+  t.teardown(() => delete process.env.DEBUGINFOD_URLS);
   for (const [lies, expected] of cases) {
     const { domain } = await guestWith({ name: 'web' }, lies);
+    process.env.DEBUGINFOD_URLS = 'http://127.0.0.1:1';
+    const served = await t.throwsAsync<DomschedError>(identify(domain, []));
+    // No symbol says where it is when these are missing.
+    t.true(served!.message.includes(`or with domsched extract --build-id ${buildId}`), served!.message);
+    delete process.env.DEBUGINFOD_URLS;
     const error = await t.throwsAsync<DomschedError>(identify(domain, []));
+    t.false(error!.message.includes('--build-id'));
     t.is(error?.code, 'layout-unknown');
     t.regex(error!.message, expected);
     t.regex(error!.message, /make it with domsched extract \/usr\/lib\/debug\/boot\/vmlinux-6\.1/);
