@@ -84,7 +84,7 @@ export async function run(
 async function open(
   source: Source,
   { symbols, config, debugRoot }: ExtractCommandOptions,
-  report: Required<Pick<OpenOptions, 'progress' | 'signal'>>,
+  report: { progress: OpenOptions['progress']; signal: AbortSignal },
 ): Promise<KernelFile> {
   const roots = debugRoot ? { debugRoots: debugRoot } : {};
   if (typeof source === 'string') return openKernelFile(source, { symbols, config, ...roots, ...report });
