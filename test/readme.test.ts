@@ -5,11 +5,15 @@ import { execa } from 'execa';
 /** For one command on a slow, busy machine. */
 const LIMIT_MS = 900_000;
 const root = new URL('..', import.meta.url).pathname;
-const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8');
+const documents = ['README.md', 'CONTRIBUTING.md'].map((file) =>
+  readFileSync(new URL(`../${file}`, import.meta.url), 'utf8'),
+);
 
-/** Lines of the README's `sh` blocks: what a stranger would type. */
+/** Lines of the `sh` blocks of both documents: what a stranger would type. */
 function commands(): string[] {
-  const blocks = [...readme.matchAll(/^```sh\n([\s\S]*?)^```$/gm)].map((match) => match[1]!);
+  const blocks = documents.flatMap((text) =>
+    [...text.matchAll(/^```sh\n([\s\S]*?)^```$/gm)].map(([, block]) => block!),
+  );
   return blocks.flatMap((block) => block.split('\n').filter((line) => line !== '' && !line.startsWith('#')));
 }
 

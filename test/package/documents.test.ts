@@ -29,3 +29,49 @@ test('docs/security.md names files that there are, and tests for every promise',
     t.regex(proof!, /\.test\.ts|every-edit\.ts/, row);
   }
 });
+
+const architecture = readFileSync(path.join(projectDirectory, 'docs/architecture.md'), 'utf8');
+const ways = architecture.split(/^### /m).slice(1);
+
+test('docs/architecture.md has the ways of extract, ps, hold and a tick', (t) => {
+  t.deepEqual(
+    ways.map((way) => way.split(/[:\n]/, 1)[0]),
+    ['`extract`', '`ps`', '`hold`', 'One tick of the daemon'],
+  );
+});
+
+for (const way of ways) {
+  test(`docs/architecture.md: each file is there and is imported by the one before: ${way.split('\n', 1)[0]}`, (t) => {
+    const above: string[] = [];
+    for (const [, indent, file] of way.matchAll(/^( *)- `([\w./-]+\.ts)`/gm)) {
+      const depth = indent!.length / 2;
+      const text = readFileSync(path.join(projectDirectory, file!), 'utf8');
+      t.true(text.length > 0);
+      const importer = above[depth - 1];
+      t.is(importer === undefined, depth === 0, `${file} is too far to the right`);
+      if (importer !== undefined) t.true(importsOf(importer).includes(file!), `${importer} imports ${file}`);
+      above.splice(depth, Infinity, file!);
+    }
+    t.true(above.length > 2);
+  });
+}
+
+/** What a file of ours imports, at its start or later, as paths in the project. */
+function importsOf(file: string): string[] {
+  const text = readFileSync(path.join(projectDirectory, file), 'utf8');
+  const found = text.matchAll(/(?:from|import\() ?'(\.[^']+)'/g);
+  return [...found].map(([, to]) => path.join(path.dirname(file), to!));
+}
+
+test('files that CONTRIBUTING.md and docs/decisions/ name are there', (t) => {
+  const folder = path.join(projectDirectory, 'docs/decisions');
+  const pages = readdirSync(folder).map((page) => path.join(folder, page));
+  t.true(pages.length > 5);
+  for (const page of [path.join(projectDirectory, 'CONTRIBUTING.md'), ...pages]) {
+    const named = readFileSync(page, 'utf8').matchAll(
+      /`((?:runtime|extractor|codegen|kernels|docs|test)\/[\w./-]+)`/g,
+    );
+    for (const [, file] of named)
+      t.true(existsSync(path.join(projectDirectory, file!)), `${file} in ${page}`);
+  }
+});
