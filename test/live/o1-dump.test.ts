@@ -90,14 +90,30 @@ test('ps of ELF, paging-mode ELF, raw and LiME dumps is that of the paused guest
   const advice = /-S -incoming ('.*?'), and in its monitor give (dump-guest-memory \S+)/.exec(String(stderr));
   t.truthy(advice, String(stderr));
   const { stdout: incoming } = await execa('sh', ['-c', `printf %s ${advice![1]}`]);
-  await using other = await bootO1({
-    ...machine,
-    extraArguments: [...extraArguments, '-S', '-incoming', incoming],
-  });
-  await until(
-    'the state is loaded',
-    async () => ((await other.qmp('query-status')) as { status: string }).status !== 'inmigrate',
-  );
-  await other.qmp('human-monitor-command', { 'command-line': advice![2] });
+  await execa('qemu-img', ['create', '-q', '-f', 'qcow2', at('disk'), '64M']);
+  const disk = ['-drive', `if=none,file=${at('disk')},format=qcow2`];
+  {
+    await using other = await bootO1({
+      ...machine,
+      extraArguments: [...extraArguments, ...disk, '-S', '-incoming', incoming],
+    });
+    await until(
+      'the state is loaded',
+      async () => ((await other.qmp('query-status')) as { status: string }).status !== 'inmigrate',
+    );
+    await other.qmp('human-monitor-command', { 'command-line': advice![2] });
+    await other.qmp('human-monitor-command', { 'command-line': 'savevm then' });
+  }
   t.deepEqual(await ps(`dump:${at('saved.dump')}`), live);
+  // Nor is an image with a snapshot in it.
+  t.regex(
+    String((await run(`dump:${at('disk')}`, { reject: false })).stderr),
+    /start the machine from that with -loadvm; take a dump of the running guest: dump-guest-memory in the monitor/,
+  );
+  await using again = await bootO1({
+    ...machine,
+    extraArguments: [...extraArguments, ...disk, '-S', '-loadvm', 'then'],
+  });
+  await again.qmp('human-monitor-command', { 'command-line': `dump-guest-memory ${at('snapshot')}` });
+  t.deepEqual(await ps(`dump:${at('snapshot')}`), live);
 });

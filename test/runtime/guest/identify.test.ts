@@ -82,6 +82,15 @@ test('an unknown kernel is named, with the one command that makes its layout', a
   }
 });
 
+test('a release that a shell would act on is one word of the command', async (t) => {
+  const synthetic = await SyntheticGuest.make({ kernel: KERNEL });
+  const known = knownKernel(KERNEL);
+  const banner = known.banner!.replace(known.release!, '6.1;$(reboot)');
+  synthetic.text(synthetic.symbol('linux_banner'), `${banner}\n`);
+  const { message } = await refusal(synthetic.domain, [known]);
+  t.true(message.includes("domsched extract '/usr/lib/debug/boot/vmlinux-6.1;$(reboot)'"), message);
+});
+
 test('a known release with another banner is another kernel', async (t) => {
   const synthetic = await SyntheticGuest.make({ kernel: KERNEL });
   const known = knownKernel(KERNEL);
