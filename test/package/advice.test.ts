@@ -21,7 +21,7 @@ const COMMANDS = ['package/advice.test.ts', 'what the commands advise'] as const
 const CONFLICT = ['extractor/command.test.ts', 'two different definitions in two units'] as const;
 const SOCKETS = ['live/qmp-sockets.test.ts', 'why a socket does not answer'] as const;
 const LIBVIRT = ['live/libvirt.test.ts', 'a machine of libvirt'] as const;
-const XEN_SAVE = ['live/xen.test.ts', 'xl saves a domain'] as const;
+const XL = 'the live Xen restores what xl saved, and takes no dump of it';
 const DUMPS = ['live/o1-dump.test.ts', 'ps of ELF'] as const;
 const HAND = 'domsched reads no such file, and what writes or reads them is in no archive that tests reach';
 
@@ -83,8 +83,8 @@ const TABLE: readonly (readonly [advice: RegExp, shown: Shown])[] = [
   [/virsh resume \u2026/, LIBVIRT],
   [/virsh restore --paused \u2026, and then virsh dump --memory-only NAME \u2026/, LIBVIRT],
   [/virsh dump --memory-only/, LIBVIRT],
-  [/xl restore -p \u2026, and then xl dump-core NAME \u2026/, XEN_SAVE],
-  [/xl dump-core/, XEN_SAVE],
+  [/xl restore \u2026, and once it runs xl dump-core NAME \u2026/, { because: XL }],
+  [/xl dump-core/, { because: XL }],
   [/mount -t xenfs xenfs \/proc\/xen/, ['package/advice.test.ts', 'what is advised in a dom0']],
   [/modprobe xen-privcmd/, ['package/advice.test.ts', 'what is advised in a dom0']],
   [/lib(xen|xentool)\w+\d/, ['package/advice.test.ts', 'libraries that are to be installed']],

@@ -53,8 +53,9 @@ const FOREIGN: readonly Foreign[] = [
   {
     magic: ['Xen saved domain', 'LinuxGuestRecord', [...Array(8).fill(0xff), ...Buffer.from('XENF')]],
     format: 'a saved domain of Xen (xl save)',
+    // Not paused: where its pages are a PV guest writes down again when it goes on, and no dump is made before.
     advice: (path) =>
-      `give xl restore -p ${shellWord(path)}, and then xl dump-core NAME ${shellWord(`${path}.dump`)}`,
+      `give xl restore ${shellWord(path)}, and once it runs xl dump-core NAME ${shellWord(`${path}.dump`)}`,
   },
   {
     magic: [
