@@ -24,6 +24,7 @@ sched_entity
 sched_rt_entity
 sighand_struct
 signal_struct
+static_key
 task_group
 task_struct
 thread_info
@@ -51,9 +52,11 @@ __kthread_parkme
 __per_cpu_offset
 __preempt_count
 __resched_curr
+__schedule
 __stack_chk_fail
 __start_notes
 __stop_notes
+__switch_to_asm
 _cpu_pda
 _end
 _etext
@@ -85,8 +88,10 @@ init_top_pgt
 io_wq_worker_sleeping
 irq_work_run
 irq_work_tick
+irqentry_exit
 irqentry_exit_to_user_mode
 jiffies
+jiffies64_to_nsecs
 jiffies_64
 kthread_should_stop
 lazy_list
@@ -107,6 +112,7 @@ root_task_group
 runqueues
 sched_prio_to_weight
 sched_prio_to_wmult
+sched_uclamp_used
 schedule
 swapper_pg_dir
 task_work_add

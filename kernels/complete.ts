@@ -3,6 +3,7 @@
  * committed any more, because the archive has moved on, are extracted into `generated/`; what is committed is left as it
  * is. Kernels of the suites have a store of their own, which is not committed.
  */
+import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import process from 'node:process';
@@ -12,8 +13,9 @@ import { readStore } from '../codegen/store.ts';
 import { openKernelFile } from '../extractor/elf/open.ts';
 import { extractLayout } from '../extractor/extract.ts';
 import { cachedKernels } from './cache.ts';
+import { needsText } from './needs.ts';
 import { generatedDirectory } from './paths.ts';
-import { type ExtractionCost, extractionFile, suiteKernels, suitesData } from './suites.ts';
+import { type ExtractionCost, extractionFile, extractionOf, suiteKernels, suitesData } from './suites.ts';
 
 async function add(file: string, place: StorePlace): Promise<{ folder: string; extraction: ExtractionCost }> {
   const begin = performance.now();
@@ -26,9 +28,13 @@ async function add(file: string, place: StorePlace): Promise<{ folder: string; e
     seconds,
     structures: structs.length,
     symbols: Object.keys(layout.symbols).length,
+    asked,
   };
   return { folder, extraction };
 }
+
+/** What an extraction asks for, in short: what was asked for less is extracted again. */
+const asked = createHash('sha256').update(needsText()).digest('hex').slice(0, 16);
 
 async function releases(store: string): Promise<ReadonlySet<string>> {
   return existsSync(store) ? new Set((await readStore(store)).map(({ release }) => release)) : new Set();
@@ -46,7 +52,7 @@ for (const { release, vmlinux } of cachedKernels()) {
 const place = userPlace({ XDG_DATA_HOME: suitesData });
 const known = await releases(place.outDir);
 for (const kernel of suiteKernels()) {
-  if (known.has(kernel.release)) continue;
+  if (known.has(kernel.release) && extractionOf(kernel)?.asked === asked) continue;
   const { extraction } = await add(kernel.vmlinuz, place);
   await writeFile(extractionFile(kernel), JSON.stringify(extraction));
   process.stdout.write(`${kernel.release}: extracted in ${extraction.seconds.toFixed(1)} s\n`);

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { projectDirectory } from './paths.ts';
-import { type ExtractionCost, extractionFile, suiteKernels, suitesCache } from './suites.ts';
+import { type ExtractionCost, extractionOf, suiteKernels, suitesCache } from './suites.ts';
 
 /** What was seen of one kernel. */
 export interface MatrixRow {
@@ -78,12 +78,10 @@ function readRows(): MatrixRow[] {
 
 if (import.meta.main) {
   const extractions = new Map(
-    suiteKernels()
-      .filter((kernel) => existsSync(extractionFile(kernel)))
-      .map((kernel) => [
-        kernel.release,
-        JSON.parse(readFileSync(extractionFile(kernel), 'utf8')) as ExtractionCost,
-      ]),
+    suiteKernels().flatMap((kernel) => {
+      const extraction = extractionOf(kernel);
+      return extraction === null ? [] : [[kernel.release, extraction] as const];
+    }),
   );
   await writeFile(document, matrix(readRows(), extractions));
   console.log(`docs/kernels.md: ${readRows().length} kernels`);

@@ -81,11 +81,19 @@ export interface ExtractionCost {
   readonly seconds: number;
   readonly structures: number;
   readonly symbols: number;
+  /** Of what it was asked for. */
+  readonly asked?: string;
 }
 
 /** Where that is kept. */
 export function extractionFile({ vmlinuz }: SuiteKernel): string {
   return path.join(path.dirname(vmlinuz), 'extraction.json');
+}
+
+/** How a kernel's layout came out of its image; null where it was not extracted. */
+export function extractionOf(kernel: SuiteKernel): ExtractionCost | null {
+  const file = extractionFile(kernel);
+  return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as ExtractionCost) : null;
 }
 
 function cached(release: string, directory: string): (SuiteKernel & { sha256: string }) | null {

@@ -87,6 +87,7 @@ import { sighand_struct } from '../structs/sighand_struct.d2e860f89ef4f0f7.ts';
 import { signal_struct } from '../structs/signal_struct.b80f29a709680233.ts';
 import { sigpending } from '../structs/sigpending.d887b0a375fe462c.ts';
 import { spinlock } from '../structs/spinlock.5b1c99f1ccbee34c.ts';
+import { static_key } from '../structs/static_key.8fe05432990eab57.ts';
 import { swregs_state } from '../structs/swregs_state.7b459caf36a11aac.ts';
 import { syscall_user_dispatch } from '../structs/syscall_user_dispatch.748fb8984b9b14b5.ts';
 import { sysv_sem } from '../structs/sysv_sem.55d62bb3cf982d7d.ts';
@@ -130,9 +131,11 @@ const $symbols = {
   __kthread_parkme: 0xffffffff810cbc90n,
   __per_cpu_offset: 0xffffffff8241cb60n,
   __preempt_count: 0x1fb40n,
+  __schedule: 0xffffffff81a523d0n,
   __stack_chk_fail: 0xffffffff81a486f0n,
   __start_notes: 0xffffffff824c1990n,
   __stop_notes: 0xffffffff824c1b88n,
+  __switch_to_asm: 0xffffffff81003270n,
   _end: 0xffffffff84430000n,
   _etext: 0xffffffff81e01d32n,
   _stext: 0xffffffff81000000n,
@@ -158,8 +161,10 @@ const $symbols = {
   io_wq_worker_sleeping: 0xffffffff81530060n,
   irq_work_run: 0xffffffff81201360n,
   irq_work_tick: 0xffffffff81201390n,
+  irqentry_exit: 0xffffffff81a48950n,
   irqentry_exit_to_user_mode: 0xffffffff81a48920n,
   jiffies: 0xffffffff82a079c0n,
+  jiffies64_to_nsecs: 0xffffffff81150470n,
   jiffies_64: 0xffffffff82a079c0n,
   kthread_should_stop: 0xffffffff810cbbc0n,
   lazy_list: 0x2c540n,
@@ -286,6 +291,7 @@ export const layout = {
   signal_struct,
   sigpending,
   spinlock,
+  static_key,
   swregs_state,
   syscall_user_dispatch,
   sysv_sem,

@@ -88,6 +88,7 @@ import { sighand_struct } from '../structs/sighand_struct.5b4782a0fa652513.ts';
 import { signal_struct } from '../structs/signal_struct.ca75bfb53f278820.ts';
 import { sigpending } from '../structs/sigpending.d887b0a375fe462c.ts';
 import { spinlock } from '../structs/spinlock.1ed973e8c9189570.ts';
+import { static_key } from '../structs/static_key.8fe05432990eab57.ts';
 import { swregs_state } from '../structs/swregs_state.7b459caf36a11aac.ts';
 import { syscall_user_dispatch } from '../structs/syscall_user_dispatch.748fb8984b9b14b5.ts';
 import { sysv_sem } from '../structs/sysv_sem.55d62bb3cf982d7d.ts';
@@ -131,9 +132,11 @@ const $symbols = {
   __kthread_parkme: 0xffffffff810d0480n,
   __per_cpu_offset: 0xffffffff8241ab60n,
   __preempt_count: 0x1fbc0n,
+  __schedule: 0xffffffff81a50d10n,
   __stack_chk_fail: 0xffffffff81a46f60n,
   __start_notes: 0xffffffff824b8780n,
   __stop_notes: 0xffffffff824b897cn,
+  __switch_to_asm: 0xffffffff810032d0n,
   _end: 0xffffffff84430000n,
   _etext: 0xffffffff81e01cf2n,
   _stext: 0xffffffff81000000n,
@@ -159,8 +162,10 @@ const $symbols = {
   io_wq_worker_sleeping: 0xffffffff81523f80n,
   irq_work_run: 0xffffffff8120bf90n,
   irq_work_tick: 0xffffffff8120c000n,
+  irqentry_exit: 0xffffffff81a47220n,
   irqentry_exit_to_user_mode: 0xffffffff81a471f0n,
   jiffies: 0xffffffff82a091c0n,
+  jiffies64_to_nsecs: 0xffffffff81153cd0n,
   jiffies_64: 0xffffffff82a091c0n,
   kthread_should_stop: 0xffffffff810cfaa0n,
   lazy_list: 0x2d2a8n,
@@ -288,6 +293,7 @@ export const layout = {
   signal_struct,
   sigpending,
   spinlock,
+  static_key,
   swregs_state,
   syscall_user_dispatch,
   sysv_sem,

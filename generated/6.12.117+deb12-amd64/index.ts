@@ -90,6 +90,7 @@ import { sighand_struct } from '../structs/sighand_struct.d2e860f89ef4f0f7.ts';
 import { signal_struct } from '../structs/signal_struct.6582ec59fdbb32e2.ts';
 import { sigpending } from '../structs/sigpending.d887b0a375fe462c.ts';
 import { spinlock } from '../structs/spinlock.5b1c99f1ccbee34c.ts';
+import { static_key } from '../structs/static_key.8fe05432990eab57.ts';
 import { swregs_state } from '../structs/swregs_state.7b459caf36a11aac.ts';
 import { syscall_user_dispatch } from '../structs/syscall_user_dispatch.748fb8984b9b14b5.ts';
 import { sysv_sem } from '../structs/sysv_sem.55d62bb3cf982d7d.ts';
@@ -131,9 +132,11 @@ const $symbols = {
   __cpu_online_mask: 0xffffffff82e66c00n,
   __kthread_parkme: 0xffffffff810fcef0n,
   __per_cpu_offset: 0xffffffff825e8e20n,
+  __schedule: 0xffffffff81cec570n,
   __stack_chk_fail: 0xffffffff81ce65a0n,
   __start_notes: 0xffffffff826bea68n,
   __stop_notes: 0xffffffff826bec58n,
+  __switch_to_asm: 0xffffffff81008980n,
   _end: 0xffffffff83c30000n,
   _etext: 0xffffffff82000000n,
   _stext: 0xffffffff81000000n,
@@ -159,8 +162,10 @@ const $symbols = {
   io_wq_worker_sleeping: 0xffffffff816aab70n,
   irq_work_run: 0xffffffff81286b00n,
   irq_work_tick: 0xffffffff81286b40n,
+  irqentry_exit: 0xffffffff81ce6b90n,
   irqentry_exit_to_user_mode: 0xffffffff81ce69e0n,
   jiffies: 0xffffffff82c079c0n,
+  jiffies64_to_nsecs: 0xffffffff811ae700n,
   jiffies_64: 0xffffffff82c079c0n,
   kthread_should_stop: 0xffffffff810fcd70n,
   lazy_list: 0x2f440n,
@@ -291,6 +296,7 @@ export const layout = {
   signal_struct,
   sigpending,
   spinlock,
+  static_key,
   swregs_state,
   syscall_user_dispatch,
   sysv_sem,

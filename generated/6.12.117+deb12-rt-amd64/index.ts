@@ -90,6 +90,7 @@ import { sighand_struct } from '../structs/sighand_struct.5b4782a0fa652513.ts';
 import { signal_struct } from '../structs/signal_struct.fbb8164370d5333a.ts';
 import { sigpending } from '../structs/sigpending.d887b0a375fe462c.ts';
 import { spinlock } from '../structs/spinlock.1ed973e8c9189570.ts';
+import { static_key } from '../structs/static_key.8fe05432990eab57.ts';
 import { swregs_state } from '../structs/swregs_state.7b459caf36a11aac.ts';
 import { syscall_user_dispatch } from '../structs/syscall_user_dispatch.748fb8984b9b14b5.ts';
 import { sysv_sem } from '../structs/sysv_sem.55d62bb3cf982d7d.ts';
@@ -132,9 +133,11 @@ const $symbols = {
   __kthread_parkme: 0xffffffff810fcf60n,
   __per_cpu_offset: 0xffffffff825e4e20n,
   __resched_curr: 0xffffffff81114640n,
+  __schedule: 0xffffffff81cd9650n,
   __stack_chk_fail: 0xffffffff81cd3610n,
   __start_notes: 0xffffffff826b9718n,
   __stop_notes: 0xffffffff826b9908n,
+  __switch_to_asm: 0xffffffff81008980n,
   _end: 0xffffffff83c30000n,
   _etext: 0xffffffff82000000n,
   _stext: 0xffffffff81000000n,
@@ -160,8 +163,10 @@ const $symbols = {
   io_wq_worker_sleeping: 0xffffffff81691a90n,
   irq_work_run: 0xffffffff812896a0n,
   irq_work_tick: 0xffffffff81289740n,
+  irqentry_exit: 0xffffffff81cd3c70n,
   irqentry_exit_to_user_mode: 0xffffffff81cd3ac0n,
   jiffies: 0xffffffff82c091c0n,
+  jiffies64_to_nsecs: 0xffffffff811aa970n,
   jiffies_64: 0xffffffff82c091c0n,
   kthread_should_stop: 0xffffffff810fcde0n,
   lazy_list: 0x30168n,
@@ -292,6 +297,7 @@ export const layout = {
   signal_struct,
   sigpending,
   spinlock,
+  static_key,
   swregs_state,
   syscall_user_dispatch,
   sysv_sem,

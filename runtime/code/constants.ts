@@ -13,6 +13,7 @@ import {
   lockedSets,
   type MemberPlace,
   maskedComparisons,
+  multipliers,
   percpuClears,
   plainClears,
   plainSets,
@@ -201,15 +202,17 @@ export const CONSTANTS = [
   {
     name: 'PREEMPT_NEED_RESCHED',
     source:
-      'arch/x86/include/asm/preempt.h; "sched, x86: Provide a per-cpu preempt_count implementation", 3.13',
+      'arch/x86/include/asm/preempt.h; "sched, x86: Provide a per-cpu preempt_count implementation", 3.13; bit 63 of a long since 7.3',
     kind: 'bit',
     witnesses: [
       {
         functions: ['__resched_curr', 'resched_curr'],
         says: 'is',
-        how: 'clears it in the preemption count, which is an int, of its own CPU',
+        how: 'clears it in the preemption count of its own CPU, which is an int or, with a bit that no int has, a long',
         read: (code, kernel) =>
-          percpuClears(code, kernel.preemptCount).map(({ bits, size }) => (size === 4 ? bits : 0n)),
+          percpuClears(code, kernel.preemptCount).map(({ bits, size }) =>
+            size === preemptCountSize(bits) ? bits : 0n,
+          ),
       },
     ],
   },
@@ -388,6 +391,24 @@ export const CONSTANTS = [
       },
     ],
   },
+  {
+    name: 'TICK_NSEC',
+    source: 'include/linux/jiffies.h',
+    kind: 'value',
+    witnesses: [
+      {
+        functions: ['jiffies64_to_nsecs'],
+        says: 'is',
+        how: 'multiplies ticks by it, where a second is so many whole ticks',
+        read: (code) => multipliers(code).filter((factor) => factor > 0n && 1_000_000_000n % factor === 0n),
+      },
+    ],
+  },
 ] as const satisfies readonly ConstantRow[];
+
+/** Bytes of a preemption count, by its request (`raw_cpu_and_4()`, `raw_cpu_and_8()`). */
+export function preemptCountSize(needResched: bigint): 4 | 8 {
+  return needResched < 1n << 32n ? 4 : 8;
+}
 
 export type ConstantName = (typeof CONSTANTS)[number]['name'];

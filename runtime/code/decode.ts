@@ -179,8 +179,11 @@ function isLast(call: Instruction, bytes: Uint8Array, entry: bigint, endless: Re
   const begins = (pattern: readonly number[], from: number) =>
     pattern.every((byte, i) => bytes[from + i] === byte);
   if (next >= bytes.length) return false;
-  if (begins(ENDBR64, next) || begins(new Array(16).fill(NOP), next) || bytes[at] === INT3) return true;
-  return gap > 0 && isPadding(bytes.subarray(at, next)) && (bytes[next] === CALL || begins(NOP5, next));
+  if (bytes[at] === INT3) return true;
+  // Of what follows in the same line another function may begin the next one all the same.
+  if (gap > 0 && !isPadding(bytes.subarray(at, next))) return false;
+  if (begins(ENDBR64, next) || begins(new Array(16).fill(NOP), next)) return true;
+  return gap > 0 && (bytes[next] === CALL || begins(NOP5, next));
 }
 
 /** One-byte nops, or the long ones of compilers: `(66)* 0f 1f`, `66 90`. */

@@ -140,12 +140,24 @@ function conditions(code: Code, target: bigint, place: MemberPlace): BitConditio
     });
 }
 
-/** What `and` clears in a per-CPU variable. */
+/** What `and` clears in a per-CPU variable: with a mask in place, or one that a register got right before. */
 export function percpuClears(code: Code, address: bigint): { bits: bigint; size: number }[] {
-  return [...code.values()].flatMap(({ name, operands: [memory, mask] }) => {
-    if (name !== 'and' || memory?.kind !== 'memory' || memory.place !== 'percpu') return [];
-    if (memory.displacement !== address || mask?.kind !== 'immediate') return [];
+  return [...code.values()].flatMap((at) => {
+    const [memory, from] = at.operands;
+    if (at.name !== 'and' || memory?.kind !== 'memory' || memory.place !== 'percpu') return [];
+    if (memory.displacement !== address) return [];
+    const writer = from?.kind === 'register' ? lastWriter(code, at, from.register) : null;
+    const mask = writer?.name === 'mov' ? writer.operands[1] : from;
+    if (mask?.kind !== 'immediate') return [];
     return [{ bits: fit(~mask.value, memory), size: memory.size }];
+  });
+}
+
+/** Constants that registers are multiplied by. */
+export function multipliers(code: Code): bigint[] {
+  return [...code.values()].flatMap(({ name, operands }) => {
+    const [, , factor] = operands;
+    return name === 'imul' && factor?.kind === 'immediate' ? [factor.value] : [];
   });
 }
 

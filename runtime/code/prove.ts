@@ -10,6 +10,7 @@ import {
   type Witness,
 } from './constants.ts';
 import { type Code, decode } from './decode.ts';
+import { type WayOut, wayOut } from './way-out.ts';
 
 /** Bytes of a function that are looked at, at most: `get_signal()` has 4 KiB. */
 const MAX_FUNCTION = 8_192;
@@ -31,10 +32,13 @@ export type Proof =
 /** The constants of one kernel, each read from its own code. */
 export class Constants {
   readonly proofs: readonly Proof[];
+  /** How its stacks look on the way to user mode, or a clause that says why nobody knows. */
+  readonly wayOut: WayOut | string;
   readonly #release: string;
 
-  constructor(proofs: readonly Proof[], release: string) {
+  constructor(proofs: readonly Proof[], release: string, wayOut: WayOut | string = 'its code was not read') {
     this.proofs = proofs;
+    this.wayOut = wayOut;
     this.#release = release;
   }
 
@@ -99,7 +103,10 @@ export function proveConstants(text: KernelText): Constants {
       proofs.push({ name: row.name, value: null, why: `${row.name} is not proved: ${error.message}` });
     }
   }
-  return new Constants(proofs, layout.kernel.release);
+  const sp = optionalField(layout, 'task_struct', 'sp');
+  const way =
+    sp === undefined ? 'its layout has no task_struct.thread.sp' : wayOut({ codeOf, address: symbol }, sp);
+  return new Constants(proofs, layout.kernel.release, way);
 }
 
 function proveRow(

@@ -3,8 +3,11 @@ import { block, each, lock, number, part, pointer } from './declare.ts';
 /** One CPU's run queue; `runqueue` until 2.6.17. */
 export const rq = {
   ...each('number', 'nr_running', 'nr_switches', 'clock', 'cpu'),
-  /** "sched: Split scheduler and execution contexts", 6.14, put `donor` beside `curr`. */
-  ...each('pointer', 'curr', 'idle'),
+  /**
+   * "sched: Split scheduler and execution contexts", 6.14: `donor` is in the same place, but with proxy execution, where
+   * `curr` runs on the account of another.
+   */
+  ...each('pointer', 'curr', 'idle', 'donor'),
   /** "sched: Wrap rq::lock access", 5.14: the lock may be another CPU's. */
   lock: lock('__lock', 'lock'),
   /** O(1) until "sched: Implement CFS", 2.6.23. */
@@ -29,7 +32,7 @@ export const rq = {
   tmp_alone_branch: pointer('tmp_alone_branch'),
   /** Core scheduling: "sched: Core-wide rq->lock", 5.14. */
   core_enabled: number('core_enabled'),
-  /** CONFIG_UCLAMP_TASK: its buckets count the queued tasks besides. */
+  /** CONFIG_UCLAMP_TASK: its buckets count the queued tasks besides, once `sched_uclamp_used` is on. */
   uclamp: part('uclamp'),
   /** "sched/fair: Add trivial fair server", 6.12. */
   fair_server: part('fair_server'),
@@ -70,7 +73,11 @@ export const cfs_rq = {
   leftmost: pointer('tasks_timeline.rb_leftmost'),
   min_vruntime: number('min_vruntime'),
   /** "sched/fair: Implement an EEVDF-like scheduling policy", 6.6. */
-  ...each('number', 'avg_vruntime', 'avg_load'),
+  /** "sched/fair: Rename cfs_rq::avg_load to cfs_rq::sum_weight" and its like, 6.19. */
+  avg_vruntime: number('avg_vruntime', 'sum_w_vruntime'),
+  avg_load: number('avg_load', 'sum_weight'),
+  /** The sums are of whole weights, less these bits: "sched/fair: Increase weight bits for avg_vruntime", 7.1. */
+  sum_shift: number('sum_shift'),
   /** "sched/eevdf: Fix min_vruntime vs avg_vruntime" gave the sums a zero of their own, which every reading moves. */
   zero_vruntime: number('zero_vruntime'),
   /** "sched/eevdf: Move to a single runqueue", 7.3: tasks of all groups are in the tree of rq.cfs. */
@@ -94,6 +101,8 @@ export const sched_entity = {
   vlag: number('vlag'),
   /** "sched/eevdf: Propagate min_slice up the cgroup hierarchy", 6.12. */
   min_slice: number('min_slice'),
+  /** "sched/fair: Fix lag clamp", 6.19. */
+  max_slice: number('max_slice'),
   /** "sched/fair: Avoid re-setting virtual deadline on 'migrations'", 6.12. */
   rel_deadline: number('rel_deadline'),
   /** "sched/fair: Implement delayed dequeue", 6.12: a sleeper may stay in the tree for a while. */
@@ -119,6 +128,9 @@ export const task_group = {
   /** "sched: Cgroup SCHED_IDLE support", 5.15. */
   idle: number('idle'),
 };
+
+/** Of code that is patched in and out: "jump label: introduce static_branch() interface", 3.0. Zero where it is out. */
+export const static_key = each('number', 'enabled');
 
 /** What `/proc/PID/autogroup` shows. */
 export const autogroup = each('number', 'nice');

@@ -25,10 +25,15 @@ export const SYMBOLS = [
   // Time.
   ...(['jiffies', 'jiffies_64', 'tick_nsec'] as const),
 
+  /** A static key: "sched/uclamp: Protect uclamp fast path code with static key", 5.9. */
+  'sched_uclamp_used',
+
   // Interrupts that we send, and functions that a guest is made to call or that a stack shows.
   ...(['asm_sysvec_reschedule_ipi', 'asm_sysvec_irq_work'] as const),
   ...(['recalc_sigpending', 'process_timeout', 'delayed_put_task_struct'] as const),
-  ...(['schedule', 'irqentry_exit_to_user_mode'] as const),
+  ...(['__switch_to_asm', '__schedule', 'schedule'] as const),
+  /** The one before is inlined in the other since 6.19. */
+  ...(['irqentry_exit_to_user_mode', 'irqentry_exit'] as const),
 
   // Functions whose code says what the kernel's macros are (runtime/code/).
   ...(['exit_to_user_mode_loop', 'exit_to_user_mode_prepare', 'task_work_add', 'task_work_run'] as const),
@@ -37,7 +42,7 @@ export const SYMBOLS = [
   ...(['cgroup_enter_frozen', 'do_freezer_trap', 'get_signal', 'do_signal_stop'] as const),
   ...(['ptrace_stop', 'ptrace_stop.part.0', '__kthread_parkme', 'exit_signals'] as const),
   ...(['kthread_should_stop', 'io_wq_worker_sleeping', 'wake_up_process', 'try_to_wake_up'] as const),
-  ...(['activate_task', 'do_group_exit', '__stack_chk_fail'] as const),
+  ...(['activate_task', 'do_group_exit', '__stack_chk_fail', 'jiffies64_to_nsecs'] as const),
 
   // Read by no program of ours, only by our proofs: tests of techniques against a kernel's code, and benches.
   ...(['irq_work_tick', 'irq_work_run', '_end', 'page_offset_base'] as const),

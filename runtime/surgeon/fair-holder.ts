@@ -1,4 +1,5 @@
 import type { Constants } from '../code/prove.ts';
+import type { WayOut } from '../code/way-out.ts';
 import type { Draft } from '../edit/draft.ts';
 import type { Invariant } from '../edit/edit.ts';
 import { get, type Word } from '../edit/member.ts';
@@ -20,8 +21,11 @@ import type { Step, Technique } from '../technique/step.ts';
 import type { GiveBack, Holder, ThreadStanding } from './holder.ts';
 import type { ParkHolder } from './park-holder.ts';
 
-/** @throws DomschedError `layout-absent-member` */
-export function fairGuest(guest: Guest, constants: Constants): FairGuest {
+/**
+ * @param wayOut as the guest's code shows it
+ * @throws DomschedError `layout-absent-member`, `refused` for a constant that is not proved
+ */
+export function fairGuest(guest: Guest, constants: Constants, wayOut: WayOut): FairGuest {
   const symbol = (name: SymbolName) => guestVirtual(guest.layout.requireSymbol(name) + guest.kernel.slide);
   return {
     members: fairMembers(guest.layout),
@@ -34,11 +38,20 @@ export function fairGuest(guest: Guest, constants: Constants): FairGuest {
     })),
     fairSchedClass: symbol('fair_sched_class'),
     activeMask: symbol('__cpu_active_mask'),
-    tickNsec: symbol('tick_nsec'),
-    schedule: symbol('schedule'),
-    exitToUser: symbol('irqentry_exit_to_user_mode'),
-    text: { start: symbol('_stext'), end: symbol('_etext') },
+    uclampUsed: guest.symbol('sched_uclamp_used'),
+    tickNsec: tickNsec(guest, constants) ?? 0n,
+    wayOut,
   };
+}
+
+/**
+ * TICK_NSEC, or of layouts that were extracted before the function was asked for that shows it, what the kernel made of it. Null
+ * where neither is known: EEVDF needs it.
+ */
+export function tickNsec(guest: Guest, constants: Constants): bigint | null {
+  if (constants.missing(['TICK_NSEC']) === null) return constants.get('TICK_NSEC');
+  const address = guest.symbol('tick_nsec');
+  return address === undefined ? null : guest.space.readU64(address);
 }
 
 function preemptCount(guest: Guest, cpu: GuestCpu): GuestVirtual {
@@ -57,8 +70,8 @@ export class FairHolder implements Holder {
   readonly automatic: readonly Technique[] = ['park'];
   readonly renicesHeld = true;
   readonly #park: ParkHolder;
-  readonly #splice: FairSplice;
   /** Null where what it takes is not proved. */
+  readonly #splice: FairSplice | null;
   readonly #state: FairState | null;
   readonly #ptrace: Word;
 
@@ -66,26 +79,27 @@ export class FairHolder implements Holder {
 
   readonly refused: ReadonlyMap<Technique, string>;
 
-  /** @param stateLacks what of a hold by state is not proved, where something is */
-  constructor(guest: FairGuest, park: ParkHolder, shares: Shares, stateLacks: string | null = null) {
+  /** @param refused why threads cannot be held by splice, or by state, where they cannot */
+  constructor(
+    guest: FairGuest,
+    park: ParkHolder,
+    shares: Shares,
+    refused: ReadonlyMap<Technique, string> = new Map(),
+  ) {
     this.shares = shares;
-    this.refused = new Map([
-      ...(guest.members.splices
-        ? []
-        : [['splice', 'its fair server counts the threads that come and go by itself'] as const]),
-      ...(stateLacks === null ? [] : [['state', stateLacks] as const]),
-    ]);
+    this.refused = refused;
     const fair = new FairSurgery(guest);
-    const techniques: readonly Technique[] = ['park', 'splice', 'state'];
-    this.techniques = techniques.filter(
-      (technique) =>
-        (technique !== 'splice' || guest.members.splices) &&
-        (technique !== 'state' || guest.stateBits !== null),
-    );
+    const { stateBits } = guest;
     this.#ptrace = guest.members.task_struct.ptrace;
     this.#park = park;
-    this.#splice = new FairSplice(guest, fair);
-    this.#state = guest.stateBits === null ? null : new FairState(guest, guest.stateBits, fair, park.irqWork);
+    this.#splice = refused.has('splice') ? null : new FairSplice(guest, fair);
+    this.#state =
+      stateBits === null || refused.has('state') ? null : new FairState(guest, stateBits, fair, park.irqWork);
+    this.techniques = [
+      'park',
+      ...(this.#splice === null ? [] : (['splice'] as const)),
+      ...(this.#state === null ? [] : (['state'] as const)),
+    ];
   }
 
   prepare(domain: Domain, memory: MemoryView): Promise<void> {
@@ -111,7 +125,7 @@ export class FairHolder implements Holder {
   standing(memory: MemoryView, thread: GuestVirtual): ThreadStanding {
     const standing = this.#park.standing(memory, thread);
     if (standing === 'exempt') return standing;
-    if (this.#splice.isHeld(memory, thread) || this.#state?.isHeld(memory, thread)) return 'held';
+    if (this.#splice?.isHeld(memory, thread) || this.#state?.isHeld(memory, thread)) return 'held';
     return this.#state?.isMarked(memory, thread) ? 'leaving' : standing;
   }
 
@@ -122,13 +136,13 @@ export class FairHolder implements Holder {
     if (!this.#park.mayHold(draft, thread)) return null;
     const may = (technique: Technique) =>
       techniques.includes(technique) && this.techniques.includes(technique);
-    const splice = may('splice') ? this.#splice.planHold(draft, thread) : null;
+    const splice = may('splice') ? this.#splice?.planHold(draft, thread) : null;
     return splice ?? (may('state') ? (this.#state?.planHold(draft, thread) ?? null) : null);
   }
 
   planRelease(draft: Draft, thread: GuestVirtual): Step | 'later' | null {
     if (this.#park.standing(draft, thread) === 'exempt') return null;
-    if (this.#splice.isHeld(draft, thread)) return this.#splice.planRelease(draft, thread);
+    if (this.#splice?.isHeld(draft, thread)) return this.#splice.planRelease(draft, thread);
     if (!this.#state?.isMarked(draft, thread)) return this.#park.planRelease(draft, thread);
     return this.#state.planRelease(draft, thread, this.#park.listForWork(draft, thread));
   }

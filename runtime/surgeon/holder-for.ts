@@ -5,13 +5,13 @@ import type { Guest } from '../guest/guest.ts';
 import { hasMember } from '../layout/members.ts';
 import type { SymbolName } from '../members/symbols.ts';
 import { guestVirtual } from '../memory/address.ts';
-import { fairQueuesRefusal } from '../technique/fair/members.ts';
-import { Shares, type SharesGuest, sharesMembers, sharesRefusal } from '../technique/fair/shares.ts';
+import { fairQueuesRefusal, spliceRefusal } from '../technique/fair/members.ts';
+import { sharesMembers, Shares, type SharesGuest, sharesRefusal } from '../technique/fair/shares.ts';
 import { o1Members } from '../technique/o1/members.ts';
 import { canPark } from '../technique/park/members.ts';
 import { NEEDED } from '../technique/proved-bits.ts';
 import type { Technique } from '../technique/step.ts';
-import { FairHolder, fairGuest } from './fair-holder.ts';
+import { FairHolder, fairGuest, tickNsec } from './fair-holder.ts';
 import type { Holder } from './holder.ts';
 import { O1Holder } from './o1-holder.ts';
 import { ParkHolder, parkGuest } from './park-holder.ts';
@@ -65,14 +65,23 @@ function kernelHolder(guest: Guest, proved?: Constants): Holder {
   }
   if (canPark(layout)) {
     const constants = proved ?? constantsOf(guest);
-    // What cannot be read is not edited, nor is what is not proved; to park a thread takes no queue.
-    const unread = queuesUnknown === undefined ? null : `its run queues are not read: ${queuesUnknown}`;
-    const reason = unread ?? fairQueuesRefusal(layout) ?? constants.missing(NEEDED.splice);
+    const { wayOut } = constants;
+    // What is not proved is not edited; to park a thread takes no queue.
+    const reason =
+      fairQueuesRefusal(layout) ??
+      constants.missing(NEEDED.splice) ??
+      (typeof wayOut === 'string'
+        ? `how its stacks look on the way to user mode is not proved: ${wayOut}`
+        : null);
     const sharesRefused = sharesRefusal(layout);
     const shares = sharesRefused === null ? new Shares(sharesGuest(guest)) : undefined;
-    if (reason === null && shares !== undefined) {
+    if (reason === null && shares !== undefined && typeof wayOut !== 'string') {
+      const reasons = {
+        splice: whyNoSplice(guest, constants),
+        state: constants.missing(NEEDED.state),
+      };
       const park = new ParkHolder(parkGuest(guest, constants));
-      return new FairHolder(fairGuest(guest, constants), park, shares, constants.missing(NEEDED.state));
+      return new FairHolder(fairGuest(guest, constants, wayOut), park, shares, named(reasons));
     }
     const refused = (reason ?? sharesRefused)!;
     return new ParkHolder(parkGuest(guest, constants), {
@@ -88,6 +97,21 @@ function kernelHolder(guest: Guest, proved?: Constants): Holder {
     `${layout.kernel.release}: no way to hold processes under its scheduler is known${why(queuesUnknown)}; nothing was changed`,
     { release: layout.kernel.release, queuesUnknown },
   );
+}
+
+/** What a hold by state does not need: the guest's own `schedule()` takes the thread out of its queue. */
+function whyNoSplice(guest: Guest, constants: Constants): string | null {
+  const { layout, queuesUnknown } = guest;
+  const shape = spliceRefusal(layout);
+  if (shape !== null) return shape;
+  if (queuesUnknown !== undefined) return `its run queues are not read: ${queuesUnknown}`;
+  const needsTick = hasMember(layout, 'sched_entity', 'deadline');
+  return needsTick && tickNsec(guest, constants) === null ? constants.missing(['TICK_NSEC']) : null;
+}
+
+function named(reasons: Readonly<Partial<Record<Technique, string | null>>>): ReadonlyMap<Technique, string> {
+  const all = Object.entries(reasons) as [Technique, string | null][];
+  return new Map(all.flatMap(([technique, reason]) => (reason === null ? [] : [[technique, reason]])));
 }
 
 /** @throws DomschedError `layout-absent-member` where {@link sharesRefusal} has a reason */

@@ -1,5 +1,5 @@
 /** Constants of one guest's kernel as edits use them, each proved on the guest's own code (`runtime/code/`). */
-import type { ConstantName } from '../code/constants.ts';
+import { type ConstantName, preemptCountSize } from '../code/constants.ts';
 import type { Constants } from '../code/prove.ts';
 import type { Technique } from './step.ts';
 
@@ -38,6 +38,8 @@ export interface ProvedStateBits {
   readonly needResched: bigint;
   /** Of the preemption count: clear where the CPU is to call `schedule()`. */
   readonly preemptNeedResched: bigint;
+  /** Bytes of that count. */
+  readonly preemptCountSize: 4 | 8;
   /** Of `thread_info.flags`: what a thread does on its way to user mode, but for works and `schedule()`. */
   readonly work: bigint;
   /** `task.__state` of a hold, and of one that the guest is to wake. */
@@ -93,6 +95,7 @@ export function stateBits(constants: Constants): ProvedStateBits | null {
   return {
     needResched,
     preemptNeedResched: constants.get('PREEMPT_NEED_RESCHED'),
+    preemptCountSize: preemptCountSize(constants.get('PREEMPT_NEED_RESCHED')),
     work: constants.get('EXIT_TO_USER_MODE_WORK') & ~looked,
     parked: constants.get('TASK_PARKED'),
     wakeable: constants.get('trap state') & constants.get('TASK_NORMAL'),

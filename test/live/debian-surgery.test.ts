@@ -144,7 +144,10 @@ for (const { way, interrupts, grouped, ...options } of VARIANTS) {
     }
     await cycles.end();
     await goesOn(t, guest, await guest.progress(...programs.map(nameOf)));
-    const fair = new FairSurgery(fairGuest(attached, constantsOf(attached)));
+    const constants = constantsOf(attached);
+    const { wayOut } = constants;
+    if (typeof wayOut === 'string') throw new Error(wayOut);
+    const fair = new FairSurgery(fairGuest(attached, constants, wayOut));
     for (const invariant of fair.invariants()) {
       for (const end = Date.now() + PATIENCE_MS; ; await sleep(3)) {
         await using _pause = await domain.pause!.acquire();

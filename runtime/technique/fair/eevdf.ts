@@ -2,9 +2,12 @@ import type { Draft } from '../../edit/draft.ts';
 import { inconsistent } from '../../edit/inconsistent.ts';
 import { follow, get, put, type Word } from '../../edit/member.ts';
 import type { MemoryView } from '../../edit/memory-view.ts';
-import type { GuestVirtual } from '../../memory/address.ts';
+import { advance, type GuestVirtual } from '../../memory/address.ts';
 import { type FairDiscipline, isBefore, scaledDown, type TreeEntity, virtualTime } from './discipline.ts';
 import type { EevdfMembers, FairMembers } from './members.ts';
+
+/** kernel/sched/fair.c, `sum_w_vruntime_add_paranoid()`. */
+const MAX_SUM_SHIFT = 10n;
 
 /**
  * Earliest eligible virtual deadline first (6.6 and later, kernel/sched/fair.c): trees are ordered by deadline, each
@@ -16,10 +19,10 @@ import type { EevdfMembers, FairMembers } from './members.ts';
 export class Eevdf implements FairDiscipline {
   readonly #members: FairMembers;
   readonly #eevdf: EevdfMembers;
-  readonly #tickNsec: GuestVirtual;
+  readonly #tickNsec: bigint;
 
-  /** @param tickNsec address of the guest's `tick_nsec` */
-  constructor(members: FairMembers, eevdf: EevdfMembers, tickNsec: GuestVirtual) {
+  /** @param tickNsec TICK_NSEC of the guest */
+  constructor(members: FairMembers, eevdf: EevdfMembers, tickNsec: bigint) {
     this.#members = members;
     this.#eevdf = eevdf;
     this.#tickNsec = tickNsec;
@@ -37,10 +40,12 @@ export class Eevdf implements FairDiscipline {
     right: GuestVirtual,
     name: string,
   ): void => {
-    const { min_vruntime, min_slice } = this.#eevdf.sched_entity;
+    const { min_vruntime, min_slice, max_slice } = this.#eevdf.sched_entity;
     put(draft, entity, min_vruntime, this.#smallest(draft, entity, [left, right]), `${name}.min_vruntime`);
     if (min_slice !== undefined)
       put(draft, entity, min_slice, this.#shortest(draft, entity, [left, right]), `${name}.min_slice`);
+    if (max_slice !== undefined)
+      put(draft, entity, max_slice, this.#longest(draft, entity, [left, right]), `${name}.max_slice`);
   };
 
   /** As `place_entity()`: at the queue's average, less its own lag, with a whole slice before its deadline. */
@@ -53,7 +58,7 @@ export class Eevdf implements FairDiscipline {
     const load = this.#load(draft, queue);
     // With the newcomer the average moves towards it: what remains has to be the lag that it had.
     if (get(draft, queue, cfs_rq.nr_queued) === 0n || load === 0n) lag = 0n;
-    else lag = (lag * (load + scaledDown(weight))) / load;
+    else lag = (lag * (load + this.#weight(draft, queue, entity))) / load;
     const vruntime = BigInt.asUintN(64, average - lag);
     put(draft, entity, sched_entity.vruntime, vruntime, 'se.vruntime');
     const end = vruntime + virtualTime(get(draft, entity, slice), weight);
@@ -61,24 +66,31 @@ export class Eevdf implements FairDiscipline {
     if (rel_deadline !== undefined) put(draft, entity, rel_deadline, 0n, 'se.rel_deadline');
   }
 
-  /** `update_entity_lag()`: not more than two slices, either way. */
+  /**
+   * `update_entity_lag()`: not more than two slices, either way; since "sched/fair: Fix lag clamp", 6.19, the longest slice
+   * of the queue and a tick.
+   */
   leave(draft: Draft, queue: GuestVirtual, entity: GuestVirtual, name: string): void {
     const { sched_entity } = this.#members;
-    const { vlag, slice } = this.#eevdf.sched_entity;
+    const { vlag, slice, max_slice } = this.#eevdf.sched_entity;
     const lag = BigInt.asIntN(
       64,
       this.#moveZero(draft, queue, name) - get(draft, entity, sched_entity.vruntime),
     );
     const twice = 2n * get(draft, entity, slice);
-    const tick = draft.word(this.#tickNsec, 8);
-    const limit = virtualTime(twice > tick ? twice : tick, get(draft, entity, sched_entity.weight));
+    const tick = this.#tickNsec;
+    const most = max_slice !== undefined ? this.#longestOf(draft, queue) + tick : twice > tick ? twice : tick;
+    const limit = virtualTime(most, get(draft, entity, sched_entity.weight));
     put(draft, entity, vlag, lag > limit ? limit : lag < -limit ? -limit : lag, 'se.vlag');
   }
 
   count(draft: Draft, queue: GuestVirtual, entity: GuestVirtual, change: 1n | -1n, name: string): void {
     const { avg_vruntime, avg_load } = this.#eevdf.cfs_rq;
-    const weight = scaledDown(get(draft, entity, this.#members.sched_entity.weight));
-    const sum = get(draft, queue, avg_vruntime) + change * this.#key(draft, queue, entity) * weight;
+    const weight = this.#weight(draft, queue, entity);
+    const before = BigInt.asIntN(64, get(draft, queue, avg_vruntime));
+    const sum = before + change * this.#key(draft, queue, entity) * weight;
+    // sum_w_vruntime_add_paranoid(): the kernel would count in smaller weights from here on.
+    if (sum !== BigInt.asIntN(64, sum)) throw inconsistent(`${name}.avg_vruntime would overflow`);
     put(draft, queue, avg_vruntime, BigInt.asUintN(64, sum), `${name}.avg_vruntime`);
     const load = get(draft, queue, avg_load) + change * weight;
     put(draft, queue, avg_load, BigInt.asUintN(64, load), `${name}.avg_load`);
@@ -86,14 +98,14 @@ export class Eevdf implements FairDiscipline {
 
   check(memory: MemoryView, queue: GuestVirtual, nodes: readonly TreeEntity[], name: string): void {
     const { avg_vruntime, avg_load } = this.#eevdf.cfs_rq;
-    const { min_vruntime, min_slice } = this.#eevdf.sched_entity;
+    const { min_vruntime, min_slice, max_slice } = this.#eevdf.sched_entity;
     let sum = 0n;
     let load = 0n;
     for (const [index, { entity, left, right }] of nodes.entries()) {
       if (index > 0 && this.before(memory, entity, nodes[index - 1]!.entity)) {
         throw inconsistent(`${name}: entities are not in the order of deadline`);
       }
-      const weight = scaledDown(get(memory, entity, this.#members.sched_entity.weight));
+      const weight = this.#weight(memory, queue, entity);
       sum += this.#key(memory, queue, entity) * weight;
       load += weight;
       if (get(memory, entity, min_vruntime) !== this.#smallest(memory, entity, [left, right])) {
@@ -102,6 +114,10 @@ export class Eevdf implements FairDiscipline {
       if (min_slice === undefined) continue;
       if (get(memory, entity, min_slice) !== this.#shortest(memory, entity, [left, right])) {
         throw inconsistent(`${name}: an entity's min_slice is not its subtree's`);
+      }
+      if (max_slice === undefined) continue;
+      if (get(memory, entity, max_slice) !== this.#longest(memory, entity, [left, right])) {
+        throw inconsistent(`${name}: an entity's max_slice is not its subtree's`);
       }
     }
     if (get(memory, queue, avg_load) !== load) throw inconsistent(`${name}.avg_load is not its tree's`);
@@ -120,7 +136,7 @@ export class Eevdf implements FairDiscipline {
     const load = this.#load(draft, queue);
     const treeLoad = get(draft, queue, avg_load);
     let sum = get(draft, queue, avg_vruntime);
-    if (curr !== null) sum += this.#key(draft, queue, curr) * this.#weight(draft, curr);
+    if (curr !== null) sum += this.#key(draft, queue, curr) * this.#weight(draft, queue, curr);
     // Division rounds towards zero.
     if (sum < 0n) sum -= load - 1n;
     const delta = load === 0n ? 0n : sum / load;
@@ -141,12 +157,19 @@ export class Eevdf implements FairDiscipline {
   /** Of the tree and the running entity. */
   #load(memory: MemoryView, queue: GuestVirtual): bigint {
     const curr = this.#current(memory, queue);
-    const running = curr === null ? 0n : this.#weight(memory, curr);
+    const running = curr === null ? 0n : this.#weight(memory, queue, curr);
     return get(memory, queue, this.#eevdf.cfs_rq.avg_load) + running;
   }
 
-  #weight(memory: MemoryView, entity: GuestVirtual): bigint {
-    return scaledDown(get(memory, entity, this.#members.sched_entity.weight));
+  /** `avg_vruntime_weight()`: what an entity counts in the sums of its queue. */
+  #weight(memory: MemoryView, queue: GuestVirtual, entity: GuestVirtual): bigint {
+    const { sum_shift } = this.#eevdf.cfs_rq;
+    const weight = get(memory, entity, this.#members.sched_entity.weight);
+    if (sum_shift === undefined) return scaledDown(weight);
+    const shift = get(memory, queue, sum_shift);
+    if (shift > MAX_SUM_SHIFT) throw inconsistent(`a queue's sum_shift is ${shift}`);
+    const less = weight >> shift;
+    return shift > 0n && less < 2n ? 2n : less;
   }
 
   #key(memory: MemoryView, queue: GuestVirtual, entity: GuestVirtual): bigint {
@@ -162,6 +185,22 @@ export class Eevdf implements FairDiscipline {
   #shortest(memory: MemoryView, entity: GuestVirtual, children: readonly GuestVirtual[]): bigint {
     const { slice, min_slice } = this.#eevdf.sched_entity;
     return this.#best(memory, entity, slice, children, min_slice!, (a, b) => a < b);
+  }
+
+  #longest(memory: MemoryView, entity: GuestVirtual, children: readonly GuestVirtual[]): bigint {
+    const { slice, max_slice } = this.#eevdf.sched_entity;
+    return this.#best(memory, entity, slice, children, max_slice!, (a, b) => a > b);
+  }
+
+  /** `cfs_rq_max_slice()`: of the tree and the running entity. */
+  #longestOf(memory: MemoryView, queue: GuestVirtual): bigint {
+    const { cfs_rq, sched_entity } = this.#members;
+    const { slice, max_slice } = this.#eevdf.sched_entity;
+    const curr = this.#current(memory, queue);
+    const running = curr === null ? 0n : get(memory, curr, slice);
+    const root = follow(memory, queue, cfs_rq.root);
+    const waiting = root === 0n ? 0n : get(memory, advance(root, -sched_entity.run_node), max_slice!);
+    return running > waiting ? running : waiting;
   }
 
   #best(

@@ -118,6 +118,16 @@ export class FairSurgery {
     return null;
   }
 
+  /**
+   * Whether queued threads are counted by clamp besides (`uclamp_rq_inc()`): from the first time on that anybody of the
+   * guest asks for one. A thread that was put into its queue before is not (`uclamp_se.active`), nor taken out of a count.
+   */
+  countsClamps(memory: MemoryView): boolean {
+    const { members, uclampUsed } = this.#guest;
+    if (uclampUsed === undefined || members.static_key === undefined) return false;
+    return get(memory, uclampUsed, members.static_key.enabled) !== 0n;
+  }
+
   /** Waits in a queue for a CPU: neither on one, nor on its way to one or to another queue, nor asleep in the queue. */
   isReady(memory: MemoryView, task: GuestVirtual): boolean {
     const { task_struct, sched_entity } = this.#guest.members;

@@ -1,6 +1,7 @@
+import type { WayOut } from '../../code/way-out.ts';
 import { wordsOf } from '../../edit/member.ts';
 import { lockOf } from '../../guest/locks.ts';
-import { hasMember, lackOf, type MembersByStruct, sizeOf } from '../../layout/members.ts';
+import { hasMember, lackOf, type MembersByStruct, optionalField, sizeOf } from '../../layout/members.ts';
 import type { LayoutView } from '../../layout/view.ts';
 import type { SymbolName } from '../../members/symbols.ts';
 import type { GuestVirtual } from '../../memory/address.ts';
@@ -69,8 +70,8 @@ export function fairMembers(layout: LayoutView) {
     },
     list_head: wordsOf(layout, 'list_head', ['next', 'prev']),
     rb_node: wordsOf(layout, 'rb_node', ['__rb_parent_color', 'rb_left', 'rb_right']),
-    /** {@link canSpliceFair}. */
-    splices: canSpliceFair(layout),
+    /** Of `sched_uclamp_used`, where queues count by clamp. */
+    static_key: hasMember(layout, 'rq', 'uclamp') ? wordsOf(layout, 'static_key', ['enabled']) : undefined,
     /** Bytes of `struct pt_regs`. */
     registers: sizeOf(layout, 'pt_regs'),
     ...disciplines(layout),
@@ -92,13 +93,21 @@ function eevdfMembers(layout: LayoutView) {
   const { zero_vruntime } = wordsOf(layout, 'cfs_rq', ['zero_vruntime?']);
   return {
     cfs_rq: {
-      ...wordsOf(layout, 'cfs_rq', ['avg_vruntime', 'avg_load']),
+      ...wordsOf(layout, 'cfs_rq', ['avg_vruntime', 'avg_load', 'sum_shift?']),
       /** What the sums are relative to. */
       zero: zero_vruntime ?? wordsOf(layout, 'cfs_rq', ['min_vruntime']).min_vruntime,
       zeroMoves: zero_vruntime !== undefined,
     },
     sched_entity: wordsOf(layout, 'sched_entity', [
-      ...(['deadline', 'min_vruntime', 'min_slice?', 'vlag', 'slice', 'rel_deadline?'] as const),
+      ...([
+        'deadline',
+        'min_vruntime',
+        'min_slice?',
+        'max_slice?',
+        'vlag',
+        'slice',
+        'rel_deadline?',
+      ] as const),
     ]),
   };
 }
@@ -108,7 +117,7 @@ export interface FairCpu {
   readonly cpu: number;
   /** Of its `rq`. */
   readonly address: GuestVirtual;
-  /** Of its preemption count, an `int`. */
+  /** Of its preemption count. */
   readonly preemptCount: GuestVirtual;
 }
 
@@ -122,21 +131,22 @@ export interface FairGuest {
   readonly fairSchedClass: GuestVirtual;
   /** Of `__cpu_active_mask`. */
   readonly activeMask: GuestVirtual;
-  /** Of `tick_nsec`. */
-  readonly tickNsec: GuestVirtual;
-  /** Of functions by which a stack tells where its thread was preempted. */
-  readonly schedule: GuestVirtual;
-  readonly exitToUser: GuestVirtual;
-  readonly text: { readonly start: GuestVirtual; readonly end: GuestVirtual };
+  /** Of `sched_uclamp_used`; undefined where queues do not count by clamp. */
+  readonly uclampUsed: GuestVirtual | undefined;
+  /** TICK_NSEC. */
+  readonly tickNsec: bigint;
+  /** How a stack tells where its thread was preempted. */
+  readonly wayOut: WayOut;
 }
 
 /**
- * Why fair queues of a kernel cannot be edited, by the members that they have; null where they can: those of SMP kernels
- * with group scheduling, without utilization clamping (its buckets are counted per queue).
+ * Why threads of a kernel's fair queues cannot be held by splice or state, by the members that it has; null where they
+ * can: on SMP kernels with group scheduling.
  */
 export function fairQueuesRefusal(layout: LayoutView): string | null {
-  if (hasMember(layout, 'rq', 'uclamp'))
-    return 'rq.uclamp counts its queued threads besides (CONFIG_UCLAMP_TASK)';
+  const [curr, donor] = [optionalField(layout, 'rq', 'curr'), optionalField(layout, 'rq', 'donor')];
+  if (donor !== undefined && donor.offset !== curr?.offset)
+    return 'rq.donor: a thread may run on the account of another (CONFIG_SCHED_PROXY_EXEC)';
   const lack =
     lackOf(layout, NEEDED) ?? (hasMember(layout, 'cfs_rq', 'avg_vruntime') ? undefined : lackOf(layout, CFS));
   if (lack !== undefined) return `its layout has no ${lack}`;
@@ -158,13 +168,20 @@ const NEEDED: MembersByStruct = {
 /** Of kernels without EEVDF. */
 const CFS: MembersByStruct = { cfs_rq: ['min_vruntime'] };
 
-const SYMBOLS: readonly SymbolName[] = [
-  'schedule',
-  'irqentry_exit_to_user_mode',
-  '__cpu_active_mask',
-  'tick_nsec',
-  'root_task_group',
-];
+const SYMBOLS: readonly SymbolName[] = ['__cpu_active_mask', 'root_task_group'];
+
+/** Why threads of a kernel cannot be taken out of its fair queues, by the members that it has; null where they can. */
+export function spliceRefusal(layout: LayoutView): string | null {
+  if (!canSpliceFair(layout)) return 'its fair server counts the threads that come and go by itself';
+  if (hasMember(layout, 'cfs_rq', 'h_curr'))
+    return 'cfs_rq.h_curr: the tasks of all groups are in one queue, whose rules are not known';
+  if (!hasMember(layout, 'rq', 'uclamp')) return null;
+  const isKnown =
+    hasMember(layout, 'static_key', 'enabled') && layout.symbol('sched_uclamp_used') !== undefined;
+  return isKnown
+    ? null
+    : 'rq.uclamp counts its queued threads besides (CONFIG_UCLAMP_TASK), and whether it is in use its layout does not say (sched_uclamp_used): extract it again';
+}
 
 /**
  * Whether a thread may be taken out of a queue, or put into it, behind the back of its fair server ("sched/fair: Add

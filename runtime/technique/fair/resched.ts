@@ -34,10 +34,11 @@ export class Resched {
    * @throws DomschedError `guest-inconsistent` for a count that cannot be one of user mode
    */
   planInUserMode(draft: Draft, { cpu, preemptCount }: FairCpu, task: GuestVirtual): void {
-    const count = draft.word(preemptCount, 4);
-    if ((count & ~this.#bits.preemptNeedResched) !== 0n)
+    const { preemptNeedResched, preemptCountSize } = this.#bits;
+    const count = draft.word(preemptCount, preemptCountSize);
+    if ((count & ~preemptNeedResched) !== 0n)
       throw inconsistent(`CPU ${cpu} is in user mode and its preemption count is 0x${count.toString(16)}`);
-    draft.set(preemptCount, 4, 0n, `preemption count of CPU ${cpu} (PREEMPT_NEED_RESCHED)`);
+    draft.set(preemptCount, preemptCountSize, 0n, `preemption count of CPU ${cpu} (PREEMPT_NEED_RESCHED)`);
     this.planFlag(draft, task);
   }
 
@@ -61,7 +62,7 @@ export class Resched {
 
   /** That the request of a plan stands. @throws DomschedError `guest-inconsistent` */
   checkAsked(memory: MemoryView, task: GuestVirtual, cpu: FairCpu | undefined): void {
-    const counted = cpu === undefined || memory.word(cpu.preemptCount, 4) === 0n;
+    const counted = cpu === undefined || memory.word(cpu.preemptCount, this.#bits.preemptCountSize) === 0n;
     if (!counted || !this.isAsked(memory, task))
       throw inconsistent(`not so: task ${formatAddress(task)} is asked to reschedule`);
   }

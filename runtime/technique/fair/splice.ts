@@ -45,6 +45,11 @@ export class FairSplice {
   planHold(draft: Draft, thread: GuestVirtual): Step | null {
     const obstacle = this.#fair.obstacle(draft, thread);
     if (obstacle !== null) throw threadRefusal(thread, obstacle);
+    if (this.#fair.countsClamps(draft))
+      throw threadRefusal(
+        thread,
+        'may be counted by its clamp: this guest uses utilization clamps (sched_uclamp_used), so hold it another way',
+      );
     this.#fair.checkLocks(draft, thread);
     const ready = this.#state(draft, thread) === TASK_RUNNING && this.#fair.isReady(draft, thread);
     if (!ready || !isAtUserBorder(this.#guest, draft, thread)) return null;

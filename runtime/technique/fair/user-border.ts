@@ -1,13 +1,13 @@
+import type { WayOut } from '../../code/way-out.ts';
 import { follow, get } from '../../edit/member.ts';
 import { type MemoryView, wordIn } from '../../edit/memory-view.ts';
 import type { GuestVirtual } from '../../memory/address.ts';
 import type { FairGuest } from './members.ts';
 
-/** Words from the stack pointer of a preempted thread to its registers at most: two frames and what they save. */
-const MAX_WORDS = 48;
-/** Bytes into `schedule()` and into the way out of an interrupt at which their calls return at most. */
-const SCHEDULE_BYTES = 256n;
-const EXIT_BYTES = 512n;
+/** Words from the stack pointer of a preempted thread to its registers at most. */
+const MAX_WORDS = 64;
+/** Frames between `schedule()` and the entry code at most. */
+const MAX_FRAMES = 3;
 /** arch/x86/include/asm/page_64_types.h, THREAD_SIZE: stacks are aligned to it. */
 const STACK_SIZES = [16_384, 32_768];
 /** Words that a kernel with FRED leaves free at the top (TOP_OF_KERNEL_STACK_PADDING). */
@@ -17,13 +17,16 @@ const CS_FROM_END = 4;
 
 /**
  * Whether a thread that waits for a CPU was preempted on the way out of an interrupt into user mode, so that it holds
- * no lock, is in no RCU reader and no system call of its own: the last frames of its kernel stack are
- * `__schedule()`, `schedule()`, at most one more, and `irqentry_exit_to_user_mode()`, and above its caller's return
- * address there is nothing but the registers of user mode. Anything else, a stale word that looks like an address
- * included, says no.
+ * no lock, is in no RCU reader and no system call of its own: from its stack pointer up there are the frames of
+ * {@link WayOut}, each as large as the function's code makes it, and right above the last one's return address the
+ * registers of user mode.
  */
-export function isAtUserBorder(guest: FairGuest, memory: MemoryView, task: GuestVirtual): boolean {
-  const { task_struct, registers } = guest.members;
+export function isAtUserBorder(
+  { members, wayOut }: Pick<FairGuest, 'members' | 'wayOut'>,
+  memory: MemoryView,
+  task: GuestVirtual,
+): boolean {
+  const { task_struct, registers } = members;
   const stack = follow(memory, task, task_struct.stack);
   const pointer = get(memory, task, task_struct.sp);
   for (const size of STACK_SIZES) {
@@ -32,29 +35,27 @@ export function isAtUserBorder(guest: FairGuest, memory: MemoryView, task: Guest
       const words = Number(end - pointer) / 8 - registers / 8;
       if (!Number.isInteger(words) || words < 4 || words > MAX_WORDS) continue;
       const frames = memory.block(pointer as GuestVirtual, 8 * words + registers);
-      if (isWayOut(guest, frames, words)) return true;
+      if (isWayOut(wayOut, frames, words)) return true;
     }
   }
   return false;
 }
 
-function isWayOut(guest: FairGuest, frames: DataView, words: number): boolean {
-  const cs = wordIn(frames, frames.byteLength - 8 * CS_FROM_END, 8);
+function isWayOut(wayOut: WayOut, stack: DataView, words: number): boolean {
+  const cs = wordIn(stack, stack.byteLength - 8 * CS_FROM_END, 8);
   if ((cs & 3n) !== 3n) return false;
-  const calls: { at: number; address: bigint }[] = [];
-  for (let at = 0; at < words; at++) {
-    const address = wordIn(frames, 8 * at, 8);
-    if (address >= guest.text.start && address < guest.text.end) calls.push({ at, address });
+  /** Of the word with the next return address, in bytes. */
+  let at = wayOut.saved;
+  const goUp = (returns: WayOut['leaving']): boolean => {
+    const depth = at <= 8 * (words - 1) ? returns.get(wordIn(stack, at, 8)) : undefined;
+    if (depth === undefined) return false;
+    at += 8 + depth;
+    return true;
+  };
+  if (!goUp(wayOut.switching) || !goUp(wayOut.scheduling)) return false;
+  for (let frame = 0; frame < MAX_FRAMES; frame++) {
+    if (goUp(wayOut.last)) return at === 8 * (words - 1);
+    if (!goUp(wayOut.leaving)) return false;
   }
-  // __schedule, schedule, perhaps the loop that calls it, the way out, the entry code.
-  if (calls.length !== 4 && calls.length !== 5) return false;
-  const within = (address: bigint, start: bigint, bytes: bigint) =>
-    address > start && address < start + bytes;
-  const entry = calls.at(-1)!;
-  const exit = calls.at(-2)!;
-  return (
-    within(calls[1]!.address, guest.schedule, SCHEDULE_BYTES) &&
-    within(exit.address, guest.exitToUser, EXIT_BYTES) &&
-    entry.at === words - 1
-  );
+  return false;
 }

@@ -38,6 +38,8 @@ const EXPECTED: Readonly<Record<ConstantName, readonly bigint[]>> = {
   TASK_PARKED: [0x40n],
   TASK_WAKING: [0x200n],
   TASK_ON_RQ_QUEUED: [1n],
+  // CONFIG_HZ=250
+  TICK_NSEC: [4_000_000n],
 };
 
 /** Rows that one function alone proves: with another number in it, the number is another one. */
@@ -203,6 +205,29 @@ for (const { release, layout, text } of kernels) {
       for (let at = all.indexOf(mask); at >= 0; at = all.indexOf(mask)) bytes[at + 3] = 0xbf;
     });
     t.is(proofOf(other, 'PREEMPT_NEED_RESCHED').value, 1n << 30n);
+  });
+
+  test(`${release}: a preemption count that is a long has its request in a bit that no int has`, (t) => {
+    const hot = layout.has('pcpu_hot', 'preempt_count')
+      ? layout.field('pcpu_hot', 'preempt_count').offset
+      : 0;
+    const at =
+      Number(
+        layout.requireSymbol(hot || layout.symbol('pcpu_hot') !== undefined ? 'pcpu_hot' : '__preempt_count'),
+      ) + hot;
+    // movabs $mask,%rax; and %rax,%gs:at (or %eax); ret. As __resched_curr() of 7.3.
+    const clears = (mask: bigint, wide: boolean) => {
+      const code = Buffer.alloc(20, 0xc3);
+      code.set([0x48, 0xb8]);
+      code.writeBigUInt64LE(mask, 2);
+      code.set(wide ? [0x65, 0x48, 0x21, 0x04, 0x25] : [0x65, 0x21, 0x04, 0x25], 10);
+      code.writeInt32LE(at, wide ? 15 : 14);
+      return changed(text, ['__resched_curr', 'resched_curr'], (bytes) => bytes.set(code));
+    };
+    const found = (mask: bigint, wide: boolean) => proofOf(clears(mask, wide), 'PREEMPT_NEED_RESCHED').value;
+    t.is(found(~(1n << 63n) & 0xffff_ffff_ffff_ffffn, true), 1n << 63n);
+    t.is(found(0x7fff_ffffn, false), 1n << 31n);
+    t.is(found(~(1n << 31n) & 0xffff_ffff_ffff_ffffn, true), null, 'the bit of an int, in a long');
   });
 
   test(`${release}: TIF_NOTIFY_RESUME is never what the OOM killer or a signal sets`, (t) => {

@@ -7,12 +7,12 @@ import { commit } from '../../../runtime/edit/transaction.ts';
 import type { VcpuRegisters } from '../../../runtime/hypervisor/types.ts';
 import { knownKernels } from '../../../runtime/layout/registry.ts';
 import type { LayoutView } from '../../../runtime/layout/view.ts';
-import { type GuestVirtual, guestVirtual } from '../../../runtime/memory/address.ts';
+import type { GuestVirtual } from '../../../runtime/memory/address.ts';
 import { FairHolder } from '../../../runtime/surgeon/fair-holder.ts';
 import type { ThreadStanding } from '../../../runtime/surgeon/holder.ts';
 import { ParkHolder } from '../../../runtime/surgeon/park-holder.ts';
-import { canSpliceFair, type FairGuest, type FairMembers } from '../../../runtime/technique/fair/members.ts';
-import { Shares, sharesMembers } from '../../../runtime/technique/fair/shares.ts';
+import { canSpliceFair, type FairGuest } from '../../../runtime/technique/fair/members.ts';
+import { sharesMembers, Shares } from '../../../runtime/technique/fair/shares.ts';
 import { isAtUserBorder } from '../../../runtime/technique/fair/user-border.ts';
 import { parkMembers } from '../../../runtime/technique/park/members.ts';
 import { niceMembers } from '../../../runtime/technique/park/nice.ts';
@@ -32,6 +32,19 @@ const INT: Word = { offset: 0, size: 4 };
 const STACK_SIZE = 16_384;
 const { NEED_RESCHED } = TIF;
 
+/** Where a model's functions call each other, and how far above each of these places their own return address is. */
+const CALLS = {
+  /** `__schedule()`: six words of its own, and five that it saves. */
+  switching: [0xffff_ffff_8120_0100n, 80],
+  scheduling: [0xffff_ffff_8120_0900n, 16],
+  loop: [0xffff_ffff_8130_0040n, 24],
+  last: [0xffff_ffff_8200_0070n, 8],
+} as const;
+/** From where a thread's stack pointer was saved to its registers. */
+const WORDS = 27;
+/** In the kernel's text, and none of these. */
+const ELSEWHERE = 0xffff_ffff_8150_0123n;
+
 /** A guest with one CPU that a first thread runs on, and a second one that waits. */
 class Bench {
   readonly model: FairModel;
@@ -44,16 +57,22 @@ class Bench {
   readonly running: FairModelTask;
   readonly ready: FairModelTask;
 
-  constructor(view: LayoutView, change: Partial<FairMembers> = {}) {
+  constructor(view: LayoutView, refused: ReadonlyMap<Technique, string> = new Map(), uclampUsed = 0n) {
     const model = new FairModel(view, 1);
     this.model = model;
-    const code = model.take(0x1000);
+    const key = model.take(16);
+    model.put(key, INT, uclampUsed);
     this.guest = {
       ...model.guest,
-      members: { ...model.guest.members, ...change },
-      schedule: code,
-      exitToUser: guestVirtual(code + 0x400n),
-      text: { start: code, end: guestVirtual(code + 0x1000n) },
+      members: { ...model.guest.members, static_key: { enabled: INT } },
+      uclampUsed: key,
+      wayOut: {
+        saved: 48,
+        switching: new Map([CALLS.switching]),
+        scheduling: new Map([CALLS.scheduling]),
+        leaving: new Map([CALLS.loop]),
+        last: new Map([CALLS.last]),
+      },
     };
     const spec = { cpu: 0, group: 0, weight: 1024, policy: 0, vruntime: 0, slice: 3_000_000, queued: true };
     this.running = model.addTask(spec, true);
@@ -82,7 +101,7 @@ class Bench {
       rootTaskGroup: this.rootGroup,
       prioToWeight: tables.prioToWeight,
     });
-    this.holder = new FairHolder(this.guest, new ParkHolder(parkGuest), this.shares);
+    this.holder = new FairHolder(this.guest, new ParkHolder(parkGuest), this.shares, refused);
     const sighand = model.take(view.requireStruct('sighand_struct').size);
     const set = model.take(view.requireStruct('css_set').size);
     model.put(set, park.css_set.dfl_cgrp, model.take(view.requireStruct('cgroup').size));
@@ -101,23 +120,22 @@ class Bench {
    * The stack of a thread that was preempted on its way to user mode.
    * @param calls return addresses, by their place in it, instead of or besides the right ones
    * @param level privilege level in the registers at its top
+   * @param words below these registers
    */
-  stack(task: GuestVirtual, calls: Record<number, bigint> = {}, level = 3n): void {
+  stack(task: GuestVirtual, calls: Record<number, bigint> = {}, level = 3n, words = WORDS): void {
     const { task_struct, registers } = this.guest.members;
-    const words = 26;
     const end = this.model.load(task, task_struct.stack) + BigInt(STACK_SIZE);
     const pointer = end - BigInt(registers + 8 * words);
     this.model.put(task, task_struct.sp, pointer);
-    const { schedule, exitToUser, text } = this.guest;
     const right: Record<number, bigint> = {
-      6: text.start + 0x800n,
-      17: schedule + 0x5an,
-      20: text.start + 0x900n,
-      24: exitToUser + 5n,
-      25: text.start + 0xf00n,
+      6: CALLS.switching[0],
+      17: CALLS.scheduling[0],
+      20: CALLS.loop[0],
+      24: CALLS.last[0],
+      26: ELSEWHERE,
     };
-    for (let at = 0; at < words; at++) this.model.put(pointer + BigInt(8 * at), WORD, 0n);
-    for (const [at, address] of Object.entries({ ...right, ...calls }))
+    for (let at = 0; at < words; at++) this.model.put(pointer + BigInt(8 * at), WORD, ELSEWHERE);
+    for (const [at, address] of Object.entries({ ...right, ...calls }).filter(([at]) => Number(at) < words))
       this.model.put(pointer + BigInt(8 * Number(at)), WORD, address);
     this.model.put(end - 32n, WORD, 0x30n | level);
   }
@@ -181,15 +199,20 @@ for (const { release, layout } of layouts) {
   test(`${release}: only a stack that leads straight to user mode says so`, (t) => {
     const bench = new Bench(layout);
     const { address } = bench.ready;
-    const { schedule, exitToUser, text } = bench.guest;
     const cases: [string, boolean, () => void][] = [
       ['preempted on the way out of an interrupt', true, () => bench.stack(address)],
       ['registers of kernel mode', false, () => bench.stack(address, {}, 0n)],
-      ['a frame more', false, () => bench.stack(address, { 22: text.start + 0xa00n })],
-      ['another function than schedule()', false, () => bench.stack(address, { 17: text.start + 0xa00n })],
-      ['not on the way to user mode', false, () => bench.stack(address, { 24: text.start + 0xb00n })],
-      ['the loop of signals', false, () => bench.stack(address, { 21: schedule + 9n, 22: exitToUser + 9n })],
-      ['no return address before the registers', false, () => bench.stack(address, { 25: 7n })],
+      ['another call of __schedule()', false, () => bench.stack(address, { 6: ELSEWHERE })],
+      ['another function than schedule()', false, () => bench.stack(address, { 17: ELSEWHERE })],
+      ['called from elsewhere', false, () => bench.stack(address, { 20: ELSEWHERE })],
+      ['not on the way to user mode', false, () => bench.stack(address, { 24: ELSEWHERE })],
+      ['the loop again', false, () => bench.stack(address, { 24: CALLS.loop[0] })],
+      ['the last frame is not the last one', false, () => bench.stack(address, { 20: CALLS.last[0] })],
+      [
+        'without a loop of its own',
+        true,
+        () => bench.stack(address, { 20: CALLS.last[0], 22: ELSEWHERE }, 3n, 23),
+      ],
       [
         'a stack pointer that is wild',
         false,
@@ -221,7 +244,7 @@ for (const { release, layout } of layouts) {
     const bench = new Bench(layout);
     const { task_struct } = bench.guest.members;
     t.is(await bench.hold(bench.running, 'splice'), null, 'it runs');
-    bench.stack(bench.ready.address, { 17: bench.guest.text.start + 0xa00n });
+    bench.stack(bench.ready.address, { 17: ELSEWHERE });
     t.is(await bench.hold(bench.ready, 'splice', 'state'), null, 'preempted in the kernel');
     bench.stack(bench.ready.address);
     bench.put(bench.ready, task_struct.state, 2n);
@@ -353,11 +376,30 @@ for (const { release, layout } of layouts) {
 
   test(`${release}: a kernel that is not to be spliced has no splice, whatever is asked for`, async (t) => {
     t.deepEqual(new Bench(layout).holder.techniques, ['park', 'splice', 'state']);
-    const bench = new Bench(layout, { splices: false });
+    const bench = new Bench(layout, new Map([['splice', 'it counts them by itself']]));
     t.deepEqual(bench.holder.techniques, ['park', 'state']);
     t.is(await bench.hold(bench.ready, 'splice'), null);
     const edit = await bench.hold(bench.ready, 'splice', 'state');
     t.true(edit!.writes.some(({ what }) => /TASK_PARKED/.test(what)));
+  });
+
+  test(`${release}: nobody is spliced where threads are counted by clamp, and who was spliced before comes back`, async (t) => {
+    const { task_struct } = new Bench(layout).guest.members;
+    // jump_label.h: 1 is on, -1 is on its way there.
+    for (const used of [1n, 0xffff_ffffn]) {
+      const bench = new Bench(layout, new Map(), used);
+      await t.throwsAsync(bench.hold(bench.ready, 'splice'), {
+        code: 'refused',
+        message: /sched_uclamp_used/,
+      });
+      t.is(bench.model.domain.recorder.count('write'), 0);
+      t.truthy(await bench.hold(bench.ready, 'state'), 'the guest takes it out by itself');
+    }
+    const bench = new Bench(layout);
+    t.truthy(await bench.hold(bench.ready, 'splice'));
+    bench.model.put(bench.guest.uclampUsed!, INT, 1n);
+    t.truthy(await bench.release(bench.ready));
+    t.is(bench.get(bench.ready, task_struct.on_rq), 1n);
   });
 
   test(`${release}: a thread under a tracer gets no state, and one that got a tracer since is released`, async (t) => {

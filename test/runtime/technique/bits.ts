@@ -44,6 +44,7 @@ export const spliceBits: SpliceBits = { needResched: TIF.NEED_RESCHED, queued: 1
 export const stateBits: ProvedStateBits = {
   needResched: TIF.NEED_RESCHED,
   preemptNeedResched: 1n << 31n,
+  preemptCountSize: 4,
   work: TIF.SIGPENDING | TIF.NOTIFY_SIGNAL | TIF.UPROBE | TIF.PATCH_PENDING | TIF.NEED_RESCHED_LAZY,
   parked: TASK_PARKED,
   wakeable: TASK_INTERRUPTIBLE,

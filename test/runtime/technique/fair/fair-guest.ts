@@ -77,13 +77,17 @@ export class FairModel extends ModelMemory {
       queues,
       fairSchedClass: this.take(64),
       activeMask: this.take(8),
-      tickNsec: this.take(8),
-      schedule: this.take(4096),
-      exitToUser: this.take(4096),
-      text: { start: guestVirtual(0n), end: guestVirtual(0n) },
+      uclampUsed: layout.static_key === undefined ? undefined : this.take(16),
+      tickNsec: 4_000_000n,
+      wayOut: {
+        saved: 48,
+        switching: new Map(),
+        scheduling: new Map(),
+        leaving: new Map(),
+        last: new Map(),
+      },
     };
     this.put(this.guest.activeMask, { offset: 0, size: 8 }, (1n << BigInt(cpus)) - 1n);
-    this.put(this.guest.tickNsec, { offset: 0, size: 8 }, 4_000_000n);
     const roots = queues.map(({ address }) => guestVirtual(address + BigInt(layout.rq.cfs)));
     this.groups.push({ parent: null, queues: roots, entities: [], weight: 1024, idle: false });
     for (const { parent, idle } of parents) {
