@@ -3,6 +3,7 @@ import Table from 'cli-table3';
 import type { DomainEntry } from '../control/control.ts';
 import { openControl } from '../control/open.ts';
 import { harmless, jsonText, printable } from '../guest/text.ts';
+import { reasonsAgainst } from '../surgeon/ways.ts';
 import { PLAIN } from './plain-table.ts';
 
 export interface DomainsOptions {
@@ -44,5 +45,8 @@ export function domainTable(entries: readonly DomainEntry[]): string {
       ways?.techniques.join(' ') || '-',
     ]);
   }
-  return `${table.toString()}\n`;
+  const reasons = entries.flatMap(({ domain, ways }) =>
+    ways === null ? [] : reasonsAgainst(ways).map((reason) => `${printable(domain)}: ${harmless(reason)}\n`),
+  );
+  return `${table.toString()}\n${reasons.join('')}`;
 }

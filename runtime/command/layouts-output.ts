@@ -13,6 +13,7 @@ import { stripPicture } from '../layout/picture/strip.ts';
 import { svgPicture } from '../layout/picture/svg.ts';
 import { kernelOf, knownKernels, type RegisteredKernel } from '../layout/registry.ts';
 import type { LayoutView, StructView } from '../layout/view.ts';
+import { reasonsAgainst, type Ways, waysOfLayout } from '../surgeon/ways.ts';
 
 export interface LayoutsOptions {
   json?: true;
@@ -38,7 +39,7 @@ export async function layouts(
   const layout = await kernel.load();
   if (structName === undefined) {
     const structs = layout.structNames.map((name) => structFacts(layout.requireStruct(name)));
-    return print(options.json ? json(structs) : structTable(structs));
+    return print(options.json ? json(structs) : `${structTable(structs)}${waysText(waysOfLayout(layout))}`);
   }
   const struct = layout.requireStruct(structName);
   if (options.svg !== undefined) await writeSvg(options.svg, svgPicture(struct, kernel));
@@ -123,6 +124,17 @@ function kernelTable(known: readonly ListedKernel[]): string {
     ]);
   }
   return `${table.toString()}\n`;
+}
+
+/** Its guests' threads can be held so, by what the structures say. */
+function waysText(ways: Ways): string {
+  const { techniques } = ways;
+  const lines = [
+    `By its structures, processes of its guests can be held by: ${techniques.join(', ') || 'nothing'}.`,
+    ...reasonsAgainst(ways),
+    'What its code has to prove besides is seen in a guest: domsched domains.',
+  ];
+  return `${lines.join('\n')}\n`;
 }
 
 interface StructFacts {

@@ -2,6 +2,12 @@ import { DomschedError } from '../error.ts';
 import type { Guest } from '../guest/guest.ts';
 import { requireCapabilities } from '../hypervisor/capability.ts';
 import type { Domain } from '../hypervisor/types.ts';
+import { hasMember } from '../layout/members.ts';
+import type { LayoutView } from '../layout/view.ts';
+import { fairQueuesRefusal, resolveFairLayout, spliceRefusal } from '../technique/fair/layout.ts';
+import { sharesRefusal } from '../technique/fair/shares.ts';
+import { resolveO1Layout } from '../technique/o1/layout.ts';
+import { canPark, resolveParkLayout } from '../technique/park/layout.ts';
 import type { Technique } from '../technique/step.ts';
 import type { Holder } from './holder.ts';
 import { holderFor } from './holder-for.ts';
@@ -15,6 +21,47 @@ export interface Ways {
 
 export function waysOf({ techniques, refused }: Pick<Holder, 'techniques' | 'refused'>): Ways {
   return { techniques, refused: Object.fromEntries(refused ?? []) };
+}
+
+/**
+ * What a kernel's structures allow, before anybody has seen a guest of it: there its code has to prove the constants
+ * besides, and its memory the layout.
+ */
+export function waysOfLayout(layout: LayoutView): Ways {
+  try {
+    if (hasMember(layout, 'rq', 'active') && hasMember(layout, 'prio_array', 'queue')) {
+      resolveO1Layout(layout);
+      return { techniques: ['splice', 'state'], refused: { park: 'it has no freezer trap (5.2)' } };
+    }
+    if (!canPark(layout)) return { techniques: [], refused: { all: 'it has no freezer trap (5.2)' } };
+    resolveParkLayout(layout);
+  } catch (error) {
+    if (error instanceof DomschedError) return noWay(error);
+    throw error;
+  }
+  const fair = fairQueuesRefusal(layout) ?? sharesRefusal(layout) ?? whyNot(() => resolveFairLayout(layout));
+  const splice = fair ?? spliceRefusal(layout);
+  return {
+    techniques: ['park', ...(splice ? [] : (['splice'] as const)), ...(fair ? [] : (['state'] as const))],
+    refused: { ...(splice ? { splice } : {}), ...(fair ? { state: fair } : {}) },
+  };
+}
+
+function whyNot(resolve: () => unknown): string | null {
+  try {
+    resolve();
+    return null;
+  } catch (error) {
+    if (error instanceof DomschedError) return error.message;
+    throw error;
+  }
+}
+
+/** Sentences for people: `not by splice: …`. */
+export function reasonsAgainst({ refused }: Ways): string[] {
+  return Object.entries(refused).map(([technique, reason]) =>
+    technique === 'all' ? `cannot be held: ${reason}` : `not by ${technique}: ${reason}`,
+  );
 }
 
 /** What is in the way of holding anybody. */

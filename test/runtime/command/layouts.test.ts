@@ -51,6 +51,18 @@ test('a kernel is named by release or by the beginning of its build-id, and show
   t.regex((await run('6.1.0-test')).stdout, /rq\s+│\s+128 /);
 });
 
+test('a kernel shows how processes of its guests can be held, and why not otherwise', async (t) => {
+  const run = await withStore(t);
+  const { stdout } = await run('6.1.0-test');
+  t.regex(stdout, /can be held by: nothing\.\ncannot be held: it has no freezer trap/);
+  const known = JSON.parse((await run('--json')).stdout) as { folder: string; schedulers: string[] }[];
+  const [eevdf, o1] = ['eevdf', 'o1'].map(
+    (name) => known.find(({ schedulers }) => schedulers.includes(name))!,
+  );
+  t.regex((await run(eevdf!.folder)).stdout, /can be held by: park, splice, state\.\n.*domsched domains/);
+  t.regex((await run(o1!.folder)).stdout, /can be held by: splice, state\.\nnot by park: /);
+});
+
 test('a structure is shown as text, JSON and a picture', async (t) => {
   const run = await withStore(t);
   const text = (await run('6.1.0-test', 'rq')).stdout;
