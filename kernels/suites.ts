@@ -119,13 +119,24 @@ function compareSeries(a: readonly [number, number], b: readonly [number, number
   return a[0] - b[0] || a[1] - b[1];
 }
 
+/** Where suites come from: an address for apt, and the option of a source that says why it is trusted. */
+export interface Archive {
+  readonly uri: string;
+  readonly trust: string;
+}
+
+async function debian(): Promise<Archive> {
+  return { uri: await archiveUri(), trust: `signed-by=${KEYRING}` };
+}
+
 /** Options by which apt sees one suite and nothing of the machine but where its archive is. */
-export async function aptFor(suite: string, directory: string): Promise<AptOptions> {
+export async function aptFor(suite: string, directory: string, archive?: Archive): Promise<AptOptions> {
   const own = path.join(directory, 'apt', suite);
   for (const folder of ['lists/partial', 'cache/archives/partial'])
     await mkdir(path.join(own, folder), { recursive: true });
   const sources = path.join(own, 'sources.list');
-  await writeFile(sources, `deb [signed-by=${KEYRING}] ${await archiveUri()} ${suite} main\n`);
+  const { uri, trust } = archive ?? (await debian());
+  await writeFile(sources, `deb [${trust}] ${uri} ${suite} main\n`);
   return Object.entries({
     'Dir::Etc::sourcelist': sources,
     'Dir::Etc::sourceparts': '/dev/null',
@@ -227,17 +238,30 @@ async function fetchOffer(offer: Offer, apt: AptOptions, directory: string): Pro
   return `${release} fetched (${suite}, ${version})`;
 }
 
-async function main(
+export interface FetchOptions {
+  /** Every series and flavour, not only what the tests take. */
+  readonly all: boolean;
+  /** Of these suites the newest of each series; of all of them where there is none. */
+  readonly only?: readonly string[];
+  /** How old an index may be, in ms. */
+  readonly maxAgeMs: number;
+  readonly archive?: Archive;
+}
+
+/**
+ * Brings kernels into a cache.
+ * @returns a line for each
+ * @throws KernelsError
+ */
+export async function fetchKernels(
   directory: string,
-  all: boolean,
-  only: readonly string[],
-  maxAgeMs: number,
-): Promise<void> {
+  { all, only = [], maxAgeMs, archive }: FetchOptions,
+): Promise<string[]> {
   const apt = new Map<string, AptOptions>();
   const cloud: Offer[] = [];
   const suites = only.length > 0 ? only : SUITES;
   for (const suite of suites) {
-    const options = await aptFor(suite, directory);
+    const options = await aptFor(suite, directory, archive);
     await refresh(options, suite, directory, maxAgeMs);
     apt.set(suite, options);
     cloud.push(...(await offers(suite, 'cloud', options)));
@@ -256,7 +280,9 @@ async function main(
       wanted.push(...(await newest(others)).slice(-1));
     }
   }
-  for (const offer of wanted) console.log(await fetchOffer(offer, apt.get(offer.suite)!, directory));
+  const lines: string[] = [];
+  for (const offer of wanted) lines.push(await fetchOffer(offer, apt.get(offer.suite)!, directory));
+  return lines;
 }
 
 if (import.meta.main) {
@@ -268,7 +294,8 @@ if (import.meta.main) {
   }).values;
   try {
     // An index of yesterday may name packages that are gone.
-    await main(suitesCache, all, suite, INDEX_MS).catch(() => main(suitesCache, all, suite, 0));
+    const fetch = (maxAgeMs: number) => fetchKernels(suitesCache, { all, only: suite, maxAgeMs });
+    for (const line of await fetch(INDEX_MS).catch(() => fetch(0))) console.log(line);
   } catch (error) {
     // Without the archive what is here serves as well.
     const here = suiteKernels();
