@@ -6,7 +6,7 @@ import { hasMember } from '../layout/members.ts';
 import type { SymbolName } from '../members/symbols.ts';
 import { guestVirtual } from '../memory/address.ts';
 import { fairQueuesRefusal, spliceRefusal } from '../technique/fair/members.ts';
-import { sharesMembers, Shares, type SharesGuest, sharesRefusal } from '../technique/fair/shares.ts';
+import { Shares, type SharesGuest, sharesMembers, sharesRefusal } from '../technique/fair/shares.ts';
 import { o1Members } from '../technique/o1/members.ts';
 import { canPark } from '../technique/park/members.ts';
 import { NEEDED } from '../technique/proved-bits.ts';

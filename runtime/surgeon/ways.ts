@@ -4,10 +4,10 @@ import { requireCapabilities } from '../hypervisor/capability.ts';
 import type { Domain } from '../hypervisor/types.ts';
 import { hasMember } from '../layout/members.ts';
 import type { LayoutView } from '../layout/view.ts';
-import { fairQueuesRefusal, resolveFairLayout, spliceRefusal } from '../technique/fair/layout.ts';
+import { fairMembers, fairQueuesRefusal, spliceRefusal } from '../technique/fair/members.ts';
 import { sharesRefusal } from '../technique/fair/shares.ts';
-import { resolveO1Layout } from '../technique/o1/layout.ts';
-import { canPark, resolveParkLayout } from '../technique/park/layout.ts';
+import { o1Members } from '../technique/o1/members.ts';
+import { canPark, parkMembers } from '../technique/park/members.ts';
 import type { Technique } from '../technique/step.ts';
 import type { Holder } from './holder.ts';
 import { holderFor } from './holder-for.ts';
@@ -30,16 +30,16 @@ export function waysOf({ techniques, refused }: Pick<Holder, 'techniques' | 'ref
 export function waysOfLayout(layout: LayoutView): Ways {
   try {
     if (hasMember(layout, 'rq', 'active') && hasMember(layout, 'prio_array', 'queue')) {
-      resolveO1Layout(layout);
+      o1Members(layout);
       return { techniques: ['splice', 'state'], refused: { park: 'it has no freezer trap (5.2)' } };
     }
     if (!canPark(layout)) return { techniques: [], refused: { all: 'it has no freezer trap (5.2)' } };
-    resolveParkLayout(layout);
+    parkMembers(layout);
   } catch (error) {
     if (error instanceof DomschedError) return noWay(error);
     throw error;
   }
-  const fair = fairQueuesRefusal(layout) ?? sharesRefusal(layout) ?? whyNot(() => resolveFairLayout(layout));
+  const fair = fairQueuesRefusal(layout) ?? sharesRefusal(layout) ?? whyNot(() => fairMembers(layout));
   const splice = fair ?? spliceRefusal(layout);
   return {
     techniques: ['park', ...(splice ? [] : (['splice'] as const)), ...(fair ? [] : (['state'] as const))],

@@ -97,7 +97,9 @@ class Trial {
       const file = rowFile(this.#row.title);
       await mkdir(path.dirname(file), { recursive: true });
       const before =
-        onlyWays !== undefined && existsSync(file) ? (JSON.parse(await readFile(file, 'utf8')) as MatrixRow) : null;
+        onlyWays !== undefined && existsSync(file)
+          ? (JSON.parse(await readFile(file, 'utf8')) as MatrixRow)
+          : null;
       const row = before === null ? this.#row : addedTo(before, this.#row);
       await writeFile(file, `${JSON.stringify(row, null, 2)}\n`);
     }

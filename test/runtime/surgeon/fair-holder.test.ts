@@ -12,7 +12,7 @@ import { FairHolder } from '../../../runtime/surgeon/fair-holder.ts';
 import type { ThreadStanding } from '../../../runtime/surgeon/holder.ts';
 import { ParkHolder } from '../../../runtime/surgeon/park-holder.ts';
 import { canSpliceFair, type FairGuest } from '../../../runtime/technique/fair/members.ts';
-import { sharesMembers, Shares } from '../../../runtime/technique/fair/shares.ts';
+import { Shares, sharesMembers } from '../../../runtime/technique/fair/shares.ts';
 import { isAtUserBorder } from '../../../runtime/technique/fair/user-border.ts';
 import { parkMembers } from '../../../runtime/technique/park/members.ts';
 import { niceMembers } from '../../../runtime/technique/park/nice.ts';
