@@ -25,10 +25,17 @@ import {
 } from './synthetic.ts';
 
 /** A guest that exists in memory alone has no code to prove anything of. */
-const PROVED = new Constants(
-  CONSTANTS.map(({ name }) => ({ name, value: 1n, functions: [] })),
-  'synthetic',
-);
+const proved = (...lacking: readonly string[]) =>
+  new Constants(
+    CONSTANTS.map(({ name }) =>
+      lacking.includes(name)
+        ? { name, value: null, why: `${name} is not proved` }
+        : { name, value: 1n, functions: [] },
+    ),
+    'synthetic',
+    { saved: 0, switching: new Map(), scheduling: new Map(), leaving: new Map(), last: new Map() },
+  );
+const PROVED = proved();
 
 const EXPECTED_STATES: Record<SyntheticTask['state'], string> = {
   running: 'running',
@@ -298,28 +305,50 @@ test('a way to hold that a kernel has not says what is missing; groups need noth
   const { sched_task_group: _, ...task } = whole.task_struct as StructLayout & { sched_task_group: unknown };
   const without = (name: string) =>
     Object.fromEntries(Object.entries(whole.$symbols).filter(([symbol]) => symbol !== name));
-  const cases: readonly (readonly [reason: RegExp, change: object, hasShares: boolean])[] = [
-    [/rq\.uclamp/, { rq: { ...rq, nr_running, uclamp: nr_running } }, true],
-    [/no symbol tick_nsec/, { $symbols: without('tick_nsec') }, true],
-    [/no task_struct\.sched_task_group/, { task_struct: task }, false],
+  const both = ['splice', 'state'] as const;
+  const cases: readonly (readonly [
+    reason: RegExp,
+    change: object,
+    refused: readonly ('splice' | 'state')[],
+    hasShares: boolean,
+    constants: Constants,
+  ])[] = [
+    [
+      /rq\.uclamp.*sched_uclamp_used/,
+      { rq: { ...rq, nr_running, uclamp: nr_running } },
+      ['splice'],
+      true,
+      PROVED,
+    ],
+    [/rq\.donor/, { rq: { ...rq, nr_running, donor: nr_running } }, both, true, PROVED],
+    [/TICK_NSEC is not proved/, { $symbols: without('tick_nsec') }, ['splice'], true, proved('TICK_NSEC')],
+    [/TASK_PARKED is not proved/, {}, ['state'], true, proved('TASK_PARKED')],
+    [
+      /way to user mode is not proved: schedule/,
+      {},
+      both,
+      true,
+      new Constants(PROVED.proofs, 'x', 'schedule() is odd'),
+    ],
+    [/no task_struct\.sched_task_group/, { task_struct: task }, both, false, PROVED],
   ];
-  for (const [reason, change, hasShares] of cases) {
+  for (const [reason, change, refused, hasShares, constants] of cases) {
     const layout = new LayoutView({ ...whole, ...change } as AnyLayout);
     const synthetic = await SyntheticGuest.make({ kernel });
     const guest = await Guest.attach(synthetic.domain, [
       { ...knownKernel(kernel), load: async () => layout },
     ]);
-    const holder = holderFor(guest, PROVED);
-    t.deepEqual(holder.techniques, ['park']);
+    const holder = holderFor(guest, constants);
+    t.deepEqual(holder.techniques, ['park', ...both.filter((technique) => !refused.includes(technique))]);
     t.is(holder.shares !== undefined, hasShares);
     const surgeon = new Surgeon(synthetic.domain as never, guest, holder);
     const { processes } = guest.processesAlone();
     const key = processes.find(({ pid }) => pid === 40)!;
-    for (const technique of ['splice', 'state'] as const) {
+    for (const technique of refused) {
       const error = await t.throwsAsync(surgeon.hold(key, { techniques: [technique] }), { code: 'refused' });
       t.regex(
         error!.message,
-        new RegExp(`no ${technique}, but park: ${technique} is refused since .*${reason.source}`),
+        new RegExp(`no ${technique}, but park.*: ${technique} is refused since .*${reason.source}`),
       );
     }
     if (hasShares) continue;
