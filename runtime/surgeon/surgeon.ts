@@ -6,7 +6,7 @@ import { type BeforeCommit, commit } from '../edit/transaction.ts';
 import { DomschedError } from '../error.ts';
 import type { Guest } from '../guest/guest.ts';
 import { hasHaltedForGood } from '../guest/identify/identify.ts';
-import { overBudget } from '../guest/look-budget.ts';
+import { overBudget, ownTimeMs } from '../guest/look-budget.ts';
 import type { Process } from '../guest/process.ts';
 import { vcpusByCpu } from '../guest/vcpus.ts';
 import type { DomainWith, VcpuRegisters } from '../hypervisor/types.ts';
@@ -67,7 +67,7 @@ const MAX_LOOKS = 16;
 const HELD: ReadonlySet<ThreadStanding> = new Set<ThreadStanding>(['held', 'leaving', 'left']);
 /** What a guest may have as threads of one process. */
 const MAX_THREADS = 4_096;
-/** What reading and planning in one pause may take, in ms, and how often it may take more before it is given up. */
+/** What reading and planning in one pause may take, in ms of CPU time, and how often it may take more before it is given up. */
 const PLAN_LIMIT_MS = 250;
 const MAX_SLOW_PLANS = 3;
 const NO_LIMIT = Number.POSITIVE_INFINITY;
@@ -433,7 +433,7 @@ export class Surgeon {
       await this.#observed(options.techniques ?? this.#holder.automatic);
       // Letting go has all the time that it takes.
       const limitMs = goal === 'released' || options.dryRun ? NO_LIMIT : this.#limits.planMs;
-      const planning = performance.now();
+      const planning = ownTimeMs();
       const draft = new Draft(this.#guest.space);
       this.#holder.checkLocks(draft);
       const back = options.dryRun ? NOTHING_BACK : this.#giveBack(draft, key);
@@ -443,7 +443,7 @@ export class Surgeon {
       const drafted = draft.edit(`${goal} pid ${key.pid}`, invariants, outcome);
       // Parking and what is given back after it; of another nice value that is not shown.
       const inParts = goal !== 'reniced' && planned.techniques.every((technique) => technique === 'park');
-      if (performance.now() - planning > limitMs) throw this.#tooLong(limitMs);
+      if (ownTimeMs() - planning > limitMs) throw this.#tooLong(limitMs);
       const edit: Edit = inParts ? { ...drafted, harmlessInParts: true } : drafted;
       if (edit.writes.length > 0 && !options.dryRun) {
         const journal: BeforeCommit = async (planned, writes) => {

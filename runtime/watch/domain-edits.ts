@@ -42,7 +42,7 @@ export class DomainEdits {
   readonly #lane = new Lane(1);
   readonly #tries = new Backoff();
   /** Guests that an edit may have left half written: no policy has them edited again, until they are attached to anew. */
-  readonly #suspect = new WeakSet<AttachedDomain>();
+  readonly #suspect = new WeakMap<AttachedDomain, DomschedError>();
   #shareMs = -Infinity;
   #actions: TickAction[] = [];
 
@@ -53,6 +53,11 @@ export class DomainEdits {
 
   get busy(): boolean {
     return this.#lane.busy;
+  }
+
+  /** Why no policy edits it any more: an edit may be half written. */
+  suspicion(attached: AttachedDomain): DomschedError | undefined {
+    return this.#suspect.get(attached);
   }
 
   /** Resolves when nothing is under way. */
@@ -255,7 +260,7 @@ export class DomainEdits {
       if (!(error instanceof DomschedError)) this.#log.error({ err: error }, action);
       else if (LOST.has(error.code)) this.#options.onLost(attached, error);
       else if (error.details.restored === false) {
-        this.#suspect.add(attached);
+        this.#suspect.set(attached, error);
         this.#log.error(
           { code },
           'an edit of this guest may be half written: no policy edits it any more until it is reset',

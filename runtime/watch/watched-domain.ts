@@ -286,6 +286,7 @@ export class WatchedDomain {
     const error =
       this.#error ??
       open?.refusal ??
+      (open && this.#edits.suspicion(open)) ??
       (open ? undefined : new DomschedError('host-unreachable', 'not attached to yet', {}));
     return tickDomain(facts, {
       ...(open !== undefined && { guest: open.guest }),

@@ -133,6 +133,14 @@ test('a guest that ran while it was edited is not edited again before it is rese
   // The server rests: both backups are to go on.
   for (let i = 0; i < 10; i++) await fake.tick();
   t.true(isQueued(other, BACKUP));
+  // It is said at every tick, and its processes are told all the same.
+  const last = await fake.tick();
+  const told = last.domains.find(({ id }) => id === batch.domain.identity.id)!;
+  t.is(told.error?.code, 'edit-torn');
+  t.true(told.processes.some(({ held }) => held !== undefined));
+  const metrics = new Metrics({ withoutOwn: true });
+  metrics.tick(last);
+  t.regex(await metrics.text(), /domsched_domain_errors\{reason="edit-torn"\} 1/);
   t.is(
     batch.domain.recorder.count('write'),
     0,
