@@ -101,6 +101,7 @@ soak: setup kernels kernels-all xen ## 10,000 holds and releases on each live gu
 	@node kernels/complete.ts
 	DOMSCHED_CYCLES=$${DOMSCHED_CYCLES:-10000} npx ava --timeout=24h --concurrency=1 \
 		test/live/debian-surgery.test.ts test/live/o1-surgery.test.ts test/soak/debian-vcpus.test.ts
+	DOMSCHED_HOSTILE_ROUNDS=$${DOMSCHED_HOSTILE_ROUNDS:-8000} npx ava --timeout=24h --concurrency=1 test/live/hostile.test.ts
 	DOMSCHED_SUITES='bookworm trixie' npx ava --timeout=1h test/package/deb.test.ts
 	DOMSCHED_MATRIX=5.10,6.18,7.3 DOMSCHED_CYCLES=$${DOMSCHED_CYCLES:-10000} npx ava --timeout=24h --concurrency=1 test/live/suites.test.ts
 	DOMSCHED_MATRIX= DOMSCHED_CYCLES=$${DOMSCHED_CYCLES:-500} npx ava --timeout=24h --concurrency=1 test/live/suites.test.ts
@@ -122,6 +123,7 @@ bench: setup kernels kernels-debian xen ## benchmarks: extraction beside gdb, pa
 	node test/bench/observers.bench.ts
 	node test/bench/hold-delay.bench.ts
 	node test/bench/slow-down.bench.ts
+	node test/bench/split.bench.ts
 	node test/bench/xen.bench.ts
 
 # Guided by coverage: TARGET names one reader (all), RUNS inputs for each, KEEP=1 takes what is new into test/fuzz/corpus.

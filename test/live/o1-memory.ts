@@ -31,7 +31,7 @@ export class O1Memory {
     this.#structs = structs;
   }
 
-  static async open(guest: O1Guest, variant: Exclude<O1Variant, 'base-dwarf5'>): Promise<O1Memory> {
+  static async open(guest: O1Guest, variant: Exclude<O1Variant, 'base-dwarf5' | 'evil'>): Promise<O1Memory> {
     const facts = path.resolve(
       import.meta.dirname,
       `../../kernels/facts/linux-2.6.16-x86_64-${variant}.json`,

@@ -15,7 +15,7 @@ import type { Accelerator } from './accelerator.ts';
 
 const guestDirectory = path.resolve(import.meta.dirname, '../../kernels/o1');
 
-export type O1Variant = 'base' | 'preempt' | 'schedstats' | 'up' | 'base-dwarf5';
+export type O1Variant = 'base' | 'preempt' | 'schedstats' | 'up' | 'base-dwarf5' | 'evil';
 
 export interface BootOptions {
   variant?: O1Variant;
