@@ -111,13 +111,14 @@ soak: setup kernels kernels-all xen ## 10,000 holds and releases on each live gu
 
 # Tools to compare with; nothing else needs them.
 bench: PACKAGES += python3-drgn
-bench: setup kernels kernels-debian xen ## benchmarks: extraction beside gdb, pahole and drgn; the paper's Table 1 on a live Xen
+bench: setup kernels kernels-debian kernels-suites xen ## benchmarks: extraction beside gdb, pahole and drgn; the paper's Table 1 on a live Xen
 	@node kernels/complete.ts
 	node test/bench/extract.bench.ts
 	node test/bench/layout.bench.ts
 	node test/bench/memory.bench.ts
 	node --expose-gc test/bench/snapshot.bench.ts --live
 	node test/bench/ps.bench.ts
+	node test/bench/unknown-kernel.bench.ts
 	node test/bench/surgery.bench.ts
 	node test/bench/daemon.bench.ts
 	node test/bench/observers.bench.ts
