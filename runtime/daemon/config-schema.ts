@@ -49,7 +49,7 @@ export const POLICY = z.discriminatedUnion('type', [
   z.strictObject({
     type: z.literal('priority'),
     ...common,
-    /** Most important first; who is on the list is a subject. */
+    /** The most important process comes first; every process on the list is a subject. */
     select: selectors.optional(),
     order: z.array(SELECTOR).min(1),
     threshold: part.optional(),

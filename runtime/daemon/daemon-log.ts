@@ -17,13 +17,13 @@ export class DaemonLog {
     this.logger = pino({ level, base: null }, this.#destination);
   }
 
-  /** What is logged from now on goes to the file that has the name now: the one before may have been moved away. */
+  /** Opens the log by its name again: the file that was open may have been moved away. */
   reopen(): void {
     if (this.#file === undefined) return;
     try {
       this.#destination.reopen();
     } catch (error) {
-      // It goes on in the old one.
+      // The log goes on in the old file.
       this.logger.error({ err: error, file: this.#file }, 'the log file cannot be opened again');
     }
   }

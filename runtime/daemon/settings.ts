@@ -43,7 +43,7 @@ export async function makeSettings(
   };
 }
 
-/** Reading users, groups and command lines costs: only for who selects by them. */
+/** Reading users, groups and command lines is slow: we do it only if a selector uses them. */
 function asksForOrigins(config: Config): boolean {
   if (config.policy.some(({ type }) => type === 'module')) return true;
   const specs: (SelectorSpec | undefined)[] = [...config.never];

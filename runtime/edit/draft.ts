@@ -136,7 +136,7 @@ export class Draft implements MemoryView {
   }
 }
 
-/** The kernel aligns every word that we edit; one that is not is a wild pointer. */
+/** The kernel aligns every word that we edit; an address that is not aligned is a wild pointer. */
 function checkAligned(address: GuestVirtual, size: WordSize): void {
   if (address % BigInt(size) === 0n) return;
   throw new DomschedError(

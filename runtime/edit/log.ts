@@ -112,7 +112,7 @@ export class EditLog {
       try {
         rmSync(unfinished, { force: true });
       } catch {
-        // The first failure is the one that tells.
+        // The first failure tells what went wrong.
       }
       throw error;
     }
@@ -156,7 +156,7 @@ export class EditLog {
     });
   }
 
-  /** Takes away what somebody was writing who was killed: nothing of that edit was done. */
+  /** Removes the log of an edit whose process was killed while it wrote the log: nothing of that edit was done. */
   #tidy(): void {
     for (const name of entriesOf(this.directory)) {
       const [, pid] = /^(\d+)\.(?:new|reserve)$/.exec(name) ?? [];
@@ -183,7 +183,7 @@ export async function recover(domain: Domain, log: EditLog): Promise<Recovery> {
     for (const { file } of pending) rmSync(file, { force: true });
   };
   if ((await domain.state()) !== 'paused') {
-    // It runs, so the edit was over, or had not begun: a half-written one keeps the domain paused.
+    // The domain runs, so the edit was over or had not begun: a half-written edit keeps the domain paused.
     forget();
     return 'nothing';
   }

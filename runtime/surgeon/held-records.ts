@@ -8,7 +8,7 @@ import { holderFor } from './holder-for.ts';
 import { type HeldRecord, isOfDomain } from './journal.ts';
 
 /**
- * Tells which records are of processes of a guest, for who only looks. A process id may be another process's by now,
+ * Tells which records are of processes of a guest, for callers that only look. A process id may be another process's by now,
  * and a domain of the same name another machine: the boot, the place of the task and its start time tell. A guest
  * that keeps no start times may put the same task into the same place again: there its own queues have to agree.
  */

@@ -34,7 +34,7 @@ export interface GiveBack {
 /** One kind of scheduler's way to hold threads and let them go. It plans; a transaction commits. */
 export interface Holder {
   readonly techniques: readonly Technique[];
-  /** Those of them that are used when nobody asks for one. */
+  /** The techniques that are used unless somebody asks for another. */
   readonly automatic: readonly Technique[];
   /** Why each of the others is not there, as a clause for a message; nothing of those that this kind of scheduler has not. */
   readonly refused?: ReadonlyMap<Technique, string>;

@@ -65,7 +65,7 @@ export class Interrupts {
     return this.#vectors.get(kind);
   }
 
-  /** Sends what can be sent. A failure is not one of the edit: from then on ticks do. */
+  /** Sends what can be sent. A failure does not fail the edit: from then on it waits for the guest's ticks. */
   async send(wanted: readonly WantedInterrupt[]): Promise<void> {
     const sent = new Set<string>();
     for (const { cpu, kind } of wanted) {

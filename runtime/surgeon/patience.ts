@@ -6,7 +6,7 @@ export interface Advance {
   readonly idle: boolean;
 }
 
-/** What one look counts for at most, in ms: twice the longest wait between two. */
+/** The most that one look may count for, in ms: twice the longest wait between two looks. */
 const LOOK_MS = 40;
 /** How much longer than asked for it may take in all. */
 const STRETCH = 4;

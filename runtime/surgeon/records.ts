@@ -14,7 +14,7 @@ export class Records<T> {
 
   /**
    * @param nameOf what tells two records apart, fit for a file name
-   * @param parse throws for what is none of ours
+   * @param parse throws for a file that is no record of ours
    */
   constructor(directory: string, nameOf: (record: T) => string, parse: (json: unknown) => Promise<T>) {
     this.directory = directory;
@@ -54,7 +54,7 @@ export class Records<T> {
     for (const name of names.filter((found) => found.endsWith('.json')).sort()) {
       const file = path.join(this.directory, name);
       const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
-        // Somebody else's, who took it away while we looked.
+        // Another process removed its record while we looked.
         if (error.code === 'ENOENT') return undefined;
         throw error;
       });
@@ -81,7 +81,7 @@ export class Records<T> {
   }
 }
 
-/** What somebody was writing who was killed. */
+/** Whether a process was killed while it wrote this file. */
 function isLeftOver(name: string): boolean {
   const [, pid] = /\.json\.(\d+)(?:\.[0-9a-f]+)?\.new$/.exec(name) ?? [];
   return pid !== undefined && Number(pid) !== process.pid && !existsSync(`/proc/${pid}`);

@@ -19,7 +19,7 @@ import { checkMayBeHeld, isGone, refusal } from './refusal.ts';
 import { THREADS_PER_PAUSE, ThreadTurns } from './thread-turns.ts';
 import { type Ways, waysOf } from './ways.ts';
 
-/** Which process: `startTimeNs` and `address` tell it from a later one with the same pid. */
+/** Names a process: `startTimeNs` and `address` tell it from a later one with the same pid. */
 export type ProcessKey = Pick<Process, 'pid' | 'address' | 'startTimeNs'>;
 
 export interface OperateOptions {
@@ -63,9 +63,9 @@ const LAST_WAIT_MS = 20;
 const MAX_SETTLING = 16;
 /** Looks that a search takes where locks are held. */
 const MAX_LOOKS = 16;
-/** What a hold looks like, from the first step of it to the last one of its release. */
+/** States of a thread that is held, from the first step of the hold to the last step of its release. */
 const HELD: ReadonlySet<ThreadStanding> = new Set<ThreadStanding>(['held', 'leaving', 'left']);
-/** What a guest may have as threads of one process. */
+/** The most threads that one process of a guest may have. */
 const MAX_THREADS = 4_096;
 /** What reading and planning in one pause may take, in ms of CPU time, and how often it may take more before it is given up. */
 const PLAN_LIMIT_MS = 250;
@@ -510,7 +510,7 @@ export class Surgeon {
     }
   }
 
-  /** Once, in the first pause. A failure is tried again in the next one. */
+  /** Runs once, in the first pause. After a failure the next pause tries again. */
   async #prepared(): Promise<void> {
     if (this.#interrupts !== undefined) return;
     await this.#holder.prepare?.(this.#domain, new Draft(this.#guest.space));
@@ -520,7 +520,7 @@ export class Surgeon {
   /** What the vCPUs do in this pause, where the plan wants to know. */
   async #observed(techniques: readonly Technique[]): Promise<void> {
     const wanted = this.#holder.needsRegisters?.(techniques) ?? false;
-    // Those of an earlier pause say nothing about this one.
+    // Registers of an earlier pause say nothing about this pause.
     const vcpus = wanted
       ? vcpusByCpu(this.#guest, (await this.#domain.registers?.read()) ?? [])
       : new Map<number, VcpuRegisters>();

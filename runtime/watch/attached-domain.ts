@@ -32,7 +32,7 @@ export interface DomainContext {
   origins: boolean;
 }
 
-/** A domain that is attached to: its guest, and who edits it. */
+/** A domain that we are attached to: its guest, and the surgeon that edits it. */
 export interface AttachedDomain {
   readonly domain: Domain;
   readonly guest: Guest;
@@ -85,7 +85,7 @@ export async function attach(
 }
 
 /**
- * Looks in the guest for who is held and known to nobody.
+ * Looks in the guest for processes that are held without a record.
  * @param wish whose hold it is, as far as anybody knows
  * @throws DomschedError as {@link JournaledSurgeon.search}
  */
@@ -100,7 +100,7 @@ export async function search(
   takeOver(attached, context, log);
 }
 
-/** What a daemon before us, a command or another host holds: it stays so until somebody decides otherwise. */
+/** What an earlier daemon, a command or another host holds stays held until somebody decides otherwise. */
 function takeOver({ surgeon, tracker }: AttachedDomain, { now }: DomainContext, log: Logger): void {
   for (const record of surgeon?.held() ?? []) {
     const key = tracker.keyOf(processOf(record));

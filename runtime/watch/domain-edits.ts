@@ -65,7 +65,7 @@ export class DomainEdits {
     return this.#lane.idle();
   }
 
-  /** Does something after what is under way. */
+  /** Runs `work` when the edits that are under way have ended. */
   run<T>(work: () => Promise<T>): Promise<T> {
     return this.#lane.run(work);
   }
@@ -101,7 +101,7 @@ export class DomainEdits {
   /**
    * Everything back as it was: holds, nice values, share. To be run in turn. What fails is logged, and the journal
    * keeps it.
-   * @returns whom the guest itself still holds
+   * @returns the processes that the guest still holds
    */
   async restore(attached: AttachedDomain): Promise<Left[]> {
     const { guest, surgeon, share, tracker } = attached;
@@ -162,7 +162,7 @@ export class DomainEdits {
     return operation;
   }
 
-  /** A process is no more: nobody has to look for it. */
+  /** Forgets a process that has ended. */
   crossOut(attached: AttachedDomain, { key, process }: Gone): void {
     this.#tries.forget(key);
     const { surgeon } = attached;

@@ -6,7 +6,7 @@ export interface Left {
   readonly domain: string;
   /** `unknown` where the domain could not be asked. */
   readonly what: 'held' | 'nice' | 'share' | 'unknown';
-  /** The process, where it is one's. */
+  /** The process, for holds and nice values. */
   readonly pid?: number;
   readonly comm?: string;
 }
@@ -30,7 +30,7 @@ export async function leftOf(
   return [...processes, ...others].filter(({ domain }) => domains.has(domain));
 }
 
-/** Each thing once: guest and journal tell of the same holds, and a domain that has one named is not unknown. */
+/** Removes doubles: guest and journal name the same holds, and a domain with a named hold is not listed as unknown. */
 export function withoutTwins(left: readonly Left[]): Left[] {
   const keyOf = ({ domain, what, pid }: Left) => JSON.stringify([domain, what, pid]);
   const once = [...new Map(left.map((one) => [keyOf(one), one])).values()];

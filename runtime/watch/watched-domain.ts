@@ -109,7 +109,7 @@ export class WatchedDomain {
     return this.#open?.tracker;
   }
 
-  /** Nobody is there: a socket that a dead machine left behind. */
+  /** Whether no machine is there: a dead one left its socket behind. */
   get absent(): boolean {
     const errno = this.#error?.details.errno;
     return this.#open === undefined && (errno === 'ECONNREFUSED' || errno === 'ENOENT');
@@ -248,7 +248,7 @@ export class WatchedDomain {
     });
   }
 
-  /** Looks in the guest for who is held and known to nobody. @throws DomschedError as {@link operate} */
+  /** Looks in the guest for processes that are held without a record. @throws DomschedError as {@link operate} */
   async search(): Promise<void> {
     await this.operate(() => search(this.#open!, this.#context, this.#log));
   }

@@ -172,7 +172,7 @@ function keyOf({ host, listing }: HostListing): string {
 function theOne(listings: readonly HostListing[], wanted: string): HostListing {
   const found = choose(listings, wanted, ({ listing }) => listing.identity);
   if (found !== undefined) return found;
-  // One that cannot be asked for its name may be the one.
+  // A domain that does not even tell its name may be the wanted one.
   for (const { listing } of listings) if ('error' in listing) throw listing.error;
   throw new DomschedError(
     'domain-not-found',
