@@ -20,6 +20,7 @@ const EXTRACT = ['package/advice.test.ts', 'what extract advises'] as const;
 const COMMANDS = ['package/advice.test.ts', 'what the commands advise'] as const;
 const CONFLICT = ['extractor/command.test.ts', 'two different definitions in two units'] as const;
 const SOCKETS = ['live/qmp-sockets.test.ts', 'why a socket does not answer'] as const;
+const DEBUGINFOD = ['extractor/debuginfod.test.ts', 'a guest that says nothing of itself'] as const;
 const LIBVIRT = ['live/libvirt.test.ts', 'a machine of libvirt'] as const;
 const XL = 'the live Xen restores what xl saved, and takes no dump of it';
 const DUMPS = ['live/o1-dump.test.ts', 'ps of ELF'] as const;
@@ -36,7 +37,9 @@ const TABLE: readonly (readonly [advice: RegExp, shown: Shown])[] = [
   [/domsched extract (vmlinux\n?$|FILE adds one)/, EXTRACT],
   [/make it with domsched extract \u2026/, EXTRACT],
   [/--format isf needs --json FILE/, EXTRACT],
-  [/a file or --from DOMAIN/, ['live/unknown-kernel.test.ts', 'a kernel without a layout']],
+  [/a file, --from DOMAIN or --build-id ID/, ['live/unknown-kernel.test.ts', 'a kernel without a layout']],
+  [/domsched extract --build-id \u2026, by DEBUGINFOD_URLS/, DEBUGINFOD],
+  [/debuginfod-find is not installed: apt-get install debuginfod/, DEBUGINFOD],
   [/take them all with --all/, CONFLICT],
   [
     /write what it has with --json$|had as JSON \(--json FILE\)/,
@@ -87,7 +90,7 @@ const TABLE: readonly (readonly [advice: RegExp, shown: Shown])[] = [
   [/xl dump-core/, { because: XL }],
   [/mount -t xenfs xenfs \/proc\/xen/, ['package/advice.test.ts', 'what is advised in a dom0']],
   [/modprobe xen-privcmd/, ['package/advice.test.ts', 'what is advised in a dom0']],
-  [/lib(xen|xentool)\w+\d/, ['package/advice.test.ts', 'libraries that are to be installed']],
+  [/lib(xen|xentool)\w+\d/, ['package/advice.test.ts', 'libraries and programs']],
 
   [/-S -incoming \u2026, and in its monitor give dump-guest-memory \u2026/, DUMPS],
   [/exec:cat \u2026/, DUMPS],
@@ -107,7 +110,7 @@ const TOLD_ONLY: readonly RegExp[] = [
   /^info \w+ -a?f?$|info registers -a (lists|has|numbers)|info mtree -f shows/,
   /^QEMU -machine/,
   /as virsh dump writes without --memory-only|\(virsh save\)|\(xl save\)|take it again without --compress/,
-  /what domsched trace, or the daemon, wrote|instead of a file, the kernel that runs|^for --from|^\[--connect <place>\]/,
+  /what domsched trace, or the daemon, wrote|instead of a file, the (kernel that runs|debug file .*)|^for --from|^\[--connect <place>\]/,
 ];
 
 async function vocabulary() {
@@ -280,7 +283,7 @@ test('a name in a command is one word of it, whatever is in it', (t) => {
   t.regex(message, /domsched ps 'web;reboot' lists/);
 });
 
-test('libraries that are to be installed are in the packages that are named', async (t) => {
+test('libraries and programs that are to be installed are in the packages that are named', async (t) => {
   const words = await vocabulary();
   const named = messages().flatMap(({ text }) =>
     advisedIn(text, words)
@@ -292,6 +295,13 @@ test('libraries that are to be installed are in the packages that are named', as
     const [, library, version] = /^(lib[a-z]+)(\d+)$/.exec(debian)!;
     const files = execFileSync('dpkg-query', ['-L', debian], { encoding: 'utf8' });
     t.regex(files, new RegExp(`/${library}\\.so\\.${version}$`, 'm'), debian);
+  }
+  for (const [debian, program] of [
+    ['debuginfod', 'debuginfod-find'],
+    ['gdb', 'gdb'],
+  ] as const) {
+    const files = execFileSync('dpkg-query', ['-L', debian], { encoding: 'utf8' });
+    t.regex(files, new RegExp(`bin/${program}$`, 'm'), debian);
   }
 });
 
