@@ -66,7 +66,8 @@ of it on the guest's memory, \`ps\` is held against the guest's own /proc. \`par
 of threads that ran, were ready, slept, or were in long system calls, by what they did when they were chosen; \`nice\` and
 \`group\` are by the guest's own word. \`calls\` is dd, held and released while it copies 16 MiB from /dev/urandom and
 through a pipe: compared byte for byte. \`daemon\` is a policy \`idle-only\`. A program of the guest checks its own long system
-calls all the while, and the console has to stay clean.`;
+calls all the while, and the console has to stay clean. With DOMSCHED_WAYS=splice,state there are more holds by these ways, two
+at once, in a guest booted for them alone; they are counted in the row. A dash is what was not tried since it changed.`;
 
 function readRows(): MatrixRow[] {
   if (!existsSync(rows)) return [];
