@@ -120,6 +120,7 @@ bench: setup kernels kernels-debian kernels-suites xen ## benchmarks: extraction
 	node test/bench/ps.bench.ts
 	node test/bench/unknown-kernel.bench.ts
 	node test/bench/surgery.bench.ts
+	node test/bench/pause.bench.ts
 	node test/bench/daemon.bench.ts
 	node test/bench/observers.bench.ts
 	node test/bench/hold-delay.bench.ts

@@ -14,6 +14,8 @@ import type { Options } from './schema.ts';
 
 /** Of these nobody is held whom no record tells of: what cannot be edited. */
 const NOT_EDITED: ReadonlySet<string> = new Set(['refused', 'capability-missing']);
+/** What we cannot look into, by this way at least: other systems' kernels, one that boots, memory in several nodes. */
+const NOT_SEEN = 'kernel-unidentified';
 
 /** Whether a machine of a record is this one: it may be reached by another way than it was then. */
 function isProcessOf(machine: HeldRecord['machine'], { pid, started }: DomainIdentity): boolean {
@@ -62,6 +64,13 @@ export async function releaseAll(
       const own = records.filter(({ domain }) => domain === id);
       // What cannot be edited, and that we have not edited, holds nobody.
       if (own.length === 0 && NOT_EDITED.has(error.code)) continue;
+      // Nobody could have been held by this way, and it is no failure of this command that others could look deeper.
+      if (own.length === 0 && error.code === NOT_SEEN) {
+        notes.push(
+          `${printable(name)}: no record tells of holds, and it cannot be looked into: ${error.message}`,
+        );
+        continue;
+      }
       const held = holds.filter(({ domain }) => domain === id);
       const living = livingMachine(own);
       const ended = hasMachineEnded(own, error);
