@@ -38,6 +38,7 @@ export class TestGroup implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    if (!existsSync(this.directory)) return;
     this.set(false);
     for (const pid of this.#moved) {
       if (existsSync(`/proc/${pid}`)) writeFileSync(path.join(this.#top, 'cgroup.procs'), String(pid));
