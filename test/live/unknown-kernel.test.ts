@@ -2,24 +2,19 @@
  * A guest whose kernel no layout is known of: everything comes from its own memory, and is what the guest itself and its
  * debug package say.
  */
-import { createHash } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { copyFile, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
 import test from 'ava';
 import type { KernelLayout } from '../../extractor/contract.ts';
-import { MemoryKernel } from '../../extractor/memory/memory-kernel.ts';
 import { Guest } from '../../runtime/guest/guest.ts';
-import { kernelMemory } from '../../runtime/guest/identify/from-memory.ts';
-import { kernelImage } from '../../runtime/guest/identify/identify.ts';
-import { KERNEL_MAP } from '../../runtime/guest/identify/regions.ts';
+import { connectAll } from '../../runtime/hypervisor/connect.ts';
 import type { FrameNumber } from '../../runtime/hypervisor/frame.ts';
 import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
 import type { Domain } from '../../runtime/hypervisor/types.ts';
-import type { LayoutView } from '../../runtime/layout/view.ts';
-import type { SymbolName } from '../../runtime/members/symbols.ts';
 import { layoutOf } from '../real-kernels.ts';
+import { sameLayout, sameSymbols } from './from-memory.ts';
 import { bootDebian } from './guest.ts';
 import { domsched } from './ps-layouts.ts';
 
@@ -32,22 +27,6 @@ function withoutRegisters(domain: Domain<FrameNumber>): Domain<FrameNumber> {
       return typeof value === 'function' ? value.bind(target) : value;
     },
   });
-}
-
-/** Of each structure its members with what a reader needs of them. */
-function members(layout: LayoutView, names: readonly string[]): Record<string, unknown> {
-  return Object.fromEntries(
-    names.map((name) => {
-      const struct = layout.requireStruct(name);
-      const facts = [...struct.members].map(
-        ([member, { offset, size, kind, bitOffset, bitSize, target }]) => [
-          member,
-          { offset, size, kind, bitOffset, bitSize, target },
-        ],
-      );
-      return [name, { size: struct.size, members: Object.fromEntries(facts) }];
-    }),
-  );
 }
 
 test.serial('a kernel without a layout: symbols, types and processes by its memory alone', async (t) => {
@@ -66,33 +45,11 @@ test.serial('a kernel without a layout: symbols, types and processes by its memo
   t.is(first.kernel.learned?.guest, 'web');
   t.is(first.kernel.release, guest.kernel.release);
 
-  // Symbols: all that the guest itself shows, by name and address, wherever it was moved to.
   const { slide, layout } = first.kernel;
   t.true(slide > 0n, 'moved at random');
-  const kernel = await MemoryKernel.open(await kernelMemory('web', await kernelImage(domain)));
-  const hash = createHash('md5');
-  let count = 0;
-  for (const { name, address } of kernel.symbols()) {
-    const running = address < KERNEL_MAP ? address : address + slide;
-    hash.update(`${running.toString(16).padStart(16, '0')} ${name}\n`);
-    count++;
-  }
-  const shown = await guest.run("grep -v '\\[' /proc/kallsyms | cut -d' ' -f1,3 | tee /run/all | md5sum");
-  t.is(shown.slice(0, 32), hash.digest('hex'));
-  t.is(Number(await guest.run('wc -l < /run/all')), count);
-  t.true(count > 100_000, `${count} symbols`);
-  const debug = await layoutOf(guest.kernel);
-  for (const name of debug.symbolNames as SymbolName[]) t.is(layout.symbol(name), debug.symbol(name), name);
-  for (const name of debug.symbolNames) t.is(layout.isPerCpu(name), debug.isPerCpu(name), name);
-
+  t.true((await sameSymbols(t, guest, domain, first)) > 100_000);
   // Members: what DWARF says of the same build.
-  const names = debug.structNames.filter((name) => layout.has(name));
-  t.true(names.length > 100, `${names.length} structures compared`);
-  t.deepEqual(members(layout, names), members(debug, names));
-  t.deepEqual(
-    debug.structNames.filter((name) => !layout.has(name)),
-    [],
-  );
+  sameLayout(t, layout, await layoutOf(guest.kernel));
 
   const burner = async (attached: Guest): Promise<string | undefined> => {
     const { processes } = await attached.take();
@@ -126,5 +83,36 @@ test.serial('a kernel without a layout: symbols, types and processes by its memo
   t.is(extracted.kernel.buildId, first.kernel.buildId);
   t.is(extracted.source.file, 'memory of web');
   t.deepEqual(Object.keys(extracted.symbols).sort(), layout.symbolNames.toSorted());
+
+  // Dumps: of every format the same, and the same command.
+  const monitor = await guest.monitor();
+  await monitor.execute('stop');
+  const at = (name: string) => path.join(cache, name);
+  const dump = (name: string, options: object) =>
+    monitor.execute(
+      'dump-guest-memory',
+      { paging: false, ...options, protocol: `file:${at(name)}` },
+      300_000,
+    );
+  await dump('elf', {});
+  await dump('kdump', { format: 'kdump-zlib' });
+  await copyFile(path.join(guest.directory, 'memory'), at('raw'));
+  await monitor.execute('cont');
+  for (const name of ['elf', 'kdump', 'raw']) {
+    await rm(path.join(cache, 'layouts'), { recursive: true, force: true });
+    await using hosts = await connectAll([`dump:${at(name)}`]);
+    await using image = await hosts.open(name);
+    const dumped = await Guest.attach(image, []);
+    t.is(dumped.kernel.learned?.guest, name);
+    t.deepEqual([dumped.kernel.slide, dumped.layout.symbolNames], [slide, layout.symbolNames], name);
+    t.true(['running', 'ready'].includes((await burner(dumped))!), name);
+    dumped.detach();
+  }
+  const args = ['extract', '--from', 'raw', '--connect', `dump:${at('raw')}`, '--json', '-'];
+  const fromDump = JSON.parse((await domsched(args)).stdout) as KernelLayout;
+  const { source: _, ...facts } = extracted;
+  const { source, ...dumped } = fromDump;
+  t.deepEqual(dumped, facts);
+  t.is(source.file, 'memory of raw');
   guest.checkConsole();
 });
