@@ -238,7 +238,7 @@ async function fetchOffer(offer: Offer, apt: AptOptions, directory: string): Pro
   return `${release} fetched (${suite}, ${version})`;
 }
 
-export interface FetchOptions {
+export interface SuiteFetchOptions {
   /** Every series and flavour, not only what the tests take. */
   readonly all: boolean;
   /** Of these suites the newest of each series; of all of them where there is none. */
@@ -255,7 +255,7 @@ export interface FetchOptions {
  */
 export async function fetchKernels(
   directory: string,
-  { all, only = [], maxAgeMs, archive }: FetchOptions,
+  { all, only = [], maxAgeMs, archive }: SuiteFetchOptions,
 ): Promise<string[]> {
   const apt = new Map<string, AptOptions>();
   const cloud: Offer[] = [];

@@ -36,10 +36,10 @@ const edits = Number(values.edits);
 const EDIT_EVERY_MS = 500;
 const WRITER = '(while :; do dd if=/dev/zero of=/mnt/file bs=1M count=48; done) >/dev/null 2>&1 &';
 
-type Pausable = DomainWith<'pause' | 'writeFrames'>;
+type TimedDomain = DomainWith<'pause' | 'writeFrames'>;
 interface Way {
   readonly name: 'ptrace' | 'QMP';
-  readonly domain: Pausable;
+  readonly domain: TimedDomain;
   /** Every stand-still since it was emptied, µs: from when a pause is asked for until the guest has been told to go on. */
   readonly stood: number[];
   readonly surgeon: Surgeon;
@@ -47,7 +47,7 @@ interface Way {
 }
 
 /** Notes how long each pause of a domain lasts. */
-function timed(domain: Pausable, stood: number[]): Pausable {
+function timed(domain: TimedDomain, stood: number[]): TimedDomain {
   const pause = {
     ...(domain.pause.endsWithUs && { endsWithUs: true as const }),
     get depth() {
