@@ -106,6 +106,7 @@ soak: setup kernels kernels-all xen ## 10,000 holds and releases on each live gu
 	DOMSCHED_MATRIX=5.10,6.18,7.3 DOMSCHED_CYCLES=$${DOMSCHED_CYCLES:-10000} npx ava --timeout=24h --concurrency=1 test/live/suites.test.ts
 	DOMSCHED_MATRIX= DOMSCHED_CYCLES=$${DOMSCHED_CYCLES:-500} npx ava --timeout=24h --concurrency=1 test/live/suites.test.ts
 	DOMSCHED_KILLS=$${DOMSCHED_KILLS:-2000} npx ava --timeout=24h --match='killed*' test/live/daemon.test.ts
+	DOMSCHED_KILLS=$${DOMSCHED_KILLS:-2000} npx ava --timeout=24h --match='all of ours*' test/live/any-host-deaths.test.ts
 	DOMSCHED_XEN_CYCLES=$${DOMSCHED_XEN_CYCLES:-500} npx ava --timeout=24h --concurrency=1 \
 		test/live/xen.test.ts test/live/xen-pvh.test.ts
 

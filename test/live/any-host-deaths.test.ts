@@ -1,10 +1,11 @@
 /**
- * What becomes of machines that are found by their processes when we are killed: the daemon over two of them, and whoever is
- * in the middle of an edit that may not be left half done, under the freezer of the machine's control group.
+ * What becomes of machines that are found by their processes when all of ours is killed: by the daemon over two of them, at
+ * any moment, and in the middle of an edit that may not be left half done, under the freezer of the machine's control group.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { constants, setPriority, tmpdir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
@@ -16,10 +17,15 @@ import { knownKernels } from '../../runtime/layout/registry.ts';
 import { JournaledSurgeon, Journals } from '../../runtime/surgeon/journaled-surgeon.ts';
 import { testGroups } from '../runtime/hypervisor/vmm/own-groups.ts';
 import { findProcess, PATIENCE_MS } from './cycles.ts';
-import { DaemonProcess } from './daemon-process.ts';
+import { DaemonProcess, type LogLine } from './daemon-process.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
 import { until } from './until.ts';
 
+const KILLS = Number(process.env.DOMSCHED_KILLS ?? 40);
+const REPORT_EVERY = 50;
+/** Longer than the policy takes to hold and release everybody, and than an edit takes. */
+const SOME_TURNS_MS = 250;
+const AN_EDIT_MS = 1;
 const EDIT_AND_DIE = path.join(import.meta.dirname, 'edit-and-die.ts');
 
 const programs = [
@@ -28,6 +34,7 @@ const programs = [
   { kind: 'pipe', name: 'pipe' },
   { kind: 'threads', name: 'threads' },
 ] as const;
+const subjects = ['burner', 'pipe', 'threads'];
 const names = programs.map(({ name }) => name);
 
 let directory: string;
@@ -108,6 +115,79 @@ test.serial(
     for (const guest of guests) guest.checkConsole();
   },
 );
+
+/** Holds and releases them in turn, as fast as it is asked. */
+const TOGGLE = `export default () => ({ subjects }, memory = Math.floor(6 * Math.random())) => ({
+  memory: memory + 1,
+  actions: Math.floor(memory / 3) % 2 === 1 ? [] :
+    [...subjects].map((process) => ({ type: 'hold', process, reason: 'test' })),
+});`;
+
+test.serial(
+  'all of ours killed at once, at any moment: no machine stands still, and nobody stays held',
+  async (t) => {
+    t.timeout(KILLS * 60_000 + 600_000);
+    await using daemon = new DaemonProcess(directory, guests.map(idOf));
+    await writeFile(path.join(directory, 'toggle.mjs'), TOGGLE);
+    await daemon.configure(
+      `[[policy]]\ntype = "module"\nmodule = "toggle.mjs"\nselect = [{ comm = ${JSON.stringify(subjects)} }]`,
+      'interval = 0.02',
+    );
+    const busy = ({ msg }: LogLine) => msg === 'holding' || msg === 'released';
+    const met = { starting: 0, editing: 0, held: 0, free: 0 };
+    const began = performance.now();
+    for (let kills = 1; kills <= KILLS; kills++) {
+      const from = daemon.logged();
+      const before = daemon.remains();
+      const child = daemon.start();
+      const dice = Math.random();
+      if (dice < 0.1) await sleep(2_000 * Math.random());
+      else {
+        await until(
+          'it is at work',
+          () => child.exitCode !== null || daemon.log(from).some(busy),
+          300_000,
+          5,
+        );
+        t.is(child.exitCode, null, 'it did not end by itself');
+        if (dice < 0.5) await sleep(SOME_TURNS_MS * Math.random());
+        else if (daemon.seesEdit(2_000))
+          for (const end = performance.now() + AN_EDIT_MS * Math.random(); performance.now() < end; );
+      }
+      // A command of ours is under way as well, now and then.
+      const command = kills % 8 === 0 ? daemon.domsched('hold', 'two', 'pacer') : undefined;
+      if (command !== undefined) await sleep(300 * Math.random());
+      command?.kill('SIGKILL');
+      await daemon.end('SIGKILL');
+      await command?.catch(() => undefined);
+      await Promise.all(
+        guests.map((guest) => until(`${guest.name} is not left standing`, () => answers(guest))),
+      );
+      const { held, edits } = daemon.remains();
+      if (edits.some((edit) => !before.edits.includes(edit))) met.editing += 1;
+      else if (!daemon.log(from).some(({ msg }) => msg === 'attached')) met.starting += 1;
+      else met[held.length > 0 ? 'held' : 'free'] += 1;
+      if (kills % 20 === 0) t.regex(await letAllGo(daemon), /nothing is held/);
+      if (kills % REPORT_EVERY === 0) console.log(`# killed ${kills} times: ${JSON.stringify(met)}`);
+    }
+    t.log(
+      `${KILLS} kills, ${Math.round((performance.now() - began) / KILLS)} ms each; they met ${JSON.stringify(met)}`,
+    );
+    t.regex(await letAllGo(daemon), /nothing is held/);
+    t.deepEqual(daemon.remains().held, []);
+    t.true(met.editing > 0 && met.held > 0);
+    t.deepEqual(
+      daemon.log().filter(({ level }) => level >= 50),
+      [],
+    );
+    for (const guest of guests) guest.checkConsole();
+  },
+);
+
+/** Its shell does, which is nobody's to hold. */
+async function answers(guest: LiveGuest): Promise<boolean> {
+  return (await guest.run('echo here')).includes('here');
+}
 
 test.serial(
   'killed in the middle of a splice, frozen: the machine stands until the next of ours takes the edit back',
