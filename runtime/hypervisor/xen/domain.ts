@@ -19,7 +19,7 @@ import { XenFrames } from './frames.ts';
 import type { LeftPauses } from './left-pause.ts';
 import { msiNotifier } from './notifier.ts';
 import { registerReader } from './registers.ts';
-import type { SavingWatch } from './saving.ts';
+import type { Saving, SavingWatch } from './saving.ts';
 import { xenScheduler } from './scheduler.ts';
 import { SHUTDOWN_REASON } from './structures.ts';
 import type { WatchedPause, XenWatchdog } from './watchdog.ts';
@@ -63,7 +63,7 @@ export class XenDomain implements Domain {
   readonly #watched: WatchedPause;
   #info: XenDomainInfo;
   #generation = 0;
-  #saved: { at: number; domids: ReadonlySet<number> } | undefined;
+  #saved: { at: number; domids: ReadonlyMap<number, Saving> } | undefined;
   #mappedSince = 0;
   /** What the domain had run when our pause began: one that has run more since was resumed under us. */
   #pausedAt: bigint | undefined;
@@ -187,7 +187,7 @@ export class XenDomain implements Domain {
     await this.#watchdog.ready();
     const before = this.#look();
     if (before === undefined) throw this.#gone!;
-    this.#checkAtRest(before);
+    this.#checkAtRest(before, ['live', 'suspended']);
     this.#generation += 1;
     // A pause that a dead process of ours left is ours to end.
     const adopted = before.paused && this.#left.take(before);
@@ -227,7 +227,8 @@ export class XenDomain implements Domain {
     }
     // Whoever is saved for long was seen when the pause began; this finds who has been since.
     this.#saved = undefined;
-    this.#checkAtRest(info);
+    // One that is to suspend itself first cannot while we pause it: until then nobody reads it.
+    this.#checkAtRest(info, ['live']);
     return { generation: this.#generation, answers: `${info.cpuTimeNs}` };
   }
 
@@ -282,8 +283,8 @@ export class XenDomain implements Domain {
     this.#pausedAt = undefined;
   }
 
-  /** @throws DomschedError `refused` for a domain that ended or is on its way to somewhere else */
-  #checkAtRest({ shutdown }: XenDomainInfo): void {
+  /** @throws DomschedError `refused` for a domain that ended or is on its way to somewhere else, in one of these ways */
+  #checkAtRest({ shutdown }: XenDomainInfo, ways: readonly Saving[]): void {
     const { name } = this.identity;
     if (shutdown !== undefined) {
       const what = shutdown === SHUTDOWN_REASON.suspend ? 'is being saved or migrated' : 'has shut down';
@@ -296,7 +297,8 @@ export class XenDomain implements Domain {
     if (this.#saved === undefined || now - this.#saved.at > SAVING_MS) {
       this.#saved = { at: now, domids: this.#saving.domains() };
     }
-    if (!this.#saved.domids.has(this.domid)) return;
+    const way = this.#saved.domids.get(this.domid);
+    if (way === undefined || !ways.includes(way)) return;
     throw new DomschedError('refused', `${name} is being saved or migrated; try again when that is done`, {
       domain: name,
     });

@@ -218,6 +218,35 @@ test('a pause is proved: not one that was taken back, nor of a domain that is be
   await guard.release();
 });
 
+for (const [flags, how] of [
+  ['0', 'once it has suspended itself'],
+  ['2', 'once it has suspended itself, and told in detail'],
+] as const) {
+  test(`a save that reads memory ${how} is awaited by the pause, which stays proved`, async (t) => {
+    await using setup = await guest();
+    const { xen, domain } = setup;
+    const guard = await domain.pause.acquire();
+    const before = await guard.prove();
+    xen.file('proc/77/comm', 'libxl-save-help\n');
+    xen.file('proc/77/cmdline', `libxl-save-helper\0--save-domain\x0011\0-1\x005\0${flags}\x000\x000\0`);
+    t.deepEqual(await guard.prove(), before);
+    await guard.release();
+    t.is(xen.pauses(5), 0, 'it can suspend itself');
+    await t.throwsAsync(domain.pause.acquire(), { code: 'refused', message: /saved or migrated/ });
+  });
+}
+
+for (const flags of ['', '\x00', '1', '3', 'live']) {
+  test(`a save with the flags ${JSON.stringify(flags)} may read memory already`, async (t) => {
+    await using setup = await guest();
+    const guard = await setup.domain.pause.acquire();
+    setup.xen.file('proc/77/comm', 'libxl-save-help\n');
+    setup.xen.file('proc/77/cmdline', `libxl-save-helper\0--save-domain\x0011\0-1\x005\0${flags}`);
+    await t.throwsAsync(guard.prove(), { code: 'refused', message: /saved or migrated/ });
+    await guard.release();
+  });
+}
+
 test('run and paused again by somebody else: proved no more', async (t) => {
   await using setup = await guest();
   const guard = await setup.domain.pause.acquire();
