@@ -78,7 +78,7 @@ function kernelHolder(guest: Guest, proved?: Constants): Holder {
     if (reason === null && shares !== undefined && typeof wayOut !== 'string') {
       const reasons = {
         splice: whyNoSplice(guest, constants),
-        state: constants.missing(NEEDED.state),
+        state: whyNoState(guest, constants),
       };
       const park = new ParkHolder(parkGuest(guest, constants));
       return new FairHolder(fairGuest(guest, constants, wayOut), park, shares, named(reasons));
@@ -99,12 +99,19 @@ function kernelHolder(guest: Guest, proved?: Constants): Holder {
   );
 }
 
-/** What a hold by state does not need: the guest's own `schedule()` takes the thread out of its queue. */
+/** A queue of a shape that is new is no reason: the guest's own `schedule()` takes the thread out of it. */
+function whyNoState({ queueSlots, queuesUnknown }: Guest, constants: Constants): string | null {
+  const missing = constants.missing(NEEDED.state);
+  if (missing !== null || queuesUnknown === undefined || queueSlots.unknown !== undefined) return missing;
+  // Of a known shape, and it never held what it counts: somebody else schedules, or the layout is not this kernel's.
+  return notRead(queuesUnknown);
+}
+
 function whyNoSplice(guest: Guest, constants: Constants): string | null {
   const { layout, queuesUnknown } = guest;
   const shape = spliceRefusal(layout);
   if (shape !== null) return shape;
-  if (queuesUnknown !== undefined) return `its run queues are not read: ${queuesUnknown}`;
+  if (queuesUnknown !== undefined) return notRead(queuesUnknown);
   const needsTick = hasMember(layout, 'sched_entity', 'deadline');
   return needsTick && tickNsec(guest, constants) === null ? constants.missing(['TICK_NSEC']) : null;
 }
@@ -126,7 +133,11 @@ function sharesGuest(guest: Guest): SharesGuest {
 
 /** What is unknown of the run queues, for messages. */
 export function why(queuesUnknown: string | undefined): string {
-  return queuesUnknown === undefined ? '' : ` (its run queues are not read: ${queuesUnknown})`;
+  return queuesUnknown === undefined ? '' : ` (${notRead(queuesUnknown)})`;
+}
+
+function notRead(queuesUnknown: string): string {
+  return `its run queues are not read: ${queuesUnknown}`;
 }
 
 /** HZ is a macro; `tick_nsec` is what came of it (kernel/timer.c, TICK_NSEC). Null where the layout has no such symbol. */

@@ -4,7 +4,7 @@ import { requireCapabilities } from '../hypervisor/capability.ts';
 import type { Domain } from '../hypervisor/types.ts';
 import { hasMember } from '../layout/members.ts';
 import type { LayoutView } from '../layout/view.ts';
-import { fairMembers, fairQueuesRefusal, spliceRefusal } from '../technique/fair/members.ts';
+import { fairQueuesRefusal, spliceRefusal } from '../technique/fair/members.ts';
 import { sharesRefusal } from '../technique/fair/shares.ts';
 import { o1Members } from '../technique/o1/members.ts';
 import { canPark, parkMembers } from '../technique/park/members.ts';
@@ -39,22 +39,12 @@ export function waysOfLayout(layout: LayoutView): Ways {
     if (error instanceof DomschedError) return noWay(error);
     throw error;
   }
-  const fair = fairQueuesRefusal(layout) ?? sharesRefusal(layout) ?? whyNot(() => fairMembers(layout));
+  const fair = fairQueuesRefusal(layout) ?? sharesRefusal(layout);
   const splice = fair ?? spliceRefusal(layout);
   return {
     techniques: ['park', ...(splice ? [] : (['splice'] as const)), ...(fair ? [] : (['state'] as const))],
     refused: { ...(splice ? { splice } : {}), ...(fair ? { state: fair } : {}) },
   };
-}
-
-function whyNot(resolve: () => unknown): string | null {
-  try {
-    resolve();
-    return null;
-  } catch (error) {
-    if (error instanceof DomschedError) return error.message;
-    throw error;
-  }
 }
 
 /** Sentences for people: `not by splice: …`. */

@@ -1,5 +1,6 @@
 import type { WayOut } from '../../code/way-out.ts';
 import { wordsOf } from '../../edit/member.ts';
+import { DomschedError } from '../../error.ts';
 import { lockOf } from '../../guest/locks.ts';
 import { hasMember, lackOf, type MembersByStruct, optionalField, sizeOf } from '../../layout/members.ts';
 import type { LayoutView } from '../../layout/view.ts';
@@ -154,7 +155,14 @@ export function fairQueuesRefusal(layout: LayoutView): string | null {
     hasMember(layout, 'pcpu_hot', 'preempt_count') || layout.symbol('__preempt_count') !== undefined;
   if (!hasPreemptCount) return 'its layout has no pcpu_hot.preempt_count or symbol __preempt_count';
   const unknown = SYMBOLS.filter((name) => layout.symbol(name) === undefined);
-  return unknown.length > 0 ? `its layout has no symbol ${unknown.join(', ')}` : null;
+  if (unknown.length > 0) return `its layout has no symbol ${unknown.join(', ')}`;
+  try {
+    fairMembers(layout);
+    return null;
+  } catch (error) {
+    if (error instanceof DomschedError) return error.message;
+    throw error;
+  }
 }
 
 /** Members that tell a kernel whose fair queues can be edited. */

@@ -285,7 +285,10 @@ test('run queues that never hold what they count: processes are listed, and noth
       t.true(error.message.includes(guest.queuesUnknown!));
     } else {
       t.is(fairQueuesRefusal(guest.layout), null);
-      t.deepEqual(holderFor(guest, PROVED).techniques, ['park']);
+      const { techniques, refused } = holderFor(guest, PROVED);
+      t.deepEqual(techniques, ['park']);
+      t.deepEqual([...refused!.keys()].sort(), ['splice', 'state']);
+      for (const reason of refused!.values()) t.true(reason.includes(guest.queuesUnknown!), reason);
     }
     t.is(synthetic.domain.recorder.count('write'), 0);
     guest.detach();
@@ -361,12 +364,13 @@ test('queues of a new shape are known as such by their members', async (t) => {
   const kernel = EEVDF_KERNEL;
   const { layout: plain } = await SyntheticGuest.make({ kernel });
   const { offset, size, type, kind } = plain.field('cfs_rq', 'curr');
-  const shapes: readonly (readonly [RegExp, string, Record<string, MemberLayout>])[] = [
-    [/h_curr/, 'none', { h_curr: { offset, size, type, kind } }],
-    [/tasks_timeline/, 'tasks_timeline', {}],
-    [/nr_queued/, 'nr_running', {}],
+  // The guest's own scheduler takes a thread out whose state says so, but only where its queues are CFS's or EEVDF's.
+  const shapes: readonly (readonly [RegExp, string, Record<string, MemberLayout>, readonly string[]])[] = [
+    [/h_curr/, 'none', { h_curr: { offset, size, type, kind } }, ['park', 'state']],
+    [/tasks_timeline/, 'tasks_timeline', {}, ['park']],
+    [/nr_queued/, 'nr_running', {}, ['park']],
   ];
-  for (const [reason, gone, more] of shapes) {
+  for (const [reason, gone, more, ways] of shapes) {
     const changed = (struct: string, name: string, member: MemberLayout): MemberLayout | undefined =>
       struct === 'cfs_rq' && name === gone ? { ...member, type: 'gone' } : undefined;
     const { layout } = await narrowedLayout(
@@ -383,7 +387,9 @@ test('queues of a new shape are known as such by their members', async (t) => {
     const { processes, runQueues } = await guest.take();
     t.is(processes.length, 10);
     t.deepEqual(runQueues, []);
-    t.deepEqual(holderFor(guest, PROVED).techniques, ['park']);
+    const { techniques, refused } = holderFor(guest, PROVED);
+    t.deepEqual(techniques, ways);
+    t.truthy(refused?.get('splice'));
   }
 });
 
