@@ -1,48 +1,48 @@
-/** Constants of one guest's kernel as edits use them, each proved on the guest's own code (`runtime/code/`). */
+/** Constants of one guest's kernel that edits use, each proved on the guest's own code (`runtime/code/`). */
 import { type ConstantName, preemptCountSize } from '../code/constants.ts';
 import type { Constants } from '../code/prove.ts';
 import type { Technique } from './step.ts';
 
-/** What parking needs. */
+/** Constants that parking needs. */
 export interface ParkBits {
-  /** Of `thread_info.flags`: has works run. */
+  /** Bit of `thread_info.flags` that makes a thread run its works. */
   readonly notifyResume: bigint;
-  /** Of `task.jobctl`. */
+  /** Bit of `task.jobctl`. */
   readonly trapFreeze: bigint;
-  /** Of `task.flags`: on its way out of this world. */
+  /** Bit of `task.flags`: the task is exiting. */
   readonly exiting: bigint;
-  /** Of `task.flags`: kernel threads, and workers of the kernel's that never come to user mode. */
+  /** Bits of `task.flags` of kernel threads, and of kernel workers that never come to user mode. */
   readonly workers: bigint;
   /** `task.__state` in the freezer trap. */
   readonly trapState: bigint;
-  /** `task.__state` of who is stopped by job control, or by a tracer. */
+  /** `task.__state` values of a task stopped by job control or by a tracer. */
   readonly stopped: readonly bigint[];
 }
 
-/** What a new nice value needs. */
+/** Constants that a new nice value needs. */
 export interface NiceBits {
-  /** `task.__state` of who is just being woken. */
+  /** `task.__state` of a task that is just being woken. */
   readonly waking: bigint;
 }
 
-/** What edits of fair queues need, of threads and idle tasks. */
+/** Constants that edits of fair queues need. */
 export interface SpliceBits {
-  /** Of `thread_info.flags`: call `schedule()`. */
+  /** Bit of `thread_info.flags` that asks for `schedule()`. */
   readonly needResched: bigint;
-  /** `task.on_rq` of who is in a queue. */
+  /** `task.on_rq` of a task in a queue. */
   readonly queued: bigint;
 }
 
-/** What holding by state needs. */
+/** Constants that holding by state needs. */
 export interface ProvedStateBits {
   readonly needResched: bigint;
-  /** Of the preemption count: clear where the CPU is to call `schedule()`. */
+  /** Bit of the preemption count, clear while the CPU is asked to call `schedule()`. */
   readonly preemptNeedResched: bigint;
-  /** Bytes of that count. */
+  /** Width of that count in bytes. */
   readonly preemptCountSize: 4 | 8;
-  /** Of `thread_info.flags`: what a thread does on its way to user mode, but for works and `schedule()`. */
+  /** Bits of `thread_info.flags` for a thread's work on its way to user mode, without works and `schedule()`. */
   readonly work: bigint;
-  /** `task.__state` of a hold, and of one that the guest is to wake. */
+  /** `task.__state` of a hold, and of a task that the guest is to wake. */
   readonly parked: bigint;
   readonly wakeable: bigint;
 }
@@ -57,7 +57,7 @@ const STATE = [
   'TASK_NORMAL',
 ] as const;
 
-/** By technique, the constants that it takes. By state nothing is held that could not be spliced or parked. */
+/** Constants needed by each technique. Nothing is held by state that could not also be spliced or parked. */
 export const NEEDED: Readonly<Record<Technique, readonly ConstantName[]>> = {
   park: PARK,
   splice: [...PARK, ...SPLICE],
@@ -87,7 +87,7 @@ export function spliceBits(constants: Constants): SpliceBits {
   return { needResched: constants.get('TIF_NEED_RESCHED'), queued: constants.get('TASK_ON_RQ_QUEUED') };
 }
 
-/** Null where one of them is not proved. */
+/** Null if one of them is not proved. */
 export function stateBits(constants: Constants): ProvedStateBits | null {
   if (constants.missing(NEEDED.state) !== null) return null;
   const needResched = constants.get('TIF_NEED_RESCHED');

@@ -6,14 +6,14 @@ import type { GuestVirtual } from '../../memory/address.ts';
 import { type FairDiscipline, isBefore, type TreeEntity } from './discipline.ts';
 import type { FairMembers } from './members.ts';
 
-/** An entity that was away so long that virtual times can't be compared any more counts as one that has none: 2^62 ns. */
+/** 2^62 ns. An entity this far ahead was away too long for virtual times to be compared, and counts as having none. */
 const FAR = 1n << 62n;
 
 /**
- * The Completely Fair Scheduler (2.6.23 to 6.5, kernel/sched/fair.c): trees are ordered by virtual run time.
+ * The Completely Fair Scheduler (2.6.23 to 6.5, kernel/sched/fair.c), whose trees are ordered by virtual run time.
  *
- * `min_vruntime` is left alone: it only ever follows the smallest run time of its queue, and the guest brings it up
- * at its next `update_curr()`.
+ * We leave `min_vruntime` alone: it only follows the smallest run time of its queue, and the guest updates it at its
+ * next `update_curr()`.
  */
 export class Cfs implements FairDiscipline {
   readonly augment = null;
@@ -30,8 +30,8 @@ export class Cfs implements FairDiscipline {
   }
 
   /**
-   * As `place_entity()`, but for the bonus of sleepers: who was held did not sleep. Never behind its queue, so that
-   * it gets nothing for the time in which it was held.
+   * As `place_entity()`, but without the bonus for sleepers, because a held thread did not sleep. It is never placed
+   * behind its queue, so that it gains nothing for the time it was held.
    */
   place(draft: Draft, queue: GuestVirtual, entity: GuestVirtual): void {
     const minimum = get(draft, queue, this.#minimum);
@@ -40,7 +40,7 @@ export class Cfs implements FairDiscipline {
     put(draft, entity, this.#vruntime, minimum, 'se.vruntime');
   }
 
-  /** Its run time is absolute, as a sleeper's. */
+  /** Nothing to plan: like a sleeper, the entity keeps its absolute run time. */
   leave(): void {}
 
   count(): void {}

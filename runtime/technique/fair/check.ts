@@ -8,14 +8,14 @@ import type { FairDiscipline, TreeEntity } from './discipline.ts';
 import type { FairCpu, FairMembers } from './members.ts';
 import { checkedNodes, type RbRoot } from './rb-tree.ts';
 
-/** More entities than this on one CPU is a lie: it bounds every walk. */
+/** Bounds every walk: a CPU with more entities than this is a lie. */
 const MAX_ENTITIES = 65_536;
-/** Groups within groups. */
+/** Bounds how deep groups may be nested. */
 export const MAX_DEPTH = 64;
 /** include/linux/sched.h, SCHED_IDLE. */
 export const SCHED_IDLE = 5n;
 
-/** What a queue counts of everything below it. */
+/** Counts that a queue keeps of everything below it. */
 interface Counts {
   readonly queued: bigint;
   readonly runnable: bigint;
@@ -32,9 +32,9 @@ export function rootOf(members: FairMembers, queue: GuestVirtual, name: string):
 }
 
 /**
- * Checks the fair queues of one CPU as a whole: every tree, every count and sum of each group's queue up to the root,
- * the list of tasks and the list of queues.
- * @param also queues that are looked at even if they are empty and so in no queue above
+ * Checks all fair queues of one CPU: every tree, every count and sum of each group's queue up to the root, the list of
+ * tasks and the list of queues.
+ * @param also queues to check even if they are empty and therefore in no queue above
  * @throws DomschedError `guest-inconsistent`, `walk-unbounded`
  */
 export function checkFairQueues(
@@ -152,7 +152,7 @@ class FairCheck {
     return get(this.#memory, advance(entity, -task_struct.se), task_struct.policy) === SCHED_IDLE;
   }
 
-  /** Every task of the trees is in the list of tasks; a group that is throttled has some there that are in none. */
+  /** The list must hold every task of the trees. It may hold more, because tasks of throttled groups are in no tree. */
   #checkTaskList(head: GuestVirtual, name: string): void {
     const { sched_entity, task_struct } = this.#members;
     const offset = task_struct.se + sched_entity.group_node;
@@ -166,7 +166,7 @@ class FairCheck {
     }
   }
 
-  /** Every queue with something in it is listed, children before their parents. */
+  /** Every queue that is not empty must be listed, children before their parents. */
   #checkLeafList(head: GuestVirtual, name: string): void {
     const { rq, cfs_rq, sched_entity } = this.#members;
     const memory = this.#memory;

@@ -3,21 +3,21 @@ import type { MemoryView } from '../../edit/memory-view.ts';
 import type { GuestVirtual } from '../../memory/address.ts';
 
 /**
- * What tells the two fair schedulers apart: by what their trees are ordered, what they keep of them, and where an
- * entity that comes is put. Entities and queues are addresses of `sched_entity` and `cfs_rq`.
+ * What differs between the two fair schedulers: the order of their trees, what each node keeps of its subtree, and
+ * where a new entity is placed. Entities and queues are addresses of `sched_entity` and `cfs_rq`.
  */
 export interface FairDiscipline {
   /** Whether one entity comes before another in the tree. */
   before(memory: MemoryView, entity: GuestVirtual, other: GuestVirtual): boolean;
-  /** What an entity keeps of its subtree; null where it keeps nothing. Null children are 0. */
+  /** Writes what an entity keeps of its subtree; null where it keeps nothing. A missing child is 0. */
   readonly augment:
     | ((draft: Draft, entity: GuestVirtual, left: GuestVirtual, right: GuestVirtual, name: string) => void)
     | null;
-  /** Plans where an entity that is in no queue will stand in one. */
+  /** Plans the position of an entity that is about to enter the queue. */
   place(draft: Draft, queue: GuestVirtual, entity: GuestVirtual, name: string): void;
-  /** Plans what an entity takes along from where it stood: before it goes. */
+  /** Plans what an entity keeps of its position, before it leaves the queue. */
   leave(draft: Draft, queue: GuestVirtual, entity: GuestVirtual, name: string): void;
-  /** Plans the sums that a queue keeps of its tree, after an entity came (1) or before it goes (-1). */
+  /** Plans the sums that a queue keeps of its tree, after an entity entered (1) or before it leaves (-1). */
   count(draft: Draft, queue: GuestVirtual, entity: GuestVirtual, change: 1n | -1n, name: string): void;
   /**
    * Checks what a queue and its tree keep.
@@ -27,7 +27,7 @@ export interface FairDiscipline {
   check(memory: MemoryView, queue: GuestVirtual, nodes: readonly TreeEntity[], name: string): void;
 }
 
-/** An entity in a tree. 0 for no child. */
+/** An entity in a tree; a missing child is 0. */
 export interface TreeEntity {
   readonly entity: GuestVirtual;
   readonly left: GuestVirtual;
@@ -40,12 +40,12 @@ export function scaledDown(weight: bigint): bigint {
   return weight === 0n ? 0n : low > 2n ? low : 2n;
 }
 
-/** `calc_delta_fair()`: time of an entity in virtual time. NICE_0_LOAD is 2^20. */
+/** `calc_delta_fair()`: converts an entity's time to virtual time. NICE_0_LOAD is 2^20. */
 export function virtualTime(time: bigint, weight: bigint): bigint {
   return weight === 0n ? time : (time << 20n) / weight;
 }
 
-/** Whether one 64-bit virtual time is before another: they wrap around. */
+/** Whether one 64-bit virtual time is before another. They wrap around. */
 export function isBefore(a: bigint, b: bigint): boolean {
   return BigInt.asIntN(64, a - b) < 0n;
 }

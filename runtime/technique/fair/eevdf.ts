@@ -6,22 +6,22 @@ import { advance, type GuestVirtual } from '../../memory/address.ts';
 import { type FairDiscipline, isBefore, scaledDown, type TreeEntity, virtualTime } from './discipline.ts';
 import type { EevdfMembers, FairMembers } from './members.ts';
 
-/** kernel/sched/fair.c, `sum_w_vruntime_add_paranoid()`. */
+/** Largest shift of `sum_w_vruntime_add_paranoid()` (kernel/sched/fair.c). */
 const MAX_SUM_SHIFT = 10n;
 
 /**
- * Earliest eligible virtual deadline first (6.6 and later, kernel/sched/fair.c): trees are ordered by deadline, each
- * node keeps the smallest run time (and slice) of its subtree, each queue the weighted sum of its tree's run times.
+ * Earliest eligible virtual deadline first (6.6 and later, kernel/sched/fair.c). Trees are ordered by deadline; a node
+ * keeps the smallest run time (and slice) of its subtree, a queue the weighted sum of its tree's run times.
  *
- * Who leaves takes its lag along and gets it back when it comes, as with the guest's own sleepers, so that the
- * others' lag stays what it was.
+ * An entity that leaves takes its lag along and gets it back when it returns, as the guest's own sleepers do, so that
+ * the lag of the others does not change.
  */
 export class Eevdf implements FairDiscipline {
   readonly #members: FairMembers;
   readonly #eevdf: EevdfMembers;
   readonly #tickNsec: bigint;
 
-  /** @param tickNsec TICK_NSEC of the guest */
+  /** @param tickNsec TICK_NSEC of the guest, ns */
   constructor(members: FairMembers, eevdf: EevdfMembers, tickNsec: bigint) {
     this.#members = members;
     this.#eevdf = eevdf;
@@ -48,7 +48,7 @@ export class Eevdf implements FairDiscipline {
       put(draft, entity, max_slice, this.#longest(draft, entity, [left, right]), `${name}.max_slice`);
   };
 
-  /** As `place_entity()`: at the queue's average, less its own lag, with a whole slice before its deadline. */
+  /** As `place_entity()`: at the queue's average less the entity's lag, with a whole slice before its deadline. */
   place(draft: Draft, queue: GuestVirtual, entity: GuestVirtual, name: string): void {
     const { cfs_rq, sched_entity } = this.#members;
     const { deadline, vlag, slice, rel_deadline } = this.#eevdf.sched_entity;
@@ -56,7 +56,7 @@ export class Eevdf implements FairDiscipline {
     const weight = get(draft, entity, sched_entity.weight);
     let lag = get(draft, entity, vlag);
     const load = this.#load(draft, queue);
-    // With the newcomer the average moves towards it: what remains has to be the lag that it had.
+    // The average moves towards the newcomer: scale the lag so that what remains is the lag it had.
     if (get(draft, queue, cfs_rq.nr_queued) === 0n || load === 0n) lag = 0n;
     else lag = (lag * (load + this.#weight(draft, queue, entity))) / load;
     const vruntime = BigInt.asUintN(64, average - lag);
@@ -67,8 +67,8 @@ export class Eevdf implements FairDiscipline {
   }
 
   /**
-   * `update_entity_lag()`: not more than two slices, either way; since "sched/fair: Fix lag clamp", 6.19, the longest slice
-   * of the queue and a tick.
+   * `update_entity_lag()` clamps the lag either way to two slices, at least a tick; since "sched/fair: Fix lag clamp",
+   * 6.19, to the longest slice of the queue plus a tick.
    */
   leave(draft: Draft, queue: GuestVirtual, entity: GuestVirtual, name: string): void {
     const { sched_entity } = this.#members;
@@ -89,7 +89,7 @@ export class Eevdf implements FairDiscipline {
     const weight = this.#weight(draft, queue, entity);
     const before = BigInt.asIntN(64, get(draft, queue, avg_vruntime));
     const sum = before + change * this.#key(draft, queue, entity) * weight;
-    // sum_w_vruntime_add_paranoid(): the kernel would count in smaller weights from here on.
+    // From here on sum_w_vruntime_add_paranoid() would make the kernel count in smaller weights.
     if (sum !== BigInt.asIntN(64, sum)) throw inconsistent(`${name}.avg_vruntime would overflow`);
     put(draft, queue, avg_vruntime, BigInt.asUintN(64, sum), `${name}.avg_vruntime`);
     const load = get(draft, queue, avg_load) + change * weight;
@@ -127,8 +127,8 @@ export class Eevdf implements FairDiscipline {
   }
 
   /**
-   * `avg_vruntime()`: the weighted average of the queue's run times, rounded down. Where the kernel moves the zero of
-   * its sums with every reading, so do we.
+   * `avg_vruntime()`: the weighted average of the queue's run times, rounded down. We move the zero of the sums where
+   * the kernel moves it with every reading.
    */
   #moveZero(draft: Draft, queue: GuestVirtual, name: string): bigint {
     const { avg_vruntime, avg_load, zero, zeroMoves } = this.#eevdf.cfs_rq;
@@ -137,7 +137,7 @@ export class Eevdf implements FairDiscipline {
     const treeLoad = get(draft, queue, avg_load);
     let sum = get(draft, queue, avg_vruntime);
     if (curr !== null) sum += this.#key(draft, queue, curr) * this.#weight(draft, queue, curr);
-    // Division rounds towards zero.
+    // Division rounds towards zero, the average rounds down.
     if (sum < 0n) sum -= load - 1n;
     const delta = load === 0n ? 0n : sum / load;
     const base = get(draft, queue, zero);
@@ -154,14 +154,14 @@ export class Eevdf implements FairDiscipline {
     return curr !== 0n && get(memory, curr, this.#members.sched_entity.on_rq) !== 0n ? curr : null;
   }
 
-  /** Of the tree and the running entity. */
+  /** Load of the tree and the running entity. */
   #load(memory: MemoryView, queue: GuestVirtual): bigint {
     const curr = this.#current(memory, queue);
     const running = curr === null ? 0n : this.#weight(memory, queue, curr);
     return get(memory, queue, this.#eevdf.cfs_rq.avg_load) + running;
   }
 
-  /** `avg_vruntime_weight()`: what an entity counts in the sums of its queue. */
+  /** `avg_vruntime_weight()`: the weight of an entity in the sums of its queue. */
   #weight(memory: MemoryView, queue: GuestVirtual, entity: GuestVirtual): bigint {
     const { sum_shift } = this.#eevdf.cfs_rq;
     const weight = get(memory, entity, this.#members.sched_entity.weight);
@@ -192,7 +192,7 @@ export class Eevdf implements FairDiscipline {
     return this.#best(memory, entity, slice, children, max_slice!, (a, b) => a > b);
   }
 
-  /** `cfs_rq_max_slice()`: of the tree and the running entity. */
+  /** `cfs_rq_max_slice()`: the longest slice of the tree and the running entity. */
   #longestOf(memory: MemoryView, queue: GuestVirtual): bigint {
     const { cfs_rq, sched_entity } = this.#members;
     const { slice, max_slice } = this.#eevdf.sched_entity;

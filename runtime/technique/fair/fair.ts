@@ -1,9 +1,9 @@
 /**
- * Edits of the fair schedulers' run queues (CFS and EEVDF, kernel/sched/fair.c) as `dequeue_task_fair()` and
- * `enqueue_task_fair()` make them: a thread's entity leaves its group's queue, and where that leaves the queue empty
- * the group's own entity leaves the queue above, up to the root; every count and sum on the way follows.
+ * Edits of the fair schedulers' run queues (CFS and EEVDF, kernel/sched/fair.c), as `dequeue_task_fair()` and
+ * `enqueue_task_fair()` make them. A thread's entity leaves its group's queue; if that queue is then empty, the group's
+ * own entity leaves the queue above, and so on up to the root. Every count and sum on the way follows.
  *
- * What the two schedulers do differently is a {@link FairDiscipline}.
+ * A {@link FairDiscipline} holds what the two schedulers do differently.
  */
 
 import type { Draft } from '../../edit/draft.ts';
@@ -23,16 +23,16 @@ import { advanceAverage, type SchedAvg } from './pelt.ts';
 import { RbTree } from './rb-tree.ts';
 import { planReschedFlag } from './resched.ts';
 
-/** include/linux/sched.h: SCHED_NORMAL, SCHED_BATCH, SCHED_IDLE. */
+/** SCHED_NORMAL, SCHED_BATCH and SCHED_IDLE (include/linux/sched.h). */
 const FAIR_POLICIES = [0n, 3n, SCHED_IDLE];
-/** include/linux/numa.h. */
+/** From include/linux/numa.h. */
 const NUMA_NO_NODE = -1n;
 
-/** An entity and the queue that it is in, or was in. */
+/** An entity and the queue that it is in, or was last in. */
 interface Level {
   readonly entity: GuestVirtual;
   readonly queue: GuestVirtual;
-  /** The queue that the entity stands for; null for a task's. */
+  /** Queue that a group's entity stands for; null for a task's entity. */
   readonly own: GuestVirtual | null;
   readonly name: string;
 }
@@ -41,7 +41,7 @@ export class FairSurgery {
   readonly #guest: FairGuest;
   readonly #discipline: FairDiscipline;
 
-  /** @throws DomschedError `refused` for a kernel whose queues cannot be told apart from those being changed (UP) */
+  /** @throws DomschedError `refused` for a UP kernel: without locks we cannot tell whether a queue is being changed */
   constructor(guest: FairGuest) {
     const { members: layout, tickNsec } = guest;
     if (layout.rq.lock.kind === 'none' || layout.task_struct.pi_lock.kind === 'none') {
@@ -55,7 +55,7 @@ export class FairSurgery {
       layout.eevdf === undefined ? new Cfs(layout, layout.cfs!) : new Eevdf(layout, layout.eevdf, tickNsec);
   }
 
-  /** That the fair queues of a thread's CPU are whole. */
+  /** Invariant: the fair queues of a thread's CPU are consistent. */
   invariant(memory: MemoryView, task: GuestVirtual): Invariant {
     const cpu = this.cpuOf(memory, task);
     const queues = this.#levels(memory, task).map(({ queue }) => queue);
@@ -65,7 +65,7 @@ export class FairSurgery {
     };
   }
 
-  /** That the fair queues of every CPU are whole. */
+  /** Invariants: the fair queues of every CPU are consistent. */
   invariants(): Invariant[] {
     return this.#guest.queues.map((cpu) => ({
       what: `rq[${cpu.cpu}].cfs is consistent`,
@@ -87,7 +87,7 @@ export class FairSurgery {
     throw inconsistent(`task ${formatAddress(task)} is on CPU ${cpu}, which has no run queue`);
   }
 
-  /** The CPU that runs a thread, or is about to. */
+  /** The CPU whose `rq.curr` is this thread: it runs the thread or is about to. */
   currentOn(memory: MemoryView, task: GuestVirtual): FairCpu | undefined {
     return this.#guest.queues.find(
       ({ address }) => follow(memory, address, this.#guest.members.rq.curr) === task,
@@ -96,7 +96,7 @@ export class FairSurgery {
 
   /**
    * Why the queue of a thread cannot be edited, whatever the thread does.
-   * @returns null when nothing speaks against it
+   * @returns null when it can be edited
    */
   obstacle(memory: MemoryView, task: GuestVirtual): string | null {
     const { rq, task_struct } = this.#guest.members;
@@ -119,8 +119,8 @@ export class FairSurgery {
   }
 
   /**
-   * Whether queued threads are counted by clamp besides (`uclamp_rq_inc()`): from the first time on that anybody of the
-   * guest asks for one. A thread that was put into its queue before is not (`uclamp_se.active`), nor taken out of a count.
+   * Whether queued threads are also counted by clamp (`uclamp_rq_inc()`), which begins when anybody in the guest first
+   * asks for a clamp. A thread queued before that is in no such count (`uclamp_se.active`) and leaves none.
    */
   countsClamps(memory: MemoryView): boolean {
     const { members, uclampUsed } = this.#guest;
@@ -128,7 +128,7 @@ export class FairSurgery {
     return get(memory, uclampUsed, members.static_key.enabled) !== 0n;
   }
 
-  /** Waits in a queue for a CPU: neither on one, nor on its way to one or to another queue, nor asleep in the queue. */
+  /** Whether a thread waits in a queue for a CPU: it does not run, move to a CPU or queue, or sleep in the queue. */
   isReady(memory: MemoryView, task: GuestVirtual): boolean {
     const { task_struct, sched_entity } = this.#guest.members;
     const entity = advance(task, task_struct.se);
@@ -142,7 +142,7 @@ export class FairSurgery {
     );
   }
 
-  /** In no queue and on no CPU. */
+  /** Whether a thread is in no queue and on no CPU. */
   isOff(memory: MemoryView, task: GuestVirtual): boolean {
     const { task_struct } = this.#guest.members;
     return (
@@ -152,7 +152,7 @@ export class FairSurgery {
     );
   }
 
-  /** A group on the way to the root has used up its time (cpu.max), or is asleep in its queue. */
+  /** Whether a group between the thread and the root has used up its time (cpu.max) or is asleep in its queue. */
   isBlocked(memory: MemoryView, task: GuestVirtual): boolean {
     const { cfs_rq, sched_entity } = this.#guest.members;
     return this.#levels(memory, task).some(({ entity, queue, own }) => {
@@ -166,7 +166,7 @@ export class FairSurgery {
     });
   }
 
-  /** Whether a thread's CPU is one that it may run on, and takes threads. */
+  /** Whether a thread may run on its CPU and that CPU takes threads. */
   hasCpu(memory: MemoryView, task: GuestVirtual): boolean {
     const { cpu } = this.cpuOf(memory, task);
     const allowed = follow(memory, task, this.#guest.members.task_struct.cpus_ptr);
@@ -178,7 +178,7 @@ export class FairSurgery {
 
   /**
    * Plans to take a ready thread out of its queue.
-   * @returns what has to be so afterwards
+   * @returns what must hold afterwards
    */
   planDequeue(draft: Draft, task: GuestVirtual): Invariant {
     const { cfs_rq, task_struct } = this.#guest.members;
@@ -198,8 +198,8 @@ export class FairSurgery {
   }
 
   /**
-   * Plans to put a thread that is in no queue into the one of its CPU and group, and has an idle CPU look at it.
-   * @returns what has to be so afterwards
+   * Plans to put a thread that is in no queue into the queue of its CPU and group, and asks an idle CPU to look at it.
+   * @returns what must hold afterwards
    */
   planEnqueue(draft: Draft, task: GuestVirtual): Invariant {
     const { cfs_rq, sched_entity, task_struct, rq } = this.#guest.members;
@@ -224,13 +224,13 @@ export class FairSurgery {
     return this.#outcome(draft, task, cpu, true);
   }
 
-  /** Whether a thread's CPU has nothing to do. */
+  /** Whether a CPU has nothing to do. */
   isIdle(memory: MemoryView, { address }: FairCpu): boolean {
     const { rq } = this.#guest.members;
     return follow(memory, address, rq.curr) === follow(memory, address, rq.idle);
   }
 
-  /** From a thread's entity up to the root. @throws DomschedError `guest-inconsistent` for a way that does not lead there */
+  /** Levels from a thread's entity up to the root. @throws DomschedError `guest-inconsistent` if they lead elsewhere */
   #levels(memory: MemoryView, task: GuestVirtual): Level[] {
     const { rq, cfs_rq, sched_entity, task_struct } = this.#guest.members;
     const cpu = this.cpuOf(memory, task);
@@ -309,19 +309,19 @@ export class FairSurgery {
     return new RbTree(draft, rb_node, rootOf(this.#guest.members, queue, name), renew);
   }
 
-  /** `__clear_buddies()` for an entity that leaves. */
+  /** Does `__clear_buddies()` for an entity that leaves. */
   #forgetBuddy(draft: Draft, { entity, queue, name }: Level): void {
     for (const { name: buddy, field } of this.#guest.members.cfs_rq.buddies) {
       if (follow(draft, queue, field) === entity) put(draft, queue, field, 0n, `${name}.${buddy}`);
     }
   }
 
-  /** `account_entity_enqueue()` and `account_entity_dequeue()`, but for the list of tasks. */
+  /** `account_entity_enqueue()` and `account_entity_dequeue()`, without the list of tasks. */
   #account(draft: Draft, { entity, queue, own, name }: Level, task: GuestVirtual, change: 1n | -1n): void {
     const { cfs_rq, sched_entity, task_struct } = this.#guest.members;
     const weight = get(draft, queue, cfs_rq.weight) + change * get(draft, entity, sched_entity.weight);
     put(draft, queue, cfs_rq.weight, notNegative(weight, name), `${name}.load.weight`);
-    // update_load_set(): the inverse is computed when it is next asked for.
+    // As update_load_set(): 0 makes the kernel compute the inverse when it next needs it.
     put(draft, queue, cfs_rq.inv_weight, 0n, `${name}.load.inv_weight`);
     this.#change(draft, queue, cfs_rq.nr_queued, change, `${name}.nr_queued`);
     const idle =
@@ -347,7 +347,7 @@ export class FairSurgery {
     put(draft, base, field, notNegative(get(draft, base, field) + change, what), what);
   }
 
-  /** `se_update_runnable()`: what a group counts as runnable is what is below it. */
+  /** `se_update_runnable()`: a group's entity counts as runnable what is runnable below it. */
   #refreshGroup(draft: Draft, { entity, own, name }: Level): void {
     if (own === null) return;
     const { cfs_rq, sched_entity } = this.#guest.members;
@@ -355,12 +355,12 @@ export class FairSurgery {
     put(draft, entity, sched_entity.runnable_weight, runnable, `${name}: group's runnable_weight`);
   }
 
-  /** Brings an entity's averages up to its queue's time, before what it counts as changes. */
+  /** Brings an entity's averages up to its queue's time, before the entity counts differently. */
   #age(draft: Draft, { entity, queue, name }: Level, queued: boolean, runnable: bigint): void {
     const { cfs_rq, sched_entity } = this.#guest.members;
     const now = get(draft, queue, cfs_rq.avg.last_update_time);
     const average = readAverage(draft, entity, sched_entity.avg);
-    // Never attached, or a queue that was never updated: the guest's own first update attaches it.
+    // The entity was never attached, or the queue never updated: the guest's own first update attaches it.
     if (average.last_update_time === 0n || now === 0n) return;
     const weight = scaledDown(get(draft, entity, sched_entity.weight));
     writeAverage(
@@ -384,8 +384,8 @@ export class FairSurgery {
   }
 
   /**
-   * `list_add_leaf_cfs_rq()` for queues that the guest took off its list while they were empty. Children stand before
-   * their parents: groups go to the front in this order, the root to the end.
+   * Does `list_add_leaf_cfs_rq()` for queues that the guest took off its list while they were empty. Children stand
+   * before their parents: groups go to the front in this order, the root to the end.
    */
   #list(draft: Draft, cpu: FairCpu, levels: readonly Level[]): void {
     const { rq, cfs_rq, list_head } = this.#guest.members;
@@ -409,8 +409,8 @@ export class FairSurgery {
   }
 
   /**
-   * Trees, lists and counts are held by the invariant; here is the rest. Several plans may share a draft, so the
-   * values are those that the draft ends with.
+   * Covers what the invariant on trees, lists and counts does not. Several plans may share a draft, so the expected
+   * values are those at the end of the draft.
    */
   #outcome(draft: Draft, task: GuestVirtual, cpu: FairCpu, linked: boolean): Invariant {
     const { rq, cfs_rq, sched_entity, task_struct, eevdf, list_head } = this.#guest.members;
@@ -442,7 +442,7 @@ export class FairSurgery {
   }
 }
 
-/** Members of a `sched_avg` within the structure around it. */
+/** Members of a `sched_avg`, with offsets in the structure around it. */
 type Average = Readonly<Record<keyof SchedAvg, Word>>;
 
 function readAverage(memory: MemoryView, entity: GuestVirtual, fields: Average): SchedAvg {

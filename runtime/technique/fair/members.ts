@@ -8,7 +8,7 @@ import type { SymbolName } from '../../members/symbols.ts';
 import type { GuestVirtual } from '../../memory/address.ts';
 import type { ProvedStateBits, SpliceBits } from '../proved-bits.ts';
 
-/** What edits of fair run queues with group scheduling need of a guest's layout, resolved once. */
+/** Members that edits of fair run queues with group scheduling need, resolved once from the guest's layout. */
 export type FairMembers = ReturnType<typeof fairMembers>;
 
 /** @throws DomschedError `layout-absent-member` */
@@ -71,7 +71,7 @@ export function fairMembers(layout: LayoutView) {
     },
     list_head: wordsOf(layout, 'list_head', ['next', 'prev']),
     rb_node: wordsOf(layout, 'rb_node', ['__rb_parent_color', 'rb_left', 'rb_right']),
-    /** Of `sched_uclamp_used`, where queues count by clamp. */
+    /** Type of `sched_uclamp_used`, on kernels whose queues count by clamp. */
     static_key: hasMember(layout, 'rq', 'uclamp') ? wordsOf(layout, 'static_key', ['enabled']) : undefined,
     /** Bytes of `struct pt_regs`. */
     registers: sizeOf(layout, 'pt_regs'),
@@ -79,7 +79,7 @@ export function fairMembers(layout: LayoutView) {
   };
 }
 
-/** A kernel has one of the two: CFS until 6.5, EEVDF since. */
+/** A kernel has one of the two: CFS up to 6.5, EEVDF since 6.6. */
 function disciplines(layout: LayoutView) {
   const isEevdf = hasMember(layout, 'sched_entity', 'deadline');
   return {
@@ -95,7 +95,7 @@ function eevdfMembers(layout: LayoutView) {
   return {
     cfs_rq: {
       ...wordsOf(layout, 'cfs_rq', ['avg_vruntime', 'avg_load', 'sum_shift?']),
-      /** What the sums are relative to. */
+      /** The virtual time that the sums are relative to. */
       zero: zero_vruntime ?? wordsOf(layout, 'cfs_rq', ['min_vruntime']).min_vruntime,
       zeroMoves: zero_vruntime !== undefined,
     },
@@ -116,33 +116,33 @@ function eevdfMembers(layout: LayoutView) {
 /** One CPU's run queue. */
 export interface FairCpu {
   readonly cpu: number;
-  /** Of its `rq`. */
+  /** Address of its `rq`. */
   readonly address: GuestVirtual;
-  /** Of its preemption count. */
+  /** Address of its preemption count. */
   readonly preemptCount: GuestVirtual;
 }
 
-/** What edits of fair run queues need to know of one guest. */
+/** Everything about one guest that edits of fair run queues need. */
 export interface FairGuest {
   readonly members: FairMembers;
   readonly bits: SpliceBits;
-  /** Null where one of them is not proved: then nothing is held by state. */
+  /** Null if a bit is not proved: then nothing is held by state. */
   readonly stateBits: ProvedStateBits | null;
   readonly queues: readonly FairCpu[];
   readonly fairSchedClass: GuestVirtual;
-  /** Of `__cpu_active_mask`. */
+  /** Address of `__cpu_active_mask`. */
   readonly activeMask: GuestVirtual;
-  /** Of `sched_uclamp_used`; undefined where queues do not count by clamp. */
+  /** Address of `sched_uclamp_used`; undefined where queues do not count by clamp. */
   readonly uclampUsed: GuestVirtual | undefined;
-  /** TICK_NSEC. */
+  /** TICK_NSEC, ns. */
   readonly tickNsec: bigint;
-  /** How a stack tells where its thread was preempted. */
+  /** How to tell from a stack where its thread was preempted. */
   readonly wayOut: WayOut;
 }
 
 /**
- * Why threads of a kernel's fair queues cannot be held by splice or state, by the members that it has; null where they
- * can: on SMP kernels with group scheduling.
+ * Why threads in a kernel's fair queues cannot be held by splice or state, judged by its members; null where they can,
+ * which takes SMP and group scheduling.
  */
 export function fairQueuesRefusal(layout: LayoutView): string | null {
   const [curr, donor] = [optionalField(layout, 'rq', 'curr'), optionalField(layout, 'rq', 'donor')];
@@ -165,7 +165,7 @@ export function fairQueuesRefusal(layout: LayoutView): string | null {
   }
 }
 
-/** Members that tell a kernel whose fair queues can be edited. */
+/** Members that a kernel needs for edits of its fair queues. */
 const NEEDED: MembersByStruct = {
   cfs_rq: ['leftmost', 'root', 'leaf_cfs_rq_list'],
   sched_entity: ['my_q', 'runnable_weight'],
@@ -173,12 +173,12 @@ const NEEDED: MembersByStruct = {
   rq: ['tmp_alone_branch'],
 };
 
-/** Of kernels without EEVDF. */
+/** The same for kernels without EEVDF. */
 const CFS: MembersByStruct = { cfs_rq: ['min_vruntime'] };
 
 const SYMBOLS: readonly SymbolName[] = ['__cpu_active_mask', 'root_task_group'];
 
-/** Why threads of a kernel cannot be taken out of its fair queues, by the members that it has; null where they can. */
+/** Why threads cannot be taken out of a kernel's fair queues, judged by its members; null where they can. */
 export function spliceRefusal(layout: LayoutView): string | null {
   if (!canSpliceFair(layout)) return 'its fair server counts the threads that come and go by itself';
   if (hasMember(layout, 'cfs_rq', 'h_curr'))
@@ -192,11 +192,11 @@ export function spliceRefusal(layout: LayoutView): string | null {
 }
 
 /**
- * Whether a thread may be taken out of a queue, or put into it, behind the back of its fair server ("sched/fair: Add
- * trivial fair server", 6.12). At first a queue's first thread started the server and its last one stopped it, neither
- * with a look at whether it ran: twice in a row counts its bandwidth twice, and warns. Since "sched/deadline: Fix dl_server
- * behaviour", 6.18, and in stable kernels that have it, it is started only if it does not run and ends by itself; that
- * took away how it asked whether there was anything to do.
+ * Whether a thread may be taken out of a queue, or put into it, without telling its fair server ("sched/fair: Add
+ * trivial fair server", 6.12). At first a queue's first thread started the server and its last one stopped it, without
+ * a check whether the server ran; doing so twice in a row counts its bandwidth twice and warns. "sched/deadline: Fix
+ * dl_server behaviour", 6.18 and stable kernels, starts it only if it does not run and lets it end by itself; that
+ * change removed `server_has_tasks`.
  */
 export function canSpliceFair(layout: Pick<LayoutView, 'has'>): boolean {
   return !hasMember(layout, 'rq', 'fair_server') || !hasMember(layout, 'sched_dl_entity', 'server_has_tasks');

@@ -1,9 +1,9 @@
 /**
- * Per-entity load tracking (kernel/sched/pelt.c), for the one thing that an edit of a queue owes it: an entity that
- * comes or goes has its sums brought up to its queue's time, so that what it did in between is counted as what it was.
+ * Per-entity load tracking (kernel/sched/pelt.c), as far as an edit of a queue needs it: the sums of an entity that
+ * comes or goes are brought up to its queue's time, so that the time before counts under its old state.
  */
 
-/** A `struct sched_avg` without what only whole queues have. Times in ns, sums and averages in the kernel's units. */
+/** A `struct sched_avg` without the members for whole queues. Times in ns, sums and averages in the kernel's units. */
 export interface SchedAvg {
   readonly last_update_time: bigint;
   readonly load_sum: bigint;
@@ -15,10 +15,10 @@ export interface SchedAvg {
   readonly util_avg: bigint;
 }
 
-/** kernel/sched/sched-pelt.h: after 32 periods of 1024 µs half is left; the sum of the whole series. */
+/** From kernel/sched/sched-pelt.h: half is left after 32 periods of 1024 µs; the sum of the whole series. */
 const HALF_LIFE = 32;
 const LOAD_AVG_MAX = 47_742n;
-/** Periods after which nothing is left of 64 bits. */
+/** Periods after which nothing of 64 bits is left. */
 const FORGOTTEN = BigInt(HALF_LIFE * 63);
 const PERIOD = 1_024n;
 const CAPACITY_SHIFT = 10n;
@@ -29,10 +29,10 @@ const DECAY = Array.from({ length: HALF_LIFE }, (_, n) =>
 );
 
 /**
- * The averages at a later time, as `__update_load_avg_se()` gives them to an entity that was not running.
+ * The averages at a later time, as `__update_load_avg_se()` computes them for an entity that was not running.
  * @param now time of its queue, ns
- * @param queued it waited in the queue until `now`; else it was in none
- * @param runnable what it counts as runnable meanwhile: 1 for a task, tasks below for a group
+ * @param queued whether it waited in the queue until `now`; otherwise it was in none
+ * @param runnable what it counts as runnable meanwhile: 1 for a task, the tasks below it for a group
  * @param weight scaled down
  */
 export function advanceAverage(
@@ -73,7 +73,7 @@ function decay(sum: bigint, periods: bigint): bigint {
   return ((sum >> (periods / half)) * DECAY[Number(periods % half)]!) >> 32n;
 }
 
-/** `__accumulate_pelt_segments()`: the rest of the first period, the whole ones since, the part of the last. */
+/** `__accumulate_pelt_segments()`: the rest of the first period, the whole periods since, and the part of the last. */
 function segments(periods: bigint, first: bigint, last: bigint): bigint {
   return decay(first, periods) + LOAD_AVG_MAX - decay(LOAD_AVG_MAX, periods) - PERIOD + last;
 }

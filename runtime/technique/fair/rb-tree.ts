@@ -15,35 +15,35 @@ export interface RbMembers {
 
 /** Addresses of one `struct rb_root_cached`. */
 export interface RbRoot {
-  /** Of `rb_root.rb_node`. */
+  /** Address of `rb_root.rb_node`. */
   readonly node: GuestVirtual;
-  /** Of `rb_leftmost`. */
+  /** Address of `rb_leftmost`. */
   readonly leftmost: GuestVirtual;
-  /** For people: `rq[1].cfs`. */
+  /** Name for messages: `rq[1].cfs`. */
   readonly name: string;
 }
 
-/** Bit 0 of `__rb_parent_color` (include/linux/rbtree_augmented.h): RB_BLACK is 1. The word is aligned to 8. */
+/** RB_BLACK is 1 in bit 0 of `__rb_parent_color` (include/linux/rbtree_augmented.h). The word is aligned to 8. */
 const BLACK = 1n;
 const COLOR_BITS = 7n;
-/** A red-black tree of all tasks that a guest may have is not half as high: it bounds every way through one. */
+/** Bounds every path: a red-black tree of all tasks that a guest may have is not half as high. */
 export const MAX_HEIGHT = 64;
 const NULL = 0n as GuestVirtual;
 const POINTER: Word = { offset: 0, size: 8 };
 
-/** Recomputes what a node keeps of its subtree, from its own values and its children's. */
+/** Recomputes what a node keeps of its subtree from its own and its children's values. */
 export type Augment = (node: GuestVirtual) => void;
 
 /**
- * A guest's red-black tree, edited in a draft: insertion and removal as in any textbook (Cormen et al., chapter 13).
- * Any tree with the same nodes in the same order that keeps the two rules is as good to the kernel as its own.
+ * A guest's red-black tree, edited in a draft with textbook insertion and removal (Cormen et al., chapter 13). The
+ * kernel accepts any tree that has the same nodes in the same order and keeps the two rules.
  */
 export class RbTree {
   readonly #draft: Draft;
   readonly #members: RbMembers;
   readonly #root: RbRoot;
   readonly #augment: Augment | null;
-  /** Nodes whose children changed: what they keep of their subtrees is recomputed at the end. */
+  /** Nodes whose children changed; what they keep of their subtrees is recomputed at the end. */
   readonly #touched = new AddressSet<GuestVirtual>();
 
   constructor(draft: Draft, members: RbMembers, root: RbRoot, augment: Augment | null) {
@@ -54,7 +54,7 @@ export class RbTree {
   }
 
   /**
-   * Puts a node into the tree, behind those that are equal.
+   * Inserts a node behind those that are equal.
    * @param before whether the new node comes before another one
    */
   insert(node: GuestVirtual, before: (other: GuestVirtual) => boolean): void {
@@ -79,7 +79,7 @@ export class RbTree {
     this.#recompute();
   }
 
-  /** Takes a node out of the tree. Its own words stay as they are, as in the kernel. */
+  /** Removes a node. Its own words stay as they are, as in the kernel. */
   erase(node: GuestVirtual): void {
     const left = this.#left(node);
     const right = this.#right(node);
@@ -114,13 +114,13 @@ export class RbTree {
     this.#recompute();
   }
 
-  /** After words of a node changed that its ancestors keep something of. */
+  /** Recomputes the ancestors' values after words of a node changed that they depend on. */
   refresh(node: GuestVirtual): void {
     this.#touched.add(node);
     this.#recompute();
   }
 
-  /** A red node may have a red parent. */
+  /** Repairs a red node that may have a red parent. */
   #balanceRed(start: GuestVirtual): void {
     let node = start;
     for (let height = 0; ; ) {
@@ -150,7 +150,7 @@ export class RbTree {
     this.#paint(this.#top(), true);
   }
 
-  /** The ways through `start`, a child of `above`, have one black node too few. */
+  /** Repairs paths through `start`, a child of `above`, that have one black node too few. */
   #balanceBlack(start: GuestVirtual, above: GuestVirtual): void {
     let node = start;
     let parent = above;
@@ -206,7 +206,7 @@ export class RbTree {
     this.#setParent(node, riser);
   }
 
-  /** Puts another subtree into the place of a node's. */
+  /** Puts another subtree in the place of a node's subtree. */
   #replace(node: GuestVirtual, by: GuestVirtual): void {
     const parent = this.#parent(node);
     if (parent === NULL) this.#setTop(by);
@@ -215,7 +215,7 @@ export class RbTree {
     if (by !== NULL) this.#setParent(by, parent);
   }
 
-  /** Children first: a node's value follows from theirs. */
+  /** Works from the leaves up, since a node's value follows from its children's. */
   #recompute(): void {
     if (this.#augment !== null) {
       const byDepth: Set<GuestVirtual>[] = [];
@@ -319,9 +319,9 @@ export function isBlack(memory: MemoryView, members: RbMembers, node: GuestVirtu
 }
 
 /**
- * The nodes of a tree in order, checked: links both ways, root black, no red node under a red one, as many black
- * nodes on every way down, the leftmost one known.
- * @param limit nodes that it may have
+ * The nodes of a tree in order, after these checks: links both ways, root black, no red node under a red one, equally
+ * many black nodes on every path, leftmost node known.
+ * @param limit most nodes that it may have
  * @throws DomschedError `guest-inconsistent`, `walk-unbounded`
  */
 export function checkedNodes(
@@ -332,7 +332,7 @@ export function checkedNodes(
 ): GuestVirtual[] {
   const nodes: GuestVirtual[] = [];
   const wrong = (what: string) => inconsistent(`${root.name}.tasks_timeline: ${what}`);
-  /** @returns black nodes on each way down */
+  /** @returns number of black nodes on each path */
   const walk = (node: GuestVirtual, parent: GuestVirtual, parentBlack: boolean, height: number): number => {
     if (node === NULL) return 0;
     if (height > MAX_HEIGHT || nodes.length >= limit) {

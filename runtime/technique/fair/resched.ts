@@ -9,11 +9,11 @@ import type { FairCpu, FairMembers } from './members.ts';
 /**
  * Requests to call `schedule()`.
  *
- * A kernel with a preemption count per CPU has each request twice: as a flag of the thread, which `need_resched()`
+ * A kernel with a preemption count per CPU keeps each request twice: in a flag of the thread, which `need_resched()`
  * reads, and in the count, which `cond_resched()` reads. A CPU that asks itself writes both (`resched_curr()`,
- * kernel/sched/core.c); one that asks another writes the flag and sends an interrupt, whose handler writes the count.
- * With the flag alone, code that stops its work while `need_resched()` and goes on after `cond_resched()` never does
- * either (`zap_pte_range()`, mm/memory.c).
+ * kernel/sched/core.c). One that asks another writes the flag and sends an interrupt, whose handler writes the count.
+ * The flag alone can hang code that stops working while `need_resched()` is true and continues after `cond_resched()`:
+ * it never does either (`zap_pte_range()`, mm/memory.c).
  */
 export class Resched {
   readonly #members: FairMembers;
@@ -29,8 +29,9 @@ export class Resched {
   }
 
   /**
-   * Plans that a CPU which runs `task` in user mode calls `schedule()` in whatever comes first: the kernel's own
-   * `cond_resched()`, or the way back to user mode. The count first: alone it is an extra call of `schedule()`.
+   * Plans that a CPU which runs `task` in user mode calls `schedule()` at its next chance: the kernel's
+   * `cond_resched()`, or the way back to user mode. The count is written first: alone it only causes one more
+   * `schedule()`.
    * @throws DomschedError `guest-inconsistent` for a count that cannot be one of user mode
    */
   planInUserMode(draft: Draft, { cpu, preemptCount }: FairCpu, task: GuestVirtual): void {
@@ -43,24 +44,24 @@ export class Resched {
   }
 
   /**
-   * Plans the flag alone. Right for a thread that was preempted on its way to user mode and has nothing to do on it
-   * ({@link comesStraightBack}): it looks at its flags again before anything else.
+   * Plans the flag alone. That is right for a thread that was preempted on its way to user mode and has no work left
+   * there ({@link comesStraightBack}), because it looks at its flags again first.
    */
   planFlag(draft: Draft, task: GuestVirtual): void {
     planReschedFlag(draft, task, this.#members, this.#bits.needResched);
   }
 
   /**
-   * Whether a thread that was preempted in `exit_to_user_mode_loop()` (kernel/entry/common.c) goes around it at once.
-   * What it had seen before it called `schedule()` it does first, and a signal may be its end, with all of its memory
-   * to be given back.
+   * Whether a thread that was preempted in `exit_to_user_mode_loop()` (kernel/entry/common.c) loops again at once. Work
+   * it saw before it called `schedule()` comes first, and a signal among it may end the thread and free all of its
+   * memory.
    */
   comesStraightBack(memory: MemoryView, task: GuestVirtual): boolean {
     const { thread_flags, task_works } = this.#members.task_struct;
     return (get(memory, task, thread_flags) & this.#bits.work) === 0n && get(memory, task, task_works) === 0n;
   }
 
-  /** That the request of a plan stands. @throws DomschedError `guest-inconsistent` */
+  /** Checks that the request of a plan stands. @throws DomschedError `guest-inconsistent` */
   checkAsked(memory: MemoryView, task: GuestVirtual, cpu: FairCpu | undefined): void {
     const counted = cpu === undefined || memory.word(cpu.preemptCount, this.#bits.preemptCountSize) === 0n;
     if (!counted || !this.isAsked(memory, task))
@@ -69,7 +70,7 @@ export class Resched {
 }
 
 /**
- * Plans the flag of a request alone. Right for the idle task, whose loop writes the count itself (`do_idle()`,
+ * Plans only the flag of a request. That is right for the idle task, whose loop writes the count itself (`do_idle()`,
  * kernel/sched/idle.c).
  * @param needResched TIF_NEED_RESCHED of this kernel
  */

@@ -1,10 +1,10 @@
 /**
- * The weight of a whole group of processes among the other groups: `task_group.shares`, one word, as
- * `__sched_group_set_shares()` writes it (kernel/sched/fair.c). The guest's own `update_cfs_group()` brings the weight of
- * the group's entities after it: at the next tick in which the group runs, or when it next comes or goes.
+ * The weight of a whole group of processes among the other groups: `task_group.shares`, one word, written as
+ * `__sched_group_set_shares()` does (kernel/sched/fair.c). The guest's own `update_cfs_group()` then adjusts the weight
+ * of the group's entities, at the next tick in which the group runs or when it next comes or goes.
  *
- * A group is an autogroup (one per session) or a control group with the cpu controller. A nice value counts inside
- * a group only.
+ * A group is an autogroup (one per session) or a control group with the cpu controller. A nice value counts only inside
+ * its group.
  */
 
 import type { Draft } from '../../edit/draft.ts';
@@ -18,7 +18,7 @@ import type { LayoutView } from '../../layout/view.ts';
 import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
 import { threadRefusal } from '../refusal.ts';
 
-/** kernel/sched/sched.h: MIN_SHARES and MAX_SHARES, with the 10 more bits that weights have. */
+/** MIN_SHARES and MAX_SHARES (kernel/sched/sched.h), with the 10 more bits that weights have. */
 const MIN_SHARES = 2n << 10n;
 const MAX_SHARES = (1n << 18n) << 10n;
 const NICE_LEVELS = 40;
@@ -29,13 +29,13 @@ export type SharesMembers = ReturnType<typeof sharesMembers>;
 export interface SharesGuest {
   readonly members: SharesMembers;
   readonly rootTaskGroup: GuestVirtual;
-  /** Of `sched_prio_to_weight`. */
+  /** Address of `sched_prio_to_weight`. */
   readonly prioToWeight: GuestVirtual;
 }
 
 /**
- * Why groups of a kernel have no weight that we could write, as a clause for a message; null where they have. It takes
- * nothing of the run queues: the guest's own `update_cfs_group()` reads the word whenever it likes.
+ * Why a kernel's groups have no weight that we could write, as a clause for a message; null if they have one. Run
+ * queues do not matter here: the guest's own `update_cfs_group()` reads the word at any time.
  */
 export function sharesRefusal(layout: LayoutView): string | null {
   const lack = lackOf(layout, {
@@ -71,10 +71,10 @@ export class Shares {
   }
 
   /**
-   * Plans that a thread's whole group weighs among groups what a process of this nice value weighs among processes.
+   * Plans that a thread's whole group weighs as much among groups as a process of this nice value among processes.
    * @param nice -20..19
-   * @returns what has to be so afterwards
-   * @throws DomschedError `usage` for another nice; `refused` for a thread in the root group, or in one that is idle
+   * @returns what must hold afterwards
+   * @throws DomschedError `usage` for a nice value out of range; `refused` for a thread in the root or an idle group
    */
   plan(draft: Draft, thread: GuestVirtual, nice: number): Invariant {
     if (!Number.isInteger(nice) || nice < LOWEST_NICE || nice >= LOWEST_NICE + NICE_LEVELS) {

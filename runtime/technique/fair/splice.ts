@@ -8,15 +8,15 @@ import type { FairSurgery } from './fair.ts';
 import type { FairGuest } from './members.ts';
 import { isAtUserBorder } from './user-border.ts';
 
-/** include/linux/sched.h. */
+/** From include/linux/sched.h. */
 const TASK_RUNNING = 0n;
 
 /**
- * Holds a ready thread of a fair scheduler by taking it out of its run queue, and lets it go by putting it back
+ * Holds a ready thread of a fair scheduler by taking it out of its run queue, and releases it by putting it back
  * (Tadokoro, Kourai, Chiba, "Process scheduling among virtual machines", sections 4.5 and 4.6, for CFS and EEVDF).
  *
- * It stays TASK_RUNNING in no queue, which no wake-up of the guest's touches: who took it out has to put it in. To
- * the guest's accounts (pressure, run delay) it is what it was, a thread that waits for a CPU.
+ * The thread stays TASK_RUNNING in no queue. No wake-up of the guest touches such a thread, so we must put it back
+ * ourselves. In the guest's accounts (pressure, run delay) it remains a thread that waits for a CPU.
  */
 export class FairSplice {
   readonly #guest: FairGuest;
@@ -28,7 +28,7 @@ export class FairSplice {
   }
 
   /**
-   * Out of every queue, and TASK_RUNNING: nothing in the kernel leaves a thread so.
+   * Whether a thread is TASK_RUNNING and in no queue, a state in which the kernel leaves no thread.
    * @throws DomschedError `lock-held` while the guest may be putting a new thread into its first queue
    */
   isHeld(memory: MemoryView, thread: GuestVirtual): boolean {
@@ -39,7 +39,7 @@ export class FairSplice {
 
   /**
    * Plans to take a ready thread out.
-   * @returns null when it isn't ready, or was preempted in the kernel, where it may hold a lock
+   * @returns null when it is not ready, or was preempted in the kernel, where it may hold a lock
    * @throws DomschedError `lock-held`, `refused`
    */
   planHold(draft: Draft, thread: GuestVirtual): Step | null {
@@ -67,7 +67,7 @@ export class FairSplice {
     this.#fair.checkLocks(draft, thread);
     const cpu = this.#fair.cpuOf(draft, thread);
     const obstacle = this.#fair.obstacle(draft, thread);
-    // The guest may give it another class meanwhile, whose queues are others.
+    // Meanwhile the guest may have given it another class, which has other queues.
     if (obstacle !== null)
       throw threadRefusal(
         thread,

@@ -14,17 +14,17 @@ import type { FairCpu, FairGuest } from './members.ts';
 import { Resched } from './resched.ts';
 import { isAtUserBorder } from './user-border.ts';
 
-/** include/linux/sched.h: runs, or is ready to. */
+/** A running or ready thread has this state (include/linux/sched.h). */
 const TASK_RUNNING = 0n;
 const USER_MODE = 3;
 
 /**
  * Holds a running or ready thread by a state that makes the guest's own `schedule()` take it off its queue on the way
- * to user mode, and lets it go by the guest's own wake-up, so that queues, load and pressure are all the guest's doing.
+ * to user mode, and releases it by the guest's own wake-up. The guest itself keeps queues, load and pressure right.
  *
- * The state is TASK_PARKED, which is for kernel threads alone, so that no signal and no wake-up of a program's reaches
- * a thread that has it. It is written only where the thread is in user mode, or was preempted on the way there: in the kernel it
- * might be about to sleep with a lock.
+ * The state is TASK_PARKED, which only kernel threads use, so no signal or wake-up by a program reaches such a thread.
+ * It is written only to a thread that is in user mode or was preempted on the way there; one in the kernel might be
+ * about to sleep with a lock.
  */
 export class FairState {
   readonly #guest: FairGuest;
@@ -42,24 +42,24 @@ export class FairState {
     this.#resched = new Resched(guest.members, bits);
   }
 
-  /** The vCPUs of this pause, by the kernel's number of the CPU that each is proved to be. */
+  /** Takes the vCPUs of this pause, keyed by the kernel's number of the CPU that each is proved to be. */
   observe(vcpus: ReadonlyMap<number, VcpuRegisters>): void {
     this.#vcpus = vcpus;
   }
 
-  /** Has the state of a hold, whether it came into effect or not. */
+  /** Whether a thread has the state of a hold, effective or not. */
   isMarked(memory: MemoryView, thread: GuestVirtual): boolean {
     return get(memory, thread, this.#guest.members.task_struct.state) === this.#bits.parked;
   }
 
-  /** Took itself off its queue; EEVDF may keep it there for a while, as one that is asleep. */
+  /** Whether it took itself off its queue; EEVDF may keep it there for a while as asleep. */
   isHeld(memory: MemoryView, thread: GuestVirtual): boolean {
     return this.isMarked(memory, thread) && this.#isAsleep(memory, thread);
   }
 
   /**
    * Plans that a thread takes itself off its queue when it next comes to user mode.
-   * @returns null where it can't be told that it holds nothing of the kernel's
+   * @returns null where we cannot tell that it holds nothing in the kernel
    * @throws DomschedError `lock-held`; `refused` for one that runs where no vCPU is known
    */
   planHold(draft: Draft, thread: GuestVirtual): Step | null {
@@ -72,7 +72,7 @@ export class FairState {
       if (!this.#resched.comesStraightBack(draft, thread)) return null;
       this.#resched.planFlag(draft, thread);
     } else {
-      // Without the registers of that very CPU nobody can tell what the thread is doing.
+      // Only the registers of that very CPU tell what the thread is doing.
       if (this.#vcpus.size === 0) {
         throw threadRefusal(
           thread,
@@ -89,10 +89,10 @@ export class FairState {
   }
 
   /**
-   * Plans to ask a marked thread again. A preemption inside the kernel takes the request to reschedule with it and
-   * leaves the thread queued (kernel/sched/core.c, `__schedule(SM_PREEMPT)`): alone on its CPU nothing would have it
-   * call `schedule()` again.
-   * @returns null when the request still stands, and while the thread is in the kernel
+   * Plans to ask a marked thread again. A preemption inside the kernel clears the request to reschedule and leaves the
+   * thread queued (kernel/sched/core.c, `__schedule(SM_PREEMPT)`); if it is alone on its CPU, nothing else would make
+   * it call `schedule()` again.
+   * @returns null while the request still stands or the thread is in the kernel
    * @throws DomschedError `lock-held`
    */
   planAgain(draft: Draft, thread: GuestVirtual): Step | null {
@@ -106,8 +106,8 @@ export class FairState {
   }
 
   /**
-   * Plans that the guest wakes a thread that took itself off; one that has not yet gets its state back.
-   * @returns `later` between the two
+   * Plans that the guest wakes a thread that took itself off; a thread that has not done so yet gets its state back.
+   * @returns `later` for a thread between the two
    * @throws DomschedError `lock-held`; `refused` when the words for the wake-up are not proved to be free
    */
   planRelease(draft: Draft, thread: GuestVirtual, list: LazyList): Step | 'later' {
@@ -120,7 +120,7 @@ export class FairState {
       const outcome = [woken, this.#inState(thread, this.#bits.wakeable)];
       return { technique: 'state', outcome, interrupts: [{ cpu: list.cpu, kind: 'irq-work' }] };
     }
-    // Off its queue but on its CPU: in schedule(), a moment before it is asleep.
+    // It is off its queue but still on its CPU: inside schedule(), about to sleep.
     if (get(draft, thread, task_struct.on_rq) === 0n) return 'later';
     put(draft, thread, task_struct.state, TASK_RUNNING, 'task.__state');
     return { technique: 'state', outcome: [this.#inState(thread, TASK_RUNNING)] };
@@ -140,7 +140,7 @@ export class FairState {
     return sched_delayed !== undefined && get(memory, entity, sched_delayed) !== 0n;
   }
 
-  /** @param cpu that runs the thread */
+  /** @param cpu the CPU that runs the thread */
   #marked(thread: GuestVirtual, cpu: FairCpu | undefined): Invariant {
     const state = this.#inState(thread, this.#bits.parked);
     return {

@@ -4,22 +4,22 @@ import { type MemoryView, wordIn } from '../../edit/memory-view.ts';
 import type { GuestVirtual } from '../../memory/address.ts';
 import type { FairGuest } from './members.ts';
 
-/** Words from the stack pointer of a preempted thread to its registers at most. */
+/** Most words from the stack pointer of a preempted thread to its registers. */
 const MAX_WORDS = 64;
-/** Frames between `schedule()` and the entry code at most. */
+/** Most frames between `schedule()` and the entry code. */
 const MAX_FRAMES = 3;
-/** arch/x86/include/asm/page_64_types.h, THREAD_SIZE: stacks are aligned to it. */
+/** THREAD_SIZE (arch/x86/include/asm/page_64_types.h); stacks are aligned to it. */
 const STACK_SIZES = [16_384, 32_768];
-/** Words that a kernel with FRED leaves free at the top (TOP_OF_KERNEL_STACK_PADDING). */
+/** Words that a kernel with FRED leaves free at the top of a stack (TOP_OF_KERNEL_STACK_PADDING). */
 const PADDING_WORDS = [0, 2];
-/** `cs` in `pt_regs` of user mode has privilege level 3. It is the fourth word from the end: cs, flags, sp, ss. */
+/** `cs` is the fourth word from the end of `pt_regs` (cs, flags, sp, ss). In user mode it has privilege level 3. */
 const CS_FROM_END = 4;
 
 /**
- * Whether a thread that waits for a CPU was preempted on the way out of an interrupt into user mode, so that it holds
- * no lock, is in no RCU reader and no system call of its own: from its stack pointer up there are the frames of
- * {@link WayOut}, each as large as the function's code makes it, and right above the last one's return address the
- * registers of user mode.
+ * Whether a waiting thread was preempted on the way out of an interrupt into user mode. Then it holds no lock and is in
+ * no RCU reader and no system call. The proof is its stack: from the stack pointer up it has the frames of
+ * {@link WayOut}, each as large as the function's code makes it, and the registers of user mode right above the last
+ * return address.
  */
 export function isAtUserBorder(
   { members, wayOut }: Pick<FairGuest, 'members' | 'wayOut'>,
@@ -44,7 +44,7 @@ export function isAtUserBorder(
 function isWayOut(wayOut: WayOut, stack: DataView, words: number): boolean {
   const cs = wordIn(stack, stack.byteLength - 8 * CS_FROM_END, 8);
   if ((cs & 3n) !== 3n) return false;
-  /** Of the word with the next return address, in bytes. */
+  /** Byte offset of the next return address. */
   let at = wayOut.saved;
   const goUp = (returns: WayOut['leaving']): boolean => {
     const depth = at <= 8 * (words - 1) ? returns.get(wordIn(stack, at, 8)) : undefined;

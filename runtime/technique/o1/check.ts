@@ -5,10 +5,10 @@ import { DomschedError } from '../../error.ts';
 import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
 import type { O1Members, O1Queue } from './members.ts';
 
-/** More tasks than this on one queue is a lie: it bounds every walk. */
+/** Bounds every walk: a queue with more tasks than this is a lie. */
 const MAX_TASKS = 65_536;
 
-/** Addresses of the two arrays of a queue; `active` and `expired` point to one each. */
+/** Addresses of a queue's two arrays; `active` and `expired` each point to one of them. */
 export function arraysOf(members: O1Members, queue: O1Queue): [GuestVirtual, GuestVirtual] {
   const first = advance(queue.address, members.rq.arrays);
   return [first, advance(first, members.prio_array.size)];
@@ -19,7 +19,7 @@ export function headOf(members: O1Members, array: GuestVirtual, prio: number): G
   return advance(array, members.prio_array.queue + prio * members.list_head.size);
 }
 
-/** The word of the bitmap with the bit of one priority, and that bit. Bits count as in the kernel's bitops. */
+/** The bitmap word with the bit of one priority, and that bit's mask. Bits count as in the kernel's bitops. */
 export function bitOf(
   members: O1Members,
   array: GuestVirtual,
@@ -32,8 +32,8 @@ export function bitOf(
 }
 
 /**
- * Checks one run queue as a whole: lists linked both ways, every task knowing its array and priority, the bitmap
- * telling which lists are not empty, and both counters.
+ * Checks a whole run queue: lists are linked both ways, every task knows its array and priority, the bitmap shows which
+ * lists are not empty, and both counters are right.
  * @throws DomschedError `guest-inconsistent`, `walk-unbounded`
  */
 export function checkQueue(members: O1Members, memory: MemoryView, queue: O1Queue): void {
@@ -109,7 +109,7 @@ function checkArray(members: O1Members, memory: MemoryView, array: GuestVirtual,
   return { tasks, weight };
 }
 
-/** Bytes of the bitmap: whole words, with room for the sentinel. */
+/** Bytes of the bitmap, in whole words, with room for the sentinel bit. */
 function bitmapBytes(members: O1Members): number {
   const { size } = members.prio_array.bitmap_word;
   return Math.ceil((members.prio_array.priorities + 1) / (8 * size)) * size;
@@ -121,14 +121,14 @@ function hasBit(members: O1Members, bitmap: DataView, prio: number): boolean {
   return (wordIn(bitmap, Number(address) - offset, size) & mask) !== 0n;
 }
 
-/** Both links of a list head lead to itself. */
+/** Whether both links of a list head lead to itself. */
 function isEmptyHead(members: O1Members, lists: DataView, array: GuestVirtual, prio: number): boolean {
   const { size, next, prev } = members.list_head;
   const head = headOf(members, array, prio);
   return [next, prev].every((link) => wordIn(lists, prio * size + link.offset, link.size) === head);
 }
 
-/** Whether the node of `task` stands in the list of its priority, in either array of the queue. */
+/** Whether `task` is linked in the list of its priority, in either array of the queue. */
 export function isLinked(
   members: O1Members,
   memory: MemoryView,
@@ -144,7 +144,7 @@ export function isLinked(
   });
 }
 
-/** Tasks of one list. A node that links back to another than its predecessor ends the walk, so a cycle does too. */
+/** Tasks of one list. The walk ends at a node that does not link back to its predecessor, so it ends on a cycle too. */
 function listOf(
   members: O1Members,
   memory: MemoryView,

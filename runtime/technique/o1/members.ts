@@ -4,7 +4,7 @@ import { listCount, listLinks, membersOf, sizeOf } from '../../layout/members.ts
 import type { LayoutView } from '../../layout/view.ts';
 import type { GuestVirtual } from '../../memory/address.ts';
 
-/** What edits of an O(1) run queue need of the guest's layout, resolved once. Names are the kernel's. */
+/** Members that edits of an O(1) run queue need, resolved once from the guest's layout. Names are the kernel's. */
 export type O1Members = ReturnType<typeof o1Members>;
 
 /** @throws DomschedError `layout-absent-member` */
@@ -14,7 +14,7 @@ export function o1Members(layout: LayoutView) {
     rq: {
       lock: lockOf(layout, 'rq', 'lock'),
       ...wordsOf(layout, 'rq', ['nr_running', 'curr', 'idle', 'active', 'expired', 'raw_weighted_load?']),
-      /** Offset of the two `prio_array`s, one after the other. */
+      /** Offset of the two `prio_array`s, which follow each other. */
       ...wordsOf(layout, 'rq', ['arrays']),
     },
     prio_array: {
@@ -35,6 +35,6 @@ export function o1Members(layout: LayoutView) {
 /** One CPU's run queue in the guest. */
 export interface O1Queue {
   readonly cpu: number;
-  /** Of the `runqueue`. */
+  /** Address of its `runqueue`. */
   readonly address: GuestVirtual;
 }

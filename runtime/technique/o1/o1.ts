@@ -1,10 +1,10 @@
 /**
- * Edits of the O(1) scheduler's run queues (Linux 2.6.0 to 2.6.22, kernel/sched.c): per CPU two `prio_array`s of
+ * Edits of the O(1) scheduler's run queues (Linux 2.6.0 to 2.6.22, kernel/sched.c). Each CPU has two `prio_array`s with
  * one list per priority, a bitmap of the lists that are not empty, and counters.
  *
- * A running task stays linked in its array and leaves it only in `schedule()`. So a *ready* task (linked, current
- * on no CPU) can be unlinked from outside as `deactivate_task()` does it, provided the queue's lock is free
- * (Tadokoro, Kourai, Chiba: "Process scheduling among virtual machines", sections 4.5 and 4.6).
+ * A running task stays linked in its array and leaves it only in `schedule()`. So a *ready* task (linked, current on no
+ * CPU) can be unlinked from outside as `deactivate_task()` does it, provided the queue's lock is free (Tadokoro,
+ * Kourai, Chiba: "Process scheduling among virtual machines", sections 4.5 and 4.6).
  */
 
 import type { Draft } from '../../edit/draft.ts';
@@ -23,7 +23,7 @@ import { loadWeight } from './weight.ts';
 /** Bit 3 of `thread_info.flags` (include/asm-x86_64/thread_info.h, 2.6.16). */
 const TIF_NEED_RESCHED = 1n << 3n;
 
-/** The last 40 of the priorities are those of nice -20 to 19; nice 0 is 20 before the end (kernel/sched.c). */
+/** The last 40 priorities are those of nice -20 to 19; nice 0 is 20 before the end (kernel/sched.c). */
 const NICE_LEVELS = 40;
 const NICE_ZERO_FROM_END = 20;
 
@@ -34,7 +34,7 @@ export class O1Surgery {
 
   /**
    * @param queues every run queue of the guest
-   * @param hz timer ticks per second, which weights depend on; null for kernels without
+   * @param hz timer ticks per second, which weights depend on; null for kernels without weights
    */
   constructor(members: O1Members, queues: readonly O1Queue[], hz: number | null) {
     this.#members = members;
@@ -42,7 +42,7 @@ export class O1Surgery {
     this.#hz = hz;
   }
 
-  /** That every run queue is whole. */
+  /** Invariants: every run queue is consistent. */
   invariants(): Invariant[] {
     return this.#queues.map((queue) => ({
       what: `rq[${queue.cpu}] is consistent`,
@@ -50,7 +50,7 @@ export class O1Surgery {
     }));
   }
 
-  /** That `task` is linked in the list of its priority and knows it, or that neither is so. */
+  /** Invariant: `task` is linked in the list of its priority and points to that array, or neither is so. */
   outcome(task: GuestVirtual, linked: boolean): Invariant {
     const what = `task ${formatAddress(task)} is ${linked ? '' : 'not '}in a run queue`;
     return {
@@ -63,7 +63,7 @@ export class O1Surgery {
     };
   }
 
-  /** That `task` has this state. */
+  /** Invariant: `task` has this state. */
   inState(task: GuestVirtual, state: bigint): Invariant {
     const what = `task ${formatAddress(task)} has state ${state}`;
     return {
@@ -75,7 +75,7 @@ export class O1Surgery {
     };
   }
 
-  /** That the CPU which runs `task` is asked to call `schedule()`. */
+  /** Invariant: the CPU of `task` is asked to call `schedule()`. */
   asked(task: GuestVirtual): Invariant {
     const what = `the CPU of task ${formatAddress(task)} is asked to reschedule`;
     return {
@@ -122,15 +122,15 @@ export class O1Surgery {
   }
 
   /**
-   * Made by fork() and yet to be put into a queue for the first time: it looks like one that is held, but for a list
-   * node that leads to itself (`sched_fork()`, kernel/sched.c). Whoever leaves a queue has a node that leads elsewhere.
+   * Whether fork() made the task and has not queued it yet. It looks held, but its list node leads to itself
+   * (`sched_fork()`, kernel/sched.c); the node of a task that left a queue leads elsewhere.
    */
   isNew(memory: MemoryView, task: GuestVirtual): boolean {
     const node = advance(task, this.#members.task_struct.run_list);
     return follow(memory, node, this.#members.list_head.next) === node;
   }
 
-  /** Linked in an array and current nowhere. */
+  /** Whether a task is linked in an array and current nowhere. */
   isReady(memory: MemoryView, task: GuestVirtual): boolean {
     const linked = follow(memory, task, this.#members.task_struct.array) !== 0n;
     return linked && this.currentOn(memory, task) === null;
@@ -138,7 +138,7 @@ export class O1Surgery {
 
   /**
    * Plans to take a ready task out of its run queue, as `deactivate_task()` does.
-   * @returns what has to be so afterwards
+   * @returns what must hold afterwards
    * @throws DomschedError `refused` when the task is not ready
    */
   planDequeue(draft: Draft, task: GuestVirtual): Invariant[] {
@@ -155,9 +155,9 @@ export class O1Surgery {
   }
 
   /**
-   * Plans to put a task that is in no queue at the end of its list in the active array, as `activate_task()` does,
-   * and has an idle CPU look at its queue.
-   * @returns what has to be so afterwards
+   * Plans to put a task that is in no queue at the end of its list in the active array, as `activate_task()` does, and
+   * asks an idle CPU to look at its queue.
+   * @returns what must hold afterwards
    * @throws DomschedError `refused` when the task is in a queue already, or current
    */
   planEnqueue(draft: Draft, task: GuestVirtual): Invariant[] {
@@ -176,7 +176,7 @@ export class O1Surgery {
     return [...outcome, this.planReschedule(draft, curr)];
   }
 
-  /** Plans that the CPU which runs `task` calls `schedule()` when it next returns from an interrupt. */
+  /** Plans that the CPU of `task` calls `schedule()` when it next returns from an interrupt. */
   planReschedule(draft: Draft, task: GuestVirtual): Invariant {
     const info = follow(draft, task, this.#members.task_struct.thread_info);
     const { flags } = this.#members.thread_info;
@@ -185,12 +185,12 @@ export class O1Surgery {
   }
 
   /**
-   * Plans a new nice value with effect at once: a queued task moves to the list of its new priority, as in
-   * `set_user_nice()`. The paper writes `static_prio` alone (section 4.7), which counts from the next requeueing.
+   * Plans a new nice value that works at once: a queued task moves to the list of its new priority, as in
+   * `set_user_nice()`. The paper writes `static_prio` alone (section 4.7), which counts only from the next requeueing.
    * @param nice -20..19
-   * @returns what has to be so afterwards
-   * @throws DomschedError `usage` for another nice; `refused` for a real-time task, for one that a lock lends another
-   *   priority, and for a weight that is not what this kernel should give the present nice value
+   * @returns what must hold afterwards
+   * @throws DomschedError `usage` for a nice value out of range; `refused` for a real-time task, for one that a lock
+   *   has boosted, and for one whose weight does not match its present nice value
    */
   planRenice(draft: Draft, task: GuestVirtual, nice: number): Invariant[] {
     if (!Number.isInteger(nice) || nice < -20 || nice > 19) {
@@ -223,7 +223,9 @@ export class O1Surgery {
     return [...outcome, this.planReschedule(draft, follow(draft, queue.address, rq.curr))];
   }
 
-  /** What `set_load_weight()` would give a task; null where tasks have no weight. The present one has to fit first. */
+  /**
+   * Weight that `set_load_weight()` would give; null where tasks have none. Refuses a present one that does not fit.
+   */
   #newWeight(memory: MemoryView, task: GuestVirtual, prio: bigint): bigint | null {
     const { load_weight, static_prio } = this.#members.task_struct;
     if (load_weight === undefined) return null;
@@ -294,7 +296,7 @@ export class O1Surgery {
     this.#addLoad(draft, queue, task, change);
   }
 
-  /** "[PATCH] sched: implement smpnice", 2.6.18. */
+  /** Load weights came with "[PATCH] sched: implement smpnice", 2.6.18. */
   #addLoad(draft: Draft, queue: O1Queue, task: GuestVirtual, change: 1n | -1n): void {
     const { raw_weighted_load } = this.#members.rq;
     const { load_weight } = this.#members.task_struct;

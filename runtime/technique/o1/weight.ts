@@ -1,15 +1,15 @@
 /** `task.load_weight` of a task with nice 0 (SCHED_LOAD_SCALE, include/linux/sched.h, 2.6.18). */
 const LOAD_SCALE = 128;
-/** Time slices in ms: that of nice 0 and the shortest (DEF_TIMESLICE, MIN_TIMESLICE, kernel/sched.c). */
+/** Time slices in ms: that of nice 0, and the shortest (DEF_TIMESLICE, MIN_TIMESLICE, kernel/sched.c). */
 const DEFAULT_SLICE_MS = 100;
 const SHORTEST_SLICE_MS = 5;
 const NICE_LEVELS = 40;
-/** A task above nice 0 gets four times the slice. */
+/** Factor by which the slice is longer for negative nice values. */
 const FAVOURED = 4;
 
 /**
- * What `set_load_weight()` gives a task that is not real-time: its time slice in ticks, in terms of that of nice 0
- * ("[PATCH] sched: implement smpnice", 2.6.18, kernel/sched.c). Divisions round down at each step, as the kernel's do.
+ * The weight that `set_load_weight()` gives a task that is not real-time: its time slice in ticks relative to that of
+ * nice 0 ("[PATCH] sched: implement smpnice", 2.6.18, kernel/sched.c). Each division rounds down, as in the kernel.
  * @param staticPrio `static_prio`
  * @param priorities MAX_PRIO
  * @param hz timer ticks per second

@@ -1,11 +1,11 @@
 /**
- * Makes the guest call `wake_up_process()` by itself: an `irq_work` that we put on a CPU's `lazy_list` (kernel/irq_work.c).
- * That CPU runs it at its next timer tick, or at once with the irq-work interrupt. Its function is the kernel's own
- * `process_timeout()`, which wakes the task that stands behind a `timer_list`.
+ * Makes the guest itself call `wake_up_process()`, by an `irq_work` that we put on a CPU's `lazy_list`
+ * (kernel/irq_work.c). That CPU runs it at its next timer tick, or at once if it gets an irq-work interrupt. The work's
+ * function is the kernel's own `process_timeout()`, which wakes the task stored behind a `timer_list`.
  *
- * An idle CPU without a tick may run it much later, and holds back no RCU grace period until then. So nothing that the
- * work is made of may go away meanwhile: its words are in padding of a CPU's run queue, which the kernel never frees,
- * and for the task that it points to a reference is taken, as the kernel does for whatever it keeps a pointer to.
+ * An idle CPU without a tick may run the work much later, and holds back no RCU grace period until then. So nothing the
+ * work uses may go away meanwhile: its words are in padding of a CPU's run queue, which the kernel never frees, and we
+ * take a reference to the task, as the kernel does for every pointer that it keeps.
  */
 
 import type { Draft } from '../../edit/draft.ts';
@@ -18,15 +18,15 @@ import { formatAddress, type GuestVirtual } from '../../memory/address.ts';
 import { threadRefusal } from '../refusal.ts';
 import type { ParkMembers } from './members.ts';
 
-/** Works that wait on one CPU at most, of which kernels have a handful: every CPU's list is walked in a pause. */
+/** Most works that may wait on one CPU. Kernels have a handful, and every CPU's list is walked in a pause. */
 const MAX_WORKS = 128;
 
-/** A `refcount_t` that is not 0, and far from where it saturates (include/linux/refcount.h): others may take more. */
+/** Counts from here on are not trusted: others may add to them until they saturate (include/linux/refcount.h). */
 const MAX_REFERENCES = 0x4000_0000n;
 
-/** What became of a wake-up that was asked for. */
+/** Progress of a wake-up. */
 export type WakeUp =
-  /** None was asked for. */
+  /** No wake-up was asked for. */
   | 'none'
   /** A CPU has yet to run it, or is running it now. */
   | 'pending'
@@ -36,20 +36,20 @@ export type WakeUp =
 /** One CPU's list of works for its next tick. */
 export interface LazyList {
   readonly cpu: number;
-  /** Of the `llist_head`. */
+  /** Address of the `llist_head`. */
   readonly address: GuestVirtual;
 }
 
-/** Wake-ups that are over, as a plan gives their words and references back. */
+/** Result of a plan that gives back the words and references of finished wake-ups. */
 export interface GivenBack {
   readonly outcome: readonly Invariant[];
   /** Wake-ups that a CPU has yet to run. */
   readonly pending: number;
-  /** Tasks that have ended, that ours is the last reference to, and that nobody can free. */
+  /** Tasks that have ended, have only our reference left, and cannot be freed by anyone. */
   readonly kept: number;
 }
 
-/** What is to become of a task that has ended and that ours is the last reference to: plans that it is freed. */
+/** Decides about a task that has ended and has only our reference left: the function returned plans to free it. */
 export type FreeLast = (task: GuestVirtual) => (() => Invariant) | 'later' | 'never';
 
 export class IrqWork {
@@ -57,13 +57,13 @@ export class IrqWork {
   readonly #wake: GuestVirtual;
   readonly #homes: readonly GuestVirtual[];
   readonly #lists: readonly LazyList[];
-  /** References to tasks as a whole plan leaves them: one edit may give back one wake-up and ask for the next. */
+  /** References to tasks at the end of a whole plan: one edit may give back a wake-up and ask for the next. */
   readonly #references = new WeakMap<Draft, Map<GuestVirtual, bigint>>();
 
   /**
    * @param wake address of `process_timeout()` in the guest
-   * @param homes where words of ours may be, one wake-up in each
-   * @param lists of all CPUs
+   * @param homes places for our words, one wake-up in each
+   * @param lists lists of all CPUs
    */
   constructor(
     members: ParkMembers,
@@ -85,8 +85,8 @@ export class IrqWork {
   }
 
   /**
-   * Where a wake-up of a task is to go: onto the list of one that may have got lost, where there is one. Its end proves
-   * what became of the other, for a CPU runs its works one after the other.
+   * Chooses the list for a task's wake-up: the list of an earlier wake-up that may have got lost, if there is one. A
+   * CPU runs its works one after the other, so the end of the new one proves what became of the old.
    */
   listFor(memory: MemoryView, task: GuestVirtual, otherwise: LazyList): LazyList {
     const [lost] = this.#worksFor(memory, task).filter((work) => this.#isOffList(memory, work));
@@ -94,8 +94,8 @@ export class IrqWork {
   }
 
   /**
-   * A hold that could not be released would be no hold.
-   * @throws DomschedError `refused` when the guest uses all places that words of ours may be in
+   * Refuses a hold that could not be released.
+   * @throws DomschedError `refused` when the guest uses all places for our words
    */
   checkHomes(memory: MemoryView): void {
     if (this.#homes.some((work) => this.#isClear(memory, work) || this.#isOurs(memory, work))) return;
@@ -107,11 +107,11 @@ export class IrqWork {
   }
 
   /**
-   * Plans to have a CPU wake a task. A task may be woken twice: where the words of another wake-up of it are on no list,
-   * either a CPU has just taken them, or the edit ended before they were there, and nobody can tell which.
+   * Plans to have a CPU wake a task. A task may be woken twice: if the words of an earlier wake-up are on no list,
+   * either a CPU has just taken them or the edit ended before they were linked, and we cannot tell which.
    * @param list as {@link listFor} gives it
-   * @returns what has to be so afterwards; null while all places for it are taken by other wake-ups
-   * @throws DomschedError `refused` for a task whose references cannot be what they say, and as {@link checkHomes}
+   * @returns what must hold afterwards; null while other wake-ups take all places
+   * @throws DomschedError `refused` for a task with an implausible reference count, and as {@link checkHomes}
    */
   planPush(draft: Draft, task: GuestVirtual, list: LazyList): Invariant | null {
     const { irq_work, task_struct } = this.#members;
@@ -126,13 +126,13 @@ export class IrqWork {
     if (before.includes(work))
       throw inconsistent(`lazy_list[${list.cpu}] has our work, which does not look like one`);
     const first = draft.pointer(list.address);
-    // Its function before all other words: by it they are known to be ours, should this edit end among them. The reference
-    // before the task that it is to, and the list's head last: until then nothing leads to the work.
+    // The order matters if the edit ends halfway. The function is first, because it marks the words as ours. The
+    // reference comes before the pointer to the task. The list's head is last: until then nothing leads to the work.
     put(draft, work, irq_work.func, this.#wake, 'irq_work.func (process_timeout)');
     if (irq_work.list !== undefined)
       put(draft, work, irq_work.list, list.address, 'the list that it goes onto');
     put(draft, work, irq_work.next, first, 'irq_work.node.llist.next');
-    // Read by PREEMPT_RT kernels: nobody waits for the work.
+    // PREEMPT_RT kernels read it; 0 means that nobody waits for the work.
     if (irq_work.irqwait !== undefined) put(draft, work, irq_work.irqwait, 0n, 'irq_work.irqwait');
     this.#planReferences(draft, task, references + 1n, 'a reference for the wake-up');
     put(draft, work, irq_work.task, task, 'process_timer.task');
@@ -141,14 +141,14 @@ export class IrqWork {
     return this.#pushed(draft, task, list, [work, ...before]);
   }
 
-  /** Plans to give back all that wake-ups which are over have taken, whoever asked for them. */
+  /** Plans to give back everything that finished wake-ups have taken, whoever asked for them. */
   planGiveBack(draft: Draft, freeLast: FreeLast): GivenBack {
     const { usage } = this.#members.task_struct;
     const outcome: Invariant[] = [];
     let [pending, kept] = [0, 0];
     const unlinked = this.#homes.filter((work) => this.#isProvedLost(draft, work));
     const lost = new Set(unlinked.map((work) => this.#taskOf(draft, work)));
-    // Before that which proves it, which the next look gives back.
+    // These are cleared before the work that proves them lost, which the next look gives back.
     for (const work of unlinked) {
       const task = this.#taskOf(draft, work)!;
       const references = get(draft, task, usage);
@@ -177,7 +177,7 @@ export class IrqWork {
         pending += 1;
         continue;
       }
-      // The words first: nothing of ours may lead to a task that the guest is about to free.
+      // The words are cleared first: nothing of ours may lead to a task that the guest is about to free.
       this.#planClear(draft, work);
       this.#planReferences(draft, task, others ? references - 1n : references, 'that of the wake-up less');
       outcome.push(this.#cleared(draft, work, task));
@@ -207,7 +207,7 @@ export class IrqWork {
     return found;
   }
 
-  /** That a CPU is going to wake the task. Works of other threads may have been put before it in the same edit. */
+  /** Invariant: a CPU is going to wake the task. The same edit may have put works of other threads before it. */
   #pushed(draft: Draft, task: GuestVirtual, list: LazyList, works: readonly GuestVirtual[]): Invariant {
     const what = `lazy_list[${list.cpu}] has a work that wakes task ${formatAddress(task)}`;
     return {
@@ -230,7 +230,7 @@ export class IrqWork {
     };
   }
 
-  /** That the words of a wake-up are free again, or serve the next one, and that its reference is dropped. */
+  /** Invariant: the words of a wake-up are free or serve the next one, and its reference is dropped. */
   #cleared(draft: Draft, work: GuestVirtual, task: GuestVirtual): Invariant {
     const what = `the words of the wake-up of task ${formatAddress(task)} are given back`;
     return {
@@ -256,7 +256,7 @@ export class IrqWork {
 
   #planClear(draft: Draft, work: GuestVirtual): void {
     const { irq_work } = this.#members;
-    // The function last: by it they are known to be ours.
+    // The function is cleared last, because it marks the words as ours.
     for (const name of ['next', 'flags', 'irqwait', 'list', 'task', 'func'] as const) {
       const field = irq_work[name];
       if (field !== undefined) put(draft, work, field, 0n, `irq_work.${name} (given back)`);
@@ -267,22 +267,22 @@ export class IrqWork {
     return this.#homes.filter((work) => this.#taskOf(memory, work) === task);
   }
 
-  /** The list that words of ours go onto, where they say so and it is one. */
+  /** The list that our words go onto, if they name one and it exists. */
   #listOf(memory: MemoryView, work: GuestVirtual): LazyList | undefined {
     const { list } = this.#members.irq_work;
     const address = list === undefined ? undefined : follow(memory, work, list);
     return this.#lists.find((each) => each.address === address);
   }
 
-  /** Not run as far as its words tell, and not on its list: a CPU has just taken it off, or it never was there. */
+  /** Whether a work has not run and is not on its list: a CPU has just taken it, or it was never linked. */
   #isOffList(memory: MemoryView, work: GuestVirtual): boolean {
     const list = this.#isActive(memory, work) ? this.#listOf(memory, work) : undefined;
     return list !== undefined && !this.works(memory, list).includes(work);
   }
 
   /**
-   * Never was on its list: a later one of the same task has been run from there. That there is a second one at all says
-   * that it is the later.
+   * Whether a work was never on its list, because a later one of the same task has run from there. A second work exists
+   * only after the first, so it is the later one.
    */
   #isProvedLost(memory: MemoryView, work: GuestVirtual): boolean {
     const task = this.#taskOf(memory, work);
@@ -293,7 +293,7 @@ export class IrqWork {
     );
   }
 
-  /** The task that words of ours are about; undefined where there are none. */
+  /** The task that our words name; undefined if there is none. */
   #taskOf(memory: MemoryView, work: GuestVirtual): GuestVirtual | undefined {
     const task = this.#isOurs(memory, work) ? follow(memory, work, this.#members.irq_work.task) : 0n;
     return task === 0n ? undefined : (task as GuestVirtual);

@@ -7,21 +7,21 @@ import type { LayoutView } from '../../layout/view.ts';
 import type { EnumeratorName } from '../../members/symbols.ts';
 import { homesFor } from './scratch.ts';
 
-/** What parking needs of a guest's layout, resolved once. Names are the kernel's. */
+/** Members that parking needs, resolved once from the guest's layout. Names are the kernel's. */
 export type ParkMembers = ReturnType<typeof parkMembers>;
 
-/** Whether a kernel has the freezer trap: "cgroup: cgroup v2 freezer", 5.2, brought `task_struct.frozen` and the trap. */
+/** Whether a kernel has the freezer trap, which came with `task_struct.frozen` in "cgroup: cgroup v2 freezer", 5.2. */
 export function canPark(layout: LayoutView): boolean {
   return hasMember(layout, 'task_struct', 'frozen') && hasMember(layout, 'task_struct', 'task_works');
 }
 
-/** @throws DomschedError `layout-absent-member`; `refused` for a layout without room for the words that are forged */
+/** @throws DomschedError `layout-absent-member`; `refused` for a layout without room for our forged words */
 export function parkMembers(layout: LayoutView) {
   const { bits } = requiredField(layout, 'task_struct', 'frozen');
   if (bits === undefined || bits.size > 8) throw unusable(layout, 'task_struct.frozen is no bit');
   const timer = sizeOf(layout, 'timer_list');
   const irqWorkSize = timer + 8;
-  // Between the end of the work and the task that it wakes: nobody reads it but we.
+  // Between the end of the work and the task that it wakes. Only we read it.
   const list = timer - 8 >= sizeOf(layout, 'irq_work') ? { offset: timer - 8, size: 8 as const } : undefined;
   const { se } = wordsOf(layout, 'task_struct', ['se']);
   return {
@@ -37,9 +37,9 @@ export function parkMembers(layout: LayoutView) {
         'usage',
       ]),
       ...wordsOf(layout, 'sched_entity', ['sched_delayed?'], se),
-      /** Offset of the `rcu_head`, which `delayed_put_task_struct()` is called with. */
+      /** Offset of the `rcu_head` that `delayed_put_task_struct()` is called with. */
       ...wordsOf(layout, 'task_struct', ['rcu']),
-      /** The word with the bit that is set in the freezer trap, and the bit. */
+      /** The word with the bit that is set in the freezer trap, and that bit. */
       frozen: { offset: bits.offset, size: bits.size as WordSize },
       frozenMask: BigInt(bits.mask),
       pi_lock: smp(layout, lockOf(layout, 'task_struct', 'pi_lock')),
@@ -48,13 +48,13 @@ export function parkMembers(layout: LayoutView) {
     callback_head: wordsOf(layout, 'callback_head', ['next', 'func']),
     irq_work: {
       ...wordsOf(layout, 'irq_work', ['next', 'flags', 'func', 'irqwait?']),
-      /** Where `process_timeout()` looks for the task that it wakes: behind its `timer_list`. */
+      /** `process_timeout()` looks here for the task that it wakes: behind its `timer_list`. */
       task: { offset: timer, size: 8 as const },
-      /** Ours: the list that it goes onto. Undefined where there is no room for it. */
+      /** Our own word: the list that the work goes onto. Undefined where there is no room for it. */
       list,
       /** Bytes up to the end of `task`. */
       size: irqWorkSize,
-      /** A CPU has yet to run it, or is running it. */
+      /** Flags of a work that a CPU has yet to run or is running. */
       active: constant(layout, 'IRQ_WORK_PENDING') | constant(layout, 'IRQ_WORK_BUSY'),
       lazy: constant(layout, 'IRQ_WORK_LAZY'),
     },
@@ -66,10 +66,12 @@ export function parkMembers(layout: LayoutView) {
   };
 }
 
-/** Of the task work: 16 free bytes, by their offset from a `task_struct`. */
+/** Home of the task work: 16 free bytes, by their offset from a `task_struct`. */
 interface WorkHome {
   readonly workHome: number;
-  /** Where they are in the `fpu` behind it: what leads to its own `fpstate`, and where that is, from the `task_struct`. */
+  /**
+   * For bytes in the `fpu` behind the task: offsets from the `task_struct` of the `fpstate` pointer and its own state.
+   */
   readonly fpu: { readonly fpstate: Word; readonly own: number } | null;
 }
 
@@ -77,7 +79,7 @@ function workHome(layout: LayoutView): WorkHome {
   const size = sizeOf(layout, 'callback_head');
   const [inTask] = homesFor(layout, 'task_struct', size);
   if (inTask !== undefined) return { workHome: inTask, fpu: null };
-  // In one allocation with the task since "x86/fpu: Remove the thread::fpu pointer", 6.16.
+  // The `fpu` is in one allocation with the task since "x86/fpu: Remove the thread::fpu pointer", 6.16.
   const isBehind = layout.struct('fpu') !== undefined && !layout.has('thread_struct', 'fpu.__fpstate');
   const [inFpu] = isBehind ? homesFor(layout, 'fpu', size) : [];
   if (inFpu === undefined) throw unusable(layout, 'task_struct has no padding for a task work');
@@ -86,27 +88,27 @@ function workHome(layout: LayoutView): WorkHome {
   return { workHome: end + inFpu, fpu: { fpstate, own } };
 }
 
-/** Of irq works: free bytes of a per-CPU variable, one work in each, by their offsets. */
+/** Homes of irq works: free bytes of a per-CPU variable, one work in each, by offset. */
 interface IrqWorkHomes {
   readonly irqWorkVariable: 'runqueues' | 'cpu_tss_rw';
   readonly irqWorkHomes: readonly number[];
 }
 
-/** Each is looked at in every pause. */
+/** Every pause looks at each of them. */
 const MAX_HOMES = 4;
 
 function irqWorkHomes(layout: LayoutView, size: number): IrqWorkHomes {
   const inQueue = homesFor(layout, 'rq', size);
   if (inQueue.length > 0) return { irqWorkVariable: 'runqueues', irqWorkHomes: inQueue };
   const tss = layout.symbol('cpu_tss_rw') === undefined ? undefined : layout.struct('tss_struct');
-  // The segment's limit is the end of its last member (`__KERNEL_TSS_LIMIT`): what is before it the CPU may read.
+  // The segment's limit is the end of its last member (`__KERNEL_TSS_LIMIT`); the CPU may read anything before it.
   const limit = Math.max(0, ...[...(tss?.members.values() ?? [])].map(({ offset, size }) => offset + size));
   const inTss = tss === undefined ? [] : homesFor(layout, 'tss_struct', size).filter((home) => home >= limit);
   if (inTss.length === 0) throw unusable(layout, 'neither rq nor tss_struct has padding for an irq work');
   return { irqWorkVariable: 'cpu_tss_rw', irqWorkHomes: inTss.slice(0, MAX_HOMES) };
 }
 
-/** Without SMP nobody can tell from outside whether what the lock would guard is being changed. */
+/** Without SMP there is no lock that would show from outside whether its data is being changed. */
 function smp(layout: LayoutView, lock: Lock): Lock {
   if (lock.kind !== 'none') return lock;
   throw unusable(layout, `${lock.name} is no lock (UP)`);

@@ -1,8 +1,8 @@
 /**
- * Another nice value for a thread that is in no run queue, as `set_user_nice()` and `reweight_entity()` give it
- * (kernel/sched/core.c, kernel/sched/fair.c). A thread that runs or is ready is parked first: its own `schedule()`
- * takes it out of the tree, and its own wake-up places it anew with the new weight, so that neither the tree, nor
- * `min_vruntime`, nor a deadline is ever edited.
+ * Gives a thread that is in no run queue another nice value, as `set_user_nice()` and `reweight_entity()` do
+ * (kernel/sched/core.c, kernel/sched/fair.c). A running or ready thread is parked first: its own `schedule()` takes it
+ * out of the tree, and its own wake-up places it anew with the new weight. So we never edit the tree, `min_vruntime` or
+ * a deadline.
  */
 
 import type { Draft } from '../../edit/draft.ts';
@@ -18,18 +18,18 @@ import { checkLockFree } from '../lock.ts';
 import type { NiceBits } from '../proved-bits.ts';
 import { threadRefusal } from '../refusal.ts';
 
-/** include/linux/sched/prio.h: MAX_RT_PRIO, and nice 0. */
+/** MAX_RT_PRIO, and the priority of nice 0 (include/linux/sched/prio.h). */
 const FIRST_FAIR_PRIO = 100;
 const NICE_ZERO_PRIO = 120;
 const NICE_LEVELS = 40;
-/** include/uapi/linux/sched.h: SCHED_NORMAL and SCHED_BATCH have the weight of their nice value. */
+/** SCHED_NORMAL and SCHED_BATCH, which have the weight of their nice value (include/uapi/linux/sched.h). */
 const WEIGHTED_POLICIES = [0n, 3n];
 /** SCHED_FIXEDPOINT_SHIFT: weights have 10 more bits ("sched/fair: Generalize the load/util averages resolution definition", 4.7). */
 const WEIGHT_SHIFT = 10n;
-/** kernel/sched/pelt.h, PELT_MIN_DIVIDER: LOAD_AVG_MAX - 1024. */
+/** PELT_MIN_DIVIDER, which is LOAD_AVG_MAX - 1024 (kernel/sched/pelt.h). */
 const MIN_DIVIDER = 47_742n - 1_024n;
 
-/** What a new nice value needs of a guest's layout. */
+/** Members that a new nice value needs from a guest's layout. */
 export type NiceMembers = ReturnType<typeof niceMembers>;
 
 /** @throws DomschedError `layout-absent-member` */
@@ -60,7 +60,7 @@ export interface NiceGuest {
   readonly queues: readonly { readonly cpu: number; readonly address: GuestVirtual }[];
 }
 
-/** Load of a `cfs_rq` as one plan leaves it: several of its threads may get another weight. */
+/** Load of each `cfs_rq` at the end of one plan: several of its threads may get another weight. */
 type GroupLoads = Map<GuestVirtual, { readonly average: bigint; readonly sum: bigint }>;
 
 export class Renice {
@@ -74,9 +74,9 @@ export class Renice {
   /**
    * Plans another nice value.
    * @param nice -20..19
-   * @returns what has to be so afterwards; `later` for a thread that is in a run queue, or about to be
-   * @throws DomschedError `usage` for another nice; `refused` for a thread whose weight isn't its nice value's;
-   *   `lock-held`
+   * @returns what must hold afterwards; `later` for a thread that is in a run queue, or about to be
+   * @throws DomschedError `usage` for a nice value out of range; `refused` for a thread whose weight is not that of its
+   *   nice value; `lock-held`
    */
   plan(draft: Draft, task: GuestVirtual, nice: number): Invariant[] | 'later' {
     if (!Number.isInteger(nice) || nice < -20 || nice > 19) {
@@ -104,7 +104,8 @@ export class Renice {
     const oldAverage = get(draft, task, task_struct.load_avg);
     const divider = MIN_DIVIDER + get(draft, task, task_struct.period_contrib);
     const average = (shown(weight) * sum) / divider;
-    // dequeue_load_avg(), then enqueue_load_avg(): a sleeper's share of its queue's load fades, it does not leave.
+    // As dequeue_load_avg() and then enqueue_load_avg(): a sleeper's share of its queue's load fades, it does not
+    // leave.
     const groupAverage = atLeastZero(get(draft, group, cfs_rq.load_avg) - oldAverage);
     const left = atLeastZero(get(draft, group, cfs_rq.load_sum) - shown(old) * sum);
     const groupSum = max(left, groupAverage * MIN_DIVIDER);
@@ -124,7 +125,7 @@ export class Renice {
     return [this.#outcome(task, prio, lag, group, loads)];
   }
 
-  /** The lag is in virtual time: it stretches as the weight shrinks. */
+  /** The lag is in virtual time, so it grows as the weight shrinks. */
   #scaleLag(draft: Draft, task: GuestVirtual, old: bigint, weight: bigint): bigint | null {
     const { vlag } = this.#guest.members.task_struct;
     if (vlag === undefined) return null;
@@ -160,7 +161,7 @@ export class Renice {
     return busy || (state & this.#guest.bits.waking) !== 0n;
   }
 
-  /** From the guest's own tables. @throws DomschedError `guest-inconsistent` for a priority that isn't in them */
+  /** Reads the guest's own tables. @throws DomschedError `guest-inconsistent` for a priority that is not in them */
   #weightOf(memory: MemoryView, prio: number): { weight: bigint; inverse: bigint } {
     const index = prio - FIRST_FAIR_PRIO;
     if (index < 0 || index >= NICE_LEVELS) throw inconsistent(`priority ${prio} is of no nice value`);

@@ -1,6 +1,6 @@
 /**
- * Parking: has a thread wait in the guest's own cgroup-v2 freezer trap (kernel/signal.c, `do_freezer_trap()`), where
- * it holds no lock and its system call is over or yet to begin. docs/techniques.md has the whole argument.
+ * Parking makes a thread wait in the guest's own cgroup-v2 freezer trap (kernel/signal.c, `do_freezer_trap()`). There
+ * it holds no lock, and its system call is over or has yet to begin. docs/techniques.md has the whole argument.
  */
 
 import type { Draft } from '../../edit/draft.ts';
@@ -15,24 +15,24 @@ import type { ParkBits } from '../proved-bits.ts';
 import { threadRefusal } from '../refusal.ts';
 import type { ParkMembers } from './members.ts';
 
-/** Works that may wait for one task: it bounds the walk. */
+/** Bounds the walk over the works of one task. */
 const MAX_WORKS = 1_024;
 
-/** Where a thread stands on its way into the trap. */
+/** How far a thread is on its way into the trap. */
 export type ParkState =
-  /** Never runs code of its process, or never again. */
+  /** It does not run code of its process, or will not again. */
   | 'exempt'
   /** Not asked to park. */
   | 'free'
-  /** Asked to; its work has not run. Who was stopped, or on the way out of the trap, gets there without. */
+  /** Asked to park; its work has not run. A thread that was stopped, or is leaving the trap, gets there without it. */
   | 'armed'
-  /** On its way between there and the trap. */
+  /** Between `armed` and the trap. */
   | 'entering'
-  /** Asleep in the trap. */
+  /** It sleeps in the trap. */
   | 'parked'
-  /** Stopped by the guest's job control or a tracer, in a loop that ends in the trap. */
+  /** The guest's job control or a tracer stopped it, in a loop that ends in the trap. */
   | 'stopped'
-  /** The guest's own freezer has it. */
+  /** The guest's own freezer holds it. */
   | 'frozen';
 
 export class Park {
@@ -61,17 +61,17 @@ export class Park {
     return this.isTrapped(memory, task) ? 'parked' : 'entering';
   }
 
-  /** Asleep in the trap, perhaps with a work that came when it was past running works. */
+  /** Whether a thread sleeps in the trap, perhaps with a work that came too late to run. */
   isTrapped(memory: MemoryView, task: GuestVirtual): boolean {
     return this.#isOut(memory, task) && this.#hasTrapState(memory, task);
   }
 
-  /** In between the trap's look at `jobctl` and its sleep, or that of any other wait: nobody can tell which. */
+  /** Whether a thread is between the trap's look at `jobctl` and its sleep, or at that point of any other wait. */
   mayBeEntering(memory: MemoryView, task: GuestVirtual): boolean {
     return this.#hasTrapState(memory, task) && !this.isTrapped(memory, task) && !this.isAsleep(memory, task);
   }
 
-  /** Asleep or about to be: `__state` is not TASK_RUNNING, and it is off its CPU and run queue. */
+  /** Whether a thread sleeps or is about to: `__state` is not TASK_RUNNING, and it is off its CPU and run queue. */
   isAsleep(memory: MemoryView, task: GuestVirtual): boolean {
     const { task_struct } = this.#members;
     if (get(memory, task, task_struct.state) === 0n || get(memory, task, task_struct.on_cpu) !== 0n)
@@ -91,7 +91,7 @@ export class Park {
     return get(memory, task, this.#members.task_struct.on_rq) !== 0n;
   }
 
-  /** Where a task's forged work is. */
+  /** Address of a task's forged work. */
   workOf(task: GuestVirtual): GuestVirtual {
     return advance(task, this.#members.workHome);
   }
@@ -100,13 +100,13 @@ export class Park {
   checkLocks(memory: MemoryView, task: GuestVirtual): void {
     const { task_struct, sighand_struct } = this.#members;
     checkLockFree(memory, follow(memory, task, task_struct.sighand), sighand_struct.siglock);
-    // task_work_cancel() walks the list under this one.
+    // task_work_cancel() walks the list under this lock.
     checkLockFree(memory, task, task_struct.pi_lock);
   }
 
   /**
    * Plans that a free thread parks at its next return to user mode.
-   * @returns what has to be so afterwards
+   * @returns what must hold afterwards
    * @throws DomschedError `lock-held`; `refused` for a task under a tracer, or whose padding is in use
    */
   planArm(draft: Draft, task: GuestVirtual): Invariant {
@@ -114,7 +114,7 @@ export class Park {
     const refuse = (why: string) => threadRefusal(task, why);
     if (get(draft, task, task_struct.ptrace) !== 0n) throw refuse('is under a tracer');
     const { fpu } = this.#members;
-    // What lends its padding is where the layout says that it is, and the thread has no other.
+    // The `fpstate` whose padding we use must be where the layout says, and be the thread's only one.
     if (fpu !== null && follow(draft, task, fpu.fpstate) !== advance(task, fpu.own))
       throw refuse('has its floating point registers in memory of their own');
     this.checkLocks(draft, task);
@@ -127,7 +127,7 @@ export class Park {
     if (left !== this.#func && (left !== 0n || follow(draft, work, callback_head.next) !== 0n)) {
       throw refuse(`has padding at ${this.#members.workHome} that is in use`);
     }
-    // In this order every prefix is harmless: a work that nothing leads to; one that has nothing to do.
+    // In this order every prefix is harmless: first a work that nothing leads to, then a work that has nothing to do.
     this.#planWork(draft, task, work, this.#func, 'recalc_sigpending');
     const jobctl = get(draft, task, task_struct.jobctl);
     put(draft, task, task_struct.jobctl, jobctl | this.#bits.trapFreeze, 'task.jobctl (JOBCTL_TRAP_FREEZE)');
@@ -136,8 +136,8 @@ export class Park {
   }
 
   /**
-   * Whether a task has ended for good: nothing but the reference that we have keeps its structure. With one of the
-   * guest's own under way (`call_rcu(&task->rcu)`) there would be two.
+   * Whether a task has ended for good and only our reference keeps its structure. If the guest's own
+   * `call_rcu(&task->rcu)` were under way, there would be two references.
    */
   isFreeable(memory: MemoryView, task: GuestVirtual): boolean {
     const { task_struct } = this.#members;
@@ -146,7 +146,7 @@ export class Park {
     return ended && off && get(memory, task, task_struct.usage) === 1n;
   }
 
-  /** Whether a thread runs works that are put into its list: a user thread that lives, whose locks are free. */
+  /** Whether a thread will run works put into its list: a living user thread whose locks are free. */
   takesWorks(memory: MemoryView, task: GuestVirtual): boolean {
     if (this.stateOf(memory, task) === 'exempt') return false;
     try {
@@ -159,9 +159,9 @@ export class Park {
   }
 
   /**
-   * Plans that a thread drops the last reference to a task that has ended, as RCU does with each: by
-   * `delayed_put_task_struct(&task->rcu)`, whose type is that of a task work.
-   * @returns what has to be so afterwards
+   * Plans that a thread drops the last reference to a task that has ended, as RCU does: by
+   * `delayed_put_task_struct(&task->rcu)`, which has the type of a task work.
+   * @returns what must hold afterwards
    */
   planFree(draft: Draft, task: GuestVirtual, thread: GuestVirtual, func: GuestVirtual): Invariant {
     const works = this.works(draft, thread);
@@ -172,8 +172,8 @@ export class Park {
   }
 
   /**
-   * Plans that a thread which has not come to the trap does not go there.
-   * @returns what has to be so afterwards
+   * Plans that a thread which has not reached the trap does not go there.
+   * @returns what must hold afterwards
    * @throws DomschedError `lock-held`
    */
   planDisarm(draft: Draft, task: GuestVirtual): Invariant {
@@ -193,9 +193,9 @@ export class Park {
   }
 
   /**
-   * Plans that a thread in the trap, or one that is stopped before it, does not go back there when it runs again.
-   * Its work has run, so its words are given back.
-   * @returns what has to be so afterwards
+   * Plans that a thread in the trap, or one stopped before it, does not go back there when it runs again. Its work has
+   * run, so its words are given back.
+   * @returns what must hold afterwards
    */
   planUnflag(draft: Draft, task: GuestVirtual): Invariant {
     const { task_struct } = this.#members;
@@ -205,7 +205,7 @@ export class Park {
     return this.#freed(task, this.works(draft, task));
   }
 
-  /** Works that wait for a task, first to last. @throws DomschedError `walk-unbounded` */
+  /** Works that wait for a task, in order. @throws DomschedError `walk-unbounded` */
   works(memory: MemoryView, task: GuestVirtual): GuestVirtual[] {
     const found: GuestVirtual[] = [];
     for (let work = follow(memory, task, this.#members.task_struct.task_works); work !== 0n; ) {
@@ -234,14 +234,14 @@ export class Park {
     put(draft, task, thread_flags, flags | this.#bits.notifyResume, 'thread_info.flags (TIF_NOTIFY_RESUME)');
   }
 
-  /** That exactly these works wait for a thread, the first of them with this function. */
+  /** Invariant: exactly these works wait for a thread, and the first has this function. */
   #works(task: GuestVirtual, works: readonly GuestVirtual[], func: GuestVirtual): Invariant {
     const what = `task ${formatAddress(task)} runs ${works.length} works when it returns to user mode`;
     return {
       what,
       check: (memory) => {
         const { task_struct, callback_head } = this.#members;
-        // Others may have been put before them in the same edit.
+        // The same edit may have put others before them.
         const found = this.works(memory, task).slice(-works.length);
         const holds =
           equal(found, works) &&
@@ -252,7 +252,7 @@ export class Park {
     };
   }
 
-  /** That a thread has all it takes to park, and that exactly these works wait for it. */
+  /** Invariant: a thread has everything it needs to park, and exactly these works wait for it. */
   #armed(task: GuestVirtual, works: readonly GuestVirtual[]): Invariant {
     const what = `task ${formatAddress(task)} parks when it returns to user mode`;
     const waiting = this.#works(task, works, this.#func);
@@ -265,7 +265,7 @@ export class Park {
     };
   }
 
-  /** That a thread has nothing of a park left, but perhaps is asleep in the trap still. */
+  /** Invariant: nothing of a park is left, though the thread may still sleep in the trap. */
   #freed(task: GuestVirtual, works: readonly GuestVirtual[]): Invariant {
     const what = `task ${formatAddress(task)} is not asked to park`;
     return {
@@ -290,7 +290,7 @@ export class Park {
     put(draft, work, callback_head.func, 0n, 'callback_head.func (given back)');
   }
 
-  /** The freezer counts it, and it is off its CPU. */
+  /** Whether the freezer counts a thread and it is off its CPU. */
   #isOut(memory: MemoryView, task: GuestVirtual): boolean {
     const { task_struct } = this.#members;
     const frozen = (get(memory, task, task_struct.frozen) & task_struct.frozenMask) !== 0n;

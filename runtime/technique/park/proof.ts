@@ -7,18 +7,18 @@ import { advance, formatAddress, type GuestVirtual } from '../../memory/address.
 const ENDBR64 = 0xfa1e_0ff3;
 /** CR4.CET (Intel SDM vol. 3A, 2.5). */
 const CR4_CET = 1n << 23n;
-/** `mov $imm32, %eax`: before a function of a kCFI kernel it holds the hash of the function's type. */
+/** `mov $imm32, %eax`, which holds the hash of a function's type before each function of a kCFI kernel. */
 const MOV_EAX = 0xb8;
 const KCFI_PREFIX = 5;
 
 /**
  * Proves that the guest may call a function through a pointer that its compiler did not see.
  *
- * With indirect branch tracking on, the function has to begin with `endbr64`: the kernel takes it from functions that
- * it never calls so ("x86/alternative: Use .ibt_endbr_seal to seal indirect calls", 5.18). With kCFI ("cfi: Switch to
- * -fsanitize=kcfi", 6.1) the hash of its type has to be the one of the pointer, which it is not.
+ * With indirect branch tracking on, the function must begin with `endbr64`, which the kernel removes from functions
+ * that it never calls indirectly ("x86/alternative: Use .ibt_endbr_seal to seal indirect calls", 5.18). With kCFI
+ * ("cfi: Switch to -fsanitize=kcfi", 6.1) the hash of its type would have to match the pointer's, and it does not.
  *
- * @param lacksTracking no vCPU of the domain can track indirect branches, see `Domain.lacksBranchTracking`
+ * @param lacksTracking whether no vCPU of the domain can track indirect branches, see `Domain.lacksBranchTracking`
  * @throws DomschedError `refused`
  */
 export function proveCallable(

@@ -1,26 +1,26 @@
 /**
- * Where a guest keeps the few words that a technique forges: in bytes of the target's own `task_struct`, or of a CPU's
- * run queue or task state segment, that no member covers.
+ * Finds room in a guest for the few words that a technique forges: bytes that no member covers in the target's own
+ * `task_struct`, or in a CPU's run queue or task state segment.
  *
- * A hole lives as long as its structure, nothing in the kernel can name it, and only copying a whole structure touches
- * it: `dup_task_struct()` does, into a child's hole, where it means nothing. Run queues are never freed nor copied.
+ * A hole lives as long as its structure, and nothing in the kernel can name it. Only a copy of the whole structure
+ * touches it: `dup_task_struct()` makes one into a child, where it means nothing. Run queues are never freed or copied.
  */
 import type { MemberLayout } from '../../layout/types.ts';
 import type { LayoutView, StructView } from '../../layout/view.ts';
 
 /** Bytes of a structure that none of its members covers. */
 export interface Hole {
-  /** Of the first byte, from the start of the outermost structure. */
+  /** Offset of its first byte in the outermost structure. */
   readonly offset: number;
   /** Bytes. */
   readonly size: number;
-  /** The structure whose padding it is: the outermost one or one that is embedded in it. */
+  /** The structure whose padding it is: the outermost one or one embedded in it. */
   readonly owner: string;
 }
 
 /**
- * Holes of a structure, and of the structures embedded in it, in ascending order. What isn't known to be unused is
- * taken for used: unions, arrays, bit fields' storage units, and embedded structures that the layout does not have.
+ * Holes of a structure and of the structures embedded in it, in ascending order. Anything that is not known to be
+ * unused counts as used: unions, arrays, storage units of bit fields, and embedded structures that the layout lacks.
  */
 export function holesOf(layout: LayoutView, name: string): Hole[] {
   return within(layout, layout.requireStruct(name), 0).sort((a, b) => a.offset - b.offset);
@@ -52,20 +52,20 @@ function embeddedStruct(layout: LayoutView, member: MemberLayout): StructView | 
 }
 
 /**
- * Structures whose padding may be used. Not that of others: `proc_sched_set_task()` clears the whole of a task's
- * `stats`, and what is in `thread` is copied and saved by hardware formats.
+ * Structures whose padding may be used. Others are not safe: `proc_sched_set_task()` clears a task's whole `stats`, and
+ * `thread` is copied and saved in hardware formats.
  */
 const OWNERS = {
   task_struct: ['task_struct', 'sched_entity'],
   rq: ['rq', 'cfs_rq'],
-  /** One for each CPU, as large as pages: what is behind its limit the hardware does not look at. */
+  /** There is one for each CPU, made of whole pages; the hardware does not look beyond its limit. */
   tss_struct: ['tss_struct'],
-  /** Not of its registers, which are saved and restored as a whole. */
+  /** Its registers are left out, because they are saved and restored as a whole. */
   fpu: ['fpu', 'fpstate'],
 } as const satisfies Readonly<Record<string, readonly string[]>>;
 
 /**
- * Homes for `size` bytes, aligned to 8, in holes of a structure; the largest ones of the structure itself first.
+ * Places for `size` bytes, aligned to 8, in holes of a structure; the largest holes of the structure itself come first.
  * @returns offsets in the structure
  */
 export function homesFor(layout: LayoutView, struct: keyof typeof OWNERS, size: number): number[] {
