@@ -1,6 +1,6 @@
 /**
- * The kernel's macros that edits depend on, and the functions whose machine code says what each is. No debug
- * information has them, and they change: "x86: Use generic TIF bits" (6.18) moved nearly all of the thread's flags.
+ * The kernel's macros that edits depend on, with the functions whose machine code shows their values. Debug information
+ * does not have them, and they change: "x86: Use generic TIF bits" (6.18) moved nearly all thread flags.
  */
 import type { MemberName } from '../members/members.ts';
 import type { SymbolName } from '../members/symbols.ts';
@@ -22,38 +22,38 @@ import {
   tests,
 } from './patterns.ts';
 
-/** What a witness may ask of the kernel besides the code that it reads. */
+/** Facts about the kernel that a witness may ask for besides the code that it reads. */
 export interface Surroundings {
-  /** Place of a member of `task_struct`. @throws DomschedError `layout-absent-member` */
+  /** Offset and size of a member of `task_struct`. @throws DomschedError `layout-absent-member` */
   place(member: MemberName<'task_struct'>): MemberPlace;
-  /** Address of a function. @throws DomschedError `refused` where the layout has none of that name */
+  /** Address of a function. @throws DomschedError `refused` if the layout does not have it */
   address(symbol: SymbolName): bigint;
-  /** As {@link address}, of one that not every kernel has. */
+  /** As {@link address}, for a function that not every kernel has. */
   addressIfAny(symbol: SymbolName): bigint | undefined;
-  /** Of the preemption count, in a CPU's own area. */
+  /** Offset of the preemption count in a CPU's own area. */
   readonly preemptCount: bigint;
-  /** Value of a row further up. @throws DomschedError `refused` where it has none */
+  /** Value of an earlier row. @throws DomschedError `refused` where it has none */
   value(name: string): bigint;
 }
 
 export interface Witness {
-  /** The first of these that the kernel has is read; with `all`, those that it has together. */
+  /** Only the first of these that the kernel has is read. */
   readonly functions: readonly SymbolName[];
   /**
-   * `is`: the values found are one and the same, and that is the constant. `among`: it is one of them. `within`: it is
-   * part of one of them. `not`: none of them has anything of it.
+   * How the values found relate to the constant. `is`: all are equal to it. `among`: one of them is. `within`: it is
+   * part of one of them. `not`: none shares a bit with it.
    */
   readonly says: 'is' | 'among' | 'within' | 'not';
-  /** For people: what the code does with it. */
+  /** For messages: what the code does with the constant. */
   readonly how: string;
   readonly read: (code: Code, kernel: Surroundings) => readonly bigint[];
-  /** Kernels or compilers without it are known: nothing is concluded from finding nothing. */
+  /** Some kernels or compilers lack it, so nothing follows if nothing is found. */
   readonly optional?: true;
 }
 
 export interface ConstantRow {
   readonly name: string;
-  /** Where the kernel's source defines it, and what changed it. */
+  /** Where the kernel's source defines it, and which change moved it. */
   readonly source: string;
   readonly kind: 'bit' | 'value';
   readonly witnesses: readonly Witness[];
@@ -66,13 +66,13 @@ const state = (kernel: Surroundings) => kernel.place('state');
 
 const notZero = (values: readonly bigint[]) => values.filter((value) => value !== 0n);
 
-/** "entry: Provide generic syscall exit function", 5.9; in one function with its caller until 6.5, by some compilers. */
+/** "entry: Provide generic syscall exit function", 5.9. Until 6.5 some compilers inline it in its caller. */
 const EXIT_LOOP: readonly SymbolName[] = ['exit_to_user_mode_loop', 'exit_to_user_mode_prepare'];
 const THREAD_INFO =
   'arch/x86/include/asm/thread_info.h; include/asm-generic/thread_info_tif.h since "x86: Use generic TIF bits", 6.18';
 const SCHED = 'include/linux/sched.h';
 
-/** A flag that means something else: set there, a thread would be taken for a victim of the OOM killer. */
+/** TIF_MEMDIE must be ruled out: a thread with it set would be taken for a victim of the OOM killer. */
 const notMemdie: Witness = {
   functions: ['mark_oom_victim'],
   says: 'not',
@@ -112,7 +112,7 @@ export const CONSTANTS = [
         says: 'is',
         how: 'clears it in thread_info.flags, then calls task_work_run(), and does not take it for a signal',
         read: (code, kernel) => {
-          // TIF_NOTIFY_SIGNAL has works run too ("task_work: Use TIF_NOTIFY_SIGNAL if available", 5.11).
+          // TIF_NOTIFY_SIGNAL makes works run too ("task_work: Use TIF_NOTIFY_SIGNAL if available", 5.11).
           const pending = kernel.value('TIF_SIGPENDING');
           const signals = registerTests(code);
           return lockedClears(code, flags(kernel), kernel.address('task_work_run')).filter(
@@ -143,7 +143,7 @@ export const CONSTANTS = [
       {
         functions: ['resched_curr'],
         says: 'is',
-        // "sched: Add Lazy preemption model", 6.13: there are two of it, and one function for both.
+        // "sched: Add Lazy preemption model", 6.13, has two such flags and one function that sets either.
         how: 'sets it in thread_info.flags, or gives its number to __resched_curr()',
         read: (code, kernel) => {
           const common = kernel.addressIfAny('__resched_curr');
@@ -160,7 +160,7 @@ export const CONSTANTS = [
       {
         functions: ['preempt_schedule_irq'],
         says: 'among',
-        // PREEMPT_RT's lazy requests, and those of 6.13, are in the mask of the loop above, but not in this.
+        // Lazy requests of PREEMPT_RT and of 6.13 are in the mask of the loop above, but not in this one.
         how: 'tests for it, to call __schedule() again',
         read: (code, kernel) => [...registerTests(code), ...tests(code, flags(kernel))],
         optional: true,
@@ -406,7 +406,7 @@ export const CONSTANTS = [
   },
 ] as const satisfies readonly ConstantRow[];
 
-/** Bytes of a preemption count, by its request (`raw_cpu_and_4()`, `raw_cpu_and_8()`). */
+/** Width of a preemption count in bytes, by the bit of its request (`raw_cpu_and_4()`, `raw_cpu_and_8()`). */
 export function preemptCountSize(needResched: bigint): 4 | 8 {
   return needResched < 1n << 32n ? 4 : 8;
 }

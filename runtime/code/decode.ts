@@ -1,22 +1,22 @@
 /**
- * A function's machine code as instructions: from its entry along every branch, as the CPU would go. What follows a
- * function in memory is thus not taken for part of it, and padding is never looked at.
+ * Decodes a function's machine code from its entry along every branch, as the CPU would go. So code that follows the
+ * function in memory is not taken for part of it, and padding is never read.
  */
 import { createRequire } from 'node:module';
 import type * as Iced from 'iced-x86';
 
 export type Operand =
-  /** The whole register's name, and which of its bytes are meant: of `rax`, `al` is the first and `ah` the second. */
+  /** The whole register's name, and which of its bytes are meant: of `rax`, `al` is the first, `ah` the second. */
   | { readonly kind: 'register'; readonly register: string; readonly from: number; readonly size: number }
   | { readonly kind: 'immediate'; readonly value: bigint }
   | {
       readonly kind: 'memory';
       /**
-       * `member`: at a displacement from one register that is no stack pointer, as members of structures are.
-       * `percpu`: at an address from the start of a CPU's own area.
+       * `member`: a displacement from one register other than the stack pointer, as for members of structures.
+       * `percpu`: an offset in a CPU's own area.
        */
       readonly place: 'member' | 'percpu' | 'other';
-      /** The register of a `member`. */
+      /** Register of a `member`. */
       readonly base: string | null;
       readonly displacement: bigint;
       /** Bytes. */
@@ -28,31 +28,31 @@ export interface Instruction {
   /** As assemblers spell it: `or`, `bts`, `cmpxchg`. */
   readonly name: string;
   /**
-   * With a lock prefix, or with the prefix that the kernel writes over it where it came up on one CPU (`%ds:`;
+   * Whether it has a lock prefix, or the prefix that the kernel writes over it if it started on one CPU (`%ds:`;
    * arch/x86/kernel/alternative.c, `alternatives_smp_unlock()`).
    */
   readonly locked: boolean;
-  /** The destination first. */
+  /** The destination comes first. */
   readonly operands: readonly Operand[];
-  /** Of a direct call, jump or branch. */
+  /** Target of a direct call, jump or branch. */
   readonly target: bigint | null;
-  /** Where the CPU goes from it: `end` also after a call that does not return. */
+  /** Where the CPU continues; `end` also for a call that does not return. */
   readonly flow: Flow;
-  /** Address of what comes after it in memory. */
+  /** Address of the next instruction in memory. */
   readonly next: bigint;
 }
 
 type Flow = 'next' | 'branch' | 'jump' | 'call' | 'end';
 
-/** The instructions of one function that are reached from its entry, by address. */
+/** Instructions of one function that can be reached from its entry, by address. */
 export type Code = ReadonlyMap<bigint, Instruction>;
 
-/** More instructions than any function that is looked at has. */
+/** Bounds decoding: no function that we look at has as many instructions. */
 const MAX_INSTRUCTIONS = 4_096;
 /** Functions begin at multiples of this (gcc's `-falign-functions`, CONFIG_FUNCTION_ALIGNMENT since 6.2). */
 const ALIGNMENT = 16n;
 const ENDBR64 = [0xf3, 0x0f, 0x1e, 0xfa];
-/** What dynamic ftrace puts for a call of `__fentry__` that is not traced. */
+/** Dynamic ftrace writes this over a call of `__fentry__` that is not traced. */
 const NOP5 = [0x0f, 0x1f, 0x44, 0x00, 0x00];
 const CALL = 0xe8;
 const NOP = 0x90;
@@ -60,7 +60,7 @@ const INT3 = 0xcc;
 
 let loaded: typeof Iced | undefined;
 
-/** The decoder, loaded when the first function is looked at: it takes longer than everything that is done with it. */
+/** The decoder, loaded on first use because loading takes longer than all work done with it. */
 function iced(): typeof Iced {
   loaded ??= createRequire(import.meta.url)('iced-x86') as typeof Iced;
   return loaded;
@@ -68,7 +68,7 @@ function iced(): typeof Iced {
 
 /**
  * Decodes a function.
- * @param bytes from its entry on, as many as it may be long
+ * @param bytes the function's memory from its entry, up to its greatest possible length
  * @param entry its address
  * @param endless addresses of functions that do not return
  */
@@ -168,8 +168,8 @@ function operandOf(raw: Iced.Instruction, index: number): Operand | null {
 }
 
 /**
- * Whether a call does not return. Of those that are not known to, one is recognized by what follows it: padding, and
- * then another function. Kernels have no padding within functions (arch/x86/Makefile, `-falign-loops=1`).
+ * Whether a call does not return. If the target is not known, padding and then another function behind the call show
+ * it: kernels have no padding within functions (arch/x86/Makefile, `-falign-loops=1`).
  */
 function isLast(call: Instruction, bytes: Uint8Array, entry: bigint, endless: ReadonlySet<bigint>): boolean {
   if (call.target !== null && endless.has(call.target)) return true;
@@ -180,13 +180,13 @@ function isLast(call: Instruction, bytes: Uint8Array, entry: bigint, endless: Re
     pattern.every((byte, i) => bytes[from + i] === byte);
   if (next >= bytes.length) return false;
   if (bytes[at] === INT3) return true;
-  // Of what follows in the same line another function may begin the next one all the same.
+  // Code that follows directly does not exclude that another function begins at the next boundary.
   if (gap > 0 && !isPadding(bytes.subarray(at, next))) return false;
   if (begins(ENDBR64, next) || begins(new Array(16).fill(NOP), next)) return true;
   return gap > 0 && (bytes[next] === CALL || begins(NOP5, next));
 }
 
-/** One-byte nops, or the long ones of compilers: `(66)* 0f 1f`, `66 90`. */
+/** Accepts one-byte nops and the long ones of compilers: `(66)* 0f 1f`, `66 90`. */
 function isPadding(bytes: Uint8Array): boolean {
   const { Decoder, DecoderOptions, Mnemonic } = iced();
   const decoder = new Decoder(64, bytes, DecoderOptions.None);

@@ -1,17 +1,17 @@
 /**
- * Frames of a kernel stack, by the code that made them: where a function stands when one of its calls returns, and how
- * far above that its own return address is. So a stack is gone through frame by frame, and what interrupts left behind
- * in between is never looked at.
+ * Describes frames of a kernel stack by the code that made them: where a function is when one of its calls returns, and
+ * how far above that its own return address lies. A stack can thus be followed frame by frame, and left-overs of
+ * interrupts in between are never read.
  */
 import type { Code, Instruction } from './decode.ts';
 import type { MemberPlace } from './patterns.ts';
 
-/** Bytes from the stack pointer to the function's own return address, by the addresses that its calls return to. */
+/** Maps the return addresses of a function's calls to the bytes from the stack pointer to its own return address. */
 export type Returns = ReadonlyMap<bigint, number>;
 
 /**
- * Where a function is when its calls of `target` return.
- * @param entry of the function
+ * Finds where a function continues when its calls of `target` return.
+ * @param entry address of the function
  */
 export function returnsFrom(code: Code, entry: bigint, target: bigint): Returns {
   const found = new Map<bigint, number>();
@@ -25,8 +25,8 @@ export function returnsFrom(code: Code, entry: bigint, target: bigint): Returns 
 }
 
 /**
- * Bytes from the stack pointer to the function's own return address where it keeps that pointer in a structure.
- * @returns null where it does not, or in several ways
+ * Bytes from the stack pointer to the function's own return address where it stores that pointer in a structure.
+ * @returns null where it does not store it, or at different depths
  */
 export function depthAtSave(code: Code, entry: bigint, place: MemberPlace): number | null {
   const depths = depthsIn(code, entry);
@@ -41,7 +41,7 @@ export function depthAtSave(code: Code, entry: bigint, place: MemberPlace): numb
   return found.length === 1 ? (depths.get(found[0]!.address) ?? null) : null;
 }
 
-/** By instruction: bytes pushed before it, on every way there; null where ways differ or nobody can tell. */
+/** Bytes pushed before each instruction, the same on every path; null where paths differ or it is unknown. */
 function depthsIn(code: Code, entry: bigint): Map<bigint, number | null> {
   const depths = new Map<bigint, number | null>([[entry, 0]]);
   const open = [entry];

@@ -1,11 +1,11 @@
 /**
- * What a function's instructions do with a member of a structure: pure functions, from code to the values in it. A
- * member is recognized by its offset from a register; which structure the register points to is not followed. So a
- * value counts only where all instructions of the kind agree on it, and other functions with them.
+ * Pure functions that find what a function's instructions do with a member of a structure. A member is recognized by
+ * its offset from a register; we do not follow which structure the register points to. So a value counts only if all
+ * such instructions agree on it, and other functions too.
  */
 import type { Code, Instruction, Operand } from './decode.ts';
 
-/** Where a member is in its structure, in bytes. */
+/** Offset and size of a member in its structure, in bytes. */
 export interface MemberPlace {
   readonly offset: number;
   readonly size: number;
@@ -13,7 +13,7 @@ export interface MemberPlace {
 
 type MemoryOperand = Extract<Operand, { kind: 'memory' }>;
 
-/** How many instructions apart those of one statement are at most. */
+/** Most instructions between those of one statement. */
 const NEAR = 24;
 
 /** Masks that locked instructions set in a member: `set_bit()`, `test_and_set_bit()`, `fetch_or()`. */
@@ -24,7 +24,7 @@ export function lockedSets(code: Code, place: MemberPlace): bigint[] {
   });
 }
 
-/** Masks that locked instructions clear in a member (`clear_bit()`), before `target` is called, or anywhere. */
+/** Masks that locked instructions clear in a member (`clear_bit()`); with `target`, only before it is called. */
 export function lockedClears(code: Code, place: MemberPlace, target?: bigint): bigint[] {
   return [...code.values()].flatMap((at) =>
     at.locked && (target === undefined || callsSoon(code, at, target)) ? inPlace(code, at, place, 'and') : [],
@@ -41,7 +41,7 @@ export function plainClears(code: Code, place: MemberPlace): bigint[] {
   return plain(code, place, 'and');
 }
 
-/** Constants that are stored to a member as a whole, before `target` is called, or anywhere. */
+/** Constants that are stored to a whole member; with `target`, only before it is called. */
 export function stores(code: Code, place: MemberPlace, target?: bigint): bigint[] {
   return [...code.values()].flatMap((at) => {
     const [, from] = at.operands;
@@ -82,7 +82,7 @@ export function maskedComparisons(code: Code): bigint[] {
   });
 }
 
-/** Constants that `register` has where `target` is called, or jumped to. */
+/** Constants in `register` where `target` is called or jumped to. */
 export function argumentsOf(code: Code, target: bigint, register: string): bigint[] {
   return [...code.values()]
     .filter((call) => call.target === target && call.flow !== 'branch')
@@ -94,8 +94,8 @@ export function argumentsOf(code: Code, target: bigint, register: string): bigin
 }
 
 /**
- * Bits of a member, in place or in a register, of which one has to be set for `target` to be called: what branches on
- * the way there tested, back to the nearest test for a bit that is set, without what is excluded meanwhile.
+ * Bits of a member, in place or in a register, of which one must be set for `target` to be called. They come from the
+ * branches before the call, back to the nearest test for a set bit, without the bits excluded in between.
  */
 export function guards(code: Code, target: bigint, place: MemberPlace): bigint[] {
   return conditions(code, target, place).flatMap((tested) => {
@@ -105,7 +105,7 @@ export function guards(code: Code, target: bigint, place: MemberPlace): bigint[]
   });
 }
 
-/** Bits that the last test before a call of `target` wants to be clear. */
+/** Bits that must be clear by the last test before a call of `target`. */
 export function exclusions(code: Code, target: bigint, place: MemberPlace): bigint[] {
   return conditions(code, target, place).flatMap(([last]) =>
     last === undefined || last.isSet ? [] : [last.bits],
@@ -117,7 +117,7 @@ interface BitCondition {
   readonly isSet: boolean;
 }
 
-/** For each call of `target`: what was tested on the one way there, the last test first. */
+/** The tests on the one path to each call of `target`, the last test first. */
 function conditions(code: Code, target: bigint, place: MemberPlace): BitCondition[][] {
   const before = predecessors(code);
   return [...code.values()]
@@ -140,7 +140,7 @@ function conditions(code: Code, target: bigint, place: MemberPlace): BitConditio
     });
 }
 
-/** What `and` clears in a per-CPU variable: with a mask in place, or one that a register got right before. */
+/** Bits that `and` clears in a per-CPU variable, with a mask in place or one just loaded into a register. */
 export function percpuClears(code: Code, address: bigint): { bits: bigint; size: number }[] {
   return [...code.values()].flatMap((at) => {
     const [memory, from] = at.operands;
@@ -161,7 +161,7 @@ export function multipliers(code: Code): bigint[] {
   });
 }
 
-/** What one instruction sets (`or`) or clears (`and`) in a member. */
+/** Bits that one instruction sets (`or`) or clears (`and`) in a member. */
 function inPlace(code: Code, at: Instruction, place: MemberPlace, what: 'or' | 'and'): bigint[] {
   const { name, operands } = at;
   const [memory, value] = operands;
@@ -185,7 +185,7 @@ function plain(code: Code, place: MemberPlace, what: 'or' | 'and'): bigint[] {
   });
 }
 
-/** What was set or cleared in the register that an instruction stores to a member. */
+/** Bits that were set or cleared in the register that an instruction stores to a member. */
 function computed(code: Code, at: Instruction, place: MemberPlace, what: 'or' | 'and'): bigint[] {
   const [, from] = at.operands;
   if (!isWhole(code, at, place) || from?.kind !== 'register') return [];
@@ -196,7 +196,7 @@ function computed(code: Code, at: Instruction, place: MemberPlace, what: 'or' | 
   return bits === null ? [] : [bits << BigInt(8 * register.from)];
 }
 
-/** The instruction before `at`, as they stand in memory, that wrote a register. */
+/** The nearest instruction before `at`, in memory order, that wrote a register. */
 function lastWriter(code: Code, at: Instruction, register: string): Instruction | null {
   const all = [...code.values()];
   const end = all.indexOf(at);
@@ -211,7 +211,7 @@ function lastWriter(code: Code, at: Instruction, register: string): Instruction 
   return null;
 }
 
-/** The mask of the test that a branch on zero or not zero looks at; null for another kind of branch. */
+/** The mask of the test behind a branch on zero or not zero; null for another kind of branch. */
 function testBefore(
   code: Code,
   before: Predecessors,
@@ -244,7 +244,7 @@ function successors({ flow, target, next }: Instruction): bigint[] {
   return flow === 'branch' ? [next, target!] : [next];
 }
 
-/** Whether a function is called on some way within the next instructions. */
+/** Whether a function is called on some path within the next instructions. */
 function callsSoon(code: Code, from: Instruction, target: bigint): boolean {
   let front = [from];
   const seen = new Set<bigint>();
@@ -260,8 +260,8 @@ function callsSoon(code: Code, from: Instruction, target: bigint): boolean {
 }
 
 /**
- * By how many bits the memory that an instruction writes, or tests, is above the first of a member; null where it is no
- * part of it. `lea` may have been there before.
+ * How many bits above the start of a member the memory lies that an instruction writes or tests; null where it is not
+ * part of the member. The address may come from a `lea` just before.
  */
 function shiftIn(code: Code, at: Instruction, place: MemberPlace): bigint | null {
   const [memory] = at.operands;
@@ -278,7 +278,7 @@ function isWhole(code: Code, at: Instruction, place: MemberPlace): boolean {
   return memory?.kind === 'memory' && memory.size === place.size && shiftIn(code, at, place) === 0n;
 }
 
-/** An immediate value as wide as what it is used with, and where in a register that is. */
+/** An immediate value cut to the width of its operand and shifted to the operand's place in the register. */
 function fit(value: bigint, { size, ...operand }: Exclude<Operand, { kind: 'immediate' }>): bigint {
   const from = operand.kind === 'register' ? operand.from : 0;
   return BigInt.asUintN(8 * size, value) << BigInt(8 * from);

@@ -12,19 +12,19 @@ import {
 import { type Code, decode } from './decode.ts';
 import { type WayOut, wayOut } from './way-out.ts';
 
-/** Bytes of a function that are looked at, at most: `get_signal()` has 4 KiB. */
+/** Most bytes of a function that are read: `get_signal()` has 4 KiB. */
 const MAX_FUNCTION = 8_192;
 
 /** A kernel's text, in a file or in the memory of a guest. */
 export interface KernelText {
   readonly layout: LayoutView;
-  /** By how much the kernel was moved from where it was linked. */
+  /** Distance from where the kernel was linked to where it is. */
   readonly slide: bigint;
-  /** Bytes from an address on: `length` of them, or fewer where the text ends. */
+  /** Reads `length` bytes from an address, or fewer where the text ends. */
   read(address: bigint, length: number): Uint8Array;
 }
 
-/** A constant of one kernel: its value and what proved it, or why there is none. */
+/** A constant of one kernel: its value and what proved it, or why it has none. */
 export type Proof =
   | { readonly name: ConstantName; readonly value: bigint; readonly functions: readonly string[] }
   | { readonly name: ConstantName; readonly value: null; readonly why: string };
@@ -32,7 +32,7 @@ export type Proof =
 /** The constants of one kernel, each read from its own code. */
 export class Constants {
   readonly proofs: readonly Proof[];
-  /** How its stacks look on the way to user mode, or a clause that says why nobody knows. */
+  /** How its stacks look on the way to user mode, or a clause that says why this is unknown. */
   readonly wayOut: WayOut | string;
   readonly #release: string;
 
@@ -42,7 +42,7 @@ export class Constants {
     this.#release = release;
   }
 
-  /** Why one of these has no value; null when all have. */
+  /** Why one of these has no value; null when all have one. */
   missing(names: readonly ConstantName[]): string | null {
     for (const proof of this.proofs) if (proof.value === null && names.includes(proof.name)) return proof.why;
     return null;
@@ -60,7 +60,7 @@ export class Constants {
   }
 }
 
-/** Reads all constants out of a kernel's code. What cannot be proved has a reason instead of a value. */
+/** Reads all constants out of a kernel's code. One that cannot be proved gets a reason instead of a value. */
 export function proveConstants(text: KernelText): Constants {
   const { layout, slide } = text;
   const symbol = (name: SymbolName): bigint | undefined => {
@@ -122,7 +122,7 @@ function proveRow(
   });
   const functions = new Set<string>();
   let value: bigint | null = null;
-  // What it is comes first, whatever the order of the rows.
+  // Witnesses that give the value itself go first, whatever the order of the rows.
   for (const witness of [...row.witnesses].sort(
     (a, b) => Number(b.says === 'is') - Number(a.says === 'is'),
   )) {
@@ -173,7 +173,7 @@ function preemptCount(layout: LayoutView, slide: bigint): bigint {
   const linked = layout.symbol(hot ? 'pcpu_hot' : '__preempt_count');
   if (linked === undefined) return -1n;
   const offset = BigInt(hot?.offset ?? 0);
-  // Those that are linked inside the image (6.15) move with it.
+  // Those linked inside the image (6.15) move with it.
   const moved = linked >= 1n << 32n ? linked + slide : linked;
   return BigInt.asIntN(64, moved + offset);
 }

@@ -4,34 +4,34 @@ import type { Code } from './decode.ts';
 import { depthAtSave, type Returns, returnsFrom } from './frames.ts';
 
 /**
- * The frames that a thread has on its kernel stack which an interrupt preempted on the way back to user mode: those of
- * `__schedule()`, `schedule()`, what calls it, and the last one, which the entry code of the interrupt called.
+ * The frames on the kernel stack of a thread that an interrupt preempted on the way back to user mode: those of
+ * `__schedule()`, `schedule()`, its callers, and the last one, which the interrupt's entry code called.
  */
 export interface WayOut {
-  /** Bytes from a thread's saved stack pointer to where `__switch_to_asm()` returns to. */
+  /** Bytes from a thread's saved stack pointer to the return address of `__switch_to_asm()`. */
   readonly saved: number;
-  /** Of `__schedule()` where it calls `__switch_to_asm()`. */
+  /** Returns into `__schedule()` from `__switch_to_asm()`. */
   readonly switching: Returns;
-  /** Of `schedule()` where it calls `__schedule()`. */
+  /** Returns into `schedule()` from `__schedule()`. */
   readonly scheduling: Returns;
-  /** Of the functions that call `schedule()` on the way to user mode, and of those that call them. */
+  /** Returns into the functions that call `schedule()` on the way to user mode, and into their callers. */
   readonly leaving: Returns;
-  /** Of these the ones that an interrupt's entry code calls, and nothing else. */
+  /** Those of `leaving` that only an interrupt's entry code calls. */
   readonly last: Returns;
 }
 
-/** Every function of the way, by kernel: each is inlined in the next in some. */
+/** All functions of the way; depending on the kernel each may be inlined in the next. */
 const LOOPS = ['exit_to_user_mode_loop', 'exit_to_user_mode_prepare'] as const;
-/** "x86/entry: Convert various system vectors", 5.8; system calls have ways of their own. */
+/** "x86/entry: Convert various system vectors", 5.8. System calls use other functions. */
 const EXITS = ['irqentry_exit_to_user_mode', 'irqentry_exit'] as const;
 
-/** What it takes to know a kernel's functions. */
+/** Access to the kernel's functions. */
 export interface Functions {
   codeOf(name: SymbolName): Code | null;
   address(name: SymbolName): bigint | undefined;
 }
 
-/** @returns a clause for a message where the code does not show it: `schedule() does not call __schedule()` */
+/** @returns a clause for a message if the code does not show it: `schedule() does not call __schedule()` */
 export function wayOut({ codeOf, address }: Functions, sp: Pick<Field, 'offset' | 'size'>): WayOut | string {
   const returns = (from: SymbolName, to: SymbolName): Returns => {
     const [code, entry, target] = [codeOf(from), address(from), address(to)];
