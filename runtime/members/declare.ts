@@ -1,4 +1,4 @@
-/** What a member is to its readers. It decides the type that a layout resolves the member to. */
+/** What a member means to its readers. The role decides the type that a layout resolves the member to. */
 export type Role =
   /** A number or bit field, or a structure around one (`atomic_t`). */
   | 'number'
@@ -6,14 +6,14 @@ export type Role =
   | 'pointer'
   /** A `list_head`, as a node or as the head. */
   | 'list'
-  /** A spinlock, in whatever form the kernel has it. */
+  /** A spinlock, in any form that a kernel has. */
   | 'lock'
-  /** Bytes that are read as a whole: a name, an array. */
+  /** Bytes that are read as a whole, such as a name or an array. */
   | 'block'
-  /** An embedded structure of which only the place matters. */
+  /** An embedded structure; only its place matters. */
   | 'part';
 
-/** A member: its role, and the paths under which kernels have it. The first path that a kernel has counts. */
+/** A member: its role, and its paths in different kernels. The first path that a kernel has counts. */
 export interface MemberDeclaration<R extends Role = Role> {
   readonly role: R;
   readonly paths: readonly string[];
@@ -30,7 +30,7 @@ export const lock = declare('lock');
 export const block = declare('block');
 export const part = declare('part');
 
-/** Members that have one name in all kernels that have them. */
+/** Members that have the same name in all kernels. */
 export function each<R extends Role, N extends string>(
   role: R,
   ...names: N[]

@@ -2,7 +2,7 @@ import type { Role } from './declare.ts';
 import * as queue from './queue.ts';
 import * as task from './task.ts';
 
-/** Every structure of the kernel that the runtime reads, by canonical name, with the members that it reads. */
+/** Every kernel structure that the runtime reads, by canonical name, with the members that it reads. */
 export const MEMBERS = { ...task, ...queue };
 
 export type StructName = keyof typeof MEMBERS;

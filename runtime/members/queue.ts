@@ -1,11 +1,11 @@
 import { block, each, lock, number, part, pointer } from './declare.ts';
 
-/** One CPU's run queue; `runqueue` until 2.6.17. */
+/** One CPU's run queue; it was named `runqueue` until 2.6.17. */
 export const rq = {
   ...each('number', 'nr_running', 'nr_switches', 'clock', 'cpu'),
   /**
-   * "sched: Split scheduler and execution contexts", 6.14: `donor` is in the same place, but with proxy execution, where
-   * `curr` runs on the account of another.
+   * "sched: Split scheduler and execution contexts", 6.14: `donor` shares its place with `curr`, except with proxy
+   * execution, where `curr` runs on the account of another thread.
    */
   ...each('pointer', 'curr', 'idle', 'donor'),
   /** "sched: Wrap rq::lock access", 5.14: the lock may be another CPU's. */
@@ -13,9 +13,9 @@ export const rq = {
   /** O(1) until "sched: Implement CFS", 2.6.23. */
   ...each('pointer', 'active', 'expired'),
   arrays: part('arrays'),
-  /** Time of the last tick: O(1). */
+  /** O(1) only: time of the last tick. */
   timestamp_last_tick: number('timestamp_last_tick'),
-  /** O(1): sum of the linked tasks' weights. "[PATCH] sched: implement smpnice", 2.6.18. */
+  /** O(1) only: sum of the linked tasks' weights. "[PATCH] sched: implement smpnice", 2.6.18. */
   raw_weighted_load: number('raw_weighted_load'),
   /** "sched: Implement CFS", 2.6.23. */
   cfs: part('cfs'),
@@ -23,7 +23,7 @@ export const rq = {
   rt_queue: block('rt.active.queue'),
   /** Tasks with deadlines: "sched/deadline: Add SCHED_DEADLINE structures & implementation", 3.14. */
   dl_nr_running: number('dl.dl_nr_running'),
-  /** Tasks of a loaded scheduler: "sched_ext: Implement BPF extensible scheduler class", 6.12. */
+  /** Tasks of a loaded BPF scheduler: "sched_ext: Implement BPF extensible scheduler class", 6.12. */
   scx_nr_running: number('scx.nr_running'),
   /** "sched: Create special class for stop/migrate work", 2.6.37. */
   stop: pointer('stop'),
@@ -32,7 +32,7 @@ export const rq = {
   tmp_alone_branch: pointer('tmp_alone_branch'),
   /** Core scheduling: "sched: Core-wide rq->lock", 5.14. */
   core_enabled: number('core_enabled'),
-  /** CONFIG_UCLAMP_TASK: its buckets count the queued tasks besides, once `sched_uclamp_used` is on. */
+  /** CONFIG_UCLAMP_TASK: its buckets also count the queued tasks, once `sched_uclamp_used` is on. */
   uclamp: part('uclamp'),
   /** "sched/fair: Add trivial fair server", 6.12. */
   fair_server: part('fair_server'),
@@ -42,7 +42,7 @@ export const rq = {
 export const prio_array = {
   nr_active: number('nr_active'),
   bitmap: block('bitmap'),
-  /** Words of the bitmap: a bit per priority, and a sentinel above the last. */
+  /** Words of the bitmap, which has a bit per priority and a sentinel above the last. */
   bitmap_word: number('bitmap[0]'),
   queue: block('queue'),
 };
@@ -61,12 +61,12 @@ export const cfs_rq = {
   nr_queued: number('nr_queued', 'nr_running'),
   /** "sched/fair: Rename h_nr_running into h_nr_queued", 6.14. */
   h_nr_queued: number('h_nr_queued', 'h_nr_running'),
-  /** Without what is queued but asleep. "sched/fair: Add new cfs_rq.h_nr_runnable", 6.14. */
+  /** Entities that are queued and not asleep. "sched/fair: Add new cfs_rq.h_nr_runnable", 6.14. */
   h_nr_runnable: number('h_nr_runnable'),
   idle_nr: number('idle_nr_running'),
   /** "sched/fair: Rename cfs_rq.idle_h_nr_running into h_nr_idle", 6.14. */
   h_nr_idle: number('h_nr_idle', 'idle_h_nr_running'),
-  /** The group as a whole is SCHED_IDLE: "sched: Cgroup SCHED_IDLE support", 5.15. */
+  /** Set if the group as a whole is SCHED_IDLE: "sched: Cgroup SCHED_IDLE support", 5.15. */
   idle: number('idle'),
   /** "sched/fair: replace cfs_rq->rb_leftmost", 4.14: a cached tree holds its own leftmost node. */
   root: pointer('tasks_timeline.rb_root.rb_node', 'tasks_timeline.rb_node'),
@@ -76,11 +76,11 @@ export const cfs_rq = {
   /** "sched/fair: Rename cfs_rq::avg_load to cfs_rq::sum_weight" and its like, 6.19. */
   avg_vruntime: number('avg_vruntime', 'sum_w_vruntime'),
   avg_load: number('avg_load', 'sum_weight'),
-  /** The sums are of whole weights, less these bits: "sched/fair: Increase weight bits for avg_vruntime", 7.1. */
+  /** The sums use whole weights shifted right by this: "sched/fair: Increase weight bits for avg_vruntime", 7.1. */
   sum_shift: number('sum_shift'),
   /** "sched/eevdf: Fix min_vruntime vs avg_vruntime" gave the sums a zero of their own, which every reading moves. */
   zero_vruntime: number('zero_vruntime'),
-  /** "sched/eevdf: Move to a single runqueue", 7.3: tasks of all groups are in the tree of rq.cfs. */
+  /** "sched/eevdf: Move to a single runqueue", 7.3: the tree of rq.cfs holds the tasks of all groups. */
   h_curr: pointer('h_curr'),
 };
 
@@ -89,13 +89,13 @@ export const sched_entity = {
   weight: number('load.weight'),
   inv_weight: number('load.inv_weight'),
   ...each('number', 'on_rq', 'vruntime', 'runnable_weight'),
-  /** Group scheduling: the queue that it is in, the one that it stands for, and the entity around it. */
+  /** Group scheduling: the queue that an entity is in, the queue that it stands for, and the entity around it. */
   ...each('pointer', 'cfs_rq', 'my_q', 'parent'),
   ...each('list', 'group_node'),
   ...each('part', 'run_node', 'avg'),
   /** "sched/fair: Implement an EEVDF-like scheduling policy", 6.6. */
   ...each('number', 'deadline', 'min_vruntime', 'slice'),
-  /** By which the tree is ordered: virtual run time, with EEVDF the deadline. */
+  /** The order of the tree: virtual run time, with EEVDF the deadline. */
   key: number('deadline', 'vruntime'),
   /** "sched/fair: Add lag based placement", 6.6. */
   vlag: number('vlag'),
@@ -109,10 +109,10 @@ export const sched_entity = {
   sched_delayed: number('sched_delayed'),
 };
 
-/** CONFIG_RT_GROUP_SCHED: what is queued may be a group. */
+/** CONFIG_RT_GROUP_SCHED: a queued entity may be a group. */
 export const sched_rt_entity = each('pointer', 'my_q');
 
-/** "sched/deadline: Fix dl_server behaviour", 6.18, took it away: how a fair server asked whether it had anything to do. */
+/** Told a fair server whether there was anything to do. "sched/deadline: Fix dl_server behaviour", 6.18, removed it. */
 export const sched_dl_entity = each('pointer', 'server_has_tasks');
 
 export const sched_avg = each(
@@ -129,7 +129,7 @@ export const task_group = {
   idle: number('idle'),
 };
 
-/** Of code that is patched in and out: "jump label: introduce static_branch() interface", 3.0. Zero where it is out. */
+/** Switch of code that is patched in; zero means out. "jump label: introduce static_branch() interface", 3.0. */
 export const static_key = each('number', 'enabled');
 
 /** What `/proc/PID/autogroup` shows. */

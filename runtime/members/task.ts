@@ -11,9 +11,9 @@ export const task_struct = {
   state: number('__state', 'state'),
   /** The thread's own work flags, where `thread_info` is in the task. */
   thread_flags: number('thread_info.flags'),
-  /** Where it stands apart. "[PATCH] rename thread_info to stack", 2.6.22: the same pointer under another name. */
+  /** Pointer to a `thread_info` outside the task. "[PATCH] rename thread_info to stack", 2.6.22, only renamed it. */
   thread_info: pointer('thread_info', 'stack'),
-  /** "sched: move CPU field back into thread_info if THREAD_INFO_IN_TASK=y", 5.16. From 4.9 on it was in the task. */
+  /** In the task from 4.9 to "sched: move CPU field back into thread_info if THREAD_INFO_IN_TASK=y", 5.16. */
   cpu: number('thread_info.cpu', 'cpu'),
   /** "sched: Always provide p->on_cpu" and "sched: Provide p->on_rq", 3.0. */
   ...each('number', 'on_cpu', 'on_rq'),
@@ -21,28 +21,28 @@ export const task_struct = {
   array: pointer('array'),
   /** Node in a queue of ready tasks. Since 2.6.23 only real-time queues are lists. */
   run_list: list('run_list', 'rt.run_list'),
-  /** O(1): what the task weighs in `rq.raw_weighted_load`. "[PATCH] sched: implement smpnice", 2.6.18. */
+  /** O(1) only: the task's share of `rq.raw_weighted_load`. "[PATCH] sched: implement smpnice", 2.6.18. */
   load_weight: number('load_weight'),
-  /** `prio` without what a lock lends. "[PATCH] pi-futex: scheduler support for pi", 2.6.18. */
+  /** `prio` without a boost by a lock. "[PATCH] pi-futex: scheduler support for pi", 2.6.18. */
   normal_prio: number('normal_prio'),
   /**
-   * How the threads of a process are linked. "introduce for_each_thread() to replace the buggy while_each_thread()",
-   * 3.14: a list with a head in `signal`. Before it, `thread_group`, a ring. Until 2.6.16 the ring is the list of the
-   * thread group's id: `pids[PIDTYPE_TGID]`.
+   * Links the threads of a process. Since "introduce for_each_thread() to replace the buggy while_each_thread()", 3.14,
+   * they are a list with a head in `signal`; before it, the ring `thread_group`; until 2.6.16, the list of the thread
+   * group's id, `pids[PIDTYPE_TGID]`.
    */
   thread_node: list('thread_node', 'thread_group', 'pids[1].pid_list'),
   /**
-   * What /proc shows: "time: Rename tsk->real_start_time to ->start_boottime", 5.5, read a moment after `start_time`.
-   * A `struct timespec` until "sched: Make task->start_time nanoseconds based", 3.17.
+   * The start time that /proc shows. "time: Rename tsk->real_start_time to ->start_boottime", 5.5, read a moment after
+   * `start_time`. A `struct timespec` until "sched: Make task->start_time nanoseconds based", 3.17.
    */
   start_time: number('start_boottime', 'start_time'),
-  /** ns on CPUs. "sched: Implement CFS", 2.6.23. */
+  /** Time on CPUs, ns. "sched: Implement CFS", 2.6.23. */
   sum_exec_runtime: number('se.sum_exec_runtime', 'sched_time'),
-  /** What /proc showed last, so that it never goes back. */
+  /** The times that /proc showed last, kept so that they never go back. */
   prev_utime: number('prev_cputime.utime'),
   prev_stime: number('prev_cputime.stime'),
   pi_lock: lock('pi_lock'),
-  /** Stack pointer of a task that is on no CPU. */
+  /** Stack pointer of a task that is not running. */
   sp: number('thread.sp'),
   /** "sched/core: Provide a pointer to the valid CPU mask", 5.3. */
   cpus_ptr: pointer('cpus_ptr'),
@@ -50,9 +50,9 @@ export const task_struct = {
   /** "task_work_add: generic process-context callbacks", 3.5. */
   task_works: pointer('task_works'),
   jobctl: number('jobctl'),
-  /** References to the structure (`refcount_t`): with the last one it is freed. */
+  /** References to the structure (`refcount_t`); dropping the last one frees it. */
   usage: number('usage'),
-  /** Bit: in the freezer trap. "cgroup: cgroup v2 freezer", 5.2. */
+  /** A bit that is set in the freezer trap. "cgroup: cgroup v2 freezer", 5.2. */
   frozen: number('frozen'),
   cgroups: pointer('cgroups'),
   /** "sched: Fix race in task_group()", 3.6. */
@@ -67,13 +67,13 @@ export const signal_struct = {
   ...each('number', 'utime', 'stime'),
   /** "introduce for_each_thread() to replace the buggy while_each_thread()", 3.14. */
   thread_head: list('thread_head'),
-  /** ns. "timers: fix itimer/many thread hang", 2.6.28: sum_sched_runtime; before, sched_time. */
+  /** In ns. "timers: fix itimer/many thread hang", 2.6.28, renamed it from sched_time. */
   sum_sched_runtime: number('sum_sched_runtime', 'sched_time'),
   prev_utime: number('prev_cputime.utime'),
   prev_stime: number('prev_cputime.stime'),
 };
 
-/** Stands apart from its task until "sched/core: Allow putting thread_info into task_struct", 4.9. */
+/** It is outside its task until "sched/core: Allow putting thread_info into task_struct", 4.9. */
 export const thread_info = {
   ...each('number', 'flags', 'cpu'),
   ...each('pointer', 'task'),
@@ -89,7 +89,7 @@ export const css_set = each('pointer', 'dfl_cgrp');
 
 export const cgroup = {
   ...each('pointer', 'kn'),
-  /** The guest freezes its tasks. "cgroup: cgroup v2 freezer", 5.2. */
+  /** Whether the guest freezes its tasks. "cgroup: cgroup v2 freezer", 5.2. */
   e_freeze: number('freezer.e_freeze'),
 };
 
@@ -111,12 +111,15 @@ export const irq_work = {
 };
 
 /**
- * Behind the task since "x86/fpu: Remove the thread::fpu pointer", 6.16; `fpstate` since "x86/fpu: Provide struct fpstate",
- * 5.16: it leads to a task's own registers, or to larger ones.
+ * It is behind the task since "x86/fpu: Remove the thread::fpu pointer", 6.16. `fpstate` ("x86/fpu: Provide struct
+ * fpstate", 5.16) points to the task's own registers or to larger ones.
  */
 export const fpu = { fpstate: pointer('fpstate'), own: part('__fpstate') };
 
-/** Of the first the padding; of the others only their sizes matter: the task that `process_timeout()` wakes is behind the former; the latter end a stack. */
+/**
+ * Only the padding of `tss_struct` matters, and the sizes of the others: what `process_timeout()` wakes is behind a
+ * `timer_list`, and `pt_regs` ends a stack.
+ */
 export const tss_struct = {};
 export const timer_list = {};
 export const pt_regs = {};
