@@ -4,7 +4,7 @@ import type { Process } from '../guest/process.ts';
 import type { OperateOptions, Operation } from '../surgeon/surgeon.ts';
 import type { EditAnswer, Failure, ProcessRow, PsAnswer } from './control.ts';
 
-/** What is told of an edit. */
+/** Builds the answer to an edit. */
 export function editAnswer(domain: string, { pid, comm }: Process, operation: Operation): EditAnswer {
   const { outcome, techniques, attempts, pausedUs, writes, kept, members, edits, means = [] } = operation;
   return {
@@ -22,12 +22,12 @@ export function editAnswer(domain: string, { pid, comm }: Process, operation: Op
   };
 }
 
-/** A look at one domain, whoever looked. */
+/** The result of a look at one domain by any implementation. */
 export type DomainLook = { readonly name: string } & (
   | {
       readonly guest: Guest;
       readonly processes: readonly Process[];
-      /** The guest itself has no word for it: to its kernel the process sleeps, or is about to run. */
+      /** The guest does not know about holds: its kernel sees a process that sleeps or is about to run. */
       readonly isHeld: (process: Process) => boolean;
     }
   | { readonly error: { readonly code: string; readonly message: string } }
@@ -51,7 +51,7 @@ export function psAnswer(looks: readonly DomainLook[]): PsAnswer {
   return { rows, errors, notes };
 }
 
-/** What to know of a list of a guest's processes. */
+/** Notes for whoever reads a list of a guest's processes. */
 function notesOn(name: string, { kernel, torn, queuesUnknown }: Guest): string[] {
   const notes: string[] = [];
   if (kernel.crashed > 0)

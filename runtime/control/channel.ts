@@ -8,17 +8,17 @@ import {
   SocketMessageWriter,
 } from 'vscode-jsonrpc/node';
 
-/** Ends a connection whose next message is too long, before it takes more memory than that. */
+/** Ends a connection whose next message is too long, before it takes more memory than allowed. */
 class BoundedReader extends SocketMessageReader {
   /** Bytes since the last whole message. */
   #bytes = 0;
 
   constructor(socket: Socket, mostBytes: number) {
     super(socket);
-    // Its timer for a message that stays unfinished would outlive the socket.
+    // The library's timer for unfinished messages would outlive the socket.
     this.partialMessageTimeout = 0;
     socket.on('data', (chunk) => {
-      // Before this chunk: it may hold many whole messages.
+      // Checked before this chunk is counted, because it may hold many whole messages.
       if (this.#bytes > mostBytes) socket.destroy();
       this.#bytes += chunk.length;
     });
@@ -35,8 +35,8 @@ class BoundedReader extends SocketMessageReader {
 const QUIET = { error: () => {}, warn: () => {}, info: () => {}, log: () => {} };
 
 /**
- * JSON-RPC over a socket. It ends at the first thing that is none.
- * @param mostBytes of one message that comes in, give or take what a socket reads at a time
+ * JSON-RPC over a socket. The first bytes that are not JSON-RPC end it.
+ * @param mostBytes limit for one incoming message, give or take one read of the socket
  */
 export function channel(socket: Socket, mostBytes = Number.POSITIVE_INFINITY): MessageConnection {
   const connection = createMessageConnection(
@@ -45,7 +45,7 @@ export function channel(socket: Socket, mostBytes = Number.POSITIVE_INFINITY): M
     QUIET,
   );
   connection.onError(() => socket.destroy());
-  // Whoever waits for an answer is told that there will be none.
+  // Rejects requests that still wait for an answer.
   connection.onClose(() => connection.dispose());
   return connection;
 }

@@ -6,13 +6,13 @@ import type { Ways } from '../surgeon/ways.ts';
 import type { Tick } from '../tick/tick.ts';
 import type { Options } from './schema.ts';
 
-/** A process for those who look: where it is in the guest's memory is nobody's business. */
+/** A process without its address in the guest's memory, which callers do not need. */
 export interface ProcessRow extends Omit<Process, 'address'> {
   /** Name of the domain that it is in. */
   readonly domain: string;
 }
 
-/** Something that could not be done in one domain: `code` of {@link DomschedError}, and its message. */
+/** A failure in one domain: `code` of {@link DomschedError}, and its message. */
 export interface Failure {
   readonly domain: string;
   readonly code: string;
@@ -21,9 +21,9 @@ export interface Failure {
 
 export interface PsAnswer {
   readonly rows: readonly ProcessRow[];
-  /** Of domains that could not be read, with their names. */
+  /** One entry for each domain that could not be read. */
   readonly errors: readonly Failure[];
-  /** What to know of what is shown. */
+  /** Notes on the processes shown. */
   readonly notes: readonly string[];
 }
 
@@ -39,17 +39,17 @@ export interface DomainEntry {
   /** `uname -r` of the guest; null when it was not identified. */
   readonly kernel: string | null;
   readonly buildId: string | null;
-  /** Whose memory its layout was read from, and when; null for one from a file. */
+  /** The guest whose memory the layout was read from, and when; null for a layout from a file. */
   readonly layoutFrom: Learned | null;
-  /** Schedulers that its layout has. */
+  /** Schedulers that the layout has. */
   readonly schedulers: readonly string[] | null;
-  /** Ways in which its processes can be held, and why not in the others; null when it was not identified. */
+  /** Ways to hold its processes, with a reason for each impossible one; null when it was not identified. */
   readonly ways: Ways | null;
   /** Why there is no layout, or why the domain cannot be looked at. */
   readonly error: { readonly code: string; readonly message: string } | null;
 }
 
-/** What `hold`, `release` and `renice` answer. */
+/** Answer of `hold`, `release` and `renice`. */
 export interface EditAnswer {
   readonly domain: string;
   readonly pid: number;
@@ -59,48 +59,48 @@ export interface EditAnswer {
   readonly attempts: number;
   readonly pausedUs: number;
   readonly writes: number;
-  /** Structures of ended tasks that nobody could free; absent when there were none. */
+  /** Structures of ended tasks that could not be freed; absent when there were none. */
   readonly kept?: number;
-  /** Of a group: the pids of all its processes. */
+  /** For a group: the pids of all its processes. */
   readonly members?: readonly number[];
-  /** The words of a dry run. */
+  /** The writes that a dry run planned. */
   readonly planned: readonly string[];
 }
 
 export interface ReleaseAllAnswer {
   readonly released: readonly EditAnswer[];
-  /** With `ended` where the machine has ended, and nobody was held in it. */
+  /** `ended` is set where the machine has ended and nothing was held in it. */
   readonly failures: readonly (Failure & { readonly ended?: true })[];
-  /** What was found and done that nobody had written down. */
+  /** Notes on what was found or done without a record of it. */
   readonly notes: readonly string[];
 }
 
-/** Ticks until the signal, and who looked. */
+/** Ticks until the signal, and their source. */
 export interface Ticks extends AsyncIterable<Tick> {
   readonly source: 'daemon' | 'sampler';
 }
 
 export interface TicksOptions {
   readonly signal: AbortSignal;
-  /** How often to look, in ms; a daemon has its own interval. */
+  /** Interval between looks in ms; a daemon has its own. */
   readonly intervalMs: number;
 }
 
 /**
- * All that can be asked about the machines of this host, whoever answers: the daemon that is attached to them, or
- * ourselves. Every method throws what went wrong as a {@link DomschedError}.
+ * Everything that can be asked about the machines of this host. Either the daemon attached to them answers, or this
+ * process. Every method throws a {@link DomschedError}.
  */
 export interface Control extends AsyncDisposable {
   ps(options?: Options<'ps'>): Promise<PsAnswer>;
   domains(): Promise<readonly DomainEntry[]>;
   hold(options: Options<'hold'>): Promise<EditAnswer>;
   release(options: Options<'release'>): Promise<EditAnswer>;
-  /** Puts everything back that is held or changed. One that fails does not keep the others from being put back. */
+  /** Puts back everything that is held or changed. A failure does not keep the rest from being put back. */
   releaseAll(options?: Options<'releaseAll'>): Promise<ReleaseAllAnswer>;
   renice(options: Options<'renice'>): Promise<EditAnswer>;
-  /** Sets what is given of a domain's share, and tells all of it. */
+  /** Sets the given parts of a domain's share and returns all of it. */
   share(options: Options<'share'>): Promise<ShareEntry>;
-  /** One for every look at all domains. Throws `host-unreachable` when the daemon ends. */
+  /** Yields one tick per look at all domains. Throws `host-unreachable` when the daemon ends. */
   ticks(options: TicksOptions): Ticks;
 }
 
@@ -117,7 +117,7 @@ export interface DaemonStatus {
   }[];
 }
 
-/** What a daemon answers besides. */
+/** Methods that only a daemon has. */
 export interface DaemonControl extends Control {
   status(): Promise<DaemonStatus>;
   /** Reads the configuration again. */

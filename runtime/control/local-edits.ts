@@ -9,7 +9,7 @@ import { editAnswer, limitsOf } from './answers.ts';
 import type { EditAnswer } from './control.ts';
 import type { Options } from './schema.ts';
 
-/** Edits of domains that no daemon is attached to: each attaches for itself. */
+/** Edits domains that no daemon is attached to; each edit attaches by itself. */
 export class LocalEdits {
   readonly #hosts: Hosts;
 

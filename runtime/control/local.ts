@@ -12,7 +12,7 @@ import { psAnswer } from './answers.ts';
 import type { Control, DomainEntry, PsAnswer, Ticks, TicksOptions } from './control.ts';
 import type { Options } from './schema.ts';
 
-/** Looks and edits without a daemon. Hosts are connected to when they are first asked for something. */
+/** Looks and edits without a daemon. It connects to hosts on first use. */
 export class LocalControl implements Control {
   /** `--connect` values; every host that is reachable when there are none. */
   readonly connect: readonly string[];
@@ -63,7 +63,7 @@ export class LocalControl implements Control {
     );
   }
 
-  /** @param served ids of domains that a daemon is attached to: nobody else reaches them; undefined without a daemon */
+  /** @param served ids of domains that a daemon is attached to, which only it can reach; undefined without a daemon */
   async releaseAll(options: Options<'releaseAll'> = {}, served?: ReadonlySet<string>) {
     const { releaseAll } = await import('./release-all.ts');
     return releaseAll(this.connect, options, served);
@@ -99,13 +99,13 @@ export class LocalControl implements Control {
   }
 
   async #edits() {
-    // Whoever only looks needs no surgeon.
+    // Loaded here because looking needs no surgeon.
     const { LocalEdits } = await import('./local-edits.ts');
     return new LocalEdits(await this.#connected());
   }
 }
 
-/** Attaches to a domain for as long as it takes to know its kernel. */
+/** Attaches to a domain just long enough to identify its kernel. */
 async function describe(
   host: Host,
   listing: DomainListing,
@@ -132,7 +132,7 @@ async function describe(
   }
 }
 
-/** Without what was left out. */
+/** Drops options that are undefined. */
 function given({ weight, cap }: { weight?: number | undefined; cap?: number | undefined }) {
   return { ...(weight !== undefined && { weight }), ...(cap !== undefined && { cap }) };
 }

@@ -9,8 +9,8 @@ const { O_RDWR, O_CREAT, O_NOFOLLOW } = constants;
 const flock = koffi.load('libc.so.6').func('int flock(int fd, int operation)');
 
 /**
- * A file that one process at a time has locked. The kernel takes the lock back when that process ends, however it does;
- * the file stays, so that two never lock two files of one name.
+ * A file that one process at a time has locked. The kernel drops the lock when that process ends in any way. The file
+ * stays, so that two processes never lock two different files of one name.
  */
 export class FileLock {
   #descriptor: number;
@@ -19,7 +19,7 @@ export class FileLock {
     this.#descriptor = descriptor;
   }
 
-  /** @returns undefined when somebody else has it @throws DomschedError `refused`, `host-unreachable` */
+  /** @returns undefined when another process has it @throws DomschedError `refused`, `host-unreachable` */
   static take(file: string): FileLock | undefined {
     let descriptor: number;
     try {

@@ -7,9 +7,9 @@ import type { LocalControl } from './local.ts';
 import type { Options } from './schema.ts';
 
 /**
- * Whoever answers best: the daemon where one runs, since nobody else reaches the machines that it is attached to; else,
- * and for domains that it does not have, ourselves.
- * @param connect `--connect` values; every host that is reachable when there are none
+ * Opens the best source of answers: the daemon if one runs, since only it can reach the machines it is attached to;
+ * otherwise, and for domains that it does not have, this process itself.
+ * @param connect `--connect` values; every reachable host when there are none
  * @throws DomschedError `host-unreachable` when a daemon runs that we may not talk to
  */
 export async function openControl(connect: readonly string[] = []): Promise<Control> {
@@ -18,7 +18,7 @@ export async function openControl(connect: readonly string[] = []): Promise<Cont
 }
 
 /**
- * The daemon that runs on this host.
+ * Connects to the daemon on this host.
  * @returns undefined when none runs
  * @throws DomschedError `host-unreachable` when one runs that we may not talk to
  */
@@ -55,7 +55,7 @@ function reach(path: string): Promise<Socket | undefined> {
   });
 }
 
-/** The daemon for what it has, ourselves for the rest. */
+/** Asks the daemon for the domains that it has, and this process for the rest. */
 class DaemonFirst implements Control {
   readonly #daemon: DaemonControl;
   readonly #connect: readonly string[];
@@ -105,7 +105,7 @@ class DaemonFirst implements Control {
     };
   }
 
-  /** Whoever says where domains are does not mean the daemon. */
+  /** With `--connect` values the daemon is not meant. */
   ticks(options: TicksOptions) {
     if (this.#connect.length === 0) return this.#daemon.ticks(options);
     const local = () => this.#local();
@@ -120,7 +120,7 @@ class DaemonFirst implements Control {
     await (await this.#own)?.[Symbol.asyncDispose]();
   }
 
-  /** Every place that was named has a domain that the daemon is attached to. */
+  /** Whether the daemon is attached to a domain at every place that was named. */
   #hasAll(entries: readonly DomainEntry[]): boolean {
     return entries.length >= this.#connect.length;
   }

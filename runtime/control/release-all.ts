@@ -12,19 +12,19 @@ import type { EditAnswer, ReleaseAllAnswer } from './control.ts';
 import { withSurgeon } from './local-edits.ts';
 import type { Options } from './schema.ts';
 
-/** Of these nobody is held whom no record tells of: what cannot be edited. */
+/** Codes of domains that cannot be edited: if no record tells of a hold, nothing is held in them. */
 const NOT_EDITED: ReadonlySet<string> = new Set(['refused', 'capability-missing']);
-/** What we cannot look into, by this way at least: other systems' kernels, one that boots, memory in several nodes. */
+/** Code of domains we cannot look into in this way: other systems, one that boots, memory in several nodes. */
 const NOT_SEEN = 'kernel-unidentified';
 
-/** Whether a machine of a record is this one: it may be reached by another way than it was then. */
+/** Whether a machine of a record is this one; it may be reached in another way than before. */
 function isProcessOf(machine: HeldRecord['machine'], { pid, started }: DomainIdentity): boolean {
   return machine !== undefined && machine.pid === pid && machine.started === started;
 }
 
 /**
- * Puts back everything in the journals. One domain that fails does not keep the others from being put back.
- * @param connect `--connect` values; where the records say when there are none
+ * Puts back everything in the journals. A domain that fails does not keep the others from being put back.
+ * @param connect `--connect` values; if there are none, the places that the records name
  * @param served ids of domains that a daemon puts back; undefined without a daemon
  */
 export async function releaseAll(
@@ -41,15 +41,15 @@ export async function releaseAll(
   const released: EditAnswer[] = [];
   const failures: ReleaseAllAnswer['failures'][number][] = [];
   const notes: string[] = [];
-  // Whoever was held elsewhere, before a migration or a restart, is in no journal of ours: the guests tell. Where a
-  // daemon runs it has looked into its own, and nobody else reaches them.
+  // Processes held elsewhere, before a migration or a restart, are in no journal of ours, so look into the guests. A
+  // daemon has looked into its own, which only it can reach.
   if (served === undefined) {
     await using hosts = await connectAll(connect);
     for (const { listing } of await hosts.list()) {
       const { id, name, connection } = listing.identity;
       if (domains.has(id) || holds.some(({ machine }) => isProcessOf(machine, listing.identity))) continue;
       if (!('error' in listing)) domains.set(id, { name, connection });
-      // Where nobody listens, and of which nothing is written down, there is no machine.
+      // If nobody listens and nothing is recorded, there is no machine.
       else if (!['ECONNREFUSED', 'ENOENT'].includes(String(listing.error.details.errno)))
         failures.push(failureOf(name, listing.error));
     }
@@ -62,9 +62,9 @@ export async function releaseAll(
     } catch (error) {
       if (!(error instanceof DomschedError)) throw error;
       const own = records.filter(({ domain }) => domain === id);
-      // What cannot be edited, and that we have not edited, holds nobody.
+      // Nothing is held where edits are impossible and we have no record.
       if (own.length === 0 && NOT_EDITED.has(error.code)) continue;
-      // Nobody could have been held by this way, and it is no failure of this command that others could look deeper.
+      // Nothing could have been held in this way, and it is no failure if another way could look deeper.
       if (own.length === 0 && error.code === NOT_SEEN) {
         notes.push(
           `${printable(name)}: no record tells of holds, and it cannot be looked into: ${error.message}`,
@@ -77,7 +77,7 @@ export async function releaseAll(
       if (ended) await forget(id, journals);
       const kept = living && `; process ${living.pid} of it still runs, so what we wrote down of it is kept`;
       const message = `${error.message}${kept ?? ''}${ended ? heldThere(held) : ''}`;
-      // A machine that has ended took along whom we held; one that was migrated or saved did not let them go.
+      // A machine that ended took its held processes along; one that was migrated or saved still holds them.
       const nobody = ended && held.length === 0;
       failures.push({ domain: name, code: error.code, message, ...(nobody && { ended: true as const }) });
     }
@@ -85,7 +85,7 @@ export async function releaseAll(
   return { released, failures, notes };
 }
 
-/** All that the journals have of one domain: holds, nice values, share. @throws DomschedError the first failure */
+/** Puts back all journal entries of one domain: holds, nice values, share. @throws DomschedError the first failure */
 async function putBack(
   id: string,
   connect: readonly string[],
@@ -147,7 +147,7 @@ function heldThere(held: readonly HeldRecord[]): string {
   return `; ${who} was held there: if it was migrated or saved, run domsched release --all where it runs next`;
 }
 
-/** A machine that ended left nothing to put back. */
+/** Drops the records of a machine that ended, where nothing is left to put back. */
 async function forget(id: string, journals: Journals): Promise<void> {
   for (const records of [journals.held, journals.changes] as const)
     for (const record of await records.list())

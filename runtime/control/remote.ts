@@ -16,10 +16,10 @@ import type {
 } from './control.ts';
 import type { Method, Options } from './schema.ts';
 
-/** Ticks that wait for a slow reader; then the oldest is left out. */
+/** Most ticks that wait for a slow reader; beyond that the oldest is dropped. */
 const MOST_WAITING = 64;
 
-/** Of answers that the daemon did not give: the library's own, where there is no connection any more. */
+/** Errors that do not come from the daemon but from the library, when the connection is lost. */
 const LOST: ReadonlySet<number> = new Set([
   ErrorCodes.MessageWriteError,
   ErrorCodes.MessageReadError,
@@ -33,7 +33,7 @@ export class RemoteControl implements DaemonControl {
   readonly #connection: MessageConnection;
   readonly #connect: readonly string[];
 
-  /** @param connect `--connect` values of the domains that are meant; all of the daemon's when there are none */
+  /** @param connect `--connect` values of the domains that are meant; all domains of the daemon when there are none */
   constructor(socket: Socket, connect: readonly string[] = []) {
     this.#socket = socket;
     this.#connect = connect;
@@ -96,7 +96,7 @@ export class RemoteControl implements DaemonControl {
     return this.#send(method, { ...options, connect: this.#connect });
   }
 
-  /** @throws DomschedError what the daemon answers; `host-unreachable` when it ends meanwhile */
+  /** @throws DomschedError the daemon's error; `host-unreachable` when it ends meanwhile */
   async #send<T>(method: string, parameters: object): Promise<T> {
     try {
       return await this.#connection.sendRequest<T>(method, parameters);

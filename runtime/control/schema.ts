@@ -1,21 +1,21 @@
 import { z } from 'zod';
 
-// What may be asked for, checked where it comes from another process. Keys that are not here are refused.
+// Options of requests, checked where they come from another process. Unknown keys are refused.
 
 const timeout = z.number().min(0).max(600).default(5);
-/** Name or id. */
+/** Name or id of a domain. */
 const domain = z.string();
 const TARGET = z.strictObject({
   domain,
   /** Pid, or a name that only one process has. */
   process: z.string(),
-  /** How long to go on trying, in seconds. */
+  /** How long to keep trying, in seconds. */
   timeout,
-  /** Tells what would be written, and writes nothing. */
+  /** Reports the planned writes, and writes nothing. */
   dryRun: z.boolean().default(false),
 });
 
-/** The options of each thing that can be asked for. */
+/** Options of each method. */
 export const OPTIONS = {
   ps: z.strictObject({
     domain: domain.optional(),
@@ -27,7 +27,7 @@ export const OPTIONS = {
   domains: z.strictObject({}),
   hold: TARGET.extend({
     technique: z.enum(['auto', 'splice', 'state', 'park']).default('auto'),
-    /** Real-time processes, and those that serve storage, too. */
+    /** Allows real-time processes, and those that serve storage, too. */
     force: z.boolean().default(false),
   }),
   release: TARGET,
@@ -35,7 +35,7 @@ export const OPTIONS = {
   renice: TARGET.extend({
     /** -20 to 19. */
     nice: z.number(),
-    /** The autogroup or control group of the process, with all in it, against other groups. */
+    /** Sets the weight of the process's whole autogroup or control group against other groups. */
     group: z.boolean().default(false),
   }),
   share: z.strictObject({
@@ -49,5 +49,5 @@ export const OPTIONS = {
 } as const;
 
 export type Method = keyof typeof OPTIONS;
-/** As it is given: what has a default may be left out. */
+/** Options as the caller gives them: those with a default may be left out. */
 export type Options<M extends Method> = z.input<(typeof OPTIONS)[M]>;

@@ -14,17 +14,17 @@ import { FileLock } from './lock.ts';
 import { openDaemon } from './open.ts';
 import { type Method, OPTIONS } from './schema.ts';
 
-/** What a daemon does for whoever asks. */
+/** Methods that a daemon serves. */
 export type Served = Pick<DaemonControl, Method>;
 
-/** Bytes of one request. */
+/** Most bytes of one request. */
 const MAX_REQUEST = 64 * 1024;
-/** Ticks that wait for a client that does not read; those that come then are left out for it. */
+/** Most ticks that wait for a client that does not read; later ones are dropped for it. */
 const MAX_UNREAD = 64;
-/** Of JSON-RPC: an error of the server's own. */
+/** JSON-RPC code for an error of the server itself. */
 const SERVER_ERROR = -32_000;
 
-/** How long somebody who may serve the socket already has for an answer, and when and how often to look again. */
+/** How long a daemon that may serve the socket already has for an answer, and how often to look again. */
 const ANSWER_MS = 5_000;
 const RETRY_MS = 50;
 const ATTEMPTS = 100;
@@ -54,7 +54,7 @@ export class ControlServer {
   }
 
   /**
-   * @param serves who answers for the domains behind `--connect` values, or for all
+   * @param serves returns what answers for the domains behind `--connect` values, or for all
    * @throws DomschedError `refused` when a daemon runs already, `host-unreachable` when the socket cannot be made
    */
   static async listen(
@@ -64,7 +64,7 @@ export class ControlServer {
   ): Promise<ControlServer> {
     const refused = () =>
       new DomschedError('refused', `a daemon runs already: it serves ${file}`, { path: file });
-    // Two that start in one moment both find nobody at the socket.
+    // The lock is needed because two daemons that start together both find nobody at the socket.
     const lock = FileLock.take(`${file}.lock`);
     if (lock === undefined) throw refused();
     try {
@@ -93,7 +93,6 @@ export class ControlServer {
     }
   }
 
-  /** Whether anybody watches the ticks. */
   get watched(): boolean {
     return this.#watchers.size > 0;
   }
@@ -162,8 +161,8 @@ function read(method: Method, parameters: unknown): { connect: string[] } & Reco
 }
 
 /**
- * Whether a daemon is behind the socket. One that was killed while it started a process of its own leaves the socket
- * open for the moment until that process is on its way: who connects then gets no answer, but the end.
+ * Whether a daemon serves the socket. One that was killed while it started a child process leaves the socket open until
+ * that child has called exec; a client that connects meanwhile only sees the connection end.
  */
 async function isServed(file: string): Promise<boolean> {
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
@@ -181,7 +180,7 @@ async function isServed(file: string): Promise<boolean> {
   return true;
 }
 
-/** Details may hold addresses. */
+/** JSON has no bigint: details may hold addresses. */
 function plain(_key: string, value: unknown): unknown {
   if (typeof value === 'bigint') return `0x${value.toString(16)}`;
   return value instanceof Error ? value.message : value;
