@@ -9,25 +9,25 @@ import type { BlockSlot, PointerSlot, Shape, Slot } from './shape.ts';
 const WORD = 0x1_0000_0000;
 const INITIAL_OBJECTS = 64;
 const INITIAL_BYTES = 64 * 1024;
-/** Bytes that one scatter read asks for at most; more are read in several. */
+/** Most bytes that one scatter read asks for; more are read in several. */
 const MAX_WAVE_BYTES = 4 * 1024 * 1024;
 
-/** Used by every arena in turn: a scatter read is over before the next begins, and its bytes are copied out of it. */
+/** Shared by all arenas: a scatter read ends before the next begins, and its bytes are copied out. */
 const batch = new ReadBatch(2 * MAX_WAVE_BYTES);
 
-/** Position of an object that was asked for and not read yet. */
+/** Position of an object that was asked for and not yet read. */
 const PENDING = -1;
 /** Position of an object that is not wholly in the guest's memory. */
 const ABSENT = -2;
 
 /**
  * Copies of guest objects for one snapshot. Objects are asked for by pointer ({@link ObjectTable.want}); one
- * {@link fill} then reads all that are missing in one scatter read. Objects of the last snapshot are asked for
- * first, so that a snapshot of a guest that changed little is a single scatter read. Nothing is allocated once the
- * arena has grown to the guest's size.
+ * {@link fill} then reads all missing ones in one scatter read. Objects of the last snapshot are asked for first, so a
+ * snapshot of a guest that changed little is a single scatter read. Nothing is allocated once the arena has grown to
+ * the guest's size.
  */
 export class Arena {
-  // Private: they are replaced when the arena grows, so nobody else may keep them.
+  // Private because they are replaced when the arena grows, so nothing else may keep them.
   #bytes: Uint8Array<ArrayBuffer>;
   #view: DataView<ArrayBuffer>;
   /** Scatter reads since {@link begin}. */
@@ -36,13 +36,13 @@ export class Arena {
   #used = 0;
   #budget: LookBudget | undefined;
 
-  /** @param initialBytes room to begin with */
+  /** @param initialBytes initial size */
   constructor(initialBytes = INITIAL_BYTES) {
     this.#bytes = new Uint8Array(new ArrayBuffer(initialBytes));
     this.#view = new DataView(this.#bytes.buffer);
   }
 
-  /** @param limit objects that a snapshot may have at most: a guest's lists may be endless */
+  /** @param limit most objects that a snapshot may have, because a guest's lists may be endless */
   table(name: string, shape: Shape, limit: number): ObjectTable {
     const table = new ObjectTable(this, name, shape, limit);
     this.tables.push(table);
@@ -50,8 +50,8 @@ export class Arena {
   }
 
   /**
-   * Starts a snapshot: forgets all copies, and asks for the objects that the last one used. One that was given up for its
-   * budget is no loss: the next one begins with what it had found.
+   * Starts a snapshot: forgets all copies and asks for the objects that the last one used. A snapshot given up for its
+   * budget is not lost: the next one begins with what it had found.
    */
   begin(budget?: LookBudget): void {
     this.#budget = budget;
@@ -60,7 +60,7 @@ export class Arena {
     for (const table of this.tables) table.begin();
   }
 
-  /** Reads all objects that were asked for and are not there yet. */
+  /** Reads all objects that were asked for and are not read yet. */
   fill(space: AddressSpace): void {
     this.waves += 1;
     this.#budget?.checkTime();
@@ -80,19 +80,19 @@ export class Arena {
     return this.pointerAt(base + slot.pointerAt);
   }
 
-  /** The pointer at a position: for elements of arrays of links. */
+  /** The pointer at a position, for elements of arrays of links. */
   pointerAt(position: number): KernelPointer {
     return kernelPointer(this.#view.getUint32(position, true), this.#view.getUint32(position + 4, true));
   }
 
-  /** A word that holds a pointer and flags in its two lowest bits: the pointer; 0 where it is null. */
+  /** The pointer in a word that also holds flags in its two lowest bits; 0 for null. */
   taggedPointer(base: number, slot: PointerSlot): number {
     const low = this.#view.getUint32(base + slot.pointerAt, true);
     const high = this.#view.getUint32(base + slot.pointerAt + 4, true);
     return high === 0 && low < 4 ? 0 : (high - WORD) * WORD + (low - (low & 3));
   }
 
-  /** A number of the record at `base`, as nearly as a double holds it. */
+  /** A number of the record at `base`, as exactly as a double can hold it. */
   number(base: number, slot: Slot): number {
     const position = base + slot.at;
     const view = this.#view;
@@ -115,14 +115,14 @@ export class Arena {
     }
   }
 
-  /** A number that wraps around, as a signed one of its width whatever its type says: virtual run times. */
+  /** A number that wraps around, such as a virtual run time, read as signed whatever its type says. */
   wrapping(base: number, slot: Slot): number {
     if (slot.size !== 8) return this.number(base, slot);
     const position = base + slot.at;
     return this.#view.getInt32(position + 4, true) * WORD + this.#view.getUint32(position, true);
   }
 
-  /** Whether a bit is set, counted from a position on. */
+  /** Whether bit `index`, counted from a position on, is set. */
   bit(position: number, index: number): boolean {
     return ((this.#bytes[position + (index >>> 3)]! >>> (index & 7)) & 1) === 1;
   }
@@ -151,7 +151,7 @@ export class Arena {
   }
 }
 
-/** Objects of one kind in a snapshot: pointer to copy. */
+/** Objects of one kind in a snapshot, from pointer to copy. */
 export class ObjectTable {
   readonly shape: Shape;
   readonly limit: number;
@@ -161,15 +161,15 @@ export class ObjectTable {
   #arena: Arena;
   #name: string;
   #positions = new Int32Array(INITIAL_OBJECTS);
-  /** Whether the walk asked for it, in contrast to our guess that it would. */
+  /** Whether the walk asked for it, rather than our guess from the last snapshot. */
   #used = new Uint8Array(INITIAL_OBJECTS);
   /** Open addressing: index + 1 of the object in a slot. */
   #slots = new Int32Array(4 * INITIAL_OBJECTS);
   /** Objects before this one are read. */
   #filled = 0;
-  /** Objects before this one are part of the scatter read under way. */
+  /** Objects before this one are part of the current scatter read. */
   #collected = 0;
-  /** Index in the scatter read of the first segment of the first of them. */
+  /** Index in the scatter read of the first segment of the first of these objects. */
   #firstRead = 0;
 
   constructor(arena: Arena, name: string, shape: Shape, limit: number) {
@@ -179,7 +179,7 @@ export class ObjectTable {
     this.limit = limit;
   }
 
-  /** Forgets all copies and asks for the objects again that the last snapshot used. */
+  /** Forgets all copies and asks again for the objects that the last snapshot used. */
   begin(): void {
     const before = this.count;
     this.#slots.fill(0);
@@ -191,7 +191,7 @@ export class ObjectTable {
     }
   }
 
-  /** Forgets what the last snapshot used too. */
+  /** Also forgets what the last snapshot used. */
   forget(): void {
     this.count = 0;
     this.#slots.fill(0);
@@ -201,7 +201,7 @@ export class ObjectTable {
 
   /**
    * Asks for the object at `pointer`.
-   * @returns its index, whether it was asked for before or not
+   * @returns its index, whether or not it was asked for before
    * @throws DomschedError `walk-unbounded` beyond the limit
    */
   want(pointer: KernelPointer): number {
@@ -220,7 +220,7 @@ export class ObjectTable {
     return this.#insert(pointer, 1);
   }
 
-  /** Index of an object that was asked for, else -1. */
+  /** Index of an object that was asked for, otherwise -1. */
   find(pointer: number): number {
     const slots = this.#slots;
     const mask = slots.length - 1;
@@ -232,7 +232,7 @@ export class ObjectTable {
   }
 
   /**
-   * Where the copy of an object is in the arena's bytes; reads it first if need be, with all others that wait.
+   * Position of an object's copy in the arena's bytes. If need be, it is read first, with all others that wait.
    * @throws DomschedError `guest-inconsistent` when it is not in the guest's memory
    */
   position(index: number, space: AddressSpace): number {
@@ -252,12 +252,12 @@ export class ObjectTable {
     return this.#positions[index]!;
   }
 
-  /** Where the copy of an object is that {@link position} has given before. */
+  /** Position of a copy that {@link position} has already returned. */
   copy(index: number): number {
     return this.#positions[index]!;
   }
 
-  /** Adds the reads of objects that are not there yet, up to a number of bytes. */
+  /** Adds the reads of objects that are not read yet, up to a number of bytes. */
   collect(batch: ReadBatch, maxBytes: number): void {
     const { segments } = this.shape;
     let index = this.#filled;
@@ -271,7 +271,7 @@ export class ObjectTable {
     this.#collected = index;
   }
 
-  /** Takes what a scatter read brought. `base` is where the batch's bytes are in the arena now. */
+  /** Takes the result of a scatter read. `base` is the position of the batch's bytes in the arena. */
   accept(batch: ReadBatch, base: number): void {
     if (this.#filled === this.#collected) return;
     let read = this.#firstRead;

@@ -1,8 +1,8 @@
 import type { Guest } from './guest.ts';
 
 /**
- * Tells one boot of a guest from its others, by what differs from boot to boot: where its kernel was put (KASLR), and
- * where and when, in ns after its clock began, the first process was made.
+ * Identifies one boot of a guest by facts that differ from boot to boot: where its kernel was put (KASLR), and the
+ * address and start time (ns after its clock began) of the first process.
  * @throws DomschedError as {@link Guest.processesAlone}
  */
 export function bootMark(

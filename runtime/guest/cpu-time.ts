@@ -2,17 +2,15 @@
 export interface CpuTime {
   utimeNs: number;
   stimeNs: number;
-  /** Time on a CPU as the scheduler measured it: exact where the two above are sampled at ticks. */
+  /** Time on a CPU as the scheduler measured it. It is exact, while the two above are sampled at ticks. */
   runtimeNs: number;
 }
 
 /**
- * Splits the measured run time into user and system time as the kernel does before /proc shows it: in the
- * proportion in which ticks were seen, and never less than what was shown before (Linux kernel/sched/cputime.c,
- * `cputime_adjust`).
- *
- * All in ns.
- * @param before what /proc showed last, which the kernel keeps in `prev_cputime`
+ * Splits the measured run time into user and system time as the kernel does before /proc shows it: in the proportion of
+ * the ticks seen, and never less than was shown before (Linux kernel/sched/cputime.c, `cputime_adjust`). All times are
+ * in ns.
+ * @param before the times that /proc showed last, which the kernel keeps in `prev_cputime`
  */
 export function adjustCpuTime(
   utime: number,
@@ -20,7 +18,7 @@ export function adjustCpuTime(
   runtime: number,
   before: { utime: number; stime: number },
 ): CpuTime {
-  // Shown values only ever grow: where the scheduler's time has not passed them, they stand.
+  // Shown values only grow: they stand until the scheduler's time has passed them.
   if (before.utime + before.stime >= runtime) {
     return { utimeNs: before.utime, stimeNs: before.stime, runtimeNs: runtime };
   }

@@ -3,8 +3,8 @@ import { advance, type GuestVirtual } from '../memory/address.ts';
 import type { AddressSpace } from '../memory/types.ts';
 
 /**
- * Reads one member of the structure at `base`, by itself and as wide as it is.
- * @throws DomschedError `translation-fault`; `layout-absent-member` for what is no scalar
+ * Reads one member of the structure at `base` by itself, with its own width.
+ * @throws DomschedError `translation-fault`; `layout-absent-member` if it is not a scalar
  */
 export function readMember(space: AddressSpace, base: GuestVirtual, member: Field): bigint {
   const { offset, size } = member.word;

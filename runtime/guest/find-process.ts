@@ -4,7 +4,7 @@ import type { Process } from './process.ts';
 import { plainName, printable } from './text.ts';
 
 /**
- * The process that was asked for, by pid or by a name that is unambiguous.
+ * Finds a process by pid or by an unambiguous name.
  * @param domain name of the domain, for messages
  * @throws DomschedError `process-not-found`, `process-ambiguous`
  */
@@ -30,7 +30,7 @@ export function findProcess(domain: string, processes: readonly Process[], targe
   return found[0]!;
 }
 
-/** Those with a name, or, where there are none, those that tables show under it. */
+/** Processes of that name or, if there are none, those that tables show under it. */
 function called(processes: readonly Process[], name: string): Process[] {
   const found = processes.filter(({ comm }) => plainName(comm) === name);
   return found.length > 0 ? found : processes.filter(({ comm }) => comm === name);

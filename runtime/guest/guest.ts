@@ -27,69 +27,68 @@ import { type QueueTables, QueueWalk, queueTables } from './queue-walk.ts';
 import { describeQueues, type RunQueue } from './run-queue.ts';
 import { signalSlots, type TaskSlots, taskSlots, threadInfoSlots } from './task-slots.ts';
 
-/** Tasks of one guest at most: four times the default limit of pids of a Linux with many CPUs. */
+/** Most tasks of one guest: four times the default limit of pids of a Linux with many CPUs. */
 const MAX_TASKS = 131_072;
-/** How often a look at a running guest is repeated at once when it contradicts itself. */
+/** How often a contradictory look at a running guest is repeated at once. */
 const MAX_ATTEMPTS = 8;
-/** Then the guest is given time: a CPU of it may have been stopped by our host in the middle of an edit. In ms. */
+/** In ms. After that the guest gets time: our host may have stopped one of its CPUs in the middle of an edit. */
 const FIRST_WAIT_MS = 1;
 const LAST_WAIT_MS = 50;
 const DEFAULT_LIMIT_MS = 2_000;
 
 export interface SnapshotOptions {
-  /** One entry per thread instead of one per process. */
+  /** List threads instead of processes. */
   readonly threads?: boolean;
-  /** What the look may cost; as much as it takes when left out. */
+  /** Limits on the cost of the look; none when left out. */
   readonly limits?: LookLimits;
 }
 
 export interface TakeOptions extends SnapshotOptions {
-  /** Read while the domain is paused, for an exact snapshot. */
+  /** Pause the domain while it is read, for an exact snapshot. */
   readonly pause?: boolean;
   /** Time after which to give up, in ms. */
   readonly limitMs?: number;
   /**
-   * When the run queues stay inconsistent, list the processes without them: a domain that someone else paused in the
-   * middle of an edit is better shown than not.
+   * When the run queues stay inconsistent, list the processes without them: it is better to show a domain that somebody
+   * else paused in the middle of an edit than not to.
    */
   readonly withoutQueues?: boolean;
 }
 
-/** What a guest's kernel had at one moment. */
+/** State of a guest's kernel at one moment. */
 export interface Snapshot {
   readonly processes: readonly Process[];
-  /** Empty when they were given up, see {@link TakeOptions.withoutQueues} and {@link Guest.queuesUnknown}. */
+  /** Empty when they could not be read, see {@link TakeOptions.withoutQueues} and {@link Guest.queuesUnknown}. */
   readonly runQueues: readonly RunQueue[];
   /** Looks that were thrown away because they contradicted themselves. */
   readonly retries: number;
-  /** The domain was paused while it was read: this is exact. */
+  /** True if the domain was paused while it was read. */
   readonly exact: boolean;
 }
 
 /**
- * A guest whose kernel is known and whose layout is proved: its processes and run queues. Everything that does not
- * change while the kernel runs is resolved once, at {@link Guest.attach}.
+ * A guest whose kernel is known and whose layout is proved, with its processes and run queues. Everything that does not
+ * change while the kernel runs is resolved once, in {@link Guest.attach}.
  */
 export class Guest {
   readonly domain: Domain<FrameNumber>;
   readonly kernel: IdentifiedKernel;
   readonly queueSlots: QueueSlots;
   readonly taskSlots: TaskSlots;
-  /** What was checked before the layout was used. */
+  /** Facts that were checked before the layout was used. */
   facts: readonly Fact[] = [];
   /**
-   * Of an image that was taken while the guest ran: how its run queues contradict each other. Its processes can be
-   * listed, and {@link take} does without the queues.
+   * For an image taken while the guest ran: how its run queues contradict each other. Its processes can be listed, and
+   * {@link take} works without the queues.
    */
   torn: string | undefined;
   /**
-   * Why this kernel's run queues are not read: their shape is none that is known, or what they count is not in them.
-   * Its processes are listed without them, and nothing edits a queue.
+   * Why this kernel's run queues are not read: their shape is unknown, or they do not hold what they count. Its
+   * processes are listed without them, and nothing edits a queue.
    */
   queuesUnknown: string | undefined;
-  /** CPUs that are online. */
   cpus: readonly GuestCpu[];
-  /** The walk over run queues: columns of the last {@link watch}. */
+  /** The walk over run queues; its columns are those of the last {@link watch}. */
   readonly queues: QueueWalk;
   #known: readonly KnownKernel[];
   #arena = new Arena();
@@ -125,7 +124,7 @@ export class Guest {
     this.#initTask = pointer(requireSymbolAddress(kernel, 'init_task'));
     this.#progress = {
       switches: optionalField(layout, 'rq', 'nr_switches'),
-      // The tick brings it up to date: O(1) kernels, then "sched: Implement CFS", 2.6.23.
+      // The tick updates it: the first member in O(1) kernels, the second since "sched: Implement CFS", 2.6.23.
       tick: optionalField(layout, 'rq', 'timestamp_last_tick') ?? optionalField(layout, 'rq', 'clock'),
       curr: requiredField(layout, 'rq', 'curr'),
       idle: requiredField(layout, 'rq', 'idle'),
@@ -138,7 +137,7 @@ export class Guest {
   }
 
   /**
-   * Finds out which kernel runs in a domain, and proves on it that the layout is right.
+   * Finds out which kernel runs in a domain and proves on it that the layout is right.
    * @param known kernels whose layouts may be used
    * @throws DomschedError `layout-unknown`, `kernel-unidentified`, `layout-disproved`, `layout-absent-member`,
    *   `domain-gone`, `host-unreachable`
@@ -179,8 +178,7 @@ export class Guest {
   }
 
   /**
-   * Checks that the kernel is still the one that was identified: the domain was not reset, and the banner is where it
-   * was.
+   * Checks that the kernel is still the identified one: the domain was not reset, and the banner is where it was.
    * @throws DomschedError `kernel-unidentified` when it is not: attach anew
    */
   verify(): void {
@@ -194,9 +192,9 @@ export class Guest {
   }
 
   /**
-   * As {@link verify}, and asks the vCPUs too: `kexec` puts another kernel in this one's place without a reset, and may
-   * leave its memory as it was.
-   * @throws DomschedError `kernel-unidentified` when none of them runs this kernel: attach anew
+   * As {@link verify}, and also checks the vCPUs: `kexec` replaces the kernel without a reset and may leave the old
+   * one's memory as it was.
+   * @throws DomschedError `kernel-unidentified` when no vCPU runs this kernel: attach anew
    */
   async verifyRuns(): Promise<void> {
     this.verify();
@@ -212,13 +210,12 @@ export class Guest {
     );
   }
 
-  /** Whether a CPU's per-CPU area is elsewhere now: that never changes while a kernel runs. */
+  /** Whether a CPU's per-CPU area has moved, which never happens while a kernel runs. */
   #hasOtherAreas(): boolean {
     const before = new Map(this.cpus.map(({ cpu, area }) => [cpu, area]));
     return onlineCpus(this.kernel).some(({ cpu, area }) => (before.get(cpu) ?? area) !== area);
   }
 
-  /** Kernels that {@link attach} was given. */
   get known(): readonly KnownKernel[] {
     return this.#known;
   }
@@ -230,9 +227,9 @@ export class Guest {
   }
 
   /**
-   * Looks at the run queues of all CPUs; the result is {@link queues}. Without a pause the look is repeated until it
-   * is consistent in itself.
-   * @returns how many looks were thrown away
+   * Looks at the run queues of all CPUs; the result is {@link queues}. Without a pause the look is repeated until it is
+   * consistent.
+   * @returns number of looks that were thrown away
    * @throws DomschedError `guest-inconsistent` when none of {@link MAX_ATTEMPTS} looks was consistent
    */
   watch(): number {
@@ -240,8 +237,8 @@ export class Guest {
   }
 
   /**
-   * Whether nothing has run since the last look: every CPU idled then, and none has switched tasks since. Cheap: reads
-   * a word per CPU. What the last look found still holds.
+   * Whether nothing has run since the last look, so that its result still holds: every CPU idled then, and none has
+   * switched tasks since. Cheap, because it reads one word per CPU.
    */
   isQuiet(): boolean {
     const { queues } = this;
@@ -257,8 +254,8 @@ export class Guest {
   }
 
   /**
-   * How far the guest has come: `count` differs from that of an earlier moment if any of its CPUs has switched tasks or
-   * taken a tick since. Cheap: reads a few words per CPU.
+   * Progress of the guest: `count` differs from an earlier one if any CPU has switched tasks or taken a tick since.
+   * Cheap, because it reads a few words per CPU.
    */
   advance(): { readonly count: bigint; readonly idle: boolean } {
     let count = 0n;
@@ -272,7 +269,7 @@ export class Guest {
     return { count, idle };
   }
 
-  /** All run queues, with their tasks in the order in which the scheduler would take them. */
+  /** All run queues, with their tasks in the order in which the scheduler would pick them. */
   runQueues(): { runQueues: RunQueue[]; retries: number } {
     const retries = this.watch();
     return { runQueues: this.#describeQueues(), retries };
@@ -295,8 +292,8 @@ export class Guest {
   }
 
   /**
-   * As {@link snapshot}, and gives the guest time when it cannot be looked at consistently.
-   * @throws DomschedError as {@link snapshot}; `capability-missing` for a pause of what cannot be paused
+   * As {@link snapshot}, but gives the guest time when it cannot be read consistently.
+   * @throws DomschedError as {@link snapshot}; `capability-missing` for a pause of a domain that cannot be paused
    */
   async take(options: TakeOptions = {}): Promise<Snapshot> {
     const end = performance.now() + (options.limitMs ?? DEFAULT_LIMIT_MS);
@@ -317,7 +314,7 @@ export class Guest {
   }
 
   /**
-   * All processes, and no run queue: for when these contradict each other, or are of no interest.
+   * All processes without run queues, for when these contradict each other or do not matter.
    * @throws DomschedError as {@link snapshot}
    */
   processesAlone(options: SnapshotOptions = {}): Snapshot {
@@ -344,16 +341,16 @@ export class Guest {
     return describeQueues(this.queues, this.#queueTables, this.#arena, this.taskSlots, this.cpus);
   }
 
-  /** Nothing can change while we read: the domain is paused by us, or is an image. */
+  /** Whether nothing can change while we read: we have paused the domain, or it is an image. */
   get #still(): boolean {
     return this.domain.pause === undefined || this.domain.pause.depth > 0;
   }
 
-  /** @param queues the run queues were read, and have to be unchanged after */
+  /** @param queues whether the run queues are read and must be unchanged afterwards */
   #look(read: () => void, { limits }: SnapshotOptions = {}, queues = true): number {
     if (this.#reset) this.verify();
     let last: unknown;
-    // For all attempts together.
+    // One budget for all attempts together.
     const budget = limits && new LookBudget(limits, this.domain.identity.name);
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       this.domain.tick();
@@ -368,7 +365,7 @@ export class Guest {
         );
       } catch (error) {
         last = error;
-        // Memory that ends where a pointer leads may be another kernel's by now.
+        // A pointer out of memory may mean that another kernel is there by now.
         if (codeOf(error) !== 'guest-inconsistent' || this.#still) break;
       }
     }
@@ -391,7 +388,7 @@ function pointer(address: GuestVirtual): KernelPointer {
   );
 }
 
-/** ns per timer tick, for kernels that count CPU time in ticks. */
+/** Length of a timer tick in ns, for kernels that count CPU time in ticks. */
 function tickLength(kernel: IdentifiedKernel, slots: TaskSlots): number {
   if (slots.timeUnit === 'ns') return 1;
   // 2.6.16 keeps it in a variable: HZ itself is a macro.

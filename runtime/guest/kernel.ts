@@ -3,7 +3,7 @@ import { type GuestVirtual, guestVirtual } from '../memory/address.ts';
 import { KERNEL_MAP } from './identify/regions.ts';
 import type { IdentifiedKernel } from './identify/types.ts';
 
-/** Address of a symbol in the running guest; undefined when the kernel has none of that name. */
+/** Address of a symbol in the running guest; undefined when the kernel does not have it. */
 export function symbolAddress(kernel: IdentifiedKernel, name: SymbolName): GuestVirtual | undefined {
   const linked = kernel.layout.symbol(name);
   return linked === undefined ? undefined : guestVirtual(linked + kernel.slide);
@@ -16,13 +16,13 @@ export function requireSymbolAddress(kernel: IdentifiedKernel, name: SymbolName)
 
 /**
  * Address of one CPU's copy of a per-CPU variable.
- * @param area what the kernel adds to a per-CPU address for that CPU: its entry of `__per_cpu_offset`, or
+ * @param linked the variable's address in the layout
+ * @param area the value that the kernel adds to a per-CPU address for that CPU: its entry of `__per_cpu_offset`, or
  *   `x8664_pda.data_offset`
- * @param linked the variable's address by the layout
  */
 export function percpuAddress(kernel: IdentifiedKernel, linked: bigint, area: bigint): GuestVirtual {
-  // Until "x86: make percpu symbols zerobased on SMP", 2.6.30, and again since 6.15, per-CPU variables are linked inside the image, and
-  // move with it; in between their addresses are offsets from 0.
+  // Per-CPU variables are linked inside the image, and move with it, until "x86: make percpu symbols zerobased on SMP",
+  // 2.6.30, and again since 6.15; in between their addresses are offsets from 0.
   const moved = linked >= KERNEL_MAP ? linked + kernel.slide : linked;
   return guestVirtual(moved + area);
 }

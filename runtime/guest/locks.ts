@@ -5,20 +5,20 @@ import type { MemberName, RoleOf, StructName } from '../members/members.ts';
 
 /** How a kernel marks a spinlock as held. */
 export type LockKind =
-  /** 2.6.24 and earlier: 1 is free, 0 and less are held. */
+  /** 2.6.24 and earlier: 1 is free; 0 and less is held. */
   | 'byte'
   /** 2.6.25 to 4.1 ("x86: FIFO ticket spinlocks"): head and tail differ while held. */
   | 'ticket'
   /** Since 4.2 ("locking/qspinlock: Introduce a simple generic 4-byte queued spinlock"): 0 is free. */
   | 'queued'
-  /** PREEMPT_RT's sleeping spinlocks ("locking/rtmutex: Provide the spin/rwlock core lock function", 5.15): an owner. */
+  /** PREEMPT_RT ("locking/rtmutex: Provide the spin/rwlock core lock function", 5.15): held while it has an owner. */
   | 'owner'
-  /** A kernel without SMP has no spinlocks: the word does not exist. */
+  /** A kernel without SMP has no spinlocks, and this word does not exist. */
   | 'none';
 
-/** A spinlock in the structure around it. */
+/** A spinlock and its place in the structure around it. */
 export interface Lock {
-  /** For messages: `sighand.siglock`. */
+  /** Name for messages, such as `sighand.siglock`. */
   readonly name: string;
   readonly kind: LockKind;
   readonly word: Member<'number'> | undefined;
@@ -29,8 +29,8 @@ type LockName<S extends StructName> = {
 }[MemberName<S>];
 
 /**
- * Finds the word of a spinlock by which members it has, under `spinlock_t`, `raw_spinlock_t` and the word's own
- * wrappers alike.
+ * Finds the word of a spinlock and its kind by the members that it has, inside `spinlock_t`, `raw_spinlock_t` or the
+ * wrappers of the word itself.
  */
 export function lockOf<S extends StructName>(layout: LayoutView, struct: S, member: LockName<S>): Lock {
   const name = `${struct.replace(/_struct$/, '')}.${member}`;
@@ -46,7 +46,7 @@ export function lockOf<S extends StructName>(layout: LayoutView, struct: S, memb
       const ticket = field(`${inner}.raw_lock.head_tail`);
       if (ticket !== undefined) return found('ticket', ticket);
       const word = field(`${inner}.raw_lock.slock`);
-      // The same spelling served byte and ticket locks; kernels with O(1) arrays (to 2.6.22) had the former only.
+      // Byte and ticket locks are spelt the same; kernels with O(1) arrays (to 2.6.22) have byte locks only.
       if (word !== undefined) return found(hasMember(layout, 'rq', 'active') ? 'byte' : 'ticket', word);
     }
   }
@@ -55,7 +55,7 @@ export function lockOf<S extends StructName>(layout: LayoutView, struct: S, memb
 
 /**
  * Whether a lock is held.
- * @param value of its word
+ * @param value the value of its word
  */
 export function lockHeld({ kind, word }: Pick<Lock, 'kind' | 'word'>, value: number): boolean {
   const bits = 8 * (word?.size ?? 0);

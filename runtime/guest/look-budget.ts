@@ -1,28 +1,28 @@
 import process from 'node:process';
 import { DomschedError } from '../error.ts';
 
-/** What one guest may cost those who look at all of them. */
+/** Limits on the cost of one guest to those who look at all of them. */
 export interface LookLimits {
-  /** Of one look, in ms of CPU time. */
+  /** CPU time of one look, in ms. */
   readonly lookMs: number;
   /** Copies of the guest's objects, in bytes. */
   readonly bytes: number;
 }
 
 /**
- * A look at 4,000 threads takes some 20 ms, the first one of 30,000 some 400: that one comes about in parts, since each
- * begins with what the last one found. 48 MiB are the tasks of a guest with 100,000 threads.
+ * A look at 4,000 threads takes some 20 ms. The first look at 30,000 takes some 400, so it happens in parts: each
+ * begins with what the last one found. 48 MiB hold the tasks of a guest with 100,000 threads.
  */
 export const LOOK_LIMITS: LookLimits = { lookMs: 250, bytes: 48 * 2 ** 20 };
 
-/** What a look may still take. A guest chooses how many objects it has and how they are linked, and thereby what a look costs. */
+/** What is left for a look. A guest chooses how many objects it has and how they are linked, and so the cost. */
 export class LookBudget {
   readonly #limits: LookLimits;
   readonly #name: string;
   readonly #now: () => number;
   readonly #end: number;
 
-  /** @param now in ms */
+  /** @param now clock in ms */
   constructor(limits: LookLimits, name: string, now: () => number = ownTimeMs) {
     this.#limits = limits;
     this.#name = name;
@@ -44,7 +44,7 @@ export class LookBudget {
   }
 }
 
-/** CPU time of this thread: a guest is not to blame for what else runs on its host. */
+/** CPU time of this thread in ms, because other load on the host is not the guest's fault. */
 export function ownTimeMs(): number {
   const { user, system } = process.threadCpuUsage();
   return (user + system) / 1000;

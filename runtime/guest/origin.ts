@@ -10,25 +10,25 @@ import type { Guest } from './guest.ts';
 import type { Process } from './process.ts';
 import { printableBytes } from './text.ts';
 
-/** Where a process comes from. What the kernel's layout does not have, or the guest has not got, is left out. */
+/** Where a process comes from. Facts that the layout or the guest does not have are left out. */
 export interface Origin {
   /** Real user id, in the guest's initial user namespace. */
   readonly uid?: number;
-  /** Path of its group in the unified hierarchy: `/` is the root. Safe to print. */
+  /** Path of its group in the unified hierarchy; `/` is the root. Safe to print. */
   readonly cgroup?: string;
   /** Arguments separated by blanks, at most {@link MAX_COMMAND} bytes of them. Safe to print. */
   readonly commandLine?: string;
 }
 
-/** Bytes of a command line that are read. */
+/** Most bytes of a command line to read. */
 const MAX_COMMAND = 1024;
-/** Of a group's path, and the length of one name (Linux NAME_MAX). */
+/** Limits on the depth of a group's path and on the length of one name (Linux NAME_MAX). */
 const MAX_DEPTH = 64;
 const MAX_NAME = 255;
-/** First address that is not a program's, with 5-level paging (Intel SDM vol. 3A, 4.5). */
+/** First address beyond those of programs, with 5-level paging (Intel SDM vol. 3A, 4.5). */
 const USER_END = 1n << 56n;
 
-/** Reads who a process belongs to. Every part by itself: one that cannot be read keeps no other from being told. */
+/** Reads the origin of a process. A part that cannot be read does not hide the others. */
 export function originOf(guest: Guest, { address }: Pick<Process, 'address'>): Origin {
   const uid = attempt(() => uidOf(guest, address));
   const cgroup = attempt(() => cgroupOf(guest, address));
@@ -86,7 +86,7 @@ function commandLineOf({ layout, space }: Guest, task: GuestVirtual): string | u
   return printableBytes(text.replaceAll('\0', ' '));
 }
 
-/** The pointer in a member; undefined when there is no such member, or it is null. */
+/** The pointer in a member; undefined when the member does not exist or is null. */
 function pointer(
   space: AddressSpace,
   base: GuestVirtual | undefined,
@@ -97,7 +97,7 @@ function pointer(
   return found === 0n ? undefined : found;
 }
 
-/** Memory that is not there (swapped out, or freed while we look) is no failure of the look. */
+/** Missing memory (swapped out, or freed while we look) is no failure of the look. */
 function attempt<T>(read: () => T): T | undefined {
   try {
     return read();

@@ -5,23 +5,23 @@ import { type GuestVirtual, guestVirtual } from '../memory/address.ts';
 import type { IdentifiedKernel } from './identify/types.ts';
 import { percpuAddress, requireSymbolAddress, symbolAddress } from './kernel.ts';
 
-/** What kernels of our time are built for at most (CONFIG_NR_CPUS with MAXSMP: 8192; hypervisors stop far earlier). */
+/** Most CPUs of a current kernel: CONFIG_NR_CPUS with MAXSMP is 8192, and hypervisors stop far earlier. */
 const MAX_CPUS = 4096;
-/** Kernels with a `x8664_pda` had at most so many. */
+/** Most CPUs of a kernel with a `x8664_pda`. */
 const MAX_PDA_CPUS = 255;
 
-/** One CPU that is online, and where its per-CPU variables are. */
+/** One online CPU, and where its per-CPU variables are. */
 export interface GuestCpu {
-  /** The kernel's own number. */
+  /** The kernel's own number of the CPU. */
   readonly cpu: number;
-  /** Added to the address of a per-CPU variable. */
+  /** Value to add to the address of a per-CPU variable. */
   readonly area: bigint;
-  /** Of its `x8664_pda`, where the kernel has one. */
+  /** Address of its `x8664_pda`, if the kernel has one. */
   readonly pda: GuestVirtual | undefined;
 }
 
 /**
- * The CPUs of a guest that are online, by its kernel's own word.
+ * The CPUs that the guest's kernel lists as online.
  * @throws DomschedError `guest-inconsistent`, `layout-absent-member`, `translation-fault`
  */
 export function onlineCpus(kernel: IdentifiedKernel): readonly GuestCpu[] {
@@ -40,7 +40,7 @@ export function percpuVariable(kernel: IdentifiedKernel, variable: SymbolName, c
   return percpuAddress(kernel, linked, cpu.area);
 }
 
-/** Kernels without PDAs (since 2.6.30): a table of areas, and a mask of CPUs that are online. */
+/** Kernels without PDAs (since 2.6.30) have a table of areas and a mask of online CPUs. */
 function byOffsets(kernel: IdentifiedKernel): GuestCpu[] {
   const { space } = kernel;
   const table = requireSymbolAddress(kernel, '__per_cpu_offset');
@@ -56,10 +56,10 @@ function byOffsets(kernel: IdentifiedKernel): GuestCpu[] {
   return cpus;
 }
 
-/** Possible CPUs: what the kernel's tables have room for. */
+/** Number of possible CPUs: the size of the kernel's tables. */
 function cpuCount(kernel: IdentifiedKernel): number {
   const address = symbolAddress(kernel, 'nr_cpu_ids');
-  // Without the variable the number is fixed: one word of the mask, of which the kernel uses what it has.
+  // Without the variable the number is fixed: we read one word of the mask, and the kernel uses a part of it.
   if (address === undefined) return 64;
   const count = kernel.space.readU32(address);
   if (count >= 1 && count <= MAX_CPUS) return count;
@@ -73,7 +73,7 @@ function cpuCount(kernel: IdentifiedKernel): number {
   );
 }
 
-/** 2.6.16: an array of pointers to PDAs; those of CPUs that never came up are empty. */
+/** 2.6.16 has an array of pointers to PDAs; those of CPUs that never came up are empty. */
 function byPdas(kernel: IdentifiedKernel): GuestCpu[] {
   const { space, layout } = kernel;
   const table = requireSymbolAddress(kernel, '_cpu_pda');
@@ -84,7 +84,7 @@ function byPdas(kernel: IdentifiedKernel): GuestCpu[] {
   const cpus: GuestCpu[] = [];
   for (let cpu = 0; cpu < MAX_PDA_CPUS; cpu++) {
     const address = space.readPointer(guestVirtual(table + BigInt(8 * cpu)));
-    // The array's length is in no layout: it ends where no PDA of the next CPU is.
+    // No layout has the array's length; it ends where the next CPU has no PDA.
     let bytes: Uint8Array;
     try {
       bytes = space.readBytes(address, size);

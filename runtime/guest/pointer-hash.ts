@@ -2,13 +2,13 @@ const WORD = 0x1_0000_0000;
 /** Bytes of a pointer, without the three bits that are always 0. */
 const POINTER_BYTES = 8;
 /**
- * Simple tabulation hashing: a random word for each byte of a pointer and each of its values, other ones in every process.
- * A guest chooses where its objects are, and must not be able to choose which of them meet in one slot. With linear
- * probing this kind keeps look-ups constant (Patrascu and Thorup, The Power of Simple Tabulation Hashing, 2011).
+ * Simple tabulation hashing: a random word for each byte of a pointer and each value of it, new in every process. A
+ * guest chooses where its objects are and must not be able to choose which of them collide. With linear probing this
+ * keeps look-ups constant (Patrascu and Thorup, The Power of Simple Tabulation Hashing, 2011).
  */
 const SPREAD = crypto.getRandomValues(new Int32Array(256 * POINTER_BYTES));
 
-/** 32 bits of a pointer, that nobody can foresee who does not see this process's memory. */
+/** A 32-bit hash of a pointer that cannot be predicted without seeing this process's memory. */
 export function pointerHash(pointer: number): number {
   const eighth = pointer / 8;
   const high = Math.floor(eighth / WORD) | 0;

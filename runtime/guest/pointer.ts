@@ -4,23 +4,23 @@ const WORD = 0x1_0000_0000;
 
 /**
  * A kernel pointer as a JavaScript number: the 64-bit word taken as signed. Kernel addresses are at the top of the
- * address space, so they come out as small negative numbers: -2^47 and up with 4-level paging, -2^56 and up with
- * 5-level paging. Multiples of 8 of that size are exact in a double, so that snapshots compare, hash and offset
- * addresses without a bigint per word.
+ * address space, so they become small negative numbers: -2^47 and up with 4-level paging, -2^56 and up with 5-level
+ * paging. Multiples of 8 of that size are exact in a double, so snapshots can compare, hash and offset addresses
+ * without a bigint per word.
  */
 export type KernelPointer = number & { readonly kernelPointer: unique symbol };
 
-/** What {@link kernelPointer} gives for a word that is no pointer to an aligned kernel object. */
+/** Result of {@link kernelPointer} for a word that is no pointer to an aligned kernel object. */
 export const NO_POINTER = 0 as KernelPointer;
 
-/** Upper halves of kernel addresses with 5-level paging begin here (Intel SDM vol. 3A, 4.5: bit 56 and up set). */
+/** Lowest upper half of a kernel address with 5-level paging (Intel SDM vol. 3A, 4.5: bit 56 and up set). */
 const LOWEST_HIGH_HALF = 0xff00_0000;
 /** The last page is never mapped: the kernel keeps error codes there (Linux include/linux/err.h, MAX_ERRNO). */
 const LAST_PAGE = -4096;
 
 /**
- * Takes the two halves of a word as a pointer to a kernel object.
- * @returns {@link NO_POINTER} for null, user addresses, error codes and what is not 8-byte aligned
+ * Reads the two halves of a word as a pointer to a kernel object.
+ * @returns {@link NO_POINTER} for null, user addresses, error codes and values that are not 8-byte aligned
  */
 export function kernelPointer(low: number, high: number): KernelPointer {
   if (high < LOWEST_HIGH_HALF || (low & 7) !== 0) return NO_POINTER;
@@ -28,7 +28,7 @@ export function kernelPointer(low: number, high: number): KernelPointer {
   return value >= LAST_PAGE ? NO_POINTER : (value as KernelPointer);
 }
 
-/** `bytes` further on or back; `bytes` is a multiple of 8. */
+/** Moves a pointer by `bytes`, a multiple of 8; negative moves it back. */
 export function movePointer(pointer: KernelPointer, bytes: number): KernelPointer {
   return (pointer + bytes) as KernelPointer;
 }
@@ -38,7 +38,7 @@ export function pointerAddress(pointer: KernelPointer): GuestVirtual {
   return guestVirtual(BigInt(pointer));
 }
 
-/** The pointer for an address; {@link NO_POINTER} as for {@link kernelPointer}. */
+/** The pointer for an address; {@link NO_POINTER} as in {@link kernelPointer}. */
 export function addressPointer(address: GuestVirtual): KernelPointer {
   return kernelPointer(Number(address & 0xffff_ffffn), Number(address >> 32n));
 }

@@ -1,14 +1,14 @@
 import { createHmac, randomBytes } from 'node:crypto';
 
-/** Of this run of the program: nobody who has a key can tell what it was made of, or make one. */
+/** Random for each run of the program: a key does not reveal what it was made from, and nobody else can make one. */
 const secret = randomBytes(32);
 const KEY_BYTES = 12;
 
 /**
- * A name for one process of one guest that differs from every other's, dead ones included, and says nothing: whoever
- * sees a tick learns no kernel address. It counts for as long as this program runs.
+ * A name for one process of one guest. It differs from that of every other process, dead ones included, and reveals
+ * nothing: a tick shows no kernel address. It is valid as long as this program runs.
  * @param domain id of the domain, which the key begins with
- * @param boot tells this boot of the domain from its others; empty where nobody has to
+ * @param boot tells this boot of the domain from its others; may be empty if nobody needs that
  */
 export function processKey(
   domain: string,

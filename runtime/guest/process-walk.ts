@@ -11,13 +11,13 @@ import { printableBytes } from './text.ts';
 
 /** Static priority of nice 0 (Linux include/linux/sched/prio.h, DEFAULT_PRIO; the same in O(1) kernels). */
 const NICE_0_PRIO = 120;
-/** task_struct.flags (Linux include/linux/sched.h): the same number since 2.6.0. */
+/** Bit of task_struct.flags (Linux include/linux/sched.h), the same since 2.6.0. */
 const PF_EXITING = 0x4;
 /** Since "introduce PF_KTHREAD flag", 2.6.27. */
 const PF_KTHREAD = 0x20_0000;
 /**
- * PID_MAX_LIMIT of 64-bit kernels (Linux include/linux/threads.h, the same since 2.6.0). A guest that lies may not choose
- * numbers that meet in one bucket of our maps, which have pids as their keys: below this there are too few of them.
+ * PID_MAX_LIMIT of 64-bit kernels (Linux include/linux/threads.h, the same since 2.6.0). Our maps have pids as keys,
+ * and a lying guest must not choose numbers that meet in one bucket; below this limit there are too few of them.
  */
 const MAX_PID = 4_194_304;
 /** PF_MEMALLOC_NOIO and PF_LOCAL_THROTTLE, both at once: "prctl: PR_{G,S}ET_IO_FLUSHER", 5.6. */
@@ -31,7 +31,7 @@ export interface ProcessTables {
   readonly threadInfos: ObjectTable;
 }
 
-/** What a walk needs to know of the kernel. */
+/** Facts about the kernel that a walk needs. */
 export interface ProcessSlots {
   readonly task: TaskSlots;
   readonly signal: SignalSlots;
@@ -41,15 +41,15 @@ export interface ProcessSlots {
 }
 
 /**
- * Lists all processes and threads over copies of the guest's objects: from `init_task` around the list of
- * processes, and around the threads of each. Every link is checked both ways.
+ * Lists all processes and threads over copies of the guest's objects: from `init_task` around the list of processes,
+ * and around the threads of each. Every link is checked both ways.
  */
 export class ProcessWalk {
   #arena: Arena;
   #tables: ProcessTables;
   #slots: ProcessSlots;
   #space!: AddressSpace;
-  /** Indices in the table of tasks: first thread of each process, and all threads, grouped by process. */
+  /** Indices in the table of tasks: the first thread of each process, and all threads, grouped by process. */
   #leaders: number[] = [];
   #threads: number[][] = [];
 
@@ -60,7 +60,7 @@ export class ProcessWalk {
   }
 
   /**
-   * Collects all tasks. The arena has begun a snapshot.
+   * Collects all tasks. The arena must have begun a snapshot.
    * @throws DomschedError `guest-inconsistent`, `walk-unbounded`
    */
   run(space: AddressSpace, initTask: KernelPointer): void {
@@ -72,15 +72,15 @@ export class ProcessWalk {
   }
 
   /**
-   * What was collected, as objects: one per process, or one per thread.
+   * The collected tasks as objects, one per process or one per thread.
    * @param current pointers to the tasks that are on a CPU
    */
   processes(threads: boolean, current: Iterable<number>): Process[] {
     const { tasks, threadInfos } = this.#tables;
-    // By index: a guest can choose pointers that meet in one bucket of a set.
+    // Uses indices because a guest could choose pointers that meet in one bucket of a set.
     const onCpu = new Set(Array.from(current, (pointer) => tasks.find(pointer)));
     const { task } = this.#slots;
-    // Parents and thread_infos that are in no list yet come with one more scatter read.
+    // One more scatter read brings parents and thread_infos that are in no list yet.
     for (const members of this.#threads) {
       for (const index of members) {
         const at = tasks.position(index, this.#space);
@@ -136,7 +136,7 @@ export class ProcessWalk {
       const own = movePointer(tasks.pointers[leader] as KernelPointer, task.thread_node.offset);
       let members: number[];
       if (shared === NO_POINTER) {
-        // It is being released: its threads are gone.
+        // The process is being released; its threads are gone.
         members = [leader];
       } else if (signal.thread_head === undefined) {
         members = [
@@ -159,7 +159,7 @@ export class ProcessWalk {
     }
   }
 
-  /** Tasks from `node` on around to `head`. */
+  /** Tasks from `node` around to `head`. */
   #ring(
     head: KernelPointer,
     node: KernelPointer,
@@ -189,7 +189,7 @@ export class ProcessWalk {
     return members;
   }
 
-  /** @param single one thread by itself, instead of its whole process */
+  /** @param single describe one thread instead of its whole process */
   #describe(index: number, members: readonly number[], onCpu: ReadonlySet<number>, single: boolean): Process {
     const { tasks } = this.#tables;
     const { task } = this.#slots;
@@ -224,7 +224,7 @@ export class ProcessWalk {
   }
 
   #isKernelThread(at: number, flags: number, exitState: number): boolean {
-    // Only O(1) kernels lack the flag; there, what has no memory of its own and is not exiting.
+    // Only O(1) kernels lack the flag; there a kernel thread has no memory of its own and is not exiting.
     if (this.#slots.task.array === undefined) return (flags & PF_KTHREAD) !== 0;
     return (
       exitState === 0 &&
@@ -266,7 +266,7 @@ export class ProcessWalk {
       : first * NS_PER_SECOND + this.#arena.number(at, start_time_ns);
   }
 
-  /** CPU time of the given threads; of the whole process, ended threads included, unless `single`. */
+  /** CPU time of the given threads; unless `single`, of the whole process with its ended threads. */
   #cpuTime(at: number, members: readonly number[], single: boolean): CpuTime {
     const { tasks, signals } = this.#tables;
     const { task, signal, tickNs } = this.#slots;

@@ -7,31 +7,31 @@ export interface Process {
   /** Process that the thread belongs to. */
   readonly tgid: number;
   readonly ppid: number;
-  /** Name, safe to print: what is not printable ASCII is escaped. */
+  /** Name that is safe to print: bytes that are not printable ASCII are escaped. */
   readonly comm: string;
-  /** Name as the guest has it, one character per byte. Never print it. */
+  /** Name in the guest's own bytes, one character per byte. Never print it. */
   readonly rawComm: string;
   readonly state: ProcessState;
-  /** CPU that it runs on or ran on last. */
+  /** CPU that it runs on or last ran on. */
   readonly cpu: number;
   /** -20 to 19. */
   readonly nice: number;
-  /** `normal`, `batch`, `idle`, `fifo`, `rr`, `deadline`, `ext`. */
+  /** One of `normal`, `batch`, `idle`, `fifo`, `rr`, `deadline`, `ext`. */
   readonly policy: string;
-  /** Of a process: all its threads together, ended ones included. */
+  /** For a process: all its threads together, ended ones included. */
   readonly utimeNs: number;
   readonly stimeNs: number;
-  /** As the scheduler measured it. */
+  /** Run time as the scheduler measured it. */
   readonly runtimeNs: number;
-  /** Threads of the process. */
+  /** Number of threads of the process. */
   readonly threads: number;
   readonly kernelThread: boolean;
-  /** What memory is freed through goes through it (PR_SET_IO_FLUSHER): the guest may wait for it anywhere. */
+  /** The guest frees memory through it (PR_SET_IO_FLUSHER), and so may wait for it anywhere. */
   readonly ioFlusher?: true;
-  /** Is on its way out: nothing that is done to it now lasts. */
+  /** It is exiting: nothing that is done to it now lasts. */
   readonly exiting: boolean;
-  /** Of its task_struct. With `startTimeNs` it tells it from every process that had this pid before. */
+  /** Address of its task_struct. With `startTimeNs` it tells the process from all earlier ones with this pid. */
   readonly address: GuestVirtual;
-  /** Since the guest's boot. */
+  /** Time since the guest's boot. */
   readonly startTimeNs: number;
 }

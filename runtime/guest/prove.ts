@@ -17,11 +17,11 @@ import type { Process } from './process.ts';
 import type { RunQueue } from './run-queue.ts';
 import { printableBytes } from './text.ts';
 
-/** Something that must be so if the layout is the guest's. */
+/** A fact that must hold if the layout is the guest's. */
 export interface Fact {
   readonly name: string;
   readonly holds: boolean;
-  /** What was found. */
+  /** The value found. */
   readonly found: string;
 }
 
@@ -29,21 +29,21 @@ export interface Fact {
 const LOWEST_STATIC_PRIO = 100;
 const HIGHEST_STATIC_PRIO = 139;
 const NICE_0_PRIO = 120;
-/** Policies that kernels have had: include/uapi/linux/sched.h, SCHED_NORMAL to SCHED_EXT. */
+/** Highest policy that kernels have had (include/uapi/linux/sched.h, SCHED_NORMAL to SCHED_EXT). */
 const HIGHEST_POLICY = 7;
 const TORN = '; or the guest ran while the image was taken: take one of a domain that is paused';
 const QUEUES_AND_PROCESSES = 'run queues and processes are consistent';
-/** Pauses to try when a running guest could not be looked at without a contradiction. */
+/** Pauses to try when no look at a running guest was consistent. */
 const MAX_PAUSES = 8;
 
-/** What a proof needs of a guest. */
+/** What a proof needs from a guest. */
 export interface ProvableGuest {
   readonly domain: Domain;
   readonly kernel: IdentifiedKernel;
   readonly layout: LayoutView;
   readonly space: AddressSpace;
   readonly cpus: readonly GuestCpu[];
-  /** What the proof finds out, see the guest's own. */
+  /** Results of the proof, see {@link Guest}. */
   torn: string | undefined;
   queuesUnknown: string | undefined;
   snapshot(options: { threads: true }): {
@@ -54,13 +54,13 @@ export interface ProvableGuest {
 }
 
 /**
- * Proves a layout on the guest that it is meant for: facts that every kernel keeps and that a wrong offset breaks.
- * What never changes is read once; run queues and the list of processes are looked at until a look is consistent, at
- * last with the domain paused.
+ * Proves a layout on the guest that it is meant for, by facts that every kernel keeps and a wrong offset breaks. Facts
+ * that never change are read once. Run queues and the list of processes are read until a look is consistent, in the end
+ * with the domain paused.
  *
  * @returns all facts
- * @throws DomschedError `layout-disproved` with the facts, naming the first that does not hold; `guest-booting` when the
- *   guest has no process yet
+ * @throws DomschedError `layout-disproved` with the facts, naming the first that does not hold; `guest-booting` when
+ *   the guest has no process yet
  */
 export async function prove(guest: ProvableGuest): Promise<readonly Fact[]> {
   const facts: Fact[] = [];
@@ -88,7 +88,7 @@ function initTaskFacts(guest: ProvableGuest, address: GuestVirtual, check: AddFa
     task.number('pid') === 0 && task.number('tgid') === 0,
     `pid ${task.number('pid')}`,
   );
-  // Old kernels call every idle task swapper, later ones add its CPU (kernel/sched/core.c, init_idle).
+  // Old kernels name every idle task swapper; later ones append its CPU (kernel/sched/core.c, init_idle).
   check('init_task is the swapper', comm === 'swapper' || comm === 'swapper/0', `comm "${comm}"`);
   check(
     'init_task has nice 0',
@@ -107,7 +107,7 @@ function initTaskFacts(guest: ProvableGuest, address: GuestVirtual, check: AddFa
   linkFact(guest, task, address, 'sibling', check);
 }
 
-/** @param list of `init_task`: `sibling` never changes, `tasks` with each process that begins or ends */
+/** @param list a list of `init_task`: `sibling` never changes, `tasks` does whenever a process begins or ends */
 function linkFact(
   guest: ProvableGuest,
   task: TaskCopy,
@@ -148,7 +148,7 @@ function queueFacts(guest: ProvableGuest, cpu: number, address: GuestVirtual, ch
     check(`the idle task of CPU ${cpu} says so`, comm === `swapper/${cpu}`, `comm "${comm}"`);
   const ownerOf = optionalField(layout, 'thread_info', 'task');
   if (task !== undefined && ownerOf !== undefined) {
-    // The thread_info stands apart, and points back: until 4.9.
+    // Until 4.9 the thread_info is outside the task and points back to it.
     const owner = tryPointer(space, task.pointer('thread_info'), ownerOf);
     check(
       `the thread_info of CPU ${cpu}'s idle task points back`,
@@ -158,7 +158,7 @@ function queueFacts(guest: ProvableGuest, cpu: number, address: GuestVirtual, ch
   }
 }
 
-/** The per-CPU areas must lie apart by at least what a run queue takes. */
+/** The per-CPU areas must be at least the size of a run queue apart. */
 function areaFacts(guest: ProvableGuest, check: AddFact): void {
   const { layout, cpus } = guest;
   const size = BigInt(sizeOf(layout, 'rq'));
@@ -168,7 +168,7 @@ function areaFacts(guest: ProvableGuest, check: AddFact): void {
   check('per-CPU areas do not overlap', apart, `${cpus.length} areas`);
 }
 
-/** Facts about what the guest changes all the time. */
+/** Facts about data that the guest changes all the time. */
 async function movingFacts(guest: ProvableGuest, initTask: GuestVirtual, facts: Fact[]): Promise<void> {
   const constant = facts.length;
   const attempt = () => {
@@ -189,14 +189,14 @@ async function movingFacts(guest: ProvableGuest, initTask: GuestVirtual, facts: 
     }
     return facts.every(({ holds }) => holds);
   };
-  /** What the queues contradict, when nothing else is wrong. */
+  /** The contradiction in the run queues, if nothing else is wrong. */
   const contradiction = () => facts.find(({ name, holds }) => name === QUEUES_AND_PROCESSES && !holds);
   if (attempt()) return;
   if (guest.domain.pause === undefined) {
-    // Nothing more to see in an image. One that was taken while the guest ran has torn queues, and still its processes.
+    // An image shows nothing more. One taken while the guest ran has torn queues, but its processes are still there.
     const torn = contradiction();
     if (torn === undefined) return;
-    // That the list of tasks links both ways has been seen.
+    // Already seen: the list of tasks links both ways.
     facts.length = constant + 1;
     processFacts(guest, (name, holds, found) => facts.push({ name, holds, found }));
     if (facts.every(({ holds }) => holds)) guest.torn = torn.found;
@@ -204,12 +204,12 @@ async function movingFacts(guest: ProvableGuest, initTask: GuestVirtual, facts: 
     return;
   }
   for (let i = 0; i < MAX_PAUSES; i++) {
-    // Each pause meets the guest elsewhere: it may well be in the middle of a change of its queues.
+    // Each pause meets the guest at another point, which may be in the middle of a change of its queues.
     await using _pause = await guest.domain.pause.acquire();
     if (attempt()) return;
     const wrong = contradiction();
     if (i < MAX_PAUSES - 1 || wrong === undefined) continue;
-    // Never once right: a scheduler that keeps its tasks elsewhere. That proves nothing against the list of processes.
+    // Never right: the scheduler keeps its tasks elsewhere. That disproves nothing about the list of processes.
     guest.queuesUnknown = wrong.found;
     if (!attempt()) facts.push(wrong);
   }
@@ -228,7 +228,7 @@ function snapshotFacts(guest: ProvableGuest, initTask: GuestVirtual, check: AddF
   }
 }
 
-/** What is left to prove where the run queues cannot be read. */
+/** The facts left to prove when the run queues cannot be read. */
 function processFacts(guest: ProvableGuest, check: AddFact): void {
   try {
     const { processes } = guest.processesAlone({ threads: true });
@@ -241,7 +241,7 @@ function processFacts(guest: ProvableGuest, check: AddFact): void {
   }
 }
 
-/** What of the run queues every kernel has: which task each CPU runs. */
+/** Checks the one fact about run queues that every kernel has: which task each CPU runs. */
 function currentFacts(guest: ProvableGuest, processes: readonly Process[], check: AddFact): void {
   const [currOf, idleOf] = (['curr', 'idle'] as const).map((name) => requiredField(guest.layout, 'rq', name));
   const addresses = new AddressSet(processes.map(({ address }) => address));
@@ -280,7 +280,7 @@ function isContradiction(error: unknown): error is DomschedError {
   return error instanceof DomschedError && ['guest-inconsistent', 'walk-unbounded'].includes(error.code);
 }
 
-/** @param other what else may be wrong, and what to do then */
+/** @param other what else may be wrong, and what to do about it */
 function refuse(guest: ProvableGuest, facts: readonly Fact[], other = ''): void {
   const wrong = facts.find(({ holds }) => !holds);
   if (wrong === undefined) return;
@@ -302,8 +302,8 @@ function refuse(guest: ProvableGuest, facts: readonly Fact[], other = ''): void 
 }
 
 /**
- * Whether the layout fits the first task, and there is no other: the kernel has not come to make process 1. Until then
- * run queues and per-CPU areas are not what they will be.
+ * Whether the layout fits the first task and there is no other one: the kernel has not yet made process 1. Until then
+ * run queues and per-CPU areas are not in their final state.
  */
 function hasNoProcesses(guest: ProvableGuest, facts: readonly Fact[]): boolean {
   const own = facts.filter(({ name }) => name.startsWith('init_task '));
@@ -324,7 +324,7 @@ class TaskCopy {
   /** @throws DomschedError `translation-fault` */
   constructor(guest: ProvableGuest, address: GuestVirtual) {
     this.#guest = guest;
-    // A task_struct is not always there to its last byte: read the pages that are.
+    // The last pages of a task_struct may not be mapped: read those that are.
     const size = sizeOf(guest.layout, 'task_struct');
     const batch = new ReadBatch();
     batch.add(address, size);
@@ -345,7 +345,7 @@ class TaskCopy {
     return this.#field(name).bigint(this.#view) as GuestVirtual;
   }
 
-  /** Where a list that it is part of goes on from it. */
+  /** The next or previous node in a list that contains the task. */
   link(list: 'tasks' | 'sibling', to: 'next' | 'prev'): GuestVirtual {
     const end = requiredField(this.#guest.layout, 'list_head', to);
     return end.bigint(this.#view, this.offset(list)) as GuestVirtual;
@@ -363,12 +363,12 @@ class TaskCopy {
   }
 }
 
-/** The task at an address; undefined where there is no memory. */
+/** The task at an address; undefined if it is not mapped. */
 function tryTask(guest: ProvableGuest, address: GuestVirtual): TaskCopy | undefined {
   return isFault(guest.space.probe(address)) ? undefined : new TaskCopy(guest, address);
 }
 
-/** The pointer in a member of the structure at `base`; null where there is no memory. */
+/** The pointer in a member of the structure at `base`; null if it is not mapped. */
 function tryPointer(space: AddressSpace, base: GuestVirtual, member: Field): GuestVirtual {
   try {
     return readPointer(space, base, member);

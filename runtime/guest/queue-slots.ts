@@ -11,10 +11,10 @@ import type { LayoutView } from '../layout/view.ts';
 import { lockOf } from './locks.ts';
 import { Shape } from './shape.ts';
 
-/** What is read of a `struct rq`, one per CPU, and where it is in a record. */
+/** Members of one CPU's `struct rq` that are read, and where each is in a record. */
 export type QueueSlots = ReturnType<typeof queueSlots>;
 
-/** Resolves what is read of a run queue. @throws DomschedError `layout-absent-member` */
+/** Resolves the members of a run queue that are read. @throws DomschedError `layout-absent-member` */
 export function queueSlots(layout: LayoutView) {
   const links = listLinks(layout);
   const unknown = unknownShape(layout);
@@ -34,7 +34,7 @@ export function queueSlots(layout: LayoutView) {
     ...slots,
     shape,
     lock,
-    /** Tasks that are in no queue which is walked: those with deadlines, and those of a loaded scheduler. */
+    /** Counts of tasks that are in no queue that we walk: those with deadlines, and those of a loaded scheduler. */
     counted: [slots.dl_nr_running, slots.scx_nr_running].filter((count) => count !== undefined),
     o1: o1?.plan(shape, links),
     fair: unknown === undefined ? fairSlots(layout, links) : undefined,
@@ -45,17 +45,17 @@ export function queueSlots(layout: LayoutView) {
             nr_running: rt_nr_running,
             queue: rt_queue,
             priorities: listCount(found.rt_queue!, links),
-            /** What is queued may be groups of tasks: then real-time tasks are counted, not listed. */
+            /** Queued entities may be groups of tasks; then real-time tasks are counted, not listed. */
             groups: hasMember(layout, 'sched_rt_entity', 'my_q'),
           },
-    /** Why these queues are not walked: their shape is none of those that are known. */
+    /** Why these queues are not walked: their shape is not a known one. */
     unknown,
     links,
     key,
   };
 }
 
-/** The words that change with every edit of the queue: read again after a snapshot of a running guest. */
+/** The words that change with every edit of the queue, read again after a snapshot of a running guest. */
 function keyOf(layout: LayoutView, links: ListLinks) {
   const found = membersOf(layout, 'rq', ['nr_running', 'nr_switches?', 'curr']);
   const shape = new Shape(Object.values(found));
@@ -63,8 +63,8 @@ function keyOf(layout: LayoutView, links: ListLinks) {
 }
 
 /**
- * What is new about a kernel's queues, by their members; undefined for a shape that is known. Its processes can be
- * listed all the same.
+ * What is new about a kernel's queues, judged by their members; undefined for a known shape. Its processes can be
+ * listed in any case.
  */
 function unknownShape(layout: LayoutView): string | undefined {
   if (isO1(layout)) return undefined;
@@ -84,7 +84,7 @@ function isO1(layout: LayoutView): boolean {
 
 export type O1Slots = NonNullable<QueueSlots['o1']>;
 
-/** O(1) arrays (2.6.0 to 2.6.22): two `prio_array`s in the queue. */
+/** O(1) arrays (2.6.0 to 2.6.22): the queue has two `prio_array`s. */
 function o1Members(layout: LayoutView) {
   if (!isO1(layout)) return undefined;
   const own = membersOf(layout, 'rq', ['active', 'expired', 'arrays']);
@@ -96,11 +96,11 @@ function o1Members(layout: LayoutView) {
   return {
     all: [...Object.values(own), ...arrays.flatMap((array) => Object.values(array))],
     plan: (shape: Shape, links: ListLinks) => ({
-      /** `arrays` is its offset in the queue. */
+      /** `arrays` becomes its offset in the queue. */
       ...shape.slots(own, links),
-      /** In the copy of the queue. */
+      /** The two arrays in the copy of the queue. */
       copies: arrays.map((array) => shape.slots(array, links)),
-      /** Of one array: offset of its lists, and its bytes. */
+      /** Offset of the lists in one array. */
       queueOffset: queue.offset,
       arraySize,
       priorities: listCount(queue, links),
@@ -127,7 +127,7 @@ function fairSlots(layout: LayoutView, links: ListLinks) {
   return {
     ...shape.slots(queue, links),
     shape,
-    /** Of `rq.cfs` in `rq`. */
+    /** Offset of `rq.cfs` in `rq`, the root of the CPU's fair queues. */
     rootOffset: cfs.offset,
     entity: { ...entityShape.slots(entity, links), shape: entityShape },
   };

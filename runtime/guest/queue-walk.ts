@@ -7,20 +7,20 @@ import type { FairSlots, O1Slots, QueueSlots, RealtimeSlots } from './queue-slot
 import type { PointerSlot } from './shape.ts';
 import type { TaskSlots } from './task-slots.ts';
 
-/** Where a queued task was found. */
+/** The part of the scheduler that a queued task was found in. */
 export const QUEUE_CLASS = { active: 0, expired: 1, fair: 2, realtime: 3, stop: 4 } as const;
 export const QUEUE_CLASS_NAMES = ['active', 'expired', 'fair', 'realtime', 'stop'] as const;
 
-/** Groups within groups: what a cgroup tree reaches at most by far (cgroup.max.depth of real systems is below 32). */
+/** Bounds nested groups far above what cgroup trees reach (cgroup.max.depth of real systems is below 32). */
 const MAX_GROUPS = 16_384;
 const MAX_CPUS = 4096;
 const INITIAL = 128;
 
-/** Kinds of work: what the node at the head of the frontier is. */
+/** Kinds of nodes in the frontier. */
 const O1_NODE = 0;
 const TREE_NODE = 1;
 const REALTIME_NODE = 2;
-/** A tree's node that was a task's at the last look: read as part of the task. */
+/** A tree node that belonged to a task at the last look; it is read as part of the task. */
 const TASK_NODE = 3;
 
 /** Tables of a guest's arena that run queues need. */
@@ -32,7 +32,7 @@ export interface QueueTables {
   readonly entities: ObjectTable;
 }
 
-/** Makes the tables. `maxTasks`: tasks that a guest may have at most. */
+/** Makes the tables. `maxTasks` is the most tasks that a guest may have. */
 export function queueTables(arena: Arena, slots: QueueSlots, task: TaskSlots, maxTasks: number): QueueTables {
   const { fair } = slots;
   return {
@@ -45,14 +45,14 @@ export function queueTables(arena: Arena, slots: QueueSlots, task: TaskSlots, ma
 }
 
 /**
- * Walks the run queues of all CPUs over copies of the guest's objects, breadth first: what a scatter read brings
- * tells what the next one asks for. Each link is checked both ways and each queue against its counters, so that a
- * walk over memory that changes meanwhile, or lies, ends in a contradiction and never in an endless loop.
+ * Walks the run queues of all CPUs over copies of the guest's objects, breadth first: each scatter read shows what the
+ * next one must ask for. Each link is checked both ways and each queue against its counters, so a walk over memory that
+ * changes or lies ends in a contradiction and never in an endless loop.
  *
  * Results are columns, valid until the next walk.
  */
 export class QueueWalk {
-  /** By CPU. */
+  /** Columns by CPU. */
   cpus = 0;
   readonly queuePointers: KernelPointer[] = [];
   queuePositions = new Int32Array(64);
@@ -61,20 +61,20 @@ export class QueueWalk {
   nrRunning = new Float64Array(64);
   nrSwitches = new Float64Array(64);
   lockHeld = new Uint8Array(64);
-  /** Tasks found in the queues of the CPU. */
+  /** Number of tasks found in the queues of the CPU. */
   linked = new Int32Array(64);
 
-  /** By queued task. */
+  /** Columns by queued task. */
   count = 0;
   /** Index in the table of tasks. */
   task = new Int32Array(INITIAL);
   cpu = new Int32Array(INITIAL);
   class = new Uint8Array(INITIAL);
-  /** Priority of O(1) and real-time queues; virtual run time or deadline of fair ones. */
+  /** Priority in O(1) and real-time queues; virtual run time or deadline in fair ones. */
   key = new Float64Array(INITIAL);
   /** Place in its list. */
   place = new Int32Array(INITIAL);
-  /** EEVDF keeps a task that went to sleep queued for a while: it is not runnable. */
+  /** EEVDF keeps a task that went to sleep queued for a while, though it is not runnable. */
   delayed = new Uint8Array(INITIAL);
 
   #arena: Arena;
@@ -82,21 +82,21 @@ export class QueueWalk {
   #slots: QueueSlots;
   #task: TaskSlots;
   #space!: AddressSpace;
-  /** Of the entity and the list node in a task; -1 where there is none. */
+  /** Offsets of the entity and the list node in a task; -1 if it has none. */
   readonly #entityOffset: number;
   readonly #runListOffset: number;
-  /** From a task's copy to that of its entity, where a task's copy holds the whole of it; else -1. */
+  /** Distance from a task's copy to that of its entity if the task's copy holds all of it, otherwise -1. */
   #entityInTask: number;
 
-  /** The frontier: a first-in-first-out of nodes that were asked for. */
+  /** The frontier: a first-in-first-out queue of nodes that were asked for. */
   #head = 0;
   #tail = 0;
   #kind = new Uint8Array(INITIAL);
   /** Index in `entities` for tree nodes, in `tasks` for list nodes. */
   #index = new Int32Array(INITIAL);
-  /** What must point here: the previous node of a list, the parent of a tree. */
+  /** The node that must point here: the previous one of a list, the parent in a tree. */
   #back = new Float64Array(INITIAL);
-  /** Head of the list; pointer of the owning cfs_rq for tree nodes. */
+  /** Head of the list, or for tree nodes the pointer of the owning cfs_rq. */
   #owner = new Float64Array(INITIAL);
   /** Position of the list's head in the arena. */
   #headAt = new Int32Array(INITIAL);
@@ -105,7 +105,7 @@ export class QueueWalk {
   #level = new Int32Array(INITIAL);
   #placeOf = new Int32Array(INITIAL);
 
-  /** Fair queues of this walk: index in the table, CPU, and the CPU's counts. */
+  /** Fair queues of this walk: index in the table, CPU, and counts of the CPU. */
   #fair = new Int32Array(INITIAL);
   #fairCpu = new Int32Array(INITIAL);
   #fairLinked = new Int32Array(INITIAL);
@@ -126,7 +126,7 @@ export class QueueWalk {
   }
 
   /**
-   * Walks the queues at `pointers`, one per CPU. The arena has begun a snapshot.
+   * Walks the queues at `pointers`, one per CPU. The arena must have begun a snapshot.
    * @throws DomschedError `guest-inconsistent`, `walk-unbounded`
    */
   run(space: AddressSpace, pointers: readonly KernelPointer[]): void {
@@ -153,7 +153,7 @@ export class QueueWalk {
       else if (kind === TREE_NODE || kind === TASK_NODE) this.#treeNode(item);
       else this.#realtimeNode(item);
     }
-    // Reads those that were found last, and finds out about those that are in no memory.
+    // Reads the tasks found last, and fails for those that are not in memory.
     const { tasks } = this.#tables;
     for (let i = 0; i < this.count; i++) tasks.position(this.task[i]!, space);
     for (let cpu = 0; cpu < this.cpus; cpu++) tasks.position(tasks.find(this.curr[cpu]!), space);
@@ -162,8 +162,8 @@ export class QueueWalk {
   }
 
   /**
-   * Reads the words again that change with every edit of a queue.
-   * @returns whether they are what the walk saw
+   * Reads again the words that change with every edit of a queue.
+   * @returns whether they are as the walk saw them
    */
   unchanged(space: AddressSpace): boolean {
     const { keys } = this.#tables;
@@ -179,7 +179,7 @@ export class QueueWalk {
     return true;
   }
 
-  /** Only the tasks that are on a CPU, of the queues at `pointers`. @throws DomschedError `guest-inconsistent` */
+  /** Only the tasks on a CPU, from the queues at `pointers`. @throws DomschedError `guest-inconsistent` */
   currentTasks(space: AddressSpace, pointers: readonly KernelPointer[]): readonly number[] {
     const { keys } = this.#tables;
     for (const pointer of pointers) keys.want(pointer);
@@ -194,7 +194,7 @@ export class QueueWalk {
     const at = this.#tables.queues.position(this.#tables.queues.find(this.queuePointers[cpu]!), this.#space);
     this.queuePositions[cpu] = at;
     this.linked[cpu] = 0;
-    // An unsigned long in O(1) kernels, an unsigned int since 2.6.39.
+    // It is an unsigned long in O(1) kernels, an unsigned int since 2.6.39.
     this.nrRunning[cpu] = arena.number(at, plan.nr_running);
     this.nrSwitches[cpu] = plan.nr_switches === undefined ? 0 : arena.number(at, plan.nr_switches);
     const { lockWord } = plan;
@@ -309,7 +309,7 @@ export class QueueWalk {
     this.#found(index, cpu, QUEUE_CLASS.realtime, this.#level[item]!, this.#placeOf[item]!, 0);
   }
 
-  /** Checks a list's node both ways and goes on to the next. @returns position of the task's copy */
+  /** Checks a list's node both ways and continues with the next. @returns position of the task's copy */
   #listNode(item: number): number {
     const cpu = this.#cpuOf[item]!;
     const arena = this.#arena;
@@ -350,12 +350,12 @@ export class QueueWalk {
     }
     const root = arena.pointer(at, fair.root);
     if (root !== NO_POINTER) this.#pushEntity(movePointer(root, -fair.entity.run_node), 0, slot, cpu);
-    // The running entity is out of the tree, and still counts.
+    // The running entity is not in the tree but still counts.
     const curr = arena.pointer(at, fair.curr);
     if (curr !== NO_POINTER) this.#pushEntity(curr, NaN, slot, cpu);
   }
 
-  /** @param parent node that the entity hangs on, 0 for the root, NaN for the running entity */
+  /** @param parent node above the entity, 0 for the root, NaN for the running entity */
   #pushEntity(entity: KernelPointer, parent: number, slot: number, cpu: number): void {
     const item = this.#reserve();
     const task = this.#entityInTask < 0 ? -1 : this.#tables.tasks.find(entity - this.#entityOffset);
@@ -378,7 +378,7 @@ export class QueueWalk {
     const running = Number.isNaN(parent);
     const onRq = arena.number(at, entity.on_rq) !== 0;
     if (running) {
-      // `curr` may be on its way off the queue: then it is no longer counted.
+      // `curr` may be about to leave the queue; then it is no longer counted.
       if (!onRq) return;
     } else {
       if (!onRq) throw this.#wrong(cpu, 'an entity in a fair queue is not marked as queued');
@@ -417,12 +417,12 @@ export class QueueWalk {
     return movePointer(tasks.pointers[index] as KernelPointer, this.#entityOffset);
   }
 
-  /** Position of the copy of an entity, in its task's copy or by itself. */
+  /** Position of an entity's copy, in its task's copy or by itself. */
   #entityPosition(item: number, pointer: KernelPointer): number {
     const { tasks, entities } = this.#tables;
     if (this.#kind[item] === TASK_NODE) {
       const at = tasks.tryPosition(this.#index[item]!, this.#space);
-      // What was a task may be a group's entity by now: those are not within a task.
+      // A former task may be a group's entity by now, which is not inside a task.
       if (at >= 0) {
         const own = at + this.#entityInTask;
         const { my_q } = this.#slots.fair!.entity;
@@ -448,7 +448,7 @@ export class QueueWalk {
   #found(task: number, cpu: number, class_: number, key: number, place: number, delayed: number): void {
     const index = this.count;
     if (index === this.task.length) this.#growTasks();
-    // A tree and a list can't loop, as every link was checked both ways; but two queues may share a task.
+    // A tree or list cannot loop, because every link was checked both ways, but two queues may share a task.
     if (index > this.#tables.tasks.limit) throw this.#wrong(cpu, 'its queues do not end');
     this.task[index] = task;
     this.cpu[index] = cpu;

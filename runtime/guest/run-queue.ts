@@ -7,35 +7,33 @@ import type { TaskSlots } from './task-slots.ts';
 
 export type QueueClass = (typeof QUEUE_CLASS_NAMES)[number];
 
-/** A task in a run queue. */
 export interface QueuedTask {
   readonly address: GuestVirtual;
   readonly pid: number;
-  /** Part of the scheduler that it waits in; `active` and `expired` are O(1)'s arrays. */
+  /** The part of the scheduler that it waits in; `active` and `expired` are O(1)'s arrays. */
   readonly class: QueueClass;
   /** Priority (O(1), real-time), virtual run time (CFS) or virtual deadline (EEVDF). */
   readonly key: number;
   readonly running: boolean;
-  /** Went to sleep, and stays queued until its lag is gone (EEVDF). */
+  /** It went to sleep, but stays queued until its lag is gone (EEVDF). */
   readonly delayed: boolean;
 }
 
-/** The run queue of one CPU. */
 export interface RunQueue {
   readonly cpu: number;
-  /** Of its `struct rq`. */
+  /** Address of its `struct rq`. */
   readonly address: GuestVirtual;
-  /** Task on the CPU; the idle task when nothing runs. */
+  /** The task on the CPU; the idle task when nothing runs. */
   readonly curr: GuestVirtual;
   readonly idle: GuestVirtual;
-  /** The queue's own count: ready and running tasks. */
+  /** The queue's own count of ready and running tasks. */
   readonly nrRunning: number;
   readonly lockHeld: boolean;
-  /** In the order in which the scheduler would take them, as far as one can tell. */
+  /** In the order in which the scheduler would pick them, as far as that is known. */
   readonly tasks: readonly QueuedTask[];
 }
 
-/** The columns of a walk as objects. */
+/** Turns the columns of a walk into objects. */
 export function describeQueues(
   walk: QueueWalk,
   tables: QueueTables,
@@ -75,7 +73,7 @@ const RANK: Readonly<Record<number, number>> = {
   [QUEUE_CLASS.fair]: 4,
 };
 
-/** Indices of the walk's tasks by class, key and place. */
+/** Indices of the walk's tasks, sorted by class, key and place. */
 function order(walk: QueueWalk): number[] {
   const indices = Array.from({ length: walk.count }, (_, i) => i);
   return indices.sort(

@@ -2,36 +2,36 @@ import { DomschedError } from '../error.ts';
 import type { ListLinks, Member } from '../layout/members.ts';
 
 /**
- * Where a number is in a record, and how it is read. Only a {@link Shape} makes one, out of a member of the layout, so
- * that nothing is ever read with another width or sign than the kernel's own.
+ * Position of a number in a record, and how to read it. Only a {@link Shape} makes one, from a member of the layout, so
+ * nothing is ever read with another width or sign than the kernel's own.
  */
 export interface Slot {
-  /** In the record. */
+  /** Position in the record. */
   readonly at: number;
   /** Bytes. */
   readonly size: 1 | 2 | 4 | 8;
   readonly signed: boolean;
-  /** Bit fields: bits below it in its bytes, and its own. */
+  /** For bit fields: the number of bits below it in its bytes, and the mask of its own. */
   readonly shift: number;
   readonly mask: number;
 }
 
-/** Where a pointer is in a record. */
+/** Position of a pointer in a record. */
 export interface PointerSlot {
   readonly pointerAt: number;
 }
 
 /** A link of a list: the two pointers of a `list_head`. */
 export interface LinkSlot {
-  /** Of the node in the structure. */
+  /** Offset of the node in the structure. */
   readonly offset: number;
   readonly next: PointerSlot;
   readonly prev: PointerSlot;
 }
 
-/** Where something larger is in a record: a name, an array. */
+/** Position of something larger in a record, such as a name or an array. */
 export interface BlockSlot {
-  /** In the structure. */
+  /** Offset in the structure. */
   readonly offset: number;
   readonly at: number;
   readonly size: number;
@@ -50,7 +50,7 @@ type SlotOf<M> =
             ? number
             : M;
 
-/** Where members are in a record, by their roles; of a part its offset in the structure. */
+/** Positions of members in a record, by their roles; for a part, its offset in the structure. */
 export type Slots<F> = { readonly [K in keyof F]: SlotOf<F[K]> };
 
 const ALL_BITS = 0xffff_ffff;
@@ -58,27 +58,27 @@ const POINTER_SIZE = 8;
 
 /** Bytes of a structure that are read in one go. */
 export interface ShapeSegment {
-  /** In the structure; a multiple of 8. */
+  /** Offset in the structure, a multiple of 8. */
   readonly offset: number;
-  /** A multiple of 8. */
+  /** In bytes, a multiple of 8. */
   readonly length: number;
-  /** Where its copy is in a record. */
+  /** Position of its copy in a record. */
   readonly at: number;
 }
 
-/** Fewer bytes between two members than this cost less to copy than one more read costs (measured: 400 to 1,000). */
+/** Copying fewer bytes than this between two members costs less than another read (measured: 400 to 1,000). */
 const WORTH_A_READ = 768;
 
 /**
- * Which parts of a structure a snapshot copies, and where each member is in the copy. A `task_struct` has some
- * 10,000 bytes, of which schedulers need a few hundred at a handful of places.
+ * Decides which parts of a structure a snapshot copies, and where each member is in the copy. A `task_struct` has some
+ * 10,000 bytes, of which schedulers need a few hundred in a handful of places.
  */
 export class Shape {
   readonly segments: readonly ShapeSegment[];
   /** Bytes of a record. */
   readonly size: number;
 
-  /** @param members to copy; those of a part are to be named themselves */
+  /** @param members members to copy; those inside a part must be named themselves */
   constructor(members: readonly (Member | undefined)[]) {
     const ranges = members
       .filter((member) => member !== undefined)
@@ -108,8 +108,8 @@ export class Shape {
   }
 
   /**
-   * Where the bytes from `from` on of the structure are in a record, if `length` of them are there in one piece;
-   * else -1.
+   * Position in a record of `length` bytes of the structure from offset `from`, if they are there in one piece;
+   * otherwise -1.
    */
   piece(from: number, length: number): number {
     for (const { offset, length: there, at } of this.segments) {
@@ -119,8 +119,8 @@ export class Shape {
   }
 
   /**
-   * Where each of these members is in a record.
-   * @throws DomschedError `layout-absent-member` for one that is not what it was declared to be
+   * Positions of these members in a record.
+   * @throws DomschedError `layout-absent-member` for one that does not fit its declaration
    */
   slots<F extends Readonly<Record<string, Member | undefined>>>(found: F, links: ListLinks): Slots<F> {
     const slots = Object.entries(found).map(([name, member]) => [name, member && this.#slot(member, links)]);
@@ -144,7 +144,7 @@ export class Shape {
 
   /**
    * A member that is a number, a bit field, or a structure around one word (`atomic_t`).
-   * @throws DomschedError `layout-absent-member` for what is no single word
+   * @throws DomschedError `layout-absent-member` if it is not a single word
    */
   number(field: Member): Slot {
     const { bits, bitSize, size, signed } = field;
@@ -158,7 +158,7 @@ export class Shape {
         mask: ALL_BITS,
       };
     }
-    // Whole bytes, and as few as hold it: nothing else of its word is looked at.
+    // Reads as few whole bytes as hold the field, and nothing else of its word.
     const first = bits === undefined ? 0 : bits.shift >>> 3;
     const shift = bits === undefined ? 0 : bits.shift & 7;
     const width = [1, 2, 4].find((bytes) => shift + bitSize <= 8 * bytes) as 1 | 2 | 4 | undefined;
@@ -167,7 +167,7 @@ export class Shape {
     return { at: this.#at(field, bits.offset + first, width), size: width, signed: false, shift, mask };
   }
 
-  /** A member that is a pointer, or a word that holds one (`rb_node.__rb_parent_color`). */
+  /** A member that is a pointer or a word that contains one (`rb_node.__rb_parent_color`). */
   pointer(field: Member): PointerSlot {
     if (field.size !== POINTER_SIZE || field.bitSize !== undefined) throw odd(field, 'no pointer');
     return { pointerAt: this.#at(field, field.offset, POINTER_SIZE) };
@@ -180,7 +180,7 @@ export class Shape {
     return { offset, next: pointer(links.next), prev: pointer(links.prev) };
   }
 
-  /** A member that is more than a word. */
+  /** A member larger than a word. */
   block(field: Member): BlockSlot {
     const { offset, size } = field;
     return { offset, at: this.#at(field, offset, size), size };

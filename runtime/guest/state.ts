@@ -1,26 +1,26 @@
-/** What a task does, as far as schedulers care. */
+/** State of a task, as far as schedulers care. */
 export type ProcessState =
-  /** On a CPU now. */
+  /** It is on a CPU now. */
   | 'running'
-  /** In a run queue, waiting for a CPU. */
+  /** It waits for a CPU in a run queue. */
   | 'ready'
-  /** Waits, and a signal wakes it. */
+  /** It waits, and a signal wakes it. */
   | 'sleeping'
-  /** Waits, and nothing but what it waits for wakes it. */
+  /** It waits, and only what it waits for wakes it. */
   | 'disk-sleep'
-  /** Waits like `disk-sleep`, but counts as idle: kernel threads without work. */
+  /** It waits like `disk-sleep` but counts as idle, such as a kernel thread without work. */
   | 'idle'
   | 'stopped'
   | 'traced'
   | 'parked'
-  /** Stopped from outside, by domsched. */
+  /** Domsched stopped it from outside. */
   | 'held'
   | 'zombie'
   | 'dead';
 
 /**
- * Bits of the state words as numbered by one era of kernels. They are macros, so no layout has them; which era a
- * kernel is of shows in its members.
+ * Numbers of the bits in the state words in one era of kernels. They are macros, so no layout has them; a kernel's
+ * members show its era.
  */
 export interface StateBits {
   readonly interruptible: number;
@@ -28,22 +28,22 @@ export interface StateBits {
   readonly stopped: number;
   readonly traced: number;
   readonly parked: number;
-  /** With `uninterruptible`: does not count as load. */
+  /** Together with `uninterruptible`: the task does not count as load. */
   readonly noLoad: number;
-  /** Waits for a sleeping spinlock of PREEMPT_RT. */
+  /** The task waits for a sleeping spinlock of PREEMPT_RT. */
   readonly lockWait: number;
-  /** Stopped by the freezer while waiting. */
+  /** The freezer stopped the task while it waited. */
   readonly frozen: number;
-  /** Has run for the last time. */
+  /** The task has run for the last time. */
   readonly gone: number;
-  /** Of `exit_state`. */
+  /** These two are bits of `exit_state`. */
   readonly zombie: number;
   readonly dead: number;
 }
 
 /**
- * The numbers above 8 are those that include/linux/sched.h has had since 4.14. `lockWait`: "sched/wakeup: Prepare for
- * RT sleeping spin/rwlocks", 5.15. `frozen`: "freezer,sched: Rewrite core freezer logic", 6.1.
+ * Values above 8 are those of include/linux/sched.h since 4.14. `lockWait` came with "sched/wakeup: Prepare for RT
+ * sleeping spin/rwlocks", 5.15, `frozen` with "freezer,sched: Rewrite core freezer logic", 6.1.
  */
 export const STATE_BITS: StateBits = {
   interruptible: 0x1,
@@ -59,7 +59,7 @@ export const STATE_BITS: StateBits = {
   dead: 0x10,
 };
 
-/** 2.6.16 (include/linux/sched.h): `exit_state` has zombie and dead the other way round, until 3.15. */
+/** 2.6.16 (include/linux/sched.h): zombie and dead are swapped in `exit_state`, until 3.15. */
 export const O1_STATE_BITS: StateBits = {
   interruptible: 0x1,
   uninterruptible: 0x2,
@@ -75,8 +75,8 @@ export const O1_STATE_BITS: StateBits = {
 };
 
 /**
- * Decodes what the guest's own /proc would call the state.
- * @param onCpu the task is current on a CPU
+ * Decodes the state as the guest's own /proc would show it.
+ * @param onCpu whether the task is current on a CPU
  */
 export function decodeState(bits: StateBits, state: number, exitState: number, onCpu: boolean): ProcessState {
   if (exitState & bits.zombie) return 'zombie';
@@ -88,7 +88,7 @@ export function decodeState(bits: StateBits, state: number, exitState: number, o
   if (state & bits.uninterruptible) return state & bits.noLoad ? 'idle' : 'disk-sleep';
   if (state & bits.interruptible) return 'sleeping';
   if (state & bits.gone) return 'dead';
-  // Zero, or bits that only say that it is new or about to be woken: /proc calls all of them R.
+  // The state is zero, or says only that the task is new or about to be woken; /proc shows R for all of these.
   return onCpu ? 'running' : 'ready';
 }
 

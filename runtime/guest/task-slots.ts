@@ -6,10 +6,10 @@ import { O1_STATE_BITS, STATE_BITS } from './state.ts';
 /** How a kernel accounts CPU time. */
 export type TimeUnit = 'ns' | 'ticks';
 
-/** What is read of a task, and where it is in a record. */
+/** Members of a task that are read, and where each is in a record. */
 export type TaskSlots = ReturnType<typeof taskSlots>;
 
-/** Resolves what is read of a task. @throws DomschedError `layout-absent-member` */
+/** Resolves the members of a task that are read. @throws DomschedError `layout-absent-member` */
 export function taskSlots(layout: LayoutView) {
   const found = membersOf(layout, 'task_struct', [
     ...(['state', 'exit_state', 'flags', 'on_rq?', 'array?', 'prio', 'static_prio', 'policy'] as const),
@@ -17,7 +17,7 @@ export function taskSlots(layout: LayoutView) {
     ...(['utime', 'stime', 'sum_exec_runtime?', 'prev_utime?', 'prev_stime?'] as const),
     ...(['run_list?', 'tasks', 'thread_node', 'se?'] as const),
   ]);
-  // Its CPU is in a thread_info beside its stack: until "sched/core: Allow putting thread_info into task_struct", 4.9.
+  // Until "sched/core: Allow putting thread_info into task_struct", 4.9, the CPU is in a thread_info beside the stack.
   const apart = found.cpu === undefined ? membersOf(layout, 'task_struct', ['thread_info?']) : {};
   const members = { thread_info: undefined, ...found, ...apart, ...startTime(found.start_time) };
   const shape = new Shape(Object.values(members));
@@ -30,15 +30,15 @@ export function taskSlots(layout: LayoutView) {
 }
 
 /**
- * Whether the state's bits have the numbers of "sched/debug: Add explicit TASK_PARKED printing", 4.14. `recent_used_cpu`
- * came next ("sched/fair: Use a recently used CPU as an idle candidate", 4.16, SMP only), then `frozen` ("cgroup: cgroup v2
- * freezer", 5.2), then the state's own new name ("sched: Change task_struct::state", 5.14).
+ * Whether the state's bits have the numbers of "sched/debug: Add explicit TASK_PARKED printing", 4.14. Later members
+ * show it: `recent_used_cpu` ("sched/fair: Use a recently used CPU as an idle candidate", 4.16, SMP only), `frozen`
+ * ("cgroup: cgroup v2 freezer", 5.2), and the state's new name ("sched: Change task_struct::state", 5.14).
  */
 function isRenumbered(layout: LayoutView): boolean {
   return ['__state', 'frozen', 'recent_used_cpu'].some((member) => layout.has('task_struct', member));
 }
 
-/** Nanoseconds, or seconds where there are nanoseconds besides: of a `struct timespec`. */
+/** Start time in ns, or for a `struct timespec` its seconds and its nanoseconds. */
 function startTime(start_time: Member<'number'>) {
   const size = start_time.size / 2;
   if (start_time.size <= 8) return { start_time, start_time_ns: undefined };
@@ -46,7 +46,7 @@ function startTime(start_time: Member<'number'>) {
   return { start_time: { ...start_time, size }, start_time_ns };
 }
 
-/** What is read of a `signal_struct`, the part of a process that its threads share. */
+/** Members of a `signal_struct` that are read. The threads of a process share it. */
 export type SignalSlots = ReturnType<typeof signalSlots>;
 
 /** @throws DomschedError `layout-absent-member` */
@@ -58,7 +58,7 @@ export function signalSlots(layout: LayoutView) {
   return { ...shape.slots(found, listLinks(layout)), shape };
 }
 
-/** What is read of a `thread_info` that stands apart from its task. */
+/** Members of a `thread_info` outside its task that are read. */
 export type ThreadInfoSlots = ReturnType<typeof threadInfoSlots>;
 
 export function threadInfoSlots(layout: LayoutView) {

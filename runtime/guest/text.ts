@@ -1,13 +1,13 @@
-/** Control and format characters, what turns the direction of writing, unusual blanks, halves of pairs. */
+/** Control and format characters (some turn the direction of writing), unusual blanks, and lone surrogates. */
 const UNSAFE = /[\p{C}\p{Zl}\p{Zp}]|(?! )\p{Zs}/gu;
-/** Where a decoder puts a byte that is none of UTF-8's, as Python's surrogateescape does. */
+/** A decoder maps bytes that are not UTF-8 to here, as Python's surrogateescape does. */
 const STRAY = 0xdc00;
 
 /**
- * A name out of a guest, spelt for a terminal: of its bytes, those that are no printable ASCII become `\xHH`, so that
- * no name can move the cursor, change colours or turn the direction of writing. No two names are spelt alike:
- * {@link plainName} gives the name back.
- * @param latin1 the bytes, a character each
+ * Spells a guest's name for a terminal: bytes that are not printable ASCII become `\xHH`, so no name can move the
+ * cursor, change colours or turn the direction of writing. No two names are spelt alike, and {@link plainName} gives
+ * the name back.
+ * @param latin1 the bytes, one per character
  */
 export function printableBytes(latin1: string): string {
   return latin1.replace(/[^\x20-\x7e]|\\/g, (character) =>
@@ -15,14 +15,14 @@ export function printableBytes(latin1: string): string {
   );
 }
 
-/** As {@link printableBytes}, for text: its bytes are those of UTF-8. */
+/** As {@link printableBytes}, for text, whose bytes are UTF-8. */
 export function printable(text: string): string {
   return printableBytes(bytesOf(text).toString('latin1'));
 }
 
 /**
- * The name that {@link printableBytes} spelt, as UTF-8 reads it. A byte that is none of UTF-8's becomes half a
- * surrogate pair, U+DC80 to U+DCFF, which JSON writes as an escape: such names stay apart.
+ * Reverses {@link printableBytes}, reading the bytes as UTF-8. A byte that is not UTF-8 becomes half a surrogate pair,
+ * U+DC80 to U+DCFF, which JSON writes as an escape, so such names stay distinct.
  */
 export function plainName(spelt: string): string {
   if (!spelt.includes('\\')) return spelt;
@@ -33,8 +33,8 @@ export function plainName(spelt: string): string {
 }
 
 /**
- * A pattern with `\xHH` in it, as tables spell names, with the characters themselves. Other backslashes stay: they
- * make a `*` or a backslash one that stands for itself.
+ * Replaces each `\xHH` of a pattern, as tables spell names, by the character itself. Other backslashes stay: they make
+ * a `*` or a backslash stand for itself.
  */
 export function plainPattern(pattern: string): string {
   return pattern.replace(/(\\\\)|(?:\\x[0-9a-f]{2})+/g, (part, backslash?: string) =>
@@ -43,17 +43,17 @@ export function plainPattern(pattern: string): string {
 }
 
 /**
- * A text of ours with names in it, on its way to a terminal: nothing in it makes the terminal do anything, or begins a
- * line of its own.
+ * Makes a text of ours that contains names safe for a terminal: nothing in it can control the terminal or begin a line
+ * of its own.
  */
 export function harmless(text: string): string {
   return text.replace(UNSAFE, (character) => printable(character));
 }
 
-/** JSON for a terminal or a file: names are as they are, but for what {@link harmless} would spell, as `\uXXXX`. */
+/** JSON for a terminal or a file. Names stay as they are, but what {@link harmless} would spell becomes `\uXXXX`. */
 export function jsonText(value: unknown): string {
   const text = JSON.stringify(value, null, 2).replace(UNSAFE, (character) =>
-    // Line feeds are ours: those of names are escaped already.
+    // These line feeds are ours; those of names are escaped already.
     character === '\n'
       ? character
       : [...Array(character.length).keys()]
@@ -63,7 +63,7 @@ export function jsonText(value: unknown): string {
   return `${text}\n`;
 }
 
-/** Whether a name of ours, as of a domain, was meant: as it is, or as terminals show it. */
+/** Whether `typed` means a name, such as a domain's: as it is, or as terminals show it. */
 export function isNamed(name: string, typed: string): boolean {
   return name === typed || (typed.includes('\\') && printable(name) === typed);
 }
@@ -89,12 +89,12 @@ function decode(bytes: Buffer): string {
   return text;
 }
 
-/** Bytes of the character that begins here; 0 where none does. */
+/** Length in bytes of the character that begins here; 0 if none does. */
 function characterLength(bytes: Buffer, at: number): number {
   const first = bytes[at]!;
   const length = first < 0x80 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
   const part = bytes.subarray(at, at + length);
-  // Overlong forms, halves of pairs and cut characters decode to something that is written in other bytes.
+  // Overlong forms, lone surrogates and cut characters do not encode back to the same bytes.
   return part.equals(Buffer.from(part.toString('utf8'), 'utf8')) ? length : 0;
 }
 

@@ -3,30 +3,30 @@ import { type GuestVirtual, guestVirtual } from '../memory/address.ts';
 import { isFault } from '../memory/walker.ts';
 import type { Guest } from './guest.ts';
 
-/** What of a CPU its registers lead to. */
+/** Places that a CPU's registers point to. */
 export interface CpuMarks {
-  /** The kernel's number. */
+  /** The kernel's number of the CPU. */
   readonly cpu: number;
-  /** Its per-CPU area, or its `x8664_pda`: the kernel's GS base. */
+  /** The kernel's GS base: its per-CPU area, or its `x8664_pda`. */
   readonly gsBase: bigint;
-  /** Its task-state segment; undefined where the layout doesn't tell. */
+  /** Its task-state segment; undefined if the layout does not have it. */
   readonly tss: GuestVirtual | undefined;
 }
 
-/** Where an address is in memory, as something that can be compared; undefined where nothing is mapped. */
+/** Gives the place of an address in memory in a form that can be compared; undefined if it is not mapped. */
 export type PlaceOf = (address: GuestVirtual) => string | undefined;
 
 /**
- * The per-CPU variable with the task-state segment, the hardware's part of it first: its name since "x86/entry/64: Make
+ * The per-CPU variable that begins with the hardware's task-state segment; it has this name since "x86/entry/64: Make
  * cpu_entry_area.tss read-only", 4.15.
  */
 const TSS = 'cpu_tss_rw';
 
 /**
- * Which vCPU each of the kernel's CPUs is, with what is in its registers. The hypervisor's numbers and the kernel's
- * need not agree: CPUs that were plugged in have theirs by the order in which they came.
+ * Matches the kernel's CPUs to vCPUs by their registers. The numbers of the hypervisor and of the kernel need not
+ * agree: the kernel numbers hot-plugged CPUs in the order in which they came.
  *
- * @returns by the kernel's number; a CPU of which it is not proved is not there
+ * @returns keyed by the kernel's CPU number; CPUs that could not be matched are omitted
  */
 export function vcpusByCpu(
   guest: Pick<Guest, 'cpus' | 'layout' | 'percpu' | 'space'>,
@@ -45,10 +45,10 @@ export function vcpusByCpu(
 }
 
 /**
- * Two registers tell a vCPU's CPU, and neither can be changed by a program: the kernel's GS base, which is the CPU's
- * per-CPU area, and the base of the task-state segment. The kernel maps the latter a second time for its entry code
- * ("x86/entry: Remap the TSS into the CPU entry area", 4.15), so places in memory are compared, not addresses. What
- * contradicts itself, or another vCPU, is no proof.
+ * Two registers identify a vCPU's CPU, and no program can change either: the kernel's GS base, which is the CPU's
+ * per-CPU area, and the base of the task-state segment. The kernel maps the latter again for its entry code
+ * ("x86/entry: Remap the TSS into the CPU entry area", 4.15), so places in memory are compared, not addresses. A vCPU
+ * that contradicts itself or another one proves nothing.
  */
 export function matchVcpus(
   cpus: readonly CpuMarks[],
@@ -78,8 +78,8 @@ export function matchVcpus(
 }
 
 /**
- * What may be the kernel's GS base. In user mode GS is the program's, which may hold anything; in the kernel it is the
- * kernel's, but for a few instructions of entry code, before and after `swapgs`.
+ * Values that may be the kernel's GS base. In user mode GS is the program's and may hold anything. In the kernel it is
+ * the kernel's, except for a few instructions of entry code before and after `swapgs`.
  */
 function kernelGsBases({ cpl, gsBase, kernelGsBase }: VcpuRegisters): bigint[] {
   const swapped = kernelGsBase === undefined ? [] : [kernelGsBase];

@@ -1,14 +1,12 @@
 import { type GuestVirtual, guestVirtual } from '../../memory/address.ts';
 import type { AddressSpace } from '../../memory/types.ts';
 
-/** What every kernel's `linux_banner` begins with (Linux init/version.c). */
+/** Every kernel's `linux_banner` begins with this (Linux init/version.c). */
 export const BANNER_START = 'Linux version ';
-/** Bytes that a banner has at most: with a compiler's full version it has some 250. */
+/** Most bytes of a banner. One with a compiler's full version has some 250. */
 export const MAX_BANNER = 1024;
 
-/**
- * Whether the guest has exactly this banner, newline and final NUL included, at `address`.
- */
+/** Whether the guest has exactly this banner, with newline and final NUL, at `address`. */
 export function hasBanner(space: AddressSpace, address: GuestVirtual, banner: string): boolean {
   const expected = Buffer.from(`${banner}\n\0`, 'latin1');
   const found = tryRead(space, address, expected.length);
@@ -22,13 +20,13 @@ export function bannerIn(bytes: Uint8Array): string | undefined {
   const end = text.indexOf('\n');
   if (end < 0) return undefined;
   const banner = text.slice(0, end);
-  // A release, and who built it with what: not the format string of the same kernel, nor a line of some text.
+  // Requires a release and a builder, which excludes the kernel's own format string and lines of other text.
   return /^Linux version [0-9][\x21-\x7e]* \([\x20-\x7e]+$/.test(banner) && text[end + 1] === '\0'
     ? banner
     : undefined;
 }
 
-/** Release in a banner: `6.1.0-56-cloud-amd64`. */
+/** The release in a banner, such as `6.1.0-56-cloud-amd64`. */
 export function releaseOf(banner: string): string {
   return banner.slice(BANNER_START.length).split(' ', 1)[0]!;
 }

@@ -13,27 +13,27 @@ import { tryRead } from './banner.ts';
 import { copyImage } from './scan.ts';
 import type { IdentifiedKernel, Learned } from './types.ts';
 
-/** A kernel's image in memory that no known layout is of. */
+/** A kernel's image in memory that matches no known layout. */
 export interface Unmatched {
   readonly space: AddressSpace;
   /** First mapped page of the image. */
   readonly start: bigint;
   readonly banners: readonly string[];
-  /** Whether a layout's kernel is in memory at a place that independent facts agree on. */
+  /** Confirms that a layout's kernel is in memory at a place that independent facts agree on. */
   readonly confirm: (layout: LayoutView, banner: string) => IdentifiedKernel | undefined;
 }
 
-/** A kernel that does not say enough of itself. */
+/** A kernel that does not describe itself well enough. */
 export interface Unlearned {
   readonly why: string;
   readonly buildId: string | null;
 }
 
 /**
- * A kernel that no file was extracted of, by what it says of itself: by what was read of the same kernel before, or else
- * by its own tables now.
+ * Identifies a kernel that has no extracted layout: by a layout that was read from the same kernel before, or else by
+ * its own tables.
  *
- * @returns `why` not, for people, where it does not say enough, and the build-id that it shows
+ * @returns the kernel, or `why` it does not describe itself well enough, for people, and the build-id that it shows
  */
 export async function fromMemory(
   domain: Domain<FrameNumber>,
@@ -67,7 +67,7 @@ export async function kernelMemory(
   return { name: `memory of ${domain.replaceAll('/', '_')}`, parts: await copyImage(space, start, whole) };
 }
 
-/** The kernel of an entry, where this guest has the very bytes that it was read from. */
+/** The kernel of a remembered entry, if this guest has exactly the bytes that it was read from. */
 async function asBefore(image: Unmatched, entry: Remembered): Promise<IdentifiedKernel | undefined> {
   const kernel = await confirmed(image, entry.layout);
   if (kernel === undefined) return undefined;

@@ -32,12 +32,12 @@ import type { Derivation, IdentifiedKernel, Relocation } from './types.ts';
 /** RFLAGS.IF (Intel SDM vol. 1, 3.4.3). */
 const INTERRUPT_FLAG = 1n << 9n;
 const ANOTHER_BUILD = 'it has the banner of a known kernel, but build-id ';
-/** Bytes of notes that are looked through at most: a kernel has some 500. */
+/** Most bytes of notes that are searched; a kernel has some 500. */
 const MAX_NOTES = 64 * 1024;
 
 /**
- * Finds out which of the known kernels runs in a domain, by the guest's memory alone: its banner, its build-id where
- * it has one, and a relocation that independent facts agree on. Never by a version.
+ * Finds out which known kernel runs in a domain, from the guest's memory alone: its banner, its build-id if it has one,
+ * and a relocation that independent facts agree on. A version is never used.
  *
  * @throws DomschedError `layout-unknown` when the kernel is none of `known`, with the command that makes its layout;
  *   `kernel-unidentified` when no kernel is found; `domain-gone`, `host-unreachable`
@@ -57,7 +57,7 @@ async function identifyBy(
   known: readonly KnownKernel[],
   all: readonly VcpuRegisters[],
 ): Promise<IdentifiedKernel> {
-  // A kernel that crashed has halted its CPUs for good; the one that was started in its place (`kexec`) runs on the rest.
+  // A kernel that crashed has halted its CPUs for good; the kernel that replaced it (`kexec`) runs on the rest.
   const awake = all.filter((vcpu) => !hasHaltedForGood(vcpu));
   const registers = awake.length > 0 ? awake : all;
   const spaces = registers.length > 0 ? addressSpaces(domain, registers) : [];
@@ -95,7 +95,7 @@ async function identifyBy(
     }
   }
   const named = banners.find(isKnown) ?? banners[0];
-  // Another build of a kernel that is known is a kernel that is not.
+  // Another build of a known kernel is an unknown kernel.
   if (banners.some(isKnown) && !(failures.length > 0 && failures.every(isAnotherBuild))) {
     throw unknown(domain, known, named, failures);
   }
@@ -105,7 +105,7 @@ async function identifyBy(
 }
 
 /**
- * Where a domain's kernel is in memory, whatever kernel it is.
+ * Finds where a domain's kernel is in memory, known or not.
  * @throws DomschedError `kernel-unidentified`, `domain-gone`, `host-unreachable`
  */
 export async function kernelImage(
@@ -123,14 +123,14 @@ export async function kernelImage(
   throw unidentified(domain, 'no kernel was found in its memory: it is still booting, or no Linux');
 }
 
-/** Whether a vCPU waits for an interrupt with interrupts off: nothing but a reset, or another kernel, wakes it. */
+/** Whether a vCPU waits for an interrupt with interrupts off: only a reset or another kernel wakes it. */
 export function hasHaltedForGood({ halted, rflags }: VcpuRegisters): boolean {
   return halted && (rflags & INTERRUPT_FLAG) === 0n;
 }
 
 /**
  * Whether a vCPU's own page tables lead to the very bytes of a kernel that was identified before.
- * @returns undefined where the domain has no vCPU in 64-bit mode to ask
+ * @returns undefined if the domain has no vCPU in 64-bit mode
  */
 export function isRunBy(kernel: IdentifiedKernel, vcpus: readonly VcpuRegisters[]): boolean | undefined {
   const symbol = kernel.layout.symbol('linux_banner');
@@ -148,7 +148,7 @@ export function isRunBy(kernel: IdentifiedKernel, vcpus: readonly VcpuRegisters[
   );
 }
 
-/** Address spaces of the kernel that the CPUs' CR3 may mean: under page-table isolation CR3 may be the program's. */
+/** Possible address spaces of the kernel, by the CPUs' CR3: with page-table isolation CR3 may be the program's. */
 function addressSpaces(domain: Domain<FrameNumber>, registers: readonly VcpuRegisters[]): AddressSpace[] {
   const found = new Map<string, AddressSpace>();
   for (const vcpu of registers) {
@@ -156,7 +156,7 @@ function addressSpaces(domain: Domain<FrameNumber>, registers: readonly VcpuRegi
     try {
       mode = pagingMode(vcpu, domain.frames.physicalBits);
     } catch (error) {
-      // A CPU that is not up yet says nothing about the others.
+      // A CPU that is not up yet does not exclude the others.
       if ((error as { code?: string }).code !== 'guest-inconsistent') throw error;
       continue;
     }
@@ -184,7 +184,7 @@ async function matching(
   return undefined;
 }
 
-/** Whether this very kernel is in memory at a place that independent facts agree on. */
+/** Confirms that this very kernel is in memory at a place that independent facts agree on. */
 function confirm(
   layout: LayoutView,
   banner: string,
@@ -198,7 +198,7 @@ function confirm(
   for (const slide of new Set(derived.map(({ value }) => value))) {
     if (!possible(layout, slide)) continue;
     if (!hasBanner(space, guestVirtual(bannerSymbol + slide), banner)) continue;
-    // The banner is there, so this kernel is here or was: from now on a contradiction is worth telling.
+    // The banner is there, so this kernel is or was here: from now on a contradiction is worth reporting.
     const gs = gsConfirms(layout, space, seen, slide);
     const votes = derived.filter(({ value }) => value === slide);
     if (gs !== undefined) votes.push(gs);
@@ -245,7 +245,7 @@ function agreed(bases: readonly Derivation[], space: AddressSpace, failures: str
     failures.push('where its image is in memory cannot be told');
     return undefined;
   }
-  // Page tables of a Xen PV guest hold machine frames: they say nothing about the guest's own physical addresses.
+  // Page tables of a Xen PV guest hold machine frames, so they do not show the guest's own physical addresses.
   if (space.domain.frames.space === 'machine') return noted.value;
   if (bases[0]!.value === noted.value) return noted.value;
   failures.push(
@@ -255,8 +255,8 @@ function agreed(bases: readonly Derivation[], space: AddressSpace, failures: str
 }
 
 /**
- * The address space under the kernel's own tables. Those of a CPU are a program's, as a rule, and are freed and used
- * for something else when it ends.
+ * The address space under the kernel's own tables. Those of a CPU usually belong to a program, and are freed and reused
+ * when it ends.
  */
 function kernelSpace(layout: LayoutView, space: AddressSpace, slide: bigint, banner: string): AddressSpace {
   const table = kernelTable(layout);
@@ -284,8 +284,8 @@ function readBuildId(layout: LayoutView, space: AddressSpace, slide: bigint): st
 }
 
 /**
- * For memory without registers: takes a banner that was found for a known kernel's own, computes from it where the
- * kernel's page tables are, and confirms through them.
+ * For memory without registers: assumes that a banner is a known kernel's own, computes from it where the kernel's page
+ * tables are, and confirms through them.
  */
 async function fromImage(
   domain: Domain<FrameNumber>,
@@ -301,7 +301,7 @@ async function fromImage(
   return undefined;
 }
 
-/** As {@link atPhysical}, where the image was found without its layout: what was found may be another banner of it. */
+/** As {@link atPhysical}, for an image found without its layout; the banner found may be another one in it. */
 function inImage(
   domain: Domain<FrameNumber>,
   layout: LayoutView,
@@ -349,7 +349,7 @@ function atPhysical(
     if (slide === undefined || !(slide === 0n || isSlide(slide))) continue;
     if (!hasBanner(space, guestVirtual(bannerSymbol + slide), banner)) continue;
     const bases = physBases(layout, space, slide);
-    // The place of the banner is the second derivation here: the tables must lead to the very bytes we found.
+    // The banner's place is the second derivation here: the tables must lead to the very bytes we found.
     const physBase = agreed(bases, space, failures);
     if (physBase === undefined || physBase !== load - slide) continue;
     const buildId = readBuildId(layout, space, slide);
@@ -394,7 +394,7 @@ function unknown(
     ? 'the known layout of that release is of another build; '
     : '';
   const { why, buildId } = unlearned ?? { buildId: null };
-  // What servers are asked for is only what the guest says of itself: the layout is proved on it all the same.
+  // Servers are asked by what the guest claims, which is safe: the layout is proved on the guest all the same.
   const served = buildId !== null && (process.env.DEBUGINFOD_URLS ?? '').trim() !== '';
   return new DomschedError(
     'layout-unknown',

@@ -8,18 +8,18 @@ import type { AddressSpace } from '../../memory/types.ts';
 import { isFault } from '../../memory/walker.ts';
 import { imageStart } from './regions.ts';
 
-/** An image is no longer than this, so its tables are not farther from its banner. */
+/** Most bytes between a banner and its image's tables: no image is longer. */
 const MAX_DISTANCE = 128 * 2 ** 20;
-/** The last entry of a topmost table maps the kernel's image. */
+/** This entry of a topmost table maps the kernel's image. */
 const LAST_ENTRY = FRAME_SIZE - 8;
 const PRESENT = 1;
 const BATCH = 4096;
-/** Tables that are tried: programs' have the same last entry as the kernel's own, but lie elsewhere. */
+/** Most tables to try: those of programs have the same last entry as the kernel's own, but are elsewhere. */
 const MAX_TRIES = 64;
 
 /**
- * Where memory without registers says that a kernel's image is mapped: one of the frames around its banner is a topmost
- * table that maps the banner, since a kernel's first tables are part of its image.
+ * Finds where memory without registers maps a kernel's image. A kernel's first tables are part of its image, so one of
+ * the frames around its banner is a topmost table that maps the banner.
  *
  * @param banner physical address
  */
@@ -45,7 +45,7 @@ export function mappedImage(
   return undefined;
 }
 
-/** Frames around the banner whose last entry leads to a frame around it. */
+/** Frames around the banner whose last entry leads to a frame around it too. */
 function* candidates(domain: Domain<FrameNumber>, banner: number): Generator<FrameNumber> {
   const middle = Math.floor(banner / FRAME_SIZE);
   const from = middle - MAX_DISTANCE / FRAME_SIZE;

@@ -1,10 +1,10 @@
-/** Type of the note that holds a build-id, of owner `GNU` (elf.h, NT_GNU_BUILD_ID). */
+/** Type of the note with a build-id, of owner `GNU` (elf.h, NT_GNU_BUILD_ID). */
 const BUILD_ID_TYPE = 3;
 const HEADER = 12;
 
 /**
- * The build-id among ELF notes (System V ABI, Note Section: sizes of name and descriptor, type, then both padded to
- * 4 bytes). Sizes that lead out of the bytes end the search.
+ * The build-id among ELF notes (System V ABI, Note Section: sizes of name and descriptor, type, then both padded to 4
+ * bytes). A size that leads out of the bytes ends the search.
  * @returns lower-case hex; null when there is none
  */
 export function buildIdOf(notes: Uint8Array): string | null {

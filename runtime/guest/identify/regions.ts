@@ -2,11 +2,11 @@ import { guestVirtual } from '../../memory/address.ts';
 import type { AddressSpace } from '../../memory/types.ts';
 import { isFault } from '../../memory/walker.ts';
 
-/** Where x86-64 kernels map their own image (Linux arch/x86/include/asm/page_64_types.h, __START_KERNEL_map). */
+/** x86-64 kernels map their own image here (Linux arch/x86/include/asm/page_64_types.h, __START_KERNEL_map). */
 export const KERNEL_MAP = 0xffff_ffff_8000_0000n;
 /** Bytes that the image with its slide may take (KERNEL_IMAGE_SIZE with CONFIG_RANDOMIZE_BASE). */
 export const KERNEL_MAP_SIZE = 0x4000_0000n;
-/** The image is moved by multiples of this at least (CONFIG_PHYSICAL_ALIGN, at least 2 MiB on x86-64). */
+/** The image moves by multiples of this (CONFIG_PHYSICAL_ALIGN, at least 2 MiB on x86-64). */
 export const SLIDE_ALIGNMENT = 0x20_0000n;
 
 /** Whether a difference of addresses can be a slide. */
@@ -15,8 +15,8 @@ export function isSlide(value: bigint): boolean {
 }
 
 /**
- * First page of the kernel's image that is mapped: kernels unmap what is below their `_text`
- * (Linux arch/x86/mm/init_64.c, cleanup_highmap).
+ * First mapped page of the kernel's image: kernels unmap everything below their `_text` (Linux arch/x86/mm/init_64.c,
+ * cleanup_highmap).
  */
 export function imageStart(space: AddressSpace): bigint | undefined {
   for (let offset = 0n; offset < KERNEL_MAP_SIZE; offset += SLIDE_ALIGNMENT) {

@@ -8,16 +8,16 @@ import { tryRead } from './banner.ts';
 import { imageStart, isSlide, KERNEL_MAP, SLIDE_ALIGNMENT } from './regions.ts';
 import type { Derivation } from './types.ts';
 
-/** Per-CPU areas that GS bases are compared with at most. */
+/** Most per-CPU areas that GS bases are compared with. */
 const MAX_CPUS = 4096;
 const GATE_SIZE = 16;
 
-/** What a guest shows without its kernel being known. */
+/** Facts that a guest shows before its kernel is known. */
 export interface Observation {
   readonly registers: readonly VcpuRegisters[];
   /** First mapped page of the image. */
   readonly imageStart: bigint | undefined;
-  /** Handler of exception 0, by the first vCPU's IDT. */
+  /** Handler of exception 0, from the first vCPU's IDT. */
   readonly divideErrorHandler: bigint | undefined;
 }
 
@@ -31,7 +31,7 @@ export function observe(space: AddressSpace, registers: readonly VcpuRegisters[]
   };
 }
 
-/** Handler of the first gate of an IDT (Intel SDM vol. 3A, 6.14.1). */
+/** Handler in the first gate of an IDT (Intel SDM vol. 3A, 6.14.1). */
 function gateHandler(space: AddressSpace, base: bigint): bigint | undefined {
   if (base === 0n) return undefined;
   const gate = tryRead(space, guestVirtual(base), GATE_SIZE);
@@ -44,14 +44,14 @@ function gateHandler(space: AddressSpace, base: bigint): bigint | undefined {
   return present ? (BigInt(high) << 32n) | (BigInt(middle) << 16n) | BigInt(low) : undefined;
 }
 
-/** Kernels that can be moved have the variable (Linux arch/x86/kernel/head_64.S; CONFIG_RELOCATABLE, since 2.6.22). */
+/** Only kernels that can be moved have this variable (Linux arch/x86/kernel/head_64.S; CONFIG_RELOCATABLE, 2.6.22). */
 export function isRelocatable(layout: LayoutView): boolean {
   return layout.symbol('phys_base') !== undefined;
 }
 
 /**
- * All slides that independent facts give for this layout: the IDT's handler of exception 0, and the first mapped
- * page of the image; for a kernel that cannot be moved, that it is in memory where it was linked to be.
+ * All slides that independent facts give for this layout: the IDT's handler of exception 0, and the first mapped page
+ * of the image. A kernel that cannot be moved must be in memory where it was linked.
  */
 export function slides(layout: LayoutView, space: AddressSpace, seen: Observation): Derivation[] {
   const found: Derivation[] = [];
@@ -100,13 +100,13 @@ function kernelGs(vcpu: VcpuRegisters): bigint | undefined {
   return vcpu.cpl === 0 ? vcpu.gsBase : vcpu.kernelGsBase;
 }
 
-/** Whether a slide is one that this kernel can have. */
+/** Whether this kernel can have this slide. */
 export function possible(layout: LayoutView, slide: bigint): boolean {
   return isRelocatable(layout) ? isSlide(slide) : slide === 0n;
 }
 
 /**
- * `phys_base` by two ways that must agree: where the page tables put the image, and what the kernel itself noted.
+ * `phys_base` by two ways that must agree: where the page tables put the image, and the kernel's own variable.
  * @returns an empty list when the image is not mapped
  */
 export function physBases(layout: LayoutView, space: AddressSpace, slide: bigint): Derivation[] {
@@ -121,7 +121,7 @@ export function physBases(layout: LayoutView, space: AddressSpace, slide: bigint
     value: physical - (address - KERNEL_MAP),
   };
   const variable = layout.symbol('phys_base');
-  // A kernel that cannot be moved is where it was linked to be: at its address below the start of the mapping.
+  // A kernel that cannot be moved is at its link-time address, relative to the start of the mapping.
   if (variable === undefined)
     return [mapped, { of: 'physBase', from: 'a kernel that cannot be moved', value: 0n }];
   const noted = tryRead(space, guestVirtual(variable + slide), 8);

@@ -13,9 +13,9 @@ import { KERNEL_MAP, KERNEL_MAP_SIZE } from './regions.ts';
 /** Frames that one read of a scan asks for. */
 const CHUNK_FRAMES = 256;
 const CHUNK = CHUNK_FRAMES * FRAME_SIZE;
-/** Physical memory that is searched at most: kernels are loaded low, and a scan has to end. */
+/** Most physical memory to search: kernels are loaded low, and a scan has to end. */
 const MAX_SCAN_BYTES = 8 * 2 ** 30;
-/** Image that is searched at most once its start is found. */
+/** Most bytes of the image to search once its start is found. */
 const MAX_IMAGE_BYTES = 128 * 2 ** 20;
 const MAX_FOUND = 64;
 
@@ -26,9 +26,9 @@ export interface FoundBanner {
 }
 
 /**
- * Searches physical memory for kernel banners, for domains without registers. Bounded by {@link MAX_SCAN_BYTES} and
- * {@link MAX_FOUND}.
- * @yields in ascending order; copies in logs and page caches are among them
+ * Searches physical memory for kernel banners, for domains without registers. {@link MAX_SCAN_BYTES} and
+ * {@link MAX_FOUND} bound it.
+ * @yields banners in ascending order, including copies in logs and page caches
  */
 export function* scanPhysical<F extends FrameNumber>(domain: Domain<F>): Generator<FoundBanner> {
   let found = 0;
@@ -36,7 +36,7 @@ export function* scanPhysical<F extends FrameNumber>(domain: Domain<F>): Generat
   let scanned = 0;
   for (const { first, count } of usedRegions(domain)) {
     for (let done = 0; done < count && scanned < MAX_SCAN_BYTES; done += CHUNK_FRAMES) {
-      // One frame more than the step, so that a banner over the border is whole in one of the two chunks.
+      // One frame more than the step, so that a banner across the border is whole in one of the two chunks.
       const frames = Math.min(CHUNK_FRAMES + 1, count - done);
       batch.clear();
       for (let i = 0; i < frames; i++) batch.add((first + done + i) as F, 0, FRAME_SIZE);
@@ -63,10 +63,10 @@ function* usedRegions<F extends FrameNumber>({ frames }: Domain<F>): Generator<F
 }
 
 /**
- * Searches the mapped image of the kernel for its banner, from its first page on: what cannot be executed first, since
- * that is where constants are; the rest for kernels that do not tell the two apart.
- * @param enough whether a banner is the one that was looked for
- * @returns what looks like a banner, each once, at most {@link MAX_FOUND}; the last is the one that was enough
+ * Searches the mapped image of the kernel for its banner, from its first page on. Parts that cannot be executed come
+ * first, because constants are there; the rest is for kernels that do not separate the two.
+ * @param enough whether a banner is the wanted one, which ends the search
+ * @returns possible banners, each once, at most {@link MAX_FOUND}; the wanted one is last
  */
 export function scanImage(space: AddressSpace, start: bigint, enough: (banner: string) => boolean): string[] {
   const found = scanChunks(space, start, enough, false);
@@ -83,7 +83,7 @@ function scanChunks(
   const found = new Set<string>();
   for (const address of imageChunks(space, start, executable)) {
     if (found.size >= MAX_FOUND) break;
-    // One page more, for a banner over the border.
+    // One page more, for a banner across the border.
     const content = readPages(space, batch, address, CHUNK_FRAMES + 1);
     for (const offset of occurrences(content, CHUNK)) {
       const banner = bannerIn(content.subarray(offset));
@@ -100,13 +100,13 @@ function* imageChunks(space: AddressSpace, start: bigint, executable: boolean): 
   const end = Math.min(MAX_IMAGE_BYTES, Number(KERNEL_MAP + KERNEL_MAP_SIZE - start));
   for (let done = 0; done < end; done += CHUNK) {
     const where = space.probe(guestVirtual(start + BigInt(done)));
-    // Where even the table of small pages is missing, so are all 2 MiB of it.
+    // If even the table of small pages is missing, so are all 2 MiB under it.
     if (isFault(where) ? where.level > 1 : where.executable !== executable) continue;
     yield start + BigInt(done);
   }
 }
 
-/** Page by page: what follows a hole is there too, and the hole is zero. */
+/** Reads page by page, because mapped pages may follow a hole. Holes read as zero. */
 function readPages(space: AddressSpace, batch: ReadBatch, address: bigint, pages: number): Buffer {
   batch.clear();
   for (let page = 0; page < pages; page++) {
@@ -118,11 +118,11 @@ function readPages(space: AddressSpace, batch: ReadBatch, address: bigint, pages
 }
 
 /**
- * A copy of what a kernel's tables may be in: of the mapped image what is neither executed nor written, or where it does
- * not tell these apart yet, what cannot be executed, or all of it. A piece for each run of addresses. A guest does not
- * wait for another while it is made: it gives way after every {@link CHUNK}.
+ * Copies the parts of a mapped image that may hold a kernel's tables: those neither executable nor writable; if the
+ * kernel does not separate them yet, those not executable, or everything. The result has one piece for each run of
+ * addresses. Other guests need not wait for the copy: it yields after every {@link CHUNK}.
  *
- * @param whole all that cannot be executed, for who cannot ask for a word of the rest
+ * @param whole copy everything not executable, for a caller that cannot ask for single words of the rest
  */
 export async function copyImage(space: AddressSpace, start: bigint, whole: boolean): Promise<MemoryPart[]> {
   const data = [...imageChunks(space, start, false)];
@@ -145,7 +145,7 @@ export async function copyImage(space: AddressSpace, start: bigint, whole: boole
   return parts;
 }
 
-/** Whether some of a piece is mapped to be read only: its first page, or its last. */
+/** Whether the first or the last page of a piece is read-only. */
 function isConstant(space: AddressSpace, address: bigint): boolean {
   return [0, CHUNK - FRAME_SIZE].some((inside) => {
     const where = space.probe(guestVirtual(address + BigInt(inside)));

@@ -1,22 +1,22 @@
 import type { LayoutView } from '../../layout/view.ts';
 import type { AddressSpace } from '../../memory/types.ts';
 
-/** Where the kernel was linked to be, against where it is. */
+/** Relation between the kernel's link-time addresses and where it is. */
 export interface Relocation {
   /** Added to link-time addresses; a multiple of 2 MiB. */
   readonly slide: bigint;
-  /** Physical address minus virtual address plus 0xffffffff80000000, in the kernel's own mapping; may be negative. */
+  /** In the kernel's own mapping: physical address minus virtual address plus 0xffffffff80000000; may be negative. */
   readonly physBase: bigint;
 }
 
-/** One way in which a relocation was found, and what it gave. */
+/** One derivation of a relocation, and its result. */
 export interface Derivation {
   readonly of: 'slide' | 'physBase';
   readonly from: string;
   readonly value: bigint;
 }
 
-/** Where a layout was read that no file was extracted for. */
+/** Origin of a layout that was read from a guest's memory. */
 export interface Learned {
   /** Name of the guest, as its host spells it. */
   readonly guest: string;
@@ -30,11 +30,11 @@ export interface IdentifiedKernel extends Relocation {
   readonly space: AddressSpace;
   readonly release: string;
   readonly banner: string;
-  /** From the guest's memory; null when the kernel has no such note. */
+  /** Build-id in the guest's memory; null when the kernel has no such note. */
   readonly buildId: string | null;
   readonly derivations: readonly Derivation[];
-  /** Of a layout that was read from a guest's memory: whose, and when. */
+  /** For a layout that was read from a guest's memory: which guest, and when. */
   readonly learned?: Learned;
-  /** vCPUs that have halted for good in another kernel, which crashed: this one runs in its place. */
+  /** Number of vCPUs that have halted for good in another kernel, which crashed: this kernel runs in its place. */
   readonly crashed: number;
 }

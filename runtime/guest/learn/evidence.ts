@@ -6,16 +6,16 @@ import { ReadBatch } from '../../memory/read-batch.ts';
 import type { AddressSpace } from '../../memory/types.ts';
 import { tryRead } from '../identify/banner.ts';
 
-/** Of all ranges: a kernel's tables and types are 6 to 12 MiB. */
+/** Limit on all ranges together: a kernel's tables and types take 6 to 12 MiB. */
 const MAX_BYTES = 96 << 20;
 /** Small enough to be hashed while it is in a CPU's cache. */
 const CHUNK = 256 << 10;
 
 /**
- * SHA-256 of all that a layout was made from, as it is in this guest: the same hash, the same layout. A guest that shows
- * another one's banner and build-id cannot be given that one's layout, nor give it its own.
+ * SHA-256 of all bytes that a layout was made from, as this guest has them. Equal hashes mean equal layouts. So a guest
+ * that shows another's banner and build-id cannot get the other's layout, nor give it its own.
  *
- * @returns null where not all of it is mapped
+ * @returns null where not all bytes are mapped
  */
 export async function evidenceHash(
   space: AddressSpace,

@@ -3,26 +3,26 @@ import type { KernelMemory, MemoryLayout } from '../../../extractor/contract.ts'
 import { DomschedError } from '../../error.ts';
 import { printable } from '../text.ts';
 
-/** A kernel takes half a second of CPU time; a busy host may take its time. */
+/** In ms. A kernel takes half a second of CPU time, but a busy host may take longer. */
 const MAX_MS = 30_000;
-/** MiB of heap, besides the image: a real kernel's types take some 40. */
+/** MiB of heap besides the image; a real kernel's types take some 40. */
 const HEAP = { maxOldGenerationSizeMb: 160, maxYoungGenerationSizeMb: 6, stackSizeMb: 4 };
 
-/** What the thread answers with: see extractor/memory/worker.ts. */
+/** Answers of the thread, see extractor/memory/worker.ts. */
 type LearnerAnswer =
   | { readonly asked: { address: bigint; length: number } }
   | { readonly learned: MemoryLayout }
   | { readonly refused: { code: string; message: string; details: Record<string, unknown> } };
 
-/** Brings bytes of the running kernel that are not in the image that was given away; null where there are none. */
+/** Reads bytes of the running kernel that are not in the copied image; null if there are none. */
 type ReadWord = (address: bigint, length: number) => Uint8Array | null;
-/** More than one word nobody needs; more words than these a lying guest alone makes it ask for. */
+/** Most bytes of one question (a word) and most questions; only a lying guest makes the thread ask for more. */
 const MAX_ASKED = 8;
 const MAX_QUESTIONS = 16;
 
 /**
- * The extractor as a thread of its own: memory goes in, a layout comes out, as data. It is started, not imported, so that
- * the runtime holds none of its code, and whatever a guest's tables say costs bounded time and room, and nobody else's.
+ * The extractor, run as a thread: it takes memory and returns a layout as data. It is started instead of imported, so
+ * that the runtime holds none of its code, and a guest's tables can cost only bounded time and memory of that thread.
  */
 const EXTRACTOR = new URL(
   `../../../extractor/memory/worker.${import.meta.url.endsWith('.ts') ? 'ts' : 'js'}`,
@@ -32,11 +32,12 @@ const EXTRACTOR = new URL(
 let last: Promise<unknown> = Promise.resolve();
 
 /**
- * Makes a layout of a kernel's image in memory. One at a time: the images of a host full of unknown guests would not fit.
+ * Makes a layout from a kernel's image in memory. They run one at a time, because the images of a host full of unknown
+ * guests would not fit.
  *
- * @param copy brings the image when its turn has come; its bytes are given away
+ * @param copy copies the image when its turn has come; its bytes are given away
  * @param more reads a word of the kernel that is not in the copy
- * @throws DomschedError `layout-unknown` where the kernel does not say enough of itself, with `details.missing`
+ * @throws DomschedError `layout-unknown` if the kernel does not say enough about itself, with `details.missing`
  */
 export function learn(copy: () => Promise<KernelMemory>, more: ReadWord): Promise<MemoryLayout> {
   const mine = last.then(async () => run(await copy(), more));

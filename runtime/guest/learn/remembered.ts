@@ -8,21 +8,21 @@ import { makePrivate, writePrivate } from '../../runtime-directory.ts';
 import type { Learned } from '../identify/types.ts';
 
 const FORMAT = 'domsched-memory-layout/1';
-/** A host's guests have fewer kernels than these; the oldest goes. */
+/** The guests of a host have fewer different kernels; beyond that the oldest entry is dropped. */
 const MAX_ENTRIES = 64;
-/** A layout of a real kernel is some 700 KiB. */
+/** Most bytes of an entry; a layout of a real kernel has some 700 KiB. */
 const MAX_BYTES = 8 << 20;
 
-/** A layout that was read from a guest's memory before. */
+/** A layout that was read from a guest's memory earlier. */
 export interface Remembered extends Learned {
   readonly format: typeof FORMAT;
   readonly evidence: MemoryEvidence;
-  /** What {@link evidenceHash} says of a guest that it is good for. */
+  /** The {@link evidenceHash} of guests that it may be used for. */
   readonly hash: string;
   readonly layout: KernelLayout;
 }
 
-/** Where they are kept: DOMSCHED_CACHE_DIR, for root the system's cache, else the user's own. */
+/** Directory of remembered layouts: DOMSCHED_CACHE_DIR, for root the system's cache, else the user's own. */
 export function memoryLayoutsDirectory(env: NodeJS.ProcessEnv = process.env): string {
   const chosen = env.DOMSCHED_CACHE_DIR;
   if (chosen?.startsWith('/')) return path.join(chosen, 'layouts');
@@ -32,8 +32,8 @@ export function memoryLayoutsDirectory(env: NodeJS.ProcessEnv = process.env): st
 }
 
 /**
- * Layouts that were read from guests' memory, in a folder that nobody else may write to; where there can be none, nothing
- * is kept, and everything works without.
+ * Layouts that were read from guests' memory, in a directory that nobody else may write to. If there cannot be one,
+ * nothing is kept and everything works without it.
  */
 export class MemoryLayouts {
   readonly directory: string;
@@ -47,7 +47,7 @@ export class MemoryLayouts {
     return this.#files(banner).length > 0;
   }
 
-  /** Those of kernels with this banner, the latest first. */
+  /** Entries of kernels with this banner, the latest first. */
   *of(banner: string): Generator<Remembered> {
     for (const file of this.#files(banner)) {
       const found = this.#read(file);
@@ -55,7 +55,7 @@ export class MemoryLayouts {
     }
   }
 
-  /** All of them, the latest first. */
+  /** All entries, the latest first. */
   all(): Remembered[] {
     return this.#files().flatMap((file) => this.#read(file) ?? []);
   }
@@ -73,7 +73,7 @@ export class MemoryLayouts {
       renameSync(draft, file);
       for (const old of this.#files().slice(MAX_ENTRIES)) rmSync(old, { force: true });
     } catch {
-      // No such folder can be made, it is not ours alone, or the disk is full: the layout is right all the same.
+      // The layout is right even if it cannot be kept (the directory is missing or not ours alone, the disk is full).
       rmSync(draft, { force: true });
     }
   }
@@ -94,7 +94,7 @@ export class MemoryLayouts {
 
   #read(file: string): Remembered | null {
     try {
-      // Whoever may write there may give us any layout.
+      // Anybody who may write there could give us any layout.
       makePrivate(this.directory);
       if (statSync(file).size > MAX_BYTES) return null;
       const entry = JSON.parse(readFileSync(file, 'utf8')) as Remembered;
@@ -109,7 +109,7 @@ function prefix(banner: string): string {
   return `${prefixOfTool()}${digest(banner)}-`;
 }
 
-/** What is asked of a kernel changes with this program: what an older one learned may lack something. */
+/** Identifies this program: what it learns from a kernel changes, and an older entry may lack something. */
 function prefixOfTool(): string {
   tool ??= digest(STRUCTURES.map((url) => statSync(url).mtimeMs).join(' ')).slice(0, 8);
   return `${tool}-`;
