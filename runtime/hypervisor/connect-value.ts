@@ -1,6 +1,6 @@
 import path from 'node:path';
 
-/** A `--connect` value, taken apart: `scheme:address,key=value,…`. */
+/** The parts of a `--connect` value: `scheme:address,key=value,…`. */
 export interface ConnectValue {
   readonly scheme: string;
   readonly address: string;
@@ -8,13 +8,13 @@ export interface ConnectValue {
 }
 
 /**
- * Takes a value apart. A comma in a path is written twice, as QEMU has it in its own options.
- * @returns undefined for what is none
+ * Splits a value into its parts. A comma in a path is doubled, as in QEMU's own options.
+ * @returns undefined if it is not such a value
  */
 export function parseConnect(value: string): ConnectValue | undefined {
   const match = /^([a-z]+):(.*)$/s.exec(value);
   if (match === null) return undefined;
-  // No path has a zero byte in it.
+  // The zero byte stands for a comma, because no path contains one.
   const [address = '', ...rest] = match[2]!
     .replaceAll(',,', '\0')
     .split(',')
@@ -28,7 +28,7 @@ export function parseConnect(value: string): ConnectValue | undefined {
   return { scheme: match[1]!, address, options };
 }
 
-/** The value that {@link parseConnect} takes apart; options that are undefined are left out. */
+/** Makes a value that {@link parseConnect} can split. Undefined options are left out. */
 export function formatConnect(
   scheme: string,
   address: string,
@@ -40,14 +40,14 @@ export function formatConnect(
     .join(',')}`;
 }
 
-/** The same value with whole paths: whoever it is handed on to may be in another folder. */
+/** The same value with absolute paths, for another program that may run in another directory. */
 export function absoluteConnect(value: string): string {
   const parsed = parseConnect(value);
   if (parsed === undefined) return value;
   const { scheme, address, options } = parsed;
   const whole = (place: string) => {
     const [, prefix = '', file = ''] = /^(unix:)?(.*)$/s.exec(place)!;
-    // A leading ~ is left for `connect` to refuse.
+    // `connect` refuses a leading ~.
     return file === '' || file.startsWith('~') || (prefix === '' && scheme !== 'dump')
       ? place
       : `${prefix}${path.resolve(file)}`;
@@ -59,13 +59,13 @@ export function absoluteConnect(value: string): string {
   return formatConnect(scheme, whole(address), Object.fromEntries(entries));
 }
 
-/** What a value leads to, without the options that say how. */
+/** The place that a value names, without its options. */
 export function placeOf(value: string): string {
   const parsed = parseConnect(value);
   return parsed === undefined ? value : formatConnect(parsed.scheme, parsed.address);
 }
 
-/** A number of bytes as QEMU takes it: decimal or hexadecimal, or with K, M or G. NaN for what is none. */
+/** Parses a number of bytes as QEMU does: decimal, hexadecimal, or with K, M or G. NaN if it is not one. */
 export function parseBytes(text: string): number {
   const [, number, unit = ''] = /^(0x[0-9a-f]+|\d+)([kmg]?)$/i.exec(text) ?? [];
   return number === undefined

@@ -6,14 +6,14 @@ import type { Domain, DomainListing, Host } from './types.ts';
 import { lookForDom0 } from './xen/dom0.ts';
 
 interface Backend {
-  /** How its `--connect` value looks. */
+  /** Form of its `--connect` value. */
   readonly syntax: string;
   readonly options: readonly string[];
-  /** @param others opened before or after it, in the same breath */
+  /** @param others hosts opened together with it, before or after */
   open(connection: ConnectValue, spec: string, others: readonly Host[]): Promise<Host>;
 }
 
-/** Backends by scheme. Loaded when used: the native bindings of one are no concern of another's users. */
+/** Backends by scheme. Each is loaded on first use, so that nobody needs the native bindings of the others. */
 const BACKENDS: Readonly<Record<string, Backend>> = {
   xen: {
     syntax: 'xen:',
@@ -47,7 +47,7 @@ const BACKENDS: Readonly<Record<string, Backend>> = {
       const pid = /^[1-9]\d{0,9}$/.test(address) ? Number(address) : undefined;
       if (pid === undefined && address !== '') throw usage(spec);
       const { ProcessHost } = await import('./vmm/host.ts');
-      // A machine that is reached by a socket as well is one domain, and the socket's: a monitor has registers and a
+      // A machine that also has a socket is one domain and belongs to the socket's host: a monitor has registers and a
       // pause that outlives us.
       const sockets = () => others.flatMap((host) => (host.connection.startsWith('qemu:') ? host.ids() : []));
       return new ProcessHost(spec, pid, sockets);
@@ -67,7 +67,7 @@ const BACKENDS: Readonly<Record<string, Backend>> = {
 };
 
 /**
- * Opens the host that a `--connect` value names. Attaches to no domain yet.
+ * Opens the host that a `--connect` value names, without attaching to a domain.
  * @throws DomschedError `usage` when it names none
  */
 export async function connect(spec: string, others: readonly Host[] = []): Promise<Host> {
@@ -79,7 +79,7 @@ export async function connect(spec: string, others: readonly Host[] = []): Promi
 }
 
 /**
- * Opens every host that is named, or without names every one that is reachable.
+ * Opens every named host or, without names, every reachable one.
  * @throws DomschedError `usage`
  */
 export async function connectAll(specs: readonly string[]): Promise<Hosts> {
@@ -95,8 +95,8 @@ export async function connectAll(specs: readonly string[]): Promise<Hosts> {
 }
 
 /**
- * Where domains are when no option says: the places in DOMSCHED_CONNECT, separated by spaces; else Xen's in a dom0, QEMU's with a socket of ours, and all other
- * processes that run one.
+ * Default places of domains: those in DOMSCHED_CONNECT, separated by spaces; otherwise Xen's in a dom0, QEMU's with a
+ * socket of ours, and all other processes that run one.
  */
 function reachable(): string[] {
   const places = process.env.DOMSCHED_CONNECT?.split(/\s+/).filter((place) => place !== '') ?? [];
@@ -104,7 +104,7 @@ function reachable(): string[] {
   return [...(lookForDom0().dom0 ? ['xen:'] : []), 'qemu:', 'pid:'];
 }
 
-/** Several hosts as one. */
+/** Treats several hosts as one. */
 export class Hosts implements AsyncDisposable {
   readonly all: readonly Host[];
 
@@ -112,7 +112,7 @@ export class Hosts implements AsyncDisposable {
     this.all = hosts;
   }
 
-  /** Every domain of every host. A host that fails is thrown only when there is no other. */
+  /** Every domain of every host. If some hosts fail, the others are still listed; it throws only if none is left. */
   async list(): Promise<{ host: Host; listing: DomainListing }[]> {
     const results = await Promise.allSettled(
       this.all.map(async (host) => (await host.list()).map((listing) => ({ host, listing }))),
@@ -123,8 +123,8 @@ export class Hosts implements AsyncDisposable {
   }
 
   /**
-   * Attaches to a domain by its name, or by its id where names are ambiguous.
-   * @throws DomschedError `domain-not-found`, `domain-ambiguous`, or why that domain cannot be attached to
+   * Attaches to a domain by its name, or by its id if names are ambiguous.
+   * @throws DomschedError `domain-not-found`, `domain-ambiguous`, or the reason why the domain cannot be attached to
    */
   async open(name: string): Promise<Domain> {
     const found = (await this.list()).filter(({ listing }) =>

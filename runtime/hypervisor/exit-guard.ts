@@ -1,16 +1,16 @@
 import process from 'node:process';
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-/** A handler of a signal costs system calls: for so long after the last action they stay, doing nothing. */
+/** Handlers stay this long after the last action, because installing them costs system calls. */
 const LINGER_MS = 1_000;
 const actions = new Set<() => void>();
 let installed = false;
 let lingering: NodeJS.Timeout | undefined;
 
 /**
- * Runs `action` should the process exit or be ended by a signal before the returned function is called. The action
- * is synchronous: there is no more turn of the event loop. SIGKILL is for the watchdog.
- * @returns a function that takes the action back
+ * Runs `action` if the process exits, or a signal ends it, before the returned function is called. The action must be
+ * synchronous: the event loop does not turn again. The watchdog covers SIGKILL.
+ * @returns a function that withdraws the action
  */
 export function onExit(action: () => void): () => void {
   install();
@@ -40,7 +40,7 @@ function runAll(): void {
 }
 
 function onSignal(signal: NodeJS.Signals): void {
-  // A program that handles the signal itself releases its guards on its own way out.
+  // A program that handles the signal itself releases its guards as it exits.
   if (process.listenerCount(signal) > 1) return;
   runAll();
   uninstall();
@@ -51,7 +51,7 @@ function install(): void {
   if (installed) return;
   installed = true;
   process.on('exit', runAll);
-  // First, so that a handler which the program has for one signal only is still seen.
+  // Prepended so that a `once` handler of the program still counts when ours runs.
   for (const signal of SIGNALS) process.prependListener(signal, onSignal);
 }
 

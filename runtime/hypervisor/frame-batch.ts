@@ -1,13 +1,13 @@
 import { FRAME_LIMIT, FRAME_SIZE, type FrameNumber } from './frame.ts';
 
-/** What became of one range of a batch. */
+/** Result for one range of a batch. */
 export const FRAME_STATUS = {
   /** Not read yet. */
   pending: 0,
   ok: 1,
   /** The guest has no memory there, or the file ends before it. */
   absent: 2,
-  /** ROM, a device or a hole: nothing that may be read as RAM. */
+  /** It is ROM, a device or a hole, which must not be read as RAM. */
   device: 3,
   /** The hypervisor refused this frame. */
   denied: 4,
@@ -19,29 +19,29 @@ const INITIAL_RANGES = 64;
 const INITIAL_BYTES = 16 * 1024;
 
 /**
- * Byte ranges to read, each within one frame, and the buffer that receives them. Filled, read and cleared over
- * and over without allocating: arrays side by side instead of an object per range.
+ * Byte ranges to read, each within one frame, and the buffer that receives them. It can be filled, read and cleared
+ * again without allocating, because it has parallel arrays instead of an object per range.
  */
 export class FrameBatch<F extends FrameNumber = FrameNumber> {
-  /** How many ranges the batch holds; the arrays are valid below it. */
+  /** Number of ranges; the arrays are valid below it. */
   count = 0;
   /** Bytes of {@link bytes} in use. */
   used = 0;
   frames = new Float64Array(INITIAL_RANGES);
-  /** Of the range in its frame. */
+  /** Offset of each range in its frame. */
   offsets = new Uint32Array(INITIAL_RANGES);
-  /** In bytes. */
+  /** Length of each range in bytes. */
   lengths = new Uint32Array(INITIAL_RANGES);
-  /** Where in {@link bytes} the range's content goes. */
+  /** Position of each range's content in {@link bytes}. */
   positions = new Uint32Array(INITIAL_RANGES);
   /** {@link FRAME_STATUS} of each range. */
   status = new Uint8Array(INITIAL_RANGES);
-  /** Content of all ranges. Replaced by a bigger one when the batch grows: take views after the last `add`. */
+  /** Content of all ranges. A growing batch replaces it by a bigger one, so take views after the last `add`. */
   bytes = new Uint8Array(new ArrayBuffer(INITIAL_BYTES));
   view = new DataView(this.bytes.buffer);
   #maxBytes: number;
 
-  /** @param maxBytes refuse to grow beyond this, so that a lying guest cannot make us. */
+  /** @param maxBytes limit for growing, so that a lying guest cannot exhaust our memory */
   constructor(maxBytes = 64 * 1024 * 1024) {
     this.#maxBytes = maxBytes;
   }
@@ -65,7 +65,7 @@ export class FrameBatch<F extends FrameNumber = FrameNumber> {
     return this.place(frame, offset, length, position);
   }
 
-  /** Adds a range whose bytes go to a `position` that {@link reserve} gave. */
+  /** Adds a range whose bytes go to a `position` from {@link reserve}. */
   place(frame: F, offset: number, length: number, position: number): number {
     const index = this.count;
     if (index === this.status.length) this.#growRanges();
@@ -78,7 +78,7 @@ export class FrameBatch<F extends FrameNumber = FrameNumber> {
     return index;
   }
 
-  /** Sets `length` bytes of {@link bytes} aside, 8-byte aligned, and says where. */
+  /** Reserves `length` bytes of {@link bytes}, 8-byte aligned, and returns their position. */
   reserve(length: number): number {
     const position = (this.used + 7) & ~7;
     const end = position + length;

@@ -6,10 +6,10 @@ export const FRAME_SIZE = 4096;
 /** Frame numbers end here: physical addresses have at most 52 bits (Intel SDM vol. 3A, 4.1.4). */
 export const FRAME_LIMIT = 2 ** 40;
 
-/** Number of a frame of what the guest takes for physical memory. */
+/** Frame number in the guest's physical address space. */
 export type GuestFrame = number & { readonly [brand]: 'GuestFrame' };
 
-/** Number of a frame of the machine: what the page tables of a Xen PV guest hold. */
+/** Frame number of the machine, as the page tables of a Xen PV guest hold it. */
 export type MachineFrame = number & { readonly [brand]: 'MachineFrame' };
 
 /** A frame number of either space. */
@@ -18,29 +18,29 @@ export type FrameNumber = GuestFrame | MachineFrame;
 /** Physical address in the guest, in bytes: below 2^52, so a JavaScript number holds it exactly. */
 export type GuestPhysical = number & { readonly [brand]: 'GuestPhysical' };
 
-/** @throws RangeError for what no x86-64 frame number can be. */
+/** @throws RangeError if it cannot be an x86-64 frame number */
 export function guestFrame(value: number): GuestFrame {
   return checkFrame(value) as GuestFrame;
 }
 
-/** @throws RangeError for what no x86-64 frame number can be. */
+/** @throws RangeError if it cannot be an x86-64 frame number */
 export function machineFrame(value: number): MachineFrame {
   return checkFrame(value) as MachineFrame;
 }
 
-/** @throws RangeError for what no x86-64 physical address can be. */
+/** @throws RangeError if it cannot be an x86-64 physical address */
 export function guestPhysical(value: number | bigint): GuestPhysical {
   const number = Number(value);
   checkFrame(Math.floor(number / FRAME_SIZE));
   return number as GuestPhysical;
 }
 
-/** Frame that holds the address. */
+/** Frame that contains the address. */
 export function frameOf(address: GuestPhysical): GuestFrame {
   return Math.floor(address / FRAME_SIZE) as GuestFrame;
 }
 
-/** Byte within its frame. */
+/** Byte offset of the address in its frame. */
 export function offsetInFrame(address: GuestPhysical): number {
   return address % FRAME_SIZE;
 }

@@ -1,41 +1,39 @@
 import { DomschedError } from '../error.ts';
 import type { Pausable, PauseGuard, PauseProof } from './types.ts';
 
-/** What a backend has to offer for its pauses to be counted. */
+/** What a backend must offer so that its pauses can be counted. */
 export interface PauseBackend {
-  /** Stops the domain. @returns whether someone else had paused it already */
+  /** Stops the domain. @returns whether somebody else had already paused it */
   stop(): Promise<{ foundPaused: boolean }>;
-  /** Asks the hypervisor whether it stands still: see {@link PauseGuard.prove}. All that happened before is heard then. */
+  /** Asks the hypervisor whether it stands still, see {@link PauseGuard.prove}. All earlier events are heard first. */
   prove(): Promise<PauseProof>;
   /** See {@link PauseGuard.isQuiet}. */
   isQuiet(): boolean;
-  /** Lets it run again; only called when {@link stop} found it running, unless the hypervisor {@link counts}. */
+  /** Resumes it. Only called when {@link stop} found it running, unless the hypervisor {@link counts}. */
   resume(): Promise<void>;
-  /**
-   * The hypervisor counts pauses itself: ours is one more of a domain that was found paused, and is given back too.
-   */
+  /** The hypervisor itself counts pauses: ours is added even if the domain was found paused, and given back too. */
   readonly counts?: boolean;
   /** See {@link Pausable.endsWithUs}. */
   readonly endsWithUs?: true;
   /** See {@link Pausable.way}. */
   readonly way?: string;
-  /** Says whether the domain is to stay paused, should our process die now. See {@link PauseGuard.keepOnDeath}. */
+  /** Says whether the domain must stay paused if our process dies now. See {@link PauseGuard.keepOnDeath}. */
   keepOnDeath?(keep: boolean, inParts: boolean): void;
-  /** The domain is to stay paused whatever becomes of us. Without it, {@link keepOnDeath} is enough. */
+  /** The domain must stay paused whatever happens to us. Without this, {@link keepOnDeath} is enough. */
   abandon?(): void;
 }
 
 /**
- * Counts pauses of one domain: the first stops it, the last resumes it, unless it was found paused. Calls that
- * overlap are served one after the other.
+ * Counts pauses of one domain: the first stops it, the last resumes it unless it was found paused. Overlapping calls
+ * run one after the other.
  */
 export class PauseCounter implements Pausable {
   readonly #backend: PauseBackend;
   #depth = 0;
   #foundPaused = false;
-  /** Changes when the count starts anew: guards of an older session have nothing to give back. */
+  /** Changes when the count starts anew; guards of an older session have nothing to give back. */
   #session = 0;
-  /** Changes when guards stop being proof that the guest stood still. */
+  /** Changes when guards no longer prove that the guest stood still. */
   #epoch = 0;
   #lane: Promise<unknown> = Promise.resolve();
 
@@ -68,14 +66,14 @@ export class PauseCounter implements Pausable {
     });
   }
 
-  /** Someone else resumed or ended the domain: no guard holds, and none of them has anything to resume. */
+  /** Somebody else resumed or ended the domain: no guard holds, and none has anything to resume. */
   dissolve(): void {
     this.#session += 1;
     this.#epoch += 1;
     this.#depth = 0;
   }
 
-  /** Someone else reset the domain: no guard is proof any longer, but it is still ours to resume. */
+  /** Somebody else reset the domain: no guard is proof any longer, but we must still resume it. */
   invalidate(): void {
     this.#epoch += 1;
   }
@@ -131,7 +129,7 @@ export class PauseCounter implements Pausable {
     };
   }
 
-  /** There is a pause to give back. */
+  /** Whether there is a pause of ours to give back. */
   #isOurs(foundPaused: boolean): boolean {
     return !foundPaused || this.#backend.counts === true;
   }

@@ -3,7 +3,7 @@ import process from 'node:process';
 import koffi from 'koffi';
 import { DomschedError } from '../error.ts';
 
-/** Linux UIO_MAXIOV: ranges that one call takes. */
+/** Linux UIO_MAXIOV, the most ranges per call. */
 export const MAX_RANGES_PER_CALL = 1024;
 
 const PROT_READ_WRITE = 3;
@@ -24,12 +24,12 @@ const mmap = libc.func(
   'void *mmap(void *address, size_t length, int protection, int flags, int fd, int64_t offset)',
 );
 const munmap = libc.func('int munmap(void *address, size_t length)');
-// Gives back its first argument: the address of a buffer's memory.
+// It returns its first argument, which gives us the address of a buffer's memory.
 const memcpy = libc.func('void *memcpy(void *to, void *from, size_t length)');
 
 const addresses = new WeakMap<ArrayBufferLike, number>();
 
-/** Address of a buffer's first byte. The memory of an ArrayBuffer of this size is not moved by the collector. */
+/** Address of a buffer's first byte. The collector does not move the memory of an ArrayBuffer of this size. */
 export function addressOf(bytes: Uint8Array): number {
   let base = addresses.get(bytes.buffer);
   if (base === undefined) {
@@ -41,9 +41,9 @@ export function addressOf(bytes: Uint8Array): number {
   return base + bytes.byteOffset;
 }
 
-/** Pairs of address and length as `struct iovec` has them, filled without allocating. */
+/** Pairs of address and length in the form of `struct iovec`, filled without allocating. */
 export class RangeList {
-  /** Each range takes four: low and high half of its address, low and high half of its length. */
+  /** Four words per range: low and high half of its address, low and high half of its length. */
   readonly words = new Uint32Array(4 * MAX_RANGES_PER_CALL);
 
   set(index: number, address: number, length: number): void {
@@ -61,9 +61,9 @@ export class RangeList {
 }
 
 /**
- * Copies between our memory and a process's (or our own mapping of a file) by system call. Slower than looking
- * into a mapping directly (0.4 µs instead of 0.1 µs for a range), but a page that is no longer there is an error
- * to report, where a direct access would kill us with SIGBUS.
+ * Copies between our memory and that of a process (or our own mapping of a file) by system call. That is slower than
+ * reading a mapping directly (0.4 µs instead of 0.1 µs per range), but a missing page is an error we can report, where
+ * a direct access would kill us with SIGBUS.
  */
 export class ProcessMemory {
   readonly pid: number;
@@ -73,16 +73,16 @@ export class ProcessMemory {
   }
 
   /**
-   * Copies the bytes of the first `remotes` remote ranges, one after the other, into the first `locals` local ones.
-   * @returns bytes copied: whole remote ranges, up to the first that is not there
-   * @throws DomschedError `domain-gone` when the process is, `host-unreachable` when we may not read it
+   * Copies the bytes of the first `remotes` remote ranges in sequence into the first `locals` local ones.
+   * @returns number of bytes copied: whole remote ranges, up to the first that is missing
+   * @throws DomschedError `domain-gone` when the process has ended, `host-unreachable` when we may not read it
    */
   read(local: RangeList, locals: number, remote: RangeList, remotes: number): number {
     const copied = Number(processVmReadv(this.pid, local.words, locals, remote.words, remotes, 0));
     return copied >= 0 ? copied : this.#explain('read');
   }
 
-  /** As {@link read}, the other way. */
+  /** As {@link read}, in the other direction. */
   write(local: RangeList, locals: number, remote: RangeList, remotes: number): number {
     const copied = Number(processVmWritev(this.pid, local.words, locals, remote.words, remotes, 0));
     return copied >= 0 ? copied : this.#explain('write');
@@ -107,7 +107,7 @@ export class ProcessMemory {
   }
 }
 
-/** A file mapped shared into our own address space, to be accessed through {@link ProcessMemory} only. */
+/** A file mapped shared into our address space, accessed only through {@link ProcessMemory}. */
 export class FileMapping {
   readonly address: number;
   readonly length: number;
@@ -119,7 +119,7 @@ export class FileMapping {
   #open = true;
 
   /**
-   * Of a regular file; a device is not even opened.
+   * Maps a regular file; a device is not even opened.
    * @throws DomschedError `host-unreachable`
    */
   constructor(path: string) {
@@ -152,12 +152,12 @@ export class FileMapping {
     }
   }
 
-  /** Whether the file has been cut under us. */
+  /** Whether the file was cut while we had it mapped. */
   get truncated(): boolean {
     return this.#open && fstatSync(this.#fd).size < this.length;
   }
 
-  /** Unmaps. Nobody holds a view of the mapping, so nothing can touch it later. */
+  /** Unmaps the file. There is no view of the mapping that could be used later. */
   close(): void {
     if (!this.#open) return;
     this.#open = false;

@@ -4,13 +4,13 @@ import type { Domain, DomainShare } from './types.ts';
 /** One line of `weight --json` and `cap --json`. Its keys are stable. */
 export interface ShareEntry extends DomainShare {
   readonly domain: string;
-  /** `credit`, `credit2`, `cgroup`. */
+  /** `credit`, `credit2` or `cgroup`. */
   readonly scheduler: string;
-  /** What it was before. */
+  /** The share before the change. */
   readonly before: DomainShare;
 }
 
-/** Sets what is wanted of a domain's share. @throws DomschedError `capability-missing`; `usage` out of the scheduler's bounds */
+/** Sets the given parts of a share. @throws DomschedError `capability-missing`; `usage` out of bounds */
 export async function shareOf(domain: Domain, wanted: Partial<DomainShare>): Promise<ShareEntry> {
   requireCapabilities(domain, 'scheduler');
   const { scheduler } = domain;

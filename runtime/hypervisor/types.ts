@@ -4,22 +4,22 @@ import type { FrameBatch } from './frame-batch.ts';
 
 export type HypervisorKind = 'qemu' | 'kvm' | 'xen' | 'dump' | 'fake';
 
-/** Who a domain is. Stays the same while it runs; a reboot of the guest does not change it. */
+/** Identity of a domain. It stays the same while the domain runs, also when the guest reboots. */
 export interface DomainIdentity {
-  /** Unique on this host: what tells two domains of one name apart. */
+  /** Unique on this host, so it tells two domains of one name apart. */
   readonly id: string;
-  /** As the hypervisor names it: QEMU `-name`, xl's name, a dump's file name. */
+  /** The hypervisor's name for it: QEMU `-name`, xl's name, a dump's file name. */
   readonly name: string;
   readonly hypervisor: HypervisorKind;
   /** The `--connect` value that leads to it. */
   readonly connection: string;
-  /** Process of the hypervisor that runs it, where there is one. */
+  /** The hypervisor's process that runs it, if there is one. */
   readonly pid?: number;
-  /** Of that process, see `HostProcess`: a later one of that id is another. */
+  /** Start time of that process, see `HostProcess`; a later process with that id has another one. */
   readonly started?: number;
-  /** File on this host that its kernel was started from, where the hypervisor's tools say so (Xen). A hint, no proof. */
+  /** File on this host that its kernel was started from, if the hypervisor's tools tell (Xen). A hint, no proof. */
   readonly kernelFile?: string;
-  /** What is taken for granted of its memory and may be wrong, and what to do then: for when no kernel is found in it. */
+  /** An assumption about its memory that may be wrong, and what to do then; shown when no kernel is found. */
   readonly assumption?: string;
 }
 
@@ -28,32 +28,32 @@ export type DomainState = 'running' | 'paused' | 'crashed' | 'shutdown' | 'gone'
 /** Something that happened to a domain while we looked. */
 export type DomainEvent =
   | { readonly type: 'paused' | 'resumed'; readonly byUs: boolean }
-  /** The guest starts over: nothing known of it holds any longer. */
+  /** The guest starts over, so nothing known about it holds any longer. */
   | { readonly type: 'reset' }
   | { readonly type: 'gone'; readonly reason: string };
 
-/** Frames that are RAM: `count` of them from `first` on. */
+/** RAM frames: `count` of them from `first` on. */
 export interface FrameRegion<F extends FrameNumber = FrameNumber> {
   readonly first: F;
   readonly count: number;
 }
 
-/** Reads frames. Synchronous, since a walk reads thousands of times and none of them waits. */
+/** Reads frames. It is synchronous because a walk reads thousands of times and no read has to wait. */
 export interface FrameReader<F extends FrameNumber = FrameNumber> {
-  /** Which frame numbers this takes, and thereby which the guest's page tables hold: `machine` for Xen PV. */
+  /** Kind of frame numbers that it takes and that the guest's page tables hold; `machine` for Xen PV. */
   readonly space: 'guest' | 'machine';
-  /** Physical address bits that entries of the guest's page tables may use. */
+  /** Number of physical address bits that entries of the guest's page tables may use. */
   readonly physicalBits: number;
-  /** RAM in ascending order, without overlaps. Empty where the hypervisor doesn't tell (Xen PV). */
+  /** RAM in ascending order, without overlaps. Empty if the hypervisor does not tell (Xen PV). */
   regions(): readonly FrameRegion<F>[];
   /**
-   * Frames of a region that the guest has ever used, ascending; for who searches all of it. Absent where nobody can tell,
-   * or nothing is saved by it.
+   * Frames of a region that the guest has ever used, ascending, for callers that search all of it. Absent if this is
+   * unknown or saves nothing.
    */
   filled?(region: FrameRegion<F>): Iterable<FrameRegion<F>>;
   /**
    * Reads all ranges of the batch and sets the status of each; bytes of a failed range are zero.
-   * @returns how many ranges failed
+   * @returns number of ranges that failed
    * @throws DomschedError `domain-gone`, `host-unreachable`: nothing of the batch can be trusted
    */
   read(batch: FrameBatch<F>): number;
@@ -62,7 +62,7 @@ export interface FrameReader<F extends FrameNumber = FrameNumber> {
 /** Bytes to write, within one frame. */
 export interface FrameWrite<F extends FrameNumber = FrameNumber> {
   readonly frame: F;
-  /** Of the first byte in the frame. */
+  /** Offset of the first byte in the frame. */
   readonly offset: number;
   readonly bytes: Uint8Array;
 }
@@ -71,40 +71,39 @@ export interface FrameWrite<F extends FrameNumber = FrameNumber> {
 export interface FrameWriter<F extends FrameNumber = FrameNumber> {
   /**
    * Checks that every range is RAM, then writes them in order.
-   * @throws DomschedError `frame-unmapped` before the first byte is written when a range is not RAM;
-   *   `memory-fault` with `details.index` of the range that failed: those before it are written, it and those
-   *   after it are not known to be
+   * @throws DomschedError `frame-unmapped` before the first byte is written when a range is not RAM; `memory-fault`
+   *   with `details.index` of the range that failed: ranges before it are written, the others may or may not be
    */
   write(writes: readonly FrameWrite<F>[]): void;
 }
 
 /** Registers of one virtual CPU, 64-bit values unsigned. */
 export interface VcpuRegisters {
-  /** Index of the vCPU as the hypervisor counts. */
+  /** Index of the vCPU in the hypervisor's count. */
   readonly vcpu: number;
   readonly cr0: bigint;
   readonly cr3: bigint;
   readonly cr4: bigint;
   readonly efer: bigint;
-  /** Base of GS as it is now: the kernel's in kernel mode, the program's in user mode. */
+  /** Present base of GS: the kernel's in kernel mode, the program's in user mode. */
   readonly gsBase: bigint;
-  /** MSR_KERNEL_GS_BASE: what `swapgs` would exchange with `gsBase`. Undefined where the backend can't tell. */
+  /** MSR_KERNEL_GS_BASE, which `swapgs` exchanges with `gsBase`. Undefined if the backend cannot read it. */
   readonly kernelGsBase: bigint | undefined;
-  /** Base of the task-state segment (TR), which a program cannot change. Undefined where the backend can't tell. */
+  /** Base of the task-state segment (TR), which a program cannot change. Undefined if the backend cannot read it. */
   readonly tssBase: bigint | undefined;
   readonly idtBase: bigint;
-  /** Bytes of the IDT minus one. */
+  /** Size of the IDT in bytes, minus one. */
   readonly idtLimit: number;
   readonly rip: bigint;
   readonly rsp: bigint;
   readonly rflags: bigint;
   /** Current privilege level: 0 kernel, 3 user. For Xen PV the guest's own view. */
   readonly cpl: number;
-  /** Waits in HLT (or is blocked in the hypervisor). */
+  /** The vCPU waits in HLT (or is blocked in the hypervisor). */
   readonly halted: boolean;
 }
 
-/** Reads the registers of every vCPU. Meaningful together only while the domain is paused. */
+/** Reads the registers of every vCPU. They belong to one moment only while the domain is paused. */
 export interface RegisterReader {
   /**
    * @returns one entry per vCPU that is online, ordered by `vcpu`
@@ -114,64 +113,62 @@ export interface RegisterReader {
 }
 
 /**
- * What the hypervisor said at one moment of a pause. Where two of one guard are the same, the domain stood still between
- * them, and nobody moved its memory.
+ * Answers of the hypervisor at one moment of a pause. If two proofs of one guard are equal, the domain stood still
+ * between them and nobody moved its memory.
  */
 export interface PauseProof {
-  /** The domain's, see {@link Domain.generation}: another one after a resume, a wake-up or a reset by anybody. */
+  /** {@link Domain.generation} of the domain; it changes with any resume, wake-up or reset. */
   readonly generation: number;
-  /** Its answers word for word: a migration or a save that began and ended between two looks shows in them. */
+  /** The answers verbatim; they show a migration or save that began and ended between two looks. */
   readonly answers: string;
 }
 
 /**
- * Keeps a domain paused until it is released. `await using guard = await domain.pause.acquire()` releases on
- * every path out of the block.
+ * Keeps a domain paused until it is released. `await using guard = await domain.pause.acquire()` releases on every path
+ * out of the block.
  */
 export interface PauseGuard extends AsyncDisposable {
-  /** Someone else had paused the domain before the first of our pauses; it will stay so. */
+  /** Somebody else had paused the domain before our first pause; it will stay paused. */
   readonly foundPaused: boolean;
   /** See {@link Pausable.endsWithUs}. */
   readonly endsWithUs?: true;
-  /** False once released, and when someone else resumed, reset or ended the domain under us. */
+  /** False after release, and after somebody else resumed, reset or ended the domain under us. */
   readonly valid: boolean;
   /**
-   * Asks the hypervisor now: the domain stands still because somebody paused it, has done so since this guard began,
-   * and neither migration nor snapshot is under way. What is known by {@link valid} is what was heard so far; this hears
-   * all that happened before it.
+   * Asks the hypervisor now whether the domain has been paused ever since this guard began and no migration or snapshot
+   * is under way. {@link valid} knows only what was heard so far; this also hears everything that happened before it.
    * @throws DomschedError `edit-conflict` when it runs or ran meanwhile; `refused` when it stands still for another
    *   reason or its memory is being moved; `domain-gone`, `host-unreachable`, `timeout`, `protocol`
    */
   prove(): Promise<PauseProof>;
   /**
-   * Looks, without waiting, whether anything was heard of the domain since the last proof: false when something was, be
-   * it none of a resume. Between a proof and this nothing may wait.
+   * Whether nothing at all was heard of the domain since the last proof, even if it was not a resume. Does not wait,
+   * and nothing may wait between a proof and this.
    */
   isQuiet(): boolean;
   /**
-   * What becomes of the domain should our process die (SIGKILL) under this pause: normally it is resumed by a
-   * watchdog. With `keep` it stays paused, for the moments in which an edit is half written and only the journal
-   * can put it right.
-   * @param inParts every part of that edit is harmless: where keeping costs the guest something, it may go on
-   * @throws DomschedError `refused` when it cannot be kept: then nothing may be written
+   * Decides what happens to the domain if our process dies (SIGKILL) under this pause. Normally a watchdog resumes it.
+   * With `keep` it stays paused, for moments in which an edit is half written and only the journal can repair it.
+   * @param inParts every part of that edit is harmless, so the domain may go on where keeping it paused is costly
+   * @throws DomschedError `refused` when it cannot be kept; then nothing may be written
    */
   keepOnDeath(keep: boolean, inParts?: boolean): void;
-  /** Gives all our pauses up without resuming: the domain stays paused for an operator to look at. */
+  /** Gives up all our pauses without resuming: the domain stays paused so that an operator can look at it. */
   abandon(): void;
-  /** Gives this pause back; the last one resumes the domain if we paused it. A second call does nothing. */
+  /** Gives this pause back. The last one resumes the domain if we paused it. A second call does nothing. */
   release(): Promise<void>;
 }
 
-/** Pauses a domain, counted. */
+/** Pauses a domain; pauses are counted. */
 export interface Pausable {
   /** Pauses held through this domain object. */
   readonly depth: number;
   /**
-   * The domain goes on when our process ends, at whatever point of an edit: only edits of which every prefix is harmless
-   * are committed. Absent where a pause outlives us when that is asked for, see {@link PauseGuard.keepOnDeath}.
+   * The domain goes on when our process ends, even in the middle of an edit. So only edits of which every prefix is
+   * harmless are committed. Absent if a pause can outlive us on request, see {@link PauseGuard.keepOnDeath}.
    */
   readonly endsWithUs?: true;
-  /** How it is paused, for people. */
+  /** Description of how it is paused, for people. */
   readonly way?: string;
   /**
    * Resolves when no vCPU runs any more.
@@ -184,17 +181,17 @@ export interface Pausable {
 export interface DomainShare {
   /** Relative weight; the default of Xen's schedulers is 256. */
   readonly weight: number;
-  /** Percent of one CPU that the domain gets at most; 0 is no cap. */
+  /** Most CPU time the domain gets, in percent of one CPU; 0 means no cap. */
   readonly cap: number;
 }
 
 /** The hypervisor's own scheduler, seen from one domain. */
 export interface DomainScheduler {
-  /** `credit`, `credit2`, … as the hypervisor calls it. */
+  /** The hypervisor's name for it: `credit`, `credit2`, … */
   readonly name: string;
   get(): Promise<DomainShare>;
   /**
-   * Changes what is given and leaves the rest.
+   * Changes the given parts and leaves the rest.
    * @throws DomschedError `usage` when out of the scheduler's own bounds
    */
   set(share: Partial<DomainShare>): Promise<DomainShare>;
@@ -202,7 +199,7 @@ export interface DomainScheduler {
 
 /** Delivers an interrupt to a vCPU. */
 export interface Notifier {
-  /** `msi`: any vector of the vCPU's IDT; `event-channel`: Xen PV, wakes the vCPU, the vector is not used. */
+  /** `msi` delivers any vector of the vCPU's IDT; `event-channel` (Xen PV) wakes the vCPU and ignores the vector. */
   readonly kind: 'msi' | 'event-channel';
   /**
    * @param vcpu index as in {@link VcpuRegisters}
@@ -223,23 +220,23 @@ export interface Capabilities<F extends FrameNumber = FrameNumber> {
 
 export type CapabilityName = keyof Capabilities;
 
-/** One virtual machine, or an image of one: an identity, its frames, and the capabilities it has. */
+/** One virtual machine, or an image of one: an identity, frames and capabilities. */
 export interface Domain<F extends FrameNumber = FrameNumber>
   extends Partial<Capabilities<F>>,
     AsyncDisposable {
   readonly identity: DomainIdentity;
   readonly frames: FrameReader<F>;
   /**
-   * None of its vCPUs can track indirect branches (CET-IBT), since what runs them cannot. Said by a domain whose registers
-   * cannot be read, which tell it otherwise.
+   * None of its vCPUs can track indirect branches (CET-IBT), because what runs them cannot. Only domains without
+   * readable registers need this; otherwise the registers show it.
    */
   readonly lacksBranchTracking?: boolean;
   /**
-   * Changes whenever the guest may have run since: when a pause of ours begins, on every resume by anyone, on reset, and
-   * with every {@link tick} while it runs. What was read under one generation says nothing about another.
+   * Changes whenever the guest may have run since: when a pause of ours begins, on any resume, on reset, and with every
+   * {@link tick} while it runs. Data read under one generation says nothing about another.
    */
   readonly generation: number;
-  /** Starts another look at a domain that is not paused. Changes `generation` unless paused under our guard. */
+  /** Starts another look at a domain that is not paused. Changes `generation` unless our guard holds a pause. */
   tick(): void;
   state(): Promise<DomainState>;
   /** @returns a function that ends the subscription */
@@ -248,11 +245,11 @@ export interface Domain<F extends FrameNumber = FrameNumber>
   close(): Promise<void>;
 }
 
-/** A domain that surely has these capabilities: what an editing function asks for. */
+/** A domain that certainly has these capabilities, as editing functions require. */
 export type DomainWith<C extends CapabilityName, F extends FrameNumber = FrameNumber> = Domain<F> &
   Pick<Capabilities<F>, C>;
 
-/** A domain that surely has none of those: an image can neither be written nor paused, by its type. */
+/** A domain that certainly has none of those: by its type an image can neither be written nor paused. */
 export type ReadOnlyDomain<F extends FrameNumber = FrameNumber> = Domain<F> & {
   readonly pause?: never;
   readonly writeFrames?: never;
@@ -260,7 +257,7 @@ export type ReadOnlyDomain<F extends FrameNumber = FrameNumber> = Domain<F> & {
   readonly notify?: never;
 };
 
-/** What a host knows of one domain. One bad domain must not hide the others, so an error is an entry too. */
+/** A host's entry for one domain. An error is an entry too, because one bad domain must not hide the others. */
 export type DomainListing =
   | {
       readonly identity: DomainIdentity;
@@ -277,10 +274,10 @@ export interface Host extends AsyncDisposable {
   readonly connection: string;
   /** @throws DomschedError `host-unreachable` when the host itself fails */
   list(): Promise<readonly DomainListing[]>;
-  /** Ids of what may be domains, without asking any of them: one that does not answer holds up no other. */
+  /** Ids of possible domains. None of them is asked, so one that does not answer cannot hold up the others. */
   ids(): readonly string[];
   /**
-   * Attaches to a domain by its id; of one that is open already it may give that.
+   * Attaches to a domain by its id; it may return a domain that is already open.
    * @throws DomschedError `domain-not-found`, `host-unreachable`, `timeout`, `protocol`
    */
   open(id: string): Promise<Domain>;

@@ -13,7 +13,7 @@ import type { DumpContent, DumpPages } from './content.ts';
 import { DumpFile } from './file.ts';
 import { readDump } from './open.ts';
 
-/** No dump says how many address bits its processor had. */
+/** No dump tells how many address bits its processor had, so assume the most. */
 const PHYSICAL_BITS = 52;
 
 /** A memory dump: a domain that can only be read. */
@@ -22,9 +22,9 @@ export class DumpDomain implements ReadOnlyDomain {
   readonly format: DumpContent['format'];
   readonly frames: FrameReader;
   readonly registers?: RegisterReader;
-  /** A dump does not change: what was read once holds for good. */
+  /** Constant, because a dump does not change. */
   readonly generation = 0;
-  /** Of the dump, where it has registers. */
+  /** Number of vCPUs with registers in the dump. */
   readonly vcpus: number;
   readonly #file: DumpFile;
 
@@ -55,7 +55,7 @@ export class DumpDomain implements ReadOnlyDomain {
   }
 
   tick(): void {
-    // Another look at a dump is the same look.
+    // A dump looks the same every time.
   }
 
   async state(): Promise<DomainState> {
@@ -111,7 +111,7 @@ class DumpFrames implements FrameReader {
   }
 }
 
-/** Where the hole of usual machines begins that have more memory than fits below it (QEMU hw/i386/pc_piix.c, pc_q35.c). */
+/** Usual places of the hole on machines with more memory than fits below it (QEMU hw/i386/pc_piix.c, pc_q35.c). */
 const HOLES = [
   { low: '3G', bytes: 3 * 2 ** 30, machines: 'QEMU -machine pc, VMware' },
   { low: '2G', bytes: 2 * 2 ** 30, machines: 'QEMU -machine q35' },

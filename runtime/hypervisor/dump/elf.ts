@@ -12,9 +12,9 @@ const ET_CORE = 4;
 const EM_X86_64 = 62;
 const PT_LOAD = 1;
 const PT_NOTE = 4;
-/** Who a process was: the cores of processes have it. */
+/** Type of a note that describes a process; only process cores have it. */
 const NT_PRPSINFO = 3;
-/** e_phnum when there are more: then section header 0 has the count in sh_info. */
+/** e_phnum if there are more headers than fit; then sh_info of section header 0 has the count. */
 const PN_XNUM = 0xffff;
 const MAX_PROGRAM_HEADERS = 1_000_000;
 
@@ -25,7 +25,7 @@ export interface ElfNote {
   readonly content: Buffer;
 }
 
-/** What to do instead where a file is no dump of a guest. */
+/** Advice for a file that is not a dump of a guest. */
 export const TAKE_A_DUMP =
   'take a dump of the running guest: dump-guest-memory in the monitor of QEMU, virsh dump --memory-only, xl dump-core';
 
@@ -51,7 +51,7 @@ export function readElfCore(file: DumpBytes): DumpContent {
     const offset = Number(headers.readBigUInt64LE(at + 8));
     const physical = Number(headers.readBigUInt64LE(at + 24));
     const size = Number(headers.readBigUInt64LE(at + 32));
-    // A mapping of no physical memory has -1 there.
+    // A mapping of no physical memory has address -1.
     if (type === PT_LOAD && size > 0 && physical < 2 ** 52) {
       if (physical + size > 2 ** 52 || offset + size > file.size) file.corrupt(`segment ${i}`, offset);
       runs.push(wholeFrames(physical, size, offset));
@@ -71,7 +71,7 @@ export function readElfCore(file: DumpBytes): DumpContent {
   };
 }
 
-/** @throws DomschedError `dump-unsupported` for an ELF file that is no dump of a 64-bit x86 machine */
+/** @throws DomschedError `dump-unsupported` for an ELF file that is not a dump of a 64-bit x86 machine */
 function refuseOthers(file: DumpBytes, header: Buffer): void {
   const type = header.readUInt16LE(16);
   const machine = header.readUInt16LE(18);
@@ -86,7 +86,7 @@ function refuseOthers(file: DumpBytes, header: Buffer): void {
   }
 }
 
-/** Registers of the vCPUs from QEMU's own notes, or undefined where there are none. */
+/** Registers of the vCPUs from QEMU's own notes; undefined if there are none. */
 export function qemuRegisters(
   notes: readonly ElfNote[],
   file: DumpBytes,
@@ -144,7 +144,7 @@ function readSections(file: DumpBytes, header: Buffer): ElfSection[] {
   });
 }
 
-/** Places in the structure QEMUCPUState (QEMU target/i386/arch_dump.c), a format of files, not of a kernel. */
+/** Offsets in QEMUCPUState (QEMU target/i386/arch_dump.c), which is a file format, not a kernel structure. */
 const QEMU_STATE = {
   size: 4,
   rsp: 56,
@@ -174,7 +174,7 @@ function readQemuNote(state: Buffer, vcpu: number, file: DumpBytes): VcpuRegiste
     cr4: control(4),
     efer: ASSUMED_EFER,
     gsBase: state.readBigUInt64LE(segment(GS) + SEGMENT.base),
-    // Older QEMUs end before it.
+    // The state of older QEMUs ends before it.
     kernelGsBase:
       state.length >= QEMU_STATE.kernelGs + 8 ? state.readBigUInt64LE(QEMU_STATE.kernelGs) : undefined,
     tssBase: state.readBigUInt64LE(segment(TR) + SEGMENT.base),

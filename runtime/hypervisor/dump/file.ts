@@ -1,10 +1,10 @@
 import { closeSync, constants, fstatSync, openSync, readSync, type Stats } from 'node:fs';
 import { DomschedError } from '../../error.ts';
 
-/** Headers and notes bigger than this are no dump's. */
+/** No dump has headers or notes larger than this. */
 const MAX_BLOCK = 64 * 1024 * 1024;
 
-/** Bytes of a dump: reads with every bound checked. */
+/** Bytes of a dump; every read checks its bounds. */
 export abstract class DumpBytes {
   readonly path: string;
   abstract readonly size: number;
@@ -13,11 +13,11 @@ export abstract class DumpBytes {
     this.path = path;
   }
 
-  /** @returns bytes read: fewer than asked at the end */
+  /** @returns number of bytes read, which is less than asked at the end of the file */
   abstract read(into: Uint8Array, position: number, length: number, offset: number): number;
 
   /**
-   * A piece that has to be there.
+   * Reads a piece that must exist.
    * @throws DomschedError `dump-corrupt`
    */
   block(offset: number, length: number, what: string): Buffer {
@@ -46,17 +46,16 @@ export abstract class DumpBytes {
   }
 }
 
-/** A dump file. */
 export class DumpFile extends DumpBytes {
   readonly size: number;
   readonly #fd: number;
   #open = true;
 
-  /** @throws DomschedError `host-unreachable` when it cannot be opened or is no file */
+  /** @throws DomschedError `host-unreachable` when it cannot be opened or is not a file */
   constructor(path: string) {
     super(path);
     try {
-      // The open of a FIFO waits for whoever writes into it.
+      // O_NONBLOCK, because opening a FIFO would wait for a writer.
       this.#fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
     } catch (cause) {
       throw unreachable(path, `cannot be opened: ${explain(cause)}`, cause);

@@ -2,15 +2,15 @@ import { DumpBytes } from './file.ts';
 import { type DumpRun, RunIndex } from './runs.ts';
 
 export const FLATTENED = Buffer.from('makedumpfile\0\0\0\0', 'latin1');
-/** The header's own block; records follow it. */
+/** Size of the header; records follow it. */
 const HEADER = 4096;
 const RECORD = 16;
-/** QEMU writes 16 KiB at a time: this is 64 GiB of packed pages. More are not held in memory. */
+/** QEMU writes 16 KiB at a time, so this is 64 GiB of packed pages. We hold no more records in memory. */
 const MAX_RECORDS = 4_000_000;
 
 /**
- * makedumpfile's flattened format, which QEMU writes too (makedumpfile.h, struct makedumpfile_data_header): pieces of
- * the real file one after the other, each behind its place in that file and its length, both big-endian.
+ * makedumpfile's flattened format, which QEMU writes too (makedumpfile.h, struct makedumpfile_data_header): a sequence
+ * of pieces of the real file, each after its offset in that file and its length, both big-endian.
  */
 export class FlattenedFile extends DumpBytes {
   readonly size: number;
@@ -29,7 +29,7 @@ export class FlattenedFile extends DumpBytes {
         file.corrupt('record of the flattened format', at);
       const first = Number(record.readBigInt64BE(0));
       const count = Number(record.readBigInt64BE(8));
-      // The last one says -1 for both.
+      // The last record has -1 for both.
       if (first === -1) break;
       const offset = at + RECORD;
       if (first < 0 || count <= 0 || !Number.isSafeInteger(first + count) || offset + count > file.size)
@@ -38,7 +38,7 @@ export class FlattenedFile extends DumpBytes {
       size = Math.max(size, first + count);
       at = offset + count;
     }
-    // What was written later is what holds.
+    // Reversed because what was written later counts.
     this.#index = new RunIndex(runs.reverse(), 1);
     this.size = size;
   }
@@ -48,7 +48,7 @@ export class FlattenedFile extends DumpBytes {
     while (done < length && offset + done < this.size) {
       const place = offset + done;
       const run = this.#index.runAt(place);
-      // What no record has was skipped when the file was written: zeroes.
+      // The writer skipped what no record has; it is zero.
       const end = run === undefined ? (this.#index.nextAfter(place) ?? this.size) : run.first + run.count;
       const some = Math.min(length - done, end - place);
       if (run === undefined) into.fill(0, position + done, position + done + some);

@@ -2,7 +2,7 @@ import { shellWord } from '../../shell-word.ts';
 import { TAKE_A_DUMP } from './elf.ts';
 import type { DumpBytes } from './file.ts';
 
-/** A format that is not read here: how it begins, what it is, and what makes a dump of it that is. */
+/** A format that we do not read: its first bytes, its name, and how to turn it into a dump that we read. */
 interface Foreign {
   readonly magic: readonly (string | readonly number[])[];
   readonly at?: number;
@@ -10,7 +10,7 @@ interface Foreign {
   advice(path: string): string;
 }
 
-/** How much of the beginning of a file tells what it is: the last bytes of a page are a swap partition's. */
+/** Bytes at the beginning of a file that identify it. A swap partition has its mark at the end of a page. */
 export const HEAD = 4096;
 
 const LIME_V2 = 'take it again with LiME and without its compress=1';
@@ -53,7 +53,7 @@ const FOREIGN: readonly Foreign[] = [
   {
     magic: ['Xen saved domain', 'LinuxGuestRecord', [...Array(8).fill(0xff), ...Buffer.from('XENF')]],
     format: 'a saved domain of Xen (xl save)',
-    // Not paused: where its pages are a PV guest writes down again when it goes on, and no dump is made before.
+    // Not restored paused: a PV guest writes down where its pages are when it goes on; no dump works before.
     advice: (path) =>
       `give xl restore ${shellWord(path)}, and once it runs xl dump-core NAME ${shellWord(`${path}.dump`)}`,
   },
@@ -102,7 +102,7 @@ const FOREIGN: readonly Foreign[] = [
   },
 ];
 
-/** @throws DomschedError `dump-unsupported` for a format that is known but not read */
+/** @throws DomschedError `dump-unsupported` for a known format that we do not read */
 export function refuseForeign(file: DumpBytes, head: Buffer): void {
   for (const { magic, at = 0, format, advice } of FOREIGN) {
     const begins = (bytes: Buffer) => head.subarray(at, at + bytes.length).equals(bytes);
@@ -121,7 +121,7 @@ function packed(name: string, magic: Foreign['magic'], command: string): Foreign
   };
 }
 
-/** A word as QEMU's monitor takes it. */
+/** Quotes a word for QEMU's monitor. */
 function monitorWord(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `"${word.replaceAll(/["\\]/g, '\\$&')}"`;
 }

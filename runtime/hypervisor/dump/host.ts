@@ -2,7 +2,7 @@ import { DomschedError } from '../../error.ts';
 import type { Domain, DomainListing, Host } from '../types.ts';
 import { DumpDomain, dumpConnection } from './domain.ts';
 
-/** One memory dump, seen as a host of one domain. */
+/** One memory dump as a host of one domain. */
 export class DumpHost implements Host {
   readonly hypervisor = 'dump';
   readonly connection: string;

@@ -7,7 +7,7 @@ import type { DumpBytes } from './file.ts';
 
 export const KDUMP = Buffer.from('KDUMP   ', 'latin1');
 
-/** Places in disk_dump_header and kdump_sub_header (makedumpfile diskdump_mod.h), formats of files, not of a kernel. */
+/** Offsets in disk_dump_header and kdump_sub_header (makedumpfile diskdump_mod.h), which are file formats. */
 const HEADER = {
   version: 8,
   blockSize: 428,
@@ -16,15 +16,15 @@ const HEADER = {
   maxFrame: 440,
 } as const;
 const SUB_HEADER = { offsetNote: 48, sizeNote: 56, maxFrame: 96, size: 104 } as const;
-/** From these header versions on the sub header has notes, and 64-bit frame numbers. */
+/** Header versions from which the sub header has notes, and 64-bit frame numbers. */
 const WITH_NOTES = 4;
 const WITH_64_BIT = 6;
 /** page_desc: offset, size, flags, page flags. */
 const DESCRIPTOR = 24;
 const PACKED = { zlib: 1, lzo: 2, snappy: 4, zstd: 0x20 } as const;
-/** Of a machine with 4 TiB. */
+/** Largest bitmap, for a machine with 4 TiB. */
 const MAX_BITMAP = 256 * 1024 ** 2;
-/** Frames of which one number says how many pages are stored before them. */
+/** For each group of this many frames, one number says how many pages are stored before it. */
 const GROUP = 4096;
 const GROUP_BYTES = GROUP / 8;
 const KEPT_PAGES = 64;
@@ -32,8 +32,8 @@ const KEPT_PAGES = 64;
 const BITS = Uint8Array.from({ length: 256 }, (_, byte) => byte.toString(2).replaceAll('0', '').length);
 
 /**
- * Reads a kdump-compressed dump: QEMU's `dump-guest-memory -z`, `virsh dump --memory-only --format=kdump-zlib`,
- * makedumpfile's own. Pages packed with LZO or snappy are refused.
+ * Reads a kdump-compressed dump: from QEMU's `dump-guest-memory -z`, `virsh dump --memory-only --format=kdump-zlib`, or
+ * makedumpfile itself. Pages packed with LZO or snappy are refused.
  * @throws DomschedError `dump-corrupt`, `dump-unsupported`
  */
 export function readKdump(file: DumpBytes): DumpContent {
@@ -72,14 +72,14 @@ function readBitmap(file: DumpBytes, at: number, frames: number): Uint8Array {
   return bitmap;
 }
 
-/** Pages that are packed one by one, each behind a descriptor; the descriptors are in the order of frames. */
+/** Pages that are packed one by one, each with a descriptor; the descriptors are in the order of frames. */
 class KdumpPages implements DumpPages {
   readonly #file: DumpBytes;
   readonly #bitmap: Uint8Array;
   readonly #descriptors: number;
-  /** Pages stored before each group of frames. */
+  /** Number of pages stored before each group of frames. */
   readonly #before: Float64Array;
-  /** Pages that were unpacked last. */
+  /** Recently unpacked pages. */
   readonly #kept = new Map<number, Uint8Array>();
 
   constructor(file: DumpBytes, bitmap: Uint8Array, descriptors: number) {
@@ -93,7 +93,7 @@ class KdumpPages implements DumpPages {
       stored += BITS[bitmap[at]!]!;
     }
     if (descriptors + stored * DESCRIPTOR > file.size) file.corrupt('table of pages', descriptors);
-    // Most dumps are packed in one way: say at once that it is one that cannot be read.
+    // Most dumps use one packing: fail at once if we cannot unpack it.
     if (stored > 0) this.#unpackNth(0);
   }
 
@@ -103,7 +103,7 @@ class KdumpPages implements DumpPages {
     for (let frame = 0; frame < this.#bitmap.length * 8; frame++) {
       if (!this.#has(frame)) {
         open = undefined;
-        // Eight frames at a time where none is there.
+        // Skips eight frames at a time where none is stored.
         if (frame % 8 === 0 && this.#bitmap[frame / 8] === 0) frame += 7;
         continue;
       }
@@ -132,7 +132,7 @@ class KdumpPages implements DumpPages {
     return ((this.#bitmap[Math.floor(frame / 8)] ?? 0) & (1 << (frame % 8))) !== 0;
   }
 
-  /** How many pages are stored before that of a frame. */
+  /** Number of pages stored before that of a frame. */
   #rank(frame: number): number {
     const group = Math.floor(frame / GROUP);
     const byte = Math.floor(frame / 8);

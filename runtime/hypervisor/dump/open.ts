@@ -15,9 +15,9 @@ const MAX_LIME_RANGES = 65_536;
 const FOUR_GIB = 2 ** 32;
 
 /**
- * Finds out by its content what a dump is.
- * @param lowBytes for raw memory: bytes of RAM below the PCI hole; what follows in the file is at 4 GiB. All of it
- *   is from address 0 on when left out
+ * Detects the format of a dump from its content.
+ * @param lowBytes for raw memory: bytes of RAM below the PCI hole; the rest of the file is at 4 GiB. When left out, all
+ *   of it starts at address 0
  * @throws DomschedError `dump-corrupt`, `dump-unsupported`
  */
 export function readDump(file: DumpBytes, lowBytes?: number): DumpContent {
@@ -48,7 +48,7 @@ function rawRuns(size: number, lowBytes = size): DumpRun[] {
   return runs;
 }
 
-/** LiME: ranges one after the other, each behind a header with its first and last address (LiME doc/README). */
+/** LiME format: a sequence of ranges, each after a header with its first and last address (LiME doc/README). */
 function readLime(file: DumpBytes): DumpContent {
   const runs: DumpRun[] = [];
   let at = 0;

@@ -4,12 +4,12 @@ import type { DumpPages } from './content.ts';
 import type { DumpBytes } from './file.ts';
 import { type DumpRun, RunIndex } from './runs.ts';
 
-/** Frames that are in the file as they were in memory. */
+/** Frames that are stored in the file as they were in memory. */
 export class PlainPages implements DumpPages {
   readonly #file: DumpBytes;
   readonly #index: RunIndex;
 
-  /** @param runs of frames; where they overlap, as those of different mappings of one frame do, the first is read */
+  /** @param runs runs of frames; where several mappings of one frame overlap, the first counts */
   constructor(file: DumpBytes, runs: readonly DumpRun[]) {
     this.#file = file;
     this.#index = new RunIndex(runs, FRAME_SIZE);
@@ -22,14 +22,14 @@ export class PlainPages implements DumpPages {
   read(frame: number, offset: number, length: number, into: Uint8Array, position: number): boolean {
     const place = this.#index.offsetOf(frame);
     if (place < 0) return false;
-    // Every run was held against the size of the file: if it is not there now, the file was cut.
+    // Every run was checked against the size of the file, so the file must have been cut since.
     if (this.#file.read(into, position, length, place + offset) !== length)
       this.#file.corrupt(`frame ${frame}`, place);
     return true;
   }
 }
 
-/** The whole frames of a run of physical memory. */
+/** The whole frames in a piece of physical memory. */
 export function wholeFrames(physical: number, size: number, offset: number): DumpRun {
   const first = Math.ceil(physical / FRAME_SIZE);
   const skipped = first * FRAME_SIZE - physical;

@@ -1,19 +1,19 @@
-/** Places that follow each other in a dump's address space and in its file alike: frames, or bytes. */
+/** Places (frames or bytes) that are contiguous both in a dump's address space and in its file. */
 export interface DumpRun {
   readonly first: number;
   readonly count: number;
-  /** Of the first place, in the file. */
+  /** Offset of the first place in the file. */
   readonly offset: number;
 }
 
-/** Finds where in a file a place is, whatever order the runs came in and however they overlap. */
+/** Finds the file offset of a place, even if runs are unordered and overlap. */
 export class RunIndex {
   readonly runs: readonly DumpRun[];
   readonly #first: Float64Array;
   readonly #unit: number;
 
   /**
-   * @param runs those that come earlier win where several have one place
+   * @param runs where several have the same place, the earlier one counts
    * @param unit bytes of one place
    */
   constructor(runs: readonly DumpRun[], unit: number) {
@@ -28,18 +28,18 @@ export class RunIndex {
     return run !== undefined && place < run.first + run.count ? run : undefined;
   }
 
-  /** Where the first run begins that lies behind a place. */
+  /** Start of the first run that begins behind a place. */
   nextAfter(place: number): number | undefined {
     return this.runs[this.#after(place)]?.first;
   }
 
-  /** Where a place is in the file, or -1. */
+  /** Offset of a place in the file, or -1. */
   offsetOf(place: number): number {
     const run = this.runAt(place);
     return run === undefined ? -1 : run.offset + (place - run.first) * this.#unit;
   }
 
-  /** Number of the first run that begins behind a place. */
+  /** Index of the first run that begins behind a place. */
   #after(place: number): number {
     let low = 0;
     let high = this.#first.length;
@@ -52,14 +52,14 @@ export class RunIndex {
   }
 }
 
-/** Sorted runs that do not overlap. By halves, so that a million runs that are all over each other take no time. */
+/** Sorted runs without overlaps. Divide and conquer keeps a million overlapping runs fast. */
 function disjoint(runs: readonly DumpRun[], unit: number): readonly DumpRun[] {
   if (runs.length < 2) return runs.filter(({ count }) => count > 0);
   const middle = runs.length >> 1;
   return overlay(disjoint(runs.slice(0, middle), unit), disjoint(runs.slice(middle), unit), unit);
 }
 
-/** All of `upper`, and of `lower` what lies beside it; both are sorted and each is free of overlaps. */
+/** All of `upper`, and the parts of `lower` beside it; both are sorted and free of overlaps. */
 function overlay(upper: readonly DumpRun[], lower: readonly DumpRun[], unit: number): DumpRun[] {
   const result: DumpRun[] = [];
   let next = 0;
@@ -73,7 +73,7 @@ function overlay(upper: readonly DumpRun[], lower: readonly DumpRun[], unit: num
       const over = upper[next]!;
       keep(over.first);
       from = Math.max(from, over.first + over.count);
-      // It may reach into the next one of `lower` too.
+      // It may overlap the next run of `lower` too.
       if (from > end) break;
       result.push(over);
     }

@@ -8,12 +8,12 @@ import { PlainPages } from './plain-pages.ts';
 import type { DumpRun } from './runs.ts';
 
 const INVALID_FRAME = (1n << 64n) - 1n;
-/** Bytes of a frame table read at once. */
+/** Most bytes of a frame table that are read at once. */
 const CHUNK = 8 * 1024 * 1024;
 
 /**
- * Reads `xl dump-core`'s format (Xen docs/misc/dump-core-format.txt). The pages of a PV guest go by their machine
- * frames, as the guest's page tables name them.
+ * Reads `xl dump-core`'s format (Xen docs/misc/dump-core-format.txt). Pages of a PV guest are indexed by machine
+ * frames, as in the guest's page tables.
  * @throws DomschedError `dump-corrupt`
  */
 export function readXenCore(file: DumpBytes, sections: readonly ElfSection[]): DumpContent {
@@ -29,12 +29,12 @@ export function readXenCore(file: DumpBytes, sections: readonly ElfSection[]): D
     format: 'xen-core',
     space: p2m ? 'machine' : 'guest',
     pages: new PlainPages(file, readFrames(file, table, p2m ? 16 : 8, pages)),
-    // What the section has of a guest with hardware assistance are not its registers.
+    // For a guest with hardware assistance the section does not hold its registers.
     registers: p2m && contexts ? readContexts(file, contexts) : undefined,
   };
 }
 
-/** `.xen_p2m` has pairs of guest and machine frame, `.xen_pfn` guest frames: one for each page in the file. */
+/** For each page in the file `.xen_p2m` has a pair of guest and machine frame, `.xen_pfn` a guest frame. */
 function readFrames(file: DumpBytes, table: ElfSection, entry: number, pages: ElfSection): DumpRun[] {
   const count = Math.floor(pages.size / FRAME_SIZE);
   if (table.size < count * entry || table.offset + table.size > file.size)

@@ -24,14 +24,14 @@ import { Recorder } from './recorder.ts';
 export interface FakeDomainOptions<F extends FrameNumber> {
   name?: string;
   id?: string;
-  /** RAM in frames, ascending; 16 MiB from frame 0 when left out. */
+  /** RAM as ranges of frames, ascending; 16 MiB from frame 0 when left out. */
   ram?: readonly { first: number; count: number }[];
   image?: FrameImage;
   vcpus?: readonly Partial<VcpuRegisters>[];
   share?: DomainShare;
   space?: FrameReader<F>['space'];
   physicalBits?: number;
-  /** Found paused by someone else. */
+  /** Somebody else has already paused it. */
   paused?: boolean;
   /** Its pause ends with us. */
   pauseEndsWithUs?: true;
@@ -55,17 +55,17 @@ const ZERO_REGISTERS: Omit<VcpuRegisters, 'vcpu'> = {
 };
 
 /**
- * A domain that exists in memory only, with every capability. For tests: it records each call, fails the n-th,
- * and its image can be compared bytewise.
+ * A domain in our own memory with every capability, for tests. It records each call, can fail the n-th, and its image
+ * can be compared byte by byte.
  */
 export class FakeDomain<F extends FrameNumber = FrameNumber> implements Domain<F> {
   readonly identity: DomainIdentity;
   readonly recorder = new Recorder();
-  /** What the guest's memory holds; replace it to reboot into another kernel. */
+  /** The guest's memory; replace it to reboot into another kernel. */
   image: FrameImage;
-  /** What {@link registers} returns; a test may change it. */
+  /** Result of {@link registers}; a test may change it. */
   vcpus: VcpuRegisters[];
-  /** What a guard last asked for with `keepOnDeath`. */
+  /** The last value that a guard passed to `keepOnDeath`. */
   keptOnDeath = false;
   readonly frames: FrameReader<F>;
   readonly writeFrames: FrameWriter<F>;
@@ -78,7 +78,7 @@ export class FakeDomain<F extends FrameNumber = FrameNumber> implements Domain<F
   #share: DomainShare;
   #state: DomainState;
   #generation = 0;
-  /** What a migration of it would say; a test may change it. */
+  /** Status of a migration; a test may change it. */
   migration = 'none';
   #listeners = new Set<(event: DomainEvent) => void>();
 
@@ -187,7 +187,7 @@ export class FakeDomain<F extends FrameNumber = FrameNumber> implements Domain<F
     return this.close();
   }
 
-  /** Someone else resumes the domain under us. */
+  /** Somebody else resumes the domain under us. */
   resumeByOther(): void {
     this.#state = 'running';
     this.#generation += 1;
@@ -195,13 +195,13 @@ export class FakeDomain<F extends FrameNumber = FrameNumber> implements Domain<F
     this.#emit({ type: 'resumed', byUs: false });
   }
 
-  /** Someone else pauses the domain. */
+  /** Somebody else pauses the domain. */
   stopByOther(): void {
     this.#state = 'paused';
     this.#emit({ type: 'paused', byUs: false });
   }
 
-  /** The guest reboots, into another image when one is given. */
+  /** The guest reboots, into another image if given. */
   reset(image?: FrameImage): void {
     if (image !== undefined) this.image = image;
     this.#generation += 1;
@@ -209,7 +209,7 @@ export class FakeDomain<F extends FrameNumber = FrameNumber> implements Domain<F
     this.#emit({ type: 'reset' });
   }
 
-  /** The domain ends: every call from now on is a `domain-gone`. */
+  /** The domain ends; every later call throws `domain-gone`. */
   destroy(): void {
     this.#state = 'gone';
     this.#generation += 1;

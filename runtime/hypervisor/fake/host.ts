@@ -3,7 +3,6 @@ import { FRAME_SIZE } from '../frame.ts';
 import type { Domain, DomainListing, Host } from '../types.ts';
 import type { FakeDomain } from './domain.ts';
 
-/** A host of fake domains. */
 export class FakeHost implements Host {
   readonly hypervisor = 'fake';
   readonly connection = 'fake:';

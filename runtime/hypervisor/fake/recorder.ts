@@ -17,42 +17,41 @@ interface PlannedFailure {
 /** Records every call to a fake domain, in order, and lets chosen ones fail. */
 export class Recorder {
   readonly calls: FakeCall[] = [];
-  /** Off for benchmarks, where the record would be what is measured. */
+  /** Switched off in benchmarks, which would otherwise measure the recording. */
   recording = true;
   #failures: PlannedFailure[] = [];
   #hooks: ((call: FakeCall) => void)[] = [];
 
   /**
-   * Makes the n-th call from now fail (1 is the next one). A read or write of several ranges counts as one call
-   * per range, so that each range can be made to fail.
+   * Makes the n-th call from now fail (1 is the next). A read or write of several ranges counts as one call per range,
+   * so each range can be made to fail.
    */
   failNth(n: number, error: () => Error, kinds?: readonly FakeCallKind[]): void {
     this.#failures.push({ kinds: kinds && new Set(kinds), remaining: n, error });
   }
 
-  /** Calls `hook` before each call takes effect: to change memory in between, as a running guest would. */
+  /** Calls `hook` before each call takes effect, for example to change memory as a running guest would. */
   onCall(hook: (call: FakeCall) => void): void {
     this.#hooks.push(hook);
   }
 
-  /** Forgets calls, planned failures and hooks. */
   reset(): void {
     this.calls.length = 0;
     this.#failures = [];
     this.#hooks = [];
   }
 
-  /** How many calls of this kind were recorded. */
+  /** Number of recorded calls of this kind. */
   count(kind: FakeCallKind): number {
     return this.calls.reduce((sum, call) => sum + (call.kind === kind ? 1 : 0), 0);
   }
 
-  /** True when `note` would do nothing: lets a hot path skip building the call. */
+  /** Whether `note` would do nothing, so that a hot path need not build the call. */
   get idle(): boolean {
     return !this.recording && this.#failures.length === 0 && this.#hooks.length === 0;
   }
 
-  /** @throws what {@link failNth} planned for this call */
+  /** @throws the error that {@link failNth} planned for this call */
   note(call: FakeCall): void {
     if (this.recording) this.calls.push(call);
     for (const hook of this.#hooks) hook(call);

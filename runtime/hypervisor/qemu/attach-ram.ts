@@ -7,17 +7,17 @@ import { filePlace, mappingsOf, processMaps } from './process-maps.ts';
 import { asRecord, type QmpClient } from './qmp-client.ts';
 import type { RamSegment, RamSource } from './ram.ts';
 
-/** A piece of the guest's memory and where QEMU says that it is in its process. */
+/** A piece of the guest's memory, and its address in QEMU's process by QEMU's own word. */
 interface PlacedRange extends RamRange {
   readonly address: number;
 }
 
 /**
- * Finds out where a guest's RAM is: in a memory file that we map as well, else in the process of QEMU.
+ * Finds a guest's RAM, in a memory file that we map as well or else in QEMU's process.
  *
- * A QEMU that its guest has taken over says what it likes. So nothing is opened by a name that it tells: the file is the
- * one that the kernel has mapped, shared and writable, in that very process; and nothing of the guest is outside the
- * process's mappings. What such a QEMU makes us write is what it can write itself.
+ * A QEMU that its guest has taken over may lie. So we open nothing by a name that it tells: the file must be the one
+ * that the kernel has mapped, shared and writable, in that very process, and all of the guest must be inside the
+ * process's mappings. Such a QEMU can only make us write what it can write itself.
  *
  * @param previous sources of an earlier look, whose mappings are used again
  * @throws DomschedError `protocol`, `timeout`, `host-unreachable`
@@ -79,7 +79,7 @@ async function memoryBackends(client: QmpClient): Promise<Set<string>> {
   return new Set(names.filter((name) => typeof name === 'string'));
 }
 
-/** @throws DomschedError `protocol` when two ranges have a byte in common: one edit would be in two places */
+/** @throws DomschedError `protocol` when two ranges overlap, because one edit would then be in two places */
 function checkApart(ranges: readonly PlacedRange[], of: (range: PlacedRange) => number): void {
   const sorted = [...ranges].sort((a, b) => of(a) - of(b));
   for (const [i, range] of sorted.entries()) {

@@ -4,20 +4,20 @@ import { DomschedError } from '../../error.ts';
 import type { DomainScheduler, DomainShare } from '../types.ts';
 import { GROUPS, type GroupFiles, ownGroup } from './own-group.ts';
 
-/** Weight that a domain has unless told otherwise, here as in Xen's schedulers. */
+/** Default weight of a domain, the same as in Xen's schedulers. */
 const DEFAULT_WEIGHT = 256;
 const PERIOD_US = 100_000;
 
-/** Where a controller keeps its knobs and how they read (Linux admin-guide/cgroup-v1, cgroup-v2). */
+/** Files of a controller and their formats (Linux admin-guide/cgroup-v1, cgroup-v2). */
 interface Knobs {
   readonly weightFile: string;
-  /** Of a group that nobody has changed, and the bounds. */
+  /** Weight of an unchanged group, and the bounds. */
   readonly defaultWeight: number;
   readonly minWeight: number;
   readonly maxWeight: number;
-  /** Microseconds of CPU time per period, undefined without a cap. */
+  /** Microseconds of CPU time per period; undefined without a cap. */
   readQuota(group: string): { quota: number; period: number } | undefined;
-  /** @param quota undefined takes the cap away */
+  /** @param quota undefined removes the cap */
   writeQuota(group: string, quota: number | undefined): void;
 }
 
@@ -57,10 +57,10 @@ const FILES: GroupFiles = {
 };
 
 /**
- * Weight and cap of a QEMU process by the CPU controller of its control group.
- * @param root where control groups are mounted
- * @param membership of the process, as /proc has it
- * @returns undefined where the machine has no group to itself, so that nobody else is slowed down with it
+ * Weight and cap of a QEMU process, by the CPU controller of its control group.
+ * @param root mount point of control groups
+ * @param membership of the process, as in /proc
+ * @returns undefined if the machine has no group of its own, because others would be slowed down too
  */
 export function cgroupScheduler(
   pid: number,

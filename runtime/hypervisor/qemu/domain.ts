@@ -29,17 +29,17 @@ import { parseRegisters } from './registers.ts';
 import { checkAtRest, checkNotMoving, checkPaused, stateOf } from './run-state.ts';
 import { watchdog } from './watchdog.ts';
 
-/** Destination of message-signalled interrupts: bits 12..19 take the local APIC's id (Intel SDM vol. 3A, 11.11). */
+/** Address of message-signalled interrupts; bits 12..19 take the local APIC's id (Intel SDM vol. 3A, 11.11). */
 const MSI_BASE = 0xfee0_0000;
 const MAX_PHYSICAL_BITS = 52;
-/** How often a machine is stopped again that somebody else resumes in the same moment. */
+/** How often to stop a machine again that somebody else resumes at the same moment. */
 const STOP_ATTEMPTS = 3;
 
-/** Where a machine's sockets are. */
+/** Sockets of a machine. */
 export interface QemuSockets {
   readonly qmp: string;
   readonly qtest?: string;
-  /** Of the gdbstub: kernel GS base, and interrupts where there is no qtest. */
+  /** The gdbstub, for the kernel GS base, and for interrupts without qtest. */
   readonly gdb?: string;
 }
 
@@ -54,7 +54,7 @@ interface Vcpu {
   readonly qomPath: string;
 }
 
-/** A virtual machine of QEMU, by its QMP socket. */
+/** A virtual machine of QEMU, reached through its QMP socket. */
 export class QemuDomain implements Domain<GuestFrame> {
   readonly identity: DomainIdentity;
   readonly frames: FrameReader<GuestFrame>;
@@ -67,7 +67,7 @@ export class QemuDomain implements Domain<GuestFrame> {
   readonly #client: QmpClient;
   readonly #ram: QemuRam;
   readonly #process: HostProcess;
-  /** Of its vCPUs. */
+  /** Threads of its vCPUs. */
   readonly #threads: readonly number[];
   readonly #qtest: QtestClient | undefined;
   readonly #gdb: GdbClient | undefined;
@@ -76,7 +76,7 @@ export class QemuDomain implements Domain<GuestFrame> {
   #sources: readonly RamSource[];
   #generation = 0;
   #running: boolean;
-  /** We have sent `stop` or `cont`: the event that comes is ours. */
+  /** Set while we have sent `stop` or `cont`: the next such event is ours. */
   #expecting: 'STOP' | 'RESUME' | undefined;
   #disarm: (() => void) | undefined;
   #closed = false;
@@ -112,7 +112,7 @@ export class QemuDomain implements Domain<GuestFrame> {
       way: 'its monitor (QMP)',
       stop: () => this.#stop(),
       prove: () => this.#prove(),
-      // QEMU sends a RESUME before the first vCPU goes on, so what is not in our socket has not happened.
+      // QEMU sends a RESUME before the first vCPU goes on, so if it is not in our socket, it has not happened.
       isQuiet: () => client.isQuiet,
       resume: () => this.#resume(),
       keepOnDeath: (keep) => watchdog.keep(client.path, keep),
@@ -134,7 +134,7 @@ export class QemuDomain implements Domain<GuestFrame> {
 
   /**
    * Attaches to the machine behind a QMP socket.
-   * @throws DomschedError `host-unreachable`, `timeout` (also when someone else is attached), `protocol`
+   * @throws DomschedError `host-unreachable`, `timeout` (also when somebody else is attached), `protocol`
    */
   static async attach(sockets: QemuSockets, connection: string): Promise<QemuDomain> {
     const client = await QmpClient.connect(sockets.qmp);
@@ -218,7 +218,7 @@ export class QemuDomain implements Domain<GuestFrame> {
 
   async #readRegisters(): Promise<readonly VcpuRegisters[]> {
     const registers = parseRegisters(await this.#client.human('info registers -a'));
-    // Asking the stub would stop a machine that runs.
+    // Asking the stub would stop a running machine.
     if (this.#gdb === undefined || this.#running) return registers;
     const complete: VcpuRegisters[] = [];
     for (const vcpu of registers) {
@@ -227,7 +227,7 @@ export class QemuDomain implements Domain<GuestFrame> {
     return complete;
   }
 
-  /** The stub's stores, made in a pause of their own. */
+  /** Stores through the stub, each in a pause of its own. */
   #pausedStore(gdb: GdbClient): MsiStore {
     return {
       writel: async (address, value) => {
@@ -246,7 +246,7 @@ export class QemuDomain implements Domain<GuestFrame> {
       const generation = this.#generation;
       const { status } = await this.#ask();
       checkAtRest(this.identity.name, status);
-      // A resume may have been on its way. A pause that a dead process of ours left is ours to end.
+      // A resume may have been under way. A pause left by a dead process of ours is ours to end.
       left = status === 'paused' && isLeftPaused(this.#process, this.#threads);
       const stands = status !== 'running' && generation === this.#generation;
       if (stands && !left) return { foundPaused: true };
@@ -266,7 +266,7 @@ export class QemuDomain implements Domain<GuestFrame> {
       this.#generation += 1;
       return { foundPaused };
     } catch (error) {
-      // It may have stopped and only the answer is late: it must not stay so.
+      // It may have stopped with only the answer late, and must not stay stopped.
       this.#expecting = 'RESUME';
       this.#client.sendOnly('cont');
       this.#disarm?.();
@@ -274,12 +274,12 @@ export class QemuDomain implements Domain<GuestFrame> {
     }
   }
 
-  /** @throws DomschedError `edit-conflict` when somebody else resumes it again and again, and as {@link #stopOnce} */
+  /** @throws DomschedError `edit-conflict` when somebody else keeps resuming it, and as {@link #stopOnce} */
   async #stopFirmly(): Promise<'ours' | 'theirs'> {
     for (let attempt = 0; attempt < STOP_ATTEMPTS; attempt++) {
       const found = await this.#stopOnce();
       if (found !== 'resumed') return found;
-      // Our stop may have been the last word even so; who finds it paused next must not take it for somebody else's.
+      // Our stop may still have come last, and nobody must take the pause for somebody else's.
       this.#expecting = 'RESUME';
       await this.#client.execute('cont');
     }
@@ -289,9 +289,9 @@ export class QemuDomain implements Domain<GuestFrame> {
   }
 
   /**
-   * Stops it, and asks in the same breath how it stood before and how it stands now: QEMU answers in order, and sends
-   * what happened before an answer ahead of it.
-   * @returns whose pause it is; `resumed` when somebody else resumed it since we asked
+   * Stops the machine and asks, in one batch, for its state before and after. QEMU answers in order, and sends events
+   * ahead of answers to later commands.
+   * @returns whose pause it is; `resumed` when somebody else resumed it meanwhile
    * @throws DomschedError `refused` when it stands for another reason, or its memory is being moved
    */
   async #stopOnce(): Promise<'ours' | 'theirs' | 'resumed'> {
@@ -323,7 +323,7 @@ export class QemuDomain implements Domain<GuestFrame> {
     return { generation: this.#generation, answers };
   }
 
-  /** The end of a connection is the end of the machine only where its process has ended. */
+  /** Keeps the error `domain-gone` only if the process has ended; a broken connection alone does not mean that. */
   #lost(error: unknown): unknown {
     if (!(error instanceof DomschedError) || error.code !== 'domain-gone') return error;
     if (this.#closed || !isAlive(this.#process)) return error;
@@ -332,7 +332,7 @@ export class QemuDomain implements Domain<GuestFrame> {
   }
 
   /**
-   * How the machine stands, asked last to be as fresh as can be, and what tells one migration or save from another.
+   * State of the machine, asked last to be fresh, and text that differs between any two migrations or saves.
    * @throws DomschedError `refused` while its memory is being moved
    */
   async #ask(): Promise<{ status: unknown; answers: string }> {
@@ -343,7 +343,7 @@ export class QemuDomain implements Domain<GuestFrame> {
     ]);
     const moves = asRecord(migration) ?? {};
     checkNotMoving(this.identity.name, moves.status, jobs);
-    // What would stand in the way of a migration is none, and may change.
+    // Obstacles to a migration are not a migration, and may change.
     const { blocked, 'blocked-reasons': reasons, ...past } = moves;
     return { status: asRecord(status)?.status, answers: JSON.stringify([past, status]) };
   }
@@ -355,7 +355,7 @@ export class QemuDomain implements Domain<GuestFrame> {
       await this.#client.execute('cont');
       this.#running = true;
     } catch (error) {
-      // A machine that has ended needs no resume; anything else is for the caller to know.
+      // An ended machine needs no resume; the caller must know about any other error.
       if (!(error instanceof DomschedError && error.code === 'domain-gone')) throw error;
     } finally {
       this.#expecting = undefined;
@@ -370,7 +370,7 @@ export class QemuDomain implements Domain<GuestFrame> {
     } else if (event === 'RESUME' || event === 'WAKEUP') {
       this.#onResume(event === 'RESUME' && this.#expecting === 'RESUME');
     } else if (event === 'SUSPEND') {
-      // S3: it stands still without a STOP, and will go on without a RESUME.
+      // S3: the machine stands still without a STOP, and will go on without a RESUME.
       this.#generation += 1;
       this.#running = false;
       this.#counter.invalidate();
@@ -390,13 +390,13 @@ export class QemuDomain implements Domain<GuestFrame> {
     this.#generation += 1;
     if (!byUs) {
       this.#counter.dissolve();
-      // While we stop it, what is armed is still wanted.
+      // While we are stopping it, the watchdog must stay armed.
       if (this.#expecting !== 'STOP') this.#disarm?.();
     }
     this.#emit({ type: 'resumed', byUs });
   }
 
-  /** The firmware moves its shadows, memory comes and goes: look again where RAM is. */
+  /** Looks again for RAM, because firmware moves its shadows, and memory may be plugged. */
   #refreshRam(): void {
     attachRam(this.#client, this.#process.pid, this.#sources).then(
       (sources) => {
@@ -431,7 +431,7 @@ export class QemuDomain implements Domain<GuestFrame> {
 export async function queryName(client: QmpClient): Promise<string> {
   const name = asRecord(await client.execute('query-name'))?.name;
   if (typeof name === 'string' && name.length > 0) return name;
-  // Without -name: the socket's own name is at least one that its owner chose.
+  // Without -name we use the socket's name, which at least its owner chose.
   return client.path.slice(client.path.lastIndexOf('/') + 1).replace(/\.sock$/, '');
 }
 
@@ -452,7 +452,7 @@ export async function queryVcpus(client: QmpClient): Promise<Vcpu[]> {
   });
 }
 
-/** Connects to the stub, which stops the machine, and lets it go on. */
+/** Connects to the stub, which stops the machine, and then resumes the machine. */
 async function connectGdb(
   client: QmpClient,
   machine: HostProcess,
@@ -475,7 +475,7 @@ function findProcess({ path, peer }: QmpClient, vcpus: readonly Vcpu[]): HostPro
   const threads = vcpus.map(({ thread }) => thread);
   const pid = servingProcess(path, peer, threads);
   const found = pid === undefined ? undefined : hostProcess(pid);
-  // Looked up once more: what we know by its start time is what serves the socket, and no later one of that id.
+  // Checked again: the process with this start time serves the socket, and not a later one with its id.
   if (found !== undefined && servingProcess(path, peer, threads) === found.pid) return found;
   const advice =
     peer?.pid === 0

@@ -2,9 +2,9 @@ import { createConnection, type Socket } from 'node:net';
 import { DomschedError } from '../../error.ts';
 
 const TIMEOUT_MS = 5_000;
-/** Answers that we ask for are a register or `OK`. */
+/** The answers that we ask for are short: a register or `OK`. */
 const MAX_BUFFER = 64 * 1024;
-/** MSR_KERNEL_GS_BASE among the registers that QEMU's stub shows of an x86-64 (QEMU gdb-xml/i386-64bit.xml). */
+/** Number of MSR_KERNEL_GS_BASE among the x86-64 registers of QEMU's stub (QEMU gdb-xml/i386-64bit.xml). */
 const KERNEL_GS_REGISTER = 0x1a;
 
 interface GdbRequest {
@@ -14,9 +14,9 @@ interface GdbRequest {
 }
 
 /**
- * Client of QEMU's gdbstub (GDB manual, Remote Serial Protocol), for the two things that QMP lacks: the kernel's GS
- * base, and stores to physical memory, which make an MSI. The stub stops the machine at every packet and when a client
- * connects, so talk to it only while the machine is paused, and resume it after {@link connect}.
+ * Client of QEMU's gdbstub (GDB manual, Remote Serial Protocol), for two things that QMP lacks: the kernel's GS base,
+ * and stores to physical memory, which make an MSI. The stub stops the machine at every packet and when a client
+ * connects, so use it only while the machine is paused, and resume the machine after {@link connect}.
  */
 export class GdbClient {
   readonly #socket: Socket;
@@ -51,7 +51,7 @@ export class GdbClient {
     const client = new GdbClient(path, socket);
     try {
       await client.#ask('?', /^[TS]/);
-      // The stub gives single registers only to clients that have asked which there are.
+      // The stub gives single registers only to clients that have asked for the list.
       await client.#ask('qXfer:features:read:target.xml:0,20', /^[lmE]/);
       return client;
     } catch (error) {
@@ -89,7 +89,7 @@ export class GdbClient {
     this.#end('domain-gone', 'was closed by us');
   }
 
-  /** Sends a packet and waits for the answer that looks like `expected`; what the stub says unasked is passed over. */
+  /** Sends a packet and waits for an answer that matches `expected`, skipping anything unsolicited. */
   #ask(packet: string, expected: RegExp): Promise<string> {
     const turn = this.#lane.then(async () => {
       const deadline = Date.now() + TIMEOUT_MS;
@@ -120,7 +120,7 @@ export class GdbClient {
     else this.#deliver();
   }
 
-  /** Hands the next whole packet to whoever waits. */
+  /** Hands the next whole packet to the pending request. */
   #deliver(): void {
     const match = /\$([^#]*)#([0-9a-f]{2})/.exec(this.#buffer);
     if (match === null || this.#pending === undefined) return;

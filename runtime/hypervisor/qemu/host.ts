@@ -8,8 +8,8 @@ import { asRecord, QmpClient } from './qmp-client.ts';
 import { stateOf } from './run-state.ts';
 
 /**
- * Where sockets are looked for when none is named. Not among libvirt's: each of those has libvirtd as its one client, and
- * its machines are found by their processes.
+ * Default places of sockets. Libvirt's are not among them, because each has libvirtd as its only client; its machines
+ * are found by their processes.
  */
 export const DEFAULT_PLACES: readonly string[] = ['/run/domsched'];
 
@@ -36,7 +36,7 @@ export class QemuHost implements Host {
   }
 
   async open(id: string): Promise<Domain> {
-    // QEMU serves one client per socket: a second connection would wait for the first, which is ours.
+    // QEMU serves one client per socket, so a second connection would wait for our own first one.
     const attached = await this.#attached(id);
     if (attached !== undefined) return attached;
     const sockets = this.#machines().find(({ qmp }) => qmp === id);
@@ -61,7 +61,7 @@ export class QemuHost implements Host {
     return this.close();
   }
 
-  /** The domain that is open already; one that has ended or was closed is none. */
+  /** The domain if it is already open and has neither ended nor been closed. */
   async #attached(id: string): Promise<QemuDomain | undefined> {
     const domain = this.#open.get(id);
     if (domain === undefined || (await domain.state()) !== 'gone') return domain;
@@ -106,7 +106,7 @@ export function connectionOf({ qmp, qtest, gdb }: QemuSockets): string {
   return formatConnect('qemu', `unix:${qmp}`, { qtest: unix(qtest), gdb: unix(gdb) });
 }
 
-/** QMP sockets in the default places: `NAME.sock`, with `NAME.qtest` beside it where there is one. */
+/** QMP sockets in the default places: `NAME.sock`, possibly with `NAME.qtest` beside it. */
 export function findMachines(places: readonly string[] = DEFAULT_PLACES): QemuSockets[] {
   return places.flatMap((place) => {
     const names = namesOf(place);
@@ -126,7 +126,7 @@ function namesOf(directory: string): string[] {
   try {
     return readdirSync(directory).sort();
   } catch {
-    // A place that is not there holds no machines.
+    // A place that does not exist holds no machines.
     return [];
   }
 }

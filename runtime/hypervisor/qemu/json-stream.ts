@@ -3,25 +3,23 @@ const BACKSLASH = 0x5c;
 const OPEN = 0x7b;
 const CLOSE = 0x7d;
 
-/** Puts JSON objects together from lines: one may go over many, as with `-qmp-pretty`. */
+/** Assembles JSON objects from lines; with `-qmp-pretty` one object spans many. */
 export class JsonStream {
   readonly #maxLength: number;
   #begun: string[] = [];
   #length = 0;
   #depth = 0;
 
-  /** @param maxLength of an object; more is nobody's */
+  /** @param maxLength most characters of an object; no valid one is longer */
   constructor(maxLength: number) {
     this.#maxLength = maxLength;
   }
 
-  /**
-   * @returns what is complete now; what is no object at all is handed on as it is, and so is one that gets too long
-   */
+  /** @returns what is now complete; text that is no object, or one that gets too long, is passed on unchanged */
   add(line: string): string[] {
     const complete: string[] = [];
     let start = 0;
-    // No string goes on over the end of a line: a line begins outside of one.
+    // Strings do not span lines, so each line begins outside of one.
     for (let at = 0; at < line.length; at++) {
       const code = line.charCodeAt(at);
       if (code === QUOTE) at = endOfString(line, at);
@@ -38,7 +36,7 @@ export class JsonStream {
     return complete.map((text) => text.trim()).filter((text) => text !== '');
   }
 
-  /** What was begun, and its end. */
+  /** Everything since the object began, with its last line. */
   #take(end: string): string {
     const text = [...this.#begun, end].join('\n');
     this.#begun = [];
@@ -48,7 +46,7 @@ export class JsonStream {
   }
 }
 
-/** Where the string ends that begins here, or the text's end. */
+/** End of the string that begins here, or of the text. */
 function endOfString(text: string, start: number): number {
   for (let at = start + 1; at < text.length; at++) {
     const code = text.charCodeAt(at);

@@ -10,14 +10,14 @@ const recv = koffi
   .func('int64_t recv(int fd, _Out_ void *buffer, size_t length, int flags)');
 
 export interface LineSocketOptions {
-  /** For messages: whose socket this is. */
+  /** Protocol of the socket, for messages. */
   readonly label: string;
-  /** Bytes of one line at most; a peer that sends more is broken. */
+  /** Most bytes of one line; a peer that sends more is broken. */
   readonly maxLineBytes: number;
   readonly connectTimeoutMs: number;
 }
 
-/** A unix socket that speaks lines of text, with a bound on what it buffers. */
+/** A unix socket that carries lines of text, with a bound on buffering. */
 export class LineSocket {
   readonly path: string;
   readonly #socket: Socket;
@@ -34,7 +34,7 @@ export class LineSocket {
     this.#socket = socket;
     this.#options = options;
     socket.on('data', (chunk) => this.#receive(chunk));
-    // A connection that once stood breaks when its other end dies (ECONNRESET, EPIPE).
+    // A connection that once worked breaks when its other end dies (ECONNRESET, EPIPE).
     socket.on('error', (cause) => this.#end('domain-gone', `connection broke: ${cause.message}`, cause));
     socket.on('close', () =>
       this.#end('domain-gone', 'connection was closed: the virtual machine has ended'),
@@ -70,32 +70,31 @@ export class LineSocket {
     });
   }
 
-  /** Who serves it, or undefined where that cannot be told. */
+  /** The process that serves it; undefined if it cannot be told. */
   get peer(): UnixPeer | undefined {
     return peerOf(this.#socket);
   }
 
-  /** Delivers lines and, once, the reason why there are no more. Lines that came before are delivered first. */
+  /** Delivers lines and, once, the reason why there are no more. Earlier lines are delivered first. */
   listen(onLine: (line: string) => void, onEnd: (error: DomschedError) => void): void {
     this.#onLine = onLine;
     this.#onEnd = onEnd;
     if (this.#ended !== undefined) onEnd(this.#ended);
   }
 
-  /** Whether nothing has arrived that was not delivered yet, in the kernel's buffer neither. Does not wait. */
+  /** Whether nothing has arrived that was not delivered yet, not even in the kernel's buffer. Does not wait. */
   get isQuiet(): boolean {
     const { fd } = (this.#socket as unknown as { _handle?: { fd?: number } })._handle ?? {};
     if (fd === undefined || fd < 0 || this.#buffered > 0 || this.#ended !== undefined) return false;
-    // Nothing there is the error EAGAIN; 0 is the end of the connection.
+    // An empty socket gives the error EAGAIN; 0 means the end of the connection.
     return (recv(fd, this.#peek, 1, MSG_PEEK_DONTWAIT) as number) < 0;
   }
 
-  /** Sends one line. */
   send(line: string): void {
     if (this.#ended === undefined) this.#socket.write(`${line}\n`);
   }
 
-  /** The peer broke its protocol: no more lines are delivered. */
+  /** Ends delivery because the peer broke its protocol. */
   fail(message: string, details: Record<string, unknown> = {}): void {
     this.#end('protocol', message, undefined, details);
   }

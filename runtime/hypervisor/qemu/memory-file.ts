@@ -3,8 +3,8 @@ import { FileMapping } from '../process-memory.ts';
 import type { ProcessMap } from './process-maps.ts';
 
 /**
- * The file behind a mapping of QEMU, mapped by us too; undefined where we may not open it that way (that takes
- * CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN), or it is none that can be mapped.
+ * Our own mapping of the file behind a mapping of QEMU. Undefined if we may not open it this way (that takes
+ * CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN), or if it cannot be mapped.
  */
 export function fileOf(pid: number, map: ProcessMap, known: readonly FileMapping[]): FileMapping | undefined {
   const isIt = ({ device, inode }: FileMapping) =>
@@ -19,17 +19,17 @@ export function fileOf(pid: number, map: ProcessMap, known: readonly FileMapping
     throw error;
   }
   if (isIt(mapping)) return mapping;
-  // It was replaced in this moment; or its file system numbers its files in another way (btrfs, overlayfs).
+  // It was replaced just now, or its file system numbers files differently (btrfs, overlayfs).
   mapping.close();
   return undefined;
 }
 
-/** What two mappings of one file have in common. */
+/** Key that is equal for two mappings of one file. */
 export function keyOf({ device, inode }: FileMapping): string {
   return `${device}:${inode}`;
 }
 
-/** Of a device number as the C library has it (sys/sysmacros.h). */
+/** Splits a device number as the C library does (sys/sysmacros.h). */
 function majorOf(device: number): number {
   const number = BigInt(device);
   return Number(((number >> 8n) & 0xfffn) | ((number >> 32n) & 0xffff_f000n));

@@ -1,12 +1,12 @@
 import { DomschedError } from '../../error.ts';
 import { FRAME_SIZE } from '../frame.ts';
 
-/** A piece of guest-physical memory that is RAM, as QEMU's flat view has it. */
+/** A piece of guest-physical RAM from QEMU's flat view. */
 export interface RamRange {
-  /** Physical address of the first byte and number of bytes; whole frames. */
+  /** Physical address of the first byte, and number of bytes; both are whole frames. */
   readonly start: number;
   readonly length: number;
-  /** Memory block that backs it, and where in the block it begins. */
+  /** Memory block behind it, and the offset in that block. */
   readonly block: string;
   readonly offset: number;
 }
@@ -16,8 +16,8 @@ const RANGE =
 const MAX_RANGES = 65_536;
 
 /**
- * Takes the RAM of the address space "memory" out of the monitor's `info mtree -f`: ROM, shadowed firmware,
- * devices and holes are left out, and so is device memory that is RAM only in name (video memory).
+ * Parses the RAM of the address space "memory" from the monitor's `info mtree -f`. It leaves out ROM, shadowed
+ * firmware, devices, holes, and device memory that only looks like RAM (video memory).
  * @param blocks names of the machine's memory backends
  * @throws DomschedError `protocol` when there is none
  */
@@ -34,7 +34,7 @@ export function parseMemoryMap(text: string, blocks: ReadonlySet<string>): RamRa
     if (!blocks.has(blockName(block))) continue;
     const start = Number(`0x${match[1]}`);
     const end = Number(`0x${match[2]}`) + 1;
-    // Only whole frames are ours to touch; QEMU can map pieces of a page.
+    // QEMU can map pieces of a page, but we touch only whole frames.
     const first = Math.ceil(start / FRAME_SIZE) * FRAME_SIZE;
     const length = Math.floor(end / FRAME_SIZE) * FRAME_SIZE - first;
     if (length <= 0 || end > 2 ** 52) continue;
@@ -49,7 +49,7 @@ export function parseMemoryMap(text: string, blocks: ReadonlySet<string>): RamRa
   return ranges.sort((a, b) => a.start - b.start);
 }
 
-/** Name of a backend whose block may go by its path in the object tree. */
+/** Name of a backend, whose block may be named by its path in the object tree. */
 export function blockName(block: string): string {
   return block.slice(block.lastIndexOf('/') + 1);
 }

@@ -1,26 +1,26 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 
-/** Where control groups are mounted. */
+/** Mount point of control groups. */
 export const GROUPS = '/sys/fs/cgroup';
 
-/** Files by which a group is known to have what is asked for, by the version of its hierarchy. */
+/** Files that show that a group has the wanted controller, by version of the hierarchy. */
 export interface GroupFiles {
-  /** Name of the controller in version 1, and a file of it. */
+  /** Name of the controller in version 1, and one of its files. */
   readonly v1: { readonly controller: string; readonly file: string };
   readonly v2: { readonly file: string };
 }
 
-/** A control group that holds one machine's process and nobody else's. */
+/** A control group that holds only one machine's process. */
 export interface OwnGroup {
   readonly version: 1 | 2;
   readonly directory: string;
 }
 
 /**
- * The group that holds this process and nobody else; libvirt's is the scope around the groups of its threads.
- * @param membership of the process, as /proc has it
- * @returns undefined where the machine has no group to itself: what is done to it would be done to others
+ * The group that holds only this process; with libvirt it is the scope around the groups of its threads.
+ * @param membership of the process, as in /proc
+ * @returns undefined if the machine has no group of its own, because others would be affected too
  */
 export function ownGroup(
   pid: number,

@@ -5,19 +5,19 @@ import { makePrivate, runtimeDirectory, writePrivate } from '../../runtime-direc
 import { lastRan } from '../thread-clock.ts';
 
 /**
- * For so long after a mark was made the machine may still run: until it stops, and while its registers are read. Beyond
- * that, somebody has resumed it since, and the pause that it is in is not ours.
+ * The machine may run for this long after the mark was made: until it stops, and while its registers are read. If it
+ * ran later, somebody has resumed it since, and its present pause is not ours.
  */
 const SETTLED_MS = 1_500;
-/** How far the clocks of mark and scheduler may have drifted apart, as a part of the time between. */
+/** How far the clocks of mark and scheduler may drift apart, as a fraction of the time between. */
 const DRIFT = 0.001;
 
-/** Says on disk that a process of ours pauses a machine. */
+/** Content of a file that says that a process of ours pauses a machine. */
 interface Mark {
-  /** Tells this program's watchdog from all others. */
+  /** Identifies this program's watchdog. */
   readonly owner: string;
   readonly writer: HostProcess;
-  /** When it was made, ms since 1970. */
+  /** Time of the mark, ms since 1970. */
   readonly at: number;
 }
 
@@ -25,12 +25,12 @@ function folder(): string {
   return path.join(runtimeDirectory(), 'pauses');
 }
 
-/** By the machine's process: a socket may have several names, and be another machine's later. */
+/** The name has the machine's process, because a socket may have several names and later be another machine's. */
 function markOf({ pid, started }: HostProcess): string {
   return path.join(folder(), `qemu-${pid}-${started}`);
 }
 
-/** @param owner whoever is about to pause the machine */
+/** @param owner whose pause it will be */
 export function markPause(machine: HostProcess, owner: string): void {
   const mark: Mark = { owner, writer: ownProcess(), at: Date.now() };
   const text = JSON.stringify(mark);
@@ -43,7 +43,7 @@ export function markPause(machine: HostProcess, owner: string): void {
   }
 }
 
-/** Makes the folder, or sees that it is ours, and takes away marks of machines that are no more. */
+/** Makes the folder, or checks that it is ours, and removes marks of machines that have ended. */
 export function tidy(): void {
   makePrivate(folder());
   for (const name of readdirSync(folder())) {
@@ -53,7 +53,7 @@ export function tidy(): void {
   }
 }
 
-/** Takes the mark away, if it is still the owner's: the machine runs again. */
+/** Removes the mark if it still has this owner: the machine runs again. */
 export function unmarkPause(machine: HostProcess, owner: string): void {
   if (isMarkedBy(machine, owner)) rmSync(markOf(machine), { force: true });
 }
@@ -64,9 +64,9 @@ export function isMarkedBy(machine: HostProcess, owner: string): boolean {
 }
 
 /**
- * Whether the pause that a machine is in is one that a dead process of ours left. Its vCPUs have not run since then: a
- * machine that somebody resumed and paused again is theirs, and stays paused. Where the kernel does not tell when a thread
- * ran last, it counts as theirs.
+ * Whether a dead process of ours left the machine's present pause: then its vCPUs have not run since. A machine that
+ * somebody resumed and paused again is theirs and stays paused. If the kernel does not tell when a thread last ran, the
+ * pause counts as theirs.
  * @param vcpus threads of the machine
  */
 export function isLeftPaused(machine: HostProcess, vcpus: readonly number[]): boolean {

@@ -3,23 +3,23 @@ import { readFileSync } from 'node:fs';
 /** One line of `/proc/PID/maps`. */
 export interface ProcessMap {
   readonly start: number;
-  /** Of the byte after the last. */
+  /** Address of the byte after the last. */
   readonly end: number;
   readonly readable: boolean;
   readonly writable: boolean;
   readonly executable: boolean;
   readonly shared: boolean;
-  /** Of the first byte in the file. */
+  /** Offset of the first byte in the file. */
   readonly offset: number;
   readonly major: number;
   readonly minor: number;
-  /** 0 for memory of no file. */
+  /** 0 for memory without a file. */
   readonly inode: number;
 }
 
 const LINE = /^([0-9a-f]+)-([0-9a-f]+) ([r-])([w-])([x-])([sp]) ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+)/;
 
-/** Mappings of a process, ascending. Empty where it has none, or none that we may see. */
+/** Mappings of a process, ascending. Empty if it has none that we may see. */
 export function processMaps(pid: number): ProcessMap[] {
   let text: string;
   try {
@@ -48,7 +48,7 @@ export function processMaps(pid: number): ProcessMap[] {
   });
 }
 
-/** The mappings that hold a range between them, or undefined where there is a gap. The kernel splits what is alike. */
+/** The mappings that together cover a range, because the kernel splits mappings; undefined if there is a gap. */
 export function mappingsOf(
   maps: readonly ProcessMap[],
   address: number,
@@ -63,7 +63,7 @@ export function mappingsOf(
   return covered >= address + length ? found : undefined;
 }
 
-/** Where in one shared, writable file a range is, when all of it is in one piece of that file; else undefined. */
+/** The place of a range in one shared, writable file, if it is contiguous there; otherwise undefined. */
 export function filePlace(
   mappings: readonly ProcessMap[],
   address: number,

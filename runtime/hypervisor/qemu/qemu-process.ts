@@ -3,10 +3,10 @@ import path from 'node:path';
 import { type UnixPeer, unixSockets } from './unix-peer.ts';
 
 /**
- * The process of QEMU behind a connected QMP socket, or undefined where it cannot be told (another user's process, another
- * PID namespace). By what the kernel knows: who holds the socket that listens, else who called listen() on it. QEMU's
- * word decides only between these: it has the threads that it says are its vCPUs.
- * @param threads of the vCPUs, as QEMU numbers them: in its own PID namespace
+ * The process of QEMU behind a connected QMP socket; undefined if it cannot be told (another user's process, another
+ * PID namespace). The kernel shows which processes hold the listening socket, or else which one called listen(). QEMU's
+ * word only decides between these: the process must have the threads that it names as its vCPUs.
+ * @param threads threads of the vCPUs, as numbered in QEMU's own PID namespace
  */
 export function servingProcess(
   socketPath: string,
@@ -20,7 +20,7 @@ export function servingProcess(
 }
 
 /**
- * The process that holds the socket which listens behind a connected one, or undefined where it cannot be told.
+ * The process that holds the listening socket behind a connected one; undefined if it cannot be told.
  * @param likely processes to look at first
  */
 export function listeningProcess(
@@ -38,10 +38,10 @@ export function listeningProcess(
   return [...first, ...others].find((pid) => holdsSocket(pid, inodes) && isIt(pid));
 }
 
-/** What a process does, as `/proc/PID/stat` has it: `T` for one that was stopped. Undefined where it is not seen. */
+/** State of a process from `/proc/PID/stat`, such as `T` if it was stopped. Undefined if we cannot see it. */
 export function processState(pid: number): string | undefined {
   try {
-    // The name may have anything in it, a bracket too.
+    // The name may contain anything, even a bracket.
     return /.*\) (\S)/s.exec(readFileSync(`/proc/${pid}/stat`, 'latin1'))?.[1];
   } catch {
     return undefined;
@@ -70,7 +70,7 @@ function hasThreads(pid: number, threads: readonly number[]): boolean {
   }
 }
 
-/** Sockets that listen under a name: that of the path, and the one that the socket says it was bound to. */
+/** Inodes of listening sockets with this path, or with the name that the connected socket says it was bound to. */
 function listeningInodes(socketPath: string, bound: string | undefined): Set<string> {
   const wanted = canonical(socketPath);
   const isIt = (name: string) =>

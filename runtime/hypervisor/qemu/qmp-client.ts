@@ -4,10 +4,10 @@ import { LineSocket } from './line-socket.ts';
 import { explainSilence, whyStopped } from './silence.ts';
 import type { UnixPeer } from './unix-peer.ts';
 
-/** `info mtree -f` of a big machine is some 100 KB; more than this is no answer of QEMU's. */
+/** `info mtree -f` of a big machine is some 100 KB. QEMU sends no line longer than this. */
 const MAX_LINE_BYTES = 16 * 1024 * 1024;
 const DEFAULT_TIMEOUT_MS = 10_000;
-/** QEMU greets from its main loop, which a busy host may hold up for seconds. */
+/** QEMU greets from its main loop, which may take seconds on a busy host. */
 const GREETING_TIMEOUT_MS = 10_000;
 const MAX_PENDING = 256;
 
@@ -17,9 +17,9 @@ export interface QmpEvent {
 }
 
 export interface QmpOptions {
-  /** For the greeting, which a busy QEMU doesn't send. */
+  /** Time-out for the greeting, which a busy QEMU does not send. */
   readonly greetingTimeoutMs?: number;
-  /** For each command. */
+  /** Time-out for each command. */
   readonly timeoutMs?: number;
 }
 
@@ -30,7 +30,7 @@ interface QmpRequest {
   reject(error: DomschedError): void;
 }
 
-/** A command that QEMU refused, with its own words in `details.description`. */
+/** Error for a command that QEMU refused, with its own words in `details.description`. */
 function refusal(command: string, path: string, error: unknown): DomschedError {
   const { class: errorClass, desc } = asRecord(error) ?? {};
   const description = typeof desc === 'string' ? desc : 'no reason given';
@@ -66,8 +66,8 @@ export class QmpClient {
 
   /**
    * Connects, waits for the greeting and leaves negotiation mode.
-   * @throws DomschedError `host-unreachable`; `timeout` when QEMU doesn't greet, as when another client is
-   *   attached or it was stopped; `protocol` when it is no QMP socket
+   * @throws DomschedError `host-unreachable`; `timeout` when QEMU does not greet, because another client is attached or
+   *   it was stopped; `protocol` when it is not a QMP socket
    */
   static async connect(path: string, options: QmpOptions = {}): Promise<QmpClient> {
     const greetingTimeoutMs = options.greetingTimeoutMs ?? GREETING_TIMEOUT_MS;
@@ -116,12 +116,12 @@ export class QmpClient {
     });
   }
 
-  /** Whether QEMU has sent nothing that was not handled yet. */
+  /** Whether everything that QEMU sent was handled. */
   get isQuiet(): boolean {
     return this.#ended === undefined && this.#socket.isQuiet;
   }
 
-  /** Sends a command and looks at no answer: all that can be done in the last moments of a process. */
+  /** Sends a command without waiting for an answer, which is all that a dying process can do. */
   sendOnly(command: string): void {
     if (this.#ended === undefined)
       this.#socket.send(JSON.stringify({ execute: command, id: this.#nextId++ }));
@@ -142,12 +142,12 @@ export class QmpClient {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Called once when the connection is no more, unless we closed it. */
+  /** Calls the listener once when the connection ends, unless we closed it. */
   onEnd(listener: (error: DomschedError) => void): void {
     this.#endListeners.add(listener);
   }
 
-  /** Who serves the socket, or undefined where that cannot be told. */
+  /** The process that serves the socket; undefined if it cannot be told. */
   get peer(): UnixPeer | undefined {
     return this.#socket.peer;
   }
@@ -205,7 +205,7 @@ export class QmpClient {
     const id = message.id;
     const pending = typeof id === 'number' ? this.#pending.get(id) : undefined;
     if (pending === undefined) {
-      // An answer that came after its time-out is none to worry about.
+      // A late answer to a command that timed out is harmless.
       if (typeof id === 'number' && Number.isInteger(id) && id > 0 && id < this.#nextId) return;
       this.#socket.fail('answered a question that was not asked', { line });
       return;

@@ -11,7 +11,7 @@ interface QtestRequest {
   reject(error: DomschedError): void;
 }
 
-/** Client of QEMU's qtest socket (QEMU softmmu/qtest.c), of which only stores to memory are used: for MSIs. */
+/** Client of QEMU's qtest socket (QEMU softmmu/qtest.c). We use only its stores to memory, for MSIs. */
 export class QtestClient {
   readonly #socket: LineSocket;
   readonly #path: string;
@@ -65,7 +65,7 @@ export class QtestClient {
   }
 
   #receive(line: string): void {
-    // Answers come in the order of the questions; IRQ lines come unasked when interception is on.
+    // Answers come in order; unsolicited IRQ lines come when interception is on.
     if (line.startsWith('IRQ ')) return;
     const pending = this.#pending.shift();
     if (pending === undefined || !/^(OK|FAIL|ERR)\b/.test(line)) {

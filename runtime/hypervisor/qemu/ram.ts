@@ -10,7 +10,7 @@ import {
 } from '../process-memory.ts';
 import type { FrameReader, FrameRegion, FrameWrite, FrameWriter } from '../types.ts';
 
-/** Bytes between two ranges of a frame that are copied along rather than made a range of their own. */
+/** Most bytes between two ranges of a frame that are copied along instead of starting another range. */
 const MAX_GAP = 2048;
 
 /** RAM that is contiguous in the guest and in the process that we copy from. */
@@ -21,11 +21,11 @@ export interface RamSegment {
   readonly address: number;
 }
 
-/** Where segments live: the process of QEMU, or our own mapping of its memory file. */
+/** Segments and the memory they are in: QEMU's process, or our own mapping of its memory file. */
 export interface RamSource {
   readonly memory: ProcessMemory;
   readonly segments: readonly RamSegment[];
-  /** Set where memory is our mapping. */
+  /** Set if memory is our mapping. */
   readonly mapping: FileMapping | undefined;
 }
 
@@ -35,7 +35,7 @@ export class QemuRam implements FrameReader<GuestFrame>, FrameWriter<GuestFrame>
   readonly physicalBits: number;
   readonly #name: string;
   #sources: readonly RamSource[] = [];
-  /** Segments of all sources, ascending: first frame, end frame, address of frame 0 of the segment, source. */
+  /** Columns of the segments of all sources, ascending: first frame, end frame, address of frame 0, source. */
   #first = new Float64Array(0);
   #end = new Float64Array(0);
   #address = new Float64Array(0);
@@ -44,9 +44,9 @@ export class QemuRam implements FrameReader<GuestFrame>, FrameWriter<GuestFrame>
   #failure: DomschedError | undefined;
   readonly #local = new RangeList();
   readonly #remote = new RangeList();
-  /** Index in the batch of each range in the lists. */
+  /** Batch index of each range in the lists. */
   readonly #owner = new Uint32Array(MAX_RANGES_PER_CALL);
-  /** Where the bytes between two ranges of a frame go. */
+  /** Receives the bytes between two ranges of a frame. */
   readonly #waste = new Uint8Array(new ArrayBuffer(FRAME_SIZE));
   readonly #between = addressOf(this.#waste);
   readonly #staging = new Uint8Array(new ArrayBuffer(FRAME_SIZE));
@@ -57,7 +57,7 @@ export class QemuRam implements FrameReader<GuestFrame>, FrameWriter<GuestFrame>
     this.replace(sources);
   }
 
-  /** Takes over another memory map: after a reset or hot-plug. Mappings that are no longer used are closed. */
+  /** Takes a new memory map after a reset or hot-plug. Mappings that are no longer used are closed. */
   replace(sources: readonly RamSource[]): void {
     for (const { mapping } of this.#sources) {
       if (mapping !== undefined && !sources.some((source) => source.mapping === mapping)) mapping.close();
@@ -73,7 +73,7 @@ export class QemuRam implements FrameReader<GuestFrame>, FrameWriter<GuestFrame>
     this.#recent = 0;
   }
 
-  /** From now on every access throws this. */
+  /** Makes every later access throw this. */
   fail(error: DomschedError): void {
     this.#failure ??= error;
   }
@@ -111,7 +111,7 @@ export class QemuRam implements FrameReader<GuestFrame>, FrameWriter<GuestFrame>
     for (const [index, { frame, offset, bytes }] of writes.entries()) {
       const segment = segments[index]!;
       const source = this.#sources[this.#source[segment]!]!;
-      // Small arrays live where the collector may move them.
+      // The collector may move small arrays.
       this.#staging.set(bytes);
       this.#local.set(0, addressOf(this.#staging), bytes.length);
       this.#remote.set(0, this.#addressOf(segment, frame, offset), bytes.length);
@@ -126,9 +126,9 @@ export class QemuRam implements FrameReader<GuestFrame>, FrameWriter<GuestFrame>
   }
 
   /**
-   * Reads the ranges that are of source `s`; with the first source also settles those that are of none. What costs is
-   * to find a page, not to copy from it: ranges of one frame that follow each other become one, and what lies between
-   * them goes to a place that nobody looks at.
+   * Reads the ranges of source `s`; with the first source it also settles those that no source has. Finding a page is
+   * slow and copying from it is not, so successive ranges of one frame are merged, and the bytes between go to a buffer
+   * that nobody reads.
    */
   #readFrom(batch: FrameBatch<GuestFrame>, s: number): number {
     const buffer = addressOf(batch.bytes);
@@ -184,7 +184,7 @@ export class QemuRam implements FrameReader<GuestFrame>, FrameWriter<GuestFrame>
     return 0;
   }
 
-  /** Something was not there: one call for each range tells which. */
+  /** Reads each range by itself to find which one is missing. */
   #copySingly(batch: FrameBatch<GuestFrame>, s: number, owned: number): number {
     const { memory, mapping } = this.#sources[s]!;
     if (mapping?.truncated) {

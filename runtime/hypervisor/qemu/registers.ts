@@ -4,9 +4,9 @@ import type { VcpuRegisters } from '../types.ts';
 const MAX_VCPUS = 4096;
 
 /**
- * Reads the output of the monitor's `info registers -a` (QEMU target/i386/cpu-dump.c).
+ * Parses the output of the monitor's `info registers -a` (QEMU target/i386/cpu-dump.c).
  * @returns one entry per vCPU that the guest has started
- * @throws DomschedError `protocol` when it is not that; `guest-inconsistent` when a vCPU is not in 64-bit mode
+ * @throws DomschedError `protocol` for other text; `guest-inconsistent` when a vCPU is not in 64-bit mode
  */
 export function parseRegisters(text: string): VcpuRegisters[] {
   const blocks = text.split(/^\s*CPU#/m).slice(1);
@@ -17,7 +17,7 @@ export function parseRegisters(text: string): VcpuRegisters[] {
   return (started.length > 0 ? started : blocks).map(parseBlock).sort((a, b) => a.vcpu - b.vcpu);
 }
 
-/** Halted in the mode that a CPU has after INIT: the kernel uses fewer (`maxcpus=`), or it was plugged in just now. */
+/** Whether it is halted in the mode after INIT: the kernel uses fewer CPUs (`maxcpus=`), or it was just plugged in. */
 function waitsForStart(block: string): boolean {
   return /^EIP=/m.test(block) && / HLT=1\s*$/m.test(block);
 }

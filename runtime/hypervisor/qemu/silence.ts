@@ -5,7 +5,7 @@ import { type UnixPeer, unixSockets } from './unix-peer.ts';
 const SECOND_SOCKET =
   'Close that one, or start QEMU with a second socket: -qmp unix:/run/domsched/NAME.sock,server=on,wait=off';
 
-/** Why a QMP socket that took our connection says nothing, as far as the host's kernel can tell. */
+/** Explains why a QMP socket accepted our connection but says nothing, as far as the host's kernel can tell. */
 export function explainSilence(path: string, peer: UnixPeer | undefined): DomschedError {
   const stopped = whyStopped(path, peer);
   if (stopped !== undefined) return new DomschedError('timeout', `QMP ${path}: ${stopped}`, { path });
@@ -30,7 +30,7 @@ export function explainSilence(path: string, peer: UnixPeer | undefined): Domsch
   );
 }
 
-/** What holds the process that serves a socket, when it is one that does not run; with what lets it go on. */
+/** Why the process that serves a socket does not run, with the command to let it go on; undefined if it runs. */
 export function whyStopped(path: string, peer: UnixPeer | undefined): string | undefined {
   const pid = listeningProcess(path, peer) ?? peer?.pid ?? 0;
   const state = pid > 0 ? processState(pid) : undefined;

@@ -2,12 +2,12 @@ import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import koffi from 'koffi';
 
-/** Linux asm-generic/socket.h: of x86-64 too. */
+/** From Linux asm-generic/socket.h, which x86-64 uses too. */
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
-/** struct ucred: process, user, group. */
+/** struct ucred has process, user and group. */
 const UCRED_BYTES = 12;
-/** struct sockaddr_un: family, then the name. */
+/** struct sockaddr_un has the family, then the name. */
 const ADDRESS_BYTES = 110;
 const FAMILY_BYTES = 2;
 
@@ -15,20 +15,20 @@ const libc = koffi.load('libc.so.6');
 const getsockopt = libc.func('int getsockopt(int fd, int level, int option, void *value, void *length)');
 const getpeername = libc.func('int getpeername(int fd, void *address, void *length)');
 
-/** The other end of a unix socket, as the kernel has it. */
+/** The kernel's view of the other end of a unix socket. */
 export interface UnixPeer {
   /**
-   * The process that called listen(): the server, or whoever handed the socket to it. 0 where that process is in no PID
-   * namespace that we see.
+   * The process that called listen(): the server, or the process that handed the socket to it. 0 if it is in no PID
+   * namespace that we can see.
    */
   readonly pid: number;
-  /** The name that it was bound to: relative where that was, and still the old one where the socket was moved. */
+  /** The name it was bound to. It is relative if the bind was, and still the old one if the socket was moved. */
   readonly bound: string;
 }
 
-/** Who serves a connected socket, or undefined where that cannot be told. */
+/** The process that serves a connected socket; undefined if it cannot be told. */
 export function peerOf(socket: Socket): UnixPeer | undefined {
-  // Node.js has no other way to the number of a socket's file.
+  // Node.js has no other way to get a socket's file descriptor.
   const fd = (socket as unknown as { _handle?: { fd?: number } })._handle?.fd;
   if (fd === undefined || fd < 0) return undefined;
   const credentials = Buffer.alloc(UCRED_BYTES);
@@ -46,16 +46,16 @@ export function peerOf(socket: Socket): UnixPeer | undefined {
 export interface UnixSocket {
   readonly inode: number;
   readonly listens: boolean;
-  /** A connection that nobody has accepted yet: it waits in the queue of the socket that listens. */
+  /** It is a connection that nobody has accepted yet, in the queue of the listening socket. */
   readonly waits: boolean;
   readonly bound: string;
 }
 
-/** include/uapi/linux/net.h: flag of a socket that listens, and the state of one that is not accepted. */
+/** From include/uapi/linux/net.h: flag of a listening socket, and state of a connection that is not accepted. */
 const ACCEPTS = 0x10000;
 const SS_CONNECTING = 2;
 
-/** All unix sockets that have a name, of our network namespace. */
+/** All named unix sockets of our network namespace. */
 export function unixSockets(): UnixSocket[] {
   const sockets: UnixSocket[] = [];
   // Num RefCount Protocol Flags Type St Inode Path

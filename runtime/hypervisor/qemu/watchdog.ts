@@ -6,8 +6,8 @@ import type { HostProcess } from '../../host-process.ts';
 import { markPause, tidy, unmarkPause } from './pause-mark.ts';
 
 /**
- * A small process beside ours that knows which machines we have paused and resumes them when we die, however that
- * happens: it notices by the end of the pipe that connects us, which the kernel closes even after SIGKILL.
+ * A small process beside ours that knows which machines we have paused and resumes them if we die in any way. It
+ * notices our death by the end of the pipe that connects us, which the kernel closes even after SIGKILL.
  *
  * Protocol, one line each: `+PID-STARTED PATH` paused by us, `!…` stay paused on our death, `-…` resumed.
  */
@@ -24,7 +24,7 @@ export class Watchdog {
     this.#send('+', path, machine);
   }
 
-  /** An edit is being written: `path` has to stay paused should we die now. */
+  /** Says whether an edit is being written, so that the machine at `path` must stay paused if we die now. */
   keep(path: string, keep: boolean): void {
     const machine = this.#armed.get(path);
     if (machine !== undefined) this.#send(keep ? '!' : '+', path, machine);
@@ -39,7 +39,7 @@ export class Watchdog {
     unmarkPause(machine, this.#owner);
   }
 
-  /** Ends the process; what is armed is forgotten, not resumed. */
+  /** Ends the process. Armed machines are forgotten, not resumed. */
   close(): void {
     for (const [path, machine] of this.#armed) this.#send('-', path, machine);
     this.#armed.clear();
@@ -53,10 +53,10 @@ export class Watchdog {
   }
 
   #start(): ChildProcess {
-    // Once for each of them is enough: nobody else can write there afterwards.
+    // Once per watchdog is enough, because nobody else can write there afterwards.
     tidy();
     const name = import.meta.url.endsWith('.ts') ? 'watchdog-process.ts' : 'watchdog-process.js';
-    // Its own session, so that Ctrl-C at our terminal doesn't end it with us.
+    // It has its own session, so that Ctrl-C at our terminal does not end it with us.
     const child = spawn(process.execPath, [fileURLToPath(new URL(name, import.meta.url)), this.#owner], {
       detached: true,
       stdio: ['pipe', 'ignore', 'ignore'],
@@ -65,7 +65,7 @@ export class Watchdog {
       if (this.#child === child) this.#child = undefined;
     };
     child.on('error', forget);
-    // Someone killed it: the next pause starts another one.
+    // Somebody killed it: the next pause starts another one.
     child.on('exit', forget);
     child.stdin!.on('error', forget);
     child.unref();
@@ -74,5 +74,5 @@ export class Watchdog {
   }
 }
 
-/** One for the process, whichever machines it handles. */
+/** The only watchdog of this process, for all machines. */
 export const watchdog = new Watchdog();

@@ -6,16 +6,16 @@ import { optionOf } from './command-line.ts';
 import type { MachineProcess } from './machine-process.ts';
 import type { MachineThreads } from './vcpu-threads.ts';
 
-/** Where libvirt writes how each of its machines stands, at every step of a job of it. */
+/** Libvirt writes the state of each of its machines here, at every step of a job. */
 const LIBVIRT = '/run/libvirt/qemu';
 /** Jobs of libvirt that leave memory alone. */
 const HARMLESS_JOBS: ReadonlySet<string> = new Set(['none', 'backup']);
-/** Where Proxmox says what is being done to a machine, and the one of those that leaves memory alone. */
+/** Proxmox locks a machine here while it works on it; only the lock `backup` leaves memory alone. */
 const PROXMOX = '/etc/pve/qemu-server';
 const HARMLESS_LOCK = 'backup';
 const MONITORS = ['qmp', 'qmp-pretty', 'mon', 'monitor'] as const;
 
-/** Places where managers of machines write what they do; a test has its own. */
+/** Directories in which managers of machines write what they do. Tests have their own. */
 export interface ManagerPlaces {
   readonly libvirt: string;
   readonly proxmox: string;
@@ -23,12 +23,12 @@ export interface ManagerPlaces {
 export const MANAGER_PLACES: ManagerPlaces = { libvirt: LIBVIRT, proxmox: PROXMOX };
 
 /**
- * Told from outside: nobody moves the memory of a machine (a migration, a save, a snapshot of a running one) or has paused
- * it. By the thread with which QEMU does so, and by what its manager has written down. What we write is not marked as
- * changed, and would stay behind or be half in the copy.
+ * Checks from outside that nobody moves the memory of a machine (a migration, a save, a snapshot of a running one) or
+ * has paused it: by the thread with which QEMU does so, and by its manager's files. Our writes are not marked as
+ * changes, so they would be left behind or be half in the copy.
  *
- * @returns whether its manager says that it runs; false where nobody says so
- * @throws DomschedError `refused` while it is moved or paused, and for a machine of which that cannot be told
+ * @returns whether its manager says that it runs; false without a manager's word
+ * @throws DomschedError `refused` while it is moved or paused, and if that cannot be told
  */
 export function checkAtRest(
   machine: MachineProcess,
@@ -70,7 +70,7 @@ export function hasMonitor(args: readonly string[]): boolean {
   return given.length === 0 && !args.some((arg) => /^--?nodefaults$/.test(arg));
 }
 
-/** What libvirt says of the machine of a process: a file per machine, with its process in it. */
+/** Libvirt's state of the machine with this process; there is one file per machine, which names its process. */
 function libvirtStatus(pid: number, place: string): { state: string; job: string } | undefined {
   for (const name of namesOf(place)) {
     if (!name.endsWith('.xml')) continue;
@@ -78,7 +78,7 @@ function libvirtStatus(pid: number, place: string): { state: string; job: string
     const [status = ''] = /<domstatus [^>]*>/.exec(text) ?? [];
     if (/ pid='(\d+)'/.exec(status)?.[1] !== String(pid)) continue;
     const state = / state='(\w+)'/.exec(status)?.[1] ?? 'unknown';
-    // No job, no line of it.
+    // Without a job there is no such line.
     const [job = ''] = /<job [^>]*>/.exec(text) ?? [];
     return { state, job: / async='([^']*)'/.exec(job)?.[1] ?? 'none' };
   }
@@ -88,7 +88,7 @@ function libvirtStatus(pid: number, place: string): { state: string; job: string
 function proxmoxLock(args: readonly string[], place: string): string | undefined {
   const id = optionOf(args, 'id');
   if (id === undefined || !/^\d+$/.test(id)) return undefined;
-  // What follows the first section is of snapshots.
+  // The sections after the first are about snapshots.
   const [current = ''] = textOf(path.join(place, `${id}.conf`)).split(/^\[/m);
   return /^lock:\s*(\S+)/m.exec(current)?.[1];
 }

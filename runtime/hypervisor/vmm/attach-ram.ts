@@ -9,18 +9,18 @@ import type { MachineProcess } from './machine-process.ts';
 import { piecesOf, placements } from './place-ram.ts';
 import { filledPages, openBlock, type RamBlock, ramBlocks } from './ram-blocks.ts';
 
-/** A guest that runs changes its tables while we follow them. */
+/** How often to try, because a running guest changes its tables while we follow them. */
 const ATTEMPTS = 3;
-/** What page tables can hold (Intel SDM vol. 3A, 4.1.4): without the monitor nobody says how much of it these CPUs use. */
+/** The most that page tables can hold (Intel SDM vol. 3A, 4.1.4): without the monitor the real number is unknown. */
 const PHYSICAL_BITS = 52;
 
-/** Frames of a guest that was found by its process. */
+/** Frames of a guest whose process was found. */
 export class ProcessRam extends QemuRam {
   readonly #pid: number;
   readonly #start: number;
   readonly #pieces: readonly { first: number; count: number; offset: number }[];
 
-  /** @param start of its RAM in the process */
+  /** @param start start of its RAM in the process */
   constructor(name: string, pid: number, start: number, source: RamSource, pieces: ProcessRam['pieces']) {
     super(name, PHYSICAL_BITS, [source]);
     this.#pid = pid;
@@ -44,9 +44,10 @@ export class ProcessRam extends QemuRam {
 }
 
 /**
- * Finds a guest's RAM in the process that runs it, and where in the guest each piece of it lies, without asking that
+ * Finds a guest's RAM in the process that runs it, and the place of each piece in the guest, without asking that
  * process: mappings are candidates, and the page tables of the guest's own kernel decide.
- * @throws DomschedError `kernel-unidentified` when none is proved; `domain-gone`; `host-unreachable` when we may not look
+ * @throws DomschedError `kernel-unidentified` when none is proved; `domain-gone`; `host-unreachable` when we may not
+ *   look
  */
 export function attachRam(machine: MachineProcess): ProcessRam {
   const { pid, name } = machine;
@@ -88,14 +89,14 @@ export function attachRam(machine: MachineProcess): ProcessRam {
   );
 }
 
-/** What may be the RAM: of the size that the command line says, where it does; a piece that is bigger ends with it. */
+/** Possible RAM. If the command line gives a size, a bigger block is cut: to its end, or a file to its beginning. */
 function candidates({ pid, args, isQemu }: MachineProcess): RamBlock[] {
   const blocks = ramBlocks(pid);
   const wanted = isQemu ? ramBytes(args) : undefined;
   if (wanted === undefined) return blocks;
   const likely = blocks.flatMap((block) => {
     if (block.length < wanted) return [];
-    // What lies before it in one mapping is other memory; QEMU leaves a page behind it that nobody may touch.
+    // The part before it in one mapping is other memory; QEMU leaves an inaccessible page behind it.
     const start = block.map.inode === 0 ? block.start + block.length - wanted : block.start;
     return [{ ...block, start, length: wanted }];
   });

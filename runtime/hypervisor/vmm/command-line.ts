@@ -1,14 +1,14 @@
 import { readFileSync } from 'node:fs';
 import { parseBytes } from '../connect-value.ts';
 
-/** Bytes of a command line that are looked at: libvirt's longest have some 20 KiB. */
+/** Most bytes of a command line to read; libvirt's longest have some 20 KiB. */
 const MAX_BYTES = 1024 * 1024;
-/** What `-m` counts in where no unit is given. */
+/** Unit of `-m` if none is given. */
 const MIB = 1024 * 1024;
 
 /**
- * The command line of a process. Whoever runs the process wrote it, and the process can change it: it names a machine and
- * says where to look first, and nothing is believed of the guest because of it.
+ * The command line of a process. The user of the process wrote it and the process can change it. So it only gives a
+ * machine's name and a hint where to look first; we believe nothing about the guest because of it.
  */
 export function commandLine(pid: number): readonly string[] {
   try {
@@ -19,13 +19,13 @@ export function commandLine(pid: number): readonly string[] {
   }
 }
 
-/** The value after an option of QEMU's, which takes one dash or two; the last one counts. */
+/** The value after a QEMU option, which takes one dash or two; the last one counts. */
 export function optionOf(args: readonly string[], option: string): string | undefined {
   const at = args.findLastIndex((arg) => arg === `-${option}` || arg === `--${option}`);
   return at < 0 ? undefined : args[at + 1];
 }
 
-/** Keys and values of an option as QEMU has them: `key=value,…`, commas in a value doubled, the first key left out. */
+/** Parses a QEMU option `key=value,…`. Commas in a value are doubled, and the first key may be left out. */
 export function properties(value: string, first: string): ReadonlyMap<string, string> {
   const parts = value
     .replaceAll(',,', '\0')
@@ -40,8 +40,8 @@ export function properties(value: string, first: string): ReadonlyMap<string, st
 }
 
 /**
- * The name that a machine's manager gave it. Proxmox knows its machines by numbers, and so do its tools.
- * @returns undefined where it gave none
+ * The name that a machine's manager gave it. Proxmox and its tools know machines by number.
+ * @returns undefined if it has none
  */
 export function machineName(args: readonly string[]): string | undefined {
   const id = optionOf(args, 'id');
@@ -51,7 +51,7 @@ export function machineName(args: readonly string[]): string | undefined {
   return (name === undefined ? id : properties(name, 'guest').get('guest')) || undefined;
 }
 
-/** Bytes of RAM that a machine of QEMU's starts with; undefined where its command line does not say. */
+/** Bytes of RAM that a QEMU machine starts with; undefined if its command line does not tell. */
 export function ramBytes(args: readonly string[]): number | undefined {
   const value = optionOf(args, 'm');
   const size = value === undefined ? undefined : properties(value, 'size').get('size');

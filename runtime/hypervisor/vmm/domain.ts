@@ -21,7 +21,7 @@ import { type MachineProcess, machineOf } from './machine-process.ts';
 import { ProcessPause } from './process-pause.ts';
 import { machineThreads } from './vcpu-threads.ts';
 
-/** A virtual machine by the process that runs it: nobody there is asked anything. */
+/** A virtual machine reached through the process that runs it, without asking that process anything. */
 export class ProcessDomain implements Domain<GuestFrame> {
   readonly identity: DomainIdentity;
   readonly frames: FrameReader<GuestFrame>;
@@ -42,7 +42,7 @@ export class ProcessDomain implements Domain<GuestFrame> {
     const { pid, started } = machine;
     this.identity = identityOf(machine);
     this.vcpus = vcpuCount(machine);
-    // QEMU's translator has none of it (target/i386/cpu.c, TCG_7_0_EDX_FEATURES); KVM's CPUs have what the host's have.
+    // QEMU's translator cannot do it (target/i386/cpu.c, TCG_7_0_EDX_FEATURES); KVM's CPUs can if the host's can.
     this.lacksBranchTracking = machine.kvmVcpus === 0 || !hostTracksBranches();
     this.#process = { pid, started };
     this.#ram = ram;
@@ -71,7 +71,7 @@ export class ProcessDomain implements Domain<GuestFrame> {
   /** @throws DomschedError as {@link attachRam} */
   static attach(machine: MachineProcess): ProcessDomain {
     const ram = attachRam(machine);
-    // What was opened is the memory of that very process: a later one of its number would have another start.
+    // We opened the memory of that very process: a later one with its number would have another start time.
     if (isAlive(machine)) return new ProcessDomain(machine, ram);
     ram.close();
     throw new DomschedError('domain-gone', `${machine.name} has ended`, { domain: machine.name });
@@ -118,7 +118,7 @@ export class ProcessDomain implements Domain<GuestFrame> {
   }
 }
 
-/** Whether the host's CPUs can track indirect branches; what cannot be told counts as yes. */
+/** Whether the host's CPUs can track indirect branches; if unknown, the answer is yes. */
 function hostTracksBranches(): boolean {
   try {
     const flags = /^flags\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'latin1'))?.[1];
@@ -133,13 +133,13 @@ export function identityOf({ pid, started, name, isQemu }: MachineProcess): Doma
   return { id: connection, name, hypervisor: isQemu ? 'qemu' : 'kvm', connection, pid, started };
 }
 
-/** CPUs of the guest, as far as its process shows them. */
+/** Number of the guest's CPUs, as far as its process shows them. */
 export function vcpuCount({ pid, kvmVcpus }: MachineProcess): number {
   if (kvmVcpus > 0) return kvmVcpus;
   return machineThreads(pid).named;
 }
 
-/** What the process shows: whether its manager has paused the machine it does not. */
+/** The state that the process shows. It does not show whether its manager has paused the machine. */
 export function stateOf(process: HostProcess): DomainState {
   if (!isAlive(process)) return 'gone';
   const isFrozen = (Freezer.of(process)?.by() ?? 'nobody') !== 'nobody';

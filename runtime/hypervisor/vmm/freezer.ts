@@ -5,7 +5,7 @@ import { type HostProcess, isAlive, ownProcess } from '../../host-process.ts';
 import { makePrivate, runtimeDirectory, writePrivate } from '../../runtime-directory.ts';
 import { GROUPS, type GroupFiles, type OwnGroup, ownGroup } from '../qemu/own-group.ts';
 
-/** Where a group is frozen (Linux admin-guide/cgroup-v1/freezer-subsystem, cgroup-v2): its file and what is written there. */
+/** File that freezes a group, and the values to write (Linux admin-guide/cgroup-v1/freezer-subsystem, cgroup-v2). */
 const KNOBS = {
   1: { file: 'freezer.state', frozen: 'FROZEN', thawed: 'THAWED' },
   2: { file: 'cgroup.freeze', frozen: '1', thawed: '0' },
@@ -15,22 +15,22 @@ const FILES: GroupFiles = {
   v2: { file: KNOBS[2].file },
 };
 
-/** Who froze a machine. */
+/** Who has frozen a machine. */
 export type FrozenBy =
   | 'nobody'
-  /** A living process of ours, for the moments of an edit. */
+  /** A living process of ours, during an edit. */
   | 'peer'
-  /** One of ours that was killed in the middle of an edit. */
+  /** A process of ours that was killed in the middle of an edit. */
   | 'dead'
   | 'others';
 
 /**
- * The freezer of a machine's own control group: the pause that outlives us. All threads of the machine stand, those that
- * answer its manager too, so it is for the moments only in which words of an edit are written that may not be left half
- * done.
+ * The freezer of a machine's own control group: a pause that outlives us. It stops all threads of the machine, also
+ * those that answer its manager, so it is used only while an edit is written that must not be left half done.
  *
- * Threads that we trace stand already; frozen as well, they do not go on when we are killed and the kernel detaches them.
- * A file says that it was we who froze it: who comes after us takes the edit back, and then lets the machine go on.
+ * The threads that we trace stand already. If they are frozen as well, they do not go on when we are killed and the
+ * kernel detaches them. A file records that we froze the machine; the next process of ours takes the edit back and then
+ * lets the machine go on.
  */
 export class Freezer {
   readonly directory: string;
@@ -38,7 +38,7 @@ export class Freezer {
   readonly #knob: string;
   readonly #words: (typeof KNOBS)[1 | 2];
   readonly #mark: string;
-  /** Looks for the group again: somebody may have been moved into it, or the machine out of it. */
+  /** Looks for the group again, because another process may have been moved into it, or the machine out of it. */
   readonly #find: () => OwnGroup | undefined;
 
   private constructor(
@@ -55,8 +55,8 @@ export class Freezer {
   }
 
   /**
-   * @param root where control groups are mounted, and the `membership` of the process in them; a test has its own
-   * @returns undefined for a machine that has no group to itself: others would stand still with it
+   * @param root mount point of control groups; a test has its own, and its own `membership` of the process in them
+   * @returns undefined for a machine that has no group of its own, because others would be frozen with it
    */
   static of(machine: HostProcess, root = GROUPS, membership?: string): Freezer | undefined {
     const find = () => ownGroup(machine.pid, FILES, root, membership);
@@ -73,8 +73,8 @@ export class Freezer {
   }
 
   /**
-   * Freezes the machine. Its threads that are traced do not run again before it is thawed, whoever dies.
-   * @throws DomschedError `refused` when the kernel does not do it: nothing is frozen then
+   * Freezes the machine. Its traced threads do not run again before it is thawed, whichever process dies.
+   * @throws DomschedError `refused` when the kernel does not do it; then nothing is frozen
    */
   freeze(): void {
     const { pid } = this.#machine;
@@ -95,18 +95,18 @@ export class Freezer {
     try {
       writeFileSync(this.#knob, this.#words.thawed);
     } catch (error) {
-      // A machine that has ended has no group any more.
+      // A machine that has ended no longer has a group.
       if (isAlive(this.#machine)) throw error;
     }
     this.forget();
   }
 
-  /** It stays as it is, and is nobody's any more: for an operator to look at. */
+  /** Leaves it as it is but no longer ours, so that an operator can look at it. */
   forget(): void {
     rmSync(this.#mark, { force: true });
   }
 
-  /** How an operator has it go on. */
+  /** Command for an operator to let it go on. */
   get advice(): string {
     return `echo ${this.#words.thawed} > ${this.#knob}`;
   }

@@ -11,33 +11,33 @@ const ADDRESS_LOW = 0xffff_f000;
 const ADDRESS_HIGH = 0x000f_ffff;
 
 const ENTRIES = 512;
-/** The slot of the topmost table through which x86-64 kernels map themselves, and those of their 1 GiB windows. */
+/** Slots through which x86-64 kernels map themselves: in the topmost table, and in their table of 1 GiB windows. */
 const KERNEL_SLOT = 511;
 const IMAGE_SLOT = 510;
 const GIB = 2 ** 30;
-/** Tables that are read for one root (a direct map of 1 TiB in pages of 2 MiB has 1,024), and for one placement. */
+/** Most tables to read for one root (a direct map of 1 TiB in pages of 2 MiB has 1,024), and for one placement. */
 const MAX_TABLES = 8_192;
 const MAX_ALL_TABLES = 32_768;
-/** Pages that may hold a topmost table: every program has one. */
+/** Most pages that may be a topmost table, of which every program has one. */
 const MAX_ROOTS = 1_024;
-/** Most gaps that firmware and the kernel leave unmapped below the hole. */
+/** Most bytes that firmware and the kernel leave unmapped below the hole. */
 const MAX_RESERVED = 256 * 1024 * 1024;
-/** A kernel takes pages out of its mapping that hold code: those at the end may be among them. */
+/** A kernel takes pages with code out of its mapping, and those at the end may be among them. */
 const MAX_UNMAPPED = 16 * 1024 * 1024;
-/** Tables above 4 GiB that have to look like tables, for that part to be believed. */
+/** Tables above 4 GiB that must look like tables before that part is believed. */
 const ENOUGH = 4;
-/** Mappings of all memory that are looked at: one of before the kernel was up may be left. */
+/** Most mappings of all memory to look at; one from before the kernel was up may be left. */
 const MAX_MAPS = 8;
 
-/** Memory of a process with a guest's RAM in it. */
+/** Memory of a process that contains a guest's RAM. */
 export interface GuestBlock {
   readonly memory: ProcessMemory;
-  /** Of its first byte in that memory. */
+  /** Address of its first byte in that memory. */
   readonly address: number;
   readonly length: number;
 }
 
-/** One page table of the guest, read at once. */
+/** One page table of the guest, read in one go. */
 type Table = Uint32Array;
 
 /** Reads tables of the guest by physical address under an assumption of where its RAM is. */
@@ -52,7 +52,7 @@ class TableReader {
     this.placement = placement;
   }
 
-  /** @returns undefined for what is not RAM or was never written, and when too many were read */
+  /** @returns undefined if it is not RAM or was never written, and when too many were read */
   read(physical: number): Table | undefined {
     const offset = blockOffset(this.placement, physical);
     if (offset < 0 || this.#reads >= MAX_TABLES || this.#all >= MAX_ALL_TABLES) return undefined;
@@ -62,12 +62,12 @@ class TableReader {
     return readInto(this.#block, offset, bytes) ? new Uint32Array(bytes.buffer) : undefined;
   }
 
-  /** Another root has a share of its own. */
+  /** Starts another root, which has its own limit. */
   begin(): void {
     this.#reads = 0;
   }
 
-  /** Whether all entries of a table may be some: none leads out of the guest's RAM but for large pages of devices. */
+  /** Whether all entries of a table are plausible: none leads out of the guest's RAM, except large pages of devices. */
   isTable(table: Table): boolean {
     let present = 0;
     for (let i = 0; i < ENTRIES; i++) {
@@ -93,8 +93,8 @@ const addressAt = (table: Table, i: number) =>
   ((table[2 * i]! & ADDRESS_LOW) >>> 0) + (table[2 * i + 1]! & ADDRESS_HIGH) * 2 ** 32;
 
 /**
- * Byte in the block of pages that may be a kernel's topmost table, by their last entry: all of x86-64 Linux's lead to the
- * kernel's own mapping there.
+ * Byte offsets in the block of pages that may be a kernel's topmost table, judged by their last entry: in all x86-64
+ * Linux kernels it leads to the kernel's own mapping.
  */
 export function possibleRoots(
   block: GuestBlock,
@@ -129,7 +129,7 @@ function* lastEntries(
         const address = ((low & ADDRESS_LOW) >>> 0) + high * 2 ** 32;
         if (fits && address > 0 && address < FOUR_GIB + block.length) yield offsets[from + i]!;
       }
-      // The one that could not be read is left out.
+      // Leave out the one that could not be read.
       from += copied + 1;
       if (copied === count) break;
     }
@@ -144,24 +144,24 @@ function* lastEntries(
   yield* flush();
 }
 
-/** What a kernel's tables say of the guest's memory. */
+/** Limits of the guest's memory in a kernel's tables. */
 export interface DirectMap {
-  /** Byte after the last that is mapped below 4 GiB, and after the last of all. */
+  /** Byte after the last mapped one below 4 GiB, and after the last of all. */
   readonly lowEnd: number;
   readonly end: number;
 }
 
 /**
- * Follows the table at a byte of the block as a kernel's topmost one, four or five levels deep, to its mapping of all
- * memory: the one in which address and physical address differ by the same number of whole GiB throughout.
- * @returns undefined when it is none
+ * Follows a possible topmost table of a kernel, four or five levels deep, to its mapping of all memory: the one in
+ * which virtual and physical address differ by the same number of whole GiB throughout.
+ * @returns undefined if the table does not have one
  */
 function directMap(reader: TableReader, root: Table): DirectMap | undefined {
   const kernel = isPresent(root, KERNEL_SLOT) ? reader.read(addressAt(root, KERNEL_SLOT)) : undefined;
   if (kernel === undefined) return undefined;
   const levels = isImageWindow(reader, kernel) ? 4 : isFifth(reader, kernel) ? 5 : 0;
   if (levels === 0) return undefined;
-  /** Bytes mapped and where they end, by the difference of address and physical address. */
+  /** Mapped bytes and their end, keyed by the difference of virtual and physical address. */
   const maps = new Map<number, { bytes: number; lowEnd: number; end: number }>();
   const note = (virtual: number, physical: number, size: number) => {
     const difference = virtual - physical;
@@ -172,7 +172,7 @@ function directMap(reader: TableReader, root: Table): DirectMap | undefined {
     if (physical < FOUR_GIB) map.lowEnd = Math.max(map.lowEnd, Math.min(FOUR_GIB, physical + size));
     maps.set(difference, map);
   };
-  // The upper half, without the kernel's own image; addresses count from its start.
+  // Walks the upper half without the kernel's own image; addresses count from the start of that half.
   const walk = (table: Table, level: number, base: number, from: number): void => {
     const size = FRAME_SIZE * ENTRIES ** (level - 1);
     for (let i = from; i < (level === levels ? KERNEL_SLOT : ENTRIES); i++) {
@@ -191,7 +191,7 @@ function directMap(reader: TableReader, root: Table): DirectMap | undefined {
   return biggest;
 }
 
-/** Whether a table has the window in which the kernel is: its last but one GiB, of large pages or tables of them. */
+/** Whether a table has the window of the kernel's image: its last but one GiB, of large pages or tables of them. */
 function isImageWindow(reader: TableReader, table: Table): boolean {
   if (!isPresent(table, IMAGE_SLOT) || isLarge(table, IMAGE_SLOT)) return false;
   const image = reader.read(addressAt(table, IMAGE_SLOT));
@@ -205,9 +205,9 @@ function isFifth(reader: TableReader, table: Table): boolean {
 }
 
 /**
- * Whether a placement is what the guest's own kernel has: its mapping of all memory ends where this placement does, both
- * below and above the hole, and what lies above holds tables of its programs where theirs say.
- * @param roots bytes of the block that may hold topmost tables; some may be stale: a table that was freed is not wiped
+ * Whether a placement is that of the guest's own kernel: the kernel's mapping of all memory ends where the placement
+ * does, below and above the hole, and above it there are tables of programs where their topmost tables say.
+ * @param roots byte offsets in the block of possible topmost tables; some are stale, as freed tables are not wiped
  */
 export function proves(block: GuestBlock, placement: Placement, roots: Iterable<number>): boolean {
   const { low, total } = placement;
@@ -228,7 +228,7 @@ export function proves(block: GuestBlock, placement: Placement, roots: Iterable<
       else continue;
     }
     if (low === total) return true;
-    // What leads to another place than that kernel is no program of it: text, pictures, anything.
+    // A page that leads elsewhere than to that kernel is not one of its programs but text, pictures or other data.
     if (addressAt(root, KERNEL_SLOT) !== kernel) continue;
     countPrograms(reader, root, programs);
     if (programs.good >= ENOUGH && programs.bad < programs.good / 2) return true;
@@ -242,7 +242,7 @@ function isWhole({ lowEnd, end }: DirectMap, { low, total }: Placement): boolean
   return end <= top && (low === total || end > top - MAX_UNMAPPED);
 }
 
-/** Looks at tables of the lower half, two levels of them, that lie above 4 GiB: whether they are tables. */
+/** Counts whether tables of the lower half, two levels of them, that lie above 4 GiB look like tables. */
 function countPrograms(reader: TableReader, root: Table, programs: { good: number; bad: number }): void {
   const look = (table: Table, entries: number, levels: number): void => {
     for (let i = 0; i < entries; i++) {

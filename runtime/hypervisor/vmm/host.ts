@@ -6,7 +6,7 @@ import { identityOf, ProcessDomain, requireMachine, stateOf, vcpuCount } from '.
 import { type MachineProcess, MachineSearch } from './machine-process.ts';
 import { ramBlocks } from './ram-blocks.ts';
 
-/** The virtual machines of this host by their processes: one of them, or all. */
+/** The virtual machines of this host, found by their processes: one of them, or all. */
 export class ProcessHost implements Host {
   readonly hypervisor = 'qemu';
   readonly connection: string;
@@ -16,8 +16,8 @@ export class ProcessHost implements Host {
   readonly #open = new Map<string, ProcessDomain>();
 
   /**
-   * @param pid of the one machine that is meant; all when left out
-   * @param sockets QMP sockets by which others reach machines: those are theirs, for a monitor can do more
+   * @param pid the one machine that is meant; all when left out
+   * @param sockets QMP sockets of other hosts; their machines are left to them, because a monitor can do more
    */
   constructor(connection: string, pid?: number, sockets: () => readonly string[] = () => []) {
     this.connection = connection;
@@ -84,7 +84,7 @@ export class ProcessHost implements Host {
     return this.#served().has(pid);
   }
 
-  /** Machines that somebody reaches by a socket. */
+  /** Machines that another host reaches by a socket. */
   #served(): ReadonlySet<number> {
     return new Set(this.#sockets().flatMap((socket) => listeningProcess(socket, undefined) ?? []));
   }

@@ -1,18 +1,18 @@
 import { addressOf, ProcessMemory, RangeList } from '../process-memory.ts';
 import { awaitStop, ENDED, goOn, interrupt, nap, registersOf, type ThreadRegisters } from './ptrace.ts';
 
-/** Numbers of system calls, and what a call that was cut short gives (arch/x86/entry/syscalls, linux/errno.h). */
+/** Number of the system call, and results of a call that was cut short (arch/x86/entry/syscalls, linux/errno.h). */
 const FUTEX = 202;
 const [RESTART_FIRST, RESTART_LAST] = [-516, -512];
-/** `FUTEX_WAIT` without its flags, and the value at which a lock of the C library waits (nptl/lowlevellock.h). */
+/** Mask of the futex command, `FUTEX_WAIT`, and the value of a C library lock with waiters (nptl/lowlevellock.h). */
 const FUTEX_COMMAND = 0x7fn;
 const FUTEX_WAIT = 0n;
 const LOCK_CONTENDED = 2n;
 
-/** How long a thread runs between two looks, at first and at most: longer where the host gives it no CPU. */
+/** Shortest and longest time that a thread runs between two looks; longer if the host gives it no CPU. */
 const FIRST_NAP_US = 5;
 const LAST_NAP_US = 1_000;
-/** Bytes of code that tell the start of a translated block, and those before a thread that may belong to it. */
+/** Bytes of code that identify the start of a translated block, and bytes before a thread that may belong to it. */
 const CODE_BYTES = 16;
 const BEFORE_BYTES = 8;
 
@@ -21,16 +21,16 @@ const local = new RangeList();
 const remote = new RangeList();
 
 /**
- * Has a stopped thread of a translating QEMU (TCG) stand where no instruction of the guest is half done: at the start of a
- * translated block, which every one of them has between two instructions, or in the wait of a halted CPU. It is let go on
- * for moments until it is found there.
+ * Leads a stopped thread of a translating QEMU (TCG) to a point where no guest instruction is half done: the start of a
+ * translated block, which each of them has between two instructions, or the wait of a halted CPU. The thread runs for
+ * short moments until it is found there.
  *
- * KVM needs none of this: a thread that was stopped has left the guest between two instructions. Translated code does one
- * instruction in several of the host, and a word that was read for it may be about to be written back.
+ * KVM does not need this: a stopped thread has left the guest between two instructions. Translated code runs one
+ * instruction as several of the host, and may be about to write back a word that it has read.
  *
- * @param signal that the thread is yet to get
- * @param end of `performance.now()`
- * @returns the signal that it is yet to get; undefined when it was not found there: it may run then
+ * @param signal signal that the thread has yet to get
+ * @param end time limit, by `performance.now()`
+ * @returns the signal that it has yet to get; undefined when it was not found there, and then it may run
  */
 export function leadToBorder(pid: number, thread: number, signal: number, end: number): number | undefined {
   const memory = new ProcessMemory(pid);
@@ -40,7 +40,7 @@ export function leadToBorder(pid: number, thread: number, signal: number, end: n
     const registers = registersOf(thread);
     if (registers === undefined) return undefined;
     if (waits(registers) || isBlockStart(memory, registers)) return pending;
-    // Stopped again before it had a CPU.
+    // It was stopped again before it got a CPU.
     us =
       registers.rip === before ? Math.min(2 * us, LAST_NAP_US) : FIRST_NAP_US + Math.random() * FIRST_NAP_US;
     before = registers.rip;
@@ -53,7 +53,7 @@ export function leadToBorder(pid: number, thread: number, signal: number, end: n
   }
 }
 
-/** In a system call that waits for something, but for a lock: that one may be taken in the middle of an instruction. */
+/** Whether it waits in a system call, except for a lock, which may be taken in the middle of an instruction. */
 function waits({ call, result, args: [, operation, value] }: ThreadRegisters): boolean {
   if (call < 0 || result < RESTART_FIRST || result > RESTART_LAST) return false;
   const isLock =
@@ -62,9 +62,9 @@ function waits({ call, result, args: [, operation, value] }: ThreadRegisters): b
 }
 
 /**
- * Whether a thread is about to run one of the first instructions of a translated block: whether to leave is asked there, of
- * a counter below the guest's state, which RBP has (QEMU accel/tcg, `gen_tb_start()`): `mov -N(%rbp), %r; test %r, %r; jl`.
- * None of the three touches the guest.
+ * Whether a thread is about to run one of the first instructions of a translated block. They check for an exit request
+ * in a counter below the guest's state, to which RBP points (QEMU accel/tcg, `gen_tb_start()`): `mov -N(%rbp), %r; test
+ * %r, %r; jl`. None of the three touches the guest.
  */
 function isBlockStart(memory: ProcessMemory, { rip }: ThreadRegisters): boolean {
   const length = BEFORE_BYTES + CODE_BYTES;
@@ -73,7 +73,7 @@ function isBlockStart(memory: ProcessMemory, { rip }: ThreadRegisters): boolean 
   return memory.read(local, 1, remote, 1) === length && standsAtBlockStart(code, BEFORE_BYTES);
 }
 
-/** @param at byte of the code that is run next; {@link BEFORE_BYTES} before it, and as many as tell behind it, are given */
+/** @param at offset of the next instruction, with {@link BEFORE_BYTES} before and {@link CODE_BYTES} from there on */
 export function standsAtBlockStart(bytes: Uint8Array, at: number): boolean {
   // Lengths of the load alone, and of load and test, with or without a prefix.
   return [0, 3, 4, 5, 7].some((past) => {
@@ -85,16 +85,16 @@ export function standsAtBlockStart(bytes: Uint8Array, at: number): boolean {
   });
 }
 
-/** @param bytes of code, at least {@link CODE_BYTES} */
+/** @param bytes code, at least {@link CODE_BYTES} */
 export function startsBlock(bytes: Uint8Array): boolean {
-  // A prefix for the upper registers may come before either of the first two.
+  // Either of the first two instructions may have a prefix for the upper registers.
   let at = isPrefix(bytes[0]!) ? 1 : 0;
   const [load, place, distance] = [bytes[at]!, bytes[at + 1]!, bytes[at + 2]!];
-  // mov r32, disp8(%rbp): mod 01, rm 101, and the displacement is negative.
+  // mov r32, disp8(%rbp) has mod 01 and rm 101; the displacement is negative.
   if (load !== 0x8b || (place & 0xc7) !== 0x45 || distance < 0x80) return false;
   at += isPrefix(bytes[at + 3]!) ? 4 : 3;
   const register = (place >> 3) & 7;
-  // test r32, r32 of that register.
+  // The next is test r32, r32 of the same register.
   if (bytes[at] !== 0x85 || bytes[at + 1] !== (0xc0 | (register << 3) | register)) return false;
   return bytes[at + 2] === 0x0f && bytes[at + 3] === 0x8c;
 }

@@ -3,28 +3,28 @@ import path from 'node:path';
 import { type HostProcess, hostProcess } from '../../host-process.ts';
 import { commandLine, machineName, optionOf } from './command-line.ts';
 
-/** What KVM calls the file of a virtual machine, and that of one of its CPUs (virt/kvm/kvm_main.c). */
+/** KVM's names for the file of a virtual machine, and for that of one of its CPUs (virt/kvm/kvm_main.c). */
 const KVM_MACHINE = 'anon_inode:kvm-vm';
 const KVM_VCPU = /^anon_inode:kvm-vcpu:\d+$/;
-/** Programs that are QEMU's emulator of x86 machines, by the names under which it is shipped. */
+/** Names under which QEMU's emulator of x86 machines is shipped. */
 const QEMU = /^(qemu-system-(x86_64|i386).*|qemu-kvm|kvm)$/;
-/** A process younger than this may still become a machine: it opens /dev/kvm some time after its start. */
+/** A younger process may still become a machine, because it opens /dev/kvm some time after its start. */
 const SETTLED_S = 30;
 const TICKS_PER_S = 100;
 
 /** A process that runs a virtual machine. */
 export interface MachineProcess extends HostProcess {
   readonly name: string;
-  /** QEMU: its threads, options and machines are known. */
+  /** It is QEMU, whose threads, options and machines we know. */
   readonly isQemu: boolean;
-  /** How many CPUs KVM runs for it; 0 for a machine without KVM, whose instructions a program translates. */
+  /** Number of CPUs that KVM runs for it; 0 for a machine without KVM, whose instructions a program translates. */
   readonly kvmVcpus: number;
   readonly args: readonly string[];
 }
 
 /**
- * What a process is, by what the kernel knows of it.
- * @returns undefined for one that runs no virtual machine, or none that is ours to look at
+ * Identifies a process by what the kernel knows about it.
+ * @returns undefined if it runs no virtual machine, or one that is not ours to look at
  */
 export function machineOf(pid: number): MachineProcess | undefined {
   const found = hostProcess(pid);
@@ -33,20 +33,20 @@ export function machineOf(pid: number): MachineProcess | undefined {
   const kvm = filesOf(pid);
   if (!isQemu && !kvm.machine) return undefined;
   const args = commandLine(pid);
-  // Xen runs that machine, and knows it; this process has its devices only.
+  // Xen runs that machine and knows it; this process has only its devices.
   if (optionOf(args, 'xen-domid') !== undefined) return undefined;
   const started = hostProcess(pid)?.started;
   if (started !== found.started) return undefined;
   return { ...found, name: machineName(args) ?? String(pid), isQemu, kvmVcpus: kvm.vcpus, args };
 }
 
-/** Looks for machines again and again: what was looked at once and is no machine is not looked at again. */
+/** Searches for machines repeatedly without looking again at processes that are not machines. */
 export class MachineSearch {
-  /** Start times of processes that are no machines. */
+  /** Start times of processes that are not machines. */
   readonly #others = new Map<number, number>();
   readonly #machines = new Map<number, MachineProcess>();
 
-  /** All machines of this host that we can see, in containers and other PID namespaces too. */
+  /** All machines of this host that we can see, also in containers and other PID namespaces. */
   find(): readonly MachineProcess[] {
     const found: MachineProcess[] = [];
     const pids = new Set(processes());
@@ -95,7 +95,7 @@ function filesOf(pid: number): { machine: boolean; vcpus: number } {
       else if (KVM_VCPU.test(link)) vcpus += 1;
     }
   } catch {
-    // Another user's, or gone.
+    // It is another user's, or has ended.
   }
   return { machine, vcpus };
 }

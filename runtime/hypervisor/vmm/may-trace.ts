@@ -3,12 +3,12 @@ import path from 'node:path';
 import { tracerOf } from './stopped-threads.ts';
 import { threadsOf } from './vcpu-threads.ts';
 
-/** include/uapi/linux/capability.h */
+/** From include/uapi/linux/capability.h. */
 const CAP_SYS_PTRACE = 19n;
-/** Yama's `ptrace_scope` (Linux admin-guide/LSM/Yama): nobody, whatever capabilities it has; not to be taken back. */
+/** Yama's `ptrace_scope` (Linux admin-guide/LSM/Yama) that forbids tracing to all, until the next boot. */
 const SCOPE_NOBODY = '3';
 
-/** What on a host forbids to trace a process, and the way out. */
+/** An obstacle on this host to tracing a process, and how to remove it. */
 export interface Hindrance {
   readonly found: string;
   readonly advice: string;
@@ -18,8 +18,8 @@ const OTHERWISE =
   'else give machines a QMP socket of ours: -qmp unix:/run/domsched/NAME.sock,server=on,wait=off';
 
 /**
- * Why processes cannot be traced on this host, by us.
- * @param root where the kernel's files are; a test has its own
+ * Finds the reasons why we cannot trace processes on this host.
+ * @param root root of the kernel's files; a test has its own
  */
 export function hindrances(root = '/'): Hindrance[] {
   const read = (file: string) => textOf(path.join(root, file));
@@ -40,7 +40,7 @@ export function hindrances(root = '/'): Hindrance[] {
   return found;
 }
 
-/** Who traces a machine's process already; undefined for nobody. */
+/** Pid of the process that already traces a machine; undefined if there is none. */
 export function tracerOfMachine(pid: number): number | undefined {
   return threadsOf(pid)
     .map(({ tid }) => tracerOf(tid))

@@ -3,29 +3,29 @@ import { FRAME_SIZE } from '../frame.ts';
 const GIB = 2 ** 30;
 const FOUR_GIB = 4 * GIB;
 
-/** Where a machine's RAM, which is one piece of memory in its process, lies in the guest. */
+/** Places in the guest of a machine's RAM, which is one piece of memory in its process. */
 export interface Placement {
-  /** Bytes from address 0 on; the rest lies from 4 GiB on. */
+  /** Bytes from address 0 on; the rest starts at 4 GiB. */
   readonly low: number;
   readonly total: number;
 }
 
 /**
- * Where the hole for devices may begin, which every PC has below 4 GiB: QEMU's `pc` leaves 1 GiB free, or half of one for
- * machines that fit below it; `q35` 2 GiB, or 1.25; Firecracker and kvmtool 768 MiB, Cloud Hypervisor 1 GiB; and what
- * QEMU's `max-ram-below-4g` is set to in round numbers.
+ * Possible starts of the hole for devices that every PC has below 4 GiB. QEMU's `pc` leaves 1 GiB, or 512 MiB if the
+ * memory fits below it; `q35` 2 GiB, or 1.25; Firecracker and kvmtool 768 MiB; Cloud Hypervisor 1 GiB. The others are
+ * round values of QEMU's `max-ram-below-4g`.
  */
 const HOLES = [2, 3, 2.75, 3.25, 3.5, 1, 1.5, 2.5, 3.75, 4].map((gib) => gib * GIB);
 
-/** Placements to try, the likelier first. */
+/** Placements to try, likelier ones first. */
 export function placements(total: number): Placement[] {
   const split = HOLES.filter((low) => low < total).map((low) => ({ low, total }));
-  // A machine that fits below its hole has nothing above it.
+  // Memory that fits below the hole has no part above it.
   const whole = total <= 3.75 * GIB ? [{ low: total, total }] : [];
   return [...whole, ...split];
 }
 
-/** @returns byte of the block that a physical address of the guest is in, or -1 */
+/** @returns offset in the block of a physical address of the guest, or -1 */
 export function blockOffset({ low, total }: Placement, physical: number): number {
   if (physical < low) return physical;
   const offset = physical - FOUR_GIB + low;

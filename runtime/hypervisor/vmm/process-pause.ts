@@ -11,23 +11,23 @@ import type { MachineProcess } from './machine-process.ts';
 import { StoppedThreads } from './stopped-threads.ts';
 import { machineThreads } from './vcpu-threads.ts';
 
-/** How often a machine is tried again that does not come to stand: translated code is busy, or a disk is. */
+/** How often to retry when a machine does not come to a stop, because translated code or a disk is busy. */
 const ATTEMPTS = 8;
 const RETRY_MS = 2;
-/** A CPU that has run so lately was not paused by somebody for what takes longer: a save of the machine's memory. */
+/** If a CPU ran this recently, nobody has paused the machine for something longer, such as saving its memory. */
 const RECENT_MS = 50;
-/** How long a CPU of an idle guest may be silent: its kernel's own clocks wake it up. */
+/** Longest silence of a CPU in an idle guest, whose own clocks wake it. */
 const SILENCE_MS = 5_000;
 const LOOK_MS = 5;
 const STOP_LIMIT_MS = 100;
 
-/** Pauses a machine by tracing the threads that run its CPUs. All else of its process goes on, its monitor too. */
+/** Pauses a machine by tracing the threads that run its CPUs. The rest of its process goes on, also its monitor. */
 export class ProcessPause {
   readonly #machine: MachineProcess;
   readonly #translates: boolean;
   readonly #freezer: Freezer | undefined;
   #stopped: StoppedThreads | undefined;
-  /** By us: `left` when one of us froze it that was killed since, and no thread is traced. */
+  /** Frozen by us: `left` if a process of ours froze it and was killed since; then no thread is traced. */
   #frozen: 'now' | 'left' | undefined;
 
   constructor(machine: MachineProcess, freezer?: Freezer) {
@@ -37,7 +37,7 @@ export class ProcessPause {
   }
 
   /**
-   * @throws DomschedError `refused` when it is moved or stands still already, or may not be traced; `timeout`;
+   * @throws DomschedError `refused` when it is being moved, already stands still or must not be traced; `timeout`;
    *   `domain-gone`
    */
   async stop(): Promise<void> {
@@ -63,9 +63,9 @@ export class ProcessPause {
       return;
     }
     const saysRunning = checkAtRest(this.#machine, threads);
-    // Nobody says that it runs, and somebody may have stopped it to save it: seen to run, it is not.
+    // Without a manager's word somebody may have stopped it to save it; that is excluded once it was seen running.
     if (!saysRunning && isQemu && hasMonitor(args)) await this.#seenRunning(threads.vcpus);
-    // A nameless thread beside named ones has not begun to run a CPU.
+    // A nameless thread beside named ones does not run a CPU yet.
     const cpus = threads.named > 0 ? new Set(threads.vcpus.slice(0, threads.named)) : undefined;
     const translates = (thread: number) => this.#translates && (cpus?.has(thread) ?? true);
     this.#stopped = StoppedThreads.stop(pid, () => machineThreads(pid).vcpus, translates);
@@ -97,14 +97,14 @@ export class ProcessPause {
     return { generation, answers: JSON.stringify([pid, started, own]) };
   }
 
-  /** A thread that is traced stands until we say otherwise, or until it is killed. */
+  /** A traced thread stands until we let it go or it is killed. */
   isQuiet(): boolean {
     if (this.#frozen === 'left') return this.#freezer!.by() === 'dead';
     return this.#stopped?.stand ?? false;
   }
 
   /**
-   * Freezes it for as long as words are written of which not every part is harmless, where it can be frozen.
+   * Freezes the machine, if it can be frozen, while an edit is written of which not every part is harmless.
    * @throws DomschedError as {@link Freezer.freeze}
    */
   keepOnDeath(keep: boolean, inParts: boolean): void {
@@ -127,9 +127,9 @@ export class ProcessPause {
   }
 
   /**
-   * Has the whole process stand still before its threads are let go, until somebody has it go on: frozen, or stopped by a
-   * signal, which for another user's takes CAP_KILL (`runtime/daemon/domsched.service` has it). Without, they are let go
-   * all the same: what was written is harmless in parts.
+   * Stops the whole process until somebody lets it go on, before its threads are let go: frozen, or stopped by a
+   * signal, which for another user's process takes CAP_KILL (`runtime/daemon/domsched.service` has it). If neither
+   * works, the threads are let go all the same, because what was written is harmless in parts.
    */
   abandon(): void {
     const { pid } = this.#machine;
@@ -161,7 +161,7 @@ export class ProcessPause {
     return this.#frozen !== undefined;
   }
 
-  /** @throws DomschedError `timeout` while another of us has frozen it; `refused` when somebody else has */
+  /** @throws DomschedError `timeout` while another process of ours has frozen it; `refused` when somebody else has */
   #isLeftFrozen(): boolean {
     const { pid, name } = this.#machine;
     const by = this.#freezer?.by() ?? 'nobody';

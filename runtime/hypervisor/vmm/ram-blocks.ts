@@ -6,23 +6,23 @@ import type { ProcessMap } from '../qemu/process-maps.ts';
 import { processMaps } from '../qemu/process-maps.ts';
 import type { RamSource } from '../qemu/ram.ts';
 
-/** Less than this is no machine's RAM: a kernel that we know does not boot with it. */
+/** No machine has less RAM: no kernel that we know boots with it. */
 const MIN_BYTES = 32 * 1024 * 1024;
-/** Memory that one process may have as candidates: the biggest come first. */
+/** Most candidates of one process, the biggest first. */
 const MAX_BLOCKS = 8;
 
-/** Memory of a process that may be the RAM of its guest, or a part of it. */
+/** Memory of a process that may be all or part of its guest's RAM. */
 export interface RamBlock {
-  /** In the process. */
+  /** Address in the process. */
   readonly start: number;
   readonly length: number;
-  /** The first of its mappings; all others are of the same file, where they are of any. */
+  /** The first of its mappings. The others have the same file, if it has one. */
   readonly map: ProcessMap;
 }
 
 /**
- * Memory that a guest's RAM may be in, the biggest piece first: what can be read and written and not executed, and is
- * contiguous in the process, and in its file where there is one. Candidates and no more: what is in them decides.
+ * Memory that may contain a guest's RAM, the biggest piece first: readable, writable, not executable, and contiguous in
+ * the process and in its file, if any. These are only candidates; their content decides.
  */
 export function ramBlocks(pid: number): RamBlock[] {
   return joined(processMaps(pid))
@@ -31,7 +31,7 @@ export function ramBlocks(pid: number): RamBlock[] {
     .slice(0, MAX_BLOCKS);
 }
 
-/** The kernel splits a mapping where its flags differ (a memory policy, say): pieces that follow each other are one. */
+/** Joins successive pieces: the kernel splits a mapping where its flags differ (for example a memory policy). */
 export function joined(maps: readonly ProcessMap[]): RamBlock[] {
   const blocks: RamBlock[] = [];
   let before: ProcessMap | undefined;
@@ -55,9 +55,9 @@ function follows(before: ProcessMap, map: ProcessMap): boolean {
 }
 
 /**
- * Opens a block: through the file that the kernel has mapped there, shared and writable, where there is one, else by the
- * process's own memory. Whatever the process does meanwhile, it makes us write nothing that it cannot write itself.
- * @param previous whose mapping is used again
+ * Opens a block: through the file that the kernel has mapped there, shared and writable, if there is one; otherwise as
+ * the process's own memory. Whatever the process does, it cannot make us write what it cannot write itself.
+ * @param previous mapping to use again
  * @returns the address of the block's first byte in that memory
  */
 export function openBlock(
@@ -75,16 +75,16 @@ export function openBlock(
   return { memory: new ProcessMemory(pid), mapping: undefined, address: start };
 }
 
-/** Bits of an entry of `/proc/PID/pagemap` (Linux admin-guide/mm/pagemap): in memory, or on swap. */
+/** Bits of an entry of `/proc/PID/pagemap` (Linux admin-guide/mm/pagemap): page in memory, page on swap. */
 const PRESENT_HIGH = 0x8000_0000;
 const SWAPPED_HIGH = 0x4000_0000;
 const ENTRY_BYTES = 8;
 const CHUNK_ENTRIES = 32_768;
 
 /**
- * Pages of a range that the process has, as runs of page numbers within the range. To read one that it does not have
- * would make it one: a guest that uses a part of its memory would take all of the host's.
- * @yields ascending; all of it where the kernel does not tell
+ * Pages of a range that the process has, as runs of page numbers within the range. Reading a page that it does not have
+ * would allocate it, so a guest that uses a part of its memory would take all of it from the host.
+ * @yields runs, ascending; the whole range if the kernel does not tell
  */
 export function* filledPages(
   pid: number,
@@ -114,7 +114,7 @@ export function* filledPages(
         yield { first: done + first, count: i - first };
         first = -1;
       }
-      // The memory is gone, or the process.
+      // The memory or the process is gone.
       if (entries < wanted) return;
     }
   } finally {

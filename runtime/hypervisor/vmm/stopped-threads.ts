@@ -4,24 +4,24 @@ import { leadToBorder } from './instruction-border.ts';
 import { awaitStop, detach, ENDED, interrupt, seize, stands } from './ptrace.ts';
 
 const ESRCH = 3;
-/** How long all threads may take to stand. One that writes to a disk that hangs does not stop before that is over. */
+/** Time limit for all threads to stand. A thread that writes to a hanging disk does not stop before the write ends. */
 const STOP_LIMIT_MS = 250;
-/** How long translated code may take to the end of an instruction: microseconds, unless the host is busy with others. */
+/** Time limit for translated code to end an instruction, which takes microseconds unless the host is busy. */
 const BORDER_LIMIT_MS = 500;
-/** Looks for threads that came meanwhile. */
+/** Most looks for new threads. */
 const MAX_ROUNDS = 8;
-/** How long letting a thread go waits for one that runs. */
+/** How long to wait for a running thread in order to let it go. */
 const LET_GO_MS = 2;
-/** How often one that did not stop is asked again to be let go. */
+/** Interval for retrying to let go of a thread that did not stop. */
 const AGAIN_MS = 50;
 
 /**
- * Threads of a machine's process that stand still because we trace them. The kernel lets all of them go on when our process
- * ends, however it does.
+ * Threads of a machine's process that stand still because we trace them. The kernel lets all of them go on when our
+ * process ends in any way.
  */
 export class StoppedThreads {
   readonly #pid: number;
-  /** By thread, the signal that it was about to get. */
+  /** The signal that each thread was about to get. */
   readonly #threads = new Map<number, number>();
   #over = false;
 
@@ -30,11 +30,11 @@ export class StoppedThreads {
   }
 
   /**
-   * Stops threads, each between two instructions of the guest, and looks again until no new one came meanwhile.
-   * @param choose the threads that are to stand, as they are now
-   * @param translates whether a thread runs instructions of the guest that the process translates, in pieces
-   * @throws DomschedError `refused` when one is traced by somebody else, or we may not; `timeout` when one does not stop in
-   *   time; `domain-gone`. All of them go on then.
+   * Stops threads, each between two instructions of the guest, and looks again until no new one has appeared.
+   * @param choose returns the threads that must stand, as they are now
+   * @param translates whether a thread runs guest instructions that the process translates into several of the host
+   * @throws DomschedError `refused` when another process traces one, or we may not; `timeout` when one does not stop in
+   *   time; `domain-gone`. All threads go on then.
    */
   static stop(
     pid: number,
@@ -63,12 +63,11 @@ export class StoppedThreads {
     return [...this.#threads.keys()];
   }
 
-  /** Whether each of them stands, and has since it was stopped. */
+  /** Whether all have stood since they were stopped. */
   get stand(): boolean {
     return !this.#over && this.threads.every(stands);
   }
 
-  /** Lets all of them go on. */
   release(): void {
     this.#over = true;
     for (const [thread, signal] of this.#threads) letGo(thread, signal);
@@ -78,7 +77,7 @@ export class StoppedThreads {
   #seize(threads: readonly number[], end: number): void {
     const asked: number[] = [];
     for (const thread of threads) {
-      // One that could not be let go yet is ours still.
+      // A thread that could not be let go yet is still ours.
       const error = lingering.delete(thread) ? 0 : seize(thread);
       if (error === ESRCH) continue;
       if (error !== 0) throw denied(this.#pid, thread, error);
@@ -94,7 +93,7 @@ export class StoppedThreads {
     }
   }
 
-  /** Translated code of one instruction writes to the guest's memory in several steps: none may be between two of them. */
+  /** Ends instructions that are half done: translated code writes to the guest's memory in several steps. */
   #toBorder(translates: (thread: number) => boolean): void {
     const end = performance.now() + BORDER_LIMIT_MS;
     for (const [thread, signal] of this.#threads) {
@@ -107,14 +106,14 @@ export class StoppedThreads {
   }
 }
 
-/** Threads that did not stop, so that they could not be let go either: they run, but nobody else can trace them. */
+/** Threads that could not be let go because they did not stop. They run, but nobody else can trace them. */
 const lingering = new Set<number>();
 let again: NodeJS.Timeout | undefined;
 
-/** Lets a thread that we have seized go on, now or as soon as it can be. */
+/** Lets a seized thread go on, now or as soon as possible. */
 function letGo(thread: number, signal: number): void {
   if (detach(thread, signal)) return;
-  // It runs: only one that stands can be let go.
+  // It runs, and only a standing thread can be let go.
   interrupt(thread);
   const found = awaitStop(thread, performance.now() + LET_GO_MS);
   if (found === ENDED || (found !== undefined && detach(thread, found))) lingering.delete(thread);
@@ -146,7 +145,7 @@ function denied(pid: number, thread: number, error: number): DomschedError {
   return new DomschedError('refused', `process ${pid} cannot be stopped: ${why}`, { pid, tracer, error });
 }
 
-/** Who traces a thread; 0 for nobody. */
+/** Pid of the process that traces a thread; 0 if there is none. */
 export function tracerOf(thread: number): number {
   try {
     const status = readFileSync(`/proc/${thread}/status`, 'latin1');

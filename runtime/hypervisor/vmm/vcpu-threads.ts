@@ -1,11 +1,11 @@
 import { readdirSync, readFileSync } from 'node:fs';
 
 /**
- * Names of threads that run a guest's CPUs: QEMU's (`softmmu/cpus.c`, `accel/tcg`), those of Firecracker, Cloud Hypervisor,
+ * Names of threads that run a guest's CPUs, in QEMU (`softmmu/cpus.c`, `accel/tcg`), Firecracker, Cloud Hypervisor,
  * crosvm and kvmtool.
  */
 const VCPU = /^(CPU \d+\/|ALL CPUs\/)|vcpu/;
-/** Names under which QEMU and its kernel module's helpers move a machine's memory (migration/migration.c, multifd.c). */
+/** Names of threads with which QEMU moves a machine's memory (migration/migration.c, multifd.c). */
 const MOVING = /^(live_migration|mig\/|multifd|bg_snapshot|postcopy|COLO|colo)/;
 
 export interface HostThread {
@@ -13,7 +13,7 @@ export interface HostThread {
   readonly name: string;
 }
 
-/** Threads of a process, the main one first. Empty where it has ended. */
+/** Threads of a process, the main one first. Empty if it has ended. */
 export function threadsOf(pid: number): HostThread[] {
   let names: string[];
   try {
@@ -35,20 +35,20 @@ function nameOf(pid: number, tid: string): string | undefined {
   }
 }
 
-/** Threads of a machine's process by what they are for. */
+/** Threads of a machine's process, by purpose. */
 export interface MachineThreads {
-  /** All that may run a CPU of the guest: those that are called so, then those that have no name of their own (yet). */
+  /** All threads that may run a CPU of the guest: those named after a CPU, then those without an own name (yet). */
   readonly vcpus: readonly number[];
-  /** Those that are called a CPU's. */
+  /** Number of threads with a CPU's name. */
   readonly named: number;
-  /** A thread that moves the guest's memory, where there is one. */
+  /** Name of a thread that moves the guest's memory, if there is one. */
   readonly moving: string | undefined;
 }
 
 /**
- * Sorts the threads of a machine. QEMU names its threads where `-name …,debug-threads=on` says so, as libvirt and Proxmox
- * have it; otherwise all are called as the main one, and all but that one count as CPUs: more than needed, never less.
- * So does a thread that was just made, until it has named itself.
+ * Sorts the threads of a machine. QEMU names them if it has `-name …,debug-threads=on`, as with libvirt and Proxmox.
+ * Otherwise all have the main thread's name, and all others count as CPUs, which may be too many but never too few. A
+ * new thread also counts until it has named itself.
  */
 export function machineThreads(pid: number, threads: readonly HostThread[] = threadsOf(pid)): MachineThreads {
   const main = threads.find(({ tid }) => tid === pid)?.name;

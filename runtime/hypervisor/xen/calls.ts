@@ -12,28 +12,28 @@ import {
   VCPU_INFO,
 } from './structures.ts';
 
-/** Room for a structure whose end is not known to us: see structures.ts. */
+/** Buffer size for a structure whose length we do not know, see structures.ts. */
 const INFO_ROOM = 1024;
-/** What a buffer holds before it is filled: what still does was not written. */
+/** Initial content of a buffer; bytes that still have it were not written. */
 const POISON = 0xa5;
-/** XENVER_version (public/version.h): major in the upper half, minor in the lower. */
+/** Command XENVER_version (public/version.h), whose result has major in the upper half and minor in the lower. */
 const XENVER_VERSION = 0;
-/** Above every level that there is (xentoollog.h): the libraries' own messages would go to the operator's terminal. */
+/** Above every log level (xentoollog.h), because the libraries' messages would go to the operator's terminal. */
 const LOG_NOTHING = 10;
 const FIRST_POSSIBLE = 0;
 
-/** A domain as the hypervisor describes it. */
+/** The hypervisor's description of a domain. */
 export interface XenDomainInfo {
   readonly domid: number;
-  /** As 32 hexadecimal digits; all zero for domains that were made without one. */
+  /** 32 hexadecimal digits; all zero for domains made without one. */
   readonly uuid: string;
-  /** HVM or PVH, as opposed to PV. */
+  /** True for HVM and PVH, false for PV. */
   readonly hvm: boolean;
   readonly dying: boolean;
   readonly paused: boolean;
-  /** It ended or suspended itself, with this reason (SHUTDOWN_*). */
+  /** Reason (SHUTDOWN_*) if it ended or suspended itself. */
   readonly shutdown: number | undefined;
-  /** It serves the store to all others. */
+  /** Whether it serves the store to all others. */
   readonly xenstore: boolean;
   readonly pages: number;
   /** CPU time of all its vCPUs together, ns. */
@@ -42,15 +42,15 @@ export interface XenDomainInfo {
   readonly maxVcpuId: number;
 }
 
-/** A scheduler's parameters of one domain, in its own units. */
+/** A scheduler's parameters of one domain, in the scheduler's units. */
 export interface CreditParameters {
   readonly weight: number;
   readonly cap: number;
 }
 
 /**
- * The calls into Xen's libraries: arguments and results as JavaScript has them, errors as DomschedError. Knows no
- * state but the handles. Each call is synchronous and takes some microseconds.
+ * Calls into Xen's libraries, with JavaScript arguments and results, and errors as DomschedError. The only state is the
+ * handles. Each call is synchronous and takes some microseconds.
  */
 export class XenCalls {
   readonly #lib: XenLibraries;
@@ -73,9 +73,9 @@ export class XenCalls {
   }
 
   /**
-   * Opens the hypervisor's interfaces and checks that libraries, hypervisor and this program agree on what they say.
-   * @param version of the hypervisor, where it is known before
-   * @param directory of the libraries; the loader's own places when left out
+   * Opens the hypervisor's interfaces and checks that libraries, hypervisor and this program agree on their structures.
+   * @param version release of the hypervisor, if already known
+   * @param directory directory of the libraries; the loader's own places when left out
    * @throws DomschedError `host-unreachable`, with the reason
    */
   static open(version?: string, directory?: string): XenCalls {
@@ -101,7 +101,7 @@ export class XenCalls {
     return calls;
   }
 
-  /** Release of libxenctrl, which is the hypervisor's: `4.17`. */
+  /** Release of libxenctrl, such as `4.17`, which equals the hypervisor's. */
   get version(): string {
     return this.#lib.version;
   }
@@ -128,7 +128,7 @@ export class XenCalls {
     return found?.domid === domid ? found : undefined;
   }
 
-  /** Waits until no vCPU of the domain runs. Counted by the hypervisor. @throws DomschedError `domain-gone`, `protocol` */
+  /** Waits until no vCPU of the domain runs. Xen counts pauses. @throws DomschedError `domain-gone`, `protocol` */
   pause(domid: number): void {
     if (this.#lib.xc_domain_pause(this.#xch, domid) !== 0) throw this.#failure('pause', domid);
   }
@@ -138,7 +138,7 @@ export class XenCalls {
     if (this.#lib.xc_domain_unpause(this.#xch, domid) !== 0) throw this.#failure('unpause', domid);
   }
 
-  /** Bytes of a word of a PV guest. @throws DomschedError `domain-gone`, `protocol` */
+  /** Word size of a PV guest in bytes. @throws DomschedError `domain-gone`, `protocol` */
   guestWidth(domid: number): number {
     if (this.#lib.xc_domain_get_guest_width(this.#xch, domid, this.#small) !== 0) {
       throw this.#failure('ask for the word size of', domid);
@@ -146,10 +146,10 @@ export class XenCalls {
     return this.#smallView.getUint32(0, true);
   }
 
-  /** @returns undefined for a vCPU that there is not */
+  /** @returns undefined if the vCPU does not exist */
   vcpu(domid: number, vcpu: number): { online: boolean; blocked: boolean } | undefined {
     if (this.#lib.xc_vcpu_getinfo(this.#xch, domid, vcpu, this.#vcpu) !== 0) {
-      // ESRCH is said of a vCPU and of a domain alike.
+      // ESRCH may mean the vCPU or the domain.
       const errno = koffi.errno();
       if (errno === ERRNO.ESRCH && this.domain(domid) !== undefined) return undefined;
       throw this.#failure('ask for a vCPU of', domid, errno);
@@ -158,7 +158,7 @@ export class XenCalls {
   }
 
   /**
-   * Registers of a PV guest's vCPU.
+   * Reads the registers of a PV guest's vCPU.
    * @param into 5168 bytes
    * @returns false for a vCPU that was never started
    */
@@ -169,8 +169,8 @@ export class XenCalls {
   }
 
   /**
-   * One record of what the hypervisor would save of an HVM or PVH guest.
-   * @param into as long as the record
+   * Reads one record that the hypervisor would save for an HVM or PVH guest.
+   * @param into buffer of the record's length
    * @returns false for a vCPU that is down
    * @throws DomschedError `domain-gone`; `protocol`, also when the record is longer than `into`
    */
@@ -179,14 +179,14 @@ export class XenCalls {
     if (xc_domain_hvm_getcontext_partial(this.#xch, domid, type, vcpu, into, into.length) === 0) return true;
     const errno = koffi.errno();
     if (errno === ERRNO.ENODATA || errno === ERRNO.ENOENT) return false;
-    // What a domain that is being torn down says.
+    // Error of a domain that is being torn down.
     if (errno === ERRNO.EINVAL && (this.domain(domid)?.dying ?? true)) throw gone(domid);
     throw this.#failure('read registers of', domid, errno);
   }
 
   /**
-   * Whether a record has so many bytes, by asking for it with one byte less. (How much was written can't be seen: the
-   * library copies all of the room that it was given.)
+   * Whether a record has this size, tested by asking for it with one byte less. (The library copies the whole buffer,
+   * so we cannot see how much was written.)
    */
   hvmContextHasSize(domid: number, type: number, vcpu: number, size: number): boolean {
     const { xc_domain_hvm_getcontext_partial } = this.#lib;
@@ -217,7 +217,7 @@ export class XenCalls {
     };
   }
 
-  /** @throws DomschedError `usage` for what the scheduler refuses */
+  /** @throws DomschedError `usage` when the scheduler refuses the values */
   setCredit(domid: number, scheduler: 'credit' | 'credit2', { weight, cap }: CreditParameters): void {
     const set =
       scheduler === 'credit' ? this.#lib.xc_sched_credit_domain_set : this.#lib.xc_sched_credit2_domain_set;
@@ -235,8 +235,8 @@ export class XenCalls {
   }
 
   /**
-   * Maps frames of a domain at a place in our memory, over whatever is there.
-   * @param frames as many as `count`; what did not work has its errno in `errors`, and must not be touched
+   * Maps frames of a domain at an address in our memory, replacing anything there.
+   * @param frames at least `count` frames; those that failed have their errno in `errors` and must not be touched
    * @returns 0, or the errno when nothing was mapped and nothing is left at `address`
    */
   map(
@@ -256,7 +256,7 @@ export class XenCalls {
     return koffi.errno() || ERRNO.EINVAL;
   }
 
-  /** Whether libxendevicemodel is there and can be opened. */
+  /** Whether libxendevicemodel exists and can be opened. */
   get canInject(): boolean {
     return this.#deviceModel() !== null;
   }
@@ -288,7 +288,7 @@ export class XenCalls {
     return this.#model;
   }
 
-  /** Dom0 is always there: what is known of it shows whether we read what was written. */
+  /** Checks that we read structures right, with dom0, which always exists and whose facts are known. */
   #check(): void {
     const version = this.#lib.xc_version(this.#xch, XENVER_VERSION, null) as number;
     const running = `${version >>> 16}.${version & 0xffff}`;
@@ -337,7 +337,7 @@ export class XenCalls {
     };
   }
 
-  /** What the last call's errno means. */
+  /** Turns the errno of the last call into an error. */
   #failure(what: string, domid?: number, errno = koffi.errno()): DomschedError {
     const whom = domid === undefined ? '' : ` domain ${domid}`;
     const details = { errno, ...(domid !== undefined && { domid }) };
@@ -372,7 +372,7 @@ function cannotOpen(what: string): DomschedError {
   });
 }
 
-/** Bytes up to the last one that was written, of a buffer that was filled with POISON (which ends no structure). */
+/** Number of bytes written to a buffer that was filled with POISON, which is never a structure's last byte. */
 function written(bytes: Uint8Array): number {
   let end = bytes.length;
   while (end > 0 && bytes[end - 1] === POISON) end -= 1;

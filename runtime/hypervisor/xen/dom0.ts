@@ -1,14 +1,14 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 
-/** Whether this machine is one from which Xen's domains can be reached, and if not, why. */
+/** Whether Xen's domains can be reached from this machine, and if not, why. */
 export type Dom0 =
   | { readonly dom0: true; readonly version: string | undefined }
   | { readonly dom0: false; readonly reason: string; readonly advice: string };
 
 /**
- * Looks where the kernel says what it is to Xen.
- * @param root where /proc, /sys and /dev are
+ * Reads what the kernel says about its role under Xen.
+ * @param root root of /proc, /sys and /dev
  */
 export function lookForDom0(root = '/'): Dom0 {
   const hypervisor = read(root, 'sys/hypervisor/type');

@@ -24,11 +24,11 @@ import { xenScheduler } from './scheduler.ts';
 import { SHUTDOWN_REASON } from './structures.ts';
 import type { WatchedPause, XenWatchdog } from './watchdog.ts';
 
-/** How often a domain that nobody asks about is looked at, so that one which ended is let go. */
+/** Interval of looks at an otherwise unused domain, so that one that ended is released. */
 const LOOK_INTERVAL_MS = 500;
-/** For so long an answer to "is it being saved?" is good: finding out takes a look at every process. */
+/** How long the answer to "is it being saved?" is valid, because finding out takes a look at every process. */
 const SAVING_MS = 250;
-/** For so long mappings of a guest that has its own frame numbers are kept at most: see README.md. */
+/** Longest time to keep mappings of a guest that has its own frame numbers, see README.md. */
 const KEPT_MS = 1_000;
 
 export interface XenDomainParts {
@@ -59,13 +59,13 @@ export class XenDomain implements Domain {
   readonly #counter: PauseCounter;
   readonly #listeners = new Set<(event: DomainEvent) => void>();
   readonly #timer: NodeJS.Timeout;
-  /** What is known of our pause should we die. */
+  /** Facts about our pause for the watchdog, in case we die. */
   readonly #watched: WatchedPause;
   #info: XenDomainInfo;
   #generation = 0;
   #saved: { at: number; domids: ReadonlyMap<number, Saving> } | undefined;
   #mappedSince = 0;
-  /** What the domain had run when our pause began: one that has run more since was resumed under us. */
+  /** CPU time of the domain when our pause began, ns; if it has more now, somebody resumed it under us. */
   #pausedAt: bigint | undefined;
   #foundPaused = false;
   #takeBack: (() => void) | undefined;
@@ -95,7 +95,7 @@ export class XenDomain implements Domain {
       counts: true,
       stop: () => this.#stop(),
       prove: async () => this.#prove(),
-      // Looking notices a resume by itself.
+      // The look itself notices a resume.
       isQuiet: () => this.#look()?.paused === true && this.#pausedAt !== undefined,
       resume: async () => this.#resume(),
       keepOnDeath: (keep) => this.#keepOnDeath(keep),
@@ -153,7 +153,7 @@ export class XenDomain implements Domain {
     return this.close();
   }
 
-  /** Between other things. What fails now fails again for somebody who asked. */
+  /** A look without a caller. A failure now repeats for the next caller, who gets it. */
   #glance(): void {
     try {
       this.#look();
@@ -162,11 +162,11 @@ export class XenDomain implements Domain {
     }
   }
 
-  /** What the hypervisor says now. Notices what happened since. @returns undefined once the domain has ended */
+  /** Asks the hypervisor and handles any change since the last look. @returns undefined once the domain has ended */
   #look(): XenDomainInfo | undefined {
     if (this.#gone !== undefined) return undefined;
     const info = this.#calls.domain(this.domid);
-    // Ids are given again: another UUID is another domain.
+    // Ids are reused; another UUID means another domain.
     if (info === undefined || info.dying || info.uuid !== this.#info.uuid) {
       this.#onGone();
       return undefined;
@@ -174,7 +174,7 @@ export class XenDomain implements Domain {
     const before = this.#info;
     this.#info = info;
     if (this.#pausedAt !== undefined) {
-      // Pauses are counted, but anyone may take any of them back; running shows in the time that was used.
+      // Pauses are counted, but anybody may take any of them back; the CPU time shows whether it ran.
       if (!info.paused || info.cpuTimeNs !== this.#pausedAt) this.#onResumedByOther(info);
     } else if (info.paused !== before.paused) {
       this.#generation += 1;
@@ -189,12 +189,12 @@ export class XenDomain implements Domain {
     if (before === undefined) throw this.#gone!;
     this.#checkAtRest(before, ['live', 'suspended']);
     this.#generation += 1;
-    // A pause that a dead process of ours left is ours to end.
+    // A pause left by a dead process of ours is ours to end.
     const adopted = before.paused && this.#left.take(before);
     const foundPaused = before.paused && !adopted;
     this.#foundPaused = foundPaused;
     this.#keep = false;
-    // What a guest's own frame numbers mean may have changed since: an edit must not go by old mappings.
+    // Frame numbers of the guest may mean something else since, and an edit must not use old mappings.
     if (this.#hvm) this.#dropMappings();
     if (!foundPaused) this.#watched.begin();
     this.#takeBack = onExit(() => this.#unpauseQuietly());
@@ -225,34 +225,34 @@ export class XenDomain implements Domain {
     if (this.#pausedAt === undefined || !info.paused) {
       throw new DomschedError('edit-conflict', `${name} runs`, { domain: name });
     }
-    // Whoever is saved for long was seen when the pause began; this finds who has been since.
+    // A long save was seen when the pause began; this finds one that began since.
     this.#saved = undefined;
-    // One that is to suspend itself first cannot while we pause it: until then nobody reads it.
+    // A save that waits for the domain to suspend cannot read anything while we pause it.
     this.#checkAtRest(info, ['live']);
     return { generation: this.#generation, answers: `${info.cpuTimeNs}` };
   }
 
   #resume(): void {
     this.#look();
-    // It has ended, or somebody has taken our pause back already.
+    // It has ended, or somebody has already taken our pause back.
     if (this.#pausedAt === undefined) return;
     this.#pausedAt = undefined;
     this.#generation += 1;
-    // Of a domain that was found paused, a pause given back twice would be somebody else's.
+    // If the domain was found paused, giving our pause back twice would give back somebody else's.
     if (this.#foundPaused) this.#watched.end();
     try {
       this.#calls.unpause(this.domid);
       this.#info = { ...this.#info, paused: this.#foundPaused };
       if (!this.#foundPaused) this.#emit({ type: 'resumed', byUs: true });
     } catch (error) {
-      // What has ended, or runs by now, needs no resume; anything else is for the caller to know.
+      // A domain that has ended or already runs needs no resume; the caller must know about any other error.
       if (!(error instanceof DomschedError) || this.#look()?.paused) throw error;
     } finally {
       this.#disarm();
     }
   }
 
-  /** On the way out of something else. */
+  /** Used when the process exits. */
   #unpauseQuietly(): void {
     if (this.#keep) return;
     if (this.#foundPaused) this.#watched.end();
@@ -260,7 +260,7 @@ export class XenDomain implements Domain {
       this.#calls.unpause(this.domid);
       this.#watched.end();
     } catch (error) {
-      // It has ended, or runs already; at exit there are others that we have paused.
+      // It has ended or already runs; at exit there may be other domains that we have paused.
       if (!(error instanceof DomschedError)) throw error;
     }
   }
@@ -270,7 +270,7 @@ export class XenDomain implements Domain {
     this.#watched.keep(keep);
   }
 
-  /** For an operator to look at, and to unpause. */
+  /** Leaves it paused, so that an operator can look at it and unpause it. */
   #abandon(): void {
     this.#keep = false;
     this.#disarm();
@@ -283,7 +283,7 @@ export class XenDomain implements Domain {
     this.#pausedAt = undefined;
   }
 
-  /** @throws DomschedError `refused` for a domain that ended or is on its way to somewhere else, in one of these ways */
+  /** @throws DomschedError `refused` for a domain that ended or is being saved in one of these ways */
   #checkAtRest({ shutdown }: XenDomainInfo, ways: readonly Saving[]): void {
     const { name } = this.identity;
     if (shutdown !== undefined) {
@@ -304,7 +304,7 @@ export class XenDomain implements Domain {
     });
   }
 
-  /** Frame numbers of an HVM or PVH guest mean what its table says now; the machine frames of a PV guest stay. */
+  /** The frame numbers of an HVM or PVH guest can change their meaning; the machine frames of a PV guest cannot. */
   #dropOldMappings(): void {
     if (!this.#hvm || this.#frames.kept === 0) return;
     const now = performance.now();
@@ -321,7 +321,7 @@ export class XenDomain implements Domain {
     this.#generation += 1;
     this.#counter.dissolve();
     this.#keep = false;
-    // It ran, so the count was at zero: the pauses that there are now are not ours.
+    // It ran, so the count was zero and the present pauses are not ours.
     this.#disarm();
     if (!info.paused) this.#emit({ type: 'resumed', byUs: false });
   }
@@ -348,7 +348,7 @@ export class XenDomain implements Domain {
   }
 }
 
-/** Domain state for what the hypervisor says. */
+/** Domain state from the hypervisor's description. */
 export function stateOf({ dying, shutdown, paused }: XenDomainInfo): DomainState {
   if (dying) return 'gone';
   if (shutdown === SHUTDOWN_REASON.crash || shutdown === SHUTDOWN_REASON.watchdog) return 'crashed';

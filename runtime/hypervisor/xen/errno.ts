@@ -1,4 +1,4 @@
-/** errno values that the hypervisor and its libraries give (public/errno.h, the same as Linux's). */
+/** errno values of the hypervisor and its libraries (public/errno.h, the same as Linux's). */
 export const ERRNO = {
   EPERM: 1,
   ENOENT: 2,

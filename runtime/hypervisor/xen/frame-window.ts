@@ -8,12 +8,12 @@ const MAP_PRIVATE = 0x02;
 const MAP_FIXED = 0x10;
 const MAP_ANONYMOUS = 0x20;
 const MAP_NORESERVE = 0x4000;
-/** Linux 4.17: as MAP_FIXED, but fails where something is mapped already. */
+/** Since Linux 4.17: like MAP_FIXED, but fails if something is already mapped there. */
 const MAP_FIXED_NOREPLACE = 0x10_0000;
 const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
 const EMPTY = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 const WORD = 4;
-/** Up to so many bytes a loop over words is quicker than a view made for the copy. */
+/** Up to this many bytes a loop over words is faster than making a view for the copy. */
 const FEW_BYTES = 96;
 
 const libc = koffi.load('libc.so.6');
@@ -21,23 +21,23 @@ const mmap = libc.func(
   'void *mmap(void *address, size_t length, int protection, int flags, int fd, int64_t offset)',
 );
 
-/** A place in our memory, with the one view of it. */
+/** A piece of our memory and the only view of it. */
 interface WindowPlace {
   readonly address: bigint;
   readonly bytes: Uint8Array;
   readonly words: Uint32Array;
 }
 
-/** Places that no window uses any longer. They are never given back: see {@link FrameWindow}. */
+/** Places that no window uses any longer. They are never unmapped, see {@link FrameWindow}. */
 const spare = new Map<number, WindowPlace[]>();
 
 /**
- * A piece of our own address space that foreign frames are mapped into and out of, slot by slot.
+ * A piece of our own address space into which foreign frames are mapped, slot by slot.
  *
- * The piece is reserved once and never given back, and what is not mapped in it is empty memory that reads as zero. A
- * frame is mapped over that, and unmapped by mapping empty memory over the frame, each a single system call that
- * leaves no gap. So the one view that we have of the piece is good for as long as the program runs: no path, not even
- * a wrong one, can touch a page that is not there. The view itself never leaves this class.
+ * It is reserved once and never given back; slots without a frame are empty memory that reads as zero. A frame is
+ * mapped over that, and unmapped by mapping empty memory over it, each with a single system call that leaves no gap. So
+ * our one view of the piece is valid as long as the program runs: no path, not even a wrong one, can touch a missing
+ * page. The view never leaves this class.
  */
 export class FrameWindow {
   readonly slots: number;
@@ -45,16 +45,16 @@ export class FrameWindow {
   #closed = false;
   #gap = false;
 
-  /** @throws DomschedError `host-unreachable` without that much address space */
+  /** @throws DomschedError `host-unreachable` if there is not enough address space */
   constructor(slots: number) {
     this.slots = slots;
     this.#place = spare.get(slots)?.pop() ?? reserve(slots);
   }
 
   /**
-   * Maps frames into `count` slots from `first` on, over whatever is there.
-   * @param errors receives an errno for each; a slot with one must not be read before it is mapped anew
-   * @returns 0, or the errno when nothing was mapped: the slots are empty then
+   * Maps frames into `count` slots from `first` on, replacing anything there.
+   * @param errors receives an errno for each; a slot with one must not be read before it is mapped again
+   * @returns 0, or the errno when nothing was mapped and the slots are empty
    * @throws DomschedError `host-unreachable` when the window is lost
    */
   map(
@@ -69,14 +69,14 @@ export class FrameWindow {
     this.#check(first, count);
     const address = this.#place.address + BigInt(first * FRAME_SIZE);
     const errno = calls.map(domid, address, writable, frames, errors, count);
-    // The library has unmapped what it could not fill. Another thread may have put something there since: then this
-    // place is lost to us, but not that thread's memory.
+    // The library has unmapped what it could not fill. If another thread has mapped something there since, we lose this
+    // place but do not touch that thread's memory.
     if (errno !== 0 && !fill(address, count, MAP_FIXED_NOREPLACE)) this.#gap = true;
     if (this.#gap) throw lost();
     return errno;
   }
 
-  /** Makes slots empty. Give whole runs back, as they were mapped. */
+  /** Empties slots. Give back whole runs, as they were mapped. */
   unmap(first: number, count: number): void {
     this.#check(first, count);
     if (!fill(this.#place.address + BigInt(first * FRAME_SIZE), count, MAP_FIXED)) {
@@ -85,7 +85,7 @@ export class FrameWindow {
     }
   }
 
-  /** Copies bytes of a slot that is mapped. */
+  /** Copies bytes of a mapped slot. */
   copy(slot: number, offset: number, length: number, into: Uint8Array, position: number): void {
     this.#check(slot, 1);
     const from = slot * FRAME_SIZE + offset;
@@ -99,13 +99,13 @@ export class FrameWindow {
     for (let i = 0; i < length; i += WORD) target[(shift + i) >>> 2] = words[(from + i) >>> 2]!;
   }
 
-  /** Stores bytes into a slot that is mapped to be written. */
+  /** Stores bytes into a slot that is mapped for writing. */
   store(slot: number, offset: number, bytes: Uint8Array): void {
     this.#check(slot, 1);
     this.#place.bytes.set(bytes, slot * FRAME_SIZE + offset);
   }
 
-  /** Unmaps everything; the place is used again by the next window of this size. */
+  /** Unmaps everything. The next window of this size reuses the place. */
   close(): void {
     if (this.#closed) return;
     if (!this.#gap) this.unmap(0, this.slots);
@@ -124,7 +124,7 @@ export class FrameWindow {
   }
 }
 
-/** Views by buffer: those that are read into are few and live long. */
+/** The last buffer with its view; the buffers that we read into are few and live long. */
 let lastBuffer: ArrayBufferLike | undefined;
 let lastWords: Uint32Array<ArrayBufferLike> = new Uint32Array(0);
 

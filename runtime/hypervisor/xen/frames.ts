@@ -6,13 +6,13 @@ import type { XenCalls } from './calls.ts';
 import { ERRNO } from './errno.ts';
 import { FrameWindow } from './frame-window.ts';
 
-/** Frames that are kept mapped: 16 MiB. A guest that gives one of them back gets it back only when we let go. */
+/** Frames kept mapped: 16 MiB. If the guest releases one of them, it is free only when we unmap it. */
 const KEPT = 4096;
-/** Frames that one call maps. */
+/** Most frames that one call maps. */
 const RUN = 256;
-/** Frames that one edit may write to. */
+/** Most frames that one edit may write to. */
 const WRITTEN = 8192;
-/** Bits of a machine address that the page tables of any x86-64 processor can have. */
+/** Most bits of a machine address in the page tables of any x86-64 processor. */
 const PHYSICAL_BITS = 52;
 
 interface FrameRun {
@@ -22,10 +22,10 @@ interface FrameRun {
 }
 
 /**
- * Frames of a Xen domain. What was read once stays mapped, for reading only; what is written is mapped for writing
- * just as long as that takes.
+ * Frames of a Xen domain. Frames that were read stay mapped, for reading only; a frame to write is mapped for writing
+ * only as long as the write takes.
  *
- * Why a kept mapping is right, and for how long: README.md in this folder.
+ * README.md in this folder says why a kept mapping is right, and for how long.
  */
 export class XenFrames<F extends FrameNumber = FrameNumber> implements FrameReader<F>, FrameWriter<F> {
   readonly space: FrameReader<F>['space'];
@@ -34,9 +34,9 @@ export class XenFrames<F extends FrameNumber = FrameNumber> implements FrameRead
   readonly #domid: number;
   readonly #name: string;
   readonly #window: FrameWindow;
-  /** Slot by frame number, of those that are mapped. */
+  /** Slot of each mapped frame. */
   readonly #slots = new Map<number, number>();
-  /** What is mapped, oldest first: the window is filled in a circle. */
+  /** Mapped runs, oldest first, because the window is filled in a circle. */
   readonly #runs: FrameRun[] = [];
   #next = 0;
   /** Frames of the present read that could not be mapped. */
@@ -54,12 +54,11 @@ export class XenFrames<F extends FrameNumber = FrameNumber> implements FrameRead
     this.#window = new FrameWindow(KEPT);
   }
 
-  /** Frames that are mapped now. */
   get kept(): number {
     return this.#slots.size;
   }
 
-  /** Xen does not say where a domain has memory. */
+  /** Xen does not tell where a domain has memory. */
   regions(): readonly FrameRegion<F>[] {
     return [];
   }
@@ -106,7 +105,6 @@ export class XenFrames<F extends FrameNumber = FrameNumber> implements FrameRead
     }
   }
 
-  /** Unmaps everything. */
   drop(): void {
     for (const { first, count } of this.#runs) this.#window.unmap(first, count);
     this.#runs.length = 0;
@@ -114,7 +112,7 @@ export class XenFrames<F extends FrameNumber = FrameNumber> implements FrameRead
     this.#next = 0;
   }
 
-  /** From now on every access throws this, and nothing is mapped any more. */
+  /** Makes every later access throw this and unmaps everything. */
   fail(error: DomschedError): void {
     if (this.#failure !== undefined) return;
     this.#failure = error;
@@ -143,7 +141,7 @@ export class XenFrames<F extends FrameNumber = FrameNumber> implements FrameRead
     const length = batch.lengths[i]!;
     let slot = this.#slots.get(frame);
     if (slot === undefined && !this.#failed.has(frame)) {
-      // What the circle has just closed over.
+      // The circle has just overwritten this frame.
       this.#map([frame]);
       slot = this.#slots.get(frame);
     }
@@ -157,7 +155,7 @@ export class XenFrames<F extends FrameNumber = FrameNumber> implements FrameRead
     return 0;
   }
 
-  /** Maps frames that are not, in one call. At most {@link RUN}. */
+  /** Maps frames that are not mapped, at most {@link RUN}, in one call. */
   #map(frames: readonly number[]): void {
     const count = frames.length;
     const first = this.#room(count);
@@ -179,7 +177,7 @@ export class XenFrames<F extends FrameNumber = FrameNumber> implements FrameRead
     if (failures > 0) this.#checkAlive();
   }
 
-  /** Makes `count` slots in a row free, at the cost of what was mapped there longest ago. */
+  /** Frees `count` slots in a row by unmapping the oldest runs. */
   #room(count: number): number {
     if (this.#next + count > this.#window.slots) this.#next = 0;
     const first = this.#next;

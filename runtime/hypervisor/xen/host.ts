@@ -11,19 +11,19 @@ import { XenStore } from './store.ts';
 import { SCHEDULERS } from './structures.ts';
 import { XenWatchdog } from './watchdog.ts';
 
-/** Ids that a domain can have end here (DOMID_FIRST_RESERVED, public/xen.h); it bounds the list. */
+/** End of the domain ids (DOMID_FIRST_RESERVED, public/xen.h); it bounds the list. */
 const DOMID_LIMIT = 0x7ff0;
 const NO_UUID = '0'.repeat(32);
 
-/** Where Xen is looked for; tests have places of their own. */
+/** Places where Xen is looked for. Tests have their own. */
 export interface XenPlaces {
-  /** What holds /proc, /sys and /dev. */
+  /** Root of /proc, /sys and /dev. */
   readonly root?: string;
-  /** Folder of Xen's libraries; the loader's own places when left out. */
+  /** Directory of Xen's libraries; the loader's own places when left out. */
   readonly libraries?: string;
 }
 
-/** What all domains of a host have in common. */
+/** Parts that all domains of a host share. */
 type SharedParts = Pick<XenDomainParts, 'calls' | 'watchdog' | 'saving' | 'left'>;
 
 /** The domains of the Xen on which this machine is dom0. */
@@ -43,7 +43,7 @@ export class XenHost implements Host {
     this.#store = XenStore.open(parts.calls.libraries.store);
   }
 
-  /** @throws DomschedError `host-unreachable` when this is no dom0, or its libraries do not fit: with the reason */
+  /** @throws DomschedError `host-unreachable` with the reason when this is no dom0 or its libraries do not fit */
   static async connect(connection: string, places: XenPlaces = {}): Promise<XenHost> {
     const found = lookForDom0(places.root);
     if (!found.dom0) {
@@ -61,12 +61,12 @@ export class XenHost implements Host {
     });
   }
 
-  /** Release of the hypervisor: `4.17`. */
+  /** Release of the hypervisor, such as `4.17`. */
   get version(): string {
     return this.#calls.version;
   }
 
-  /** The scheduler of the CPU pool that domains are in when nobody says otherwise. */
+  /** The scheduler of the default CPU pool. */
   get scheduler(): string {
     const number = this.#calls.schedulerId();
     return SCHEDULERS[number] ?? `scheduler ${number}`;
@@ -77,7 +77,7 @@ export class XenHost implements Host {
     return this.#calls.canInject;
   }
 
-  /** Whether domains have their names: xenstored runs. */
+  /** Whether domains have names, which takes a running xenstored. */
   get hasNames(): boolean {
     return this.#store !== undefined;
   }
@@ -95,7 +95,7 @@ export class XenHost implements Host {
     return this.#domains().map(({ identity }) => identity.id);
   }
 
-  /** @param id as in the list; the hypervisor's own number is taken too */
+  /** @param id as in the list; the hypervisor's own number works too */
   async open(id: string): Promise<Domain> {
     const found = this.#domains().find(
       ({ info, identity }) => identity.id === id || String(info.domid) === id,
@@ -125,8 +125,8 @@ export class XenHost implements Host {
   }
 
   /**
-   * All domains that can be looked at: not dom0, in which we run; not the one that serves xenstore, which all others
-   * wait for; not what is being torn down.
+   * All domains that can be looked at. Excluded are dom0, in which we run, the domain that serves xenstore, for which
+   * all others wait, and domains that are being torn down.
    */
   #domains(): { info: XenDomainInfo; identity: DomainIdentity }[] {
     const infos: XenDomainInfo[] = [];
@@ -137,11 +137,11 @@ export class XenHost implements Host {
       if (!info.dying && !info.xenstore) infos.push(info);
     }
     return infos.map((info) => {
-      // While a domain is migrated to its own host there are two of one UUID.
+      // Two domains have the same UUID while one is migrated to its own host.
       const alone = info.uuid !== NO_UUID && infos.filter(({ uuid }) => uuid === info.uuid).length === 1;
       const id = alone ? dashed(info.uuid) : String(info.domid);
       const name = this.#store?.read(`/local/domain/${info.domid}/name`) || `domain-${info.domid}`;
-      // Written by libxl when it builds a domain whose kernel is a file of dom0.
+      // libxl writes it when it builds a domain whose kernel is a file of dom0.
       const kernelFile = this.#store?.read(`/vm/${dashed(info.uuid)}/image/kernel`);
       const identity = { id, name, hypervisor: 'xen', connection: this.connection } as const;
       return { info, identity: { ...identity, ...(kernelFile && { kernelFile }) } };
@@ -149,7 +149,7 @@ export class XenHost implements Host {
   }
 }
 
-/** A UUID as xl prints it. */
+/** Formats a UUID as xl does. */
 function dashed(uuid: string): string {
   return uuid.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
 }

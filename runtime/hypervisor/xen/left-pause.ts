@@ -3,12 +3,12 @@ import path from 'node:path';
 import { makePrivate, writePrivate } from '../../runtime-directory.ts';
 import type { XenDomainInfo } from './calls.ts';
 
-/** Where it is noted, below the root of the file system. /run is empty after a boot, as are Xen's domains. */
+/** Directory of the notes, below the root of the file system. A boot empties /run and ends Xen's domains. */
 const FOLDER = 'run/domsched/pauses';
 
 /**
- * Notes pauses that a process of ours left behind when it died in the middle of an edit: they are ours to end, once
- * the journal has put the edit right. A domain that has run since is not the one that was noted.
+ * Notes pauses that a process of ours left behind when it died in the middle of an edit. We must end them once the
+ * journal has repaired the edit. A note is void if the domain has run since.
  */
 export class LeftPauses {
   readonly #folder: string;
@@ -23,7 +23,7 @@ export class LeftPauses {
     writePrivate(this.#fileOf(info), String(info.cpuTimeNs));
   }
 
-  /** Takes a note away. @returns whether it was there, and the domain has not run since */
+  /** Removes a note. @returns whether it existed and the domain has not run since */
   take(info: XenDomainInfo): boolean {
     try {
       const file = this.#fileOf(info);

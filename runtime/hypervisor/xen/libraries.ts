@@ -2,14 +2,14 @@ import path from 'node:path';
 import koffi from 'koffi';
 import { DomschedError } from '../../error.ts';
 
-/** Releases whose structures were compared: see structures.ts. Newest first. */
+/** Releases whose structures were compared, see structures.ts. Newest first. */
 const VERSIONS = ['4.21', '4.20', '4.19', '4.18', '4.17', '4.16', '4.15', '4.14'] as const;
 
 type Native = ReturnType<ReturnType<typeof koffi.load>['func']>;
 
-/** What of Xen's libraries is called. All but libxenctrl keep their interface over releases. */
+/** The functions of Xen's libraries that we call. Only libxenctrl changes its interface between releases. */
 export interface XenLibraries {
-  /** Release that libxenctrl belongs to. */
+  /** Release of libxenctrl. */
   readonly version: string;
   readonly xc_interface_open: Native;
   readonly xc_interface_close: Native;
@@ -30,9 +30,9 @@ export interface XenLibraries {
   readonly xenforeignmemory_close: Native;
   readonly xenforeignmemory_map2: Native;
   readonly xtl_createlogger_stdiostream: Native;
-  /** Undefined without libxendevicemodel: then no interrupt can be sent. */
+  /** Undefined without libxendevicemodel; then no interrupt can be sent. */
   readonly deviceModel: DeviceModelLibrary | undefined;
-  /** Undefined without libxenstore: then domains have no names. */
+  /** Undefined without libxenstore; then domains have no names. */
   readonly store: StoreLibrary | undefined;
 }
 
@@ -51,9 +51,9 @@ export interface StoreLibrary {
 }
 
 /**
- * Loads Xen's libraries: libxenctrl of the hypervisor's own release where it is known.
- * @param version of the hypervisor, `4.17`
- * @param directory where they are; the loader's own places when left out
+ * Loads Xen's libraries, with the libxenctrl of the hypervisor's own release if that is known.
+ * @param version release of the hypervisor, such as `4.17`
+ * @param directory directory of the libraries; the loader's own places when left out
  * @throws DomschedError `host-unreachable` when one is missing or lacks a function
  */
 export function loadLibraries(version?: string, directory?: string): XenLibraries {

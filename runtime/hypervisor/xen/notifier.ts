@@ -3,14 +3,14 @@ import type { Notifier } from '../types.ts';
 import type { XenCalls } from './calls.ts';
 import { HVM_LAPIC } from './structures.ts';
 
-/** Message-signalled interrupts: bits 12..19 of the address take the local APIC's id (Intel SDM vol. 3A, 11.11). */
+/** Address of message-signalled interrupts; bits 12..19 take the local APIC's id (Intel SDM vol. 3A, 11.11). */
 const MSI_BASE = 0xfee0_0000;
 const FIRST_VECTOR = 32;
 const LAST_VECTOR = 255;
 const LAST_APIC_ID = 254;
 
 /**
- * Interrupts to an HVM or PVH guest. A PV guest has none that its toolstack could send: its event channels end where
+ * Sends interrupts to an HVM or PVH guest. A toolstack cannot send any to a PV guest, whose event channels end where
  * the guest bound them.
  * @returns undefined without libxendevicemodel
  */

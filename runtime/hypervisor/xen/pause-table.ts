@@ -2,12 +2,12 @@ import { readSync } from 'node:fs';
 import koffi from 'koffi';
 import { DomschedError } from '../../error.ts';
 
-/** What is to become of a pause on the death of the program that made it. */
+/** What happens to a pause when the program that made it dies. */
 export type OnOurDeath = 'resume' | 'keep';
 
 const SLOTS = 1024;
 const WORD = 4;
-/** A slot is one word: nothing (0), or the domain's id and the wish. */
+/** A slot is one word: 0 if empty, otherwise the domain's id and the wish. */
 const WISHES: Readonly<Record<OnOurDeath, number>> = { resume: 1, keep: 2 };
 const WISH_BITS = 2;
 const PROT_READ_WRITE = 3;
@@ -16,11 +16,11 @@ const MFD_CLOEXEC = 1;
 const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
 
 /**
- * The pauses of this program, in a memory that another process can read after its death: each in a slot of one word, so
- * that it is there or not, whenever the program dies. What is set is there at once: no system call, nothing queued.
+ * The pauses of this program, in memory that another process can read after its death. Each is one word, so it is
+ * either there or not, whenever the program dies. A word takes effect at once, without a system call or a queue.
  */
 export class PauseTable {
-  /** A descriptor for the process that is to read it. */
+  /** Descriptor for the process that will read it. */
   readonly descriptor: number;
   readonly #words: Uint32Array;
   readonly #close: (descriptor: number) => number;
@@ -43,11 +43,11 @@ export class PauseTable {
       if (this.descriptor >= 0) this.close();
       throw new DomschedError('host-unreachable', 'no memory to note pauses in', { errno: koffi.errno() });
     }
-    // Stays mapped for as long as the program runs: a view must never outlive what it shows.
+    // It stays mapped as long as the program runs, because a view must never outlive its memory.
     this.#words = new Uint32Array(koffi.view(place, length));
   }
 
-  /** @returns a slot that nobody uses @throws DomschedError `refused` when so many domains are paused */
+  /** @returns an unused slot @throws DomschedError `refused` when too many domains are paused */
   take(): number {
     const slot = this.#words.indexOf(0);
     if (slot >= 0) return slot;
@@ -58,7 +58,7 @@ export class PauseTable {
     Atomics.store(this.#words, slot, ((domid << WISH_BITS) | WISHES[wish]) >>> 0);
   }
 
-  /** Nobody is to read it any more, but whoever has its descriptor already. */
+  /** Closes our descriptor; a process that already has its own can still read the table. */
   close(): void {
     this.#close(this.descriptor);
   }
@@ -68,7 +68,7 @@ export class PauseTable {
   }
 }
 
-/** What a table holds, for the process that has got its descriptor. */
+/** Reads a table, in the process that was given its descriptor. */
 export function readPauses(descriptor: number): { domid: number; wish: OnOurDeath }[] {
   const words = new Uint32Array(SLOTS);
   const bytes = new Uint8Array(words.buffer);

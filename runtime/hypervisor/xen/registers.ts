@@ -3,18 +3,18 @@ import type { RegisterReader, VcpuRegisters } from '../types.ts';
 import type { XenCalls, XenDomainInfo } from './calls.ts';
 import { HVM_CPU, PV_CONTEXT, PV_FLAGS } from './structures.ts';
 
-/** Bytes of a word of a 64-bit guest. */
+/** Word size of a 64-bit guest, in bytes. */
 const WIDE = 8;
-/** Paging and protection; physical address extension: in force for a PV guest, whatever its own view says. */
+/** Paging and protection, and physical address extension; a PV guest runs with them whatever its own view says. */
 const PV_CR0 = 0x8000_0001n;
 const PV_CR4 = 0x20n;
-/** EFER of a 64-bit PV guest, which the hypervisor keeps for itself: SCE, LME, LMA, NXE. */
+/** EFER of a 64-bit PV guest, which the hypervisor does not show: SCE, LME, LMA, NXE. */
 const PV_EFER = 0xd01n;
 
 /**
- * Reads registers of a domain's vCPUs, in the way that its kind has.
- * @throws DomschedError `host-unreachable` when what the hypervisor gives is not what this program knows;
- *   `refused` for a 32-bit PV guest
+ * Reads registers of a domain's vCPUs in the way for its type.
+ * @throws DomschedError `host-unreachable` when the hypervisor's record is not the one we know; `refused` for a 32-bit
+ *   PV guest
  */
 export function registerReader(calls: XenCalls, name: string, info: XenDomainInfo): RegisterReader {
   const { domid } = info;
@@ -79,7 +79,7 @@ export function pvRegisters(view: DataView, vcpu: number, halted: boolean): Vcpu
     gsBase: inKernel ? kernelGs : userGs,
     kernelGsBase: inKernel ? userGs : kernelGs,
     tssBase: undefined,
-    // The hypervisor has the IDT. Traps come by a table of the guest, interrupts by event channels.
+    // The hypervisor has the IDT. The guest gets traps by a table of its own and interrupts by event channels.
     idtBase: 0n,
     idtLimit: 0,
     rip: word(PV_CONTEXT.rip),
@@ -107,7 +107,7 @@ export function hvmRegisters(view: DataView, vcpu: number, halted: boolean): Vcp
     rip: word(HVM_CPU.rip),
     rsp: word(HVM_CPU.rsp),
     rflags: word(HVM_CPU.rflags),
-    // Descriptor privilege level of the stack segment (Intel SDM vol. 3A, 5.5: it is the CPL).
+    // The descriptor privilege level of the stack segment is the CPL (Intel SDM vol. 3A, 5.5).
     cpl: (view.getUint32(HVM_CPU.ss_arbytes, true) >>> 5) & 3,
     halted,
   };

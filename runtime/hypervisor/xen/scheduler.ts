@@ -2,18 +2,18 @@ import { DomschedError } from '../../error.ts';
 import type { DomainScheduler } from '../types.ts';
 import type { XenCalls } from './calls.ts';
 
-/** Weights of both schedulers are 16-bit words, and 0 means "as it was" (xen/common/sched/credit.c, credit2.c). */
+/** Weights of both schedulers are 16-bit words, and 0 means "unchanged" (xen/common/sched/credit.c, credit2.c). */
 const MAX_WEIGHT = 65_535;
 /** Both take a cap in percent of one CPU. */
 const PERCENT = 100;
 
 /**
  * Weight and cap of a domain under the scheduler of its own CPU pool.
- * @param vcpus that the domain has at most: neither scheduler gives it more than so many CPUs
- * @returns undefined where that is a scheduler without weights (rtds, null, arinc653)
+ * @param vcpus most vCPUs of the domain: neither scheduler gives it more CPUs
+ * @returns undefined for a scheduler without weights (rtds, null, arinc653)
  */
 export function xenScheduler(calls: XenCalls, domid: number, vcpus: number): DomainScheduler | undefined {
-  // Each call says by EINVAL whether the domain is under that scheduler; the host's default may be another.
+  // EINVAL means that the domain is not under that scheduler; the host's default may be another one.
   const name = (['credit2', 'credit'] as const).find((one) => calls.getCredit(domid, one) !== undefined);
   if (name === undefined) return undefined;
   const read = () => {
@@ -44,7 +44,7 @@ export function xenScheduler(calls: XenCalls, domid: number, vcpus: number): Dom
           { cap, most },
         );
       }
-      // Both words are always set, so what is not given is read first.
+      // A call always sets both words, so read the one that is not given.
       const now = read();
       calls.setCredit(domid, name, { weight: weight ?? now.weight, cap: cap ?? now.cap });
       return read();

@@ -1,6 +1,6 @@
 import type { StoreLibrary } from './libraries.ts';
 
-/** Names are short (xl takes none with more than 63 bytes); what is longer is somebody else's. */
+/** Names are short (xl takes at most 63 bytes); longer values are not ours. */
 const MAX_VALUE = 4096;
 
 /** Reads single values of xenstore. */

@@ -1,7 +1,7 @@
 /**
- * Places in Xen's public structures, in bytes. Those named here have been the same in every release from 4.11 to 4.21:
- * structures grew at their ends only. `test/runtime/hypervisor/xen-structures.test.ts` holds each against the headers
- * that are installed, and {@link probeDomainInfo} against the hypervisor that runs.
+ * Offsets in Xen's public structures, in bytes. Those named here are the same in every release from 4.11 to 4.21,
+ * because structures grew only at their ends. `test/runtime/hypervisor/xen-structures.test.ts` compares each with the
+ * installed headers, and {@link probeDomainInfo} with the running hypervisor.
  */
 
 /** struct xen_domctl_getdomaininfo (public/domctl.h). */
@@ -14,7 +14,7 @@ export const DOMAIN_INFO = {
   max_vcpu_id: 68,
   handle: 76,
 } as const;
-/** Its sizes: until 4.15, and since 4.16 (`gpaddr_bits`). */
+/** Its sizes, until 4.15 and since 4.16 (`gpaddr_bits`). */
 export const DOMAIN_INFO_SIZES: readonly number[] = [104, 112];
 
 /** XEN_DOMINF_* (public/domctl.h). */
@@ -25,7 +25,7 @@ export const DOMAIN_FLAGS = {
   paused: 1 << 3,
   xenstore: 1 << 7,
 } as const;
-/** Where the reason of a shutdown is in the flags, and the reasons (SHUTDOWN_*, public/sched.h). */
+/** Place of a shutdown's reason in the flags, and the reasons (SHUTDOWN_*, public/sched.h). */
 export const SHUTDOWN_SHIFT = 16;
 export const SHUTDOWN_MASK = 255;
 export const SHUTDOWN_REASON = { suspend: 2, crash: 3, watchdog: 4 } as const;
@@ -47,7 +47,7 @@ export const PV_CONTEXT = {
 /** VGCF_in_kernel and VGCF_online. */
 export const PV_FLAGS = { inKernel: 1n << 2n, online: 1n << 5n } as const;
 
-/** struct hvm_hw_cpu (public/arch-x86/hvm/save.h), up to the last member that is read. */
+/** struct hvm_hw_cpu (public/arch-x86/hvm/save.h), up to the last member that we read. */
 export const HVM_CPU = {
   code: 2,
   size: 1032,

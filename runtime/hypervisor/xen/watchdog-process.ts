@@ -1,12 +1,12 @@
 import process from 'node:process';
 import { readPauses } from './pause-table.ts';
 
-/** Descriptor that our parent gives us of its pauses. Our standard input is a pipe that it never writes to. */
+/** Descriptor of our parent's pause table. Our standard input is a pipe that the parent never writes to. */
 const TABLE = 3;
 
 const [version, root, directory] = process.argv.slice(2);
 process.stdout.write('watching\n');
-// Sleeps until our parent is gone.
+// Sleeps until our parent has died.
 await new Promise<void>((resolve) => {
   for (const event of ['end', 'error'] as const) process.stdin.once(event, () => resolve());
   process.stdin.resume();
@@ -25,7 +25,7 @@ if (pauses.length > 0) {
       if (wish === 'keep') new LeftPauses(root).note(info);
       else calls.unpause(info.domid);
     } catch {
-      // The others are to be unpaused all the same.
+      // The others must still be unpaused.
       process.exitCode = 1;
     }
   }

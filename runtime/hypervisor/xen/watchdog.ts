@@ -4,14 +4,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { PauseTable } from './pause-table.ts';
 
-/** A loaded host takes its time to start a process. */
+/** A loaded host may take long to start a process. */
 const START_LIMIT_MS = 10_000;
 
 /**
- * A small process beside ours that gives our pauses back when we die, however that happens: it notices by the end of
- * the pipe that connects us, which the kernel closes even after SIGKILL, and sleeps until then. Which domains we have
- * paused it finds in a memory that we share ({@link PauseTable}): a process that had to be told would have to be woken
- * in every pause, and on a dom0 with one CPU that takes longer than the pause.
+ * A small process beside ours that gives our pauses back if we die in any way. It notices our death by the end of the
+ * pipe that connects us, which the kernel closes even after SIGKILL, and sleeps until then. It finds the domains we
+ * have paused in shared memory ({@link PauseTable}): waking it in every pause to tell it would take longer than the
+ * pause on a dom0 with one CPU.
  */
 export class XenWatchdog {
   #child: ChildProcess | undefined;
@@ -19,27 +19,27 @@ export class XenWatchdog {
   #table: PauseTable | undefined;
   readonly #place: readonly string[];
 
-  /** @param place arguments for the process: version of the hypervisor, root of the file system, folder of libraries */
+  /** @param place arguments for the process: Xen's version, root of the file system, directory of libraries */
   constructor(place: readonly string[] = []) {
     this.#place = place;
   }
 
   /**
-   * Resolves when the process watches: its start takes CPU time, and none of a pause. Should it fail to start, what is
-   * paused is still given back on every way out but SIGKILL.
+   * Resolves when the process watches, so that its start takes no time from a pause. If it fails to start, our pauses
+   * are still given back on every way out except SIGKILL.
    */
   async ready(): Promise<void> {
     if (this.#child === undefined) this.#start();
     await this.#ready;
   }
 
-  /** What is watched of one domain. @throws DomschedError `host-unreachable` */
+  /** Creates the record of one domain's pauses. @throws DomschedError `host-unreachable` */
   watch(domid: number): WatchedPause {
     this.#table ??= new PauseTable();
     return new WatchedPause(this.#table, domid);
   }
 
-  /** Ends the process. Whatever is still noted then is given back, as on our death. */
+  /** Ends the process, which gives back every pause still noted, as on our death. */
   close(): void {
     this.#child?.stdin?.end();
     this.#child = undefined;
@@ -50,7 +50,7 @@ export class XenWatchdog {
   #start(): void {
     this.#table ??= new PauseTable();
     const name = import.meta.url.endsWith('.ts') ? 'watchdog-process.ts' : 'watchdog-process.js';
-    // Its own session, so that Ctrl-C at our terminal doesn't end it with us.
+    // It has its own session, so that Ctrl-C at our terminal does not end it with us.
     const file = fileURLToPath(new URL(name, import.meta.url));
     const child = spawn(process.execPath, [file, ...this.#place], {
       detached: true,
@@ -60,7 +60,7 @@ export class XenWatchdog {
       if (this.#child === child) this.#child = undefined;
     };
     child.on('error', forget);
-    // Someone killed it: the next pause starts another one, which finds all that is noted.
+    // Somebody killed it: the next pause starts another one, which finds everything noted.
     child.on('exit', forget);
     child.stdin!.on('error', forget);
     const watches = new Promise<void>((resolve) => {
@@ -73,7 +73,7 @@ export class XenWatchdog {
       sleep(START_LIMIT_MS, undefined, { signal: limit.signal }).catch(() => {}),
     ]).finally(() => {
       limit.abort();
-      // From here on it must not keep our program from ending.
+      // From now on it must not keep our program running.
       child.unref();
       for (const stream of [child.stdin, child.stdout]) (stream as unknown as { unref(): void }).unref();
     });
@@ -82,11 +82,10 @@ export class XenWatchdog {
 }
 
 /**
- * What is noted of one domain's pauses. The hypervisor counts pauses, so a pause of ours that nobody gives back would
- * outlive us, and one given back twice would take somebody else's. Therefore the order of what is said and what is
- * done:
+ * Record of one domain's pauses. The hypervisor counts pauses: one of ours that is not given back would outlive us, and
+ * one given back twice would take somebody else's. So the order of noting and doing matters:
  *
- * | said | when | on our death |
+ * | noted | when | on our death |
  * |---|---|---|
  * | `begin` | before the pause of a domain that runs; after that of one that was found paused | unpaused, if it is paused |
  * | `keep` | an edit is half written | stays paused, which is noted (`left-pause.ts`) |
