@@ -21,7 +21,7 @@ import { DaemonProcess, type LogLine } from './daemon-process.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
 import { until } from './until.ts';
 
-const KILLS = Number(process.env.DOMSCHED_KILLS ?? 40);
+const KILLS = Number(process.env.DOMSCHED_KILLS ?? 16);
 const REPORT_EVERY = 50;
 /** Longer than the policy takes to hold and release everybody, and than an edit takes. */
 const SOME_TURNS_MS = 250;
@@ -126,7 +126,7 @@ const TOGGLE = `export default () => ({ subjects }, memory = Math.floor(6 * Math
 test.serial(
   'all of ours killed at once, at any moment: no machine stands still, and nobody stays held',
   async (t) => {
-    t.timeout(KILLS * 60_000 + 600_000);
+    t.timeout(3 * KILLS * 60_000 + 600_000);
     await using daemon = new DaemonProcess(directory, guests.map(idOf));
     await writeFile(path.join(directory, 'toggle.mjs'), TOGGLE);
     await daemon.configure(
@@ -136,7 +136,9 @@ test.serial(
     const busy = ({ msg }: LogLine) => msg === 'holding' || msg === 'released';
     const met = { starting: 0, editing: 0, held: 0, free: 0 };
     const began = performance.now();
-    for (let kills = 1; kills <= KILLS; kills++) {
+    let kills = 1;
+    const isEnough = () => kills > KILLS && met.editing > 0 && met.held > 0;
+    for (; !isEnough() && kills <= 3 * KILLS; kills++) {
       const from = daemon.logged();
       const before = daemon.remains();
       const child = daemon.start();
@@ -171,7 +173,7 @@ test.serial(
       if (kills % REPORT_EVERY === 0) console.log(`# killed ${kills} times: ${JSON.stringify(met)}`);
     }
     t.log(
-      `${KILLS} kills, ${Math.round((performance.now() - began) / KILLS)} ms each; they met ${JSON.stringify(met)}`,
+      `${kills - 1} kills, ${Math.round((performance.now() - began) / (kills - 1))} ms each; they met ${JSON.stringify(met)}`,
     );
     t.regex(await letAllGo(daemon), /nothing is held/);
     t.deepEqual(daemon.remains().held, []);
