@@ -3,16 +3,16 @@ import { Option } from 'commander';
 import type { KernelMemory } from './contract.ts';
 import type { LoadMaker } from './modules.ts';
 
-/** Brings a copy of the kernel in a domain's memory: the program knows how, the extractor does not. */
+/** Copies the kernel from a domain's memory. The program provides this, since the extractor knows no domains. */
 export type MemoryOf = (domain: string, connect: readonly string[]) => Promise<KernelMemory>;
 
-/** What the program hands to the command: the extractor knows neither guests nor generated code. */
+/** What the program passes to the command, because the extractor knows neither guests nor generated code. */
 export interface Needs {
   readonly memoryOf: MemoryOf;
   readonly modules: LoadMaker;
 }
 
-/** Adds `extract` to the program. The implementation is loaded when the command runs, to keep the others quick. */
+/** Adds `extract` to the program. Its work is loaded when it runs, to keep the other commands quick. */
 export function register(program: Command, { memoryOf, modules }: Needs): void {
   program
     .command('extract')
@@ -35,7 +35,7 @@ export function register(program: Command, { memoryOf, modules }: Needs): void {
       new Option('--engine <name>', 'what reads the file')
         .choices(['auto', 'dwarf', 'btf', 'gdb'])
         .default('auto')
-        // It takes them all.
+        // It runs all engines.
         .conflicts('crossCheck'),
     )
     .addOption(

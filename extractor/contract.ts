@@ -1,12 +1,12 @@
 /**
- * The layout contract: what an extraction produces and all that code generation reads.
+ * The layout contract: the result of an extraction and the only input of code generation.
  *
  * `domsched extract FILE --json -` prints one {@link KernelLayout}. Numbers are bytes unless a name says bits;
  * addresses are link-time virtual addresses as `0x…` strings, since a 64-bit address does not fit a JSON number.
  */
 export const LAYOUT_FORMAT = 'domsched-layout/1';
 
-/** What a member's bytes are, after typedefs and qualifiers are followed. */
+/** Kind of a member's content, after typedefs and qualifiers. */
 export type MemberKind =
   | 'int'
   | 'bool'
@@ -20,38 +20,38 @@ export type MemberKind =
 
 /** One member of a structure. `offset` is absolute: from the start of the *named* structure, at any nesting. */
 export interface StructureMember {
-  /** Null for an anonymous struct or union, whose members nest below it. */
+  /** Null for an anonymous struct or union; its members are nested in `members`. */
   name: string | null;
   offset: number;
-  /** Size in bytes of the declared type; 0 for a flexible array; the storage unit's for a bit field. */
+  /** Size in bytes of the declared type; 0 for a flexible array; for a bit field, of the storage unit. */
   size: number;
-  /** The C type as gdb spells it: `struct list_head`, `unsigned long [3]`, `void (*)(int)`, `union {...}`. */
+  /** The C type in gdb's spelling: `struct list_head`, `unsigned long [3]`, `void (*)(int)`, `union {...}`. */
   type: string;
   kind: MemberKind;
-  /** For `int` and `enum`, and for arrays of them; absent where the debug information does not say (old BTF). */
+  /** For `int`, `enum` and arrays of them; absent if the debug information does not tell (old BTF). */
   signed?: boolean;
-  /** Bit fields: least significant bit, counted from the least significant bit of the byte at `offset`. */
+  /** For bit fields: least significant bit, counted from the least significant bit of the byte at `offset`. */
   bitOffset?: number;
   bitSize?: number;
-  /** Arrays: element counts, outermost first; 0 for a flexible array. */
+  /** For arrays: element counts, outermost first; 0 for a flexible array. */
   dims?: number[];
-  /** Arrays: kind and byte size of the innermost element. */
+  /** For arrays: kind and byte size of the innermost element. */
   element?: { kind: MemberKind; size: number };
-  /** Canonical name of the structure or union this embeds (also as array element). Absent for anonymous ones. */
+  /** Canonical name of the embedded structure or union (also as array element). Absent for anonymous ones. */
   struct?: string;
-  /** Pointers: canonical name of the structure pointed to, where it is one. */
+  /** For pointers to structures: canonical name of the target. */
   target?: string;
-  /** Tag of the enumeration, for kind `enum` with a tag. */
+  /** For kind `enum`: the enumeration's tag, if it has one. */
   enum?: string;
-  /** Members of an anonymous struct or union type, whether the member itself has a name or not. */
+  /** Members of an anonymous struct or union type, whether or not the member itself has a name. */
   members?: StructureMember[];
 }
 
 /** One structure or union with all its members in declaration order. */
 export interface Structure {
-  /** Canonical name: the one domsched's code uses, the same for every kernel. */
+  /** Canonical name: used by domsched's code and the same for every kernel. */
   name: string;
-  /** The kernel's own spelling, e.g. `runqueue` where the canonical name is `rq`. */
+  /** The kernel's own spelling, e.g. `runqueue` for the canonical `rq`. */
   sourceName: string;
   kind: 'struct' | 'union';
   size: number;
@@ -66,15 +66,15 @@ export interface Enumeration {
 
 export type EngineName = 'dwarf' | 'btf' | 'gdb';
 
-/** Everything known of one kernel build. */
+/** Everything known about one kernel build. */
 export interface KernelLayout {
   format: typeof LAYOUT_FORMAT;
   kernel: {
-    /** `uname -r`, e.g. `6.1.0-56-cloud-amd64`; null where the file does not say (an object, BTF alone). */
+    /** `uname -r`, e.g. `6.1.0-56-cloud-amd64`; null if the file does not tell (an object, BTF alone). */
     release: string | null;
-    /** `linux_banner` without its newline; null where the file has none. No guest is recognized without it. */
+    /** `linux_banner` without its newline; null if the file has none. A guest cannot be recognized without it. */
     banner: string | null;
-    /** GNU build-id in lower-case hex; null where the file has no note. */
+    /** GNU build-id in lower-case hex; null if the file has no note. */
     buildId: string | null;
     arch: 'x86_64';
   };
@@ -82,54 +82,57 @@ export interface KernelLayout {
     /** Base name of the input file. */
     file: string;
     /**
-     * SHA-256 of the whole input file where it has no build-id; null where it has one. The build-id identifies a kernel
-     * better than a hash of one of the files that it comes in, and hashing a debug file takes longer than all the rest.
+     * SHA-256 of the whole input file if it has no build-id, otherwise null. A build-id identifies a kernel better than
+     * a hash of one of its files, and hashing a debug file takes longer than everything else.
      */
     sha256: string | null;
     engine: EngineName;
-    /** Of the units read; null for engines without DWARF. */
+    /** Version of the units that were read; null for engines without DWARF. */
     dwarfVersion: number | null;
   };
   producer: { name: 'domsched'; version: string };
-  /** The kernel's configuration, where it is known. */
+  /** The kernel's configuration, if known. */
   config?: Record<string, string>;
   /** By canonical name. */
   structs: Record<string, Structure>;
   enums: Record<string, Enumeration>;
   constants: Record<string, number>;
-  /** Link-time addresses; per-CPU symbols are offsets into the per-CPU area where the kernel links them at 0. */
+  /** Link-time addresses; per-CPU symbols are offsets into the per-CPU area if the kernel links that at 0. */
   symbols: Record<string, string>;
-  /** Names among `symbols` that live in the per-CPU area. */
+  /** Names among `symbols` of variables in the per-CPU area. */
   percpu: string[];
 }
 
-/** Structures that kernels spell differently: kernel's spelling to canonical name. */
+/** Structures whose spelling differs between kernels: kernel's spelling to canonical name. */
 export const CANONICAL_NAMES: Readonly<Record<string, string>> = {
   // "sched: rename runqueue to rq", 2.6.18-rc1: struct runqueue became struct rq.
   runqueue: 'rq',
 };
 
-/** Bytes of a kernel's memory, at an address of the running kernel. */
+/** A range of a kernel's memory, at an address of the running kernel. */
 export interface MemoryPart {
   readonly address: bigint;
   readonly bytes: Uint8Array;
 }
 
-/** A running kernel's own image, or as much of it as was read: what a layout is made from without a file. */
+/** A running kernel's image, or the part of it that was read: the source of a layout without a file. */
 export interface KernelMemory {
-  /** Whose memory it is, for messages and as the layout's `source.file`. */
+  /** Name of the memory's owner, for messages and the layout's `source.file`. */
   readonly name: string;
   readonly parts: readonly MemoryPart[];
 }
 
-/** What was read of a kernel's memory, by link-time addresses: whoever has the same bytes there has the same layout. */
+/**
+ * The bytes of a kernel's memory that a layout depends on, by link-time address: a kernel with the same bytes has the
+ * same layout.
+ */
 export interface MemoryEvidence {
   readonly ranges: readonly { readonly address: string; readonly length: number }[];
-  /** A 64-bit word that the slide of a randomized kernel was added to. */
+  /** Address of a 64-bit word to which a randomized kernel's slide was added. */
   readonly moved: string | null;
 }
 
-/** A layout out of memory, and what it comes from. */
+/** A layout from memory, and the evidence for it. */
 export interface MemoryLayout {
   readonly layout: KernelLayout;
   readonly evidence: MemoryEvidence;

@@ -2,7 +2,7 @@ import Table from 'cli-table3';
 import type { EngineComparison } from './cross-check.ts';
 import type { Unknowable } from './engine.ts';
 
-/** What is missing in the debug information, for a person. */
+/** What the debug information lacks, for people. */
 export const WHY: Readonly<Record<Unknowable, string>> = {
   dimensions: 'one of them knows the number of elements only, not the dimensions',
   'array-bounds': 'one of them does not tell [0] from []',
@@ -12,7 +12,7 @@ export const WHY: Readonly<Record<Unknowable, string>> = {
   'enum-sign': 'one of them does not say which enumerations are signed',
 };
 
-/** The comparison for a person: a table, then up to `shown` disagreements a line each. */
+/** The comparison for people: a table, then up to `shown` disagreements, one per line. */
 export function crossCheckTable(rows: readonly EngineComparison[], shown: number): string {
   const table = new Table({
     head: ['engine', 'structures', 'members', 'enumerators', 'ms', 'compared with', 'disagreements'],

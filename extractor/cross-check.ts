@@ -4,7 +4,7 @@ import type { EngineResult, ExtractRequest, Unknowable } from './engine.ts';
 import { ENGINE_NAMES, loadEngine } from './engines.ts';
 import { ExtractError } from './error.ts';
 
-/** What two engines say of one fact. */
+/** What two engines say about one fact. */
 export interface Disagreement {
   /** `rq.lock`, `enum pid_type.PIDTYPE_PID`. */
   where: string;
@@ -13,23 +13,23 @@ export interface Disagreement {
   second: string;
 }
 
-/** What one engine says of a fact and another one's kind of debug information does not hold. */
+/** A fact from one engine that the other engine's kind of debug information cannot contain. */
 export interface NotCompared extends Disagreement {
   because: Unknowable;
 }
 
-/** What two engines' results come to, held against each other. */
+/** The comparison of two engines' results. */
 export interface Comparison {
   disagreements: Disagreement[];
   notCompared: NotCompared[];
 }
 
-/** One row of the table: an engine compared with the first one, or the reason why it was not. */
+/** One row of the table: an engine compared with the first one, or why it was not compared. */
 export interface EngineComparison extends Comparison {
   engine: EngineName;
   /** The engine it was compared with; null for the first and for those that cannot read the file. */
   against: EngineName | null;
-  /** Why the engine cannot read the file; null where it can. */
+  /** Why the engine cannot read the file; null if it can. */
   unavailable: string | null;
   structs: number;
   members: number;
@@ -39,8 +39,9 @@ export interface EngineComparison extends Comparison {
 }
 
 /**
- * Runs every engine that can read the file and compares what they say, member by member, with the first's.
- * @throws ExtractError `no-debug-information` when no engine can read it, `engine-unavailable` when one only can; what an engine throws
+ * Runs every engine that can read the file and compares its result with the first one's, member by member.
+ * @throws ExtractError `no-debug-information` if no engine can read it, `engine-unavailable` if only one can; what an
+ *   engine throws
  */
 export async function crossCheck(file: KernelFile, request: ExtractRequest): Promise<EngineComparison[]> {
   const rows: EngineComparison[] = [];
@@ -128,7 +129,7 @@ class Comparer {
       else this.#enumerations(`enum ${name}`, a, b);
     }
     if (!first.constants || !second.constants) return;
-    // C's enumerators are ints, and of these we know no more.
+    // C's enumerators are ints; nothing more is known about these.
     for (const [name, a, b] of pairs(first.constants, second.constants)) this.#value(name, 4, a, b);
   }
 
@@ -172,7 +173,7 @@ class Comparer {
     this.#members(where, a.members ?? [], b.members ?? []);
   }
 
-  /** @param excuses why the two may differ: any that an engine claims for itself counts */
+  /** @param excuses reasons why the two may differ; any that an engine claims for itself counts */
   #property(
     where: string,
     property: string,
@@ -192,7 +193,7 @@ class Comparer {
   }
 }
 
-/** What is left out of a type's spelling where it cannot be known, in the order in which it is left out. */
+/** What to remove from a type's spelling if it cannot be known, in order of removal. */
 const LEFT_OUT: readonly (readonly [Unknowable, (type: string) => string])[] = [
   [
     'dimensions',
@@ -203,7 +204,7 @@ const LEFT_OUT: readonly (readonly [Unknowable, (type: string) => string])[] = [
   ['atomics', (type) => type.replaceAll('_Atomic ', '')],
 ];
 
-/** What must be unknowable for two spellings to be of one type; none where they are of two. */
+/** What must be unknowable for two spellings to mean one type; none if they mean two. */
 function typeExcuses(a: string, b: string): Unknowable[] {
   const excuses: Unknowable[] = [];
   let [x, y] = [a, b];

@@ -1,26 +1,26 @@
 import type { TypeNode, TypeRef } from './graph.ts';
 
 /**
- * C types of a type graph: what they resolve to and how gdb spells them.
+ * C types of a type graph: how they resolve and how gdb spells them.
  *
- * The graph comes from a file nobody vouches for, so every walk has a bound: a typedef of itself, a pointer nest
- * without end or a function whose parameters double at each level raise {@link TypeGraphError}.
+ * The graph comes from an untrusted file, so every walk is bounded: a typedef of itself, endlessly nested pointers or
+ * functions whose parameters double at each level raise {@link TypeGraphError}.
  */
 
 /** Steps through typedefs and qualifiers; the kernel's longest chain has fewer than ten. */
 const MAX_CHAIN = 128;
-/** Nodes in one type's spelling; the longest of Linux 6.12 has about fifty. */
+/** Nodes in the spelling of one type; the longest of Linux 6.12 has about fifty. */
 const MAX_SPELLING_NODES = 2000;
 const MAX_SPELLING_DEPTH = 64;
 
-/** A type graph that no compiler makes. The caller knows which file to blame. */
+/** A type graph that no compiler produces. The caller knows which file is at fault. */
 export class TypeGraphError extends Error {
   override readonly name = 'TypeGraphError';
 }
 
 type Qualifier = 'const' | 'volatile' | 'restrict' | 'atomic';
 
-/** In the order in which gdb prints them, whatever the order in the debug information. */
+/** In gdb's printing order, whatever the order in the debug information. */
 const QUALIFIER_SPELLING: readonly (readonly [Qualifier, string])[] = [
   ['const', 'const'],
   ['volatile', 'volatile'],
@@ -49,7 +49,7 @@ export function resolve(
   throw new TypeGraphError('a chain of typedefs and qualifiers has no end');
 }
 
-/** An array's element counts, outermost first (0 where unknown), and its innermost element. */
+/** An array's element counts, outermost first (0 if unknown), and its innermost element. */
 export function flattenArray(ref: TypeRef): { dims: number[]; element: TypeRef } {
   const dims: number[] = [];
   let element = ref;
@@ -61,7 +61,7 @@ export function flattenArray(ref: TypeRef): { dims: number[]; element: TypeRef }
   return { dims, element };
 }
 
-/** Size in bytes: 0 for void, functions, flexible arrays and types without a definition. @throws TypeGraphError */
+/** Size in bytes; 0 for void, functions, flexible arrays and types without a definition. @throws TypeGraphError */
 export function sizeOf(ref: TypeRef): number {
   const node = resolve(ref);
   switch (node.kind) {
@@ -85,11 +85,11 @@ export function sizeOf(ref: TypeRef): number {
 /** Renders a type as gdb's `whatis` does, e.g. `const char * const[2]` or `void (*)(struct rq *, int)`. */
 export function spell(ref: TypeRef): string {
   const node = ref();
-  // Two members in three have a type that is a word or two, with nothing around it.
+  // Two members in three have a plain name as their type.
   return isNamed(node) ? baseName(node) : new Speller().spell(ref, 0);
 }
 
-/** The parts of a C declarator before and after the place of the declared name. */
+/** The parts of a C declarator before and after the declared name. */
 interface Declarator {
   base: string;
   prefix: string;
@@ -105,8 +105,8 @@ class Speller {
   }
 
   /**
-   * Follows gdb's c_print_type: inside out, parentheses where a pointer meets an array or a function, a space
-   * after a pointer's qualifiers only below another pointer.
+   * Follows gdb's c_print_type: from inside out, with parentheses where a pointer meets an array or function, and a
+   * space after a pointer's qualifiers only below another pointer.
    */
   #declarator(
     ref: TypeRef,
@@ -131,7 +131,7 @@ class Speller {
         return { ...target, prefix: `${target.prefix}*${own}` };
       }
       case 'array': {
-        // C has no qualified arrays: the qualifier is the element's.
+        // C has no qualified arrays: the qualifier belongs to the element.
         const element = this.#declarator(node.of, qualifiers, false, spaceAfterQualifiers, depth + 1);
         const bounds = node.dims.map((dim) => (dim === null ? '[]' : `[${dim}]`)).join('');
         return {
@@ -159,7 +159,7 @@ class Speller {
   }
 }
 
-/** A type that its own name spells. */
+/** A type whose name is its spelling. */
 type NamedNode = Exclude<TypeNode, { kind: 'pointer' | 'array' | 'function' | Qualifier }>;
 
 function isNamed(node: TypeNode): node is NamedNode {
@@ -196,8 +196,8 @@ function baseName(node: NamedNode): string {
 const INTEGER = /^(?:signed|unsigned|short|long|int)(?: (?:signed|unsigned|short|long|int))*$/;
 
 /**
- * gcc names integer types `long unsigned int`, clang `unsigned long`; gdb prints the shorter one for both.
- * Words outside C's integer types (`__int128 unsigned`, `complex double`) stay as they are.
+ * gcc names integer types `long unsigned int`, clang `unsigned long`; gdb prints the shorter form for both. Other words
+ * (`__int128 unsigned`, `complex double`) stay unchanged.
  */
 export function canonicalBaseName(name: string): string {
   if (!INTEGER.test(name)) return name;

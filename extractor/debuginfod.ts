@@ -3,12 +3,11 @@ import { ExtractError } from './error.ts';
 const BUILD_ID = /^(?:[0-9a-f]{2}){4,64}$/;
 
 /**
- * The debug file of a kernel, from the servers that DEBUGINFOD_URLS names, by elfutils' own client: it keeps what it
- * fetched in its cache.
+ * Fetches a kernel's debug file from the servers in DEBUGINFOD_URLS with elfutils' own client, which caches it.
  *
  * @param buildId of the kernel, in hexadecimal digits
  * @returns its path
- * @throws ExtractError `file-not-found` where no server is named, the client is not installed, or none has the file
+ * @throws ExtractError `file-not-found` if no server is named, the client is not installed, or no server has the file
  */
 export async function debugFileOf(buildId: string, signal: AbortSignal): Promise<string> {
   const id = buildId.toLowerCase();

@@ -1,6 +1,6 @@
 import { KnownError } from './known-error.ts';
 
-/** Stable codes of what can be wrong with an extraction's input or output. */
+/** Stable error codes for an extraction's input or output. */
 export type ExtractErrorCode =
   | 'file-not-found'
   | 'file-unreadable'
@@ -30,7 +30,7 @@ export type ExtractErrorCode =
   | 'output-failed'
   | 'interrupted';
 
-/** A refusal of the extractor or the code generator. */
+/** An error of the extractor or the code generator. */
 export class ExtractError extends KnownError<ExtractErrorCode> {
   override readonly name = 'ExtractError';
 }

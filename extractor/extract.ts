@@ -21,9 +21,9 @@ export interface ExtractOptions {
 /**
  * Reads a kernel's layout.
  *
- * @param file opened by the caller, who closes it
- * @throws ExtractError `no-debug-information` when no engine can read the file, `engine-unavailable` when the one
- *   asked for cannot, and what the engine throws
+ * @param file opened and closed by the caller
+ * @throws ExtractError `no-debug-information` if no engine can read the file, `engine-unavailable` if the requested one
+ *   cannot; what the engine throws
  */
 export async function extractLayout(file: KernelFile, options: ExtractOptions): Promise<KernelLayout> {
   refuseDebugAlone(file);
@@ -34,7 +34,7 @@ export async function extractLayout(file: KernelFile, options: ExtractOptions): 
   return describe(file, engine.name, result, sha256);
 }
 
-/** What the options ask of an engine. */
+/** What the options request from an engine. */
 export function engineRequest(options: Omit<ExtractOptions, 'engine'>): ExtractRequest {
   const request: ExtractRequest = requestFor(options.selection);
   if (options.base) request.base = options.base;
@@ -59,7 +59,7 @@ async function chooseEngine(
     );
   }
   const reasons: string[] = [];
-  // gdb reads the same debug information as libdwarf, more slowly: it is a second opinion, never the first.
+  // gdb reads the same debug information as libdwarf, but slower: it is a second opinion, never the first.
   for (const name of ENGINE_NAMES.filter((name) => name !== 'gdb')) {
     const engine = await loadEngine(name);
     const reason = await engine.unavailable(file, request);
@@ -69,7 +69,7 @@ async function chooseEngine(
   throw noDebugInformation(file, reasons);
 }
 
-/** A debug file says how structures lie, but not which kernel's they are. */
+/** A debug file contains structures but does not identify its kernel. */
 function refuseDebugAlone(file: KernelFile): void {
   const bytes = file.section('.rodata')?.size;
   if (file.banner() !== null || bytes !== 0 || !file.lookup(['linux_banner']).has('linux_banner')) return;
@@ -109,8 +109,9 @@ function describe(
   }
   const percpu = new Set(percpuSymbols(file, symbols.keys()));
   for (const name of SYMBOLS) {
-    // BTF lists per-CPU variables even where there is no symbol table, by their offset in the section: their
-    // address on kernels that link it at 0 (2.6.30 to 6.14); later ones need a System.map for the others anyway.
+    // BTF lists per-CPU variables by their offset in the section, even without a symbol table. That is their address in
+    // kernels that link the section at 0 (2.6.30 to 6.14); later kernels need a System.map for the other symbols
+    // anyway.
     const offset = result.percpu && Object.hasOwn(result.percpu, name) ? result.percpu[name]! : null;
     if (offset === null || symbols.has(name)) continue;
     symbols.set(name, hex(BigInt(offset)));

@@ -1,14 +1,14 @@
 /**
- * The C type graph that engines with machine-readable debug information (DWARF, BTF) hand to `layout.ts`.
- * Nodes may be produced lazily; an engine must return the same object for the same type, so that a walk can
- * tell a cycle. Names are the debug information's own spelling (`long unsigned int`); `layout.ts` renders them.
+ * The C type graph that engines with machine-readable debug information (DWARF, BTF) pass to `layout.ts`. Nodes may be
+ * created lazily, but an engine must return the same object for the same type, so that a walk can detect cycles. Names
+ * keep the spelling of the debug information (`long unsigned int`); `layout.ts` converts them.
  */
 export type TypeNode =
   | {
       kind: 'base';
       name: string;
       size: number;
-      /** `char?` is a character of unknown sign. */
+      /** `char?` is a character type of unknown sign. */
       encoding: 'signed' | 'unsigned' | 'bool' | 'float' | 'char' | 'uchar' | 'char?';
     }
   | { kind: 'void' }
@@ -21,12 +21,12 @@ export type TypeNode =
       returns: TypeRef;
       parameters: TypeRef[];
       variadic: boolean;
-      /** Declared with `()`, so that nothing is known of its parameters. */
+      /** Declared with `()`, so its parameters are unknown. */
       unprototyped?: boolean;
     }
   | RecordNode
   | EnumNode
-  /** A declaration without a definition in reach. */
+  /** A declaration without an available definition. */
   | { kind: 'forward'; tag: 'struct' | 'union' | 'enum'; name: string };
 
 export interface RecordNode {
@@ -41,7 +41,7 @@ export interface EnumNode {
   kind: 'enum';
   name: string | null;
   size: number;
-  /** Null where the debug information does not say. */
+  /** Null if the debug information does not tell. */
   signed: boolean | null;
   values: [name: string, value: bigint][];
 }
@@ -55,13 +55,13 @@ export interface GraphMember {
   type: TypeRef;
 }
 
-/** Resolves on call, so that cyclic types need no patching and unread types cost nothing. */
+/** Resolves on call, so cyclic types need no patching and unread types cost nothing. */
 export type TypeRef = () => TypeNode;
 
-/** Where a structure was found; `where` names it in messages (unit name, type id). */
+/** A structure and where it was found; `where` names that in messages (unit name, type id). */
 export interface FoundRecord {
   node: RecordNode;
-  /** For an anonymous structure that a typedef names (`spinlock_t` of old kernels): the typedef's name. */
+  /** The typedef's name, for an anonymous structure that a typedef names (`spinlock_t` of old kernels). */
   typedef?: string;
   where: string;
 }

@@ -9,8 +9,8 @@ import {
 import type { KernelSymbol } from './elf/kernel-file.ts';
 
 /**
- * Volatility 3's Intermediate Symbol Format, version 6.2.0: structures with typed fields, enumerations, symbols.
- * The format is described by the schemas in volatility3's `schemas` folder.
+ * Volatility 3's Intermediate Symbol Format, version 6.2.0: structures with typed fields, enumerations, symbols. The
+ * schemas in volatility3's `schemas` folder describe it.
  */
 export interface Isf {
   metadata: {
@@ -68,7 +68,7 @@ const BASE_TYPES: Readonly<Record<string, IsfBaseType>> = {
   'unsigned long': int(8, false),
   'long long': int(8, true),
   'unsigned long long': int(8, false),
-  // gcc's spelling, which plugins written against dwarf2json's tables ask for.
+  // gcc's spelling, which plugins written for dwarf2json's tables expect.
   'long int': int(8, true),
   'long unsigned int': int(8, false),
   'short int': int(2, true),
@@ -83,7 +83,7 @@ const BASE_TYPES: Readonly<Record<string, IsfBaseType>> = {
 
 const VOID: IsfType = { kind: 'base', name: 'void' };
 
-/** Types of symbols that plugins make objects of; debug information of types alone does not have them. */
+/** Types of symbols from which plugins make objects; debug information with types only lacks them. */
 const SYMBOL_TYPES: Readonly<Record<string, IsfType>> = {
   init_task: { kind: 'struct', name: 'task_struct' },
   init_mm: { kind: 'struct', name: 'mm_struct' },
@@ -93,9 +93,9 @@ const SYMBOL_TYPES: Readonly<Record<string, IsfType>> = {
 };
 
 /**
- * A layout and all symbols of its kernel in ISF.
+ * Converts a layout and all symbols of its kernel to ISF.
  *
- * @param sha256 of the file that both are from: ISF wants it of every file, also of one with a build-id
+ * @param sha256 of the file that both come from: ISF wants it for every file, even with a build-id
  */
 export function toIsf(layout: KernelLayout, symbols: Iterable<KernelSymbol>, sha256: string): Isf {
   const userTypes = new Map<string, IsfUserType>();
@@ -118,7 +118,7 @@ export function toIsf(layout: KernelLayout, symbols: Iterable<KernelSymbol>, sha
   };
 }
 
-/** ISF as text: addresses are numbers there, beyond what a JavaScript number holds. */
+/** ISF as text: its addresses are numbers beyond the range of a JavaScript number. */
 export function isfText(isf: Isf): string {
   return `${JSON.stringify(isf)}\n`;
 }
@@ -143,7 +143,7 @@ function* convertSymbols(
   }
   const seen = new Set(Object.keys(layout.symbols));
   for (const { name, address } of symbols) {
-    // Local names repeat; the first is as good as any, as in dwarf2json's tables.
+    // Local names repeat; take the first, like dwarf2json's tables.
     if (seen.has(name)) continue;
     seen.add(name);
     yield [name, convertSymbol(name, address, layout, userTypes)];
@@ -183,7 +183,7 @@ class StructureConverter {
     this.#userTypes.set(name, { kind, size, fields: this.#fields(members, 0, name) });
   }
 
-  /** @param base bytes from the start of the named structure at which these members' own structure begins */
+  /** @param base bytes from the start of the named structure to these members' own structure */
   #fields(members: readonly StructureMember[], base: number, path: string): IsfUserType['fields'] {
     const fields = new Map<string, IsfUserType['fields'][string]>();
     let unnamed = 0;
@@ -244,7 +244,7 @@ class StructureConverter {
     }
   }
 
-  /** What a pointer leads to, as far as its spelling tells; a typedef's name leads to void. */
+  /** A pointer's target, as far as its spelling tells; a typedef's name becomes void. */
   #pointer(member: StructureMember): IsfType {
     const type = member.type.replace(/ ?\[\d*\]/g, '').replace(/\b(?:const|volatile|restrict) ?/g, '');
     if (type.includes('(')) return { kind: 'pointer', subtype: { kind: 'function' } };
@@ -262,7 +262,7 @@ class StructureConverter {
 }
 
 function scalarType(kind: MemberKind, size: number, member: StructureMember): IsfType {
-  // The declared name where it is one of C's own (`long long`), else what its size comes to.
+  // The declared name if it is one of C's own (`long long`), otherwise a type of its size.
   const declared = member.type.replace(/ ?\[\d*\]/g, '').replace(/\b(?:const|volatile|_Atomic) /g, '');
   if (Object.hasOwn(BASE_TYPES, declared) && BASE_TYPES[declared]!.size === size) {
     return { kind: 'base', name: declared };
@@ -290,7 +290,7 @@ function integerName(size: number, signed: boolean): string {
   }
 }
 
-/** A JSON number with all its digits (`JSON.rawJSON`, which TypeScript's library does not know yet). */
+/** A JSON number with all its digits (`JSON.rawJSON`, which TypeScript's library does not declare yet). */
 function integer(digits: string): unknown {
   const number = Number(digits);
   if (Number.isSafeInteger(number)) return number;

@@ -1,7 +1,7 @@
 /**
- * What all our errors are: a failure that we foresaw, as against a fault of ours. `code` is stable; `details` holds the
- * failing fact (file, offset, domain, member, …); the message says what to do next. The class stands beside the contract,
- * since the extractor and the runtime have nothing else in common.
+ * Base of all our errors: a foreseen failure, in contrast to a bug. `code` is stable; `details` holds the failing fact
+ * (file, offset, domain, member, …); the message says what to do next. It is beside the contract because extractor and
+ * runtime share nothing else.
  */
 export abstract class KnownError<Code extends string = string> extends Error {
   readonly code: Code;
@@ -13,7 +13,7 @@ export abstract class KnownError<Code extends string = string> extends Error {
     this.details = details;
   }
 
-  /** What a process that fails with it exits with. */
+  /** Exit code of a process that fails with this error. */
   get exitCode(): number {
     return 1;
   }

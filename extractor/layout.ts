@@ -11,36 +11,38 @@ import { ExtractError } from './error.ts';
 import type { EnumNode, FoundRecord, GraphMember, RecordNode, TypeNode, TypeRef } from './graph.ts';
 
 export interface LayoutOptions {
-  /** The code to raise for a type graph that no compiler makes. */
+  /** The error code for a type graph that no compiler produces. */
   corrupt: 'corrupt-dwarf' | 'corrupt-btf';
   /**
-   * What to do when one name has two different definitions: refuse, or keep the later ones as `name___2`,
-   * `name___3`, … (libbpf's spelling of a type's flavours), with the name in the source as `sourceName`.
+   * What to do if one name has two different definitions: refuse, or keep later ones as `name___2`, `name___3`, …
+   * (libbpf's spelling of a type's flavours), with the original name as `sourceName`.
    */
   onConflict: 'refuse' | 'flavour';
   /**
-   * Where `Found.where` is a source file: more of those that define a structure, each in another way. Then a refusal
-   * advises to choose one by its file.
+   * If `Found.where` is a source file: other files that define the structure differently. The error then advises to
+   * choose one by its file.
    */
   moreOf?: (name: string) => readonly string[];
 }
 
-/** Anonymous structures within each other, and named ones within each other. Linux 6.12 reaches about ten. */
+/**
+ * Depth of anonymous structures within each other, and of named ones within each other. Linux 6.12 reaches about ten.
+ */
 const MAX_NESTING = 64;
-/** Members of one structure, anonymous ones' included. BTF holds at most 65,535 in one record. */
+/** Members of one structure, including anonymous ones'. BTF allows at most 65,535 in one record. */
 const MAX_MEMBERS = 200_000;
 /** Members of all structures: more than ten times what the largest Debian kernel has. */
 const MAX_TOTAL_MEMBERS = 2_000_000;
 const MAX_FLAVOURS = 500;
-/** Bytes; `struct` sizes beyond this do not occur, and offsets stay exact in bits as JavaScript numbers. */
+/** In bytes. Real `struct` sizes are smaller, and offsets in bits stay exact as JavaScript numbers. */
 const MAX_SIZE = 2 ** 40;
 
 /**
  * Turns type graphs into the contract's structures.
  *
- * Rules that every engine's output follows, whichever way it comes about:
- * - a bit field's `offset` is the byte that holds its first (least significant) bit, and `bitOffset`, 0 to 7,
- *   counts from there, as `ptype /o` prints it; `size` is the declared type's;
+ * Rules for the output of every engine:
+ * - a bit field's `offset` is the byte with its first (least significant) bit, and `bitOffset`, 0 to 7, counts from
+ *   there, as `ptype /o` prints it; `size` is the declared type's;
  * - unnamed bit fields are padding and do not appear;
  * - an array of anonymous structures lists the members of element 0;
  * - an array of pointers to structures has `target` too;
@@ -50,9 +52,9 @@ export class LayoutBuilder {
   readonly #options: LayoutOptions;
   readonly #structs = new Map<string, KeptValue<Structure>>();
   readonly #enums = new Map<string, KeptValue<Enumeration>>();
-  /** What a node came out as; null while its members are being built. */
+  /** Key of each finished node; null while its members are being built. */
   readonly #names = new Map<RecordNode | EnumNode, string | null>();
-  /** The structure that is being added, in the spelling of the source. */
+  /** The structure that is being added, in the source's spelling. */
   #asked: string | null = null;
   #totalMembers = 0;
 
@@ -60,22 +62,22 @@ export class LayoutBuilder {
     this.#options = options;
   }
 
-  /** By canonical name; embedded structures before those that embed them. */
+  /** By canonical name; embedded structures precede those that embed them. */
   structs(): Record<string, Structure> {
     return Object.fromEntries([...this.#structs].map(([name, { value }]) => [name, value]));
   }
 
-  /** Enumerations asked for and those that members use, by tag. */
+  /** Requested enumerations and those that members use, by tag. */
   enums(): Record<string, Enumeration> {
     return Object.fromEntries([...this.#enums].map(([name, { value }]) => [name, value]));
   }
 
   /**
-   * Adds a structure and all that it embeds. The same definition may come many times, from many units.
+   * Adds a structure and everything that it embeds. The same definition may come many times, from many units.
    *
-   * @returns the key among {@link structs}
-   * @throws ExtractError `struct-conflict` for a second, different definition; the options' `corrupt` code for a
-   *   graph that no compiler makes
+   * @returns the key in {@link structs}
+   * @throws ExtractError `struct-conflict` for a second, different definition; the options' `corrupt` code for a graph
+   *   that no compiler produces
    */
   add(found: FoundRecord): string {
     return this.#guard(found.where, () => {
@@ -86,7 +88,7 @@ export class LayoutBuilder {
     });
   }
 
-  /** @returns the key among {@link enums}, null for an enumeration without a tag. @throws as {@link add} */
+  /** @returns the key in {@link enums}, null for an enumeration without a tag. @throws as {@link add} */
   addEnum(node: EnumNode, where: string): string | null {
     this.#asked = null;
     return this.#guard(where, () => this.#enumeration(node, where));
@@ -163,12 +165,12 @@ export class LayoutBuilder {
     throw new TypeGraphError(`${name} has more than ${MAX_FLAVOURS} different definitions`);
   }
 
-  /** @param baseBits where `record` begins within the named structure, in bits */
+  /** @param baseBits start of `record` within the named structure, in bits */
   #members(record: RecordNode, baseBits: number, depth: number, walk: Walk): StructureMember[] {
     if (depth > MAX_NESTING) throw new TypeGraphError('anonymous structures are nested too deeply');
     const members: StructureMember[] = [];
     for (const member of record.members) {
-      // C gives unnamed bit fields no meaning but padding.
+      // In C, unnamed bit fields are only padding.
       if (member.name === null && member.bitSize !== undefined) continue;
       walk.members++;
       this.#totalMembers++;
@@ -191,7 +193,7 @@ export class LayoutBuilder {
     const bits = baseBits + source.bitOffset;
     const facts = this.#describe(source.type, bits, depth, walk);
     const width = source.bitSize ?? facts.size * 8;
-    // Of its own record, not of the named structure: element 0 of a flexible array lies beyond that.
+    // Check against its own record, not the named structure: element 0 of a flexible array lies beyond that.
     if (!(Number.isSafeInteger(bits) && bits >= baseBits && bits + width <= baseBits + record.size * 8)) {
       throw new TypeGraphError(`${what} lies outside its structure`);
     }
@@ -249,11 +251,11 @@ type MemberFacts = Omit<StructureMember, 'name' | 'offset' | 'bitOffset' | 'bitS
 interface KeptValue<T> {
   value: T;
   where: string;
-  /** The structure with which it came. */
+  /** The requested structure that it came with. */
   asked: string | null;
 }
 
-/** What goes along while one named structure is built. */
+/** State while one named structure is built. */
 interface Walk {
   where: string;
   nesting: number;
@@ -300,7 +302,7 @@ function conflict<T extends Structure | Enumeration>(
   const files = new Set([first.where, second.where]);
   const { asked } = second;
   if (moreOf && asked !== null && asked === first.asked) for (const where of moreOf(asked)) files.add(where);
-  // Two of one file are not told apart by it, nor what two structures embed by either one's.
+  // A file name cannot distinguish two definitions in one file, nor structures that either one embeds.
   const choices =
     moreOf && asked !== null && asked === first.asked && first.where !== second.where
       ? `${[...files].map((file) => `--struct ${shellWord(`${asked}@${file}`)}`).join(' or ')} takes one of them; `
@@ -327,7 +329,7 @@ function shortMember(member: StructureMember | undefined): string {
   return member ? `"${member.type} ${member.name ?? ''}" at ${member.offset}` : 'no member';
 }
 
-/** A word as a shell takes it. */
+/** Quotes a word for the shell. */
 function shellWord(word: string): string {
   return /^[\w./@+:-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }

@@ -5,7 +5,7 @@ interface ModulesPlace {
   readonly outDir: string;
 }
 
-/** Makes modules of a layout: the program hands its code generator to the command, and the extractor knows none. */
+/** Makes modules from a layout. The program passes its code generator to the command, since the extractor has none. */
 export interface ModuleMaker {
   /** The place that this installation reads. */
   defaultPlace(): ModulesPlace;
@@ -13,12 +13,12 @@ export interface ModuleMaker {
     layout: KernelLayout,
     place: ModulesPlace & { signal?: AbortSignal },
   ): Promise<{ readonly path: string }>;
-  /** @returns how the modules that are there differ from those that would be made */
+  /** @returns differences between the present modules and those that would be made */
   check(
     layout: KernelLayout,
     place: ModulesPlace & { partial: boolean },
   ): Promise<readonly { readonly message: string }[]>;
 }
 
-/** Loads it: that takes a quarter of a second. */
+/** Loads it, which takes a quarter of a second. */
 export type LoadMaker = () => Promise<ModuleMaker>;

@@ -4,7 +4,7 @@ import { ExtractError } from './error.ts';
 
 const SUGGESTIONS = 3;
 
-/** Every spelling under which a kernel may have the structure that the user calls `name`. */
+/** Every spelling that a kernel may have for the structure that the user calls `name`. */
 export function spellings(name: string): string[] {
   const canonical = canonicalName(name);
   const others = Object.keys(CANONICAL_NAMES).filter((spelling) => CANONICAL_NAMES[spelling] === canonical);
@@ -12,9 +12,9 @@ export function spellings(name: string): string[] {
 }
 
 /**
- * The refusal for structures that a kernel does not have, with the names it has that come nearest.
+ * The error for structures that a kernel lacks, with its most similar names.
  *
- * @param missing names asked for
+ * @param missing requested names
  * @param existing every name that the engine has seen
  * @param file named in the message
  */
@@ -34,7 +34,7 @@ export function structNotFound(
   });
 }
 
-/** The names that a typing error or a neighbouring version turns `name` into, best first. */
+/** The existing names that a typing error or another kernel version may have turned into `name`, best first. */
 function nearest(name: string, names: readonly string[]): string[] {
   const limit = Math.max(2, Math.floor(name.length / 2));
   return names

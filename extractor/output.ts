@@ -17,8 +17,8 @@ import { ExtractError } from './error.ts';
 const PIECE = 1 << 20;
 
 /**
- * Writes a text to `path`, or to standard output for `-`. A file appears complete or not at all: it is written
- * beside its place and renamed. A device or a pipe is written to as it is.
+ * Writes a text to `path`, or to standard output for `-`. A file appears completely or not at all, because it is
+ * written beside its place and renamed. A device or pipe is written directly.
  *
  * @throws ExtractError `no-space`, `output-failed`
  */
@@ -31,7 +31,7 @@ export async function writeText(path: string, text: string): Promise<void> {
       writeAndClose(fd, text, false);
     });
   }
-  // A number of a process comes again, in a container with every start: what a killed one left must not be in the way.
+  // Process ids repeat, in a container with every start: a file left by a killed process must not be in the way.
   const temporary = join(
     dirname(target.path),
     `.${basename(target.path)}.${randomBytes(8).toString('hex')}.tmp`,
@@ -50,7 +50,7 @@ export async function writeText(path: string, text: string): Promise<void> {
   }
 }
 
-/** Where a path leads: links are kept, so what they name is replaced. */
+/** Resolves a path: links are kept and their target is replaced. */
 function realTarget(path: string): { path: string; regular: boolean; mode: number } {
   try {
     const real = realpathSync(path);
@@ -65,12 +65,12 @@ function realTarget(path: string): { path: string; regular: boolean; mode: numbe
   }
 }
 
-/** Synchronous on purpose: no signal handler runs between the first byte and the rename. */
+/** Synchronous on purpose, so that no signal handler runs between the first byte and the rename. */
 function writeAndClose(fd: number, text: string, durable: boolean): void {
   try {
     for (let start = 0; start < text.length; ) {
       let end = Math.min(start + PIECE, text.length);
-      // Never between the halves of a surrogate pair.
+      // Do not cut between the halves of a surrogate pair.
       if (end < text.length && /[\ud800-\udbff]/.test(text[end - 1]!)) end--;
       const bytes = Buffer.from(text.slice(start, end), 'utf8');
       for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);

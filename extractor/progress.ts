@@ -8,8 +8,8 @@ const PATIENCE = 400;
 const INTERVAL = 80;
 
 /**
- * Says how far a slow extraction is, on a terminal only. Engines work without yielding to the event loop, so the
- * line is drawn from their calls, and ora is loaded, synchronously, by the first call that comes late enough.
+ * Shows the progress of a slow extraction, on a terminal only. Engines do not yield to the event loop, so their calls
+ * draw the line, and the first call that comes late enough loads ora synchronously.
  */
 export class Progress {
   readonly #enabled: boolean;
@@ -18,8 +18,8 @@ export class Progress {
   #spinner: Ora | null = null;
 
   constructor(quiet: boolean) {
-    // A terminal that does not know its width (a serial line, script(1) without one) has 0 columns, which sends
-    // ora into an endless count of lines.
+    // A terminal of unknown width (a serial line, script(1) without one) has 0 columns, which makes ora count lines
+    // endlessly.
     this.#enabled = !quiet && process.stderr.isTTY === true && process.stderr.columns > 0;
   }
 

@@ -9,7 +9,7 @@ import { writeText } from './output.ts';
 import { Progress } from './progress.ts';
 import type { Selection } from './structures.ts';
 
-/** The command line of `extract`, as commander parses it. */
+/** The command line of `extract`, as parsed by commander. */
 export interface ExtractCommandOptions {
   engine: EngineName | 'auto';
   struct?: string[];
@@ -26,10 +26,10 @@ export interface ExtractCommandOptions {
   quiet?: true;
 }
 
-/** A file's path, a copy of a kernel in memory, or the build-id of one whose debug file a server has. */
+/** A file's path, a copy of a kernel in memory, or the build-id of a kernel whose debug file a server has. */
 type Source = string | KernelMemory | { readonly buildId: string };
 
-/** What all parts of one run share. */
+/** State shared by all parts of one run. */
 interface ExtractRun {
   modules: LoadMaker;
   file: KernelFile;
@@ -42,7 +42,7 @@ interface ExtractRun {
 /**
  * Runs `extract`.
  * @returns the exit code
- * @throws ExtractError; nothing is changed then
+ * @throws ExtractError; then nothing is changed
  */
 export async function run(
   source: Source,
@@ -74,7 +74,7 @@ export async function run(
     else await generateModules(layout, state);
     return 0;
   } catch (error) {
-    // Whatever an aborted step fails with, the user's signal is the reason.
+    // Whatever error an aborted step has, the user's signal is the reason.
     throw signal.aborted ? signal.reason : error;
   } finally {
     progress.stop();
@@ -99,7 +99,7 @@ async function open(
 function selectionOf(options: ExtractCommandOptions): Selection {
   if (options.all) return { kind: 'all' };
   if (!options.struct) return { kind: 'scheduler' };
-  // Generated modules serve the runtime, which needs the scheduler's structures whatever else is asked for.
+  // Generated modules serve the runtime, which always needs the scheduler's structures.
   const scheduler = options.json === undefined && !options.check && !options.crossCheck;
   return { kind: 'named', names: options.struct, scheduler };
 }
@@ -154,7 +154,7 @@ async function checkLayout(layout: KernelLayout, { modules, options }: ExtractRu
   );
 }
 
-/** Disagreements printed before the rest is only counted. */
+/** Number of disagreements printed; the rest are only counted. */
 const SHOWN = 50;
 
 async function crossCheckFile({ file, base, options, progress, signal }: ExtractRun): Promise<0 | 1> {
@@ -181,7 +181,7 @@ async function crossCheckFile({ file, base, options, progress, signal }: Extract
   );
 }
 
-/** Turns SIGINT, SIGTERM and SIGHUP into an abort, so that files being written and programs started are cleaned up. */
+/** Turns SIGINT, SIGTERM and SIGHUP into an abort, so that unfinished files and started programs are cleaned up. */
 class Interruption {
   static readonly #SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
   readonly #controller = new AbortController();
@@ -195,7 +195,7 @@ class Interruption {
   }
 
   readonly #abort = (name: NodeJS.Signals): void => {
-    // A second signal ends the program at once, whatever it is doing.
+    // A second signal ends the program at once.
     this[Symbol.dispose]();
     this.#controller.abort(
       new ExtractError('interrupted', `interrupted by ${name}; nothing was changed`, { signal: name }),

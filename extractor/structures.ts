@@ -2,20 +2,23 @@ import type { ExtractRequest } from './engine.ts';
 import { spellings } from './names.ts';
 import { ENUMERATORS, STRUCTURES } from './needs.ts';
 
-/** Without these a file is no kernel that domsched can work on. */
+/** A file without these is no kernel that domsched can work on. */
 const REQUIRED: readonly string[] = ['rq', 'task_struct'];
 
-/** A function of the scheduler itself that every release has; where it is, the scheduler's structures are known. */
+/** A function of the scheduler in every release: the unit with it defines the scheduler's structures. */
 export const SCHEDULER_CODE = 'schedule';
 
-/** A function of the source file that has x86's task state segments, and those: the scheduler's own need not see them. */
+/**
+ * A function in the source file that has x86's task state segments, and those structures, which the scheduler's own
+ * unit need not see.
+ */
 export const SWITCH = { code: '__switch_to_xtra', structures: ['tss_struct'] } as const;
 
-/** Which structures a command asks for: `scheduler` stands for all that the runtime reads. */
+/** Which structures a command requests; `scheduler` means everything that the runtime reads. */
 export type Selection =
   | { kind: 'scheduler' }
   | { kind: 'all' }
-  /** `names` as the user spells them, `NAME@SOURCE-FILE` among them; with `scheduler`, besides the scheduler's. */
+  /** `names` in the user's spelling, including `NAME@SOURCE-FILE`; with `scheduler`, also the scheduler's. */
   | { kind: 'named'; names: readonly string[]; scheduler: boolean };
 
 /** The engines' request for a selection. */
@@ -35,7 +38,7 @@ export function requestFor(
     structs: [...new Set(names.flatMap(spellings))],
     required: [...new Set([...(withScheduler ? REQUIRED : []), ...named].map((name) => spellings(name)[0]!))],
     ...(withScheduler ? scheduler : { ...scheduler, constants: [] }),
-    // The scheduler's own structures are defined by its own unit; of any other a driver may have its own of that name.
+    // The scheduler's unit defines its own structures; for any other name a driver may have a structure of its own.
     thorough: given.some(({ name, unit }) => unit === undefined && !STRUCTURES.includes(name)),
     units: Object.fromEntries(
       given.flatMap(({ name, unit }) =>

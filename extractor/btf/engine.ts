@@ -55,8 +55,8 @@ function readBtf(file: KernelFile): Uint8Array {
 }
 
 /**
- * Structures out of a BTF blob; of a module's, its own and those of its kernel that are asked for by name.
- * @param base the kernel's types, where the blob is a module's
+ * Structures from a BTF blob; from a module's, its own and those of its kernel that are requested by name.
+ * @param base the kernel's types, if the blob is a module's
  * @throws ExtractError `corrupt-btf`, `unsupported-btf`, `btf-base`, `struct-not-found`, `struct-conflict`
  */
 export function extractBtf(
@@ -69,7 +69,7 @@ export function extractBtf(
   const all = request.structs === 'all';
   const wanted = new Set(request.structs === 'all' ? [] : request.structs);
   const wantedEnums = new Set(request.enums);
-  // Nine in ten names are not wanted, and are not made into strings. Names with a space are not C's.
+  // Nine in ten names are not wanted, so avoid making strings of them. C names contain no space.
   const names = [...wanted, ...wantedEnums];
   const nameOf = all || names.some((name) => name.includes(' ')) ? null : new NameMatcher(names);
   const wantedConstants = new Set(request.constants);
@@ -99,7 +99,7 @@ export function extractBtf(
         }
         const name = nameOf ? types.wantedName(id, nameOf) : types.name(id);
         if (name === null) break;
-        // An enumeration without values is a declaration of one.
+        // An enumeration without values is only a declaration.
         if ((all || wantedEnums.has(name)) && types.enumeration(id).values.length) {
           builder.addEnum(types.enumeration(id), `type ${id}`);
         }

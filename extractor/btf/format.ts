@@ -1,6 +1,6 @@
 /**
- * The BPF Type Format's numbers, from the kernel's Documentation/bpf/btf.rst and include/uapi/linux/btf.h.
- * All fields are little-endian 32-bit words on x86-64.
+ * Constants of the BPF Type Format, from the kernel's Documentation/bpf/btf.rst and include/uapi/linux/btf.h. All
+ * fields are little-endian 32-bit words on x86-64.
  */
 export const BTF_MAGIC = 0xeb9f;
 export const BTF_VERSION = 1;
@@ -8,7 +8,7 @@ export const BTF_VERSION = 1;
 export const BTF_HEADER_SIZE = 24;
 /** Bytes of `struct btf_type`. */
 export const BTF_TYPE_SIZE = 12;
-/** Bytes of `struct btf_layout`, one for each kind. */
+/** Bytes of `struct btf_layout`, one per kind. */
 export const BTF_LAYOUT_SIZE = 4;
 
 export const KIND = {
@@ -33,10 +33,10 @@ export const KIND = {
   ENUM64: 19,
 } as const;
 
-/** Bytes that follow a `struct btf_type`: a fixed part and one for each of `vlen` entries. */
+/** Bytes that follow a `struct btf_type`: a fixed part, and a part for each of `vlen` entries. */
 export type Trailer = readonly [fixed: number, each: number];
 
-/** By kind. */
+/** Indexed by kind. */
 export const TRAILER: readonly (Trailer | undefined)[] = [
   undefined,
   [4, 0], // INT

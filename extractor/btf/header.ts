@@ -7,16 +7,16 @@ export interface Range {
   end: number;
 }
 
-/** Where the parts of one BTF blob are. */
+/** Positions of the parts of one BTF blob. */
 export interface BtfHeader {
   types: Range;
   strings: Range;
   /**
-   * How long the types of each kind are, where the blob says so. "btf: Add BTF kind layout encoding to UAPI", 7.1-rc1:
-   * a reader can pass over kinds that are newer than itself.
+   * Lengths of the types of each kind, if the blob has them. With "btf: Add BTF kind layout encoding to UAPI", 7.1-rc1,
+   * a reader can skip kinds newer than itself.
    */
   layout: readonly Trailer[];
-  /** A module's: types and strings go on where those of its kernel's BTF end. */
+  /** A module's blob: its types and strings continue those of its kernel's BTF. */
   isSplit: boolean;
 }
 
@@ -57,7 +57,7 @@ export function readHeader(blob: Uint8Array, path: string): BtfHeader {
   if (!isEmpty && blob[strings.end - 1] !== 0) {
     throw corrupt(path, strings.start, 'strings do not end with a zero byte');
   }
-  // Only the first blob of a chain begins with the empty string, which no other has to repeat.
+  // Only the first blob of a chain begins with the empty string; later ones need not repeat it.
   const isSplit = isEmpty || blob[strings.start] !== 0;
   const hasLayout = headerSize >= BTF_HEADER_SIZE + 8;
   return { types, strings, isSplit, layout: hasLayout ? readLayout(view, range(24, 'kinds')) : [] };
@@ -71,7 +71,7 @@ function readLayout(view: DataView, { start, end }: Range): Trailer[] {
   });
 }
 
-/** @param offset of what is wrong, in bytes from the start of the blob */
+/** @param offset of the defect, in bytes from the start of the blob */
 export function corrupt(path: string, offset: number, what: string): ExtractError {
   return new ExtractError(
     'corrupt-btf',

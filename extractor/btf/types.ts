@@ -14,17 +14,17 @@ import {
 } from './format.ts';
 import { type BtfHeader, corrupt, readHeader } from './header.ts';
 
-/** x86-64; BTF does not say how long a pointer is. */
+/** For x86-64; BTF does not store the size of a pointer. */
 const POINTER_SIZE = 8;
-/** The kernel refuses type ids beyond 2^20 (BTF_MAX_TYPE), and more so would we. */
+/** The kernel refuses type ids beyond 2^20 (BTF_MAX_TYPE), and so do we. */
 const MAX_TYPES = 2 ** 20;
-/** Names of C are far shorter (KSYM_NAME_LEN of the kernel is 512), those of generic types in Rust are not. */
+/** C names are much shorter (KSYM_NAME_LEN of the kernel is 512), but names of generic Rust types are not. */
 const LONG_NAME = 1024;
 const MAX_NAME = 1 << 16;
-/** Bytes of all long names: many types may have the same one. */
+/** Bytes of all long names, since many types may share one. */
 const MAX_LONG_NAMES = 32 << 20;
 const MAX_TAGS = 64;
-/** Controls, formatting characters, line ends, and what stands for broken UTF-8. */
+/** Control and formatting characters, line ends, and the replacement for broken UTF-8. */
 const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\ufffd]/u;
 const FLOATS: ReadonlySet<string> = new Set(['float', 'double', 'long double']);
 
@@ -35,28 +35,28 @@ export interface SectionVariable {
   size: number;
 }
 
-/** One blob among the bytes that are read. */
+/** One of the blobs that are read. */
 interface BtfPart {
   /** File name for messages. */
   path: string;
   start: number;
   header: BtfHeader;
-  /** Offset that names know the first of its strings by: strings of a module go on after its kernel's. */
+  /** String offset of this part's first string: a module's strings continue its kernel's. */
   firstString: number;
 }
 
 /**
- * The types of one BTF blob, or of a module's and its kernel's. Only the place of each type is read at first; a type is decoded when it is asked
- * for, and the same id always gives the same node.
+ * The types of one BTF blob, or of a module's and its kernel's. At first only the position of each type is read; a type
+ * is decoded on demand, and an id always gives the same node.
  */
 export class BtfTypes {
   readonly #view: DataView;
   readonly #bytes: Buffer;
-  /** The kernel's, then the module's. */
+  /** First the kernel's, then the module's. */
   readonly #parts: readonly BtfPart[];
-  /** Where type `id` starts, in bytes from the start; entry 0 stands for void. */
+  /** Position of each type, in bytes from the start; entry 0 stands for void. */
   readonly #places: Uint32Array;
-  /** The first type that is not the base's. */
+  /** Id of the first type that is not from the base. */
   readonly firstOwn: number;
   /** Ids of the DATASEC types. */
   readonly #sections: number[];
@@ -70,16 +70,16 @@ export class BtfTypes {
   /**
    * @param blob the `.BTF` section, or all of `/sys/kernel/btf/vmlinux`
    * @param path named in messages
-   * @param base of a module's BTF: its kernel's
-   * @throws ExtractError `corrupt-btf` with the byte `offset` of what is wrong; `wrong-architecture` for big-endian;
-   *   `unsupported-btf` for kinds that are newer than this reader; `btf-base` for a module's BTF without its base, or
-   *   with another kernel's
+   * @param base the kernel's BTF, for a module's
+   * @throws ExtractError `corrupt-btf` with the byte `offset` of the defect; `wrong-architecture` for big-endian;
+   *   `unsupported-btf` for kinds newer than this reader; `btf-base` for a module's BTF without its base, or with
+   *   another kernel's
    */
   constructor(blob: Uint8Array, path: string, base: BtfTypes | null = null) {
     const header = readHeader(blob, path);
     const own = Buffer.from(blob.buffer, blob.byteOffset, blob.length);
     checkBase(header, path, base);
-    // A module's BTF counts on where its kernel's ends (`btf__parse_split` of libbpf).
+    // A module's ids continue its kernel's (`btf__parse_split` of libbpf).
     const before = base
       ? { start: base.#bytes.length, firstString: base.#stringsEnd }
       : { start: 0, firstString: 0 };
@@ -97,14 +97,16 @@ export class BtfTypes {
   }
 
   /**
-   * Whether the sign of enumerations is written down. "bpf: btf: Add kind_flag support for BTF_KIND_ENUM", 6.0-rc1,
-   * brought a flag for it, and ENUM64 with it; in a kernel without either the encoder (pahole before 1.24) knew none.
+   * Whether enumerations have a sign. "bpf: btf: Add kind_flag support for BTF_KIND_ENUM", 6.0-rc1, added a flag for
+   * it, together with ENUM64; without either, the encoder (pahole before 1.24) did not record it.
    */
   get enumsSaySign(): boolean {
     return this.#enumsSaySign;
   }
 
-  /** Whether the sign of `char` is: encoders that do not call `signed char` signed (pahole 1.20 is one) call none so. */
+  /**
+   * Whether `char` has a sign: encoders that do not call `signed char` signed (such as pahole 1.20) never record one.
+   */
   get charsSaySign(): boolean {
     return this.#charsSaySign;
   }
@@ -125,7 +127,7 @@ export class BtfTypes {
     return this.#string(this.#u32(place), place);
   }
 
-  /** Name of a type where it is one of the matcher's, else null. */
+  /** Name of a type if the matcher wants it, otherwise null. */
   wantedName(id: number, names: NameMatcher): string | null {
     const start = this.#nameStart(id);
     const name = names.match(this.#bytes, start);
@@ -136,7 +138,7 @@ export class BtfTypes {
     return this.#bytes[this.#nameStart(id)] === 0;
   }
 
-  /** The type a TYPEDEF names, qualifiers and tags between left out; 0 for void. */
+  /** The type that a TYPEDEF names, skipping qualifiers and tags; 0 for void. */
   typedefTarget(id: number): number {
     return this.#behindTags(this.#u32(this.#places[id]! + 8), this.#places[id]!);
   }
@@ -161,7 +163,7 @@ export class BtfTypes {
     return this.node(id) as EnumNode;
   }
 
-  /** The variables of the section `name`, or null where the blob describes no such section. */
+  /** The variables of the section `name`, or null if the blob does not describe it. */
   section(name: string): SectionVariable[] | null {
     const id = this.#sections.find((section) => this.name(section) === name);
     return id === undefined ? null : this.#variables(id);
@@ -183,7 +185,7 @@ export class BtfTypes {
     return variables;
   }
 
-  /** Names of the module's types must begin where a string of the base does, or lie among its own. */
+  /** Checks that names of the module's types begin where a string of the base does, or lie among its own. */
   #checkNames(part: BtfPart): void {
     for (let id = this.firstOwn; id <= this.count; id++) {
       const place = this.#places[id]!;
@@ -264,7 +266,7 @@ export class BtfTypes {
         return { kind: 'restrict', of: this.#ref(third, place + 8) };
       case KIND.ARRAY: {
         const count = this.#u32(place + 20);
-        // BTF writes 0 for `[]` as for the older `[0]`.
+        // BTF writes 0 both for `[]` and for the older `[0]`.
         return { kind: 'array', of: this.#ref(this.#u32(place + 12), place + 12), dims: [count || null] };
       }
       case KIND.STRUCT:
@@ -282,7 +284,7 @@ export class BtfTypes {
           name: this.name(id),
           size: third,
           signed: this.#enumsSaySign ? flag : null,
-          // Without the flag a value is what the format called it before: an __s32.
+          // Without the flag a value is what the format defined before: an __s32.
           values: this.#enumerators(place, kind, flag || !this.#enumsSaySign),
         };
       case KIND.FWD:
@@ -298,7 +300,7 @@ export class BtfTypes {
   #int(id: number, size: number): TypeNode {
     const encoding = this.#encoding(id);
     const name = this.#required(id);
-    // Encoders that do not write BTF_KIND_FLOAT write C's floating types as integers of the same name.
+    // Encoders without BTF_KIND_FLOAT write C's floating types as integers of the same name.
     if (encoding === 0 && FLOATS.has(name)) return { kind: 'base', name, size, encoding: 'float' };
     if (!this.#charsSaySign && encoding === 0 && name === 'char') {
       return { kind: 'base', name, size, encoding: 'char?' };
@@ -337,7 +339,7 @@ export class BtfTypes {
     return members;
   }
 
-  /** Before kind_flag (Linux 5.0, pahole 1.13) a bit field was a member of an integer type of fewer bits. */
+  /** Before kind_flag (Linux 5.0, pahole 1.13) a bit field was a member of an integer type with fewer bits. */
   #oldBitField(member: GraphMember, type: number, at: number): void {
     let id = this.#behindTags(type, at);
     for (let steps = 0; steps < MAX_TAGS && id !== 0 && this.kind(id) === KIND.TYPEDEF; steps++) {
@@ -380,12 +382,12 @@ export class BtfTypes {
     return { kind: 'function', returns: this.#ref(this.#u32(place + 8), place + 8), parameters, variadic };
   }
 
-  /** @param at where the reference stands, for the message should it be wrong */
+  /** @param at position of the reference, for the error message */
   #ref(id: number, at: number): TypeRef {
     return () => this.node(this.#behindTags(id, at, false));
   }
 
-  /** Follows TYPE_TAGs, which say nothing of the layout, and qualifiers where asked to. */
+  /** Follows TYPE_TAGs, which do not affect layout, and on request qualifiers. */
   #behindTags(id: number, at: number, qualifiers = true): number {
     let target = id;
     for (let steps = 0; steps < MAX_TAGS; steps++) {
@@ -417,7 +419,7 @@ export class BtfTypes {
     return name;
   }
 
-  /** Where the name of a type starts in the blob. */
+  /** Position of a type's name in the blob. */
   #nameStart(id: number): number {
     const place = this.#places[id]!;
     return this.#stringStart(this.#u32(place), place);
@@ -438,7 +440,7 @@ export class BtfTypes {
     if (length > MAX_NAME) throw this.#corrupt(at, `a name is ${length} bytes long`);
     if (this.#longNames > MAX_LONG_NAMES) throw this.#corrupt(at, 'long names without end');
     const name = this.#bytes.toString('utf8', start, end);
-    // A name goes into messages and generated code. One that is no UTF-8 has U+FFFD in it now.
+    // Names go into messages and generated code. Invalid UTF-8 has become U+FFFD by now.
     if (UNPRINTABLE.test(name)) throw this.#corrupt(start, 'a name has unprintable characters');
     return name;
   }

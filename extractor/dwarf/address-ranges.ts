@@ -1,21 +1,21 @@
-/** Of an entry: a start and a length. */
+/** An entry is a start and a length of this size. */
 const ADDRESS_SIZE = 8;
 const ENTRY_SIZE = 2 * ADDRESS_SIZE;
 /** Length, version, offset of the unit, two sizes; padded to a multiple of an entry. */
 const HEADER_SIZE = 12;
 
 /**
- * Which unit has the code at an address, as `.debug_aranges` tells (DWARF 5, section 6.1.2). gcc writes one, clang
- * does not. A hint: the table may lie, so see whether that unit is what it should be.
+ * Finds the unit with the code at an address in `.debug_aranges` (DWARF 5, section 6.1.2), which gcc writes and clang
+ * does not. Only a hint: the table may be wrong, so check that the unit is the expected one.
  *
  * @param table the section
- * @returns offset of the unit's header in `.debug_info`; null where the table does not say
+ * @returns offset of the unit's header in `.debug_info`; null if the table does not tell
  */
 export function unitOffsetAt(table: Uint8Array, address: bigint): number | null {
   const view = new DataView(table.buffer, table.byteOffset, table.length);
   for (let at = 0; at + HEADER_SIZE <= table.length; ) {
     const end = at + 4 + view.getUint32(at, true);
-    // The 64-bit format is not worth reading for a hint.
+    // For a hint the 64-bit format is not worth reading.
     if (end > table.length) return null;
     const unit = view.getUint32(at + 6, true);
     const known = view.getUint16(at + 4, true) === 2 && view.getUint16(at + 10, true) === ADDRESS_SIZE;

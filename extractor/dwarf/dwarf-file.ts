@@ -5,7 +5,7 @@ import { Libdwarf, LibdwarfError, SCAN, type SectionName } from './libdwarf.ts';
 import { type DwarfRecord, FLAG, TAG } from './record.ts';
 import { MAX_HEADER, parseUnitHeader, type Unit, type UnitHome, type UnitSection } from './unit.ts';
 
-/** Sections that are loaded whole; the ones with the units are read unit by unit. */
+/** Sections that are loaded whole; those with the units are read unit by unit. */
 const WHOLE: readonly SectionName[] = [
   '.debug_abbrev',
   '.debug_str',
@@ -13,31 +13,31 @@ const WHOLE: readonly SectionName[] = [
   '.debug_str_offsets',
   '.debug_addr',
 ];
-/** Address ranges beyond this are not read: a distribution's kernel has about 200 KiB. */
+/** Larger address ranges are not read: a distribution's kernel has about 200 KiB. */
 const MAX_RANGES = 32 << 20;
 /** Enough of a unit for its root entry. */
 const HEAD = 1024;
-/** The largest units of a kernel have a few times that. */
+/** The largest units of a kernel are a few times this size. */
 const MIN_WINDOW = 1 << 20;
-/** No attribute that a root entry has, but a string, is longer. */
+/** Except for strings, no attribute of a root entry is longer. */
 const TAIL = 32;
 
 /**
- * The units of a kernel's DWARF, of which no more is read than asked for: hopping from header to header costs a
- * few dozen bytes each, a unit's name its first kilobyte, and only units whose types are wanted are read whole.
+ * The units of a kernel's DWARF, read as little as possible: a hop from header to header costs a few dozen bytes, a
+ * unit's name its first kilobyte, and only units with wanted types are read whole.
  */
 export class DwarfFile {
   readonly #path: string;
   readonly #own: UnitHome;
-  /** The file that dwz shares between several; null where there is none. */
+  /** The file that dwz shares between several; null if there is none. */
   readonly #alternate: UnitHome | null;
   readonly #companions: Companions | undefined;
   readonly #ranges: SectionData | null;
   readonly #libdwarf: Libdwarf;
   readonly #units: Unit[] = [];
-  /** By offset in `.debug_info`: those met out of order, until the hops come to them. */
+  /** Units read out of order, by offset in `.debug_info`, until the hops reach them. */
   readonly #early = new Map<number, Unit>();
-  /** Sections of a home in the module's memory: for as long as the file is open, of `.dwo` files one at a time. */
+  /** Sections of a home in the module's memory: kept while the file is open, but only one `.dwo` file at a time. */
   readonly #loaded = new Map<UnitHome, Map<SectionName, { address: number; size: number }>>();
   #current: UnitHome | null = null;
   readonly #hops: Iterator<Unit>;
@@ -83,7 +83,10 @@ export class DwarfFile {
     }
   }
 
-  /** The unit that probably has the code at an address, found without reading others; null where nothing says so. @throws ExtractError */
+  /**
+   * Finds the unit that probably has the code at an address, without reading others; null without a hint. @throws
+   * ExtractError
+   */
   unitWithCode(address: bigint): Unit | null {
     if (!this.#ranges || this.#ranges.size > MAX_RANGES) return null;
     const offset = unitOffsetAt(this.#ranges.read(), address);
@@ -97,24 +100,24 @@ export class DwarfFile {
     return unit;
   }
 
-  /** Path of the unit's source file as the compiler was given it. @throws ExtractError `corrupt-dwarf` */
+  /** Path of the unit's source file as passed to the compiler. @throws ExtractError `corrupt-dwarf` */
   unitName(unit: Unit): string | null {
     if (this.#open?.unit !== unit) this.#openHead(unit);
     return this.#open!.root.name;
   }
 
-  /** How messages call a unit. */
+  /** Name of a unit in messages. */
   describe(unit: Unit): string {
     return this.unitName(unit) ?? `the unit at 0x${unit.offset.toString(16)} of ${unit.section}`;
   }
 
-  /** Adds a name to those that {@link definitions} looks for. */
+  /** Adds a name that {@link definitions} looks for. */
   want(name: string): void {
     this.#guard('.debug_info', 0, () => this.#libdwarf.want(name));
   }
 
   /**
-   * Definitions at the unit's top level, without those equal to one that an earlier call gave.
+   * Definitions at the unit's top level, without those equal to one returned earlier.
    * @throws ExtractError `corrupt-dwarf`
    */
   definitions(unit: Unit, what: keyof typeof SCAN): DwarfRecord[] {
@@ -122,12 +125,12 @@ export class DwarfFile {
     return this.#guard(unit.section, unit.offset, () => this.#libdwarf.scan(SCAN[what]));
   }
 
-  /** Whether any type read so far lies in another unit than what refers to it, as after dwz or link-time optimisation. */
+  /** Whether any type read so far is in another unit than its reference, as after dwz or link-time optimisation. */
   get hasCrossings(): boolean {
     return this.#libdwarf.hasCrossings;
   }
 
-  /** Has {@link definitions} give again what it gave before. */
+  /** Makes {@link definitions} return everything again. */
   forgetScans(): void {
     this.#guard('.debug_info', 0, () => this.#libdwarf.forgetScans());
   }
@@ -149,7 +152,7 @@ export class DwarfFile {
     return records as [DwarfRecord, ...DwarfRecord[]];
   }
 
-  /** Where an entry's type is; null for void. @throws ExtractError `corrupt-dwarf` */
+  /** The position of an entry's type; null for void. @throws ExtractError `corrupt-dwarf` */
   typeOf(unit: Unit, { flags, type, offset }: DwarfRecord): { unit: Unit; offset: number } | null {
     if (!(flags & (FLAG.hasType | FLAG.externalType))) return null;
     if (flags & FLAG.typeIsSignature) {
@@ -212,7 +215,7 @@ export class DwarfFile {
     }
   }
 
-  /** Only split units keep addresses in a section of their own before DWARF 5. */
+  /** Before DWARF 5, only split units have addresses in a separate section. */
   #mayBeSkeleton({ home, skeleton, version }: Unit): boolean {
     return home.kind === 'own' && (skeleton || (version < 5 && home.section('.debug_addr') !== null));
   }
@@ -244,7 +247,7 @@ export class DwarfFile {
         this.#load(unit, HEAD);
         if (this.#libdwarf.rootExtent() + TAIL <= HEAD) return;
       } catch (error) {
-        // The root entry may just be longer; what is wrong with it shows when all of it is there.
+        // The root entry may just be longer; a real defect will show once it is complete.
         if (!(error instanceof ExtractError)) throw error;
       }
     }
@@ -270,7 +273,7 @@ export class DwarfFile {
       const { address } = this.#window;
       const end = address + length;
       unit.home.section(unit.section)!.read(unit.offset, length, libdwarf.memory.subarray(address, end));
-      // Ends a string that goes on where nothing was read.
+      // Terminates a string that continues into bytes that were not read.
       libdwarf.memory.fill(0, end, end + TAIL);
       const other = unit.section === '.debug_info' ? '.debug_types' : '.debug_info';
       libdwarf.setSection(other, 0, 0);
@@ -280,7 +283,7 @@ export class DwarfFile {
     });
   }
 
-  /** Makes a home's sections those that libdwarf looks into. */
+  /** Selects the home whose sections libdwarf reads. */
   #enter(home: UnitHome): void {
     if (this.#current === home) return;
     const libdwarf = this.#libdwarf;

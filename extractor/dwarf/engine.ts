@@ -17,11 +17,10 @@ import type { Unit } from './unit.ts';
 /**
  * Reads DWARF 2 to 5 through libdwarf.
  *
- * Named structures are looked for in the scheduler's own unit, and what it says is what the scheduler does. The
- * other units are read when that unit lacks a required structure, when there is no such unit, and when the request
- * is thorough; then a definition that differs in any of them is a `struct-conflict`. All structures are taken from
- * all units, and of different definitions each is kept. A structure that is asked for with its source file is taken
- * from that one alone.
+ * Structures are looked up in the scheduler's own unit first, since its definitions are those that the scheduler uses.
+ * Other units are read if that unit lacks a required structure or does not exist, or if the request is thorough; a
+ * definition that differs in any of them is then a `struct-conflict`. A request for all structures reads all units and
+ * keeps each different definition. A structure that is requested with its source file comes from that file only.
  */
 export const dwarfEngine: Engine = {
   name: 'dwarf',
@@ -39,7 +38,7 @@ export const dwarfEngine: Engine = {
   },
 };
 
-/** Named in a message. */
+/** Files named in a message. */
 const MAX_FILES = 8;
 
 class DwarfExtraction {
@@ -48,9 +47,9 @@ class DwarfExtraction {
   readonly #types: TypeReader;
   readonly #request: ExtractRequest;
   readonly #builder: LayoutBuilder;
-  /** Those that any unit may define. */
+  /** Structures that any unit may define. */
   readonly #structs: ReadonlySet<string>;
-  /** Those that are taken from one source file, with the end of its path. */
+  /** Structures requested from one source file, with the end of its path. */
   readonly #chosen: ReadonlyMap<string, string>;
   readonly #enums: ReadonlySet<string>;
   readonly #constantNames: ReadonlySet<string>;
@@ -104,7 +103,7 @@ class DwarfExtraction {
     }
     for (const file of new Set(this.#chosen.values())) {
       const names = new Set([...this.#chosen].filter(([, its]) => its === file).map(([name]) => name));
-      // The whole path means that file, also where it is the end of another's.
+      // A complete path means exactly that file, even if it is also the end of another's.
       const exact = [...paths].filter(([, path]) => path === file);
       const units = exact.length > 0 ? exact : [...paths].filter(([, path]) => path.endsWith(`/${file}`));
       this.#dwarf.forgetScans();
@@ -114,7 +113,7 @@ class DwarfExtraction {
 
   /**
    * Source files that define a structure.
-   * @param again also in a way that was met before
+   * @param again also report definitions that were met before
    */
   #filesThatDefine(name: string, again: boolean): string[] {
     if (again) this.#dwarf.forgetScans();
@@ -188,7 +187,7 @@ class DwarfExtraction {
       } else continue;
       this.#version = Math.max(this.#version ?? 0, unit.version);
     }
-    // Every definition is built by now; the next unit that has it gets nodes of its own.
+    // Every definition is built by now; the next unit with the same one gets its own nodes.
     if (every) unit.nodes.clear();
   }
 
@@ -198,7 +197,7 @@ class DwarfExtraction {
     }
   }
 
-  /** Names of anonymous structures, where no structure has the name as its tag. */
+  /** Names anonymous structures by their typedef, if no structure has the name as its tag. */
   #addTypedef(name: string, unit: Unit, offset: number): void {
     if (this.#found.has(name)) return;
     const node = resolve(() => this.#types.node(unit, offset));

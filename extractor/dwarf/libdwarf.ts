@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { ROOT } from '../installation.ts';
 import { type DwarfRecord, decodeRecord, RECORD_SIZE } from './record.ts';
 
-/** Where `make wasm` puts the module: beside the compiled program, in the checkout and in the npm package alike. */
+/** `make wasm` puts the module here: beside the compiled program, both in the checkout and in the npm package. */
 const MODULE = new URL('dist/wasm/libdwarf.wasm', ROOT);
 
 /** Sections in the order of `enum section` in `shim.c`. */
@@ -18,7 +18,7 @@ export const SECTIONS = [
 ] as const;
 export type SectionName = (typeof SECTIONS)[number];
 
-/** What a scan records: definitions of wanted names, of all, or one for each name. */
+/** What a scan records: definitions of wanted names, all definitions, or one per name. */
 export const SCAN = { wanted: 0, every: 1, names: 2 } as const;
 
 const PAGE = 65536;
@@ -48,7 +48,7 @@ interface LibdwarfExports {
   error_offset(): number;
 }
 
-/** libdwarf's refusal of an entry. */
+/** libdwarf refused an entry. */
 export class LibdwarfError extends Error {
   override readonly name = 'LibdwarfError';
   /** From the open unit's header. */
@@ -63,8 +63,8 @@ export class LibdwarfError extends Error {
 let compiled: WebAssembly.Module | undefined;
 
 /**
- * libdwarf in WebAssembly, with one unit open at a time. It cannot reach anything but its own memory, which has a
- * limit; a trap in it comes out as a `LibdwarfError`, after which the instance refuses everything.
+ * libdwarf in WebAssembly, with one unit open at a time. It can reach only its own memory, which is limited. A trap
+ * becomes a `LibdwarfError`, after which the instance refuses everything.
  */
 export class Libdwarf {
   readonly #exports: LibdwarfExports;
@@ -78,7 +78,7 @@ export class Libdwarf {
   /** @param heap bytes that will be put into the module's memory */
   constructor(heap: number) {
     compiled ??= new WebAssembly.Module(readFileSync(MODULE));
-    // libdwarf has code that would print; there is nothing to print to.
+    // libdwarf contains code that prints, which is not supported here.
     const refuse = () => 8; // EBADF
     const instance = new WebAssembly.Instance(compiled, {
       wasi_snapshot_preview1: {
@@ -90,7 +90,7 @@ export class Libdwarf {
     });
     this.#exports = instance.exports as unknown as LibdwarfExports;
     const { memory } = this.#exports;
-    // Before the first allocation, so that the allocator takes it all as its heap: growing later is slow.
+    // Grow before the first allocation, so that the allocator takes it all as its heap: growing later is slow.
     const size = Math.min(heap + SPARE, MAX_MEMORY);
     const missing = Math.ceil((size - memory.buffer.byteLength) / PAGE);
     if (missing > 0) memory.grow(missing);
@@ -104,7 +104,7 @@ export class Libdwarf {
     return this.#buffer;
   }
 
-  /** @returns address @throws LibdwarfError when the module's memory is used up */
+  /** @returns the address @throws LibdwarfError if the module's memory is used up */
   allocate(size: number): number {
     const address = this.#call(() => this.#exports.allocate(size)) >>> 0;
     if (address === 0) throw new LibdwarfError(0, `libdwarf has no room for ${size} bytes`);
@@ -115,22 +115,22 @@ export class Libdwarf {
     this.#call(() => this.#exports.release(address));
   }
 
-  /** Tells where a section is. */
+  /** Tells libdwarf where a section is. */
   setSection(name: SectionName, address: number, size: number): void {
     this.#call(() => this.#exports.set_section(SECTIONS.indexOf(name), address, size));
   }
 
-  /** Says that these bytes stay as they are from now on. */
+  /** Declares that these bytes will not change from now on. */
   keep(address: number, size: number): void {
     this.#stringRanges.push([address, address + size]);
   }
 
-  /** Whether the units to be opened are of a `.dwo` file. */
+  /** Sets whether the next units are from a `.dwo` file. */
   setSplit(split: boolean): void {
     this.#call(() => this.#exports.set_split(split ? 1 : 0));
   }
 
-  /** The `.dwo` file that has what the open unit stands for, as the compiler wrote it; null for a whole unit. */
+  /** The `.dwo` file behind the open unit, as the compiler wrote it; null for a complete unit. */
   splitFile(): { name: string; directory: string } | null {
     const at = this.#exports.split_name() >>> 0;
     if (at === 0) return null;
@@ -164,17 +164,17 @@ export class Libdwarf {
     return this.#records(() => this.#exports.read_tree(offset));
   }
 
-  /** Definitions at the open unit's top level that no earlier scan gave. @throws LibdwarfError */
+  /** Definitions at the open unit's top level that no earlier scan returned. @throws LibdwarfError */
   scan(what: (typeof SCAN)[keyof typeof SCAN]): DwarfRecord[] {
     return this.#records(() => this.#exports.scan_types(what));
   }
 
-  /** Makes later scans give everything again. */
+  /** Makes later scans return everything again. */
   forgetScans(): void {
     this.#call(() => this.#exports.forget_scans());
   }
 
-  /** Adds a name to those that `SCAN.wanted` looks for. */
+  /** Adds a name that `SCAN.wanted` looks for. */
   want(name: string): void {
     const bytes = Buffer.from(name);
     const address = this.allocate(bytes.length + 1);
@@ -211,7 +211,7 @@ export class Libdwarf {
     return string;
   }
 
-  /** A trap (unreachable code, memory out of bounds, stack overflow) leaves libdwarf in a state nobody knows. */
+  /** A trap (unreachable code, memory out of bounds, stack overflow) leaves libdwarf in an undefined state. */
   #call<T>(call: () => T): T {
     if (this.#broken) throw new LibdwarfError(0, 'libdwarf stopped at an earlier error');
     try {

@@ -3,10 +3,10 @@ import type { ExtractRequest } from '../engine.ts';
 import type { DwarfFile } from './dwarf-file.ts';
 import type { Unit } from './unit.ts';
 
-/** Milliseconds of work between two turns of the event loop, in which a signal or a timer gets its chance. */
+/** Milliseconds of work between two turns of the event loop, in which signals and timers are handled. */
 const TURN = 50;
 
-/** To be awaited after each unit: tells the progress now and then, and stops when the request is aborted. */
+/** Makes a function to await after each unit: it reports progress now and then, and stops if the request is aborted. */
 export function pauses(
   dwarf: DwarfFile,
   { progress, signal }: ExtractRequest,

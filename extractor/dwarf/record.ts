@@ -1,4 +1,4 @@
-/** Bits of a record's flags; `shim.c` has the same. */
+/** Bits of a record's flags; must match `shim.c`. */
 export const FLAG = {
   hasChildren: 1 << 0,
   declaration: 1 << 1,
@@ -14,9 +14,9 @@ export const FLAG = {
   hasBitSize: 1 << 9,
   hasValue: 1 << 10,
   hasCount: 1 << 11,
-  /** A declaration, marked as one or not, whose definition is in the type unit with signature `type`. */
+  /** A declaration (marked as such or not) whose definition is in the type unit with signature `type`. */
   externalType: 1 << 12,
-  /** A member location that is no constant. */
+  /** A member location that is not constant. */
   badLocation: 1 << 13,
   valueIsSigned: 1 << 14,
   prototyped: 1 << 15,
@@ -72,7 +72,7 @@ export interface DwarfRecord {
   count: bigint;
 }
 
-/** Decodes the record at `at`. @param text gives the string at an address of the module's memory */
+/** Decodes the record at `at`. @param text returns the string at an address of the module's memory */
 export function decodeRecord(
   view: DataView,
   at: number,
@@ -80,7 +80,7 @@ export function decodeRecord(
 ): DwarfRecord {
   const name = view.getUint32(at + 16, true);
   const flags = view.getUint32(at + 8, true);
-  // Most entries have one or two of these, and a bigint costs more than a look at a flag.
+  // Most entries have one or two of these, and a bigint costs more than checking a flag.
   const where = (field: number, present: number) =>
     flags & present ? view.getBigUint64(at + field, true) : 0n;
   return {

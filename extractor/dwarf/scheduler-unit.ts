@@ -5,16 +5,16 @@ import type { DwarfFile } from './dwarf-file.ts';
 import type { Unit } from './unit.ts';
 
 /**
- * Source file of the scheduler: "sched: Move all scheduler bits into kernel/sched/", 3.3-rc1, made kernel/sched.c
- * kernel/sched/core.c. It sees every structure that the scheduler works on.
+ * Source file of the scheduler, which uses every structure that we need: kernel/sched.c became kernel/sched/core.c with
+ * "sched: Move all scheduler bits into kernel/sched/", 3.3-rc1.
  */
 const SCHEDULER = /(?:^|\/)kernel\/sched(?:\/core)?\.c$/;
 const SWITCHING = /(?:^|\/)arch\/x86\/kernel\/process(?:_64)?\.c$/;
 
 /**
- * The unit that defines the scheduler's structures; null where no unit has its name. Where the file says by address
- * which unit has the scheduler's code, that one is looked at first: a kernel has thousands.
- * @param file that `dwarf` is of
+ * Finds the unit that defines the scheduler's structures; null if no unit has its name. If the file tells by address
+ * which unit has the scheduler's code, that one is tried first, since a kernel has thousands.
+ * @param file that `dwarf` belongs to
  * @param pause is awaited after each unit
  * @throws ExtractError `corrupt-dwarf`
  */
@@ -33,8 +33,8 @@ export async function findSchedulerUnit(
 }
 
 /**
- * The unit that has the CPU's task state segments, where they are asked for and not found yet; null where
- * the file does not say by address which that is.
+ * Finds the unit with the CPU's task state segments, if they are requested and not found yet; null if the file does not
+ * tell it by address.
  */
 export function findSwitchUnit(
   dwarf: DwarfFile,
@@ -58,7 +58,7 @@ function unitByAddress(
     const unit = dwarf.unitWithCode(code.address);
     return unit && source.test(dwarf.unitName(unit) ?? '') ? unit : null;
   } catch (error) {
-    // A hint that leads nowhere; a unit that is corrupt is met again on the long way.
+    // The hint was wrong; a corrupt unit will be found by the slow way.
     if (error instanceof ExtractError) return null;
     throw error;
   }

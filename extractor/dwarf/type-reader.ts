@@ -4,7 +4,7 @@ import type { DwarfFile } from './dwarf-file.ts';
 import { type DwarfRecord, FLAG, TAG } from './record.ts';
 import type { Unit } from './unit.ts';
 
-/** Encodings of base types (DWARF 5, table 7.11) that are not unsigned integers. */
+/** Encodings of base types (DWARF 5, table 7.11) other than unsigned integers. */
 const ENCODINGS: Readonly<Record<number, 'bool' | 'float' | 'signed' | 'char' | 'uchar'>> = {
   2: 'bool',
   3: 'float', // complex
@@ -20,7 +20,7 @@ const ENCODINGS: Readonly<Record<number, 'bool' | 'float' | 'signed' | 'char' | 
 /** A declaration leads to the type unit that defines it, never to another declaration. */
 const MAX_SIGNATURE_HOPS = 1;
 
-/** Turns entries into the nodes of the C type graph, each the first time it is asked for. */
+/** Turns entries into nodes of the C type graph, on first request. */
 export class TypeReader {
   readonly #dwarf: DwarfFile;
 
@@ -28,7 +28,7 @@ export class TypeReader {
     this.#dwarf = dwarf;
   }
 
-  /** The type at `offset` of the unit; the same object each time. @throws ExtractError `corrupt-dwarf` */
+  /** The type at `offset` of the unit; always the same object. @throws ExtractError `corrupt-dwarf` */
   node(unit: Unit, offset: number): TypeNode {
     const known = unit.nodes.get(offset);
     if (known) return known;
@@ -100,7 +100,7 @@ export class TypeReader {
       case TAG.subrangeType:
         return of();
       default:
-        // Types that C does not have: of them no more than the size matters.
+        // Not a C type; only its size matters.
         return type.flags & FLAG.hasByteSize
           ? {
               kind: 'base',

@@ -1,11 +1,11 @@
 import type { SectionData } from '../elf/kernel-file.ts';
 import type { TypeNode } from '../graph.ts';
 
-/** Where units are: the kernel file itself, the file that dwz shares between several, a `.dwo` file. */
+/** A file that contains units: the kernel file, the file that dwz shares between several, or a `.dwo` file. */
 export interface UnitHome {
   readonly path: string;
   readonly kind: 'own' | 'alternate' | 'split';
-  /** Sections by their plain name. */
+  /** Finds a section by its plain name. */
   section(name: string): SectionData | null;
 }
 
@@ -15,21 +15,21 @@ export type UnitSection = '.debug_info' | '.debug_types';
 export interface Unit {
   readonly home: UnitHome;
   readonly section: UnitSection;
-  /** Where its header is in the section. */
+  /** Offset of its header in the section. */
   readonly offset: number;
-  /** Bytes, the header included. */
+  /** Size in bytes, including the header. */
   readonly size: number;
   readonly version: number;
   readonly addressSize: number;
-  /** Type units: their signature and where, from the header, the type is. */
+  /** For type units: the signature, and the type's offset from the header. */
   readonly type: { signature: bigint; offset: number } | null;
-  /** Whether it says itself that it stands for a unit of a `.dwo` file; one of DWARF 4 does not. */
+  /** Whether the header marks it as the skeleton of a `.dwo` file's unit; DWARF 4 has no such mark. */
   readonly skeleton: boolean;
   /** Types read so far, by their offset from the header. */
   readonly nodes: Map<number, TypeNode>;
 }
 
-/** The most that a header takes: a 64-bit type unit of DWARF 5 has 40 bytes. */
+/** Greatest size of a header: a 64-bit type unit of DWARF 5 has 40 bytes. */
 export const MAX_HEADER = 40;
 
 const DW_UT_TYPE = 0x02;
@@ -39,9 +39,9 @@ const DW_UT_SPLIT_TYPE = 0x06;
 /**
  * Reads a unit's header (DWARF 5, section 7.5.1; DWARF 4, section 7.5.1).
  *
- * @param bytes as many of {@link MAX_HEADER} as the section has
+ * @param bytes up to {@link MAX_HEADER} bytes, if the section has as many
  * @param available bytes from the header to the section's end
- * @returns the unit, or what is wrong
+ * @returns the unit, or a description of the defect
  */
 export function parseUnitHeader(
   bytes: Uint8Array,

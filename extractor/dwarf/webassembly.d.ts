@@ -1,4 +1,4 @@
-/** The part of the JavaScript embedding of WebAssembly that is used here; TypeScript has it in its DOM library only. */
+/** The part of WebAssembly's JavaScript API that is used here; TypeScript declares it only in its DOM library. */
 declare namespace WebAssembly {
   class Module {
     constructor(bytes: Uint8Array);

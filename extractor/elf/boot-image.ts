@@ -12,15 +12,15 @@ const PAYLOAD_LENGTH = 0x24c;
 const SECTOR = 512;
 /** payload_offset and payload_length exist since protocol 2.08 (2.6.26). */
 const FIRST_WITH_PAYLOAD = 0x0208;
-/** The build appends the unpacked size to whatever is not gzip, which ends in it anyway (cmd_*_with_size). */
+/** The build appends the unpacked size, except to gzip, which ends with it anyway (cmd_*_with_size). */
 const SIZE_BYTES = 4;
 /** A kernel without debug information; Debian's unpack to 40 to 80 MiB. */
 const MAX_IMAGE = 2 ** 30;
 const MAX_VERSION = 256;
 
-/** What a bzImage's setup header says. */
+/** Content of a bzImage's setup header. */
 export interface BootImage {
-  /** `uname -r`; null where the header does not point to it. */
+  /** `uname -r`; null if the header does not point to it. */
   readonly release: string | null;
   readonly payload: Packed;
 }
@@ -64,7 +64,7 @@ export function readBootImage(source: FileSource): BootImage {
   }
   const start = source.read(offset, Math.min(FORMAT_BYTES, length));
   const detected = detectFormat(start);
-  // Some are built without a compression.
+  // Some are built without compression.
   const format = detected === 'elf' ? 'stored' : detected;
   checkSupported(path, format);
   const release = readRelease(source, header);

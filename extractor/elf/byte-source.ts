@@ -1,17 +1,17 @@
 import { closeSync, constants, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import { ExtractError } from '../error.ts';
 
-/** One `pread` moves at most 2^31 − 4096 bytes on Linux (read(2), NOTES); longer reads take several. */
+/** One `pread` transfers at most 2^31 − 4096 bytes on Linux (read(2), NOTES); longer reads take several. */
 const MAX_TRANSFER = 0x7fff_f000;
 
-/** No single read of a file is longer, whatever a header claims: 2 GiB. */
+/** Limit of a single read, whatever a header claims: 2 GiB. */
 const MAX_READ = 2 ** 31;
 
-/** Random access to a file's bytes; never holds more than what is asked for. */
+/** Random access to a file's bytes; holds only what was requested. */
 export class FileSource implements Disposable {
   /** Names the file in messages. */
   readonly path: string;
-  /** Where the bytes can be opened by others while this is open. */
+  /** Path by which others can open the bytes while this is open. */
   readonly location: string;
   readonly size: number;
   #fd: number | null;
@@ -30,7 +30,7 @@ export class FileSource implements Disposable {
   static open(path: string): FileSource {
     let fd: number | undefined;
     try {
-      // Ask before opening: opening a device can have effects, and a pipe without writer would block.
+      // Ask before opening, because opening a device can have effects and a pipe without writer would block.
       const kind = statSync(path);
       if (kind.isDirectory()) {
         throw new ExtractError('file-unreadable', `${path} is a directory; give a kernel file in it`, {
@@ -60,8 +60,8 @@ export class FileSource implements Disposable {
   }
 
   /**
-   * `length` bytes from byte `offset`, in a new buffer or at the start of `target`.
-   * @throws ExtractError `truncated` when the file ends before, `file-unreadable` when the disk fails
+   * Reads `length` bytes from byte `offset` into a new buffer or the start of `target`.
+   * @throws ExtractError `truncated` if the file ends before, `file-unreadable` if the disk fails
    */
   read(offset: number, length: number, target?: Uint8Array): Buffer {
     if (!Number.isSafeInteger(offset) || offset < 0 || !Number.isSafeInteger(length) || length < 0) {
@@ -96,7 +96,7 @@ export class FileSource implements Disposable {
     return buffer;
   }
 
-  /** All bytes of a file that does not know its size, as those of `/proc`, up to `bound`. */
+  /** All bytes, up to `bound`, of a file without a known size, as in `/proc`. */
   readToEnd(bound: number): Buffer {
     const pieces: Buffer[] = [];
     let size = 0;
@@ -133,7 +133,7 @@ export class FileSource implements Disposable {
   }
 }
 
-/** Says an operating system's error about a file in our terms; passes our own errors through. */
+/** Converts an operating-system error about a file to ours; passes our own errors through. */
 export function fileError(error: unknown, path: string): ExtractError {
   if (error instanceof ExtractError) return error;
   const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown';
@@ -160,7 +160,7 @@ export function fileError(error: unknown, path: string): ExtractError {
   }
 }
 
-/** The same bytes as a Buffer, not a copy of them. */
+/** The same bytes as a Buffer, not copied. */
 export function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
 }

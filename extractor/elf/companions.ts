@@ -8,14 +8,14 @@ import { buildIdOf, SectionSet } from './section-set.ts';
 
 const MAX_LINK = 4096;
 
-/** Opens the files that a file's debug information refers to, at the places where gdb looks for them. */
+/** Opens the files that a file's debug information refers to, in the places where gdb looks for them. */
 export class DebugCompanions implements Companions {
   readonly #path: string;
   readonly #sections: SectionSet;
   readonly #roots: readonly string[];
   readonly #stack: AsyncDisposableStack;
 
-  /** @param path of the file with the debug information @param stack closes what is opened */
+  /** @param path of the file with the debug information @param stack closes the opened files */
   constructor(path: string, sections: SectionSet, roots: readonly string[], stack: AsyncDisposableStack) {
     this.#path = path;
     this.#sections = sections;
@@ -43,7 +43,7 @@ export class DebugCompanions implements Companions {
 
   split(name: string, directory: string): Companion {
     const folder = dirname(realpathSync(this.#path));
-    // Where it was built; or, moved together with the program, beside it.
+    // The build path, or, if moved together with the program, beside it.
     const built = resolve(folder, directory, name);
     for (const candidate of new Set([built, resolve(folder, name), join(folder, built.split('/').at(-1)!)])) {
       const found = this.#open(candidate);
@@ -58,7 +58,7 @@ export class DebugCompanions implements Companions {
     );
   }
 
-  /** What `dwp` makes of all .dwo files is found by numbers, not by their names; no build of a kernel makes one. */
+  /** `dwp` packs all .dwo files into one, indexed by number and not by name; no kernel build uses it. */
   #packageNote(): string {
     const packed = `${this.#path}.dwp`;
     return existsSync(packed) ? ` (${packed}, in which all of them may be, is a form that is not read)` : '';
@@ -70,7 +70,7 @@ export class DebugCompanions implements Companions {
   }
 }
 
-/** Where a file's shared debug information is, and by which bytes it is known, in hex. */
+/** Location and identity (bytes in hex) of a file's shared debug information. */
 interface Link {
   readonly name: string;
   readonly id: string;
@@ -86,13 +86,13 @@ function readLink(sections: SectionSet): Link | null {
   return { name: bytes.toString('utf8', 0, end), id: bytes.toString('hex', end + 1), isShared: false };
 }
 
-/** DWARF 5, section 7.3.6: version, whether this is the shared file, name, and a checksum with its length before it. */
+/** DWARF 5, section 7.3.6: version, whether this is the shared file, name, length of the checksum, checksum. */
 function readSupplement(sections: SectionSet): Link | null {
   const bytes = linkBytes(sections, '.debug_sup');
   if (!bytes || bytes.length < 5 || bytes.readUInt16LE(0) !== 5) return null;
   const end = bytes.indexOf(0, 3);
   const length = bytes[end + 1] ?? 0;
-  // A length of 128 and more would take another byte; no checksum is that long.
+  // A length of 128 or more would take another byte, but no checksum is that long.
   if (end < 0 || length === 0 || length > 127 || end + 2 + length > bytes.length) return null;
   return {
     name: bytes.toString('utf8', 3, end),
@@ -101,7 +101,7 @@ function readSupplement(sections: SectionSet): Link | null {
   };
 }
 
-/** What a shared file is known by; null for one that is none. */
+/** Identity of a shared file; null if it is none. */
 function sharedId(sections: SectionSet): string | null {
   const own = readSupplement(sections);
   if (own) return own.isShared ? own.id : null;

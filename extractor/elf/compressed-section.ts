@@ -4,8 +4,8 @@ import type { FileSource } from './byte-source.ts';
 import type { SectionHeader } from './image.ts';
 
 /**
- * What a compressed section may claim to hold: at most 1 GiB, and at most 16 MiB more than 256 times its
- * compressed size. Debug sections of kernels shrink to a half to a tenth.
+ * Limits on the declared size of a compressed section: 1 GiB, and 16 MiB plus 256 times its compressed size. Debug
+ * sections of kernels shrink to between a half and a tenth.
  */
 const MAX_SIZE = 2 ** 30;
 const MAX_RATIO = 256;
@@ -20,14 +20,14 @@ const ZDEBUG_HEADER_SIZE = 12;
 
 export interface SectionCompression {
   readonly format: 'zlib' | 'zstd';
-  /** Bytes after decompression, as declared. */
+  /** Declared bytes after decompression. */
   readonly size: number;
-  /** Where the stream starts in the section. */
+  /** Offset of the stream in the section. */
   readonly headerSize: number;
 }
 
 /**
- * How a section is compressed; null when it is not. Reads the compression header only.
+ * The compression of a section; null if there is none. Reads only the compression header.
  * @throws ExtractError `corrupt-elf`, `unsupported-compression`
  */
 export function readCompressionHeader(source: FileSource, header: SectionHeader): SectionCompression | null {
@@ -69,7 +69,7 @@ export function readCompressionHeader(source: FileSource, header: SectionHeader)
 
 /**
  * Decompresses a section; never produces more than the declared bytes.
- * @throws ExtractError `corrupt-elf` when the stream is damaged or has another size than declared
+ * @throws ExtractError `corrupt-elf` if the stream is damaged or its size differs from the declared one
  */
 export function inflateSection(
   source: FileSource,
@@ -80,7 +80,7 @@ export function inflateSection(
   const stream = source.read(header.offset + headerSize, header.size - headerSize);
   let bytes: Buffer;
   try {
-    // maxOutputLength 0 would be refused, so an empty section may make one byte too many: checked below.
+    // A maxOutputLength of 0 is refused, so an empty section may produce one byte too many; checked below.
     const options = { maxOutputLength: Math.max(size, 1) };
     bytes =
       format === 'zlib'

@@ -6,19 +6,19 @@ import { isElf } from './format.ts';
 import { type ElfImage, readElfImage } from './image.ts';
 import { buildIdOf, SectionSet } from './section-set.ts';
 
-/** Where Debian and others install separate debug files. */
+/** Folders where Debian and others install separate debug files. */
 export const DEBUG_ROOTS: readonly string[] = ['/usr/lib/debug'];
 const MAX_LINK = 4096;
 const CRC_CHUNK = 1 << 20;
 
 /**
- * Finds the separate debug file of a stripped kernel, as gdb does ("Debugging Information in Separate Files"):
- * by build-id below each root's `.build-id/`; by the name in `.gnu_debuglink` in the file's directory, its
- * `.debug/` and below the roots; then where kernel packages put the whole vmlinux. What is found must have the
- * same build-id, or where neither has one the checksum that the link gives. Others are passed over.
+ * Finds the separate debug file of a stripped kernel like gdb ("Debugging Information in Separate Files"): by build-id
+ * below each root's `.build-id/`; by the name in `.gnu_debuglink` in the file's directory, its `.debug/` and below the
+ * roots; then where kernel packages put the whole vmlinux. It must have the same build-id, or if neither has one, the
+ * checksum in the link. Others are skipped.
  *
- * @returns the debug file, to be closed by the caller; null when there is none or none is needed
- * @throws ExtractError when the right file is damaged
+ * @returns the debug file, to be closed by the caller; null if there is none or none is needed
+ * @throws ExtractError if the right file is damaged
  */
 export function findDebugFile(
   path: string,
@@ -66,17 +66,17 @@ function* candidates(
   }
 }
 
-/** Whether a file is what `objcopy --only-keep-debug` leaves: a kernel's sections without their bytes. */
+/** Whether a file is a result of `objcopy --only-keep-debug`: a kernel's sections without their bytes. */
 export function isDebugAlone(sections: SectionSet): boolean {
   return sections.has('.debug_info') && sections.lacksBytes('.rodata');
 }
 
-/** Files looked at beside a debug file. */
+/** Files examined beside a debug file. */
 const MAX_BESIDE = 256;
 
 /**
- * Where the kernel of a debug file may be: beside it, in the folder whose `.debug/` has it, or where it is installed
- * if the debug file is below a root. Boot images, which must be unpacked before they say what they are, by their name.
+ * Possible locations of a debug file's kernel: beside it, in the parent of its `.debug/`, or where it is installed if
+ * the debug file is below a root. Boot images are listed by name, because only unpacking shows what they are.
  */
 export function* partners(path: string, roots: readonly string[]): Generator<string> {
   const real = realpathSync(path);
@@ -109,7 +109,7 @@ function startsAsElf(path: string): boolean {
     using source = FileSource.open(path);
     return source.size >= 4 && isElf(source.read(0, 4));
   } catch {
-    // Of a file that may not be read nothing can be said.
+    // Nothing is known about a file that we may not read.
     return false;
   }
 }
@@ -121,7 +121,7 @@ function readDebugLink(sections: SectionSet): { name: string; crc: number } | nu
   const bytes = asBuffer(section.read());
   const name = bytes.toString('utf8', 0, bytes.indexOf(0));
   const crcAt = Math.ceil((bytes.indexOf(0) + 1) / 4) * 4;
-  // The name comes from the file: it may not lead out of the directories searched.
+  // The name comes from the file, so it must not lead out of the searched directories.
   if (bytes.indexOf(0) <= 0 || name.includes('/') || name === '..' || crcAt + 4 > bytes.length) return null;
   return { name, crc: bytes.readUInt32LE(crcAt) };
 }

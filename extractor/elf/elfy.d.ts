@@ -1,4 +1,4 @@
-/** The part of elfy 1.0.0 that the extractor uses; the package has no types of its own. */
+/** The part of elfy 1.0.0 that the extractor uses; the package has no types. */
 declare module 'elfy' {
   export interface ElfyHeader {
     class: '32' | '64';
@@ -11,7 +11,7 @@ declare module 'elfy' {
     shstrndx: number;
   }
 
-  /** `addr` is a rounded double and `addralign`/`entsize` come from wrong offsets on ELF64: not declared here. */
+  /** Not declared because wrong on ELF64: `addr` is a rounded double, and `addralign`/`entsize` use wrong offsets. */
   export interface ElfySection {
     /** Offset into the section name table. */
     name: number;

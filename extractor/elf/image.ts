@@ -6,17 +6,17 @@ import { isElf } from './format.ts';
 const HEADER_SIZE = 64;
 const SECTION_HEADER_SIZE = 64;
 
-/** A kernel has some tens of sections; one whose every function and variable has its own some hundred thousand. */
+/** A kernel has some tens of sections, or some hundred thousand if every function and variable has its own. */
 const MAX_SECTIONS = 1 << 20;
-/** The section name table of a kernel is about 1 KiB; long names of the former some 30 bytes each. */
+/** The section name table of a kernel has about 1 KiB; with a section per function, some 30 bytes each. */
 const MAX_NAME_TABLE = 64 << 20;
-/** Longest section name believed, so that sections sharing one endless name cost little. */
+/** Longest section name accepted, so that sections sharing one endless name cost little. */
 const MAX_NAME = 1024;
 
-/** SHN_LORESERVE and SHN_XINDEX of the ELF specification: the real number stands in section 0. */
+/** SHN_LORESERVE and SHN_XINDEX of the ELF specification: the real number is in section 0. */
 const SHN_XINDEX = 0xffff;
 
-/** ET_REL: an object file or a module, which is not linked. */
+/** ET_REL: an unlinked object file or module. */
 const ET_REL = 1;
 
 /** Sections of relocations; elfy has no name for SHT_CREL of LLVM 20. */
@@ -33,10 +33,10 @@ export interface SectionHeader {
   readonly type: string | number;
   readonly address: bigint;
   readonly offset: number;
-  /** `sh_size`: bytes in the file, and for `nobits` in memory only. */
+  /** `sh_size`: bytes in the file, or for `nobits` only in memory. */
   readonly size: number;
   readonly link: number;
-  /** Index of the section that relocations are for. */
+  /** For relocations: index of the section that they apply to. */
   readonly info: number;
   readonly compressed: boolean;
   /** SHF_ALLOC: part of the running kernel. */
@@ -48,17 +48,17 @@ export interface ElfImage {
   readonly source: FileSource;
   /** In file order, section 0 included. */
   readonly headers: readonly SectionHeader[];
-  /** ELF header and section table as they are in the file, for a digest. */
+  /** ELF header and section table as in the file, for a digest. */
   readonly metadata: readonly Uint8Array[];
-  /** Whether its sections are still to be linked: an object file or a module. */
+  /** Whether its sections are not linked yet: an object file or a module. */
   readonly relocatable: boolean;
-  /** Of a relocatable file the sections with relocations, by the index of the section that they are for. */
+  /** In a relocatable file: sections with relocations, by the index of the section that they apply to. */
   readonly relocations: ReadonlyMap<number, SectionHeader[]>;
 }
 
 /**
- * Reads ELF header and section table. elfy wants whole files and is wrong on several 64-bit fields, so it gets
- * the 64 bytes of the header, then the table alone; addresses are read here, as they do not fit a double.
+ * Reads ELF header and section table. elfy wants whole files and reads several 64-bit fields wrongly, so it gets the
+ * 64-byte header, then only the table; addresses are read here, as they do not fit a double.
  *
  * @throws ExtractError `not-a-kernel`, `not-elf64`, `wrong-architecture`, `truncated`, `corrupt-elf`
  */
@@ -148,7 +148,7 @@ function checkIdentity(header: Buffer, path: string): void {
   }
 }
 
-/** elfy's section parser on the table alone, which must not start at 0 (elfy takes that for "no table"). */
+/** Runs elfy's section parser on the table alone, which must not start at 0 (elfy takes that for "no table"). */
 function parseTable(parser: InstanceType<typeof elfy.Parser>, table: Buffer, count: number): ElfySection[] {
   const padded = Buffer.concat([Buffer.alloc(HEADER_SIZE), table]);
   return parser.parseSections(padded, {
@@ -160,7 +160,7 @@ function parseTable(parser: InstanceType<typeof elfy.Parser>, table: Buffer, cou
 }
 
 function checkExtent(section: ElfySection, index: number, source: FileSource): void {
-  // Section 0 is no section: its fields are spare room of the header. NOBITS takes no room in the file.
+  // Section 0 is no section; its fields hold overflow of the header. NOBITS takes no room in the file.
   if (index === 0 || section.type === 'null' || section.type === 'nobits') return;
   const end = section.off + section.size;
   if (

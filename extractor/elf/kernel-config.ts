@@ -10,7 +10,7 @@ const MAX_TEXT = 8 << 20;
 /** How much of `.rodata` is searched for an embedded one. */
 const MAX_SEARCH = 128 << 20;
 const CHUNK = 1 << 20;
-/** Places tried that look like a start: a kernel has one, and perhaps the text of a tool that looks for it. */
+/** Possible starts that are tried: a kernel has one, and perhaps the text of a tool that searches for it. */
 const MAX_TRIES = 16;
 
 /** kernel/configs.c wraps the gzipped configuration between these. */
@@ -18,9 +18,9 @@ const START = Buffer.from('IKCFG_ST');
 const END = Buffer.from('IKCFG_ED');
 
 /**
- * Reads a configuration given as a file, plain or gzipped as `/proc/config.gz` is.
- * @returns set options only, values as Kconfig writes them (`y`, `m`, `64`, `"text"`)
- * @throws ExtractError `file-not-found`, `file-unreadable`, `config-mismatch` when it is no configuration
+ * Reads a configuration file, plain or gzipped like `/proc/config.gz`.
+ * @returns only set options, with values as Kconfig writes them (`y`, `m`, `64`, `"text"`)
+ * @throws ExtractError `file-not-found`, `file-unreadable`, `config-mismatch` if it is no configuration
  */
 export function readConfigFile(path: string): Record<string, string> {
   using source = FileSource.open(path);
@@ -35,14 +35,14 @@ export function readConfigFile(path: string): Record<string, string> {
   );
 }
 
-/** `config-<release>` in the kernel file's own directory, as packages put it; null when there is none. */
+/** `config-<release>` in the kernel file's own directory, where packages put it; null if there is none. */
 export function configBeside(kernelPath: string, release: string | null): string | null {
   if (release === null || release.includes('/')) return null;
   const path = join(dirname(kernelPath), `config-${release}`);
   return existsSync(path) ? path : null;
 }
 
-/** The configuration that CONFIG_IKCONFIG embeds into `.rodata`; null when there is none. */
+/** The configuration that CONFIG_IKCONFIG embeds into `.rodata`; null if there is none. */
 export function findEmbeddedConfig(rodata: SectionData): Record<string, string> | null {
   const total = Math.min(rodata.size, MAX_SEARCH);
   let tries = 0;
@@ -73,7 +73,7 @@ const OPTION = /^CONFIG_\w+$/;
 
 function parseConfig(text: string): Record<string, string> | null {
   const config: Record<string, string> = {};
-  // Line by line: one expression over the whole text takes three times as long, and every extraction comes here.
+  // Line by line: one expression over the whole text takes three times as long, and every extraction runs this.
   for (const line of text.split('\n')) {
     const end = line.startsWith('CONFIG_') ? line.indexOf('=') : -1;
     if (end < 0 || !OPTION.test(line.slice(0, end))) continue;

@@ -1,14 +1,14 @@
 import { ExtractError } from '../error.ts';
 
 /**
- * LZ4 "legacy frame": magic, then blocks of a 32-bit size and as many bytes, each of which decompresses to
- * 8 MiB, the last one to less (lz4_Frame_format.md, "Legacy frame"). It is what the kernel's build packs with
- * `lz4 -l`. Written here because zlib of Node has no LZ4, and npm's packages either are unmaintained or bring
- * a native library per platform that does not know this frame.
+ * LZ4 "legacy frame", which the kernel's build makes with `lz4 -l`: magic, then blocks, each a 32-bit size and as many
+ * bytes. Each block decompresses to 8 MiB, the last one to less (lz4_Frame_format.md, "Legacy frame"). Written here
+ * because Node's zlib has no LZ4, and npm's packages are unmaintained or bring a native library per platform that does
+ * not support this frame.
  */
 export const LZ4_LEGACY_MAGIC = 0x184c2102;
 export const LZ4_LEGACY_BLOCK = 8 << 20;
-/** LZ4_COMPRESSBOUND: what an incompressible block grows to. */
+/** LZ4_COMPRESSBOUND: greatest size of an incompressible block. */
 export const LZ4_LEGACY_PACKED_BLOCK = LZ4_LEGACY_BLOCK + Math.floor(LZ4_LEGACY_BLOCK / 255) + 16;
 
 /** Matches are at least this long (lz4_Block_format.md). */
@@ -44,7 +44,7 @@ export function decodeLz4Block(packed: Uint8Array, target: Uint8Array): number {
     target.set(packed.subarray(from, from + literals), to);
     from += literals;
     to += literals;
-    // The last sequence of a block has literals only.
+    // The last sequence of a block has only literals.
     if (from === packed.length) return to;
 
     if (from + 2 > packed.length) throw damaged('a match has no offset');
@@ -56,7 +56,7 @@ export function decodeLz4Block(packed: Uint8Array, target: Uint8Array): number {
     if (distance >= length) {
       target.copyWithin(to, to - distance, to - distance + length);
     } else {
-      // Overlapping: bytes just written are repeated.
+      // The ranges overlap: bytes just written are repeated.
       for (let index = 0; index < length; index++) target[to + index] = target[to + index - distance]!;
     }
     to += length;

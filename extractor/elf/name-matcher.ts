@@ -1,4 +1,4 @@
-/** Symbol names have no bytes up to and including the space; those end a name in every kind of table. */
+/** Symbol names contain no bytes up to and including the space; those end a name in every kind of table. */
 const LAST_TERMINATOR = 0x20;
 
 /** Finds wanted names among many in a buffer, without making strings of the others. */
@@ -18,12 +18,12 @@ export class NameMatcher {
     }
   }
 
-  /** False for most of the names that are not wanted, quickly. */
+  /** A quick test that is false for most unwanted names. */
   mayStart(buffer: Buffer, offset: number): boolean {
     return this.#maybe[hashStart(buffer, offset)] === 1;
   }
 
-  /** The wanted name that starts at `offset` and ends at a terminator or at the buffer's end, else null. */
+  /** The wanted name that starts at `offset` and ends at a terminator or at the buffer's end, otherwise null. */
   match(buffer: Buffer, offset: number): string | null {
     const hash = hashStart(buffer, offset);
     if (this.#maybe[hash] === 0) return null;
@@ -36,10 +36,10 @@ export class NameMatcher {
   }
 }
 
-/** Bytes that are hashed: enough to tell `__per_cpu_offset` from the thousands of `__ksymtab_…` and `__crc_…`. */
+/** Number of hashed bytes: enough to distinguish `__per_cpu_offset` from thousands of `__ksymtab_…` and `__crc_…`. */
 const HASHED_BYTES = 7;
 
-/** 16 bits of the first bytes of a name. */
+/** 16 bits from the first bytes of a name. */
 function hashStart(buffer: Buffer, offset: number): number {
   let hash = 0;
   const end = Math.min(offset + HASHED_BYTES, buffer.length);

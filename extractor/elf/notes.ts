@@ -2,12 +2,12 @@ import { asBuffer } from './byte-source.ts';
 import type { SectionData } from './kernel-file.ts';
 
 const NT_GNU_BUILD_ID = 3;
-/** Notes of a kernel take some hundred bytes; a build-id is 20 (SHA-1), or up to 64 when set by hand. */
+/** Notes of a kernel take some hundred bytes; a build-id has 20 (SHA-1), or up to 64 if set by hand. */
 const MAX_NOTES = 1 << 20;
 const MAX_BUILD_ID = 64;
 
 /**
- * GNU build-id in lower-case hex out of a notes section (`.notes` of a kernel, `.note.gnu.build-id`), else null.
+ * GNU build-id in lower-case hex from a notes section (`.notes` of a kernel, `.note.gnu.build-id`), otherwise null.
  * Layout: gABI, "Note Section"; the kernel aligns name and description to 4 bytes.
  */
 export function readBuildId(section: SectionData): string | null {
@@ -28,7 +28,7 @@ export function readBuildId(section: SectionData): string | null {
   return null;
 }
 
-/** Up to the next multiple of 4; not by bit operations, which would wrap large sizes. */
+/** Rounds up to a multiple of 4; not by bit operations, which would wrap large sizes. */
 function align4(size: number): number {
   return Math.ceil(size / 4) * 4;
 }

@@ -12,7 +12,7 @@ import { buildIdOf, SectionSet } from './section-set.ts';
 import type { Packed, UnpackOptions } from './unpack.ts';
 
 export interface OpenOptions extends UnpackOptions {
-  /** A System.map or saved `/proc/kallsyms` to take symbols from. */
+  /** A System.map or saved `/proc/kallsyms` with symbols. */
   symbols?: string | undefined;
   /** The kernel's configuration, plain or gzipped. */
   config?: string | undefined;
@@ -20,13 +20,13 @@ export interface OpenOptions extends UnpackOptions {
   debugRoots?: readonly string[] | undefined;
 }
 
-/** A wrapped bzImage in a wrapper is two layers; more than this is no kernel that anybody meant to give. */
+/** A wrapped bzImage in a wrapper is two layers; nobody means to give a kernel with more than this. */
 const MAX_LAYERS = 4;
 
 /**
  * Opens a kernel in any form: ELF64 x86-64 (vmlinux, debug file), bzImage (vmlinuz), unified kernel image, raw BTF
- * (`/sys/kernel/btf/vmlinux`), each also packed as a whole in any of the kernel's compressions. What it is is told by
- * its bytes, never by its name. The caller closes the result.
+ * (`/sys/kernel/btf/vmlinux`), each also packed as a whole in any of the kernel's compressions. The form is recognized
+ * by bytes, never by name. The caller closes the result.
  *
  * @throws ExtractError `file-not-found`, `file-unreadable`, `not-a-kernel`, `not-elf64`, `wrong-architecture`,
  *   `truncated`, `corrupt-elf`, `corrupt-archive`, `unsupported-compression`, `no-space`, `interrupted`
@@ -66,15 +66,15 @@ export async function openKernelFile(path: string, options: OpenOptions = {}): P
   }
 }
 
-/** What is in a file once nothing packs it. */
+/** Content of a file without its wrappings. */
 interface Unwrapped {
   source: FileSource;
   format: 'elf' | 'btf';
-  /** The outermost boot image that it was in. */
+  /** The outermost boot image around it. */
   boot: BootImage | null;
 }
 
-/** Takes off every wrapping. What it opens for that is closed with `stack`. */
+/** Removes every wrapping. Files opened for that are closed with `stack`. */
 async function unwrap(
   given: FileSource,
   stack: AsyncDisposableStack,
@@ -87,7 +87,7 @@ async function unwrap(
     const format = detectFormat(source.read(0, Math.min(FORMAT_BYTES, source.size)));
     if (format === 'elf' || format === 'btf') return { source, format, boot };
     if (format === 'unknown' || format === 'ar') throw notAKernel(path, source.size, format);
-    // Plain files, the usual case, need none of this.
+    // Plain files, the usual case, do not need this.
     const { unpack } = await import('./unpack.ts');
     let packed: Packed = { source, offset: 0, length: source.size, format };
     if (format === 'bzimage') {
@@ -104,8 +104,8 @@ async function unwrap(
 }
 
 /**
- * The kernel that a debug file was split from: the file of the same build, plain or packed, at one of the usual places.
- * Others there, whatever is wrong with them, are passed over.
+ * Finds the kernel that a debug file was split from: a file of the same build, plain or packed, in one of the usual
+ * places. Other files there are skipped, even if damaged.
  */
 async function findPartner(
   path: string,

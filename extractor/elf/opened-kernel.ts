@@ -17,7 +17,7 @@ import { KERNEL_IMAGE, SymbolText } from './symbol-text.ts';
 /** How much `.rodata` is searched for kallsyms: a distribution kernel's has 2 to 20 MiB. */
 const MAX_RODATA = 128 << 20;
 
-/** What a kernel file is made of once its wrappings are off. */
+/** Parts of a kernel file after its wrappings are removed. */
 export interface Parts {
   path: string;
   options: { symbols?: string | undefined; config?: string | undefined };
@@ -28,11 +28,11 @@ export interface Parts {
   sections: SectionSet;
   companions?: Companions | undefined;
   boot: BootImage | null;
-  /** What the running kernel says of itself, for its own BTF. */
+  /** What the running kernel tells about itself, if the file is its own BTF. */
   running?: RunningKernel | null;
 }
 
-/** Everything but opening; facts that cost reading are found when first asked for. */
+/** Everything but opening; facts that are expensive to read are found on demand. */
 export class OpenedKernel implements KernelFile {
   readonly path: string;
   readonly elfPath: string | null;
@@ -119,7 +119,7 @@ export class OpenedKernel implements KernelFile {
     if (own) return readConfigFile(own);
     const rodata = this.section('.rodata');
     const table = this.#table();
-    // A kernel with symbols says by one of them whether it carries its configuration.
+    // A kernel with symbols shows by one of them whether it contains its configuration.
     const mayEmbed = !table || lookupSymbols(table, ['kernel_config_data']).size > 0;
     const embedded = rodata && mayEmbed ? findEmbeddedConfig(rodata) : null;
     if (embedded) return embedded;
@@ -166,7 +166,7 @@ export class OpenedKernel implements KernelFile {
     return map && !this.#contradicts(map) ? map : null;
   }
 
-  /** The kernel's own symbols for its own use, which a packed or stripped kernel has too. */
+  /** The symbols that a kernel carries for its own use, present even if it is packed or stripped. */
   #kallsyms(): SymbolSource | null {
     const rodata = this.section('.rodata');
     if (!rodata || rodata.size === 0 || rodata.size > MAX_RODATA) return null;
@@ -178,7 +178,7 @@ export class OpenedKernel implements KernelFile {
     });
   }
 
-  /** Whether a text of symbols has `linux_banner` at a place of this image where no banner is. */
+  /** Whether a symbol text places `linux_banner` where this image has no banner. */
   #contradicts(symbols: SymbolSource): boolean {
     const rodata = this.section('.rodata');
     const banner = lookupSymbols(symbols, ['linux_banner']).get('linux_banner');
@@ -187,7 +187,7 @@ export class OpenedKernel implements KernelFile {
   }
 }
 
-/** `__START_KERNEL` of arch/x86/include/asm/page_types.h and boot.h, where the configuration says it. */
+/** `__START_KERNEL` of arch/x86/include/asm/page_types.h and boot.h, if the configuration determines it. */
 function configuredTextStart(config: Readonly<Record<string, string>> | null): bigint | null {
   const [start, align] = ['CONFIG_PHYSICAL_START', 'CONFIG_PHYSICAL_ALIGN'].map((option) => config?.[option]);
   if (!isHex(start) || !isHex(align) || BigInt(align) === 0n) return null;

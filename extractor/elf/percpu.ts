@@ -1,20 +1,17 @@
 import type { KernelFile } from './kernel-file.ts';
 
 /**
- * Sections of per-CPU variables: `.data.percpu`, since 2010 `.data..percpu` (series "Rename kernel's magic
- * sections for compatibility with -ffunction-sections -fdata-sections"). Link-time addresses in it are kernel
- * addresses, but start at 0 on SMP since "x86: make percpu symbols zerobased on SMP" (2.6.30) until "x86/percpu/64:
- * Use relative percpu offsets" (6.15). The offset into a CPU's area is `address - __per_cpu_start` in any case.
+ * Sections of per-CPU variables: `.data.percpu`, since 2010 `.data..percpu` (series "Rename kernel's magic sections for
+ * compatibility with -ffunction-sections -fdata-sections"). Link-time addresses there are kernel addresses, but started
+ * at 0 on SMP from "x86: make percpu symbols zerobased on SMP" (2.6.30) until "x86/percpu/64: Use relative percpu
+ * offsets" (6.15). The offset into a CPU's area is always `address - __per_cpu_start`.
  */
 const PERCPU_SECTIONS: readonly string[] = ['.data..percpu', '.data.percpu'];
 
-/** Marks of the linker script at the area's borders, which are no variables. */
+/** Linker-script marks at the area's borders, which are no variables. */
 const BORDERS: readonly string[] = ['__per_cpu_start', '__per_cpu_end', '__per_cpu_load'];
 
-/**
- * Those of `names` that are per-CPU variables: by their section, or by their address where symbols come from a
- * text that has no sections.
- */
+/** The per-CPU variables among `names`: by section, or by address if the symbols come from a text without sections. */
 export function percpuSymbols(file: KernelFile, names: Iterable<string>): string[] {
   const wanted = [...names];
   const symbols = file.lookup([...wanted, ...BORDERS]);

@@ -22,15 +22,15 @@ const WIDTHS: Readonly<Record<number, { bytes: 1 | 2 | 4 | 8; signed?: true }>> 
 };
 const R_X86_64_NONE = 0;
 
-/** Whether a section must be linked before it says anything: of an object or a module, and not of its memory. */
+/** Whether a section must be linked before use: in an object or module, and not part of its memory. */
 export function needsLinking(image: ElfImage, header: SectionHeader): boolean {
   return image.relocatable && !header.allocated && plainName(header.name).startsWith('.debug_');
 }
 
 /**
- * What a linker would make of a relocatable file's debug sections of one name: them one after the other (type units
- * have a section each), with their relocations applied. Sections in memory begin at 0, as they do in the file.
- * An executable keeps such relocations too (`--emit-relocs`), but its bytes are final.
+ * Links a relocatable file's debug sections of one name: concatenates them (type units have a section each) and applies
+ * their relocations. Sections in memory begin at 0, as in the file. An executable may keep such relocations
+ * (`--emit-relocs`), but its bytes are final.
  *
  * @throws ExtractError on reading: `corrupt-elf`, `truncated`, `unsupported-relocation`
  */
@@ -56,7 +56,7 @@ export function linkedSection(image: ElfImage, name: string): SectionData {
 interface SectionPart {
   readonly header: SectionHeader;
   readonly section: SectionData;
-  /** Where it begins among those of its name. */
+  /** Its offset among the sections of its name. */
   readonly start: number;
 }
 
@@ -100,7 +100,7 @@ function apply(image: ElfImage, relocations: SectionHeader, target: Buffer, name
   }
 }
 
-/** Gives a symbol's value; that of a section of debug information is where it begins among those of its name. */
+/** Returns a symbol's value; for a section of debug information, its offset among those of its name. */
 function symbolValues(image: ElfImage, relocations: SectionHeader): (symbol: number) => bigint {
   const { path } = image.source;
   const table = image.headers[relocations.link];
@@ -127,7 +127,7 @@ function symbolValues(image: ElfImage, relocations: SectionHeader): (symbol: num
         throw corrupt(path, relocations.name, `by symbol ${symbol}, which is not there`);
       }
       const section = sectionOf(symbol);
-      // What lies elsewhere or nowhere yet (undefined, common) is at no address.
+      // Symbols in other sections or in none yet (undefined, common) have no address.
       value = section === null ? 0n : symbols.readBigUInt64LE(at + SYMBOL.value) + startOf(section);
       known.set(symbol, value);
     }

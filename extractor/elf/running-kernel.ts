@@ -5,21 +5,21 @@ import { FileSource } from './byte-source.ts';
 import { readBuildId } from './notes.ts';
 import { PlainSection } from './section.ts';
 
-/** Where a kernel shows its own BTF. */
+/** File with the running kernel's own BTF. */
 const OWN_BTF = '/sys/kernel/btf/vmlinux';
 
-/** What the running kernel says of itself. */
+/** What the running kernel tells about itself. */
 export interface RunningKernel {
-  /** As in its memory: `/proc/version` and `linux_banner` are made from the same words (init/version.c). */
+  /** As in its memory: `/proc/version` and `linux_banner` have the same text (init/version.c). */
   banner: string | null;
   buildId: string | null;
-  /** Where its configuration can be read; null where it shows none. */
+  /** Path of its configuration; null if it shows none. */
   config: string | null;
 }
 
 /**
- * The facts that are not in BTF, where a file is the running kernel's own; null for any other file.
- * @param root below which `/sys`, `/proc` and `/boot` are
+ * Facts that BTF lacks, if the file is the running kernel's own; null for any other file.
+ * @param root directory that contains `/sys`, `/proc` and `/boot`
  */
 export function runningKernel(path: string, root = '/'): RunningKernel | null {
   const own = real(join(root, OWN_BTF));
@@ -37,7 +37,7 @@ function ownBuildId(path: string): string | null {
     using source = FileSource.open(path);
     return readBuildId(new PlainSection(source, '.notes', 0n, 0, source.size));
   } catch {
-    // A container may hide it; then the banner alone tells which kernel this is.
+    // A container may hide it; then only the banner identifies this kernel.
     return null;
   }
 }

@@ -5,15 +5,15 @@ import { linkedSection, needsLinking } from './relocation.ts';
 import { openSection, plainName } from './section.ts';
 
 /**
- * The sections of a kernel over all the files it is spread over, by name. Where several have one, the last
- * file's that has bytes of it wins: a stripped file and its debug file complement each other.
+ * The sections of a kernel across all its files, by name. If several files have one, the last with bytes for it wins: a
+ * stripped file and its debug file complement each other.
  */
 export class SectionSet {
   readonly #images: readonly ElfImage[];
   readonly #home = new Map<string, { image: ElfImage; header: SectionHeader }>();
   readonly #opened = new Map<string, SectionData>();
 
-  /** @param alone sections that are a whole file, as of raw BTF */
+  /** @param alone sections that are a whole file, such as raw BTF */
   constructor(images: readonly ElfImage[], alone: readonly SectionData[] = []) {
     this.#images = images;
     for (const section of alone) this.#opened.set(section.name, section);
@@ -21,7 +21,7 @@ export class SectionSet {
       const here = new Set<string>();
       for (const header of image.headers) {
         const name = plainName(header.name);
-        // Of two with one name in one file the first one counts, as for readelf and gdb.
+        // If a file has two of one name, the first counts, as for readelf and gdb.
         if (header.index === 0 || name === '' || here.has(name)) continue;
         if (!hasBytes(header) && this.#home.has(name)) continue;
         here.add(name);
@@ -34,13 +34,13 @@ export class SectionSet {
     return [...new Set([...this.#home.keys(), ...this.#opened.keys()])];
   }
 
-  /** Whether there are bytes of this section. */
+  /** Whether any file has bytes of this section. */
   has(name: string): boolean {
     const home = this.#home.get(name);
     return home !== undefined && hasBytes(home.header);
   }
 
-  /** Whether a section is there, but no file has its bytes. */
+  /** Whether the section exists but no file has its bytes. */
   lacksBytes(name: string): boolean {
     return this.#home.get(name)?.header.type === 'nobits';
   }
@@ -57,13 +57,13 @@ export class SectionSet {
     return section;
   }
 
-  /** Where the ELF file with the debug information can be opened; the image itself where there is none. */
+  /** Path of the ELF file with the debug information, or of the image if there is none. */
   elfLocation(): string | null {
     const image = this.has('.debug_info') ? this.#home.get('.debug_info')!.image : this.#images[0];
     return image?.source.location ?? null;
   }
 
-  /** The first symbol table that has strings, the last file's first. */
+  /** The first symbol table with strings, beginning with the last file. */
   symbolTable(): { image: ElfImage; symtab: SectionHeader } | null {
     for (const image of this.#images.toReversed()) {
       const symtab = image.headers.find((header) => header.type === 'symtab');
@@ -76,7 +76,7 @@ export class SectionSet {
   }
 }
 
-/** GNU build-id in lower-case hex: of the kernel's own `.notes`, or the linker's section; null without one. */
+/** GNU build-id in lower-case hex, from the kernel's own `.notes` or the linker's section; null without one. */
 export function buildIdOf(sections: SectionSet): string | null {
   for (const name of ['.notes', '.note.gnu.build-id']) {
     const section = sections.get(name);

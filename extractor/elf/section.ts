@@ -4,7 +4,7 @@ import { inflateSection, readCompressionHeader } from './compressed-section.ts';
 import type { ElfImage, SectionHeader } from './image.ts';
 import type { SectionData } from './kernel-file.ts';
 
-/** A section's bytes, through decompression where the section is compressed. */
+/** A section's bytes, decompressed if necessary. */
 export function openSection(image: ElfImage, header: SectionHeader): SectionData {
   if (header.index === 0 || header.type === 'null' || header.type === 'nobits') {
     return new PlainSection(image.source, plainName(header.name), header.address, header.offset, 0);
@@ -20,12 +20,12 @@ export function openSection(image: ElfImage, header: SectionHeader): SectionData
   return new PlainSection(image.source, header.name, header.address, header.offset, header.size);
 }
 
-/** `.zdebug_info` is the old spelling of a compressed `.debug_info`. */
+/** `.zdebug_info` is the old name of a compressed `.debug_info`. */
 export function plainName(name: string): string {
   return name.startsWith('.zdebug_') ? `.${name.slice(2)}` : name;
 }
 
-/** Bytes that lie in the file as they are. */
+/** Bytes that are stored in the file unchanged. */
 export class PlainSection implements SectionData {
   readonly name: string;
   readonly size: number;

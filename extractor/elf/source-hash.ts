@@ -3,11 +3,11 @@ import { setImmediate } from 'node:timers/promises';
 import type { FileSource } from './byte-source.ts';
 
 const CHUNK = 1 << 20;
-/** After so many chunks the signal handlers of the program have their turn. */
+/** Signal handlers get a turn after this many chunks. */
 const TURN = 64;
 
 /**
- * SHA-256 of a whole file, in hex, as sha256sum prints it.
+ * SHA-256 of a whole file, in hex, like sha256sum.
  *
  * @throws ExtractError `file-unreadable`; the signal's reason
  */

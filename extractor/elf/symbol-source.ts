@@ -2,7 +2,7 @@ import { SYMBOLS } from '../needs.ts';
 import { SCHEDULER_CODE, SWITCH } from '../structures.ts';
 import type { KernelSymbol } from './kernel-file.ts';
 
-/** Where symbols come from: an ELF symbol table, a System.map or a kallsyms text. */
+/** A source of symbols: an ELF symbol table, a System.map or a kallsyms text. */
 export interface SymbolSource {
   /** Every defined symbol, in the source's order. */
   all(): Iterable<KernelSymbol>;
@@ -10,7 +10,7 @@ export interface SymbolSource {
   named(names: Iterable<string>): Iterable<KernelSymbol>;
 }
 
-/** Names that every opening of a kernel comes to ask for: found in the same pass as the first others. */
+/** Names that every opened kernel will need, found in the same pass as the first others. */
 const SOON_WANTED: readonly string[] = [
   ...SYMBOLS,
   SCHEDULER_CODE,
@@ -19,12 +19,12 @@ const SOON_WANTED: readonly string[] = [
   '__per_cpu_load',
 ];
 
-/** What was looked up before, null for names that are not there: a pass over a kernel's symbols takes milliseconds. */
+/** Results of earlier look-ups, null for missing names: a pass over a kernel's symbols takes milliseconds. */
 const remembered = new WeakMap<SymbolSource, Map<string, KernelSymbol | null>>();
 
 /**
- * One symbol for each name: a global one where there is one; local ones only when they agree on the address,
- * since nothing says which of several static variables is meant.
+ * One symbol per name: a global one if there is one; local ones only if they agree on the address, since nothing tells
+ * which of several static variables is meant.
  */
 export function lookupSymbols(source: SymbolSource, names: Iterable<string>): Map<string, KernelSymbol> {
   const wanted = new Set(names);

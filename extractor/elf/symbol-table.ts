@@ -6,23 +6,23 @@ import { NameMatcher } from './name-matcher.ts';
 import { openSection } from './section.ts';
 import type { SymbolSource } from './symbol-source.ts';
 
-/** An Elf64_Sym: its size, and where the defining section's index and the value are in it. */
+/** An Elf64_Sym: its size, and offsets of the defining section's index and the value. */
 export const SYMBOL = { size: 24, section: 6, value: 8 } as const;
 const STB_LOCAL = 0;
 const SHN_UNDEF = 0;
 const SHN_LORESERVE = 0xff00;
-/** The index does not fit here: it is in the table of SHT_SYMTAB_SHNDX, 32 bits a symbol. */
+/** The index does not fit: it is in the table of SHT_SYMTAB_SHNDX, with 32 bits per symbol. */
 const SHN_XINDEX = 0xffff;
 /** STT_SECTION and STT_FILE name no object of the kernel. */
 const STT_SECTION = 3;
 const STT_FILE = 4;
 
-/** A distribution's kernel has about 4 MiB of each; a table beyond this is not read. */
+/** A distribution's kernel has about 4 MiB of each; a larger table is not read. */
 const MAX_TABLE = 256 << 20;
-/** Longest symbol name believed; KSYM_NAME_LEN of the kernel is 512. */
+/** Longest symbol name accepted; KSYM_NAME_LEN of the kernel is 512. */
 const MAX_NAME = 4096;
 
-/** `.symtab` with its strings, read once; names are decoded only for symbols asked for. */
+/** `.symtab` with its strings, read once; names are decoded only for requested symbols. */
 export class SymbolTable implements SymbolSource {
   readonly #symbols: Buffer;
   readonly #strings: Buffer;
@@ -67,7 +67,7 @@ export class SymbolTable implements SymbolSource {
     }
   }
 
-  /** Where symbols stand whose names may be wanted. A plain loop over bytes: nine in ten symbols end here. */
+  /** Positions of symbols whose names may be wanted. A plain loop over bytes: nine in ten symbols end here. */
   #candidates(matcher: NameMatcher): number[] {
     const symbols = this.#symbols;
     const strings = this.#strings;
@@ -115,15 +115,15 @@ export class SymbolTable implements SymbolSource {
 }
 
 /**
- * In which section a symbol of the table is: null for one that is undefined, absolute or common.
- * @param header of the table that `symbols` are the bytes of
+ * The section of each symbol in the table: null for an undefined, absolute or common one.
+ * @param header of the table whose bytes are `symbols`
  */
 export function sectionIndexes(
   image: ElfImage,
   header: SectionHeader,
   symbols: Buffer,
 ): (symbol: number) => number | null {
-  // Only files of 65,280 sections and more have one: nobody looks for it before it is needed.
+  // Only files with at least 65,280 sections have one, so look for it on demand.
   let wide: Buffer | null | undefined;
   const wideIndex = (symbol: number): number | null => {
     if (wide === undefined) {

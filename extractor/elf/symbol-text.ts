@@ -11,7 +11,7 @@ const ADDRESS_DIGITS = 16;
 const NAME_AT = ADDRESS_DIGITS + 3;
 /** Lowest address of the kernel image (Documentation/arch/x86/x86_64/mm.rst); per-CPU symbols may lie at 0. */
 export const KERNEL_IMAGE = 0xffff_ffff_8000_0000n;
-/** Where `_text` is linked unless somebody changed CONFIG_PHYSICAL_START. */
+/** Link address of `_text`, unless CONFIG_PHYSICAL_START was changed. */
 const USUAL_TEXT = KERNEL_IMAGE + 0x100_0000n;
 const NEWLINE = 0x0a;
 const TAB = 0x09;
@@ -19,12 +19,12 @@ const SPACE = 0x20;
 const DIGIT_0 = 0x30;
 
 /**
- * Symbols of a System.map or a saved `/proc/kallsyms`: lines of address, type letter as of nm(1), name. Symbols
- * of modules (`[name]` at the end of a line) are left out.
+ * Symbols of a System.map or a saved `/proc/kallsyms`: lines of address, type letter as in nm(1), name. Symbols of
+ * modules (`[name]` at the end of a line) are left out.
  */
 export class SymbolText implements SymbolSource {
   readonly #text: Buffer;
-  /** What a kallsyms of a randomized kernel adds to link-time addresses. */
+  /** What a randomized kernel's kallsyms adds to link-time addresses. */
   readonly #slide: bigint;
 
   private constructor(text: Buffer, slide: bigint) {
@@ -34,9 +34,9 @@ export class SymbolText implements SymbolSource {
 
   /**
    * Reads a file of symbols.
-   * @param textStart link-time address of `.text` (`_text`), where the image or its configuration says it: addresses of
-   *   a running, randomized kernel are moved back to it
-   * @returns null for Debian's System.map, which only says in which package the real one is
+   * @param textStart link-time address of `.text` (`_text`), if the image or its configuration tells it: addresses of a
+   *   running, randomized kernel are converted with it
+   * @returns null for Debian's System.map, which only names the package of the real one
    * @throws ExtractError `file-not-found`, `file-unreadable`, `no-debug-information`
    */
   static read(path: string, textStart: bigint | null): SymbolText | null {
@@ -48,7 +48,7 @@ export class SymbolText implements SymbolSource {
     let any = false;
     for (const at of plain.#lines()) {
       any = true;
-      // Without the right to see them, /proc/kallsyms shows every address as 0; a real one has others soon.
+      // Readers without permission see only zeros in /proc/kallsyms; a real one soon has other addresses.
       if (plain.#address(at) >= KERNEL_IMAGE) return new SymbolText(text, plain.#slideTo(textStart, path));
     }
     throw unusable(
@@ -73,7 +73,7 @@ export class SymbolText implements SymbolSource {
     }
   }
 
-  /** Starts of the lines that are symbols of the kernel itself. */
+  /** Starts of the lines with symbols of the kernel itself. */
   *#lines(): Generator<number> {
     const text = this.#text;
     for (let at = 0; at < text.length; ) {
@@ -104,7 +104,7 @@ export class SymbolText implements SymbolSource {
     };
   }
 
-  /** @throws ExtractError `no-debug-information` for moved addresses where nothing says from where */
+  /** @throws ExtractError `no-debug-information` for moved addresses of unknown origin */
   #slideTo(textStart: bigint | null, path: string): bigint {
     const text = [...this.named(['_text'])].find(({ name }) => name === '_text')?.address;
     if (text === undefined || text === (textStart ?? USUAL_TEXT)) return 0n;
@@ -117,7 +117,7 @@ export class SymbolText implements SymbolSource {
   }
 }
 
-/** /proc files say that they have no size: read until the end comes. */
+/** /proc files report size 0, so read until the end. */
 function readAll(source: FileSource): Buffer {
   if (source.size > 0) return source.read(0, source.size);
   return source.readToEnd(MAX_TEXT);

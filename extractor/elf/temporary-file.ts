@@ -6,15 +6,15 @@ import process from 'node:process';
 import { FileSource, fileError } from './byte-source.ts';
 
 /**
- * A private file without a name: it is unlinked as soon as it is open, so that no way of dying, signals
- * included, leaves it behind. Other programs reach it through `/proc` (see {@link FileSource.location}).
+ * A private file without a name: it is unlinked as soon as it is open, so nothing is left behind however the process
+ * ends, even by a signal. Other programs reach it through `/proc` (see {@link FileSource.location}).
  */
 export class TemporaryFile implements Disposable {
   readonly #path: string;
   #fd: number | null;
   #size = 0;
 
-  /** @throws ExtractError `no-space`, `file-unreadable` when the temporary directory is not writable */
+  /** @throws ExtractError `no-space`; `file-unreadable` if the temporary directory is not writable */
   constructor(directory = tmpdir()) {
     this.#path = join(directory, `domsched-${process.pid}-${randomBytes(8).toString('hex')}`);
     try {
@@ -41,7 +41,7 @@ export class TemporaryFile implements Disposable {
     this.#size += bytes.length;
   }
 
-  /** Hands the bytes over for reading; `path` names them in messages. The caller closes the source. */
+  /** Passes the bytes on for reading; `path` names them in messages. The caller closes the source. */
   toSource(path: string): FileSource {
     const fd = this.#fd!;
     this.#fd = null;

@@ -11,8 +11,8 @@ const SECTION_HEADER = 40;
 const MAX_SECTIONS = 96;
 
 /**
- * Finds the kernel in a unified kernel image: an EFI program that carries it in its section `.linux` (UAPI Group
- * specification "Unified Kernel Image"), as a boot image.
+ * Finds the kernel in a unified kernel image: an EFI program with a boot image in its section `.linux` (UAPI Group
+ * specification "Unified Kernel Image").
  * @throws ExtractError `not-a-kernel` for other EFI programs, `truncated`
  */
 export function readUnifiedImage(source: FileSource): Packed {
@@ -33,7 +33,7 @@ export function readUnifiedImage(source: FileSource): Packed {
   const table = source.read(at + COFF_HEADER + header.readUInt16LE(20), count * SECTION_HEADER);
   for (let entry = 0; entry < table.length; entry += SECTION_HEADER) {
     if (table.toString('latin1', entry, entry + 8) !== '.linux\0\0') continue;
-    // The size in memory is the kernel's, and the one in the file is rounded up; objcopy leaves the former at 0.
+    // The kernel's size is the one in memory; the one in the file is rounded up. objcopy leaves the former at 0.
     const stored = table.readUInt32LE(entry + 16);
     const length = Math.min(table.readUInt32LE(entry + 8) || stored, stored);
     const offset = table.readUInt32LE(entry + 20);

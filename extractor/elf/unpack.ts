@@ -10,21 +10,21 @@ import { decodeLz4Block, LZ4_LEGACY_BLOCK, LZ4_LEGACY_MAGIC, LZ4_LEGACY_PACKED_B
 import { TemporaryFile } from './temporary-file.ts';
 
 /**
- * How much a packed file may grow to: 16 GiB, and 256 times its size beside 64 MiB. A vmlinux with debug
- * information packs to a quarter to a tenth.
+ * Limits on unpacking a file: 16 GiB, and 64 MiB plus 256 times its size. A vmlinux with debug information packs to
+ * between a quarter and a tenth.
  */
 const MAX_UNPACKED = 2 ** 34;
 const MAX_RATIO = 256;
 const RATIO_SLACK = 64 << 20;
-/** What `xz` may allocate: the kernel's build uses dictionaries of up to 128 MiB. */
+/** Memory that `xz` may allocate: the kernel's build uses dictionaries of up to 128 MiB. */
 const XZ_MEMORY = '512MiB';
 const PIECE = 256 << 10;
 
 export interface UnpackOptions {
-  /** Bytes done and in all of a slow step, and its name. */
+  /** Reports progress of a slow step: bytes done, bytes in all, and the step's name. */
   progress?: ((done: number, total: number, what: string) => void) | undefined;
   signal?: AbortSignal | undefined;
-  /** Where the unpacked bytes go. Default: the system's directory for temporary files. */
+  /** Folder of the unpacked bytes. Default: the system's directory for temporary files. */
   temporaryDirectory?: string | undefined;
 }
 
@@ -33,15 +33,15 @@ export interface Packed {
   readonly source: FileSource;
   readonly offset: number;
   readonly length: number;
-  /** `stored`: not packed, but a part of the file. */
+  /** `stored`: a part of the file that is not packed. */
   readonly format: FileFormat | 'stored';
-  /** Bytes after decompression, where the container says so. */
+  /** Bytes after decompression, if the container tells. */
   readonly unpackedSize?: number;
 }
 
 /**
- * Programs for the compressions that Node does not know. Of xz and lzma npm has no maintained decoder that knows the
- * x86 filter and the kernel's big dictionaries; the others are too rare.
+ * External tools for compressions that Node does not support. npm has no maintained decoder for xz and lzma with the
+ * x86 filter and the kernel's big dictionaries; the others are too rare to support natively.
  */
 const TOOLS: Partial<Record<Packed['format'], { command: readonly [string, ...string[]]; debian: string }>> =
   {
@@ -65,7 +65,7 @@ export function checkSupported(path: string, format: Packed['format']): void {
 }
 
 /**
- * Unpacks into a temporary file without name. The caller closes the result.
+ * Unpacks into a temporary file without a name. The caller closes the result.
  * @throws ExtractError `unsupported-compression`, `corrupt-archive`, `truncated`, `no-space`, `interrupted`
  */
 export async function unpack(packed: Packed, options: UnpackOptions): Promise<FileSource> {
@@ -156,7 +156,7 @@ async function throughTool(
     env: { LC_ALL: 'C' },
     ...(options.signal ? { cancelSignal: options.signal } : {}),
   });
-  // The program may stop early at damaged data: the broken pipe is its exit code's business.
+  // The program may stop early at damaged data; its exit code reports that, not the broken pipe.
   const feeding = pipeline(input(packed, options), running.stdin as Writable).catch(() => {});
   try {
     for await (const bytes of running.stdout as AsyncIterable<Uint8Array>) append(bytes);
@@ -179,7 +179,7 @@ async function throughTool(
   throw damaged(packed, stderr);
 }
 
-/** What the programs say of a file that is cut. */
+/** Messages of the programs for a truncated file. */
 const ENDS_EARLY = /unexpected end of (?:input|file)|ends unexpectedly|unfinished stream/i;
 
 async function throughLz4(
@@ -197,19 +197,19 @@ async function throughLz4(
     if (at + 4 > length) throw endsEarly(packed);
     const size = word(at);
     at += 4;
-    // Frames may follow each other.
+    // Frames may follow one another.
     if (size === LZ4_LEGACY_MAGIC) continue;
     if (size > LZ4_LEGACY_PACKED_BLOCK) throw damaged(packed, `LZ4 block of ${size} bytes`);
     if (at + size > length) throw endsEarly(packed);
     append(target.subarray(0, decodeLz4Block(source.read(packed.offset + at, size, block), target)));
     at += size;
     report(packed, options, at);
-    // Lets signals and a progress display have their turn.
+    // Gives signals and the progress display a turn.
     await setImmediate();
   }
 }
 
-/** The packed bytes as a stream. Not of node:fs, whose streams close a descriptor they did not open. */
+/** The packed bytes as a stream. Not from node:fs, whose streams close a descriptor they did not open. */
 function input(packed: Packed, options: UnpackOptions): Readable {
   return Readable.from(pieces(packed, options));
 }

@@ -1,6 +1,6 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
 
-/** One section of the file to write, in pieces that follow each other. */
+/** One section of the file to write, in consecutive pieces. */
 export interface CarvedSection {
   name: string;
   size: number;
@@ -14,8 +14,8 @@ const SHT_STRTAB = 3;
 const EM_X86_64 = 62;
 
 /**
- * Writes an x86-64 ELF file of nothing but the given sections, none of them loaded (System V ABI, chapter 4).
- * gdb reads structures from it as from the whole kernel, without the whole kernel's symbols and units.
+ * Writes an x86-64 ELF file with only the given sections, none of them loaded (System V ABI, chapter 4). gdb reads the
+ * same structures from it as from the whole kernel, without the kernel's symbols and units.
  */
 export function writeElf(path: string, pieces: readonly CarvedSection[]): void {
   const names = ['', ...pieces.map(({ name }) => name), '.shstrtab'];

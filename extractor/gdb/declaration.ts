@@ -1,13 +1,13 @@
-/** A C declaration as gdb prints it, taken apart. */
+/** A C declaration that gdb printed, taken apart. */
 export interface CDeclaration {
   name: string | null;
   /** The type as `whatis` spells it. */
   type: string;
-  /** What the declarator is built on: `unsigned int`, `struct rq`, `enum {...}`, a typedef's name. */
+  /** The innermost type: `unsigned int`, `struct rq`, `enum {...}`, a typedef's name. */
   base: string;
   /** Element counts, outermost first; 0 for an unknown one. */
   dims: number[];
-  /** `*` between the base and the name, array elements' included; more than one level is `pointers`. */
+  /** `*` between the base and the name, including those of array elements; several levels are `pointers`. */
   shape: 'plain' | 'pointer' | 'pointers' | 'function';
   bitSize: number | null;
   /** Whether an enumeration printed in place has a negative value. */
@@ -27,12 +27,12 @@ const SIMPLE = new RegExp(`^(.*[\\s*}])??(?!${QUALIFIER})(${IDENTIFIER})?((?:\\[
  * Takes apart `unsigned long bits[3]`, `int (*fn)(struct rq *)`, `unsigned int on : 1`, without the semicolon.
  *
  * @param named whether the declaration has a name; a bare type has none
- * @returns null for text that is none
+ * @returns null if the text is no declaration
  */
 export function parseDeclaration(text: string, named: boolean): CDeclaration | null {
   const field = /^(.*\S) : (\d+)$/.exec(text);
   const bitSize = field ? Number(field[2]) : null;
-  // The enumerators of an enumeration without a tag stand in its place.
+  // An enumeration without a tag is printed with its enumerators.
   const whole = field ? field[1]! : text;
   const enumeration = /\benum \{[^}]*\}/.exec(whole)?.[0] ?? '';
   const shortened = enumeration ? whole.replace(enumeration, 'enum {...}') : whole;
@@ -44,7 +44,7 @@ export function parseDeclaration(text: string, named: boolean): CDeclaration | n
   if (!parts || (named && !parts[2])) return null;
   const [, prefix = '', name = '', dimensions = '', rest = ''] = parts;
   const beforeName = prefix.trimEnd();
-  // gdb puts no space between a pointer's qualifiers and brackets.
+  // gdb prints no space between a pointer's qualifiers and brackets.
   const joint =
     !nested && dimensions && !/\*(?:\s*(?:const|volatile|restrict|_Atomic))*$/.test(beforeName) ? ' ' : '';
   const type = nested ? `${beforeName}${dimensions}${rest}` : `${beforeName}${joint}${dimensions}`;

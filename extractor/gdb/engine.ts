@@ -28,8 +28,8 @@ const CHUNK = 1 << 20;
 const IDENTIFIER = /^[A-Za-z_]\w*$/;
 
 /**
- * Asks gdb: a second opinion from a program that shares no code with the other engines. gdb gets a file with only
- * the units that define what is asked for, out of which it prints the same as out of the whole kernel.
+ * Asks gdb for a second opinion, since it shares no code with the other engines. gdb gets a file with only the units
+ * that define the requested types; it prints the same from that as from the whole kernel.
  */
 export const gdbEngine: Engine = {
   name: 'gdb',
@@ -86,7 +86,7 @@ export const gdbEngine: Engine = {
   },
 };
 
-/** The units that the dwarf engine reads, as far as they define something that none before them does. */
+/** The units that the dwarf engine reads, without those that add no definition. */
 async function chooseUnits(
   file: KernelFile,
   dwarf: DwarfFile,
@@ -100,7 +100,7 @@ async function chooseUnits(
   const read = (unit: Unit) => {
     for (const { name, tag, offset } of dwarf.definitions(unit, 'wanted')) {
       const isStructure = tag !== TAG.enumerationType && tag !== TAG.typedef;
-      // An enumeration without a tag has a wanted enumerator; no other unit has the same one.
+      // An untagged enumeration is here for a wanted enumerator, which no other unit has.
       const key = isStructure ? name! : `${tag} ${name ?? `${unit.offset} ${offset}`}`;
       const found = isStructure ? structures : others;
       if (!found.has(key)) chosen.add(unit);
@@ -135,7 +135,7 @@ async function chooseUnits(
       { file: file.path, engine: 'gdb' },
     );
   }
-  // A unit that refers to others says nothing without them, and units refer to type units.
+  // A unit that refers to others is useless without them, and units refer to type units.
   const isAlone = !dwarf.hasCrossings && [...chosen].every(({ type }) => type === null);
   return isAlone ? [...chosen] : [...dwarf.units()];
 }

@@ -1,6 +1,6 @@
 import { type CDeclaration, parseDeclaration } from './declaration.ts';
 
-/** A structure or union as `ptype /o` prints it. */
+/** A structure or union as printed by `ptype /o`. */
 export interface PrintedRecord {
   kind: 'struct' | 'union';
   tag: string | null;
@@ -10,15 +10,15 @@ export interface PrintedRecord {
 
 export interface PrintedField {
   declaration: CDeclaration;
-  /** As printed; null in unions, where nothing is. */
+  /** As printed; null in unions, where gdb prints none. */
   offset: number | null;
   bitOffset: number | null;
   size: number;
-  /** Of fields whose type is printed in full. */
+  /** For fields whose type is printed in full. */
   record: PrintedRecord | null;
 }
 
-/** Text that no gdb prints for a structure. */
+/** Text that gdb does not print for a structure. */
 export class PtypeError extends Error {
   override readonly name = 'PtypeError';
 }
@@ -30,12 +30,12 @@ const TOTAL = /^\/\* total size \(bytes\):\s*(\d+) \*\/$/;
 
 interface Open {
   record: PrintedRecord;
-  /** The field that it is the type of; null for the outermost. */
+  /** The field of which this is the type; null for the outermost. */
   place: { offset: number | null; size: number; opening: string } | null;
 }
 
 /**
- * Parses what gdb 12 and later print for `ptype /o` of a structure or union.
+ * Parses the output of gdb 12 and later for `ptype /o` of a structure or union.
  * @throws PtypeError
  */
 export function parsePtype(text: string): PrintedRecord {
@@ -95,10 +95,10 @@ function closeField(record: PrintedRecord, place: NonNullable<Open['place']>, en
 }
 
 /**
- * Calls `visit` with every field and its true offset from the start of `record`, in bytes, depth first.
+ * Finds every field and its true offset from the start of `record`, in bytes, depth first.
  *
- * gdb keeps one variable for the base of the offsets that it prints within fields of structure type, and does not
- * set it for arrays of structures: there it adds the base of the field that set it last.
+ * gdb keeps the base of the offsets that it prints within fields of structure type in one variable, but does not set it
+ * for arrays of structures: there it adds the base of the field that last set it.
  */
 export function placeFields(record: PrintedRecord): Map<PrintedField, number> {
   const offsets = new Map<PrintedField, number>();

@@ -1,6 +1,6 @@
 import { ExtractError } from '../error.ts';
 
-/** gdb is told nothing but to read types: no start-up files, no scripts out of the file, no network, no pager. */
+/** Restricts gdb to reading types: no start-up files, no scripts from the file, no network, no pager. */
 const QUIET = [
   ['auto-load', 'off'],
   ['debuginfod', 'enabled', 'off'],
@@ -10,7 +10,7 @@ const QUIET = [
   ['confirm', 'off'],
 ];
 const MARK = '@@domsched@@';
-/** Commands for one process: far below the kernel's limit on arguments. */
+/** Commands per process: far below the kernel's limit on arguments. */
 const BATCH = 400;
 const TIMEOUT_MS = 120_000;
 const MAX_OUTPUT = 256 << 20;
@@ -36,8 +36,8 @@ export class GdbSession {
   }
 
   /**
-   * What each command prints; null for one that fails.
-   * @param commands must hold nothing but names that the caller has checked
+   * The output of each command; null for one that fails.
+   * @param commands must contain only names that the caller has checked
    * @throws ExtractError `engine-failed`
    */
   async ask(commands: readonly string[]): Promise<Map<string, string | null>> {
@@ -59,7 +59,7 @@ export class GdbSession {
   }
 
   async #run(commands: readonly string[]): Promise<string> {
-    // Loaded when needed: the other engines start without it.
+    // Loaded on demand: the other engines start without it.
     const { execa } = await import('execa');
     const settings = QUIET.flatMap((words) => ['-iex', `set ${words.join(' ')}`]);
     const questions = commands.flatMap((command) => ['-ex', `echo ${MARK}\\n`, '-ex', command]);
@@ -73,7 +73,7 @@ export class GdbSession {
       ...(this.#signal && { cancelSignal: this.#signal }),
     });
     this.#signal?.throwIfAborted();
-    // The exit code is that of the last command, which may well have asked for what is not there.
+    // The exit code is that of the last command, which may ask for something that does not exist.
     if (result.exitCode === undefined) {
       throw new ExtractError('engine-failed', `gdb failed: ${result.shortMessage}; use --engine dwarf`, {
         engine: 'gdb',

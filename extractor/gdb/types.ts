@@ -10,7 +10,7 @@ import { type CDeclaration, parseDeclaration } from './declaration.ts';
 import { type PrintedField, type PrintedRecord, PtypeError, parsePtype, placeFields } from './ptype.ts';
 import type { GdbSession } from './session.ts';
 
-/** Rounds of questions, each about what the answers of the one before mention. Linux 6.12 needs about ten. */
+/** Rounds of questions, each about types mentioned in the previous answers. Linux 6.12 needs about ten. */
 const MAX_ROUNDS = 64;
 const POINTER_SIZE = 8;
 
@@ -22,11 +22,11 @@ interface PrintedEnum extends Enumeration {
   signed: boolean;
 }
 
-/** What a declared type is once its typedefs are followed. */
+/** A declared type after its typedefs are followed. */
 interface ResolvedType {
   dims: number[];
   kind: MemberKind;
-  /** Name of the innermost type: a tag, a builtin type, or the typedef of an anonymous structure. */
+  /** Name of the innermost type: a tag, a built-in type, or the typedef of an anonymous structure. */
   base: string;
   signed?: boolean;
   struct?: string;
@@ -35,7 +35,7 @@ interface ResolvedType {
   anonymous?: PrintedRecord;
 }
 
-/** Structures as gdb prints them, in the contract's form. */
+/** Converts structures as printed by gdb to the contract's form. */
 export class GdbTypes {
   readonly #gdb: GdbSession;
   readonly #records = new Map<string, PrintedRecord | null>();
@@ -50,7 +50,7 @@ export class GdbTypes {
   }
 
   /**
-   * The structures and enumerations of these names and all that they embed, by the kernel's names.
+   * The structures and enumerations with these names and everything that they embed, by the kernel's names.
    * @throws ExtractError `engine-failed`
    */
   async read(
@@ -74,7 +74,7 @@ export class GdbTypes {
     }
   }
 
-  /** Values of enumerators of enumerations without a tag; others are left out. @throws ExtractError `engine-failed` */
+  /** Values of enumerators in enumerations without a tag; others are left out. @throws ExtractError `engine-failed` */
   async constants(names: readonly string[]): Promise<Record<string, number>> {
     const answers = await this.#gdb.ask(names.flatMap((name) => [`output/d ${name}`, `whatis ${name}`]));
     const known = names
@@ -83,7 +83,7 @@ export class GdbTypes {
     return Object.fromEntries(known.map(([name, text]) => [name, Number(text)]));
   }
 
-  /** Asks about the given types, then about those that the answers mention, until nothing is open. */
+  /** Asks about the given types, then about types that the answers mention, until none is left. */
   async #answer(first: ReadonlySet<string>): Promise<void> {
     let open = first;
     for (let round = 0; open.size > 0; round++) {
@@ -96,7 +96,7 @@ export class GdbTypes {
     }
   }
 
-  /** `char` is unsigned in kernels built with -funsigned-char (all since 6.2), which no printed type shows. */
+  /** `char` is unsigned in kernels built with -funsigned-char (all since 6.2), which printed types do not show. */
   async #askCharSign(): Promise<void> {
     for (const [type, record] of this.#records) {
       if (!record || !TAGGED.test(type)) continue;
@@ -105,7 +105,7 @@ export class GdbTypes {
       );
       if (!field) continue;
       const element = `((${type} *)0)->${field.declaration.name}${field.declaration.dims.map(() => '[0]').join('')}`;
-      // The sum is an int: gdb prints a char by itself as signed.
+      // The sum is an int, because gdb prints a bare char as signed.
       const question = `output/d (__typeof__(${element}))-1 + 0`;
       this.#charIsSigned = (await this.#gdb.ask([question])).get(question) === '-1';
       return;
@@ -149,12 +149,12 @@ export class GdbTypes {
     if (record) visit(record);
   }
 
-  /** What was asked for and all that it embeds; not what is only pointed to. */
+  /** The requested structures and everything that they embed, but not what they only point to. */
   #structures(names: readonly string[]): Structure[] {
     const types = new Set<string>();
     for (const name of names) {
       const tagged = [`struct ${name}`, `union ${name}`].filter((type) => this.#records.get(type));
-      // A typedef's name counts where no structure has it as its tag.
+      // A typedef's name counts if no structure has it as its tag.
       for (const type of tagged.length ? tagged : [name]) types.add(type);
     }
     const structures: Structure[] = [];
@@ -184,7 +184,7 @@ export class GdbTypes {
     return found;
   }
 
-  /** @param embed is told each named type that lies within */
+  /** @param embed is called with each named type that is embedded */
   #members(record: PrintedRecord, base: number, embed: (type: string) => void): StructureMember[] {
     const offsets = placeFields(record);
     const build = (one: PrintedRecord): StructureMember[] =>
@@ -296,12 +296,12 @@ function isInteger(type: string): boolean {
   return type.split(' ').every((word) => INTEGER_WORD.test(word));
 }
 
-/** Types that gdb need not be asked about. */
+/** Types that need no question to gdb. */
 function isBuiltin(type: string): boolean {
   return type === 'void' || type.includes('{') || type.includes('(') || !/^[\w$ ]+$/.test(type);
 }
 
-/** Adds the type that a declaration is built on, where it matters what that is. */
+/** Adds the innermost type of a declaration, if its definition matters. */
 function mention({ base, shape }: CDeclaration, mentioned: Set<string>): void {
   if (shape === 'plain') mentioned.add(base);
   // Behind one pointer only the tag matters, which a typedef may hide.

@@ -1,21 +1,21 @@
 import type { NameTable } from './names.ts';
 
 /**
- * How a table says the symbols' addresses:
- * - `absolute`: 64 bits for each (kernels without KALLSYMS_BASE_RELATIVE; gone in 6.11);
+ * How a table stores the symbols' addresses:
+ * - `absolute`: 64 bits each (kernels without KALLSYMS_BASE_RELATIVE; gone in 6.11);
  * - `percpu`: offsets; a value from 0 on is the address itself, one below is `base - 1 - value` (up to 6.14);
  * - `base`: offsets from a base (6.15 to 6.19, where per-CPU symbols have ordinary addresses);
- * - `place`: offsets from where the offset itself is (from 7.0).
+ * - `place`: offsets from the offset's own position (from 7.0).
  */
 export type Encoding = 'absolute' | 'percpu' | 'base' | 'place';
 
 export interface AddressTable {
   readonly encoding: Encoding;
-  /** In bytes from the start of what was searched. */
+  /** In bytes from the start of the searched data. */
   readonly start: number;
-  /** What offsets count from; of `place`, the address of the table. */
+  /** Base of the offsets; for `place`, the address of the table. */
   readonly base: bigint;
-  /** Where the base is written, in bytes from the start; absent where it is not. */
+  /** Position of the stored base, in bytes from the start; absent if it is not stored. */
   readonly baseAt?: number;
 }
 
@@ -23,8 +23,8 @@ export interface AddressTable {
 const GAPS = [0, 4] as const;
 
 /**
- * The tables that may be the addresses: before the number of symbols up to 6.3, behind the index of tokens later. Which
- * one it is shows only in where it puts the symbols.
+ * Possible address tables: before the number of symbols up to 6.3, after the index of tokens later. Only the resulting
+ * symbol addresses show which one is right.
  *
  * @param address of the first of `bytes`
  * @param tokensEnd end of the index of tokens
@@ -70,7 +70,7 @@ export function addressOf(bytes: Buffer, { encoding, start, base }: AddressTable
   return value >= 0 ? BigInt(value) : BigInt.asUintN(64, base - 1n - BigInt(value));
 }
 
-/** Whether the addresses never fall: the kernel looks a symbol up by halving. */
+/** Whether the addresses never decrease, since the kernel looks symbols up by bisection. */
 export function isSorted(bytes: Buffer, { encoding, start }: AddressTable, count: number): boolean {
   let last = 0;
   let lastWide = 0n;
@@ -82,7 +82,7 @@ export function isSorted(bytes: Buffer, { encoding, start }: AddressTable, count
       continue;
     }
     const value = bytes.readInt32LE(start + 4 * index);
-    // In order as the addresses are, without the cost of 64 bits for each.
+    // Orders like the addresses, without the cost of 64 bits for each.
     const order =
       encoding === 'base' ? value >>> 0 : encoding === 'place' ? 4 * index + value : percpuOrder(value);
     if (index > 0 && order < last) return false;

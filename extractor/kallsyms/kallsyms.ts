@@ -5,27 +5,25 @@ import { type AddressTable, addressOf, addressTables, isSorted } from './address
 import { type NameTable, nameLength, nameTables } from './names.ts';
 import { type TokenTable, tokenTables } from './token-table.ts';
 
-/** Longer ones are no name of a symbol (KSYM_NAME_LEN is 512); tokens of a damaged table may be. */
+/** Longer strings are no symbol names (KSYM_NAME_LEN is 512), but tokens of a damaged table may form them. */
 const MAX_NAME = 1024;
-/** Candidates of names and addresses that are tried in all: a kernel has one, and chance few. */
+/** Candidates of names and addresses that are tried in all: a kernel has one, plus a few by chance. */
 const MAX_TRIES = 64;
-/** Steps of the search for names in all: some 0.5 s. A real kernel's takes a tenth of them. */
+/** Steps of the search for names in all: some 0.5 s. A real kernel takes a tenth of that. */
 const MAX_STEPS = 40_000_000;
 const PROOF = 'linux_banner';
 const PROOF_BYTES = Buffer.from('Linux version ', 'latin1');
 
 export interface KallsymsPlaces {
   readonly tables: readonly { readonly start: number; readonly end: number }[];
-  /** The word that a randomized kernel's slide was added to; null where there is none. */
+  /** Position of the word to which a randomized kernel's slide was added; null if there is none. */
   readonly baseAt: number | null;
 }
 
-/** Bytes of a kernel at an address; null where it has none. */
+/** Reads a kernel's bytes at an address; null if it has none. */
 export type ReadAt = (address: bigint, length: number) => Uint8Array | null;
 
-/**
- * The symbols that a kernel carries for itself (kernel/kallsyms.c): without modules, in order of their addresses.
- */
+/** The symbols that a kernel carries for itself (kernel/kallsyms.c): without modules, in order of address. */
 export class Kallsyms implements SymbolSource {
   readonly #bytes: Buffer;
   readonly #tokens: readonly Buffer[];
@@ -50,7 +48,7 @@ export class Kallsyms implements SymbolSource {
     return this.#addresses.encoding;
   }
 
-  /** Where all that it says comes from, in bytes from the start of what was searched. */
+  /** Positions of everything read, in bytes from the start of the searched data. */
   get places(): KallsymsPlaces {
     const { start, encoding, baseAt } = this.#addresses;
     const size = (encoding === 'absolute' ? 8 : 4) * this.count;
@@ -90,13 +88,13 @@ export class Kallsyms implements SymbolSource {
 }
 
 /**
- * Finds and proves the tables in a kernel's read-only data. Nothing asks for a version: the tokens are proved by their
- * index, the names by their markers, and the addresses by rising, and by putting `linux_banner` where the banner is.
+ * Finds and proves the tables in a kernel's read-only data, without knowing its version: tokens are proved by their
+ * index, names by their markers, and addresses by being ascending and by placing `linux_banner` where the banner is.
  *
- * @param bytes all of the data that the tables are among
+ * @param bytes all of the data that contains the tables
  * @param address of its first byte
- * @param readAt of the whole image, where the banner may be elsewhere
- * @returns null where the kernel has none, or has no data among its symbols (built without KALLSYMS_ALL)
+ * @param readAt reads the whole image, because the banner may be elsewhere
+ * @returns null if the kernel has none, or has no data among its symbols (built without KALLSYMS_ALL)
  */
 export function findKallsyms(bytes: Buffer, address: bigint, readAt: ReadAt): Kallsyms | null {
   const budget = { left: MAX_STEPS };
@@ -118,7 +116,7 @@ export function findKallsyms(bytes: Buffer, address: bigint, readAt: ReadAt): Ka
   return null;
 }
 
-/** Where a name is among the symbols: to be looked for once, whatever tables of addresses are tried. */
+/** Indexes of a name among the symbols: found once for all candidate tables of addresses. */
 function indexesOf(wanted: string, bytes: Buffer, { tokens }: TokenTable, names: NameTable): number[] {
   const matcher = new NameMatcher([wanted]);
   const indexes: number[] = [];
@@ -133,7 +131,7 @@ function isBanner(address: bigint, readAt: ReadAt): boolean {
   return found !== null && PROOF_BYTES.equals(found);
 }
 
-/** Each symbol's type letter and name, in a buffer that the next one takes: it ends at a NUL. */
+/** Each symbol's type letter and name, ended by a NUL, in a buffer that the next one reuses. */
 function* decoded(
   bytes: Buffer,
   tokens: readonly Buffer[],

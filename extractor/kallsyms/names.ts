@@ -1,29 +1,29 @@
-/** Every so many symbols a marker says where the next name begins. */
+/** A marker gives the start of every so many names. */
 const PER_MARKER = 256;
 /** Bytes of a name at most: KSYM_NAME_LEN tokens (512 since 6.1) and two bytes of length. */
 const MAX_NAME = 2 + 512;
 const MIN_NAME = 2;
-/** Fewer markers than these are no proof; a kernel has hundreds. */
+/** Fewer markers are no proof; a kernel has hundreds. */
 const MIN_MARKERS = 4;
 /** A kernel with all of its drivers built in has some 400,000 symbols. */
 const MAX_SYMBOLS = 4 << 20;
-/** Names, markers and sequence numbers before the tokens: 16 MiB are four times the largest kernel's. */
+/** Names, markers and sequence numbers before the tokens: 16 MiB is four times the largest kernel's. */
 const MAX_BEFORE = 16 << 20;
-/** Behind the markers chance may go on with numbers that look like more of them. */
+/** After the markers, numbers that look like more of them may follow by chance. */
 const MAX_CHANCE = 4;
 const ALIGNMENT = 8;
 
-/** `kallsyms_num_syms` and `kallsyms_names`, in bytes from the start of what was searched. */
+/** `kallsyms_num_syms` and `kallsyms_names`, in bytes from the start of the searched data. */
 export interface NameTable {
-  /** Where the number of symbols is. */
+  /** Position of the number of symbols. */
   readonly countAt: number;
   readonly count: number;
   readonly start: number;
 }
 
 /**
- * The names before a table of tokens: up to 6.3 sequence numbers may stand between (three bytes for each symbol), later
- * they do not, and neither is asked for. Markers are found by their own shape, names by being what every marker says.
+ * Finds the names before a table of tokens. Up to 6.3 sequence numbers may lie between (three bytes per symbol), later
+ * not; neither is assumed. Markers are found by their shape, names by agreeing with every marker.
  */
 export function* nameTables(bytes: Buffer, before: number, budget: Budget): Generator<NameTable> {
   const from = Math.max(0, before - MAX_BEFORE);
@@ -36,12 +36,12 @@ export function* nameTables(bytes: Buffer, before: number, budget: Budget): Gene
   }
 }
 
-/** Steps that are left for a search: whatever the bytes are, it ends. */
+/** Steps left for a search, so that it ends for any input. */
 export interface Budget {
   left: number;
 }
 
-/** Runs of 32-bit numbers that begin with 0 and rise by what 256 names can take. */
+/** Runs of 32-bit numbers that begin with 0 and rise by at most the size of 256 names. */
 function* markerRuns(bytes: Buffer, from: number, to: number): Generator<{ start: number; most: number }> {
   const first = Math.ceil(from / 4) * 4;
   for (let start = first; start + 4 * MIN_MARKERS <= to; start += 4) {
@@ -96,8 +96,8 @@ function isProved(bytes: Buffer, { count, start }: NameTable, markersAt: number,
 }
 
 /**
- * How many tokens a name has, and in how many bytes that is said: two where bit 7 is set ("kallsyms: support big kernel
- * symbols", 6.1), low 7 bits first.
+ * Number of tokens in a name, and of bytes that encode it: two if bit 7 is set ("kallsyms: support big kernel symbols",
+ * 6.1), low 7 bits first.
  */
 export function nameLength(bytes: Buffer, at: number): { tokens: number; bytes: 1 | 2 } {
   const low = bytes[at]!;

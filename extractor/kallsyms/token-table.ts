@@ -1,16 +1,16 @@
-/** A kernel's names are spelled in 256 tokens, each a byte's number (scripts/kallsyms.c). */
+/** A kernel's names are spelled in 256 tokens, one per byte value (scripts/kallsyms.c). */
 const TOKENS = 256;
-/** Characters that names have keep their own number as a token, and every kernel has names with all digits. */
+/** Characters that occur in names are tokens of their own value, and every kernel's names contain all digits. */
 const ANCHOR = Buffer.from('0\x001\x002\x003\x004\x005\x006\x007\x008\x009\0', 'latin1');
 const FIRST_DIGIT = 0x30;
-/** Tables begin at a multiple of 8; more room than that between two is no room between them. */
+/** Tables begin at a multiple of 8, so padding between two is shorter than this. */
 const MAX_PADDING = 8;
-/** Bytes of tokens: the index has 16 bits for where one begins. */
+/** Bytes of tokens: the index stores each token's start in 16 bits. */
 const MAX_TABLE = 0x1_0000;
-/** Places tried: the anchor alone may be in some text. */
+/** Places tried: the anchor alone may occur in some text. */
 const MAX_TRIES = 256;
 
-/** `kallsyms_token_table` and `kallsyms_token_index`, in bytes from the start of what was searched. */
+/** `kallsyms_token_table` and `kallsyms_token_index`, in bytes from the start of the searched data. */
 export interface TokenTable {
   readonly start: number;
   /** End of the index. */
@@ -19,9 +19,8 @@ export interface TokenTable {
 }
 
 /**
- * Tables of tokens among a kernel's read-only data. The index, which says where each token begins, is computed from the
- * tokens and compared with what stands behind them: that is the proof, 512 bytes of it, and it says where the table
- * begins, whatever stands before.
+ * Finds tables of tokens in a kernel's read-only data. The index of token starts is computed and compared with the 512
+ * bytes after the tokens; this proves the table and shows where it begins.
  */
 export function* tokenTables(bytes: Buffer): Generator<TokenTable> {
   let at = bytes.indexOf(ANCHOR);
@@ -32,7 +31,7 @@ export function* tokenTables(bytes: Buffer): Generator<TokenTable> {
   }
 }
 
-/** @param digit where token 0x30 begins */
+/** @param digit position of token 0x30 */
 function tableAround(bytes: Buffer, digit: number): TokenTable | null {
   const room = bytes.subarray(digit, digit + MAX_TABLE);
   let length = 0;
@@ -51,7 +50,7 @@ function tableAround(bytes: Buffer, digit: number): TokenTable | null {
   return null;
 }
 
-/** The tokens from `start` on, where the index at `index` says of each where it begins. */
+/** The tokens from `start` on, if the index at `index` gives the start of each. */
 function provedTokens(bytes: Buffer, start: number, index: number): Buffer[] | null {
   const tokens: Buffer[] = [];
   for (let token = 0, at = start; token < TOKENS; token++) {

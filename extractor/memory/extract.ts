@@ -5,9 +5,9 @@ import type { Selection } from '../structures.ts';
 import { MemoryKernel, type ReadMore } from './memory-kernel.ts';
 
 /**
- * The layout of a kernel that runs, out of its own image in memory. Errors have its `details.buildId`, where it is found.
+ * Extracts the layout of a running kernel from its image in memory. Errors have its `details.buildId` if found.
  *
- * @param more brings what is not among its parts
+ * @param more reads memory that is not among its parts
  * @throws ExtractError `no-debug-information` with `details.missing`, `corrupt-btf`, `unsupported-btf`,
  *   `struct-not-found`, `struct-conflict`
  */
@@ -23,7 +23,7 @@ export async function extractMemory(
   } catch (error) {
     if (!(error instanceof ExtractError)) throw error;
     const { code, details } = error;
-    // There is no file of which another copy might be intact.
+    // There is no file, so no other copy of it can be intact.
     const damaged = code === 'corrupt-btf';
     const message = damaged ? `the types (BTF) in the ${memory.name} are damaged` : error.message;
     throw new ExtractError(code, message, { ...details, buildId: kernel.buildId }, { cause: error });

@@ -12,8 +12,8 @@ import { findKallsyms, type Kallsyms } from '../kallsyms/kallsyms.ts';
 import { strayBuildId } from './stray-build-id.ts';
 
 /**
- * `setup_header.pref_address` in `boot_params` (Documentation/arch/x86/boot.rst, protocol 2.10): where the kernel was
- * linked to be loaded. A boot loader of Xen's leaves it 0, and moves nothing.
+ * `setup_header.pref_address` in `boot_params` (Documentation/arch/x86/boot.rst, protocol 2.10): the address for which
+ * the kernel was linked. Xen's boot loader leaves it 0 and does not move the kernel.
  */
 const PREF_ADDRESS = 0x258;
 /** Kernels are moved by multiples of 2 MiB, within 1 GiB. */
@@ -24,23 +24,23 @@ const MAX_NOTES = 64 << 10;
 const MAX_CONFIG = 1 << 20;
 const MARK = 8;
 
-/** The two tables of a kernel's own that a layout needs. */
+/** The two tables in a kernel that a layout needs. */
 export type MemoryTable = 'kallsyms' | 'btf';
 
 /**
- * A kernel that runs, out of its own memory: symbols by its kallsyms, types by its BTF, the rest where symbols say it is.
- * Addresses come out as they were linked, whatever the kernel was moved by.
+ * A running kernel in its own memory: symbols from its kallsyms, types from its BTF, the rest from where its symbols
+ * point. Addresses are reported as linked, without the kernel's slide.
  */
 export class MemoryKernel implements KernelFile {
   readonly path: string;
   readonly elfPath = null;
   readonly #parts: readonly MemoryPart[];
   readonly #kallsyms: Kallsyms;
-  /** Address of the part that the tables are in. */
+  /** Address of the part that contains the tables. */
   readonly #tablesAt: bigint;
-  /** As they are in memory. */
+  /** Addresses as in memory. */
   readonly #running: ReadonlyMap<string, bigint>;
-  /** What was added to link-time addresses. */
+  /** Difference from link-time addresses. */
   readonly #slide: bigint;
   readonly #btf: SectionData;
 
@@ -58,8 +58,8 @@ export class MemoryKernel implements KernelFile {
   }
 
   /**
-   * @param more brings what is not among the parts: they may be the kernel's constants alone
-   * @throws ExtractError `no-debug-information`, with the `missing` table, where the kernel has not both
+   * @param more reads memory outside the parts, which may contain only the kernel's constants
+   * @throws ExtractError `no-debug-information`, with the `missing` table, if the kernel does not have both
    */
   static async open({ name, parts }: KernelMemory, more?: ReadMore): Promise<MemoryKernel> {
     const found = findTables(parts);
@@ -113,7 +113,7 @@ export class MemoryKernel implements KernelFile {
     return bytes && findEmbeddedConfig(sectionOf('.rodata', { address: place.address, bytes }));
   }
 
-  /** With the marks around it (kernel/configs.c), which are no symbols. */
+  /** Includes the marks around it (kernel/configs.c), which are no symbols. */
   #configPlace(): { address: bigint; length: number } | null {
     const start = this.#running.get('kernel_config_data');
     const end = this.#running.get('kernel_config_data_end');
@@ -121,14 +121,14 @@ export class MemoryKernel implements KernelFile {
     return { address: start - BigInt(MARK), length: Number(end - start) + 2 * MARK };
   }
 
-  /** Of the BTF: there is no file. */
+  /** Hash of the BTF, since there is no file. */
   async sha256(): Promise<string> {
     return createHash('sha256').update(this.#btf.read()).digest('hex');
   }
 
   async [Symbol.asyncDispose](): Promise<void> {}
 
-  /** Where all of this comes from. */
+  /** The memory that all of this comes from. */
   get evidence(): MemoryEvidence {
     const { tables, baseAt } = this.#kallsyms.places;
     const linked = (offset: number): string => hex(this.#tablesAt + BigInt(offset) - this.#slide);
@@ -145,7 +145,7 @@ export class MemoryKernel implements KernelFile {
     };
   }
 
-  /** 0 where nothing says that the kernel was moved. */
+  /** 0 if nothing shows that the kernel was moved. */
   #findSlide(): bigint {
     const text = this.#running.get('_text');
     const parameters = this.#running.get('boot_params');
@@ -169,12 +169,12 @@ export class MemoryKernel implements KernelFile {
   }
 }
 
-/** Brings bytes of a running kernel; null where there are none. */
+/** Reads bytes of a running kernel; null if there are none. */
 export type ReadMore = (address: bigint, length: number) => Promise<Uint8Array | null>;
 
 interface FoundTables {
   readonly kallsyms: Kallsyms;
-  /** Address of the part that they are in. */
+  /** Address of the part that contains them. */
   readonly address: bigint;
 }
 
@@ -202,7 +202,7 @@ const LANDMARKS = [
   ...['kernel_config_data', 'kernel_config_data_end'],
 ];
 
-/** Symbols as they were linked: those of the image were moved, per-CPU ones at 0 were not. */
+/** Symbols as linked: those of the image were moved, per-CPU ones at 0 were not. */
 function* moved(symbols: Iterable<KernelSymbol>, slide: bigint): Generator<KernelSymbol> {
   for (const symbol of symbols) {
     const address = symbol.address >= KERNEL_IMAGE ? symbol.address - slide : symbol.address;

@@ -1,19 +1,19 @@
 import type { MemoryPart } from '../contract.ts';
 import { asBuffer } from '../elf/byte-source.ts';
 
-/** A note of owner GNU with a SHA-1 in it: sizes of name and content, NT_GNU_BUILD_ID, the owner. */
+/** A note with owner GNU and a SHA-1: sizes of name and content, NT_GNU_BUILD_ID, the owner. */
 const NOTE = Buffer.from('040000001400000003000000474e5500', 'hex');
 const BUILD_ID = 20;
 const ELF = Buffer.from('\x7fELF', 'latin1');
 const PAGE = 4096;
-/** Pages before a note that an ELF file with it may begin at: a vDSO has two. */
+/** An ELF file around a note may begin so many pages before it; a vDSO has two. */
 const MAX_FILE_PAGES = 16;
-/** Notes that are looked at: a kernel has its own, and those of its vDSOs. */
+/** Notes examined: a kernel has its own and those of its vDSOs. */
 const MAX_NOTES = 64;
 
 /**
- * The build-id of a kernel whose symbols do not say where its notes are: among its constants, where it stands outside of
- * the files that are there too (vDSOs have notes of their own). To be named to who looks for its debug file, no proof.
+ * The build-id of a kernel whose symbols do not tell where its notes are: found among its constants, outside of
+ * embedded ELF files (vDSOs have notes of their own). It helps to find the debug file but proves nothing.
  */
 export function strayBuildId(parts: readonly MemoryPart[]): string | null {
   let notes = 0;
@@ -29,7 +29,7 @@ export function strayBuildId(parts: readonly MemoryPart[]): string | null {
   return null;
 }
 
-/** Whether a place is in an ELF file that begins with one of the pages before it. */
+/** Whether a position is in an ELF file that begins at one of the pages before it. */
 function isInFile(buffer: Buffer, at: number): boolean {
   const page = at - (at % PAGE);
   for (let start = page; start >= Math.max(0, page - MAX_FILE_PAGES * PAGE); start -= PAGE) {
@@ -41,7 +41,7 @@ function isInFile(buffer: Buffer, at: number): boolean {
   return false;
 }
 
-/** Up to the end of its table of sections, which linkers put last (gABI, "ELF Header"). */
+/** Up to the end of its section table, which linkers put last (gABI, "ELF Header"). */
 function sizeOfFile(header: Buffer): number {
   const is64 = header[4] === 2;
   const table = is64 ? Number(header.readBigUInt64LE(40)) : header.readUInt32LE(32);

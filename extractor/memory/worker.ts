@@ -4,7 +4,7 @@ import type { KernelMemory, MemoryLayout } from '../contract.ts';
 import { ExtractError } from '../error.ts';
 import { extractMemory } from './extract.ts';
 
-/** What the thread says: nothing else ever comes out of it. Who is asked says the bytes, or null. */
+/** The thread's only messages. The parent answers a request with the bytes, or null. */
 export type MemoryAnswer =
   | { readonly asked: { readonly address: bigint; readonly length: number } }
   | { readonly learned: MemoryLayout }
@@ -16,9 +16,7 @@ export type MemoryAnswer =
       };
     };
 
-/**
- * Reads a guest's memory in a thread of its own: what a guest says may take time and room, and whoever asked bounds both.
- */
+/** Reads a guest's memory in a separate thread, because it may take time and memory; the caller bounds both. */
 async function more(address: bigint, length: number): Promise<Uint8Array | null> {
   parentPort!.postMessage({ asked: { address, length } } satisfies MemoryAnswer);
   const [bytes] = (await once(parentPort!, 'message')) as [Uint8Array | null];
