@@ -1,4 +1,4 @@
-/** Build step, after the compiler: the checkout's layouts in the form that the compiled program loads. */
+/** Build step after the compiler: makes the compiled form of the checkout's layouts. */
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { updateStore } from './generate.ts';
@@ -9,7 +9,7 @@ import { readStore } from './store.ts';
 const place = defaultPlace();
 await updateStore(place);
 
-// What `generated/` no longer has must not be shipped.
+// Do not ship what `generated/` no longer has.
 if (place.compiledDir !== undefined && place.compiledDir !== place.outDir) {
   const kernels = await readStore(place.outDir);
   const kept = new Set(['registry.js', STRUCTURES, ...kernels.map(({ folder }) => folder)]);

@@ -9,17 +9,17 @@ import { readStore, registryText, sameBuild } from './store.ts';
 import { validateLayout } from './validate.ts';
 
 export interface CheckOptions extends StorePlace {
-  /** The layout has some of the kernel's structures only: say nothing of the others. */
+  /** The layout is partial: do not report structures that only the store has. */
   partial?: boolean;
 }
 
 /**
- * Compares a layout with what the store holds of its kernel; writes nothing.
+ * Compares a layout with the store's modules of its kernel; writes nothing.
  *
- * Where the store has no such build but one of the same release, it is compared with that one, so that the
- * build-id shows among the differences.
+ * If the store lacks this build but has one of the same release, it compares with that one, so the build-id appears
+ * among the differences.
  *
- * @returns the differences, none where a generation would change nothing
+ * @returns the differences; none if a generation would change nothing
  * @throws ExtractError `layout-invalid`
  */
 export async function check(layout: KernelLayout, place: CheckOptions): Promise<Difference[]> {

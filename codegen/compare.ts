@@ -3,22 +3,22 @@ import { type Data, readModule } from './literals.ts';
 /** One fact on which `generated/` and an extraction disagree. */
 export interface Difference {
   /**
-   * What kind of fact: of the kernel's build, of where the layout was read from, of one of its parts; or `text`,
-   * where all facts agree and the bytes do not.
+   * Kind of fact: about the kernel's build, the source of the layout, or one of its parts; `text` if all facts agree
+   * but the bytes differ.
    */
   about: 'kernel' | 'provenance' | 'struct' | 'member' | 'symbol' | 'constant' | 'enum' | 'registry' | 'text';
-  /** Its name: `rq.nr_running`, `runqueues`. */
+  /** Name of the fact's subject: `rq.nr_running`, `runqueues`. */
   where: string;
-  /** The differing property of it, e.g. `offset`; null where all of it is on one side only. */
+  /** The differing property, such as `offset`; null if one side lacks the subject. */
   property: string | null;
-  /** As text; null for what is not there. */
+  /** As text; null if absent. */
   generated: string | null;
   extracted: string | null;
   /** One line for a person. */
   message: string;
 }
 
-/** Where a kernel's structures are, by their names in its layout. @param index text of its `index.ts` */
+/** Files of a kernel's structures, by their names in its layout. @param index text of its `index.ts` */
 export function structureFiles(index: string): Map<string, string> {
   const { constants, imports } = readModule(index);
   const layout = constants.get('layout');
@@ -31,7 +31,7 @@ export function structureFiles(index: string): Map<string, string> {
   return found;
 }
 
-/** Facts of a kernel itself that differ between two texts of its `index.ts`. */
+/** Facts about a kernel itself that differ between two texts of its `index.ts`. */
 export function compareIndexes(generated: string, extracted: string): Difference[] {
   if (generated === extracted) return [];
   const [left, right] = [generated, extracted].map((text) => readModule(text).constants) as [
@@ -47,7 +47,7 @@ export function compareIndexes(generated: string, extracted: string): Difference
   ];
 }
 
-/** Facts that differ between two texts of a structure's module; null where there is none. */
+/** Facts that differ between two texts of a structure's module; null stands for a missing text. */
 export function compareStructures(
   name: string,
   generated: string | null,
@@ -64,7 +64,7 @@ export function compareStructures(
   return found.length > 0 ? found : [otherWords(name)];
 }
 
-/** Where all facts agree and the bytes do not. */
+/** The difference for texts with equal facts but different bytes. */
 export function otherWords(where: string): Difference {
   const message = `${where}: the same facts in other words: edited by hand, or made by another version of domsched`;
   return { about: 'text', where, property: null, generated: null, extracted: null, message };
@@ -102,7 +102,7 @@ function entry(
     return leafText(about, where, null, gone(a), gone(b));
   }
   const found = [...new Set([...a.keys(), ...b.keys()])].flatMap((key) =>
-    // The word of a bit field follows from its place and type; it is worth a line only by itself.
+    // The word of a bit field follows from its position and type, so report it only if nothing else differs.
     key === 'bits' ? [] : leaf(about, where, key, a.get(key), b.get(key)),
   );
   return found.length > 0 ? found : leaf(about, where, 'bits', a.get('bits'), b.get('bits'));

@@ -3,11 +3,11 @@ import { type Data, readModule } from './literals.ts';
 import { propertyKey, stringLiteral } from './names.ts';
 
 /**
- * What the compiled program loads, and programs that use the package: a kernel's modules as one piece of data. Node
- * needs most of a second to find, read and link its 150 modules, and some milliseconds for this.
+ * A kernel's modules as one piece of data, for the compiled program and users of the package. Node takes most of a
+ * second to find, read and link the 150 modules, and some milliseconds for this.
  */
 export interface CompiledKernel {
-  /** `index.js`. Its first line tells the text that it was made from: see {@link compiledKey}. */
+  /** `index.js`. Its first line identifies the text that it was made from: see {@link compiledKey}. */
   readonly script: string;
   /** `index.d.ts`. */
   readonly types: string;
@@ -17,7 +17,7 @@ export interface CompiledKernel {
 
 /**
  * @param index text of the kernel's `index.ts`
- * @param structure text of a structure's module by its file
+ * @param structure returns the text of a structure's module, given its file
  */
 export function compileKernel(index: string, structure: (file: string) => string): CompiledKernel {
   const { constants, imports } = readModule(index);
@@ -46,7 +46,7 @@ export function compileKernel(index: string, structure: (file: string) => string
   };
 }
 
-/** JSON has no integers of 64 bits: they are strings in it, where no other string is. */
+/** JSON has no 64-bit integers, so they are strings, in places where no other string occurs. */
 function script(layout: ReadonlyMap<string, Data>): string {
   return [
     `export const layout = JSON.parse(${stringLiteral(JSON.stringify(plain(layout as Map<string, Data>)))});`,
@@ -66,7 +66,7 @@ export function plain(data: Data): unknown {
   return typeof data === 'bigint' ? String(data) : data;
 }
 
-/** The type of a constant that is this very value. */
+/** The type of a constant with exactly this value. */
 function typeText(data: Data): string {
   if (data instanceof Map) {
     const members = [...data].map(([key, value]) => `readonly ${keyInType(key)}: ${typeText(value)};`);
@@ -77,7 +77,7 @@ function typeText(data: Data): string {
   return typeof data === 'bigint' ? `${data}n` : String(data);
 }
 
-/** In a type `__proto__` is a name as any other. */
+/** In a type, `__proto__` is an ordinary name. */
 function keyInType(key: string): string {
   return key === '__proto__' ? "'__proto__'" : propertyKey(key);
 }

@@ -20,22 +20,22 @@ import {
 } from './store.ts';
 import { validateLayout } from './validate.ts';
 
-/** What a generation did. */
+/** Result of a generation. */
 export interface Written {
-  /** Of the kernel, in the store: its release, or `<release>+<build-id>` beside another build of it. */
+  /** The kernel's folder in the store: its release, or `<release>+<build-id>` for another build of it. */
   folder: string;
   /** The folder's full path. */
   path: string;
-  /** False where the store held these very bytes already. */
+  /** False if the store already had exactly these bytes. */
   changed: boolean;
   schedulers: Scheduler[];
 }
 
 /**
  * Writes a kernel's modules and its entry in the registry. Everything is printed before anything is written, and
- * written before anything takes its place. The same layout gives the same bytes.
+ * written before anything is replaced. The same layout gives the same bytes.
  *
- * @throws ExtractError `layout-invalid`, `no-space`, `output-failed`, `interrupted`; the store is then as it was
+ * @throws ExtractError `layout-invalid`, `no-space`, `output-failed`, `interrupted`; the store is then unchanged
  */
 export async function generate(
   layout: KernelLayout,
@@ -71,7 +71,7 @@ export async function generate(
   };
 }
 
-/** Stages the structures that a store does not hold yet. @returns how many */
+/** Stages the structures that the store lacks. @returns their number */
 async function stageStructures(
   outDir: string,
   texts: ReadonlyMap<string, string>,
@@ -89,8 +89,8 @@ async function stageStructures(
 }
 
 /**
- * Other extractions may have ended while this one wrote: then the registry that was written last lacks a kernel, or a
- * structure is gone that nothing needed when they looked.
+ * Repairs the effects of other extractions that ended meanwhile: the registry written last may lack a kernel, or a
+ * structure may be gone because no kernel needed it at that time.
  */
 async function settle(
   place: StorePlace,
@@ -105,8 +105,8 @@ async function settle(
 }
 
 /**
- * Removes the structures that no kernel of a store has any more. One that another extraction has come to need since we
- * looked is put back; that extraction looks for its structures once more when its kernel is in place.
+ * Removes structures that no kernel of a store uses any more. One that another extraction began to use meanwhile is
+ * restored; that extraction checks for its structures again once its kernel is in place.
  */
 export async function sweep(outDir: string): Promise<void> {
   const folder = join(outDir, STRUCTURES);
@@ -128,10 +128,10 @@ export async function sweep(outDir: string): Promise<void> {
 }
 
 /**
- * Brings the registry and the compiled form in line with a store's folders.
+ * Updates the registry and the compiled form to match a store's folders.
  *
- * Two extractions may end at once, and the slower writer of the registry may have looked first: so look again after
- * writing, until what is there is what follows from the folders.
+ * Two extractions may end at the same time, and the slower writer of the registry may have read the folders first. So
+ * it checks again after writing, until the files match the folders.
  *
  * @throws ExtractError `no-space`, `output-failed`
  */
@@ -146,7 +146,7 @@ export async function updateStore(place: StorePlace): Promise<void> {
   }
 }
 
-/** A kernel that is staged itself. */
+/** A kernel that is itself being staged. */
 interface Fresh {
   readonly folder: string;
   readonly index: string;
@@ -154,10 +154,10 @@ interface Fresh {
 }
 
 /**
- * Stages what follows from these kernels and is not there yet: the compiled form, then the registries, which name only
- * what is there.
+ * Stages what is missing for these kernels: first the compiled form, then the registries, which name only existing
+ * files.
  *
- * @returns how many files were staged
+ * @returns number of files staged
  */
 async function stageStore(
   place: StorePlace,
@@ -200,7 +200,7 @@ async function stageStore(
   return staged;
 }
 
-/** A store of the user's has both forms side by side; then the types are those of the TypeScript. */
+/** In a user's store both forms are side by side, and the TypeScript provides the types. */
 function sameFolder({ outDir, compiledDir }: StorePlace): boolean {
   return compiledDir !== undefined && resolve(compiledDir) === resolve(outDir);
 }

@@ -1,7 +1,7 @@
 /**
- * Code generation: a {@link KernelLayout} in, TypeScript modules and the registry's entry out.
+ * Code generation: turns a {@link KernelLayout} into TypeScript modules and an entry of the registry.
  *
- * Loading this module loads ts-morph (about a quarter of a second): import it when a command needs it.
+ * Importing this module loads ts-morph (about a quarter of a second), so import it only when a command needs it.
  */
 export { check } from './check.ts';
 export type { Difference } from './compare.ts';

@@ -3,11 +3,11 @@ import { ts } from 'ts-morph';
 /** Plain data of a generated module. */
 export type Data = null | boolean | number | bigint | string | Data[] | Map<string, Data>;
 
-/** What a generated module says, read without running it. */
+/** The content of a generated module, read without running it. */
 export interface ModuleData {
-  /** Its constants by name. The name of an imported or another constant stands as text. */
+  /** Its constants by name. A reference to another or imported constant is its name as text. */
   readonly constants: ReadonlyMap<string, Data>;
-  /** Where imported names are from. */
+  /** Module of each imported name. */
   readonly imports: ReadonlyMap<string, string>;
 }
 

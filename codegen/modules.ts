@@ -5,23 +5,23 @@ import { type ModuleText, printModule } from './print.ts';
 
 /** The modules of one kernel, as text. */
 export interface KernelModules {
-  /** `index.ts` of the kernel's folder: all that is this kernel's own, and which structures it has. */
+  /** `index.ts` of the kernel's folder: its own facts and the list of its structures. */
   readonly index: string;
   /** By name of the structure. */
   readonly structures: ReadonlyMap<string, StructureText>;
 }
 
-/** The module of a structure: one for all kernels in which it is the same. */
+/** The module of a structure, shared by all kernels in which it is equal. */
 export interface StructureText {
-  /** In the folder of structures: `rq.<hash of the text>.ts`. */
+  /** File in the folder of structures: `rq.<hash of the text>.ts`. */
   readonly file: string;
   readonly text: string;
 }
 
-/** Folder of the structures of all kernels, in a store. */
+/** Folder in a store for the structures of all kernels. */
 export const STRUCTURES = 'structs';
 
-/** Where a structure is known under another name than in C, the key of a layout that belongs to it. */
+/** A structure with its key in the layout, which may differ from its name in C. */
 type NamedStructure = readonly [key: string, structure: StructLayout];
 
 /** @param layout as the runtime reads it: see `moduleOf` */

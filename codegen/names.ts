@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
 
 /**
- * The only place where names from a kernel become names, keys, strings, comments or paths of a TypeScript
- * program. Everything here assumes hostile input: C names structures, GCC with `$` and in any alphabet, Rust calls
- * types `Option<&str>`, and a file that nobody vouches for has any text where a name should be.
+ * The only place where names from a kernel become names, keys, strings, comments or paths of a TypeScript program. It
+ * assumes hostile input: GCC allows `$` and any alphabet in names, Rust has types such as `Option<&str>`, and an
+ * untrusted file may have any text as a name.
  */
 
-/** Names that are bindings and files as they are; a file's name has room for 255 bytes. */
+/** Names that are usable as bindings and files unchanged; file names are limited to 255 bytes. */
 const PLAIN = /^[A-Za-z_][A-Za-z0-9_]{0,99}$/;
 
 /** Linker symbols: C identifiers plus compiler suffixes such as `.isra.0`, `.cold`, `@@VERSION`. */
@@ -18,7 +18,7 @@ export const RELEASE = /^[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}$/;
 /** Names of the store itself, which no kernel's folder may take. */
 const RESERVED_FOLDERS = /^(?:registry\.(?:ts|js|d\.ts)|structs|node_modules|package\.json)$/i;
 
-/** Words that a strict ES module cannot bind, and globals that generated code relies on. */
+/** Words that a strict ES module cannot bind, and globals that generated code uses. */
 const RESERVED_WORDS = new Set(
   (
     'arguments await break case catch class const continue debugger default delete do else enum eval export ' +
@@ -29,23 +29,23 @@ const RESERVED_WORDS = new Set(
   ).split(' '),
 );
 
-/** Whether a release string can name a folder of a layout store. */
+/** Whether a release string can be the name of a folder in a layout store. */
 export function isFolderName(name: string): boolean {
   return RELEASE.test(name) && !RESERVED_FOLDERS.test(name);
 }
 
-/** Exported name of a structure's module. `$` keeps it apart from every plain name. */
+/** Exported name of a structure's module. `$` distinguishes it from every plain name. */
 export function bindingName(structure: string): string {
   if (!PLAIN.test(structure)) return `$${readable(structure)}_${digest(structure)}`;
   return RESERVED_WORDS.has(structure) ? `$${structure}` : structure;
 }
 
-/** File of a structure's module, without extension. `-` keeps it apart from every plain name. */
+/** File of a structure's module, without extension. `-` distinguishes it from every plain name. */
 export function moduleName(structure: string): string {
   return PLAIN.test(structure) ? structure : `${readable(structure)}-${digest(structure)}`;
 }
 
-/** What a person recognizes of a name that is no plain one; the digest tells apart what looks the same then. */
+/** The recognizable part of a name that is not plain; a digest distinguishes names that then look equal. */
 function readable(name: string): string {
   return name.replace(/[^A-Za-z0-9]+/g, '_').slice(0, 60);
 }
@@ -55,8 +55,8 @@ function digest(name: string): string {
 }
 
 /**
- * Key of an object literal. `__proto__: x` would set the prototype instead of a property, so that one name is
- * computed; whatever is no identifier is quoted.
+ * Key of an object literal. `__proto__: x` would set the prototype and not a property, so that key is computed; any key
+ * that is no identifier is quoted.
  */
 export function propertyKey(name: string): string {
   if (name === '__proto__') return "['__proto__']";
@@ -80,7 +80,7 @@ export function commentText(text: string): string {
   return text.replace(/[^\x20-\x7e]/g, '?').slice(0, 1024);
 }
 
-/** A bigint to print as a hexadecimal literal. */
+/** A bigint is printed as a hexadecimal literal. */
 export type Literal =
   | null
   | boolean

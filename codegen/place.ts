@@ -6,16 +6,16 @@ import { fileURLToPath } from 'node:url';
 
 /** Where generated layouts go. */
 export interface StorePlace {
-  /** The store: a folder that holds `registry.ts` and one folder for each kernel. */
+  /** The store: a folder with `registry.ts` and one folder per kernel. */
   outDir: string;
-  /** Where the same modules go as JavaScript, for a program that runs compiled. Absent: nowhere. */
+  /** Folder for the same modules as JavaScript, for a compiled program. If absent, none are written. */
   compiledDir?: string;
 }
 
 /**
- * The store of this installation. In a checkout: `generated/`, and `dist/generated/` once `dist/` is built, so
- * that a kernel extracted just now is usable by the compiled program at once. For an installed package (below
- * `node_modules`, or not writable): `$XDG_DATA_HOME/domsched/layouts`, both forms side by side.
+ * The store of this installation. In a checkout: `generated/`, and `dist/generated/` once `dist/` is built, so the
+ * compiled program can use a new extraction at once. For an installed package (below `node_modules`, or not writable):
+ * `$XDG_DATA_HOME/domsched/layouts`, with both forms side by side.
  */
 export function defaultPlace(): StorePlace {
   const here = fileURLToPath(new URL('.', import.meta.url));
@@ -29,7 +29,7 @@ export function defaultPlace(): StorePlace {
   return userPlace();
 }
 
-/** The user's own store. Node strips no types below `node_modules`, hence JavaScript beside the TypeScript. */
+/** The user's own store. Node strips no types below `node_modules`, so it has JavaScript beside the TypeScript. */
 export function userPlace(env: NodeJS.ProcessEnv = process.env): StorePlace {
   // XDG Base Directory Specification: an empty or relative value counts as unset.
   const data = env.XDG_DATA_HOME?.startsWith('/')

@@ -8,12 +8,12 @@ import {
   type WriterFunction,
 } from 'ts-morph';
 
-/** One module to print. Keys and expressions in it are TypeScript already. */
+/** One module to print. Its keys and expressions are already TypeScript. */
 export interface ModuleText {
-  /** Comment lines that open the file. */
+  /** Comment lines at the start of the file. */
   header: string;
   imports?: { from: string; names: string[] }[];
-  /** `as const`: objects by their properties (null for a shorthand one), or any expression. The last one is exported. */
+  /** Printed with `as const`: objects by property (null for shorthand), or any expression. The last one is exported. */
   constants: ({ name: string } & (
     | { properties: readonly (readonly [string, string | null])[] }
     | { value: string }
@@ -39,7 +39,7 @@ export function printModule({ header, imports = [], constants }: ModuleText): st
       namedImports: names,
     }),
   );
-  // Not variable statements: those hang a long initializer by one level too many.
+  // No variable statements, because those indent a long initializer one level too far.
   const statements = constants.map(
     (constant, index): WriterFunction =>
       (writer) => {
@@ -57,7 +57,8 @@ export function printModule({ header, imports = [], constants }: ModuleText): st
       },
   );
   const opening: WriterFunction = (writer) => writer.write(header).newLine().blankLine();
-  // Written with the project's settings, the text is formatted: `formatText` would change nothing, slowly.
+  // Printed with the project's settings, the text is already formatted; `formatText` would take time and change
+  // nothing.
   const source = project.createSourceFile('/module.ts', {
     statements: [opening, ...declarations, ...statements],
   });

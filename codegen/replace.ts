@@ -5,10 +5,10 @@ import { basename, dirname, join } from 'node:path';
 import process from 'node:process';
 import { ExtractError } from '../extractor/error.ts';
 
-/** What is in the making and what is being replaced: `.new~<pid>.<random>~<name>`, `.old~<pid>.<random>~<name>`. */
+/** New and replaced files in a transition: `.new~<pid>.<random>~<name>`, `.old~<pid>.<random>~<name>`. */
 const TEMPORARY = /^\.(new|old)~([0-9]+)(?:\.[0-9a-f]+)?~(.+)$/;
 
-/** Those of this process that are in use, by path. */
+/** Paths of this process's temporary files in use. */
 const inUse = new Set<string>();
 
 interface Staged {
@@ -20,17 +20,17 @@ interface Staged {
 }
 
 /**
- * Folders and files that change together or not at all: each is written in full beside its place, and only when all
- * of them are there do they take their places. That takes no space, so a full disk is noticed while nothing has
- * changed yet. Disposing clears away what was not committed.
+ * Replaces folders and files all together or not at all. Each is written in full beside its place, and they are moved
+ * only when all are written. Moving takes no space, so a full disk is noticed before anything changes. Disposing
+ * removes what was not committed.
  */
 export class Replacement implements Disposable {
   readonly #staged: Staged[] = [];
   readonly #foldersMade: string[] = [];
 
   /**
-   * Stages `target` to hold exactly `files` (names to text).
-   * @returns false where it does already: then nothing is staged
+   * Stages `target` to contain exactly `files` (names to text).
+   * @returns false if it already does; then nothing is staged
    * @throws ExtractError `no-space`, `output-failed`, `interrupted`
    */
   async folder(target: string, files: ReadonlyMap<string, string>, signal?: AbortSignal): Promise<boolean> {
@@ -59,8 +59,7 @@ export class Replacement implements Disposable {
   }
 
   /**
-   * Puts everything in its place, in the order in which it was staged, or nothing. Synchronous: no signal handler
-   * runs in between.
+   * Moves everything to its place in staging order, or nothing. Synchronous, so that no signal handler runs in between.
    * @throws ExtractError `output-failed`, `interrupted`
    */
   async commit(signal?: AbortSignal): Promise<void> {
@@ -87,7 +86,7 @@ export class Replacement implements Disposable {
         inUse.delete(path);
       }
     }
-    // Deepest first; one that somebody else has put something into stays.
+    // Deepest first; a folder that others have put something into stays.
     for (const folder of this.#foldersMade.toReversed()) {
       try {
         rmdirSync(folder);
@@ -113,7 +112,7 @@ export class Replacement implements Disposable {
   }
 }
 
-/** A second name for a file that is about to be renamed over; none where there is no file. */
+/** Gives a file that is about to be replaced a second name, if it exists. */
 function keep(target: string, old: string): void {
   try {
     linkSync(target, old);
@@ -125,8 +124,8 @@ function keep(target: string, old: string): void {
 }
 
 /**
- * Directories cannot be renamed over one another, so there is a moment between two system calls without a folder.
- * A process killed in it leaves `.old~`, which {@link recover} puts back.
+ * A directory cannot be renamed over another one, so the folder is missing between two system calls. A process killed
+ * in that moment leaves `.old~`, which {@link recover} restores.
  */
 function swap({ fresh, target, old }: Staged): void {
   renameIfThere(target, old);
@@ -154,7 +153,7 @@ function renameIfThere(from: string, to: string): boolean {
   }
 }
 
-/** Puts back or clears away what a killed process left. */
+/** Restores or removes what a killed process left. */
 export async function recover(parent: string): Promise<void> {
   const names = await readdir(parent).catch((error: NodeJS.ErrnoException): string[] => {
     if (error.code === 'ENOENT') return [];
@@ -187,7 +186,7 @@ async function unchanged(target: string, files: ReadonlyMap<string, string>): Pr
   return true;
 }
 
-/** Turns what the file system says while `path` is written into our refusals. */
+/** Converts file-system errors while writing `path` to ours. */
 export async function writing<T>(path: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();

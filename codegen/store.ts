@@ -8,7 +8,7 @@ import { readModule } from './literals.ts';
 import { isFolderName, type Literal, literal, stringLiteral } from './names.ts';
 import { printModule } from './print.ts';
 
-/** One kernel of a layout store, as its `index.ts` tells. */
+/** One kernel of a layout store, according to its `index.ts`. */
 export interface StoredKernel extends KernelFacts {
   readonly folder: string;
   /** Files of its structures, in the folder that all kernels share. */
@@ -16,8 +16,8 @@ export interface StoredKernel extends KernelFacts {
 }
 
 /**
- * The kernels of a store, by its folders: they are the truth, and the registry follows from them. A folder without
- * a readable `index.ts` is none of ours.
+ * The kernels of a store, from its folders; the registry is derived from those. A folder without a readable `index.ts`
+ * is not ours.
  */
 export async function readStore(outDir: string): Promise<StoredKernel[]> {
   const names = await readdir(outDir).catch((error: NodeJS.ErrnoException) => {
@@ -33,14 +33,14 @@ export async function readStore(outDir: string): Promise<StoredKernel[]> {
   return sortKernels(kernels.filter((kernel) => kernel !== null));
 }
 
-/** In the order of the registry. */
+/** Sorts kernels as in the registry. */
 export function sortKernels(kernels: readonly StoredKernel[]): StoredKernel[] {
   return kernels.toSorted((a, b) => byCodeUnit(a.folder, b.folder));
 }
 
-/** What a store holds of a kernel with this `index.ts`; null where it is no text of ours. */
+/** The store's facts for a kernel with this `index.ts`; null if the text is not ours. */
 export function storedKernel(folder: string, index: string): StoredKernel | null {
-  // The facts alone: parsing all of every kernel would take longer than an extraction.
+  // Parse only the facts: parsing every kernel completely would take longer than an extraction.
   const [text] = /^const \$kernel = \{\n(?: {2}.*\n)*\} as const;$/m.exec(index) ?? [];
   const facts = text === undefined ? null : plain(readModule(text).constants.get('$kernel') ?? null);
   if (!isKernel(facts)) return null;
@@ -49,9 +49,9 @@ export function storedKernel(folder: string, index: string): StoredKernel | null
 }
 
 /**
- * Whether two layouts are of one build of one kernel: by build-id where both have one, else by banner; where a file
- * gave neither, by the file itself. The release string alone says nothing: every configuration of a version, and
- * every rebuild, may carry the same.
+ * Whether two layouts are of one build of one kernel: by build-id if both have one, otherwise by banner; if a file has
+ * neither, by the file itself. The release string is not enough, since every configuration and rebuild of a version may
+ * have the same.
  */
 export function sameBuild(a: KernelFacts, b: KernelFacts): boolean {
   if (a.release !== b.release) return false;
@@ -61,9 +61,8 @@ export function sameBuild(a: KernelFacts, b: KernelFacts): boolean {
 }
 
 /**
- * Folder of a layout: the one that its build already has, else `<release>`, else, where another build of that
- * release took it, `<release>+<first 8 digits of the build-id>`, or of a hash of its banner where it has no
- * build-id.
+ * Folder for a layout: the one that its build already has, otherwise `<release>`; if another build of that release has
+ * taken it, `<release>+<first 8 digits of the build-id>`, or of a hash of its banner if there is no build-id.
  */
 export function folderFor(layout: NamedLayout, kernels: readonly StoredKernel[]): string {
   const facts = factsOf(layout);

@@ -4,12 +4,12 @@ import { ExtractError } from '../extractor/error.ts';
 import { misfit, type NamedLayout } from '../runtime/layout/module.ts';
 import { isFolderName, SYMBOL_NAME } from './names.ts';
 
-/** No kernel structure comes near; it keeps offsets exact in a DataView and products of sizes safe. */
+/** Far above any kernel structure; keeps offsets exact in a DataView and products of sizes safe. */
 const MAX_BYTES = 2 ** 32;
 
-/** Any text: `names.ts` makes it harmless. Rust's are long. */
+/** Any text: `names.ts` makes it harmless. Rust's names are long. */
 const name = z.string().max(1 << 16);
-/** A spelled type holds names. */
+/** The spelling of a type contains names. */
 const spelled = z.string().max(1 << 20);
 const bytes = z.int().min(0).max(MAX_BYTES);
 const hex = (digits: number) =>
@@ -47,7 +47,7 @@ const structure = z.object({
   members: z.array(member).max(65_536),
 });
 
-/** A record, checked by its entries: zod's own passes over `__proto__` without a word. */
+/** A record that is checked entry by entry, because zod's own silently skips `__proto__`. */
 function recordOf<T>(value: z.ZodType<T>) {
   return z.preprocess(
     (given) => (typeof given === 'object' && given !== null ? Object.entries(given) : given),
@@ -90,9 +90,10 @@ const document = z.object({
 });
 
 /**
- * Checks that a value is a layout from which code may be generated: its shape, that members lie inside their structure, that names are unique after anonymous members are flattened.
+ * Checks that code may be generated from a layout: its shape, members inside their structures, and unique names after
+ * anonymous members are flattened.
  *
- * @throws ExtractError `no-banner`; `layout-invalid`, with the path of the offending value in `details.path`
+ * @throws ExtractError `no-banner`; `layout-invalid`, with the path of the bad value in `details.path`
  */
 export function validateLayout(value: unknown): NamedLayout {
   const parsed = guarded(() => document.safeParse(value));
@@ -119,7 +120,7 @@ function isNamed(layout: KernelLayout): layout is NamedLayout {
   return layout.kernel.release !== null && layout.kernel.banner !== null;
 }
 
-/** The schema does not bound nesting: a document that exhausts the stack is refused as such. */
+/** The schema does not bound nesting, so a document that exhausts the stack is refused here. */
 function guarded<T>(parse: () => T): T {
   try {
     return parse();
@@ -133,7 +134,9 @@ function tooDeep(): ExtractError {
   return invalid('structs', 'nests too deep');
 }
 
-/** Names the way to a value; a record's entry stands in the path as its number, then 0 for key or 1 for value. */
+/**
+ * Formats the path to a value. In a record, zod's path has the entry's index, then 0 for its key or 1 for its value.
+ */
 function pathText(path: readonly PropertyKey[], value: unknown): string {
   const words: string[] = [];
   let at = value;
