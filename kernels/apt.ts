@@ -10,14 +10,14 @@ import { type DebianKernel, forRelease, isReleaseOf } from './manifest.ts';
 export interface ArchivePackage extends Package {
   /** Bytes of the .deb. */
   size: number;
-  /** Names of the packages that it depends on; of alternatives the first. */
+  /** Names of the packages that it depends on; only the first of alternatives. */
   depends: readonly string[];
 }
 
-/** Options for apt that name an archive beside the machine's own: none for that one. */
+/** Options that make apt use another archive than the machine's; empty for the machine's own. */
 export type AptOptions = readonly string[];
 
-/** The newest point release of a kernel that the archive holds with both its packages. */
+/** The newest point release of a kernel for which the archive has both packages. */
 export interface ArchiveKernel {
   release: string;
   image: ArchivePackage;
@@ -25,8 +25,8 @@ export interface ArchiveKernel {
 }
 
 /**
- * Resolves a kernel to the archive's newest point release, through apt's index. Never a fixed version: Debian
- * takes old point releases away.
+ * Resolves a kernel to the archive's newest point release, through apt's index. Never a fixed version, because Debian
+ * removes old point releases.
  * @throws KernelsError `package-not-found`
  */
 export async function resolve(kernel: DebianKernel): Promise<ArchiveKernel> {
@@ -51,7 +51,7 @@ export async function resolve(kernel: DebianKernel): Promise<ArchiveKernel> {
   for (const release of releases) {
     const image = packages.get(forRelease(kernel.packages.image, release));
     const debug = packages.get(forRelease(kernel.packages.debug, release));
-    // The signed image comes from another source package and may lag behind: both must be of one build.
+    // The signed image comes from another source package and may lag behind; both must be of one build.
     if (!image || !debug || image.version !== debug.version) continue;
     if (!newest || (await isNewer(debug.version, newest.debug.version))) newest = { release, image, debug };
   }
@@ -65,7 +65,7 @@ export async function resolve(kernel: DebianKernel): Promise<ArchiveKernel> {
   );
 }
 
-/** Parses `apt-cache show`'s stanzas; packages without a download (installed only) are left out. */
+/** Parses the output of `apt-cache show`; leaves out packages without a download (installed only). */
 export function parseStanzas(text: string): Map<string, ArchivePackage> {
   const packages = new Map<string, ArchivePackage>();
   for (const stanza of text.split('\n\n')) {
@@ -86,31 +86,31 @@ export function parseStanzas(text: string): Map<string, ArchivePackage> {
   return packages;
 }
 
-/** Packages as apt's index has them, by name; one that is not there is missing from the answer. */
+/** Packages in apt's index, by name; missing ones are absent from the result. */
 export async function show(
   names: readonly string[],
   apt: AptOptions = [],
 ): Promise<Map<string, ArchivePackage>> {
-  // Exit code 100 means that one of them is not there: that one is missing from the answer.
+  // Exit code 100 means that a package is missing; it is then absent from the result.
   const arguments_ = ['--no-all-versions', 'show', ...names, ...apt];
   const { stdout } = await execa('apt-cache', arguments_, { reject: false });
   return parseStanzas(stdout);
 }
 
-/** Whether a package's version comes after another one by Debian's order. */
+/** Whether a package's version is later in Debian's order. */
 export async function isNewer(version: string, than: string): Promise<boolean> {
   const { exitCode } = await execa('dpkg', ['--compare-versions', version, 'gt', than], { reject: false });
   return exitCode === 0;
 }
 
-/** Brings apt's index up to date; that of the machine needs root. */
+/** Updates apt's index; the machine's own requires root. */
 export async function updateIndex(apt: AptOptions = []): Promise<void> {
   await execa('apt-get', ['update', '-qq', ...apt]);
 }
 
 /**
- * Downloads a .deb into `directory` with apt, which verifies it against its signed index. A part or the whole
- * file of an earlier, interrupted run is taken up again.
+ * Downloads a .deb into `directory` with apt, which verifies it against its signed index. Continues an earlier
+ * interrupted download.
  * @returns path of the .deb
  * @throws KernelsError `download-failed`
  */
@@ -120,7 +120,7 @@ export async function download(
   options: { signal?: AbortSignal | undefined; progress?: (bytes: number) => void; apt?: AptOptions } = {},
 ): Promise<string> {
   await mkdir(directory, { recursive: true });
-  // apt's own naming: the version's epoch colon is escaped.
+  // apt's own file name: the colon of the version's epoch is escaped.
   const file = path.join(directory, `${wanted.name}_${wanted.version.replaceAll(':', '%3a')}_amd64.deb`);
   const timer = setInterval(() => options.progress?.(sizeOf(file)), 200);
   try {

@@ -8,7 +8,7 @@ import { kernelCache } from './paths.ts';
 const PackageSchema = z.strictObject({
   name: z.string(),
   version: z.string(),
-  /** Of the .deb, as apt's signed index gives it. */
+  /** Of the .deb, from apt's signed index. */
   sha256: z.string(),
 });
 
@@ -18,7 +18,7 @@ const ProvenanceSchema = z.strictObject({
   /** `uname -r`. */
   release: z.string(),
   packages: z.strictObject({ image: PackageSchema, debug: PackageSchema }),
-  /** By file name: bytes and SHA-256 of what was taken out of the packages. */
+  /** Size and SHA-256 of the files taken from the packages, by file name. */
   files: z.record(z.string(), z.strictObject({ size: z.number(), sha256: z.string() })),
 });
 
@@ -39,7 +39,7 @@ export interface CachedKernel {
   provenance: Provenance;
 }
 
-/** The kernels in the cache, newest point release last within one id. Incomplete folders are passed over. */
+/** The kernels in the cache, newest point release last for each id. Incomplete folders are skipped. */
 export function cachedKernels(directory = kernelCache): CachedKernel[] {
   if (!existsSync(directory)) return [];
   return readdirSync(directory)
@@ -52,7 +52,7 @@ export function cachedKernels(directory = kernelCache): CachedKernel[] {
     );
 }
 
-/** The kernel of one release, or null where it is not (wholly) there. */
+/** The kernel of one release, or null if it is missing or incomplete. */
 export function cachedKernel(release: string, directory = kernelCache): CachedKernel | null {
   const folder = path.join(directory, release);
   const kernel = {

@@ -2,13 +2,13 @@ import type { KernelLayout, StructureMember } from '../extractor/contract.ts';
 import { type ConfigCondition, holds, isSet, type KernelConfig, quote } from './config.ts';
 import { type ConfigRule, configRules } from './config-rules.ts';
 
-/** What the configuration says of one member (or structure), and what a layout says of it. */
+/** What the configuration says about one member or structure, and what a layout says about it. */
 export interface ConfigFact {
-  /** `structure.member`, or a structure's name where its size is the subject. */
+  /** `structure.member`, or a structure's name if its size is the subject. */
   subject: string;
-  /** For a person: what the configuration asks for. */
+  /** What the configuration requires, for people. */
   expected: string;
-  /** For a person: what the layout has. */
+  /** What the layout has, for people. */
   found: string;
   agrees: boolean;
   /** The lines of the configuration that decide. */
@@ -17,7 +17,7 @@ export interface ConfigFact {
 }
 
 /**
- * Holds a layout against its kernel's configuration. Structures that the layout does not have are passed over.
+ * Compares a layout with its kernel's configuration. Structures that the layout lacks are skipped.
  * @returns one fact for each rule and member that the layout allows to check
  */
 export function checkConfig(
@@ -61,7 +61,7 @@ function named(members: readonly StructureMember[], name: string): StructureMemb
   return null;
 }
 
-/** Null where the rule has nothing to say. */
+/** Null if the rule does not apply. */
 function evaluate(
   layout: Pick<KernelLayout, 'structs'>,
   config: KernelConfig,
@@ -81,7 +81,7 @@ function evaluate(
     const wanted = holds(config, rule.when);
     return fact((member !== null) === wanted, wanted ? 'there' : 'not there', rule.when);
   }
-  // That a member is missing is for presence rules to say.
+  // A missing member is reported by the presence rules.
   if (!member) return null;
   switch (rule.effect) {
     case 'size': {

@@ -1,6 +1,6 @@
 /**
- * `npm run check:layouts [-- ID …]` checks the committed layouts against every kernel that is on this machine.
- * Exit code 0 when all agree, 1 when something does not or when there is no kernel to check.
+ * `npm run check:layouts [-- ID …]` checks the committed layouts against every kernel on this machine. Exit code 0 if
+ * all agree, 1 if something differs or there is no kernel to check.
  */
 import process from 'node:process';
 import { readStore } from '../codegen/store.ts';
@@ -10,7 +10,7 @@ import { debianKernels, isReleaseOf } from './manifest.ts';
 import { generatedDirectory } from './paths.ts';
 import { subjects } from './subjects.ts';
 
-/** Of one kernel; the rest are counted. */
+/** Findings shown per kernel; the rest are counted. */
 const FINDINGS_SHOWN = 20;
 
 function summarize({ id, release, buildId, findings, notes, counts }: CheckResult): string {
@@ -25,7 +25,7 @@ function summarize({ id, release, buildId, findings, notes, counts }: CheckResul
   return `${lines.join('\n')}\n`;
 }
 
-/** Says which committed layouts no kernel here speaks for. */
+/** Reports committed layouts that no kernel on this machine can confirm. */
 async function reportUnchecked(results: readonly CheckResult[]): Promise<void> {
   for (const kernel of await readStore(generatedDirectory)) {
     if (results.some(({ buildId }) => buildId !== null && buildId === kernel.buildId)) continue;

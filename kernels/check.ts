@@ -20,7 +20,7 @@ export interface CheckResult {
   release: string;
   buildId: string | null;
   findings: LayoutFinding[];
-  /** What could not be compared and why; for a person, no failure. */
+  /** What could not be compared and why, for people; not a failure. */
   notes: string[];
   counts: { structs: number; engines: string[]; members: number; facts: number; rules: number };
 }
@@ -31,7 +31,7 @@ export interface CheckPlace {
   signal?: AbortSignal;
 }
 
-/** All that is known of one kernel from its several sources. */
+/** All facts about one kernel, from its different sources. */
 export interface Evidence {
   config: KernelConfig;
   /** Extracted just now. */
@@ -41,15 +41,15 @@ export interface Evidence {
 }
 
 /**
- * Checks one kernel: extracts its layout again and holds it against what is committed, against the other engines,
- * against measurements by other tools, and against its configuration.
- * @throws ExtractError when the kernel cannot be read, the file system's error when its config cannot
+ * Checks one kernel: extracts its layout again and compares it with the committed one, the other engines, measurements
+ * by other tools, and its configuration.
+ * @throws ExtractError if the kernel cannot be read, the file system's error if its config cannot
  */
 export async function checkKernel(subject: Subject, place: CheckPlace): Promise<CheckResult> {
   return judge(subject, await gather(subject, place));
 }
 
-/** Reads the kernel, its configuration and what is committed of it. @throws as {@link checkKernel} */
+/** Reads the kernel, its configuration and its committed layout. @throws as {@link checkKernel} */
 export async function gather(subject: Subject, { outDir, signal }: CheckPlace): Promise<Evidence> {
   const config = readConfig(subject.config);
   await using file = await openKernelFile(subject.file);
@@ -59,7 +59,7 @@ export async function gather(subject: Subject, { outDir, signal }: CheckPlace): 
   return { config, layout, engines, committed: await compareCommitted(layout, subject, outDir) };
 }
 
-/** A file that one engine only can read (no gdb on this machine, no BTF in the kernel) is compared with nothing. */
+/** A file that only one engine can read (no gdb on this machine, no BTF in the kernel) is not compared. */
 async function compareEngines(
   ...[file, request]: Parameters<typeof crossCheck>
 ): Promise<EngineComparison[]> {
@@ -71,7 +71,7 @@ async function compareEngines(
   }
 }
 
-/** Holds a kernel's sources against each other. */
+/** Compares a kernel's sources with each other. */
 export function judge(subject: Subject, { config, layout, engines, committed }: Evidence): CheckResult {
   const rules = checkConfig(layout, config);
   const sides = new Sides(subject, layout, committed, rules);
@@ -109,18 +109,17 @@ export function judge(subject: Subject, { config, layout, engines, committed }: 
   };
 }
 
-/** What is committed of a kernel, compared with what the kernel says now. */
+/** A kernel's committed layout compared with the kernel as it is now. */
 export interface Committed {
-  /** Folder in `generated/` it was compared with; null where there is none to compare with. */
+  /** Folder in `generated/` that it was compared with; null if there is none. */
   folder: string | null;
   differences: Difference[];
   notes: string[];
 }
 
 /**
- * Debian takes old point releases away, so that the kernel here may be a newer one than the committed layout is of.
- * That is no fault of the layout, and there is nothing left to compare it with: it becomes a note. A kernel of which
- * no release is committed at all is a finding.
+ * Debian removes old point releases, so the kernel here may be newer than the committed layout. That is no defect and
+ * nothing is left to compare with, so it becomes a note. A kernel without any committed release is a finding.
  */
 export async function compareCommitted(
   layout: KernelLayout,
@@ -145,12 +144,12 @@ export async function compareCommitted(
     };
   }
   const found = await checkGenerated(layout, { outDir });
-  // Another version of domsched that finds the same layout is no disagreement.
+  // Another domsched version that finds the same layout is no difference.
   const differences = found.filter(({ about, where }) => about !== 'provenance' || where !== 'producer');
   return { folder: same?.folder ?? null, differences, notes: [] };
 }
 
-/** Puts the three sides of a finding into words. */
+/** Formats the three sides of a finding. */
 class Sides {
   readonly #subject: Subject;
   readonly #layout: KernelLayout;
@@ -166,7 +165,7 @@ class Sides {
 
   /**
    * @param about `structure.member`, a structure or a symbol
-   * @param said what each side says of it, where it is not simply its place in the structure
+   * @param said what each side says, if it is not just the position in the structure
    */
   finding(
     check: LayoutFinding['check'],
@@ -250,7 +249,7 @@ function engineFindings(engines: readonly EngineComparison[], sides: Sides): Lay
   );
 }
 
-/** What the manifest promises of every point release. */
+/** Compares with what the manifest promises for every point release. */
 function manifestFindings(
   subject: Subject,
   layout: KernelLayout,

@@ -1,7 +1,7 @@
 /**
- * Before tests: the layouts that `generated/` lacks of kernels that were fetched. Debian's kernels of which no release is
- * committed any more, because the archive has moved on, are extracted into `generated/`; what is committed is left as it
- * is. Kernels of the suites have a store of their own, which is not committed.
+ * Before tests: adds the layouts of fetched kernels that `generated/` lacks. Debian kernels whose committed releases
+ * have left the archive are extracted into `generated/`; committed layouts are left as they are. Kernels of the suites
+ * have their own store, which is not committed.
  */
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
@@ -33,7 +33,7 @@ async function add(file: string, place: StorePlace): Promise<{ folder: string; e
   return { folder, extraction };
 }
 
-/** What an extraction asks for, in short: what was asked for less is extracted again. */
+/** Digest of what an extraction asks for; a layout for which less was asked is extracted again. */
 const asked = createHash('sha256').update(needsText()).digest('hex').slice(0, 16);
 
 async function releases(store: string): Promise<ReadonlySet<string>> {

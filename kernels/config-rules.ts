@@ -2,29 +2,29 @@ import type { ConfigCondition } from './config.ts';
 
 interface RuleBase {
   /**
-   * Members (`structure.member`, canonical names) of the layouts that the rule is for: the same option moves other
-   * members in other ages of the kernel. A probe of what is there, never a comparison of versions.
+   * Members (`structure.member`, canonical names) of the layouts to which the rule applies, because the same option
+   * affects different members in different kernels. This probes the layout and never compares versions.
    */
   where: readonly string[];
-  /** Where the kernel's source says so: file, and a release whose file it is. */
+  /** Source of the rule: a file of the kernel, and a release that has it. */
   source: { file: string; release: string };
 }
 
-/** There when the condition holds, and only then. */
+/** The member is present exactly if the condition holds. */
 export interface PresenceRule extends RuleBase {
   effect: 'present';
   members: readonly string[];
   when: ConfigCondition;
 }
 
-/** Size in bytes of the first case whose condition holds; silent where none does. */
+/** Size in bytes from the first case whose condition holds; no statement if none does. */
 export interface SizeRule extends RuleBase {
   effect: 'size';
   members: readonly string[];
   cases: readonly (readonly [when: ConfigCondition, bytes: number])[];
 }
 
-/** Bitmaps of as many bits as the option's value (with `exponent`: 2 to that power), in whole longs. */
+/** Bitmaps with as many bits as the option's value (with `exponent`: 2 to that power), in whole longs. */
 export interface BitmapRule extends RuleBase {
   effect: 'bitmap';
   members: readonly string[];
@@ -33,8 +33,8 @@ export interface BitmapRule extends RuleBase {
 }
 
 /**
- * Cache-line alignment, when the condition holds: offsets of members, or sizes of structures, are multiples of 2
- * to the power of the option.
+ * Cache-line alignment if the condition holds: offsets of members or sizes of structures are multiples of 2 to the
+ * power of the option.
  */
 export interface AlignmentRule extends RuleBase {
   effect: 'aligned';
@@ -43,7 +43,7 @@ export interface AlignmentRule extends RuleBase {
   option: string;
 }
 
-/** What a kernel's configuration says of its structures. */
+/** A statement about a kernel's structures that follows from its configuration. */
 export type ConfigRule = PresenceRule | SizeRule | BitmapRule | AlignmentRule;
 
 /** The O(1) scheduler: two priority arrays in the queue, until "sched: remove the 'old' scheduler", 2.6.23. */
@@ -88,7 +88,7 @@ export const configRules: readonly ConfigRule[] = [
     CONFIG_DEBUG_MUTEXES: 'task_struct.blocked_on',
   }),
   {
-    // One processor needs no word to spin on; `break_lock` is for kernels that are both preemptible and SMP.
+    // A single processor needs no word to spin on; `break_lock` is for kernels that are both preemptible and SMP.
     effect: 'size',
     where: o1,
     source: { file: 'include/linux/spinlock_types.h', release: '2.6.16' },
@@ -204,7 +204,7 @@ export const configRules: readonly ConfigRule[] = [
     CONFIG_AIO: 'mm_struct.ioctx_lock mm_struct.ioctx_table',
     CONFIG_HUGETLB_PAGE: 'mm_struct.hugetlb_usage',
   }),
-  // With "sched/fair: Implement delayed dequeue", 6.12, and what else came until then.
+  // Since "sched/fair: Implement delayed dequeue", 6.12, and other changes up to then.
   ...present(
     [...modern, 'sched_entity.sched_delayed'],
     { file: 'kernel/sched/sched.h', release: '6.12' },
@@ -231,7 +231,7 @@ export const configRules: readonly ConfigRule[] = [
     },
   ),
   {
-    // A sleeping lock (wait_lock, tree of waiters, owner) under PREEMPT_RT, a raw one otherwise.
+    // Under PREEMPT_RT a sleeping lock (wait_lock, tree of waiters, owner), otherwise a raw one.
     effect: 'size',
     where: modern,
     source: { file: 'include/linux/spinlock_types.h', release: '6.1' },

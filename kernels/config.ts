@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs';
 
-/** A kernel's options by name, `CONFIG_` included; values as the file writes them, strings without quotes. */
+/** A kernel's options by name, with `CONFIG_`; values as in the file, strings without quotes. */
 export type KernelConfig = Readonly<Record<string, string>>;
 
 /**
- * Parses a kernel's `.config`, as in `/boot/config-*`. An option that is "not set" reads `n`; one that the file
- * does not name is absent. Later lines win, as they do for the kernel's own build.
+ * Parses a kernel's `.config`, as in `/boot/config-*`. An option that is "not set" has the value `n`; one that the file
+ * does not mention is absent. Later lines win, as in the kernel's own build.
  */
 export function parseConfig(text: string): KernelConfig {
   const config: Record<string, string> = Object.create(null);
@@ -24,7 +24,7 @@ export function readConfig(file: string): KernelConfig {
 }
 
 /**
- * Whether `#ifdef OPTION` holds in the kernel's source: for `y` and for values; not for `m`, where the kernel
+ * Whether `#ifdef OPTION` is true in the kernel's source: for `y` and for values, but not for `m`, where the kernel
  * defines `OPTION_MODULE` instead.
  */
 export function isSet(config: KernelConfig, option: string): boolean {
@@ -35,7 +35,7 @@ export function isSet(config: KernelConfig, option: string): boolean {
 /** A condition on options, spelled as in the kernel's sources: `CONFIG_A && !CONFIG_B || CONFIG_C`. */
 export type ConfigCondition = string;
 
-/** Evaluates a condition; `&&` binds tighter than `||`, there are no brackets. */
+/** Evaluates a condition; `&&` binds tighter than `||`, and there are no brackets. */
 export function holds(config: KernelConfig, condition: ConfigCondition): boolean {
   return condition.split('||').some((all) =>
     all.split('&&').every((term) => {

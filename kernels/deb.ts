@@ -13,9 +13,8 @@ export interface ExtractedFile {
 }
 
 /**
- * Streams one file out of a .deb, which is never unpacked: a kernel's debug package holds gigabytes of modules
- * beside the one file. Stops reading at the end of that file, and compares it with the package's own checksum.
- * On any failure `target` is gone.
+ * Extracts one file from a .deb without unpacking the rest: a kernel's debug package has gigabytes of modules besides.
+ * Stops reading after that file and checks it against the package's checksum. On any failure `target` is removed.
  * @param member as `dpkg-deb --contents` spells it, e.g. `./boot/config-6.1.0-9-amd64`
  * @throws KernelsError `package-broken`, `no-space`
  */
@@ -34,7 +33,7 @@ export async function extractFile(
     reject: false,
     ...cancel,
   });
-  // tar leaves once it has its file; the rest of the package then has nowhere to go, which is not an error.
+  // tar exits once it has its file; that the rest of the package cannot be written to it is no error.
   const feed = pipeline(unpack.stdout, tar.stdin).catch(() => unpack.kill());
   const sha256 = createHash('sha256');
   const md5 = createHash('md5');
@@ -83,7 +82,7 @@ export async function extractFile(
   }
 }
 
-/** The MD5 sums that the package carries, by path without leading `./`. */
+/** The package's MD5 sums, by path without leading `./`. */
 export async function checksums(deb: string): Promise<Map<string, string>> {
   const { stdout } = await execa('dpkg-deb', ['--info', deb, 'md5sums'], { reject: false });
   return new Map(

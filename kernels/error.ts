@@ -1,6 +1,6 @@
 import { KnownError } from '../extractor/known-error.ts';
 
-/** Stable codes of what can go wrong with the kernels that the project takes from elsewhere. */
+/** Stable error codes for kernels that come from outside the project. */
 export type KernelsErrorCode =
   | 'package-not-found'
   | 'package-broken'

@@ -33,7 +33,7 @@ const FactsSchema = z.object({
   ),
 });
 
-/** Layouts that other tools measured on a real kernel; `kernels/facts/README.md` says how. */
+/** Layouts that other tools measured on a real kernel; `kernels/facts/README.md` explains how. */
 export type MeasuredFacts = z.infer<typeof FactsSchema>;
 
 /** Measurements of Linux 2.6.16 in one configuration: `base`, `preempt`, `schedstats` or `up`. */
@@ -42,11 +42,11 @@ export function readFacts(variant: string): MeasuredFacts {
   return FactsSchema.parse(JSON.parse(readFileSync(file, 'utf8')));
 }
 
-/** The measurements in the contract's form: canonical structure names, offsets and sizes; kinds are not measured. */
+/** The measurements in the contract's form: canonical structure names, offsets and sizes; kinds were not measured. */
 export function structsOf(facts: MeasuredFacts): Record<string, Structure> {
   return Object.fromEntries(
     Object.entries(facts.structs).map(([sourceName, { size, kind: spelled, fields }]) => {
-      // A structure that has only a typedef's name is written so.
+      // The spelling for a structure that has only a typedef's name.
       const kind = spelled === 'typedef->struct' ? 'struct' : spelled;
       const members = fields.map(
         (field): StructureMember => ({
@@ -66,18 +66,18 @@ export function structsOf(facts: MeasuredFacts): Record<string, Structure> {
   );
 }
 
-/** A member, or a structure's size, of which two sources say different things. */
+/** A member or structure size on which two sources disagree. */
 export interface FactDisagreement {
   /** `structure` or `structure.member`. */
   subject: string;
-  /** For a person; `not there` where one source lacks it. */
+  /** For people; `not there` if a source lacks it. */
   left: string;
   right: string;
 }
 
 /**
- * Compares the structures that two layouts both have, member by member: offset, size and bits. Names of types may
- * differ between sources, so that they are not looked at; nor is which structures there are.
+ * Compares the structures that two layouts share, member by member: offset, size and bits. Type names may differ
+ * between sources and are ignored, and so is which structures there are.
  */
 export function compareStructs(
   left: KernelLayout['structs'],
@@ -98,7 +98,7 @@ export function compareStructs(
     });
 }
 
-/** Where every member is that C reaches by one name, as text. */
+/** Position of every member that C reaches by one name, as text. */
 function places(structure: Structure): Map<string, string> {
   const found = new Map([[structure.name, `${structure.kind} of ${structure.size} bytes`]]);
   const visit = (members: readonly StructureMember[]): void => {

@@ -1,6 +1,6 @@
 /**
- * `node kernels/fetch.ts [--all] [ID …]` brings Debian's kernels into `.cache/kernels/`, each as a folder named
- * by its release. What is there and current stays. Interrupt it at any time; it takes up where it stopped.
+ * `node kernels/fetch.ts [--all] [ID …]` downloads Debian's kernels into `.cache/kernels/`, one folder per release.
+ * Current ones are kept. It can be interrupted at any time and then continues.
  */
 import { existsSync } from 'node:fs';
 import { mkdir, rename, rm, statfs, writeFile } from 'node:fs/promises';
@@ -15,20 +15,20 @@ import { type DebianKernel, debianKernels, forRelease } from './manifest.ts';
 import { takeModules } from './modules.ts';
 import { kernelCache } from './paths.ts';
 
-/** The largest debug vmlinux so far is 0.7 GB; with the .deb beside it this leaves room to grow. */
+/** The largest debug vmlinux so far has 0.7 GB; with the .deb beside it this leaves room to grow. */
 const VMLINUX_ROOM = 1_200_000_000;
 
 export interface FetchOptions {
-  /** Where kernels are kept: {@link kernelCache}. */
+  /** Folder of the kernels: {@link kernelCache}. */
   directory: string;
   signal: AbortSignal;
-  /** One line on what is going on. */
+  /** Receives one-line messages about progress. */
   progress?: (text: string) => void;
 }
 
 /**
- * Brings one kernel into the cache. Nothing appears under its release before all of it is there.
- * @returns one line on what was done
+ * Downloads one kernel into the cache. Its release's folder appears only once it is complete.
+ * @returns one line about what was done
  * @throws KernelsError `package-not-found`, `download-failed`, `package-broken`, `no-space`
  */
 export async function fetchKernel(
@@ -152,7 +152,7 @@ async function main(arguments_: string[]): Promise<void> {
     } catch (error) {
       progress.stop();
       controller.signal.throwIfAborted();
-      // Without the archive (no network, no apt) an older kernel of the kind serves as well.
+      // Without the archive (no network, no apt) an older kernel of the same kind will do.
       const older = cachedKernels().findLast(({ id }) => id === kernel.id);
       if (!older || !(error instanceof KernelsError) || error.code === 'no-space') throw error;
       process.stderr.write(`${kernel.id}: ${error.message}\n${kernel.id}: going on with ${older.release}\n`);
@@ -160,7 +160,7 @@ async function main(arguments_: string[]): Promise<void> {
   }
 }
 
-/** An index of last month names packages that are gone: update it once and try again. */
+/** An old index names packages that are gone: update it once and try again. */
 async function withFreshIndex<T>(action: () => Promise<T>): Promise<T> {
   try {
     return await action();
@@ -187,7 +187,7 @@ if (import.meta.main) {
     process.stderr.write(`kernels: ${error.message} [${error.code}]\n`);
     process.exitCode = 1;
   } finally {
-    // Nothing to resume from once every kernel is in its folder; a partial download stays for the next run.
+    // Nothing is left to resume once every kernel is in its folder; a partial download stays for the next run.
     const incoming = path.join(kernelCache, 'incoming');
     if (existsSync(incoming)) await rm(incoming, { recursive: true });
   }

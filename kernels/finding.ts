@@ -1,8 +1,8 @@
-/** Something that does not agree, seen from the three sides that ought to. */
+/** A disagreement, seen from the three sides that should agree. */
 export interface LayoutFinding {
   /** Which comparison found it. */
   check: 'generated' | 'engines' | 'facts' | 'config' | 'manifest';
-  /** What it is about: `rq.nr_running: offset`, `build-id`. */
+  /** Subject of the finding: `rq.nr_running: offset`, `build-id`. */
   subject: string;
   /** What the committed layout says. */
   generated: string;
@@ -12,7 +12,7 @@ export interface LayoutFinding {
   config: string;
 }
 
-/** A finding as text, one line for each side. */
+/** A finding as text, one line per side. */
 export function render(kernel: string, { check, subject, ...sides }: LayoutFinding): string {
   return [
     `${kernel}: ${subject} (${check})`,

@@ -1,15 +1,15 @@
 import { mkdir, mkdtemp, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 
-/** What this process is making, by place. */
+/** What this process is making, by path. */
 const making = new Map<string, Promise<string>>();
 
 /**
- * A file or folder of a cache: made when it is not there, complete from the moment it can be seen. Callers in this
- * process share one making; of several processes each may make it, and what they find is whole all the same.
- * @param make writes it to the path that it is given, which nobody else has
+ * Makes a file or folder of a cache if it is missing; it appears only once complete. Callers in this process share one
+ * making; several processes may each make it, but all find it complete.
+ * @param make writes it to the given path, which nobody else uses
  * @returns `place`
- * @throws what `make` throws: then nothing is there, and the next call tries again
+ * @throws what `make` throws; then nothing is there, and the next call tries again
  */
 export function makeOnce(place: string, make: (fresh: string) => Promise<unknown>): Promise<string> {
   const known = making.get(place);
@@ -23,19 +23,19 @@ async function look(place: string, make: (fresh: string) => Promise<unknown>): P
   return (await exists(place)) ? place : replaceWhole(place, make);
 }
 
-/** As {@link makeOnce}, for what is made anew although it may be there. A folder that is there already stays. */
+/** Like {@link makeOnce}, but makes it again even if it exists. An existing folder stays. */
 export async function replaceWhole(
   place: string,
   make: (fresh: string) => Promise<unknown>,
 ): Promise<string> {
   await mkdir(path.dirname(place), { recursive: true });
-  // In the same folder, so that moving it is one step of one file system.
+  // In the same folder, so that moving it is atomic.
   const own = await mkdtemp(`${place}.making-`);
   try {
     const fresh = path.join(own, path.basename(place));
     await make(fresh);
     await rename(fresh, place).catch(async (error: NodeJS.ErrnoException) => {
-      // Of a folder, another process was faster; a file just takes the other's place.
+      // For a folder, another process was faster; a file simply replaces the other.
       const isTaken = error.code === 'ENOTEMPTY' || error.code === 'EEXIST';
       if (!isTaken) throw error;
     });

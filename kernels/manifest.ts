@@ -7,23 +7,23 @@ const DebianKernelSchema = z.strictObject({
   id: z.string(),
   series: z.string(),
   flavour: z.enum(['cloud', 'amd64', 'rt']),
-  /** Regular expression of the releases (`uname -r`) that belong here; the archive's newest one is taken. */
+  /** Regular expression of the releases (`uname -r`) of this kernel; the archive's newest one is taken. */
   release: z.string(),
   /** Package names, with `{release}` for the release. */
   packages: z.strictObject({ image: z.string(), debug: z.string() }),
-  /** Members of those packages, as `tar` spells them. */
+  /** Members of those packages, in tar's spelling. */
   files: z.strictObject({ vmlinux: z.string(), vmlinuz: z.string(), config: z.string() }),
-  /** What holds for every point release of this kernel. */
+  /** Facts that hold for every point release of this kernel. */
   expect: z.strictObject({
     scheduler: z.enum(['cfs', 'eevdf']),
     preemptRt: z.boolean(),
     dwarfVersion: z.number(),
   }),
-  /** Whether `make test` takes it; `make kernels-all` takes every one. */
+  /** Whether `make test` uses it; `make kernels-all` fetches all. */
   default: z.boolean(),
 });
 
-/** One of Debian's kernels: a version series in one configuration, whichever point release is current. */
+/** One of Debian's kernels: a version series in one configuration, with any point release. */
 export type DebianKernel = z.infer<typeof DebianKernelSchema>;
 
 /** The kernels that `kernels/debian/*.json` describe, by id. */
@@ -39,7 +39,7 @@ export function isReleaseOf(kernel: DebianKernel, release: string): boolean {
   return new RegExp(kernel.release).test(release);
 }
 
-/** A package or file name of the manifest for one release. */
+/** Fills a release into a package or file name of the manifest. */
 export function forRelease(template: string, release: string): string {
   return template.replaceAll('{release}', release);
 }

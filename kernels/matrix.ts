@@ -1,18 +1,18 @@
-/** `node kernels/matrix.ts` writes `docs/kernels.md` from what the live trials of the suites' kernels left. */
+/** `node kernels/matrix.ts` writes `docs/kernels.md` from the results of live trials on the suites' kernels. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { projectDirectory } from './paths.ts';
 import { type ExtractionCost, extractionOf, suiteKernels, suitesCache } from './suites.ts';
 
-/** What was seen of one kernel. */
+/** Results for one kernel. */
 export interface MatrixRow {
-  /** Its release, and how it was booted where that is not the usual way. */
+  /** Its release, and how it was booted if unusual. */
   readonly title: string;
   readonly suite: string;
   /** `ok`, `refused`, `failed`, or what was done, by column. */
   readonly cells: Record<string, string>;
-  /** Why not, by technique. */
+  /** Reasons by technique. */
   readonly refused: Record<string, string>;
   holds: number;
   readonly anomalies: string[];

@@ -7,8 +7,8 @@ import { KernelsError } from './error.ts';
 import { makeOnce } from './make-once.ts';
 
 /**
- * What a virtio disk with an ext4 file system takes, each after what it needs. Kernels have some of them built in,
- * each flavour others.
+ * The modules for a virtio disk with an ext4 file system, each after its dependencies. Some are built in, depending on
+ * the flavour.
  */
 const DISK_MODULES = [
   'virtio_ring',
@@ -25,10 +25,10 @@ const DISK_MODULES = [
 ];
 
 /**
- * Modules that a guest with a virtio disk loads before it can use it, out of the package that its kernel came from.
- * @returns files, in the order in which they are to be loaded; what is built in is not among them
- * @throws KernelsError `download-failed` (also when the archive has moved on to another point release and the cache
- *   is of a time before it kept modules)
+ * Modules that a guest with a virtio disk must load first, from its kernel's package.
+ * @returns files in loading order, without built-in ones
+ * @throws KernelsError `download-failed`, also if the cache predates the keeping of modules and the archive has moved
+ *   on to another point release
  */
 export async function diskModules(kernel: CachedKernel): Promise<string[]> {
   const directory = await makeOnce(path.join(kernel.directory, 'modules'), async (fresh) => {
@@ -42,16 +42,16 @@ export async function diskModules(kernel: CachedKernel): Promise<string[]> {
 }
 
 /**
- * Takes the modules for a disk out of a kernel's image package, as far as it has them.
- * @param directory where `<name>.ko` goes, decompressed; created
+ * Extracts the modules for a disk from a kernel's image package, if it has them.
+ * @param directory where `<name>.ko` goes, decompressed; created if missing
  */
 export async function takeModules(deb: string, directory: string): Promise<void> {
   await mkdir(directory, { recursive: true });
   const tree = await mkdtemp(path.join(directory, '..', 'tree-'));
   try {
-    // File names spell some modules with a dash where the kernel says underscore.
+    // Some file names have a dash where the kernel has an underscore.
     const patterns = DISK_MODULES.map((name) => `*/${name.replaceAll('_', '[-_]')}.ko*`);
-    // A pattern that matches nothing is a driver that is built in, and no failure.
+    // A pattern without a match is a built-in driver and no failure.
     await execa('dpkg-deb', ['--fsys-tarfile', deb], { buffer: false, reject: false }).pipe(
       'tar',
       ['-x', '-f', '-', '-C', tree, '--wildcards', ...patterns],

@@ -1,6 +1,6 @@
 /**
- * `npm run needs`: writes `extractor/needs.ts`, what an extraction asks of a kernel by default, out of what the runtime
- * declares that it reads (`runtime/members/`). Neither of the two imports the other.
+ * `npm run needs` writes `extractor/needs.ts`, the default request of an extraction, from what the runtime declares
+ * that it reads (`runtime/members/`). Neither of the two imports the other.
  */
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';

@@ -6,8 +6,8 @@ export const projectDirectory = path.resolve(
   fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? '..' : '../..', import.meta.url)),
 );
 
-/** Where fetched kernels are kept: one folder per release. Ignored by git. */
+/** Folder of fetched kernels, one folder per release. Ignored by git. */
 export const kernelCache = path.join(projectDirectory, '.cache', 'kernels');
 
-/** Where layouts are generated to and committed: one folder per release, and `structs/`. */
+/** Folder of generated and committed layouts: one folder per release, and `structs/`. */
 export const generatedDirectory = path.join(projectDirectory, 'generated');

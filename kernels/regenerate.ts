@@ -1,6 +1,6 @@
 /**
- * `make layouts`: extracts every kernel on this machine into `generated/`. Layouts of Debian's earlier point releases
- * stay, since guests may still run them; those of earlier builds of our own guest go, since no one has such a guest.
+ * `make layouts` extracts every kernel on this machine into `generated/`. Layouts of Debian's earlier point releases
+ * stay, since guests may still run them; those of earlier builds of our own guest are removed, since nobody runs it.
  */
 import { rm } from 'node:fs/promises';
 import path from 'node:path';

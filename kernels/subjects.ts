@@ -13,13 +13,13 @@ export interface Subject {
   file: string;
   /** Its `.config`. */
   config: string;
-  /** Layouts that other tools measured on a kernel in the same configuration; null where there are none. */
+  /** Layouts that other tools measured on a kernel with the same configuration; null if there are none. */
   facts: MeasuredFacts | null;
-  /** What the manifest says always holds; null for kernels of our own. */
+  /** What the manifest promises; null for kernels of our own. */
   debian: DebianKernel | null;
 }
 
-/** The kernels that are here: the current point release of each of Debian's, and the O(1) guest's variants. */
+/** The kernels on this machine: the current point release of each of Debian's, and the O(1) guest's variants. */
 export function subjects(): Subject[] {
   return [...debianSubjects(), ...o1Subjects()];
 }
@@ -42,10 +42,10 @@ function o1Subjects(): Subject[] {
     .flatMap((variant) => {
       const file = path.join(build, variant, 'vmlinux-2.6.16.33');
       if (!existsSync(file)) return [];
-      // A variant may be one configuration built with another version of DWARF.
+      // A variant may be a configuration rebuilt with another version of DWARF.
       const configuration = variant.replace(/-dwarf\d$/, '');
       const config = path.join(projectDirectory, 'kernels', 'o1', 'configs', configuration, 'config');
-      // A variant without one is another variant with programs of its own: its structures are those of the other.
+      // A variant without a configuration is another variant with programs of its own, and has the same structures.
       if (!existsSync(config)) return [];
       return [{ id: `o1-${variant}`, file, config, facts: readFacts(configuration), debian: null }];
     });

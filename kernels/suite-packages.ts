@@ -7,8 +7,8 @@ import { KernelsError } from './error.ts';
 import { aptFor, INDEX_MS, refresh, suitesCache } from './suites.ts';
 
 /**
- * Packages of another Debian release, unpacked into the cache; nothing is installed.
- * @returns the folder that they are in as if it were `/`
+ * Unpacks packages of another Debian release into the cache, without installing anything.
+ * @returns the folder that serves as their `/`
  * @throws KernelsError `package-not-found`
  */
 export async function suitePackages(suite: string, names: readonly string[]): Promise<string> {

@@ -1,8 +1,9 @@
 /**
- * `node kernels/suites.ts [--all | --suite NAME…]` brings kernels of all of Debian's suites into `.cache/suites/kernels/`, as they are
- * shipped: the packed image and nothing else. Each suite has lists and a cache of its own, nothing is installed, and the
- * machine's own apt does not change. Which kernels there are is asked of the archive: the newest point release of each
- * series. Without `--all` it is those that `make test` takes; with `--suite`, the newest of each series in these suites.
+ * `node kernels/suites.ts [--all | --suite NAME…]` downloads kernels of all of Debian's suites into
+ * `.cache/suites/kernels/` as they are shipped: only the packed image. Each suite has its own lists and cache; nothing
+ * is installed and the machine's own apt does not change. The archive tells which kernels exist: the newest point
+ * release of each series. Without options it takes those that `make test` uses; with `--suite`, the newest of each
+ * series in these suites.
  */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
@@ -15,7 +16,7 @@ import { checksums, extractFile } from './deb.ts';
 import { KernelsError } from './error.ts';
 import { projectDirectory } from './paths.ts';
 
-/** Where all of it is kept. */
+/** Folder for all of this. */
 export const suitesCache = path.join(projectDirectory, '.cache', 'suites');
 
 const SUITES = [
@@ -30,9 +31,9 @@ const SUITES = [
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 /** How long an index counts as current. */
 export const INDEX_MS = 24 * 3600e3;
-/** "x86: Use generic TIF bits", 6.18: the series in the middle is this, or the next one that there is. */
+/** "x86: Use generic TIF bits", 6.18: the middle series is this one, or the next that exists. */
 const MIDDLE = [6, 18] as const;
-/** Flavours beside `cloud`, of the newest series. */
+/** Flavours besides `cloud`, for the newest series. */
 const FLAVOURS = ['amd64', 'rt'] as const;
 
 const ProvenanceSchema = z.strictObject({
@@ -41,7 +42,7 @@ const ProvenanceSchema = z.strictObject({
   package: z.strictObject({ name: z.string(), version: z.string(), sha256: z.string() }),
 });
 
-/** A kernel of a suite as its archive offers it now. */
+/** A kernel that a suite's archive offers now. */
 interface Offer {
   /** `uname -r`. */
   readonly release: string;
@@ -57,7 +58,7 @@ export interface SuiteKernel {
   readonly vmlinuz: string;
 }
 
-/** The kernels that were fetched, oldest series first. Incomplete folders are passed over. */
+/** The fetched kernels, oldest series first. Incomplete folders are skipped. */
 export function suiteKernels(directory = suitesCache): SuiteKernel[] {
   const kernels = path.join(directory, 'kernels');
   if (!existsSync(kernels)) return [];
@@ -66,31 +67,31 @@ export function suiteKernels(directory = suitesCache): SuiteKernel[] {
     .sort((a, b) => a.release.localeCompare(b.release, 'en', { numeric: true }));
 }
 
-/** Of these kernels those that `make test` takes: the oldest and the newest series, and one in the middle. */
+/** Those of these kernels that `make test` uses: the oldest and the newest series, and one in the middle. */
 export function spanning<K extends { readonly release: string }>(kernels: readonly K[]): K[] {
   const cloud = kernels.filter(({ release }) => release.endsWith('-cloud-amd64'));
   const middle = cloud.find(({ release }) => compareSeries(seriesOf(release), MIDDLE) >= 0);
   return [...new Set([cloud[0], middle, cloud.at(-1)])].filter((kernel) => kernel !== undefined);
 }
 
-/** What `XDG_DATA_HOME` has to be for the layouts of these kernels to be found. */
+/** Value for `XDG_DATA_HOME` with which the layouts of these kernels are found. */
 export const suitesData = suitesCache;
 
-/** How a kernel's layout came out of its image. */
+/** How a kernel's layout was extracted from its image. */
 export interface ExtractionCost {
   readonly seconds: number;
   readonly structures: number;
   readonly symbols: number;
-  /** Of what it was asked for. */
+  /** Digest of the request. */
   readonly asked?: string;
 }
 
-/** Where that is kept. */
+/** The file with this record. */
 export function extractionFile({ vmlinuz }: SuiteKernel): string {
   return path.join(path.dirname(vmlinuz), 'extraction.json');
 }
 
-/** How a kernel's layout came out of its image; null where it was not extracted. */
+/** How a kernel's layout was extracted from its image; null if it was not. */
 export function extractionOf(kernel: SuiteKernel): ExtractionCost | null {
   const file = extractionFile(kernel);
   return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as ExtractionCost) : null;
@@ -119,7 +120,7 @@ function compareSeries(a: readonly [number, number], b: readonly [number, number
   return a[0] - b[0] || a[1] - b[1];
 }
 
-/** Where suites come from: an address for apt, and the option of a source that says why it is trusted. */
+/** Source of suites: an address for apt, and the source option that says why it is trusted. */
 export interface Archive {
   readonly uri: string;
   readonly trust: string;
@@ -129,7 +130,7 @@ async function debian(): Promise<Archive> {
   return { uri: await archiveUri(), trust: `signed-by=${KEYRING}` };
 }
 
-/** Options by which apt sees one suite and nothing of the machine but where its archive is. */
+/** Options that make apt see one suite and, of the machine, only where its archive is. */
 export async function aptFor(suite: string, directory: string, archive?: Archive): Promise<AptOptions> {
   const own = path.join(directory, 'apt', suite);
   for (const folder of ['lists/partial', 'cache/archives/partial'])
@@ -148,7 +149,7 @@ export async function aptFor(suite: string, directory: string, archive?: Archive
   }).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
 }
 
-/** Where this machine has Debian from. @throws KernelsError `package-not-found` */
+/** Address of this machine's Debian archive. @throws KernelsError `package-not-found` */
 export async function archiveUri(): Promise<string> {
   const format = ['--format', '$(LABEL) $(REPO_URI)', 'Created-By: Packages'];
   const { stdout } = await execa('apt-get', ['indextargets', ...format], { reject: false });
@@ -160,7 +161,7 @@ export async function archiveUri(): Promise<string> {
   );
 }
 
-/** Brings a suite's index up to date, unless it is. */
+/** Updates a suite's index if it is out of date. */
 export async function refresh(
   apt: AptOptions,
   suite: string,
@@ -177,7 +178,7 @@ export async function refresh(
 /** The kernels of one flavour that a suite offers. */
 async function offers(suite: string, flavour: string, apt: AptOptions): Promise<Offer[]> {
   const { stdout } = await execa('apt-cache', ['pkgnames', 'linux-', ...apt], { reject: false });
-  // Images are in linux-binary-RELEASE since 6.19, and linux-image-RELEASE only depends on that.
+  // Since 6.19 images are in linux-binary-RELEASE, and linux-image-RELEASE only depends on that.
   const pattern = new RegExp(
     `^linux-(image|binary)-(\\d+\\.\\d+.*-${flavour === 'amd64' ? '' : `${flavour}-`}amd64)$`,
   );
@@ -195,7 +196,7 @@ async function offers(suite: string, flavour: string, apt: AptOptions): Promise<
   });
 }
 
-/** Of each series the newest point release that any of the suites has, oldest series first. */
+/** The newest point release of each series over all suites, oldest series first. */
 async function newest(all: readonly Offer[]): Promise<Offer[]> {
   const bySeries = new Map<string, Offer>();
   for (const offer of all) {
@@ -207,7 +208,7 @@ async function newest(all: readonly Offer[]): Promise<Offer[]> {
   return [...bySeries.values()].sort((a, b) => compareSeries(seriesOf(a.release), seriesOf(b.release)));
 }
 
-/** Brings one kernel into the cache. Nothing appears under its release before it is whole. */
+/** Downloads one kernel into the cache, where it appears only once complete. */
 async function fetchOffer(offer: Offer, apt: AptOptions, directory: string): Promise<string> {
   const { release, suite } = offer;
   const { name, version, sha256 } = offer.package;
@@ -239,17 +240,17 @@ async function fetchOffer(offer: Offer, apt: AptOptions, directory: string): Pro
 }
 
 export interface SuiteFetchOptions {
-  /** Every series and flavour, not only what the tests take. */
+  /** Every series and flavour, not only those that the tests use. */
   readonly all: boolean;
-  /** Of these suites the newest of each series; of all of them where there is none. */
+  /** The newest of each series in these suites; in all suites if absent. */
   readonly only?: readonly string[];
-  /** How old an index may be, in ms. */
+  /** Greatest age of an index, in ms. */
   readonly maxAgeMs: number;
   readonly archive?: Archive;
 }
 
 /**
- * Brings kernels into a cache.
+ * Downloads kernels into a cache.
  * @returns a line for each
  * @throws KernelsError
  */
@@ -293,11 +294,11 @@ if (import.meta.main) {
     },
   }).values;
   try {
-    // An index of yesterday may name packages that are gone.
+    // An old index may name packages that are gone.
     const fetch = (maxAgeMs: number) => fetchKernels(suitesCache, { all, only: suite, maxAgeMs });
     for (const line of await fetch(INDEX_MS).catch(() => fetch(0))) console.log(line);
   } catch (error) {
-    // Without the archive what is here serves as well.
+    // Without the archive the kernels here will do.
     const here = suiteKernels();
     const known = error instanceof KernelsError || (error as { command?: string }).command !== undefined;
     if (!known || here.length < 3) throw error;

@@ -1,6 +1,6 @@
 /**
- * `node kernels/xen.ts` brings Debian's Xen with all that a dom0 needs of Debian into `.cache/xen/`: a folder that is
- * a root directory, beside it the dom0's kernel and modules. What is there and current stays.
+ * `node kernels/xen.ts` downloads Debian's Xen, with everything that a dom0 needs from Debian, into `.cache/xen/`: a
+ * folder that serves as root directory, with the dom0's kernel and modules beside it. Current files are kept.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
@@ -15,25 +15,27 @@ import { projectDirectory } from './paths.ts';
 
 const cache = path.join(projectDirectory, '.cache', 'xen');
 
-/** What a dom0 is made of. Everything else comes in as a dependency of these. */
+/** The packages of a dom0; all others are dependencies of these. */
 const ROOTS = ['xen-system-amd64', 'libxen-dev', 'libstdc++6'];
-/** Of what packages depend on, only programs of Xen and libraries are needed: there is no installed system to care for. */
+/**
+ * Among dependencies, only programs of Xen and libraries are needed, because there is no installed system to maintain.
+ */
 const FOLLOWED = /^(xen-|xenstore-|lib(?!python|perl|debconf)|zlib1g)/;
 /** The cloud flavour cannot be a dom0: it is built without CONFIG_XEN_DOM0. */
 const DOM0_KERNEL = 'debian-6.1-amd64';
-/** Those of the dom0's modules that are asked for; what they depend on comes along. */
+/** Modules that the dom0 needs; their dependencies are added. */
 const MODULES = [
   ...['xen-privcmd', 'xenfs', 'xen-evtchn', 'xen-gntdev', 'xen-gntalloc'],
   ...['virtio_pci', 'virtio_console', '9p', '9pnet_virtio'],
 ];
 
 const ProvenanceSchema = z.strictObject({
-  /** Of Xen's packages. */
+  /** Version of Xen's packages. */
   version: z.string(),
   /** `uname -r` of the dom0. */
   release: z.string(),
   packages: z.array(z.strictObject({ name: z.string(), version: z.string(), sha256: z.string() })),
-  /** Modules in the order in which they can be loaded. */
+  /** Modules in loading order. */
   modules: z.array(z.string()),
 });
 
@@ -45,11 +47,11 @@ export interface CachedXen {
   /** Packed kernel of the dom0. */
   kernel: string;
   release: string;
-  /** `.ko` files in the order in which they can be loaded. */
+  /** `.ko` files in loading order. */
   modules: readonly string[];
   /** The packages, unpacked over each other. */
   root: string;
-  /** Xen's own programs, seen from inside the root. */
+  /** Path of Xen's own programs inside the root. */
   programs: string;
 }
 
@@ -87,8 +89,8 @@ function cachedXen(directory: string): (CachedXen & { packages: readonly string[
 }
 
 /**
- * Brings Xen into the cache. Nothing of it is seen before all of it is there.
- * @returns one line on what was done
+ * Downloads Xen into the cache, where it appears only once complete.
+ * @returns one line about what was done
  * @throws KernelsError `package-not-found`, `download-failed`, `package-broken`
  */
 export async function fetchXen(directory = cache): Promise<string> {
@@ -128,7 +130,7 @@ export async function fetchXen(directory = cache): Promise<string> {
   return `Xen ${version} fetched, with ${packages.length} packages and Linux ${release} as dom0`;
 }
 
-/** The packages and those that they need, as the archive offers them now. */
+/** The packages and their dependencies, as the archive offers them now. */
 async function closure(roots: readonly string[]): Promise<ArchivePackage[]> {
   const found = new Map<string, ArchivePackage>();
   for (let wanted = [...roots]; wanted.length > 0; ) {
@@ -166,7 +168,7 @@ async function extractKernel(deb: string, release: string, directory: string): P
   await rm(tree, { recursive: true });
 }
 
-/** Debian packs the hypervisor; a multiboot loader takes it plain. */
+/** Debian packs the hypervisor; a multiboot loader needs it unpacked. */
 async function extractHypervisor(root: string, target: string): Promise<void> {
   const boot = path.join(root, 'boot');
   const packed = (await readdir(boot)).find((name) => /^xen-.*\.gz$/.test(name));
@@ -177,8 +179,8 @@ async function extractHypervisor(root: string, target: string): Promise<void> {
 }
 
 /**
- * Keeps of a folder of modules those that are wanted and what they depend on, decompressed.
- * @returns their names, each after what it depends on
+ * Keeps only the wanted modules of a folder and their dependencies, decompressed.
+ * @returns their names, each after its dependencies
  */
 async function loadOrder(directory: string, wanted: readonly string[]): Promise<string[]> {
   const files = new Map<string, string>();
@@ -204,7 +206,7 @@ async function loadOrder(directory: string, wanted: readonly string[]): Promise<
   return order;
 }
 
-/** Module names are spelled with underscores, whatever the file says. */
+/** Module names have underscores, whatever the file's name has. */
 function moduleName(file: string): string {
   return file.replace(/\.ko(\.xz|\.zst)?$/, '').replaceAll('-', '_');
 }
@@ -219,7 +221,7 @@ if (import.meta.main) {
       await updateIndex();
       console.log(await fetchXen());
     } catch (error) {
-      // Without the archive an older Xen serves as well.
+      // Without the archive an older Xen will do.
       const known = cachedXen(cache);
       if (!known || !(error instanceof KernelsError)) throw error;
       console.error(`xen: ${error.message}\nxen: going on with ${known.version}`);
