@@ -1,8 +1,8 @@
 import type { MemberLayout } from './types.ts';
 
 /**
- * Elements of an array over all its dimensions, 0 for a flexible array. Undefined for what is none, or whose elements
- * the debug information does not describe.
+ * Number of elements of an array over all its dimensions, 0 for a flexible array. Undefined if it is no array or the
+ * debug information does not describe its elements.
  */
 export function elementsOf({ kind, dims, element }: MemberLayout): number | undefined {
   if (kind !== 'array' || !dims || !element) return undefined;

@@ -1,7 +1,7 @@
 import { DomschedError } from '../error.ts';
 import type { BitWord, MemberKind, Scalar } from './types.ts';
 
-/** What a value is encoded for; members of generated layouts are this, and so is a `Field`. */
+/** What {@link encode} needs to know; members of generated layouts and `Field`s have this shape. */
 export interface Encodable {
   readonly offset: number;
   readonly size: number;
@@ -12,7 +12,7 @@ export interface Encodable {
   readonly bits?: BitWord | undefined;
 }
 
-/** The bytes that a write of a member replaces: the member's own, or the word that holds a bit field. */
+/** The bytes that a write of a member replaces: the member's own, or the word that contains a bit field. */
 export function wordOf(member: Encodable): { offset: number; size: number } {
   if (member.bitSize === undefined) return { offset: member.offset, size: member.size };
   if (member.bits) return { offset: member.bits.offset, size: member.bits.size };
@@ -20,10 +20,10 @@ export function wordOf(member: Encodable): { offset: number; size: number } {
 }
 
 /**
- * Little-endian bytes of a value, for a planned write at {@link wordOf}; nothing is written here.
+ * Encodes a value as little-endian bytes for a planned write at {@link wordOf}; writes nothing.
  *
- * @param old bit fields: the word's present bytes, whose other bits are kept
- * @throws DomschedError `edit-failed` where the member does not hold such a value
+ * @param old for bit fields: the word's present bytes, whose other bits are kept
+ * @throws DomschedError `edit-failed` if the member cannot hold the value
  */
 export function encode(member: Encodable, value: Scalar, old?: Uint8Array): Uint8Array {
   const width = member.bitSize ?? member.size * 8;
@@ -41,7 +41,7 @@ export function encode(member: Encodable, value: Scalar, old?: Uint8Array): Uint
   return littleEndian((valueOfBytes(old) & ~mask) | (integer << shift), size);
 }
 
-/** The value as the bits to store, checked against what the member can hold. */
+/** The value as the bits to store, checked against the member's range. */
 function integerOf(member: Encodable, value: Scalar, width: number): bigint {
   switch (member.kind) {
     case 'bool':

@@ -4,20 +4,19 @@ import { encode, wordOf } from './encode.ts';
 import { type Reader, readerOf } from './reader.ts';
 import type { BitWord, MemberKind, MemberLayout, Scalar } from './types.ts';
 
-/** What a field is, once a path to it is resolved. */
+/** Facts about a field after its path is resolved. */
 export interface FieldFacts {
-  /** `rq.cfs.h_nr_running`: structure and path, for messages. */
+  /** Structure and path, for messages: `rq.cfs.h_nr_running`. */
   readonly name: string;
   readonly offset: number;
   readonly member: MemberLayout;
-  /** Elements of arrays that the path went through. */
+  /** Index of the array element in which the path ends, if it does. */
   readonly index?: number;
 }
 
 /**
- * A member of a kernel that is known only at run time, resolved once to plain numbers: keep it, and reading through
- * it costs a call, some nanoseconds, at most. Offsets count bytes from the start of the structure that the path
- * began in.
+ * A member of a kernel that is known only at run time, resolved once to plain numbers. Keep it: reading through it
+ * costs at most a call, some nanoseconds. Offsets count bytes from the start of the structure in which the path began.
  */
 export class Field {
   readonly name: string;
@@ -30,14 +29,14 @@ export class Field {
   readonly bits: (BitWord & { readonly mask: number | bigint }) | undefined;
   readonly struct: string | undefined;
   readonly target: string | undefined;
-  /** Arrays: elements over all dimensions, 0 for a flexible array; undefined for all else. */
+  /** For arrays: number of elements over all dimensions, 0 for a flexible array; otherwise undefined. */
   readonly length: number | undefined;
-  /** Arrays: bytes from one element to the next. */
+  /** For arrays: bytes from one element to the next. */
   readonly stride: number | undefined;
   readonly elementKind: MemberKind | undefined;
   /**
    * Reads the value in a structure that begins at byte `at` of a view: a bigint for 8-byte integers and pointers.
-   * Throws DomschedError `layout-absent-member` for what is no scalar, RangeError outside the view.
+   * Throws DomschedError `layout-absent-member` for a member that is no scalar, RangeError outside the view.
    */
   readonly read: Reader;
 
@@ -73,12 +72,12 @@ export class Field {
   }
 
   /**
-   * The value as a number; booleans count 0 and 1.
+   * The value as a number; booleans are 0 and 1.
    *
-   * @throws DomschedError `guest-inconsistent` where a 64-bit value is not exact as a number
+   * @throws DomschedError `guest-inconsistent` if a 64-bit value is not exact as a number
    */
   number(view: DataView, at = 0): number {
-    // Two 32-bit reads make no BigInt; 2^21 such high words are exact.
+    // Two 32-bit reads avoid a BigInt; the result is exact if the high word is within ±2^21.
     if (this.size === 8 && this.bitSize === undefined && (this.kind === 'int' || this.kind === 'pointer')) {
       const high = this.signed
         ? view.getInt32(at + this.offset + 4, true)
@@ -94,16 +93,16 @@ export class Field {
     return Number(this.read(view, at));
   }
 
-  /** The value as a bigint: addresses and 64-bit times. */
+  /** The value as a bigint, for addresses and 64-bit times. */
   bigint(view: DataView, at = 0): bigint {
     const value = this.read(view, at);
     return typeof value === 'bigint' ? value : BigInt(value);
   }
 
   /**
-   * Arrays: byte offset of an element.
+   * Byte offset of an array element.
    *
-   * @throws DomschedError `layout-absent-member` for what is no array; RangeError outside it
+   * @throws DomschedError `layout-absent-member` if this is no array; RangeError outside it
    */
   at(index: number): number {
     if (this.length === undefined || this.stride === undefined) {
@@ -115,19 +114,19 @@ export class Field {
         },
       );
     }
-    // A flexible array has no length of its own; the buffer it is read from bounds it.
+    // A flexible array has no length; the buffer that it is read from bounds it.
     if (!Number.isSafeInteger(index) || index < 0 || (index >= this.length && this.length !== 0)) {
       throw new RangeError(`${this.name}[${index}] is outside its ${this.length} elements`);
     }
     return this.offset + this.stride * index;
   }
 
-  /** Where a planned write of this field goes, in bytes from the structure's start. */
+  /** The bytes that a planned write of this field replaces, counted from the structure's start. */
   get word(): { offset: number; size: number } {
     return wordOf(this);
   }
 
-  /** Bytes of a value for a planned write at {@link word}. See {@link encode}. */
+  /** The bytes of a value for a planned write at {@link word}. See {@link encode}. */
   encode(value: Scalar, old?: Uint8Array): Uint8Array {
     return encode(this, value, old);
   }
@@ -141,7 +140,7 @@ export class Field {
   };
 }
 
-/** The field's bits in place, as its word is read: a bigint for 8-byte words. */
+/** Mask of the field's bits in its word: a bigint for 8-byte words. */
 function maskOf({ size, shift }: BitWord, width: number): number | bigint {
   const mask = ((1n << BigInt(width)) - 1n) << BigInt(shift);
   return size === 8 ? mask : Number(mask);

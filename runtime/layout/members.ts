@@ -4,29 +4,29 @@ import { MEMBERS, type MemberName, type RoleOf, type StructName } from '../membe
 import type { Field } from './field.ts';
 import type { LayoutView } from './view.ts';
 
-/** A declared member as one kernel has it: width and sign are the layout's. */
+/** A declared member as one kernel has it, with width and sign from the layout. */
 export interface Member<R extends Role = Role> {
   readonly role: R;
-  /** Bytes from the start of the structure that it was asked for in. */
+  /** Bytes from the start of the structure for which it was requested. */
   readonly offset: number;
   /** Bytes. */
   readonly size: number;
   /** The C type. */
   readonly type: string;
   readonly signed?: boolean | undefined;
-  /** Arrays: number of elements, and bytes from one to the next. */
+  /** For arrays: number of elements, and bytes from one to the next. */
   readonly length?: number | undefined;
   readonly stride?: number | undefined;
-  /** Bit fields: its bits, and the word that holds it. */
+  /** For bit fields: its bits, and the word that contains it. */
   readonly bitSize?: number | undefined;
   readonly bits?: Field['bits'];
 }
 
-/** A member's name; with `?`, one that not every kernel has which the asker works on. */
+/** A member's name; a trailing `?` marks one that some supported kernels lack. */
 export type Asked<S extends StructName> = MemberName<S> | `${MemberName<S>}?`;
 type Bare<A> = A extends `${infer M}?` ? M : A;
 
-/** What {@link membersOf} finds. */
+/** Result of {@link membersOf}. */
 export type FoundMembers<S extends StructName, A extends Asked<S>> = {
   readonly [K in A as Bare<K> & string]:
     | Member<RoleOf<S, Bare<K> & MemberName<S>>>
@@ -35,8 +35,8 @@ export type FoundMembers<S extends StructName, A extends Asked<S>> = {
 
 /**
  * Finds declared members of a structure.
- * @param base offset of the structure in the one around it, when offsets are to count from that one's start
- * @throws DomschedError `layout-absent-member` for one that this kernel has under none of its names
+ * @param base offset of the structure in the one around it, if offsets should count from the start of that one
+ * @throws DomschedError `layout-absent-member` for a member that this kernel has under none of its names
  */
 export function membersOf<S extends StructName, const A extends Asked<S>>(
   layout: LayoutView,
@@ -53,14 +53,14 @@ export function membersOf<S extends StructName, const A extends Asked<S>>(
   return Object.fromEntries(found) as FoundMembers<S, A>;
 }
 
-/** A field as a member of the structure `base` bytes before its own. */
+/** Converts a field to a member of the structure that begins `base` bytes before the field's own. */
 export function memberAt<R extends Role>(field: Field, role: R, base = 0): Member<R> {
   const { offset, size, type, signed, length, stride, bitSize, bits } = field;
   const moved = bits && { ...bits, offset: bits.offset + base };
   return { role, offset: offset + base, size, type, signed, length, stride, bitSize, bits: moved };
 }
 
-/** Undefined when this kernel has no such member. */
+/** Undefined if this kernel has no such member. */
 export function optionalField<S extends StructName>(
   layout: LayoutView,
   struct: S,
@@ -73,7 +73,7 @@ export function optionalField<S extends StructName>(
   return undefined;
 }
 
-/** @throws DomschedError `layout-absent-member`, by the member's first name */
+/** @throws DomschedError `layout-absent-member`, with the member's first name */
 export function requiredField<S extends StructName>(
   layout: LayoutView,
   struct: S,
@@ -90,7 +90,7 @@ export function hasMember<S extends StructName>(
   return pathsOf(struct, name).some((path) => layout.has(struct, path));
 }
 
-/** The first of these members that a kernel does not have, as `cfs_rq.nr_queued or cfs_rq.nr_running`. */
+/** The first of these members that a kernel lacks, such as `cfs_rq.nr_queued or cfs_rq.nr_running`. */
 export function lackOf(layout: LayoutView, asked: MembersByStruct): string | undefined {
   for (const [struct, names] of Object.entries(asked)) {
     const lacks = names.find((name) => !hasMember(layout, struct as 'rq', name as 'curr'));
@@ -103,7 +103,7 @@ export function lackOf(layout: LayoutView, asked: MembersByStruct): string | und
 
 export type MembersByStruct = { readonly [S in StructName]?: readonly MemberName<S>[] };
 
-/** How lists are linked: offsets of the two pointers in a `list_head`, and its size. */
+/** Offsets of the two pointers in a `list_head`, and its size. */
 export interface ListLinks {
   readonly next: number;
   readonly prev: number;
@@ -116,7 +116,7 @@ export function listLinks(layout: LayoutView): ListLinks {
   return { next: next.offset, prev: prev.offset, size: sizeOf(layout, 'list_head') };
 }
 
-/** Elements of an array of list heads. @throws DomschedError `layout-absent-member` for what is no such array */
+/** Number of elements of an array of list heads. @throws DomschedError `layout-absent-member` if it is no such array */
 export function listCount({ stride, length, type }: Member, links: ListLinks): number {
   if (stride === links.size && length !== undefined && length > 0) return length;
   throw new DomschedError(
@@ -126,12 +126,12 @@ export function listCount({ stride, length, type }: Member, links: ListLinks): n
   );
 }
 
-/** Bytes of a structure. @throws DomschedError `layout-absent-member` */
+/** Size of a structure in bytes. @throws DomschedError `layout-absent-member` */
 export function sizeOf(layout: LayoutView, struct: StructName): number {
   return layout.requireStruct(struct).size;
 }
 
-/** Names under which kernels have a member. */
+/** Names that kernels use for a member. */
 export function pathsOf<S extends StructName>(struct: S, name: MemberName<S>): readonly string[] {
   return declaration(struct, name).paths;
 }

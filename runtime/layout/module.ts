@@ -10,14 +10,14 @@ import type {
   StructLayout,
 } from './types.ts';
 
-/** A layout that says which kernel's it is. */
+/** A layout that names its kernel. */
 export type NamedLayout = KernelLayout & { kernel: { release: string; banner: string } };
 
 /**
- * A kernel's layout in the form that the runtime reads. The code generator prints exactly this, so that a layout
- * from a module and one that was made a moment ago are the same thing.
+ * Converts a kernel's layout to the form that the runtime reads. The code generator prints exactly this, so a layout
+ * from a module and one made at run time are the same.
  *
- * @param layout its members lie inside their structures: see {@link misfit}
+ * @param layout all members must lie inside their structures: see {@link misfit}
  */
 export function moduleOf(layout: NamedLayout): AnyLayout {
   return {
@@ -26,14 +26,14 @@ export function moduleOf(layout: NamedLayout): AnyLayout {
     $percpu: [...new Set(layout.percpu)].sort(byCodeUnit),
     $constants: sorted(layout.constants),
     $enums: mapValues(sorted(layout.enums), enumerationOf),
-    // From entries: assigning to `__proto__` would set no property.
+    // Built from entries because assigning to `__proto__` would not set a property.
     ...Object.fromEntries(
       Object.entries(sorted(layout.structs)).map(([name, found]) => [ownKey(name), structureOf(found)]),
     ),
   } as AnyLayout;
 }
 
-/** Which kernel a layout is of, and what it was made from. */
+/** The kernel and the sources of a layout. */
 export function factsOf({ kernel, source, producer, structs }: NamedLayout): KernelFacts {
   return {
     release: kernel.release,
@@ -55,7 +55,7 @@ function enumerationOf({ size, values }: KernelLayout['enums'][string]): EnumLay
   return { size, values: mapValues(values, (value) => (typeof value === 'string' ? BigInt(value) : value)) };
 }
 
-/** The members of a structure under the names by which C reaches them: those of anonymous ones are its own. */
+/** The members of a structure under their names in C; members of anonymous structs and unions count as its own. */
 function structureOf(structure: Structure): StructLayout {
   const anonymous: AnonymousLayout[] = [];
   const members: [string, MemberLayout][] = [];
@@ -105,7 +105,7 @@ function memberOf(member: StructureMember, structureSize: number, inside: number
   };
 }
 
-/** Members of a member whose own type has no name: `outer.inner`, anonymous ones inside flattened. */
+/** Members of a member whose type has no name (`outer.inner`), with anonymous ones flattened. */
 function named(members: readonly StructureMember[], structureSize: number): Record<string, MemberLayout> {
   const flat = (list: readonly StructureMember[]): [string, MemberLayout][] =>
     list.flatMap((member) =>
@@ -117,8 +117,8 @@ function named(members: readonly StructureMember[], structureSize: number): Reco
 }
 
 /**
- * The smallest word inside the structure that holds all bits of a field: a write through it touches the fewest
- * neighbours. Undefined where none of at most 8 bytes does.
+ * The smallest word inside the structure that contains all bits of a field, so that a write touches the fewest
+ * neighbours. Undefined if no word of at most 8 bytes does.
  */
 function bitWord(member: StructureMember, structureSize: number): BitWord | undefined {
   if (member.bitSize === undefined) return undefined;
@@ -133,15 +133,15 @@ function bitWord(member: StructureMember, structureSize: number): BitWord | unde
 
 const MAX_NESTING = 64;
 
-/** What cannot be in a layout of C: a path and what is wrong there. */
+/** Something impossible in a C layout: its path and what is wrong. */
 export interface Misfit {
   readonly path: string;
   readonly problem: string;
 }
 
 /**
- * The first member of a layout that does not lie inside its structure or is there twice, names that are no keys, per-CPU
- * variables that are no symbols. Null where there is none: then {@link moduleOf} may be used on it.
+ * Finds the first defect of a layout: a member outside its structure or present twice, a name that is no valid key, a
+ * per-CPU variable that is no symbol. Null means that {@link moduleOf} may be used.
  */
 export function misfit(layout: KernelLayout): Misfit | null {
   for (const [key, found] of Object.entries(layout.structs)) {
@@ -189,8 +189,8 @@ function structureMisfit(structure: Structure): Misfit | null {
 }
 
 /**
- * The name under which a structure or member is found. Names that start with `$` are domsched's own, so that one of
- * GCC's gets a dot before it.
+ * The key of a structure or member. Names that start with `$` are domsched's own, so a `$` name from GCC gets a leading
+ * dot.
  */
 export function ownKey(name: string): string {
   return /^\.*\$/.test(name) ? `.${name}` : name;
@@ -201,9 +201,9 @@ export function byCodeUnit(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-/** Properties that have a value. */
+/** Keeps only the properties that have a value. */
 function given<T extends object>(record: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
-  // Thousands of times for one kernel: without a list of its entries.
+  // Called thousands of times per kernel, so avoid a list of entries.
   const found: Partial<T> = {};
   for (const key in record) if (record[key] !== undefined) found[key] = record[key];
   return found as never;

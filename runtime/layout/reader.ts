@@ -3,7 +3,7 @@ import type { BitWord, MemberKind, MemberLayout, Scalar } from './types.ts';
 
 export type Reader = (view: DataView, at?: number) => Scalar;
 
-/** What decides how a member is read. */
+/** The facts that determine how a member is read. */
 export interface Readable {
   readonly kind: MemberKind;
   readonly size: number;
@@ -12,7 +12,7 @@ export interface Readable {
   readonly bits?: BitWord | undefined;
 }
 
-/** What the C type of a member is as a value of ours; never for what is no single value. */
+/** The TypeScript type for a member's C type; never if it is no single value. */
 type PlainOf<Kind, Size> = Kind extends 'bool'
   ? Size extends 1
     ? boolean
@@ -31,10 +31,10 @@ type PlainOf<Kind, Size> = Kind extends 'bool'
             : never
         : never;
 
-/** Widths of bit fields that a number does not hold. */
+/** Bit-field widths that do not fit a number. */
 type Wide = 54 | 55 | 56 | 57 | 58 | 59 | 60 | 61 | 62 | 63 | 64;
 
-/** The value of a member, or of an element of an array, by its layout. */
+/** The type of a member's value, or of an array element, by its layout. */
 export type ValueOf<M extends MemberLayout> = M extends { readonly bitSize: infer Width }
   ? M['kind'] extends 'bool'
     ? boolean
@@ -45,17 +45,17 @@ export type ValueOf<M extends MemberLayout> = M extends { readonly bitSize: infe
     ? PlainOf<Kind, Size>
     : PlainOf<M['kind'], M['size']>;
 
-/** Reads a member of a structure that begins at byte `at` of a view; an array's takes the element's index before. */
+/** Reads a member of a structure that begins at byte `at` of a view; for an array, the element's index comes first. */
 export type ReaderOf<M extends MemberLayout> = M extends { readonly kind: 'array' }
   ? (view: DataView, index: number, at?: number) => ValueOf<M>
   : (view: DataView, at?: number) => ValueOf<M>;
 
 /**
- * What reads a member of a kernel that is known at compile time: `reader(layout.task_struct.static_prio)`. Make it once
- * and keep it. Whoever does not know the kernel before it runs takes a `Field`, which reads in the same way.
+ * Makes a reader for a member of a kernel that is known at compile time: `reader(layout.task_struct.static_prio)`. Make
+ * it once and keep it. Use a `Field` if the kernel is known only at run time; it reads the same way.
  *
- * @param member of a generated module; one that is no single value does not compile
- * @throws TypeError for what is no single value; what it returns throws RangeError outside the array or the view
+ * @param member of a generated module; a member that is no single value does not compile
+ * @throws TypeError for a member that is no single value; the reader throws RangeError outside the array or the view
  */
 export function reader<const M extends MemberLayout>(
   member: [ValueOf<M>] extends [never] ? never : M,
@@ -78,10 +78,10 @@ export function reader<const M extends MemberLayout>(
 }
 
 /**
- * A function that reads a little-endian scalar at a fixed offset of a structure. Each kind is one closure around one
- * DataView call, which V8 inlines; a wrapper around it would not be.
+ * Makes a function that reads a little-endian scalar at a fixed offset of a structure. Each kind is one closure around
+ * one DataView call, because V8 inlines that but not a wrapper around it.
  *
- * @returns undefined for what is no scalar
+ * @returns undefined for a member that is no scalar
  */
 export function readerOf(member: Readable, offset: number): Reader | undefined {
   const { kind, size, signed } = member;
@@ -132,7 +132,7 @@ function bitReader(
     };
   }
   const word = readerOf({ kind: 'int', size }, offset)!;
-  // The field's top bit goes to bit 31 of JavaScript's 32-bit integers, then down again with or without its sign.
+  // The field's top bit goes to bit 31 of JavaScript's 32-bit integers, then back down with or without its sign.
   const left = 32 - shift - width;
   const right = 32 - width;
   if (kind === 'bool') return (view, at) => ((word(view, at) as number) << left) >>> right !== 0;

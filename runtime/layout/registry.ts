@@ -12,17 +12,17 @@ import type { AnyLayout, KernelFacts } from './types.ts';
 import { LayoutView } from './view.ts';
 
 /**
- * One kernel whose layout is known: the one way to it, wherever it comes from. {@link knownKernels} has those of the
- * stores, {@link kernelOf} makes one of a layout that somebody has at hand.
+ * A kernel with a known layout, wherever that comes from. {@link knownKernels} finds those in stores, {@link kernelOf}
+ * makes one from a layout at hand.
  */
 export interface KnownKernel extends KernelFacts {
-  /** Brings the layout in. @throws DomschedError `layout-unknown` where the store changed under us */
+  /** Loads the layout. @throws DomschedError `layout-unknown` if the store has changed in the meantime */
   readonly load: () => Promise<LayoutView>;
 }
 
-/** One that is in a store. */
+/** A kernel in a store. */
 export interface RegisteredKernel extends KnownKernel {
-  /** Name of its folder in the store: its release, or `<release>+<build-id>` beside another build of it. */
+  /** Its folder in the store: the release, or `<release>+<build-id>` for another build of the same release. */
   readonly folder: string;
   /** The store's path. */
   readonly store: string;
@@ -39,8 +39,8 @@ const COMPILED_HERE = !import.meta.url.endsWith('.ts');
 const SHIPPED = fileURLToPath(new URL('../../generated', import.meta.url));
 
 /**
- * Paths of the stores' registries: that of this installation, then the user's own. The compiled program reads
- * JavaScript, which loads many times quicker than types can be stripped.
+ * Paths of the stores' registries: first this installation's, then the user's. The compiled program reads JavaScript,
+ * which loads much faster than TypeScript whose types must be stripped.
  */
 export function registryPaths(env: NodeJS.ProcessEnv = process.env): string[] {
   const file = COMPILED_HERE ? 'registry.js' : 'registry.ts';
@@ -51,8 +51,8 @@ export function registryPaths(env: NodeJS.ProcessEnv = process.env): string[] {
 }
 
 /**
- * Every kernel whose layout is known, in the stores' order; of one build the first. A store that does not exist holds
- * none.
+ * Every kernel with a known layout, in the stores' order; of equal builds only the first. A missing store counts as
+ * empty.
  *
  * @throws DomschedError `layout-unknown` for a registry that cannot be read
  */
@@ -68,10 +68,10 @@ export async function knownKernels(paths: readonly string[] = registryPaths()): 
 }
 
 /**
- * A kernel whose layout was made at run time, for instance out of a guest's memory. Nothing is written anywhere.
+ * Makes a known kernel from a layout that was made at run time, for instance from a guest's memory. Writes nothing.
  *
- * @throws DomschedError `layout-unknown` for a layout that does not say which kernel it is of, or whose members lie
- *   outside their structures: whoever made it may have read lies
+ * @throws DomschedError `layout-unknown` for a layout that does not name its kernel or has members outside their
+ *   structures: its source may have lied
  */
 export function kernelOf(layout: KernelLayout): KnownKernel {
   const { release, banner } = layout.kernel;
@@ -102,7 +102,7 @@ function refusedLayout({ kernel, source }: KernelLayout, why: string): DomschedE
 
 async function readRegistry(path: string): Promise<RegisteredKernel[]> {
   const url = pathToFileURL(path);
-  // A daemon outlives extractions; modules are cached by URL.
+  // A daemon outlives extractions, and modules are cached by URL.
   url.search = `?${statSync(path).mtimeMs}`;
   let entries: readonly RegistryEntry[];
   try {
@@ -138,8 +138,8 @@ async function load(entry: RegistryEntry, store: string): Promise<LayoutView> {
 }
 
 /**
- * A kernel's module. Node takes most of a second to find 150 modules and strip their types: a program that runs from
- * TypeScript takes the compiled form where that is made from the same text.
+ * Loads a kernel's module. Node takes most of a second to find 150 modules and strip their types, so a program that
+ * runs from TypeScript takes the compiled form if it was made from the same text.
  */
 async function moduleFor(entry: RegistryEntry, store: string): Promise<{ readonly layout: AnyLayout }> {
   if (!COMPILED_HERE) {

@@ -4,7 +4,7 @@ import type { KernelLayout, StructureMember } from '../../extractor/contract.ts'
 export type Scheduler = 'o1' | 'cfs' | 'eevdf' | 'rt';
 
 /**
- * Which schedulers a kernel has, by the presence of structures and members.
+ * Tells which schedulers a kernel has, by the presence of structures and members.
  *
  * - `o1`: `rq.active` and `rq.expired` point to a `prio_array` (until "sched: remove the 'old' scheduler", 2.6.23).
  * - `cfs`: there is a `cfs_rq` (2.6.23 on) and it is not EEVDF's.

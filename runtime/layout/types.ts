@@ -1,7 +1,6 @@
 /**
- * The shape of a kernel's layout: of the modules that code generation writes, which are data and import no code, and of
- * what `moduleOf` makes of a layout at run time. The compiler holds every kernel's module against these types where the
- * registry is read.
+ * The types of a kernel's layout: of generated modules, which are data and import no code, and of what `moduleOf` makes
+ * at run time. The compiler checks every kernel's module against these types where the registry is read.
  */
 import type { MemberKind } from '../../extractor/contract.ts';
 
@@ -15,7 +14,7 @@ export interface BitWord {
   readonly offset: number;
   /** Bytes. */
   readonly size: number;
-  /** Of the field's least significant bit in the little-endian word. */
+  /** Position of the field's least significant bit in the little-endian word. */
   readonly shift: number;
 }
 
@@ -30,21 +29,21 @@ export interface MemberLayout {
   readonly bitOffset?: number;
   readonly bitSize?: number;
   readonly bits?: BitWord;
-  /** Arrays: element counts, outermost first. */
+  /** For arrays: element counts, outermost first. */
   readonly dims?: readonly number[];
   readonly element?: { readonly kind: MemberKind; readonly size: number };
-  /** The structure that this embeds. */
+  /** Name of the structure that this embeds. */
   readonly struct?: string;
-  /** The structure that this points to. */
+  /** Name of the structure that this points to. */
   readonly target?: string;
   readonly enum?: string;
   /** Index in `$anonymous` of the innermost anonymous struct or union around the member. */
   readonly in?: number;
-  /** Members of a member whose own type has no name. */
+  /** Members of a member whose type has no name. */
   readonly members?: Readonly<Record<string, MemberLayout>>;
 }
 
-/** An anonymous struct or union whose members are listed as the structure's own. */
+/** An anonymous struct or union; its members are listed as the structure's own. */
 export interface AnonymousLayout {
   readonly offset: number;
   readonly size: number;
@@ -53,7 +52,7 @@ export interface AnonymousLayout {
   readonly in?: number;
 }
 
-/** A structure: facts under `$` names, which no C identifier is, and its members under their own. */
+/** A structure: facts under `$` names, which no C identifier uses, and members under their own names. */
 export interface StructLayout {
   readonly $name: string;
   readonly $sourceName: string;
@@ -62,7 +61,7 @@ export interface StructLayout {
   readonly $anonymous?: readonly AnonymousLayout[];
 }
 
-/** Where a layout comes from, and which kernel build it is of. */
+/** The sources of a layout, and the kernel build that it describes. */
 export interface KernelFacts {
   readonly release: string;
   readonly banner: string | null;
@@ -71,7 +70,7 @@ export interface KernelFacts {
   readonly schedulers: readonly string[];
   readonly source: {
     readonly file: string;
-    /** Of the whole file where it has no build-id; null where it has one. */
+    /** Hash of the whole file if it has no build-id; otherwise null. */
     readonly sha256: string | null;
     readonly engine: string;
     readonly dwarfVersion: number | null;
@@ -84,7 +83,7 @@ export interface EnumLayout {
   readonly values: Readonly<Record<string, number | bigint>>;
 }
 
-/** The `layout` of one kernel: its structures under their names beside facts under `$` names. */
+/** The `layout` of one kernel: structures under their names, and facts under `$` names. */
 export interface KernelModule {
   readonly $kernel: KernelFacts;
   readonly $symbols: Readonly<Record<string, bigint>>;
@@ -93,7 +92,7 @@ export interface KernelModule {
   readonly $enums: Readonly<Record<string, EnumLayout>>;
 }
 
-/** The module of a kernel that is known only at run time: which structures it has shows when one looks. */
+/** The module of a kernel that is known only at run time, so its structures are not known to the compiler. */
 export type AnyLayout = KernelModule & Readonly<Record<string, unknown>>;
 export type AnyStructure = StructLayout;
 export type AnyMember = MemberLayout;

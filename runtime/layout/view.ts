@@ -6,8 +6,8 @@ import { Field } from './field.ts';
 import type { AnonymousLayout, AnyLayout, KernelFacts, MemberLayout, StructLayout } from './types.ts';
 
 /**
- * The layout of a kernel that is known only at run time. Code that must run on any kernel asks it which members
- * exist, resolves what it needs to {@link Field}s once, and reads through them.
+ * The layout of a kernel that is known only at run time. Code for any kernel asks it which members exist, resolves them
+ * once to {@link Field}s, and reads through those.
  */
 export class LayoutView {
   readonly kernel: KernelFacts;
@@ -38,14 +38,14 @@ export class LayoutView {
     throw this.#absent(name, null, `has no structure ${name}`, nearest(name, this.structNames), [name]);
   }
 
-  /** Whether a structure exists, or a member of it by path: `has('rq', 'cfs.h_nr_running')`. */
+  /** Whether a structure or a member of it by path exists: `has('rq', 'cfs.h_nr_running')`. */
   has(struct: string, path?: string): boolean {
     const found = this.#structs.get(struct);
     return found !== undefined && (path === undefined || found.has(path));
   }
 
   /**
-   * A member by structure and path.
+   * Finds a member by structure and path.
    *
    * @throws DomschedError `layout-absent-member`, naming kernel, structure, member and what to do
    */
@@ -53,7 +53,7 @@ export class LayoutView {
     return this.requireStruct(struct).field(path);
   }
 
-  /** Link-time address, or the offset in the per-CPU area of what {@link isPerCpu}. */
+  /** Link-time address; for a per-CPU variable ({@link isPerCpu}), the offset in the per-CPU area. */
   symbol(name: SymbolName): bigint | undefined {
     return own(this.#module.$symbols, name);
   }
@@ -77,7 +77,7 @@ export class LayoutView {
     return this.#module.$percpu.includes(name);
   }
 
-  /** Of the symbols that can be asked for those that it has. */
+  /** The declared symbols that this kernel has. */
   get symbolNames(): SymbolName[] {
     return SYMBOLS.filter((name) => this.symbol(name) !== undefined);
   }
@@ -92,7 +92,7 @@ export class LayoutView {
     return found && own(found.values, name);
   }
 
-  /** @internal The refusal for a member that this kernel does not have. */
+  /** @internal The error for a member that this kernel lacks. */
   absentMember(
     struct: StructView,
     path: string,
@@ -125,7 +125,7 @@ export class LayoutView {
   }
 }
 
-/** One structure of an {@link LayoutView}. */
+/** One structure of a {@link LayoutView}. */
 export class StructView {
   readonly name: string;
   /** The kernel's own spelling. */
@@ -149,7 +149,7 @@ export class StructView {
     }
   }
 
-  /** Members in declaration order, those of anonymous structs and unions among them. */
+  /** Members in declaration order, including those of anonymous structs and unions. */
   get members(): ReadonlyMap<string, MemberLayout> {
     return this.#members;
   }
@@ -159,15 +159,15 @@ export class StructView {
   }
 
   /**
-   * A member by path: names separated by dots lead through embedded structures, `[n]` into arrays, as in
-   * `arrays[1].queue[139].next`. Undefined where this kernel has no such member.
+   * Finds a member by path: names separated by dots lead through embedded structures, `[n]` into arrays, as in
+   * `arrays[1].queue[139].next`. Undefined if this kernel has no such member.
    */
   member(path: string): Field | undefined {
     const found = this.#resolve(path);
     return found instanceof Field ? found : undefined;
   }
 
-  /** As {@link member}. @throws DomschedError `layout-absent-member` */
+  /** Like {@link member}. @throws DomschedError `layout-absent-member` */
   field(path: string): Field {
     const found = this.#resolve(path);
     if (found instanceof Field) return found;
@@ -197,7 +197,7 @@ export class StructView {
         return absent(`has an array ${name} (${member.type}) in ${inside}: name an element, ${name}[0]`);
       }
       if (member.members) {
-        // Offsets of an unnamed type's members count from the structure's start, in the array's first element.
+        // Members of an unnamed type have offsets from the structure's start, within the first element of the array.
         base += offset - member.offset;
         members = new Map(Object.entries(member.members));
         inside = `${inside}.${name}`;
@@ -227,7 +227,7 @@ function absent(why: string, near: string[] = [], extract: string[] = []): Absen
   return { why, near, extract };
 }
 
-/** Up to three names that share a word with the one asked for, most words first. */
+/** Up to three names that share a word with the requested one, most words first. */
 function nearest(name: string, names: readonly string[]): string[] {
   const words = new Set(name.split(/[^a-z0-9]+/i).filter((word) => word.length > 1));
   const scored = names.map((candidate) => ({

@@ -2,13 +2,13 @@ import type { KernelFacts } from '../types.ts';
 import type { StructView } from '../view.ts';
 import { CACHE_LINE, type Outline } from './outline.ts';
 
-/** `struct rq (the kernel's runqueue)`: a structure's own spelling. */
+/** Title with the kernel's own spelling: `struct rq (the kernel's runqueue)`. */
 export function structTitle(struct: StructView): string {
   const alias = struct.sourceName === struct.name ? '' : ` (here called ${struct.name})`;
   return `${struct.kind} ${struct.sourceName}${alias}`;
 }
 
-/** Sizes and counts in a line. */
+/** Sizes and counts on one line. */
 export function sizeFacts(struct: StructView, found: Outline): string[] {
   const lines = Math.ceil(struct.size / CACHE_LINE);
   return [
@@ -22,7 +22,7 @@ export function sizeFacts(struct: StructView, found: Outline): string[] {
   ];
 }
 
-/** Where the layout comes from, in a line. */
+/** The layout's sources on one line. */
 export function sourceFacts(kernel: KernelFacts): string[] {
   const { engine, dwarfVersion, file } = kernel.source;
   return [

@@ -1,4 +1,4 @@
-/** A name laid out in a box: lines at a font size, along the box or turned by 90°. */
+/** A name laid out in a box: lines at a font size, horizontal or turned by 90°. */
 export interface Fitted {
   readonly lines: readonly string[];
   /** Pixels. */
@@ -11,13 +11,13 @@ export interface Fitted {
 const SIZES = [12, 10.5, 9, 8] as const;
 const SMALLEST = 8;
 
-/** Width of a monospaced letter and height of a line, in parts of the font size. */
+/** Width of a monospaced letter and height of a line, relative to the font size. */
 const LETTER = 0.602;
 const LINE = 1.12;
 
 /**
- * The largest way to write a C name in a box of so many pixels, broken after underscores; cut short with an
- * ellipsis where even the smallest does not fit.
+ * Finds the largest way to write a C name in a box of this many pixels, with line breaks after underscores. If even the
+ * smallest does not fit, it is cut with an ellipsis.
  */
 export function fit(name: string, width: number, height: number): Fitted {
   for (const size of SIZES) {

@@ -6,7 +6,7 @@ import { CACHE_LINE, outline } from './outline.ts';
 const TYPE_WIDTH = 28;
 const COMMENT_AT = 60;
 
-/** A structure as C, in the manner of pahole: offset and size of each member, holes, cache lines, totals. */
+/** Prints a structure as C in the style of pahole: offset and size of each member, holes, cache lines, totals. */
 export function listing(struct: StructView, kernel: KernelFacts): string {
   const lines: string[] = [`${struct.kind} ${struct.sourceName} {`];
   const found = outline(struct);
@@ -73,7 +73,9 @@ function memberLines(name: string, member: MemberLayout, depth: number): string[
   ];
 }
 
-/** A C declaration from a type as gdb spells it: the name goes before array bounds and into function pointers. */
+/**
+ * Makes a C declaration from a type in gdb's spelling: the name goes before array bounds and into function pointers.
+ */
 function declaration(name: string, member: MemberLayout): string {
   const [, base = member.type, bounds = ''] = /^(.*?) ?((?:\[[0-9]*\])*)$/s.exec(member.type) ?? [];
   const bits = member.bitSize === undefined ? '' : `:${member.bitSize}`;

@@ -1,14 +1,14 @@
 import type { MemberKind, MemberLayout } from '../types.ts';
 import type { StructView } from '../view.ts';
 
-/** What occupies a range of a structure's bytes: the members of a union together, adjacent bit fields together. */
+/** A range of a structure's bytes with one use: a member, the members of a union, or adjacent bit fields. */
 export interface OutlinePiece {
   readonly role: 'member' | 'union' | 'bits' | 'hole' | 'padding';
   readonly kind: MemberKind | 'hole';
-  /** Empty for holes; for unions and bit fields the members' names. */
+  /** Empty for holes; the members' names for unions and bit fields. */
   readonly name: string;
   readonly type: string;
-  /** Bytes from the structure's start, and bytes. */
+  /** Offset from the structure's start and size, in bytes. */
   readonly offset: number;
   readonly size: number;
   readonly bits?: readonly BitPiece[];
@@ -22,11 +22,11 @@ export interface BitPiece {
 }
 
 export interface Outline {
-  /** In order, without overlap or gap, from byte 0 to the structure's size. Members of no bytes are left out. */
+  /** In order, without overlap or gap, from byte 0 to the structure's size. Members of size 0 are left out. */
   readonly pieces: readonly OutlinePiece[];
   readonly memberCount: number;
   readonly holeCount: number;
-  /** Bytes between members that hold none. */
+  /** Unused bytes between members. */
   readonly holeBytes: number;
   /** Bytes after the last member. */
   readonly paddingBytes: number;
@@ -35,7 +35,7 @@ export interface Outline {
 /** Bytes of a cache line on x86-64. */
 export const CACHE_LINE = 64;
 
-/** Which bytes of a structure hold what. Holes inside an anonymous struct count as the structure's own. */
+/** Finds out what each byte of a structure contains. Holes inside an anonymous struct count as the structure's own. */
 export function outline(struct: StructView): Outline {
   const taken = merge([...occupied(struct)].sort((a, b) => a.offset - b.offset || b.size - a.size));
   const pieces: OutlinePiece[] = [];
@@ -96,7 +96,7 @@ function* occupied(struct: StructView): Generator<OutlinePiece> {
   }
 }
 
-/** The outermost anonymous union that a member is in: its members share bytes. */
+/** The outermost anonymous union around a member: its members share bytes. */
 function unionAround(struct: StructView, member: MemberLayout): number | undefined {
   let found: number | undefined;
   for (let index = member.in; index !== undefined; index = struct.anonymous[index]?.in) {
@@ -105,7 +105,7 @@ function unionAround(struct: StructView, member: MemberLayout): number | undefin
   return found;
 }
 
-/** Joins bit fields that are neighbours or share a byte; other overlaps (hostile or odd layouts) give way. */
+/** Joins bit fields that are adjacent or share a byte; other overlaps (hostile or odd layouts) are trimmed. */
 function merge(sorted: readonly OutlinePiece[]): OutlinePiece[] {
   const out: OutlinePiece[] = [];
   for (const piece of sorted) {

@@ -1,12 +1,12 @@
 import { CACHE_LINE, type Outline, type OutlinePiece } from './outline.ts';
 
-/** A part of a piece that lies in one cache line. */
+/** The part of a piece that lies in one cache line. */
 export interface RowSegment {
   readonly piece: OutlinePiece;
   /** Bytes from the start of the row. */
   readonly start: number;
   readonly size: number;
-  /** The widest part of its piece (the first such), which carries the name. */
+  /** Whether this is the (first) widest part of its piece, which carries the name. */
   readonly labelled: boolean;
   readonly begins: boolean;
   readonly ends: boolean;
@@ -16,12 +16,12 @@ export interface RowSegment {
 export interface CacheLineRow {
   /** Bytes from the start of the structure. */
   readonly offset: number;
-  /** Cache lines that this row stands for. */
+  /** Number of cache lines that this row represents. */
   readonly lines: number;
   readonly segments: readonly RowSegment[];
 }
 
-/** The cache lines of a structure. Where one member fills three or more, the middle is one row. */
+/** Splits a structure into cache lines. If one member fills three or more, the middle ones become one row. */
 export function rowsOf({ pieces }: Outline): CacheLineRow[] {
   const rows: CacheLineRow[] = [];
   const end = pieces.length === 0 ? 0 : pieces.at(-1)!.offset + pieces.at(-1)!.size;
@@ -50,13 +50,13 @@ export function rowsOf({ pieces }: Outline): CacheLineRow[] {
   return rows;
 }
 
-/** Where the widest part of a piece in one cache line begins; nowhere in one that has rows of its own. */
+/** Offset of the widest part of a piece that fits in one cache line: its name goes there. */
 function widest({ offset, size }: OutlinePiece): number {
   const end = offset + size;
   const next = (Math.floor(offset / CACHE_LINE) + 1) * CACHE_LINE;
   if (end <= next) return offset;
   const head = next - offset;
   const second = Math.min(end - next, CACHE_LINE);
-  // A head of a third of a line is room enough, and where a reader looks first.
+  // The head is preferred if it has a third of a line, because a reader looks there first.
   return head >= second || head >= CACHE_LINE / 3 ? offset : next;
 }

@@ -20,10 +20,9 @@ const STYLES: Record<OutlinePiece['kind'] | 'bits', Style> = {
 };
 
 /**
- * A structure as rows of text, one for each cache line and `scale` columns for each byte: `│` ends a member, `░` is
- * a hole.
+ * Draws a structure as text, one row per cache line and `scale` columns per byte: `│` ends a member, `░` is a hole.
  *
- * @param options.scale columns for a byte
+ * @param options.scale columns per byte
  * @param options.colour whether to use terminal colours
  */
 export function stripPicture(

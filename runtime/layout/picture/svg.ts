@@ -13,7 +13,7 @@ const ROW = 46;
 const FOLDED = 34;
 const GAP = 7;
 const NOTE = 15;
-/** Pixels below which no letter in a bit field can be read. */
+/** Below this many pixels no letter in a bit field can be read. */
 const LEGIBLE = 9;
 const WIDTH = GUTTER + CACHE_LINE * BYTE + MARGIN;
 const HEAD = 172;
@@ -47,8 +47,8 @@ const LEGEND: readonly (readonly [string, readonly (Colour | 'hole')[]])[] = [
 ];
 
 /**
- * A structure as an SVG picture: one row for each cache line, members as boxes to scale, holes hatched. It follows
- * the reader's light or dark setting, and each box tells type, offset and size to the pointer.
+ * Draws a structure as an SVG picture: one row per cache line, members as boxes to scale, holes hatched. It follows the
+ * reader's light or dark setting, and hovering over a box shows type, offset and size.
  */
 export function svgPicture(struct: StructView, kernel: KernelFacts): string {
   const found = outline(struct);
@@ -145,7 +145,7 @@ function labelOf(
   return boxText(piece.name, piece.type, x, y, width, height);
 }
 
-/** A name that fits its box, and below it the type where there is room. */
+/** A name that fits its box, with the type below it if there is room. */
 function boxText(name: string, type: string, x: number, y: number, width: number, height: number): string {
   const { lines, size, upright } = fitName(name, width, height);
   const middleX = x + width / 2;
@@ -181,7 +181,7 @@ function bitBoxes(piece: OutlinePiece, x: number, y: number, width: number, heig
     .join('');
 }
 
-/** Names in a row that its boxes are too narrow for, a line for each place. */
+/** Names in a row whose boxes are too narrow for them, one line per piece. */
 function notesOf(row: CacheLineRow, height: number): string[] {
   return row.segments.flatMap(({ piece, size, labelled, begins, ends }) => {
     const width = size * BYTE;

@@ -1,4 +1,4 @@
-/** Text for XML; what XML 1.0 cannot hold becomes a question mark. */
+/** Escapes text for XML; characters that XML 1.0 cannot contain become question marks. */
 export function xml(text: string): string {
   return text
     .replace(/[^\t\n\x20-\ud7ff\ue000-\ufffd]/g, '?')
