@@ -1,18 +1,18 @@
 import { randomBytes } from 'node:crypto';
 
 /**
- * A guest chooses where its objects are. V8 hashes a bigint without a seed, so that 20,000 chosen addresses make a `Map`
- * of it a few lists (measured: 10.6 s instead of 0.16). Multiplied by an odd number that this process alone knows, keys
- * stay apart, and which of them meet nobody can choose.
+ * A guest chooses the addresses of its objects, and V8 hashes bigints without a seed, so 20,000 chosen addresses turn a
+ * `Map` into a few lists (measured: 10.6 s instead of 0.16). Multiplied by an odd number that only this process knows,
+ * keys stay distinct and nobody can choose which ones collide.
  */
 const SECRET = BigInt(`0x${randomBytes(8).toString('hex')}`) | 1n;
 
-/** What stands for an address in a map. */
+/** The key that replaces an address in a map. */
 export function secretly(address: bigint): bigint {
   return BigInt.asUintN(64, address * SECRET);
 }
 
-/** A map by addresses, or what else of 64 bits a guest has chosen; in order of insertion. */
+/** A map keyed by addresses or other 64-bit values that a guest chose; in order of insertion. */
 export class AddressMap<K extends bigint, V> {
   readonly #entries = new Map<bigint, readonly [K, V]>();
 

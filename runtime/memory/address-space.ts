@@ -9,26 +9,26 @@ import type { AddressSpace, PagingMode, ReadRequest, Translation } from './types
 import { isFault, walk } from './walker.ts';
 
 /**
- * Sets of the translation cache, each of two slots that begin at an even index: how many at first and at most (2 MiB).
- * A small cache for each of hundreds of guests, a big one for the guest with thousands of tasks.
+ * Sets of the translation cache at first and at most (2 MiB); each has two slots that begin at an even index. Hundreds
+ * of guests get a small cache each; a guest with thousands of tasks gets a big one.
  */
 const FIRST_SETS = 256;
 const MAX_SETS = 65_536;
 const EMPTY = -1;
-/** Tables that one walk can need, plus one round that finds nothing more. */
+/** One walk needs at most this many rounds: one per table, plus one that finds nothing more. */
 const MAX_ROUNDS = 6;
 
-/** {@link AddressSpace} by a walk over the guest's own page tables. */
+/** {@link AddressSpace} that walks the guest's own page tables. */
 export class PagedAddressSpace<F extends FrameNumber = FrameNumber> implements AddressSpace<F> {
   readonly domain: Domain<F>;
   readonly mode: PagingMode;
   readonly root: number;
   readonly #tables: TableCache<F>;
-  /** Page number and frame of cached translations, a slot each: side by side, so that a look-up allocates nothing. */
+  /** Page number and frame of each cached translation, in parallel arrays so that a look-up allocates nothing. */
   #pages = new Float64Array(2 * FIRST_SETS).fill(EMPTY);
   #frames = new Float64Array(2 * FIRST_SETS);
   #generation: number;
-  /** The page-sized parts of the batch being read: which read, which frame (or EMPTY). */
+  /** Page-sized parts of the batch being read: index of the read, and frame (or EMPTY). */
   #partRead = new Uint32Array(256);
   #partFrame = new Float64Array(256);
   readonly #missing: number[] = [];
@@ -88,7 +88,7 @@ export class PagedAddressSpace<F extends FrameNumber = FrameNumber> implements A
     this.read(batch);
     const content = batch.content(0).subarray(0, batch.mapped(0));
     const end = content.indexOf(0);
-    // The string may well end before the page that is not there.
+    // The string may end before the missing page.
     if (end < 0 && !batch.complete(0)) this.#throwFirst(batch);
     return Buffer.from(end < 0 ? content : content.subarray(0, end)).toString('latin1');
   }
@@ -116,7 +116,7 @@ export class PagedAddressSpace<F extends FrameNumber = FrameNumber> implements A
     return parts;
   }
 
-  /** A new generation: translations hold only if the guest's tables are what they were. */
+  /** A new generation: cached translations are valid only if the guest's tables are unchanged. */
   #refresh(): void {
     if (this.#generation === this.domain.generation) return;
     const generation = this.domain.generation;
@@ -124,7 +124,7 @@ export class PagedAddressSpace<F extends FrameNumber = FrameNumber> implements A
     this.#generation = generation;
   }
 
-  /** Cuts every read at page borders, looks each part up, and lists those that miss. @returns number of parts */
+  /** Splits every read at page borders, looks up each part and lists the misses. @returns number of parts */
   #split(batch: ReadBatch): number {
     this.#missing.length = 0;
     if (this.#partFaults.size > 0) this.#partFaults.clear();
@@ -135,7 +135,7 @@ export class PagedAddressSpace<F extends FrameNumber = FrameNumber> implements A
       let left = batch.lengths[i]!;
       while (left > 0) {
         if (parts === this.#partRead.length) this.#growParts();
-        // A page number has 52 bits, which a double holds exactly.
+        // A page number has 52 bits, which a double represents exactly.
         const page = high * 0x10_0000 + (low >>> 12);
         let slot = this.#slotOf(low, high);
         if (this.#pages[slot] !== page) slot += 1;
@@ -154,11 +154,11 @@ export class PagedAddressSpace<F extends FrameNumber = FrameNumber> implements A
     return parts;
   }
 
-  /** Walks for all missing parts at once, level by level: tables are fetched in one call per level. */
+  /** Walks for all missing parts at once, level by level, with one call per level to fetch tables. */
   #resolve(batch: ReadBatch): void {
     let pending = this.#missing;
     this.#growCache(pending.length / 3);
-    // A long read is mostly of large pages, whose parts need one walk.
+    // A long read consists mostly of large pages, whose parts need only one walk.
     let large: { readonly page: number; readonly pages: number; readonly frame: number } | undefined;
     for (let round = 0; pending.length > 0 && round < MAX_ROUNDS; round++) {
       const again: number[] = [];
@@ -172,7 +172,7 @@ export class PagedAddressSpace<F extends FrameNumber = FrameNumber> implements A
           continue;
         }
         const address = ((BigInt(high) << 32n) | BigInt(low)) as GuestVirtual;
-        // In the last round tables come one by one: the cache may have been emptied by its own bound.
+        // In the last round tables are read one by one, because the bounded cache may have been emptied.
         const last = round === MAX_ROUNDS - 1;
         const result = last
           ? walk<F>(this.#tables, this.mode, this.root, address)
@@ -204,7 +204,7 @@ export class PagedAddressSpace<F extends FrameNumber = FrameNumber> implements A
     this.#frames[slot] = frame;
   }
 
-  /** Turns the parts that are mapped into frame ranges. */
+  /** Turns the mapped parts into frame ranges. */
   #place(batch: ReadBatch, parts: number): void {
     const ranges = batch.ranges;
     let read = -1;
@@ -225,7 +225,7 @@ export class PagedAddressSpace<F extends FrameNumber = FrameNumber> implements A
     }
   }
 
-  /** Says for each read how far it got, up to its first part that failed. @returns incomplete reads */
+  /** Sets for each read how far it got, up to its first failed part. @returns number of incomplete reads */
   #account(batch: ReadBatch, parts: number, failures: boolean): number {
     if (!failures && this.#partFaults.size === 0) {
       batch.mappedLengths.set(batch.lengths.subarray(0, batch.count));
@@ -282,13 +282,13 @@ export class PagedAddressSpace<F extends FrameNumber = FrameNumber> implements A
     throw new RangeError('every read of the batch is complete');
   }
 
-  /** First slot of a page's set: kernel objects are pages apart by powers of two, so the number is mixed well. */
+  /** First slot of a page's set. The number is mixed, since kernel objects lie powers of two apart. */
   #slotOf(low: number, high: number): number {
     const mixed = Math.imul((low >>> 12) ^ high, 0x9e37_79b1);
     return ((mixed >>> 15) & (this.#pages.length / 2 - 1)) * 2;
   }
 
-  /** Makes room for that many more translations, with few of them in each other's way. */
+  /** Grows the cache for so many more translations, with few collisions. */
   #growCache(misses: number): void {
     let sets = this.#pages.length / 2;
     while (sets < MAX_SETS && sets < 4 * misses) sets *= 2;
@@ -307,7 +307,7 @@ export class PagedAddressSpace<F extends FrameNumber = FrameNumber> implements A
   }
 }
 
-/** A walk over tables that are here; null, with the missing one noted, where one has to be fetched first. */
+/** Walks with the tables in the cache; returns null and requests the missing table if one must be fetched. */
 function walkCached<F extends FrameNumber>(
   tables: TableCache<F>,
   mode: PagingMode,

@@ -13,7 +13,7 @@ export {
 
 declare const brand: unique symbol;
 
-/** Virtual address in the guest: unsigned 64 bits, as a pointer of the guest's kernel has them. */
+/** Virtual address in the guest: unsigned 64 bits, like a pointer of the guest's kernel. */
 export type GuestVirtual = bigint & { readonly [brand]: 'GuestVirtual' };
 
 /** Takes the low 64 bits as an address. */
@@ -21,17 +21,17 @@ export function guestVirtual(value: bigint): GuestVirtual {
   return BigInt.asUintN(64, value) as GuestVirtual;
 }
 
-/** `bytes` further on (or back), around the end of the address space as pointers do. */
+/** The address `bytes` further on (or back), wrapping around like pointers. */
 export function advance(address: GuestVirtual, bytes: number | bigint): GuestVirtual {
   return BigInt.asUintN(64, address + BigInt(bytes)) as GuestVirtual;
 }
 
-/** As the kernel prints it: `ffffffff81000000`. */
+/** Formats an address as the kernel prints it: `ffffffff81000000`. */
 export function formatAddress(address: bigint): string {
   return address.toString(16).padStart(16, '0');
 }
 
-/** A message for people who may not know where a guest's kernel is: its kernel addresses are left out. */
+/** Removes kernel addresses from a message for people who must not learn where the guest's kernel is. */
 export function withoutAddresses(message: string): string {
   return message.replace(/\b(?:0x)?f[0-9a-f]{15}\b/gi, '(address)');
 }

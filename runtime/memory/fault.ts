@@ -6,11 +6,11 @@ export type FaultReason =
   /** Its upper bits are not copies of the highest translated one. */
   | 'non-canonical'
   | 'not-present'
-  /** A bit is set that has to be clear, or a large page is not aligned. */
+  /** A bit is set that must be clear, or a large page is not aligned. */
   | 'reserved-bit'
-  /** The table that the entry would be in is not RAM. */
+  /** The frame of the table is not RAM. */
   | 'table-unmapped'
-  /** Translated, but the frame is no RAM of the guest. */
+  /** Translated, but the frame is not RAM of the guest. */
   | 'frame-unmapped';
 
 /** The facts of a failed translation. */
@@ -19,7 +19,7 @@ export interface FaultFacts {
   /** Physical address of the topmost table. */
   readonly root: number;
   readonly reason: FaultReason;
-  /** Level of the table with the bad entry: 5 or 4 is the top, 1 the last; 0 when it is the address or its frame. */
+  /** Level of the table with the bad entry: 5 or 4 is the top, 1 the last; 0 if the address or its frame is bad. */
   readonly level: number;
   /** Physical address of the bad entry; undefined for `non-canonical`. */
   readonly entryAddress: number | undefined;
@@ -27,7 +27,7 @@ export interface FaultFacts {
   readonly entry: bigint | undefined;
 }
 
-/** The `translation-fault` of an address that the guest's tables do not map, with all the facts in `details`. */
+/** The error `translation-fault` for an address that the guest's tables do not map; `details` has all facts. */
 export class TranslationFault extends DomschedError {
   override readonly name = 'TranslationFault';
   readonly facts: FaultFacts;
@@ -38,7 +38,7 @@ export class TranslationFault extends DomschedError {
   }
 }
 
-/** One line that says which entry of which table ends the walk. */
+/** One line that tells which entry of which table ended the walk. */
 export function describeFault(facts: FaultFacts, domain: string): string {
   const where = `${domain}: ${formatAddress(facts.address)}`;
   if (facts.reason === 'non-canonical') return `${where} is no address of this guest (not canonical)`;

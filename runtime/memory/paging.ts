@@ -14,8 +14,8 @@ export const FOUR_LEVEL: readonly number[] = [9, 9, 9, 9, 12];
 export const FIVE_LEVEL: readonly number[] = [9, 9, 9, 9, 9, 12];
 
 /**
- * How a vCPU translates addresses now.
- * @throws DomschedError `guest-inconsistent` when it is not in long mode: the guest is still booting
+ * The way in which a vCPU translates addresses now.
+ * @throws DomschedError `guest-inconsistent` if it is not in long mode: the guest is still booting
  */
 export function pagingMode(registers: VcpuRegisters, physicalBits: number): PagingMode {
   const { cr0, cr4, efer } = registers;
@@ -34,15 +34,15 @@ export function pagingMode(registers: VcpuRegisters, physicalBits: number): Pagi
   };
 }
 
-/** Physical address of the topmost table that CR3 points to: without PCID and the flags above bit 51. */
+/** Physical address of the topmost table in CR3, without PCID and the flags above bit 51. */
 export function tableRoot(cr3: bigint): number {
   return Number(cr3 & 0x000f_ffff_ffff_f000n);
 }
 
 /**
- * Physical address of the kernel's own topmost table under page-table isolation: its pair of tables is 8 KiB
- * aligned and bit 12 set means the user's half (Linux arch/x86/include/asm/pgtable.h, PTI_PGTABLE_SWITCH_BIT).
- * Without isolation bit 12 is a bit of the address like any other, so this is a candidate to try, not a fact.
+ * Physical address of the kernel's own topmost table under page-table isolation: the pair of tables is 8 KiB aligned
+ * and bit 12 selects the user's half (Linux arch/x86/include/asm/pgtable.h, PTI_PGTABLE_SWITCH_BIT). Without isolation
+ * bit 12 belongs to the address, so the result is a candidate to try, not a fact.
  */
 export function kernelTableRoot(cr3: bigint): number {
   return tableRoot(cr3 & ~0x1000n);

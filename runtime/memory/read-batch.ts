@@ -16,28 +16,28 @@ const INITIAL_READS = 64;
  * ```
  */
 export class ReadBatch {
-  /** How many reads the batch holds; the arrays are valid below it. */
+  /** Number of reads in the batch; the arrays are valid below it. */
   count = 0;
-  /** Addresses as 64-bit words; {@link halves} is the same memory in low and high halves. */
+  /** Addresses as 64-bit words; {@link halves} views the same memory as low and high halves. */
   addresses = new BigUint64Array(INITIAL_READS);
   halves = new Uint32Array(this.addresses.buffer);
   /** In bytes. */
   lengths = new Uint32Array(INITIAL_READS);
-  /** Where in {@link bytes} the content of a read starts. */
+  /** Position in {@link bytes} of each read's content. */
   positions = new Uint32Array(INITIAL_READS);
-  /** Bytes that were there, counted from the start of the read; the rest is zero. Set by `AddressSpace.read`. */
+  /** Mapped bytes from the start of the read; the rest is zero. Set by `AddressSpace.read`. */
   mappedLengths = new Uint32Array(INITIAL_READS);
-  /** The frame ranges that the reads come to; it owns the buffer. Filled by `AddressSpace.read`. */
+  /** The frame ranges of the reads; owns the buffer. Filled by `AddressSpace.read`. */
   readonly ranges: FrameBatch;
-  /** Facts of incomplete reads by index, filled by `AddressSpace.read`. */
+  /** Facts of incomplete reads by index. Filled by `AddressSpace.read`. */
   readonly faults = new Map<number, FaultFacts>();
 
-  /** @param maxBytes refuse to grow beyond this, so that a lying guest cannot make us. */
+  /** @param maxBytes refuse to grow beyond this, so that a lying guest cannot exhaust our memory */
   constructor(maxBytes?: number) {
     this.ranges = new FrameBatch(maxBytes);
   }
 
-  /** Content of all reads. Replaced by a bigger one when the batch grows: take it after the last `add`. */
+  /** Content of all reads. A growing batch replaces it, so take it after the last `add`. */
   get bytes(): Uint8Array {
     return this.ranges.bytes;
   }
@@ -65,8 +65,8 @@ export class ReadBatch {
   }
 
   /**
-   * Adds a read at the pointer that stands at `position` of {@link bytes}, moved by `offset` bytes: follows a
-   * pointer that was just read without making a bigint of it.
+   * Adds a read at the pointer stored at `position` of {@link bytes}, plus `offset` bytes: follows a pointer that was
+   * just read without making a bigint.
    */
   addPointer(position: number, offset: number, length: number): number {
     const low = this.view.getUint32(position, true);
@@ -84,7 +84,7 @@ export class ReadBatch {
     return index;
   }
 
-  /** Bytes from the start of the read that are mapped; its length when it is complete. */
+  /** Mapped bytes from the start of the read; its length if it is complete. */
   mapped(index: number): number {
     return this.mappedLengths[index]!;
   }
@@ -98,7 +98,7 @@ export class ReadBatch {
     return this.faults.get(index);
   }
 
-  /** The content of a read, without copying; valid until the batch grows or is cleared. */
+  /** The content of a read, not copied; valid until the batch grows or is cleared. */
   content(index: number): Uint8Array {
     const position = this.positions[index]!;
     return this.bytes.subarray(position, position + this.lengths[index]!);

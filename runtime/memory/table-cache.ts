@@ -3,11 +3,11 @@ import { FRAME_STATUS, FrameBatch } from '../hypervisor/frame-batch.ts';
 import type { FrameReader } from '../hypervisor/types.ts';
 import type { TableSource } from './walker.ts';
 
-/** Tables kept at most: 4 MiB of copies per address space. A guest cannot make us hold more. */
+/** Tables kept at most: 4 MiB of copies per address space, whatever the guest does. */
 const MAX_TABLES = 1024;
-/** More tables than this are not worth reading again at a new generation; they are forgotten instead. */
+/** If there are more tables than this at a new generation, they are dropped instead of read again. */
 const MAX_REVALIDATED = 128;
-/** Accessed and dirty: the processor sets them by itself, they say nothing about where a page is. */
+/** Accessed and dirty: the processor sets these bits by itself, and they do not affect translation. */
 const ACCESSED_DIRTY = 0x60;
 
 interface CachedTable {
@@ -16,14 +16,14 @@ interface CachedTable {
 }
 
 /**
- * Copies of a guest's page tables. They hold for one generation of the domain; for the next one they are read
- * again in one batch and compared, so that translations made from them either still hold or are all dropped.
+ * Copies of a guest's page tables, valid for one generation of the domain. For the next one they are read again in one
+ * batch and compared: translations made from them are then all kept or all dropped.
  */
 export class TableCache<F extends FrameNumber = FrameNumber> implements TableSource {
   readonly #reader: FrameReader<F>;
   readonly #tables = new Map<number, CachedTable | null>();
   readonly #wanted = new Set<number>();
-  /** Tables were forgotten since the last revalidation: translations made from them cannot be proved again. */
+  /** Tables were dropped since the last revalidation, so translations made from them can no longer be verified. */
   #forgot = false;
   readonly #batch = new FrameBatch<F>(MAX_TABLES * FRAME_SIZE * 2);
 
@@ -31,12 +31,12 @@ export class TableCache<F extends FrameNumber = FrameNumber> implements TableSou
     this.#reader = reader;
   }
 
-  /** Tables held. */
+  /** Number of tables held. */
   get size(): number {
     return this.#tables.size;
   }
 
-  /** Takes the table from the cache or, one at a time, from the guest. */
+  /** Takes the table from the cache or reads it from the guest by itself. */
   table(frame: number): DataView | null {
     let cached = this.#tables.get(frame);
     if (cached === undefined) {
@@ -47,18 +47,18 @@ export class TableCache<F extends FrameNumber = FrameNumber> implements TableSou
     return cached?.view ?? null;
   }
 
-  /** The table if it is here, null if it is known not to be RAM, undefined if it has to be fetched. */
+  /** The table if cached, null if known not to be RAM, undefined if it must be fetched. */
   peek(frame: number): DataView | null | undefined {
     const cached = this.#tables.get(frame);
     return cached === undefined || cached === null ? cached : cached.view;
   }
 
-  /** Notes a table for the next {@link fetch}. */
+  /** Requests a table for the next {@link fetch}. */
   want(frame: number): void {
     this.#wanted.add(frame);
   }
 
-  /** Reads all wanted tables with one call. */
+  /** Reads all requested tables with one call. */
   fetch(): void {
     if (this.#wanted.size === 0) return;
     if (this.#tables.size + this.#wanted.size > MAX_TABLES) {
@@ -84,8 +84,8 @@ export class TableCache<F extends FrameNumber = FrameNumber> implements TableSou
   }
 
   /**
-   * Reads every table again and takes over what the guest has now.
-   * @returns whether all translations made from the old copies still hold
+   * Reads every table again and keeps what the guest has now.
+   * @returns whether all translations from the old copies are still valid
    */
   revalidate(): boolean {
     if (this.#forgot || this.#tables.size === 0 || this.#tables.size > MAX_REVALIDATED) {

@@ -4,7 +4,7 @@ import type { GuestVirtual } from './address.ts';
 import type { FaultFacts } from './fault.ts';
 import type { ReadBatch } from './read-batch.ts';
 
-/** Where an address is, and what may be done there. */
+/** Where an address is, and the access rights there. */
 export interface Translation<F extends FrameNumber = FrameNumber> {
   readonly frame: F;
   /** Byte in the frame. */
@@ -16,13 +16,13 @@ export interface Translation<F extends FrameNumber = FrameNumber> {
   readonly executable: boolean;
 }
 
-/** How the guest's page tables are built. Paging is data: one walker serves every mode. */
+/** Structure of the guest's page tables. Paging is data, so one walker serves every mode. */
 export interface PagingMode {
-  /** Address bits that each level takes, top first; the last is the offset: `[9, 9, 9, 9, 12]`. */
+  /** Address bits that each level uses, top first; the last is the offset: `[9, 9, 9, 9, 12]`. */
   readonly split: readonly number[];
-  /** Bits of a physical address; entries with higher ones set are malformed. */
+  /** Bits of a physical address; an entry with higher bits set is malformed. */
   readonly physicalBits: number;
-  /** EFER.NXE: bit 63 of an entry means no-execute; clear, it is reserved. */
+  /** EFER.NXE: if set, bit 63 of an entry means no-execute; otherwise it is reserved. */
   readonly noExecute: boolean;
   /** Levels (1 = last) at which an entry may map a large page: `[2, 3]` with 1 GiB pages. */
   readonly largePages: readonly number[];
@@ -35,8 +35,8 @@ export interface ReadRequest {
 }
 
 /**
- * A guest's virtual memory under one set of page tables. What it caches lives for one generation of the domain:
- * at the next it is checked against the guest's tables before it is used again.
+ * A guest's virtual memory under one set of page tables. Cached data is valid for one generation of the domain and
+ * checked against the guest's tables before later use.
  */
 export interface AddressSpace<F extends FrameNumber = FrameNumber> {
   readonly domain: Domain<F>;
@@ -45,16 +45,16 @@ export interface AddressSpace<F extends FrameNumber = FrameNumber> {
   readonly root: number;
 
   /**
-   * The primitive: reads everything in the batch with as few calls as possible. Look at `batch.mapped(i)` and
-   * `batch.fault(i)` for each: a structure may be there in part.
-   * @returns how many reads are incomplete
+   * The primitive: reads the whole batch with as few calls as possible. Check `batch.mapped(i)` and `batch.fault(i)` of
+   * each read, since a structure may be only partly mapped.
+   * @returns number of incomplete reads
    * @throws DomschedError `domain-gone`, `host-unreachable`
    */
   read(batch: ReadBatch): number;
 
   /**
    * Scatter read of complete ranges.
-   * @throws DomschedError `translation-fault` for the first that is not mapped to its end
+   * @throws DomschedError `translation-fault` for the first one that is not fully mapped
    */
   readAll(requests: readonly ReadRequest[]): void;
 
@@ -67,18 +67,18 @@ export interface AddressSpace<F extends FrameNumber = FrameNumber> {
   /** @throws DomschedError `translation-fault` */
   readPointer(address: GuestVirtual): GuestVirtual;
   /**
-   * Bytes up to a NUL, at most `limit`, as latin1; control characters are left in: escape before printing.
+   * Bytes up to a NUL, at most `limit`, as latin1. Control characters remain: escape before printing.
    * @throws DomschedError `translation-fault`
    */
   readString(address: GuestVirtual, limit: number): string;
 
   /** @throws DomschedError `translation-fault` */
   translate(address: GuestVirtual): Translation<F>;
-  /** Like {@link translate}, for those who expect a fault. */
+  /** Like {@link translate}, for callers that expect a fault. */
   probe(address: GuestVirtual): Translation<F> | FaultFacts;
 
   /**
-   * Where the bytes of a range are, page by page: what a transaction writes to.
+   * Location of a range's bytes, page by page, for writes by a transaction.
    * @throws DomschedError `translation-fault`
    */
   locate(address: GuestVirtual, length: number): readonly { frame: F; offset: number; length: number }[];

@@ -4,7 +4,7 @@ import type { FaultFacts } from './fault.ts';
 import { isCanonical } from './paging.ts';
 import type { PagingMode, Translation } from './types.ts';
 
-/** Gives page tables by frame: a view of 4096 bytes, or null when that frame is not RAM. */
+/** Provides page tables by frame: a view of 4096 bytes, or null if that frame is not RAM. */
 export interface TableSource {
   table(frame: number): DataView | null;
 }
@@ -23,8 +23,8 @@ export function isFault(result: Translation | FaultFacts): result is FaultFacts 
 }
 
 /**
- * Walks the page tables from `root` as the processor does (Intel SDM vol. 3A, 4.5), rights included. At most one
- * table per level is looked at, whatever the tables hold.
+ * Walks the page tables from `root` like the processor (Intel SDM vol. 3A, 4.5), including rights. Reads at most one
+ * table per level, whatever the tables contain.
  */
 export function walk<F extends FrameNumber>(
   tables: TableSource,
@@ -87,7 +87,7 @@ function checkEntry(
   if (!mode.noExecute && entry & NO_EXECUTE) return 'reserved-bit';
   if (level > 1 && entry & LARGE) {
     if (!mode.largePages.includes(level)) return 'reserved-bit';
-    // Bits 13 up to the page's size have to be clear.
+    // Bits 13 up to the page's size must be clear.
     const low = ((1n << BigInt(shift)) - 1n) & ~0x1fffn;
     if (entry & low) return 'reserved-bit';
   }
