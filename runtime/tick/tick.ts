@@ -1,6 +1,6 @@
 import type { ProcessView } from '../policy/world.ts';
 
-/** Who is held, and why. */
+/** Who holds a process, and why. */
 export interface TickHold {
   readonly policy: string;
   readonly reason: string;
@@ -13,7 +13,7 @@ export interface TickProcess
     ProcessView,
     'key' | 'pid' | 'ppid' | 'comm' | 'state' | 'nice' | 'kernelThread' | 'cpuNs' | 'ranNs'
   > {
-  /** CPU that it runs on or ran on last. */
+  /** CPU on which it runs or last ran. */
   readonly cpu: number;
   readonly held?: TickHold;
 }
@@ -28,47 +28,49 @@ export interface TickDomain {
   readonly vcpus: number;
   readonly weight?: number;
   readonly cap?: number;
-  /** The domain could not be read at this tick: `code` of {@link DomschedError}, and its message. Then no processes. */
+  /**
+   * Why the domain could not be read at this tick: `code` and message of a {@link DomschedError}. Then no processes.
+   */
   readonly error?: { readonly code: string; readonly message: string };
   readonly processes: readonly TickProcess[];
 }
 
-/** An edit that was tried at this tick, and how it went. */
+/** An edit that was tried at this tick, with its outcome. */
 export interface TickAction {
   readonly domain: string;
   readonly action: 'hold' | 'release' | 'nice' | 'weight' | 'cap';
-  /** Of the process, where the action is on one. */
+  /** The process's key, for an action on a process. */
   readonly key?: string;
   readonly pid?: number;
   readonly comm?: string;
   readonly policy: string;
   readonly reason: string;
-  /** `code` of {@link DomschedError} when it failed. */
+  /** `code` of the {@link DomschedError} if it failed. */
   readonly outcome: 'done' | 'refused' | 'failed';
   readonly code?: string;
   readonly techniques: readonly string[];
-  /** Time that the domain was paused for it, in µs. */
+  /** How long the domain was paused for it, in µs. */
   readonly pausedUs: number;
 }
 
-/** All that one tick saw and did: what metrics, the page, `top` and a trace are made of. Plain JSON. */
+/** All that one tick saw and did, as plain JSON: the input of metrics, the page, `top` and traces. */
 export interface Tick {
   /** Counts from 1. */
   readonly tick: number;
   /** ISO 8601, and monotonic ms since the daemon started. */
   readonly time: string;
   readonly ms: number;
-  /** Since the tick before, in ms; 0 at the first. */
+  /** Since the previous tick, in ms; 0 at the first. */
   readonly elapsedMs: number;
-  /** How long reading and deciding took, in ms; edits may go on after. */
+  /** How long reading and deciding took, in ms; edits may still run afterwards. */
   readonly tookMs: number;
-  /** Ticks that were left out since the last because the one before was not over. */
+  /** Ticks left out since the last one because that one took too long. */
   readonly missed: number;
   readonly domains: readonly TickDomain[];
   readonly actions: readonly TickAction[];
 }
 
-/** Something that is told of every tick. It must not throw and must not wait. */
+/** Receives every tick. It must not throw and must not wait. */
 export interface Observer {
   tick(tick: Tick): void;
   close(): Promise<void>;

@@ -1,14 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** When a tick is due: at whole intervals from the start, however long the ticks take. */
+/** A tick is due at whole intervals from the start, however long the ticks take. */
 export interface Due {
-  /** Ticks that were left out because the one before was not over. */
+  /** Ticks left out because the previous one took too long. */
   readonly missed: number;
 }
 
 /**
- * Calls for a tick at whole multiples of an interval since the start: what one tick takes, or a timer is late by, is
- * not added to the next. A tick that comes when the next is due already is not made up for, but counted.
+ * Schedules ticks at whole multiples of an interval since the start, so neither a long tick nor a late timer shifts the
+ * following ones. A tick that is still late when the next is due is counted as missed and not made up for.
  */
 export class Ticker {
   #intervalMs: number;
@@ -27,7 +27,7 @@ export class Ticker {
     this.#wait = wait;
   }
 
-  /** Another interval, from the tick that was last due on. */
+  /** Changes the interval, counted from when the last tick was due. */
   set intervalMs(value: number) {
     if (value === this.#intervalMs) return;
     this.#nextMs += value - this.#intervalMs;
@@ -48,9 +48,9 @@ export class Ticker {
 }
 
 /**
- * Ticks until the signal, at whole intervals from now on.
+ * Yields ticks at whole intervals from now until the signal aborts.
  * @param intervalMs in ms
- * @returns how many ticks were left out before each
+ * @returns how many ticks were left out before each one
  */
 export async function* ticks(intervalMs: number, signal: AbortSignal): AsyncGenerator<number> {
   const ticker = new Ticker(intervalMs);
