@@ -22,13 +22,13 @@ export interface DomainContext {
   /** Monotonic, in ms. */
   readonly now: () => number;
   readonly known: () => Promise<readonly KnownKernel[]>;
-  /** How many domains are attached to at a time: it takes the CPU for a while. */
+  /** Limits how many domains are attached to at once: attaching takes much CPU time. */
   readonly attaching: Lane;
-  /** Ways to hold; undefined for all that a guest has. */
+  /** Allowed ways to hold; undefined allows all that a guest supports. */
   techniques: readonly Technique[] | undefined;
-  /** What a look at one of them may cost. */
+  /** The most that one look at a domain may cost. */
   readonly limits: LookLimits;
-  /** Whether anybody wants to know users, control groups and command lines. */
+  /** Whether users, control groups and command lines are read. */
   origins: boolean;
 }
 
@@ -36,19 +36,19 @@ export interface DomainContext {
 export interface AttachedDomain {
   readonly domain: Domain;
   readonly guest: Guest;
-  /** Undefined where nothing can be held: why. */
+  /** Undefined if the guest cannot be edited; `refusal` then says why. */
   readonly surgeon: JournaledSurgeon | undefined;
   readonly refusal: DomschedError | undefined;
   readonly share: DomainShareKeeper | undefined;
   readonly tracker: Tracker;
 }
 
-/** A guest that cannot be edited can be watched even so. */
+/** With these errors the guest cannot be edited but can still be watched. */
 const WATCHED_ONLY: ReadonlySet<string> = new Set(['refused', 'capability-missing']);
 
 /**
- * Finds out what runs in a domain, puts right what a process of ours left of it, and takes over what is held.
- * @throws DomschedError what {@link JournaledSurgeon.open} throws, unless the guest can be watched
+ * Finds out what runs in a domain, repairs what a killed domsched process left there, and takes over existing holds.
+ * @throws DomschedError what {@link JournaledSurgeon.open} throws, unless the guest can still be watched
  */
 export async function attach(
   domain: Domain,
@@ -85,8 +85,8 @@ export async function attach(
 }
 
 /**
- * Looks in the guest for processes that are held without a record.
- * @param wish whose hold it is, as far as anybody knows
+ * Searches the guest for processes that are held without a record.
+ * @param wish owner and reason to record for such a hold, if known
  * @throws DomschedError as {@link JournaledSurgeon.search}
  */
 export async function search(
@@ -100,7 +100,9 @@ export async function search(
   takeOver(attached, context, log);
 }
 
-/** What an earlier daemon, a command or another host holds stays held until somebody decides otherwise. */
+/**
+ * Takes over holds made by an earlier daemon, a command or another host: they stay until somebody decides otherwise.
+ */
 function takeOver({ surgeon, tracker }: AttachedDomain, { now }: DomainContext, log: Logger): void {
   for (const record of surgeon?.held() ?? []) {
     const key = tracker.keyOf(processOf(record));
@@ -123,7 +125,7 @@ export function viewOf(id: string, name: string, { guest, share, tracker }: Atta
   };
 }
 
-/** The process that a record is of. */
+/** Identifies the process that a record describes. */
 export function processOf({ pid, address, startTimeNs }: HeldRecord) {
   return { pid, address: BigInt(address) as never, startTimeNs };
 }

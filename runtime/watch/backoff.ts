@@ -1,4 +1,4 @@
-/** When to try again what failed: later each time. Times are in ms. */
+/** Decides when to retry after failures; each wait is twice the last. Times are in ms. */
 export class Backoff {
   readonly #firstMs: number;
   readonly #mostMs: number;
@@ -23,7 +23,7 @@ export class Backoff {
     this.#failures.delete(what);
   }
 
-  /** Everything that ends with these words: it is about something that is no more. */
+  /** Forgets every key with this ending: its subject no longer exists. */
   forget(end: string): void {
     for (const what of this.#failures.keys()) if (what.endsWith(end)) this.#failures.delete(what);
   }

@@ -2,8 +2,8 @@ import { DomschedError } from '../error.ts';
 import { isNamed, printable } from '../guest/text.ts';
 
 /**
- * The domain of a name, as it is or as terminals show it, or of an id.
- * @returns undefined when there is none
+ * Finds a domain by id or by name, the name raw or as terminals show it.
+ * @returns undefined if no domain matches
  * @throws DomschedError `domain-ambiguous`
  */
 export function choose<T>(

@@ -15,33 +15,33 @@ import { type ShareTask, shareTasks } from './share-tasks.ts';
 import { standingsOf } from './standings.ts';
 import type { Gone } from './tracker.ts';
 
-/** How long an edit that a policy wants is tried, in ms. The next tick may want another one. */
+/** How long we try an edit that a policy wants, in ms. The next tick may want another one. */
 const EDIT_LIMIT_MS = 1_000;
-/** How long, when all has to go back. */
+/** The same when everything is put back. */
 const RELEASE_LIMIT_MS = 5_000;
 const REFRESH_SHARE_MS = 2_000;
-/** Plans of this guest that took too long: then nobody else of it is held for a while. */
+/** Backoff key for plans of this guest that took too long; meanwhile no further process of it is held. */
 const PLANS = 'plans';
-/** The domain is not what was attached to any more. */
+/** With these errors the domain is no longer the one that we attached to. */
 const LOST: ReadonlySet<string> = new Set(['domain-gone', 'kernel-unidentified']);
 
 export interface EditsOptions {
   readonly id: string;
   readonly context: DomainContext;
   readonly log: Logger;
-  /** Whether the domain still is what the edits are meant for. */
+  /** Whether the edits are still meant for this domain. */
   readonly isCurrent: (attached: AttachedDomain) => boolean;
-  /** The domain turned out to be another than was attached to. */
+  /** Called when the domain turns out to be another one than we attached to. */
   readonly onLost: (attached: AttachedDomain, error: DomschedError) => void;
 }
 
-/** The edits of one domain, one after the other and beside the ticks: what was tried, what failed, when to try again. */
+/** Edits one domain, one edit at a time and independent of ticks. Remembers what failed and when to retry. */
 export class DomainEdits {
   readonly #options: EditsOptions;
   readonly #log: Logger;
   readonly #lane = new Lane(1);
   readonly #tries = new Backoff();
-  /** Guests that an edit may have left half written: no policy has them edited again, until they are attached to anew. */
+  /** Guests that an edit may have left half written: policies may not edit them until we attach again. */
   readonly #suspect = new WeakMap<AttachedDomain, DomschedError>();
   #shareMs = -Infinity;
   #actions: TickAction[] = [];
@@ -55,7 +55,7 @@ export class DomainEdits {
     return this.#lane.busy;
   }
 
-  /** Why no policy edits it any more: an edit may be half written. */
+  /** Why policies may not edit this guest any more: an edit may be half written. */
   suspicion(attached: AttachedDomain): DomschedError | undefined {
     return this.#suspect.get(attached);
   }
@@ -65,12 +65,12 @@ export class DomainEdits {
     return this.#lane.idle();
   }
 
-  /** Runs `work` when the edits that are under way have ended. */
+  /** Runs `work` after the edits under way. */
   run<T>(work: () => Promise<T>): Promise<T> {
     return this.#lane.run(work);
   }
 
-  /** Takes what was tried since the last call. */
+  /** Returns and clears what was tried since the last call. */
   takeActions(): TickAction[] {
     const taken = this.#actions;
     this.#actions = [];
@@ -78,8 +78,8 @@ export class DomainEdits {
   }
 
   /**
-   * Starts what it takes to get to what is wanted.
-   * @returns a promise of its end; undefined when there is nothing to do
+   * Starts the edits that lead from the present state to the wanted one.
+   * @returns a promise that resolves at their end; undefined if there is nothing to do
    */
   adjust(attached: AttachedDomain, wanted: readonly NamedAction[], nowMs: number): Promise<void> | undefined {
     const { surgeon, tracker } = attached;
@@ -99,8 +99,7 @@ export class DomainEdits {
   }
 
   /**
-   * Everything back as it was: holds, nice values, share. To be run in turn. What fails is logged, and the journal
-   * keeps it.
+   * Puts holds, nice values and share back. Run it in the lane. Failures are logged and their records kept.
    * @returns the processes that the guest still holds
    */
   async restore(attached: AttachedDomain): Promise<Left[]> {
@@ -108,19 +107,19 @@ export class DomainEdits {
     const { now } = this.#options.context;
     if (surgeon === undefined) return [];
     await search(attached, this.#options.context, this.#log);
-    // What was taken over before the first look is in the journal only.
+    // Before the first look, holds that were taken over are known to the journal only.
     const { processes } = await guest.take({ withoutQueues: true });
     for (const { process } of tracker.update(processes, now())) await surgeon.forget(process);
     for (const task of reconcile(standingsOf(tracker, surgeon), []))
       await this.#perform(attached, task, now(), RELEASE_LIMIT_MS);
     for (const kind of ['weight', 'cap'] as const)
       if (share?.isSet(kind)) await this.#setShare(attached, { kind, value: 'back', ...NOBODY }, now());
-    // The guest has the last word, whatever is written down of it.
+    // The guest itself decides what is still held, not our records.
     const held = await surgeon.surgeon.search();
     return held.map(({ pid, comm }) => ({ domain: this.#options.id, what: 'held', pid, comm }));
   }
 
-  /** Holds a process and writes down why. @throws DomschedError as {@link JournaledSurgeon.hold} */
+  /** Holds a process and records why. @throws DomschedError as {@link JournaledSurgeon.hold} */
   async hold(
     attached: AttachedDomain | undefined,
     key: string,
@@ -128,12 +127,12 @@ export class DomainEdits {
     options: OperateOptions,
   ): Promise<Operation> {
     const { surgeon, tracker, process } = find(attached, key);
-    // Before the first byte is written: whoever reads the log after a crash knows what may be held.
+    // Log before the first byte is written: after a crash the log tells which process may be held.
     this.#log.info({ pid: process.pid, comm: process.comm, key, ...wish }, 'holding');
     try {
       return await surgeon.hold(process, options, wish);
     } finally {
-      // One that failed and could not be undone may be held in part: the journal knows.
+      // A failed hold that could not be undone may hold in part: the journal has its record.
       const record = surgeon.heldRecord(process);
       const before = tracker.holds.get(key);
       if (record === undefined) tracker.holds.delete(key);
@@ -146,7 +145,7 @@ export class DomainEdits {
     }
   }
 
-  /** Lets a process go on. @throws DomschedError as {@link JournaledSurgeon.release} */
+  /** Releases a process. @throws DomschedError as {@link JournaledSurgeon.release} */
   async release(
     attached: AttachedDomain | undefined,
     key: string,
@@ -171,7 +170,7 @@ export class DomainEdits {
       ?.forget(process)
       .then(async () => {
         if (record === undefined) return;
-        // By execve() of another thread it goes on, held as it was, in another task_struct.
+        // After execve() by another thread the process continues in another task_struct, still held.
         const { policy, reason } = holdOf(record, 0);
         const { context } = this.#options;
         await this.#lane.run(() => search(attached, context, this.#log, { policy, reason }));
@@ -179,7 +178,7 @@ export class DomainEdits {
       .catch((error: unknown) => this.#log.warn({ err: error }, 'a record could not be crossed out'));
   }
 
-  /** Crosses out all that was held: it ended with its domain. To be run in turn. */
+  /** Deletes the records of all holds, because they ended with the domain. Run it in the lane. */
   async crossOutAll({ surgeon }: AttachedDomain): Promise<void> {
     for (const record of surgeon?.held() ?? []) await surgeon?.forget(processOf(record));
   }
@@ -188,7 +187,7 @@ export class DomainEdits {
     if (!this.#tries.allows(`${task.action} ${task.key}`, nowMs)) return false;
     if (task.action !== 'release' && !this.#tries.allows(PLANS, nowMs)) return false;
     if (task.action !== 'hold') return true;
-    // Some kernels' processes cannot be held in their sleep: when they wake, then.
+    // Some kernels' processes cannot be held while they sleep: hold them when they wake.
     const { state } = tracker.view(task.key)!;
     return surgeon!.surgeon.techniques.includes('park') || state !== 'sleeping';
   }
@@ -252,7 +251,7 @@ export class DomainEdits {
     } catch (error) {
       this.#tries.fail(`${action} ${key}`, nowMs);
       const { code, outcome, message } = failureOf(error);
-      // One process tells of all: what takes so long is mostly the guest's list of tasks.
+      // One process speaks for all: most of the time goes into the guest's list of tasks.
       if (code === 'over-budget') this.#tries.fail(PLANS, nowMs);
       this.#actions.push({ ...done, outcome, code, techniques: [], pausedUs: 0 });
       if (code === 'process-not-found') return true;

@@ -4,7 +4,7 @@ import type { ChangeJournal, ChangeRecord } from '../surgeon/journal.ts';
 type ShareRecord = Extract<ChangeRecord, { kind: 'share' }>;
 export type ShareKind = 'weight' | 'cap';
 
-/** A domain's weight and cap: what they are, what they were before us. */
+/** A domain's weight and cap, with the values from before our changes. */
 export class DomainShareKeeper {
   current: DomainShare;
   readonly #scheduler: DomainScheduler;
@@ -23,7 +23,7 @@ export class DomainShareKeeper {
     this.#record = record;
   }
 
-  /** Takes over what a daemon before us changed. @throws DomschedError what the hypervisor throws */
+  /** Takes over the changes of an earlier daemon. @throws DomschedError what the hypervisor throws */
   static async open(
     scheduler: DomainScheduler,
     journal: ChangeJournal,
@@ -48,7 +48,7 @@ export class DomainShareKeeper {
     return new DomainShareKeeper(scheduler, journal, current, record);
   }
 
-  /** Whether the value is ours. */
+  /** Whether we set the present value. */
   isSet(kind: ShareKind): boolean {
     return this.#record.set[kind] !== undefined;
   }
@@ -61,7 +61,7 @@ export class DomainShareKeeper {
     this.current = await this.#scheduler.get();
   }
 
-  /** @throws DomschedError what the hypervisor throws; what the journal throws: then nothing is changed */
+  /** @throws DomschedError what the hypervisor throws; also what the journal throws, then nothing is changed */
   async set(kind: ShareKind, value: number): Promise<void> {
     const { before, set } = this.#record;
     this.#record = {
@@ -73,7 +73,7 @@ export class DomainShareKeeper {
     this.current = await this.#scheduler.set({ [kind]: value });
   }
 
-  /** Puts back what was before, unless somebody else changed it since. */
+  /** Restores the earlier value unless somebody else changed it since. */
   async back(kind: ShareKind): Promise<void> {
     await this.refresh();
     const { [kind]: before, ...otherBefore } = this.#record.before;

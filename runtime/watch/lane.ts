@@ -1,4 +1,4 @@
-/** Runs what it is given in order, at most so many at a time. */
+/** Runs tasks in order, at most a given number at a time. */
 export class Lane {
   readonly #width: number;
   readonly #waiting: (() => void)[] = [];
@@ -20,14 +20,14 @@ export class Lane {
       return await work();
     } finally {
       const next = this.#waiting.shift();
-      // The place goes to whoever waits.
+      // The slot passes to the next waiting task.
       if (next !== undefined) next();
       else this.#running -= 1;
       if (!this.busy) for (const resolve of this.#idle.splice(0)) resolve();
     }
   }
 
-  /** Resolves when nothing runs or waits. */
+  /** Resolves when no task runs or waits. */
   idle(): Promise<void> {
     return this.busy ? new Promise((resolve) => this.#idle.push(resolve)) : Promise.resolve();
   }

@@ -4,16 +4,16 @@ import type { Journals } from '../surgeon/journaled-surgeon.ts';
 export interface Left {
   /** Id of the domain. */
   readonly domain: string;
-  /** `unknown` where the domain could not be asked. */
+  /** `unknown` if the domain could not be asked. */
   readonly what: 'held' | 'nice' | 'share' | 'unknown';
-  /** The process, for holds and nice values. */
+  /** For holds and nice values. */
   readonly pid?: number;
   readonly comm?: string;
 }
 
 /**
- * What the journals have of some domains: a record is there before its edit and until it is undone, so that it tells
- * of more than failures. A domain that could not be reached at all has its records too.
+ * What the journals have for some domains, including those that cannot be reached. A record exists from before its edit
+ * until that is undone, so a record does not mean a failure.
  */
 export async function leftOf(
   { held, changes }: Pick<Journals, 'held' | 'changes'>,
@@ -30,7 +30,7 @@ export async function leftOf(
   return [...processes, ...others].filter(({ domain }) => domains.has(domain));
 }
 
-/** Removes doubles: guest and journal name the same holds, and a domain with a named hold is not listed as unknown. */
+/** Removes duplicates: guest and journal name the same holds, and a domain with a named hold need not be `unknown`. */
 export function withoutTwins(left: readonly Left[]): Left[] {
   const keyOf = ({ domain, what, pid }: Left) => JSON.stringify([domain, what, pid]);
   const once = [...new Map(left.map((one) => [keyOf(one), one])).values()];

@@ -1,18 +1,17 @@
 import type { NamedAction } from '../policy/combine.ts';
 import type { ProcessView } from '../policy/world.ts';
 
-/** What has been done to a process, and is to be kept up or taken back. */
+/** What we have done to a process and must maintain or undo. */
 export interface Standing {
   readonly process: ProcessView;
-  /** We hold it. */
   readonly held: boolean;
-  /** It seems to have got loose: to be held again. */
+  /** The hold seems to have come loose and must be renewed. */
   readonly loose?: boolean;
-  /** We gave it another nice value: the one that it had before, and the one that we gave it. */
+  /** The nice value that we set, and the one from before. */
   readonly niced?: { readonly before: number; readonly set: number } | undefined;
 }
 
-/** One thing to do. */
+/** One edit to make. */
 export type Order =
   | {
       readonly action: 'hold' | 'release';
@@ -23,18 +22,18 @@ export type Order =
   | {
       readonly action: 'nice';
       readonly key: string;
-      /** `back`: as it was before. */
+      /** `back` restores the earlier value. */
       readonly nice: number | 'back';
       readonly policy: string;
       readonly reason: string;
     };
 
-/** Whose wish it is to take something back. */
+/** Owner and reason of an edit that takes something back. */
 export const NOBODY = { policy: '-', reason: 'no policy asks for it any longer' } as const;
 
 /**
- * What it takes to get from what is to what is wanted, in one domain: first who may go on, then nice values, then who
- * is to stop.
+ * The edits that lead from the present state of one domain to the wanted one: releases first, then nice values, then
+ * holds.
  */
 export function reconcile(standings: readonly Standing[], wanted: readonly NamedAction[]): Order[] {
   const holds = new Map<string, NamedAction>();
@@ -54,7 +53,7 @@ export function reconcile(standings: readonly Standing[], wanted: readonly Named
     const wish = nices.get(key);
     if (wish === undefined) {
       if (niced !== undefined) renices.push({ action: 'nice', key, nice: 'back', ...NOBODY });
-      // Somebody in the guest may set another value: theirs stands until we want another one.
+      // Somebody in the guest may set another value; it stays until we want a different one.
     } else if (wish.nice !== (niced?.set ?? nice)) {
       renices.push({ action: 'nice', key, nice: wish.nice, ...why(wish) });
     }

@@ -2,7 +2,7 @@ import type { NamedAction } from '../policy/combine.ts';
 import type { DomainShareKeeper, ShareKind } from './domain-share.ts';
 import { NOBODY } from './reconcile.ts';
 
-/** A weight or cap to set, or to put back. */
+/** A weight or cap to set or to restore. */
 export interface ShareTask {
   readonly kind: ShareKind;
   readonly value: number | 'back';
@@ -10,7 +10,7 @@ export interface ShareTask {
   readonly reason: string;
 }
 
-/** What it takes to get from a domain's share to the one that is wanted. */
+/** The changes that lead from a domain's present share to the wanted one. */
 export function shareTasks(share: DomainShareKeeper, wanted: readonly NamedAction[]): ShareTask[] {
   const tasks: ShareTask[] = [];
   for (const kind of ['weight', 'cap'] as const) {

@@ -4,10 +4,10 @@ import type { JournaledSurgeon } from '../surgeon/journaled-surgeon.ts';
 import type { Standing } from './reconcile.ts';
 import type { Tracker } from './tracker.ts';
 
-/** Looks after which a hold is looked at thread by thread, though nothing hints at it having got loose. */
+/** Every so many looks a hold is checked thread by thread, even without a sign that it came loose. */
 const CHECK_EVERY = 10;
 
-/** What has been done to each process of a domain. */
+/** What we have done to each process of a domain. */
 export function standingsOf(tracker: Tracker, surgeon: JournaledSurgeon): Standing[] {
   return tracker.views().map((view) => {
     const process = tracker.process(view.key)!;
@@ -18,7 +18,7 @@ export function standingsOf(tracker: Tracker, surgeon: JournaledSurgeon): Standi
   });
 }
 
-/** Whether a held process may have got loose: thawed by its guest, or grown a thread. */
+/** Whether a held process may have come loose: its guest thawed it, or it has a new thread. */
 function isLoose(ranNs: number, process: Process, { surgeon }: JournaledSurgeon, tracker: Tracker): boolean {
   if (ranNs === 0 && tracker.looks % CHECK_EVERY !== 0) return false;
   try {

@@ -1,7 +1,7 @@
 import type { ProcessState } from '../guest/state.ts';
 import type { ProcessView } from '../policy/world.ts';
 
-/** A process's state as policies, `top` and traces call it; a kernel has more words, and `ps` shows them. */
+/** A process's state as policies, `top` and traces name it. A kernel has more states; `ps` shows them. */
 export const STATES: Readonly<Record<ProcessState, ProcessView['state']>> = {
   running: 'running',
   ready: 'ready',

@@ -6,8 +6,8 @@ import type { TickDomain } from '../tick/tick.ts';
 import type { Tracker } from './tracker.ts';
 
 /**
- * What a tick says of a domain.
- * @param seen what is known of its guest; with an error nothing is said of processes
+ * What a tick reports about a domain.
+ * @param seen what is known of its guest; if it is an error, no processes are reported
  */
 export function tickDomain(
   facts: Omit<TickDomain, 'kernel' | 'error' | 'processes'>,

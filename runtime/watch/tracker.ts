@@ -11,21 +11,21 @@ export function domainOfKey(key: string): string {
   return key.slice(0, key.lastIndexOf('@'));
 }
 
-/** What is remembered of a process from look to look. */
+/** What we remember of a process between looks. */
 interface TrackedProcess {
   readonly key: string;
   process: Process;
   view: ProcessView;
-  /** CPU time that was reported so far, in ns. */
+  /** CPU time reported so far, in ns. */
   toldNs: number;
   origin: Origin;
-  /** When its origin was read. */
+  /** When its origin was last read. */
   originMs: number;
-  /** Look in which it was last seen. */
+  /** Number of the look that last saw it. */
   seen: number;
 }
 
-/** A process that is no more. */
+/** A process that no longer exists. */
 export interface Gone {
   readonly key: string;
   readonly process: Process;
@@ -34,18 +34,18 @@ export interface Gone {
 export interface TrackerOptions {
   readonly domain: string;
   readonly domainName: string;
-  /** Tells this boot of the domain from its others. */
+  /** Distinguishes this boot of the domain from others. */
   readonly boot: string;
-  /** Reads where a process comes from; undefined when nobody wants to know. */
+  /** Reads a process's origin; undefined if nobody needs it. */
   readonly origin?: ((process: Process) => Origin) | undefined;
 }
 
-/** A program may be replaced (exec), its group and user changed: read them again from time to time. */
+/** A process may change its program (exec), group or user: its origin is read again after this time. */
 const ORIGIN_LASTS_MS = 5_000;
 
-/** The processes of one domain over time: what each used between two looks, and how long it has been held. */
+/** Follows the processes of one domain over time: CPU time between two looks, and how long each has been held. */
 export class Tracker {
-  /** Holds of ours by process. */
+  /** Our holds by process. */
   readonly holds = new Map<string, Hold>();
   readonly #options: TrackerOptions;
   readonly #entries = new Map<number, TrackedProcess>();
@@ -56,7 +56,7 @@ export class Tracker {
     this.#options = options;
   }
 
-  /** Looks so far. After the first nobody knows yet what ran. */
+  /** Number of looks so far. The first cannot tell what ran. */
   get looks(): number {
     return this.#look;
   }
@@ -76,7 +76,7 @@ export class Tracker {
     return processKey(domain, boot, process);
   }
 
-  /** Takes in a look. @returns processes that are no more */
+  /** Adds a look. @returns processes that no longer exist */
   update(processes: readonly Process[], nowMs: number): Gone[] {
     this.#look += 1;
     const gone: Gone[] = [];
@@ -89,7 +89,7 @@ export class Tracker {
     return gone;
   }
 
-  /** Nothing ran since the last look. */
+  /** Records that nothing ran since the last look. */
   still(nowMs: number): void {
     this.#look += 1;
     for (const entry of this.#entries.values()) {
@@ -100,7 +100,7 @@ export class Tracker {
     }
   }
 
-  /** There was no time for a look: everyone goes on as before. The next look corrects it. */
+  /** Assumes that every process continued as before, when there was no time to look. The next look corrects this. */
   estimate(nowMs: number): void {
     for (const entry of this.#entries.values()) {
       const { ranNs } = entry.view;
@@ -133,7 +133,7 @@ export class Tracker {
     }
     if (entry === undefined) {
       const key = this.keyOf(process);
-      // One that is new to a domain that was looked at before has run since.
+      // A process that is new since the last look has used all its CPU time since then.
       const toldNs = this.#look === 1 ? cpuNs : 0;
       entry = { key, process, view: undefined as never, toldNs, origin: {}, originMs: -Infinity, seen: 0 };
       this.#entries.set(process.pid, entry);
@@ -189,7 +189,7 @@ function isSame(
   return a.address === b.address && a.startTimeNs === b.startTimeNs;
 }
 
-/** Measured and sampled time differ by what is not accounted yet; both only grow. */
+/** Measured and sampled time differ by what is not yet accounted; take the larger, since both only grow. */
 function cpuTime({ runtimeNs, utimeNs, stimeNs }: Process): number {
   return Math.max(runtimeNs, utimeNs + stimeNs);
 }

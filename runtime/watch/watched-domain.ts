@@ -17,30 +17,30 @@ import type { Left } from './left.ts';
 import { tickDomain } from './tick-domain.ts';
 import type { Tracker } from './tracker.ts';
 
-/** What a look at a domain gave. */
+/** What policies learn from a look at a domain. */
 export interface PolicyLook {
-  /** Undefined while nothing can be said of what ran: then no policy decides on the domain. */
+  /** Undefined if nobody can tell what ran: then no policy decides about the domain. */
   readonly view: DomainView | undefined;
   /** Nothing has run since the last look. */
   readonly quiet: boolean;
 }
 
-/** Longest part of the time that looks at one domain may take. */
+/** Looks at one domain may take this part of the time at most. */
 const LOOKS_PART = 0.25;
-/** How long a domain that cannot be read is assumed to go on as before. */
+/** How long an unreadable domain is assumed to continue as before. */
 const ASSUMED_MS = 3_000;
-/** By these a look says that the guest has more than it is allowed to. */
+/** Error codes of a look that exceeded the limits set for a guest. */
 const TOO_MUCH: ReadonlySet<string> = new Set(['over-budget', 'walk-unbounded']);
-/** How long nothing of a guest moves before its vCPUs are asked whether it still runs. */
+/** How long a guest shows no progress before we ask its vCPUs whether this kernel still runs. */
 const RECHECK_MS = 5_000;
-/** Looks in a row that tell policies what runs and who waits for a CPU: after the first nobody knows what ran. */
+/** Policies need this many looks in a row to know what runs and who waits: the first look cannot tell what ran. */
 const TELLING_LOOKS = 3;
-/** How long a domain that cannot be looked at keeps what is held, elsewhere too, from being let go. */
+/** How long an unreadable domain prevents releases, in other domains too. */
 const UNKNOWN_LIMIT_MS = 30_000;
 
 /**
- * One domain under the daemon: attached to, looked at, edited, each without waiting for any other domain. Edits are
- * made one after the other, beside the ticks.
+ * One domain of the daemon. Attaching, looking and editing never wait for other domains. Edits run one at a time,
+ * independent of ticks.
  */
 export class WatchedDomain {
   readonly id: string;
@@ -54,23 +54,23 @@ export class WatchedDomain {
   #error: DomschedError | undefined;
   #opening: Promise<void> | undefined;
   #closed = false;
-  /** A hold, release or the like is under way or was: the last look says nothing of now. */
+  /** An edit runs or ran since the last look, which is therefore out of date. */
   #dirty = true;
   #lookedMs = -Infinity;
-  /** When it was last tried, whatever came of it, and what it took on average. */
+  /** When a look was last tried, successful or not, and the average cost of a look, in ms. */
   #triedMs = -Infinity;
   #costMs = 0;
-  /** Looks that took too much. */
+  /** Delays looks at a guest that exceeded the limits. */
   readonly #aside = new Backoff(1_000, 60_000);
-  /** Looks in a row that told something. */
+  /** Successful looks in a row. */
   #looks = 0;
-  /** {@link Guest.advance} at the last look, and when the vCPUs were last known to run this kernel. */
+  /** {@link Guest.advance} at the last look, and when the vCPUs last proved to run this kernel. */
   #progress = -1n;
   #recheckedMs = -Infinity;
-  /** When policies last knew what runs in it; -Infinity when that was never, or is of no meaning any more. */
+  /** When policies last knew what runs here; -Infinity if never, or if that no longer counts. */
   #knownMs: number;
 
-  /** @param knownMs when whoever decided before us knew what runs in it; -Infinity for a new domain */
+  /** @param knownMs when the watcher before us last knew what runs here; -Infinity for a new domain */
   constructor(host: Host, id: string, context: DomainContext, knownMs = -Infinity) {
     this.#host = host;
     this.#knownMs = knownMs;
@@ -98,7 +98,7 @@ export class WatchedDomain {
     return this.#open?.guest;
   }
 
-  /** Ways in which its processes can be held, and why not in the others. */
+  /** Ways to hold its processes, and reasons against the other ways. */
   get ways(): Ways | undefined {
     const open = this.#open;
     if (open === undefined) return undefined;
@@ -109,22 +109,22 @@ export class WatchedDomain {
     return this.#open?.tracker;
   }
 
-  /** Whether no machine is there: a dead one left its socket behind. */
+  /** Whether there is no machine, only the socket of a dead one. */
   get absent(): boolean {
     const errno = this.#error?.details.errno;
     return this.#open === undefined && (errno === 'ECONNREFUSED' || errno === 'ENOENT');
   }
 
   /**
-   * Whether something may run in it that policies knew of and do not see now: while it is attached to again after a
-   * start or a lost connection, or cannot be read.
+   * Whether processes that policies knew may run here unseen: while we attach again after a start or a lost connection,
+   * or while the domain cannot be read.
    */
   isUnknown(nowMs: number): boolean {
     if (this.#looks >= TELLING_LOOKS) return false;
     return !this.absent && nowMs - this.#knownMs < UNKNOWN_LIMIT_MS;
   }
 
-  /** Attaches, if it is time to try. Resolves when that is done, whatever came of it. */
+  /** Attaches if an attempt is due. Resolves after the attempt, successful or not. */
   attach(nowMs: number): Promise<void> {
     if (this.#open !== undefined || this.#closed || !this.#attempts.allows('attach', nowMs))
       return Promise.resolve();
@@ -136,12 +136,12 @@ export class WatchedDomain {
     return this.#opening;
   }
 
-  /** Looks at what runs. Takes no pause and never waits. */
+  /** Reads what runs, without pausing the guest and without waiting. */
   look(nowMs: number): PolicyLook {
     const open = this.#open;
     if (open === undefined) return { view: undefined, quiet: true };
     const { tracker, guest } = open;
-    // A guest that takes long to look at is looked at less often, so that others are not made to wait for it.
+    // A guest that is slow to read is read less often, so that other domains need not wait.
     const due = this.#triedMs + this.#costMs / LOOKS_PART;
     if (nowMs < due) return this.#assume(open, nowMs);
     if (!this.#aside.allows('look', nowMs)) return { view: undefined, quiet: true };
@@ -152,7 +152,7 @@ export class WatchedDomain {
       else {
         const { processes, runQueues } = lookAt(guest, this.#context.limits);
         for (const gone of tracker.update(processes, nowMs)) this.#edits.crossOut(open, gone);
-        // Whether a guest rests is told by its run queues.
+        // Only run queues tell whether a guest is idle.
         this.#dirty = runQueues.length === 0;
       }
       this.#error = undefined;
@@ -175,13 +175,13 @@ export class WatchedDomain {
       if (!isTorn) this.#lose(open, error);
       return { view: undefined, quiet: false };
     } finally {
-      // One that came to nothing took its time too.
+      // A failed look takes time too.
       this.#triedMs = nowMs;
       this.#costMs = 0.8 * this.#costMs + 0.2 * (this.#context.now() - begin);
     }
   }
 
-  /** It is looked at again after a while, each time a longer one; nobody but itself is the worse for it. */
+  /** Postpones the next look, each time for longer; other domains are not affected. */
   #setAside(error: DomschedError, nowMs: number): PolicyLook {
     if (this.#error?.code !== error.code) this.#log.warn({ code: error.code }, error.message);
     this.#error = error;
@@ -190,7 +190,7 @@ export class WatchedDomain {
     return { view: undefined, quiet: true };
   }
 
-  /** Whether the guest's kernel has done anything since the last look. */
+  /** Whether the guest's kernel has made progress since the last look. */
   #moved(guest: Guest): boolean {
     const { count } = guest.advance();
     const moved = count !== this.#progress;
@@ -199,8 +199,8 @@ export class WatchedDomain {
   }
 
   /**
-   * A kernel that stands still, or fits no more, may have been replaced without a word (`kexec`, a crash kernel), with
-   * its memory as it was: asks the vCPUs, now and then.
+   * Asks the vCPUs from time to time whether a kernel that stands still or no longer fits was replaced (`kexec`, a
+   * crash kernel): its memory may look unchanged.
    */
   #recheck(open: AttachedDomain, nowMs: number): void {
     if (nowMs - this.#recheckedMs < RECHECK_MS) return;
@@ -210,7 +210,7 @@ export class WatchedDomain {
     });
   }
 
-  /** Without a look: as before. */
+  /** Answers without a look, as if nothing had changed. */
   #assume(open: AttachedDomain, nowMs: number): PolicyLook {
     open.tracker.estimate(nowMs);
     return { view: this.#view(open), quiet: false };
@@ -220,7 +220,7 @@ export class WatchedDomain {
     return open.tracker.looks > 1 ? viewOf(this.id, this.name, open) : undefined;
   }
 
-  /** Starts what it takes to get to what is wanted, unless that is still under way. */
+  /** Starts the edits that lead to the wanted state, unless edits are still under way. */
   adjust(wanted: readonly NamedAction[], nowMs: number): boolean {
     const open = this.#open;
     const edits = open && this.#edits.adjust(open, wanted, nowMs);
@@ -233,8 +233,8 @@ export class WatchedDomain {
   }
 
   /**
-   * Does something to the domain after what is under way, for an operator.
-   * @throws DomschedError `host-unreachable` while the domain is not attached to; what `perform` throws
+   * Performs an operator's request after the edits under way.
+   * @throws DomschedError `host-unreachable` while the domain is not attached; what `perform` throws
    */
   async operate<T>(perform: (surgeon: JournaledSurgeon, tracker: Tracker) => Promise<T>): Promise<T> {
     return this.#edits.run(async () => {
@@ -248,27 +248,27 @@ export class WatchedDomain {
     });
   }
 
-  /** Looks in the guest for processes that are held without a record. @throws DomschedError as {@link operate} */
+  /** Searches the guest for processes that are held without a record. @throws DomschedError as {@link operate} */
   async search(): Promise<void> {
     await this.operate(() => search(this.#open!, this.#context, this.#log));
   }
 
-  /** Holds a process and writes down why. @throws DomschedError as {@link JournaledSurgeon.hold} */
+  /** Holds a process and records why. @throws DomschedError as {@link JournaledSurgeon.hold} */
   hold(key: string, wish: { policy: string; reason: string }, options: OperateOptions): Promise<Operation> {
     return this.#edits.hold(this.#open, key, wish, options);
   }
 
-  /** Lets a process go on. @throws DomschedError as {@link JournaledSurgeon.release} */
+  /** Releases a process. @throws DomschedError as {@link JournaledSurgeon.release} */
   release(key: string, options: OperateOptions): Promise<Operation> {
     return this.#edits.release(this.#open, key, options);
   }
 
-  /** Everything back as it was: holds, nice values, share. @returns as {@link DomainEdits.restore} */
+  /** Puts holds, nice values and share back. @returns as {@link DomainEdits.restore} */
   async restore(): Promise<Left[]> {
     return this.#edits.run(async () => (this.#open === undefined ? [] : this.#edits.restore(this.#open)));
   }
 
-  /** Takes what was tried since the last call. */
+  /** Returns and clears what was tried since the last call. */
   takeActions(): TickAction[] {
     return this.#edits.takeActions();
   }
@@ -295,7 +295,7 @@ export class WatchedDomain {
     });
   }
 
-  /** Resolves when nothing is under way: neither attaching nor an edit. */
+  /** Resolves when neither an attempt to attach nor an edit is under way. */
   async settled(): Promise<void> {
     await this.#opening;
     await this.#edits.idle();
@@ -348,7 +348,7 @@ export class WatchedDomain {
     }
   }
 
-  /** The domain is not what was attached to any more. */
+  /** Detaches from a domain that is no longer the one that we attached to. */
   #lose(open: AttachedDomain, error: DomschedError): void {
     if (this.#open !== open) return;
     this.#open = undefined;
@@ -363,15 +363,15 @@ export class WatchedDomain {
     if (ended) this.#knownMs = -Infinity;
     void this.#edits.run(async () => {
       await open.domain.close().catch(() => undefined);
-      // What was held ended with it. Where only the connection broke, the records lead back.
+      // Holds end with the domain. If only the connection broke, their records let us find them again.
       if (ended) await this.#edits.crossOutAll(open);
     });
   }
 }
 
 /**
- * Everything at one moment. Run queues that change more quickly than they can be read are left out: what policies want to
- * know, the processes alone tell.
+ * Reads everything at one moment. Leaves out run queues that change faster than they can be read: policies need the
+ * processes only.
  * @throws DomschedError as {@link Guest.snapshot}
  */
 function lookAt(guest: Guest, limits: LookLimits): Snapshot {

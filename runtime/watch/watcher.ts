@@ -16,18 +16,18 @@ import { Tracker } from './tracker.ts';
 /** A domain that is attached to. */
 interface Machine {
   readonly guest: Guest;
-  /** Of the boot that was attached to: after a reboot it is attached to anew. */
+  /** Records of the boot that we attached to; after a reboot we attach again. */
   readonly records: HeldRecords;
   readonly tracker: Tracker;
 }
 
-/** What a look at a domain gave. */
+/** The result of one look at a domain. */
 export type MachineLook = { readonly identity: DomainIdentity; readonly vcpus: number } & (
   | {
       readonly guest: Guest;
       readonly tracker: Tracker;
       readonly processes: readonly Process[];
-      /** The record of a process's hold, where it is held. */
+      /** Record of a process's hold, if it is held. */
       readonly held: (process: Process) => HeldRecord | undefined;
     }
   | { readonly error: DomschedError }
@@ -38,12 +38,12 @@ interface HostListing {
   readonly listing: DomainListing;
 }
 
-/** After these somebody else runs in the domain: attach to it anew. */
+/** With these errors another kernel or machine runs in the domain: attach again. */
 const REPLACED: ReadonlySet<string> = new Set(['kernel-unidentified', 'domain-gone']);
 
 /**
- * Looks at all guests of some hosts without a daemon, and changes nothing. Keeps what it attached to from look to look;
- * what is held the journal tells.
+ * Looks at all guests of some hosts without a daemon and changes nothing. Stays attached between looks. The journal
+ * tells who is held.
  */
 export class Watcher {
   readonly #hosts: Hosts;
@@ -61,8 +61,8 @@ export class Watcher {
   }
 
   /**
-   * One look at every domain, or at the one of a name or id. A domain that cannot be read gives its error.
-   * @throws DomschedError `domain-not-found`, `domain-ambiguous`; `host-unreachable` when there is no host to ask
+   * Looks once at every domain, or at the one with this name or id. An unreadable domain yields its error.
+   * @throws DomschedError `domain-not-found`, `domain-ambiguous`; `host-unreachable` if there is no host to ask
    */
   async look(wanted?: string, options: Omit<TakeOptions, 'withoutQueues'> = {}): Promise<MachineLook[]> {
     const listings = await this.#hosts.list();
@@ -73,9 +73,9 @@ export class Watcher {
   }
 
   /**
-   * One look at every domain, as a daemon's tick: what ran since the last, who is held.
-   * @param missed looks that were left out since the last one
-   * @throws DomschedError `host-unreachable` when there is no host to ask
+   * Looks once at every domain and reports like a tick of the daemon: what ran since the last look, and who is held.
+   * @param missed looks left out since the last one
+   * @throws DomschedError `host-unreachable` if there is no host to ask
    */
   async tick(missed = 0): Promise<Tick> {
     const nowMs = performance.now();
@@ -94,7 +94,7 @@ export class Watcher {
     };
   }
 
-  /** Lets go of all guests. The hosts stay open. */
+  /** Detaches from all guests. The hosts stay open. */
   detach(): void {
     this.#keep(new Set());
   }
@@ -168,11 +168,11 @@ function keyOf({ host, listing }: HostListing): string {
   return `${host.connection} ${listing.identity.id}`;
 }
 
-/** @throws DomschedError `domain-not-found`, `domain-ambiguous`; why a domain does not even tell its name */
+/** @throws DomschedError `domain-not-found`, `domain-ambiguous`; the error of a domain that hides even its name */
 function theOne(listings: readonly HostListing[], wanted: string): HostListing {
   const found = choose(listings, wanted, ({ listing }) => listing.identity);
   if (found !== undefined) return found;
-  // A domain that does not even tell its name may be the wanted one.
+  // A domain with an unreadable name may be the wanted one.
   for (const { listing } of listings) if ('error' in listing) throw listing.error;
   throw new DomschedError(
     'domain-not-found',
