@@ -28,9 +28,9 @@ const selectors = z.array(SELECTOR).min(1);
 const time = z.string().regex(/^([01]\d|2[0-3]):[0-5]\d$/, 'a time looks like 22:30');
 const window = z.strictObject({ from: time, to: time, days: z.array(z.enum(DAYS)).min(1).optional() });
 
-/** What every policy has. */
+/** Keys that every policy has. */
 const common = {
-  /** By which ticks and logs call it. */
+  /** Name of the policy in ticks and logs. */
   name: z.string().min(1).max(64).optional(),
   select: selectors,
   windows: z.array(window).default([]),
@@ -49,7 +49,7 @@ export const POLICY = z.discriminatedUnion('type', [
   z.strictObject({
     type: z.literal('priority'),
     ...common,
-    /** The most important process comes first; every process on the list is a subject. */
+    /** The first selector is the most important; every process that a selector matches is a subject. */
     select: selectors.optional(),
     order: z.array(SELECTOR).min(1),
     threshold: part.optional(),
@@ -92,9 +92,11 @@ export const POLICY = z.discriminatedUnion('type', [
   z.strictObject({
     type: z.literal('module'),
     ...common,
-    /** File of a module whose default export makes a policy; beside the configuration when it is relative. */
+    /**
+     * File of a module whose default export makes a policy. A relative path starts at the configuration's directory.
+     */
     module: z.string().min(1),
-    /** Given to it. */
+    /** Passed to the policy. */
     options: z.record(z.string(), z.unknown()).default({}),
   }),
 ]);

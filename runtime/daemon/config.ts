@@ -18,7 +18,7 @@ export async function readConfig(file: string): Promise<Config> {
   return parseConfig(text, file);
 }
 
-/** As {@link readConfig}, of a text. */
+/** Like {@link readConfig}, from text. */
 export function parseConfig(text: string, file: string): Config {
   let raw: unknown;
   try {
@@ -36,7 +36,7 @@ export function parseConfig(text: string, file: string): Config {
   );
 }
 
-/** `policy[2].select[1].comm: `, the third policy being number 2 as TOML's readers count. */
+/** For example `policy[2].select[1].comm: `; indices start at 0, so this is the third policy. */
 function place(path: readonly PropertyKey[]): string {
   if (path.length === 0) return '';
   const keys = path.map((key) => (typeof key === 'number' ? `[${key}]` : `.${String(key)}`));

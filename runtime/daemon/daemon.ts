@@ -20,32 +20,32 @@ import { domainOfKey } from '../watch/tracker.ts';
 import { WatchedDomain } from '../watch/watched-domain.ts';
 import { Overload } from './overload.ts';
 
-/** What a configuration makes of the daemon; another one takes its place on reload. */
+/** What a configuration means for the daemon; replaced as a whole on reload. */
 export interface Settings {
   readonly intervalMs: number;
-  /** When nothing runs anywhere. */
+  /** Interval while nothing runs anywhere, in ms. */
   readonly idleIntervalMs: number;
   readonly discoveryMs: number;
   readonly techniques: readonly Technique[] | undefined;
   readonly decide: ReturnType<typeof combine>;
-  /** Whether a selector asks for users, control groups or command lines. */
+  /** Whether a selector needs users, control groups or command lines. */
   readonly origins: boolean;
-  /** What a look at one domain may cost; {@link LOOK_LIMITS} when left out. */
+  /** The most that a look at one domain may cost; defaults to {@link LOOK_LIMITS}. */
   readonly limits?: LookLimits;
   readonly hosts: Hosts;
   readonly observers: readonly Observer[];
 }
 
-/** An operator's word on one process: goes before any policy's. */
+/** An operator's decision on one process; overrides every policy. */
 export type Verdict = 'hold' | 'free';
 
-/** Looks in a row that found everything at rest before the looks become fewer. */
+/** Idle looks in a row before the daemon looks less often. */
 const QUIET_TICKS = 4;
 const ATTACH_WIDTH = 8;
-/** For all domains together, when everything is put back. */
+/** Time to put everything back, for all domains together, in ms. */
 const RESTORE_LIMIT_MS = 45_000;
 
-/** Watches all domains, decides at every tick, and has done what it takes. */
+/** Watches all domains, decides at every tick and starts the edits. */
 export class Daemon {
   readonly verdicts = new Map<string, Verdict>();
   readonly domains = new Map<string, WatchedDomain>();
@@ -55,7 +55,7 @@ export class Daemon {
   readonly #context: DomainContext;
   #settings: Settings;
   #memory: CombinedMemory | undefined;
-  /** The policies were replaced and remember nothing: what they want at their first look is not done. */
+  /** The policies were replaced and have no memory: do not act on their first decision. */
   #isNew = false;
   #known: Promise<readonly KnownKernel[]> | undefined;
   #ticker: Ticker;
@@ -65,7 +65,7 @@ export class Daemon {
   #ticks = 0;
   #quiet = 0;
   #last: Tick | undefined;
-  /** Is told of every tick too; they are described only when somebody listens. */
+  /** Also receives every tick; ticks are described only if somebody listens. */
   readonly #listener: { readonly watched: boolean; tick(tick: Tick): void };
 
   constructor(
@@ -105,7 +105,7 @@ export class Daemon {
     return this.#last;
   }
 
-  /** Ticks until the signal; then everything is still held. */
+  /** Ticks until the signal aborts; leaves all holds in place. */
   async run(signal: AbortSignal): Promise<void> {
     const overload = new Overload(this.log);
     try {
@@ -119,7 +119,7 @@ export class Daemon {
     }
   }
 
-  /** One tick: look at all domains, decide, start what it takes. Waits for nobody. */
+  /** One tick: looks at all domains, decides and starts edits. Never waits. */
   tick(missed = 0): void {
     const nowMs = this.now();
     this.#discover(nowMs);
@@ -154,7 +154,7 @@ export class Daemon {
     this.#tell(nowMs, elapsedMs, missed, watched);
   }
 
-  /** Another configuration. What is held stays so until the next tick decides. */
+  /** Replaces the configuration. Holds stay until the next tick decides. */
   reload(settings: Settings): void {
     this.#settings = settings;
     this.#memory = undefined;
@@ -169,13 +169,13 @@ export class Daemon {
   }
 
   /**
-   * Everything back as it was, within {@link RESTORE_LIMIT_MS}.
-   * @returns what was not put back: of the domains that are watched, whom guests still hold, what the journals have,
-   *   and those that could not be asked
+   * Puts everything back within {@link RESTORE_LIMIT_MS}.
+   * @returns what is left in the watched domains: processes that guests still hold, records of the journals, and
+   *   domains that could not be asked
    */
   async restore(): Promise<Left[]> {
     const late = new AbortController();
-    // Nobody waits for it where there is no domain: then nobody else would catch that it was aborted.
+    // If there is no domain, nothing else awaits this promise and would catch its abort.
     const limit = sleep(RESTORE_LIMIT_MS, undefined, { signal: late.signal, ref: false }).catch(() => {});
     const each = [...this.domains.values()].map(({ id }) => this.#restore(id, limit));
     const found = await Promise.all(each);
@@ -207,8 +207,8 @@ export class Daemon {
   }
 
   /**
-   * A domain by name or id.
-   * @param connect `--connect` values that it has to be behind; all domains when empty
+   * Finds a domain by name or id.
+   * @param connect `--connect` values that the domain must come from; any if empty
    * @throws DomschedError `domain-not-found`, `domain-ambiguous`
    */
   find(name: string, connect: readonly string[] = []): WatchedDomain {
@@ -217,11 +217,11 @@ export class Daemon {
     throw new DomschedError('domain-not-found', `the daemon has no domain ${name}`, { domain: name });
   }
 
-  /** Domains behind `--connect` values. */
+  /** Domains that come from these `--connect` values. */
   behind(connect: readonly string[]): WatchedDomain[] {
     const present = [...this.domains.values()].filter((domain) => !domain.absent);
     if (connect.length === 0) return present;
-    // Options after a comma say how to attach, not to what.
+    // Options after a comma say how to attach, not what to attach to.
     const places = connect.map(placeOf);
     return present.filter(({ id, identity }) => {
       const place = identity && placeOf(identity.connection);
@@ -238,7 +238,7 @@ export class Daemon {
     };
     for (const { tracker } of watched) {
       for (const [key, { policy }] of tracker?.holds ?? []) {
-        // A command's hold of before our time.
+        // A command made this hold before the daemon started.
         if (policy === OPERATOR && !this.verdicts.has(key)) this.verdicts.set(key, 'hold');
       }
     }
@@ -262,7 +262,7 @@ export class Daemon {
         for (const id of host.ids()) {
           present.add(id);
           if (this.domains.has(id)) continue;
-          // What was there when we came was there before, and somebody may have decided on what ran in it.
+          // A domain that is present at our start is not new: an earlier daemon may have decided about it.
           const knownMs = this.#ticks === 0 ? nowMs : -Infinity;
           this.domains.set(id, new WatchedDomain(host, id, this.#context, knownMs));
         }
@@ -308,7 +308,7 @@ export class Daemon {
   }
 }
 
-/** Holds as they are. */
+/** Present holds, as actions. */
 function holdsOf(domains: readonly WatchedDomain[]): (NamedAction & { type: 'hold' })[] {
   return domains.flatMap(({ tracker }) =>
     [...(tracker?.holds ?? [])].map(([process, { policy, reason }]) => ({

@@ -10,9 +10,9 @@ import { Operator } from './operator.ts';
 import { makeSettings } from './settings.ts';
 
 /**
- * Runs `domsched run`: until SIGTERM or SIGINT, then puts everything back; the exit code is 1 when something is
- * left. SIGHUP reads the configuration again and opens the log file and the trace again.
- * @throws DomschedError `config-invalid`; `refused` when a daemon runs already
+ * Runs `domsched run` until SIGTERM or SIGINT, then puts everything back; the exit code is 1 if something is left.
+ * SIGHUP reads the configuration again and reopens the log file and the trace.
+ * @throws DomschedError `config-invalid`; `refused` if a daemon already runs
  */
 export async function runDaemon(file: string): Promise<void> {
   let config = await readConfig(file);
@@ -44,7 +44,7 @@ export async function runDaemon(file: string): Promise<void> {
     log.info('configuration read again');
   };
   const onReload = () => {
-    // First: whoever rotated the log needs it, whatever the configuration says by now.
+    // First, because log rotation needs it even if the new configuration is invalid.
     daemonLog.reopen();
     reload().catch((error: unknown) => log.error({ err: error }, 'the configuration stays as it was'));
   };
@@ -83,7 +83,7 @@ function packageVersion(): string {
 export async function checkConfig(file: string, json: boolean): Promise<void> {
   try {
     const config = await readConfig(file);
-    // Modules of policies are looked for as well: what cannot be loaded cannot run.
+    // Load the policies' modules too: a module that cannot be loaded cannot run.
     const { makePolicies } = await import('./policies.ts');
     const { dirname, resolve } = await import('node:path');
     await makePolicies(config, dirname(resolve(file)));

@@ -1,16 +1,16 @@
 import { z } from 'zod';
 import { isListen, LISTEN_TAKES } from '../web/local.ts';
 
-/** Keys of the configuration that turn observers on: what is told of every tick. Without one it is off. */
+/** Keys of the configuration that turn observers on. An absent key leaves its observer off. */
 export const OBSERVERS = {
-  /** The page, the API, metrics and health over HTTP, to look only. */
+  /** Read-only page, API, metrics and health over HTTP. */
   http: z
     .strictObject({
-      /** A socket for root alone when left out. */
+      /** Defaults to a socket that only root can open. */
       listen: z.string().refine(isListen, LISTEN_TAKES).optional(),
-      /** File with the token that a request over TCP has to bring. */
+      /** File with the token that requests over TCP must carry. */
       tokenFile: z.string().startsWith('/', 'an absolute path').optional(),
-      /** Processes that the metrics tell the CPU share of, the busiest. */
+      /** The metrics report the CPU share of at most this many processes, the busiest. */
       processes: z.number().int().min(0).max(10_000).default(50),
     })
     .refine(
@@ -23,7 +23,7 @@ export const OBSERVERS = {
   trace: z
     .strictObject({
       file: z.string().startsWith('/', 'an absolute path'),
-      /** MiB on disk at most. */
+      /** At most this many MiB on disk. */
       maxSize: z
         .number()
         .min(0.1)

@@ -11,14 +11,14 @@ import type { ObserverConfig } from './observers-config.ts';
 
 export interface ObserverContext {
   readonly log: Logger;
-  /** Of domsched. */
+  /** Version of domsched. */
   readonly version: string;
 }
 
 /**
- * The observers that the configuration asks for.
- * @throws DomschedError `config-invalid` when the port is taken, or others may read the token; `usage` when the trace cannot be written. Then none is
- *   left open.
+ * Makes the observers that the configuration names. If one fails, the others are closed.
+ * @throws DomschedError `config-invalid` if the port is taken or others may read the token; `usage` if the trace cannot
+ *   be written
  */
 export async function makeObservers(
   { http, trace }: ObserverConfig,

@@ -31,14 +31,14 @@ interface OperatorTarget {
   readonly options: OperateOptions;
 }
 
-/** What the daemon does for an operator: his word goes before any policy's. */
+/** Serves operators' requests, which override every policy. */
 export class Operator implements Served {
   readonly #daemon: Daemon;
   readonly #reload: () => Promise<void>;
   readonly #version: string;
   readonly #connect: readonly string[];
 
-  /** @param connect `--connect` values of the domains that are meant; all when there are none */
+  /** @param connect `--connect` values of the domains to serve; all if empty */
   constructor(daemon: Daemon, reload: () => Promise<void>, version: string, connect: readonly string[] = []) {
     this.#daemon = daemon;
     this.#reload = reload;
@@ -196,7 +196,7 @@ export class Operator implements Served {
   }
 }
 
-/** A look of our own: the daemon's last may be a whole interval old. */
+/** Takes a fresh look: the daemon's last may be a whole interval old. */
 async function look(
   { guest }: JournaledSurgeon,
   tracker: Tracker,

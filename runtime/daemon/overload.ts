@@ -1,9 +1,9 @@
 import type { Logger } from 'pino';
 
-/** Overload is said at once, and then every so often, in ms. */
+/** Overload is logged at once, then once per this time, in ms. */
 const AGAIN_MS = 60_000;
 
-/** Says that ticks are left out, without filling the log with it. Every tick has the exact number. */
+/** Logs that ticks are left out, without filling the log. Every tick has the exact number. */
 export class Overload {
   readonly #log: Logger;
   #missed = 0;

@@ -16,8 +16,8 @@ import type { Policy } from '../policy/world.ts';
 import type { Config, PolicyConfig } from './config-schema.ts';
 
 /**
- * The policies of a configuration as one.
- * @param directory against which relative paths of modules are resolved
+ * Combines the policies of a configuration into one.
+ * @param directory base of relative module paths
  * @throws DomschedError `config-invalid` for a module that makes no policy
  */
 export async function makePolicies(
@@ -97,9 +97,9 @@ async function makePolicy(config: PolicyConfig, directory: string): Promise<Poli
 }
 
 /**
- * A user's policy: the default export of a module takes the options and gives the policy. Node loads a module once for
- * each address, so the address has what the file says in it: a module that was edited is read again. What it imports
- * itself is not.
+ * Loads a user's policy: the module's default export takes the options and returns the policy. Node caches modules by
+ * address, so the address contains a hash of the file and an edited file is loaded again. Modules that it imports are
+ * not.
  */
 async function loadPolicy(file: string, options: Readonly<Record<string, unknown>>): Promise<Policy> {
   const refuse = (why: string, cause?: unknown) =>
@@ -123,7 +123,7 @@ async function loadPolicy(file: string, options: Readonly<Record<string, unknown
 
 type Given<T> = { [K in keyof T]?: Exclude<T[K], undefined> };
 
-/** Without what was left out. */
+/** Removes undefined options. */
 function given<T extends object>(options: T): Given<T> {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Given<T>;
 }

@@ -7,13 +7,13 @@ import type { Settings } from './daemon.ts';
 import { makeObservers } from './observers.ts';
 import { makePolicies } from './policies.ts';
 
-/** The interval when nothing runs, in ordinary ones. */
+/** The idle interval is this many ordinary intervals. */
 const IDLE_FACTOR = 4;
 
 /**
- * What a configuration makes of the daemon.
- * @param file of the configuration: what it names by relative paths is beside it
- * @param before settings that are in force: connections that stay the same are kept
+ * Turns a configuration into the daemon's settings.
+ * @param file the configuration's path; relative paths in it start at its directory
+ * @param before present settings; unchanged connections are reused
  * @throws DomschedError `config-invalid`, `usage`; what an observer throws
  */
 export async function makeSettings(
@@ -29,7 +29,7 @@ export async function makeSettings(
   const same =
     before !== undefined && JSON.stringify(before.config.connect) === JSON.stringify(config.connect);
   const hosts = same ? before.settings.hosts : await connectAll(config.connect);
-  // Last, when nothing else can fail: the old ones let go of their ports and files first.
+  // Last, when nothing else can fail: the old observers must first give up their ports and files.
   await Promise.allSettled((before?.settings.observers ?? []).map((observer) => observer.close()));
   return {
     intervalMs: config.interval * 1000,
