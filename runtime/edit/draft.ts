@@ -7,7 +7,9 @@ import { type MemoryView, type WordSize, wordIn } from './memory-view.ts';
 
 const PAGE = BigInt(FRAME_SIZE);
 
-/** Pages that one plan may copy: far above what any edit needs, and a bound for what a lying guest can cost. */
+/**
+ * A plan may copy at most this many pages: far more than any edit needs, and a bound on what a lying guest can cost.
+ */
 const MAX_PAGES = 65_536;
 
 interface Page {
@@ -15,20 +17,20 @@ interface Page {
   readonly base: DataView;
   /** With the plan's changes; the same object as `base` until the first one. */
   current: DataView;
-  /** One flag per byte: the plan looked at it. */
+  /** One flag per byte: whether the plan looked at it. */
   readonly looked: Uint8Array;
 }
 
 /**
- * A copy of guest memory, page by page on demand, that a plan reads and changes. It remembers what was looked at
- * and what was changed, and gives both as an {@link Edit}; the guest itself is not touched.
+ * A copy of guest memory that a plan reads and changes, filled page by page on demand. It remembers what was looked at
+ * and changed, and returns both as an {@link Edit}. It never writes to the guest.
  */
 export class Draft implements MemoryView {
   readonly #space: AddressSpace;
   readonly #pages = new AddressMap<bigint, Page>();
   readonly #writes = new AddressMap<bigint, EditWrite>();
 
-  /** @param space of a domain that is paused for as long as the draft is used */
+  /** @param space of a domain that stays paused while the draft is used */
   constructor(space: AddressSpace) {
     this.#space = space;
   }
@@ -65,8 +67,8 @@ export class Draft implements MemoryView {
 
   /**
    * Plans a write. A second write to the same word replaces the first.
-   * @param what the word in the kernel's words, for people
-   * @throws RangeError for a value that does not fit, or a word that overlaps another one written
+   * @param what the word in the kernel's terms, for people
+   * @throws RangeError for a value that does not fit, or a word that overlaps another written one
    */
   set(address: GuestVirtual, size: WordSize, value: bigint, what: string): void {
     const stored = BigInt.asUintN(size * 8, value);
@@ -84,7 +86,7 @@ export class Draft implements MemoryView {
     else this.#writes.set(address, { ...before, new: stored });
   }
 
-  /** What was planned so far. Words that end up as they were are not written. */
+  /** The changes planned so far, without words that end up unchanged. */
   edit(title: string, invariants: readonly Invariant[], outcome: readonly Invariant[]): Edit {
     const writes = [...this.#writes].map(([, write]) => write).filter((write) => write.old !== write.new);
     return { title, reads: this.#reads(), writes, invariants, outcome };
@@ -136,7 +138,7 @@ export class Draft implements MemoryView {
   }
 }
 
-/** The kernel aligns every word that we edit; an address that is not aligned is a wild pointer. */
+/** The kernel aligns every word that we edit, so an address that is not aligned is a wild pointer. */
 function checkAligned(address: GuestVirtual, size: WordSize): void {
   if (address % BigInt(size) === 0n) return;
   throw new DomschedError(

@@ -1,7 +1,7 @@
 import type { GuestVirtual } from '../memory/address.ts';
 import type { MemoryView, WordSize } from './memory-view.ts';
 
-/** Bytes that a plan looked at: if they differ when the edit is committed, the plan is void. */
+/** Bytes that a plan looked at. If they differ at commit, the plan is void. */
 export interface EditRead {
   readonly address: GuestVirtual;
   readonly bytes: Uint8Array;
@@ -13,40 +13,40 @@ export interface EditWrite {
   readonly size: WordSize;
   readonly old: bigint;
   readonly new: bigint;
-  /** In the kernel's words: `rq[1].nr_running`. */
+  /** In the kernel's terms: `rq[1].nr_running`. */
   readonly what: string;
 }
 
-/** Something that has to be true of the guest's structures before an edit and after it. */
+/** A fact about the guest's structures that must be true before and after an edit. */
 export interface Invariant {
   readonly what: string;
-  /** @throws DomschedError `guest-inconsistent` with the fact that is not so */
+  /** @throws DomschedError `guest-inconsistent` with the fact that is not true */
   check(memory: MemoryView): void;
 }
 
-/** A planned change of a guest as plain data. Nothing of it has happened yet. */
+/** A planned change of a guest, as plain data. None of it has happened yet. */
 export interface Edit {
-  /** What it is for: `hold pid 7 (pi1)`. */
+  /** What it does: `hold pid 7 (pi1)`. */
   readonly title: string;
   readonly reads: readonly EditRead[];
-  /** In the order in which they are written. No two overlap. */
+  /** In writing order, without overlaps. */
   readonly writes: readonly EditWrite[];
-  /** Hold before and after. */
+  /** True before and after the edit. */
   readonly invariants: readonly Invariant[];
-  /** What the edit is to achieve: holds after it. */
+  /** What the edit must achieve: true after it. */
   readonly outcome: readonly Invariant[];
-  /** A guest may run on after any number of its first writes, and nothing is lost but what the edit was for. */
+  /** The guest may continue after any number of the first writes; only the purpose of the edit is lost. */
   readonly harmlessInParts?: true;
 }
 
 const HEX_FROM = 1n << 20n;
 
-/** A value as a kernel person reads it: counts in decimal, pointers and masks in hexadecimal. */
+/** Formats a value as kernel developers read it: counts in decimal, pointers and masks in hexadecimal. */
 function formatValue(value: bigint): string {
   return value < HEX_FROM ? value.toString() : `0x${value.toString(16)}`;
 }
 
-/** The writes of an edit in words, one line each: `rq[1].nr_running 4 -> 3`. */
+/** Describes the writes of an edit, one line each: `rq[1].nr_running 4 -> 3`. */
 export function describeEdit(edit: Edit): string[] {
   return edit.writes.map((write) => `${write.what} ${formatValue(write.old)} -> ${formatValue(write.new)}`);
 }

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 
-/** A process of the host that a later one of its id is not taken for. */
+/** Identifies a process of the host, so that a later one with its pid is not mistaken for it. */
 export const HOST_PROCESS = z.strictObject({
   pid: z.number().int().positive(),
   started: z.number().int().nonnegative(),
@@ -10,7 +10,7 @@ const hex = z.string().regex(/^([0-9a-f]{2})*$/);
 const frame = z.number().int().nonnegative();
 const offset = z.number().int().min(0).max(4095);
 
-/** A file of the edits that are under way. */
+/** One file of the log of edits under way. */
 export const EDIT_RECORD = z.strictObject({
   domain: z.string(),
   title: z.string(),

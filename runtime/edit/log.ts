@@ -25,10 +25,10 @@ import { makePrivate, runtimeDirectory } from '../runtime-directory.ts';
 import type { Edit } from './edit.ts';
 import type { AfterCommit, LocatedWrite } from './transaction.ts';
 
-/** How often and how long to wait for another process to end its edit, which takes some ms. */
+/** How often, and how long each time, we wait for another process to finish its edit, which takes some ms. */
 const PEER_ATTEMPTS = 20;
 const PEER_RETRY_MS = 50;
-/** More than the record of a release takes: some hundred words, in hex. */
+/** More than a release's record takes: about a hundred words, in hex. */
 const RESERVE_BYTES = 64 * 1024;
 
 /** Bytes of the domain's memory, in hex. */
@@ -41,19 +41,19 @@ interface LoggedBytes {
 interface EditRecord {
   readonly domain: string;
   readonly title: string;
-  /** Whose edit it is: while that process lives, it is being made, not left. */
+  /** The process that makes the edit: while it lives, the edit is under way and not abandoned. */
   readonly writer?: HostProcess | undefined;
   readonly writes: readonly { frame: number; offset: number; old: string; new: string }[];
-  /** What the guest's schedulers and clocks change as soon as it runs. */
+  /** Words that the guest's schedulers and clocks change as soon as it runs. */
   readonly still: readonly LoggedBytes[];
 }
 
 /**
- * The edit that is being written, on disk. Should we be killed between its first byte and its last check the domain
- * stays paused, and {@link recover} puts the old bytes back: half an edit never runs.
+ * Records on disk the edit that is being written. If we are killed between its first byte and its last check, the
+ * domain stays paused and {@link recover} restores the old bytes, so half an edit never runs.
  *
- * Everything here is synchronous: the domain stands still meanwhile, and a turn of the event loop costs more than a
- * write to the run-time files, which are in memory.
+ * Everything here is synchronous: the domain is paused meanwhile, and a turn of the event loop costs more than a write
+ * to the run-time files, which are in memory.
  */
 export class EditLog {
   readonly directory: string;
@@ -63,11 +63,11 @@ export class EditLog {
   }
 
   /**
-   * Writes an edit down. @returns what takes it away again
-   * @throws what the file system throws: then nothing may be written to the guest
+   * Records an edit. @returns a function that deletes the record
+   * @throws what the file system throws; then nothing may be written to the guest
    */
   begin(guest: Guest, edit: Edit, writes: readonly LocatedWrite[]): AfterCommit {
-    // Each time: whoever tidies run-time files up may have taken it away since the last edit.
+    // Each time, because a clean-up of run-time files may have removed it since the last edit.
     makePrivate(this.directory);
     const record: EditRecord = {
       domain: guest.domain.identity.id,
@@ -76,8 +76,8 @@ export class EditLog {
       writes: writes.map((write) => ({ ...write, old: hex(write.old), new: hex(write.new) })),
       still: progressWords(guest).map((address) => piece(guest, address)),
     };
-    // A name that no other process has, dead ones included: a record that nobody has come back to must stay. And it
-    // is there as a whole or not at all: others of us read all records, whose domain ever they are of.
+    // Unique even across dead processes, so an unrecovered record is never overwritten. Written atomically: other
+    // domsched processes read every record.
     const file = path.join(this.directory, `${randomUUID()}.json`);
     const text = JSON.stringify(record);
     try {
@@ -90,8 +90,8 @@ export class EditLog {
   }
 
   /**
-   * Takes the room that the record of a release will want, while there is any.
-   * @throws what the file system throws: then nobody may be held
+   * Reserves the room that a release's record will need.
+   * @throws what the file system throws; then nothing may be held
    */
   reserve(): void {
     if (existsSync(this.#reserve)) return;
@@ -112,13 +112,13 @@ export class EditLog {
       try {
         rmSync(unfinished, { force: true });
       } catch {
-        // The first failure tells what went wrong.
+        // The first failure explains what went wrong.
       }
       throw error;
     }
   }
 
-  /** In room that is taken already: bytes over bytes, and another name. @returns whether it was possible */
+  /** Writes over the reserved bytes and renames the file. @returns whether that was possible */
   #writeIntoReserve(file: string, text: string): boolean {
     const bytes = Buffer.byteLength(text);
     if (bytes > RESERVE_BYTES) return false;
@@ -139,7 +139,7 @@ export class EditLog {
     }
   }
 
-  /** Edits of one domain that were not over. */
+  /** Unfinished edits of one domain. */
   async pending(domain: string): Promise<{ file: string; record: EditRecord }[]> {
     const found: { file: string; record: EditRecord }[] = [];
     this.#tidy();
@@ -150,13 +150,13 @@ export class EditLog {
     }
     return found.filter(({ file, record }) => {
       if (record !== undefined) return true;
-      // Cut short while it was written: then not a byte of the guest was.
+      // The record itself was cut short, so no byte of the guest was written.
       rmSync(file, { force: true });
       return false;
     });
   }
 
-  /** Removes the log of an edit whose process was killed while it wrote the log: nothing of that edit was done. */
+  /** Removes records that a process was killed while writing: nothing of their edits was done. */
   #tidy(): void {
     for (const name of entriesOf(this.directory)) {
       const [, pid] = /^(\d+)\.(?:new|reserve)$/.exec(name) ?? [];
@@ -170,10 +170,10 @@ export class EditLog {
 export type Recovery = 'nothing' | 'resumed' | 'undone';
 
 /**
- * Puts a domain right that a process of ours left when it was killed: resumes it, if it is still in the pause of that
- * process, and takes an edit back that was being written. Call it before anything else looks at the domain.
- * @throws DomschedError `edit-failed` when the old bytes cannot be put back: the domain stays paused; `refused` while
- *   another process makes an edit of it
+ * Repairs a domain after a domsched process was killed: undoes an edit that was being written, and resumes the domain
+ * if it is still in that process's pause. Call it before anything else looks at the domain.
+ * @throws DomschedError `edit-failed` if the old bytes cannot be restored, and the domain stays paused; `refused` while
+ *   another process edits it
  */
 export async function recover(domain: Domain, log: EditLog): Promise<Recovery> {
   if (domain.pause === undefined || domain.writeFrames === undefined) return 'nothing';
@@ -195,7 +195,7 @@ export async function recover(domain: Domain, log: EditLog): Promise<Recovery> {
       throw failure(domain, half[0]!.record.title, 'whoever tried it last failed');
     }
     if (guard.foundPaused || half.length < pending.length) {
-      // It ran on since, and was paused by somebody else.
+      // It ran in the meantime and somebody else paused it.
       if (!guard.foundPaused) guard.abandon();
       forget();
       return 'nothing';
@@ -208,15 +208,18 @@ export async function recover(domain: Domain, log: EditLog): Promise<Recovery> {
   }
 }
 
-/** Whether another process is making this edit now. Ours makes one edit of a domain at a time, and opens it before. */
+/**
+ * Whether another process is making this edit now. Our own process makes one edit of a domain at a time, after
+ * recovery.
+ */
 function isOfPeer({ writer }: EditRecord): boolean {
   return writer !== undefined && writer.pid !== ownProcess().pid && isAlive(writer);
 }
 
 /**
- * Edits of a domain that are not over, when none is being made by another process of ours: where the hypervisor lets
- * several work on one domain (Xen does), one that stands in the middle of an edit is sound.
- * @throws DomschedError `refused` when a process does not come to an end with its edit
+ * Waits until no other domsched process edits the domain, and returns its unfinished edits. Some hypervisors (Xen) let
+ * several processes work on one domain, and a domain in the middle of an edit needs no repair.
+ * @throws DomschedError `refused` if a process does not finish its edit
  */
 async function waitForPeers(domain: Domain, log: EditLog): Promise<{ file: string; record: EditRecord }[]> {
   for (let attempt = 0; ; attempt++) {
@@ -236,7 +239,7 @@ async function waitForPeers(domain: Domain, log: EditLog): Promise<{ file: strin
   }
 }
 
-/** Under a pause that is proved as for any other edit. What cannot be undone stays paused. */
+/** Undoes edits under a pause that is proved as for any other edit. If that fails, the domain stays paused. */
 async function undoAll(
   domain: DomainWith<'writeFrames'>,
   guard: PauseGuard,

@@ -6,7 +6,7 @@ import { advance, type GuestVirtual } from '../memory/address.ts';
 import type { Draft } from './draft.ts';
 import type { MemoryView, WordSize } from './memory-view.ts';
 
-/** Where a word is in its structure, and how wide, by the guest's layout. */
+/** Position and width of a word in its structure, from the guest's layout. */
 export interface Word {
   readonly offset: number;
   readonly size: WordSize;
@@ -15,12 +15,12 @@ export interface Word {
 
 type WordOrOffset<M> = M extends Member<'number' | 'pointer'> ? Word : M extends Member ? number : M;
 
-/** Members as edits use them: words where they are numbers or pointers, offsets where they are anything larger. */
+/** Members as edits use them: numbers and pointers as words, anything larger as an offset. */
 export type Words<F> = { readonly [K in keyof F]: WordOrOffset<F[K]> };
 
 /**
- * As {@link membersOf}, for edits.
- * @throws DomschedError `layout-absent-member` also for a number or pointer that is no word
+ * Like {@link membersOf}, for edits.
+ * @throws DomschedError `layout-absent-member` also for a number or pointer that does not fit a word
  */
 export function wordsOf<S extends StructName, const A extends Asked<S>>(
   layout: LayoutView,
@@ -38,19 +38,19 @@ export function wordsOf<S extends StructName, const A extends Asked<S>>(
 
 function wordOf({ offset, size, signed, type, bitSize }: Member, name: string): Word {
   const isWord = size === 1 || size === 2 || size === 4 || size === 8;
-  // A bit field's word is its neighbours' too: those who need one take its bits (`Member.bits`).
+  // Neighbours share the word of a bit field; code that needs such a field takes its bits (`Member.bits`).
   if (isWord && bitSize === undefined) return { offset, size: size as WordSize, signed };
   const form = bitSize === undefined ? `${size} bytes` : `${bitSize} bits`;
   throw new DomschedError('layout-absent-member', `${name} (${type}, ${form}) is no word`, { member: name });
 }
 
-/** Reads a member of the structure at `base`, as wide as the kernel has it and with its sign. */
+/** Reads a member of the structure at `base`, with the kernel's width and sign. */
 export function get(memory: MemoryView, base: GuestVirtual, { offset, size, signed }: Word): bigint {
   const address = advance(base, offset);
   return signed ? memory.signed(address, size) : memory.word(address, size);
 }
 
-/** Follows a member that is a pointer. */
+/** Reads a member that is a pointer. */
 export function follow(memory: MemoryView, base: GuestVirtual, word: Word): GuestVirtual {
   return memory.pointer(advance(base, word.offset));
 }

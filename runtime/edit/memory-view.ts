@@ -3,7 +3,7 @@ import type { GuestVirtual } from '../memory/address.ts';
 /** Width in bytes of a word that an edit reads or writes. */
 export type WordSize = 1 | 2 | 4 | 8;
 
-/** Guest memory as a plan or an invariant sees it: a copy, so that looking has no effect. Little-endian. */
+/** Guest memory as plans and invariants see it: a copy, so looking has no effect. Little-endian. */
 export interface MemoryView {
   /**
    * Unsigned word of `size` bytes.
@@ -14,7 +14,7 @@ export interface MemoryView {
   signed(address: GuestVirtual, size: WordSize): bigint;
   /** An 8-byte pointer; not checked. */
   pointer(address: GuestVirtual): GuestVirtual;
-  /** A copy of `length` bytes, for those who look at many words at once. */
+  /** A copy of `length` bytes, for callers that look at many words. */
   block(address: GuestVirtual, length: number): DataView;
 }
 

@@ -5,7 +5,7 @@ import type { AddressSpace } from '../memory/types.ts';
 import { Draft, wordBytes } from './draft.ts';
 import type { Edit, EditWrite } from './edit.ts';
 
-/** A word of an edit where it is in the domain's memory, with what it held and what it becomes. */
+/** A word of an edit, located in the domain's memory, with its old and new value. */
 export interface LocatedWrite {
   readonly frame: number;
   readonly offset: number;
@@ -13,29 +13,28 @@ export interface LocatedWrite {
   readonly new: Uint8Array;
 }
 
-/** Called when the edit is over: committed, or undone. */
+/** Called when the edit is over, committed or undone. */
 export type AfterCommit = () => void;
 
 /**
- * Called when the edit is checked and before its first byte is written: the place for a durable journal. What it
- * returns is called afterwards, unless the old bytes could not be put back.
+ * Called after the edit is checked and before its first byte is written, to record it durably. The function that it
+ * returns is called afterwards, unless the old bytes could not be restored.
  */
 export type BeforeCommit = (edit: Edit, writes: readonly LocatedWrite[]) => Promise<AfterCommit | undefined>;
 
 /**
- * Commits a planned edit to a paused domain: either all of its writes are in the guest afterwards and its
- * invariants hold, or the guest is as it was.
+ * Commits a planned edit to a paused domain: afterwards either all writes are in the guest and its invariants hold, or
+ * the guest is unchanged.
  *
- * Every word is written whole and within one frame. Everything the plan looked at is compared once more first,
- * so an edit planned under another pause, or against memory that somebody else changed, is refused. The pause is proved
- * by the hypervisor itself just before the first byte and after the last: somebody else may resume any machine.
+ * Every word is written whole and within one frame. Everything that the plan looked at is compared once more first, so
+ * an edit planned under another pause, or against memory that somebody else changed, is refused. Because anybody may
+ * resume a machine, the hypervisor itself proves the pause just before the first byte and after the last.
  *
- * @throws DomschedError `edit-conflict` when the guest is not as the plan saw it, or runs; `refused` when it is being
- *   moved or stands still by no pause, or when the pause ends with us and the edit is not harmless in parts; `domain-gone`
- *   when it has ended; `guest-inconsistent` when an invariant fails;
- *   `edit-failed` when a write failed, with `details.restored` telling whether the old bytes are back; `edit-torn` when
- *   it did not stand still while the words were written; whatever `journal` throws. In all but `edit-torn` and
- *   `restored: false` the guest is as it was.
+ * @throws DomschedError `edit-conflict` if the guest differs from what the plan saw, or runs; `refused` if it is being
+ *   moved or stands still without a pause, or if the pause ends with our process and the edit is not harmless in parts;
+ *   `domain-gone` if it has ended; `guest-inconsistent` if an invariant fails; `edit-failed` if a write failed, with
+ *   `details.restored` telling whether the old bytes are back; `edit-torn` if it did not stand still while the words
+ *   were written; whatever `journal` throws. The guest is unchanged in all cases but `edit-torn` and `restored: false`.
  */
 export async function commit(
   domain: DomainWith<'writeFrames'>,
@@ -49,7 +48,7 @@ export async function commit(
   checkUnchanged(space, edit);
   const before = new Draft(space);
   for (const invariant of edit.invariants) invariant.check(before);
-  // Located before the first write: afterwards nothing but the write itself can fail.
+  // Locate before the first write: after that, only the writes themselves can fail.
   const writes = edit.writes.map((write) => frameWrite(space, write, write.new));
   const undo = edit.writes.map((write) => frameWrite(space, write, write.old)).reverse();
   const located = writes.map(({ frame, offset, bytes }, i) => {
@@ -60,14 +59,14 @@ export async function commit(
     over?.();
     throw nothingWritten(edit, error);
   });
-  // Between the two proofs nothing waits; should we be killed there, the domain stays paused.
+  // Nothing waits between the two proofs. If we are killed there, the domain stays paused.
   try {
     guard.keepOnDeath(true, edit.harmlessInParts);
   } catch (error) {
     over?.();
     throw nothingWritten(edit, error);
   }
-  // The proof is a moment old by now.
+  // The proof is already a moment old.
   if (!guard.isQuiet()) {
     guard.keepOnDeath(false);
     over?.();
@@ -77,17 +76,17 @@ export async function commit(
   let whole = false;
   const failure = firstError(() => {
     domain.writeFrames.write(writes);
-    // Whatever is heard of from here on came after the last byte.
+    // Any event from here on came after the last byte.
     whole = guard.isQuiet();
     const after = new Draft(space);
     for (const write of edit.writes) expectWord(after, write, write.new);
     for (const invariant of [...edit.invariants, ...edit.outcome]) invariant.check(after);
   });
-  // Before anything is taken back: old bytes have no place in a guest that has gone on from the new ones.
+  // Check this before restoring anything: old bytes must not go into a guest that has continued from the new ones.
   await expectStill(guard, proof, edit, whole && failure === undefined);
   if (failure !== undefined) {
     const failed = restore(domain, space, edit, undo, failure.error);
-    // What could not be put back must not run: nobody but an operator can tell what it would do.
+    // A guest with bytes that could not be restored must not run: only an operator can judge what it would do.
     if (!failed.details.restored) guard.abandon();
     else {
       await expectStill(guard, proof, edit);
@@ -109,7 +108,7 @@ function firstError(step: () => void): { error: unknown } | undefined {
   }
 }
 
-/** Should we be killed in the middle of it, the guest would go on with a part of it. */
+/** Refuses an edit during which our death would let the guest continue with a part of it. */
 function outlived(domain: DomainWith<'writeFrames'>, edit: Edit): DomschedError {
   const { name } = domain.identity;
   return new DomschedError('refused', `${edit.title}: ${name} ${PAUSE_ENDS}; nothing was written`, {
@@ -117,13 +116,13 @@ function outlived(domain: DomainWith<'writeFrames'>, edit: Edit): DomschedError 
   });
 }
 
-/** Why an edit has to be harmless in parts, as a clause about a domain. */
+/** Why an edit must be harmless in parts, as a clause about a domain. */
 export const PAUSE_ENDS =
   'goes on when domsched is killed, in the middle of this edit too, which only parking stands; for all others give it a ' +
   'QMP socket of ours (-qmp unix:/run/domsched/NAME.sock,server=on,wait=off), or a control group of its own, whose freezer ' +
   'outlives domsched';
 
-/** Why an edit was not begun. */
+/** The error for an edit that was not begun. */
 function nothingWritten(edit: Edit, cause: unknown): unknown {
   if (!(cause instanceof DomschedError)) return cause;
   const message = `${edit.title}: ${cause.message}; nothing was written`;
@@ -135,7 +134,7 @@ function heard(): DomschedError {
 }
 
 /**
- * @param whole nothing was heard of it until all was written: that it runs by now does no harm
+ * @param whole no event arrived until all was written, so the domain may run by now
  * @throws DomschedError `edit-torn` unless the domain has stood still since `before` was proved
  */
 async function expectStill(guard: PauseGuard, before: PauseProof, edit: Edit, whole = false): Promise<void> {
@@ -149,9 +148,9 @@ async function expectStill(guard: PauseGuard, before: PauseProof, edit: Edit, wh
   if (cause === undefined) return;
   const code = cause instanceof DomschedError ? cause.code : undefined;
   if (whole && code === 'edit-conflict') return;
-  // It ended with all that was written.
+  // It ended with everything written.
   if (code === 'domain-gone') throw cause;
-  // A copy that is being made of it is worse off than the domain itself, and goes on from wherever this one stands.
+  // Leave it paused: a copy that is being made of it may be torn worse, and continues from where this one stands.
   if (code !== 'edit-conflict') guard.abandon();
   throw new DomschedError(
     'edit-torn',
@@ -162,7 +161,7 @@ async function expectStill(guard: PauseGuard, before: PauseProof, edit: Edit, wh
   );
 }
 
-/** What to do about an edit that may be torn, by the code of what was found. */
+/** What to do about an edit that may be torn, by error code. */
 const ADVICE: Readonly<Record<string, string>> = {
   'edit-conflict': 'watch its console, and reset it or go back to a snapshot at the first sign of trouble',
   refused: 'it stays paused, and is sound itself: throw the copy or snapshot of it away, then resume it',
@@ -195,7 +194,7 @@ function expectWord(draft: Draft, write: EditWrite, value: bigint): void {
   });
 }
 
-/** Puts the old bytes back, each by itself so that one failure leaves no other undone, and says how that went. */
+/** Restores the old bytes, word by word so that one failure does not stop the others, and reports how that went. */
 function restore(
   domain: DomainWith<'writeFrames'>,
   space: AddressSpace,
