@@ -22,8 +22,8 @@ import type { GiveBack, Holder, ThreadStanding } from './holder.ts';
 import type { ParkHolder } from './park-holder.ts';
 
 /**
- * @param wayOut as the guest's code shows it
- * @throws DomschedError `layout-absent-member`, `refused` for a constant that is not proved
+ * @param wayOut how stacks look on the way to user mode, as proved on the guest's code
+ * @throws DomschedError `layout-absent-member`; `refused` for a constant that is not proved
  */
 export function fairGuest(guest: Guest, constants: Constants, wayOut: WayOut): FairGuest {
   const symbol = (name: SymbolName) => guestVirtual(guest.layout.requireSymbol(name) + guest.kernel.slide);
@@ -45,8 +45,8 @@ export function fairGuest(guest: Guest, constants: Constants, wayOut: WayOut): F
 }
 
 /**
- * TICK_NSEC, or of layouts that were extracted before the function was asked for that shows it, what the kernel made of it. Null
- * where neither is known: EEVDF needs it.
+ * TICK_NSEC, or what the kernel computed from it, if an older layout lacks the function that shows it. Null if neither
+ * is known; EEVDF needs it.
  */
 export function tickNsec(guest: Guest, constants: Constants): bigint | null {
   if (constants.missing(['TICK_NSEC']) === null) return constants.get('TICK_NSEC');
@@ -62,15 +62,15 @@ function preemptCount(guest: Guest, cpu: GuestCpu): GuestVirtual {
 }
 
 /**
- * Holds threads of kernels with CFS or EEVDF: by parking, and where that is asked for by splicing or by a state. What
- * holds a thread is read from the thread itself, so that each way's release finds its own.
+ * Holds threads of kernels with CFS or EEVDF: by parking, or on request by `splice` or `state`. The thread itself shows
+ * how it is held, so each is released the right way.
  */
 export class FairHolder implements Holder {
   readonly techniques: readonly Technique[];
   readonly automatic: readonly Technique[] = ['park'];
   readonly renicesHeld = true;
   readonly #park: ParkHolder;
-  /** Null where what it takes is not proved. */
+  /** Null if something that it needs is not proved. */
   readonly #splice: FairSplice | null;
   readonly #state: FairState | null;
   readonly #ptrace: Word;
@@ -79,7 +79,7 @@ export class FairHolder implements Holder {
 
   readonly refused: ReadonlyMap<Technique, string>;
 
-  /** @param refused why threads cannot be held by splice, or by state, where they cannot */
+  /** @param refused why threads cannot be held by `splice` or `state` */
   constructor(
     guest: FairGuest,
     park: ParkHolder,
@@ -114,7 +114,7 @@ export class FairHolder implements Holder {
     return techniques.includes('state');
   }
 
-  /** A plan that edits a queue brings that queue's own. */
+  /** Plans that edit a queue bring the invariants of that queue. */
   invariants(): Invariant[] {
     return this.#park.invariants();
   }

@@ -8,9 +8,9 @@ import { holderFor } from './holder-for.ts';
 import { type HeldRecord, isOfDomain } from './journal.ts';
 
 /**
- * Tells which records are of processes of a guest, for callers that only look. A process id may be another process's by now,
- * and a domain of the same name another machine: the boot, the place of the task and its start time tell. A guest
- * that keeps no start times may put the same task into the same place again: there its own queues have to agree.
+ * Matches records to processes of a guest, for callers that only look. A pid may be reused and a domain's name may
+ * belong to another machine, so boot mark, task address and start time must match. A guest without start times may
+ * reuse the address of a task; there its own queues must agree.
  */
 export class HeldRecords {
   readonly #guest: Guest;
@@ -18,7 +18,7 @@ export class HeldRecords {
   readonly boot: string;
   #holder: Holder | null | undefined;
 
-  /** @param processes of the guest, of one look at it */
+  /** @param processes of the guest, all from one look */
   static of(guest: Guest, processes: readonly Process[]): HeldRecords {
     return new HeldRecords(
       guest,
@@ -34,7 +34,7 @@ export class HeldRecords {
     this.boot = boot;
   }
 
-  /** The record of a process's hold, among those of all domains. */
+  /** Finds the record of a process's hold among those of all domains. */
   find(records: readonly HeldRecord[], process: Process): HeldRecord | undefined {
     const address = `0x${process.address.toString(16)}`;
     const record = records.find(
@@ -49,7 +49,10 @@ export class HeldRecords {
     return this.#looksFree(process) ? undefined : record;
   }
 
-  /** Whether the guest's own structures say that nothing holds a process. Takes no pause, so it may err for a moment. */
+  /**
+   * Whether the guest's own structures show no hold on the process. The guest is not paused, so the answer may be wrong
+   * for a moment.
+   */
   #looksFree(process: Process): boolean {
     try {
       this.#holder ??= holderFor(this.#guest);

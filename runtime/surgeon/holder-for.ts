@@ -18,9 +18,9 @@ import { ParkHolder, parkGuest } from './park-holder.ts';
 import { constantsOf } from './proved-constants.ts';
 
 /**
- * The way to hold threads that a guest's kernel has, by the members of its structures, and that the domain's pause is
- * enough for.
- * @param proved what its code shows, where that is known already
+ * Chooses the way to hold threads of a guest: its structures must have the members, and a pause of its domain must
+ * suffice.
+ * @param proved constants from the guest's code, if already known
  * @throws DomschedError `refused` for a scheduler that cannot be edited yet; `layout-absent-member`
  */
 export function holderFor(guest: Guest, proved?: Constants): Holder {
@@ -66,7 +66,7 @@ function kernelHolder(guest: Guest, proved?: Constants): Holder {
   if (canPark(layout)) {
     const constants = proved ?? constantsOf(guest);
     const { wayOut } = constants;
-    // What is not proved is not edited; to park a thread takes no queue.
+    // A queue with unproved constants is not edited; parking a thread needs no queue.
     const reason =
       fairQueuesRefusal(layout) ??
       constants.missing(NEEDED.splice) ??
@@ -99,14 +99,18 @@ function kernelHolder(guest: Guest, proved?: Constants): Holder {
   );
 }
 
-/** A queue of a shape that is new is no reason: the guest's own `schedule()` takes the thread out of it. */
+/**
+ * Why threads cannot be held by `state`, or null. Queues of a new shape are no reason, because the guest's own
+ * `schedule()` takes the thread out of its queue.
+ */
 function whyNoState({ queueSlots, queuesUnknown }: Guest, constants: Constants): string | null {
   const missing = constants.missing(NEEDED.state);
   if (missing !== null || queuesUnknown === undefined || queueSlots.unknown !== undefined) return missing;
-  // Of a known shape, and it never held what it counts: somebody else schedules, or the layout is not this kernel's.
+  // The shape is known, but the queues never hold what they count: somebody else schedules, or the layout is wrong.
   return notRead(queuesUnknown);
 }
 
+/** Why threads cannot be held by `splice`, or null. */
 function whyNoSplice(guest: Guest, constants: Constants): string | null {
   const { layout, queuesUnknown } = guest;
   const shape = spliceRefusal(layout);
@@ -131,7 +135,7 @@ function sharesGuest(guest: Guest): SharesGuest {
   };
 }
 
-/** What is unknown of the run queues, for messages. */
+/** What is unknown about the run queues, for messages. */
 export function why(queuesUnknown: string | undefined): string {
   return queuesUnknown === undefined ? '' : ` (${notRead(queuesUnknown)})`;
 }
@@ -140,7 +144,7 @@ function notRead(queuesUnknown: string): string {
   return `its run queues are not read: ${queuesUnknown}`;
 }
 
-/** HZ is a macro; `tick_nsec` is what came of it (kernel/timer.c, TICK_NSEC). Null where the layout has no such symbol. */
+/** HZ is a macro; `tick_nsec` is derived from it (kernel/timer.c, TICK_NSEC). Null if the layout has no such symbol. */
 function ticksPerSecond(guest: Guest): number | null {
   const address = guest.symbol('tick_nsec');
   if (address === undefined) return null;

@@ -6,76 +6,79 @@ import type { GuestVirtual } from '../memory/address.ts';
 import type { Shares } from '../technique/fair/shares.ts';
 import type { Step, Technique } from '../technique/step.ts';
 
-/** Where a thread stands, for someone who wants to hold it. */
+/** State of a thread with respect to holding it. */
 export type ThreadStanding =
-  /** In no run queue, and nothing in the guest will put it into one. */
+  /** In no run queue, and nothing in the guest will enqueue it. */
   | 'held'
-  /** Was asked to leave the CPU and has not done so yet. */
+  /** Asked to leave the CPU but has not yet. */
   | 'leaving'
-  /** Left the CPU as it was asked to; the hold is yet to be made to last. */
+  /** Has left the CPU as asked; the hold is not permanent yet. */
   | 'left'
   | 'running'
   | 'ready'
   | 'sleeping'
   /** Between two states: look again. */
   | 'changing'
-  /** Runs no code of its process, or never again: there is nothing to hold. */
+  /** Runs no code of its process, or never will again, so there is nothing to hold. */
   | 'exempt';
 
-/** What an earlier release took of the guest and needs no more, as a plan gives it back. */
+/** Result of a plan that gives back what earlier releases borrowed from the guest. */
 export interface GiveBack {
   readonly outcome: readonly Invariant[];
-  /** Wake-ups that are still under way. */
+  /** Wake-ups still under way. */
   readonly pending: number;
-  /** Structures of ended tasks that nobody can free: the guest keeps them until it is restarted. */
+  /** Structures of ended tasks that nobody can free; the guest keeps them until it restarts. */
   readonly kept: number;
 }
 
-/** One kind of scheduler's way to hold threads and let them go. It plans; a transaction commits. */
+/** Holds and releases threads of one kind of scheduler. It only plans; a transaction commits. */
 export interface Holder {
   readonly techniques: readonly Technique[];
-  /** The techniques that are used unless somebody asks for another. */
+  /** Techniques used unless the caller asks for others. */
   readonly automatic: readonly Technique[];
-  /** Why each of the others is not there, as a clause for a message; nothing of those that this kind of scheduler has not. */
+  /**
+   * For each technique that this guest lacks, the reason as a clause for a message. Techniques of other schedulers are
+   * left out.
+   */
   readonly refused?: ReadonlyMap<Technique, string>;
   /**
-   * Proves once, before anything is planned, that the guest can be edited this way.
+   * Proves once, before any plan, that the guest can be edited this way.
    * @throws DomschedError `refused`
    */
   prepare?(domain: Domain, memory: MemoryView): Promise<void>;
-  /** Whether plans by these techniques look at registers: then {@link observe} comes first in each pause. */
+  /** Whether plans by these techniques need registers; {@link observe} must then be called first in each pause. */
   needsRegisters?(techniques: readonly Technique[]): boolean;
-  /** @param vcpus by the kernel's number, those that are proved to be that CPU */
+  /** @param vcpus keyed by the kernel's CPU number; CPUs that could not be matched are omitted */
   observe?(vcpus: ReadonlyMap<number, VcpuRegisters>): void;
-  /** What has to be true of the guest's queues before and after any edit. */
+  /** What must be true of the guest's queues before and after any edit. */
   invariants(): Invariant[];
-  /** @throws DomschedError `lock-held`: try again later; `refused`: this guest can't be edited */
+  /** @throws DomschedError `lock-held`: try again later; `refused`: this guest cannot be edited */
   checkLocks(memory: MemoryView): void;
   standing(memory: MemoryView, thread: GuestVirtual): ThreadStanding;
   /**
    * Plans the next step towards holding a thread.
-   * @returns null when nothing can be done at this moment: let the guest run and try again
+   * @returns null if nothing can be done at this moment: let the guest run and try again
    */
   planHold(draft: Draft, thread: GuestVirtual, techniques: readonly Technique[]): Step | null;
   /**
-   * Plans the next step towards letting a thread go on, wherever in being held it stands.
-   * @returns null when nothing of a hold is left; `later` when nothing can be done at this moment
+   * Plans the next step towards releasing a thread, whatever the state of its hold.
+   * @returns null if nothing of a hold is left; `later` if nothing can be done at this moment
    */
   planRelease(draft: Draft, thread: GuestVirtual): Step | 'later' | null;
   /**
-   * Plans to give back what releases took, of whoever: also of threads that have ended since.
-   * @param threads any that could do something for the guest
+   * Plans to give back what earlier releases borrowed, also for threads that have ended since.
+   * @param threads candidates to do work inside the guest
    */
   planGiveBack?(draft: Draft, threads: () => readonly GuestVirtual[]): GiveBack;
-  /** A thread has to be held to get another nice value: what is in a run queue is not edited there. */
+  /** Whether a thread must be held while its nice value changes, because queued threads are not edited. */
   readonly renicesHeld: boolean;
   /**
    * Plans another nice value.
    * @param nice -20..19
-   * @returns what has to be so afterwards; `later` when nothing can be done at this moment
+   * @returns what must be true afterwards; `later` if nothing can be done at this moment
    */
   planRenice(draft: Draft, thread: GuestVirtual, nice: number): readonly Invariant[] | 'later';
-  /** Absent where the scheduler has no groups, or where {@link sharesRefused} says why they are left alone. */
+  /** Absent if the scheduler has no groups, or if {@link sharesRefused} says why we leave them alone. */
   readonly shares?: Shares;
   /** A clause for a message. */
   readonly sharesRefused?: string;

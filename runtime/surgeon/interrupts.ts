@@ -15,14 +15,14 @@ const GATE_SIZE = 16;
 const VECTORS = 256;
 
 /**
- * Sends a guest the interrupts that its own kernel uses between CPUs. Their vectors are read from its interrupt
- * table: the gate whose handler is the kernel's own for the purpose. Nothing depends on them: where the hypervisor
- * can't send any, or a vector can't be found, the guest's tick does the work.
+ * Sends a guest the interrupts that its kernel uses between CPUs. A vector comes from the guest's interrupt table: its
+ * gate leads to the kernel's own handler. Interrupts are optional: if one cannot be sent or found, the guest's tick
+ * does the work.
  */
 export class Interrupts {
   readonly #notify: Notifier | undefined;
   readonly #vectors: ReadonlyMap<WantedInterrupt['kind'], number>;
-  /** The hypervisor's numbers by the kernel's. */
+  /** The hypervisor's CPU numbers by the kernel's. */
   readonly #vcpus: ReadonlyMap<number, number>;
   #failed = false;
 
@@ -36,7 +36,7 @@ export class Interrupts {
     this.#vcpus = vcpus;
   }
 
-  /** @throws DomschedError as reading registers and memory does */
+  /** @throws DomschedError like reading registers and memory */
   static async of(domain: Domain, guest: Guest): Promise<Interrupts> {
     if (domain.notify?.kind !== 'msi' || domain.registers === undefined)
       return new Interrupts(undefined, new Map(), new Map());
@@ -55,17 +55,19 @@ export class Interrupts {
     return new Interrupts(domain.notify, vectors, vcpus);
   }
 
-  /** Kinds that can be sent. */
+  /** The kinds that can be sent. */
   get kinds(): readonly WantedInterrupt['kind'][] {
     return this.#failed || this.#notify === undefined ? [] : [...this.#vectors.keys()];
   }
 
-  /** The vector of a kind, as proved from the guest's table. */
+  /** The vector of a kind, as proved by the guest's table. */
   vector(kind: WantedInterrupt['kind']): number | undefined {
     return this.#vectors.get(kind);
   }
 
-  /** Sends what can be sent. A failure does not fail the edit: from then on it waits for the guest's ticks. */
+  /**
+   * Sends the interrupts that can be sent. A failure does not fail the edit; later ones are left to the guest's ticks.
+   */
   async send(wanted: readonly WantedInterrupt[]): Promise<void> {
     const sent = new Set<string>();
     for (const { cpu, kind } of wanted) {
@@ -74,8 +76,8 @@ export class Interrupts {
       if (this.#failed || this.#notify === undefined || vector === undefined || sent.has(key)) continue;
       sent.add(key);
       try {
-        // Of a CPU that came up since, the number is the hypervisor's in most guests. Another one that gets a stray
-        // interrupt finds nothing to do.
+        // For a CPU that came up since, most guests use the hypervisor's number. A wrong CPU ignores the stray
+        // interrupt.
         await this.#notify.inject(this.#vcpus.get(cpu) ?? cpu, vector);
       } catch (error) {
         if (!(error instanceof DomschedError)) throw error;
@@ -89,7 +91,7 @@ function tableSize(limit: number): number {
   return Math.min(limit + 1, VECTORS * GATE_SIZE);
 }
 
-/** Handler by vector, of the gates that are present. */
+/** Handlers of the gates that are present, by vector. */
 function handlersOf(table: Uint8Array): Map<number, bigint> {
   const view = new DataView(table.buffer, table.byteOffset, table.byteLength);
   const handlers = new Map<number, bigint>();

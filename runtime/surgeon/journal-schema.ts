@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { HOST_PROCESS } from '../edit/log-schema.ts';
 
-/** A file of the journal. */
+/** One file of the journal. */
 export const HELD_RECORD = z.strictObject({
   connection: z.string(),
   domain: z.string(),
@@ -18,7 +18,7 @@ export const HELD_RECORD = z.strictObject({
   reason: z.string().optional(),
 });
 
-/** A file of the changes: a nice value or a share that is another than it was. */
+/** One file of the change journal: a nice value or share with its earlier value. */
 export const CHANGE_RECORD = z.discriminatedUnion('kind', [
   HELD_RECORD.extend({ kind: z.literal('nice'), before: z.number().int(), set: z.number().int() }),
   z.strictObject({
@@ -26,7 +26,7 @@ export const CHANGE_RECORD = z.discriminatedUnion('kind', [
     connection: z.string(),
     domain: z.string(),
     name: z.string(),
-    /** Process of the hypervisor: a domain that was started anew has a share of its own. */
+    /** The hypervisor's process: a restarted domain has a share of its own. */
     hypervisorPid: z.number().int().nullable(),
     before: z.strictObject({ weight: z.number().optional(), cap: z.number().optional() }),
     set: z.strictObject({ weight: z.number().optional(), cap: z.number().optional() }),

@@ -7,34 +7,34 @@ import { runtimeDirectory } from '../runtime-directory.ts';
 import type { CHANGE_RECORD } from './journal-schema.ts';
 import { Records } from './records.ts';
 
-/** One process that we stopped, and all that it takes to find it again. */
+/** One process that we hold, with everything needed to find it again. */
 export interface HeldRecord {
-  /** The `--connect` value that leads to the domain, its id and name. */
+  /** The `--connect` value that leads to the domain; then its id and name. */
   readonly connection: string;
   readonly domain: string;
   readonly name: string;
-  /** Of the guest's kernel: a guest that was restarted into another one has lost what we held. */
+  /** Build-id of the guest's kernel: a guest that restarted into another kernel has lost our holds. */
   readonly buildId: string | null;
   readonly pid: number;
   readonly comm: string;
-  /** Of its task_struct, as `0x…`. */
+  /** Address of its task_struct, as `0x…`. */
   readonly address: string;
-  /** Since the guest's boot, in ns: with the address it tells the process from a later one of that pid. */
+  /** ns since the guest's boot. With the address it distinguishes the process from a later one with its pid. */
   readonly startTimeNs: number;
-  /** When it was stopped, ISO 8601. */
+  /** When it was held, ISO 8601. */
   readonly since: string;
-  /** Tells this boot of the guest from its others, see `bootMark`. */
+  /** Distinguishes this boot of the guest from others; see `bootMark`. */
   readonly boot?: string | undefined;
-  /** Process of the hypervisor, where there is one: the machine has ended when that has. */
+  /** Process of the hypervisor, if any: the machine ends with it. */
   readonly machine?: HostProcess | undefined;
-  /** Whose wish it is, and why: of the daemon's policy that asked for it. */
+  /** The daemon's policy that asked for the hold, and why. */
   readonly policy?: string | undefined;
   readonly reason?: string | undefined;
 }
 
 /**
- * Whether a record is of this domain. A machine with two sockets has two ids, and whoever held may have come by the
- * other; another machine of that name has another process.
+ * Whether a record belongs to this domain. A machine with two sockets has two ids, and the hold may have come through
+ * the other. Another machine with this name has another process.
  */
 export function isOfDomain({ domain, name, machine }: HeldRecord, identity: DomainIdentity): boolean {
   if (domain === identity.id) return true;
@@ -44,24 +44,24 @@ export function isOfDomain({ domain, name, machine }: HeldRecord, identity: Doma
   return name === identity.name && !isOther;
 }
 
-/** A nice value or a share of ours, and what it was before. */
+/** A nice value or share that we set, and the value before. */
 export type ChangeRecord = z.output<typeof CHANGE_RECORD>;
 
 /**
- * What we hold, on disk: a file per process, there before the first byte of its hold is written and gone only after
- * its release. A crash in between leaves a record too many, never one too few.
+ * Our holds on disk, one file per process: written before the first byte of the hold and removed only after its
+ * release. A crash may leave a record too many, never one too few.
  */
 export class Journal extends Records<HeldRecord> {
   constructor(directory = path.join(runtimeDirectory(), 'held')) {
     super(directory, processName, async (json) => {
-      // Most often nothing is held, and then nobody has to wait for the validation library.
+      // Mostly nothing is held; then the validation library need not be loaded.
       const { HELD_RECORD } = await import('./journal-schema.ts');
       return HELD_RECORD.parse(json);
     });
   }
 }
 
-/** Nice values, weights and caps that we changed, on disk before they are. */
+/** Nice values, weights and caps that we change, written to disk before the change. */
 export class ChangeJournal extends Records<ChangeRecord> {
   constructor(directory = path.join(runtimeDirectory(), 'changed')) {
     const nameOf = (record: ChangeRecord) =>

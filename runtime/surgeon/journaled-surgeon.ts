@@ -12,7 +12,7 @@ import { holderFor } from './holder-for.ts';
 import { ChangeJournal, type ChangeRecord, type HeldRecord, isOfDomain, Journal } from './journal.ts';
 import { type OperateOptions, type Operation, type ProcessKey, Surgeon } from './surgeon.ts';
 
-/** Where we write down what we do to guests. */
+/** The places where we record what we do to guests. */
 export class Journals {
   readonly held: Journal;
   readonly changes: ChangeJournal;
@@ -27,18 +27,18 @@ export class Journals {
 
 type NiceRecord = Extract<ChangeRecord, { kind: 'nice' }>;
 
-/** Whose wish a hold is. */
+/** Who wants a hold, and why. */
 export type Wish = Pick<HeldRecord, 'policy' | 'reason'>;
 
 const FOUND: Wish = { reason: 'found held in the guest; no record tells by whom' };
 
-/** A surgeon who writes down what is held and reniced before it is, and crosses it out when it no longer is. */
+/** A surgeon that records each hold and nice value before the edit and deletes the record afterwards. */
 export class JournaledSurgeon {
   readonly guest: Guest;
   readonly surgeon: Surgeon;
   /** This boot of the guest. */
   readonly boot: string;
-  /** What was found when the domain was opened. */
+  /** What opening the domain found and repaired. */
   readonly recovery: Recovery;
   readonly #journals: Journals;
   /** Records of this boot, by process. */
@@ -54,8 +54,8 @@ export class JournaledSurgeon {
   }
 
   /**
-   * Puts a domain right that was left in the middle of something, finds out which kernel it runs and what of it is
-   * held. Records of processes that are no more, or of another boot, are crossed out.
+   * Repairs a domain that was left in the middle of an edit, identifies its kernel and finds its holds. Deletes records
+   * of ended processes and of other boots.
    * @throws DomschedError what {@link recover}, {@link Guest.attach} and {@link holderFor} throw
    */
   static async open(
@@ -80,7 +80,7 @@ export class JournaledSurgeon {
     }
   }
 
-  /** What is held, as the journal has it. */
+  /** The holds in the journal. */
   held(): readonly HeldRecord[] {
     return [...this.#held.values()];
   }
@@ -90,11 +90,11 @@ export class JournaledSurgeon {
   }
 
   /**
-   * Looks in the guest itself for who is held, and writes down whom no record tells of: held by another host before a
-   * migration, or before `execve()` gave the process another `task_struct`. Where it was held by another id of this
-   * domain, the record of that tells why.
-   * @param wish whose hold it is, as far as anybody knows
-   * @returns the records that are new
+   * Searches the guest itself for held processes and records those without a record: held by another host before a
+   * migration, or before `execve()` gave the process another `task_struct`. A record under another id of this domain
+   * provides the reason.
+   * @param wish owner and reason to record, if known
+   * @returns the new records
    * @throws DomschedError as {@link Surgeon.search}
    */
   async search(wish: Wish = FOUND): Promise<HeldRecord[]> {
@@ -111,29 +111,29 @@ export class JournaledSurgeon {
       const { policy, reason } = other ?? wish;
       const record = this.#record(process, { policy, reason }, other?.since);
       added.push(record);
-      // The guest itself tells: a record that cannot be written is missed by nobody.
+      // The guest itself shows this hold, so a record that cannot be written is no loss.
       await this.#add(record).catch(() => this.#held.set(nameOfRecord(record), record));
       if (other !== undefined) await this.#journals.held.remove(other);
     }
     return added;
   }
 
-  /** The nice value that a process had before {@link setNice}. */
+  /** The record of {@link setNice}, with the nice value from before. */
   niceRecord(key: ProcessKey): NiceRecord | undefined {
     return this.#niced.get(nameOf(key));
   }
 
-  /** @throws DomschedError as {@link Surgeon.hold}; what the journal throws: then nothing is held */
+  /** @throws DomschedError as {@link Surgeon.hold}; also what the journal throws, then nothing is held */
   async hold(process: Process, options: OperateOptions, wish: Wish = {}): Promise<Operation> {
     const before = this.heldRecord(process);
     const record = this.#record(process, wish, before?.since);
     try {
       const operation = await this.surgeon.hold(process, { ...options, journal: () => this.#add(record) });
-      // Held already, by whoever: no edit was made that would have been written down.
+      // It was already held, so no edit was made and none recorded.
       if (operation.outcome === 'unchanged' && before === undefined) await this.#add(record);
       return operation;
     } catch (error) {
-      // What was held before still is, unless undoing this hold let all of it go.
+      // An earlier hold is still in place unless undoing this one released everything.
       const free = before !== undefined ? isUndone(error) : !mayBeHeld(error);
       if (free) await this.#remove(record);
       throw error;
@@ -152,7 +152,7 @@ export class JournaledSurgeon {
 
   /** @throws DomschedError as {@link Surgeon.renice} */
   async renice(process: Process, nice: number, options: OperateOptions): Promise<Operation> {
-    // Some kernels' processes are held for the moment; what was held before stays in the journal.
+    // Some kernels' processes are held for the edit; an earlier hold must stay in the journal.
     if (this.heldRecord(process) !== undefined) return this.surgeon.renice(process, nice, options);
     const record = this.#record(process, {});
     try {
@@ -166,12 +166,12 @@ export class JournaledSurgeon {
     }
   }
 
-  /** Nothing is held for it, so nothing is written down. @throws DomschedError as {@link Surgeon.reniceGroup} */
+  /** Needs no hold and so no record. @throws DomschedError as {@link Surgeon.reniceGroup} */
   reniceGroup(process: Process, nice: number, options: OperateOptions): Promise<Operation> {
     return this.surgeon.reniceGroup(process, nice, options);
   }
 
-  /** As {@link renice}, for as long as it is wanted: what it was before is written down for {@link niceBack}. */
+  /** Like {@link renice}, but records the earlier value for {@link niceBack}. */
   async setNice(
     process: Process,
     nice: number,
@@ -186,8 +186,8 @@ export class JournaledSurgeon {
   }
 
   /**
-   * Puts a nice value back, unless somebody else changed it since.
-   * @returns undefined when there was nothing to do
+   * Restores the earlier nice value unless somebody else changed it since.
+   * @returns undefined if there was nothing to do
    */
   async niceBack(process: Process, options: OperateOptions): Promise<Operation | undefined> {
     const record = this.niceRecord(process);
@@ -199,7 +199,7 @@ export class JournaledSurgeon {
     return operation;
   }
 
-  /** Crosses out a process that is no more. */
+  /** Deletes the records of a process that no longer exists. */
   async forget(key: ProcessKey): Promise<void> {
     await this.#forgetHeld(key);
     const niced = this.niceRecord(key);
@@ -274,7 +274,7 @@ function nameOfRecord({ pid, address, startTimeNs }: HeldRecord): string {
   return `${pid} ${address} ${startTimeNs}`;
 }
 
-/** Whether a record is of this very process. */
+/** Whether a record is of exactly this process. */
 export function isRecordOf(record: HeldRecord, key: ProcessKey): boolean {
   return nameOfRecord(record) === nameOf(key);
 }
@@ -283,7 +283,7 @@ function isUndone(error: unknown): boolean {
   return error instanceof DomschedError && error.details.undone === true;
 }
 
-/** A failed hold that could not be undone: its record is what leads back to it. */
+/** A failed hold that could not be undone: only its record leads back to it. */
 function mayBeHeld(error: unknown): boolean {
   if (!(error instanceof DomschedError)) return true;
   return error.details.undone === false || error.details.restored === false;

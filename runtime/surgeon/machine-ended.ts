@@ -3,8 +3,8 @@ import { type HostProcess, hostProcess, isAlive } from '../host-process.ts';
 import type { ChangeRecord, HeldRecord } from './journal.ts';
 
 /**
- * The process of a machine that records are of, if it still runs. Its socket says nothing about it: a name can be away for
- * a moment (a program that tidies /tmp, another mount), and the machine goes on with what it holds.
+ * The machine's process that these records name, if it still runs. A missing socket proves nothing: its name can vanish
+ * for a while (a clean-up of /tmp, another mount) while the machine runs on with its holds.
  */
 export function livingMachine(records: readonly (HeldRecord | ChangeRecord)[]): HostProcess | undefined {
   for (const record of records) {
@@ -16,7 +16,7 @@ export function livingMachine(records: readonly (HeldRecord | ChangeRecord)[]): 
   return undefined;
 }
 
-/** Whether the machine that records are of has ended, when it could not be reached: only then are they worth nothing. */
+/** Whether the machine of these records has ended, if it could not be reached. Only then are the records obsolete. */
 export function hasMachineEnded(
   records: readonly (HeldRecord | ChangeRecord)[],
   error: DomschedError,

@@ -14,19 +14,19 @@ import type { Holder, ThreadStanding } from './holder.ts';
 /** include/linux/sched.h, 2.6.16. */
 const TASK_RUNNING = 0n;
 /**
- * What a thread's state becomes to have `schedule()` take it off its queue: TASK_NONINTERACTIVE alone. The kernel sets
- * that bit only beside others ("[PATCH] sched: TASK_NONINTERACTIVE", 2.6.14; unused before), so a thread in this
- * state was held by us, and no wake-up, no signal and no SIGCONT looks for it. TASK_STOPPED would be a user's SIGSTOP.
+ * State that makes `schedule()` take a thread off its queue: TASK_NONINTERACTIVE alone. The kernel sets that bit only
+ * together with others ("[PATCH] sched: TASK_NONINTERACTIVE", 2.6.14; unused before), so this state identifies our
+ * holds, and no wake-up, signal or SIGCONT looks for it. TASK_STOPPED would look like a user's SIGSTOP.
  */
 const ASKED_TO_LEAVE = 64n;
 
 /**
- * Holds threads of a kernel with O(1) run queues: a ready one by unlinking it (`splice`), a running one by a state
- * that makes `schedule()` take it off (`state`).
+ * Holds threads of a kernel with O(1) run queues: a ready one by unlinking it (`splice`), a running one by a state that
+ * makes `schedule()` take it off (`state`).
  *
- * Both end the same way: `TASK_RUNNING` and in no array. `try_to_wake_up()` leaves a running task alone, so no
- * signal and no event puts it back; only {@link planRelease} does. A sleeping thread is left until it wakes: taking
- * its state away would lose the wake-up that it waits for.
+ * Both end with the thread in `TASK_RUNNING` and in no array. `try_to_wake_up()` ignores a running task, so no signal
+ * or event enqueues it again; only {@link planRelease} does. A sleeping thread is left until it wakes: changing its
+ * state would lose the wake-up that it waits for.
  */
 export class O1Holder implements Holder {
   readonly techniques: readonly Technique[] = ['splice', 'state'];
@@ -35,7 +35,7 @@ export class O1Holder implements Holder {
   readonly #members: O1Members;
   readonly #surgery: O1Surgery;
 
-  /** @param hz the guest's timer ticks per second; null where the layout has no `load_weight` */
+  /** @param hz the guest's timer ticks per second; null if the layout has no `load_weight` */
   constructor(members: O1Members, queues: readonly O1Queue[], hz: number | null) {
     this.#members = members;
     this.#surgery = new O1Surgery(members, queues, hz);

@@ -19,28 +19,28 @@ import { threadRefusal } from '../technique/refusal.ts';
 import type { Step, Technique } from '../technique/step.ts';
 import type { GiveBack, Holder, ThreadStanding } from './holder.ts';
 
-/** A CPU's structures that parking looks at. */
+/** A CPU's structures that parking reads. */
 export interface ParkCpu {
   readonly cpu: number;
-  /** Of its `rq`. */
+  /** Its `rq`. */
   readonly queue: GuestVirtual;
-  /** Of its `lazy_list`. */
+  /** Its `lazy_list`. */
   readonly lazyList: GuestVirtual;
-  /** Of what lends its padding to irq works: {@link ParkMembers.irqWorkVariable}. */
+  /** The variable whose padding we borrow for irq works: {@link ParkMembers.irqWorkVariable}. */
   readonly scratch: GuestVirtual;
 }
 
-/** What parking needs to know of one guest. */
+/** What parking must know about one guest. */
 export interface ParkGuest {
   readonly members: ParkMembers;
   readonly bits: ParkBits;
   readonly cpus: readonly ParkCpu[];
-  /** Of `__cpu_online_mask`. */
+  /** Address of `__cpu_online_mask`. */
   readonly onlineMask: GuestVirtual;
-  /** Of `recalc_sigpending()` and `process_timeout()`. */
+  /** Addresses of `recalc_sigpending()` and `process_timeout()`. */
   readonly recalcSigpending: GuestVirtual;
   readonly processTimeout: GuestVirtual;
-  /** Of `delayed_put_task_struct()`; undefined where the layout does not have it. */
+  /** Address of `delayed_put_task_struct()`; undefined if the layout lacks it. */
   readonly putTask: GuestVirtual | undefined;
   readonly nice: NiceGuest;
 }
@@ -75,10 +75,10 @@ export function parkGuest(guest: Guest, constants: Constants): ParkGuest {
 }
 
 /**
- * Holds threads of a kernel from 5.2 on in its own freezer trap, whatever they do at the moment.
+ * Holds threads of kernels from 5.2 on in the kernel's own freezer trap, whatever they are doing.
  *
- * A thread that sleeps in a system call is held at once: it parks when it wakes, before it runs code of its program.
- * One that runs or is ready parks on its way back to user mode, at the next interrupt that its CPU takes.
+ * A thread that sleeps in a system call is held at once: when it wakes it parks before it runs code of its program. A
+ * running or ready thread parks on its way back to user mode, at the next interrupt of its CPU.
  */
 export class ParkHolder implements Holder {
   readonly techniques: readonly Technique[] = ['park'];
@@ -89,11 +89,11 @@ export class ParkHolder implements Holder {
   declare readonly sharesRefused?: string;
   readonly #guest: ParkGuest;
   readonly #park: Park;
-  /** Wake-ups by the guest itself: other ways of holding use them too. */
+  /** Wake-ups by the guest itself; other techniques use them too. */
   readonly irqWork: IrqWork;
   readonly #renice: Renice;
 
-  /** @param beside what the kernel has beside parking, and why it has no more */
+  /** @param beside what the kernel offers besides parking, and why not more */
   constructor(guest: ParkGuest, beside: Pick<Holder, 'refused' | 'shares' | 'sharesRefused'> = {}) {
     Object.assign(this, beside);
     this.#guest = guest;
@@ -119,7 +119,9 @@ export class ParkHolder implements Holder {
     }));
   }
 
-  /** No scheduler structure is edited, so none of their locks matters; a thread's own are checked with its plan. */
+  /**
+   * Parking edits no scheduler structure, so scheduler locks do not matter; each plan checks the thread's own locks.
+   */
   checkLocks(): void {}
 
   standing(memory: MemoryView, thread: GuestVirtual): ThreadStanding {
@@ -152,8 +154,8 @@ export class ParkHolder implements Holder {
 
   /**
    * Whether a thread may be held now.
-   * @returns false for one that is held or about to be, or whose wake-up is under way
-   * @throws DomschedError `refused` for one that the guest itself froze, or that could not be released
+   * @returns false if it is held or about to be, or if its wake-up is under way
+   * @throws DomschedError `refused` for a thread that the guest itself froze, or that could not be released
    */
   mayHold(memory: MemoryView, thread: GuestVirtual): boolean {
     const state = this.#park.stateOf(memory, thread);
@@ -165,8 +167,8 @@ export class ParkHolder implements Holder {
   }
 
   /**
-   * The last reference to a task that has ended is dropped by the guest, which frees the task with it: nobody can do
-   * that for it. Any thread may do so, on its way to user mode.
+   * Gives back the last reference to a task that has ended. The guest must drop it, since that frees the task; any
+   * thread can do so on its way to user mode.
    */
   planGiveBack(draft: Draft, threads: () => readonly GuestVirtual[]): GiveBack {
     return this.irqWork.planGiveBack(draft, (task) => {
@@ -189,7 +191,7 @@ export class ParkHolder implements Holder {
         this.#park.checkLocks(draft, thread);
         return { technique: 'park', outcome: [this.#park.planUnflag(draft, thread)] };
       case 'entering':
-        // Between its work and the trap nobody can tell which of them it has passed: it arrives in microseconds.
+        // Between its work and the trap its position is unknown; it arrives within microseconds.
         return 'later';
       case 'parked':
         return this.#planWake(draft, thread, () => this.#park.planUnflag(draft, thread));
@@ -206,11 +208,11 @@ export class ParkHolder implements Holder {
     return this.#renice.plan(draft, thread, nice);
   }
 
-  /** @param planFree plans that the thread, once awake, does not go back into the trap */
+  /** @param planFree plans that the woken thread does not re-enter the trap */
   #planWake(draft: Draft, thread: GuestVirtual, planFree: () => Invariant): Step | 'later' {
     this.#park.checkLocks(draft, thread);
     const list = this.listForWork(draft, thread);
-    // The wake-up first: with it alone the thread looks around in the trap and stays.
+    // The wake-up comes first: alone, it only makes the thread check the trap and stay.
     const woken = this.irqWork.planPush(draft, thread, list);
     if (woken === null) return 'later';
     const outcome = [woken, planFree()];
@@ -223,8 +225,8 @@ export class ParkHolder implements Holder {
   }
 
   /**
-   * Where a wake-up of a thread is to go: the list of an online CPU that will soon take a tick, one that isn't idle where
-   * there is one. See {@link IrqWork.listFor}.
+   * Chooses the list for a thread's wake-up: that of an online CPU that soon takes a tick, preferably one that is not
+   * idle. See {@link IrqWork.listFor}.
    */
   listForWork(memory: MemoryView, thread: GuestVirtual): LazyList {
     const { curr, idle } = this.#guest.members.rq;

@@ -1,20 +1,19 @@
-/** How far a guest had come at one look. */
+/** A guest's progress at one look. */
 export interface Advance {
   /** Grows whenever one of its CPUs switches tasks or takes a tick. */
   readonly count: bigint;
-  /** No CPU has anything to run: it waits for time to pass, not for its host. */
+  /** No CPU has anything to run: the guest waits for time to pass, not for its host. */
   readonly idle: boolean;
 }
 
-/** The most that one look may count for, in ms: twice the longest wait between two looks. */
+/** One look counts for at most this time, in ms: twice the longest wait between two looks. */
 const LOOK_MS = 40;
-/** How much longer than asked for it may take in all. */
+/** Hard stop at this multiple of the limit. */
 const STRETCH = 4;
 
 /**
- * How long to go on trying. What a try needs is another moment of the guest, not time: so the time between two looks
- * counts only when the guest has got further meanwhile, and of a long one (a host that is busy pauses slowly and leaves
- * a guest little) no more than it would take elsewhere. All of it ends at four times the limit at last.
+ * Time budget in guest progress: the time between two looks counts only if the guest advanced or is idle, and at most
+ * LOOK_MS of it, since a busy host pauses slowly and runs its guest little. Hard stop at 4 × the limit.
  */
 export class Patience {
   readonly #limitMs: number;
@@ -42,8 +41,8 @@ export class Patience {
   }
 
   /**
-   * What is asked for comes about step by step, and one was made: only the end of it all stays as it is.
-   * @param parts how many times as much it is as what is done at once
+   * Restarts the budget after a step of a task in several parts; the hard stop stays.
+   * @param parts number of parts, which multiplies the hard stop
    */
   renew(parts = 1): void {
     this.#usedMs = 0;

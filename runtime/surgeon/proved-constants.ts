@@ -3,10 +3,10 @@ import type { Guest } from '../guest/guest.ts';
 import { guestVirtual } from '../memory/address.ts';
 import { NEEDED } from '../technique/proved-bits.ts';
 
-/** How often a guest's code is read that shows less than it takes to park: the guest may be patching it just then. */
+/** How often we read code that shows less than parking needs: the guest may be patching it at that moment. */
 const MAX_READINGS = 3;
 
-/** Proves the constants of a guest's kernel on its code, as it is in the guest's memory now. */
+/** Proves the kernel's constants on the guest's code as it is in memory now. */
 export function constantsOf(guest: Guest): Constants {
   for (let reading = 1; ; reading++) {
     const constants = constantsNow(guest);

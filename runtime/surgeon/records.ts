@@ -6,15 +6,15 @@ import process from 'node:process';
 import { DomschedError } from '../error.ts';
 import { makePrivate } from '../runtime-directory.ts';
 
-/** Records on disk, a file each: whole or not there, whenever we die. */
+/** Records on disk, one file each. A file is complete or absent, even if we are killed. */
 export class Records<T> {
   readonly directory: string;
   readonly #nameOf: (record: T) => string;
   readonly #parse: (json: unknown) => Promise<T>;
 
   /**
-   * @param nameOf what tells two records apart, fit for a file name
-   * @param parse throws for a file that is no record of ours
+   * @param nameOf gives a unique key of a record, fit for a file name
+   * @param parse throws for a file that is not a valid record
    */
   constructor(directory: string, nameOf: (record: T) => string, parse: (json: unknown) => Promise<T>) {
     this.directory = directory;
@@ -22,11 +22,11 @@ export class Records<T> {
     this.#parse = parse;
   }
 
-  /** Resolves when the record is on disk. @throws what the file system throws: then nothing may be done */
+  /** Resolves when the record is on disk. @throws what the file system throws; then the edit must not happen */
   async add(record: T): Promise<void> {
     makePrivate(this.directory);
     const file = this.#file(record);
-    // Nobody else's name, not even this process's: two may write down the same at once.
+    // The name is unique even within this process, which may write the same record twice at once.
     const temporary = `${file}.${process.pid}.${randomBytes(4).toString('hex')}.new`;
     try {
       await writeDurably(temporary, `${JSON.stringify(record)}\n`);
@@ -42,7 +42,7 @@ export class Records<T> {
     await rm(this.#file(record), { force: true });
   }
 
-  /** @throws DomschedError `config-invalid` for a file that is none of ours */
+  /** @throws DomschedError `config-invalid` for a file that is not a valid record */
   async list(): Promise<T[]> {
     const names = await readdir(this.directory).catch((error: NodeJS.ErrnoException) => {
       if (error.code === 'ENOENT') return [];
@@ -54,7 +54,7 @@ export class Records<T> {
     for (const name of names.filter((found) => found.endsWith('.json')).sort()) {
       const file = path.join(this.directory, name);
       const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
-        // Another process removed its record while we looked.
+        // Another process removed its record in the meantime.
         if (error.code === 'ENOENT') return undefined;
         throw error;
       });

@@ -3,17 +3,17 @@ import type { Process } from '../guest/process.ts';
 
 const REALTIME: ReadonlySet<string> = new Set(['fifo', 'rr', 'deadline']);
 
-/** A thread that is no more; its process may go on without, and without its leader too. */
+/** Whether a thread has ended; its process may continue without it, even if it was the leader. */
 export function isGone({ state }: Process): boolean {
   return state === 'zombie' || state === 'dead';
 }
 
 /**
- * Refuses to hold what would hurt the guest or could not last. What a process calls itself says nothing about it, since
- * anybody may call himself anything: daemons that feed a watchdog run with a real-time policy, and those that serve
- * storage are marked by PR_SET_IO_FLUSHER, either of which takes a privilege.
+ * Refuses to hold a process if that would hurt the guest or could not last. The process's name does not count, since
+ * anybody can choose one. Daemons that feed a watchdog have a real-time policy and daemons that serve storage set
+ * PR_SET_IO_FLUSHER; both need a privilege.
  * @param threads of the process, its leader first
- * @param force hold real-time threads and those that serve storage all the same
+ * @param force hold real-time threads and storage daemons anyway
  * @throws DomschedError `refused`
  */
 export function checkMayBeHeld(threads: readonly Process[], force: boolean): void {

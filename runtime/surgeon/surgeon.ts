@@ -19,17 +19,17 @@ import { checkMayBeHeld, isGone, refusal } from './refusal.ts';
 import { THREADS_PER_PAUSE, ThreadTurns } from './thread-turns.ts';
 import { type Ways, waysOf } from './ways.ts';
 
-/** Names a process: `startTimeNs` and `address` tell it from a later one with the same pid. */
+/** Identifies a process: `startTimeNs` and `address` distinguish it from a later one with the same pid. */
 export type ProcessKey = Pick<Process, 'pid' | 'address' | 'startTimeNs'>;
 
 export interface OperateOptions {
-  /** Ways to hold that may be used; what suits the guest's scheduler best when left out. */
+  /** Techniques that may be used; defaults to the best for the guest's scheduler. */
   techniques?: readonly Technique[];
-  /** Allow what is refused for the guest's own good: real-time threads, programs that serve its storage. */
+  /** Allows what is refused to protect the guest: holding real-time threads and programs that serve its storage. */
   force?: boolean;
-  /** How long to go on trying, in ms in which the guest gets somewhere: see {@link Patience}. */
+  /** How long to keep trying, in ms of guest progress: see {@link Patience}. */
   limitMs?: number;
-  /** Plan once and change nothing. */
+  /** Plans once and changes nothing. */
   dryRun?: boolean;
   /** Called with each edit before its first byte is written. */
   journal?: (edit: Edit) => Promise<void>;
@@ -38,48 +38,48 @@ export interface OperateOptions {
 export interface Operation {
   readonly pid: number;
   readonly outcome: 'held' | 'released' | 'reniced' | 'unchanged' | 'planned';
-  /** Ways in which threads were stopped or let go. */
+  /** Techniques by which threads were held or released. */
   readonly techniques: readonly Technique[];
-  /** Times the domain was paused. */
+  /** How often the domain was paused. */
   readonly attempts: number;
-  /** All pauses together, in µs: each from when the domain is known to stand still until it is told to go on. */
+  /** All pauses together, in µs, each from when the domain is known to stand still until it is told to continue. */
   readonly pausedUs: number;
-  /** Words written. */
+  /** Number of words written. */
   readonly writes: number;
   readonly edits: readonly Edit[];
-  /** Structures of ended tasks that the guest keeps until it is restarted: see {@link GiveBack}. Mostly none. */
+  /** Structures of ended tasks that the guest keeps until it restarts: see {@link GiveBack}. Usually 0. */
   readonly kept: number;
-  /** Pids of all processes that it concerns, where that is more than one process by its nature. */
+  /** Pids of all affected processes, if the operation by its nature affects several. */
   readonly members?: readonly number[];
-  /** How the domain is paused for it, and why the other ways to hold are not there: of what is planned only. */
+  /** For plans only: how the domain would be paused, and why other techniques are not available. */
   readonly means?: readonly string[];
 }
 
 const DEFAULT_LIMIT_MS = 5_000;
-/** Wait between two tries in ms: from a fraction of a tick to several, so that the guest gets somewhere. */
+/** Wait between two tries, in ms: from a fraction of a tick to several, so that the guest makes progress. */
 const FIRST_WAIT_MS = 1;
 const LAST_WAIT_MS = 20;
-/** Looks that a release takes for wake-ups of threads that have ended; the next operation gives back what is left. */
+/** A release waits at most this many looks for wake-ups of ended threads; the next operation gives back the rest. */
 const MAX_SETTLING = 16;
-/** Looks that a search takes where locks are held. */
+/** A search takes at most this many looks while locks are held. */
 const MAX_LOOKS = 16;
-/** States of a thread that is held, from the first step of the hold to the last step of its release. */
+/** States of a thread from the first step of its hold to the last step of its release. */
 const HELD: ReadonlySet<ThreadStanding> = new Set<ThreadStanding>(['held', 'leaving', 'left']);
 /** The most threads that one process of a guest may have. */
 const MAX_THREADS = 4_096;
-/** What reading and planning in one pause may take, in ms of CPU time, and how often it may take more before it is given up. */
+/** CPU time for reading and planning in one pause, in ms, and how often it may be exceeded before we give up. */
 const PLAN_LIMIT_MS = 250;
 const MAX_SLOW_PLANS = 3;
 const NO_LIMIT = Number.POSITIVE_INFINITY;
 
-/** Makes a plan of what is to be done in this pause. */
+/** Plans what to do in this pause. */
 type MakePlan = (draft: Draft, threads: readonly Process[], turns: ThreadTurns) => StepPlan;
 
 export interface SurgeonLimits {
   readonly planMs: number;
 }
 
-/** Performs edits on one guest, each in a pause of its own, all through the transaction. */
+/** Performs edits on one guest, each in its own pause and through a transaction. */
 export class Surgeon {
   readonly #domain: DomainWith<'pause' | 'writeFrames'>;
   readonly #guest: Guest;
@@ -88,7 +88,7 @@ export class Surgeon {
   readonly #limits: SurgeonLimits;
   #interrupts: Interrupts | undefined;
 
-  /** @param log where an edit is written down, so that one that is cut short by our death can be undone */
+  /** @param log records an edit under way, so that it can be undone if we are killed */
   constructor(
     domain: DomainWith<'pause' | 'writeFrames'>,
     guest: Guest,
@@ -103,7 +103,7 @@ export class Surgeon {
     this.#log = log;
   }
 
-  /** Ways to hold that this guest's kernel has. */
+  /** Techniques that this guest's kernel supports. */
   get techniques(): readonly Technique[] {
     return this.#holder.techniques;
   }
@@ -113,8 +113,8 @@ export class Surgeon {
   }
 
   /**
-   * Looks, without a pause, whether every thread of a process is held. A guest that runs may contradict itself: what
-   * this finds is a reason to look again under a pause, as {@link hold} does, and no more.
+   * Looks, without a pause, whether every thread of a process is held. A running guest may contradict itself, so the
+   * result only says whether to look again under a pause, as {@link hold} does.
    * @throws DomschedError `process-not-found`, `guest-inconsistent`
    */
   seemsHeld(key: ProcessKey): boolean {
@@ -127,10 +127,10 @@ export class Surgeon {
   }
 
   /**
-   * Looks in the guest itself for processes that are held, by whoever and wherever it ran then. A kernel between two
-   * steps of its own may look so for a moment: the guest gets on between two looks, which have to agree.
-   * @returns the leaders of processes with a thread that is held, or asked to be
-   * @throws DomschedError `lock-held`, `guest-inconsistent` when no look came to an end
+   * Searches the guest itself for held processes, whoever held them and wherever. A kernel between two steps may look
+   * so for a moment, so two looks with guest progress in between must agree.
+   * @returns the leaders of processes with a thread that is held or asked to be
+   * @throws DomschedError `lock-held`, `guest-inconsistent` if no look succeeded
    */
   async search(): Promise<Process[]> {
     let before: ReadonlySet<string> | undefined;
@@ -150,8 +150,8 @@ export class Surgeon {
   }
 
   /**
-   * Threads that look held, and all processes. Of a guest with many they are looked at in several pauses: who is held
-   * stays so meanwhile, and starts no thread.
+   * Threads that look held, and all processes. Many threads are checked over several pauses: held ones stay held
+   * meanwhile and start no thread.
    */
   async #suspects(): Promise<{ threads: Process[]; processes: Process[] }> {
     let processes: Process[] = [];
@@ -180,9 +180,9 @@ export class Surgeon {
   }
 
   /**
-   * Stops every thread of a process, those included that it starts meanwhile.
-   * @throws DomschedError `refused` (nothing changed), `lock-held` or `timeout` when it could not be done in time
-   *   (`details.undone` tells whether what was done is undone), `process-not-found`, what {@link commit} throws
+   * Holds every thread of a process, including those that it starts meanwhile.
+   * @throws DomschedError `refused` (nothing changed), `lock-held` or `timeout` if it could not be done in time
+   *   (`details.undone` tells whether the partial hold was undone), `process-not-found`, what {@link commit} throws
    */
   async hold(key: ProcessKey, options: OperateOptions = {}): Promise<Operation> {
     const techniques = options.techniques ?? this.#holder.automatic;
@@ -211,13 +211,13 @@ export class Surgeon {
       return await this.#repeat('held', key, options, plan, edits);
     } catch (error) {
       if (!(error instanceof DomschedError) || edits.length === 0 || options.dryRun) throw error;
-      // What stands half written is for an operator to look at, not for us to write more into.
+      // A half-written guest is for an operator to examine; we must not write more into it.
       if (error.details.restored === false) throw error;
       throw await this.#undone(key, options, error);
     }
   }
 
-  /** Lets every thread of a process go on. @throws as {@link hold} */
+  /** Releases every thread of a process. @throws as {@link hold} */
   release(key: ProcessKey, options: OperateOptions = {}): Promise<Operation> {
     return this.#repeat('released', key, options, (draft, threads, turns) =>
       this.#planEach(draft, threads, turns, (thread) => {
@@ -228,8 +228,8 @@ export class Surgeon {
   }
 
   /**
-   * Gives every thread of a process another nice value. Where that takes a hold, the process is held for the moment,
-   * unless it is already, and goes on as it was.
+   * Gives every thread of a process another nice value. If that requires a hold, the process is held for the edit and
+   * then continues, unless it was held before.
    * @param nice -20..19
    * @throws DomschedError as {@link hold}
    */
@@ -248,10 +248,10 @@ export class Surgeon {
   }
 
   /**
-   * Gives the group that a process is scheduled in (its autogroup or control group) the weight among groups that a
-   * nice value has among processes. It is the group of all its processes: `members` tells which. Nothing is held.
+   * Gives the process's scheduling group (autogroup or control group) the weight among groups that a nice value has
+   * among processes. This affects all processes of the group, listed in `members`. Nothing is held.
    * @param nice -20..19
-   * @throws DomschedError as {@link hold}; `refused` where there are no groups, or for a process in the root group
+   * @throws DomschedError as {@link hold}; `refused` if there are no groups, or for a process in the root group
    */
   async reniceGroup(key: ProcessKey, nice: number, options: OperateOptions = {}): Promise<Operation> {
     const { shares, sharesRefused } = this.#holder;
@@ -291,7 +291,7 @@ export class Surgeon {
     });
   }
 
-  /** Releases what was held for something that failed. @returns the failure, with `details.undone` telling how that went */
+  /** Releases what a failed operation held. @returns the failure, with `details.undone` for the result of that */
   async #undone(key: ProcessKey, options: OperateOptions, error: DomschedError): Promise<DomschedError> {
     const undone = await this.release(key, options).then(
       () => true,
@@ -317,7 +317,7 @@ export class Surgeon {
   ): StepPlan {
     const techniques: Technique[] = [];
     const outcome: Invariant[] = [];
-    // Threads of one CPU have the same.
+    // Threads on one CPU share their invariants.
     const invariants = new Map<string, Invariant>();
     const interrupts: WantedInterrupt[] = [];
     const { now, waiting } = turns.choose(threads.filter((each) => !isGone(each)));
@@ -337,7 +337,7 @@ export class Surgeon {
       outcome.push(...step.outcome);
       for (const invariant of step.invariants ?? []) invariants.set(invariant.what, invariant);
       interrupts.push(...(step.interrupts ?? []));
-      // Asking a running thread to leave is not yet holding it, nor is asking for a wake-up the wake-up.
+      // A thread that was asked to leave is not held yet, and a requested wake-up has not happened yet.
       const standing = this.#holder.standing(draft, thread);
       if (standing === 'leaving' || standing === 'changing') finished = false;
     }
@@ -362,9 +362,9 @@ export class Surgeon {
       const doneBefore = turns.done;
       const done = await this.#once(goal, key, options, plan, { clock, patience, edits, turns }).catch(
         (error: unknown) => {
-          // A lock is held for microseconds, and lists are in between states no longer: the next look may differ.
+          // Locks are held for microseconds and lists soon leave a state in between, so another look may succeed.
           if (!(error instanceof DomschedError) || !PASSING.has(error.code)) throw error;
-          // Nor may a host that is busy for a moment.
+          // The host may be busy for a moment, too.
           if (error.code === 'over-budget' && ++slow === MAX_SLOW_PLANS) throw error;
           last = error;
           return null;
@@ -390,12 +390,12 @@ export class Surgeon {
         // Threads that ended on their way out of a hold leave words that only a later look can give back.
         const settled = goal !== 'released' || done.pending === 0 || settling++ === MAX_SETTLING;
         if (done.finished && settled) {
-          // One that went on and came to its end is released.
+          // A thread that continued and then ended counts as released.
           if (done.ended !== undefined && !changed) throw done.ended;
           return { ...result, outcome: changed ? goal : 'unchanged' };
         }
       }
-      // Threads are let go a few at a time, and many are held so: one that gets somewhere goes on.
+      // Releases go a few threads at a time, and so do holds of many: progress renews the budget.
       const inParts = goal === 'released' || turns.parts > 1;
       const stepped = done !== null && (done.outcome.length > 0 || turns.done > doneBefore);
       const advanced = inParts && stepped;
@@ -431,7 +431,7 @@ export class Surgeon {
       patience.look(this.#guest.advance());
       await this.#prepared();
       await this.#observed(options.techniques ?? this.#holder.automatic);
-      // Letting go has all the time that it takes.
+      // A release may take as long as it needs.
       const limitMs = goal === 'released' || options.dryRun ? NO_LIMIT : this.#limits.planMs;
       const planning = ownTimeMs();
       const draft = new Draft(this.#guest.space);
@@ -441,7 +441,7 @@ export class Surgeon {
       const invariants = [...this.#holder.invariants(), ...planned.invariants];
       const outcome = [...back.outcome, ...planned.outcome];
       const drafted = draft.edit(`${goal} pid ${key.pid}`, invariants, outcome);
-      // Parking and what is given back after it; of another nice value that is not shown.
+      // Parking, and giving back after it, are harmless in parts; for nice values that is not proved.
       const inParts = goal !== 'reniced' && planned.techniques.every((technique) => technique === 'park');
       if (ownTimeMs() - planning > limitMs) throw this.#tooLong(limitMs);
       const edit: Edit = inParts ? { ...drafted, harmlessInParts: true } : drafted;
@@ -452,14 +452,14 @@ export class Surgeon {
             if (goal === 'held') this.#log?.reserve();
             return this.#log?.begin(this.#guest, planned, writes);
           } catch (error) {
-            // Letting go needs no room on the host. Should we be killed in the middle of it, the domain stays paused.
+            // A release needs no room on the host. If we are killed in the middle of one, the domain stays paused.
             if (goal === 'released') return undefined;
             throw error instanceof DomschedError ? error : unwritten(error);
           }
         };
         await commit(this.#domain, this.#guest.space, guard, edit, journal);
       }
-      // Before the domain goes on, which may fail: what was done is known even so.
+      // Record this before the domain resumes, which may fail.
       if (edit.writes.length > 0) edits.push(edit);
       return { ...planned, ended, edit, kept: back.kept, pending: back.pending };
     } finally {
@@ -468,9 +468,9 @@ export class Surgeon {
     }
   }
 
-  /** What releases took and need no more goes back in whatever comes next: also that of a process that we lost. */
+  /** Gives back in the next edit what releases borrowed, also for a process that we lost. */
   #giveBack(draft: Draft, key: ProcessKey): GiveBack {
-    // Those that the plan itself may edit do not come into question.
+    // Threads that the plan itself may edit are no candidates.
     const threads = () => {
       const { processes } = this.#guest.snapshot({ threads: true });
       const others = processes.filter(({ kernelThread, tgid }) => !kernelThread && tgid !== key.pid);
@@ -479,7 +479,7 @@ export class Surgeon {
     return this.#holder.planGiveBack?.(draft, threads) ?? NOTHING_BACK;
   }
 
-  /** @returns in `ended` that the process has: a release still has to look after what it took for it */
+  /** @returns `ended` if the process has; a release must still look after what it borrowed for it */
   #planned(
     goal: string,
     key: ProcessKey,
@@ -496,8 +496,8 @@ export class Surgeon {
   }
 
   /**
-   * Plans once while the guest runs and throws the plan away: what is loaded, compiled and translated now does not
-   * take its time in the pause. A plan only reads, and whatever it trips over comes up again in the pause.
+   * Plans once while the guest runs and drops the plan: loading, compiling and translating now saves time in the pause.
+   * A plan only reads, and any error will recur in the pause.
    */
   #rehearse(key: ProcessKey, plan: MakePlan): void {
     try {
@@ -510,14 +510,14 @@ export class Surgeon {
     }
   }
 
-  /** Runs once, in the first pause. After a failure the next pause tries again. */
+  /** Runs once, in the first pause; a failure is retried in the next. */
   async #prepared(): Promise<void> {
     if (this.#interrupts !== undefined) return;
     await this.#holder.prepare?.(this.#domain, new Draft(this.#guest.space));
     this.#interrupts = await Interrupts.of(this.#domain, this.#guest);
   }
 
-  /** What the vCPUs do in this pause, where the plan wants to know. */
+  /** Reads what the vCPUs do in this pause, if the plan needs it. */
   async #observed(techniques: readonly Technique[]): Promise<void> {
     const wanted = this.#holder.needsRegisters?.(techniques) ?? false;
     // Registers of an earlier pause say nothing about this pause.
@@ -527,7 +527,7 @@ export class Surgeon {
     this.#holder.observe?.(vcpus);
   }
 
-  /** Why nothing came of it: a guest that has halted gets nowhere, however long it is given. */
+  /** Explains the time-out: a guest that has halted makes no progress, however long we wait. */
   async #timeout(goal: string, key: ProcessKey): Promise<DomschedError> {
     const vcpus = (await this.#domain.registers?.read()) ?? [];
     const halted = vcpus.filter(hasHaltedForGood).length;
@@ -545,7 +545,7 @@ export class Surgeon {
     return overBudget(this.#domain.identity.name, why);
   }
 
-  /** All threads of the process, its leader first. Read under the pause, so none can start meanwhile. */
+  /** All threads of the process, its leader first. Read during the pause, so none can start meanwhile. */
   #threadsOf(key: ProcessKey, most = MAX_THREADS, limitMs = NO_LIMIT): Process[] {
     const limits = { lookMs: limitMs, bytes: NO_LIMIT };
     const { processes } = this.#guest.processesAlone({ threads: true, limits });
@@ -563,7 +563,7 @@ function keyOf({ pid, address, startTimeNs }: ProcessKey): string {
   return `${pid} ${address} ${startTimeNs}`;
 }
 
-/** Several operations on one process as one. */
+/** Combines several operations on one process. */
 function together(operations: readonly Operation[]): Omit<Operation, 'outcome'> {
   const sum = (of: (operation: Operation) => number) =>
     operations.reduce((total, operation) => total + of(operation), 0);
@@ -595,7 +595,7 @@ const NOTHING_TO_DO: StepPlan = {
 };
 const NOTHING_BACK: GiveBack = { outcome: [], pending: 0, kept: 0 };
 
-/** What another look may not find any more; a conflict, because somebody else resumed the domain in our pause. */
+/** Error codes that another look may not meet. `edit-conflict` is one: somebody resumed the domain during our pause. */
 const PASSING: ReadonlySet<string> = new Set([
   'lock-held',
   'guest-inconsistent',

@@ -1,31 +1,31 @@
 import type { Process } from '../guest/process.ts';
 
-/** Threads of one process that are looked at in one pause: what a pause takes must not be the guest's choice. */
+/** Looks at no more threads of a process than this in one pause: the guest must not decide how long a pause takes. */
 export const THREADS_PER_PAUSE = 256;
 
 /**
- * A process of many threads is done with a part of it at a time, each in a pause of its own: those first that were not
- * looked at for longest. A thread that was found done is not looked at again; one that starts meanwhile comes in turn,
- * since the list of threads is read in each pause. A smaller process is looked at as a whole each time.
+ * Spreads a process of many threads over several pauses. Threads that waited longest come first; a finished one is not
+ * looked at again; a new one gets its turn, because each pause reads the list of threads. A smaller process is handled
+ * as a whole each time.
  */
 export class ThreadTurns {
-  /** The pause in which a thread was looked at last. */
+  /** The pause in which each thread was last looked at. */
   readonly #looked = new Map<string, number>();
   readonly #done = new Set<string>();
   #pause = 0;
   #parts = 1;
 
-  /** How many pauses it takes at least; 1 for a process that is looked at as a whole. */
+  /** Least number of pauses; 1 for a process that is handled as a whole. */
   get parts(): number {
     return this.#parts;
   }
 
-  /** Threads that were found done so far. */
+  /** Number of finished threads. */
   get done(): number {
     return this.#done.size;
   }
 
-  /** @returns whom to look at now, and how many have to wait for another pause */
+  /** @returns the threads to look at now, and how many must wait for another pause */
   choose(threads: readonly Process[]): { now: readonly Process[]; waiting: number } {
     if (threads.length <= THREADS_PER_PAUSE) return { now: threads, waiting: 0 };
     this.#parts = Math.max(this.#parts, Math.ceil(threads.length / THREADS_PER_PAUSE));
@@ -40,7 +40,7 @@ export class ThreadTurns {
     return { now: now.map(({ thread }) => thread), waiting: open.length - now.length };
   }
 
-  /** There is nothing to do for a thread any more. */
+  /** Marks a thread as finished. */
   finish(thread: Process): void {
     this.#done.add(keyOf(thread));
   }

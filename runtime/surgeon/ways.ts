@@ -12,10 +12,10 @@ import type { Technique } from '../technique/step.ts';
 import type { Holder } from './holder.ts';
 import { holderFor } from './holder-for.ts';
 
-/** How processes of a guest can be held, for people who ask before they hold one. */
+/** How a guest's processes can be held, for people who want to know before they hold one. */
 export interface Ways {
   readonly techniques: readonly Technique[];
-  /** Why not by the others; `all` where there is no way at all. */
+  /** Why the other techniques are not available; `all` if none is. */
   readonly refused: Readonly<Partial<Record<Technique | 'all', string>>>;
 }
 
@@ -24,8 +24,8 @@ export function waysOf({ techniques, refused }: Pick<Holder, 'techniques' | 'ref
 }
 
 /**
- * What a kernel's structures allow, before anybody has seen a guest of it: there its code has to prove the constants
- * besides, and its memory the layout.
+ * What a kernel's structures allow before we see a guest of it. There, its code must also prove the constants, and its
+ * memory the layout.
  */
 export function waysOfLayout(layout: LayoutView): Ways {
   try {
@@ -54,12 +54,12 @@ export function reasonsAgainst({ refused }: Ways): string[] {
   );
 }
 
-/** What is in the way of holding anybody. */
+/** Why nothing can be held. */
 export function noWay({ message }: DomschedError): Ways {
   return { techniques: [], refused: { all: message } };
 }
 
-/** As an edit would find it. Nothing is changed and nobody paused. */
+/** Finds the ways that an edit would find, without changing or pausing anything. */
 export function findWays(domain: Domain, guest: Guest): Ways {
   try {
     requireCapabilities(domain, 'pause', 'writeFrames');
