@@ -1,14 +1,14 @@
 import type { ProcessView, World } from './world.ts';
 
-/** Part of one CPU that a process has to use between two ticks to count as busy: less is housekeeping. */
+/** A process is busy if it uses at least this part of one CPU between two ticks; less is housekeeping. */
 export const DEFAULT_THRESHOLD = 0.01;
 
 /** Keys of processes that waited for a CPU at the last tick. */
 export type WaitingKeys = readonly string[];
 
 /**
- * Tells who is busy: who used the CPU since the last tick, and who waited for one at this look and the last. A single
- * look meets anybody who is awake for a moment, so it counts for nothing by itself.
+ * Decides which processes are busy: those that used the CPU since the last tick, or waited for one at both this look
+ * and the last. One look alone is not enough, since it meets any process that is awake for a moment.
  * @param threshold part of one CPU, 0 to 1
  */
 export function busyJudge(
@@ -23,7 +23,7 @@ export function busyJudge(
     ((process.ranNs > 0 && process.ranNs >= enough) || (isWaiting(process) && waited.has(process.key)));
 }
 
-/** For the next tick's {@link busyJudge}. */
+/** Input of the next tick's {@link busyJudge}. */
 export function waitingNow(processes: Iterable<ProcessView>): string[] {
   return [...processes].filter(isWaiting).map(({ key }) => key);
 }

@@ -10,11 +10,11 @@ export interface PlacedPolicy {
   /** Its subjects. */
   readonly select: Selector;
   readonly windows: readonly WindowSpec[];
-  /** Undefined: no limit. */
+  /** Undefined means no limit. */
   readonly limit: HoldLimit | undefined;
 }
 
-/** An action, and whose it is. */
+/** An action with the policy that wants it. */
 export type NamedAction = Action & { readonly policy: string };
 
 export interface CombinedMemory {
@@ -22,16 +22,16 @@ export interface CombinedMemory {
   readonly slices: Slices;
 }
 
-/** What `combine` decides on: the world without a policy's own subjects. */
+/** Input of the combined policy: the world without one policy's subjects. */
 export type Observed = Omit<World, 'subjects'>;
 
 /**
- * Several policies as one. A process belongs to the first policy in the list that selects it and whose time has
- * come, and nobody else decides on it; a domain's weight and cap are those of the first policy that names any. What
- * `never` selects belongs to nobody, nor do kernel threads and the first process of a guest.
+ * Combines several policies into one. The first policy in the list that selects a process and is in its time window
+ * decides about it alone; a domain's weight and cap come from the first policy that names any. No policy gets what
+ * `never` selects, kernel threads or the first process of a guest.
  *
- * What decides takes holds that are to be kept, for as long as too little is known to end them, unless the policy that
- * they are of has no more say in the process or their limit is reached.
+ * The combined policy also takes `kept`: holds to keep while we know too little to end them. One is dropped when its
+ * policy no longer owns the process or its limit is reached.
  */
 export function combine(
   entries: readonly PlacedPolicy[],
@@ -57,7 +57,7 @@ export function combine(
         decision = policy({ ...observed, subjects: own }, memory.policies[name]);
         for (const action of decision.actions) check(action);
       } catch (error) {
-        // Whom it held goes on: better nobody is stopped than nobody knows why.
+        // Release what it held: a process that is held without a known reason is worse than one that runs.
         onError(name, error);
         continue;
       }
@@ -95,7 +95,7 @@ function assign(
   return subjects;
 }
 
-/** @throws TypeError for what is no action: a user's policy may give anything */
+/** @throws TypeError for an invalid action: a user's policy may return anything */
 function check(action: Action): void {
   const isNumber = (value: unknown, least: number, most: number) =>
     Number.isInteger(value) && (value as number) >= least && (value as number) <= most;
@@ -107,7 +107,7 @@ function check(action: Action): void {
   if (!fits || typeof action.reason !== 'string') throw new TypeError(`no action: ${JSON.stringify(action)}`);
 }
 
-/** What an action is about: two of one target exclude each other. */
+/** The target of an action; two actions on one target exclude each other. */
 export function targetOf(action: Action): string {
   return `${action.type} ${'process' in action ? action.process : action.domain}`;
 }

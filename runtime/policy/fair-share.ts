@@ -1,7 +1,7 @@
 import { type ProportionalShareOptions, proportionalShare } from './proportional-share.ts';
 import type { Policy, ProcessView } from './world.ts';
 
-/** Among whom CPU time is divided. */
+/** What gets equal CPU time. */
 export type FairBy = 'process' | 'domain' | 'user';
 
 export interface FairShareOptions extends Pick<ProportionalShareOptions, 'cpus' | 'leadMs' | 'threshold'> {
@@ -9,15 +9,14 @@ export interface FairShareOptions extends Pick<ProportionalShareOptions, 'cpus' 
 }
 
 /**
- * The same CPU time for each process, each domain or each user that wants it, over all domains (Tadokoro et al.,
- * 6.2): a guest with ten busy processes does not get ten times what a guest with one gets, by `domain`, or gets just
- * that, by `process`.
+ * Gives equal CPU time to each process, domain or user that wants it, over all domains (Tadokoro et al., 6.2). With
+ * `domain`, a guest with ten busy processes gets as much as a guest with one; with `process`, ten times as much.
  */
 export function fairShare({ by = 'process', ...options }: FairShareOptions = {}): Policy {
   return proportionalShare({ ...options, shares: [], group: fairGroup(by) }) as Policy;
 }
 
-/** Who shares one weight. */
+/** Maps a process to the group that shares one weight. */
 export function fairGroup(by: FairBy): (process: ProcessView) => string {
   return GROUPS[by];
 }
@@ -25,6 +24,6 @@ export function fairGroup(by: FairBy): (process: ProcessView) => string {
 const GROUPS: Readonly<Record<FairBy, (process: ProcessView) => string>> = {
   process: ({ key }) => key,
   domain: ({ domain }) => domain,
-  // One number is another user in another guest.
+  // The same number is another user in another guest.
   user: ({ domain, uid }) => `${domain} ${uid ?? '?'}`,
 };

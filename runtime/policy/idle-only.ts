@@ -3,9 +3,9 @@ import { everyProcess, heldSubjects, type Selector } from './selector.ts';
 import type { Policy, ProcessView } from './world.ts';
 
 export interface IdleOnlyOptions {
-  /** Part of one CPU that makes another process count as running, 0 to 1. */
+  /** Part of one CPU from which another process counts as running, 0 to 1. */
   readonly threshold?: number;
-  /** How long all others have to be idle before the subjects go on, in ms. */
+  /** How long all others must be idle before the subjects continue, in ms. */
   readonly quietMs?: number;
   /** Processes that may run beside the subjects: monitoring, housekeeping. */
   readonly ignore?: Selector;
@@ -13,17 +13,18 @@ export interface IdleOnlyOptions {
 
 interface IdleMemory {
   readonly waiting: WaitingKeys;
-  /** When somebody else last ran; undefined while none did since the first look. */
+  /** When another process last ran; undefined if none did since the first look. */
   readonly busyMs: number | undefined;
-  /** The first look. */
+  /** Time of the first look. */
   readonly sinceMs: number;
 }
 
 /**
- * The subjects run only while every other process of every domain is stopped (Tadokoro et al., 5.2 and 5.4): backups,
- * indexers, updates.
+ * Lets the subjects run only while every other process of every domain is stopped (Tadokoro et al., 5.2 and 5.4): for
+ * backups, indexers, updates.
  *
- * `backup` is the subject and `db`, in another guest, uses the CPU: `backup` is held. `db` sleeps: it goes on.
+ * Example: `backup` is the subject. While `db` in another guest uses the CPU, `backup` is held; when `db` sleeps,
+ * `backup` continues.
  */
 export function idleOnly(options: IdleOnlyOptions = {}): Policy<IdleMemory> {
   const { threshold = DEFAULT_THRESHOLD, quietMs = 0, ignore = () => false } = options;
@@ -36,7 +37,7 @@ export function idleOnly(options: IdleOnlyOptions = {}): Policy<IdleMemory> {
     const busyMs = busy === undefined ? memory?.busyMs : world.nowMs;
     const sinceMs = memory?.sinceMs ?? world.nowMs;
     const hold = busy !== undefined || world.nowMs - (busyMs ?? sinceMs) < quietMs;
-    // Of what was before the first look nobody knows: who is held stays so, who runs goes on.
+    // Nothing is known from before the first look: leave held processes held and running ones running.
     const subjects = busyMs === undefined ? heldSubjects(world) : [...world.subjects];
     const reason = busy === undefined ? 'others ran a moment ago' : `${nameOf(busy)} runs`;
     return {

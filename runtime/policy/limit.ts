@@ -1,19 +1,19 @@
 import type { Action, World } from './world.ts';
 
 export interface HoldLimit {
-  /** Longest time that a process is held without a break, in ms. */
+  /** A process is held without a break for at most this long, in ms. */
   readonly maxHoldMs: number;
-  /** How long it then goes on before it may be held again, in ms. */
+  /** How long it then runs before it may be held again, in ms. */
   readonly sliceMs: number;
 }
 
-/** When the slices end that are running, by process. */
+/** End of each running slice, by process. */
 export type Slices = Readonly<Record<string, number>>;
 
 /**
- * Drops holds of processes that have been held for their limit, and for a slice from then on: a policy that is wrong
- * slows a process down, it does not starve it. A hold that would reach its limit before the next look ends now.
- * @param limitOf for the process of a hold
+ * Drops holds that have reached their limit, and for one slice afterwards: a wrong policy slows a process down but does
+ * not starve it. A hold that would reach its limit before the next look ends now.
+ * @param limitOf the limit for the process of a hold
  */
 export function limitHolds(
   world: World,
@@ -33,7 +33,7 @@ export function limitHolds(
     const limit = limitOf(action);
     if (limit === undefined) return true;
     const held = heldMs.get(action.process);
-    // The slice begins when it goes on, which takes a moment.
+    // The slice begins when the process continues, which takes a moment.
     const due = held !== undefined && (held + world.elapsedMs > limit.maxHoldMs || action.process in slices);
     if (due) slices[action.process] = world.nowMs + limit.sliceMs;
     return slices[action.process] === undefined;

@@ -4,9 +4,12 @@ import type { Selector } from './selector.ts';
 import type { Action, DomainView, Policy, ProcessView, World } from './world.ts';
 
 export interface PriorityOptions {
-  /** Most important first. A process has the place of the first selector that fits; what none fits is left alone. */
+  /**
+   * Most important first. A process gets the place of the first selector that matches it; one that no selector matches
+   * is left alone.
+   */
   readonly order: readonly Selector[];
-  /** Part of one CPU that makes a process count as running, 0 to 1. */
+  /** Part of one CPU from which a process counts as running, 0 to 1. */
   readonly threshold?: number;
   /** Nice values of the first and the last place. */
   readonly nice?: readonly [first: number, last: number];
@@ -22,12 +25,12 @@ interface Ranked {
 }
 
 /**
- * One order of processes over all domains (Tadokoro et al., 3.2). A domain weighs as much as its most important
- * process; nice values keep the order inside it; and a process is held while a more important one of another domain
- * runs that its own domain's weight would put it in front of.
+ * Orders processes over all domains (Tadokoro et al., 3.2). A domain gets the weight of its most important process, and
+ * nice values keep the order inside it. A process is held while a more important one of another domain runs that it
+ * would otherwise beat through its own domain's weight.
  *
- * The order is DB, WEB, BACKUP; DB and BACKUP share a domain. WEB's domain weighs less than theirs, so while DB is
- * idle BACKUP would run at DB's weight, in front of WEB: it is held for as long as WEB runs.
+ * Example: the order is DB, WEB, BACKUP; DB and BACKUP share a domain. WEB's domain weighs less than theirs, so while
+ * DB is idle BACKUP would run at DB's weight, ahead of WEB. It is held while WEB runs.
  */
 export function priority(options: PriorityOptions): Policy<WaitingKeys> {
   const { order, threshold = DEFAULT_THRESHOLD, nice = [-5, 15], weight = [1024, 64] } = options;
@@ -83,10 +86,10 @@ function places(ranked: readonly Ranked[], domain: DomainView): ReadonlySet<numb
   return new Set(ranked.filter((one) => one.domain === domain).map(({ place }) => place));
 }
 
-/** Whether a less important process would come in front of a more important one in spite of weights and nice. */
+/** Whether a less important process would precede a more important one in spite of weights and nice values. */
 function suffers(important: Ranked, other: Ranked, best: ReadonlyMap<string, number>): boolean {
   if (other.place <= important.place || other.domain === important.domain) return false;
-  // Where the hypervisor has no weights, nothing orders two domains.
+  // A hypervisor without weights cannot order two domains.
   if (important.domain.weight === undefined || other.domain.weight === undefined) return true;
   return best.get(other.domain.id)! <= best.get(important.domain.id)!;
 }

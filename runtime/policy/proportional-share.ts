@@ -9,20 +9,20 @@ export interface Share {
 }
 
 export interface ProportionalShareOptions {
-  /** A process has the weight of the first that fits; 1 when none does. */
+  /** A process gets the weight of the first entry that matches; 1 if none does. */
   readonly shares: readonly Share[];
-  /** Processes with one name share one weight; each process has its own when left out. */
+  /** Processes with the same group name share one weight; by default each process has its own. */
   readonly group?: (process: ProcessView) => string;
-  /** CPUs that the subjects compete for: as many of them always run. */
+  /** Number of CPUs that the subjects compete for; that many subjects always run. */
   readonly cpus?: number;
-  /** How far one may be ahead of the others, in ms of CPU time at weight 1. */
+  /** How far one group may be ahead of the others, in ms of CPU time at weight 1. */
   readonly leadMs?: number;
   readonly threshold?: number;
 }
 
 interface ShareMemory {
   readonly waiting: WaitingKeys;
-  /** CPU time over weight that each group has had, in ms. */
+  /** CPU time divided by weight that each group has had, in ms. */
   readonly had: Readonly<Record<string, number>>;
   /** Groups that wanted the CPU, and those of them that are held. */
   readonly wanting: readonly string[];
@@ -38,11 +38,11 @@ interface ShareGroup {
 }
 
 /**
- * Divides CPU time among the subjects of all domains by weight: watches what each has had, and holds who is ahead
- * until the others have caught up (Tadokoro et al., 6.2). Only who wants the CPU counts: who slept comes back level
- * with the others, neither owing nor owed. At least `cpus` of those who want one always run.
+ * Divides CPU time among the subjects of all domains by weight: holds a group that is ahead until the others have
+ * caught up (Tadokoro et al., 6.2). Only groups that want the CPU count; one that slept comes back level with the
+ * others. At least `cpus` of those that want a CPU always run.
  *
- * `web` has weight 3 and `batch` 1, in two guests on one CPU: after a while `web` has had three quarters of it.
+ * Example: `web` has weight 3 and `batch` 1, in two guests on one CPU. Over time `web` gets three quarters of it.
  */
 export function proportionalShare(options: ProportionalShareOptions): Policy<ShareMemory> {
   const { shares, group = ({ key }) => key, cpus = 1, leadMs = 100, threshold = DEFAULT_THRESHOLD } = options;
@@ -63,7 +63,7 @@ export function proportionalShare(options: ProportionalShareOptions): Policy<Sha
       groups.set(name, found);
       found.members.push(process);
       found.ranMs += process.ranNs / 1e6;
-      // Of a held one nobody can tell: it would run if it were let.
+      // Nobody can tell for a held process; assume that it would run.
       found.wants ||= process.state === 'held' || isBusy(process);
     }
     const had = charge([...groups.values()], memory?.had ?? {}, new Set(memory?.wanting));
@@ -71,7 +71,7 @@ export function proportionalShare(options: ProportionalShareOptions): Policy<Sha
     const least = Math.min(...wanting.map(({ name }) => had[name]!));
     const before = new Set(memory?.held);
     const held = wanting
-      // Held until it is level again: else it would be stopped and let go at every tick.
+      // Hold until it is level again; otherwise it would be held and released at every tick.
       .filter(({ name }) => had[name]! - least > (before.has(name) ? 0 : leadMs))
       .sort((a, b) => had[b.name]! - had[a.name]!)
       .slice(0, Math.max(0, wanting.length - cpus));
@@ -94,7 +94,10 @@ export function proportionalShare(options: ProportionalShareOptions): Policy<Sha
   };
 }
 
-/** Adds what each has had since the last tick; who comes back, or is new, starts level with who has had least. */
+/**
+ * Adds what each group has had since the last tick. A group that is new or comes back starts level with the group that
+ * has had least.
+ */
 function charge(
   groups: readonly ShareGroup[],
   before: Readonly<Record<string, number>>,
@@ -109,7 +112,7 @@ function charge(
     const start = wanted.has(name) ? before[name]! : level;
     had[name] = start + ranMs / weight;
   }
-  // Only differences matter: numbers that grow for ever would lose their last digits.
+  // Only differences matter, and numbers that grow without end would lose their last digits.
   const least = Math.min(...Object.values(had));
   for (const name of Object.keys(had)) had[name]! -= least;
   return had;

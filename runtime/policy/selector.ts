@@ -5,7 +5,7 @@ import type { DomainView, ProcessView, World } from './world.ts';
 /** One or several patterns: `*` stands for any characters, a leading `!` excludes. */
 type Patterns = string | readonly string[];
 
-/** Which processes are meant. All that is given has to fit; what a guest does not tell fits nothing. */
+/** Selects processes. All given properties must match; a property that the guest does not tell never matches. */
 export interface SelectorSpec {
   /** Name of the domain. */
   readonly domain?: Patterns | undefined;
@@ -14,15 +14,15 @@ export interface SelectorSpec {
   readonly pid?: number | readonly number[] | undefined;
   /** Path of its control group (v2), from the hierarchy's root. */
   readonly cgroup?: Patterns | undefined;
-  /** User id as the guest's kernel has it: names are in a file of the guest. */
+  /** User id as the guest's kernel has it; user names are in a file of the guest. */
   readonly user?: number | readonly number[] | undefined;
-  /** Command line, its arguments separated by blanks. */
+  /** Command line, with blanks between arguments. */
   readonly command?: Patterns | undefined;
 }
 
 export type Selector = (process: ProcessView) => boolean;
 
-/** A process that any of the selectors fits; none fits nothing. */
+/** Matches a process that any of the selectors matches; no selectors match nothing. */
 export function selector(specs: readonly SelectorSpec[]): Selector {
   const plain = specs.map((spec) => ({
     ...spec,
@@ -33,7 +33,7 @@ export function selector(specs: readonly SelectorSpec[]): Selector {
   return (process) => plain.some((spec) => fits(spec, process));
 }
 
-/** Names of a guest may be given as they are, or as tables spell them. */
+/** A guest's names may be given raw or as tables show them. */
 function plainPatterns(patterns: Patterns | undefined): Patterns | undefined {
   return patterns === undefined ? undefined : [patterns].flat().map(plainPattern);
 }
@@ -49,7 +49,7 @@ function fits(spec: SelectorSpec, process: ProcessView): boolean {
   );
 }
 
-/** @param spelt what a guest calls something, as our terminals show it */
+/** @param spelt the guest's name as our terminals show it */
 function name(patterns: Patterns | undefined, spelt: string | undefined): boolean {
   return text(patterns, spelt === undefined || patterns === undefined ? spelt : plainName(spelt));
 }
@@ -64,10 +64,7 @@ function number(wanted: number | readonly number[] | undefined, value: number | 
   return value !== undefined && (typeof wanted === 'number' ? wanted === value : wanted.includes(value));
 }
 
-/**
- * Processes of a kind that no policy may touch: kernel threads (the guest cannot do without them), the first process,
- * and what has ended.
- */
+/** Whether no policy may touch a process: kernel threads (the guest needs them), the first process, and ended ones. */
 export function isUntouchable(process: ProcessView): boolean {
   return process.kernelThread || process.pid <= 1 || process.state === 'ended';
 }

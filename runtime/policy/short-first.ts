@@ -3,7 +3,7 @@ import { geometric, spread } from './levels.ts';
 import type { Action, Policy } from './world.ts';
 
 export interface ShortFirstOptions {
-  /** CPU time since its start up to which a process is in the first level, the second, …, in ms; ascending. */
+  /** CPU time since its start up to which a process is in the first level, the second, and so on, in ms; ascending. */
   readonly limitsMs?: readonly number[];
   readonly nice?: readonly [first: number, last: number];
   readonly weight?: readonly [first: number, last: number];
@@ -11,10 +11,11 @@ export interface ShortFirstOptions {
 }
 
 /**
- * Short-running processes first, by weight and nice alone, and nobody is held (Tadokoro et al., 5.5). Nobody knows
- * how long a process will run; who has used little so far is taken for a short one, and sinks as it goes on.
+ * Favours short-running processes by weight and nice alone, without holds (Tadokoro et al., 5.5). Run times are not
+ * known in advance, so a process that has used little CPU counts as short and sinks as it continues.
  *
- * `ls` in one guest has used 5 ms and a compiler in another a minute: the first guest weighs more while `ls` runs.
+ * Example: `ls` in one guest has used 5 ms and a compiler in another a minute. The first guest weighs more while `ls`
+ * runs.
  */
 export function shortFirst(options: ShortFirstOptions = {}): Policy<WaitingKeys> {
   const {

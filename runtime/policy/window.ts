@@ -1,9 +1,9 @@
-/** When a policy is in force: times of the host's clock. */
+/** When a policy is in force, by the host's clock. */
 export interface WindowSpec {
-  /** `HH:MM`; `to` before `from` is on the next day, equal ones are the whole day. */
+  /** `HH:MM`; a `to` before `from` is on the next day, equal times mean the whole day. */
   readonly from: string;
   readonly to: string;
-  /** Days on which the window begins; every day when left out. */
+  /** Days on which the window begins; defaults to every day. */
   readonly days?: readonly Day[] | undefined;
 }
 
@@ -12,7 +12,7 @@ export type Day = (typeof DAYS)[number];
 
 const MINUTES_A_DAY = 24 * 60;
 
-/** Whether any of the windows is open; without windows it always is. */
+/** Whether any of the windows is open; without windows the answer is always yes. */
 export function isOpen(windows: readonly WindowSpec[], date: Date): boolean {
   return windows.length === 0 || windows.some((window) => isIn(window, date));
 }
@@ -23,7 +23,7 @@ function isIn({ from, to, days = DAYS }: WindowSpec, date: Date): boolean {
   const length = (minutes(to) - start + MINUTES_A_DAY) % MINUTES_A_DAY || MINUTES_A_DAY;
   const since = (now - start + MINUTES_A_DAY) % MINUTES_A_DAY;
   if (since >= length) return false;
-  // One that began before midnight belongs to the day before.
+  // A window that began before midnight belongs to the day before.
   const began = now >= start ? date.getDay() : (date.getDay() + 6) % 7;
   return days.includes(DAYS[began]!);
 }

@@ -1,11 +1,11 @@
 /**
- * What a policy sees and what it may ask for. No addresses, no kernel structures and no hypervisor here: a policy is
- * a pure function from a {@link World} to {@link Action}s, and a test of it is a literal.
+ * What a policy sees and what it may ask for. There are no addresses, kernel structures or hypervisors here: a policy
+ * is a pure function from a {@link World} to {@link Action}s, so its test is a literal.
  */
 
 /** A process of a domain at one tick. */
 export interface ProcessView {
-  /** Tells it from every other process of the host, ended ones included. Opaque: for comparison only. */
+  /** Unique among all processes of the host, ended ones included. Opaque: only for comparison. */
   readonly key: string;
   /** Id and name of its domain. */
   readonly domain: string;
@@ -14,19 +14,19 @@ export interface ProcessView {
   readonly ppid: number;
   /** Name, safe to print. */
   readonly comm: string;
-  /** User id, path of the cgroup (v2, from its root) and command line, where this guest's kernel lets us read them. */
+  /** User id, path of the cgroup (v2, from its root) and command line, if this guest's kernel lets us read them. */
   readonly uid?: number;
   readonly cgroup?: string;
   readonly commandLine?: string;
-  /** As the guest has it at this look; a held process is `held` whatever its kernel calls it. */
+  /** The guest's state at this look, except that a held process is `held` whatever its kernel calls it. */
   readonly state: 'running' | 'ready' | 'sleeping' | 'parked' | 'held' | 'stopped' | 'ended';
   /** -20 to 19. */
   readonly nice: number;
   readonly kernelThread: boolean;
-  /** CPU time since its start, and the part of it that fell between the last tick and this one, in ns. */
+  /** CPU time since its start, and the part of it since the last tick, in ns. */
   readonly cpuNs: number;
   readonly ranNs: number;
-  /** For a held process: how long it has been held without a break, in ms. */
+  /** How long a held process has been held without a break, in ms. */
   readonly heldMs?: number;
 }
 
@@ -35,33 +35,27 @@ export interface DomainView {
   readonly id: string;
   readonly name: string;
   readonly vcpus: number;
-  /** Share that the hypervisor gives it; absent where the hypervisor has none to change. */
+  /** Share that the hypervisor gives it; absent if it cannot be changed. */
   readonly weight?: number;
-  /** Percent of one CPU; 0 is none. */
+  /** Percent of one CPU; 0 means no cap. */
   readonly cap?: number;
   readonly processes: readonly ProcessView[];
 }
 
-/**
- * All domains at one tick. One that cannot be read goes on as before for a moment; then it is missing, and nothing is
- * known of it.
- */
+/** All domains at one tick. An unreadable domain is shown unchanged for a moment, then left out. */
 export interface World {
-  /** Monotonic, in ms; of no meaning but by difference. */
+  /** Monotonic, in ms; only differences have a meaning. */
   readonly nowMs: number;
   /** Wall-clock time, for time windows. */
   readonly date: Date;
   /** Since the last tick, in ms. */
   readonly elapsedMs: number;
   readonly domains: readonly DomainView[];
-  /**
-   * Keys of the processes that this policy is to decide on. The others are there to be looked at: what it asks of them
-   * is dropped.
-   */
+  /** Keys of the processes that this policy decides about. It sees the others too, but actions on them are dropped. */
   readonly subjects: ReadonlySet<string>;
 }
 
-/** What a policy wants of one process or domain until it says otherwise: levels, not events. */
+/** What a policy wants for one process or domain until it says otherwise: a level, not an event. */
 export type Action =
   | { readonly type: 'hold'; readonly process: string; readonly reason: string }
   | { readonly type: 'nice'; readonly process: string; readonly nice: number; readonly reason: string }
@@ -69,10 +63,10 @@ export type Action =
   | { readonly type: 'cap'; readonly domain: string; readonly cap: number; readonly reason: string };
 
 /**
- * Decides for one tick. What is not asked for again is undone: a held process that no action names is released, a nice
- * value or weight that was changed is put back.
- * @template Memory what the policy carries from tick to tick (plain data); undefined at the first, when a daemon before
- *   us may have held some of the subjects for reasons that nobody knows any more
+ * Decides for one tick. Whatever is not asked for again is undone: a held process that no action names is released, and
+ * a changed nice value or weight is restored.
+ * @template Memory the policy's plain data from tick to tick; undefined at the first tick, when subjects may be held by
+ *   an earlier daemon for unknown reasons
  */
 export type Policy<Memory = unknown> = (world: World, memory: Memory | undefined) => Decision<Memory>;
 
