@@ -1,5 +1,5 @@
 /**
- * A command line as the program takes it: `--connect` before the command, where virsh has it, goes behind it.
+ * Moves a `--connect` before the command, as virsh has it, behind the command.
  * @param argv node, the script, and what was typed
  */
 export function connectBehindCommand(argv: readonly string[]): string[] {
@@ -10,7 +10,7 @@ export function connectBehindCommand(argv: readonly string[]): string[] {
     else break;
   }
   const command = argv[at];
-  // Without a command there is nothing to put it behind: the program says so.
+  // Without a command there is no place behind it: the program reports that.
   if (command === undefined || command.startsWith('-')) return [...argv];
   return [...argv.slice(0, 2), command, ...argv.slice(2, at), ...argv.slice(at + 1)];
 }

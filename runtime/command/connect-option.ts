@@ -3,7 +3,7 @@ import { absoluteConnect } from '../hypervisor/connect-value.ts';
 
 /**
  * `--connect <place>`, repeatable.
- * @param places what it takes, as its help says it
+ * @param places accepted values, as shown in the help
  */
 export function connectOption(places: string): Option {
   return new Option('--connect <place>', places).argParser((value: string, before: string[] = []) => [
@@ -12,9 +12,9 @@ export function connectOption(places: string): Option {
   ]);
 }
 
-/** Where domains are that can be looked at. */
+/** Places whose domains can be looked at. */
 export const READABLE =
   'where domains are (repeatable; a comma in a path twice): xen:, qemu:unix:/path/qmp.sock, dump:/path/file';
-/** Where domains are that can be changed: a dump cannot. */
+/** Places whose domains can be changed, which excludes dumps. */
 export const CHANGEABLE =
   'where domains are (repeatable; a comma in a path twice): xen:, qemu:unix:/path/qmp.sock';

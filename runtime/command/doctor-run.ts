@@ -17,15 +17,15 @@ export interface DoctorOptions {
 /** One line of `doctor --json`. Its keys are stable. */
 export interface DoctorFinding {
   readonly check: string;
-  /** `fail`: what domsched is for does not work here; `warn`: something optional does not. */
+  /** `fail`: domsched cannot do its work here; `warn`: something optional does not work. */
   readonly status: 'ok' | 'warn' | 'fail';
   readonly found: string;
-  /** What to do about it; null when nothing. */
+  /** What to do about it; null if nothing. */
   readonly advice: string | null;
 }
 
 /**
- * Runs `domsched doctor`: looks, changes nothing. The exit code is 1 when something fails.
+ * Runs `domsched doctor`, which changes nothing. The exit code is 1 if a check fails.
  * @throws DomschedError `usage`
  */
 export async function doctor(options: DoctorOptions): Promise<void> {
@@ -34,7 +34,7 @@ export async function doctor(options: DoctorOptions): Promise<void> {
   if (findings.some(({ status }) => status === 'fail')) process.exitCode = 1;
 }
 
-/** All checks, in the order in which they are printed. */
+/** Runs all checks, in printing order. */
 export async function examine(connect: readonly string[]): Promise<DoctorFinding[]> {
   return [
     platform(),
@@ -61,7 +61,7 @@ function platform(): DoctorFinding {
   return { check: 'host', status: fits ? 'ok' : 'fail', found, advice };
 }
 
-/** Copies a word from our own memory to our own memory, the way guests are read. */
+/** Copies a word within our own memory by the calls that read guests. */
 async function memoryAccess(): Promise<DoctorFinding> {
   const check = 'reading process memory';
   try {
@@ -91,7 +91,7 @@ async function memoryAccess(): Promise<DoctorFinding> {
   }
 }
 
-/** Other processes' memory: needed for guests without a memory file. */
+/** Access to other processes' memory, which guests without a memory file need. */
 function ptraceScope(): DoctorFinding {
   const check = 'memory of other processes';
   if (process.geteuid?.() === 0) return { check, status: 'ok', found: 'running as root', advice: null };
@@ -103,7 +103,7 @@ function ptraceScope(): DoctorFinding {
   return { check, status: 'warn', found: `not root, ptrace_scope ${scope}`, advice };
 }
 
-/** Pausing machines that have no socket of ours. */
+/** Pausing machines that have no socket for us. */
 async function tracing(): Promise<DoctorFinding[]> {
   const check = 'tracing other processes';
   const { hindrances, tracerOfMachine } = await import('../hypervisor/vmm/may-trace.ts');
@@ -122,10 +122,10 @@ async function tracing(): Promise<DoctorFinding[]> {
     : [{ check, status: 'ok', found: 'nothing forbids it', advice: null }];
 }
 
-/** By itself: within a block that has `using`, the compiler leaves the name of an imported file as it is. */
+/** Separate because in a block with `using` the compiler does not rewrite the name of an imported file. */
 const loadXen = () => import('../hypervisor/xen/host.ts');
 
-/** Whether Xen's domains can be reached: everything is opened as for the work itself. */
+/** Checks whether Xen's domains can be reached, by opening everything as for real work. */
 async function xen(): Promise<DoctorFinding[]> {
   const check = 'Xen';
   const place = lookForDom0();
@@ -240,7 +240,7 @@ function findingTable(findings: readonly DoctorFinding[]): string {
   return `${table.toString()}\n`;
 }
 
-/** Content of a file of the system, empty where it is not there. */
+/** Content of a system file, or an empty string if it is missing. */
 function readText(path: string): string {
   try {
     return readFileSync(path, 'utf8').trim();

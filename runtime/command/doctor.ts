@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { connectOption } from './connect-option.ts';
 import type { DoctorOptions } from './doctor-run.ts';
 
-/** Adds `doctor` to the program. Its work is loaded when the command runs, to keep the others quick. */
+/** Adds `doctor` to the program. Its work is loaded when it runs, to keep the other commands quick. */
 export function register(program: Command): void {
   program
     .command('doctor')

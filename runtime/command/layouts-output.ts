@@ -47,12 +47,12 @@ export async function layouts(
   if (options.svg === undefined) print(`${listing(struct, kernel)}\n${terminalPicture(struct)}`);
 }
 
-/** One of a store, or one that was read from a guest's memory before. */
+/** A kernel from a store, or one that was read from a guest's memory before. */
 interface ListedKernel extends RegisteredKernel {
   readonly learned?: Learned;
 }
 
-/** Those of the stores, then those from memory that no store has. */
+/** First the kernels of the stores, then those from memory that no store has. */
 async function allKernels(): Promise<ListedKernel[]> {
   const known: ListedKernel[] = await knownKernels();
   const fromMemory = new MemoryLayouts();
@@ -66,7 +66,7 @@ async function allKernels(): Promise<ListedKernel[]> {
   return known;
 }
 
-/** The one kernel that a name means: its folder, release, or the beginning of its build-id. */
+/** Finds the one kernel with this folder or release, or whose build-id begins so. */
 function choose(name: string, known: readonly ListedKernel[]): ListedKernel {
   const exact = known.filter((kernel) => kernel.folder === name);
   const found =
@@ -126,7 +126,7 @@ function kernelTable(known: readonly ListedKernel[]): string {
   return `${table.toString()}\n`;
 }
 
-/** Its guests' threads can be held so, by what the structures say. */
+/** How threads of its guests can be held, judging by its structures. */
 function waysText(ways: Ways): string {
   const { techniques } = ways;
   const lines = [
@@ -193,7 +193,7 @@ function terminalPicture(struct: StructView): string {
   return stripPicture(struct, { scale: columns >= 7 + 2 * 64 + 5 ? 2 : 1, colour });
 }
 
-/** Whole or not at all. */
+/** Writes the file completely or not at all. */
 async function writeSvg(path: string, text: string): Promise<void> {
   if (path === '-') return print(text);
   const fresh = join(dirname(path), `.${basename(path)}.${randomBytes(8).toString('hex')}`);

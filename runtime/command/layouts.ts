@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import type { LayoutsOptions } from './layouts-output.ts';
 
-/** Adds `layouts` to the program. Its work is loaded when the command runs, to keep the others quick. */
+/** Adds `layouts` to the program. Its work is loaded when it runs, to keep the other commands quick. */
 export function register(program: Command): void {
   program
     .command('layouts')

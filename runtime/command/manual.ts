@@ -1,7 +1,7 @@
 import process from 'node:process';
 import { Argument, type Command } from 'commander';
 
-/** Adds `completion`, and `manual` for those who build the package. Their work is loaded when one runs. */
+/** Adds `completion`, and `manual` for building the package. Their work is loaded when one runs. */
 export function register(program: Command): void {
   program
     .command('completion')

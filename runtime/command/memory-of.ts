@@ -5,8 +5,9 @@ import { connectAll } from '../hypervisor/connect.ts';
 import { absoluteConnect } from '../hypervisor/connect-value.ts';
 
 /**
- * A copy of the kernel in a domain's memory, for `extract --from`.
- * @throws DomschedError `domain-not-found`, `domain-ambiguous`, `kernel-unidentified`, `domain-gone`, `host-unreachable`
+ * Copies the kernel from a domain's memory, for `extract --from`.
+ * @throws DomschedError `domain-not-found`, `domain-ambiguous`, `kernel-unidentified`, `domain-gone`,
+ *   `host-unreachable`
  */
 export async function memoryOf(name: string, connect: readonly string[]): Promise<KernelMemory> {
   await using hosts = await connectAll(connect.map(absoluteConnect));

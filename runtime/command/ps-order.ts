@@ -1,10 +1,10 @@
 import { DomschedError } from '../error.ts';
 import type { Process } from '../guest/process.ts';
 
-/** Where it is in the guest's memory is no matter to a list. */
+/** A list does not need the process's address in the guest. */
 type Listable = Omit<Process, 'address'>;
 
-/** A process in a list: `depth` is how many of its ancestors are in it. */
+/** A process in a list; `depth` is the number of its ancestors in the list. */
 export interface Listed<P> {
   readonly process: P;
   readonly depth: number;
@@ -17,7 +17,7 @@ const STATE_ORDER: readonly string[] = ['running', 'ready', 'held', 'disk-sleep'
 const KEYS: Readonly<Record<string, RowOrder>> = {
   pid: (a, b) => a.pid - b.pid,
   cpu: (a, b) => a.cpu - b.cpu,
-  // Most first, as one looks for what uses the CPU.
+  // Descending, since people look for processes that use the CPU.
   time: (a, b) => b.utimeNs + b.stimeNs - (a.utimeNs + a.stimeNs),
   nice: (a, b) => a.nice - b.nice,
   state: (a, b) => rank(a.state) - rank(b.state) || a.state.localeCompare(b.state, 'en'),
@@ -26,7 +26,7 @@ const KEYS: Readonly<Record<string, RowOrder>> = {
 };
 
 /**
- * The comparison for `--sort`; equal ones go by pid.
+ * The comparison for `--sort`; ties go by pid.
  * @throws DomschedError `usage`
  */
 export function comparison(sort: string): RowOrder {
@@ -45,14 +45,14 @@ export function comparison(sort: string): RowOrder {
   return (a, b) => (reverse ? compare(b, a) : compare(a, b)) || a.pid - b.pid;
 }
 
-/** One after the other. */
+/** A plain list. */
 export function flat<P extends Listable>(processes: readonly P[], compare: RowOrder): Listed<P>[] {
   return processes.toSorted(compare).map((process) => ({ process, depth: 0 }));
 }
 
 /**
- * Children below their parents, siblings in order. Each process appears once, whatever the parents say: a guest may
- * claim a circle.
+ * Children below their parents, siblings in order. Each process appears once, even if the guest claims a cycle of
+ * parents.
  */
 export function tree<P extends Listable>(processes: readonly P[], compare: RowOrder): Listed<P>[] {
   const byParent = Map.groupBy(processes.toSorted(compare), parentOf);
@@ -72,12 +72,12 @@ export function tree<P extends Listable>(processes: readonly P[], compare: RowOr
   };
   const sorted = processes.toSorted(compare);
   visit(sorted.filter((process) => !pids.has(parentOf(process)) || parentOf(process) === process.pid));
-  // What is left hangs in circles.
+  // The rest is in cycles.
   visit(sorted.filter((process) => !seen.has(process)));
   return listed;
 }
 
-/** Threads hang below the process that they belong to. */
+/** Threads belong below their process. */
 function parentOf(process: Listable): number {
   return process.pid === process.tgid ? process.ppid : process.tgid;
 }

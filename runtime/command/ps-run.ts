@@ -19,17 +19,17 @@ export interface PsOptions {
 
 const DEFAULT_INTERVAL_S = 2;
 const SHORTEST_INTERVAL_S = 0.01;
-/** Longest time that a timer of Node keeps, in seconds. */
+/** Longest interval that a Node timer supports, in seconds. */
 const LONGEST_INTERVAL_S = 2_147_483;
 
 /**
- * Runs `domsched ps`. A domain that cannot be read is reported and does not keep the others from being shown.
- * @throws DomschedError `usage`, `domain-not-found`, `domain-ambiguous`; what went wrong with the only domain asked for
+ * Runs `domsched ps`. A domain that cannot be read is reported; the others are still shown.
+ * @throws DomschedError `usage`, `domain-not-found`, `domain-ambiguous`; the error of the only requested domain
  */
 export async function ps(domain: string | undefined, options: PsOptions): Promise<void> {
   const compare = comparison(options.sort ?? 'pid');
   const interval = options.watch === undefined ? undefined : seconds(options.watch);
-  // `ps | head`: the reader has seen enough.
+  // With `ps | head` the reader may leave early.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'EPIPE') process.exit();
     throw error;
@@ -38,7 +38,7 @@ export async function ps(domain: string | undefined, options: PsOptions): Promis
   for (;;) {
     const { pause, threads } = options;
     const { rows, errors, notes } = await control.ps({ domain, pause, threads });
-    // One domain after the other, unless an order over all processes of the host is asked for.
+    // Domain by domain, unless an order over all processes of the host is requested.
     const order = options.tree ? tree : flat;
     const grouped = options.tree || options.sort === undefined;
     const groups = grouped ? [...perDomain(rows)] : [rows];
@@ -46,14 +46,14 @@ export async function ps(domain: string | undefined, options: PsOptions): Promis
     let text: string;
     if (options.json) text = jsonText(listed.map(({ process: row }) => entry(row)));
     else text = listed.length === 0 ? '' : table(listed);
-    // Home and clear before each picture, on a terminal only.
+    // On a terminal, move home and clear before each picture.
     const clear = interval !== undefined && process.stdout.isTTY ? '\x1b[H\x1b[2J' : '';
     await write(`${clear}${text}`);
     for (const note of notes) process.stderr.write(`domsched: ${harmless(note)}\n`);
     for (const { code, message } of errors)
       process.stderr.write(`domsched: ${harmless(message)} [${code}]\n`);
     if (interval === undefined) {
-      // A refusal for safety tells more than a failure.
+      // A refusal for safety is more important than a failure.
       const codes = errors.map(({ code }) => exitCodeOf(code as never));
       if (codes.length > 0) process.exitCode = Math.max(...codes);
       return;
@@ -62,11 +62,11 @@ export async function ps(domain: string | undefined, options: PsOptions): Promis
   }
 }
 
-/** What `--json` shows of a process: stable keys. */
+/** A process as `--json` prints it, with stable keys. */
 function entry(row: ProcessRow) {
   const { domain, pid, tgid, ppid, comm, state, cpu, nice, policy, utimeNs, stimeNs, threads, kernelThread } =
     row;
-  // Spelt for terminals so far.
+  // So far the name is spelled for terminals.
   const name = plainName(comm);
   return {
     domain,
@@ -99,7 +99,7 @@ function seconds(value: string | true): number {
   );
 }
 
-/** Waits until a slow reader took it: nothing is lost when the program ends. */
+/** Waits for a slow reader, so that nothing is lost when the program ends. */
 async function write(text: string): Promise<void> {
   if (process.stdout.write(text)) return;
   await new Promise((resolve) => process.stdout.once('drain', resolve));

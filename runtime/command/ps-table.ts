@@ -4,10 +4,10 @@ import { duration } from '../top/duration.ts';
 import type { Listed } from './ps-order.ts';
 
 const HEAD = ['DOMAIN', 'PID', 'PPID', 'CPU', 'STATE', 'NI', 'POLICY', 'TIME', 'THR', 'COMMAND'] as const;
-/** Columns that hold numbers. */
+/** Columns with numbers. */
 const RIGHT = new Set<string>(['PID', 'PPID', 'CPU', 'NI', 'TIME', 'THR']);
 
-/** The list as a table, one line per process; columns are as wide as their widest cell. */
+/** Formats the list as a table, one line per process; each column is as wide as its widest cell. */
 export function table(listed: readonly Listed<ProcessRow>[]): string {
   const lines = [[...HEAD], ...listed.map(cells)];
   const widths = HEAD.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)));

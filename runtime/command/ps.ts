@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { connectOption, READABLE } from './connect-option.ts';
 import type { PsOptions } from './ps-run.ts';
 
-/** Adds `ps` to the program. Its work is loaded when the command runs, to keep the others quick. */
+/** Adds `ps` to the program. Its work is loaded when it runs, to keep the other commands quick. */
 export function register(program: Command): void {
   program
     .command('ps')

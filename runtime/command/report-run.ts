@@ -16,7 +16,7 @@ export interface ReportOptions {
 
 /**
  * Runs `domsched report`.
- * @throws DomschedError `trace-invalid`; `usage` when the picture cannot be written
+ * @throws DomschedError `trace-invalid`; `usage` if the picture cannot be written
  */
 export async function report(file: string, options: ReportOptions): Promise<void> {
   const format = options.format ?? (options.output?.endsWith('.svg') ? 'svg' : 'html');

@@ -10,9 +10,8 @@ export interface ShareOptions {
 }
 
 /**
- * Runs `domsched weight` and `domsched cap`: what is wanted is set, the rest left, and what the hypervisor says then
- * is printed.
- * @throws DomschedError `usage` out of the scheduler's bounds; `capability-missing` where there is none to ask
+ * Runs `domsched weight` and `domsched cap`: sets the requested values and prints what the hypervisor then reports.
+ * @throws DomschedError `usage` outside the scheduler's bounds; `capability-missing` if there is no such scheduler
  */
 export async function share(
   domain: string,

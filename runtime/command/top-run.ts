@@ -13,7 +13,7 @@ export interface TopOptions {
   count?: number;
 }
 
-/** Into a file or a pipe every line is written, however long. */
+/** Output to a file or pipe is not cut, however long a line is. */
 const PAPER = { columns: 1000, rows: 1_000_000, colour: false, keys: false };
 
 /**
@@ -26,7 +26,7 @@ export async function top(options: TopOptions): Promise<void> {
   const onSignal = () => stop.abort();
   process.once('SIGINT', onSignal).once('SIGTERM', onSignal).once('SIGHUP', onSignal);
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    // `top | head`: the reader has seen enough.
+    // With `top | head` the reader may leave early.
     if (error.code === 'EPIPE') stop.abort();
     else throw error;
   });

@@ -13,7 +13,7 @@ export interface TraceOptions {
 }
 
 /**
- * Runs `domsched trace`: until the time is over, or SIGINT or SIGTERM.
+ * Runs `domsched trace` until the time is over, or SIGINT or SIGTERM.
  * @throws DomschedError `usage`, `host-unreachable`, `trace-failed`
  */
 export async function trace(options: TraceOptions): Promise<void> {
