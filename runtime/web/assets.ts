@@ -7,13 +7,13 @@ export interface Asset {
   readonly bytes: Buffer;
 }
 
-/** The page is compiled for browsers, so that a checkout has it in `dist/` alone. */
+/** The page is compiled for browsers, so a checkout has it only in `dist/`. */
 const compiled = new URL(
   import.meta.url.endsWith('.ts') ? '../../dist/runtime/web/page/' : './page/',
   import.meta.url,
 );
 
-/** What the page shares with the rest of the program. */
+/** Modules that the page shares with the rest of the program. */
 const SHARED: Readonly<Record<string, string>> = { '/trace/decode.js': '../../trace/decode.js' };
 
 const TYPES: Readonly<Record<string, string>> = {
@@ -24,7 +24,7 @@ const TYPES: Readonly<Record<string, string>> = {
 };
 
 /**
- * All files of the page by their paths: nothing else can be asked for.
+ * All files of the page by path; nothing else is served.
  * @throws DomschedError `config-invalid` in a checkout that is not built
  */
 export function loadAssets(): ReadonlyMap<string, Asset> {

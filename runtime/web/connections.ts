@@ -2,12 +2,12 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 
 /**
- * Has no more than so many connections open. One too many costs the connection its place that has waited longest
- * without a request under way: whoever only opens connections keeps nobody else out.
+ * Limits the number of open connections. One too many closes the connection that has been without a request for
+ * longest, so clients that only open connections cannot keep others out.
  */
 export function limitConnections(server: Server, most: number): void {
   let open = 0;
-  /** Without a request under way, the longest first. */
+  /** Connections without a request under way, the oldest first. */
   const waiting = new Set<Socket>();
   server.on('connection', (socket: Socket) => {
     open += 1;

@@ -6,9 +6,11 @@ import { Replay } from './replay.ts';
 
 /** Pages that are served at once. */
 export const MOST_CLIENTS = 32;
-/** Bytes that may wait for a slow page; then it gets the state instead of the steps, when it is ready for it. */
+/**
+ * A page that is slower than this many waiting bytes is sent the whole state once it is ready, instead of each step.
+ */
 const MOST_WAITING = 4 * 2 ** 20;
-/** After which a page that was cut off tries again, in ms. */
+/** A page that was cut off reconnects after this time, in ms. */
 const RETRY_MS = 1000;
 
 interface Client {
@@ -18,7 +20,7 @@ interface Client {
 
 /** Sends every tick to every page that listens, as server-sent events. */
 export class EventHub {
-  /** Tells ticks of this run of the daemon from those of the one before. */
+  /** Distinguishes ticks of this run of the daemon from those of an earlier one. */
   readonly #session = randomUUID().slice(0, 8);
   readonly #replay = new Replay();
   readonly #clients = new Set<Client>();
@@ -39,8 +41,8 @@ export class EventHub {
   }
 
   /**
-   * Answers with events until the client goes.
-   * @param lastId id of the last event that it has, of a connection before
+   * Answers with events until the client leaves.
+   * @param lastId id of the last event that the client got over an earlier connection
    */
   attach(response: ServerResponse, lastId?: string): void {
     const client: Client = { response, isBehind: false };

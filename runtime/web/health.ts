@@ -1,21 +1,21 @@
 import type { Tick } from '../tick/tick.ts';
 
-/** Below this age a tick is never called stale, in ms: a busy host may keep the daemon waiting. */
+/** A tick younger than this is never stale, in ms: a busy host may delay the daemon. */
 const SHORTEST_STALE_MS = 10_000;
 /** A tick is stale after this many intervals. */
 const STALE_INTERVALS = 5;
 
-/** Errors by which a guest is there, and not what it was taken for. */
+/** Errors of a guest that exists but is not what we took it for. */
 const CONTRADICTIONS: ReadonlySet<string> = new Set(['guest-inconsistent']);
 
 export interface Health {
-  /** `inconsistent`: what is read of a guest contradicts itself: its kernel may have been replaced. */
+  /** `inconsistent` means that data of a guest contradicts itself; its kernel may have been replaced. */
   readonly status: 'healthy' | 'stale' | 'starting' | 'inconsistent';
   /** Age of the last tick, in ms; null before the first. */
   readonly ageMs: number | null;
   readonly tick: number | null;
   readonly domains: number;
-  /** Domains that could not be read at the last tick. Those that went make nothing unhealthy: guests come and go. */
+  /** Domains that could not be read at the last tick. Vanished domains do not count: guests come and go. */
   readonly unreadable: number;
 }
 
@@ -30,7 +30,7 @@ export class HealthCheck {
   }
 
   tick(tick: Tick): void {
-    // Where nothing changes the daemon looks less often; a step back to often must not look like a delay.
+    // The daemon looks less often while nothing changes; the return to frequent looks must not seem a delay.
     const intervalMs = Math.max(tick.elapsedMs, (this.#last?.intervalMs ?? 0) * 0.9);
     this.#last = { at: this.#now(), tick, intervalMs };
   }

@@ -2,12 +2,14 @@ import type { IncomingMessage } from 'node:http';
 import { isIPv4 } from 'node:net';
 import { DomschedError } from '../error.ts';
 
-/** Where to listen: a socket file, which its permissions guard; or an address of this machine that asks for a token. */
+/**
+ * Where to listen: a socket file, protected by its permissions, or an address of this machine, which requires a token.
+ */
 export type Listen = { readonly path: string } | { readonly host: string; readonly port: number };
 
 /**
- * Reads `unix:/run/domsched/page`, `127.0.0.1:9464`, `[::1]:9464` or `localhost:9464`; port 0 is any that is free.
- * @throws DomschedError `config-invalid` for anything that other machines could reach
+ * Parses `unix:/run/domsched/page`, `127.0.0.1:9464`, `[::1]:9464` or `localhost:9464`; port 0 means any free port.
+ * @throws DomschedError `config-invalid` for an address that other machines could reach
  */
 export function parseListen(text: string): Listen {
   const path = /^unix:(\/.+)$/.exec(text)?.[1];
@@ -23,11 +25,11 @@ export function parseListen(text: string): Listen {
   return { host, port };
 }
 
-/** What a configuration may say. */
+/** Accepted values, for messages. */
 export const LISTEN_TAKES =
   'it takes a socket like unix:/run/domsched/page, or an address of this machine alone like 127.0.0.1:9464';
 
-/** Whether {@link parseListen} takes it. */
+/** Whether {@link parseListen} accepts it. */
 export function isListen(text: string): boolean {
   try {
     parseListen(text);
@@ -42,8 +44,8 @@ function isLoopback(host: string): boolean {
 }
 
 /**
- * Why a request is not answered, or undefined. A page of another site can make a browser on this machine ask us under
- * a name of that site's own (DNS rebinding): whoever asks for us must say a name that is only ever this machine's.
+ * Why a request is refused, or undefined. A page of another site can make a browser on this machine call us under that
+ * site's name (DNS rebinding), so a request must name a host that can only be this machine.
  */
 export function refusal(request: IncomingMessage): { status: number; message: string } | undefined {
   if (request.method !== 'GET' && request.method !== 'HEAD') {

@@ -3,7 +3,7 @@ import { LineDecoder } from '../trace/decode.ts';
 import { LineEncoder } from '../trace/encode.ts';
 import type { TickLine } from '../trace/line.ts';
 
-/** How much of the past a page is shown when it opens. */
+/** How much history a page gets when it opens. */
 const KEPT_MS = 5 * 60_000;
 const KEPT_TICKS = 3_000;
 const KEPT_BYTES = 8 * 2 ** 20;
@@ -11,23 +11,23 @@ const KEPT_BYTES = 8 * 2 ** 20;
 interface KeptLine {
   readonly tick: number;
   readonly ms: number;
-  /** JSON of the line. */
+  /** The line as JSON. */
   readonly text: string;
 }
 
 /**
- * The last minutes as lines: the state before them, and each line since. Bounded in time, number and bytes, so that a
- * page that opens late sees the past and the daemon does not grow.
+ * The last minutes as lines: a base state and each line since. Time, number and bytes are bounded, so that a page that
+ * opens late sees the past and the daemon does not grow.
  */
 export class Replay {
   readonly #encoder = new LineEncoder();
-  /** The state after the last line that was dropped, and that line. */
+  /** The state after the last dropped line, and that line. */
   readonly #base = new LineDecoder();
   #baseLine: TickLine | undefined;
   readonly #kept: KeptLine[] = [];
   #bytes = 0;
 
-  /** Takes a tick in. @returns the JSON of its line */
+  /** Adds a tick. @returns its line as JSON */
   push(tick: Tick): string {
     const line = this.#encoder.encode(tick);
     const text = JSON.stringify(line);
@@ -37,7 +37,7 @@ export class Replay {
     return text;
   }
 
-  /** Lines for one who knows nothing: a full one, and all that follow it. */
+  /** Lines for a client without history: a full one and all that follow. */
   *all(): Generator<{ tick: number; text: string }> {
     if (this.#baseLine !== undefined) {
       const tick = { ...this.#baseLine, domains: this.#base.tickDomains() };
@@ -46,7 +46,7 @@ export class Replay {
     yield* this.#kept;
   }
 
-  /** Lines after a tick; undefined when that is too long ago, or was never. */
+  /** Lines after a tick; undefined if that tick is too old or never existed. */
   since(tick: number): readonly { tick: number; text: string }[] | undefined {
     const at = this.#kept.findIndex((kept) => kept.tick === tick);
     return at < 0 ? undefined : this.#kept.slice(at + 1);

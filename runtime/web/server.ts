@@ -16,12 +16,12 @@ import { TOKEN_NEEDED, Token } from './token.ts';
 
 /** Connections at once, of pages and others. */
 const MOST_CONNECTIONS = 128;
-/** How long somebody may take to say what he wants, in ms. */
+/** How long a client may take to send its request, in ms. */
 const REQUEST_MS = 5_000;
 
 /**
- * No script but our own files, no inline one, nothing from elsewhere, and no text may become markup (trusted types): a
- * name out of a guest can be shown, and nothing else.
+ * Allows only our own script files, no inline script and no external source, and no text may become markup (trusted
+ * types): a guest's names can be shown but do nothing else.
  */
 const secure = helmet({
   contentSecurityPolicy: {
@@ -46,15 +46,15 @@ const secure = helmet({
 
 export interface WebOptions {
   readonly listen: Listen;
-  /** What a request has to bring; needed for an address, since anybody on this machine could open that. */
+  /** Token that a request must carry. Required for an address, since any user of this machine could open that. */
   readonly token?: string;
   readonly metrics: Metrics;
   readonly health?: HealthCheck;
 }
 
 /**
- * The daemon's page, its API, metrics and health over HTTP: for this machine alone, and to look only. There is no
- * request that changes anything.
+ * Serves the daemon's page, its API, metrics and health over HTTP, for this machine only and read-only: no request
+ * changes anything.
  *
  * | path | answer |
  * | --- | --- |
@@ -62,7 +62,7 @@ export interface WebOptions {
  * | `/api/state` | the last tick as JSON, 503 before the first |
  * | `/events` | every tick as a server-sent event, the last minutes first |
  * | `/metrics` | for Prometheus |
- * | `/health` | 200 while ticks come, 503 when the last is too old or none came yet; without a token nothing more |
+ * | `/health` | 200 while ticks come, 503 if the last is too old or none has come yet; without a token nothing more |
  */
 export class WebServer implements Observer {
   readonly #listen: Listen;
@@ -88,7 +88,7 @@ export class WebServer implements Observer {
     this.#server.requestTimeout = REQUEST_MS;
   }
 
-  /** @throws DomschedError `config-invalid` when the place is taken or none of ours, or an address comes without a token */
+  /** @throws DomschedError `config-invalid` if the place is taken or not ours, or an address comes without a token */
   static async open(options: WebOptions): Promise<WebServer> {
     const web = new WebServer(options);
     const { listen } = options;
@@ -120,7 +120,7 @@ export class WebServer implements Observer {
     return web;
   }
 
-  /** Where the page is: an http URL, or `unix:` and the path. */
+  /** Address of the page: an http URL, or `unix:` and the path. */
   get url(): string {
     if ('path' in this.#listen) return `unix:${this.#listen.path}`;
     const { address, family, port } = this.#server.address() as AddressInfo;
@@ -155,7 +155,7 @@ export class WebServer implements Observer {
     const { pathname } = url;
     if (this.#token !== undefined && !this.#token.isBrought(request)) {
       const cookie = this.#token.cookieFor(url.searchParams.get('token'));
-      // Once in the address, then in a cookie: so that it does not stay in the browser's history.
+      // The token comes once in the address and then in a cookie, so that it does not stay in the browser's history.
       if (cookie !== undefined && pathname === '/') {
         response.writeHead(303, { 'set-cookie': cookie, location: '/', 'cache-control': 'no-store' }).end();
         return;

@@ -4,18 +4,18 @@ import type { IncomingMessage } from 'node:http';
 import { DomschedError } from '../error.ts';
 import { shellWord } from '../shell-word.ts';
 
-/** Nobody guesses one of this length, made of letters and digits. */
+/** A token of this many letters and digits cannot be guessed. */
 const SHORTEST_TOKEN = 22;
 const LONGEST_FILE = 4_096;
 const COOKIE = 'domsched';
 
-/** What somebody is told who came without it. */
+/** Message for a client without the token. */
 export const TOKEN_NEEDED =
   'This needs the token out of tokenFile: as the header "Authorization: Bearer …", or once as /?token=… in a browser.';
 
 /**
- * Reads the token that a request over TCP has to bring.
- * @throws DomschedError `config-invalid` for a file that others may read or write, or that holds none
+ * Reads the token that a request over TCP must carry.
+ * @throws DomschedError `config-invalid` for a file that others may read or write, or that contains no token
  */
 export function readToken(file: string): string {
   const bad = (why: string, cause?: unknown) =>
@@ -46,10 +46,10 @@ export function readToken(file: string): string {
 const TO_MAKE_ONE = (file: string) =>
   `(umask 077; head -c 32 /dev/urandom | base64 > ${shellWord(file)}) makes one`;
 
-/** Whether a request brings the token, as a header or as the cookie that it was changed for. */
+/** Checks whether a request carries the token, as a header or as the cookie that replaced it. */
 export class Token {
   readonly #digest: Buffer;
-  /** What the cookie says: good for as long as the token is, over restarts too, and does not tell it. */
+  /** Value of the cookie: valid as long as the token, also after a restart, and does not reveal it. */
   readonly #session: string;
 
   constructor(token: string) {
@@ -66,7 +66,7 @@ export class Token {
     );
   }
 
-  /** The cookie for somebody who has the token; undefined for others. */
+  /** The cookie for a client that has the token; undefined for others. */
   cookieFor(token: string | null): string | undefined {
     if (token === null || !this.#is(token)) return undefined;
     return `${COOKIE}=${this.#session}; HttpOnly; SameSite=Strict; Path=/`;

@@ -2,10 +2,10 @@ import type { TickLine } from '../../trace/line.ts';
 
 export type Connected = 'connecting' | 'live' | 'lost';
 
-/** After a refusal a browser does not try again by itself; we do, after this many ms. */
+/** A browser does not retry after a refusal; we do, after this many ms. */
 const RETRY_MS = 1500;
 
-/** Listens to the daemon for ever. */
+/** Listens to the daemon for as long as the page is open. */
 export class Connection {
   readonly #onLine: (line: TickLine, session: string) => void;
   readonly #onState: (state: Connected) => void;

@@ -1,11 +1,11 @@
 import type { PageRow } from './rows.ts';
 
-/** Height of a line, in CSS pixels; style.css has it too. */
+/** Height of a line, in CSS pixels; must match style.css. */
 export const ROW_HEIGHT = 28;
-/** Lines beyond what is seen, so that a quick scroll shows no gap. */
+/** Lines beyond the visible ones, so that quick scrolling shows no gap. */
 const SPARE = 6;
 
-/** A line's elements, used for one row after the other. */
+/** The elements of a line, reused for different rows. */
 export interface ListLine {
   readonly element: HTMLElement;
   readonly cells: Readonly<Record<'name' | 'pid' | 'state' | 'nice' | 'cpu', HTMLElement>>;
@@ -14,8 +14,8 @@ export interface ListLine {
 }
 
 /**
- * Shows a long list with a few elements: as many lines as fit, moved to where the list is scrolled to. With 10,000
- * processes the document is as large as with 50.
+ * Shows a long list with few elements: only as many lines as fit, moved to the scroll position. The document is as
+ * small with 10,000 processes as with 50.
  */
 export class VirtualList {
   readonly #viewport: HTMLElement;
@@ -65,22 +65,22 @@ export class VirtualList {
     this.activate(this.#active + by);
   }
 
-  /** Index of the row that an element is in. */
+  /** Index of the row that contains an element. */
   indexOf(element: Element): number | undefined {
     const line = this.#lines.find((candidate) => candidate.element.contains(element));
     const at = line?.row === undefined ? -1 : this.#rows.indexOf(line.row);
     return at < 0 ? undefined : at;
   }
 
-  /** Rows of a page. */
+  /** Number of rows on a page. */
   get page(): number {
     return Math.max(1, Math.floor(this.#viewport.clientHeight / ROW_HEIGHT) - 1);
   }
 
-  /** Draws all lines that are in view. */
+  /** Draws all visible lines. */
   render(): void {
     const { clientHeight } = this.#viewport;
-    // A list that became shorter may not have been scrolled back yet.
+    // After the list became shorter, the browser may not have scrolled back yet.
     const bottom = Math.max(0, this.#rows.length * ROW_HEIGHT - clientHeight + ROW_HEIGHT);
     const top = Math.min(this.#viewport.scrollTop, bottom);
     const first = Math.max(0, Math.floor(top / ROW_HEIGHT) - SPARE);

@@ -5,7 +5,7 @@ import { type PageRow, type PageView, rowsOf } from './rows.ts';
 import { Store, shareOf } from './store.ts';
 import { drawAxis, drawTrack, readPalette, type TimelineWindow } from './timeline.ts';
 
-/** A list in the order of activity, or of the busy alone, is made anew this often, in ms. */
+/** A list that is ordered by activity or shows only busy rows is rebuilt this often, in ms. */
 const RESORT_MS = 2000;
 const MOST_MEASURES = 2000;
 
@@ -45,7 +45,7 @@ new Connection(
   },
 );
 
-/** Draws with the next picture of the screen, however many ticks came until then. */
+/** Draws with the browser's next frame, however many ticks come until then. */
 function ask(): void {
   if (isAsked) return;
   isAsked = true;
@@ -92,7 +92,7 @@ function show(): void {
   measure('domsched-show', begun);
 }
 
-/** For the profiler of the browser; it must not grow for ever. */
+/** Adds an entry for the browser's profiler, and keeps their number bounded. */
 function measure(name: string, begun: number): void {
   performance.measure(name, { start: begun });
   measured++;
@@ -121,7 +121,7 @@ function showStatus(): void {
   ].join('  ·  ');
 }
 
-/** Texts are set only where they changed: most of a list stays as it is from tick to tick. */
+/** Sets a text only if it changed: most of a list stays the same from tick to tick. */
 function text(element: HTMLElement, value: string): void {
   if (element.textContent !== value) element.textContent = value;
 }

@@ -3,7 +3,7 @@ import type { Store, Track } from './store.ts';
 const MOST_HELD = 100;
 const MOST_EDITS = 40;
 
-/** Who is held now, and why. */
+/** Shows the held processes, with reasons. */
 export function showHeld(list: HTMLElement, count: HTMLElement, store: Store): void {
   const held: { name: string; track: Track }[] = [];
   for (const { facts, tracks } of store.domains.values()) {
@@ -27,12 +27,12 @@ export function showHeld(list: HTMLElement, count: HTMLElement, store: Store): v
   list.replaceChildren(...items);
 }
 
-/** What the daemon does of itself has no policy. */
+/** The daemon's own actions have no policy. */
 function because(policy: string, reason: string): string {
   return policy === '-' ? reason : `${policy}: ${reason}`;
 }
 
-/** The latest edits, the last first. */
+/** Shows the latest edits, newest first. */
 export function showEdits(list: HTMLElement, store: Store): void {
   const names = new Map([...store.domains].map(([id, { facts }]) => [id, facts.name]));
   const now = store.last?.ms ?? 0;

@@ -10,15 +10,15 @@ export interface PageView {
   /** Lower case; matches names of processes and domains, and pids. */
   readonly filter: string;
   readonly kernelThreads: boolean;
-  /** Only those that ran or were held within the time that is shown. */
+  /** Only processes that ran or were held within the visible time. */
   readonly busyOnly: boolean;
   readonly sort: 'pid' | 'busy';
   readonly collapsed: ReadonlySet<string>;
-  /** ms that are shown. */
+  /** Length of the visible time, in ms. */
   readonly windowMs: number;
 }
 
-/** The lines to show: each domain, and below it its processes. */
+/** The lines to show: each domain, followed by its processes. */
 export function rowsOf(store: Store, view: PageView): PageRow[] {
   const rows: PageRow[] = [];
   const places = placesWithin(store, view.windowMs);
@@ -60,14 +60,14 @@ function sorted(tracks: Track[], { sort }: PageView, places: readonly number[]):
   return tracks.sort((a, b) => busy.get(b)! - busy.get(a)! || a.process.pid - b.process.pid);
 }
 
-/** What it ran within some places, with a little for being held. */
+/** CPU time at some places, plus a little for being held. */
 function activity({ ran, doing }: Track, places: readonly number[]): number {
   let sum = 0;
   for (const place of places) sum += ran[place]! + (doing[place] === DOING.held ? 0.01 : 0);
   return sum;
 }
 
-/** Places of the rings whose ticks fall into the last `windowMs`, the oldest first. */
+/** Places in the rings of the ticks of the last `windowMs`, oldest first. */
 export function placesWithin(store: Store, windowMs: number): number[] {
   const { count, times } = store;
   const from = times[(count - 1) % SAMPLES]! - windowMs;

@@ -2,15 +2,15 @@ import type { TickAction, TickDomain, TickProcess } from '../../tick/tick.ts';
 import { LineDecoder } from '../../trace/decode.ts';
 import type { TickLine } from '../../trace/line.ts';
 
-/** Ticks that are remembered of each process. */
+/** Ticks remembered for each process. */
 export const SAMPLES = 600;
-/** Edits that are remembered. */
+/** Edits remembered. */
 const MOST_ACTIONS = 300;
 
-/** What a process was seen to do at a tick. */
+/** State of a process at a tick. */
 export const DOING = { absent: 0, sleeping: 1, waiting: 2, held: 3, stopped: 4 } as const;
 
-/** A process and what it did at the last ticks, in rings that all processes share the places of. */
+/** A process and its last ticks, in rings; all processes share the positions. */
 export interface Track {
   readonly domain: string;
   process: TickProcess;
@@ -23,24 +23,24 @@ export interface PastAction extends TickAction {
   readonly ms: number;
 }
 
-/** All that the page knows: the last tick, and the ticks before it. No part of the document here. */
+/** All that the page knows: the last tick and earlier ones. It does not touch the document. */
 export class Store {
-  /** Of each place of the rings, ms since the daemon's start. */
+  /** Time of each place in the rings, in ms since the daemon's start. */
   readonly times = new Float64Array(SAMPLES);
   readonly domains = new Map<string, { facts: TickDomain; tracks: Map<string, Track> }>();
   readonly actions: PastAction[] = [];
   last: TickLine | undefined;
-  /** Ticks that were taken in since the beginning of this session; place `(count - 1) % SAMPLES` is the last. */
+  /** Ticks received in this session; the last one is at place `(count - 1) % SAMPLES`. */
   count = 0;
-  /** Changes when a process or domain came or went: lists have to be made anew. */
+  /** Changes when a process or domain comes or goes, so that lists are rebuilt. */
   revision = 0;
   #decoder = new LineDecoder();
   #session = '';
 
-  /** @param session of the daemon; another one knows nothing of what was before */
+  /** @param session of the daemon; a new one starts without history */
   apply(line: TickLine, session: string): void {
     if (session !== this.#session) this.#begin(session);
-    // After a gap a tick may come that is known already.
+    // After a gap a tick may arrive that is already known.
     if (this.last !== undefined && line.tick <= this.last.tick) return;
     this.#decoder.apply(line);
     this.last = line;
@@ -105,7 +105,7 @@ export class Store {
     }
     track.process = process;
     const share = elapsedMs > 0 ? process.ranNs / 1e4 / elapsedMs : 0;
-    // The least that ran is told from nothing.
+    // Distinguish even the smallest run from none.
     track.ran[place] = share > 0 ? Math.min(255, Math.max(1, Math.round(share))) : 0;
     track.doing[place] = doing(process);
   }
@@ -117,7 +117,7 @@ function doing({ held, state }: TickProcess): number {
   return state === 'sleeping' ? DOING.sleeping : DOING.stopped;
 }
 
-/** Percent of one CPU in the time since the tick before. */
+/** Percent of one CPU in the time since the previous tick. */
 export function shareOf(ranNs: number, elapsedMs: number): number {
   return elapsedMs > 0 ? ranNs / 1e4 / elapsedMs : 0;
 }

@@ -29,7 +29,7 @@ export function readPalette(): Palette {
   };
 }
 
-/** What is drawn: which time, and how wide. */
+/** What to draw: the time range and the width. */
 export interface TimelineWindow {
   readonly store: Store;
   readonly windowMs: number;
@@ -39,7 +39,7 @@ export interface TimelineWindow {
   readonly palette: Palette;
 }
 
-/** Makes a canvas as large as it is shown, and clears it. */
+/** Sets a canvas to its displayed size and clears it. */
 export function prepare(canvas: HTMLCanvasElement, width: number, height: number): CanvasRenderingContext2D {
   const ratio = window.devicePixelRatio || 1;
   const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
@@ -53,7 +53,7 @@ export function prepare(canvas: HTMLCanvasElement, width: number, height: number
   return context;
 }
 
-/** One process: a bar as high as its share of one CPU, above it what it waited for, hatched while it was held. */
+/** Draws one process: a bar for its share of one CPU, above it the time that it waited for, hatched while held. */
 export function drawTrack(
   canvas: HTMLCanvasElement,
   track: Track,
@@ -74,7 +74,7 @@ export function drawTrack(
   const first = Math.max(0, count - SAMPLES);
   let known = first;
   while (known < count && track.doing[known % SAMPLES] === DOING.absent) known++;
-  // A sample tells of the time before it.
+  // A sample describes the time before it.
   const begin = known === first ? place(times[first % SAMPLES]!) : place(times[(known - 1) % SAMPLES]!);
   context.fillStyle = palette.track;
   context.fillRect(Math.max(0, begin), top, width - Math.max(0, begin), bar);
@@ -132,7 +132,7 @@ function drawHeld(
   context.strokeStyle = palette.heldLine;
   context.lineWidth = 1.5;
   context.beginPath();
-  // Hatched from a fixed origin, so that the lines stand still while time goes on.
+  // Hatched from a fixed origin, so that the lines stand still as time passes.
   for (let at = Math.floor((x - bar) / 7) * 7; at < right; at += 7) {
     context.moveTo(at, top + bar);
     context.lineTo(at + bar, top);
@@ -144,7 +144,7 @@ function drawHeld(
   context.strokeRect(x + 0.5, top + 0.5, right - x - 1, bar - 1);
 }
 
-/** Edits that show in no bar: nice values, and what was refused or failed. */
+/** Marks edits that no bar shows: nice values, and refused or failed edits. */
 function drawMark(
   context: CanvasRenderingContext2D,
   { action, outcome }: PastAction,
@@ -172,7 +172,7 @@ function drawMark(
   }
 }
 
-/** The time axis above the list. */
+/** Draws the time axis above the list. */
 export function drawAxis(canvas: HTMLCanvasElement, frame: TimelineWindow): void {
   const { windowMs, width, height, palette } = frame;
   const context = prepare(canvas, width, height);
