@@ -1,25 +1,25 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from '@prometheus-io/client';
 import type { Observer, Tick, TickAction, TickDomain } from '../tick/tick.ts';
 
-/** Series per process at most, unless told otherwise. */
+/** Default limit of processes with series of their own. */
 export const DEFAULT_PROCESSES = 50;
-/** Series per domain at most; the others are counted together as `(others)`. */
+/** At most this many domains have series of their own; the others are counted together as `(others)`. */
 const MOST_DOMAINS = 1000;
 const OTHERS = '(others)';
-/** In seconds: a pause is some 100 µs to some ms. */
+/** In seconds: pauses last from about 100 µs to some ms. */
 const PAUSE_BUCKETS = [1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.5];
 const TICK_BUCKETS = [1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1, 2.5];
 
 export interface MetricsOptions {
-  /** Processes whose share of CPU time is told at most, the busiest; 0 for none. */
+  /** Report the CPU share of at most this many processes, the busiest; 0 for none. */
   readonly processes?: number;
-  /** Leave out what is about our own process (CPU, memory, event loop). */
+  /** Leave out metrics of our own process (CPU, memory, event loop). */
   readonly withoutOwn?: boolean;
 }
 
 /**
- * What the daemon does, for Prometheus. How many series there are does not depend on what guests do: of processes the
- * busiest are told, and names of edits, outcomes and reasons are our own.
+ * The daemon's activity as Prometheus metrics. Guests cannot increase the number of series: only the busiest processes
+ * are reported, and names of edits, outcomes and reasons are ours.
  */
 export class Metrics implements Observer {
   readonly #registry = new Registry();
@@ -63,7 +63,7 @@ export class Metrics implements Observer {
     if (!options.withoutOwn) collectDefaultMetrics({ register: this.#registry });
   }
 
-  /** What the `Content-Type` of {@link text} is. */
+  /** The `Content-Type` of {@link text}. */
   get contentType(): string {
     return this.#registry.contentType;
   }
@@ -142,7 +142,7 @@ export class Metrics implements Observer {
   }
 }
 
-/** A counter that a guest made up must not spoil ours. */
+/** Protects our counters from values that a guest made up. */
 function positive(value: number): number {
   return Number.isFinite(value) && value > 0 ? value : 0;
 }
