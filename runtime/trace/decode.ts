@@ -1,20 +1,20 @@
 import type { Tick, TickDomain, TickProcess } from '../tick/tick.ts';
 import type { DomainLine, ProcessLine, TickLine } from './line.ts';
 
-/** A domain as of the last line. */
+/** State of a domain after the last line. */
 export interface DecodedDomain {
   facts: TickDomain;
   readonly processes: Map<string, TickProcess>;
 }
 
 /**
- * Turns lines back into ticks. Knows nothing of Node: the page reads the daemon's events with it. A line that speaks
- * of what no line has introduced is taken for what it says, the rest being zero or empty.
+ * Turns lines back into ticks. Does not use Node, because the page decodes the daemon's events with it. A line that
+ * mentions something new is accepted as it is; missing facts are zero or empty.
  */
 export class LineDecoder {
   readonly domains = new Map<string, DecodedDomain>();
 
-  /** Takes one line in; {@link domains} then is the state after it. */
+  /** Applies one line; {@link domains} is then the state after it. */
   apply(line: TickLine): void {
     if (line.full) this.domains.clear();
     for (const id of line.gone ?? []) this.domains.delete(id);
@@ -26,7 +26,7 @@ export class LineDecoder {
     for (const domain of line.domains) this.#applyDomain(domain);
   }
 
-  /** Takes one line in and gives the whole tick that it stands for. */
+  /** Applies one line and returns the whole tick that it represents. */
   decode(line: TickLine): Tick {
     this.apply(line);
     const { tick, time, ms, elapsedMs, tookMs, missed, actions } = line;

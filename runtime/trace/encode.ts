@@ -6,18 +6,18 @@ interface Known {
   readonly processes: ReadonlyMap<string, TickProcess>;
 }
 
-/** Turns ticks into lines, each the difference to the one before. */
+/** Turns ticks into lines, each with the difference from the one before. */
 export class LineEncoder {
   #domains = new Map<string, Known>();
   #isFull = true;
 
-  /** The next line is a full one. */
+  /** Makes the next line a full one. */
   reset(): void {
     this.#domains.clear();
     this.#isFull = true;
   }
 
-  /** @param dropped ticks before this one that were left out */
+  /** @param dropped ticks left out before this one */
   encode(seen: Tick, dropped = 0): TickLine {
     const now = new Map<string, Known>();
     const lines: DomainLine[] = [];
@@ -56,7 +56,7 @@ export class LineEncoder {
 const DOMAIN_FACTS = ['name', 'hypervisor', 'kernel', 'vcpus', 'weight', 'cap'] as const;
 const PROCESS_FACTS = ['pid', 'ppid', 'comm', 'state', 'nice', 'kernelThread', 'cpuNs', 'cpu'] as const;
 
-/** @returns undefined when there is nothing to say */
+/** @returns undefined if nothing changed */
 function domainLine(
   domain: TickDomain,
   processes: ReadonlyMap<string, TickProcess>,
@@ -103,7 +103,7 @@ function change<T>(line: Record<string, unknown>, facts: readonly (keyof T & str
   }
 }
 
-/** JSON has no word for the others, and a guest's counters may be anything. */
+/** JSON has no infinity or NaN, and a guest's counters may contain anything. */
 function finite(value: number): number {
   return Number.isFinite(value) ? value : 0;
 }

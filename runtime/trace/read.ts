@@ -8,20 +8,19 @@ import type { TraceHeader } from './line.ts';
 import { TICK_LINE, TRACE_HEADER } from './schema.ts';
 import { olderPart } from './trace-file.ts';
 
-/** Of one line: 131,072 processes take less. */
+/** Limit of one line; 131,072 processes need less. */
 const MAX_LINE_BYTES = 64 * 2 ** 20;
 
 /** A trace on disk. */
 export interface Trace {
   readonly header: TraceHeader;
-  /** Every tick of it, the older part's first. @throws DomschedError `trace-invalid`, with the line */
+  /** Every tick, starting with the older part. @throws DomschedError `trace-invalid`, with the line */
   ticks(): AsyncGenerator<Tick>;
 }
 
 /**
- * Opens a trace, together with its older part where there is one. A last line that was cut off is left out: whoever
- * wrote it died in the middle of it.
- * @throws DomschedError `trace-invalid` when the file is none or cannot be read
+ * Opens a trace, with its older part if there is one. A last line that is cut off is left out: the writer was killed.
+ * @throws DomschedError `trace-invalid` if the file is no trace or cannot be read
  */
 export async function openTrace(file: string): Promise<Trace> {
   const header = await headerOf(file);
@@ -43,7 +42,7 @@ async function headerOf(file: string): Promise<TraceHeader> {
 }
 
 async function* ticksOf(file: string, decoder: LineDecoder): AsyncGenerator<Tick> {
-  // One line late, to know which is the last.
+  // Delays each line by one, to know which is the last.
   let held: { text: string; number: number } | undefined;
   let isComplete = true;
   for await (const { text, number, isEnded } of linesOf(file)) {
@@ -88,11 +87,11 @@ interface NumberedLine {
   readonly text: string;
   /** Counts from 1. */
   readonly number: number;
-  /** A newline follows. */
+  /** Whether a newline follows. */
   readonly isEnded: boolean;
 }
 
-/** Lines with their numbers, never more than one of them in memory. */
+/** Numbered lines; never holds more than one in memory. */
 async function* linesOf(file: string): AsyncGenerator<NumberedLine> {
   let pieces: Buffer[] = [];
   let length = 0;

@@ -7,18 +7,18 @@ import { LineEncoder } from './encode.ts';
 import type { TraceHeader } from './line.ts';
 import { type OpenNew, olderPart, TraceFile } from './trace-file.ts';
 
-/** Bytes that a trace takes on disk at most, unless told otherwise. */
+/** Default limit of a trace on disk, in bytes. */
 export const DEFAULT_MAX_BYTES = 64 * 2 ** 20;
 export const SMALLEST_MAX_BYTES = 64 * 2 ** 10;
-/** Bytes that may wait for a slow disk; then ticks are left out. */
+/** Bytes that may wait for a slow disk; beyond that, ticks are left out. */
 const MAX_PENDING = 8 * 2 ** 20;
-/** Of a first line that is looked at to know a trace. */
+/** How much of a first line is read to recognize a trace. */
 const HEADER_BYTES = 4096;
-/** A disk that is full is tried again after this many ms. */
+/** A full disk is tried again after this many ms. */
 const RETRY_MS = 1_000;
 const FULL: ReadonlySet<string | undefined> = new Set(['ENOSPC', 'EDQUOT']);
 
-/** There is no room on the disk, or there is again: ticks that were left out. */
+/** The disk is full, or has room again after so many dropped ticks. */
 export type DiskRoom = { readonly isFull: true } | { readonly isFull: false; readonly dropped: number };
 
 export interface RecorderOptions {
@@ -26,11 +26,11 @@ export interface RecorderOptions {
   /** Of both parts together, in bytes. */
   readonly maxBytes?: number;
   readonly source: TraceHeader['source'];
-  /** The trace ends early: the disk is broken, or was still full when it was closed. Called once at most. */
+  /** Called at most once if the trace ends early: the disk is broken, or was still full on closing. */
   readonly onError?: (error: DomschedError) => void;
-  /** The disk is full: ticks are left out until it no longer is. */
+  /** Called when the disk is full, so that ticks are left out, and when it no longer is. */
   readonly onRoom?: (room: DiskRoom) => void;
-  /** How a file is made. */
+  /** Creates and opens a new file. */
   readonly openNew?: OpenNew;
   /** Monotonic, in ms. */
   readonly now?: () => number;
@@ -39,44 +39,44 @@ export interface RecorderOptions {
 /** A line that waits to be written. */
 interface WaitingLine {
   readonly bytes: Buffer;
-  /** Ticks that were left out before it. */
+  /** Ticks left out before it. */
   readonly dropped: number;
   readonly turnOver: boolean;
-  /** How often the disk had been full when it was made: it builds on lines that were not lost. */
+  /** How often the disk had been full when it was made, since a line depends on earlier lines being written. */
   readonly epoch: number;
 }
 
 /**
- * Writes what the daemon sees to a file, one line per tick. When half the limit is reached the file becomes the older
- * part, instead of the one before, and a new one begins with a full line: any moment of the last half is kept.
+ * Writes what the daemon sees to a file, one line per tick. At half the limit the file replaces the older part and a
+ * new one begins with a full line, so the last half is always complete.
  */
 export class TraceRecorder implements Observer {
   readonly #options: Required<Pick<RecorderOptions, 'file' | 'maxBytes' | 'now'>> & RecorderOptions;
   readonly #encoder = new LineEncoder();
   readonly #trace: TraceFile;
-  /** As they will be when everything that waits is written. */
+  /** Values after all waiting lines are written. */
   #part = 1;
   #bytes: number;
   #pending = 0;
   #dropped = 0;
   #failed = false;
   #epoch = 0;
-  /** The disk is full: when to try again, and what it said. */
+  /** Set while the disk is full: when to try again, and the error. */
   #full: { retryMs: number; error: Error } | undefined;
-  /** Writes follow each other. */
+  /** Chains the writes. */
   #last: Promise<void> = Promise.resolve();
 
   private constructor(options: RecorderOptions, trace: TraceFile) {
     this.#options = { maxBytes: DEFAULT_MAX_BYTES, now: () => performance.now(), ...options };
     this.#trace = trace;
     this.#bytes = trace.headerOf(1).length;
-    // What fails here fails again with the first line.
+    // An error here recurs with the first line.
     this.#last = trace.append(Buffer.alloc(0)).catch(() => {});
   }
 
   /**
-   * Begins a trace. A trace that the file holds already becomes its older part.
-   * @throws DomschedError `usage` when the file holds something else, cannot be written, or the limit is too small
+   * Begins a trace. If the file already contains one, that becomes the older part.
+   * @throws DomschedError `usage` if the file contains something else or cannot be written, or the limit is too small
    */
   static async create(options: RecorderOptions): Promise<TraceRecorder> {
     const { file, maxBytes = DEFAULT_MAX_BYTES, source, openNew } = options;
@@ -108,7 +108,7 @@ export class TraceRecorder implements Observer {
 
   tick(tick: Tick): void {
     if (this.#failed) return;
-    // One line at a time finds out whether there is room again.
+    // One line at a time tests whether there is room again.
     const isWaiting =
       this.#full !== undefined && (this.#pending > 0 || this.#options.now() < this.#full.retryMs);
     if (isWaiting || this.#pending > MAX_PENDING) {
@@ -133,7 +133,7 @@ export class TraceRecorder implements Observer {
     this.#dropped = 0;
   }
 
-  /** Resolves when everything is written, or cannot be. */
+  /** Resolves when everything is written or cannot be. */
   async close(): Promise<void> {
     await this.#last;
     if (this.#full !== undefined) this.#fail(this.#full.error);
@@ -174,7 +174,7 @@ export class TraceRecorder implements Observer {
     this.#options.onRoom?.({ isFull: false, dropped: line.dropped });
   }
 
-  /** The file was moved or removed: it is made again. Lines that wait build on what is no longer there. */
+  /** Creates the file again after it was moved or removed. Waiting lines depend on lines that are gone. */
   async #beginAgain(line: WaitingLine): Promise<void> {
     await setAside(this.#options.file);
     await this.#trace.beginAgain();
@@ -182,7 +182,7 @@ export class TraceRecorder implements Observer {
     this.#drop(line);
   }
 
-  /** A line is not written, and so none that builds on it. The next one will be a full one. */
+  /** Drops a line and all that depend on it. The next one will be a full one. */
   #drop(line: WaitingLine): void {
     this.#epoch += 1;
     this.#dropped += line.dropped + 1;
@@ -208,7 +208,7 @@ export class TraceRecorder implements Observer {
   }
 }
 
-/** Moves an older trace out of the way; anything else stays as it is. */
+/** Moves an older trace out of the way; anything else stays. */
 async function setAside(file: string): Promise<void> {
   let handle: FileHandle;
   try {

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { TickLine, TraceHeader } from './line.ts';
 
-// What a trace may hold. Unknown keys are left alone: a later domsched may know more.
+// Accepted content of a trace. Unknown keys are kept: a later domsched may know more.
 
 export const TRACE_HEADER: z.ZodType<TraceHeader> = z.object({
   format: z.literal('domsched-trace/1'),

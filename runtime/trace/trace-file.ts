@@ -2,27 +2,27 @@ import { constants } from 'node:fs';
 import { type FileHandle, open, rename, stat } from 'node:fs/promises';
 import type { TraceHeader } from './line.ts';
 
-/** Name of the file that the older half of a trace moves to. */
+/** File name for the older half of a trace. */
 export function olderPart(file: string): string {
   return `${file}.1`;
 }
 
-/** An open file, as far as a trace needs one. */
+/** An open file, reduced to what a trace needs. */
 export type TraceHandle = Pick<FileHandle, 'writeFile' | 'truncate' | 'close'>;
 
-/** Makes a file that is not there yet and opens it to be appended to. */
+/** Creates a file that must not exist yet and opens it for appending. */
 export type OpenNew = (file: string) => Promise<TraceHandle>;
 
 /**
- * The parts of a trace on disk. Every part begins with its header, and what is there are whole lines: where there is no
- * room for all of one, what was written of it is taken back.
+ * The parts of a trace on disk. Every part begins with its header and contains whole lines only: a line that does not
+ * fit is removed again.
  */
 export class TraceFile {
   readonly #file: string;
   readonly #header: Omit<TraceHeader, 'part'>;
   readonly #openNew: OpenNew;
   #handle: TraceHandle | undefined;
-  /** Which file it is that was opened, whatever its name is by now. */
+  /** Identity of the opened file, whatever its name is now. */
   #opened: string | undefined;
   #part = 1;
   #bytes = 0;
@@ -41,7 +41,7 @@ export class TraceFile {
     this.#handle = handle;
   }
 
-  /** @throws what the file system throws, also when the file is there */
+  /** @throws what the file system throws, also if the file exists */
   static async create(
     file: string,
     header: Omit<TraceHeader, 'part'>,
@@ -55,19 +55,19 @@ export class TraceFile {
     return this.#part;
   }
 
-  /** Of this part, in whole lines. */
+  /** Size of this part, in whole lines. */
   get bytes(): number {
     return this.#bytes;
   }
 
-  /** The line that a part begins with. */
+  /** The line that begins a part. */
   headerOf(part: number): Buffer {
     return Buffer.from(`${JSON.stringify({ ...this.#header, part })}\n`);
   }
 
   /**
-   * Writes a line, behind the header where it is the first; an empty one for the header alone.
-   * @throws what the file system throws: then nothing of it is there
+   * Writes a line, after the header if it is the first; an empty line writes only the header.
+   * @throws what the file system throws; then nothing of the line remains
    */
   async append(line: Buffer): Promise<void> {
     const bytes = this.#bytes > 0 ? line : Buffer.concat([this.headerOf(this.#part), line]);
@@ -84,18 +84,18 @@ export class TraceFile {
     this.#bytes += bytes.length;
   }
 
-  /** What is there becomes the older part, instead of the one before. @throws what the file system throws */
+  /** Makes the present file the older part, replacing the previous one. @throws what the file system throws */
   async turnOver(): Promise<void> {
     await rename(this.#file, olderPart(this.#file));
     await this.beginAgain();
   }
 
-  /** Whether somebody moved or removed the file that is open: what is written would not be found. */
+  /** Whether the open file was moved or removed, so that new lines would not be found. */
   async isAway(): Promise<boolean> {
     return this.#handle !== undefined && (await whichFile(this.#file)) !== this.#opened;
   }
 
-  /** The next line begins a new part under the file's name, which nothing has. @throws what the file system throws */
+  /** Starts a new part under the file's name, which must be free. @throws what the file system throws */
   async beginAgain(): Promise<void> {
     this.#part += 1;
     this.#bytes = 0;
@@ -109,7 +109,7 @@ export class TraceFile {
   }
 }
 
-/** Tells the file that has a name from all others that are open; undefined where none has it. */
+/** Identity of the file with this name; undefined if there is none. */
 async function whichFile(file: string): Promise<string | undefined> {
   try {
     const { dev, ino } = await stat(file, { bigint: true });
@@ -121,6 +121,6 @@ async function whichFile(file: string): Promise<string | undefined> {
 }
 
 async function createFile(file: string): Promise<TraceHandle> {
-  // Names of other people's processes are in it.
+  // Private, because it contains names of other people's processes.
   return open(file, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_APPEND, 0o600);
 }
