@@ -1,4 +1,4 @@
-/** ns as `minutes:seconds.hundredths`, as top shows CPU time. */
+/** Formats ns as `minutes:seconds.hundredths`, the way top shows CPU time. */
 export function duration(ns: number): string {
   const hundredths = Math.floor(ns / 1e7);
   const minutes = Math.floor(hundredths / 6000);

@@ -8,29 +8,29 @@ export interface Screen {
   readonly columns: number;
   readonly rows: number;
   readonly colour: boolean;
-  /** The last line says which keys there are. */
+  /** Whether the last line lists the keys. */
   readonly keys: boolean;
 }
 
 /** A picture of one tick. */
 export interface TopPicture {
   readonly lines: readonly string[];
-  /** Lines of the list that are seen. */
+  /** Visible lines of the list. */
   readonly page: number;
-  /** How far the list can be scrolled. */
+  /** Greatest scroll position of the list. */
   readonly last: number;
 }
 
 type TextStyle = Parameters<typeof styleText>[0];
 
-/** Domains with a line of their own take this part of the screen at most. */
+/** Domains with lines of their own take at most this part of the screen. */
 const DOMAINS_PART = 0.3;
 const GAUGE = 20;
 const HEAD = ['DOMAIN', 'PID', 'STATE', 'NI', 'CPU %', 'TIME', 'COMMAND', 'HELD'] as const;
 const RIGHT: ReadonlySet<string> = new Set(['PID', 'NI', 'CPU %', 'TIME']);
 const WIDEST_NAME = 24;
 
-/** Draws a tick: never wider or higher than the screen, and no character of a guest can be anything but a letter. */
+/** Draws a tick within the screen's width and height. A guest's characters cannot act as control characters. */
 export function frame(now: Tick, view: TopView, screen: Screen): TopPicture {
   const { rows } = screen;
   const paint = painter(screen);
@@ -58,7 +58,7 @@ export function frame(now: Tick, view: TopView, screen: Screen): TopPicture {
 
 type Paint = (text: string, format?: TextStyle) => string;
 
-/** Cuts a line to the screen, then colours it. */
+/** Makes a function that cuts a line to the screen's width, then colours it. */
 function painter({ columns, colour }: Screen): Paint {
   return (text, format) => {
     const cut = safe(text).slice(0, Math.max(0, columns));
@@ -92,14 +92,14 @@ function domainLines({ domains, elapsedMs }: Tick, { rows, columns }: Screen, pa
   const room = Math.max(0, Math.floor(rows * DOMAINS_PART));
   const ran = (domain: TickDomain) =>
     elapsedMs > 0 ? domain.processes.reduce((sum, { ranNs }) => sum + ranNs, 0) / 1e6 / elapsedMs : 0;
-  // What cannot be read comes first: somebody has to look after it.
+  // Unreadable domains come first, since they need attention.
   const all = domains
     .map((domain) => ({ domain, share: ran(domain) }))
     .sort(
       (a, b) =>
         Number(b.domain.error !== undefined) - Number(a.domain.error !== undefined) || b.share - a.share,
     );
-  // Those that are shown keep their places from tick to tick.
+  // The chosen domains keep their places from tick to tick.
   const shown = all
     .slice(0, all.length > room ? Math.max(0, room - 1) : room)
     .sort((a, b) => (a.domain.name < b.domain.name ? -1 : 1));

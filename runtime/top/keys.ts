@@ -1,6 +1,6 @@
 import type { TopView } from './view.ts';
 
-/** What a key does: another view, or the end. */
+/** The effect of a key: another view, or the end. */
 export type Effect = TopView | 'quit' | undefined;
 
 const SORTS: Readonly<Record<string, string>> = {
@@ -13,7 +13,7 @@ const SORTS: Readonly<Record<string, string>> = {
   i: 'nice',
 };
 
-/** For the last line, and for help. */
+/** Keys with their meaning, for the last line and for help. */
 export const KEYS: readonly (readonly [string, string])[] = [
   ['c', 'CPU'],
   ['t', 'time'],
@@ -30,7 +30,7 @@ export const KEYS: readonly (readonly [string, string])[] = [
 
 /**
  * @param key as Node's readline names it
- * @param page lines of the list that are seen
+ * @param page visible lines of the list
  */
 export function press(key: { name?: string; ctrl?: boolean }, view: TopView, page: number): Effect {
   const { name = '', ctrl = false } = key;

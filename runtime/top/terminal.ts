@@ -4,7 +4,7 @@ import { emitKeypressEvents } from 'node:readline';
 const ENTER = '\x1b[?1049h\x1b[?25l';
 const LEAVE = '\x1b[?25h\x1b[?1049l';
 
-/** The whole terminal, given back as it was on every path. */
+/** Takes the whole terminal and restores it on every path. */
 export class Terminal implements Disposable {
   readonly #onKey: (key: { name?: string; ctrl?: boolean }) => void;
   readonly #onResize: () => void;
@@ -33,7 +33,7 @@ export class Terminal implements Disposable {
     return process.stdout.rows || 24;
   }
 
-  /** Overwrites what was there, without a flicker. */
+  /** Overwrites the old lines without a flicker. */
   show(lines: readonly string[]): void {
     if (!this.#isOpen) return;
     process.stdout.write(`\x1b[H${lines.map((line) => `${line}\x1b[K`).join('\r\n')}\x1b[J`);

@@ -1,11 +1,11 @@
 import { DomschedError } from '../error.ts';
 import type { Tick, TickDomain, TickProcess } from '../tick/tick.ts';
 
-/** A process in the list, with what is of its domain. */
+/** A process in the list, with facts about its domain. */
 export interface TopEntry {
   readonly process: TickProcess;
   readonly domain: TickDomain;
-  /** Part of one CPU since the tick before. */
+  /** Part of one CPU since the previous tick. */
   readonly share: number;
 }
 
@@ -24,13 +24,13 @@ export const ORDERS: Readonly<Record<string, EntryOrder>> = {
   nice: (a, b) => a.process.nice - b.process.nice,
 };
 
-/** What of a tick is shown, and how. */
+/** Which part of a tick is shown, and how. */
 export interface TopView {
   readonly sort: string;
   readonly reversed: boolean;
   readonly kernelThreads: boolean;
   readonly paused: boolean;
-  /** Lines that the list is scrolled by. */
+  /** Lines by which the list is scrolled. */
   readonly top: number;
 }
 
@@ -54,7 +54,7 @@ export function orderNamed(name: string): string {
   );
 }
 
-/** The processes in the order of the view; equal ones by domain and pid. */
+/** The processes in the view's order; ties go by domain and pid. */
 export function entriesOf(tick: Tick, view: TopView): TopEntry[] {
   const { elapsedMs } = tick;
   const entries: TopEntry[] = [];
