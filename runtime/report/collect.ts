@@ -1,20 +1,20 @@
 import type { Tick, TickAction, TickDomain, TickProcess } from '../tick/tick.ts';
 
-/** CPUs that a guest is believed to have at most. */
+/** A guest is believed to have at most this many CPUs. */
 const MOST_CPUS = 4096;
 
-/** What a process did in one stretch of time between two looks. */
+/** What a process did between two looks. */
 export interface Span {
   /** ms since the trace began. */
   readonly from: number;
   readonly to: number;
-  /** Part of one CPU that it got: 1 is a whole one. */
+  /** CPU time as a part of one CPU; 1 is a whole CPU. */
   readonly share: number;
-  /** It could have run more than it did: at the end of the span it was on a CPU or waited for one. */
+  /** It could have run more: at the end of the span it was on a CPU or waited for one. */
   readonly wanted: boolean;
 }
 
-/** A stretch of time for which a process was held. */
+/** A period in which a process was held. */
 export interface HeldPeriod {
   readonly domain: string;
   readonly pid: number;
@@ -24,7 +24,7 @@ export interface HeldPeriod {
   /** ms since the trace began. */
   readonly from: number;
   readonly to: number;
-  /** It was held when the trace ended. */
+  /** It was still held when the trace ended. */
   readonly lasts: boolean;
 }
 
@@ -37,7 +37,7 @@ export interface TracedProcess {
   /** CPU time within the trace, in ms. */
   readonly ranMs: number;
   readonly heldMs: number;
-  /** When it was seen first and last, in ms since the trace began. */
+  /** First and last sight, in ms since the trace began. */
   readonly first: number;
   readonly last: number;
   readonly spans: readonly Span[];
@@ -49,11 +49,11 @@ export interface DomainRow extends Pick<TickDomain, 'id' | 'name' | 'hypervisor'
   /** Ticks at which it could not be read, and the reason at the last of them. */
   readonly failures: number;
   readonly error?: TickDomain['error'];
-  /** It could be read at the last tick that it was there. */
+  /** It could be read at the last tick at which it existed. */
   readonly isReadable: boolean;
 }
 
-/** An edit and when it was reported. */
+/** An edit with the time of its report. */
 export interface TimedAction extends TickAction {
   /** ms since the trace began. */
   readonly at: number;
@@ -61,13 +61,13 @@ export interface TimedAction extends TickAction {
 
 /** A whole trace, by process. */
 export interface History {
-  /** Of the first tick, ISO 8601. */
+  /** Time of the first tick, ISO 8601. */
   readonly started: string;
   readonly durationMs: number;
   readonly ticks: number;
   readonly missed: number;
   readonly domains: readonly DomainRow[];
-  /** Every process that was seen, domain by domain in the order in which they came. */
+  /** Every process that was seen, domain by domain in order of appearance. */
   readonly rows: readonly TracedProcess[];
   readonly actions: readonly TimedAction[];
 }
@@ -83,8 +83,7 @@ interface Tracked {
 }
 
 /**
- * Puts ticks together, process by process. What ran is told by CPU time, so that a process that slept at both looks
- * and ran in between is seen to have run.
+ * Combines ticks per process. CPU time shows what ran, including a process that slept at both looks and ran in between.
  */
 export async function collect(ticks: AsyncIterable<Tick> | Iterable<Tick>): Promise<History> {
   const tracked = new Map<string, Tracked>();
@@ -96,7 +95,7 @@ export async function collect(ticks: AsyncIterable<Tick> | Iterable<Tick>): Prom
   let missed = 0;
   for await (const tick of ticks) {
     first ??= tick;
-    // A clock that went back stands still.
+    // If the clock went back, treat it as standing still.
     at = Math.max(at, tick.ms - first.ms);
     count++;
     missed += tick === first ? 0 : tick.missed;
@@ -141,11 +140,11 @@ function begin(domain: string, report: TickProcess, at: number, time: string): T
   return process;
 }
 
-/** @returns how long it ran since it was seen last, in ms */
+/** @returns how long it ran since it was last seen, in ms */
 function follow(process: Tracked, report: TickProcess, at: number, time: string, vcpus: number): number {
   const { seen } = process;
   const elapsed = at - seen;
-  // No process gets more than the CPUs that there are, whatever its counters say.
+  // A process gets no more CPUs than there are, whatever its counters say.
   const ranMs = Math.min(Math.max(0, report.cpuNs - process.report.cpuNs) / 1e6, elapsed * vcpus);
   noteHeld(process, report, at, time);
   process.report = report;
@@ -167,7 +166,7 @@ function noteHeld(process: Tracked, report: TickProcess, at: number, time: strin
   const open = process.held.at(-1);
   const isOpen = open?.lasts ?? false;
   if (report.held === undefined) {
-    // It ends at the look before, after which it was let go.
+    // The hold ended after the previous look.
     if (isOpen) open!.lasts = false;
     return;
   }
@@ -187,7 +186,7 @@ function noteHeld(process: Tracked, report: TickProcess, at: number, time: strin
 
 function finish({ report, domain, first, seen, ranMs, spans, held }: Tracked, end: number): TracedProcess {
   const open = held.at(-1);
-  // A process that ended while it was held is held no longer.
+  // A process that ended while held is no longer held.
   if (open?.lasts && seen < end) open.lasts = false;
   const { pid, comm, kernelThread } = report;
   const heldMs = held.reduce((sum, { from, to }) => sum + to - from, 0);

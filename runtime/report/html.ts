@@ -4,14 +4,14 @@ import { lengthOf, momentOf, percent } from './scale.ts';
 import { sharesSvg } from './shares-svg.ts';
 import { factsOf, timelineSvg } from './timeline-svg.ts';
 
-/** Lines of one table at most: a report is to be read. */
+/** Lines of one table at most, so that people can still read the report. */
 const MOST_LINES = 500;
 
-/** A cell: text, or a number that stands to the right. */
+/** A cell: text, or a number that is aligned right. */
 type Cell = string | { readonly number: string };
 
 /**
- * A report as one HTML file: no script, nothing from anywhere else, and nothing from a guest but as text.
+ * Renders a report as one HTML file without scripts or external resources. A guest's strings appear only as text.
  * @param rows of the timeline at most
  */
 export function html(history: History, rows?: number): string {
@@ -141,7 +141,7 @@ function actions({ actions: all }: History, nameOf: (id: string) => string): str
   return table(head, all.map(line), 'Nothing was edited.');
 }
 
-/** @param head titles; one that begins with # is of numbers */
+/** @param head titles; a title that begins with # marks a column of numbers */
 function table(head: readonly string[], lines: readonly (readonly Cell[])[], none: string): string {
   if (lines.length === 0) return `<p class="none">${none}</p>`;
   const titles = head.map((title) =>

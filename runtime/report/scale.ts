@@ -1,9 +1,9 @@
 import type { Span } from './collect.ts';
 
-/** For a number that is none: a trace may hold sums beyond all numbers. */
+/** Shown for a value that is no number, since sums in a trace may overflow. */
 const UNKNOWN = '–';
 
-/** Marks of a time axis: multiples of a round step, `most` at most. All in ms. */
+/** Marks of a time axis: at most `most` multiples of a round step. All in ms. */
 export function timeMarks(durationMs: number, most: number): number[] {
   const steps = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 15e3, 3e4, 6e4, 12e4, 3e5, 6e5];
   steps.push(...[9e5, 18e5, 36e5, 72e5, 216e5, 432e5, 864e5]);
@@ -12,7 +12,7 @@ export function timeMarks(durationMs: number, most: number): number[] {
   return Array.from({ length: Math.floor(durationMs / step) + 1 }, (_, i) => i * step);
 }
 
-/** A time since the beginning, as short as the whole allows. */
+/** Formats a time since the beginning, as short as the whole duration allows. */
 export function timeLabel(ms: number, durationMs: number): string {
   if (!Number.isFinite(ms)) return UNKNOWN;
   if (durationMs < 2_000) return `${round(ms, 0)} ms`;
@@ -24,7 +24,7 @@ export function timeLabel(ms: number, durationMs: number): string {
   return hours > 0 ? `${hours}:${rest}` : rest;
 }
 
-/** A moment to a tenth of a second, as fits a table. */
+/** Formats a moment to a tenth of a second, for tables. */
 export function momentOf(ms: number): string {
   if (!Number.isFinite(ms)) return UNKNOWN;
   const seconds = Math.floor(ms / 1000);
@@ -34,7 +34,7 @@ export function momentOf(ms: number): string {
   return hours > 0 ? `${hours}:${minutes.padStart(2, '0')}:${rest}` : `${minutes}:${rest}`;
 }
 
-/** How long something took, for people. */
+/** Formats a duration for people. */
 export function lengthOf(ms: number): string {
   if (!Number.isFinite(ms)) return UNKNOWN;
   if (ms < 1) return `${round(ms * 1000, 0)} µs`;
@@ -43,7 +43,7 @@ export function lengthOf(ms: number): string {
   return timeLabel(ms, ms);
 }
 
-/** A part of one CPU in percent. */
+/** Formats a part of one CPU as percent. */
 export function percent(share: number): string {
   const value = share * 100;
   if (!Number.isFinite(value)) return UNKNOWN;
@@ -63,7 +63,7 @@ export interface PictureColumn {
 }
 
 /**
- * Spreads spans over columns of equal width. CPU time is kept: the columns' sum is the spans'.
+ * Spreads spans over columns of equal width. CPU time is preserved: columns and spans have equal sums.
  * @param durationMs all columns together
  */
 export function columnsOf(spans: readonly Span[], durationMs: number, count: number): PictureColumn[] {

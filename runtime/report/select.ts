@@ -1,17 +1,17 @@
 import type { DomainRow, History, TracedProcess } from './collect.ts';
 
-/** A domain with the processes of it that are drawn, and what the others are together. */
+/** A domain with the processes that are drawn, and the sum of the others. */
 export interface DomainGroup {
   readonly domain: DomainRow;
   readonly rows: readonly TracedProcess[];
   readonly others: { readonly count: number; readonly ranMs: number };
 }
 
-/** Part of one CPU below which a process that nobody touched is not worth a row. */
+/** A process that nobody edited needs more than this part of one CPU for a row. */
 const LITTLE = 0.005;
 
 /**
- * Which processes get a row of their own: those that were held or edited, then those that ran most.
+ * Chooses the processes with a row of their own: first those that were held or edited, then the busiest.
  * @param most rows in all
  */
 export function select(history: History, most: number): DomainGroup[] {

@@ -10,9 +10,9 @@ const RIGHT = WIDTH - 330;
 const TOP = 78;
 const HEIGHT = 240;
 const COLUMN = 2;
-/** Processes with a layer of their own; the others are one. */
+/** Processes with a layer of their own; the others share one. */
 const LAYERS = 9;
-/** Part of one CPU below which a layer would not be seen. */
+/** A layer below this part of one CPU would be invisible. */
 const LITTLE = 0.005;
 const SHADES = [1, 0.68, 0.45, 0.3] as const;
 
@@ -25,7 +25,7 @@ interface Layer {
   readonly ran: Float64Array;
 }
 
-/** Who had the CPUs: the processes that ran most as layers upon each other, over time, as an SVG picture. */
+/** Draws CPU use over time as an SVG picture: the busiest processes as layers stacked upon each other. */
 export function sharesSvg(history: History): string {
   const { durationMs } = history;
   const layers = layersOf(history);
@@ -57,7 +57,7 @@ export function sharesSvg(history: History): string {
   ].join('\n');
 }
 
-/** Layers lie together by domain, in its colour; of one domain the busiest is the strongest. */
+/** Groups layers by domain in its colour; the busiest of a domain has the strongest shade. */
 function layersOf(history: History): Layer[] {
   const { rows, domains, durationMs } = history;
   const count = Math.floor((RIGHT - LEFT) / COLUMN);
@@ -93,8 +93,8 @@ function sum(rows: readonly TracedProcess[], durationMs: number, count: number):
 }
 
 /**
- * CPUs that the picture is high: whole ones, and no more than there are. A guest that counts ticks catches up with
- * those that its host kept from it, and then seems to have run more.
+ * Height of the picture in whole CPUs, at most those that exist. A guest that counts ticks catches up on those that its
+ * host withheld, and then seems to have run more.
  */
 function ceiling(layers: readonly Layer[], { domains }: History): number {
   const columns = layers[0]?.ran.length ?? 0;

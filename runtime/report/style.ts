@@ -1,6 +1,6 @@
 import type { History } from './collect.ts';
 
-/** Colours of domains: on a light page, on a dark one. Told apart with any colour vision by their lightness too. */
+/** Colours of domains on a light and on a dark page. Their lightness distinguishes them for any colour vision. */
 export const DOMAIN_COLOURS = [
   ['#2563c9', '#6ea8ff'],
   ['#0b8079', '#45cdbf'],
@@ -12,7 +12,7 @@ export const DOMAIN_COLOURS = [
   ['#96502a', '#e2a27a'],
 ] as const;
 
-/** Class of the marks of a domain: the same in every picture of a history. */
+/** CSS class of a domain's marks, the same in every picture of a history. */
 export function colourOf({ domains }: History, id: string): string {
   const index = domains.findIndex((domain) => domain.id === id);
   return `d${Math.max(0, index) % DOMAIN_COLOURS.length}`;
@@ -50,7 +50,7 @@ export const HATCH =
   '<defs><pattern id="held" width="7" height="7" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">' +
   '<path class="stripe" d="M0 0v7"/></pattern></defs>';
 
-/** Text that fits `width` px at about `size` px per em. */
+/** Cuts text to `width` px at about `size` px per em. */
 export function clip(text: string, width: number, size: number): string {
   const room = Math.floor(width / (size * 0.61));
   return text.length <= room ? text : room < 2 ? '' : `${text.slice(0, room - 1)}…`;

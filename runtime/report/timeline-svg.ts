@@ -6,7 +6,7 @@ import { clip, colourOf, HATCH, PICTURE_STYLE } from './style.ts';
 
 const MARGIN = 24;
 const WIDTH = 1240;
-/** Where the time begins and ends. */
+/** Left and right end of the time axis. */
 const LEFT = 236;
 const RIGHT = WIDTH - 204;
 const TIME = RIGHT - LEFT;
@@ -15,13 +15,13 @@ const ROW = 26;
 const BAR = 20;
 const DOMAIN = 36;
 const HEAD = 132;
-/** What the processes without a row ran together, as a part of one CPU, for a line on them. */
+/** The processes without a row get a line from this part of one CPU on. */
 const WORTH_A_LINE = 0.001;
 export const DEFAULT_ROWS = 40;
 
 /**
- * The timeline as an SVG picture, after Figure 8 of the paper: a row for each process, what it got of a CPU as a bar's
- * height, hatched while it was held.
+ * Draws the timeline as an SVG picture, after Figure 8 of the paper: one row per process, bars as high as its CPU
+ * share, hatched while it was held.
  * @param most rows at most
  */
 export function timelineSvg(history: History, most = DEFAULT_ROWS): string {
@@ -67,7 +67,7 @@ export function timelineSvg(history: History, most = DEFAULT_ROWS): string {
   ].join('\n');
 }
 
-/** One line on what the trace is of. */
+/** One line of facts about the trace. */
 export function factsOf(history: History): string {
   const { started, durationMs, ticks, missed, actions } = history;
   const done = actions.filter(({ outcome }) => outcome === 'done').length;
@@ -163,13 +163,13 @@ function drawRow(row: TracedProcess, history: History, colour: string, y: number
   ].join('');
 }
 
-/** The time in which it was there. */
+/** The time in which the process existed. */
 function trackOf({ first, last }: TracedProcess, durationMs: number, top: number): string {
   const [x, width] = durationMs > 0 ? extent(first, last, durationMs) : [LEFT, TIME];
   return `<rect class="track" x="${x}" y="${top}" width="${width}" height="${BAR}"/>`;
 }
 
-/** What it ran from the row's bottom up, and above that what it would have run. */
+/** Bars: what it ran from the row's bottom up, and above that what it wanted to run. */
 function bars(row: TracedProcess, durationMs: number, colour: string, top: number): string[] {
   if (durationMs <= 0) return [];
   const count = Math.floor(TIME / COLUMN);
@@ -177,7 +177,7 @@ function bars(row: TracedProcess, durationMs: number, colour: string, top: numbe
   const ran = new BoxPath(bottom);
   const waited = new BoxPath(bottom);
   columnsOf(row.spans, durationMs, count).forEach((column, i) => {
-    // The least that ran is seen.
+    // Show even the smallest run.
     const height = column.ran > 0.001 ? Math.max(1, Math.min(1, column.ran) * BAR) : 0;
     const above = Math.min(BAR - height, column.waited * BAR);
     ran.add(i, 0, Math.round(height * 2) / 2);
@@ -247,7 +247,7 @@ function heldLabel({ from, to, policy, reason }: HeldPeriod, durationMs: number,
   return `<g>${tip}<rect class="whyback" x="${round(middle - room / 2, 1)}" y="${top + 3.5}" width="${round(room, 1)}" height="13" rx="3"/><text class="why middle" x="${middle}" y="${top + 14}">${xml(text)}</text>${cover}</g>`;
 }
 
-/** What shows in no bar: edits that were refused or failed, and nice values. */
+/** Marks what no bar shows: refused or failed edits, and nice values. */
 function mark(action: TimedAction, durationMs: number, top: number): string {
   const x = round(LEFT + place(action.at, durationMs), 1);
   const tip = `<title>${xml(`${action.action} ${action.outcome}${action.code === undefined ? '' : ` [${action.code}]`}, ${action.policy}: ${action.reason}`)}</title>`;
@@ -258,7 +258,7 @@ function mark(action: TimedAction, durationMs: number, top: number): string {
   return `<g>${tip}<path class="nice" d="M${x} ${top + 3}l7 7l-7 7l-7-7z"/></g>`;
 }
 
-/** Left end and width of a stretch of time, never too narrow to be seen. */
+/** Left end and width of a period, never too narrow to be seen. */
 function extent(from: number, to: number, durationMs: number): [number, number] {
   const x = LEFT + place(from, durationMs);
   const width = Math.max(2, place(to, durationMs) - place(from, durationMs));
