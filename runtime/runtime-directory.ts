@@ -1,4 +1,4 @@
-import { closeSync, constants, existsSync, lstatSync, mkdirSync, openSync, writeSync } from 'node:fs';
+import { closeSync, constants, existsSync, lstatSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import process from 'node:process';
 import { DomschedError } from './error.ts';
@@ -55,7 +55,8 @@ export function makePrivate(directory: string): void {
 export function writePrivate(file: string, text: string): void {
   const handle = openSync(file, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0o600);
   try {
-    writeSync(handle, text);
+    // As a whole: a single write on a full disk may take a part of it and report no error.
+    writeFileSync(handle, text);
   } finally {
     closeSync(handle);
   }

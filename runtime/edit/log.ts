@@ -8,7 +8,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
-  writeSync,
+  writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
 import process from 'node:process';
@@ -315,7 +315,8 @@ async function readRecord(file: string): Promise<EditRecord | undefined> {
 function writeThrough(file: string, flags: 'w' | 'r+', text: string): void {
   const handle = openSync(file, flags, 0o600);
   try {
-    writeSync(handle, text);
+    // As a whole: a single write on a full disk may take a part of it and report no error.
+    writeFileSync(handle, text);
     fsyncSync(handle);
   } finally {
     closeSync(handle);

@@ -74,20 +74,35 @@ export class Freezer {
 
   /**
    * Freezes the machine. Its traced threads do not run again before it is thawed, whichever process dies.
-   * @throws DomschedError `refused` when the kernel does not do it; then nothing is frozen
+   * @throws DomschedError `refused` when the kernel does not do it, or somebody else has done it; then we freeze nothing,
+   *   and thaw nothing of theirs
    */
   freeze(): void {
-    const { pid } = this.#machine;
-    makePrivate(path.dirname(this.#mark));
-    writePrivate(this.#mark, JSON.stringify(ownProcess()));
+    if (this.#find()?.directory !== this.directory) throw this.#cannot('it has no group to itself any more');
+    if (this.by() !== 'nobody') throw this.#cannot('somebody else has frozen it');
     try {
-      if (this.#find()?.directory !== this.directory) throw new Error('it has no group to itself any more');
+      makePrivate(path.dirname(this.#mark));
+      writePrivate(this.#mark, JSON.stringify(ownProcess()));
+    } catch (cause) {
+      this.forget();
+      throw this.#cannot((cause as Error).message, cause);
+    }
+    try {
       writeFileSync(this.#knob, this.#words.frozen);
     } catch (cause) {
       this.thaw();
-      const message = `the control group ${this.directory} cannot be frozen: ${(cause as Error).message}`;
-      throw new DomschedError('refused', message, { pid, group: this.directory }, { cause });
+      throw this.#cannot((cause as Error).message, cause);
     }
+  }
+
+  #cannot(why: string, cause?: unknown): DomschedError {
+    const message = `the control group ${this.directory} cannot be frozen: ${why}`;
+    return new DomschedError(
+      'refused',
+      message,
+      { pid: this.#machine.pid, group: this.directory },
+      { cause },
+    );
   }
 
   /** Lets the machine go on, and forgets that we froze it. */

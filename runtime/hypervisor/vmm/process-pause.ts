@@ -121,9 +121,12 @@ export class ProcessPause {
   }
 
   resume(): void {
-    this.#thaw();
-    this.#stopped?.release();
-    this.#stopped = undefined;
+    try {
+      this.#thaw();
+    } finally {
+      this.#stopped?.release();
+      this.#stopped = undefined;
+    }
   }
 
   /**

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
 import test from 'ava';
+import { execa } from 'execa';
 import { EditLog, recover } from '../../../runtime/edit/log.ts';
 import { Guest } from '../../../runtime/guest/guest.ts';
 import { hostProcess } from '../../../runtime/host-process.ts';
@@ -14,6 +15,7 @@ import { fakeGuest, isQueued } from '../daemon/fake-daemon.ts';
 import { knownKernel, O1_KERNEL, type SyntheticGuest } from '../guest/synthetic.ts';
 
 const PID = 10;
+const PARTLY_WRITTEN = path.join(import.meta.dirname, 'partly-written.ts');
 
 /** Records, and what is about to be one; not the room that a hold reserves. */
 async function entries(directory: string): Promise<string[]> {
@@ -193,4 +195,17 @@ test('no room for a record: a release is written down where a hold has reserved 
   await rm(path.join(directory, `${process.pid}.reserve`));
   await t.throwsAsync(surgeon.hold(target), { code: 'journal-failed' });
   t.true(isQueued(made, PID));
+});
+
+test('a disk that takes a part of what is written: an error, and no record that is cut off', async (t) => {
+  const directory = await scratch(t);
+  const edits = path.join(directory, 'edits');
+  // A limit on the size of files behaves like a full disk: the first write takes what fits and says so, the next fails.
+  const { stdout } = await execa(
+    'sh',
+    ['-c', `trap '' XFSZ; ulimit -f 8; exec "$0" "$@"`, process.execPath, PARTLY_WRITTEN, edits],
+    { cwd: directory },
+  );
+  t.deepEqual(JSON.parse(stdout), { plain: 'EFBIG', reserve: 'EFBIG', written: 4096 });
+  t.deepEqual(await readdir(edits), []);
 });

@@ -140,6 +140,16 @@ test.serial('given up for an operator: it stays frozen, and is nobody’s', asyn
     writeFileSync(knob!, word!);
     await goesOn(pid);
     t.is(freezer.by(), 'nobody');
+    // An operator freezes it while we have it paused: that is not undone.
+    await pause.stop();
+    writeFileSync(knob!, group.version === 1 ? 'FROZEN' : '1');
+    t.throws(() => pause.keepOnDeath(true, false), { code: 'refused', message: /somebody else/ });
+    pause.resume();
+    t.is(freezer.by(), 'others');
+    t.true(await stands(pid));
+    t.deepEqual(marks(), []);
+    writeFileSync(knob!, word!);
+    await goesOn(pid);
     // Somebody is moved in before it is frozen: he would stand still as well.
     const another = await busyProcess(t);
     group.add(another.pid);
