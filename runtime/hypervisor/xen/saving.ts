@@ -5,6 +5,8 @@ import path from 'node:path';
 const HELPER = 'libxl-save-help';
 /** Flag for reading the memory of a running domain (`XCFLAGS_LIVE`, tools/include/xenguest.h). */
 const LIVE = 1n;
+/** Words of its command line in the form that has the flags right behind the id, with the empty one at the end. */
+const KNOWN_WORDS = 9;
 /** After this time a process is no longer a fork that is about to become another program. */
 const SETTLED_MS = 2_000;
 
@@ -52,8 +54,10 @@ export class SavingWatch {
       // Arguments: program, mode, two descriptors, domain id, flags (tools/libs/light/libxl_save_callout.c).
       const words = readFileSync(path.join(this.#proc, pid, 'cmdline'), 'latin1').split('\0');
       if (words[1] !== '--save-domain') return undefined;
-      // If the flags are not a number, assume the worse.
-      const suspended = /^\d+$/.test(words[5] ?? '') && (BigInt(words[5]!) & LIVE) === 0n;
+      // Since 4.14 callbacks and kind of stream follow the flags; older helpers have other numbers in their place. If it is
+      // not this form, or the flags are not a number, assume the worse.
+      const isKnown = words.length === KNOWN_WORDS && /^\d+$/.test(words[5]!);
+      const suspended = isKnown && (BigInt(words[5]!) & LIVE) === 0n;
       return { domid: Number(words[4]), how: suspended ? 'suspended' : 'live' };
     } catch {
       // The process has ended.
