@@ -197,6 +197,21 @@ export interface DomainScheduler {
   set(share: Partial<DomainShare>): Promise<DomainShare>;
 }
 
+/** What the host knows of one vCPU, in ns of CPU time; both only grow. */
+export interface VcpuTime {
+  /** How long it ran. */
+  readonly ranNs: number;
+  /** How long it was ready and waited for a CPU of the host. */
+  readonly waitedNs: number;
+}
+
+/** The host's own account of a domain's vCPUs, which no guest can change. */
+export interface HostClock {
+  /** One entry per vCPU, none for an image; undefined if the host does not tell at this moment. Does not wait. */
+  read(): readonly VcpuTime[] | undefined;
+  close(): void;
+}
+
 /** Delivers an interrupt to a vCPU. */
 export interface Notifier {
   /** `msi` delivers any vector of the vCPU's IDT; `event-channel` (Xen PV) wakes the vCPU and ignores the vector. */
@@ -231,6 +246,8 @@ export interface Domain<F extends FrameNumber = FrameNumber>
    * readable registers need this; otherwise the registers show it.
    */
   readonly lacksBranchTracking?: boolean;
+  /** Absent if the host does not tell how long the vCPUs run. */
+  readonly hostClock?: HostClock;
   /**
    * Changes whenever the guest may have run since: when a pause of ours begins, on any resume, on reset, and with every
    * {@link tick} while it runs. Data read under one generation says nothing about another.

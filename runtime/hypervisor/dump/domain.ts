@@ -6,6 +6,7 @@ import type {
   DomainState,
   FrameReader,
   FrameRegion,
+  HostClock,
   ReadOnlyDomain,
   RegisterReader,
 } from '../types.ts';
@@ -22,6 +23,8 @@ export class DumpDomain implements ReadOnlyDomain {
   readonly format: DumpContent['format'];
   readonly frames: FrameReader;
   readonly registers?: RegisterReader;
+  /** Nothing runs in an image. */
+  readonly hostClock: HostClock = { read: () => [], close: () => {} };
   /** Constant, because a dump does not change. */
   readonly generation = 0;
   /** Number of vCPUs with registers in the dump. */

@@ -13,10 +13,12 @@ import type {
   FrameRegion,
   FrameWrite,
   FrameWriter,
+  HostClock,
   Notifier,
   Pausable,
   RegisterReader,
   VcpuRegisters,
+  VcpuTime,
 } from '../types.ts';
 import { FrameImage } from './image.ts';
 import { Recorder } from './recorder.ts';
@@ -73,6 +75,9 @@ export class FakeDomain<F extends FrameNumber = FrameNumber> implements Domain<F
   readonly pause: Pausable;
   readonly scheduler: DomainScheduler;
   readonly notify: Notifier;
+  /** What the host has counted; a test may change it. Undefined: the host does not tell. */
+  times: VcpuTime[] | undefined;
+  readonly hostClock: HostClock = { read: () => this.times, close: () => {} };
   #ram: readonly FrameRegion<F>[];
   #counter: PauseCounter;
   #share: DomainShare;

@@ -3,6 +3,7 @@ import { type HostProcess, hostProcess, isAlive } from '../../host-process.ts';
 import { onExit } from '../exit-guard.ts';
 import type { GuestFrame } from '../frame.ts';
 import { PauseCounter } from '../pause-counter.ts';
+import { ThreadTimes } from '../thread-times.ts';
 import type {
   Domain,
   DomainEvent,
@@ -21,7 +22,7 @@ import { attachRam } from './attach-ram.ts';
 import { cgroupScheduler } from './cgroup-scheduler.ts';
 import { GdbClient } from './gdb-client.ts';
 import { isLeftPaused } from './pause-mark.ts';
-import { servingProcess } from './qemu-process.ts';
+import { servingProcess, threadsByOwnNumber } from './qemu-process.ts';
 import { asRecord, QmpClient, type QmpEvent } from './qmp-client.ts';
 import { QtestClient } from './qtest-client.ts';
 import { QemuRam, type RamSource } from './ram.ts';
@@ -63,6 +64,7 @@ export class QemuDomain implements Domain<GuestFrame> {
   readonly pause: Pausable;
   readonly notify?: Notifier;
   readonly scheduler?: DomainScheduler;
+  readonly hostClock: ThreadTimes;
   readonly vcpus: number;
   readonly #client: QmpClient;
   readonly #ram: QemuRam;
@@ -100,6 +102,8 @@ export class QemuDomain implements Domain<GuestFrame> {
     this.#client = client;
     this.#process = parts.process;
     this.#threads = parts.vcpus.map(({ thread }) => thread);
+    const { pid } = parts.process;
+    this.hostClock = new ThreadTimes(pid, () => threadsByOwnNumber(pid, this.#threads));
     this.#qtest = qtest;
     this.#gdb = gdb;
     this.#sources = parts.sources;
@@ -208,6 +212,7 @@ export class QemuDomain implements Domain<GuestFrame> {
       this.#gdb?.close();
       this.#client.close();
       this.#ram.close();
+      this.hostClock.close();
       this.#listeners.clear();
     }
   }

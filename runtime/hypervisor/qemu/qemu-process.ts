@@ -14,7 +14,7 @@ export function servingProcess(
   threads: readonly number[],
 ): number | undefined {
   const likely = threads.flatMap((thread) => processOfThread(thread) ?? []);
-  const runs = (pid: number) => hasThreads(pid, threads);
+  const runs = (pid: number) => threadsByOwnNumber(pid, threads).length === threads.length;
   const found = listeningProcess(socketPath, peer, likely, runs);
   return found ?? (peer !== undefined && peer.pid > 0 && runs(peer.pid) ? peer.pid : undefined);
 }
@@ -56,18 +56,22 @@ function processOfThread(tid: number): number | undefined {
   }
 }
 
-/** Whether a process has all these threads, by their numbers in its own PID namespace. */
-function hasThreads(pid: number, threads: readonly number[]): boolean {
+/**
+ * Threads of a process in our numbers, from those in its own PID namespace.
+ * @returns an empty list unless it has them all
+ */
+export function threadsByOwnNumber(pid: number, threads: readonly number[]): number[] {
+  const own = new Map<number, number>();
   try {
-    const own = new Set<number>();
     for (const tid of readdirSync(`/proc/${pid}/task`)) {
       const status = readFileSync(`/proc/${pid}/task/${tid}/status`, 'utf8');
-      own.add(Number(/^NSpid:.*?(\d+)$/m.exec(status)?.[1] ?? tid));
+      own.set(Number(/^NSpid:.*?(\d+)$/m.exec(status)?.[1] ?? tid), Number(tid));
     }
-    return threads.every((thread) => own.has(thread));
   } catch {
-    return false;
+    return [];
   }
+  const found = threads.flatMap((thread) => own.get(thread) ?? []);
+  return found.length === threads.length ? found : [];
 }
 
 /** Inodes of listening sockets with this path, or with the name that the connected socket says it was bound to. */

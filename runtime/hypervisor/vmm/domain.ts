@@ -5,6 +5,7 @@ import type { GuestFrame } from '../frame.ts';
 import { PauseCounter } from '../pause-counter.ts';
 import { cgroupScheduler } from '../qemu/cgroup-scheduler.ts';
 import { processState } from '../qemu/qemu-process.ts';
+import { ThreadTimes } from '../thread-times.ts';
 import type {
   Domain,
   DomainEvent,
@@ -28,6 +29,7 @@ export class ProcessDomain implements Domain<GuestFrame> {
   readonly writeFrames: FrameWriter<GuestFrame>;
   readonly pause: Pausable;
   readonly scheduler?: DomainScheduler;
+  readonly hostClock: ThreadTimes;
   readonly vcpus: number;
   readonly lacksBranchTracking: boolean;
   readonly #process: HostProcess;
@@ -46,6 +48,7 @@ export class ProcessDomain implements Domain<GuestFrame> {
     this.lacksBranchTracking = machine.kvmVcpus === 0 || !hostTracksBranches();
     this.#process = { pid, started };
     this.#ram = ram;
+    this.hostClock = new ThreadTimes(pid, () => machineThreads(pid).vcpus);
     this.frames = ram;
     this.writeFrames = ram;
     const freezer = Freezer.of(machine);
@@ -99,6 +102,7 @@ export class ProcessDomain implements Domain<GuestFrame> {
     await this.#counter.releaseAll();
     this.#closed = true;
     this.#ram.close();
+    this.hostClock.close();
     this.#listeners.clear();
   }
 

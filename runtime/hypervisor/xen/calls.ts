@@ -61,6 +61,7 @@ export class XenCalls {
   readonly #info = new Uint8Array(new ArrayBuffer(INFO_ROOM));
   readonly #view = new DataView(this.#info.buffer);
   readonly #vcpu = new Uint8Array(new ArrayBuffer(INFO_ROOM));
+  readonly #vcpuView = new DataView(this.#vcpu.buffer);
   readonly #small = new Uint8Array(new ArrayBuffer(INFO_ROOM));
   readonly #smallView = new DataView(this.#small.buffer);
   #closed = false;
@@ -147,14 +148,18 @@ export class XenCalls {
   }
 
   /** @returns undefined if the vCPU does not exist */
-  vcpu(domid: number, vcpu: number): { online: boolean; blocked: boolean } | undefined {
+  vcpu(domid: number, vcpu: number): { online: boolean; blocked: boolean; ranNs: number } | undefined {
     if (this.#lib.xc_vcpu_getinfo(this.#xch, domid, vcpu, this.#vcpu) !== 0) {
       // ESRCH may mean the vCPU or the domain.
       const errno = koffi.errno();
       if (errno === ERRNO.ESRCH && this.domain(domid) !== undefined) return undefined;
       throw this.#failure('ask for a vCPU of', domid, errno);
     }
-    return { online: this.#vcpu[VCPU_INFO.online] !== 0, blocked: this.#vcpu[VCPU_INFO.blocked] !== 0 };
+    return {
+      online: this.#vcpu[VCPU_INFO.online] !== 0,
+      blocked: this.#vcpu[VCPU_INFO.blocked] !== 0,
+      ranNs: Number(this.#vcpuView.getBigUint64(VCPU_INFO.cpu_time, true)),
+    };
   }
 
   /**

@@ -9,6 +9,7 @@ import type {
   DomainState,
   FrameReader,
   FrameWriter,
+  HostClock,
   Notifier,
   Pausable,
   PauseProof,
@@ -22,6 +23,7 @@ import { registerReader } from './registers.ts';
 import type { Saving, SavingWatch } from './saving.ts';
 import { xenScheduler } from './scheduler.ts';
 import { SHUTDOWN_REASON } from './structures.ts';
+import { vcpuTimes } from './vcpu-times.ts';
 import type { WatchedPause, XenWatchdog } from './watchdog.ts';
 
 /** Interval of looks at an otherwise unused domain, so that one that ended is released. */
@@ -50,6 +52,7 @@ export class XenDomain implements Domain {
   readonly pause: Pausable;
   readonly scheduler?: DomainScheduler;
   readonly notify?: Notifier;
+  readonly hostClock: HostClock;
   readonly #calls: XenCalls;
   readonly #watchdog: XenWatchdog;
   readonly #saving: SavingWatch;
@@ -85,6 +88,7 @@ export class XenDomain implements Domain {
     this.#hvm = info.hvm;
     this.#saving = saving;
     this.#left = left;
+    this.hostClock = vcpuTimes(calls, domid, info.maxVcpuId + 1);
     this.registers = registerReader(calls, identity.name, info);
     const scheduler = xenScheduler(calls, domid, info.maxVcpuId + 1);
     if (scheduler !== undefined) this.scheduler = scheduler;

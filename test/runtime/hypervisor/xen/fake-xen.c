@@ -29,7 +29,7 @@ enum { ABSENT = 0, NORMAL = 1, READ_ONLY = 2, DENIED = 3 };
 
 struct fake_vcpu {
 	int online, blocked, initialised, in_kernel;
-	uint64_t cr3, gs, other_gs, rip, rsp, idt;
+	uint64_t cr3, gs, other_gs, rip, rsp, idt, cpu_time;
 	uint32_t apic_id;
 };
 
@@ -158,6 +158,11 @@ void fake_vcpu_state(uint32_t domid, int vcpu, int online, int blocked, int init
 	v->online = online;
 	v->blocked = blocked;
 	v->initialised = initialised;
+}
+
+void fake_vcpu_ran(uint32_t domid, int vcpu, uint64_t ns)
+{
+	find(domid)->vcpu[vcpu].cpu_time += ns;
 }
 
 void fake_frame(uint32_t domid, uint64_t frame, int kind)
@@ -371,6 +376,7 @@ int xc_vcpu_getinfo(xc_interface *x, uint32_t domid, uint32_t vcpu, xc_vcpuinfo_
 	info->vcpu = vcpu;
 	info->online = v->online;
 	info->blocked = v->blocked;
+	info->cpu_time = v->cpu_time;
 	return 0;
 }
 

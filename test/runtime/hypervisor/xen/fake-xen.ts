@@ -135,6 +135,11 @@ export class FakeXen implements Disposable {
     set(domid, vcpu, Number(state.online), Number(state.blocked), Number(state.initialised));
   }
 
+  /** A vCPU runs for so long. */
+  vcpuRan(domid: number, vcpu: number, ns: number): void {
+    this.#call('void fake_vcpu_ran(uint32_t, int, uint64_t)')(domid, vcpu, BigInt(ns));
+  }
+
   /** What a frame is from now on. */
   frame(domid: number, frame: number, kind: keyof typeof FRAME_KIND): void {
     this.#call('void fake_frame(uint32_t, uint64_t, int)')(domid, frame, FRAME_KIND[kind]);
