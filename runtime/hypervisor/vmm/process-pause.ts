@@ -12,8 +12,14 @@ import { StoppedThreads } from './stopped-threads.ts';
 import { machineThreads } from './vcpu-threads.ts';
 
 /** How often to retry when a machine does not come to a stop, because translated code or a disk is busy. */
-const ATTEMPTS = 8;
+const ATTEMPTS = 10;
 const RETRY_MS = 2;
+/**
+ * How long the guest may stand still at the first attempt until translated code has ended its instructions. The next ones
+ * take twice as long each, up to a limit, so that a guest stands still for long only on a host that is too busy.
+ */
+const FIRST_BORDER_MS = 25;
+const LAST_BORDER_MS = 500;
 /** If a CPU ran this recently, nobody has paused the machine for something longer, such as saving its memory. */
 const RECENT_MS = 50;
 /** Longest silence of a CPU in an idle guest, whose own clocks wake it. */
@@ -43,7 +49,7 @@ export class ProcessPause {
   async stop(): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       try {
-        await this.#stopOnce();
+        await this.#stopOnce(Math.min(FIRST_BORDER_MS * 2 ** (attempt - 1), LAST_BORDER_MS));
         return;
       } catch (error) {
         const late = error instanceof DomschedError && error.code === 'timeout';
@@ -53,7 +59,7 @@ export class ProcessPause {
     }
   }
 
-  async #stopOnce(): Promise<void> {
+  async #stopOnce(borderLimitMs: number): Promise<void> {
     const { pid, name, args, isQemu } = this.#machine;
     this.#checkProcess();
     const threads = machineThreads(pid);
@@ -68,7 +74,7 @@ export class ProcessPause {
     // A nameless thread beside named ones does not run a CPU yet.
     const cpus = threads.named > 0 ? new Set(threads.vcpus.slice(0, threads.named)) : undefined;
     const translates = (thread: number) => this.#translates && (cpus?.has(thread) ?? true);
-    this.#stopped = StoppedThreads.stop(pid, () => machineThreads(pid).vcpus, translates);
+    this.#stopped = StoppedThreads.stop(pid, () => machineThreads(pid).vcpus, translates, borderLimitMs);
     try {
       checkAtRest(this.#machine, machineThreads(pid));
       this.#checkProcess();

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { DomschedError } from '../../error.ts';
-import { leadToBorder } from './instruction-border.ts';
+import { leadToBorders } from './instruction-border.ts';
 import { awaitStop, detach, ENDED, interrupt, seize, stands } from './ptrace.ts';
 
 const ESRCH = 3;
@@ -33,6 +33,7 @@ export class StoppedThreads {
    * Stops threads, each between two instructions of the guest, and looks again until no new one has appeared.
    * @param choose returns the threads that must stand, as they are now
    * @param translates whether a thread runs guest instructions that the process translates into several of the host
+   * @param borderLimitMs time limit for these to end an instruction
    * @throws DomschedError `refused` when another process traces one, or we may not; `timeout` when one does not stop in
    *   time; `domain-gone`. All threads go on then.
    */
@@ -40,6 +41,7 @@ export class StoppedThreads {
     pid: number,
     choose: () => readonly number[],
     translates: (thread: number) => boolean = () => false,
+    borderLimitMs = BORDER_LIMIT_MS,
   ): StoppedThreads {
     const stopped = new StoppedThreads(pid);
     const end = performance.now() + STOP_LIMIT_MS;
@@ -51,7 +53,7 @@ export class StoppedThreads {
         stopped.#seize(fresh, end);
       }
       if (stopped.#threads.size === 0) throw gone(pid);
-      stopped.#toBorder(translates);
+      stopped.#toBorder(translates, borderLimitMs);
       return stopped;
     } catch (error) {
       stopped.release();
@@ -94,15 +96,12 @@ export class StoppedThreads {
   }
 
   /** Ends instructions that are half done: translated code writes to the guest's memory in several steps. */
-  #toBorder(translates: (thread: number) => boolean): void {
-    const end = performance.now() + BORDER_LIMIT_MS;
-    for (const [thread, signal] of this.#threads) {
-      if (!translates(thread)) continue;
-      const after = leadToBorder(this.#pid, thread, signal, end);
-      if (after === undefined)
-        throw late(this.#pid, `its thread ${thread} is in the middle of an instruction`);
-      this.#threads.set(thread, after);
-    }
+  #toBorder(translates: (thread: number) => boolean, limitMs: number): void {
+    const signals = new Map([...this.#threads].filter(([thread]) => translates(thread)));
+    if (signals.size === 0) return;
+    const away = leadToBorders(this.#pid, signals, performance.now() + limitMs);
+    for (const [thread, signal] of signals) this.#threads.set(thread, signal);
+    if (away !== undefined) throw late(this.#pid, `its thread ${away} is in the middle of an instruction`);
   }
 }
 

@@ -1,15 +1,20 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
+import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import type { DomschedError } from '../../../../runtime/error.ts';
 import { processState } from '../../../../runtime/hypervisor/qemu/qemu-process.ts';
-import { standsAtBlockStart, startsBlock } from '../../../../runtime/hypervisor/vmm/instruction-border.ts';
+import { standsAtBlockStart, startsBlock } from '../../../../runtime/hypervisor/vmm/block-start.ts';
 import { StoppedThreads } from '../../../../runtime/hypervisor/vmm/stopped-threads.ts';
 import { machineThreads, threadsOf } from '../../../../runtime/hypervisor/vmm/vcpu-threads.ts';
 import { until } from '../../../live/until.ts';
 
+/** Long enough for the busiest host. */
+const MANY_MS = 20_000;
 const DIE = path.join(import.meta.dirname, 'stop-and-die.ts');
 /** A program with several threads, that counts as fast as it can. */
 const BUSY = `
@@ -91,6 +96,25 @@ test.serial('killed while it is traced: it stands no longer, and nothing of it i
   await once(child, 'exit');
   t.is(processState(child.pid), undefined);
   t.throws(() => StoppedThreads.stop(child.pid, all(child.pid)), { code: 'domain-gone' });
+});
+
+test.serial('two threads that share a lock both come to the end of their instructions', async (t) => {
+  const folder = mkdtempSync(path.join(tmpdir(), 'domsched-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const program = path.join(folder, 'two-translators');
+  const source = path.join(import.meta.dirname, 'two-translators.c');
+  execFileSync('gcc', ['-O1', '-Wall', '-Werror', '-pthread', '-o', program, source]);
+  const child = spawn(program, { stdio: ['ignore', 'pipe', 'inherit'] });
+  t.teardown(() => child.kill('SIGKILL'));
+  await once(child.stdout!, 'data');
+  const pid = child.pid!;
+  // One at a time would wait for ever for the lock of one that stands.
+  for (let round = 0; round < 12; round++) {
+    const stopped = StoppedThreads.stop(pid, all(pid), (thread) => thread !== pid, MANY_MS);
+    t.true(stopped.stand);
+    stopped.release();
+    await sleep(5 * Math.random());
+  }
 });
 
 test('which threads run CPUs: by name, and every nameless one', (t) => {
