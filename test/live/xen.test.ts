@@ -24,7 +24,8 @@ const MINUTE = 60_000;
 const DOMAINS = [
   { name: 'web', type: 'pv', kernel: 'debian-6.1-cloud' },
   { name: 'mail', type: 'pv', kernel: 'debian-6.1-cloud' },
-  { name: 'batch', type: 'pv', kernel: 'debian-6.12-cloud' },
+  // Small, because a dump of all its memory is taken.
+  { name: 'batch', type: 'pv', kernel: 'debian-6.12-cloud', memory: 96 },
 ] as const satisfies readonly Omit<DomainOptions, 'console'>[];
 type Name = (typeof DOMAINS)[number]['name'];
 
@@ -140,24 +141,41 @@ test.serial(
   },
 );
 
-test.serial('xl saves a domain in the middle of an edit: restored, it goes on', async (t) => {
-  t.timeout(10 * MINUTE);
-  // Through a pipe: pages of another domain cannot be written to the shared folder as they are.
-  const save =
-    'mkfifo /run/batch && { cat /run/batch >/host/batch.save & xl save batch /run/batch && wait; }';
-  await start(t, 'batch');
-  await endsEdits(t, 'batch', save, ['refused', 'domain-gone', 'timeout'], 5 * MINUTE);
-  await nothingLeft(t, 'batch');
-  await remote.detach('batch');
-  domains.batch.close();
-  await xen.must('xl restore /host/batch.save', 5 * MINUTE, 1);
-  await domains.batch.bridge();
-  // What was held when it was saved still is.
-  await remote.release('batch', 'burner-a');
-  await goesOn(t, domains.batch, await domains.batch.progress(...NAMES), PATIENCE_MS);
-  await domains.batch.quiet(true);
-  await cleanConsoles(t);
-});
+test.serial(
+  'xl saves a domain in the middle of an edit: restored, it goes on, and a dump of it is read',
+  async (t) => {
+    t.timeout(10 * MINUTE);
+    // Through a pipe: pages of another domain cannot be written to the shared folder as they are.
+    const save =
+      'mkfifo /run/batch && { cat /run/batch >/host/batch.save & xl save batch /run/batch && wait; }';
+    await start(t, 'batch');
+    await endsEdits(t, 'batch', save, ['refused', 'domain-gone', 'timeout'], 5 * MINUTE);
+    await nothingLeft(t, 'batch');
+    await remote.detach('batch');
+    domains.batch.close();
+    // What xl saved is no dump: the message says how one is made of it.
+    const { stderr } = await remote.command('ps', '--connect', 'dump:/host/batch.save');
+    const advice = /give (xl restore .*), and once it runs (xl dump-core NAME .*?)( \[|$)/m.exec(stderr);
+    t.truthy(advice, stderr);
+    await xen.must(advice![1]!, 5 * MINUTE, 1);
+    await domains.batch.bridge();
+    // What was held when it was saved still is.
+    await remote.release('batch', 'burner-a');
+    await goesOn(t, domains.batch, await domains.batch.progress(...NAMES), PATIENCE_MS);
+    await domains.batch.quiet(true);
+    const dump = advice![2]!.replace('NAME', 'batch').replace('/host/batch.save.dump', '/run/core');
+    await xen.must(
+      `mkfifo /run/core && { cat /run/core >/host/batch.save.dump & ${dump} && wait; }`,
+      5 * MINUTE,
+      1,
+    );
+    const dumped = await remote.json<{ comm: string }[]>('ps', '--connect', 'dump:/host/batch.save.dump');
+    const names = dumped.map(({ comm }) => comm);
+    for (const name of NAMES) t.true(names.includes(name), `${name} in the dump`);
+    await xen.must('rm /host/batch.save.dump', MINUTE, 1);
+    await cleanConsoles(t);
+  },
+);
 
 test.serial('xl reboots a domain in the middle of an edit: the next boot is a new guest', async (t) => {
   t.timeout(10 * MINUTE);

@@ -22,7 +22,7 @@ const CONFLICT = ['extractor/command.test.ts', 'two different definitions in two
 const SOCKETS = ['live/qmp-sockets.test.ts', 'why a socket does not answer'] as const;
 const DEBUGINFOD = ['extractor/debuginfod.test.ts', 'a guest that says nothing of itself'] as const;
 const LIBVIRT = ['live/libvirt.test.ts', 'a machine of libvirt'] as const;
-const XL = 'the live Xen restores what xl saved, and takes no dump of it';
+const XL = ['live/xen.test.ts', 'xl saves a domain'] as const;
 const DUMPS = ['live/o1-dump.test.ts', 'ps of ELF'] as const;
 const HAND = 'domsched reads no such file, and what writes or reads them is in no archive that tests reach';
 
@@ -86,8 +86,8 @@ const TABLE: readonly (readonly [advice: RegExp, shown: Shown])[] = [
   [/virsh resume \u2026/, LIBVIRT],
   [/virsh restore --paused \u2026, and then virsh dump --memory-only NAME \u2026/, LIBVIRT],
   [/virsh dump --memory-only/, LIBVIRT],
-  [/xl restore \u2026, and once it runs xl dump-core NAME \u2026/, { because: XL }],
-  [/xl dump-core/, { because: XL }],
+  [/xl restore \u2026, and once it runs xl dump-core NAME \u2026/, XL],
+  [/xl dump-core/, XL],
   [/mount -t xenfs xenfs \/proc\/xen/, ['package/advice.test.ts', 'what is advised in a dom0']],
   [/modprobe xen-privcmd/, ['package/advice.test.ts', 'what is advised in a dom0']],
   [/lib(xen|xentool)\w+\d/, ['package/advice.test.ts', 'libraries and programs']],

@@ -72,7 +72,14 @@ export class DumpFile extends DumpBytes {
   read(into: Uint8Array, position: number, length: number, offset: number): number {
     if (!this.#open) throw new DomschedError('domain-gone', `${this.path} was closed`, { path: this.path });
     try {
-      return readSync(this.#fd, into, position, length, offset);
+      // One system call may read less, and not only at the end: from 9p with O_NONBLOCK it reads what one message holds.
+      let done = 0;
+      while (done < length) {
+        const count = readSync(this.#fd, into, position + done, length - done, offset + done);
+        if (count === 0) break;
+        done += count;
+      }
+      return done;
     } catch (cause) {
       throw unreachable(this.path, `cannot be read: ${explain(cause)}`, cause);
     }

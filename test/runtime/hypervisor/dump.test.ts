@@ -1,5 +1,7 @@
 import { once } from 'node:events';
+import fs from 'node:fs';
 import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -235,6 +237,35 @@ test('a file that is cut while it is read: an error, not memory that is not ther
   t.deepEqual(firstBytes(domain, [0]), [1]);
   t.throws(() => firstBytes(domain, [3]), { code: 'dump-corrupt' });
 });
+
+test.serial(
+  'a file system that gives less than was asked for, as 9p does, gives the rest when asked again',
+  async (t) => {
+    const file = await t.context.write(
+      xenCore(
+        [
+          [0, 7],
+          [1, 5],
+          [2, 9],
+        ],
+        framesOf(3),
+        true,
+      ),
+    );
+    const { readSync } = fs;
+    const few = (fd: number, into: Uint8Array, at: number, length: number, place: number) =>
+      readSync(fd, into, at, Math.min(length, 37), place);
+    fs.readSync = few as typeof readSync;
+    syncBuiltinESMExports();
+    try {
+      const domain = new DumpDomain(file);
+      t.deepEqual(firstBytes(domain, [7, 5, 9, 0]), [1, 2, 3, null]);
+    } finally {
+      fs.readSync = readSync;
+      syncBuiltinESMExports();
+    }
+  },
+);
 
 test('a dump can be neither written nor paused, by its type and at run time', async (t) => {
   await using domain = new DumpDomain(await t.context.write(framesOf(2)));
