@@ -11,6 +11,7 @@ const seconds = (least: number, most: number) => z.number().min(least).max(most)
 const nice = z.number().int().min(-20).max(19);
 const weight = z.number().int().min(1).max(65_535);
 const part = z.number().min(0).max(1);
+const cpus = z.number().min(0).max(8192);
 
 export const SELECTOR = z
   .strictObject({
@@ -110,6 +111,10 @@ export const CONFIG = z
     technique: z.enum(['auto', 'splice', 'state', 'park']).default('auto'),
     maxHold: z.union([seconds(SECOND, DAY), z.literal(false)]).default(60),
     slice: seconds(0.01, DAY).default(1),
+    /** CPUs that a domain keeps for those of its processes that policies hold; 0 for nothing. */
+    guarantee: cpus.default(0.1),
+    /** Exceptions; the first one that matches a domain's name counts. */
+    domain: z.array(z.strictObject({ name: patterns, guarantee: cpus })).default([]),
     never: z.array(SELECTOR).default([]),
     log: z
       .strictObject({

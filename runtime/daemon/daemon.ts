@@ -65,6 +65,8 @@ export class Daemon {
   #ticks = 0;
   #quiet = 0;
   #last: Tick | undefined;
+  /** Domains whose claims exceed what the host saw, as far as the log has been told. */
+  #overstated: ReadonlySet<string> = new Set();
   /** Also receives every tick; ticks are described only if somebody listens. */
   readonly #listener: { readonly watched: boolean; tick(tick: Tick): void };
 
@@ -140,6 +142,7 @@ export class Daemon {
       watched.some((domain) => domain.isUnknown(nowMs)) ? holdsOf(watched) : [],
     );
     this.#memory = decided.memory;
+    this.#warn(decided.overstated);
     const actions = this.#overrule(decided.actions, watched);
     const isNew = this.#isNew;
     this.#isNew = false;
@@ -254,6 +257,20 @@ export class Daemon {
     return actions;
   }
 
+  /** Logs once that a guest claims too much, and once that it does so no longer. */
+  #warn(overstated: ReadonlySet<string>): void {
+    for (const domain of overstated)
+      if (!this.#overstated.has(domain))
+        this.log.warn(
+          { domain },
+          'this guest claims more CPU time than the host saw its vCPUs use: its claims count only as far as the host confirms them',
+        );
+    for (const domain of this.#overstated)
+      if (!overstated.has(domain))
+        this.log.info({ domain }, 'the claims of this guest agree with what the host sees again');
+    this.#overstated = overstated;
+  }
+
   #discover(nowMs: number): void {
     if (nowMs - this.#discoveredMs >= this.#settings.discoveryMs) {
       this.#discoveredMs = nowMs;
@@ -285,7 +302,12 @@ export class Daemon {
       elapsedMs,
       tookMs: this.now() - nowMs,
       missed,
-      domains: watched.filter(({ absent }) => !absent).map((domain) => domain.describe()),
+      domains: watched
+        .filter(({ absent }) => !absent)
+        .map((domain) => ({
+          ...domain.describe(),
+          ...(this.#overstated.has(domain.id) && { overstated: true as const }),
+        })),
       actions,
     };
     this.#last = tick;

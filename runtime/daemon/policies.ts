@@ -6,11 +6,12 @@ import { pathToFileURL } from 'node:url';
 import { DomschedError } from '../error.ts';
 import { combine, type PlacedPolicy } from '../policy/combine.ts';
 import { fairGroup, fairShare } from '../policy/fair-share.ts';
+import type { Guarantee } from '../policy/guarantee.ts';
 import { idleOnly } from '../policy/idle-only.ts';
 import { io } from '../policy/io.ts';
 import { priority } from '../policy/priority.ts';
 import { proportionalShare } from '../policy/proportional-share.ts';
-import { type SelectorSpec, selector } from '../policy/selector.ts';
+import { matches, type SelectorSpec, selector } from '../policy/selector.ts';
 import { shortFirst } from '../policy/short-first.ts';
 import type { Policy } from '../policy/world.ts';
 import type { Config, PolicyConfig } from './config-schema.ts';
@@ -40,7 +41,12 @@ export async function makePolicies(
           : { maxHoldMs: maxHold * 1000, sliceMs: (entry.slice ?? config.slice) * 1000 },
     });
   }
-  return combine(entries, selector(config.never as SelectorSpec[]), onError);
+  return combine(entries, selector(config.never as SelectorSpec[]), onError, guaranteeOf(config));
+}
+
+function guaranteeOf({ guarantee, domain, slice }: Config): Guarantee {
+  const found = (name: string) => domain.find((entry) => matches(entry.name, name));
+  return { of: ({ name }) => (found(name) ?? { guarantee }).guarantee, sliceMs: slice * 1000 };
 }
 
 async function makePolicy(config: PolicyConfig, directory: string): Promise<Policy> {

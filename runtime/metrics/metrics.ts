@@ -52,6 +52,11 @@ export class Metrics implements Observer {
   readonly #domainShare = this.#gauge('domain_cpu_share', 'CPUs that the processes of a domain used', [
     'domain',
   ]);
+  readonly #overstated = this.#gauge(
+    'domain_claims_too_much',
+    'Whether a guest claims more CPU time than the host saw its vCPUs use',
+    ['domain'],
+  );
   readonly #share = this.#gauge(
     'process_cpu_share',
     'Part of one CPU that a process used; the busiest only',
@@ -94,18 +99,25 @@ export class Metrics implements Observer {
   }
 
   #look(domains: readonly TickDomain[], elapsedNs: number): void {
-    for (const gauge of [this.#unreadable, this.#held, this.#count, this.#domainShare, this.#share]) {
-      gauge.reset();
-    }
+    const gauges = [
+      this.#unreadable,
+      this.#held,
+      this.#count,
+      this.#domainShare,
+      this.#overstated,
+      this.#share,
+    ];
+    for (const gauge of gauges) gauge.reset();
     const errors = domains.flatMap(({ error }) => (error === undefined ? [] : [error.code]));
     this.#domains.set({ readable: 'yes' }, domains.length - errors.length);
     this.#domains.set({ readable: 'no' }, errors.length);
     this.#unknown.set(errors.filter((code) => code === 'layout-unknown').length);
     for (const reason of errors) this.#unreadable.inc({ reason });
     const share = (ranNs: number) => (elapsedNs > 0 ? positive(ranNs) / elapsedNs : 0);
-    for (const [i, { name, processes }] of domains.entries()) {
+    for (const [i, { name, processes, overstated }] of domains.entries()) {
       const domain = i < MOST_DOMAINS ? name : OTHERS;
       this.#count.inc({ domain }, processes.length);
+      this.#overstated.inc({ domain }, overstated ? 1 : 0);
       this.#held.inc({ domain }, processes.filter(({ held }) => held !== undefined).length);
       const ranNs = processes.reduce((sum, process) => sum + positive(process.ranNs), 0);
       this.#domainShare.inc({ domain }, share(ranNs));

@@ -1,7 +1,9 @@
+import { type ClaimsMemory, credible } from './credible.ts';
+import { type Guarantee, type GuaranteeMemory, keepGuarantees } from './guarantee.ts';
 import { type HoldLimit, limitHolds, type Slices } from './limit.ts';
 import { everyProcess, isUntouchable, type Selector } from './selector.ts';
 import { isOpen, type WindowSpec } from './window.ts';
-import type { Action, Decision, Policy, World } from './world.ts';
+import type { Action, Decision, Observed, Policy } from './world.ts';
 
 /** A policy with its place among others. */
 export interface PlacedPolicy {
@@ -20,15 +22,28 @@ export type NamedAction = Action & { readonly policy: string };
 export interface CombinedMemory {
   readonly policies: Readonly<Record<string, unknown>>;
   readonly slices: Slices;
+  /** By domain. */
+  readonly claims: Readonly<Record<string, ClaimsMemory>>;
+  readonly accounts: Readonly<Record<string, GuaranteeMemory>>;
 }
 
-/** Input of the combined policy: the world without one policy's subjects. */
-export type Observed = Omit<World, 'subjects'>;
+const NOTHING_YET: CombinedMemory = { policies: {}, slices: {}, claims: {}, accounts: {} };
+const NO_GUARANTEE: Guarantee = { of: () => 0, sliceMs: 0 };
+
+export interface CombinedDecision {
+  readonly actions: NamedAction[];
+  readonly memory: CombinedMemory;
+  /** Ids of domains that have long claimed more CPU time than their host saw. */
+  readonly overstated: ReadonlySet<string>;
+}
 
 /**
  * Combines several policies into one. The first policy in the list that selects a process and is in its time window
  * decides about it alone; a domain's weight and cap come from the first policy that names any. No policy gets what
  * `never` selects, kernel threads or the first process of a guest.
+ *
+ * Policies see a guest's activity as far as its host confirms it ({@link credible}), and what a domain is guaranteed is
+ * not taken from it by any of them.
  *
  * The combined policy also takes `kept`: holds to keep while we know too little to end them. One is dropped when its
  * policy no longer owns the process or its limit is reached.
@@ -39,12 +54,15 @@ export function combine(
   onError: (policy: string, error: unknown) => void = (_, error) => {
     throw error;
   },
+  guarantee: Guarantee = NO_GUARANTEE,
 ) {
   return (
-    observed: Observed,
-    memory: CombinedMemory = { policies: {}, slices: {} },
+    told: Observed,
+    memory: CombinedMemory = NOTHING_YET,
     kept: readonly (NamedAction & { type: 'hold' })[] = [],
-  ): { actions: NamedAction[]; memory: CombinedMemory } => {
+  ): CombinedDecision => {
+    const domains = told.domains.map((domain) => credible(domain, memory.claims[domain.id]));
+    const observed = { ...told, domains: domains.map(({ domain }) => domain) };
     const open = entries.filter(({ windows }) => isOpen(windows, observed.date));
     const subjects = assign(observed, open, never);
     const wanted = new Map<string, NamedAction>();
@@ -74,10 +92,20 @@ export function combine(
         wanted.set(target, hold);
     }
     const world = { ...observed, subjects: new Set<string>() };
-    const limited = limitHolds(world, [...wanted.values()], memory.slices, (action) =>
+    const given = keepGuarantees(observed, domains, [...wanted.values()], memory.accounts, guarantee);
+    const limited = limitHolds(world, given.actions, memory.slices, (action) =>
       limits.get((action as NamedAction).policy),
     );
-    return { actions: limited.actions as NamedAction[], memory: { policies, slices: limited.slices } };
+    return {
+      actions: limited.actions as NamedAction[],
+      memory: {
+        policies,
+        slices: limited.slices,
+        claims: Object.fromEntries(domains.map(({ domain, memory: claims }) => [domain.id, claims])),
+        accounts: given.accounts,
+      },
+      overstated: new Set(domains.flatMap(({ domain, overstated }) => (overstated ? [domain.id] : []))),
+    };
   };
 }
 

@@ -56,7 +56,12 @@ function name(patterns: Patterns | undefined, spelt: string | undefined): boolea
 
 function text(patterns: Patterns | undefined, value: string | undefined): boolean {
   if (patterns === undefined) return true;
-  return value !== undefined && isMatch(value, patterns, { caseSensitive: true });
+  return value !== undefined && matches(patterns, value);
+}
+
+/** Whether a name of ours, such as a domain's, matches. */
+export function matches(patterns: Patterns, value: string): boolean {
+  return isMatch(value, patterns, { caseSensitive: true });
 }
 
 function number(wanted: number | readonly number[] | undefined, value: number | undefined): boolean {

@@ -30,6 +30,13 @@ export interface ProcessView {
   readonly heldMs?: number;
 }
 
+/** What the host itself saw of a domain's vCPUs since the last look at it. */
+export interface HostView {
+  readonly elapsedMs: number;
+  /** How long each vCPU ran, and how long it waited for a CPU of the host, in ns. None: nothing runs (a dump). */
+  readonly vcpus: readonly { readonly ranNs: number; readonly waitedNs: number }[];
+}
+
 /** A domain at one tick. */
 export interface DomainView {
   readonly id: string;
@@ -39,6 +46,8 @@ export interface DomainView {
   readonly weight?: number;
   /** Percent of one CPU; 0 means no cap. */
   readonly cap?: number;
+  /** Absent if the host does not tell. */
+  readonly host?: HostView;
   readonly processes: readonly ProcessView[];
 }
 
@@ -55,9 +64,14 @@ export interface World {
   readonly subjects: ReadonlySet<string>;
 }
 
+/** The world of no policy in particular. */
+export type Observed = Omit<World, 'subjects'>;
+
 /** What a policy wants for one process or domain until it says otherwise: a level, not an event. */
 export type Action =
   | { readonly type: 'hold'; readonly process: string; readonly reason: string }
+  /** Stands for a hold that its domain's guarantee ends; no policy asks for it. */
+  | { readonly type: 'run'; readonly process: string; readonly reason: string }
   | { readonly type: 'nice'; readonly process: string; readonly nice: number; readonly reason: string }
   | { readonly type: 'weight'; readonly domain: string; readonly weight: number; readonly reason: string }
   | { readonly type: 'cap'; readonly domain: string; readonly cap: number; readonly reason: string };

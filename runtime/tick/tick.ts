@@ -28,6 +28,8 @@ export interface TickDomain {
   readonly vcpus: number;
   readonly weight?: number;
   readonly cap?: number;
+  /** Its guest claims more CPU time than the host saw its vCPUs use: no policy takes its word for that. */
+  readonly overstated?: true;
   /**
    * Why the domain could not be read at this tick: `code` and message of a {@link DomschedError}. Then no processes.
    */

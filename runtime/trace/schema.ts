@@ -36,6 +36,7 @@ const DOMAIN = z.object({
   vcpus: z.number().optional(),
   weight: z.number().nullish(),
   cap: z.number().nullish(),
+  overstated: z.literal(true).nullish(),
   error: z.object({ code: z.string(), message: z.string() }).nullish(),
   processes: z.array(PROCESS).optional(),
   gone: z.array(z.string()).optional(),

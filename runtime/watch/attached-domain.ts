@@ -12,6 +12,7 @@ import { JournaledSurgeon, type Journals } from '../surgeon/journaled-surgeon.ts
 import type { Technique } from '../technique/step.ts';
 import { DomainShareKeeper } from './domain-share.ts';
 import { type Hold, holdOf } from './hold.ts';
+import { HostAccount } from './host-account.ts';
 import type { Lane } from './lane.ts';
 import { Tracker } from './tracker.ts';
 
@@ -41,6 +42,7 @@ export interface AttachedDomain {
   readonly refusal: DomschedError | undefined;
   readonly share: DomainShareKeeper | undefined;
   readonly tracker: Tracker;
+  readonly account: HostAccount;
 }
 
 /** With these errors the guest cannot be edited but can still be watched. */
@@ -78,7 +80,8 @@ export async function attach(
     boot: surgeon?.boot ?? bootMark(guest),
     origin: (process) => (context.origins ? originOf(guest, process) : {}),
   });
-  const attached = { domain, guest, surgeon, refusal, share, tracker };
+  const account = new HostAccount(domain.hostClock);
+  const attached = { domain, guest, surgeon, refusal, share, tracker, account };
   await surgeon?.search();
   takeOver(attached, context, log);
   return attached;
@@ -114,13 +117,18 @@ function takeOver({ surgeon, tracker }: AttachedDomain, { now }: DomainContext, 
 }
 
 /** The domain as policies see it. */
-export function viewOf(id: string, name: string, { guest, share, tracker }: AttachedDomain): DomainView {
+export function viewOf(
+  id: string,
+  name: string,
+  { guest, share, tracker, account }: AttachedDomain,
+): DomainView {
   const current = share?.current;
   return {
     id,
     name,
     vcpus: guest.cpus.length,
     ...(current !== undefined && { weight: current.weight, cap: current.cap }),
+    ...(account.view !== undefined && { host: account.view }),
     processes: tracker.views(),
   };
 }

@@ -37,9 +37,11 @@ export const NOBODY = { policy: '-', reason: 'no policy asks for it any longer' 
  */
 export function reconcile(standings: readonly Standing[], wanted: readonly NamedAction[]): Order[] {
   const holds = new Map<string, NamedAction>();
+  const runs = new Map<string, NamedAction>();
   const nices = new Map<string, NamedAction & { type: 'nice' }>();
   for (const action of wanted) {
     if (action.type === 'hold') holds.set(action.process, action);
+    if (action.type === 'run') runs.set(action.process, action);
     if (action.type === 'nice') nices.set(action.process, action);
   }
   const releases: Order[] = [];
@@ -48,7 +50,9 @@ export function reconcile(standings: readonly Standing[], wanted: readonly Named
   for (const { process, held, loose, niced } of standings) {
     const { key, nice } = process;
     const hold = holds.get(key);
-    if (held && hold === undefined) releases.push({ action: 'release', key, ...NOBODY });
+    const run = runs.get(key);
+    if (held && hold === undefined)
+      releases.push({ action: 'release', key, ...(run === undefined ? NOBODY : why(run)) });
     if (hold !== undefined && (!held || loose)) stops.push({ action: 'hold', key, ...why(hold) });
     const wish = nices.get(key);
     if (wish === undefined) {

@@ -81,11 +81,15 @@ export class DaemonProcess implements AsyncDisposable {
     for (const file of kernels) await this.domsched('extract', file, '--out', store, '--quiet');
   }
 
-  /** Writes the configuration. `rest` is TOML after the connections and the log. */
+  /**
+   * Writes the configuration. `rest` is TOML after the connections and the log. Nobody is guaranteed anything unless
+   * `keys` say so: a test may watch a hold for as long as it likes.
+   */
   async configure(rest: string, keys = 'interval = 0.1\nmaxHold = false'): Promise<void> {
     const connect = JSON.stringify(this.connections);
     const log = `[log]\nlevel = "debug"\nfile = ${JSON.stringify(this.#logFile)}`;
-    await writeFile(this.configFile, `${keys}\nconnect = ${connect}\n${log}\n${rest}\n`);
+    const guarantee = keys.includes('guarantee') ? '' : 'guarantee = 0\n';
+    await writeFile(this.configFile, `${guarantee}${keys}\nconnect = ${connect}\n${log}\n${rest}\n`);
   }
 
   /** Runs a command of the program. @throws execa's error when it fails */

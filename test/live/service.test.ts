@@ -89,6 +89,7 @@ function holding(name: string): Promise<void> {
     '/etc/domsched.toml',
     `interval = 0.1
 maxHold = false
+guarantee = 0
 connect = ["qemu:unix:${socket}"]
 [log]
 level = "debug"

@@ -87,7 +87,7 @@ test('a user’s policy is a module beside the configuration; one that is none i
   const decide = await makePolicies(config('good.mjs'), directory);
   const { actions } = decide(observed(domainsOf({ one: [{ comm: 'backup' }, { comm: 'web' }] })));
   t.deepEqual(held(actions), ['one/backup']);
-  t.is(actions[0]!.reason, 'mine');
+  t.is(actions[0]!.reason, 'mine; its domain is guaranteed 10 % of a CPU');
   await writeFile(path.join(directory, 'good.mjs'), 'export default () => () => ({ actions: [] });');
   const edited = await makePolicies(config('good.mjs'), directory);
   t.deepEqual(edited(observed(domainsOf({ one: [{ comm: 'backup' }] }))).actions, [], 'edited: read again');

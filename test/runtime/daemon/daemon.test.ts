@@ -50,6 +50,26 @@ test('the backup of one guest is held while the server of another runs, and goes
   t.deepEqual(batch.image.differences(before), [info + batch.layout.field('thread_info', 'flags').offset]);
 });
 
+test('a guest that claims CPU time that its host did not see has nobody held, and is named', async (t) => {
+  const { batch, web } = await twoGuests();
+  web.domain.times = [{ ranNs: 0, waitedNs: 0 }];
+  await using fake = await FakeDaemon.of([batch, web]);
+  await fake.start();
+  const lies = async (ranNs: number) => {
+    run(web, SERVER, 300);
+    web.domain.times = [{ ranNs: web.domain.times![0]!.ranNs + ranNs, waitedNs: 0 }];
+    const { domains } = await fake.tick();
+    return domains.filter(({ overstated }) => overstated).map(({ name }) => name);
+  };
+  const named: string[][] = [];
+  // An idle vCPU costs its host something, here 2 %.
+  for (let i = 0; i < 10; i++) named.push(await lies(10e6));
+  t.true(isQueued(batch, BACKUP), 'once it is known for a liar, what its vCPUs idle away does not count');
+  t.deepEqual([named.at(0), named.at(-1)], [[], ['web']]);
+  await lies(400e6);
+  t.false(isQueued(batch, BACKUP), 'what its vCPUs really do counts');
+});
+
 test('a reload keeps what stays held; the end puts everything back', async (t) => {
   const { batch, web } = await twoGuests();
   await using fake = await FakeDaemon.of([batch, web]);

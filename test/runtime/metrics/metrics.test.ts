@@ -51,9 +51,12 @@ test('domains: readable, unreadable and why, what is held, shares of CPU time', 
     sampleProcess({ pid: 3, state: 'held', held: { policy: 'p', reason: 'r', since: '' } }),
   ]);
   const unknown = [sampleDomain('x', [], error('layout-unknown')), sampleDomain('y', [], error('timeout'))];
-  const samples = await after([sampleTick(1, [web, ...unknown]), sampleTick(2, [web, ...unknown])], 1);
+  const liar = sampleDomain('liar', [], { overstated: true });
+  const samples = await after([sampleTick(1, [web, ...unknown]), sampleTick(2, [web, liar, ...unknown])], 1);
   const of = (name: string) => samples.get(`domsched_${name}`);
-  t.is(of('domains{readable="yes"}'), 1);
+  t.is(of('domain_claims_too_much{domain="web"}'), 0);
+  t.is(of('domain_claims_too_much{domain="liar"}'), 1);
+  t.is(of('domains{readable="yes"}'), 2);
   t.is(of('domains{readable="no"}'), 2);
   t.is(of('layouts_unknown'), 1);
   t.is(of('domain_errors{reason="timeout"}'), 1);

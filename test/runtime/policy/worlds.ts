@@ -1,5 +1,4 @@
-import type { Observed } from '../../../runtime/policy/combine.ts';
-import type { DomainView, ProcessView, World } from '../../../runtime/policy/world.ts';
+import type { DomainView, Observed, ProcessView, World } from '../../../runtime/policy/world.ts';
 
 /** A process in short: its key is `domain/comm`. */
 export type Sketch = Partial<ProcessView> & { readonly comm: string };
