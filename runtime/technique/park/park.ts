@@ -120,19 +120,20 @@ export class Park {
     this.checkLocks(draft, task);
     const work = this.workOf(task);
     const works = this.works(draft, task);
-    if (works.includes(work))
-      throw inconsistent(`task ${formatAddress(task)} has our work, but not our trap`);
     const left = follow(draft, work, callback_head.func);
     // A child forked from a task that was being parked has a copy of its words.
     if (left !== this.#func && (left !== 0n || follow(draft, work, callback_head.next) !== 0n)) {
       throw refuse(`has padding at ${this.#members.workHome} that is in use`);
     }
-    // In this order every prefix is harmless: first a work that nothing leads to, then a work that has nothing to do.
-    this.#planWork(draft, task, work, this.#func, 'recalc_sigpending');
+    if (works.includes(work) && left !== this.#func)
+      throw inconsistent(`task ${formatAddress(task)} has a work in our place that is not ours`);
+    // In this order every prefix is harmless: first a work that nothing leads to, then a work that has nothing to do. One
+    // of a release that ended halfway may still be there.
+    if (!works.includes(work)) this.#planWork(draft, task, work, this.#func, 'recalc_sigpending');
     const jobctl = get(draft, task, task_struct.jobctl);
     put(draft, task, task_struct.jobctl, jobctl | this.#bits.trapFreeze, 'task.jobctl (JOBCTL_TRAP_FREEZE)');
     this.#planNotify(draft, task);
-    return this.#armed(task, [work, ...works]);
+    return this.#armed(task, works.includes(work) ? works : [work, ...works]);
   }
 
   /**
@@ -183,9 +184,11 @@ export class Park {
     const works = this.works(draft, task);
     const at = works.indexOf(work);
     const next = follow(draft, work, callback_head.next);
+    // First the trap: without it the work has nothing to do, but without the work a thread may never reach the trap.
+    this.#planUntrap(draft, task);
     if (at === 0) put(draft, task, task_struct.task_works, next, 'task.task_works');
     else put(draft, works[at - 1]!, callback_head.next, next, 'callback_head.next of the work before');
-    this.planUnflag(draft, task);
+    this.#planClear(draft, task);
     return this.#freed(
       task,
       works.filter((other) => other !== work),
@@ -198,11 +201,15 @@ export class Park {
    * @returns what must hold afterwards
    */
   planUnflag(draft: Draft, task: GuestVirtual): Invariant {
-    const { task_struct } = this.#members;
-    const jobctl = get(draft, task, task_struct.jobctl);
-    put(draft, task, task_struct.jobctl, jobctl & ~this.#bits.trapFreeze, 'task.jobctl (JOBCTL_TRAP_FREEZE)');
+    this.#planUntrap(draft, task);
     this.#planClear(draft, task);
     return this.#freed(task, this.works(draft, task));
+  }
+
+  #planUntrap(draft: Draft, task: GuestVirtual): void {
+    const { jobctl } = this.#members.task_struct;
+    const value = get(draft, task, jobctl) & ~this.#bits.trapFreeze;
+    put(draft, task, jobctl, value, 'task.jobctl (JOBCTL_TRAP_FREEZE)');
   }
 
   /** Works that wait for a task, in order. @throws DomschedError `walk-unbounded` */
@@ -223,8 +230,9 @@ export class Park {
   #planWork(draft: Draft, task: GuestVirtual, work: GuestVirtual, func: GuestVirtual, name: string): void {
     const { task_struct, callback_head } = this.#members;
     const first = follow(draft, task, task_struct.task_works);
-    put(draft, work, callback_head.next, first, 'callback_head.next');
+    // The function marks the words as ours, so it is written first, and cleared last.
     put(draft, work, callback_head.func, func, `callback_head.func (${name})`);
+    put(draft, work, callback_head.next, first, 'callback_head.next');
     put(draft, task, task_struct.task_works, work, 'task.task_works');
   }
 
@@ -234,7 +242,7 @@ export class Park {
     put(draft, task, thread_flags, flags | this.#bits.notifyResume, 'thread_info.flags (TIF_NOTIFY_RESUME)');
   }
 
-  /** Invariant: exactly these works wait for a thread, and the first has this function. */
+  /** Invariant: exactly these works wait for a thread, and one of them has this function. */
   #works(task: GuestVirtual, works: readonly GuestVirtual[], func: GuestVirtual): Invariant {
     const what = `task ${formatAddress(task)} runs ${works.length} works when it returns to user mode`;
     return {
@@ -245,7 +253,7 @@ export class Park {
         const found = this.works(memory, task).slice(-works.length);
         const holds =
           equal(found, works) &&
-          follow(memory, works[0]!, callback_head.func) === func &&
+          found.some((work) => follow(memory, work, callback_head.func) === func) &&
           (get(memory, task, task_struct.thread_flags) & this.#bits.notifyResume) !== 0n;
         if (!holds) throw inconsistent(`not so: ${what}`);
       },
