@@ -12,6 +12,7 @@ const ROOMS: readonly { commands: readonly string[]; load: () => Promise<Command
   { commands: ['domains'], load: () => import('./runtime/command/domains.ts') },
   { commands: ['ps'], load: () => import('./runtime/command/ps.ts') },
   { commands: ['hold', 'release', 'renice'], load: () => import('./runtime/command/edit.ts') },
+  { commands: ['blame'], load: () => import('./runtime/command/blame.ts') },
   { commands: ['top'], load: () => import('./runtime/command/top.ts') },
   { commands: ['trace', 'report'], load: () => import('./runtime/command/trace.ts') },
   { commands: ['run', 'check-config'], load: () => import('./runtime/command/run.ts') },

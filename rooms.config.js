@@ -12,7 +12,7 @@ const ROWS = [
   ['runtime/memory', 'runtime/code', 'codegen'],
   ['runtime/guest', 'kernels'],
   ['runtime/edit', 'runtime/policy'],
-  ['runtime/technique', 'runtime/tick'],
+  ['runtime/technique', 'runtime/tick', 'runtime/blame'],
   ['runtime/surgeon', 'runtime/report', 'runtime/metrics', 'runtime/trace', 'runtime/top'],
   ['runtime/watch', 'runtime/web'],
   ['runtime/control'],

@@ -1,3 +1,4 @@
+import type { AccountSample } from '../blame/sample.ts';
 import type { Learned } from '../guest/identify/types.ts';
 import type { Process } from '../guest/process.ts';
 import type { ShareEntry } from '../hypervisor/share.ts';
@@ -100,6 +101,8 @@ export interface Control extends AsyncDisposable {
   renice(options: Options<'renice'>): Promise<EditAnswer>;
   /** Sets the given parts of a domain's share and returns all of it. */
   share(options: Options<'share'>): Promise<ShareEntry>;
+  /** Reads the accounts of the host and of all guests once. Nothing is paused. */
+  accounts(): Promise<AccountSample>;
   /** Yields one tick per look at all domains. Throws `host-unreachable` when the daemon ends. */
   ticks(options: TicksOptions): Ticks;
 }

@@ -74,6 +74,10 @@ export class LocalControl implements Control {
     return await shareOf(domain, given(wanted));
   }
 
+  async accounts() {
+    return (await this.#watching()).accounts();
+  }
+
   ticks({ signal, intervalMs }: TicksOptions): Ticks {
     const watching = () => this.#watching();
     async function* looks(): AsyncGenerator<Tick> {

@@ -78,6 +78,11 @@ class DaemonFirst implements Control {
     return this.#hasAll(entries) ? entries : (await this.#local()).domains();
   }
 
+  async accounts() {
+    const places = await this.#daemon.domains();
+    return this.#hasAll(places) ? this.#daemon.accounts() : (await this.#local()).accounts();
+  }
+
   hold(options: Options<'hold'>) {
     return this.#ask((control) => control.hold(options));
   }

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import { ErrorCodes, type MessageConnection, ResponseError } from 'vscode-jsonrpc/node';
+import type { AccountSample } from '../blame/sample.ts';
 import { DomschedError, type DomschedErrorCode } from '../error.ts';
 import type { ShareEntry } from '../hypervisor/share.ts';
 import type { Tick } from '../tick/tick.ts';
@@ -49,6 +50,7 @@ export class RemoteControl implements DaemonControl {
     this.#request<ReleaseAllAnswer>('releaseAll', options);
   renice = (options: Options<'renice'>) => this.#request<EditAnswer>('renice', options);
   share = (options: Options<'share'>) => this.#request<ShareEntry>('share', options);
+  accounts = () => this.#request<AccountSample>('accounts', {});
   status = () => this.#request<DaemonStatus>('status', {});
   reload = () => this.#request<void>('reload', {});
 

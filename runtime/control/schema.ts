@@ -44,6 +44,7 @@ export const OPTIONS = {
     /** Percent of one CPU; 0 for no limit. */
     cap: z.number().optional(),
   }),
+  accounts: z.strictObject({}),
   status: z.strictObject({}),
   reload: z.strictObject({}),
 } as const;

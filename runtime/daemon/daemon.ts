@@ -11,6 +11,7 @@ import { Journals } from '../surgeon/journaled-surgeon.ts';
 import type { Technique } from '../technique/step.ts';
 import type { Observer, Tick } from '../tick/tick.ts';
 import { Ticker } from '../tick/ticker.ts';
+import { Accounts } from '../watch/accounts.ts';
 import type { DomainContext } from '../watch/attached-domain.ts';
 import { choose } from '../watch/choose.ts';
 import { OPERATOR } from '../watch/hold.ts';
@@ -49,6 +50,8 @@ const RESTORE_LIMIT_MS = 45_000;
 export class Daemon {
   readonly verdicts = new Map<string, Verdict>();
   readonly domains = new Map<string, WatchedDomain>();
+  /** Of the host; for whoever asks. */
+  readonly accounts = new Accounts();
   readonly log: Logger;
   /** Monotonic, in ms. */
   readonly now: () => number;

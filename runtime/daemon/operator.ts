@@ -1,4 +1,5 @@
 import process from 'node:process';
+import type { AccountSample } from '../blame/sample.ts';
 import { type DomainLook, editAnswer, failureOf, limitsOf, psAnswer } from '../control/answers.ts';
 import type {
   DaemonStatus,
@@ -12,10 +13,12 @@ import type { Options } from '../control/schema.ts';
 import type { Served } from '../control/server.ts';
 import { DomschedError } from '../error.ts';
 import { findProcess } from '../guest/find-process.ts';
+import { LOOK_LIMITS } from '../guest/look-budget.ts';
 import type { Process } from '../guest/process.ts';
 import { type ShareEntry, shareOf } from '../hypervisor/share.ts';
 import type { JournaledSurgeon } from '../surgeon/journaled-surgeon.ts';
 import type { OperateOptions, Operation } from '../surgeon/surgeon.ts';
+import type { AccountedDomain } from '../watch/accounts.ts';
 import { OPERATOR } from '../watch/hold.ts';
 import type { Tracker } from '../watch/tracker.ts';
 import type { WatchedDomain } from '../watch/watched-domain.ts';
@@ -154,6 +157,26 @@ export class Operator implements Served {
         error: guest === undefined ? (error ?? null) : null,
       };
     });
+  }
+
+  async accounts(): Promise<AccountSample> {
+    const looks: AccountedDomain[] = [];
+    for (const watched of this.#behind()) {
+      const { identity, guest } = watched;
+      if (identity === undefined) continue;
+      if (guest === undefined) {
+        looks.push({ identity, error: watched.describe().error! });
+        continue;
+      }
+      try {
+        const { processes } = await guest.take({ threads: true, withoutQueues: true, limits: LOOK_LIMITS });
+        looks.push({ identity, guest, processes });
+      } catch (error) {
+        if (!(error instanceof DomschedError)) throw error;
+        looks.push({ identity, error });
+      }
+    }
+    return this.#daemon.accounts.sample(looks);
   }
 
   async status(): Promise<DaemonStatus> {

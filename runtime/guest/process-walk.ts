@@ -214,6 +214,7 @@ export class ProcessWalk {
       utimeNs,
       stimeNs,
       runtimeNs,
+      ...this.#queued(at, single ? [index] : members, single),
       threads: members.length,
       kernelThread: this.#isKernelThread(at, flags, exitState),
       ...((flags & PF_IO_FLUSHER) === PF_IO_FLUSHER && { ioFlusher: true as const }),
@@ -293,6 +294,22 @@ export class ProcessWalk {
     // O(1) kernels show the ticks as they are.
     if (task.timeUnit === 'ticks') return { utimeNs: utime, stimeNs: stime, runtimeNs: runtime };
     return adjustCpuTime(utime, stime, runtime, before);
+  }
+
+  /** Time in run queues, where the kernel accounts it in ns. */
+  #queued(
+    at: number,
+    members: readonly number[],
+    single: boolean,
+  ): Pick<Process, 'queuedNs' | 'queuedSinceNs'> {
+    const { run_delay, last_queued, delayUnit } = this.#slots.task;
+    if (run_delay === undefined || delayUnit !== 'ns') return {};
+    const { tasks } = this.#tables;
+    let queuedNs = 0;
+    for (const member of members)
+      queuedNs += this.#arena.number(tasks.position(member, this.#space), run_delay);
+    const since = single && last_queued !== undefined ? this.#arena.number(at, last_queued) : 0;
+    return { queuedNs, ...(since > 0 && { queuedSinceNs: since }) };
   }
 
   #before(at: number, utime: Slot | undefined, stime: Slot | undefined): { utime: number; stime: number } {

@@ -23,6 +23,10 @@ export interface Process {
   readonly stimeNs: number;
   /** Run time as the scheduler measured it. */
   readonly runtimeNs: number;
+  /** Time that its threads spent in run queues, without stays that last; absent if its kernel does not account it. */
+  readonly queuedNs?: number;
+  /** For a single thread that is in a run queue now: since when, on the clock of that queue. */
+  readonly queuedSinceNs?: number;
   /** Number of threads of the process. */
   readonly threads: number;
   readonly kernelThread: boolean;

@@ -7,6 +7,7 @@ const LISTED_MS = 10_000;
 const ROOM = 128;
 
 interface ThreadFiles {
+  readonly tid: number;
   readonly schedstat: number;
   readonly stat: number;
   last: VcpuTime | undefined;
@@ -64,7 +65,8 @@ export class ThreadTimes implements HostClock {
         const folder = `/proc/${this.#pid}/task/${thread}`;
         // A kernel without CONFIG_SCHED_INFO does not have the first.
         const schedstat = this.#keep(`${folder}/schedstat`);
-        this.#files.push({ schedstat, stat: this.#keep(`${folder}/stat`), last: undefined, pendingNs: 0 });
+        const stat = this.#keep(`${folder}/stat`);
+        this.#files.push({ tid: thread, schedstat, stat, last: undefined, pendingNs: 0 });
       }
     } catch {
       this.close();
@@ -86,7 +88,7 @@ export class ThreadTimes implements HostClock {
     if (last?.ranNs !== ranNs || last.waitedNs !== waitedNs) files.pendingNs = 0;
     else if (/^\d+ \(.*\) R/s.test(this.#text(files.stat))) files.pendingNs += elapsedNs;
     files.last = { ranNs, waitedNs };
-    return { ranNs, waitedNs: waitedNs + files.pendingNs };
+    return { ranNs, waitedNs: waitedNs + files.pendingNs, tid: files.tid };
   }
 
   #text(file: number): string {

@@ -190,6 +190,8 @@ export interface DomainScheduler {
   /** The hypervisor's name for it: `credit`, `credit2`, … */
   readonly name: string;
   get(): Promise<DomainShare>;
+  /** Time in which the cap let the domain have no CPU, in ns since some start. Absent if it is not counted. */
+  cappedNs?(): number | undefined;
   /**
    * Changes the given parts and leaves the rest.
    * @throws DomschedError `usage` when out of the scheduler's own bounds
@@ -203,6 +205,10 @@ export interface VcpuTime {
   readonly ranNs: number;
   /** How long it was ready and waited for a CPU of the host. */
   readonly waitedNs: number;
+  /** The host's thread that runs it, if there is one. */
+  readonly tid?: number;
+  /** CPU of the host that it runs on, waits for or last ran on, if the hypervisor tells it and not a thread. */
+  readonly cpu?: number;
 }
 
 /** The host's own account of a domain's vCPUs, which no guest can change. */

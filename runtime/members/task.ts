@@ -38,6 +38,12 @@ export const task_struct = {
   start_time: number('start_boottime', 'start_time'),
   /** Time on CPUs, ns. "sched: Implement CFS", 2.6.23. */
   sum_exec_runtime: number('se.sum_exec_runtime', 'sched_time'),
+  /**
+   * Time in a run queue, and when the present stay in one began: 0 when it is in none. They are ns of `rq.clock` since
+   * "sched: Implement CFS", 2.6.23, and jiffies before it. A kernel without CONFIG_SCHED_INFO has neither.
+   */
+  run_delay: number('sched_info.run_delay'),
+  last_queued: number('sched_info.last_queued'),
   /** The times that /proc showed last, kept so that they never go back. */
   prev_utime: number('prev_cputime.utime'),
   prev_stime: number('prev_cputime.stime'),

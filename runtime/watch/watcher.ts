@@ -1,3 +1,4 @@
+import type { AccountSample } from '../blame/sample.ts';
 import { DomschedError } from '../error.ts';
 import { Guest, type TakeOptions } from '../guest/guest.ts';
 import type { Process } from '../guest/process.ts';
@@ -8,6 +9,7 @@ import type { KnownKernel } from '../layout/registry.ts';
 import { HeldRecords } from '../surgeon/held-records.ts';
 import { type HeldRecord, Journal } from '../surgeon/journal.ts';
 import type { Tick, TickDomain } from '../tick/tick.ts';
+import { Accounts } from './accounts.ts';
 import { choose } from './choose.ts';
 import { holdOf } from './hold.ts';
 import { tickDomain } from './tick-domain.ts';
@@ -50,6 +52,7 @@ export class Watcher {
   readonly #known: readonly KnownKernel[];
   readonly #journal: Journal;
   readonly #machines = new Map<string, Machine>();
+  readonly #accounts = new Accounts();
   readonly #startMs = performance.now();
   #lastMs: number | undefined;
   #ticks = 0;
@@ -92,6 +95,14 @@ export class Watcher {
       domains,
       actions: [],
     };
+  }
+
+  /**
+   * Reads the accounts of the host and of all guests once.
+   * @throws DomschedError `host-unreachable` if there is no host to ask
+   */
+  async accounts(): Promise<AccountSample> {
+    return this.#accounts.sample(await this.look(undefined, { threads: true }));
   }
 
   /** Detaches from all guests. The hosts stay open. */

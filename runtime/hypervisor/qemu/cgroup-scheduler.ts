@@ -17,6 +17,8 @@ interface Knobs {
   readonly maxWeight: number;
   /** Microseconds of CPU time per period; undefined without a cap. */
   readQuota(group: string): { quota: number; period: number } | undefined;
+  /** Line of cpu.stat with the time in which the quota was used up, and the ns of its unit. */
+  readonly throttled: { readonly key: string; readonly unitNs: number };
   /** @param quota undefined removes the cap */
   writeQuota(group: string, quota: number | undefined): void;
 }
@@ -26,6 +28,7 @@ const V2: Knobs = {
   defaultWeight: 100,
   minWeight: 1,
   maxWeight: 10_000,
+  throttled: { key: 'throttled_usec', unitNs: 1_000 },
   readQuota(group) {
     const [quota, period] = readText(path.join(group, 'cpu.max')).split(' ');
     return quota === 'max' ? undefined : { quota: Number(quota), period: Number(period) };
@@ -40,6 +43,7 @@ const V1: Knobs = {
   defaultWeight: 1024,
   minWeight: 2,
   maxWeight: 262_144,
+  throttled: { key: 'throttled_time', unitNs: 1 },
   readQuota(group) {
     const quota = Number(readText(path.join(group, 'cpu.cfs_quota_us')));
     const period = Number(readText(path.join(group, 'cpu.cfs_period_us')));
@@ -82,6 +86,11 @@ export function cgroupScheduler(
   return {
     name: 'cgroup',
     get,
+    cappedNs() {
+      const { key, unitNs } = knobs.throttled;
+      const found = new RegExp(`^${key} (\\d+)$`, 'm').exec(readText(path.join(group, 'cpu.stat')));
+      return found === null ? undefined : Number(found[1]) * unitNs;
+    },
     async set({ weight, cap }) {
       const raw =
         weight === undefined ? undefined : Math.round((weight * knobs.defaultWeight) / DEFAULT_WEIGHT);

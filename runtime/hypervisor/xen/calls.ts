@@ -42,6 +42,14 @@ export interface XenDomainInfo {
   readonly maxVcpuId: number;
 }
 
+export interface XenVcpuInfo {
+  readonly online: boolean;
+  readonly blocked: boolean;
+  readonly ranNs: number;
+  /** Physical CPU that it runs on or last ran on. */
+  readonly cpu: number;
+}
+
 /** A scheduler's parameters of one domain, in the scheduler's units. */
 export interface CreditParameters {
   readonly weight: number;
@@ -148,7 +156,7 @@ export class XenCalls {
   }
 
   /** @returns undefined if the vCPU does not exist */
-  vcpu(domid: number, vcpu: number): { online: boolean; blocked: boolean; ranNs: number } | undefined {
+  vcpu(domid: number, vcpu: number): XenVcpuInfo | undefined {
     if (this.#lib.xc_vcpu_getinfo(this.#xch, domid, vcpu, this.#vcpu) !== 0) {
       // ESRCH may mean the vCPU or the domain.
       const errno = koffi.errno();
@@ -159,6 +167,7 @@ export class XenCalls {
       online: this.#vcpu[VCPU_INFO.online] !== 0,
       blocked: this.#vcpu[VCPU_INFO.blocked] !== 0,
       ranNs: Number(this.#vcpuView.getBigUint64(VCPU_INFO.cpu_time, true)),
+      cpu: this.#vcpuView.getUint32(VCPU_INFO.cpu, true),
     };
   }
 

@@ -31,7 +31,7 @@ export const SHUTDOWN_MASK = 255;
 export const SHUTDOWN_REASON = { suspend: 2, crash: 3, watchdog: 4 } as const;
 
 /** struct xen_domctl_getvcpuinfo (public/domctl.h). */
-export const VCPU_INFO = { size: 24, online: 4, blocked: 5, cpu_time: 8 } as const;
+export const VCPU_INFO = { size: 24, online: 4, blocked: 5, cpu_time: 8, cpu: 16 } as const;
 
 /** struct vcpu_guest_context of x86-64 (public/arch-x86/xen.h). */
 export const PV_CONTEXT = {

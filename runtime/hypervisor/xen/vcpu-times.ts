@@ -26,7 +26,7 @@ export function vcpuTimes(
       const last = before.get(vcpu);
       if (ready && last?.ready) waited[vcpu]! += Math.max(0, elapsedNs - (ranNs - last.ranNs));
       before.set(vcpu, { ranNs, ready });
-      times.push({ ranNs, waitedNs: waited[vcpu]! });
+      times.push({ ranNs, waitedNs: waited[vcpu]!, ...(info !== undefined && { cpu: info.cpu }) });
     }
     readMs = nowMs;
     return times;

@@ -12,15 +12,15 @@ test('a vCPU that was ready at two readings waited when it did not run', (t) => 
   const clock = vcpuTimes(calls, 5, 2, () => nowMs);
   xen.vcpuState(5, 1, { online: true, blocked: true, initialised: true });
   t.deepEqual(clock.read(), [
-    { ranNs: 0, waitedNs: 0 },
-    { ranNs: 0, waitedNs: 0 },
+    { ranNs: 0, waitedNs: 0, cpu: 0 },
+    { ranNs: 0, waitedNs: 0, cpu: 0 },
   ]);
   nowMs += 100;
   xen.vcpuRan(5, 0, 30e6);
   xen.vcpuRan(5, 1, 10e6);
   t.deepEqual(clock.read(), [
-    { ranNs: 30e6, waitedNs: 70e6 },
-    { ranNs: 10e6, waitedNs: 0 },
+    { ranNs: 30e6, waitedNs: 70e6, cpu: 0 },
+    { ranNs: 10e6, waitedNs: 0, cpu: 0 },
   ]);
   xen.end(5);
   t.is(clock.read(), undefined);

@@ -1,0 +1,33 @@
+import { type Command, InvalidArgumentError } from 'commander';
+import type { BlameOptions } from './blame-run.ts';
+import { connectOption, READABLE } from './connect-option.ts';
+
+/** Adds `blame` to the program. Its work is loaded when it runs. */
+export function register(program: Command): void {
+  program
+    .command('blame')
+    .description('say for whom a process, or all of a domain, was ready and did not run')
+    .argument('<domain>', 'name or id of the domain')
+    .argument(
+      '[process]',
+      'pid or name of the process, all that have it together; all of the domain when left out',
+    )
+    .option('--for <seconds>', 'how long to look; Ctrl-C ends it earlier with what there is', seconds, 10)
+    .option('--interval <seconds>', 'how often to look', seconds, 0.25)
+    .addOption(connectOption(READABLE))
+    .option('--json', 'print JSON')
+    .action(async (domain: string, process: string | undefined, options: BlameOptions) => {
+      const { blame } = await import('./blame-run.ts');
+      await blame(domain, process, options);
+    });
+}
+
+/** The longest that a Node timer supports, in seconds. */
+const LONGEST_S = 2_147_483;
+
+/** Seconds, with or without their unit. */
+function seconds(value: string): number {
+  const parsed = Number(value.replace(/s$/, ''));
+  if (parsed >= 0.01 && parsed <= LONGEST_S) return parsed;
+  throw new InvalidArgumentError(`It is no number of seconds from 0.01 to ${LONGEST_S}.`);
+}

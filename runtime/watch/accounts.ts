@@ -1,0 +1,85 @@
+import type { AccountSample, DomainTimes, HostThreadTimes, VcpuTimes } from '../blame/sample.ts';
+import { DomschedError } from '../error.ts';
+import { threadAccounts } from '../guest/accounts.ts';
+import type { Guest } from '../guest/guest.ts';
+import type { Process } from '../guest/process.ts';
+import { printableBytes } from '../guest/text.ts';
+import { HostThreads } from '../hypervisor/host-threads.ts';
+import type { DomainIdentity } from '../hypervisor/types.ts';
+import { machineThreads } from '../hypervisor/vmm/vcpu-threads.ts';
+
+/** A domain that was looked at: its guest with all threads, or why there are none. */
+export type AccountedDomain = { readonly identity: DomainIdentity } & (
+  | { readonly guest: Guest; readonly processes: readonly Process[] }
+  | { readonly error: { readonly code: string; readonly message: string } }
+);
+
+/** Reads the host's accounts, and joins them to those of guests. */
+export class Accounts {
+  readonly #host = new HostThreads();
+
+  /** @param domains as looks of this moment found them */
+  sample(domains: readonly AccountedDomain[]): AccountSample {
+    const guests = domains.map(guestTimes);
+    const machines = domains.flatMap(({ identity }) => identity.pid ?? []);
+    const ms = performance.now();
+    const threads = this.#host.read(new Set(machines)).map(({ rawComm, ...times }) => ({
+      ...times,
+      comm: printableBytes(rawComm),
+    }));
+    const byTid = new Map(threads.map((thread) => [thread.tid, thread]));
+    return {
+      ms,
+      threads,
+      domains: domains.map((domain, i) => ({ ...guests[i]!, vcpus: vcpuTimes(domain, byTid) })),
+    };
+  }
+}
+
+type GuestTimes = Omit<DomainTimes, 'vcpus'>;
+
+function guestTimes(domain: AccountedDomain): GuestTimes {
+  const { id, name, pid } = domain.identity;
+  const facts = { id, name, ...(pid !== undefined && { pid }) };
+  const none = { ...facts, cpus: [], threads: [] };
+  if ('error' in domain) return { ...none, error: domain.error };
+  const { guest, processes } = domain;
+  try {
+    const accounts = threadAccounts(guest, processes);
+    const cappedNs = guest.domain.scheduler?.cappedNs?.();
+    return {
+      ...facts,
+      cpus: guest.cpus.map(({ cpu }) => cpu),
+      ...(cappedNs !== undefined && { cappedNs }),
+      threads: accounts.map(({ thread, comm, ranNs, waitedNs }) => ({
+        // A later thread with the same number has another start time.
+        key: `${thread.pid} ${thread.startTimeNs}`,
+        pid: thread.tgid,
+        comm,
+        cpu: thread.cpu,
+        ranNs,
+        ...(waitedNs !== undefined && { waitedNs }),
+        ready: thread.state === 'ready',
+      })),
+    };
+  } catch (error) {
+    if (!(error instanceof DomschedError)) throw error;
+    return { ...none, error: { code: error.code, message: error.message } };
+  }
+}
+
+function vcpuTimes(domain: AccountedDomain, threads: ReadonlyMap<number, HostThreadTimes>): VcpuTimes[] {
+  if ('guest' in domain)
+    return (domain.guest.domain.hostClock?.read() ?? []).map((time, vcpu) => {
+      const cpu = time.cpu ?? threads.get(time.tid ?? -1)?.cpu;
+      return { ...time, vcpu, ...(cpu !== undefined && { cpu }) };
+    });
+  const { pid } = domain.identity;
+  const tids = pid === undefined ? [] : machineThreads(pid).vcpus;
+  return tids.flatMap((tid, vcpu) => {
+    const thread = threads.get(tid);
+    if (thread === undefined) return [];
+    const { ranNs, waitedNs, cpu } = thread;
+    return [{ vcpu, tid, ranNs, waitedNs, cpu }];
+  });
+}
