@@ -90,10 +90,11 @@ export class Ledger {
     const found = this.#audits.get(id);
     if (found === undefined) return undefined;
     const { claimedNs, givenNs, delta, isRead } = found;
+    const isKnown = delta.vcpus.length > 0;
     return {
       claimedNs,
       givenNs,
-      claimsTooMuch: claimedNs > givenNs * CLAIM_PART + CLAIM_NS,
+      claimsTooMuch: isKnown && claimedNs > givenNs * CLAIM_PART + CLAIM_NS,
       accountsWaits: delta.accountsWaits,
       isRead,
       hostWaits: hostWaits(delta),
