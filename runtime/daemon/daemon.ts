@@ -5,7 +5,8 @@ import { LOOK_LIMITS, type LookLimits } from '../guest/look-budget.ts';
 import type { Hosts } from '../hypervisor/connect.ts';
 import { placeOf } from '../hypervisor/connect-value.ts';
 import { type KnownKernel, knownKernels } from '../layout/registry.ts';
-import type { CombinedMemory, combine, NamedAction } from '../policy/combine.ts';
+import { type CombinedMemory, type combine, type NamedAction, NOTHING_YET } from '../policy/combine.ts';
+import { resumeAccounts, saveAccounts } from '../policy/saved-accounts.ts';
 import type { DomainView } from '../policy/world.ts';
 import { Journals } from '../surgeon/journaled-surgeon.ts';
 import type { Technique } from '../technique/step.ts';
@@ -19,6 +20,8 @@ import { Lane } from '../watch/lane.ts';
 import { type Left, leftOf, withoutTwins } from '../watch/left.ts';
 import { domainOfKey } from '../watch/tracker.ts';
 import { WatchedDomain } from '../watch/watched-domain.ts';
+import { AccountBook, type SavedBook } from './account-book.ts';
+import { lastingNames } from './lasting-names.ts';
 import { Overload } from './overload.ts';
 
 /** What a configuration means for the daemon; replaced as a whole on reload. */
@@ -58,6 +61,9 @@ export class Daemon {
   readonly #context: DomainContext;
   #settings: Settings;
   #memory: CombinedMemory | undefined;
+  readonly #book: AccountBook;
+  /** What the daemon before left; `read` until it is known, undefined once it was used. */
+  #left: 'read' | SavedBook | undefined = 'read';
   /** The policies were replaced and have no memory: do not act on their first decision. */
   #isNew = false;
   #known: Promise<readonly KnownKernel[]> | undefined;
@@ -89,6 +95,10 @@ export class Daemon {
     this.log = log;
     this.#listener = listener;
     this.#ticker = new Ticker(settings.intervalMs, now);
+    this.#book = new AccountBook(journals.directory, log, now);
+    this.#book.load().then((book) => {
+      this.#left = book;
+    });
     this.#context = {
       log,
       journals,
@@ -139,12 +149,15 @@ export class Daemon {
       if (look.view !== undefined) views.push(look.view);
       quiet &&= look.quiet;
     }
+    const isUnknown = watched.some((domain) => domain.isUnknown(nowMs));
+    if (!isUnknown) this.#resume();
     const decided = this.#settings.decide(
       { nowMs, date: new Date(), elapsedMs, domains: views },
       this.#memory,
-      watched.some((domain) => domain.isUnknown(nowMs)) ? holdsOf(watched) : [],
+      isUnknown ? holdsOf(watched) : [],
     );
     this.#memory = decided.memory;
+    if (this.#left === undefined && this.#book.isDue) void this.#save();
     this.#warn(decided.overstated);
     const actions = this.#overrule(decided.actions, watched);
     const isNew = this.#isNew;
@@ -204,10 +217,12 @@ export class Daemon {
 
   /** Resolves when no domain is being attached to or edited. */
   async settled(): Promise<void> {
+    await this.#book.settled();
     await Promise.all([...this.domains.values()].map((domain) => domain.settled()));
   }
 
   async close(): Promise<void> {
+    await this.#book.settled();
     await Promise.allSettled([...this.domains.values()].map((domain) => domain.close()));
     await this.#settings.hosts.close();
   }
@@ -258,6 +273,31 @@ export class Daemon {
       give(domainOfKey(key), { type: 'hold', process: key, policy: OPERATOR, reason });
     }
     return actions;
+  }
+
+  /** Goes on with the accounts of the daemon before, once it is known who is there. */
+  #resume(): void {
+    const left = this.#left;
+    if (left === undefined || left === 'read') return;
+    this.#left = undefined;
+    const names = lastingNames(this.domains);
+    const isSame = (domain: string) =>
+      left.boots[domain] !== undefined && this.domains.get(domain)?.tracker?.boot === left.boots[domain];
+    const { entries } = this.#settings.decide;
+    this.#memory = resumeAccounts(entries, this.#memory ?? NOTHING_YET, left, names, isSame);
+    this.log.info({ savedAt: left.savedAt }, 'accounts of the daemon before were taken over');
+  }
+
+  async #save(): Promise<void> {
+    const { policies, guarantees } = saveAccounts(
+      this.#settings.decide.entries,
+      this.#memory ?? NOTHING_YET,
+      lastingNames(this.domains),
+    );
+    const boots = [...this.domains].flatMap(([id, { tracker }]) =>
+      tracker === undefined ? [] : [[id, tracker.boot]],
+    );
+    await this.#book.save({ boots: Object.fromEntries(boots), policies, guarantees } as SavedBook);
   }
 
   /** Logs once that a guest claims too much, and once that it does so no longer. */

@@ -35,18 +35,27 @@ export async function makePolicies(
       policy: await makePolicy(entry, directory),
       select: selector(select as SelectorSpec[]),
       windows: entry.windows,
+      ...(KEEPS_ACCOUNTS.has(entry.type) && { account: digest(JSON.stringify(entry)) }),
       limit:
         maxHold === false
           ? undefined
           : { maxHoldMs: maxHold * 1000, sliceMs: (entry.slice ?? config.slice) * 1000 },
     });
   }
-  return combine(entries, selector(config.never as SelectorSpec[]), onError, guaranteeOf(config));
+  const never = selector(config.never as SelectorSpec[]);
+  return combine(entries, never, onError, guaranteeOf(config));
 }
 
 function guaranteeOf({ guarantee, domain, slice }: Config): Guarantee {
   const found = (name: string) => domain.find((entry) => matches(entry.name, name));
   return { of: ({ name }) => (found(name) ?? { guarantee }).guarantee, sliceMs: slice * 1000 };
+}
+
+/** The others get what they know of the past from the guests, as `short-first` does, or forget it within seconds. */
+const KEEPS_ACCOUNTS: ReadonlySet<PolicyConfig['type']> = new Set(['fair-share', 'proportional-share']);
+
+function digest(text: string | Buffer): string {
+  return createHash('sha256').update(text).digest('hex');
 }
 
 async function makePolicy(config: PolicyConfig, directory: string): Promise<Policy> {
@@ -113,9 +122,7 @@ async function loadPolicy(file: string, options: Readonly<Record<string, unknown
   let made: unknown;
   try {
     const url = pathToFileURL(file);
-    url.search = createHash('sha256')
-      .update(await readFile(file))
-      .digest('hex');
+    url.search = digest(await readFile(file));
     const { default: make } = (await import(url.href)) as { default?: unknown };
     if (typeof make !== 'function') throw refuse('its default export is no function that makes a policy');
     made = await make(options);

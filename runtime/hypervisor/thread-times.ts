@@ -10,15 +10,16 @@ interface ThreadFiles {
   readonly tid: number;
   readonly schedstat: number;
   readonly stat: number;
-  last: VcpuTime | undefined;
-  /** How long the thread is known to wait that `schedstat` does not have yet, in ns. */
-  pendingNs: number;
+  /** What the files had at the last reading. */
+  last: { readonly ranNs: number; readonly ready: boolean } | undefined;
+  /** How long it has waited, in ns. */
+  waitedNs: number;
 }
 
 /**
  * Reads how long the threads of a machine's CPUs ran and waited, from `/proc/PID/task/TID/schedstat`
  * (Documentation/scheduler/sched-stats.rst). The files stay open: reading one again takes some µs. `schedstat` has a wait
- * only when it is over, so for a thread that seems to stand still its state decides whether it waits.
+ * only when it is over, so a thread that was ready at two readings waited in between when it did not run.
  */
 export class ThreadTimes implements HostClock {
   readonly #pid: number;
@@ -27,6 +28,7 @@ export class ThreadTimes implements HostClock {
   readonly #bytes = Buffer.alloc(ROOM);
   #files: ThreadFiles[] = [];
   #open: number[] = [];
+  #listed: readonly number[] = [];
   #listedMs = -Infinity;
   #readMs: number | undefined;
 
@@ -55,18 +57,25 @@ export class ThreadTimes implements HostClock {
     for (const file of this.#open) closeSync(file);
     this.#open = [];
     this.#files = [];
+    this.#listed = [];
     this.#listedMs = -Infinity;
   }
 
   #list(nowMs: number): boolean {
+    const threads = this.#threads();
+    if (threads.length > 0 && `${threads}` === `${this.#listed}`) {
+      this.#listedMs = nowMs;
+      return true;
+    }
     this.close();
+    this.#listed = threads;
     try {
-      for (const thread of this.#threads()) {
+      for (const thread of threads) {
         const folder = `/proc/${this.#pid}/task/${thread}`;
         // A kernel without CONFIG_SCHED_INFO does not have the first.
         const schedstat = this.#keep(`${folder}/schedstat`);
         const stat = this.#keep(`${folder}/stat`);
-        this.#files.push({ tid: thread, schedstat, stat, last: undefined, pendingNs: 0 });
+        this.#files.push({ tid: thread, schedstat, stat, last: undefined, waitedNs: 0 });
       }
     } catch {
       this.close();
@@ -84,11 +93,13 @@ export class ThreadTimes implements HostClock {
 
   #readOne(files: ThreadFiles, elapsedNs: number): VcpuTime {
     const [ranNs, waitedNs] = this.#text(files.schedstat).split(' ').map(Number) as [number, number];
+    const ready = /^\d+ \(.*\) R/s.test(this.#text(files.stat));
     const { last } = files;
-    if (last?.ranNs !== ranNs || last.waitedNs !== waitedNs) files.pendingNs = 0;
-    else if (/^\d+ \(.*\) R/s.test(this.#text(files.stat))) files.pendingNs += elapsedNs;
-    files.last = { ranNs, waitedNs };
-    return { ranNs, waitedNs: waitedNs + files.pendingNs, tid: files.tid };
+    // The sum stays that of `schedstat`, which is only told later.
+    const waiting = last?.ready && ready ? files.waitedNs + elapsedNs - (ranNs - last.ranNs) : 0;
+    files.waitedNs = Math.max(files.waitedNs, waitedNs, waiting);
+    files.last = { ranNs, ready };
+    return { ranNs, waitedNs: files.waitedNs, tid: files.tid };
   }
 
   #text(file: number): string {

@@ -14,6 +14,8 @@ export interface PlacedPolicy {
   readonly windows: readonly WindowSpec[];
   /** Undefined means no limit. */
   readonly limit: HoldLimit | undefined;
+  /** Its configuration, if it keeps accounts (`proportional-share.ts`) that the next daemon is to go on with. */
+  readonly account?: string;
 }
 
 /** An action with the policy that wants it. */
@@ -27,7 +29,7 @@ export interface CombinedMemory {
   readonly accounts: Readonly<Record<string, GuaranteeMemory>>;
 }
 
-const NOTHING_YET: CombinedMemory = { policies: {}, slices: {}, claims: {}, accounts: {} };
+export const NOTHING_YET: CombinedMemory = { policies: {}, slices: {}, claims: {}, accounts: {} };
 const NO_GUARANTEE: Guarantee = { of: () => 0, sliceMs: 0 };
 
 export interface CombinedDecision {
@@ -56,7 +58,7 @@ export function combine(
   },
   guarantee: Guarantee = NO_GUARANTEE,
 ) {
-  return (
+  const decide = (
     told: Observed,
     memory: CombinedMemory = NOTHING_YET,
     kept: readonly (NamedAction & { type: 'hold' })[] = [],
@@ -107,6 +109,7 @@ export function combine(
       overstated: new Set(domains.flatMap(({ domain, overstated }) => (overstated ? [domain.id] : []))),
     };
   };
+  return Object.assign(decide, { entries });
 }
 
 function assign(

@@ -20,10 +20,12 @@ export interface ProportionalShareOptions {
   readonly threshold?: number;
 }
 
-interface ShareMemory {
+export interface ShareMemory {
   readonly waiting: WaitingKeys;
   /** CPU time divided by weight that each group has had, in ms. */
   readonly had: Readonly<Record<string, number>>;
+  /** Domain of each group. */
+  readonly places: Readonly<Record<string, string>>;
   /** Groups that wanted the CPU, and those of them that are held. */
   readonly wanting: readonly string[];
   readonly held: readonly string[];
@@ -87,6 +89,7 @@ export function proportionalShare(options: ProportionalShareOptions): Policy<Sha
       memory: {
         waiting: waitingNow(subjects),
         had,
+        places: Object.fromEntries(wanting.map(({ name, members }) => [name, members[0]!.domain])),
         wanting: wanting.map(({ name }) => name),
         held: held.map(({ name }) => name),
       },

@@ -17,8 +17,10 @@ export class Journals {
   readonly held: Journal;
   readonly changes: ChangeJournal;
   readonly edits: EditLog;
+  readonly directory: string;
 
   constructor(directory = runtimeDirectory()) {
+    this.directory = directory;
     this.held = new Journal(path.join(directory, 'held'));
     this.changes = new ChangeJournal(path.join(directory, 'changed'));
     this.edits = new EditLog(path.join(directory, 'edits'));

@@ -56,6 +56,11 @@ export class Tracker {
     this.#options = options;
   }
 
+  /** Distinguishes this boot of the domain from others. */
+  get boot(): string {
+    return this.#options.boot;
+  }
+
   /** Number of looks so far. The first cannot tell what ran. */
   get looks(): number {
     return this.#look;
@@ -63,6 +68,11 @@ export class Tracker {
 
   process(key: string): Process | undefined {
     return this.#byKey.get(key)?.process;
+  }
+
+  /** Keys of all processes. */
+  keys(): Iterable<string> {
+    return this.#byKey.keys();
   }
 
   view(key: string): ProcessView | undefined {

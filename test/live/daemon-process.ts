@@ -33,6 +33,8 @@ export interface LogLine {
   readonly outcome?: string;
   readonly recovery?: string;
   readonly policy?: string;
+  readonly reason?: string;
+  readonly domain?: string;
 }
 
 /** What a daemon that was killed left on disk. */

@@ -9,6 +9,7 @@ import type { Tick } from '../../runtime/tick/tick.ts';
 import { openPage } from '../runtime/web/page/browser.ts';
 import { DaemonBench } from './daemon.ts';
 import { type LogLine, until } from './daemon-process.ts';
+import { O1Memory } from './o1-memory.ts';
 import { freePort, linesOf, look, lookBoth } from './page.ts';
 
 /** At least so many, and on until what matters of {@link Met} was met some times. */
@@ -77,6 +78,7 @@ test.serial('a backup in one guest runs only while the service in the other rest
   t.is(second.exitCode, 3, 'one daemon at a time');
 
   await showsOnPage(t, bench, idleOnly);
+  await boundsLies(t, bench, idleOnly);
 
   t.is(await bench.end('SIGTERM'), 0);
   await bench.goesOn('backup', 'pi1');
@@ -87,6 +89,52 @@ test.serial('a backup in one guest runs only while the service in the other rest
 async function firstOf<T>(values: AsyncIterable<T>): Promise<T> {
   for await (const value of values) return value;
   throw new Error('there was none');
+}
+
+/**
+ * What the other guest really does leaves the backup its guarantee. While its vCPUs idle, words of its memory that claim
+ * CPU time for a process that sleeps hold nobody.
+ */
+async function boundsLies(t: ExecutionContext, bench: DaemonBench, policy: string): Promise<void> {
+  const from = bench.logged();
+  await bench.configure(policy, 'interval = 0.1\nmaxHold = false\nslice = 0.5\nguarantee = 0.2');
+  bench.signal('SIGHUP');
+  const isGuaranteed = ({ msg, reason }: LogLine) =>
+    msg === 'release' && reason === 'its domain is guaranteed 20 % of a CPU';
+  await bench.logs(isGuaranteed, from);
+  await bench.goesOn('backup', 'pi1');
+  t.true(bench.log(from).some(({ msg, reason }) => msg === 'hold' && /runs; its domain is/.test(reason!)));
+
+  await bench.domsched('hold', 'batch', 'pi1');
+  await bench.goesOn('backup');
+  await using memory = await O1Memory.open(bench.batch, 'base');
+  const init = (await memory.tasks()).get('init')!;
+  const first = (await memory.get('task_struct', init, 'sched_time')) + 1_000_000_000n;
+  const begin = performance.now();
+  const forge = async () => {
+    const claimed = BigInt(Math.round((performance.now() - begin) * 1e6));
+    await memory.set('task_struct', init, 'sched_time', first + claimed);
+    return performance.now() - begin;
+  };
+  const known = await until(
+    async () => {
+      await forge();
+      return bench.log(from).find(({ msg }) => msg.startsWith('this guest claims more CPU time'));
+    },
+    120_000,
+    20,
+  );
+  t.is(known.domain, bench.connections[1]!.replace('qemu:unix:', ''));
+  const caught = bench.logged();
+  const before = await bench.progress('backup');
+  for (const end = (await forge()) + 4_000; (await forge()) < end; ) await sleep(20);
+  t.deepEqual(
+    bench.log(caught).filter(({ msg }) => msg === 'holding'),
+    [],
+  );
+  t.true((await bench.progress('backup')).backup! > before.backup!);
+  await bench.domsched('release', 'batch', 'pi1');
+  await bench.goesOn('pi1');
 }
 
 /** While the backup is held: the page has what the API has, and comes back when the daemon was killed. */
