@@ -130,9 +130,9 @@ export class Park {
     // In this order every prefix is harmless: first a work that nothing leads to, then a work that has nothing to do. One
     // of a release that ended halfway may still be there.
     if (!works.includes(work)) this.#planWork(draft, task, work, this.#func, 'recalc_sigpending');
+    this.#planNotify(draft, task);
     const jobctl = get(draft, task, task_struct.jobctl);
     put(draft, task, task_struct.jobctl, jobctl | this.#bits.trapFreeze, 'task.jobctl (JOBCTL_TRAP_FREEZE)');
-    this.#planNotify(draft, task);
     return this.#armed(task, works.includes(work) ? works : [work, ...works]);
   }
 
