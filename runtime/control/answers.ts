@@ -58,6 +58,10 @@ function notesOn(name: string, { kernel, torn, queuesUnknown }: Guest): string[]
     notes.push(
       `${name}: ${kernel.crashed} of its CPUs have halted in a kernel that crashed; these are the processes of the one that runs in its place`,
     );
+  if (kernel.standing !== undefined)
+    notes.push(
+      `${name}: its memory holds another kernel too, which stands still: it crashed, or kexec put this one in its place`,
+    );
   if (torn !== undefined)
     notes.push(`${name}: the guest ran while this image was taken (${torn}); its processes only are read`);
   else if (queuesUnknown !== undefined)

@@ -13,7 +13,7 @@ import type { AddressSpace } from '../memory/types.ts';
 import { Arena } from './arena.ts';
 import { readMember } from './fields.ts';
 import { hasBanner } from './identify/banner.ts';
-import { hasHaltedForGood, identify, isRunBy } from './identify/identify.ts';
+import { hasHaltedForGood, identify, isRunBy, placeOf } from './identify/identify.ts';
 import type { IdentifiedKernel } from './identify/types.ts';
 import { requireSymbolAddress, symbolAddress } from './kernel.ts';
 import { LookBudget, type LookLimits } from './look-budget.ts';
@@ -35,6 +35,13 @@ const MAX_ATTEMPTS = 8;
 const FIRST_WAIT_MS = 1;
 const LAST_WAIT_MS = 50;
 const DEFAULT_LIMIT_MS = 2_000;
+/** How long a kernel in memory without registers may have something to do and not move before another one is searched. */
+const MOVES_WITHIN_MS = 500;
+const MOVES_EVERY_MS = 5;
+/** Most kernels in one memory: `kexec` and crashes may leave some. */
+const MAX_KERNELS = 8;
+/** Time between two searches for another kernel: each reads much memory, so it doubles. */
+const SEARCH_PAUSE_MS = 5_000;
 
 export interface SnapshotOptions {
   /** List threads instead of processes. */
@@ -99,6 +106,8 @@ export class Guest {
   #queuePointers: KernelPointer[];
   readonly #progress: { switches: Field | undefined; tick: Field | undefined; curr: Field; idle: Field };
   #reset = false;
+  #searchAt = -Infinity;
+  #searchPause = SEARCH_PAUSE_MS;
   #unsubscribe: () => void;
 
   private constructor(domain: Domain<FrameNumber>, kernel: IdentifiedKernel, known: readonly KnownKernel[]) {
@@ -143,7 +152,16 @@ export class Guest {
    *   `domain-gone`, `host-unreachable`
    */
   static async attach(domain: Domain<FrameNumber>, known: readonly KnownKernel[]): Promise<Guest> {
-    const kernel = await identify(domain, known);
+    return domain.registers === undefined
+      ? Guest.#amongKernels(domain, known)
+      : Guest.#proved(domain, await identify(domain, known), known);
+  }
+
+  static async #proved(
+    domain: Domain<FrameNumber>,
+    kernel: IdentifiedKernel,
+    known: readonly KnownKernel[],
+  ): Promise<Guest> {
     const guest = new Guest(domain, kernel, known);
     try {
       await guest.prove();
@@ -152,6 +170,55 @@ export class Guest {
       throw error;
     }
     return guest;
+  }
+
+  /**
+   * Without registers nobody says which of several kernels in memory runs: `kexec` leaves parts of the one before, and a
+   * crash all of it. Takes the first that is whole and moves, or else the first that is whole.
+   */
+  static async #amongKernels(domain: Domain<FrameNumber>, known: readonly KnownKernel[]): Promise<Guest> {
+    const passed = new Set<number>();
+    let standing: Guest | undefined;
+    let failure: unknown;
+    while (passed.size < MAX_KERNELS) {
+      const found = await identify(domain, known, passed).catch((error: unknown) => {
+        failure ??= error;
+      });
+      const place = found && placeOf(found);
+      if (found === undefined || place === undefined || passed.has(place)) break;
+      passed.add(place);
+      try {
+        const kernel = standing === undefined ? found : { ...found, standing: 1 };
+        const guest = await Guest.#proved(domain, kernel, known);
+        if (await guest.moves()) {
+          standing?.detach();
+          return guest;
+        }
+        if (standing === undefined) standing = guest;
+        else guest.detach();
+      } catch (error) {
+        failure ??= error;
+      }
+    }
+    if (standing === undefined) throw failure;
+    return standing;
+  }
+
+  /** Whether the kernel runs, as far as its memory shows: it moves, or has nothing to do, or the domain stands still. */
+  async moves(): Promise<boolean> {
+    const { domain } = this;
+    if (domain.pause === undefined || (await domain.state()) !== 'running') return true;
+    const { count } = this.advance();
+    for (
+      const end = performance.now() + MOVES_WITHIN_MS;
+      performance.now() < end;
+      await sleep(MOVES_EVERY_MS)
+    ) {
+      domain.tick();
+      const now = this.advance();
+      if (now.idle || now.count !== count) return true;
+    }
+    return false;
   }
 
   get layout(): LayoutView {
@@ -201,13 +268,31 @@ export class Guest {
     const all = (await this.domain.registers?.read()) ?? [];
     const awake = all.filter((vcpu) => !hasHaltedForGood(vcpu));
     this.domain.tick();
-    if (isRunBy(this.kernel, awake) !== false && !this.#hasOtherAreas()) return;
+    const replaced = isRunBy(this.kernel, awake) === false || this.#hasOtherAreas();
+    if (!replaced && !(await this.#isAnotherThere())) return;
     const { name } = this.domain.identity;
     throw new DomschedError(
       'kernel-unidentified',
       `${name} runs another kernel than before, without a reset (kexec): attach to it again`,
       { domain: name },
     );
+  }
+
+  /** Without registers: whether this kernel stands still, or contradicts itself, and memory holds another one. */
+  async #isAnotherThere(): Promise<boolean> {
+    if (this.domain.registers !== undefined || performance.now() < this.#searchAt) return false;
+    const isWell = await this.#isWell().catch(() => false);
+    const place = placeOf(this.kernel);
+    if (isWell || place === undefined) return false;
+    this.#searchAt = performance.now() + this.#searchPause;
+    this.#searchPause *= 2;
+    const other = await identify(this.domain, this.#known, new Set([place])).catch(() => undefined);
+    return other !== undefined && placeOf(other) !== place;
+  }
+
+  async #isWell(): Promise<boolean> {
+    if (this.queuesUnknown === undefined) this.watch();
+    return this.moves();
   }
 
   /** Whether a CPU's per-CPU area has moved, which never happens while a kernel runs. */

@@ -99,8 +99,8 @@ export interface VcpuRegisters {
   readonly rflags: bigint;
   /** Current privilege level: 0 kernel, 3 user. For Xen PV the guest's own view. */
   readonly cpl: number;
-  /** The vCPU waits in HLT (or is blocked in the hypervisor). */
-  readonly halted: boolean;
+  /** The vCPU waits in HLT (or is blocked in the hypervisor). Undefined where that is not said: in a dump. */
+  readonly halted: boolean | undefined;
 }
 
 /** Reads the registers of every vCPU. They belong to one moment only while the domain is paused. */

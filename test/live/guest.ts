@@ -64,6 +64,8 @@ export interface DebianOptions extends MachineOptions {
   setup?: string;
   /** Each program is a session of its own. */
   sessions?: boolean;
+  /** Files for the guest beside its programs: where each comes from, by its place. */
+  files?: Readonly<Record<string, string>>;
   /** A virtio disk with a file system on /mnt. */
   disk?: boolean;
   /** Nice level of the shell that answers {@link LiveGuest.run}. */

@@ -6,7 +6,7 @@ import { execa } from 'execa';
 import { makeOnce } from '../../kernels/make-once.ts';
 import { projectDirectory } from '../../kernels/paths.ts';
 
-const source = path.join(projectDirectory, 'test/live/programs/workload.c');
+const programs = path.join(projectDirectory, 'test/live/programs');
 const cache = path.join(projectDirectory, '.cache', 'live');
 
 /** A load that runs from boot on: `kind` as in programs/workload.c, `name` as `ps` shows it and progress counts it. */
@@ -39,19 +39,27 @@ export interface InitOptions {
   readonly setup?: string;
   /** Each program is a session of its own, and so an autogroup where the kernel makes them. */
   readonly sessions?: boolean;
+  /** Files beside these: where each comes from, by its place. */
+  readonly files?: Readonly<Record<string, string>>;
   /** Terminal that the shell is served on. */
   readonly shell?: string;
   /** Nice level of that shell: a guest that is full of loads on a slow machine still has to answer. */
   readonly shellNice?: number;
 }
 
-/** The loads, compiled: a static program, kept by the hash of its source. */
-export async function workloadBinary(directory = cache): Promise<string> {
+/** The loads, compiled. */
+export function workloadBinary(directory = cache): Promise<string> {
+  return guestBinary('workload', directory);
+}
+
+/** A program for guests, compiled: static, kept by the hash of its source. */
+export async function guestBinary(name: 'workload' | 'kexec', directory = cache): Promise<string> {
+  const source = path.join(programs, `${name}.c`);
   const hash = createHash('sha256')
     .update(await readFile(source))
     .digest('hex')
     .slice(0, 16);
-  return makeOnce(path.join(directory, `workload-${hash}`), (fresh) =>
+  return makeOnce(path.join(directory, `${name}-${hash}`), (fresh) =>
     execa('gcc', ['-static', '-O1', '-Wall', '-Werror', '-pthread', '-o', fresh, source]),
   );
 }
@@ -70,6 +78,7 @@ export async function makeInitramfs(target: string, options: InitOptions = {}): 
     await mkdir(path.join(root, 'modules'));
     for (const file of options.modules ?? [])
       await copyFile(file, path.join(root, 'modules', path.basename(file)));
+    for (const [to, from] of Object.entries(options.files ?? {})) await copyFile(from, path.join(root, to));
     await writeFile(path.join(root, 'init'), initScript(options));
     for (const file of ['bin/busybox', 'bin/workload', 'init']) await chmod(path.join(root, file), 0o755);
     await execa({ shell: true, cwd: root })`find . | cpio --quiet -o -H newc > ${target}`;

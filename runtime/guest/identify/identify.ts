@@ -31,7 +31,11 @@ import type { Derivation, IdentifiedKernel, Relocation } from './types.ts';
 
 /** RFLAGS.IF (Intel SDM vol. 1, 3.4.3). */
 const INTERRUPT_FLAG = 1n << 9n;
+/** The instruction HLT (Intel SDM vol. 2A). */
+const HLT = 0xf4;
 const ANOTHER_BUILD = 'it has the banner of a known kernel, but build-id ';
+/** Most bytes from an image's banner to what else is in it. */
+const IMAGE_REACH = 128 * 2 ** 20;
 /** Most bytes of notes that are searched; a kernel has some 500. */
 const MAX_NOTES = 64 * 1024;
 
@@ -39,23 +43,35 @@ const MAX_NOTES = 64 * 1024;
  * Finds out which known kernel runs in a domain, from the guest's memory alone: its banner, its build-id if it has one,
  * and a relocation that independent facts agree on. A version is never used.
  *
+ * @param besides places ({@link placeOf}) of kernels in memory without registers that are not the wanted one
  * @throws DomschedError `layout-unknown` when the kernel is none of `known`, with the command that makes its layout;
  *   `kernel-unidentified` when no kernel is found; `domain-gone`, `host-unreachable`
  */
 export async function identify(
   domain: Domain<FrameNumber>,
   known: readonly KnownKernel[],
+  besides: ReadonlySet<number> = new Set(),
 ): Promise<IdentifiedKernel> {
-  const all = (await domain.registers?.read()) ?? [];
-  const kernel = await identifyBy(domain, known, all);
+  const all = ((await domain.registers?.read()) ?? []).map((vcpu) =>
+    vcpu.halted === undefined ? { ...vcpu, halted: standsBehindHalt(domain, vcpu) } : vcpu,
+  );
+  const kernel = await identifyBy(domain, known, all, besides);
   const elsewhere = all.filter((vcpu) => hasHaltedForGood(vcpu) && isRunBy(kernel, [vcpu]) === false);
   return { ...kernel, crashed: elsewhere.length };
+}
+
+/** Physical address of a kernel's banner, which no other kernel in memory has; undefined if it is not mapped. */
+export function placeOf({ layout, slide, space }: IdentifiedKernel): number | undefined {
+  const symbol = layout.symbol('linux_banner');
+  const where = symbol === undefined ? undefined : space.probe(guestVirtual(symbol + slide));
+  return where === undefined || isFault(where) ? undefined : where.frame * FRAME_SIZE + where.offset;
 }
 
 async function identifyBy(
   domain: Domain<FrameNumber>,
   known: readonly KnownKernel[],
   all: readonly VcpuRegisters[],
+  besides: ReadonlySet<number>,
 ): Promise<IdentifiedKernel> {
   // A kernel that crashed has halted its CPUs for good; the kernel that replaced it (`kexec`) runs on the rest.
   const awake = all.filter((vcpu) => !hasHaltedForGood(vcpu));
@@ -84,10 +100,13 @@ async function identifyBy(
   }
   if (spaces.length === 0) {
     for (const found of scanPhysical(domain)) {
+      if (besides.has(found.address)) continue;
       const identified = await fromImage(domain, known, found, failures);
       if (identified !== undefined) return identified;
       banners.push(found.banner);
-      const image = unmatched.length === 0 ? mappedImage(domain, found.address) : undefined;
+      // The image of a kernel that was passed over has copies of its banner too.
+      const isCopy = [...besides].some((place) => Math.abs(place - found.address) < IMAGE_REACH);
+      const image = unmatched.length === 0 && !isCopy ? mappedImage(domain, found.address) : undefined;
       if (image === undefined) continue;
       const confirmIn = (layout: LayoutView, banner: string) =>
         inImage(domain, layout, banner, image.space, failures);
@@ -125,7 +144,14 @@ export async function kernelImage(
 
 /** Whether a vCPU waits for an interrupt with interrupts off: only a reset or another kernel wakes it. */
 export function hasHaltedForGood({ halted, rflags }: VcpuRegisters): boolean {
-  return halted && (rflags & INTERRUPT_FLAG) === 0n;
+  return halted === true && (rflags & INTERRUPT_FLAG) === 0n;
+}
+
+/** Whether the instruction before the next one of a vCPU is HLT. */
+function standsBehindHalt(domain: Domain<FrameNumber>, vcpu: VcpuRegisters): boolean {
+  if (vcpu.cpl !== 0) return false;
+  const before = guestVirtual(BigInt.asUintN(64, vcpu.rip - 1n));
+  return addressSpaces(domain, [vcpu]).some((space) => tryRead(space, before, 1)?.[0] === HLT);
 }
 
 /**

@@ -37,4 +37,6 @@ export interface IdentifiedKernel extends Relocation {
   readonly learned?: Learned;
   /** Number of vCPUs that have halted for good in another kernel, which crashed: this kernel runs in its place. */
   readonly crashed: number;
+  /** Without registers: number of other kernels in memory that are whole and do not move. */
+  readonly standing?: number;
 }

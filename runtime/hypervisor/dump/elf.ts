@@ -184,6 +184,6 @@ function readQemuNote(state: Buffer, vcpu: number, file: DumpBytes): VcpuRegiste
     rsp: state.readBigUInt64LE(QEMU_STATE.rsp),
     rflags: state.readBigUInt64LE(QEMU_STATE.rflags),
     cpl: state.readUInt32LE(segment(CS)) & 3,
-    halted: false,
+    halted: undefined,
   };
 }

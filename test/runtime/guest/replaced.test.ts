@@ -1,7 +1,7 @@
 import test from 'ava';
 import { DomschedError } from '../../../runtime/error.ts';
 import { Guest } from '../../../runtime/guest/guest.ts';
-import type { VcpuRegisters } from '../../../runtime/hypervisor/types.ts';
+import type { Domain, VcpuRegisters } from '../../../runtime/hypervisor/types.ts';
 import {
   CFS_KERNEL,
   EEVDF_KERNEL,
@@ -20,6 +20,26 @@ const halted = (vcpu: VcpuRegisters, flags: bigint): VcpuRegisters => ({
   rflags: flags,
 });
 const names = (guest: Guest) => guest.snapshot().processes.map(({ comm }) => comm);
+
+/** A running domain by its memory alone; what moves in it does so before each look. */
+function memoryOf({ domain }: SyntheticGuest, moves: () => void): Domain {
+  return {
+    identity: domain.identity,
+    frames: domain.frames,
+    pause: domain.pause,
+    get generation() {
+      return domain.generation;
+    },
+    tick() {
+      moves();
+      domain.tick();
+    },
+    state: async () => 'running',
+    onEvent: () => () => undefined,
+    close: async () => undefined,
+    [Symbol.asyncDispose]: async () => undefined,
+  };
+}
 
 for (const kernel of [CFS_KERNEL, EEVDF_KERNEL]) {
   for (const slide of [undefined, 0x2200_0000n]) {
@@ -43,6 +63,53 @@ for (const kernel of [CFS_KERNEL, EEVDF_KERNEL]) {
       t.true(names(await Guest.attach(first.domain, known)).includes('before'));
     });
   }
+
+  test(`${kernel}: in a dump, which does not say who has halted, a CPU of the kernel that crashed stands behind HLT`, async (t) => {
+    const { first, second } = await twoBoots(kernel, 0x2200_0000n);
+    const [dead] = first.domain.vcpus;
+    const [alive] = second.domain.vcpus;
+    const code = first.object('task_struct');
+    first.word(code, 0x90f4n);
+    const stands = (vcpu: number, at: bigint) => ({
+      ...dead!,
+      ...{ vcpu, halted: undefined, rflags: INTERRUPTS_OFF, cpl: 0, rip: code + at },
+    });
+    first.domain.vcpus = [stands(0, 1n), { ...alive!, vcpu: 1, halted: undefined }];
+    const guest = await Guest.attach(first.domain, [knownKernel(kernel)]);
+    t.true(names(guest).includes('after'));
+    t.is(guest.kernel.crashed, 1);
+    // Behind another instruction it has not halted.
+    first.domain.vcpus = [stands(0, 2n), { ...alive!, vcpu: 1, halted: undefined }];
+    t.true(names(await Guest.attach(first.domain, [knownKernel(kernel)])).includes('before'));
+  });
+
+  test(`${kernel}: without registers, of two kernels in memory the one that moves and is whole`, async (t) => {
+    const { first, second } = await twoBoots(kernel, 0x2200_0000n);
+    let running: SyntheticGuest | undefined = second;
+    let clock = 1n;
+    const domain = memoryOf(first, () => running?.put(running.queues[0]!, 'rq', 'clock', clock++));
+    const known = [knownKernel(kernel)];
+    const successor = await Guest.attach(domain, known);
+    t.true(names(successor).includes('after'));
+    t.is(successor.kernel.standing, 1);
+    running = first;
+    const guest = await Guest.attach(domain, known);
+    t.true(names(guest).includes('before'));
+    t.is(guest.kernel.standing, undefined);
+    await guest.verifyRuns();
+    running = second;
+    await t.throwsAsync(guest.verifyRuns(), { code: 'kernel-unidentified', message: /kexec/ });
+    // Nothing moves: the first.
+    running = undefined;
+    t.true(names(await Guest.attach(domain, known)).includes('before'));
+    // Its memory is used for other things by now.
+    first.put(first.initTask, 'task_struct', 'pid', 7);
+    const only = await Guest.attach(domain, known);
+    t.true(names(only).includes('after'));
+    t.is(only.kernel.standing, undefined);
+    second.put(second.initTask, 'task_struct', 'pid', 7);
+    await t.throwsAsync(Guest.attach(domain, known), { code: 'layout-disproved' });
+  });
 
   test(`${kernel}: a kernel that was replaced by itself, with its memory as it was, is noticed by its vCPUs`, async (t) => {
     const { first, second } = await twoBoots(kernel);
