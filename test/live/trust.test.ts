@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import anyTest, { type TestFn } from 'ava';
+import { requireKernel } from '../../kernels/cache.ts';
 import { Draft } from '../../runtime/edit/draft.ts';
 import { commit } from '../../runtime/edit/transaction.ts';
 import { DomschedError } from '../../runtime/error.ts';
@@ -21,6 +22,7 @@ import { holderFor } from '../../runtime/surgeon/holder-for.ts';
 import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
 import { holesOf } from '../../runtime/technique/park/scratch.ts';
 import { findProcess, goesOn } from './cycles.ts';
+import { DaemonProcess } from './daemon-process.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
 import { until } from './until.ts';
 
@@ -38,7 +40,14 @@ test.before(async (t) => {
       { kind: 'burner', name: 'two' },
     ],
     shellNice: -10,
-    devices: (directory) => ['-qmp', `unix:${path.join(directory, 'other.sock')},server=on,wait=off`],
+    devices: (directory) => {
+      const snapshots = path.join(directory, 'snapshots');
+      execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', snapshots, '1M']);
+      return [
+        ...['-qmp', `unix:${path.join(directory, 'other.sock')},server=on,wait=off`],
+        ...['-drive', `if=none,format=qcow2,file=${snapshots}`],
+      ];
+    },
   });
 });
 test.after.always((t) => t.context.guest?.[Symbol.asyncDispose]());
@@ -212,6 +221,46 @@ test.serial('a paused machine under migration is neither held nor written', asyn
   guest.detach();
   live.checkConsole();
 });
+
+test.serial(
+  'a domain reverted to a snapshot in which somebody is held: he is found in the guest, and let go before all is well',
+  async (t) => {
+    t.timeout(300_000);
+    const { guest: live } = t.context;
+    const monitor = await live.monitor();
+    // What it prints is what went wrong.
+    const hmp = async (line: string) =>
+      t.is(await monitor.execute('human-monitor-command', { 'command-line': line }), '');
+    const directory = mkdtempSync(path.join(tmpdir(), 'domsched-reverted-'));
+    t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+    await using daemon = new DaemonProcess(directory, [live.connection]);
+    await daemon.extract(requireKernel('debian-6.1-cloud').vmlinux);
+    await daemon.configure('');
+    daemon.start();
+    await using control = await daemon.control();
+    await until('it is attached', async () => (await control.status()).domains[0]?.attached === true);
+    const one = { domain: 'trust', process: 'one' };
+    t.is((await control.hold(one)).outcome, 'held');
+    await hmp('savevm held');
+    t.is((await control.release(one)).outcome, 'released');
+    t.deepEqual(daemon.remains().held, []);
+    await goesOn(t, live, await live.progress('one'));
+    await hmp('loadvm held');
+    const before = await live.progress('one', 'two');
+    await goesOn(t, live, { two: before.two! });
+    t.is((await live.progress('one')).one, before.one, 'held again, and no record of it');
+
+    const from = daemon.logged();
+    t.is(await daemon.end('SIGTERM'), 0);
+    await goesOn(t, live, await live.progress('one', 'two'));
+    const said = daemon.log(from).map(({ msg, comm }) => (comm === undefined ? msg : `${msg} ${comm}`));
+    const found = said.indexOf('taken over one');
+    t.true(found >= 0, said.join('\n'));
+    t.true(said.indexOf('everything was put back, and no guest holds anybody') > found, said.join('\n'));
+    t.deepEqual(daemon.remains(), { held: [], edits: [] });
+    live.checkConsole();
+  },
+);
 
 test.serial('a guest in S3 is not written, whether it sleeps or wakes up meanwhile', async (t) => {
   const { guest: live } = t.context;
