@@ -23,6 +23,7 @@ import { WatchedDomain } from '../watch/watched-domain.ts';
 import { AccountBook, type SavedBook } from './account-book.ts';
 import { lastingNames } from './lasting-names.ts';
 import { Overload } from './overload.ts';
+import { Waits } from './waits.ts';
 
 /** What a configuration means for the daemon; replaced as a whole on reload. */
 export interface Settings {
@@ -55,6 +56,7 @@ export class Daemon {
   readonly domains = new Map<string, WatchedDomain>();
   /** Of the host; for whoever asks. */
   readonly accounts = new Accounts();
+  readonly #waits = new Waits(new Accounts());
   readonly log: Logger;
   /** Monotonic, in ms. */
   readonly now: () => number;
@@ -338,6 +340,8 @@ export class Daemon {
 
   #tell(nowMs: number, elapsedMs: number, missed: number, watched: readonly WatchedDomain[]): void {
     const actions = watched.flatMap((domain) => domain.takeActions());
+    const isWanted = this.#settings.observers.some(({ wantsWaits }) => wantsWaits);
+    const waits = isWanted ? this.#waits.look(watched, nowMs) : this.#waits.rest();
     const tick: Tick = {
       tick: this.#ticks,
       time: new Date().toISOString(),
@@ -352,6 +356,7 @@ export class Daemon {
           ...(this.#overstated.has(domain.id) && { overstated: true as const }),
         })),
       actions,
+      ...(waits !== undefined && { waits }),
     };
     this.#last = tick;
     this.#listener.tick(tick);

@@ -20,7 +20,8 @@ export interface ThreadAccount {
  * @throws DomschedError `translation-fault`, `domain-gone`, `host-unreachable`
  */
 export function threadAccounts(guest: Guest, threads: readonly Process[]): ThreadAccount[] {
-  const clocks = queueClocks(guest);
+  const waits = threads.some(({ queuedSinceNs }) => queuedSinceNs !== undefined);
+  const clocks = waits ? queueClocks(guest) : new Map<number, number>();
   const names = new Map(threads.filter(isLeader).map(({ pid, comm }) => [pid, comm]));
   // The accounting may be compiled in and off ("delayacct: Default disabled", 5.14, without CONFIG_SCHEDSTATS).
   const isOn = threads.some(({ queuedNs = 0, queuedSinceNs = 0 }) => queuedNs > 0 || queuedSinceNs > 0);

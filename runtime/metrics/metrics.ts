@@ -1,5 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from '@prometheus-io/client';
 import type { Observer, Tick, TickAction, TickDomain } from '../tick/tick.ts';
+import { WaitSeries } from './wait-series.ts';
 
 /** Default limit of processes with series of their own. */
 export const DEFAULT_PROCESSES = 50;
@@ -11,7 +12,10 @@ const PAUSE_BUCKETS = [1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-
 const TICK_BUCKETS = [1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1, 2.5];
 
 export interface MetricsOptions {
-  /** Report the CPU share of at most this many processes, the busiest; 0 for none. */
+  /**
+   * Report the CPU share of at most this many processes, the busiest, and as many pairs of who waited for whom; 0 for
+   * none.
+   */
   readonly processes?: number;
   /** Leave out metrics of our own process (CPU, memory, event loop). */
   readonly withoutOwn?: boolean;
@@ -63,8 +67,15 @@ export class Metrics implements Observer {
     ['domain', 'pid', 'comm'],
   );
 
+  readonly #waits: WaitSeries;
+
   constructor(options: MetricsOptions = {}) {
     this.#processes = options.processes ?? DEFAULT_PROCESSES;
+    const help = 'Time that processes were ready and did not run, by who had the CPU; the largest only';
+    this.#waits = new WaitSeries(
+      this.#counter('wait_seconds_total', help, ['victim', 'culprit']),
+      this.#processes,
+    );
     if (!options.withoutOwn) collectDefaultMetrics({ register: this.#registry });
   }
 
@@ -84,7 +95,12 @@ export class Metrics implements Observer {
     this.#tickTime.observe(positive(tick.tookMs) / 1000);
     this.#lastTick.set(positive(Date.parse(tick.time)) / 1000);
     for (const action of tick.actions) this.#action(action);
+    if (tick.waits !== undefined) this.#waits.add(tick.waits, positive(tick.ms));
     this.#look(tick.domains, positive(tick.elapsedMs) * 1e6);
+  }
+
+  get wantsWaits(): boolean {
+    return this.#processes > 0;
   }
 
   async close(): Promise<void> {

@@ -55,6 +55,17 @@ export interface TickAction {
   readonly pausedUs: number;
 }
 
+/** Time for which processes of one name were ready and did not run, since waits were last told, and because of whom. */
+export interface TickWait {
+  /** Name of the domain, and of its processes. */
+  readonly domain: string;
+  readonly comm: string;
+  /** `kind` is `process`, `guest`, `machine`, `host`, `cap` or `unknown`; see runtime/blame/charge.ts. */
+  readonly culprit: { readonly kind: string; readonly domain?: string; readonly comm?: string };
+  readonly place: 'guest' | 'host';
+  readonly ns: number;
+}
+
 /** All that one tick saw and did, as plain JSON: the input of metrics, the page, `top` and traces. */
 export interface Tick {
   /** Counts from 1. */
@@ -70,10 +81,14 @@ export interface Tick {
   readonly missed: number;
   readonly domains: readonly TickDomain[];
   readonly actions: readonly TickAction[];
+  /** At some ticks, and only if an observer wants them. */
+  readonly waits?: readonly TickWait[];
 }
 
 /** Receives every tick. It must not throw and must not wait. */
 export interface Observer {
   tick(tick: Tick): void;
+  /** It makes something of {@link Tick.waits}, which take time to find out. */
+  readonly wantsWaits?: boolean;
   close(): Promise<void>;
 }

@@ -18,11 +18,13 @@ export type AccountedDomain = { readonly identity: DomainIdentity } & (
 export class Accounts {
   readonly #host = new HostThreads();
 
-  /** @param domains as looks of this moment found them */
-  sample(domains: readonly AccountedDomain[]): AccountSample {
+  /**
+   * @param domains as looks of this moment found them
+   * @param ms this moment, monotonic
+   */
+  sample(domains: readonly AccountedDomain[], ms = performance.now()): AccountSample {
     const guests = domains.map(guestTimes);
     const machines = domains.flatMap(({ identity }) => identity.pid ?? []);
-    const ms = performance.now();
     const threads = this.#host.read(new Set(machines)).map(({ rawComm, ...times }) => ({
       ...times,
       comm: printableBytes(rawComm),

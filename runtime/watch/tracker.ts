@@ -123,6 +123,11 @@ export class Tracker {
     return Array.from(this.#entries.values(), ({ view }) => view);
   }
 
+  /** As the last look found them. */
+  processes(): Process[] {
+    return Array.from(this.#entries.values(), ({ process }) => process);
+  }
+
   tickProcesses(): TickProcess[] {
     return Array.from(this.#entries.values(), ({ view, process, key }) => {
       const { pid, ppid, comm, state, nice, kernelThread, cpuNs, ranNs } = view;

@@ -93,6 +93,8 @@ test('it holds what it needs and nothing else', async (t) => {
     'dist/runtime/index.d.ts',
     'dist/man/domsched.8',
     'examples/processes.js',
+    'examples/monitoring/alerts.yml',
+    'examples/monitoring/board.json',
     'runtime/daemon/domsched.service',
     'runtime/daemon/domsched.toml',
   ]) {

@@ -230,3 +230,15 @@ test('ticks: every one until the client has seen enough; whoever does not read k
   await t.throwsAsync(ended, { code: 'host-unreachable' });
   await t.throwsAsync(client.status(), { code: 'host-unreachable' });
 });
+
+test('the accounts of a daemon’s domains and of its host come over the socket', async (t) => {
+  await using bench = await served();
+  bench.guest.domain.times = [{ ranNs: 5, waitedNs: 6, cpu: 1 }];
+  const { domains, threads, ms } = await bench.client.accounts();
+  t.true(ms > 0);
+  t.true(threads.some(({ pid, ranNs }) => pid === process.pid && ranNs > 0));
+  t.is(domains.length, 1);
+  t.like(domains[0], { name: 'one', cpus: [0] });
+  t.deepEqual(domains[0]!.vcpus, [{ vcpu: 0, ranNs: 5, waitedNs: 6, cpu: 1 }]);
+  t.true(domains[0]!.threads.some(({ comm, ready }) => comm === 'pi' && ready));
+});

@@ -1,6 +1,7 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { Metrics } from '../../../runtime/metrics/metrics.ts';
+import type { TickWait } from '../../../runtime/tick/tick.ts';
 import { backupStory, sampleAction, sampleDomain, sampleProcess, sampleTick } from '../sample-ticks.ts';
 import { anyTicks, hostileText } from '../trace/arbitrary.ts';
 
@@ -95,4 +96,64 @@ test('of many domains the first thousand have series, the others one', async (t)
   const series = [...samples].filter(([name]) => name.startsWith('domsched_processes{'));
   t.is(series.length, 1001);
   t.is(samples.get('domsched_processes{domain="(others)"}'), 500);
+});
+
+const wait = (victim: string, culprit: string, ns: number): TickWait => ({
+  domain: 'db',
+  comm: victim,
+  culprit: { kind: 'process', domain: 'web', comm: culprit },
+  place: 'host',
+  ns,
+});
+
+test('waits by victim and culprit, whatever the culprit is, in both places together', async (t) => {
+  const waits: TickWait[] = [
+    wait('postgres', 'gzip', 1e9),
+    { ...wait('postgres', 'gzip', 5e8), place: 'guest' },
+    { ...wait('postgres', '', 1e9), culprit: { kind: 'host', comm: 'make' } },
+    { ...wait('postgres', '', 2e9), culprit: { kind: 'guest', domain: 'web' } },
+    { ...wait('postgres', '', 3e9), culprit: { kind: 'machine', domain: 'web' } },
+    { ...wait('postgres', '', 4e9), culprit: { kind: 'cap', domain: 'db' } },
+    { ...wait('postgres', '', 5e9), culprit: { kind: 'unknown' } },
+  ];
+  const samples = await after([
+    sampleTick(1, [], { waits }),
+    sampleTick(2, []),
+    sampleTick(3, [], { waits }),
+  ]);
+  const found = [...samples].filter(([name]) => name.startsWith('domsched_wait_seconds_total'));
+  t.deepEqual(Object.fromEntries(found.map(([name, value]) => [/culprit="([^"]*)"/.exec(name)![1], value])), {
+    'web/gzip': 3,
+    'host/make': 2,
+    'web (kernel)': 4,
+    'web (machine)': 6,
+    'db (cap)': 8,
+    '(unknown)': 10,
+  });
+  t.true(found.every(([name]) => name.includes('victim="db/postgres"')));
+  t.false((await after([sampleTick(1, [], { waits })], 0)).has('domsched_wait_seconds_total'));
+});
+
+test('series of waits: no more than allowed whatever guests call their processes; the largest first, none is lost', async (t) => {
+  const metrics = new Metrics({ withoutOwn: true, processes: 3 });
+  const told = async () => {
+    const found = [...parse(await metrics.text())].filter(([name]) => name.startsWith('domsched_wait'));
+    return Object.fromEntries(found.map(([name, value]) => [/victim="([^"]*)"/.exec(name)![1]!, value]));
+  };
+  const names = Array.from({ length: 50 }, (_, i) => wait(`forged-${i}`, 'x', 1e6));
+  metrics.tick(sampleTick(1, [], { waits: [...names, wait('postgres', 'gzip', 3e9)], ms: 0 }));
+  const first = await told();
+  t.is(Object.keys(first).length, 4);
+  t.is(first['db/postgres'], 3);
+  t.true(Math.abs(Object.values(first).reduce((a, b) => a + b, 0) - 3.05) < 1e-9);
+  // One that has not grown for ten minutes makes room.
+  metrics.tick(
+    sampleTick(2, [], { waits: [wait('postgres', 'gzip', 1e9), wait('late', 'y', 1e9)], ms: 599_000 }),
+  );
+  t.is((await told())['db/late'], undefined);
+  metrics.tick(sampleTick(3, [], { waits: [wait('late', 'y', 1e9)], ms: 601_000 }));
+  const last = await told();
+  t.is(Object.keys(last).length, 4);
+  t.is(last['db/late'], 1);
+  t.is(last['db/postgres'], 4);
 });
