@@ -126,6 +126,7 @@ bench: setup kernels kernels-debian kernels-suites xen ## benchmarks: extraction
 	node test/bench/observers.bench.ts
 	node test/bench/hold-delay.bench.ts
 	node test/bench/slow-down.bench.ts
+	node test/bench/blame.bench.ts
 	node test/bench/split.bench.ts
 	node test/bench/xen.bench.ts
 
