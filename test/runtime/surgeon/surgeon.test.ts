@@ -15,20 +15,49 @@ import {
   type SyntheticTask,
 } from '../guest/synthetic.ts';
 
+/** Finds nothing to do, ever. */
+const never: Holder = {
+  techniques: ['park'],
+  automatic: ['park'],
+  renicesHeld: false,
+  invariants: () => [],
+  checkLocks: () => undefined,
+  standing: () => 'sleeping',
+  planHold: () => null,
+  planRelease: () => null,
+  planRenice: () => 'later',
+};
+
+test('what this kernel has no way for is refused with the reason: a technique, and the nice value of a group', async (t) => {
+  const { domain } = await fakeGuest('one', { comm: 'backup', state: 'ready' });
+  const guest = await Guest.attach(domain, [knownKernel(O1_KERNEL)]);
+  const process = guest.snapshot().processes.find(({ comm }) => comm === 'backup')!;
+  const refuses = async (holder: Holder, message: RegExp, group: boolean) => {
+    const surgeon = new Surgeon(domain, guest, holder);
+    const asked = group
+      ? surgeon.reniceGroup(process, 5)
+      : surgeon.hold(process, { techniques: ['state', 'splice'] });
+    await t.throwsAsync(asked, { code: 'refused', message });
+  };
+  const refused: Holder = {
+    ...never,
+    refused: new Map([['state', 'its queue is new']]),
+    sharesRefused: 'its groups are of another shape',
+  };
+  await refuses(
+    refused,
+    /no state, splice, but park: state is refused since its queue is new; nothing was/,
+    false,
+  );
+  await refuses(never, /has no state, splice, but park; nothing was changed/, false);
+  await refuses(refused, /cannot be reniced: its groups are of another shape; .* without --group/, true);
+  await refuses(never, /cannot be reniced: its scheduler knows none; .* without --group/, true);
+  t.is(domain.recorder.count('write'), 0);
+});
+
 test('a guest that has halted is not called asleep', async (t) => {
   const { domain } = await fakeGuest('one', { comm: 'backup', state: 'ready' });
   const guest = await Guest.attach(domain, [knownKernel(O1_KERNEL)]);
-  const never: Holder = {
-    techniques: ['park'],
-    automatic: ['park'],
-    renicesHeld: false,
-    invariants: () => [],
-    checkLocks: () => undefined,
-    standing: () => 'sleeping',
-    planHold: () => null,
-    planRelease: () => null,
-    planRenice: () => 'later',
-  };
   const surgeon = new Surgeon(domain, guest, never);
   const process = guest.snapshot().processes.find(({ comm }) => comm === 'backup')!;
   const hold = () => surgeon.hold(process, { limitMs: 1 });
