@@ -1,6 +1,6 @@
 /**
  * Which room may import which (README.md has what the rooms are for): a room imports from rows above its own, and from
- * itself. `make check` runs this. A room that is new has to be given its place here.
+ * itself; and that no file is there for tests alone. `make check` runs this. A room that is new has to be given its place here.
  */
 const ROWS = [
   ['extractor'],
@@ -47,6 +47,13 @@ const NARROWER = [
   { from: '^(?!runtime/command/|program\\.ts$|domsched\\.ts$)', to: ['^(?!runtime/command/)'] },
 ];
 
+/** Where something begins: programs, threads and processes of their own, the page, and what others import by its name. */
+const BEGINNINGS = [
+  '^(domsched|program|bundle)\\.ts$',
+  '^runtime/(index|hypervisor/fake/index|hypervisor/(qemu|xen)/watchdog-process|web/page/main|debian/build)\\.ts$',
+  '^(codegen/build|extractor/memory/worker|kernels/[^/]+)\\.ts$',
+];
+
 const own = '^(runtime|extractor|codegen|kernels|generated)/|^(program|bundle|domsched)\\.ts$';
 
 export default {
@@ -70,6 +77,13 @@ export default {
       severity: 'error',
       from: { path: own, pathNot: ['^generated/', ...rooms.map(({ room }) => fileOf(room))] },
       to: {},
+    },
+    {
+      name: 'dead',
+      comment: 'a file that nothing but tests uses',
+      severity: 'error',
+      from: { path: BEGINNINGS },
+      to: { path: '^(runtime|extractor|codegen)/', pathNot: [...BEGINNINGS, '\\.d\\.ts$'], reachable: false },
     },
   ],
   options: {
