@@ -38,3 +38,4 @@ export type {
 } from './tick/tick.ts';
 export type { TraceHeader } from './trace/line.ts';
 export { openTrace, type Trace } from './trace/read.ts';
+export { openDomain } from './watch/choose.ts';

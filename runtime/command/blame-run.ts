@@ -6,7 +6,7 @@ import { openControl } from '../control/open.ts';
 import { DomschedError, type DomschedErrorCode } from '../error.ts';
 import { findProcesses } from '../guest/find-process.ts';
 import { jsonText, plainName, printable } from '../guest/text.ts';
-import { ticks } from '../tick/ticker.ts';
+import { Ticker } from '../tick/ticker.ts';
 import { choose } from '../watch/choose.ts';
 import { blameEntry } from './blame-entry.ts';
 import { blameText } from './blame-text.ts';
@@ -62,7 +62,7 @@ async function watch(control: Control, first: AccountSample, watch: BlameWatch):
   blame.add(first);
   const progress = new BlameProgress(options.for);
   try {
-    for await (const _ of ticks(options.interval * 1000, stop.signal)) {
+    for await (const _ of new Ticker(options.interval * 1000).ticks(stop.signal)) {
       const sample = await control.accounts();
       const seen = sample.domains.find((each) => each.id === id);
       // A guest that cannot be read for a moment is left out for that long; one that has ended will not come back.

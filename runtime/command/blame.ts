@@ -1,8 +1,8 @@
 import { type Command, InvalidArgumentError } from 'commander';
-import type { BlameOptions } from './blame-run.ts';
 import { connectOption, READABLE } from './connect-option.ts';
+import { lazily } from './lazily.ts';
 
-/** Adds `blame` to the program. Its work is loaded when it runs. */
+/** Adds `blame` to the program. */
 export function register(program: Command): void {
   program
     .command('blame')
@@ -16,10 +16,7 @@ export function register(program: Command): void {
     .option('--interval <seconds>', 'how often to look', seconds, 0.25)
     .addOption(connectOption(READABLE))
     .option('--json', 'print JSON')
-    .action(async (domain: string, process: string | undefined, options: BlameOptions) => {
-      const { blame } = await import('./blame-run.ts');
-      await blame(domain, process, options);
-    });
+    .action(lazily(async () => (await import('./blame-run.ts')).blame));
 }
 
 /** The longest that a Node timer supports, in seconds. */

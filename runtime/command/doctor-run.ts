@@ -54,11 +54,22 @@ export async function examine(connect: readonly string[]): Promise<DoctorFinding
   ];
 }
 
+function ok(check: string, found: string): DoctorFinding {
+  return { check, status: 'ok', found, advice: null };
+}
+
+function warn(check: string, found: string, advice: string): DoctorFinding {
+  return { check, status: 'warn', found, advice };
+}
+
+function fail(check: string, found: string, advice: string | null): DoctorFinding {
+  return { check, status: 'fail', found, advice };
+}
+
 function platform(): DoctorFinding {
   const found = `${process.platform} ${process.arch}, Node ${process.versions.node}`;
   const fits = process.platform === 'linux' && process.arch === 'x64';
-  const advice = fits ? null : 'domsched runs on 64-bit x86 Linux hosts';
-  return { check: 'host', status: fits ? 'ok' : 'fail', found, advice };
+  return fits ? ok('host', found) : fail('host', found, 'domsched runs on 64-bit x86 Linux hosts');
 }
 
 /** Copies a word within our own memory by the calls that read guests. */
@@ -73,34 +84,26 @@ async function memoryAccess(): Promise<DoctorFinding> {
     local.set(0, addressOf(bytes) + 8, 8);
     remote.set(0, addressOf(bytes), 8);
     const works = new ProcessMemory().read(local, 1, remote, 1) === 8 && bytes[8] === 0x5a;
-    if (works) return { check, status: 'ok', found: 'process_vm_readv works', advice: null };
-    return {
-      check,
-      status: 'fail',
-      found: 'process_vm_readv copies nothing',
-      advice: 'run outside of the sandbox',
-    };
+    if (works) return ok(check, 'process_vm_readv works');
+    return fail(check, 'process_vm_readv copies nothing', 'run outside of the sandbox');
   } catch (error) {
     const found = error instanceof Error ? error.message : String(error);
-    return {
-      check,
-      status: 'fail',
-      found,
-      advice: 'run outside of the sandbox, or allow process_vm_readv in it',
-    };
+    return fail(check, found, 'run outside of the sandbox, or allow process_vm_readv in it');
   }
 }
 
 /** Access to other processes' memory, which guests without a memory file need. */
 function ptraceScope(): DoctorFinding {
   const check = 'memory of other processes';
-  if (process.geteuid?.() === 0) return { check, status: 'ok', found: 'running as root', advice: null };
+  if (process.geteuid?.() === 0) return ok(check, 'running as root');
   const scope = readText('/proc/sys/kernel/yama/ptrace_scope');
-  const advice = 'run as root, or give guests a memory-backend-file with share=on that we may open';
-  if (scope === '' || scope === '0') {
-    return { check, status: 'warn', found: 'not root: our own processes only', advice };
-  }
-  return { check, status: 'warn', found: `not root, ptrace_scope ${scope}`, advice };
+  const found =
+    scope === '' || scope === '0' ? 'not root: our own processes only' : `not root, ptrace_scope ${scope}`;
+  return warn(
+    check,
+    found,
+    'run as root, or give guests a memory-backend-file with share=on that we may open',
+  );
 }
 
 /** Pausing machines that have no socket for us. */
@@ -108,18 +111,14 @@ async function tracing(): Promise<DoctorFinding[]> {
   const check = 'tracing other processes';
   const { hindrances, tracerOfMachine } = await import('../hypervisor/vmm/may-trace.ts');
   const { MachineSearch } = await import('../hypervisor/vmm/machine-process.ts');
-  const findings = hindrances().map(
-    ({ found, advice }): DoctorFinding => ({ check, status: 'warn', found, advice }),
-  );
+  const findings = hindrances().map(({ found, advice }) => warn(check, found, advice));
   for (const { pid, name } of new MachineSearch().find()) {
     const tracer = tracerOfMachine(pid);
     if (tracer === undefined) continue;
     const found = `process ${pid} (${name}) is traced by process ${tracer}`;
-    findings.push({ check, status: 'warn', found, advice: 'end that debugger to pause this machine' });
+    findings.push(warn(check, found, 'end that debugger to pause this machine'));
   }
-  return findings.length > 0
-    ? findings
-    : [{ check, status: 'ok', found: 'nothing forbids it', advice: null }];
+  return findings.length > 0 ? findings : [ok(check, 'nothing forbids it')];
 }
 
 /** Separate because in a block with `using` the compiler does not rewrite the name of an imported file. */
@@ -129,70 +128,50 @@ const loadXen = () => import('../hypervisor/xen/host.ts');
 async function xen(): Promise<DoctorFinding[]> {
   const check = 'Xen';
   const place = lookForDom0();
-  if (!place.dom0) return [{ check, status: 'warn', found: place.reason, advice: place.advice }];
+  if (!place.dom0) return [warn(check, place.reason, place.advice)];
   try {
     const { XenHost } = await loadXen();
     await using host = await XenHost.connect('xen:');
-    const findings: DoctorFinding[] = [
-      { check, status: 'ok', found: `${host.version}, this is its dom0`, advice: null },
-      schedulerFinding(host.scheduler),
-    ];
+    const findings = [ok(check, `${host.version}, this is its dom0`), schedulerFinding(host.scheduler)];
     if (!host.hasNames) {
       const advice = 'start xenstored and install libxenstore4: domains go by their numbers without it';
-      findings.push({ check: 'xenstore', status: 'warn', found: 'does not answer', advice });
+      findings.push(warn('xenstore', 'does not answer', advice));
     }
     if (!host.canInject) {
       const advice = 'install libxendevicemodel1: HVM and PVH guests wait for their ticks without it';
-      findings.push({ check: 'Xen interrupts', status: 'warn', found: 'cannot be sent', advice });
+      findings.push(warn('Xen interrupts', 'cannot be sent', advice));
     }
     return findings;
   } catch (error) {
     if (!(error instanceof DomschedError)) throw error;
-    return [{ check, status: 'fail', found: error.code, advice: error.message }];
+    return [fail(check, error.code, error.message)];
   }
 }
 
 function schedulerFinding(found: string): DoctorFinding {
   const check = "Xen's scheduler";
-  if (found.startsWith('credit')) return { check, status: 'ok', found, advice: null };
-  const advice = 'weight and cap need credit or credit2: boot Xen with sched=credit2';
-  return { check, status: 'warn', found, advice };
+  if (found.startsWith('credit')) return ok(check, found);
+  return warn(check, found, 'weight and cap need credit or credit2: boot Xen with sched=credit2');
 }
 
 function kvm(): DoctorFinding {
   const check = '/dev/kvm';
-  if (!existsSync('/dev/kvm')) {
-    return {
-      check,
-      status: 'warn',
-      found: 'absent',
-      advice: 'guests run emulated; domsched works with those as well',
-    };
-  }
+  if (!existsSync('/dev/kvm'))
+    return warn(check, 'absent', 'guests run emulated; domsched works with those as well');
   try {
     accessSync('/dev/kvm', constants.R_OK | constants.W_OK);
-    return {
-      check,
-      status: 'ok',
-      found: 'present; whether guests boot with it only a boot can tell',
-      advice: null,
-    };
+    return ok(check, 'present; whether guests boot with it only a boot can tell');
   } catch {
-    return {
-      check,
-      status: 'warn',
-      found: 'present, not permitted',
-      advice: 'add the user to the group kvm',
-    };
+    return warn(check, 'present, not permitted', 'add the user to the group kvm');
   }
 }
 
 async function tool(name: string, args: string[], purpose: string): Promise<DoctorFinding> {
   try {
     const { stdout } = await execa(name, args, { timeout: 10_000 });
-    return { check: name, status: 'ok', found: stdout.split('\n')[0] ?? '', advice: null };
+    return ok(name, stdout.split('\n')[0] ?? '');
   } catch {
-    return { check: name, status: 'warn', found: 'not found', advice: `install it ${purpose}` };
+    return warn(name, 'not found', `install it ${purpose}`);
   }
 }
 
@@ -201,11 +180,10 @@ async function layouts(): Promise<DoctorFinding> {
   try {
     const known = await knownKernels();
     const found = `${known.length} kernels known`;
-    if (known.length > 0) return { check, status: 'ok', found, advice: null };
-    return { check, status: 'fail', found, advice: 'make one: domsched extract vmlinux' };
+    return known.length > 0 ? ok(check, found) : fail(check, found, 'make one: domsched extract vmlinux');
   } catch (error) {
     if (!(error instanceof DomschedError)) throw error;
-    return { check, status: 'fail', found: error.message, advice: null };
+    return fail(check, error.message, null);
   }
 }
 
@@ -214,22 +192,20 @@ async function machines(connect: readonly string[]): Promise<DoctorFinding[]> {
     return await domains(connect);
   } catch (error) {
     if (!(error instanceof DomschedError) || error.code === 'usage') throw error;
-    return [{ check: 'domains', status: 'fail', found: error.code, advice: error.message }];
+    return [fail('domains', error.code, error.message)];
   }
 }
 
 async function domains(connect: readonly string[]): Promise<DoctorFinding[]> {
   await using control = new LocalControl(connect);
   const found = await control.domains();
-  if (found.length === 0) {
-    const advice = 'start a machine of QEMU or KVM, or say --connect';
-    return [{ check: 'domains', status: 'warn', found: 'none', advice }];
-  }
-  return found.map(({ domain, state, kernel, error }): DoctorFinding => {
-    const check = `domain ${domain}`;
-    if (error === null) return { check, status: 'ok', found: `${state}, ${kernel}`, advice: null };
-    return { check, status: 'fail', found: error.code, advice: error.message };
-  });
+  if (found.length === 0)
+    return [warn('domains', 'none', 'start a machine of QEMU or KVM, or say --connect')];
+  return found.map(({ domain, state, kernel, error }) =>
+    error === null
+      ? ok(`domain ${domain}`, `${state}, ${kernel}`)
+      : fail(`domain ${domain}`, error.code, error.message),
+  );
 }
 
 function findingTable(findings: readonly DoctorFinding[]): string {

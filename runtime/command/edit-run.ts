@@ -73,8 +73,7 @@ function print(answers: readonly EditAnswer[], json: boolean | undefined): void 
       const { domain, pid, techniques, outcome, attempts, pausedUs, writes, members, planned } = answer;
       const technique = techniques.join('+') || null;
       const common = { domain, pid, technique, outcome, attempts, pausedUs, writes };
-      const entry = members === undefined ? common : { ...common, members };
-      return outcome === 'planned' ? { ...entry, planned } : entry;
+      return { ...common, ...(members && { members }), ...(outcome === 'planned' && { planned }) };
     });
     process.stdout.write(jsonText(shown));
     return;

@@ -1,8 +1,9 @@
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, Option } from 'commander';
 import { CHANGEABLE, connectOption } from './connect-option.ts';
-import type { EditOptions } from './edit-run.ts';
+import { lazily } from './lazily.ts';
+import { number } from './numbers.ts';
 
-/** Adds `hold`, `release` and `renice` to the program. Their work is loaded when one runs. */
+/** Adds `hold`, `release` and `renice` to the program. */
 export function register(program: Command): void {
   edit(program, 'hold', 'stop a process of a guest until it is released')
     .argument('<domain>', 'name or id of the domain')
@@ -13,27 +14,18 @@ export function register(program: Command): void {
         .default('auto'),
     )
     .option('--force', 'real-time processes, and those that serve storage, too')
-    .action(async (domain: string, process: string, options: EditOptions) => {
-      const { hold } = await import('./edit-run.ts');
-      await hold(domain, process, options);
-    });
+    .action(lazily(async () => (await import('./edit-run.ts')).hold));
   edit(program, 'release', 'let a held process go on')
     .argument('[domain]', 'name or id of the domain')
     .argument('[process]', 'pid, or a name that only one process has')
     .option('--all', 'everything that is held, in all domains')
-    .action(async (domain: string | undefined, process: string | undefined, options: EditOptions) => {
-      const { release } = await import('./edit-run.ts');
-      await release(domain, process, options);
-    });
+    .action(lazily(async () => (await import('./edit-run.ts')).release));
   edit(program, 'renice', 'give a process of a guest another nice value')
     .argument('<domain>', 'name or id of the domain')
     .argument('<process>', 'pid, or a name that only one process has')
     .argument('<nice>', '-20 (most of the CPU) to 19', number)
     .option('--group', 'the autogroup or control group of the process, with all in it, against other groups')
-    .action(async (domain: string, process: string, nice: number, options: EditOptions) => {
-      const { renice } = await import('./edit-run.ts');
-      await renice(domain, process, nice, options);
-    });
+    .action(lazily(async () => (await import('./edit-run.ts')).renice));
 }
 
 function edit(program: Command, name: string, description: string): Command {
@@ -44,10 +36,4 @@ function edit(program: Command, name: string, description: string): Command {
     .option('--dry-run', 'print what would be written, and write nothing')
     .option('--timeout <seconds>', 'how long to go on trying', number, 5)
     .option('--json', 'print JSON');
-}
-
-function number(value: string): number {
-  const parsed = Number(value);
-  if (value.trim() === '' || !Number.isFinite(parsed)) throw new InvalidArgumentError('It is no number.');
-  return parsed;
 }

@@ -6,7 +6,7 @@ import Table from 'cli-table3';
 import { DomschedError } from '../error.ts';
 import type { Learned } from '../guest/identify/types.ts';
 import { MemoryLayouts } from '../guest/learn/remembered.ts';
-import { printable } from '../guest/text.ts';
+import { jsonText, printable } from '../guest/text.ts';
 import { listing } from '../layout/picture/listing.ts';
 import { outline } from '../layout/picture/outline.ts';
 import { stripPicture } from '../layout/picture/strip.ts';
@@ -14,6 +14,7 @@ import { svgPicture } from '../layout/picture/svg.ts';
 import { kernelOf, knownKernels, type RegisteredKernel } from '../layout/registry.ts';
 import type { LayoutView, StructView } from '../layout/view.ts';
 import { reasonsAgainst, type Ways, waysOfLayout } from '../surgeon/ways.ts';
+import { PLAIN } from './plain-table.ts';
 
 export interface LayoutsOptions {
   json?: true;
@@ -34,16 +35,18 @@ export async function layouts(
   }
   const known = await allKernels();
   if (kernelName === undefined)
-    return print(options.json ? json(known.map(kernelFacts)) : kernelTable(known));
+    return print(options.json ? jsonText(known.map(kernelFacts)) : kernelTable(known));
   const kernel = choose(kernelName, known);
   const layout = await kernel.load();
   if (structName === undefined) {
     const structs = layout.structNames.map((name) => structFacts(layout.requireStruct(name)));
-    return print(options.json ? json(structs) : `${structTable(structs)}${waysText(waysOfLayout(layout))}`);
+    return print(
+      options.json ? jsonText(structs) : `${structTable(structs)}${waysText(waysOfLayout(layout))}`,
+    );
   }
   const struct = layout.requireStruct(structName);
   if (options.svg !== undefined) await writeSvg(options.svg, svgPicture(struct, kernel));
-  if (options.json) return print(json(structDetails(struct, layout)));
+  if (options.json) return print(jsonText(structDetails(struct, layout)));
   if (options.svg === undefined) print(`${listing(struct, kernel)}\n${terminalPicture(struct)}`);
 }
 
@@ -77,38 +80,21 @@ function choose(name: string, known: readonly ListedKernel[]): ListedKernel {
             release === name || (name.length >= 4 && buildId?.startsWith(name.toLowerCase())),
         );
   if (found.length === 1) return found[0]!;
-  const names = (kernels: readonly RegisteredKernel[]): string =>
-    kernels.map(({ folder, store }) => (found.length > 1 ? join(store, folder) : folder)).join(', ');
   if (found.length > 1) {
-    throw new DomschedError(
-      'layout-unknown',
-      `${found.length} kernels match ${name}: ${names(found)}. Name one by its folder or build-id.`,
-      {
-        name,
-      },
-    );
+    const places = found.map(({ folder, store }) => join(store, folder)).join(', ');
+    const text = `${found.length} kernels match ${name}: ${places}. Name one by its folder or build-id.`;
+    throw new DomschedError('layout-unknown', text, { name });
   }
-  throw new DomschedError(
-    'layout-unknown',
-    `No layout is known as ${name}. ${known.length === 0 ? 'None is known yet' : `Known: ${names(known)}`}; domsched extract FILE adds one.`,
-    { name },
-  );
+  const folders = known.map(({ folder }) => folder).join(', ');
+  const others = known.length === 0 ? 'None is known yet' : `Known: ${folders}`;
+  const text = `No layout is known as ${name}. ${others}; domsched extract FILE adds one.`;
+  throw new DomschedError('layout-unknown', text, { name });
 }
 
 function kernelFacts(kernel: ListedKernel) {
   const { release, buildId, banner, arch, schedulers, folder, store, source, producer, learned } = kernel;
-  const facts = {
-    release,
-    buildId,
-    banner,
-    arch,
-    schedulers,
-    ...source,
-    folder,
-    store,
-    learned: learned ?? null,
-  };
-  return { ...facts, producer: producer.version };
+  const facts = { release, buildId, banner, arch, schedulers, ...source, folder, store };
+  return { ...facts, learned: learned ?? null, producer: producer.version };
 }
 
 function kernelTable(known: readonly ListedKernel[]): string {
@@ -137,18 +123,7 @@ function waysText(ways: Ways): string {
   return `${lines.join('\n')}\n`;
 }
 
-interface StructFacts {
-  struct: string;
-  sourceName: string;
-  kind: string;
-  size: number;
-  members: number;
-  holes: number;
-  holeBytes: number;
-  paddingBytes: number;
-}
-
-function structFacts(struct: StructView): StructFacts {
+function structFacts(struct: StructView) {
   const found = outline(struct);
   return {
     struct: struct.name,
@@ -162,7 +137,7 @@ function structFacts(struct: StructView): StructFacts {
   };
 }
 
-function structTable(structs: readonly StructFacts[]): string {
+function structTable(structs: readonly ReturnType<typeof structFacts>[]): string {
   const table = new Table({
     head: ['structure', 'bytes', 'members', 'holes', 'hole bytes', 'padding'],
     colAligns: ['left', 'right', 'right', 'right', 'right', 'right'],
@@ -211,15 +186,6 @@ async function writeSvg(path: string, text: string): Promise<void> {
   } finally {
     await rm(fresh, { force: true });
   }
-}
-
-const PLAIN = {
-  style: { head: [], border: [] },
-  chars: { mid: '', 'left-mid': '', 'mid-mid': '', 'right-mid': '' },
-};
-
-function json(value: unknown): string {
-  return `${JSON.stringify(value, null, 2)}\n`;
 }
 
 function print(text: string): void {

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
-import type { LayoutsOptions } from './layouts-output.ts';
+import { lazily } from './lazily.ts';
 
-/** Adds `layouts` to the program. Its work is loaded when it runs, to keep the other commands quick. */
+/** Adds `layouts` to the program. */
 export function register(program: Command): void {
   program
     .command('layouts')
@@ -10,8 +10,5 @@ export function register(program: Command): void {
     .argument('[struct]', 'structure to show with its members and holes, e.g. rq')
     .option('--json', 'print JSON')
     .option('--svg <file>', 'draw the structure into an SVG file (- for standard output)')
-    .action(async (kernel: string | undefined, struct: string | undefined, options: LayoutsOptions) => {
-      const { layouts } = await import('./layouts-output.ts');
-      await layouts(kernel, struct, options);
-    });
+    .action(lazily(async () => (await import('./layouts-output.ts')).layouts));
 }

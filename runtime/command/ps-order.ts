@@ -33,13 +33,8 @@ export function comparison(sort: string): RowOrder {
   const reverse = sort.startsWith('-');
   const key = reverse ? sort.slice(1) : sort;
   if (!Object.hasOwn(KEYS, key)) {
-    throw new DomschedError(
-      'usage',
-      `--sort knows ${Object.keys(KEYS).join(', ')}, not ${JSON.stringify(key)}`,
-      {
-        sort: key,
-      },
-    );
+    const text = `--sort knows ${Object.keys(KEYS).join(', ')}, not ${JSON.stringify(key)}`;
+    throw new DomschedError('usage', text, { sort: key });
   }
   const compare = KEYS[key]!;
   return (a, b) => (reverse ? compare(b, a) : compare(a, b)) || a.pid - b.pid;

@@ -64,25 +64,11 @@ export async function ps(domain: string | undefined, options: PsOptions): Promis
 
 /** A process as `--json` prints it, with stable keys. */
 function entry(row: ProcessRow) {
-  const { domain, pid, tgid, ppid, comm, state, cpu, nice, policy, utimeNs, stimeNs, threads, kernelThread } =
-    row;
+  const { domain, pid, tgid, ppid, state, cpu, nice, policy, utimeNs, stimeNs, threads, kernelThread } = row;
   // So far the name is spelled for terminals.
-  const name = plainName(comm);
-  return {
-    domain,
-    pid,
-    tgid,
-    ppid,
-    comm: name,
-    state,
-    cpu,
-    nice,
-    policy,
-    utimeNs,
-    stimeNs,
-    threads,
-    kernelThread,
-  };
+  const comm = plainName(row.comm);
+  const place = { domain, pid, tgid, ppid, comm, state, cpu, nice, policy };
+  return { ...place, utimeNs, stimeNs, threads, kernelThread };
 }
 
 function perDomain(rows: readonly ProcessRow[]): Iterable<readonly ProcessRow[]> {

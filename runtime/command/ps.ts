@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
 import { connectOption, READABLE } from './connect-option.ts';
-import type { PsOptions } from './ps-run.ts';
+import { lazily } from './lazily.ts';
 
-/** Adds `ps` to the program. Its work is loaded when it runs, to keep the other commands quick. */
+/** Adds `ps` to the program. */
 export function register(program: Command): void {
   program
     .command('ps')
@@ -15,8 +15,5 @@ export function register(program: Command): void {
     .option('--pause', 'pause each domain while it is read, for an exact picture')
     .option('--watch [seconds]', 'again and again, every 2 s by default')
     .option('--json', 'print JSON')
-    .action(async (domain: string | undefined, options: PsOptions) => {
-      const { ps } = await import('./ps-run.ts');
-      await ps(domain, options);
-    });
+    .action(lazily(async () => (await import('./ps-run.ts')).ps));
 }

@@ -31,13 +31,8 @@ export async function report(file: string, options: ReportOptions): Promise<void
   try {
     await writeFile(output, text);
   } catch (error) {
-    const { message } = error as Error;
-    throw new DomschedError(
-      'usage',
-      `the report cannot be written: ${message}`,
-      { output },
-      { cause: error },
-    );
+    const text = `the report cannot be written: ${(error as Error).message}`;
+    throw new DomschedError('usage', text, { output }, { cause: error });
   }
   const { ticks, rows, domains } = history;
   process.stdout.write(

@@ -1,25 +1,31 @@
 import process from 'node:process';
 import { openControl } from '../control/open.ts';
+import type { Options } from '../control/schema.ts';
 import { jsonText, printable } from '../guest/text.ts';
 import type { ShareEntry } from '../hypervisor/share.ts';
-import type { DomainShare } from '../hypervisor/types.ts';
 
 export interface ShareOptions {
   connect?: string[];
   json?: true;
 }
 
+/** Runs `domsched weight`. @throws DomschedError as {@link share} */
+export function weight(domain: string, wanted: number | undefined, options: ShareOptions): Promise<void> {
+  return share({ domain, weight: wanted }, options);
+}
+
+/** Runs `domsched cap`. @throws DomschedError as {@link share} */
+export function cap(domain: string, wanted: number | undefined, options: ShareOptions): Promise<void> {
+  return share({ domain, cap: wanted }, options);
+}
+
 /**
- * Runs `domsched weight` and `domsched cap`: sets the requested values and prints what the hypervisor then reports.
+ * Sets the requested value and prints what the hypervisor then reports.
  * @throws DomschedError `usage` outside the scheduler's bounds; `capability-missing` if there is no such scheduler
  */
-export async function share(
-  domain: string,
-  wanted: Partial<DomainShare>,
-  { connect, json }: ShareOptions,
-): Promise<void> {
+async function share(wanted: Options<'share'>, { connect, json }: ShareOptions): Promise<void> {
   await using control = await openControl(connect);
-  const entry = await control.share({ domain, ...wanted });
+  const entry = await control.share(wanted);
   process.stdout.write(json ? jsonText([entry]) : `${shareLine(entry)}\n`);
 }
 

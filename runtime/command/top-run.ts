@@ -62,13 +62,8 @@ async function onTerminal(ticks: AsyncIterable<Tick>, first: TopView, stop: Abor
       terminal.show(['domsched: waiting for the first look']);
       return;
     }
-    const colour = process.stdout.hasColors();
-    drawn = frame(tick, view, {
-      columns: terminal.columns,
-      rows: terminal.rows,
-      colour,
-      keys: true,
-    });
+    const { columns, rows } = terminal;
+    drawn = frame(tick, view, { columns, rows, colour: process.stdout.hasColors(), keys: true });
     if (view.top > drawn.last) view = { ...view, top: drawn.last };
     terminal.show(drawn.lines);
   };

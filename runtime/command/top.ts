@@ -1,8 +1,9 @@
-import { type Command, InvalidArgumentError } from 'commander';
+import type { Command } from 'commander';
 import { connectOption, READABLE } from './connect-option.ts';
-import type { TopOptions } from './top-run.ts';
+import { lazily } from './lazily.ts';
+import { positive } from './numbers.ts';
 
-/** Adds `top` to the program. Its work is loaded when it runs. */
+/** Adds `top` to the program. */
 export function register(program: Command): void {
   program
     .command('top')
@@ -11,14 +12,5 @@ export function register(program: Command): void {
     .option('--interval <seconds>', 'how often to look; the daemon, where one runs, has its own', positive, 1)
     .option('-n, --count <pictures>', 'end after so many', positive)
     .addOption(connectOption(`${READABLE}; the daemon is not asked then`))
-    .action(async (options: TopOptions) => {
-      const { top } = await import('./top-run.ts');
-      await top(options);
-    });
-}
-
-function positive(value: string): number {
-  const parsed = Number(value);
-  if (!(parsed > 0) || !Number.isFinite(parsed)) throw new InvalidArgumentError('It is no positive number.');
-  return parsed;
+    .action(lazily(async () => (await import('./top-run.ts')).top));
 }

@@ -1,9 +1,9 @@
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, Option } from 'commander';
 import { connectOption, READABLE } from './connect-option.ts';
-import type { ReportOptions } from './report-run.ts';
-import type { TraceOptions } from './trace-run.ts';
+import { lazily } from './lazily.ts';
+import { positive } from './numbers.ts';
 
-/** Adds `trace` and `report` to the program. Their work is loaded when one runs. */
+/** Adds `trace` and `report` to the program. */
 export function register(program: Command): void {
   program
     .command('trace')
@@ -18,10 +18,7 @@ export function register(program: Command): void {
     )
     .option('--max-size <MiB>', 'of the file and its older part together', positive, 64)
     .addOption(connectOption(`${READABLE}; the daemon is not asked then`))
-    .action(async (options: TraceOptions) => {
-      const { trace } = await import('./trace-run.ts');
-      await trace(options);
-    });
+    .action(lazily(async () => (await import('./trace-run.ts')).trace));
   program
     .command('report')
     .description('draw a trace: who ran, waited and was held when, and why')
@@ -30,21 +27,9 @@ export function register(program: Command): void {
       '-o, --output <file>',
       'where to, - for standard output; the name of the trace with .html or .svg',
     )
-    .option('--format <format>', 'html or svg; by the name of the output when left out', format)
+    .addOption(
+      new Option('--format <format>', 'by the name of the output when left out').choices(['html', 'svg']),
+    )
     .option('--rows <n>', 'processes with a row of their own at most', positive, 40)
-    .action(async (file: string, options: ReportOptions) => {
-      const { report } = await import('./report-run.ts');
-      await report(file, options);
-    });
-}
-
-function positive(value: string): number {
-  const parsed = Number(value);
-  if (!(parsed > 0) || !Number.isFinite(parsed)) throw new InvalidArgumentError('It is no positive number.');
-  return parsed;
-}
-
-function format(value: string): string {
-  if (value !== 'svg' && value !== 'html') throw new InvalidArgumentError('It is neither svg nor html.');
-  return value;
+    .action(lazily(async () => (await import('./report-run.ts')).report));
 }

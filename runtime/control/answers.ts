@@ -1,8 +1,12 @@
 import { describeEdit } from '../edit/edit.ts';
 import type { Guest } from '../guest/guest.ts';
+import type { IdentifiedKernel } from '../guest/identify/types.ts';
 import type { Process } from '../guest/process.ts';
+import { printable } from '../guest/text.ts';
 import type { OperateOptions, Operation } from '../surgeon/surgeon.ts';
-import type { EditAnswer, Failure, ProcessRow, PsAnswer } from './control.ts';
+import type { Ways } from '../surgeon/ways.ts';
+import type { DomainLook } from '../watch/look.ts';
+import type { DomainEntry, EditAnswer, Failure, ProcessRow, PsAnswer } from './control.ts';
 
 /** Builds the answer to an edit. */
 export function editAnswer(domain: string, { pid, comm }: Process, operation: Operation): EditAnswer {
@@ -22,30 +26,21 @@ export function editAnswer(domain: string, { pid, comm }: Process, operation: Op
   };
 }
 
-/** The result of a look at one domain by any implementation. */
-export type DomainLook = { readonly name: string } & (
-  | {
-      readonly guest: Guest;
-      readonly processes: readonly Process[];
-      /** The guest does not know about holds: its kernel sees a process that sleeps or is about to run. */
-      readonly isHeld: (process: Process) => boolean;
-    }
-  | { readonly error: { readonly code: string; readonly message: string } }
-);
-
 export function psAnswer(looks: readonly DomainLook[]): PsAnswer {
   const rows: ProcessRow[] = [];
   const errors: Failure[] = [];
   const notes: string[] = [];
   for (const look of looks) {
-    const { name: domain } = look;
+    const domain = look.identity.name;
     if ('error' in look) errors.push(failureOf(domain, look.error));
     else {
-      for (const process of look.processes) {
+      const { guest, tracker, processes } = look;
+      for (const process of processes) {
         const { address: _, ...plain } = process;
-        rows.push({ domain, ...plain, ...(look.isHeld(process) && { state: 'held' as const }) });
+        const state = tracker.holds.has(tracker.keyOf(process)) ? 'held' : process.state;
+        rows.push({ domain, ...plain, state });
       }
-      notes.push(...notesOn(domain, look.guest));
+      notes.push(...notesOn(domain, guest));
     }
   }
   return { rows, errors, notes };
@@ -67,6 +62,38 @@ function notesOn(name: string, { kernel, torn, queuesUnknown }: Guest): string[]
   else if (queuesUnknown !== undefined)
     notes.push(`${name}: its run queues are not read (${queuesUnknown}), its processes are`);
   return notes;
+}
+
+type DomainFacts = Pick<DomainEntry, 'id' | 'hypervisor' | 'connection' | 'state' | 'vcpus' | 'memoryBytes'>;
+
+/** @param seen the kernel that was identified, or why none was */
+export function domainEntry(
+  domain: string,
+  { id, hypervisor, connection, state, vcpus, memoryBytes }: DomainFacts,
+  seen: { readonly kernel: IdentifiedKernel; readonly ways: Ways } | Pick<DomainEntry, 'error'>,
+): DomainEntry {
+  const known = { domain, id, hypervisor, connection, state, vcpus, memoryBytes };
+  if ('error' in seen) {
+    const error = seen.error && { code: seen.error.code, message: seen.error.message };
+    const none = { kernel: null, buildId: null, layoutFrom: null, schedulers: null, ways: null };
+    return { ...known, ...none, error };
+  }
+  const { release, buildId, learned = null, layout } = seen.kernel;
+  const { schedulers } = layout.kernel;
+  return {
+    ...known,
+    kernel: release,
+    buildId,
+    layoutFrom: learned,
+    schedulers,
+    ways: seen.ways,
+    error: null,
+  };
+}
+
+/** Note on a process that is released without a record of its hold. */
+export function foundHeld(domain: string, { pid, comm }: { readonly pid: number; readonly comm: string }) {
+  return `${printable(`${domain}: ${pid} (${comm})`)} is held, and no record tells by whom: letting it go`;
 }
 
 export function failureOf(domain: string, { code, message }: Omit<Failure, 'domain'>): Failure {

@@ -1,46 +1,42 @@
 import { findProcess } from '../guest/find-process.ts';
-import type { Process } from '../guest/process.ts';
 import type { Hosts } from '../hypervisor/connect.ts';
 import type { Domain } from '../hypervisor/types.ts';
 import { knownKernels } from '../layout/registry.ts';
-import { JournaledSurgeon, Journals } from '../surgeon/journaled-surgeon.ts';
-import type { OperateOptions, Operation } from '../surgeon/surgeon.ts';
+import { Journals } from '../surgeon/journaled-surgeon.ts';
+import { attach, type EditableDomain } from '../watch/attached-domain.ts';
+import { openDomain } from '../watch/choose.ts';
+import { processesOf } from '../watch/look.ts';
 import { editAnswer, limitsOf } from './answers.ts';
 import type { EditAnswer } from './control.ts';
+import type { EditWork } from './edit-requests.ts';
 import type { Options } from './schema.ts';
 
-/** Edits domains that no daemon is attached to; each edit attaches by itself. */
-export class LocalEdits {
-  readonly #hosts: Hosts;
-
-  constructor(hosts: Hosts) {
-    this.#hosts = hosts;
-  }
-
-  /** @throws DomschedError as {@link Hosts.open}, {@link JournaledSurgeon.open}, {@link findProcess} and `perform` */
-  async edit(
-    target: Options<'release'>,
-    perform: (surgeon: JournaledSurgeon, found: Process, options: OperateOptions) => Promise<Operation>,
-  ): Promise<EditAnswer> {
-    await using domain = await this.#hosts.open(target.domain);
-    return await withSurgeon(domain, async (surgeon) => {
-      const { processes } = await surgeon.guest.take({ withoutQueues: true });
-      const { name } = domain.identity;
-      const found = findProcess(name, processes, target.process);
-      return editAnswer(name, found, await perform(surgeon, found, limitsOf(target)));
-    });
-  }
+/**
+ * Edits a process of a domain that no daemon is attached to.
+ * @throws DomschedError as {@link openDomain}, {@link attach}, {@link findProcess} and `work`
+ */
+export async function editLocally(
+  hosts: Hosts,
+  target: Options<'release'>,
+  work: EditWork,
+): Promise<EditAnswer> {
+  await using domain = await openDomain(hosts, target.domain);
+  return await whileAttached(domain, new Journals(), async ({ guest, surgeon }) => {
+    const { name } = domain.identity;
+    const found = findProcess(name, await processesOf(guest), target.process);
+    return editAnswer(name, found, await work(surgeon, found, limitsOf(target)));
+  });
 }
 
-export async function withSurgeon<T>(
+export async function whileAttached<T>(
   domain: Domain,
-  perform: (surgeon: JournaledSurgeon) => Promise<T>,
-  journals = new Journals(),
+  journals: Journals,
+  perform: (attached: EditableDomain) => Promise<T>,
 ): Promise<T> {
-  const surgeon = await JournaledSurgeon.open(domain, await knownKernels(), journals);
+  const attached = await attach(domain, { journals, known: knownKernels, origins: false });
   try {
-    return await perform(surgeon);
+    return await perform(attached);
   } finally {
-    surgeon.detach();
+    attached.guest.detach();
   }
 }

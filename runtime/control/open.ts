@@ -83,21 +83,10 @@ class DaemonFirst implements Control {
     return this.#hasAll(places) ? this.#daemon.accounts() : (await this.#local()).accounts();
   }
 
-  hold(options: Options<'hold'>) {
-    return this.#ask((control) => control.hold(options));
-  }
-
-  release(options: Options<'release'>) {
-    return this.#ask((control) => control.release(options));
-  }
-
-  renice(options: Options<'renice'>) {
-    return this.#ask((control) => control.renice(options));
-  }
-
-  share(options: Options<'share'>) {
-    return this.#ask((control) => control.share(options));
-  }
+  hold = (options: Options<'hold'>) => this.#ask((control) => control.hold(options));
+  release = (options: Options<'release'>) => this.#ask((control) => control.release(options));
+  renice = (options: Options<'renice'>) => this.#ask((control) => control.renice(options));
+  share = (options: Options<'share'>) => this.#ask((control) => control.share(options));
 
   async releaseAll(options: Options<'releaseAll'> = {}) {
     const own = await this.#daemon.releaseAll(options);

@@ -3,19 +3,24 @@ import { printable } from '../guest/text.ts';
 import { connectAll } from '../hypervisor/connect.ts';
 import type { Domain, DomainIdentity } from '../hypervisor/types.ts';
 import type { HeldRecord } from '../surgeon/journal.ts';
-import { isRecordOf, Journals } from '../surgeon/journaled-surgeon.ts';
+import { Journals } from '../surgeon/journaled-surgeon.ts';
 import { hasMachineEnded, livingMachine } from '../surgeon/machine-ended.ts';
 import type { OperateOptions } from '../surgeon/surgeon.ts';
+import { search, WATCHED_ONLY } from '../watch/attached-domain.ts';
+import { openDomain } from '../watch/choose.ts';
+import { DomainEdits } from '../watch/domain-edits.ts';
 import { DomainShareKeeper } from '../watch/domain-share.ts';
-import { editAnswer, failureOf, limitsOf } from './answers.ts';
+import { editAnswer, failureOf, foundHeld, limitsOf } from './answers.ts';
 import type { EditAnswer, ReleaseAllAnswer } from './control.ts';
-import { withSurgeon } from './local-edits.ts';
+import { whileAttached } from './local-edits.ts';
 import type { Options } from './schema.ts';
 
-/** Codes of domains that cannot be edited: if no record tells of a hold, nothing is held in them. */
-const NOT_EDITED: ReadonlySet<string> = new Set(['refused', 'capability-missing']);
 /** Code of domains we cannot look into in this way: other systems, one that boots, memory in several nodes. */
 const NOT_SEEN = 'kernel-unidentified';
+
+/** A command answers with what it did, and has no log. */
+const SILENT = { debug() {}, info() {}, warn() {}, error() {} };
+const CONTEXT = { now: () => performance.now(), techniques: undefined };
 
 /** Whether a machine of a record is this one; it may be reached in another way than before. */
 function isProcessOf(machine: HeldRecord['machine'], { pid, started }: DomainIdentity): boolean {
@@ -63,7 +68,7 @@ export async function releaseAll(
       if (!(error instanceof DomschedError)) throw error;
       const own = records.filter(({ domain }) => domain === id);
       // Nothing is held where edits are impossible and we have no record.
-      if (own.length === 0 && NOT_EDITED.has(error.code)) continue;
+      if (own.length === 0 && WATCHED_ONLY.has(error.code)) continue;
       // Nothing could have been held in this way, and it is no failure if another way could look deeper.
       if (own.length === 0 && error.code === NOT_SEEN) {
         notes.push(
@@ -89,50 +94,23 @@ export async function releaseAll(
 async function putBack(
   id: string,
   connect: readonly string[],
-  limits: OperateOptions,
+  { limitMs }: OperateOptions,
   journals: Journals,
   notes: string[],
 ): Promise<EditAnswer[]> {
   await using hosts = await connectAll(connect);
-  await using domain = await hosts.open(id);
+  await using domain = await openDomain(hosts, id);
   const { name } = domain.identity;
-  const answers: EditAnswer[] = [];
-  const failures: unknown[] = [];
-  const attempt = async (what: () => Promise<EditAnswer | undefined>) => {
-    try {
-      const answer = await what();
-      if (answer !== undefined) answers.push(answer);
-    } catch (error) {
-      if (!(error instanceof DomschedError && error.code === 'process-not-found')) failures.push(error);
-    }
-  };
-  await withSurgeon(
-    domain,
-    async (surgeon) => {
-      for (const { pid, comm } of await surgeon.search()) {
-        const who = printable(`${name}: ${pid} (${comm})`);
-        notes.push(`${who} is held, and no record tells by whom: letting it go`);
-      }
-      const { processes } = await surgeon.guest.take({ withoutQueues: true });
-      for (const record of surgeon.held()) {
-        const found = processes.find((candidate) => isRecordOf(record, candidate));
-        if (found === undefined)
-          await surgeon.forget({ ...record, address: BigInt(record.address) as never });
-        else await attempt(async () => editAnswer(name, found, await surgeon.release(found, limits)));
-      }
-      for (const found of processes) {
-        if (surgeon.niceRecord(found) === undefined) continue;
-        await attempt(async () => {
-          const operation = await surgeon.niceBack(found, limits);
-          return operation && editAnswer(name, found, operation);
-        });
-      }
-    },
-    journals,
-  );
+  const tried = await whileAttached(domain, journals, async (attached) => {
+    for (const record of await search(attached, CONTEXT, SILENT)) notes.push(foundHeld(name, record));
+    const edits = new DomainEdits({ id, context: CONTEXT, log: SILENT, isCurrent: () => true, onLost() {} });
+    return edits.putBack(attached, limitMs);
+  });
   await shareBack(domain, journals);
-  if (failures.length > 0) throw failures[0];
-  return answers;
+  for (const { error } of tried) if (error !== undefined) throw error;
+  return tried.flatMap(({ process, operation }) =>
+    operation === undefined ? [] : [editAnswer(name, process, operation)],
+  );
 }
 
 async function shareBack(domain: Domain, journals: Journals): Promise<void> {

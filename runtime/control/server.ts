@@ -17,6 +17,9 @@ import { type Method, OPTIONS } from './schema.ts';
 /** Methods that a daemon serves. */
 export type Served = Pick<DaemonControl, Method>;
 
+/** Returns what answers for the domains behind `--connect` values, or for all. */
+type Serves = (connect: readonly string[]) => Served;
+
 /** Most bytes of one request. */
 const MAX_REQUEST = 64 * 1024;
 /** Most ticks that wait for a client that does not read; later ones are dropped for it. */
@@ -35,17 +38,12 @@ export class ControlServer {
   readonly #server: Server;
   readonly #log: Logger;
   readonly #lock: FileLock;
-  readonly #serves: (connect: readonly string[]) => Served;
+  readonly #serves: Serves;
   readonly #clients = new Set<Socket>();
   /** Ticks on their way to each client that watches. */
   readonly #watchers = new Map<MessageConnection, number>();
 
-  private constructor(
-    file: string,
-    serves: (connect: readonly string[]) => Served,
-    log: Logger,
-    lock: FileLock,
-  ) {
+  private constructor(file: string, serves: Serves, log: Logger, lock: FileLock) {
     this.path = file;
     this.#lock = lock;
     this.#serves = serves;
@@ -53,15 +51,8 @@ export class ControlServer {
     this.#server = createServer((socket) => this.#serve(socket));
   }
 
-  /**
-   * @param serves returns what answers for the domains behind `--connect` values, or for all
-   * @throws DomschedError `refused` when a daemon runs already, `host-unreachable` when the socket cannot be made
-   */
-  static async listen(
-    file: string,
-    serves: (connect: readonly string[]) => Served,
-    log: Logger,
-  ): Promise<ControlServer> {
+  /** @throws DomschedError `refused` when a daemon runs already, `host-unreachable` when the socket cannot be made */
+  static async listen(file: string, serves: Serves, log: Logger): Promise<ControlServer> {
     const refused = () =>
       new DomschedError('refused', `a daemon runs already: it serves ${file}`, { path: file });
     // The lock is needed because two daemons that start together both find nobody at the socket.
@@ -79,17 +70,12 @@ export class ControlServer {
   }
 
   async #bind(): Promise<void> {
-    const fail = (cause: unknown) =>
-      new DomschedError(
-        'host-unreachable',
-        `the control socket ${this.path} cannot be made: ${(cause as Error).message}`,
-        { path: this.path },
-        { cause },
-      );
+    const { path } = this;
     try {
-      await listenOnSocket(this.#server, this.path);
+      await listenOnSocket(this.#server, path);
     } catch (cause) {
-      throw fail(cause);
+      const text = `the control socket ${path} cannot be made: ${(cause as Error).message}`;
+      throw new DomschedError('host-unreachable', text, { path }, { cause });
     }
   }
 

@@ -11,6 +11,7 @@ import type { DomainView } from '../policy/world.ts';
 import { Journals } from '../surgeon/journaled-surgeon.ts';
 import type { Technique } from '../technique/step.ts';
 import type { Observer, Tick } from '../tick/tick.ts';
+import { TickClock } from '../tick/tick-clock.ts';
 import { Ticker } from '../tick/ticker.ts';
 import { Accounts } from '../watch/accounts.ts';
 import type { DomainContext } from '../watch/attached-domain.ts';
@@ -70,32 +71,27 @@ export class Daemon {
   #isNew = false;
   #known: Promise<readonly KnownKernel[]> | undefined;
   #ticker: Ticker;
-  readonly #startMs: number;
-  #lastMs: number | undefined;
+  readonly #clock: TickClock;
   #discoveredMs = -Infinity;
-  #ticks = 0;
   #quiet = 0;
   #last: Tick | undefined;
   /** Domains whose claims exceed what the host saw, as far as the log has been told. */
   #overstated: ReadonlySet<string> = new Set();
-  /** Also receives every tick; ticks are described only if somebody listens. */
-  readonly #listener: { readonly watched: boolean; tick(tick: Tick): void };
+  readonly #onTick: (tick: Tick) => void;
 
+  /** @param onTick receives every tick, as the observers of the settings do */
   constructor(
     settings: Settings,
     log: Logger,
-    listener: { readonly watched: boolean; tick(tick: Tick): void } = {
-      watched: false,
-      tick: () => {},
-    },
+    onTick: (tick: Tick) => void = () => {},
     journals = new Journals(),
     now: () => number = () => performance.now(),
   ) {
     this.now = now;
-    this.#startMs = now();
+    this.#clock = new TickClock(now);
     this.#settings = settings;
     this.log = log;
-    this.#listener = listener;
+    this.#onTick = onTick;
     this.#ticker = new Ticker(settings.intervalMs, now);
     this.#book = new AccountBook(journals.directory, log, now);
     this.#book.load().then((book) => {
@@ -125,24 +121,16 @@ export class Daemon {
   /** Ticks until the signal aborts; leaves all holds in place. */
   async run(signal: AbortSignal): Promise<void> {
     const overload = new Overload(this.log);
-    try {
-      for (;;) {
-        const { missed } = await this.#ticker.next(signal);
-        overload.add(missed, this.now());
-        this.tick(missed);
-      }
-    } catch (error) {
-      if (!signal.aborted) throw error;
+    for await (const missed of this.#ticker.ticks(signal)) {
+      overload.add(missed, this.now());
+      this.tick(missed);
     }
   }
 
   /** One tick: looks at all domains, decides and starts edits. Never waits. */
   tick(missed = 0): void {
-    const nowMs = this.now();
+    const { nowMs, elapsedMs } = this.#clock.begin();
     this.#discover(nowMs);
-    const elapsedMs = this.#lastMs === undefined ? 0 : nowMs - this.#lastMs;
-    this.#lastMs = nowMs;
-    this.#ticks += 1;
     const watched = [...this.domains.values()];
     const views: DomainView[] = [];
     let quiet = true;
@@ -172,7 +160,7 @@ export class Daemon {
     this.#quiet = quiet ? this.#quiet + 1 : 0;
     const { intervalMs, idleIntervalMs } = this.#settings;
     this.#ticker.intervalMs = this.#quiet >= QUIET_TICKS ? idleIntervalMs : intervalMs;
-    this.#tell(nowMs, elapsedMs, missed, watched);
+    this.#tell(nowMs, missed, watched);
   }
 
   /** Replaces the configuration. Holds stay until the next tick decides. */
@@ -325,7 +313,7 @@ export class Daemon {
           present.add(id);
           if (this.domains.has(id)) continue;
           // A domain that is present at our start is not new: an earlier daemon may have decided about it.
-          const knownMs = this.#ticks === 0 ? nowMs : -Infinity;
+          const knownMs = this.#last === undefined ? nowMs : -Infinity;
           this.domains.set(id, new WatchedDomain(host, id, this.#context, knownMs));
         }
       }
@@ -338,28 +326,19 @@ export class Daemon {
     for (const domain of this.domains.values()) void domain.attach(nowMs);
   }
 
-  #tell(nowMs: number, elapsedMs: number, missed: number, watched: readonly WatchedDomain[]): void {
-    const actions = watched.flatMap((domain) => domain.takeActions());
+  #tell(nowMs: number, missed: number, watched: readonly WatchedDomain[]): void {
+    const actions = watched.flatMap(({ edits }) => edits.takeActions());
+    const domains = watched
+      .filter(({ absent }) => !absent)
+      .map((domain) => ({
+        ...domain.describe(),
+        ...(this.#overstated.has(domain.id) && { overstated: true as const }),
+      }));
     const isWanted = this.#settings.observers.some(({ wantsWaits }) => wantsWaits);
     const waits = isWanted ? this.#waits.look(watched, nowMs) : this.#waits.rest();
-    const tick: Tick = {
-      tick: this.#ticks,
-      time: new Date().toISOString(),
-      ms: nowMs - this.#startMs,
-      elapsedMs,
-      tookMs: this.now() - nowMs,
-      missed,
-      domains: watched
-        .filter(({ absent }) => !absent)
-        .map((domain) => ({
-          ...domain.describe(),
-          ...(this.#overstated.has(domain.id) && { overstated: true as const }),
-        })),
-      actions,
-      ...(waits !== undefined && { waits }),
-    };
+    const tick = this.#clock.end({ missed, domains, actions, ...(waits !== undefined && { waits }) });
     this.#last = tick;
-    this.#listener.tick(tick);
+    this.#onTick(tick);
     for (const observer of this.#settings.observers) {
       try {
         observer.tick(tick);

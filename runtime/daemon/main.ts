@@ -1,12 +1,14 @@
-import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import process from 'node:process';
 import { ControlServer } from '../control/server.ts';
 import { DomschedError } from '../error.ts';
 import { controlPath } from '../runtime-directory.ts';
+import { version as ownVersion } from '../version.ts';
 import { readConfig } from './config.ts';
 import { Daemon } from './daemon.ts';
 import { DaemonLog } from './daemon-log.ts';
 import { Operator } from './operator.ts';
+import { makePolicies } from './policies.ts';
 import { makeSettings } from './settings.ts';
 
 /**
@@ -16,7 +18,7 @@ import { makeSettings } from './settings.ts';
  */
 export async function runDaemon(file: string): Promise<void> {
   let config = await readConfig(file);
-  const version = packageVersion();
+  const version = ownVersion();
   const daemonLog = new DaemonLog(config.log);
   const log = daemonLog.logger;
   const stop = new AbortController();
@@ -25,18 +27,13 @@ export async function runDaemon(file: string): Promise<void> {
     stop.abort();
   };
   process.once('SIGTERM', onStop).once('SIGINT', onStop);
-  const settings = await makeSettings(config, file, { log, version });
-  const listener = { server: undefined as ControlServer | undefined };
-  const daemon = new Daemon(settings, log, {
-    get watched() {
-      return listener.server?.watched ?? false;
-    },
-    tick: (tick) => listener.server?.tick(tick),
-  });
+  const settings = await makeSettings(config, file, log);
+  let server: ControlServer | undefined;
+  const daemon = new Daemon(settings, log, (tick) => server?.tick(tick));
   const reload = async () => {
     const next = await readConfig(file);
     const old = daemon.settings;
-    const made = await makeSettings(next, file, { log, version }, { config, settings: old });
+    const made = await makeSettings(next, file, log, { config, settings: old });
     daemon.reload(made);
     if (old.hosts !== made.hosts) log.info('other connections: domains that are gone from them are let go');
     log.level = next.log.level;
@@ -51,7 +48,7 @@ export async function runDaemon(file: string): Promise<void> {
   process.on('SIGHUP', onReload);
   const serves = (connect: readonly string[]) => new Operator(daemon, reload, version, connect);
   try {
-    listener.server = await ControlServer.listen(controlPath(), serves, log);
+    server = await ControlServer.listen(controlPath(), serves, log);
     log.info(
       { version, pid: process.pid, intervalMs: settings.intervalMs, policies: config.policy.length },
       'running',
@@ -69,14 +66,9 @@ export async function runDaemon(file: string): Promise<void> {
   } finally {
     process.off('SIGHUP', onReload);
     await Promise.allSettled(daemon.settings.observers.map((observer) => observer.close()));
-    await listener.server?.close();
+    await server?.close();
     await daemon.close();
   }
-}
-
-function packageVersion(): string {
-  const up = import.meta.url.endsWith('.ts') ? '../../package.json' : '../../../package.json';
-  return (JSON.parse(readFileSync(new URL(up, import.meta.url), 'utf8')) as { version: string }).version;
 }
 
 /** Runs `domsched check-config`. @throws DomschedError `config-invalid` with every problem */
@@ -84,9 +76,7 @@ export async function checkConfig(file: string, json: boolean): Promise<void> {
   try {
     const config = await readConfig(file);
     // Load the policies' modules too: a module that cannot be loaded cannot run.
-    const { makePolicies } = await import('./policies.ts');
-    const { dirname, resolve } = await import('node:path');
-    await makePolicies(config, dirname(resolve(file)));
+    await makePolicies(config, path.dirname(path.resolve(file)));
     const text = json ? JSON.stringify({ file, problems: [] }, null, 2) : `${file}: no problem found`;
     process.stdout.write(`${text}\n`);
   } catch (error) {

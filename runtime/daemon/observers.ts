@@ -9,21 +9,12 @@ import { WebServer } from '../web/server.ts';
 import { readToken } from '../web/token.ts';
 import type { ObserverConfig } from './observers-config.ts';
 
-export interface ObserverContext {
-  readonly log: Logger;
-  /** Version of domsched. */
-  readonly version: string;
-}
-
 /**
  * Makes the observers that the configuration names. If one fails, the others are closed.
  * @throws DomschedError `config-invalid` if the port is taken or others may read the token; `usage` if the trace cannot
  *   be written
  */
-export async function makeObservers(
-  { http, trace }: ObserverConfig,
-  { log }: ObserverContext,
-): Promise<Observer[]> {
+export async function makeObservers({ http, trace }: ObserverConfig, log: Logger): Promise<Observer[]> {
   const observers: Observer[] = [];
   try {
     if (http !== undefined) {

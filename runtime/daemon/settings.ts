@@ -19,10 +19,9 @@ const IDLE_FACTOR = 4;
 export async function makeSettings(
   config: Config,
   file: string,
-  context: { readonly log: Logger; readonly version: string },
+  log: Logger,
   before?: { readonly config: Config; readonly settings: Settings },
 ): Promise<Settings> {
-  const { log, version } = context;
   const decide = await makePolicies(config, path.dirname(path.resolve(file)), (policy, error) => {
     log.error({ policy, err: error }, 'the policy failed: nothing is done for it');
   });
@@ -39,7 +38,7 @@ export async function makeSettings(
     decide,
     origins: asksForOrigins(config),
     hosts,
-    observers: await makeObservers(config, { log, version }),
+    observers: await makeObservers(config, log),
   };
 }
 

@@ -2,7 +2,7 @@ import path from 'node:path';
 import process from 'node:process';
 import { DomschedError } from '../error.ts';
 import { type ConnectValue, parseBytes, parseConnect } from './connect-value.ts';
-import type { Domain, DomainListing, Host } from './types.ts';
+import type { DomainListing, Host } from './types.ts';
 import { lookForDom0 } from './xen/dom0.ts';
 
 interface Backend {
@@ -120,37 +120,6 @@ export class Hosts implements AsyncDisposable {
     const failed = results.filter((result) => result.status === 'rejected');
     if (failed.length > 0 && failed.length === results.length) throw failed[0]!.reason;
     return results.flatMap((result) => (result.status === 'fulfilled' ? result.value : []));
-  }
-
-  /**
-   * Attaches to a domain by its name, or by its id if names are ambiguous.
-   * @throws DomschedError `domain-not-found`, `domain-ambiguous`, or the reason why the domain cannot be attached to
-   */
-  async open(name: string): Promise<Domain> {
-    const found = (await this.list()).filter(({ listing }) =>
-      [listing.identity.name, listing.identity.id].includes(name),
-    );
-    if (found.length > 1) {
-      const ids = found.map(({ listing }) => listing.identity.id);
-      throw new DomschedError(
-        'domain-ambiguous',
-        `${ids.length} domains are called ${name}; give one of ${ids.join(', ')}`,
-        {
-          domain: name,
-          ids,
-        },
-      );
-    }
-    const only = found[0];
-    if (only === undefined) {
-      throw new DomschedError(
-        'domain-not-found',
-        `there is no domain ${name}; domsched domains lists those that there are, --connect says where to look`,
-        { domain: name },
-      );
-    }
-    if ('error' in only.listing) throw only.listing.error;
-    return only.host.open(only.listing.identity.id);
   }
 
   async close(): Promise<void> {

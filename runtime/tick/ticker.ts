@@ -1,11 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** A tick is due at whole intervals from the start, however long the ticks take. */
-export interface Due {
-  /** Ticks left out because the previous one took too long. */
-  readonly missed: number;
-}
-
 /**
  * Schedules ticks at whole multiples of an interval since the start, so neither a long tick nor a late timer shifts the
  * following ones. A tick that is still late when the next is due is counted as missed and not made up for.
@@ -34,8 +28,12 @@ export class Ticker {
     this.#intervalMs = value;
   }
 
-  /** Waits until the next tick is due. @throws AbortError */
-  async next(signal: AbortSignal): Promise<Due> {
+  /**
+   * Waits until the next tick is due.
+   * @returns how many ticks were left out before it, because the previous one took too long
+   * @throws AbortError
+   */
+  async next(signal: AbortSignal): Promise<number> {
     const late = Math.max(0, this.#now() - this.#nextMs);
     const missed = Math.floor(late / this.#intervalMs);
     this.#nextMs += missed * this.#intervalMs;
@@ -43,20 +41,15 @@ export class Ticker {
     if (wait > 0) await this.#wait(wait, signal);
     signal.throwIfAborted();
     this.#nextMs += this.#intervalMs;
-    return { missed };
+    return missed;
   }
-}
 
-/**
- * Yields ticks at whole intervals from now until the signal aborts.
- * @param intervalMs in ms
- * @returns how many ticks were left out before each one
- */
-export async function* ticks(intervalMs: number, signal: AbortSignal): AsyncGenerator<number> {
-  const ticker = new Ticker(intervalMs);
-  try {
-    for (;;) yield (await ticker.next(signal)).missed;
-  } catch (error) {
-    if (!signal.aborted) throw error;
+  /** Yields {@link next} until the signal aborts. */
+  async *ticks(signal: AbortSignal): AsyncGenerator<number> {
+    try {
+      for (;;) yield await this.next(signal);
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    }
   }
 }

@@ -5,14 +5,15 @@ import type { Guest } from '../guest/guest.ts';
 import type { Process } from '../guest/process.ts';
 import { printableBytes } from '../guest/text.ts';
 import { HostThreads } from '../hypervisor/host-threads.ts';
-import type { DomainIdentity } from '../hypervisor/types.ts';
 import { machineThreads } from '../hypervisor/vmm/vcpu-threads.ts';
+import type { DomainLook } from './look.ts';
 
 /** A domain that was looked at: its guest with all threads, or why there are none. */
-export type AccountedDomain = { readonly identity: DomainIdentity } & (
-  | { readonly guest: Guest; readonly processes: readonly Process[] }
-  | { readonly error: { readonly code: string; readonly message: string } }
-);
+export type AccountedDomain = Pick<DomainLook, 'identity'> &
+  (
+    | { readonly guest: Guest; readonly processes: readonly Process[] }
+    | { readonly error: { readonly code: string; readonly message: string } }
+  );
 
 /** Reads the host's accounts, and joins them to those of guests. */
 export class Accounts {

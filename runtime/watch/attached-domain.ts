@@ -4,6 +4,7 @@ import { bootMark } from '../guest/boot-mark.ts';
 import { Guest } from '../guest/guest.ts';
 import type { LookLimits } from '../guest/look-budget.ts';
 import { originOf } from '../guest/origin.ts';
+import type { Process } from '../guest/process.ts';
 import type { Domain } from '../hypervisor/types.ts';
 import type { KnownKernel } from '../layout/registry.ts';
 import type { DomainView } from '../policy/world.ts';
@@ -33,87 +34,97 @@ export interface DomainContext {
   origins: boolean;
 }
 
-/** A domain that we are attached to: its guest, and the surgeon that edits it. */
-export interface AttachedDomain {
+/** Where attaching and editing is logged. */
+export type EditLogger = Pick<Logger, 'debug' | 'info' | 'warn' | 'error'>;
+
+interface Attachment {
   readonly domain: Domain;
   readonly guest: Guest;
-  /** Undefined if the guest cannot be edited; `refusal` then says why. */
-  readonly surgeon: JournaledSurgeon | undefined;
-  readonly refusal: DomschedError | undefined;
-  readonly share: DomainShareKeeper | undefined;
   readonly tracker: Tracker;
+  readonly share: DomainShareKeeper | undefined;
   readonly account: HostAccount;
 }
 
+/** A domain that we are attached to, and the surgeon that edits its guest. */
+export interface EditableDomain extends Attachment {
+  readonly surgeon: JournaledSurgeon;
+  readonly refusal: undefined;
+}
+
+/** A domain that we are attached to. If its guest cannot be edited, `refusal` says why. */
+export type AttachedDomain =
+  | EditableDomain
+  | (Attachment & { readonly surgeon: undefined; readonly refusal: DomschedError });
+
 /** With these errors the guest cannot be edited but can still be watched. */
-const WATCHED_ONLY: ReadonlySet<string> = new Set(['refused', 'capability-missing']);
+export const WATCHED_ONLY: ReadonlySet<string> = new Set(['refused', 'capability-missing']);
 
 /**
- * Finds out what runs in a domain, repairs what a killed domsched process left there, and takes over existing holds.
- * @throws DomschedError what {@link JournaledSurgeon.open} throws, unless the guest can still be watched
+ * Finds out what runs in a domain and repairs what a killed domsched process left there. {@link search} finds its holds.
+ * @throws DomschedError as {@link JournaledSurgeon.open}
  */
 export async function attach(
   domain: Domain,
-  id: string,
+  context: Pick<DomainContext, 'known' | 'journals' | 'origins'>,
+): Promise<EditableDomain> {
+  const surgeon = await JournaledSurgeon.open(domain, await context.known(), context.journals);
+  const { guest, boot } = surgeon;
+  return { ...attachment(guest, boot, context), surgeon, refusal: undefined };
+}
+
+/**
+ * Attaches for as long as the daemon runs, and takes over existing holds. Only watches a guest that cannot be edited.
+ * @throws DomschedError as {@link attach}, {@link Guest.attach} and {@link DomainShareKeeper.open}
+ */
+export async function attachOrWatch(
+  domain: Domain,
   context: DomainContext,
   log: Logger,
 ): Promise<AttachedDomain> {
-  const known = await context.known();
-  const { journals } = context;
-  let surgeon: JournaledSurgeon | undefined;
-  let refusal: DomschedError | undefined;
+  let attached: EditableDomain;
   try {
-    surgeon = await JournaledSurgeon.open(domain, known, journals);
+    attached = await attach(domain, context);
   } catch (error) {
     if (!(error instanceof DomschedError) || !WATCHED_ONLY.has(error.code)) throw error;
-    refusal = error;
+    const guest = await Guest.attach(domain, await context.known());
+    return { ...attachment(guest, bootMark(guest), context), surgeon: undefined, refusal: error };
   }
-  const guest = surgeon?.guest ?? (await Guest.attach(domain, known));
-  const { identity } = domain;
-  const share =
-    surgeon === undefined || domain.scheduler === undefined
-      ? undefined
-      : await DomainShareKeeper.open(domain.scheduler, journals.changes, identity);
-  const tracker = new Tracker({
-    domain: id,
-    domainName: identity.name,
-    boot: surgeon?.boot ?? bootMark(guest),
-    origin: (process) => (context.origins ? originOf(guest, process) : {}),
-  });
-  const account = new HostAccount(domain.hostClock);
-  const attached = { domain, guest, surgeon, refusal, share, tracker, account };
-  await surgeon?.search();
-  takeOver(attached, context, log);
-  return attached;
+  const { scheduler, identity } = domain;
+  const share = scheduler && (await DomainShareKeeper.open(scheduler, context.journals.changes, identity));
+  await search(attached, context, log);
+  return { ...attached, share };
+}
+
+function attachment(guest: Guest, boot: string, context: Pick<DomainContext, 'origins'>): Attachment {
+  const { domain } = guest;
+  const { id, name } = domain.identity;
+  const origin = (process: Process) => (context.origins ? originOf(guest, process) : {});
+  const tracker = new Tracker({ domain: id, domainName: name, boot, origin });
+  return { domain, guest, tracker, share: undefined, account: new HostAccount(domain.hostClock) };
 }
 
 /**
- * Searches the guest for processes that are held without a record.
- * @param wish owner and reason to record for such a hold, if known
+ * Searches the guest for processes that are held without a record, and takes over holds made by an earlier daemon, a
+ * command or another host: they stay until somebody decides otherwise.
+ * @param wish owner and reason to record for a hold without a record, if known
+ * @returns records that were missing
  * @throws DomschedError as {@link JournaledSurgeon.search}
  */
 export async function search(
-  attached: AttachedDomain,
-  context: DomainContext,
-  log: Logger,
+  { surgeon, tracker }: EditableDomain,
+  { now }: Pick<DomainContext, 'now'>,
+  log: EditLogger,
   wish?: Pick<Hold, 'policy' | 'reason'>,
-): Promise<void> {
-  if (attached.surgeon === undefined) return;
-  await attached.surgeon.search(wish);
-  takeOver(attached, context, log);
-}
-
-/**
- * Takes over holds made by an earlier daemon, a command or another host: they stay until somebody decides otherwise.
- */
-function takeOver({ surgeon, tracker }: AttachedDomain, { now }: DomainContext, log: Logger): void {
-  for (const record of surgeon?.held() ?? []) {
+): Promise<readonly HeldRecord[]> {
+  const found = await surgeon.search(wish);
+  for (const record of surgeon.held()) {
     const key = tracker.keyOf(processOf(record));
     if (tracker.holds.has(key)) continue;
     const hold = holdOf(record, now());
     tracker.holds.set(key, hold);
     log.info({ pid: record.pid, comm: record.comm, key, policy: hold.policy }, 'taken over');
   }
+  return found;
 }
 
 /** The domain as policies see it. */

@@ -15,14 +15,7 @@ export function shareTasks(share: DomainShareKeeper, wanted: readonly NamedActio
   const tasks: ShareTask[] = [];
   for (const kind of ['weight', 'cap'] as const) {
     const action = wanted.find(({ type }) => type === kind);
-    const value =
-      action === undefined
-        ? undefined
-        : action.type === 'weight'
-          ? action.weight
-          : action.type === 'cap'
-            ? action.cap
-            : undefined;
+    const value = action && (action as Partial<Record<ShareKind, number>>)[kind];
     if (value === undefined) {
       if (share.isSet(kind)) tasks.push({ kind, value: 'back', ...NOBODY });
     } else if (share.wanted(kind) !== value && (share.isSet(kind) || share.current[kind] !== value)) {

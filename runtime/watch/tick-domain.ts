@@ -1,17 +1,20 @@
-import type { DomschedError } from '../error.ts';
 import type { Guest } from '../guest/guest.ts';
 import { printable } from '../guest/text.ts';
 import { withoutAddresses } from '../memory/address.ts';
 import type { TickDomain } from '../tick/tick.ts';
 import type { Tracker } from './tracker.ts';
 
-/**
- * What a tick reports about a domain.
- * @param seen what is known of its guest; if it is an error, no processes are reported
- */
+/** What is known of a domain's guest; without a tracker nothing of its processes. */
+interface Seen {
+  readonly guest?: Guest | undefined;
+  readonly tracker?: Tracker | undefined;
+  readonly error?: TickDomain['error'] | undefined;
+}
+
+/** What a tick reports about a domain. */
 export function tickDomain(
   facts: Omit<TickDomain, 'kernel' | 'error' | 'processes'>,
-  { guest, tracker, error }: { guest?: Guest; tracker?: Tracker; error?: DomschedError },
+  { guest, tracker, error }: Seen,
 ): TickDomain {
   return {
     ...facts,

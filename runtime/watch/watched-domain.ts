@@ -3,17 +3,25 @@ import type { Logger } from 'pino';
 import { DomschedError } from '../error.ts';
 import type { Guest, Snapshot } from '../guest/guest.ts';
 import type { LookLimits } from '../guest/look-budget.ts';
+import type { Process } from '../guest/process.ts';
 import type { Domain, DomainIdentity, Host } from '../hypervisor/types.ts';
 import type { NamedAction } from '../policy/combine.ts';
 import type { DomainView } from '../policy/world.ts';
-import type { JournaledSurgeon } from '../surgeon/journaled-surgeon.ts';
-import type { OperateOptions, Operation } from '../surgeon/surgeon.ts';
+import type { HeldRecord } from '../surgeon/journal.ts';
 import { noWay, type Ways } from '../surgeon/ways.ts';
-import type { TickAction, TickDomain } from '../tick/tick.ts';
-import { type AttachedDomain, attach, type DomainContext, search, viewOf } from './attached-domain.ts';
+import type { TickDomain } from '../tick/tick.ts';
+import {
+  type AttachedDomain,
+  attachOrWatch,
+  type DomainContext,
+  type EditableDomain,
+  search,
+  viewOf,
+} from './attached-domain.ts';
 import { Backoff } from './backoff.ts';
 import { DomainEdits } from './domain-edits.ts';
 import type { Left } from './left.ts';
+import { type DomainLook, type LookOptions, lookAt, processesOf } from './look.ts';
 import { tickDomain } from './tick-domain.ts';
 import type { Tracker } from './tracker.ts';
 
@@ -47,7 +55,7 @@ export class WatchedDomain {
   readonly #host: Host;
   readonly #context: DomainContext;
   readonly #log: Logger;
-  readonly #edits: DomainEdits;
+  readonly edits: DomainEdits;
   readonly #attempts = new Backoff(1_000, 15_000);
   #open: AttachedDomain | undefined;
   #identity: DomainIdentity | undefined;
@@ -77,7 +85,7 @@ export class WatchedDomain {
     this.id = id;
     this.#context = context;
     this.#log = context.log.child({ domain: id });
-    this.#edits = new DomainEdits({
+    this.edits = new DomainEdits({
       id,
       context,
       log: this.#log,
@@ -102,7 +110,7 @@ export class WatchedDomain {
   get ways(): Ways | undefined {
     const open = this.#open;
     if (open === undefined) return undefined;
-    return open.surgeon?.surgeon.ways ?? (open.refusal && noWay(open.refusal));
+    return open.surgeon?.surgeon.ways ?? noWay(open.refusal!);
   }
 
   get tracker(): Tracker | undefined {
@@ -150,8 +158,8 @@ export class WatchedDomain {
       const quiet = !this.#dirty && guest.isQuiet();
       if (quiet) tracker.still(nowMs);
       else {
-        const { processes, runQueues } = lookAt(guest, this.#context.limits);
-        for (const gone of tracker.update(processes, nowMs)) this.#edits.crossOut(open, gone);
+        const { processes, runQueues } = snapshotOf(guest, this.#context.limits);
+        this.#see(open, processes, nowMs);
         // Only run queues tell whether a guest is idle.
         this.#dirty = runQueues.length === 0;
       }
@@ -180,6 +188,10 @@ export class WatchedDomain {
       this.#triedMs = nowMs;
       this.#costMs = 0.8 * this.#costMs + 0.2 * (this.#context.now() - begin);
     }
+  }
+
+  #see(open: AttachedDomain, processes: readonly Process[], nowMs: number): void {
+    for (const gone of open.tracker.update(processes, nowMs)) this.edits.crossOut(open, gone);
   }
 
   /** Postpones the next look, each time for longer; other domains are not affected. */
@@ -224,7 +236,7 @@ export class WatchedDomain {
   /** Starts the edits that lead to the wanted state, unless edits are still under way. */
   adjust(wanted: readonly NamedAction[], nowMs: number): boolean {
     const open = this.#open;
-    const edits = open && this.#edits.adjust(open, wanted, nowMs);
+    const edits = open && this.edits.adjust(open, wanted, nowMs);
     if (edits === undefined) return false;
     this.#dirty = true;
     void edits.then(() => {
@@ -237,41 +249,51 @@ export class WatchedDomain {
    * Performs an operator's request after the edits under way.
    * @throws DomschedError `host-unreachable` while the domain is not attached; what `perform` throws
    */
-  async operate<T>(perform: (surgeon: JournaledSurgeon, tracker: Tracker) => Promise<T>): Promise<T> {
-    return this.#edits.run(async () => {
+  async operate<T>(perform: (attached: EditableDomain) => Promise<T>): Promise<T> {
+    return this.edits.run(async () => {
       const open = this.#open;
       if (open === undefined) {
         throw this.#error ?? new DomschedError('host-unreachable', `${this.name} is not attached to yet`, {});
       }
-      if (open.surgeon === undefined) throw open.refusal!;
+      if (open.surgeon === undefined) throw open.refusal;
       this.#dirty = true;
-      return perform(open.surgeon, open.tracker);
+      return perform(open);
     });
   }
 
-  /** Searches the guest for processes that are held without a record. @throws DomschedError as {@link operate} */
-  async search(): Promise<void> {
-    await this.operate(() => search(this.#open!, this.#context, this.#log));
+  /** Looks now, at an operator's request: the last tick may be a whole interval old. */
+  async read(options: LookOptions): Promise<DomainLook> {
+    if (this.#open !== undefined) return lookAt(this.#open, options);
+    return { identity: { id: this.id, name: this.name, ...this.#identity }, error: this.describe().error! };
   }
 
-  /** Holds a process and records why. @throws DomschedError as {@link JournaledSurgeon.hold} */
-  hold(key: string, wish: { policy: string; reason: string }, options: OperateOptions): Promise<Operation> {
-    return this.#edits.hold(this.#open, key, wish, options);
+  /** The same for an edit, by which everything learns what has changed. @throws DomschedError as {@link Guest.take} */
+  async refresh(open: EditableDomain): Promise<readonly Process[]> {
+    const processes = await processesOf(open.guest);
+    this.#see(open, processes, this.#context.now());
+    return processes;
   }
 
-  /** Releases a process. @throws DomschedError as {@link JournaledSurgeon.release} */
-  release(key: string, options: OperateOptions): Promise<Operation> {
-    return this.#edits.release(this.#open, key, options);
+  /**
+   * Searches the guest for processes that are held without a record.
+   * @returns records that were missing
+   * @throws DomschedError as {@link operate}
+   */
+  async search(): Promise<readonly HeldRecord[]> {
+    return this.operate((open) => search(open, this.#context, this.#log));
   }
 
-  /** Puts holds, nice values and share back. @returns as {@link DomainEdits.restore} */
+  /** Puts holds, nice values and share back. @returns the processes that the guest still holds */
   async restore(): Promise<Left[]> {
-    return this.#edits.run(async () => (this.#open === undefined ? [] : this.#edits.restore(this.#open)));
-  }
-
-  /** Returns and clears what was tried since the last call. */
-  takeActions(): TickAction[] {
-    return this.#edits.takeActions();
+    return this.edits.run(async () => {
+      const open = this.#open;
+      if (open?.surgeon === undefined) return [];
+      await search(open, this.#context, this.#log);
+      await this.edits.putBack(open);
+      // The guest itself decides what is still held, not our records.
+      const held = await open.surgeon.surgeon.search();
+      return held.map(({ pid, comm }) => ({ domain: this.id, what: 'held', pid, comm }));
+    });
   }
 
   describe(): TickDomain {
@@ -287,19 +309,17 @@ export class WatchedDomain {
     const error =
       this.#error ??
       open?.refusal ??
-      (open && this.#edits.suspicion(open)) ??
+      (open && this.edits.suspicion(open)) ??
       (open ? undefined : new DomschedError('host-unreachable', 'not attached to yet', {}));
-    return tickDomain(facts, {
-      ...(open !== undefined && { guest: open.guest }),
-      ...(open !== undefined && this.#error === undefined && { tracker: open.tracker }),
-      ...(error !== undefined && { error }),
-    });
+    // After a failed look nothing is known of the processes.
+    const tracker = this.#error === undefined ? open?.tracker : undefined;
+    return tickDomain(facts, { guest: open?.guest, tracker, error });
   }
 
   /** Resolves when neither an attempt to attach nor an edit is under way. */
   async settled(): Promise<void> {
     await this.#opening;
-    await this.#edits.idle();
+    await this.edits.idle();
   }
 
   async close(): Promise<void> {
@@ -316,7 +336,7 @@ export class WatchedDomain {
     try {
       domain = await this.#host.open(this.id);
       this.#identity = domain.identity;
-      const open = await attach(domain, this.id, this.#context, this.#log);
+      const open = await attachOrWatch(domain, this.#context, this.#log);
       if (this.#closed) {
         open.guest.detach();
         await domain.close();
@@ -362,10 +382,10 @@ export class WatchedDomain {
     const pid = open.domain.identity.pid;
     const ended = pid !== undefined && !existsSync(`/proc/${pid}`);
     if (ended) this.#knownMs = -Infinity;
-    void this.#edits.run(async () => {
+    void this.edits.run(async () => {
       await open.domain.close().catch(() => undefined);
       // Holds end with the domain. If only the connection broke, their records let us find them again.
-      if (ended) await this.#edits.crossOutAll(open);
+      if (ended) await this.edits.crossOutAll(open);
     });
   }
 }
@@ -375,7 +395,7 @@ export class WatchedDomain {
  * processes only.
  * @throws DomschedError as {@link Guest.snapshot}
  */
-function lookAt(guest: Guest, limits: LookLimits): Snapshot {
+function snapshotOf(guest: Guest, limits: LookLimits): Snapshot {
   try {
     return guest.snapshot({ limits });
   } catch (error) {

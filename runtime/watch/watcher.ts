@@ -1,17 +1,17 @@
 import type { AccountSample } from '../blame/sample.ts';
 import { DomschedError } from '../error.ts';
-import { Guest, type TakeOptions } from '../guest/guest.ts';
-import type { Process } from '../guest/process.ts';
-import { printable } from '../guest/text.ts';
+import { Guest } from '../guest/guest.ts';
 import type { Hosts } from '../hypervisor/connect.ts';
-import type { DomainIdentity, DomainListing, Host } from '../hypervisor/types.ts';
+import type { DomainListing, Host } from '../hypervisor/types.ts';
 import type { KnownKernel } from '../layout/registry.ts';
 import { HeldRecords } from '../surgeon/held-records.ts';
 import { type HeldRecord, Journal } from '../surgeon/journal.ts';
 import type { Tick, TickDomain } from '../tick/tick.ts';
+import { TickClock } from '../tick/tick-clock.ts';
 import { Accounts } from './accounts.ts';
-import { choose } from './choose.ts';
+import { choose, noSuchDomain } from './choose.ts';
 import { holdOf } from './hold.ts';
+import { type DomainLook, type LookOptions, processesOf } from './look.ts';
 import { tickDomain } from './tick-domain.ts';
 import { Tracker } from './tracker.ts';
 
@@ -22,18 +22,6 @@ interface Machine {
   readonly records: HeldRecords;
   readonly tracker: Tracker;
 }
-
-/** The result of one look at a domain. */
-export type MachineLook = { readonly identity: DomainIdentity; readonly vcpus: number } & (
-  | {
-      readonly guest: Guest;
-      readonly tracker: Tracker;
-      readonly processes: readonly Process[];
-      /** Record of a process's hold, if it is held. */
-      readonly held: (process: Process) => HeldRecord | undefined;
-    }
-  | { readonly error: DomschedError }
-);
 
 interface HostListing {
   readonly host: Host;
@@ -53,9 +41,7 @@ export class Watcher {
   readonly #journal: Journal;
   readonly #machines = new Map<string, Machine>();
   readonly #accounts = new Accounts();
-  readonly #startMs = performance.now();
-  #lastMs: number | undefined;
-  #ticks = 0;
+  readonly #clock = new TickClock();
 
   constructor(hosts: Hosts, known: readonly KnownKernel[], journal = new Journal()) {
     this.#hosts = hosts;
@@ -67,12 +53,9 @@ export class Watcher {
    * Looks once at every domain, or at the one with this name or id. An unreadable domain yields its error.
    * @throws DomschedError `domain-not-found`, `domain-ambiguous`; `host-unreachable` if there is no host to ask
    */
-  async look(wanted?: string, options: Omit<TakeOptions, 'withoutQueues'> = {}): Promise<MachineLook[]> {
-    const listings = await this.#hosts.list();
-    if (wanted === undefined) this.#keep(new Set(listings.map(keyOf)));
-    const chosen = wanted === undefined ? listings : [theOne(listings, wanted)];
-    const held = await this.#journal.list();
-    return Promise.all(chosen.map((found) => this.#look(found, { ...options, withoutQueues: true }, held)));
+  async look(wanted?: string, options: LookOptions = {}): Promise<DomainLook[]> {
+    const listings = await this.#list();
+    return this.#lookAt(wanted === undefined ? listings : [theOne(listings, wanted)], options);
   }
 
   /**
@@ -81,20 +64,11 @@ export class Watcher {
    * @throws DomschedError `host-unreachable` if there is no host to ask
    */
   async tick(missed = 0): Promise<Tick> {
-    const nowMs = performance.now();
-    const domains = (await this.look()).map((look) => describe(look, nowMs));
-    const elapsedMs = this.#lastMs === undefined ? 0 : nowMs - this.#lastMs;
-    this.#lastMs = nowMs;
-    return {
-      tick: ++this.#ticks,
-      time: new Date().toISOString(),
-      ms: nowMs - this.#startMs,
-      elapsedMs,
-      tookMs: performance.now() - nowMs,
-      missed,
-      domains,
-      actions: [],
-    };
+    const { nowMs } = this.#clock.begin();
+    const listings = await this.#list();
+    const looks = await this.#lookAt(listings, {});
+    const domains = looks.map((look, i) => describe(listings[i]!.listing, look, nowMs));
+    return this.#clock.end({ missed, domains, actions: [] });
   }
 
   /**
@@ -110,46 +84,61 @@ export class Watcher {
     this.#keep(new Set());
   }
 
-  #keep(present: ReadonlySet<string>): void {
-    for (const [key, { guest }] of this.#machines) {
-      if (present.has(key)) continue;
-      guest.detach();
-      this.#machines.delete(key);
-    }
+  async #list(): Promise<HostListing[]> {
+    const listings = await this.#hosts.list();
+    this.#keep(new Set(listings.map(keyOf)));
+    return listings;
   }
 
-  async #look(found: HostListing, take: TakeOptions, held: readonly HeldRecord[]): Promise<MachineLook> {
-    const { listing } = found;
-    const facts = { identity: listing.identity, vcpus: 'vcpus' in listing ? listing.vcpus : 0 };
+  #keep(present: ReadonlySet<string>): void {
+    for (const key of this.#machines.keys()) if (!present.has(key)) this.#drop(key);
+  }
+
+  #drop(key: string): void {
+    this.#machines.get(key)?.guest.detach();
+    this.#machines.delete(key);
+  }
+
+  async #lookAt(listings: readonly HostListing[], options: LookOptions): Promise<DomainLook[]> {
+    const held = await this.#journal.list();
+    return Promise.all(listings.map((found) => this.#look(found, options, held)));
+  }
+
+  async #look(found: HostListing, options: LookOptions, held: readonly HeldRecord[]): Promise<DomainLook> {
+    const { identity } = found.listing;
     try {
-      if ('error' in listing) throw listing.error;
-      const processes = await this.#take(found, take);
+      const processes = await this.#read(found, options);
       const { guest, records, tracker } = this.#machines.get(keyOf(found))!;
-      return { ...facts, guest, tracker, processes, held: (process) => records.find(held, process) };
+      const nowMs = performance.now();
+      tracker.holds.clear();
+      for (const process of processes) {
+        const record = records.find(held, process);
+        if (record !== undefined) tracker.holds.set(tracker.keyOf(process), holdOf(record, nowMs));
+      }
+      return { identity, guest, tracker, processes };
     } catch (error) {
-      if (error instanceof DomschedError) return { ...facts, error };
+      if (error instanceof DomschedError) return { identity, error };
       throw error;
     }
   }
 
-  async #take(found: HostListing, take: TakeOptions): Promise<readonly Process[]> {
-    const key = keyOf(found);
-    const { host, listing } = found;
-    const { id, name } = listing.identity;
+  async #read({ host, listing }: HostListing, options: LookOptions) {
+    if ('error' in listing) throw listing.error;
+    const key = keyOf({ host, listing });
     const before = this.#machines.get(key);
     if (before !== undefined) {
       try {
-        return (await before.guest.take(take)).processes;
+        return await processesOf(before.guest, options);
       } catch (error) {
         if (!(error instanceof DomschedError)) throw error;
-        before.guest.detach();
-        this.#machines.delete(key);
+        this.#drop(key);
         if (!REPLACED.has(error.code)) throw error;
       }
     }
+    const { id, name } = listing.identity;
     const guest = await Guest.attach(await host.open(id), this.#known);
     try {
-      const { processes } = await guest.take(take);
+      const processes = await processesOf(guest, options);
       const records = HeldRecords.of(guest, processes);
       const tracker = new Tracker({ domain: id, domainName: name, boot: records.boot });
       this.#machines.set(key, { guest, records, tracker });
@@ -161,18 +150,11 @@ export class Watcher {
   }
 }
 
-function describe(look: MachineLook, nowMs: number): TickDomain {
-  const { id, name, hypervisor } = look.identity;
-  const facts = { id, name, hypervisor, vcpus: look.vcpus };
-  if ('error' in look) return tickDomain(facts, { error: look.error });
-  const { guest, tracker, processes, held } = look;
-  tracker.holds.clear();
-  for (const process of processes) {
-    const record = held(process);
-    if (record !== undefined) tracker.holds.set(tracker.keyOf(process), holdOf(record, nowMs));
-  }
-  tracker.update(processes, nowMs);
-  return tickDomain(facts, { guest, tracker });
+function describe(listing: DomainListing, look: DomainLook, nowMs: number): TickDomain {
+  const { id, name, hypervisor } = listing.identity;
+  const facts = { id, name, hypervisor, vcpus: 'vcpus' in listing ? listing.vcpus : 0 };
+  if (!('error' in look)) look.tracker.update(look.processes, nowMs);
+  return tickDomain(facts, look);
 }
 
 function keyOf({ host, listing }: HostListing): string {
@@ -185,9 +167,5 @@ function theOne(listings: readonly HostListing[], wanted: string): HostListing {
   if (found !== undefined) return found;
   // A domain with an unreadable name may be the wanted one.
   for (const { listing } of listings) if ('error' in listing) throw listing.error;
-  throw new DomschedError(
-    'domain-not-found',
-    `there is no domain ${printable(wanted)}; domsched domains lists those that there are, --connect says where to look`,
-    { domain: wanted },
-  );
+  throw noSuchDomain(wanted);
 }

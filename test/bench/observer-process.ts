@@ -17,7 +17,7 @@ import { Hosts } from '../../runtime/hypervisor/connect.ts';
 import { FakeHost } from '../../runtime/hypervisor/fake/host.ts';
 import { combine } from '../../runtime/policy/combine.ts';
 import { controlPath, runtimeDirectory } from '../../runtime/runtime-directory.ts';
-import { ticks } from '../../runtime/tick/ticker.ts';
+import { Ticker } from '../../runtime/tick/ticker.ts';
 import { frame } from '../../runtime/top/frame.ts';
 import { FIRST_VIEW } from '../../runtime/top/view.ts';
 import { TraceRecorder } from '../../runtime/trace/recorder.ts';
@@ -35,7 +35,7 @@ setInterval(work, intervalMs);
 
 async function sampled(use: (watcher: Watcher) => Promise<void>): Promise<void> {
   const watcher = new Watcher(hosts, known);
-  for await (const _missed of ticks(intervalMs, endless)) await use(watcher);
+  for await (const _missed of new Ticker(intervalMs).ticks(endless)) await use(watcher);
 }
 
 const SCREEN = { columns: 160, rows: 50, colour: true, keys: true };
@@ -54,27 +54,18 @@ const kinds: Readonly<Record<string, () => Promise<void>>> = {
   },
   async ps() {
     await sampled(async (watcher) => {
-      const looks = (await watcher.look()).flatMap((look) =>
-        'error' in look ? [] : [{ ...look, name: look.identity.name, isHeld: () => false }],
-      );
-      const { rows } = psAnswer(looks);
+      const { rows } = psAnswer(await watcher.look());
       process.stdout.write(table(flat(rows, comparison('pid'))));
     });
   },
   async daemon() {
     let server: ControlServer | undefined;
-    const listener = {
-      get watched() {
-        return server?.watched ?? false;
-      },
-      tick: (report: Parameters<ControlServer['tick']>[0]) => server?.tick(report),
-    };
     const settings = {
       ...{ intervalMs, idleIntervalMs: intervalMs, discoveryMs: 2_000, techniques: undefined, hosts },
       ...{ decide: combine([]), origins: false, observers: [] },
     };
     const log = pino({ level: 'silent' });
-    const daemon = new Daemon(settings, log, listener);
+    const daemon = new Daemon(settings, log, (tick) => server?.tick(tick));
     server = await ControlServer.listen(
       controlPath(),
       (connect) => new Operator(daemon, async () => {}, 'bench', connect),

@@ -9,6 +9,7 @@ import { requireCapabilities } from '../../runtime/hypervisor/capability.ts';
 import { connectAll } from '../../runtime/hypervisor/connect.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
 import { advance } from '../../runtime/memory/address.ts';
+import { openDomain } from '../../runtime/watch/choose.ts';
 import type { XenCosts } from './xen.bench.ts';
 
 /** Rounds before the first that counts: code is compiled and pages are mapped in them. */
@@ -20,7 +21,7 @@ const REST_MS = 2;
 
 const [name, count] = process.argv.slice(2);
 await using hosts = await connectAll(['xen:']);
-await using domain = await hosts.open(name!);
+await using domain = await openDomain(hosts, name!);
 requireCapabilities(domain, 'pause');
 const { pause } = domain;
 let inBinding = 0;

@@ -13,6 +13,7 @@ import { connectAll } from '../../runtime/hypervisor/connect.ts';
 import type { FrameNumber } from '../../runtime/hypervisor/frame.ts';
 import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
 import type { Domain } from '../../runtime/hypervisor/types.ts';
+import { openDomain } from '../../runtime/watch/choose.ts';
 import { layoutOf } from '../real-kernels.ts';
 import { sameLayout, sameSymbols } from './from-memory.ts';
 import { bootDebian } from './guest.ts';
@@ -101,7 +102,7 @@ test.serial('a kernel without a layout: symbols, types and processes by its memo
   for (const name of ['elf', 'kdump', 'raw']) {
     await rm(path.join(cache, 'layouts'), { recursive: true, force: true });
     await using hosts = await connectAll([`dump:${at(name)}`]);
-    await using image = await hosts.open(name);
+    await using image = await openDomain(hosts, name);
     const dumped = await Guest.attach(image, []);
     t.is(dumped.kernel.learned?.guest, name);
     t.deepEqual([dumped.kernel.slide, dumped.layout.symbolNames], [slide, layout.symbolNames], name);

@@ -14,6 +14,7 @@ import type { Domain, DomainWith } from '../../runtime/hypervisor/types.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
 import { holderFor } from '../../runtime/surgeon/holder-for.ts';
 import { type OperateOptions, type Operation, Surgeon } from '../../runtime/surgeon/surgeon.ts';
+import { openDomain } from '../../runtime/watch/choose.ts';
 import type { Outcome } from './xen-machine.ts';
 import type { RemoteAnswer, RemoteRequest } from './xen-remote.ts';
 
@@ -34,7 +35,7 @@ const attached = new Map<string, Attached>();
 async function attach(name: string): Promise<Attached> {
   const known = attached.get(name);
   if (known) return known;
-  const domain: Domain = await hosts.open(name);
+  const domain: Domain = await openDomain(hosts, name);
   try {
     requireCapabilities(domain, 'pause', 'writeFrames', 'registers');
     const guest = await Guest.attach(domain, await knownKernels());

@@ -116,6 +116,18 @@ test('an operator’s hold lasts and his release too, whatever a policy says', a
   t.is(reniced.outcome, 'reniced');
 });
 
+test('a held process whose end an operator’s look sees first leaves no record behind', async (t) => {
+  await using bench = await served();
+  const { guest, fake, client } = bench;
+  await client.hold({ domain: 'one', process: 'pi' });
+  t.deepEqual(await fake.held(), ['pi']);
+  const node = guest.offset('task_struct', 'tasks');
+  guest.ring(guest.initTask + node, guest.tasks.get(1)! + node, guest.tasks.get(11)! + node);
+  await client.renice({ domain: 'one', process: 'pi2', nice: 5 });
+  await fake.tick();
+  t.deepEqual(await fake.held(), []);
+});
+
 const HOLD_EVERYTHING: PlacedPolicy = {
   name: 'all',
   select: ({ comm }) => comm.startsWith('pi'),

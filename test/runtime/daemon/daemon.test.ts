@@ -169,7 +169,8 @@ test('a guest that ran while it was edited is not edited again before it is rese
   // An operator may.
   const watched = fake.daemon.domains.get(batch.domain.identity.id)!;
   const [key] = [...watched.tracker!.holds.keys()];
-  t.is((await watched.release(key!, { limitMs: 1_000 })).outcome, 'released');
+  const { outcome } = await watched.operate((open) => watched.edits.release(open, key!, { limitMs: 1_000 }));
+  t.is(outcome, 'released');
   t.true(isQueued(batch, BACKUP));
 });
 

@@ -96,7 +96,7 @@ export class FakeDaemon implements AsyncDisposable {
     this.daemon = new Daemon(
       { ...this.settings(entries), ...(limits && { limits }) },
       pino({ level: 'silent' }),
-      { watched: true, tick: (tick) => this.ticks.push(tick) },
+      (tick) => this.ticks.push(tick),
       this.journals,
       () => this.nowMs,
     );

@@ -15,10 +15,9 @@ const TOKEN = 'a-token-of-this-test-alone';
 const headers = { authorization: `Bearer ${TOKEN}` };
 const urls: string[] = [];
 const log = pino({ level: 'info' }, { write: (line) => urls.push(JSON.parse(line).url) });
-const context = { log, version: '0.0.0' };
 
 test('nothing is on that was not asked for', async (t) => {
-  t.deepEqual(await makeObservers(schema.parse({}), context), []);
+  t.deepEqual(await makeObservers(schema.parse({}), log), []);
 });
 
 test.serial(
@@ -30,7 +29,7 @@ test.serial(
     const tokenFile = path.join(folder, 'token');
     await writeFile(tokenFile, TOKEN, { mode: 0o600 });
     const config = schema.parse({ http: { listen: '127.0.0.1:0', tokenFile }, trace: { file } });
-    const observers = await makeObservers(config, context);
+    const observers = await makeObservers(config, log);
     const url = urls.findLast((found) => found !== undefined)!;
     const story = [...backupStory(3)];
     for (const tick of story) for (const observer of observers) observer.tick(tick);
@@ -42,7 +41,7 @@ test.serial(
       http: { listen: new URL(url).host, tokenFile },
       trace: { file: `${file}.other` },
     });
-    const error = await t.throwsAsync(makeObservers(taken, context), { instanceOf: DomschedError });
+    const error = await t.throwsAsync(makeObservers(taken, log), { instanceOf: DomschedError });
     t.is(error.code, 'config-invalid');
     await t.throwsAsync(openTrace(`${file}.other`), { instanceOf: DomschedError });
 
@@ -50,7 +49,7 @@ test.serial(
     const found = [];
     for await (const tick of (await openTrace(file)).ticks()) found.push(tick);
     t.deepEqual(found, story);
-    const again = await makeObservers(taken, context);
+    const again = await makeObservers(taken, log);
     for (const observer of again) await observer.close();
   },
 );

@@ -3,6 +3,7 @@ import { connect, connectAll, Hosts } from '../../../runtime/hypervisor/connect.
 import { FakeDomain } from '../../../runtime/hypervisor/fake/domain.ts';
 import { FakeHost } from '../../../runtime/hypervisor/fake/host.ts';
 import { guestFrame } from '../../../runtime/hypervisor/frame.ts';
+import { openDomain } from '../../../runtime/watch/choose.ts';
 
 test('a write that fails in the middle says where; nothing is written when a frame is not RAM', (t) => {
   const domain = new FakeDomain({ ram: [{ first: 0, count: 4 }] });
@@ -38,15 +39,17 @@ test('no machine in the default places is an empty list', async (t) => {
   await using hosts = await connectAll(['dump:/nonexistent/dump']);
   const [entry] = await hosts.list();
   t.true('error' in entry!.listing && entry!.listing.error.code === 'host-unreachable');
-  await t.throwsAsync(hosts.open('dump'), { code: 'host-unreachable' });
+  await t.throwsAsync(openDomain(hosts, 'dump'), { code: 'host-unreachable' });
 });
 
-test('domains by name: unknown, ambiguous, by id', async (t) => {
+test('domains by name: unknown, ambiguous, by id, by the name as tables show it', async (t) => {
   const twins = [new FakeDomain({ name: 'web', id: '1' }), new FakeDomain({ name: 'web', id: '2' })];
-  await using hosts = new Hosts([new FakeHost(twins)]);
-  await t.throwsAsync(hosts.open('db'), { code: 'domain-not-found' });
-  await t.throwsAsync(hosts.open('web'), { code: 'domain-ambiguous' });
-  t.is((await hosts.open('2')).identity.id, '2');
+  const odd = new FakeDomain({ name: 'odd\n', id: '3' });
+  await using hosts = new Hosts([new FakeHost([...twins, odd])]);
+  t.is((await openDomain(hosts, 'odd\\x0a')).identity.id, '3');
+  await t.throwsAsync(openDomain(hosts, 'db'), { code: 'domain-not-found' });
+  await t.throwsAsync(openDomain(hosts, 'web'), { code: 'domain-ambiguous' });
+  t.is((await openDomain(hosts, '2')).identity.id, '2');
 });
 
 test.serial(

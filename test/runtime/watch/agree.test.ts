@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test from 'ava';
+import { psAnswer } from '../../../runtime/control/answers.ts';
 import { Hosts } from '../../../runtime/hypervisor/connect.ts';
 import { FakeHost } from '../../../runtime/hypervisor/fake/host.ts';
 import { JournaledSurgeon, Journals } from '../../../runtime/surgeon/journaled-surgeon.ts';
@@ -36,13 +37,13 @@ class Lookers implements AsyncDisposable {
 
   /** What each of them says of a process. */
   async look(pid: number) {
-    const [look] = await this.#ps.look();
-    if (look === undefined || 'error' in look) throw look?.error;
-    const ps = look.processes.find((one) => one.pid === pid);
+    const { rows, errors } = psAnswer(await this.#ps.look());
+    if (errors.length > 0) throw new Error(errors[0]!.message);
+    const ps = rows.find((one) => one.pid === pid);
     const find = (processes: readonly TickProcess[]) => processes.find((one) => one.pid === pid);
     const top = find((await this.#top.tick()).domains[0]!.processes);
     const daemon = find((await this.#daemon.tick()).domains[0]!.processes);
-    return { ps: ps && (look.held(ps) === undefined ? ps.state : 'held'), top, daemon };
+    return { ps: ps?.state, top, daemon };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
