@@ -1,8 +1,8 @@
 import Table from 'cli-table3';
 import type { BlameResult, BlameShare } from '../blame/blame.ts';
-import type { Culprit } from '../blame/charge.ts';
 import { printable } from '../guest/text.ts';
 import { lengthOf } from '../report/scale.ts';
+import { culpritName } from '../report/waits-svg.ts';
 import { type BlameNote, type BlameSubject, blameNotes, waitedAt } from './blame-entry.ts';
 import { PLAIN } from './plain-table.ts';
 
@@ -48,7 +48,12 @@ function culpritTable(shares: readonly BlameShare[]): string {
   const table = new Table({ ...PLAIN, head: ['WAITED', 'SHARE', 'WHERE', 'FOR WHOM'] });
   const shown = shares.length > MOST_CULPRITS + 1 ? shares.slice(0, MOST_CULPRITS) : shares;
   for (const { culprit, place, waitedNs, permille } of shown)
-    table.push([time(waitedNs), part(permille), place, culpritText(culprit)]);
+    table.push([
+      time(waitedNs),
+      part(permille),
+      place,
+      culpritName(culprit.domain === undefined ? culprit : { ...culprit, domain: printable(culprit.domain) }),
+    ]);
   const rest = shares.slice(shown.length);
   if (rest.length > 0) {
     const ns = rest.reduce((sum, { waitedNs }) => sum + waitedNs, 0);
@@ -56,24 +61,6 @@ function culpritTable(shares: readonly BlameShare[]): string {
     table.push([time(ns), part(permille), '', `${rest.length} others`]);
   }
   return table.toString();
-}
-
-export function culpritText({ kind, domain = '', comm = '' }: Culprit): string {
-  const name = printable(domain);
-  switch (kind) {
-    case 'process':
-      return `${name}: ${comm}`;
-    case 'guest':
-      return `${name}: (its kernel and interrupts)`;
-    case 'machine':
-      return `${name}: (its devices and monitor)`;
-    case 'host':
-      return `the host: ${comm}`;
-    case 'cap':
-      return `${name}: (its own cap)`;
-    default:
-      return '(nobody that was seen)';
-  }
 }
 
 function part(permille: number): string {

@@ -1,7 +1,10 @@
-import type { Tick, TickAction, TickDomain, TickProcess } from '../tick/tick.ts';
+import type { Tick, TickAction, TickDomain, TickProcess, TickWait } from '../tick/tick.ts';
 
 /** A guest is believed to have at most this many CPUs. */
 const MOST_CPUS = 4096;
+
+/** A year. */
+const MOST_WAIT_NS = 3.2e16;
 
 /** What a process did between two looks. */
 export interface Span {
@@ -59,6 +62,11 @@ export interface TimedAction extends TickAction {
   readonly at: number;
 }
 
+/** Waits of processes of one name because of one culprit, over the whole trace. */
+export interface TracedWait extends Omit<TickWait, 'ns'> {
+  readonly waitedMs: number;
+}
+
 /** A whole trace, by process. */
 export interface History {
   /** Time of the first tick, ISO 8601. */
@@ -70,6 +78,8 @@ export interface History {
   /** Every process that was seen, domain by domain in order of appearance. */
   readonly rows: readonly TracedProcess[];
   readonly actions: readonly TimedAction[];
+  /** The longest first. */
+  readonly waits: readonly TracedWait[];
 }
 
 interface Tracked {
@@ -89,6 +99,7 @@ export async function collect(ticks: AsyncIterable<Tick> | Iterable<Tick>): Prom
   const tracked = new Map<string, Tracked>();
   const domains = new Map<string, DomainRow>();
   const actions: TimedAction[] = [];
+  const waits = new Map<string, { wait: TickWait; waitedMs: number }>();
   let first: Tick | undefined;
   let at = 0;
   let count = 0;
@@ -100,6 +111,12 @@ export async function collect(ticks: AsyncIterable<Tick> | Iterable<Tick>): Prom
     count++;
     missed += tick === first ? 0 : tick.missed;
     for (const action of tick.actions) actions.push({ ...action, at });
+    for (const wait of tick.waits ?? []) {
+      const { domain, comm, culprit, place, ns } = wait;
+      const key = JSON.stringify([domain, comm, culprit.kind, culprit.domain, culprit.comm, place]);
+      const waitedMs = (waits.get(key)?.waitedMs ?? 0) + believable(ns) / 1e6;
+      waits.set(key, { wait, waitedMs });
+    }
     for (const domain of tick.domains) {
       const before = domains.get(domain.id);
       const { id, name, hypervisor, kernel = before?.kernel, vcpus } = domain;
@@ -131,7 +148,16 @@ export async function collect(ticks: AsyncIterable<Tick> | Iterable<Tick>): Prom
     domains: [...domains.values()],
     rows,
     actions,
+    waits: Array.from(waits.values(), ({ wait: { ns: _, ...wait }, waitedMs }) => ({
+      ...wait,
+      waitedMs,
+    })).sort((a, b) => b.waitedMs - a.waitedMs),
   };
+}
+
+/** No sum of waits may overflow, whatever a trace says. */
+function believable(ns: number): number {
+  return Number.isFinite(ns) && ns > 0 ? Math.min(ns, MOST_WAIT_NS) : 0;
 }
 
 function begin(domain: string, report: TickProcess, at: number, time: string): Tracked {

@@ -3,6 +3,7 @@ import type { History, TimedAction } from './collect.ts';
 import { lengthOf, momentOf, percent } from './scale.ts';
 import { sharesSvg } from './shares-svg.ts';
 import { factsOf, timelineSvg } from './timeline-svg.ts';
+import { culpritName, waitsSvg } from './waits-svg.ts';
 
 /** Lines of one table at most, so that people can still read the report. */
 const MOST_LINES = 500;
@@ -33,9 +34,11 @@ export function html(history: History, rows?: number): string {
 ${cards(history)}
 <section class="picture" aria-label="Timeline" tabindex="0">${timelineSvg(history, rows)}</section>
 <section class="picture" aria-label="CPU shares over time" tabindex="0">${sharesSvg(history)}</section>
+${history.waits.length > 0 ? `<section class="picture" aria-label="Who waited for whom" tabindex="0">${waitsSvg(history)}</section>` : ''}
 ${section('Domains', domains(history))}
 ${section('CPU shares', shares(history, nameOf))}
 ${section('Held', held(history, nameOf))}
+${history.waits.length > 0 ? section('Waits', waits(history)) : ''}
 ${section('Edits', actions(history, nameOf))}
 </main>
 </body>
@@ -93,6 +96,22 @@ function shares({ rows, durationMs }: History, nameOf: (id: string) => string): 
       { number: heldMs > 0 ? lengthOf(heldMs) : '' },
     ]),
     'No process ran.',
+  );
+}
+
+function waits({ waits: all }: History): string {
+  const sum = all.reduce((total, { waitedMs }) => total + waitedMs, 0);
+  return table(
+    ['#Waited', '#Share', 'Process', 'Domain', 'Where', 'For whom'],
+    all.map(({ domain, comm, culprit, place, waitedMs }) => [
+      { number: lengthOf(waitedMs) },
+      { number: percent(shareOf(waitedMs, sum)) },
+      comm,
+      domain,
+      place,
+      culpritName(culprit),
+    ]),
+    'Nothing waited.',
   );
 }
 

@@ -35,7 +35,7 @@ export const PICTURE_STYLE = [
   '.track{fill:#eef1f5}.grid{stroke:#c9d1db;stroke-width:1}.line{stroke:#dfe4ea;stroke-width:1}',
   '.waited{opacity:.26}.hold{fill:#ffe9c2;stroke:#c97700;stroke-width:1}.stripe{stroke:#e2941a;stroke-width:2.5}',
   '.why{font-size:10.5px;font-weight:600;fill:#7a4700}.whyback{fill:#ffe9c2}.bad,.error{fill:#c22f2f}.cross{stroke:#c22f2f;stroke-width:2;fill:none}',
-  '.rest{fill:#b9c2cd}.nice{fill:#1c2430;stroke:#fff;stroke-width:1.5}.bar{opacity:.85}.gap{fill:none;stroke:#fff;stroke-width:.75}',
+  '.gap{stroke:#fff;stroke-width:.75}.rest{fill:#b9c2cd}.nice{fill:#1c2430;stroke:#fff;stroke-width:1.5}.bar{opacity:.85}',
   coloursFor(0),
   '@media(prefers-color-scheme:dark){text{fill:#e8edf3}.page{fill:#12161c}.facts{fill:#a9b4c2}',
   '.pid,.unit,.axis,.more{fill:#8b97a6}.track{fill:#1c232c}.grid{stroke:#36404c}.line{stroke:#29313b}',

@@ -29,8 +29,9 @@ export class LineDecoder {
   /** Applies one line and returns the whole tick that it represents. */
   decode(line: TickLine): Tick {
     this.apply(line);
-    const { tick, time, ms, elapsedMs, tookMs, missed, actions } = line;
-    return { tick, time, ms, elapsedMs, tookMs, missed, actions, domains: this.tickDomains() };
+    const { tick, time, ms, elapsedMs, tookMs, missed, actions, waits } = line;
+    const told = waits !== undefined && { waits };
+    return { tick, time, ms, elapsedMs, tookMs, missed, actions, ...told, domains: this.tickDomains() };
   }
 
   /** All domains with all their processes. */

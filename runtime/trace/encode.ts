@@ -29,7 +29,7 @@ export class LineEncoder {
       if (line !== undefined) lines.push(line);
     }
     const gone = [...this.#domains.keys()].filter((id) => !now.has(id));
-    const { tick, time, ms, elapsedMs, tookMs, missed, actions } = seen;
+    const { tick, time, ms, elapsedMs, tookMs, missed, actions, waits } = seen;
     const line: TickLine = {
       tick: finite(tick),
       time,
@@ -46,6 +46,7 @@ export class LineEncoder {
         ...(action.pid !== undefined && { pid: finite(action.pid) }),
         pausedUs: finite(action.pausedUs),
       })),
+      ...(waits !== undefined && { waits: waits.map((wait) => ({ ...wait, ns: finite(wait.ns) })) }),
     };
     this.#domains = now;
     this.#isFull = false;

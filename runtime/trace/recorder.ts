@@ -51,6 +51,7 @@ interface WaitingLine {
  * new one begins with a full line, so the last half is always complete.
  */
 export class TraceRecorder implements Observer {
+  readonly wantsWaits = true;
   readonly #options: Required<Pick<RecorderOptions, 'file' | 'maxBytes' | 'now'>> & RecorderOptions;
   readonly #encoder = new LineEncoder();
   readonly #trace: TraceFile;

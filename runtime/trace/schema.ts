@@ -56,6 +56,14 @@ const ACTION = z.object({
   pausedUs: z.number(),
 });
 
+const WAIT = z.object({
+  domain: z.string(),
+  comm: z.string(),
+  culprit: z.object({ kind: z.string(), domain: z.string().optional(), comm: z.string().optional() }),
+  place: z.enum(['guest', 'host']),
+  ns: z.number(),
+});
+
 export const TICK_LINE = z.object({
   tick: z.number(),
   time: z.iso.datetime(),
@@ -68,4 +76,5 @@ export const TICK_LINE = z.object({
   domains: z.array(DOMAIN),
   gone: z.array(z.string()).optional(),
   actions: z.array(ACTION),
+  waits: z.array(WAIT).optional(),
 }) as unknown as z.ZodType<TickLine>;

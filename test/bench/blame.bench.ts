@@ -64,7 +64,7 @@ const LOADS = ['db/postgres', 'db/vacuum', 'web/gzip', 'web/nginx', 'batch/sort'
 /** CPU time of each planted load so far, and of the vCPU of each guest, ns. */
 type Truth = Record<string, number>;
 
-class Bench {
+class BlameBench {
   readonly guests: Readonly<Record<GuestName, LiveGuest>>;
   #hostLoad: ChildProcess | undefined;
 
@@ -210,7 +210,7 @@ async function cost(connections: readonly string[]) {
 await using stack = new AsyncDisposableStack();
 const guests = {} as Record<GuestName, LiveGuest>;
 for (const name of ['db', 'web', 'batch'] as const) guests[name] = stack.use(await boot(name));
-const bench = new Bench(guests);
+const bench = new BlameBench(guests);
 stack.defer(() => bench.reset());
 const connections = Object.values(guests).map(({ connection }) => connection);
 const results: { scene: string; windows: number; first: number; off: number[] }[] = [];

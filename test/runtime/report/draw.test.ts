@@ -3,10 +3,13 @@ import fc from 'fast-check';
 import { collect } from '../../../runtime/report/collect.ts';
 import { html } from '../../../runtime/report/html.ts';
 import { sharesSvg } from '../../../runtime/report/shares-svg.ts';
+import { PICTURE_STYLE } from '../../../runtime/report/style.ts';
 import { timelineSvg } from '../../../runtime/report/timeline-svg.ts';
+import { waitsSvg } from '../../../runtime/report/waits-svg.ts';
+import type { TickWait } from '../../../runtime/tick/tick.ts';
 import { LineDecoder } from '../../../runtime/trace/decode.ts';
 import { LineEncoder } from '../../../runtime/trace/encode.ts';
-import { backupStory } from '../sample-ticks.ts';
+import { backupStory, sampleDomain, sampleTick } from '../sample-ticks.ts';
 import { anyTicks } from '../trace/arbitrary.ts';
 
 const TAGS = new Set(
@@ -37,7 +40,7 @@ test('whatever guests are called, a report holds no tag and no attribute but its
       const encoder = new LineEncoder();
       const decoder = new LineDecoder();
       const history = await collect(ticks.map((tick) => decoder.decode(encoder.encode(tick))));
-      for (const text of [html(history), timelineSvg(history), sharesSvg(history)]) {
+      for (const text of [html(history), timelineSvg(history), sharesSvg(history), waitsSvg(history)]) {
         t.deepEqual(
           tagsOf(text.replace('<!doctype html>', '')).filter((name) => !TAGS.has(name)),
           [],
@@ -85,4 +88,37 @@ test('nothing to draw is drawn as nothing', async (t) => {
       [],
     );
   }
+});
+
+test('who waited for whom: a bar for each, as long as its waits, in parts by culprit; none without waits', async (t) => {
+  const wait = (comm: string, culprit: TickWait['culprit'], ns: number): TickWait => ({
+    domain: 'db',
+    comm,
+    culprit,
+    place: culprit.domain === 'db' ? 'guest' : 'host',
+    ns,
+  });
+  const waits = [
+    wait('postgres', { kind: 'process', domain: 'web', comm: 'gzip' }, 3e9),
+    wait('postgres', { kind: 'host', comm: 'make' }, 1e9),
+    wait('cron', { kind: 'process', domain: 'db', comm: 'postgres' }, 2e9),
+  ];
+  const domains = [sampleDomain('db', []), sampleDomain('web', [])];
+  const history = await collect([sampleTick(1, domains, { waits }), sampleTick(2, domains, { waits })]);
+  const svg = waitsSvg(history);
+  const bars = [...svg.matchAll(/<rect class="(\w+)[^>]*width="([\d.]+)" height="20"><title>([^<]*)</g)];
+  t.deepEqual(
+    bars.map(([, colour, width, title]) => [colour, Number(width), title]),
+    [
+      ['d1', 652.5, 'web: gzip: 6 s on the host'],
+      ['rest', 217.5, 'the host: make: 2 s on the host'],
+      ['d0', 435, 'db: postgres: 4 s in its guest'],
+    ],
+  );
+  t.true(html(history).includes('<h2>Waits</h2>'));
+  t.false(html(await collect([sampleTick(1, domains)])).includes('Waits'));
+});
+
+test('a mark of the rest is filled, with a gap around it', (t) => {
+  t.notRegex(PICTURE_STYLE, /\.rest\{[^}]*\}.*\.gap\{fill/);
 });

@@ -89,13 +89,30 @@ export function anyTicks(
     },
     { requiredKeys: ['domain', 'action', 'policy', 'reason', 'outcome', 'techniques', 'pausedUs'] },
   );
-  const tick = fc.record({
+  const culprit = fc.record(
+    {
+      kind: fc.constantFrom('process', 'guest', 'machine', 'host', 'cap', 'other'),
+      domain: text,
+      comm: text,
+    },
+    { requiredKeys: ['kind'] },
+  );
+  const wait = fc.record({
+    domain: text,
+    comm: text,
+    culprit,
+    place: fc.constantFrom('guest', 'host'),
+    ns: number,
+  });
+  const facts = {
     domains: fc.uniqueArray(domain, { selector: ({ id }) => id, maxLength: 3 }),
     actions: fc.array(action, { maxLength: 3 }),
     elapsedMs: fc.integer({ min: 0, max: 1000 }),
     tookMs: number,
     missed: fc.nat(3),
-  });
+    waits: fc.array(wait, { maxLength: 3 }),
+  };
+  const tick = fc.record(facts, { requiredKeys: ['domains', 'actions', 'elapsedMs', 'tookMs', 'missed'] });
   return fc.array(tick, { minLength: 1, maxLength: 6 }).map((ticks) => {
     let ms = 0;
     return ticks.map((facts, i) => {
