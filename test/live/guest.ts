@@ -28,8 +28,11 @@ export interface MachineOptions {
   cpus?: number | string;
   /** MiB. */
   memory?: number;
-  /** Where RAM is: a file that we can map, memory of the QEMU process only, or a sealed memfd. */
-  ram?: 'file' | 'anonymous' | 'memfd';
+  /**
+   * Where RAM is: a file that we can map, memory of the QEMU process only, a sealed memfd, or two memory nodes of equal
+   * size, one in a memfd and one in the process only, with a CPU each.
+   */
+  ram?: 'file' | 'anonymous' | 'memfd' | 'nodes';
   /** QEMU CPU model; `max` has 5-level paging, `qemu64` 4 levels and page-table isolation. */
   cpu?: string;
   /** QEMU machine type with its options. */
@@ -326,6 +329,14 @@ function ramArguments(
   directory: string,
 ): string[] {
   if (ram === 'anonymous') return ['-machine', machine];
+  if (ram === 'nodes') {
+    const size = `size=${memory / 2}M`;
+    return [
+      ...['-machine', machine],
+      ...['-object', `memory-backend-memfd,id=node0,${size},share=on`, '-numa', 'node,memdev=node0,cpus=0'],
+      ...['-object', `memory-backend-ram,id=node1,${size}`, '-numa', 'node,memdev=node1,cpus=1'],
+    ];
+  }
   const backend =
     ram === 'file'
       ? `memory-backend-file,id=ram,size=${memory}M,share=on,mem-path=${path.join(directory, 'memory')}`

@@ -25,6 +25,11 @@ export function optionOf(args: readonly string[], option: string): string | unde
   return at < 0 ? undefined : args[at + 1];
 }
 
+/** All values of a QEMU option that may be given several times. */
+function optionsOf(args: readonly string[], option: string): string[] {
+  return args.filter((_, at) => args[at - 1] === `-${option}` || args[at - 1] === `--${option}`);
+}
+
 /** Parses a QEMU option `key=value,…`. Commas in a value are doubled, and the first key may be left out. */
 export function properties(value: string, first: string): ReadonlyMap<string, string> {
   const parts = value
@@ -54,8 +59,44 @@ export function machineName(args: readonly string[]): string | undefined {
 /** Bytes of RAM that a QEMU machine starts with; undefined if its command line does not tell. */
 export function ramBytes(args: readonly string[]): number | undefined {
   const value = optionOf(args, 'm');
-  const size = value === undefined ? undefined : properties(value, 'size').get('size');
+  return value === undefined ? undefined : bytesOf(properties(value, 'size').get('size'));
+}
+
+/**
+ * Bytes of RAM of each memory node of a QEMU machine, in the order in which they are in the guest: by node (`hw/core/numa.c`,
+ * `numa_init_memdev_container()`). Each node has memory of its own in the process.
+ * @returns empty if all memory is one, or the command line does not tell
+ */
+export function nodeBytes(args: readonly string[]): readonly number[] {
+  const sizes = new Map(
+    optionsOf(args, 'object').map((value) => {
+      const backend = backendOf(value);
+      return [backend.get('id'), bytesOf(backend.get('size'), 1)];
+    }),
+  );
+  const nodes = optionsOf(args, 'numa')
+    .map((value) => properties(value, 'type'))
+    .filter((node) => node.get('type') === 'node' && node.has('memdev'));
+  const bytes = nodes
+    .map((node, index) => ({ id: Number(node.get('nodeid') ?? index), size: sizes.get(node.get('memdev')) }))
+    .sort((a, b) => a.id - b.id)
+    .map(({ size }) => size);
+  return bytes.every((size) => size !== undefined) ? bytes : [];
+}
+
+/** Properties of an object in QEMU's own form or, as with libvirt, in JSON. */
+function backendOf(value: string): ReadonlyMap<string, string> {
+  if (!value.startsWith('{')) return properties(value, 'qom-type');
+  try {
+    return new Map(Object.entries(JSON.parse(value) as object).map(([key, given]) => [key, String(given)]));
+  } catch {
+    return new Map();
+  }
+}
+
+/** @param unit of a number without one */
+function bytesOf(size: string | undefined, unit = MIB): number | undefined {
   if (size === undefined) return undefined;
-  const bytes = /^\d+$/.test(size) ? Number(size) * MIB : parseBytes(size);
+  const bytes = /^\d+$/.test(size) ? Number(size) * unit : parseBytes(size);
   return Number.isSafeInteger(bytes) && bytes > 0 ? bytes : undefined;
 }

@@ -1,6 +1,6 @@
 import { FRAME_SIZE } from '../frame.ts';
 import { addressOf, MAX_RANGES_PER_CALL, type ProcessMemory, RangeList } from '../process-memory.ts';
-import { blockOffset, FOUR_GIB, type Placement } from './place-ram.ts';
+import { blockOffset, FOUR_GIB, type Piece, type Placement, piecesOf } from './place-ram.ts';
 
 /** Bits of the low word of a page table's entry (Intel SDM vol. 3A, 4.5). */
 const PRESENT = 1;
@@ -29,11 +29,17 @@ const ENOUGH = 4;
 /** Most mappings of all memory to look at; one from before the kernel was up may be left. */
 const MAX_MAPS = 8;
 
-/** Memory of a process that contains a guest's RAM. */
-export interface GuestBlock {
+/** Memory of a process that contains a guest's RAM, or one memory node of it. */
+export interface BlockPart {
   readonly memory: ProcessMemory;
   /** Address of its first byte in that memory. */
   readonly address: number;
+  readonly length: number;
+}
+
+/** All RAM of a guest: its parts follow each other. */
+export interface GuestBlock {
+  readonly parts: readonly BlockPart[];
   readonly length: number;
 }
 
@@ -79,12 +85,24 @@ class TableReader {
   }
 }
 
-function readInto(block: GuestBlock, offset: number, bytes: Uint8Array): boolean {
+function readInto({ parts }: GuestBlock, offset: number, bytes: Uint8Array): boolean {
+  const index = partAt(parts, offset);
+  const part = parts[index]!;
   const local = new RangeList();
   const remote = new RangeList();
   local.set(0, addressOf(bytes), bytes.length);
-  remote.set(0, block.address + offset, bytes.length);
-  return block.memory.read(local, 1, remote, 1) === bytes.length;
+  remote.set(0, part.address + offset - startOf(parts, index), bytes.length);
+  return part.memory.read(local, 1, remote, 1) === bytes.length;
+}
+
+/** Index of the part that an offset in the block is in. */
+function partAt(parts: readonly BlockPart[], offset: number): number {
+  return parts.findIndex(({ length }, index) => offset < startOf(parts, index) + length);
+}
+
+/** Offset in the block of a part's first byte. */
+export function startOf(parts: readonly { readonly length: number }[], index: number): number {
+  return parts.slice(0, index).reduce((sum, { length }) => sum + length, 0);
 }
 
 const isPresent = (table: Table, i: number) => (table[2 * i]! & PRESENT) !== 0;
@@ -93,15 +111,17 @@ const addressAt = (table: Table, i: number) =>
   ((table[2 * i]! & ADDRESS_LOW) >>> 0) + (table[2 * i + 1]! & ADDRESS_HIGH) * 2 ** 32;
 
 /**
- * Byte offsets in the block of pages that may be a kernel's topmost table, judged by their last entry: in all x86-64
- * Linux kernels it leads to the kernel's own mapping.
+ * Byte offsets in a part of pages that may be a kernel's topmost table, judged by their last entry: in all x86-64 Linux
+ * kernels it leads to the kernel's own mapping.
+ * @param total bytes of all parts
  */
 export function possibleRoots(
-  block: GuestBlock,
+  part: BlockPart,
   pages: Iterable<{ readonly first: number; readonly count: number }>,
+  total: number,
 ): number[] {
   const roots: number[] = [];
-  for (const at of lastEntries(block, pages)) {
+  for (const at of lastEntries(part, pages, total)) {
     roots.push(at);
     if (roots.length === MAX_ROOTS) break;
   }
@@ -109,8 +129,9 @@ export function possibleRoots(
 }
 
 function* lastEntries(
-  block: GuestBlock,
+  part: BlockPart,
   pages: Iterable<{ readonly first: number; readonly count: number }>,
+  total: number,
 ): Generator<number> {
   const words = new Uint32Array(new ArrayBuffer(8 * MAX_RANGES_PER_CALL));
   const local = new RangeList();
@@ -120,14 +141,14 @@ function* lastEntries(
   const flush = function* () {
     for (let from = 0; from < offsets.length; ) {
       const count = offsets.length - from;
-      for (let i = 0; i < count; i++) remote.set(i, block.address + offsets[from + i]! + FRAME_SIZE - 8, 8);
+      for (let i = 0; i < count; i++) remote.set(i, part.address + offsets[from + i]! + FRAME_SIZE - 8, 8);
       local.set(0, base, 8 * count);
-      const copied = Math.floor(block.memory.read(local, 1, remote, count) / 8);
+      const copied = Math.floor(part.memory.read(local, 1, remote, count) / 8);
       for (let i = 0; i < copied; i++) {
         const [low, high] = [words[2 * i]!, words[2 * i + 1]!];
         const fits = (low & (PRESENT | WRITABLE | LARGE)) === (PRESENT | WRITABLE) && high <= ADDRESS_HIGH;
         const address = ((low & ADDRESS_LOW) >>> 0) + high * 2 ** 32;
-        if (fits && address > 0 && address < FOUR_GIB + block.length) yield offsets[from + i]!;
+        if (fits && address > 0 && address < FOUR_GIB + total) yield offsets[from + i]!;
       }
       // Leave out the one that could not be read.
       from += copied + 1;
@@ -204,15 +225,31 @@ function isFifth(reader: TableReader, table: Table): boolean {
   return next !== undefined && isImageWindow(reader, next);
 }
 
+/** Tables of programs in one piece of memory that look like tables, and others. */
+interface Evidence {
+  good: number;
+  bad: number;
+}
+
 /**
  * Whether a placement is that of the guest's own kernel: the kernel's mapping of all memory ends where the placement
- * does, below and above the hole, and above it there are tables of programs where their topmost tables say.
+ * does, below and above the hole, and above it, and in every memory node but that of the kernel's own tables, there are
+ * tables of programs where their topmost tables say.
  * @param roots byte offsets in the block of possible topmost tables; some are stale, as freed tables are not wiped
  */
 export function proves(block: GuestBlock, placement: Placement, roots: Iterable<number>): boolean {
-  const { low, total } = placement;
   const reader = new TableReader(block, placement);
-  const programs = { good: 0, bad: 0 };
+  const pieces = piecesOf(placement, block.parts);
+  const isAbove = (piece: Piece) => piece.first * FRAME_SIZE >= FOUR_GIB;
+  const evidence = new Map<Piece, Evidence>();
+  for (const piece of pieces) {
+    const decides = isAbove(piece) || !pieces.some((other) => other.part === piece.part && isAbove(other));
+    if (decides) evidence.set(piece, { good: 0, bad: 0 });
+  }
+  const pieceAt = (physical: number) => {
+    const frame = physical / FRAME_SIZE;
+    return pieces.find(({ first, count }) => frame >= first && frame < first + count);
+  };
   let [kernel, maps] = [-1, 0];
   for (const at of roots) {
     const bytes = new Uint8Array(new ArrayBuffer(FRAME_SIZE));
@@ -226,12 +263,13 @@ export function proves(block: GuestBlock, placement: Placement, roots: Iterable<
       if (isWhole(map, placement)) kernel = addressAt(root, KERNEL_SLOT);
       else if (maps === MAX_MAPS) return false;
       else continue;
+      const own = pieceAt(kernel);
+      if (own !== undefined && !isAbove(own)) evidence.delete(own);
     }
-    if (low === total) return true;
     // A page that leads elsewhere than to that kernel is not one of its programs but text, pictures or other data.
-    if (addressAt(root, KERNEL_SLOT) !== kernel) continue;
-    countPrograms(reader, root, programs);
-    if (programs.good >= ENOUGH && programs.bad < programs.good / 2) return true;
+    if (evidence.size > 0 && addressAt(root, KERNEL_SLOT) === kernel)
+      countPrograms(reader, root, (address) => evidence.get(pieceAt(address)!));
+    if ([...evidence.values()].every(({ good, bad }) => good >= ENOUGH && bad < good / 2)) return true;
   }
   return false;
 }
@@ -242,15 +280,20 @@ function isWhole({ lowEnd, end }: DirectMap, { low, total }: Placement): boolean
   return end <= top && (low === total || end > top - MAX_UNMAPPED);
 }
 
-/** Counts whether tables of the lower half, two levels of them, that lie above 4 GiB look like tables. */
-function countPrograms(reader: TableReader, root: Table, programs: { good: number; bad: number }): void {
+/** Counts whether tables of the lower half, two levels of them, look like tables, each for the piece that it is in. */
+function countPrograms(
+  reader: TableReader,
+  root: Table,
+  evidenceAt: (physical: number) => Evidence | undefined,
+): void {
   const look = (table: Table, entries: number, levels: number): void => {
     for (let i = 0; i < entries; i++) {
       if (!isPresent(table, i) || isLarge(table, i)) continue;
       const address = addressAt(table, i);
       const next = reader.read(address);
       const good = next !== undefined && reader.isTable(next);
-      if (address >= FOUR_GIB) programs[good ? 'good' : 'bad'] += 1;
+      const evidence = evidenceAt(address);
+      if (evidence !== undefined) evidence[good ? 'good' : 'bad'] += 1;
       if (good && levels > 1) look(next, ENTRIES, levels - 1);
     }
   };

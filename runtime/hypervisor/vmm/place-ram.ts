@@ -3,7 +3,7 @@ import { FRAME_SIZE } from '../frame.ts';
 const GIB = 2 ** 30;
 const FOUR_GIB = 4 * GIB;
 
-/** Places in the guest of a machine's RAM, which is one piece of memory in its process. */
+/** Places in the guest of a machine's RAM, whose parts follow each other. */
 export interface Placement {
   /** Bytes from address 0 on; the rest starts at 4 GiB. */
   readonly low: number;
@@ -32,11 +32,35 @@ export function blockOffset({ low, total }: Placement, physical: number): number
   return physical >= FOUR_GIB && offset < total ? offset : -1;
 }
 
-/** Pieces that are contiguous both in the guest and in the block. */
-export function piecesOf({ low, total }: Placement): { first: number; count: number; offset: number }[] {
-  const pieces = [{ first: 0, count: low / FRAME_SIZE, offset: 0 }];
-  if (low < total)
-    pieces.push({ first: FOUR_GIB / FRAME_SIZE, count: (total - low) / FRAME_SIZE, offset: low });
+/** Memory that is contiguous in the guest and in one part of the process. */
+export interface Piece {
+  readonly first: number;
+  readonly count: number;
+  readonly part: number;
+  /** Offset of its first byte in that part. */
+  readonly offset: number;
+}
+
+/** @param parts memory of the process, in the guest's order; together as long as the placement */
+export function piecesOf(
+  { low, total }: Placement,
+  parts: readonly { readonly length: number }[],
+): readonly Piece[] {
+  const pieces: Piece[] = [];
+  let start = 0;
+  for (const [part, { length }] of parts.entries()) {
+    const end = start + length;
+    const spans = [
+      { from: start, to: Math.min(end, low), shift: 0 },
+      { from: Math.max(start, low), to: Math.min(end, total), shift: FOUR_GIB - low },
+    ];
+    for (const { from, to, shift } of spans) {
+      if (from >= to) continue;
+      const [first, count] = [(from + shift) / FRAME_SIZE, (to - from) / FRAME_SIZE];
+      pieces.push({ first, count, part, offset: from - start });
+    }
+    start = end;
+  }
   return pieces;
 }
 

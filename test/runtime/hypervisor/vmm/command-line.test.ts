@@ -1,5 +1,10 @@
 import test from 'ava';
-import { machineName, optionOf, ramBytes } from '../../../../runtime/hypervisor/vmm/command-line.ts';
+import {
+  machineName,
+  nodeBytes,
+  optionOf,
+  ramBytes,
+} from '../../../../runtime/hypervisor/vmm/command-line.ts';
 
 test("a machine's name is the one that its manager gave it", (t) => {
   const named = (...args: string[]) => machineName(['qemu-system-x86_64', ...args]);
@@ -25,4 +30,25 @@ test('bytes of RAM, in all the ways of -m', (t) => {
   t.is(of('nonsense'), undefined as never);
   t.is(ramBytes(['qemu-system-x86_64']), undefined);
   t.is(optionOf(['-m'], 'm'), undefined, 'an option without its value');
+});
+
+test('memory nodes, in the order of their numbers', (t) => {
+  const MIB = 2 ** 20;
+  const backend = (id: string, size: string) => ['-object', `memory-backend-ram,id=${id},size=${size}`];
+  const node = (value: string) => ['-numa', `node,${value}`];
+  const two = ['-m', '512', ...backend('a', '128M'), ...backend('b', '384M')];
+  t.deepEqual(nodeBytes([...two, ...node('memdev=a,cpus=0'), ...node('memdev=b')]), [128 * MIB, 384 * MIB]);
+  t.deepEqual(nodeBytes([...two, ...node('nodeid=1,memdev=a'), ...node('nodeid=0,memdev=b')]), [
+    384 * MIB,
+    128 * MIB,
+  ]);
+  const json = ['-object', '{"qom-type":"memory-backend-memfd","id":"ram-node0","size":134217728}'];
+  t.deepEqual(nodeBytes([...json, ...node('nodeid=0,cpus=0-1,memdev=ram-node0')]), [128 * MIB], "libvirt's");
+  t.deepEqual(
+    nodeBytes([...two, ...node('memdev=a'), ...node('memdev=lost')]),
+    [],
+    'an object that is not there',
+  );
+  t.deepEqual(nodeBytes(['-object', '{"id":', ...node('memdev=a')]), []);
+  t.deepEqual(nodeBytes(['-m', '512', ...node('cpus=0')]), [], 'all memory is one');
 });

@@ -1,6 +1,6 @@
 import test from 'ava';
 import { addressOf, ProcessMemory } from '../../../../runtime/hypervisor/process-memory.ts';
-import { possibleRoots, proves } from '../../../../runtime/hypervisor/vmm/guest-tables.ts';
+import { type BlockPart, possibleRoots, proves } from '../../../../runtime/hypervisor/vmm/guest-tables.ts';
 import { blockOffset, type Placement, placements } from '../../../../runtime/hypervisor/vmm/place-ram.ts';
 
 const PAGE = 4096;
@@ -20,8 +20,22 @@ class SparseBlock {
     this.bytes = new Uint8Array(new ArrayBuffer(length));
   }
 
-  get block() {
+  get part() {
     return { memory: new ProcessMemory(), address: addressOf(this.bytes), length: this.length };
+  }
+
+  get block() {
+    return { parts: [this.part], length: this.length };
+  }
+
+  /** Its bytes as memory nodes of these sizes. */
+  nodes(...sizes: readonly number[]) {
+    let start = 0;
+    return sizes.map((length) => {
+      const part = { ...this.part, address: this.part.address + start, length };
+      start += length;
+      return part;
+    });
   }
 }
 
@@ -32,7 +46,7 @@ interface Tables {
 }
 
 /** A guest's memory with the tables of a kernel of four levels, and those of programs, by the SDM's own layout. */
-function kernelIn(placement: Placement, programs: number): Tables {
+function kernelIn(placement: Placement, programs: number, theirTables?: number): Tables {
   const memory = new SparseBlock(placement.total);
   const view = new DataView(memory.bytes.buffer);
   const tables: Tables = {
@@ -66,7 +80,7 @@ function kernelIn(placement: Placement, programs: number): Tables {
   }
   for (let program = 0; program < programs; program++) {
     const own = 3 * MIB + program * PAGE;
-    const theirs = (high > 0 ? 4 * GIB : 5 * MIB) + program * PAGE;
+    const theirs = (theirTables ?? (high > 0 ? 4 * GIB : 5 * MIB)) + program * PAGE;
     put(own, 511, BigInt(image) | TABLE);
     put(own, 0, BigInt(theirs) | TABLE);
     put(theirs, 0, BigInt(6 * MIB) | TABLE);
@@ -79,7 +93,7 @@ const everyPage = (length: number) => [{ first: 0, count: length / PAGE }];
 test('a machine below its hole, and one around it: the only placement that the tables prove is theirs', (t) => {
   const small = kernelIn({ low: 64 * MIB, total: 64 * MIB }, 2);
   const { block } = small.memory;
-  const roots = possibleRoots(block, everyPage(block.length));
+  const roots = possibleRoots(small.memory.part, everyPage(block.length), block.length);
   t.true(roots.includes(0x10_0000));
   t.true(proves(block, small.placement, roots));
 
@@ -89,7 +103,7 @@ test('a machine below its hole, and one around it: the only placement that the t
   const decoy = new DataView(split.memory.bytes.buffer, 0x10_8000, PAGE);
   for (let i = 0; i < 512; i++) decoy.setBigUint64(8 * i, BigInt(4 * GIB + i * PAGE) | TABLE, true);
   const big = split.memory.block;
-  const found = possibleRoots(big, [{ first: 0, count: 4 * 256 }]);
+  const found = possibleRoots(split.memory.part, [{ first: 0, count: 4 * 256 }], total);
   const proved = placements(total).filter((placement) => proves(big, placement, found));
   t.deepEqual(proved, [{ low: GIB, total }]);
 });
@@ -99,7 +113,23 @@ test('memory above the hole in which nothing is where the tables say is not beli
   const split = kernelIn({ low: GIB, total }, 8);
   split.memory.bytes.fill(0, GIB);
   const { block } = split.memory;
-  t.false(proves(block, split.placement, possibleRoots(block, [{ first: 0, count: 4 * 256 }])));
+  t.false(
+    proves(block, split.placement, possibleRoots(split.memory.part, [{ first: 0, count: 4 * 256 }], total)),
+  );
+});
+
+test('memory nodes: their order is the one in which the tables of programs are where they should be', (t) => {
+  const total = 96 * MIB;
+  const placement = { low: total, total };
+  const { memory } = kernelIn(placement, 8, 40 * MIB);
+  const roots = possibleRoots(memory.part, [{ first: 0, count: 4 * 256 }], total);
+  const [first, second, third] = memory.nodes(32 * MIB, 32 * MIB, 32 * MIB);
+  const proved = (...parts: readonly BlockPart[]) => proves({ parts, length: total }, placement, roots);
+  t.false(proved(first!, third!, second!), 'the second and the third changed places');
+  t.false(proved(second!, first!, third!), 'the kernel is not where its own tables say');
+  t.false(proved(first!, second!, third!), 'nothing tells that the third is in its place');
+  const [big, small] = memory.nodes(32 * MIB, 64 * MIB);
+  t.true(proved(big!, small!));
 });
 
 test('tables that lead in circles, or nowhere, come to an end', (t) => {
@@ -117,7 +147,7 @@ test('tables that lead in circles, or nowhere, come to an end', (t) => {
     }
   }
   const { block } = memory;
-  const roots = possibleRoots(block, everyPage(total));
+  const roots = possibleRoots(memory.part, everyPage(total), total);
   t.true(roots.length > 0);
   t.false(proves(block, { low: total, total }, roots));
 });
