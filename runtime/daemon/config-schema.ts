@@ -91,6 +91,14 @@ export const POLICY = z.discriminatedUnion('type', [
     period: seconds(0.01, DAY).optional(),
   }),
   z.strictObject({
+    type: z.literal('protect'),
+    ...common,
+    protect: selectors,
+    wait: seconds(0.0001, DAY),
+    window: seconds(0.1, 60).optional(),
+    nice: nice.optional(),
+  }),
+  z.strictObject({
     type: z.literal('module'),
     ...common,
     /**

@@ -11,6 +11,7 @@ import { idleOnly } from '../policy/idle-only.ts';
 import { io } from '../policy/io.ts';
 import { priority } from '../policy/priority.ts';
 import { proportionalShare } from '../policy/proportional-share.ts';
+import { protect } from '../policy/protect.ts';
 import { matches, type SelectorSpec, selector } from '../policy/selector.ts';
 import { shortFirst } from '../policy/short-first.ts';
 import type { Policy } from '../policy/world.ts';
@@ -106,6 +107,12 @@ async function makePolicy(config: PolicyConfig, directory: string): Promise<Poli
           periodMs: ms(config.period),
         }),
       ) as Policy;
+    case 'protect':
+      return protect({
+        protect: selector(config.protect),
+        waitMs: config.wait * 1000,
+        ...given({ windowMs: ms(config.window), nice: config.nice }),
+      }) as Policy;
     case 'module':
       return loadPolicy(path.resolve(directory, config.module), config.options);
   }

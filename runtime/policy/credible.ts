@@ -63,7 +63,7 @@ export function credible(
   const left = overstated ? 0 : Math.min(SAVED_MS * 1e6, Math.max(0, ranNs + savedNs - claimedNs));
   return {
     domain:
-      part === 1 && (isAwake || claimants.length === 0)
+      part === 1 && (isAwake || !domain.processes.some((one) => isClaimant(one) || one.waitedNs))
         ? domain
         : { ...domain, processes: domain.processes.map((process) => bounded(process, part, isAwake)) },
     memory: { savedNs: left, strikes: count, waiting: claimants },
@@ -74,7 +74,10 @@ export function credible(
 
 function bounded(process: ProcessView, part: number, isAwake: boolean): ProcessView {
   const state = !isAwake && isClaimant(process) ? 'sleeping' : process.state;
-  return { ...process, state, ranNs: process.ranNs * part };
+  const ranNs = process.ranNs * part;
+  return isAwake || process.waitedNs === undefined
+    ? { ...process, state, ranNs }
+    : { ...process, state, ranNs, waitedNs: 0 };
 }
 
 function isClaimant({ state }: ProcessView): boolean {

@@ -26,6 +26,10 @@ export interface ProcessView {
   /** CPU time since its start, and the part of it since the last tick, in ns. */
   readonly cpuNs: number;
   readonly ranNs: number;
+  /** Time that its threads spent in their guest's run queues since the last tick, in ns; absent if its kernel does not tell. */
+  readonly waitedNs?: number;
+  /** CPU of its guest on which it runs or last ran. */
+  readonly cpu?: number;
   /** How long a held process has been held without a break, in ms. */
   readonly heldMs?: number;
 }

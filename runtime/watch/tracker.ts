@@ -18,6 +18,10 @@ interface TrackedProcess {
   view: ProcessView;
   /** CPU time reported so far, in ns. */
   toldNs: number;
+  /** Time in run queues reported so far, in ns. */
+  queuedNs: number;
+  /** The part of it since the last look; undefined if its kernel does not tell. */
+  waitedNs: number | undefined;
   origin: Origin;
   /** When its origin was last read. */
   originMs: number;
@@ -51,6 +55,9 @@ export class Tracker {
   readonly #entries = new Map<number, TrackedProcess>();
   readonly #byKey = new Map<string, TrackedProcess>();
   #look = 0;
+  #lookedMs: number | undefined;
+  /** The kernel accounts time in run queues: it may be built to and not do so. */
+  #accountsQueues = false;
 
   constructor(options: TrackerOptions) {
     this.#options = options;
@@ -89,8 +96,11 @@ export class Tracker {
   /** Adds a look. @returns processes that no longer exist */
   update(processes: readonly Process[], nowMs: number): Gone[] {
     this.#look += 1;
+    this.#accountsQueues ||= processes.some(({ queuedNs = 0 }) => queuedNs > 0);
+    const elapsedMs = nowMs - (this.#lookedMs ?? nowMs);
+    this.#lookedMs = nowMs;
     const gone: Gone[] = [];
-    for (const process of processes) this.#see(process, nowMs, gone);
+    for (const process of processes) this.#see(process, nowMs, elapsedMs, gone);
     for (const [pid, entry] of this.#entries) {
       if (entry.seen === this.#look) continue;
       this.#entries.delete(pid);
@@ -102,10 +112,13 @@ export class Tracker {
   /** Records that nothing ran since the last look. */
   still(nowMs: number): void {
     this.#look += 1;
+    this.#lookedMs = nowMs;
     for (const entry of this.#entries.values()) {
       entry.seen = this.#look;
+      if (entry.waitedNs !== undefined) entry.waitedNs = 0;
       const held = this.holds.get(entry.key);
-      if (entry.view.ranNs === 0 && held === undefined && entry.view.heldMs === undefined) continue;
+      if (!entry.view.ranNs && !entry.view.waitedNs && held === undefined && entry.view.heldMs === undefined)
+        continue;
       entry.view = this.#describe(entry, 0, nowMs);
     }
   }
@@ -115,6 +128,7 @@ export class Tracker {
     for (const entry of this.#entries.values()) {
       const { ranNs } = entry.view;
       entry.toldNs += ranNs;
+      entry.queuedNs += entry.waitedNs ?? 0;
       entry.view = this.#describe(entry, ranNs, nowMs);
     }
   }
@@ -139,7 +153,7 @@ export class Tracker {
     });
   }
 
-  #see(process: Process, nowMs: number, gone: Gone[]): void {
+  #see(process: Process, nowMs: number, elapsedMs: number, gone: Gone[]): void {
     const cpuNs = cpuTime(process);
     let entry = this.#entries.get(process.pid);
     if (entry !== undefined && !isSame(entry.process, process)) {
@@ -150,7 +164,9 @@ export class Tracker {
       const key = this.keyOf(process);
       // A process that is new since the last look has used all its CPU time since then.
       const toldNs = this.#look === 1 ? cpuNs : 0;
-      entry = { key, process, view: undefined as never, toldNs, origin: {}, originMs: -Infinity, seen: 0 };
+      const queuedNs = this.#look === 1 ? (process.queuedNs ?? 0) : 0;
+      const none = { view: undefined as never, waitedNs: undefined, origin: {}, originMs: -Infinity };
+      entry = { key, process, toldNs, queuedNs, seen: 0, ...none };
       this.#entries.set(process.pid, entry);
       this.#byKey.set(key, entry);
     }
@@ -162,10 +178,17 @@ export class Tracker {
         entry.originMs = nowMs;
       }
     }
+    const before = entry.process === process ? undefined : entry.process.state;
     entry.process = process;
     entry.seen = this.#look;
     const ranNs = Math.max(0, cpuNs - entry.toldNs);
     entry.toldNs = Math.max(cpuNs, entry.toldNs);
+    if (this.#accountsQueues && process.queuedNs !== undefined) {
+      // A stay in a queue is accounted when it ends.
+      const stays = ranNs === 0 && process.state === 'ready' && before === 'ready';
+      entry.waitedNs = Math.max(0, process.queuedNs - entry.queuedNs, stays ? elapsedMs * 1e6 : 0);
+      entry.queuedNs = process.queuedNs;
+    }
     entry.view = this.#describe(entry, ranNs, nowMs);
   }
 
@@ -186,6 +209,8 @@ export class Tracker {
       kernelThread: process.kernelThread,
       cpuNs: cpuTime(process),
       ranNs,
+      cpu: process.cpu,
+      ...(entry.waitedNs !== undefined && { waitedNs: entry.waitedNs }),
       ...(hold !== undefined && { heldMs: nowMs - hold.sinceMs }),
     };
   }

@@ -24,7 +24,7 @@ test('the sample is valid, has a comment for every key, and each of its examples
   const text = await readFile(sample, 'utf8');
   t.is(parseConfig(text, 'sample').policy.length, 1);
   const examples = text.replace(/^# (?=\[|[a-z]+ = )/gim, '');
-  t.is(parseConfig(examples, 'sample with all examples').policy.length, 7);
+  t.is(parseConfig(examples, 'sample with all examples').policy.length, 8);
   const keys = new Set(Object.keys(CONFIG.shape));
   for (const option of POLICY.options) for (const key of Object.keys(option.shape)) keys.add(key);
   for (const key of keys) t.regex(text, new RegExp(`^(# )?( )*(\\[+)?${key}\\b`, 'm'), key);

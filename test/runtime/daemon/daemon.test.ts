@@ -3,7 +3,10 @@ import path from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import { DomschedError } from '../../../runtime/error.ts';
+import type { VcpuTime } from '../../../runtime/hypervisor/types.ts';
 import { Metrics } from '../../../runtime/metrics/metrics.ts';
+import type { PlacedPolicy } from '../../../runtime/policy/combine.ts';
+import { protect } from '../../../runtime/policy/protect.ts';
 import { selector } from '../../../runtime/policy/selector.ts';
 import { HealthCheck } from '../../../runtime/web/health.ts';
 import { CFS_KERNEL, twoBoots } from '../guest/synthetic.ts';
@@ -68,6 +71,34 @@ test('a guest that claims CPU time that its host did not see has nobody held, an
   t.deepEqual([named.at(0), named.at(-1)], [[], ['web']]);
   await lies(400e6);
   t.false(isQueued(batch, BACKUP), 'what its vCPUs really do counts');
+});
+
+test('protect: the backup is held for as much of the time as the server’s vCPU waits for it, and says so', async (t) => {
+  const { batch, web } = await twoGuests();
+  web.domain.times = [{ ranNs: 0, waitedNs: 0 }];
+  const policy = protect({
+    protect: selector([{ domain: 'web', comm: 'server' }]),
+    waitMs: 50,
+    windowMs: 2_000,
+  });
+  const entries = [{ ...BACKUP_LAST, name: 'target', policy: policy as PlacedPolicy['policy'] }];
+  await using fake = await FakeDaemon.of([batch, web], { entries });
+  await fake.start();
+  const reasons: string[] = [];
+  let turns = 0;
+  for (let i = 0; i < 24; i++) {
+    const isHeld = !isQueued(batch, BACKUP);
+    turns += isHeld ? 0 : 1;
+    // Half a CPU each when both want it; the server needs 30 ms of every 500.
+    run(web, SERVER, 30);
+    if (!isHeld) run(batch, BACKUP, 470);
+    const last: VcpuTime = web.domain.times![0]!;
+    web.domain.times = [{ ranNs: last.ranNs + 30e6, waitedNs: last.waitedNs + (isHeld ? 0 : 30e6) }];
+    const { actions } = await fake.tick();
+    reasons.push(...actions.filter(({ action }) => action === 'hold').map(({ reason }) => reason));
+  }
+  t.true(turns >= 6 && turns <= 9, `one tick in four, and a few until that is known: ${turns}`);
+  t.regex(reasons.at(-1)!, /^held \d+ % of the time: web: server \(10\) waited [36]0\.0 ms in 2 s$/);
 });
 
 test('a reload keeps what stays held; the end puts everything back', async (t) => {

@@ -1,0 +1,218 @@
+import type { Selector } from './selector.ts';
+import type { Action, DomainView, Policy, ProcessView, World } from './world.ts';
+
+export interface ProtectOptions {
+  /** Processes that are to wait little. */
+  readonly protect: Selector;
+  /** The most that each of them waits for a CPU within one window, in ms. */
+  readonly waitMs: number;
+  readonly windowMs?: number;
+  /** Nice value of subjects in a guest whose protected processes wait for them. */
+  readonly nice?: number;
+}
+
+/** After so long in which a domain's subjects were held they run for one tick: they may disturb nobody by now. */
+const PROBE_MS = 10_000;
+/** Each probe that fails doubles the time, up to so many times. */
+const MOST_PATIENCE = 8;
+/** What is aimed at, as part of the target: measures and edits are never exact. */
+const AIM = 0.85;
+/** How fast the price of letting subjects run falls when it is seen to be lower, per tick; it rises at once. */
+const CHEAPER = 0.3;
+/** Who gets nearly no CPU time waits many times as long as it runs; that is no price for what it does otherwise. */
+const MOST_PRICE = 10;
+/** Less than this part of a CPU is no activity by which a price can be told. */
+const ACTIVE = 0.005;
+/** Time over which `held … % of the time` is told, and nice values outlast the last wait. */
+const TOLD_MS = 10_000;
+const NICE_MS = 60_000;
+
+/** What we know of the subjects of one domain. */
+interface Payer {
+  /** Wait of a protected process per unit of its activity while these subjects run. */
+  readonly price: number;
+  /** Part of the time in which they were held of late. */
+  readonly heldPart: number;
+  /** Since when they are held without a break, and how often that was in vain. */
+  readonly heldMs: number | undefined;
+  readonly patience: number;
+  /** When they last ran, to take turns. */
+  readonly ranMs: number;
+  /** Until when they have another nice value. */
+  readonly niceMs: number;
+}
+
+/** What a protected process waited at one tick, in ms. */
+interface ProcessWait {
+  readonly atMs: number;
+  readonly process: string;
+  readonly name: string;
+  readonly domain: string;
+  /** For whom its own guest ran instead. */
+  readonly inside: number;
+  /** For other machines: its vCPU waited. */
+  readonly outside: number;
+}
+
+interface ProtectMemory {
+  readonly waits: readonly ProcessWait[];
+  /** Activity of the busiest protected process at the last two ticks, as part of a CPU. */
+  readonly activity: readonly number[];
+  readonly payers: Readonly<Record<string, Payer>>;
+}
+
+const NEW: Payer = {
+  price: 0,
+  heldPart: 0,
+  heldMs: undefined,
+  patience: 1,
+  ranMs: -Infinity,
+  niceMs: -Infinity,
+};
+
+/**
+ * Keeps the waits of protected processes below a target by holding subjects for just so much of the time (after
+ * Heracles: D. Lo et al., "Improving Resource Efficiency at Scale", ISCA 2015). At each tick it knows what protected
+ * processes waited in this window, and from earlier ticks what it costs them when the subjects of a domain run; the
+ * subjects run as long as both together stay below the target. Where nobody waits, as on a host with spare CPUs, nobody
+ * is held.
+ *
+ * A wait in its own guest's run queue is the fault of that guest; a wait of its vCPU may be that of all machines.
+ */
+export function protect(options: ProtectOptions): Policy<ProtectMemory> {
+  const { protect: isProtected, waitMs, windowMs = 1_000, nice = 19 } = options;
+  return (world, memory) => {
+    const now = waitsNow(world, isProtected);
+    const waits = [...(memory?.waits ?? []), ...now.waits].filter(
+      // What counts is the window that ends with the next tick.
+      ({ atMs }) => world.nowMs + world.elapsedMs - atMs < windowMs,
+    );
+    const activity = [now.activity, ...(memory?.activity ?? [])].slice(0, 2);
+    const expected = Math.max(...activity) * world.elapsedMs;
+    const domains = world.domains
+      .map((domain) => ({ domain, subjects: domain.processes.filter(({ key }) => world.subjects.has(key)) }))
+      .filter(({ subjects }) => subjects.length > 0);
+    const running = domains.filter(({ subjects }) => subjects.some(({ ranNs }) => ranNs > 0));
+    const payers: Record<string, Payer> = {};
+    const actions: Action[] = [];
+    let planned = 0;
+    const learnt = domains
+      .map(({ domain, subjects }) => {
+        const before = memory?.payers[domain.id] ?? NEW;
+        const ran = running.some((one) => one.domain === domain);
+        const mine = worst(now.waits, domain.id);
+        return {
+          domain,
+          subjects,
+          before,
+          had: worst(waits, domain.id),
+          price: learn(before, ran, mine.ms / running.length, now.activity, world.elapsedMs),
+        };
+      })
+      // Whoever has run least recently comes first: they take turns.
+      .sort((a, b) => a.before.ranMs - b.before.ranMs);
+    for (const { domain, subjects, before, had, price } of learnt) {
+      const cost = price * expected;
+      const probes = before.heldMs !== undefined && world.nowMs - before.heldMs >= PROBE_MS * before.patience;
+      const fits = cost === 0 || had.ms + planned + cost <= AIM * waitMs;
+      const hold = !fits && !probes && had.process !== undefined;
+      if (!hold) planned += cost;
+      const part = Math.min(1, world.elapsedMs / TOLD_MS);
+      const heldPart = before.heldPart + part * ((hold ? 1 : 0) - before.heldPart);
+      const slower = had.inside > waitMs / 2;
+      payers[domain.id] = {
+        price,
+        heldPart,
+        heldMs: hold ? (before.heldMs ?? world.nowMs) : undefined,
+        patience:
+          price < before.price * (1 - CHEAPER / 2)
+            ? 1
+            : probes
+              ? Math.min(MOST_PATIENCE, before.patience * 2)
+              : before.patience,
+        ranMs: hold ? before.ranMs : world.nowMs,
+        niceMs: slower ? world.nowMs + NICE_MS : before.niceMs,
+      };
+      const why = `${had.name ?? 'a protected process'} waited ${had.ms.toFixed(1)} ms in ${windowMs / 1000} s`;
+      for (const { key } of subjects) {
+        if (hold)
+          actions.push({
+            type: 'hold',
+            process: key,
+            reason: `held ${Math.round(heldPart * 100)} % of the time: ${why}`,
+          });
+        if (payers[domain.id]!.niceMs > world.nowMs)
+          actions.push({ type: 'nice', process: key, nice, reason: why });
+      }
+    }
+    return { actions, memory: { waits, activity, payers } };
+  };
+
+  /** The protected process that waited longest, as far as the subjects of a domain may be to blame. */
+  function worst(waits: readonly ProcessWait[], domain: string) {
+    const sums = new Map<string, { ms: number; inside: number }>();
+    for (const wait of waits) {
+      const own = wait.domain === domain ? wait.inside : 0;
+      const sum = sums.get(wait.process) ?? { ms: 0, inside: 0 };
+      sums.set(wait.process, { ms: sum.ms + wait.outside + own, inside: sum.inside + own });
+    }
+    let found: { process: string | undefined; name?: string; ms: number; inside: number } = {
+      process: undefined,
+      ms: 0,
+      inside: 0,
+    };
+    for (const [process, sum] of sums)
+      if (found.process === undefined || sum.ms > found.ms) found = { process, ...sum };
+    const { name } = waits.find(({ process }) => process === found.process) ?? {};
+    if (name !== undefined) found.name = name;
+    return found;
+  }
+}
+
+/** @param ms what was waited at this tick, as far as these subjects are to blame */
+function learn(before: Payer, ran: boolean, ms: number, activity: number, elapsedMs: number): number {
+  if (!ran || elapsedMs <= 0 || (activity < ACTIVE && ms === 0)) return before.price;
+  const seen = Math.min(MOST_PRICE, ms / (Math.max(activity, ACTIVE) * elapsedMs));
+  return seen >= before.price ? seen : before.price + CHEAPER * (seen - before.price);
+}
+
+function waitsNow(
+  { domains, nowMs, elapsedMs }: World,
+  isProtected: Selector,
+): { waits: ProcessWait[]; activity: number } {
+  const waits: ProcessWait[] = [];
+  let activity = 0;
+  for (const domain of domains) {
+    for (const process of domain.processes) {
+      if (process.kernelThread || !isProtected(process)) continue;
+      const { inside, outside } = waitOf(process, domain, elapsedMs);
+      const name = `${process.domainName}: ${process.comm} (${process.pid})`;
+      waits.push({ atMs: nowMs, process: process.key, name, domain: domain.id, inside, outside });
+      if (elapsedMs > 0) activity = Math.max(activity, process.ranNs / 1e6 / elapsedMs);
+    }
+  }
+  return { waits, activity: Math.min(1, activity) };
+}
+
+/** How long a process waited since the last tick, in ms: in its guest's run queue, and with its vCPU on the host. */
+function waitOf(
+  process: ProcessView,
+  { host }: DomainView,
+  elapsedMs: number,
+): { inside: number; outside: number } {
+  // Without the kernel's account the state at this look has to do.
+  const queuedMs = Math.min(
+    elapsedMs,
+    (process.waitedNs ?? (process.state === 'ready' ? elapsedMs * 1e6 : 0)) / 1e6,
+  );
+  const vcpu = host?.vcpus[process.cpu ?? -1];
+  // A host that does not tell may have taken all of it.
+  if (vcpu === undefined) return { inside: 0, outside: queuedMs };
+  const stolen = vcpu.waitedNs / Math.max(1, vcpu.ranNs + vcpu.waitedNs);
+  // The part of its vCPU's time in which it was the one that ran, or would have.
+  const part = vcpu.ranNs > 0 ? Math.min(1, process.ranNs / vcpu.ranNs) : process.state === 'running' ? 1 : 0;
+  return {
+    inside: queuedMs * (1 - stolen),
+    outside: Math.min(elapsedMs, (part * vcpu.waitedNs) / 1e6 + queuedMs * stolen),
+  };
+}
