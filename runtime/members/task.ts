@@ -123,9 +123,11 @@ export const irq_work = {
 export const fpu = { fpstate: pointer('fpstate'), own: part('__fpstate') };
 
 /**
- * Only the padding of `tss_struct` matters, and the sizes of the others: what `process_timeout()` wakes is behind a
- * `timer_list`, and `pt_regs` ends a stack.
+ * Only the padding of `tss_struct` matters, and the size of `timer_list`, behind which is what `process_timeout()`
+ * wakes.
  */
 export const tss_struct = {};
 export const timer_list = {};
-export const pt_regs = {};
+
+/** It ends a stack. "x86/ptrace: Cleanup the definition of the pt_regs structure", 6.9, made `cs` two bytes wide. */
+export const pt_regs = each('number', 'cs');

@@ -73,8 +73,7 @@ export function fairMembers(layout: LayoutView) {
     rb_node: wordsOf(layout, 'rb_node', ['__rb_parent_color', 'rb_left', 'rb_right']),
     /** Type of `sched_uclamp_used`, on kernels whose queues count by clamp. */
     static_key: hasMember(layout, 'rq', 'uclamp') ? wordsOf(layout, 'static_key', ['enabled']) : undefined,
-    /** Bytes of `struct pt_regs`. */
-    registers: sizeOf(layout, 'pt_regs'),
+    pt_regs: { size: sizeOf(layout, 'pt_regs'), ...wordsOf(layout, 'pt_regs', ['cs']) },
     ...disciplines(layout),
   };
 }

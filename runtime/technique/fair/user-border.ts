@@ -12,8 +12,8 @@ const MAX_FRAMES = 3;
 const STACK_SIZES = [16_384, 32_768];
 /** Words that a kernel with FRED leaves free at the top of a stack (TOP_OF_KERNEL_STACK_PADDING). */
 const PADDING_WORDS = [0, 2];
-/** `cs` is the fourth word from the end of `pt_regs` (cs, flags, sp, ss). In user mode it has privilege level 3. */
-const CS_FROM_END = 4;
+/** Bits of `cs` that have the privilege level, and that of user mode (SDM volume 3, 6.5). */
+const USER = 3n;
 
 /**
  * Whether a waiting thread was preempted on the way out of an interrupt into user mode. Then it holds no lock and is in
@@ -26,24 +26,23 @@ export function isAtUserBorder(
   memory: MemoryView,
   task: GuestVirtual,
 ): boolean {
-  const { task_struct, registers } = members;
+  const { task_struct, pt_regs } = members;
   const stack = follow(memory, task, task_struct.stack);
   const pointer = get(memory, task, task_struct.sp);
   for (const size of STACK_SIZES) {
     for (const padding of PADDING_WORDS) {
       const end = stack + BigInt(size - 8 * padding);
-      const words = Number(end - pointer) / 8 - registers / 8;
+      const words = Number(end - pointer) / 8 - pt_regs.size / 8;
       if (!Number.isInteger(words) || words < 4 || words > MAX_WORDS) continue;
-      const frames = memory.block(pointer as GuestVirtual, 8 * words + registers);
-      if (isWayOut(wayOut, frames, words)) return true;
+      const frames = memory.block(pointer as GuestVirtual, 8 * words + pt_regs.size);
+      const cs = wordIn(frames, 8 * words + pt_regs.cs.offset, pt_regs.cs.size);
+      if ((cs & USER) === USER && isWayOut(wayOut, frames, words)) return true;
     }
   }
   return false;
 }
 
 function isWayOut(wayOut: WayOut, stack: DataView, words: number): boolean {
-  const cs = wordIn(stack, stack.byteLength - 8 * CS_FROM_END, 8);
-  if ((cs & 3n) !== 3n) return false;
   /** Byte offset of the next return address. */
   let at = wayOut.saved;
   const goUp = (returns: WayOut['leaving']): boolean => {

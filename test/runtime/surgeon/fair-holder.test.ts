@@ -7,7 +7,7 @@ import { commit } from '../../../runtime/edit/transaction.ts';
 import type { VcpuRegisters } from '../../../runtime/hypervisor/types.ts';
 import { knownKernels } from '../../../runtime/layout/registry.ts';
 import type { LayoutView } from '../../../runtime/layout/view.ts';
-import type { GuestVirtual } from '../../../runtime/memory/address.ts';
+import { advance, type GuestVirtual } from '../../../runtime/memory/address.ts';
 import { FairHolder } from '../../../runtime/surgeon/fair-holder.ts';
 import type { ThreadStanding } from '../../../runtime/surgeon/holder.ts';
 import { ParkHolder } from '../../../runtime/surgeon/park-holder.ts';
@@ -123,9 +123,9 @@ class Bench {
    * @param words below these registers
    */
   stack(task: GuestVirtual, calls: Record<number, bigint> = {}, level = 3n, words = WORDS): void {
-    const { task_struct, registers } = this.guest.members;
+    const { task_struct, pt_regs } = this.guest.members;
     const end = this.model.load(task, task_struct.stack) + BigInt(STACK_SIZE);
-    const pointer = end - BigInt(registers + 8 * words);
+    const pointer = end - BigInt(pt_regs.size + 8 * words);
     this.model.put(task, task_struct.sp, pointer);
     const right: Record<number, bigint> = {
       6: CALLS.switching[0],
@@ -137,7 +137,7 @@ class Bench {
     for (let at = 0; at < words; at++) this.model.put(pointer + BigInt(8 * at), WORD, ELSEWHERE);
     for (const [at, address] of Object.entries({ ...right, ...calls }).filter(([at]) => Number(at) < words))
       this.model.put(pointer + BigInt(8 * Number(at)), WORD, address);
-    this.model.put(end - 32n, WORD, 0x30n | level);
+    this.model.put(advance(pointer as GuestVirtual, 8 * words), pt_regs.cs, 0x30n | level);
   }
 
   get(task: FairModelTask, field: Word): bigint {
@@ -223,6 +223,19 @@ for (const { release, layout } of layouts) {
       prepare();
       t.is(isAtUserBorder(bench.guest, new Draft(bench.model.space), address), expected, name);
     }
+  });
+
+  test(`${release}: the privilege level is read where the layout has it`, (t) => {
+    const bench = new Bench(layout);
+    const { members } = bench.guest;
+    const { address } = bench.ready;
+    bench.stack(address);
+    const moved = { ...members, pt_regs: { ...members.pt_regs, cs: { offset: 8, size: 1 as const } } };
+    const guest = { ...bench.guest, members: moved, wayOut: bench.guest.wayOut };
+    t.false(isAtUserBorder(guest, new Draft(bench.model.space), address));
+    const pointer = bench.get(bench.ready, members.task_struct.sp);
+    bench.model.put(advance(pointer as GuestVirtual, 8 * WORDS), moved.pt_regs.cs, 0x33n);
+    t.true(isAtUserBorder(guest, new Draft(bench.model.space), address));
   });
 
   test(`${release}: a ready thread is spliced, stands as held, and comes back`, async (t) => {
