@@ -75,3 +75,38 @@ test('files that CONTRIBUTING.md and docs/decisions/ name are there', (t) => {
       t.true(existsSync(path.join(projectDirectory, file!)), `${file} in ${page}`);
   }
 });
+
+/** All documents of ours, by path in the project. */
+const documents = [
+  ...['README.md', 'CONTRIBUTING.md'],
+  ...['docs', ...OURS].flatMap((folder) =>
+    readdirSync(path.join(projectDirectory, folder), { recursive: true, encoding: 'utf8' })
+      .filter((file) => file.endsWith('.md'))
+      .map((file) => path.join(folder, file)),
+  ),
+];
+const { scripts } = JSON.parse(readFileSync(path.join(projectDirectory, 'package.json'), 'utf8'));
+const makefile = readFileSync(path.join(projectDirectory, 'Makefile'), 'utf8');
+
+for (const document of documents) {
+  const text = readFileSync(path.join(projectDirectory, document), 'utf8');
+  const commands = [...text.matchAll(/\b(npm run(?: -s)?|make) ([a-z][\w:-]*)(?=[`\s])/g)];
+  // Prose has the word `make` too: it is a command in code alone.
+  const named = commands.filter(([whole, tool]) => tool !== 'make' || text.includes(`\`${whole}`));
+  if (named.length === 0) continue;
+  test(`${document}: the commands of npm and make that it names are there`, (t) => {
+    for (const [whole, tool, target] of named)
+      t.true(tool === 'make' ? makefile.includes(`\n${target}:`) : target! in scripts, whole);
+  });
+}
+
+test('where CONTRIBUTING.md leads from a command to a README, that has the command', (t) => {
+  const text = readFileSync(path.join(projectDirectory, 'CONTRIBUTING.md'), 'utf8');
+  const led = [...text.matchAll(/`(npm run [\w:-]+)`\s+\(`([\w/.-]+\.md)`\)/g)];
+  t.true(led.length > 0);
+  for (const [, command, readme] of led)
+    t.true(
+      readFileSync(path.join(projectDirectory, readme!), 'utf8').includes(`\`${command}\``),
+      `${readme}: ${command}`,
+    );
+});
