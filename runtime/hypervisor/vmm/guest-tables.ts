@@ -226,7 +226,7 @@ function isFifth(reader: TableReader, table: Table): boolean {
 }
 
 /** Tables of programs in one piece of memory that look like tables, and others. */
-interface Evidence {
+interface TableCounts {
   good: number;
   bad: number;
 }
@@ -241,7 +241,7 @@ export function proves(block: GuestBlock, placement: Placement, roots: Iterable<
   const reader = new TableReader(block, placement);
   const pieces = piecesOf(placement, block.parts);
   const isAbove = (piece: Piece) => piece.first * FRAME_SIZE >= FOUR_GIB;
-  const evidence = new Map<Piece, Evidence>();
+  const evidence = new Map<Piece, TableCounts>();
   for (const piece of pieces) {
     const decides = isAbove(piece) || !pieces.some((other) => other.part === piece.part && isAbove(other));
     if (decides) evidence.set(piece, { good: 0, bad: 0 });
@@ -284,7 +284,7 @@ function isWhole({ lowEnd, end }: DirectMap, { low, total }: Placement): boolean
 function countPrograms(
   reader: TableReader,
   root: Table,
-  evidenceAt: (physical: number) => Evidence | undefined,
+  evidenceAt: (physical: number) => TableCounts | undefined,
 ): void {
   const look = (table: Table, entries: number, levels: number): void => {
     for (let i = 0; i < entries; i++) {
