@@ -7,6 +7,9 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test from 'ava';
 import { requireKernel } from '../../kernels/cache.ts';
+import { Guest } from '../../runtime/guest/guest.ts';
+import { connect } from '../../runtime/hypervisor/connect.ts';
+import { knownKernels } from '../../runtime/layout/registry.ts';
 import { DaemonProcess, until } from './daemon-process.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
 import { guestBinary, makeInitramfs } from './initramfs.ts';
@@ -75,12 +78,24 @@ test('kexec under a daemon, and a crash kernel: the processes are those of the k
   await until(async () => (await control.status()).domains[0]?.attached || undefined);
   const held = await control.hold({ domain: 'kexec', process: 'first' });
   t.is(held.outcome, 'held');
+  // Attached to by its process too, which has memory and no registers.
+  await using host = await connect(`pid:${guest.process.pid}`);
+  const [machine] = await host.list();
+  await using domain = await host.open(machine!.identity.id);
+  const known = await knownKernels([path.join(directory, 'domsched', 'layouts', 'registry.ts')]);
+  const before = await Guest.attach(domain, known);
+  await before.verifyRuns();
   await guest.run(`kexec load /vmlinuz /initrd '${COMMAND_LINE} ${RESERVED}'`);
   await goOver(guest, 'kexec run');
   const attachedAnew = async () => (await names().catch((): string[] => [])).includes('second') || undefined;
   await until(attachedAnew, BOOT_LIMIT_MS);
   t.false((await names()).includes('first'));
   t.is(await health(), 'healthy');
+  await t.throwsAsync(before.verifyRuns(), { code: 'kernel-unidentified', message: /attach to it again/ });
+  before.detach();
+  const after = await Guest.attach(domain, known);
+  t.true((await after.take()).processes.some(({ comm }) => comm === 'second'));
+  after.detach();
   // Nobody is held any more: there is nothing to put back, and no record of it stays.
   t.is(await daemon.end('SIGTERM'), 0);
   t.deepEqual(daemon.remains(), { held: [], edits: [] });
