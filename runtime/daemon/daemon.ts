@@ -183,6 +183,8 @@ export class Daemon {
    *   domains that could not be asked
    */
   async restore(): Promise<Left[]> {
+    // Told to end before its first tick, it answers for what an earlier daemon holds all the same.
+    if (this.#discoveredMs === -Infinity) this.#discover(this.now());
     const late = new AbortController();
     // If there is no domain, nothing else awaits this promise and would catch its abort.
     const limit = sleep(RESTORE_LIMIT_MS, undefined, { signal: late.signal, ref: false }).catch(() => {});

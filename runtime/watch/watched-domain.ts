@@ -283,8 +283,12 @@ export class WatchedDomain {
     return this.operate((open) => search(open, this.#context, this.#log));
   }
 
-  /** Puts holds, nice values and share back. @returns the processes that the guest still holds */
+  /**
+   * Puts holds, nice values and share back, also what an attempt to attach that is under way takes over.
+   * @returns the processes that the guest still holds
+   */
   async restore(): Promise<Left[]> {
+    await this.#opening;
     return this.edits.run(async () => {
       const open = this.#open;
       if (open?.surgeon === undefined) return [];

@@ -75,6 +75,23 @@ test('who gets held behind the back of the daemon is let go before everything is
   t.true(isQueued(batch, BACKUP));
 });
 
+for (const [when, begin] of [
+  ['before its first tick', () => {}],
+  ['while it attaches', (daemon: FakeDaemon) => daemon.daemon.tick()],
+] as const) {
+  test(`told to end ${when}, a daemon puts back what one that was killed holds`, async (t) => {
+    const { batch, web } = await twoGuests();
+    await using first = await FakeDaemon.of([batch, web]);
+    await first.startHolding(web);
+    t.false(isQueued(batch, BACKUP));
+    await using second = await FakeDaemon.of([batch, web], { directory: first.directory });
+    begin(second);
+    t.deepEqual(await second.daemon.restore(), []);
+    t.true(isQueued(batch, BACKUP));
+    t.deepEqual(await second.held(), []);
+  });
+}
+
 /** Lets nobody attach to a domain, so many times. */
 function unreachable({ host }: FakeDaemon, name: string, times = Infinity): void {
   const { open } = host;
