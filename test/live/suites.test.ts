@@ -4,6 +4,7 @@
  * span the range; DOMSCHED_MATRIX is all that were fetched, and writes down what was seen for `docs/kernels.md`. With
  * DOMSCHED_WAYS=splice,state it is these ways alone, DOMSCHED_CYCLES holds by each, which are added to what is written.
  */
+import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -20,10 +21,12 @@ import { knownKernels, registryPaths } from '../../runtime/layout/registry.ts';
 import { holderFor } from '../../runtime/surgeon/holder-for.ts';
 import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
 import type { Technique } from '../../runtime/technique/step.ts';
+import type { Tick } from '../../runtime/tick/tick.ts';
 import { compareWithProc, READ_STATS } from './against-proc.ts';
 import { Cycles, CycleTable, findProcess, goesOn, PATIENCE_MS, pick } from './cycles.ts';
 import { DaemonProcess } from './daemon-process.ts';
 import { bootImage, type LiveGuest } from './guest.ts';
+import { freePort } from './page.ts';
 import { parseProcStats } from './proc-stat.ts';
 
 const CYCLES = Number(process.env.DOMSCHED_CYCLES ?? 12);
@@ -261,25 +264,63 @@ class Trial {
     return `${holds} holds of dd`;
   }
 
-  /** A daemon holds one burner while the others run, and lets it go when it ends. */
+  /**
+   * A daemon holds one burner while the others run, and lets it go when it ends. On one of the kernels it has no layout,
+   * and reads it from the guest's memory; page, metrics, `top`, `trace` and `layouts` show that guest as they show any.
+   */
   async #idleOnly(guest: LiveGuest): Promise<void> {
     const directory = await mkdtemp(path.join(tmpdir(), 'domsched-suites-'));
+    const isUnknown = isMatrix || this.#kernel === chosen[1];
     try {
-      await symlink(path.join(suitesData, 'domsched'), path.join(directory, 'domsched'));
+      if (isUnknown) process.env.DOMSCHED_CACHE_DIR = directory;
+      else await symlink(path.join(suitesData, 'domsched'), path.join(directory, 'domsched'));
       await using daemon = new DaemonProcess(directory, [guest.connection]);
+      const port = await freePort();
+      const token = randomBytes(24).toString('hex');
+      const tokenFile = path.join(directory, 'token');
+      await writeFile(tokenFile, token, { mode: 0o600 });
       await daemon.configure(
-        `[[policy]]\ntype = "idle-only"\nname = "night"\nselect = [{ comm = "burner-b" }]`,
+        `[[policy]]\ntype = "idle-only"\nname = "night"\nselect = [{ comm = "burner-b" }]\n` +
+          `[http]\nlisten = "127.0.0.1:${port}"\ntokenFile = "${tokenFile}"`,
       );
       daemon.start();
       await daemon.logs(({ msg, outcome }) => msg === 'hold' && outcome === 'held', 0, PATIENCE_MS);
       const before = await guest.progress('burner-b');
       await goesOn(this.#t, guest, await guest.progress('burner-a'));
       this.#t.deepEqual(await guest.progress('burner-b'), before);
+      if (isUnknown) {
+        const headers = { authorization: `Bearer ${token}` };
+        const page = async (what: string) =>
+          (await fetch(`http://127.0.0.1:${port}${what}`, { headers })).text();
+        await this.#shows(daemon, page);
+      }
       this.#t.is(await daemon.end('SIGTERM'), 0);
       await goesOn(this.#t, guest, before);
     } finally {
+      delete process.env.DOMSCHED_CACHE_DIR;
       await rm(directory, { recursive: true, force: true });
     }
+  }
+
+  async #shows(daemon: DaemonProcess, page: (what: string) => Promise<string>): Promise<void> {
+    const state = JSON.parse(await page('/api/state')) as Tick;
+    this.#t.is(state.domains[0]?.kernel, this.#kernel.release);
+    const held = state.domains.flatMap(({ processes }) => processes.filter((process) => process.held));
+    this.#t.deepEqual(
+      held.map(({ comm }) => comm),
+      ['burner-b'],
+    );
+    const metrics = await page('/metrics');
+    this.#t.regex(metrics, /^domsched_held_processes\{.*\} 1$/m);
+    const top = (await daemon.domsched('top', '-n', '1')).stdout;
+    this.#t.regex(top, /held.*burner-b/);
+    const trace = path.join(daemon.directory, 'trace');
+    await daemon.domsched('trace', '-o', trace, '--for', '1');
+    const report = path.join(daemon.directory, 'trace.svg');
+    await daemon.domsched('report', trace, '-o', report);
+    this.#t.true((await readFile(report, 'utf8')).includes('burner-b'));
+    // Where the layout comes from.
+    this.#t.regex((await daemon.domsched('layouts')).stdout, /guest \S+'s memory, \d{4}-\d\d-\d\d/);
   }
 }
 
