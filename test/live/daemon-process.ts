@@ -112,7 +112,7 @@ export class DaemonProcess implements AsyncDisposable {
   async end(signal: NodeJS.Signals): Promise<number | null> {
     const child = this.#child!;
     this.#child = undefined;
-    if (child.exitCode !== null) return child.exitCode;
+    if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
     const gone = once(child, 'exit');
     child.kill(signal);
     const [code] = (await gone) as [number | null];

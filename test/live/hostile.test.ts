@@ -12,11 +12,15 @@ import { execa } from 'execa';
 import { DomschedError } from '../../runtime/error.ts';
 import { Guest } from '../../runtime/guest/guest.ts';
 import type { Process } from '../../runtime/guest/process.ts';
+import { FRAME_SIZE } from '../../runtime/hypervisor/frame.ts';
 import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
 import { type KnownKernel, knownKernels } from '../../runtime/layout/registry.ts';
+import { guestVirtual } from '../../runtime/memory/address.ts';
 import { holderFor } from '../../runtime/surgeon/holder-for.ts';
 import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
 import { findProcess, goesOn } from './cycles.ts';
+import { Dice } from './dice.ts';
+import { ForgedTables } from './forged-tables.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
 import { bootO1, buildO1, kernelFile, readSystemMap } from './o1.ts';
 import { RecordedWrites, WholeMemory } from './recorded-writes.ts';
@@ -175,6 +179,111 @@ test.serial('a kernel that lies from within', async (t) => {
     await rm(store, { recursive: true, force: true });
   }
 });
+
+/** Rounds of forging: each has its layout read anew. */
+const FORGERIES = Math.max(8, Math.floor(ROUNDS / 10));
+
+test.serial(
+  'a kernel whose BTF and kallsyms are forged: refused, or what is written is its own',
+  async (t) => {
+    t.timeout(600_000 + 20_000 * FORGERIES);
+    const seed = Number(process.env.DOMSCHED_HOSTILE_SEED ?? Math.floor(Math.random() * 2 ** 31));
+    const dice = new Dice(seed);
+    t.log(`DOMSCHED_HOSTILE_SEED=${seed}`);
+    const cache = await mkdtemp(path.join(tmpdir(), 'hostile-cache-'));
+    t.teardown(() => rm(cache, { recursive: true, force: true }));
+    process.env.DOMSCHED_CACHE_DIR = cache;
+    const { good: liar } = t.context;
+    await using domain = await QemuDomain.attach(liar.sockets, liar.connection);
+    // What is written stays where it was written, and nothing else changes: nobody runs.
+    await (await liar.monitor()).execute('stop');
+    await using file = await open(path.join(liar.directory, 'memory'), 'r+');
+    using memory = new WholeMemory(path.join(liar.directory, 'memory'));
+    const whole = memory.read();
+    const { kernel, space, layout } = await Guest.attach(domain, await knownKernels());
+    const tables = await ForgedTables.of(domain, kernel.slide);
+    const placesOf = (address: bigint, length: number) =>
+      space
+        .locate(guestVirtual(address), length)
+        .map((part) => ({ ...part, at: part.frame * FRAME_SIZE + part.offset }));
+    const wholeAt = (address: bigint, length: number) =>
+      Buffer.concat(placesOf(address, length).map((part) => whole.subarray(part.at, part.at + part.length)));
+    const outcomes: Outcomes = {};
+    let edits = 0;
+    for (let round = 0; round < FORGERIES; round++) {
+      // Every other lie is about what may well not matter, and so gets through.
+      const lies = Array.from({ length: 1 + dice.below(2) }, () =>
+        round % 2 === 0
+          ? tables.member(dice, false)
+          : dice.next() < 0.7
+            ? tables.member(dice, true)
+            : tables.symbol(dice, layout.symbolNames, wholeAt),
+      ).filter((lie) => lie !== null);
+      for (const { address, bytes } of lies) {
+        let done = 0;
+        for (const { at, length } of placesOf(address, bytes.length)) {
+          await file.write(bytes, done, length, at);
+          done += length;
+        }
+      }
+      const before = memory.read();
+      const allowed = Buffer.from(before);
+      const writes: string[] = [];
+      const recorded = new RecordedWrites(domain, (write, parts) => {
+        for (const { frame, offset, bytes } of parts) {
+          if (frame < 0 || (frame + 1) * FRAME_SIZE > whole.length) writes.push(`frame ${frame}`);
+          allowed.set(bytes, frame * FRAME_SIZE + offset);
+        }
+        write();
+      });
+      await rm(path.join(cache, 'layouts'), { recursive: true, force: true });
+      let attached: Guest | undefined;
+      await trying(outcomes, 'attach', async () => {
+        attached = await Guest.attach(domain, []);
+      });
+      if (attached !== undefined) {
+        await editsAs(attached, recorded, outcomes);
+        attached.detach();
+      }
+      edits += recorded.edits;
+      const about = `round ${round}: ${lies.map(({ what }) => what).join(', ')}`;
+      t.deepEqual(writes, [], about);
+      t.deepEqual(recorded.unplanned, [], about);
+      t.true(allowed.equals(memory.read()), `${about}: only what was planned is changed`);
+      t.is(domain.pause.depth, 0);
+      await file.write(whole, 0, whole.length, 0);
+    }
+    t.log(`${JSON.stringify(outcomes)}; ${edits} edits by forged layouts`);
+    t.true(edits > 0, 'a forged layout got as far as an edit');
+    // Nobody is worse off than before.
+    const before = await (await liar.monitor())
+      .execute('cont')
+      .then(() => liar.progress(...programs.map(({ name }) => name)));
+    await goesOn(t, liar, before);
+    liar.checkConsole();
+  },
+);
+
+/** Tries everything on the programs of a guest whose layout may be a lie. */
+async function editsAs(guest: Guest, recorded: RecordedWrites, outcomes: Outcomes): Promise<void> {
+  const options = { limitMs: LIMIT_MS, journal: recorded.journal };
+  const surgeons: Surgeon[] = [];
+  await trying(outcomes, 'ways', () => {
+    surgeons.push(new Surgeon(recorded.domain, guest, holderFor(guest)));
+  });
+  let targets: Process[] = [];
+  await trying(outcomes, 'look', async () => {
+    const { processes } = await guest.take({ limitMs: LIMIT_MS });
+    targets = processes.filter(({ comm }) => programs.some(({ name }) => name === comm));
+  });
+  for (const surgeon of surgeons) {
+    for (const target of targets) {
+      await trying(outcomes, 'hold', async () => (await surgeon.hold(target, options)).outcome);
+      await trying(outcomes, 'renice', async () => (await surgeon.renice(target, 5, options)).outcome);
+      await trying(outcomes, 'release', async () => (await surgeon.release(target, options)).outcome);
+    }
+  }
+}
 
 /** What the evil kernel has counted. */
 async function evilCounts(file: string): Promise<{ lies: bigint; rounds: bigint }> {

@@ -23,6 +23,7 @@ export interface GuestProgram {
     | 'disk'
     | 'tcp'
     | 'calls'
+    | 'storm'
     | 'reaper';
   readonly name: string;
   /** Nice level to start with. */

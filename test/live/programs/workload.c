@@ -398,6 +398,89 @@ static int trace(const char *way, pid_t pid)
 	return 0;
 }
 
+#define STORM 10
+
+static void *exec_by_thread(void *unused)
+{
+	(void)unused;
+	nap(1);
+	execl("/bin/workload", "workload", "burner", "stormed", (char *)NULL);
+	fail("exec by a thread");
+	return NULL;
+}
+
+/* Ends by itself, by another program, or never: by its parent's SIGKILL then. */
+static void stormed(long what)
+{
+	pthread_t id;
+
+	switch (what) {
+	case 0:
+		_exit(0);
+	case 1:
+		execl("/bin/workload", "workload", "exit", "exit", (char *)NULL);
+		fail("exec");
+	case 2:
+		/* The leader's pid goes to a thread that is not the leader. */
+		if (pthread_create(&id, NULL, exec_by_thread, NULL))
+			fail("pthread_create");
+		for (;;)
+			pause();
+	case 3:
+		for (;;)
+			nap(1);
+	default:
+		for (;;)
+			;
+	}
+}
+
+/*
+ * Forks, executes, exits, stops, continues and kills its children at random, until there is /run/calm. Then it kills
+ * and reaps all of them and ends: one that does not die keeps it.
+ */
+static void storm(void)
+{
+	struct { pid_t pid; int killed; } children[STORM] = { 0 };
+	int status;
+
+	srandom(time(NULL) ^ getpid());
+	while (access("/run/calm", F_OK)) {
+		int i = random() % STORM;
+
+		if (children[i].pid == 0) {
+			long what = random() % 6;
+
+			children[i].pid = fork();
+			if (children[i].pid < 0)
+				fail("fork");
+			if (children[i].pid == 0)
+				stormed(what);
+			children[i].killed = 0;
+		} else if (waitpid(children[i].pid, &status, WNOHANG) == children[i].pid) {
+			/* It may have ended by itself, but only as it was to. */
+			if (WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status) != SIGKILL)
+				fail("child");
+			children[i].pid = 0;
+			count();
+		} else if (!children[i].killed) {
+			static const int signals[] = { SIGSTOP, SIGCONT, SIGCONT, SIGKILL, SIGKILL };
+			int which = signals[random() % 5];
+
+			children[i].killed = which == SIGKILL;
+			if (kill(children[i].pid, which))
+				fail("kill");
+		}
+		nap(random() % 20);
+	}
+	for (int i = 0; i < STORM; i++)
+		if (children[i].pid)
+			kill(children[i].pid, SIGKILL);
+	while (wait(&status) > 0)
+		;
+	exit(0);
+}
+
 /*
  * Has a child that sleeps; when the host writes the number of the round into word 1 of the page, kills and reaps it and
  * lets RCU free what it was, then uses that memory again. Words 2 and 3 tell the host the child's pid and the round.
@@ -542,7 +625,7 @@ int main(int argc, char **argv)
 	static const struct { const char *kind; void (*run)(void); } kinds[] = {
 		{ "burner", burn }, { "sleeper", sleeper }, { "bursts", bursts }, { "pipe", pingpong }, { "threads", threads },
 		{ "forker", forker }, { "faults", faults }, { "unmaps", unmaps }, { "files", files },
-		{ "disk", disk }, { "tcp", tcp }, { "reaper", reaper }, { "calls", calls },
+		{ "disk", disk }, { "tcp", tcp }, { "reaper", reaper }, { "calls", calls }, { "storm", storm },
 	};
 
 	if (argc < 3)
