@@ -10,6 +10,7 @@ import type { KnownKernel } from '../layout/registry.ts';
 import { runtimeDirectory } from '../runtime-directory.ts';
 import { holderFor } from './holder-for.ts';
 import { ChangeJournal, type ChangeRecord, type HeldRecord, isOfDomain, Journal } from './journal.ts';
+import { isOfExiting } from './refusal.ts';
 import { type OperateOptions, type Operation, type ProcessKey, Surgeon } from './surgeon.ts';
 
 /** The places where we record what we do to guests. */
@@ -188,14 +189,19 @@ export class JournaledSurgeon {
   }
 
   /**
-   * Restores the earlier nice value unless somebody else changed it since.
+   * Restores the earlier nice value unless somebody else changed it since, or the process is exiting.
    * @returns undefined if there was nothing to do
    */
   async niceBack(process: Process, options: OperateOptions): Promise<Operation | undefined> {
     const record = this.niceRecord(process);
     if (record === undefined) return undefined;
     const operation =
-      process.nice === record.set ? await this.renice(process, record.before, options) : undefined;
+      process.nice === record.set
+        ? await this.renice(process, record.before, options).catch((error: unknown) => {
+            if (isOfExiting(error)) return undefined;
+            throw error;
+          })
+        : undefined;
     await this.#journals.changes.remove(record);
     this.#niced.delete(nameOf(process));
     return operation;

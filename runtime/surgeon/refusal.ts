@@ -20,7 +20,8 @@ export function checkMayBeHeld(threads: readonly Process[], force: boolean): voi
   const process = threads[0]!;
   if (process.kernelThread) throw refusal(process, 'is a kernel thread');
   if (process.pid === 1) throw refusal(process, 'is the first process: the guest cannot do without it');
-  if (threads.every((thread) => thread.exiting || isGone(thread))) throw refusal(process, 'is exiting');
+  if (threads.every((thread) => thread.exiting || isGone(thread)))
+    throw refusal(process, 'is exiting', { exiting: true });
   if (threads.some(({ state }) => state === 'traced')) throw refusal(process, 'is under a tracer');
   if (force) return;
   if (threads.some(({ policy }) => REALTIME.has(policy)))
@@ -33,7 +34,17 @@ export function checkMayBeHeld(threads: readonly Process[], force: boolean): voi
   }
 }
 
-export function refusal(process: Pick<Process, 'pid' | 'comm'>, reason: string): DomschedError {
+export function refusal(
+  process: Pick<Process, 'pid' | 'comm'>,
+  reason: string,
+  details: Readonly<Record<string, unknown>> = {},
+): DomschedError {
   const { pid, comm } = process;
-  return new DomschedError('refused', `process ${pid} (${comm}) ${reason}; nothing was changed`, { pid });
+  const message = `process ${pid} (${comm}) ${reason}; nothing was changed`;
+  return new DomschedError('refused', message, { pid, ...details });
+}
+
+/** Whether an edit was refused because its process is exiting: nothing that is done to it lasts. */
+export function isOfExiting(error: unknown): boolean {
+  return error instanceof DomschedError && error.details.exiting === true;
 }

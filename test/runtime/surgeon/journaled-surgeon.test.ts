@@ -3,8 +3,10 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { DomschedError } from '../../../runtime/error.ts';
 import { knownKernels } from '../../../runtime/layout/registry.ts';
 import { JournaledSurgeon, Journals } from '../../../runtime/surgeon/journaled-surgeon.ts';
+import { checkMayBeHeld } from '../../../runtime/surgeon/refusal.ts';
 import { BACKUP, fakeGuest, isQueued, twoGuests } from '../daemon/fake-daemon.ts';
 
 async function bench(t: ExecutionContext) {
@@ -44,6 +46,28 @@ test('letting go needs no room on the host; holding does, and does nothing witho
   await t.throwsAsync(surgeon.hold(backup, {}), { code: 'journal-failed' });
   t.true(isQueued(batch, BACKUP));
   t.deepEqual(await records(), []);
+  surgeon.detach();
+});
+
+test('the nice value of a process that is exiting is nothing to put back: its record goes', async (t) => {
+  const { surgeon, backup, journals } = await bench(t);
+  await surgeon.setNice(backup, 5, {});
+  t.is((await journals.changes.list()).length, 1);
+  const niced = { ...backup, nice: 5 };
+  const { renice } = surgeon.surgeon;
+  surgeon.surgeon.renice = async () => {
+    throw new DomschedError('timeout', 'later', {});
+  };
+  await t.throwsAsync(surgeon.niceBack(niced, {}), { code: 'timeout' });
+  t.is((await journals.changes.list()).length, 1, 'of one that goes on it stays');
+  // As a kernel has it where processes are held to be reniced.
+  surgeon.surgeon.renice = async (...args) => {
+    checkMayBeHeld([{ ...niced, exiting: true }], false);
+    return renice.apply(surgeon.surgeon, args);
+  };
+  t.is(await surgeon.niceBack(niced, {}), undefined);
+  t.deepEqual(await journals.changes.list(), []);
+  t.deepEqual(await journals.held.list(), []);
   surgeon.detach();
 });
 
