@@ -73,7 +73,7 @@ const RANDOM = `export default ({ seed }) => ({ subjects }, memory = { state: se
 };`;
 
 /** One of the three guests: what others may do to it, and what it says of itself. */
-interface Member {
+interface StormGuest {
   readonly name: string;
   readonly connection: string;
   readonly pid: number;
@@ -95,7 +95,7 @@ function disk(directory: string, name: string): string[] {
   return ['-drive', `if=none,format=qcow2,file=${file}`];
 }
 
-function debianMember(guest: LiveGuest, connection: string): Member {
+function debianGuest(guest: LiveGuest, connection: string): StormGuest {
   const qmp = async (command: string, args?: Record<string, unknown>) =>
     (await guest.monitor()).execute(command, args ?? {}, PATIENCE_MS);
   const names = debianNames.filter((name) => name !== 'storm');
@@ -134,7 +134,7 @@ function debianMember(guest: LiveGuest, connection: string): Member {
   };
 }
 
-function o1Member(guest: O1Guest, connection: string): Member {
+function o1Guest(guest: O1Guest, connection: string): StormGuest {
   const boots = () => guest.lines.filter((line) => line.includes('boot complete')).length;
   return {
     name: 'old',
@@ -168,13 +168,13 @@ function o1Member(guest: O1Guest, connection: string): Member {
 class Everything {
   readonly counts = new Map<string, number>();
   readonly #daemon: DaemonProcess;
-  readonly #members: readonly Member[];
+  readonly #members: readonly StormGuest[];
   readonly #end = performance.now() + SECONDS * 1000;
   readonly #seed: number;
   /** When the disk was full last. */
   #fullAt = Number.NEGATIVE_INFINITY;
 
-  constructor(daemon: DaemonProcess, members: readonly Member[], seed: number) {
+  constructor(daemon: DaemonProcess, members: readonly StormGuest[], seed: number) {
     this.#daemon = daemon;
     this.#members = members;
     this.#seed = seed;
@@ -269,19 +269,19 @@ class Everything {
     }
   }
 
-  async #save(member: Member): Promise<void> {
+  async #save(member: StormGuest): Promise<void> {
     await monitor(member, `savevm ${SNAPSHOT}`);
     member.snapshots = true;
     this.count(`${member.name}: savevm`);
   }
 
-  async #load(member: Member): Promise<void> {
+  async #load(member: StormGuest): Promise<void> {
     if (!member.snapshots) return this.#save(member);
     await monitor(member, `loadvm ${SNAPSHOT}`);
     this.count(`${member.name}: loadvm`);
   }
 
-  async #reset(member: Member): Promise<void> {
+  async #reset(member: StormGuest): Promise<void> {
     if (member.reset === undefined) return;
     await member.reset();
     this.count(`${member.name}: reset`);
@@ -308,7 +308,7 @@ class Everything {
     }
   }
 
-  async #command(dice: Dice, member: Member, isKilled: boolean): Promise<void> {
+  async #command(dice: Dice, member: StormGuest, isKilled: boolean): Promise<void> {
     const name = dice.one(member.names);
     const [verb, ...rest] = dice.one([
       ['hold'],
@@ -339,7 +339,7 @@ class Everything {
 }
 
 /** A line in QEMU's own monitor, as an operator would type it. @throws Error with what it says */
-async function monitor(member: Member, line: string): Promise<void> {
+async function monitor(member: StormGuest, line: string): Promise<void> {
   const said = await member.qmp('human-monitor-command', { 'command-line': line });
   if (said !== '') throw new Error(`${member.name}: ${line}: ${said}`);
 }
@@ -359,7 +359,7 @@ function randomPolicies(dice: Dice): [policies: string, keys: string] {
   };
   const keys = [
     `interval = ${dice.one([0.02, 0.02, 0.05, 0.2])}`,
-    `technique = "${dice.weighted({ auto: 4, park: 2, splice: 1, state: 1 })}"`,
+    `technique = "${dice.weighted({ auto: 8, park: 2, splice: 1, state: 1 })}"`,
     `maxHold = ${dice.one(['false', '1', '2'])}`,
     'slice = 0.05',
   ];
@@ -402,7 +402,7 @@ function spin(ms: number): void {
 }
 
 /** Everything that a guest runs goes on, by what it says itself, and what can be killed dies. */
-async function areFree(t: ExecutionContext, member: Member): Promise<void> {
+async function areFree(t: ExecutionContext, member: StormGuest): Promise<void> {
   const before = await member.progress();
   const waiting = new Set(member.names);
   await until(`${member.name}: everybody goes on`, async () => {
@@ -446,9 +446,9 @@ test.serial('everything at once: nobody is left held, by the guests’ own word'
   for (const each of booted) if (each.status === 'fulfilled') stack.use(each.value);
   const [one, two] = await Promise.all(booting);
   const members = [
-    debianMember(one, one.connection),
-    debianMember(two, `pid:${two.process.pid}`),
-    o1Member(old, `qemu:unix:${socket}`),
+    debianGuest(one, one.connection),
+    debianGuest(two, `pid:${two.process.pid}`),
+    o1Guest(old, `qemu:unix:${socket}`),
   ];
   // Most of the time is the start of daemons and commands.
   for (const { pid } of members) {
