@@ -26,6 +26,7 @@ export type Selector = (process: ProcessView) => boolean;
 export function selector(specs: readonly SelectorSpec[]): Selector {
   const plain = specs.map((spec) => ({
     ...spec,
+    domain: plainPatterns(spec.domain),
     comm: plainPatterns(spec.comm),
     cgroup: plainPatterns(spec.cgroup),
     command: plainPatterns(spec.command),
@@ -33,7 +34,7 @@ export function selector(specs: readonly SelectorSpec[]): Selector {
   return (process) => plain.some((spec) => fits(spec, process));
 }
 
-/** A guest's names may be given raw or as tables show them. */
+/** Names, which others have chosen, may be given raw or as tables show them. */
 function plainPatterns(patterns: Patterns | undefined): Patterns | undefined {
   return patterns === undefined ? undefined : [patterns].flat().map(plainPattern);
 }

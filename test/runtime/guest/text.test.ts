@@ -118,6 +118,10 @@ test('selectors fit names as they are and as tables spell them', (t) => {
     t.false(fits(pattern, umlaut!), pattern.join());
     t.true(fits(pattern, processes[1]!), pattern.join());
   }
+  const ofDomain = (domain: string) => selector([{ domain }])({ domainName: 'größe' } as ProcessView);
+  for (const pattern of ['größe', 'gr\\xc3\\xb6\\xc3\\x9fe', 'gr\\xc3\\xb6*'])
+    t.true(ofDomain(pattern), pattern);
+  t.false(ofDomain('!gr\\xc3\\xb6*'));
   t.is(plainPattern('a\\*\\\\x41*'), 'a\\*\\\\x41*', 'what is escaped for the pattern stays');
   t.is(plainPattern('\\x2a\\x5c'), '\\*\\\\');
 });
