@@ -127,3 +127,22 @@ function shuffled<T>(values: readonly T[]): T[] {
     .sort((a, b) => a.at - b.at)
     .map(({ value }) => value);
 }
+
+/** With no layout of its kernel, one is read from the domain's own memory, and a process is held by that. */
+export async function heldByItsOwnWord(
+  t: ExecutionContext,
+  remote: XenRemote,
+  domain: XenTestDomain,
+): Promise<void> {
+  await remote.detach(domain.name);
+  const { release, learnedFrom } = await remote.attach(domain.name, { unknown: true });
+  t.is(learnedFrom, domain.name);
+  t.is(release, (await domain.run('uname -r')).trim());
+  t.is((await remote.hold(domain.name, 'burner-a')).outcome, 'held');
+  const before = await domain.progress('burner-a');
+  await goesOn(t, domain, await domain.progress('burner-nice'), PATIENCE_MS);
+  t.deepEqual(await domain.progress('burner-a'), before);
+  t.is((await remote.release(domain.name, 'burner-a')).outcome, 'released');
+  await goesOn(t, domain, before, PATIENCE_MS);
+  await remote.detach(domain.name);
+}

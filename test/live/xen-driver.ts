@@ -32,13 +32,14 @@ interface Attached {
 await using hosts = await connectAll(['xen:']);
 const attached = new Map<string, Attached>();
 
-async function attach(name: string): Promise<Attached> {
+/** @param unknown takes no layout for known: everything comes from the domain's own memory */
+async function attach(name: string, unknown = false): Promise<Attached> {
   const known = attached.get(name);
   if (known) return known;
   const domain: Domain = await openDomain(hosts, name);
   try {
     requireCapabilities(domain, 'pause', 'writeFrames', 'registers');
-    const guest = await Guest.attach(domain, await knownKernels());
+    const guest = await Guest.attach(domain, unknown ? [] : await knownKernels());
     const surgeon = new Surgeon(domain, guest, holderFor(guest));
     const entry = { domain, guest, surgeon, processes: (await guest.take()).processes };
     attached.set(name, entry);
@@ -100,11 +101,15 @@ async function perform(request: RemoteRequest): Promise<unknown> {
   if (request.do === 'quit') return undefined;
   if (request.do === 'command') return command(request.args);
   if (request.do === 'detach') return detach(request.domain);
-  const entry = await attach(request.domain);
+  const entry = await attach(request.domain, request.do === 'attach' && request.unknown === true);
   const { surgeon, guest } = entry;
   switch (request.do) {
     case 'attach':
-      return { release: guest.kernel.release, levels: guest.space.mode.split.length - 1 };
+      return {
+        release: guest.kernel.release,
+        levels: guest.space.mode.split.length - 1,
+        learnedFrom: guest.kernel.learned?.guest,
+      };
     case 'processes': {
       const taken = await guest.take({
         pause: request.pause ?? false,

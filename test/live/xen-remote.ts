@@ -16,7 +16,8 @@ const QUIT_LIMIT_MS = 60_000;
 
 /** What the driver in dom0 can be told. */
 export type RemoteRequest = { id: number } & (
-  | { do: 'attach' | 'detach'; domain: string }
+  | { do: 'attach'; domain: string; unknown?: boolean }
+  | { do: 'detach'; domain: string }
   | { do: 'processes'; domain: string; pause?: boolean; threads?: boolean }
   | { do: 'hold'; domain: string; comm: string; technique?: Technique }
   | { do: 'release'; domain: string; comm: string }
@@ -96,8 +97,12 @@ export class XenRemote implements AsyncDisposable {
     return remote;
   }
 
-  attach(domain: string): Promise<{ release: string; levels: number }> {
-    return this.#ask({ do: 'attach', domain });
+  /** @param options `unknown`: no layout is known of its kernel */
+  attach(
+    domain: string,
+    options: { unknown?: boolean } = {},
+  ): Promise<{ release: string; levels: number; learnedFrom?: string }> {
+    return this.#ask({ do: 'attach', domain, ...options });
   }
 
   detach(domain: string): Promise<void> {

@@ -11,7 +11,7 @@ import test, { type ExecutionContext } from 'ava';
 import { requireKernel } from '../../kernels/cache.ts';
 import { goesOn } from './cycles.ts';
 import { TestLayouts } from './ps-layouts.ts';
-import { editsAsTold, NAMES, PATIENCE_MS, PROGRAMS } from './xen-cycles.ts';
+import { editsAsTold, heldByItsOwnWord, NAMES, PATIENCE_MS, PROGRAMS } from './xen-cycles.ts';
 import { type DomainOptions, XenTestDomain } from './xen-domain.ts';
 import { OwnXenMachine } from './xen-machine.ts';
 import { XenRemote } from './xen-remote.ts';
@@ -97,6 +97,14 @@ for (const { name, type, kernel } of DOMAINS) {
     },
   );
 }
+
+test.serial('a PV kernel that no layout is known of is read from the memory of its domain', async (t) => {
+  t.timeout(10 * MINUTE);
+  await start(t, 'batch');
+  await heldByItsOwnWord(t, remote, domains.batch);
+  await domains.batch.quiet(true);
+  await cleanConsoles(t);
+});
 
 test.serial('the commands hold, ps and release', async (t) => {
   t.timeout(10 * MINUTE);
