@@ -18,7 +18,8 @@ export interface OwnGroup {
 }
 
 /**
- * The group that holds only this process; with libvirt it is the scope around the groups of its threads.
+ * The group that holds only this process; with libvirt it is the scope around the groups of its threads and of the programs
+ * that serve its devices (virtiofsd, swtpm), which stand or run with the machine.
  * @param membership of the process, as in /proc
  * @returns undefined if the machine has no group of its own, because others would be affected too
  */
