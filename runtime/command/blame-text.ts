@@ -2,7 +2,7 @@ import Table from 'cli-table3';
 import type { BlameResult, BlameShare } from '../blame/blame.ts';
 import { printable } from '../guest/text.ts';
 import { lengthOf } from '../report/scale.ts';
-import { culpritName } from '../report/waits-svg.ts';
+import { culpritName } from '../tick/culprit.ts';
 import { type BlameNote, type BlameSubject, blameNotes, waitedAt } from './blame-entry.ts';
 import { PLAIN } from './plain-table.ts';
 

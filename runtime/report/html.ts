@@ -1,9 +1,10 @@
 import { xml } from '../layout/picture/xml.ts';
+import { culpritName } from '../tick/culprit.ts';
 import type { History, TimedAction } from './collect.ts';
 import { lengthOf, momentOf, percent } from './scale.ts';
 import { sharesSvg } from './shares-svg.ts';
 import { factsOf, timelineSvg } from './timeline-svg.ts';
-import { culpritName, waitsSvg } from './waits-svg.ts';
+import { waitsSvg } from './waits-svg.ts';
 
 /** Lines of one table at most, so that people can still read the report. */
 const MOST_LINES = 500;

@@ -1,4 +1,5 @@
 import { xml } from '../layout/picture/xml.ts';
+import { culpritName } from '../tick/culprit.ts';
 import type { History, TracedWait } from './collect.ts';
 import { lengthOf, round } from './scale.ts';
 import { clip, colourOf, PICTURE_STYLE } from './style.ts';
@@ -75,22 +76,4 @@ function bar(
       );
   }
   return shown;
-}
-
-/** `web: gzip`, `the host: make`, or what of a domain had the CPU. */
-export function culpritName({ kind, domain = '', comm = '' }: TracedWait['culprit']): string {
-  switch (kind) {
-    case 'process':
-      return `${domain}: ${comm}`;
-    case 'host':
-      return `the host: ${comm}`;
-    case 'guest':
-      return `${domain}: (its kernel and interrupts)`;
-    case 'machine':
-      return `${domain}: (its devices and monitor)`;
-    case 'cap':
-      return `${domain}: (its own cap)`;
-    default:
-      return '(nobody that was seen)';
-  }
 }

@@ -14,7 +14,10 @@ const compiled = new URL(
 );
 
 /** Modules that the page shares with the rest of the program. */
-const SHARED: Readonly<Record<string, string>> = { '/trace/decode.js': '../../trace/decode.js' };
+const SHARED: Readonly<Record<string, string>> = {
+  '/trace/decode.js': '../../trace/decode.js',
+  '/tick/culprit.js': '../../tick/culprit.js',
+};
 
 const TYPES: Readonly<Record<string, string>> = {
   html: 'text/html; charset=utf-8',

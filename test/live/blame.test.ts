@@ -131,7 +131,7 @@ async function pin({ process: { pid } }: LiveGuest, cpu: number): Promise<void> 
 async function counters(db: LiveGuest, web: LiveGuest) {
   const [webVcpu, webRest] = machineTimes(web);
   const [, dbRest] = machineTimes(db);
-  const find = 'for d in /proc/[0-9]*; do read c <$d/comm; [ "$c" = $n ] && cat $d/schedstat; done';
+  const find = 'for d in /proc/[0-9]*; do read c <$d/comm; [ "$c" = $n ] && cat $d/schedstat; done; true';
   const text = await web.run(`for n in gzip nginx; do ${find}; done`);
   const [gzip, nginx] = text
     .trim()

@@ -1,6 +1,6 @@
 import { type Connected, Connection } from './connection.ts';
 import { type ListLine, ROW_HEIGHT, VirtualList } from './list.ts';
-import { age, showEdits, showHeld } from './panels.ts';
+import { age, showEdits, showHeld, showWaits } from './panels.ts';
 import { type PageRow, type PageView, rowsOf } from './rows.ts';
 import { Store, shareOf } from './store.ts';
 import { drawAxis, drawTrack, readPalette, type TimelineWindow } from './timeline.ts';
@@ -87,6 +87,7 @@ function show(): void {
     showStatus();
     showHeld(find('held'), find('held-count'), store);
     showEdits(find('edits'), store);
+    showWaits(find('waits'), store);
     showDetails();
   }
   measure('domsched-show', begun);

@@ -1,7 +1,9 @@
+import { culpritName } from '../../tick/culprit.ts';
 import type { Store, Track } from './store.ts';
 
 const MOST_HELD = 100;
 const MOST_EDITS = 40;
+const MOST_WAITS = 8;
 
 /** Shows the held processes, with reasons. */
 export function showHeld(list: HTMLElement, count: HTMLElement, store: Store): void {
@@ -53,6 +55,16 @@ export function showEdits(list: HTMLElement, store: Store): void {
       return made;
     });
   if (items.length === 0) items.push(note('Nothing was edited.'));
+  list.replaceChildren(...items);
+}
+
+/** Shows who waited longest for whom when it was told last. */
+export function showWaits(list: HTMLElement, { waits }: Store): void {
+  const items = waits.slice(0, MOST_WAITS).map(({ domain, comm, culprit, place, ns }) => {
+    const where = place === 'guest' ? 'in its guest' : 'on the host';
+    return item([comm, '', ` in ${domain}`], `for ${culpritName(culprit)}, ${where}`, age(ns / 1e9));
+  });
+  if (items.length === 0) items.push(note('Nothing waited.'));
   list.replaceChildren(...items);
 }
 

@@ -1,4 +1,4 @@
-import type { TickAction, TickDomain, TickProcess } from '../../tick/tick.ts';
+import type { TickAction, TickDomain, TickProcess, TickWait } from '../../tick/tick.ts';
 import { LineDecoder } from '../../trace/decode.ts';
 import type { TickLine } from '../../trace/line.ts';
 
@@ -29,6 +29,8 @@ export class Store {
   readonly times = new Float64Array(SAMPLES);
   readonly domains = new Map<string, { facts: TickDomain; tracks: Map<string, Track> }>();
   readonly actions: PastAction[] = [];
+  /** As they were told last, the longest first. */
+  waits: readonly TickWait[] = [];
   last: TickLine | undefined;
   /** Ticks received in this session; the last one is at place `(count - 1) % SAMPLES`. */
   count = 0;
@@ -46,6 +48,7 @@ export class Store {
     this.last = line;
     const place = this.count++ % SAMPLES;
     this.times[place] = line.ms;
+    if (line.waits !== undefined) this.waits = line.waits;
     for (const action of line.actions) this.actions.push({ ...action, ms: line.ms });
     this.actions.splice(0, this.actions.length - MOST_ACTIONS);
     for (const id of this.domains.keys()) {
@@ -67,6 +70,7 @@ export class Store {
     this.#decoder = new LineDecoder();
     this.domains.clear();
     this.actions.length = 0;
+    this.waits = [];
     this.last = undefined;
     this.count = 0;
     this.revision++;

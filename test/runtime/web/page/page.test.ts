@@ -97,6 +97,28 @@ test('shows what the API says, tick by tick, and what is held and why', async (t
   t.deepEqual(errors, []);
 });
 
+test('who waited for whom stays shown until it is told anew', async (t) => {
+  t.timeout(300_000);
+  const web = await serve(t);
+  const wait = {
+    domain: 'db',
+    comm: 'post\u202egres',
+    culprit: { kind: 'process', domain: 'web', comm: '<b>gzip' },
+    place: 'host',
+    ns: 2.5e9,
+  } as const;
+  web.tick(sampleTick(1, [], { waits: [wait] }));
+  web.tick(sampleTick(2, []));
+  await using opened = await openPage(`${web.url}?token=${TOKEN}`);
+  const { page } = opened;
+  await showsTick(page, 2);
+  const shown = () => page.locator('#waits li').allTextContents();
+  t.deepEqual(await shown(), ['post\u202egres in db2.5 sfor web: <b>gzip, on the host']);
+  web.tick(sampleTick(3, [], { waits: [] }));
+  await showsTick(page, 3);
+  t.deepEqual(await shown(), ['Nothing waited.']);
+});
+
 test('the timeline is drawn from the samples: what ran, what was held, what slept', async (t) => {
   t.timeout(300_000);
   const web = await serve(t);
