@@ -53,8 +53,8 @@ export function credible(
   const before = new Set(waiting);
   const lies =
     claimedNs > TOLERANCE * (readyNs + savedNs) + LAG_MS * 1e6 ||
-    // Twice by the same process: a look may meet anybody awake for a moment.
-    (!isAwake && claimants.some((key) => before.has(key)));
+    // Twice by the same process: a look may meet anybody awake for a moment. A paused guest or a dump does not run at all.
+    (!isAwake && ranNs > 0 && claimants.some((key) => before.has(key)));
   const count = lies ? Math.min(2 * CAUGHT, strikes + 1) : Math.max(0, strikes - PARDON);
   const overstated = count >= CAUGHT;
 

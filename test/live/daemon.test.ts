@@ -5,6 +5,7 @@ import path from 'node:path';
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
+import { execa } from 'execa';
 import type { Tick } from '../../runtime/tick/tick.ts';
 import { openPage } from '../runtime/web/page/browser.ts';
 import { DaemonBench } from './daemon.ts';
@@ -79,6 +80,7 @@ test.serial('a backup in one guest runs only while the service in the other rest
 
   await showsOnPage(t, bench, idleOnly);
   await boundsLies(t, bench, idleOnly);
+  await protects(bench);
 
   t.is(await bench.end('SIGTERM'), 0);
   await bench.goesOn('backup', 'pi1');
@@ -135,6 +137,31 @@ async function boundsLies(t: ExecutionContext, bench: DaemonBench, policy: strin
   t.true((await bench.progress('backup')).backup! > before.backup!);
   await bench.domsched('release', 'batch', 'pi1');
   await bench.goesOn('pi1');
+}
+
+/** On one CPU for both guests, the backup is held when pi1 of the other one waits too long, and not otherwise. */
+async function protects(bench: DaemonBench): Promise<void> {
+  for (const pid of [bench.web.process.pid!, bench.batch.pid])
+    await execa('taskset', ['--all-tasks', '--cpu-list', '--pid', '0', String(pid)]);
+  const target = (seconds: number) =>
+    [
+      `[[policy]]\ntype = "protect"\nname = "target"\nwait = ${seconds}`,
+      'protect = [{ domain = "batch", comm = "pi1" }]\nselect = [{ domain = "web", comm = "backup" }]',
+    ].join('\n');
+  const from = bench.logged();
+  await bench.configure(target(0.005));
+  bench.signal('SIGHUP');
+  const isHeld = ({ msg, policy, reason = '' }: LogLine) =>
+    msg === 'hold' &&
+    policy === 'target' &&
+    /^held \d+ % of the time: batch: pi1 \(\d+\) waited [\d.]+ ms/.test(reason);
+  await bench.logs(isHeld, from);
+  await bench.goesOn('pi1');
+  const lax = bench.logged();
+  await bench.configure(target(1));
+  bench.signal('SIGHUP');
+  await bench.logs(({ msg }) => msg === 'released', lax);
+  await bench.goesOn('backup');
 }
 
 /** While the backup is held: the page has what the API has, and comes back when the daemon was killed. */

@@ -97,6 +97,11 @@ test('an honest guest is not called a liar: one that waits, one that counts late
   t.is(forever({ claims: 0.97, ran: 1, waited: 0 }), 0);
   const late = Array.from({ length: 100 }, (_, i) => ({ claims: i % 2 === 0 ? 0 : 2, ran: 1, waited: 0 }));
   t.is(lies(late), 0, 'what it counts comes in lumps');
+  t.is(
+    forever({ claims: 0, ran: 0, waited: 0 }),
+    0,
+    'somebody has paused it while a process ran, or it is a dump',
+  );
   t.true(forever({ claims: 1, ran: 0.5, waited: 0 }) > 90, 'twice of what there was');
 });
 
