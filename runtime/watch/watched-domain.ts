@@ -163,7 +163,8 @@ export class WatchedDomain {
         // Only run queues tell whether a guest is idle.
         this.#dirty = runQueues.length === 0;
       }
-      open.account.look(nowMs);
+      if (quiet) open.account.rest();
+      else open.account.look(nowMs);
       this.#error = undefined;
       if (this.#moved(guest)) this.#recheckedMs = nowMs;
       else this.#recheck(open, nowMs);
