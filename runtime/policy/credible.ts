@@ -4,11 +4,14 @@ import type { DomainView, ProcessView } from './world.ts';
 const IDLE_PART = 0.1;
 /** Host time that nobody has claimed yet may be claimed later: guests and host count at different moments. In ms. */
 const SAVED_MS = 1_000;
-/** A guest whose clock counts on while its vCPU waits claims that time too; more than this much of both is a lie. */
-const TOLERANCE = 1.25;
+/**
+ * A guest whose clock counts on while its vCPU waits claims that time too, and the time in which its vCPU waits for its
+ * emulator, which nobody counts. More than this much of what is counted is a lie.
+ */
+const TOLERANCE = 2;
 const LAG_MS = 20;
 /** So many more looks with a lie than without one in ten show a guest that lies. */
-const CAUGHT = 5;
+const CAUGHT = 10;
 const PARDON = 0.1;
 
 /** What we remember of a domain's claims from tick to tick. */
