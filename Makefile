@@ -130,6 +130,7 @@ bench: setup kernels kernels-debian kernels-suites xen ## benchmarks: extraction
 	node test/bench/blame.bench.ts
 	node test/bench/split.bench.ts
 	node test/bench/xen.bench.ts
+	node test/bench/start.bench.ts
 
 # Guided by coverage: TARGET names one reader (all), RUNS inputs for each, KEEP=1 takes what is new into test/fuzz/corpus.
 fuzz: RUNS ?= 100000

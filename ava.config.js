@@ -1,7 +1,10 @@
+import './test/compiled.js';
+
 // Node's own type stripping runs the .ts tests; live tests boot virtual machines and may take minutes.
 export default {
   files: ['test/**/*.test.ts'],
   extensions: { ts: 'module' },
+  require: ['./test/compiled.js'],
   timeout: '20m',
   concurrency: 2,
   // A test sees no machine of another one's, or of whoever runs the tests, unless it asks for them.
