@@ -5,7 +5,7 @@ import type { AccountedDomain, Accounts } from '../watch/accounts.ts';
 import type { WatchedDomain } from '../watch/watched-domain.ts';
 
 /** How often waits are told, in ms. The host's threads are read for it, which costs more than a look at a guest. */
-const EVERY_MS = 5_000;
+export const EVERY_MS = 10_000;
 
 /** The largest are told, and none that is shorter than this, in ns: guests choose how many there are. */
 const MOST_WAITS = 1_000;

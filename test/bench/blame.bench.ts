@@ -18,9 +18,11 @@ import { execa } from 'execa';
 import { Blame, type BlameResult } from '../../runtime/blame/blame.ts';
 import { Ledger } from '../../runtime/blame/ledger.ts';
 import { LocalControl } from '../../runtime/control/local.ts';
+import { EVERY_MS } from '../../runtime/daemon/waits.ts';
 import { ownTimeMs } from '../../runtime/guest/look-budget.ts';
 import { connectAll } from '../../runtime/hypervisor/connect.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
+import { Accounts } from '../../runtime/watch/accounts.ts';
 import { Watcher } from '../../runtime/watch/watcher.ts';
 import { bootDebian, type LiveGuest } from '../live/guest.ts';
 import { median, percentile, record } from './harness.ts';
@@ -192,24 +194,25 @@ async function boot(name: GuestName): Promise<LiveGuest> {
   return guest;
 }
 
-/** CPU time of one sample with its join, and of one look of the daemon's kind at the same guests, ms each. */
+/** CPU time of one look at all guests, and of what the daemon adds every ten seconds to tell waits, ms each. */
 async function cost(connections: readonly string[]) {
   const hosts = await connectAll(connections);
   const watcher = new Watcher(hosts, await knownKernels());
+  const accounts = new Accounts();
   const ledger = new Ledger();
-  const times = { look: [] as number[], sample: [] as number[] };
+  const times = { look: [] as number[], waits: [] as number[] };
   for (let i = 0; i < 40; i++) {
     const begin = ownTimeMs();
-    await watcher.tick();
+    const looks = await watcher.look();
     const between = ownTimeMs();
-    ledger.add(await watcher.accounts());
+    ledger.add(accounts.sample(looks));
     times.look.push(between - begin);
-    times.sample.push(ownTimeMs() - between);
+    times.waits.push(ownTimeMs() - between);
     await sleep(50);
   }
   watcher.detach();
   await hosts.close();
-  return { lookMs: median(times.look.slice(5)), sampleMs: median(times.sample.slice(5)) };
+  return { lookMs: median(times.look.slice(5)), waitsMs: median(times.waits.slice(5)) };
 }
 
 // A look that waits for the CPU behind the planted loads comes late.
@@ -274,9 +277,11 @@ for (const { scene, windows, first, off } of [...results, total])
   ]);
 console.log(table.toString());
 const spent = await cost(connections);
+const perLook = spent.waitsMs / (spent.lookMs * (EVERY_MS / 500));
+const processes = readdirSync('/proc').filter((name) => /^\d+$/.test(name)).length;
 console.log(
-  `a look of the daemon's kind at three guests: ${spent.lookMs.toFixed(2)} ms of CPU time; a sample of all accounts with ` +
-    `its join: ${spent.sampleMs.toFixed(2)} ms, at ${readdirSync('/proc').filter((name) => /^\d+$/.test(name)).length} processes of the host`,
+  `a look at three guests: ${spent.lookMs.toFixed(2)} ms of CPU time; waits, with ${processes} processes of the host: ` +
+    `${spent.waitsMs.toFixed(2)} ms every ${EVERY_MS / 1000} s, ${(100 * perLook).toFixed(0)} % of the looks at 0.5 s`,
 );
 await record('blame', { results, spent, windowMs: WINDOW_MS, stepMs: STEP_MS });
 process.exit();

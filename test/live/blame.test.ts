@@ -63,8 +63,10 @@ test('who had the CPU is named, with shares as the kernels of host and guests co
     answer.culprits
       .filter((each) => Object.entries(wanted).every(([key, value]) => each[key as 'kind'] === value))
       .reduce((sum, { waitedNs }) => sum + waitedNs, 0);
-  // In its own guest it waits for the only other program.
-  t.true(part({ place: 'guest', process: 'vacuum' }) > 0.95 * part({ place: 'guest' }));
+  // In its own guest it waits for the only other load, and for what a guest does after its boot.
+  const inside = answer.culprits.filter(({ place }) => place === 'guest');
+  t.is(inside[0]?.process, 'vacuum');
+  t.true(part({ place: 'guest', process: 'vacuum' }) > 0.7 * part({ place: 'guest' }));
   // On the host, by what the host's kernel says that threads of both machines ran, all of them on one CPU.
   const ran = (name: keyof typeof after) => after[name] - before[name];
   const ofWeb = part({ place: 'host', domain: 'web' }) - part({ kind: 'machine', domain: 'web' });

@@ -1,8 +1,9 @@
 import test from 'ava';
+import { EVERY_MS } from '../../../runtime/daemon/waits.ts';
 import type { Observer, Tick } from '../../../runtime/tick/tick.ts';
 import { FakeDaemon, run, SERVER, twoGuests } from './fake-daemon.ts';
 
-test('who waited for whom is told every five seconds, from the looks that are made anyway, if somebody wants it', async (t) => {
+test('who waited for whom is told every ten seconds, from the looks that are made anyway, if somebody wants it', async (t) => {
   const { batch, web } = await twoGuests();
   await using fake = await FakeDaemon.of([batch, web], { entries: [] });
   await fake.start();
@@ -17,10 +18,10 @@ test('who waited for whom is told every five seconds, from the looks that are ma
   await fake.tick();
   t.is(told.at(-1)!.waits, undefined, 'it is not time yet');
 
-  batch.domain.times = [{ ranNs: 1e9, waitedNs: 4e9, cpu: 7 }];
-  web.domain.times = [{ ranNs: 4e9, waitedNs: 0, cpu: 7 }];
-  run(web, SERVER, 4_000);
-  fake.nowMs += 5_000;
+  batch.domain.times = [{ ranNs: 2e9, waitedNs: 8e9, cpu: 7 }];
+  web.domain.times = [{ ranNs: 8e9, waitedNs: 0, cpu: 7 }];
+  run(web, SERVER, 8_000);
+  fake.nowMs += EVERY_MS;
   await fake.tick();
   const { waits } = told.at(-1)!;
   // The backup was ready all the time; four fifths of it its vCPU waited for the one in which the server ran.
@@ -30,6 +31,6 @@ test('who waited for whom is told every five seconds, from the looks that are ma
     culprit: { kind: 'process', domain: 'web', comm: 'server' },
     place: 'host',
   });
-  t.true(waits![0]!.ns > 3.9e9 && waits![0]!.ns < 5e9, String(waits![0]!.ns));
+  t.true(waits![0]!.ns > 7.9e9 && waits![0]!.ns < 10e9, String(waits![0]!.ns));
   t.true(waits!.some(({ place, comm }) => place === 'guest' && comm === 'backup'));
 });
