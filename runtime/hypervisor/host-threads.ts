@@ -81,7 +81,7 @@ export class HostThreads {
     let open: number | undefined;
     try {
       open = openSync(path.join(this.#root, file), 'r');
-      return this.#bytes.latin1Slice(0, readSync(open, this.#bytes, 0, ROOM, 0));
+      return this.#bytes.toString('latin1', 0, readSync(open, this.#bytes, 0, ROOM, 0));
     } catch {
       return undefined;
     } finally {

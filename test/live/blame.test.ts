@@ -1,5 +1,5 @@
 /** `domsched blame` over two Debian guests on one CPU of the host, with planted loads; then on CPUs of their own. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -10,6 +10,7 @@ import { execa } from 'execa';
 import { projectDirectory } from '../../kernels/paths.ts';
 import type { blameEntry } from '../../runtime/command/blame-entry.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
+import { until } from './until.ts';
 
 type BlameAnswer = ReturnType<typeof blameEntry>;
 
@@ -83,7 +84,8 @@ test('who had the CPU is named, with shares as the kernels of host and guests co
 
   // Interrupted, in words, over all of the domain.
   const early = domsched('blame', 'web', '--for', '600');
-  await sleep(3_000);
+  await until('it reads the guest', () => reads(early.pid!, path.join(web.directory, 'memory')));
+  await sleep(500);
   early.kill('SIGINT');
   const said = await early;
   t.is(said.exitCode, 0, said.stderr);
@@ -123,6 +125,15 @@ function addsUp(t: ExecutionContext, { culprits, processes, ...all }: BlameAnswe
 
 function near(t: ExecutionContext, ours: number, truth: number): void {
   t.true(Math.abs(ours - truth) <= CLOSE, `${ours} is not near ${truth}`);
+}
+
+/** Whether a process has a file open, or in its memory. */
+function reads(pid: number, file: string): boolean {
+  const open = readdirSync(`/proc/${pid}/fd`).map((fd) => {
+    const link = `/proc/${pid}/fd/${fd}`;
+    return existsSync(link) ? readlinkSync(link) : '';
+  });
+  return open.includes(file) || readFileSync(`/proc/${pid}/maps`, 'latin1').includes(file);
 }
 
 async function pin({ process: { pid } }: LiveGuest, cpu: number): Promise<void> {
