@@ -1,6 +1,6 @@
 // Written by `npm run needs` from runtime/members/. Do not edit: declare there.
 
-/** Structures, by canonical name; what they embed comes along. */
+/** Structures by canonical name. Structures that they embed are extracted too. */
 export const STRUCTURES: readonly string[] = `
 autogroup
 callback_head
@@ -35,7 +35,7 @@ x8664_pda
   .trim()
   .split('\n');
 
-/** Enumerators, of whatever enumeration. */
+/** Enumerators of any enumeration. */
 export const ENUMERATORS: readonly string[] = `
 IRQ_WORK_BUSY
 IRQ_WORK_LAZY
@@ -44,7 +44,7 @@ IRQ_WORK_PENDING
   .trim()
   .split('\n');
 
-/** Symbols; a kernel has those of its time and configuration. */
+/** Symbols. A kernel has only those of its version and configuration. */
 export const SYMBOLS: readonly string[] = `
 __cpu_active_mask
 __cpu_online_mask

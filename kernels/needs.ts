@@ -17,9 +17,13 @@ export function needsText(): string {
     "  .trim()\n  .split('\\n');\n";
   return [
     '// Written by `npm run needs` from runtime/members/. Do not edit: declare there.\n',
-    list('STRUCTURES', 'Structures, by canonical name; what they embed comes along.', Object.keys(MEMBERS)),
-    list('ENUMERATORS', 'Enumerators, of whatever enumeration.', ENUMERATORS),
-    list('SYMBOLS', 'Symbols; a kernel has those of its time and configuration.', SYMBOLS),
+    list(
+      'STRUCTURES',
+      'Structures by canonical name. Structures that they embed are extracted too.',
+      Object.keys(MEMBERS),
+    ),
+    list('ENUMERATORS', 'Enumerators of any enumeration.', ENUMERATORS),
+    list('SYMBOLS', 'Symbols. A kernel has only those of its version and configuration.', SYMBOLS),
   ].join('\n');
 }
 

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import test from 'ava';
 import { projectDirectory } from '../../kernels/paths.ts';
@@ -85,6 +85,31 @@ const documents = [
       .map((file) => path.join(folder, file)),
   ),
 ];
+test('README.md lists the rooms of rooms.config.js, and folders that there are', (t) => {
+  const config = readFileSync(path.join(projectDirectory, 'rooms.config.js'), 'utf8');
+  const [, rows] = /const ROWS = \[(.*?)\n\];/s.exec(config)!;
+  const rooms = [...rows!.matchAll(/'([a-z/]+)'/g)].map(([, room]) => room!);
+  t.true(rooms.length > 20);
+  const text = readFileSync(path.join(projectDirectory, 'README.md'), 'utf8');
+  const listed = [...text.matchAll(/^\| ((?:`[\w/]+\/`(?:, )?)+) \|/gm)].flatMap(([, names]) =>
+    names!.split(', ').map((name) => name.slice(1, -2)),
+  );
+  for (const room of listed) t.true(existsSync(path.join(projectDirectory, room)), room);
+  t.deepEqual(
+    rooms.filter((room) => !listed.includes(room)),
+    [],
+  );
+});
+
+test('codegen/README.md says how many files generated/ has', (t) => {
+  const folder = path.join(projectDirectory, 'generated');
+  const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((file) => file.isFile());
+  const structures = readdirSync(path.join(folder, 'structs')).length;
+  const bytes = files.reduce((sum, file) => sum + statSync(path.join(file.parentPath, file.name)).size, 0);
+  const figures = `${files.length}, ${(bytes / 1e6).toFixed(2)} MB (${structures} structures)`;
+  t.true(readFileSync(path.join(projectDirectory, 'codegen/README.md'), 'utf8').includes(figures), figures);
+});
+
 const { scripts } = JSON.parse(readFileSync(path.join(projectDirectory, 'package.json'), 'utf8'));
 const makefile = readFileSync(path.join(projectDirectory, 'Makefile'), 'utf8');
 
