@@ -5,10 +5,12 @@ import path from 'node:path';
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
+import { execa } from 'execa';
 import type { Tick } from '../../runtime/tick/tick.ts';
 import { openPage } from '../runtime/web/page/browser.ts';
 import { DaemonBench } from './daemon.ts';
 import { type LogLine, until } from './daemon-process.ts';
+import { O1Memory } from './o1-memory.ts';
 import { freePort, linesOf, look, lookBoth } from './page.ts';
 
 /** At least so many, and on until what matters of {@link Met} was met some times. */
@@ -77,7 +79,8 @@ test.serial('a backup in one guest runs only while the service in the other rest
   t.is(second.exitCode, 3, 'one daemon at a time');
 
   await showsOnPage(t, bench, idleOnly);
-  await keepsGuarantee(bench, idleOnly);
+  await boundsLies(t, bench, idleOnly);
+  await protects(bench);
 
   t.is(await bench.end('SIGTERM'), 0);
   await bench.goesOn('backup', 'pi1');
@@ -90,8 +93,11 @@ async function firstOf<T>(values: AsyncIterable<T>): Promise<T> {
   throw new Error('there was none');
 }
 
-/** What the other guest does leaves the backup its guarantee, which says so. */
-async function keepsGuarantee(bench: DaemonBench, policy: string): Promise<void> {
+/**
+ * What the other guest really does leaves the backup its guarantee. While its vCPUs idle, words of its memory that claim
+ * CPU time for a process that sleeps hold nobody.
+ */
+async function boundsLies(t: ExecutionContext, bench: DaemonBench, policy: string): Promise<void> {
   const from = bench.logged();
   await bench.configure(policy, 'interval = 0.1\nmaxHold = false\nslice = 0.5\nguarantee = 0.2');
   bench.signal('SIGHUP');
@@ -100,6 +106,70 @@ async function keepsGuarantee(bench: DaemonBench, policy: string): Promise<void>
   await bench.logs(isGuaranteed, from);
   await bench.goesOn('backup', 'pi1');
   await bench.logs(({ msg, reason = '' }) => msg === 'hold' && /runs; its domain is/.test(reason), from);
+
+  await bench.domsched('hold', 'batch', 'pi1');
+  await bench.goesOn('backup');
+  await using memory = await O1Memory.open(bench.batch, 'base');
+  const init = (await memory.tasks()).get('init')!;
+  const first = (await memory.get('task_struct', init, 'sched_time')) + 1_000_000_000n;
+  const queue = await memory.runqueue(0);
+  const begin = performance.now();
+  const forge = async () => {
+    const claimed = BigInt(Math.round((performance.now() - begin) * 1e6));
+    // Fifty CPUs' worth, and as many switches as make the daemon look.
+    await memory.set('task_struct', init, 'sched_time', first + 50n * claimed);
+    await memory.set(
+      'runqueue',
+      queue,
+      'nr_switches',
+      (await memory.get('runqueue', queue, 'nr_switches')) + 2n,
+    );
+    return performance.now() - begin;
+  };
+  const known = await until(
+    async () => {
+      await forge();
+      return bench.log(from).find(({ msg }) => msg.startsWith('this guest claims more CPU time'));
+    },
+    120_000,
+    20,
+  );
+  t.is(known.domain, bench.connections[1]!.replace('qemu:unix:', ''));
+  const caught = bench.logged();
+  const before = await bench.progress('backup');
+  for (const end = (await forge()) + 4_000; (await forge()) < end; ) await sleep(20);
+  t.deepEqual(
+    bench.log(caught).filter(({ msg }) => msg === 'holding'),
+    [],
+  );
+  t.true((await bench.progress('backup')).backup! > before.backup!);
+  await bench.domsched('release', 'batch', 'pi1');
+  await bench.goesOn('pi1');
+}
+
+/** On one CPU for both guests, the backup is held when pi1 of the other one waits too long, and not otherwise. */
+async function protects(bench: DaemonBench): Promise<void> {
+  for (const pid of [bench.web.process.pid!, bench.batch.pid])
+    await execa('taskset', ['--all-tasks', '--cpu-list', '--pid', '0', String(pid)]);
+  const target = (seconds: number) =>
+    [
+      `[[policy]]\ntype = "protect"\nname = "target"\nwait = ${seconds}`,
+      'protect = [{ domain = "batch", comm = "pi1" }]\nselect = [{ domain = "web", comm = "backup" }]',
+    ].join('\n');
+  const from = bench.logged();
+  await bench.configure(target(0.005));
+  bench.signal('SIGHUP');
+  const isHeld = ({ msg, policy, reason = '' }: LogLine) =>
+    msg === 'hold' &&
+    policy === 'target' &&
+    /^held \d+ % of the time: batch: pi1 \(\d+\) waited [\d.]+ ms/.test(reason);
+  await bench.logs(isHeld, from);
+  await bench.goesOn('pi1');
+  const lax = bench.logged();
+  await bench.configure(target(1));
+  bench.signal('SIGHUP');
+  await bench.logs(({ msg }) => msg === 'released', lax);
+  await bench.goesOn('backup');
 }
 
 /** While the backup is held: the page has what the API has, and comes back when the daemon was killed. */
