@@ -52,7 +52,7 @@ test('who had the CPU is named, with shares as the kernels of host and guests co
   for (const guest of [db, web]) await pin(guest, 0);
 
   const before = await counters(db, web);
-  const { stdout, stderr, exitCode } = await domsched('blame', 'db', 'postgres', '--for', '5s', '--json');
+  const { stdout, stderr, exitCode } = await domsched('blame', 'db', 'postgres', '--for', '4s', '--json');
   const after = await counters(db, web);
   t.is(exitCode, 0, stderr);
   const answer = JSON.parse(stdout) as BlameAnswer;
@@ -89,14 +89,14 @@ test('who had the CPU is named, with shares as the kernels of host and guests co
   early.kill('SIGINT');
   const said = await early;
   t.is(said.exitCode, 0, said.stderr);
-  t.regex(said.stdout, /^In [\d.]+ s, the processes of web ran for .* and waited for a CPU for /);
+  t.regex(said.stdout, /^In [\d.]+ m?s, the processes of web ran for .* and waited for a CPU for /);
   t.regex(said.stdout, /% │ host +│ db: postgres/);
   t.regex(said.stdout, /% │ guest │ web: gzip/);
 
   // On another CPU of the host they are nobody's fault there.
   await pin(web, 1);
   const apart = JSON.parse(
-    (await domsched('blame', 'db', '--for', '3', '--interval', '0.1', '--json')).stdout,
+    (await domsched('blame', 'db', '--for', '2', '--interval', '0.1', '--json')).stdout,
   ) as BlameAnswer;
   addsUp(t, apart);
   const fromWeb = apart.culprits.filter(({ domain }) => domain === 'web');
