@@ -36,7 +36,7 @@ function bundled(): typeof import('./program.ts') {
   return createRequire(import.meta.url)('./bundle/program.cjs');
 }
 
-/** Known errors print one line; anything else is our bug and prints its stack. */
+/** Known errors print their message; anything else is our bug and prints its stack. */
 async function report(error: unknown): Promise<number> {
   // Commander has printed its own message; 2 is wrong usage, 0 for --help and --version.
   if (error instanceof Error && 'exitCode' in error && error.name === 'CommanderError') {
@@ -45,7 +45,9 @@ async function report(error: unknown): Promise<number> {
   const { KnownError } = await import('./extractor/known-error.ts');
   if (error instanceof KnownError) {
     const { harmless } = await import('./runtime/guest/text.ts');
-    process.stderr.write(`domsched: ${harmless(error.message)} [${error.code}]\n`);
+    // A configuration is the operator's own text, and each of its problems has a line.
+    const lines = error.code === 'config-invalid' ? error.message.split('\n') : [error.message];
+    process.stderr.write(`domsched: ${lines.map(harmless).join('\n')} [${error.code}]\n`);
     return error.exitCode;
   }
   process.stderr.write(`domsched: internal error: ${error instanceof Error ? error.stack : String(error)}\n`);

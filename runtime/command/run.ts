@@ -1,3 +1,4 @@
+import process from 'node:process';
 import type { Command } from 'commander';
 
 export const DEFAULT_CONFIG = '/etc/domsched.toml';
@@ -11,6 +12,8 @@ export function register(program: Command): void {
     )
     .option('-c, --config <file>', 'configuration', DEFAULT_CONFIG)
     .action(async ({ config }: { config: string }) => {
+      // Its configuration has not been read yet, so there is nothing to read again.
+      process.on('SIGHUP', () => {});
       const { runDaemon } = await import('../daemon/main.ts');
       await runDaemon(config);
     });

@@ -17,6 +17,11 @@ import { makeSettings } from './settings.ts';
  * @throws DomschedError `config-invalid`; `refused` if a daemon already runs
  */
 export async function runDaemon(file: string): Promise<void> {
+  let early = false;
+  const onEarlyReload = () => {
+    early = true;
+  };
+  process.on('SIGHUP', onEarlyReload);
   let config = await readConfig(file);
   const version = ownVersion();
   const daemonLog = new DaemonLog(config.log);
@@ -45,7 +50,8 @@ export async function runDaemon(file: string): Promise<void> {
     daemonLog.reopen();
     reload().catch((error: unknown) => log.error({ err: error }, 'the configuration stays as it was'));
   };
-  process.on('SIGHUP', onReload);
+  process.on('SIGHUP', onReload).off('SIGHUP', onEarlyReload);
+  if (early) onReload();
   const serves = (connect: readonly string[]) => new Operator(daemon, reload, version, connect);
   try {
     server = await ControlServer.listen(controlPath(), serves, log);

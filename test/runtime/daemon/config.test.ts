@@ -1,7 +1,10 @@
+import { spawnSync } from 'node:child_process';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import process from 'node:process';
 import test from 'ava';
+import { projectDirectory } from '../../../kernels/paths.ts';
 import { parseConfig } from '../../../runtime/daemon/config.ts';
 import { CONFIG, POLICY } from '../../../runtime/daemon/config-schema.ts';
 import { makePolicies } from '../../../runtime/daemon/policies.ts';
@@ -97,4 +100,24 @@ test('a user’s policy is a module beside the configuration; one that is none i
       message: /policy module/,
     });
   }
+});
+
+test('check-config: a line for each problem', async (t) => {
+  const folder = await mkdtemp(path.join(tmpdir(), 'config-'));
+  t.teardown(() => rm(folder, { recursive: true, force: true }));
+  const file = path.join(folder, 'domsched.toml');
+  await writeFile(file, 'interval = -1\n[[policy]]\ntype = "module"\nmodule = "\\u001b[31m"\n');
+  const { status, stderr } = spawnSync(
+    process.execPath,
+    [path.join(projectDirectory, 'domsched.ts'), 'check-config', file],
+    { encoding: 'utf8' },
+  );
+  t.is(status, 1);
+  const [first, ...problems] = stderr.trimEnd().split('\n');
+  t.is(first, `domsched: ${file} is no valid configuration:`);
+  t.deepEqual(
+    problems.map((problem) => /^ {2}([\w[\].]+): /.exec(problem)?.[1]),
+    ['interval', 'policy[0].select'],
+  );
+  t.false(stderr.includes('\u001b'));
 });

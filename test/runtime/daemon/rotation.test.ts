@@ -1,6 +1,7 @@
 /** The daemon's files, rotated as logrotate does it: moved, then SIGHUP. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -51,4 +52,46 @@ file = ${JSON.stringify(trace)}
   daemon.kill('SIGTERM');
   t.deepEqual(await ended, [0, null]);
   t.true(await said('"everything was put back, and no guest holds anybody"'));
+});
+
+test('SIGHUP while the daemon starts does not end it, and is not forgotten', async (t) => {
+  const folder = await mkdtemp(path.join(tmpdir(), 'rotation-'));
+  t.teardown(() => rm(folder, { recursive: true, force: true }));
+  const [dump, config, log, policy] = ['vm', 'config', 'log', 'policy.js'].map((name) =>
+    path.join(folder, name),
+  ) as [string, string, string, string];
+  await writeRaw(await SyntheticGuest.make({ kernel: SYNTHETIC_KERNELS[1]! }), dump);
+  // A policy of the user's that takes its time to load, and says that it does.
+  const loading = path.join(folder, 'loading');
+  await writeFile(
+    policy,
+    `import { writeFileSync } from 'node:fs';
+writeFileSync(${JSON.stringify(loading)}, '');
+await new Promise((resolve) => setTimeout(resolve, 500));
+export default () => () => [];
+`,
+  );
+  const toml = `interval = 0.1
+connect = ${JSON.stringify([`dump:${dump}`])}
+[log]
+file = ${JSON.stringify(log)}
+[[policy]]
+type = "module"
+module = "./policy.js"
+select = [{ comm = "nobody" }]
+`;
+  await writeFile(config, toml);
+  const daemon = spawn(process.execPath, [path.join(projectDirectory, 'domsched.ts'), 'run', '-c', config], {
+    env: { ...process.env, DOMSCHED_RUNTIME_DIR: path.join(folder, 'run') },
+    stdio: 'ignore',
+  });
+  const ended = once(daemon, 'exit');
+  t.teardown(() => daemon.kill('SIGKILL'));
+  const said = async (message: string) => (await readFile(log, 'utf8').catch(() => '')).includes(message);
+  await until('it loads its policies', () => existsSync(loading));
+  daemon.kill('SIGHUP');
+  await until('the daemon runs', () => said('"running"'));
+  await until('it reads them again', () => said('"configuration read again"'));
+  daemon.kill('SIGTERM');
+  t.deepEqual(await ended, [0, null]);
 });
