@@ -14,7 +14,7 @@ export function connectOption(places: string): Option {
 
 /** Places whose domains can be looked at. */
 export const READABLE =
-  'where domains are (repeatable; a comma in a path twice): xen:, qemu:unix:/path/qmp.sock, dump:/path/file';
+  'where domains are (repeatable; a comma in a path twice): xen:, qemu:unix:/path/qmp.sock, pid:NUMBER, dump:/path/file';
 /** Places whose domains can be changed, which excludes dumps. */
 export const CHANGEABLE =
-  'where domains are (repeatable; a comma in a path twice): xen:, qemu:unix:/path/qmp.sock';
+  'where domains are (repeatable; a comma in a path twice): xen:, qemu:unix:/path/qmp.sock, pid:NUMBER';
