@@ -75,15 +75,20 @@ function letRun(
   us: number,
   end: number,
 ): number | undefined {
-  for (const thread of threads) if (!goOn(thread, signals.get(thread)!)) return thread;
+  let lost: number | undefined;
+  for (const thread of threads) {
+    if (goOn(thread, signals.get(thread)!)) signals.set(thread, 0);
+    else lost ??= thread;
+  }
   nap(us);
   for (const thread of threads) interrupt(thread);
+  // All of them, even if one is lost: each may have stopped for a signal that it has yet to get.
   for (const thread of threads) {
     const found = awaitStop(thread, end);
-    if (found === undefined || found === ENDED) return thread;
-    signals.set(thread, found);
+    if (found === undefined || found === ENDED) lost ??= thread;
+    else signals.set(thread, found);
   }
-  return undefined;
+  return lost;
 }
 
 /**

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { DomschedError } from '../../error.ts';
 import { leadToBorders } from './instruction-border.ts';
-import { awaitStop, detach, ENDED, interrupt, seize, stands } from './ptrace.ts';
+import { awaitStop, detach, ENDED, interrupt, poll, seize, stands } from './ptrace.ts';
 
 const ESRCH = 3;
 /** Time limit for all threads to stand. A thread that writes to a hanging disk does not stop before the write ends. */
@@ -111,7 +111,9 @@ let again: NodeJS.Timeout | undefined;
 
 /** Lets a seized thread go on, now or as soon as possible. */
 function letGo(thread: number, signal: number): void {
-  if (detach(thread, signal)) return;
+  // It may have stopped since, for a signal that it has yet to get.
+  const since = poll(thread);
+  if (detach(thread, since?.kind === 'stopped' ? since.signal : signal)) return;
   // It runs, and only a standing thread can be let go.
   interrupt(thread);
   const found = awaitStop(thread, performance.now() + LET_GO_MS);

@@ -15,6 +15,7 @@ import { until } from '../../../live/until.ts';
 
 /** Long enough for the busiest host. */
 const MANY_MS = 20_000;
+const SIGNALS = 400;
 const DIE = path.join(import.meta.dirname, 'stop-and-die.ts');
 /** A program with several threads, that counts as fast as it can. */
 const BUSY = `
@@ -98,7 +99,7 @@ test.serial('killed while it is traced: it stands no longer, and nothing of it i
   t.throws(() => StoppedThreads.stop(child.pid, all(child.pid)), { code: 'domain-gone' });
 });
 
-test.serial('two threads that share a lock both come to the end of their instructions', async (t) => {
+async function translators(t: ExecutionContext): Promise<ChildProcess & { pid: number }> {
   const folder = mkdtempSync(path.join(tmpdir(), 'domsched-'));
   t.teardown(() => rmSync(folder, { recursive: true }));
   const program = path.join(folder, 'two-translators');
@@ -107,7 +108,11 @@ test.serial('two threads that share a lock both come to the end of their instruc
   const child = spawn(program, { stdio: ['ignore', 'pipe', 'inherit'] });
   t.teardown(() => child.kill('SIGKILL'));
   await once(child.stdout!, 'data');
-  const pid = child.pid!;
+  return child as ChildProcess & { pid: number };
+}
+
+test.serial('two threads that share a lock both come to the end of their instructions', async (t) => {
+  const { pid } = await translators(t);
   // One at a time would wait for ever for the lock of one that stands.
   for (let round = 0; round < 12; round++) {
     const stopped = StoppedThreads.stop(pid, all(pid), (thread) => thread !== pid, MANY_MS);
@@ -115,6 +120,43 @@ test.serial('two threads that share a lock both come to the end of their instruc
     stopped.release();
     await sleep(5 * Math.random());
   }
+});
+
+test.serial('signals come through, each once, whether threads stop in time or not', async (t) => {
+  const child = await translators(t);
+  const { pid } = child;
+  const sender = spawn('bash', [
+    '-c',
+    `for i in {1..${SIGNALS}}; do kill -s RTMIN ${pid}; sleep 0.002; done`,
+  ]);
+  t.teardown(() => sender.kill('SIGKILL'));
+  let isSent = false;
+  sender.once('exit', () => {
+    isSent = true;
+  });
+  const ends = { stopped: 0, late: 0 };
+  while (!isSent) {
+    try {
+      const limitMs = Math.random() * (Math.random() < 0.8 ? 1 : 80);
+      StoppedThreads.stop(pid, all(pid), (thread) => thread !== pid, limitMs).release();
+      ends.stopped += 1;
+    } catch (error) {
+      t.is((error as DomschedError).code, 'timeout');
+      ends.late += 1;
+    }
+    await sleep(1);
+  }
+  t.true(ends.stopped > 0 && ends.late > 0, JSON.stringify(ends));
+  let last = '';
+  child.stdout!.on('data', (data: Buffer) => {
+    last = data.toString('latin1').trim().split('\n').at(-1)!;
+  });
+  await until('all were handled', async () => {
+    execFileSync('bash', ['-c', `kill -s RTMIN+1 ${pid}`]);
+    await sleep(20);
+    return Number(last) >= SIGNALS;
+  });
+  t.is(Number(last), SIGNALS);
 });
 
 test('which threads run CPUs: by name, and every nameless one', (t) => {

@@ -1,9 +1,13 @@
 /*
  * Two threads that behave as the CPUs of a translating QEMU which share a lock: each takes it, works in the middle of an
- * "instruction" for a while, lets it go, and then runs what the starts of translated blocks look like.
+ * "instruction" for a while, lets it go, and then runs what the starts of translated blocks look like. It counts the
+ * signals SIGRTMIN that it gets, which queue up, and prints the count at each SIGRTMIN + 1.
  */
 #include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
+#include <unistd.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -27,6 +31,17 @@ __attribute__((noinline)) static void instruction(void)
         value = value * 3 + 1;
 }
 
+static atomic_int signals;
+
+static void count(int signal)
+{
+    char line[16];
+    if (signal == SIGRTMIN)
+        signals++;
+    else
+        write(1, line, snprintf(line, sizeof line, "%d\n", signals)) < 0 ? _exit(1) : (void)0;
+}
+
 static void *run(void *unused)
 {
     for (;;) {
@@ -41,6 +56,8 @@ static void *run(void *unused)
 int main(void)
 {
     pthread_t threads[2];
+    signal(SIGRTMIN, count);
+    signal(SIGRTMIN + 1, count);
     for (int i = 0; i < 2; i++)
         pthread_create(&threads[i], NULL, run, NULL);
     puts("up");
