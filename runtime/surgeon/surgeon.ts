@@ -271,7 +271,7 @@ export class Surgeon {
         .filter(({ address }) => shares.groupOf(draft, address) === group)
         .map(({ pid }) => pid);
       const outcome = [shares.plan(draft, leader!.address, nice)];
-      return { finished: true, techniques: [], invariants: [], outcome, interrupts: [] };
+      return { ...NOTHING_TO_DO, outcome };
     });
     return { ...operation, members };
   }
@@ -281,13 +281,13 @@ export class Surgeon {
       const process = threads[0]!;
       if (process.kernelThread && !options.force) throw refusal(process, 'is a kernel thread');
       const outcome: Invariant[] = [];
-      let finished = true;
-      for (const { address } of threads) {
+      const late: LateThread[] = [];
+      for (const { pid, address } of threads) {
         const invariants = this.#holder.planRenice(draft, address, nice);
-        if (invariants === 'later') finished = false;
+        if (invariants === 'later') late.push({ pid, standing: this.#holder.standing(draft, address) });
         else outcome.push(...invariants);
       }
-      return { finished, techniques: [], invariants: [], outcome, interrupts: [] };
+      return { ...NOTHING_TO_DO, finished: late.length === 0, outcome, late };
     });
   }
 
@@ -304,7 +304,7 @@ export class Surgeon {
     let held = false;
     await this.#repeat('held', key, { ...options, dryRun: true }, (draft, [leader]) => {
       held = this.#holder.standing(draft, leader!.address) === 'held';
-      return { finished: true, techniques: [], invariants: [], outcome: [], interrupts: [] };
+      return NOTHING_TO_DO;
     });
     return held;
   }
@@ -321,7 +321,8 @@ export class Surgeon {
     const invariants = new Map<string, Invariant>();
     const interrupts: WantedInterrupt[] = [];
     const { now, waiting } = turns.choose(threads.filter((each) => !isGone(each)));
-    let finished = waiting === 0;
+    const late: LateThread[] = [];
+    const isLate = ({ pid }: Process, standing: ThreadStanding) => void late.push({ pid, standing });
     for (const each of now) {
       const thread = each.address;
       const step = plan(thread);
@@ -330,7 +331,7 @@ export class Surgeon {
         continue;
       }
       if (step === 'later') {
-        finished = false;
+        isLate(each, this.#holder.standing(draft, thread));
         continue;
       }
       if (step.technique !== null) techniques.push(step.technique);
@@ -339,9 +340,10 @@ export class Surgeon {
       interrupts.push(...(step.interrupts ?? []));
       // A thread that was asked to leave is not held yet, and a requested wake-up has not happened yet.
       const standing = this.#holder.standing(draft, thread);
-      if (standing === 'leaving' || standing === 'changing') finished = false;
+      if (standing === 'leaving' || standing === 'changing') isLate(each, standing);
     }
-    return { finished, techniques, invariants: [...invariants.values()], outcome, interrupts };
+    const finished = waiting + late.length === 0;
+    return { finished, techniques, invariants: [...invariants.values()], outcome, interrupts, late };
   }
 
   async #repeat(
@@ -355,6 +357,7 @@ export class Surgeon {
     const techniques = new Set<Technique>();
     const clock = { pausedUs: 0 };
     let last: DomschedError | undefined;
+    let late: readonly LateThread[] = [];
     let [changed, kept, settling, slow] = [false, 0, 0, 0];
     const turns = new ThreadTurns();
     this.#rehearse(key, plan);
@@ -372,6 +375,7 @@ export class Surgeon {
       );
       if (done !== null) {
         last = undefined;
+        late = done.late;
         kept += done.kept;
         if (done.outcome.length > 0) changed = true;
         for (const technique of done.techniques) techniques.add(technique);
@@ -400,7 +404,7 @@ export class Surgeon {
       const stepped = done !== null && (done.outcome.length > 0 || turns.done > doneBefore);
       const advanced = inParts && stepped;
       if (advanced) patience.renew(turns.parts);
-      if (patience.over) throw last ?? (await this.#timeout(goal, key));
+      if (patience.over) throw last ?? (await this.#timeout(goal, key, late));
       wait = advanced ? FIRST_WAIT_MS : Math.min(2 * wait, LAST_WAIT_MS);
       await sleep(wait);
     }
@@ -528,16 +532,22 @@ export class Surgeon {
   }
 
   /** Explains the time-out: a guest that has halted makes no progress, however long we wait. */
-  async #timeout(goal: string, key: ProcessKey): Promise<DomschedError> {
+  async #timeout(goal: string, key: ProcessKey, late: readonly LateThread[]): Promise<DomschedError> {
     const vcpus = (await this.#domain.registers?.read()) ?? [];
     const halted = vcpus.filter(hasHaltedForGood).length;
+    const [first] = late;
+    const others = late.length > 1 ? `, and ${late.length - 1} more are not ready` : '';
+    const which =
+      first === undefined
+        ? 'it changed at each look'
+        : `its thread ${first.pid} is still ${first.standing}${others}`;
     const why =
       halted === 0
-        ? 'it may be asleep. Try again, or give it longer'
+        ? `${which}. Try again, or give it longer`
         : `${halted} of the guest's ${vcpus.length} CPUs have halted with interrupts off: it panicked or was shut down. ` +
           'Look at its console';
     const message = `process ${key.pid} could not be ${goal} in time: ${why}`;
-    return new DomschedError('timeout', message, { pid: key.pid, goal, halted });
+    return new DomschedError('timeout', message, { pid: key.pid, goal, halted, late });
   }
 
   #tooLong(limitMs: number): DomschedError {
@@ -584,6 +594,13 @@ interface StepPlan {
   readonly invariants: readonly Invariant[];
   readonly outcome: readonly Invariant[];
   readonly interrupts: readonly WantedInterrupt[];
+  /** Threads for which another step is needed. */
+  readonly late: readonly LateThread[];
+}
+
+interface LateThread {
+  readonly pid: number;
+  readonly standing: ThreadStanding;
 }
 
 const NOTHING_TO_DO: StepPlan = {
@@ -592,6 +609,7 @@ const NOTHING_TO_DO: StepPlan = {
   invariants: [],
   outcome: [],
   interrupts: [],
+  late: [],
 };
 const NOTHING_BACK: GiveBack = { outcome: [], pending: 0, kept: 0 };
 
