@@ -143,7 +143,7 @@ export class Surgeon {
         if (before !== undefined) return processes.filter(({ pid }) => pids.has(pid));
         before = new Set(threads.map(keyOf));
       } catch (error) {
-        if (!(error instanceof DomschedError) || !PASSING.has(error.code) || look >= MAX_LOOKS) throw error;
+        if (!isPassing(error) || look >= MAX_LOOKS) throw error;
       }
       await sleep(LAST_WAIT_MS);
     }
@@ -366,7 +366,7 @@ export class Surgeon {
       const done = await this.#once(goal, key, options, plan, { clock, patience, edits, turns }).catch(
         (error: unknown) => {
           // Locks are held for microseconds and lists soon leave a state in between, so another look may succeed.
-          if (!(error instanceof DomschedError) || !PASSING.has(error.code)) throw error;
+          if (!isPassing(error)) throw error;
           // The host may be busy for a moment, too.
           if (error.code === 'over-budget' && ++slow === MAX_SLOW_PLANS) throw error;
           last = error;
@@ -620,6 +620,11 @@ const PASSING: ReadonlySet<string> = new Set([
   'edit-conflict',
   'over-budget',
 ]);
+
+/** Also true for a pause that a busy host did not give in time. */
+function isPassing(error: unknown): error is DomschedError {
+  return error instanceof DomschedError && (PASSING.has(error.code) || error.details.again === true);
+}
 
 function unwritten(cause: unknown): DomschedError {
   const reason = cause instanceof Error ? cause.message : String(cause);

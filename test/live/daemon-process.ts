@@ -16,13 +16,15 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { execa } from 'execa';
+import { ExecaError, execa } from 'execa';
 import { projectDirectory } from '../../kernels/paths.ts';
 import type { DaemonControl } from '../../runtime/control/control.ts';
 import { openDaemon } from '../../runtime/control/open.ts';
 
 /** The program as it is installed: compiled, and quick to start. */
 const program = path.join(projectDirectory, 'dist', 'domsched.js');
+
+const LET_GO_ATTEMPTS = 3;
 
 /** A line of the daemon's log. */
 export interface LogLine {
@@ -97,6 +99,27 @@ export class DaemonProcess implements AsyncDisposable {
   /** Runs a command of the program. @throws execa's error when it fails */
   domsched(...args: string[]) {
     return execa(process.execPath, [program, ...args], { env: this.env, timeout: 300_000 });
+  }
+
+  /**
+   * With no daemon: lets everything go, and looks again. A command that a busy host gave no time says "try again", and
+   * is: somebody who cannot be let go never is.
+   * @returns what the last command says
+   * @throws execa's error of a command that failed otherwise, or too often
+   */
+  async letAllGo(): Promise<string> {
+    const connect = this.connections.flatMap((connection) => ['--connect', connection]);
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await this.domsched('release', '--all', '--timeout', '60', ...connect);
+        return (await this.domsched('release', '--all', '--timeout', '60', ...connect)).stdout;
+      } catch (error) {
+        if (!(error instanceof ExecaError) || attempt === LET_GO_ATTEMPTS) throw error;
+        const lines = String(error.stderr).trim().split('\n');
+        if (!lines.every((line) => line.endsWith('[timeout]'))) throw error;
+        console.log(`# again: ${lines.join('; ')}`);
+      }
+    }
   }
 
   /** Starts the daemon and does not wait. */

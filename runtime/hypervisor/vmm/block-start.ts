@@ -1,21 +1,24 @@
 /** Bytes of code that identify the start of a translated block, and bytes before a thread that may belong to it. */
 export const CODE_BYTES = 16;
-export const BEFORE_BYTES = 8;
+export const BEFORE_BYTES = 16;
+
+/** Length of `jl rel32`. */
+const JUMP_BYTES = 6;
 
 /**
- * Whether a thread is about to run one of the first instructions of a translated block. They check for an exit request
- * in a counter below the guest's state, to which RBP points (QEMU accel/tcg, `gen_tb_start()`): `mov -N(%rbp), %r; test
- * %r, %r; jl`. None of the three touches the guest.
+ * Whether a thread is about to run one of the first four instructions of a translated block. Three check for an exit
+ * request in a counter below the guest's state, to which RBP points (QEMU accel/tcg, `gen_tb_start()`): `mov -N(%rbp),
+ * %r; test %r, %r; jl`. None of the three touches the guest.
  * @param at offset of the next instruction, with {@link BEFORE_BYTES} before and {@link CODE_BYTES} from there on
  */
 export function standsAtBlockStart(bytes: Uint8Array, at: number): boolean {
-  // Lengths of the load alone, and of load and test, with or without a prefix.
-  return [0, 3, 4, 5, 7].some((past) => {
+  // Lengths of the load, of load and test, and of all three, with and without prefixes.
+  return [0, 3, 4, 5, 7, 11, 13].some((past) => {
     const start = bytes.subarray(at - past);
     if (!startsBlock(start)) return false;
     const load = isPrefix(start[0]!) ? 4 : 3;
     const test = load + (isPrefix(start[load]!) ? 3 : 2);
-    return past === 0 || past === load || past === test;
+    return [0, load, test, test + JUMP_BYTES].includes(past);
   });
 }
 

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { addressOf, ProcessMemory, RangeList } from '../process-memory.ts';
 import { BEFORE_BYTES, CODE_BYTES, standsAtBlockStart } from './block-start.ts';
 import { awaitStop, ENDED, goOn, interrupt, nap, registersOf, type ThreadRegisters } from './ptrace.ts';
@@ -13,8 +14,17 @@ const LOCK_CONTENDED = 2n;
 /** Shortest and longest time that threads run between two looks; longer if the host gives them no CPU. */
 const FIRST_NAP_US = 5;
 const LAST_NAP_US = 1_000;
+const LOOK_US = 20;
+/** Longest time for all of them to get a CPU of the host between two looks. */
+const CPU_LIMIT_MS = 200;
 /** Looks in a row at which a thread waits for a lock before those that stand already run again. */
 const MAX_LOCKED = 20;
+
+/** Time limits for {@link leadToBorders}. */
+export interface BorderLimits {
+  readonly allMs: number;
+  readonly standMs: number;
+}
 
 const code = new Uint8Array(new ArrayBuffer(1024));
 const local = new RangeList();
@@ -29,12 +39,18 @@ const remote = new RangeList();
  * instruction as several of the host, and may be about to write back a word that it has read.
  *
  * @param signals signal that each thread has yet to get, by thread; kept up to date
- * @param end time limit, by `performance.now()`
+ * @param limits longest time for all of it, and longest time for which some stand there already and wait for others
  * @returns a thread that was not found there in time, which may run now; undefined when all stand there
  */
-export function leadToBorders(pid: number, signals: Map<number, number>, end: number): number | undefined {
+export function leadToBorders(
+  pid: number,
+  signals: Map<number, number>,
+  limits: BorderLimits,
+): number | undefined {
   const memory = new ProcessMemory(pid);
   const away = new Set(signals.keys());
+  const last = performance.now() + limits.allMs;
+  let end = last;
   const before = new Map<number, number>();
   let locked = 0;
   for (let us = FIRST_NAP_US; ; ) {
@@ -54,6 +70,8 @@ export function leadToBorders(pid: number, signals: Map<number, number>, end: nu
     }
     const [first] = away;
     if (first === undefined) return undefined;
+    if (away.size === signals.size) end = last;
+    else if (end === last) end = Math.min(last, performance.now() + limits.standMs);
     if (performance.now() > end) return first;
     locked = waitsForLock ? locked + 1 : 0;
     if (locked === MAX_LOCKED) {
@@ -76,11 +94,17 @@ function letRun(
   end: number,
 ): number | undefined {
   let lost: number | undefined;
+  const turns = [...threads].map((thread) => ({ thread, before: turnsOf(thread) }));
   for (const thread of threads) {
     if (goOn(thread, signals.get(thread)!)) signals.set(thread, 0);
     else lost ??= thread;
   }
   nap(us);
+  // A thread that is stopped again before it got a CPU has done nothing.
+  const last = Math.min(end, performance.now() + CPU_LIMIT_MS);
+  const waits = ({ thread, before }: (typeof turns)[number]) =>
+    before !== undefined && turnsOf(thread) === before;
+  while (turns.some(waits) && performance.now() < last) nap(LOOK_US);
   for (const thread of threads) interrupt(thread);
   // All of them, even if one is lost: each may have stopped for a signal that it has yet to get.
   for (const thread of threads) {
@@ -89,6 +113,15 @@ function letRun(
     else signals.set(thread, found);
   }
   return lost;
+}
+
+/** How often a thread got a CPU (Documentation/scheduler/sched-stats.rst); undefined if the kernel does not count. */
+function turnsOf(thread: number): string | undefined {
+  try {
+    return readFileSync(`/proc/${thread}/schedstat`, 'latin1').split(' ')[2];
+  } catch {
+    return undefined;
+  }
 }
 
 /**

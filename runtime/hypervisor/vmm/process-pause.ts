@@ -15,11 +15,12 @@ import { machineThreads } from './vcpu-threads.ts';
 const ATTEMPTS = 10;
 const RETRY_MS = 2;
 /**
- * How long the guest may stand still at the first attempt until translated code has ended its instructions. The next ones
- * take twice as long each, up to a limit, so that a guest stands still for long only on a host that is too busy.
+ * How long some of the CPUs may stand still at the first attempt until the others do. The next ones take twice as long
+ * each, up to a limit, so that a guest stands still for long only on a host that is too busy.
  */
-const FIRST_BORDER_MS = 25;
-const LAST_BORDER_MS = 500;
+const FIRST_STAND_MS = 25;
+const LAST_STAND_MS = 500;
+const ALL_MS = 1_000;
 /** If a CPU ran this recently, nobody has paused the machine for something longer, such as saving its memory. */
 const RECENT_MS = 50;
 /** Longest silence of a CPU in an idle guest, whose own clocks wake it. */
@@ -49,7 +50,7 @@ export class ProcessPause {
   async stop(): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       try {
-        await this.#stopOnce(Math.min(FIRST_BORDER_MS * 2 ** (attempt - 1), LAST_BORDER_MS));
+        await this.#stopOnce(Math.min(FIRST_STAND_MS * 2 ** (attempt - 1), LAST_STAND_MS));
         return;
       } catch (error) {
         const late = error instanceof DomschedError && error.code === 'timeout';
@@ -59,7 +60,7 @@ export class ProcessPause {
     }
   }
 
-  async #stopOnce(borderLimitMs: number): Promise<void> {
+  async #stopOnce(standMs: number): Promise<void> {
     const { pid, name, args, isQemu } = this.#machine;
     this.#checkProcess();
     const threads = machineThreads(pid);
@@ -74,7 +75,10 @@ export class ProcessPause {
     // A nameless thread beside named ones does not run a CPU yet.
     const cpus = threads.named > 0 ? new Set(threads.vcpus.slice(0, threads.named)) : undefined;
     const translates = (thread: number) => this.#translates && (cpus?.has(thread) ?? true);
-    this.#stopped = StoppedThreads.stop(pid, () => machineThreads(pid).vcpus, translates, borderLimitMs);
+    this.#stopped = StoppedThreads.stop(pid, () => machineThreads(pid).vcpus, translates, {
+      allMs: ALL_MS,
+      standMs,
+    });
     try {
       checkAtRest(this.#machine, machineThreads(pid));
       this.#checkProcess();
@@ -179,7 +183,11 @@ export class ProcessPause {
       by === 'peer'
         ? 'another domsched is editing it; try again'
         : `its control group is frozen; let it go on first: ${this.#freezer!.advice}`;
-    throw new DomschedError(by === 'peer' ? 'timeout' : 'refused', `${name}: ${why}`, { domain: name, pid });
+    throw new DomschedError(by === 'peer' ? 'timeout' : 'refused', `${name}: ${why}`, {
+      domain: name,
+      pid,
+      again: by === 'peer',
+    });
   }
 
   #checkProcess(): void {

@@ -1,13 +1,16 @@
 import { readFileSync } from 'node:fs';
 import { DomschedError } from '../../error.ts';
-import { leadToBorders } from './instruction-border.ts';
+import { type BorderLimits, leadToBorders } from './instruction-border.ts';
 import { awaitStop, detach, ENDED, interrupt, poll, seize, stands } from './ptrace.ts';
 
 const ESRCH = 3;
-/** Time limit for all threads to stand. A thread that writes to a hanging disk does not stop before the write ends. */
+/**
+ * Least time limit for all threads to stop. A thread that writes to a hanging disk does not stop before the write ends,
+ * and on a busy host none does before it gets a CPU.
+ */
 const STOP_LIMIT_MS = 250;
-/** Time limit for translated code to end an instruction, which takes microseconds unless the host is busy. */
-const BORDER_LIMIT_MS = 500;
+/** Time limits for translated code to end an instruction, which takes microseconds unless the host is busy. */
+const BORDER_LIMITS: BorderLimits = { allMs: 1_000, standMs: 500 };
 /** Most looks for new threads. */
 const MAX_ROUNDS = 8;
 /** How long to wait for a running thread in order to let it go. */
@@ -33,7 +36,7 @@ export class StoppedThreads {
    * Stops threads, each between two instructions of the guest, and looks again until no new one has appeared.
    * @param choose returns the threads that must stand, as they are now
    * @param translates whether a thread runs guest instructions that the process translates into several of the host
-   * @param borderLimitMs time limit for these to end an instruction
+   * @param limits time limits for these to end an instruction
    * @throws DomschedError `refused` when another process traces one, or we may not; `timeout` when one does not stop in
    *   time; `domain-gone`. All threads go on then.
    */
@@ -41,10 +44,10 @@ export class StoppedThreads {
     pid: number,
     choose: () => readonly number[],
     translates: (thread: number) => boolean = () => false,
-    borderLimitMs = BORDER_LIMIT_MS,
+    limits = BORDER_LIMITS,
   ): StoppedThreads {
     const stopped = new StoppedThreads(pid);
-    const end = performance.now() + STOP_LIMIT_MS;
+    const end = performance.now() + Math.max(STOP_LIMIT_MS, limits.standMs);
     try {
       for (let round = 0; ; round++) {
         const fresh = choose().filter((thread) => !stopped.#threads.has(thread));
@@ -53,7 +56,7 @@ export class StoppedThreads {
         stopped.#seize(fresh, end);
       }
       if (stopped.#threads.size === 0) throw gone(pid);
-      stopped.#toBorder(translates, borderLimitMs);
+      stopped.#toBorder(translates, limits);
       return stopped;
     } catch (error) {
       stopped.release();
@@ -96,10 +99,10 @@ export class StoppedThreads {
   }
 
   /** Ends instructions that are half done: translated code writes to the guest's memory in several steps. */
-  #toBorder(translates: (thread: number) => boolean, limitMs: number): void {
+  #toBorder(translates: (thread: number) => boolean, limits: BorderLimits): void {
     const signals = new Map([...this.#threads].filter(([thread]) => translates(thread)));
     if (signals.size === 0) return;
-    const away = leadToBorders(this.#pid, signals, performance.now() + limitMs);
+    const away = leadToBorders(this.#pid, signals, limits);
     for (const [thread, signal] of signals) this.#threads.set(thread, signal);
     if (away !== undefined) throw late(this.#pid, `its thread ${away} is in the middle of an instruction`);
   }
@@ -130,7 +133,7 @@ function letGo(thread: number, signal: number): void {
 
 function late(pid: number, why: string): DomschedError {
   const message = `process ${pid} was not stopped in time: ${why}; it goes on, and nothing was changed. Try again`;
-  return new DomschedError('timeout', message, { pid });
+  return new DomschedError('timeout', message, { pid, again: true });
 }
 
 function gone(pid: number): DomschedError {

@@ -115,7 +115,10 @@ test.serial('two threads that share a lock both come to the end of their instruc
   const { pid } = await translators(t);
   // One at a time would wait for ever for the lock of one that stands.
   for (let round = 0; round < 12; round++) {
-    const stopped = StoppedThreads.stop(pid, all(pid), (thread) => thread !== pid, MANY_MS);
+    const stopped = StoppedThreads.stop(pid, all(pid), (thread) => thread !== pid, {
+      allMs: MANY_MS,
+      standMs: MANY_MS,
+    });
     t.true(stopped.stand);
     stopped.release();
     await sleep(5 * Math.random());
@@ -138,7 +141,8 @@ test.serial('signals come through, each once, whether threads stop in time or no
   while (!isSent) {
     try {
       const limitMs = Math.random() * (Math.random() < 0.8 ? 1 : 80);
-      StoppedThreads.stop(pid, all(pid), (thread) => thread !== pid, limitMs).release();
+      const limits = { allMs: limitMs, standMs: limitMs };
+      StoppedThreads.stop(pid, all(pid), (thread) => thread !== pid, limits).release();
       ends.stopped += 1;
     } catch (error) {
       t.is((error as DomschedError).code, 'timeout');
@@ -192,7 +196,7 @@ test('the start of a translated block, as QEMU prints it (-d out_asm)', (t) => {
   t.false(start('c7 85 d0 00 00 00 00 f0'));
   const whole = Buffer.from('0000000000000000448b65f04585e40f8c98000000'.padEnd(64, '0'), 'hex');
   // Of the three, and of what follows.
-  const instructions = [0, 4, 7, 13];
+  const instructions = [0, 4, 7, 13, 16];
   const border = instructions.filter((at) => standsAtBlockStart(whole, 8 + at));
-  t.deepEqual(border, [0, 4, 7], 'before the load, the test and the jump');
+  t.deepEqual(border, [0, 4, 7, 13], 'before the load, the test and the jump, and after it');
 });
