@@ -14,6 +14,7 @@ const ROOMS: readonly { commands: readonly string[]; load: () => Promise<Command
   { commands: ['hold', 'release', 'renice'], load: () => import('./runtime/command/edit.ts') },
   { commands: ['blame'], load: () => import('./runtime/command/blame.ts') },
   { commands: ['top'], load: () => import('./runtime/command/top.ts') },
+  { commands: ['fleet'], load: () => import('./runtime/command/fleet.ts') },
   { commands: ['trace', 'report'], load: () => import('./runtime/command/trace.ts') },
   { commands: ['run', 'check-config'], load: () => import('./runtime/command/run.ts') },
   { commands: ['weight', 'cap'], load: () => import('./runtime/command/share.ts') },

@@ -19,6 +19,7 @@ export type {
 export { openControl, openDaemon } from './control/open.ts';
 export type { Options } from './control/schema.ts';
 export { DomschedError, type DomschedErrorCode, type ExitCode } from './error.ts';
+export type { FleetHost, FleetStatus } from './fleet/status.ts';
 export { Guest, type Snapshot, type SnapshotOptions, type TakeOptions } from './guest/guest.ts';
 export type { Process } from './guest/process.ts';
 export type { QueuedTask, RunQueue } from './guest/run-queue.ts';

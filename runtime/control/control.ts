@@ -1,4 +1,5 @@
 import type { AccountSample } from '../blame/sample.ts';
+import type { FleetStatus } from '../fleet/status.ts';
 import type { Learned } from '../guest/identify/types.ts';
 import type { Process } from '../guest/process.ts';
 import type { ShareEntry } from '../hypervisor/share.ts';
@@ -123,6 +124,8 @@ export interface DaemonStatus {
 /** Methods that only a daemon has. */
 export interface DaemonControl extends Control {
   status(): Promise<DaemonStatus>;
+  /** How this host stands in its fleet; null without a fleet. */
+  fleet(): Promise<FleetStatus | null>;
   /** Reads the configuration again. */
   reload(): Promise<void>;
 }

@@ -2,6 +2,7 @@ import type { Socket } from 'node:net';
 import { ErrorCodes, type MessageConnection, ResponseError } from 'vscode-jsonrpc/node';
 import type { AccountSample } from '../blame/sample.ts';
 import { DomschedError, type DomschedErrorCode } from '../error.ts';
+import type { FleetStatus } from '../fleet/status.ts';
 import type { ShareEntry } from '../hypervisor/share.ts';
 import type { Tick } from '../tick/tick.ts';
 import { channel } from './channel.ts';
@@ -52,6 +53,7 @@ export class RemoteControl implements DaemonControl {
   share = (options: Options<'share'>) => this.#request<ShareEntry>('share', options);
   accounts = () => this.#request<AccountSample>('accounts', {});
   status = () => this.#request<DaemonStatus>('status', {});
+  fleet = () => this.#request<FleetStatus | null>('fleet', {});
   reload = () => this.#request<void>('reload', {});
 
   ticks({ signal }: Pick<TicksOptions, 'signal'>): Ticks {

@@ -46,6 +46,7 @@ export const OPTIONS = {
   }),
   accounts: z.strictObject({}),
   status: z.strictObject({}),
+  fleet: z.strictObject({}),
   reload: z.strictObject({}),
 } as const;
 

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { FLEET } from '../fleet/config.ts';
 import { DAYS } from '../policy/window.ts';
 import { OBSERVERS } from './observers-config.ts';
 
@@ -15,6 +16,7 @@ const cpus = z.number().min(0).max(8192);
 
 export const SELECTOR = z
   .strictObject({
+    host: patterns,
     domain: patterns,
     comm: patterns,
     pid: numbers(z.number().int().positive()),
@@ -131,6 +133,7 @@ export const CONFIG = z
       })
       .prefault({}),
     policy: z.array(POLICY).default([]),
+    fleet: FLEET.optional(),
     ...OBSERVERS,
   })
   .superRefine(({ policy }, context) => {

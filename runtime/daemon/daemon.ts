@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { DomschedError } from '../error.ts';
+import type { Fleet } from '../fleet/fleet.ts';
 import { LOOK_LIMITS, type LookLimits } from '../guest/look-budget.ts';
 import type { Hosts } from '../hypervisor/connect.ts';
 import { placeOf } from '../hypervisor/connect-value.ts';
@@ -40,6 +41,8 @@ export interface Settings {
   readonly limits?: LookLimits;
   readonly hosts: Hosts;
   readonly observers: readonly Observer[];
+  /** Absent without a fleet. */
+  readonly fleet?: Fleet;
 }
 
 /** An operator's decision on one process; overrides every policy. */
@@ -141,12 +144,16 @@ export class Daemon {
     }
     const isUnknown = watched.some((domain) => domain.isUnknown(nowMs));
     if (!isUnknown) this.#resume();
-    const decided = this.#settings.decide(
-      { nowMs, date: new Date(), elapsedMs, domains: views },
+    const { fleet, decide } = this.#settings;
+    const elsewhere = fleet?.domains(elapsedMs) ?? [];
+    const decided = decide(
+      { nowMs, date: new Date(), elapsedMs, domains: [...views, ...elsewhere] },
       this.#memory,
       isUnknown ? holdsOf(watched) : [],
     );
     this.#memory = decided.memory;
+    fleet?.tell(decided.believed, elapsedMs);
+    if (fleet?.isActive) quiet = false;
     if (this.#left === undefined && this.#book.isDue) void this.#save();
     this.#warn(decided.overstated);
     const actions = this.#overrule(decided.actions, watched);
@@ -216,6 +223,7 @@ export class Daemon {
   async close(): Promise<void> {
     await this.#book.settled();
     await Promise.allSettled([...this.domains.values()].map((domain) => domain.close()));
+    await this.#settings.fleet?.close();
     await this.#settings.hosts.close();
   }
 
@@ -337,8 +345,15 @@ export class Daemon {
         ...(this.#overstated.has(domain.id) && { overstated: true as const }),
       }));
     const isWanted = this.#settings.observers.some(({ wantsWaits }) => wantsWaits);
+    const { fleet } = this.#settings;
     const waits = isWanted ? this.#waits.look(watched, nowMs) : this.#waits.rest();
-    const tick = this.#clock.end({ missed, domains, actions, ...(waits !== undefined && { waits }) });
+    const tick = this.#clock.end({
+      missed,
+      domains,
+      actions,
+      ...(waits !== undefined && { waits }),
+      ...(fleet && { fleet: fleet.state }),
+    });
     this.#last = tick;
     this.#onTick(tick);
     for (const observer of this.#settings.observers) {

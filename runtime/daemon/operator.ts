@@ -13,6 +13,7 @@ import { EditRequests, type EditWork, type ProcessEdits } from '../control/edit-
 import type { Options } from '../control/schema.ts';
 import type { Served } from '../control/server.ts';
 import { DomschedError } from '../error.ts';
+import type { FleetStatus } from '../fleet/status.ts';
 import { findProcess } from '../guest/find-process.ts';
 import { LOOK_LIMITS } from '../guest/look-budget.ts';
 import { type ShareEntry, shareOf } from '../hypervisor/share.ts';
@@ -108,6 +109,10 @@ export class Operator extends EditRequests implements Served {
     }));
     const { intervalMs } = settings;
     return { version: this.#version, pid: process.pid, intervalMs, ticks: last?.tick ?? 0, domains };
+  }
+
+  async fleet(): Promise<FleetStatus | null> {
+    return this.#daemon.settings.fleet?.status() ?? null;
   }
 
   reload(): Promise<void> {

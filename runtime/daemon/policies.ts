@@ -12,7 +12,7 @@ import { io } from '../policy/io.ts';
 import { priority } from '../policy/priority.ts';
 import { proportionalShare } from '../policy/proportional-share.ts';
 import { protect } from '../policy/protect.ts';
-import { matches, type SelectorSpec, selector } from '../policy/selector.ts';
+import { matches, type Selector, type SelectorSpec, selector } from '../policy/selector.ts';
 import { shortFirst } from '../policy/short-first.ts';
 import type { Policy } from '../policy/world.ts';
 import type { Config, PolicyConfig } from './config-schema.ts';
@@ -28,14 +28,16 @@ export async function makePolicies(
   onError?: (policy: string, error: unknown) => void,
 ): Promise<ReturnType<typeof combine>> {
   const entries: PlacedPolicy[] = [];
+  const selects: MakeSelector = (specs) => selector(specs, config.fleet?.name);
   for (const [index, entry] of config.policy.entries()) {
     const maxHold = entry.maxHold ?? config.maxHold;
     const select = entry.select ?? (entry.type === 'priority' ? entry.order : []);
     entries.push({
       name: entry.name ?? `${entry.type}-${index + 1}`,
-      policy: await makePolicy(entry, directory),
-      select: selector(select as SelectorSpec[]),
+      policy: await makePolicy(entry, directory, selects),
+      select: selects(select as SelectorSpec[]),
       windows: entry.windows,
+      ...(OWN_HOST_ONLY.has(entry.type) && { ownHostOnly: true }),
       ...(KEEPS_ACCOUNTS.has(entry.type) && { account: digest(JSON.stringify(entry)) }),
       limit:
         maxHold === false
@@ -43,7 +45,7 @@ export async function makePolicies(
           : { maxHoldMs: maxHold * 1000, sliceMs: (entry.slice ?? config.slice) * 1000 },
     });
   }
-  const never = selector(config.never as SelectorSpec[]);
+  const never = selects(config.never as SelectorSpec[]);
   return combine(entries, never, onError, guaranteeOf(config));
 }
 
@@ -52,6 +54,30 @@ function guaranteeOf({ guarantee, domain, slice }: Config): Guarantee {
   return { of: ({ name }) => (found(name) ?? { guarantee }).guarantee, sliceMs: slice * 1000 };
 }
 
+/** Knows the name of this host in its fleet. */
+type MakeSelector = (specs: readonly SelectorSpec[]) => Selector;
+
+/** Every selector of a configuration. */
+export function selectorsOf(config: Pick<Config, 'never' | 'policy'>): SelectorSpec[] {
+  const specs: (SelectorSpec | undefined)[] = [...config.never];
+  for (const policy of config.policy) {
+    specs.push(...(policy.select ?? []));
+    if ('order' in policy) specs.push(...policy.order);
+    if ('shares' in policy) specs.push(...policy.shares);
+    if ('ignore' in policy) specs.push(...(policy.ignore ?? []));
+    if ('protect' in policy) specs.push(...(policy.protect ?? []));
+  }
+  return specs.filter((spec) => spec !== undefined);
+}
+
+/** They divide CPUs, or order those that wait for one: of a host's own. */
+const OWN_HOST_ONLY: ReadonlySet<PolicyConfig['type']> = new Set([
+  'fair-share',
+  'proportional-share',
+  'short-first',
+  'protect',
+]);
+
 /** The others get what they know of the past from the guests, as `short-first` does, or forget it within seconds. */
 const KEEPS_ACCOUNTS: ReadonlySet<PolicyConfig['type']> = new Set(['fair-share', 'proportional-share']);
 
@@ -59,19 +85,19 @@ function digest(text: string | Buffer): string {
   return createHash('sha256').update(text).digest('hex');
 }
 
-async function makePolicy(config: PolicyConfig, directory: string): Promise<Policy> {
+async function makePolicy(config: PolicyConfig, directory: string, selects: MakeSelector): Promise<Policy> {
   switch (config.type) {
     case 'idle-only':
       return idleOnly(
         given({
           threshold: config.threshold,
           quietMs: ms(config.quiet),
-          ignore: config.ignore && selector(config.ignore),
+          ignore: config.ignore && selects(config.ignore),
         }),
       ) as Policy;
     case 'priority':
       return priority({
-        order: config.order.map((spec) => selector([spec])),
+        order: config.order.map((spec) => selects([spec])),
         ...given({ threshold: config.threshold, nice: config.nice, weight: config.weight }),
       }) as Policy;
     case 'fair-share':
@@ -81,7 +107,7 @@ async function makePolicy(config: PolicyConfig, directory: string): Promise<Poli
       });
     case 'proportional-share':
       return proportionalShare({
-        shares: config.shares.map(({ weight, ...spec }) => ({ select: selector([spec]), weight })),
+        shares: config.shares.map(({ weight, ...spec }) => ({ select: selects([spec]), weight })),
         cpus: config.cpus ?? availableParallelism(),
         ...given({
           group: config.by && fairGroup(config.by),
@@ -101,7 +127,7 @@ async function makePolicy(config: PolicyConfig, directory: string): Promise<Poli
     case 'io':
       return io(
         given({
-          protect: config.protect && selector(config.protect),
+          protect: config.protect && selects(config.protect),
           windowMs: ms(config.window),
           duty: config.duty,
           periodMs: ms(config.period),
@@ -109,7 +135,7 @@ async function makePolicy(config: PolicyConfig, directory: string): Promise<Poli
       ) as Policy;
     case 'protect':
       return protect({
-        protect: selector(config.protect),
+        protect: selects(config.protect),
         waitMs: config.wait * 1000,
         ...given({ windowMs: ms(config.window), nice: config.nice }),
       }) as Policy;

@@ -1,11 +1,11 @@
 import path from 'node:path';
 import type { Logger } from 'pino';
+import type { Fleet } from '../fleet/fleet.ts';
 import { connectAll } from '../hypervisor/connect.ts';
-import type { SelectorSpec } from '../policy/selector.ts';
 import type { Config } from './config-schema.ts';
 import type { Settings } from './daemon.ts';
 import { makeObservers } from './observers.ts';
-import { makePolicies } from './policies.ts';
+import { makePolicies, selectorsOf } from './policies.ts';
 
 /** The idle interval is this many ordinary intervals. */
 const IDLE_FACTOR = 4;
@@ -27,9 +27,13 @@ export async function makeSettings(
   });
   const same =
     before !== undefined && JSON.stringify(before.config.connect) === JSON.stringify(config.connect);
+  const fleetRoom = config.fleet && (await import('../fleet/fleet.ts'));
+  fleetRoom?.checkFleet(config.fleet!);
   const hosts = same ? before.settings.hosts : await connectAll(config.connect);
   // Last, when nothing else can fail: the old observers must first give up their ports and files.
   await Promise.allSettled((before?.settings.observers ?? []).map((observer) => observer.close()));
+  const observers = await makeObservers(config, log);
+  const fleet = await makeFleet(config, log, fleetRoom, before);
   return {
     intervalMs: config.interval * 1000,
     idleIntervalMs: (config.idleInterval ?? config.interval * IDLE_FACTOR) * 1000,
@@ -38,23 +42,37 @@ export async function makeSettings(
     decide,
     origins: asksForOrigins(config),
     hosts,
-    observers: await makeObservers(config, log),
+    observers,
+    ...(fleet && { fleet }),
   };
+}
+
+/** The present fleet goes on if its part of the configuration is the same. Without one nothing of it is loaded. */
+async function makeFleet(
+  config: Config,
+  log: Logger,
+  room: typeof import('../fleet/fleet.ts') | undefined,
+  before?: { readonly config: Config; readonly settings: Settings },
+): Promise<Fleet | undefined> {
+  const old = before?.settings.fleet;
+  const isSame = JSON.stringify(before?.config.fleet) === JSON.stringify(config.fleet);
+  // First: what it says at its end must not be taken for a word of the new one.
+  if (!isSame) await old?.close();
+  if (config.fleet === undefined || room === undefined) return undefined;
+  const fleet = (isSame && old) || new room.Fleet(config.fleet, log);
+  const selectors = selectorsOf(config);
+  const thresholds = config.policy.flatMap((policy) =>
+    'threshold' in policy && policy.threshold !== undefined ? [policy.threshold] : [],
+  );
+  fleet.watch({ selectors, thresholds });
+  return fleet;
 }
 
 /** Reading users, groups and command lines is slow: we do it only if a selector uses them. */
 function asksForOrigins(config: Config): boolean {
   if (config.policy.some(({ type }) => type === 'module')) return true;
-  const specs: (SelectorSpec | undefined)[] = [...config.never];
-  for (const policy of config.policy) {
-    specs.push(...(policy.select ?? []));
-    if ('order' in policy) specs.push(...policy.order);
-    if ('shares' in policy) specs.push(...policy.shares);
-    if ('ignore' in policy) specs.push(...(policy.ignore ?? []));
-    if ('protect' in policy) specs.push(...(policy.protect ?? []));
-    if ('by' in policy && policy.by === 'user') return true;
-  }
-  return specs.some(
-    (spec) => spec?.user !== undefined || spec?.cgroup !== undefined || spec?.command !== undefined,
+  if (config.policy.some((policy) => 'by' in policy && policy.by === 'user')) return true;
+  return selectorsOf(config).some(
+    (spec) => spec.user !== undefined || spec.cgroup !== undefined || spec.command !== undefined,
   );
 }

@@ -1,5 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from '@prometheus-io/client';
 import type { Observer, Tick, TickAction, TickDomain } from '../tick/tick.ts';
+import { FleetSeries } from './fleet-series.ts';
 import { WaitSeries } from './wait-series.ts';
 
 /** Default limit of processes with series of their own. */
@@ -68,6 +69,8 @@ export class Metrics implements Observer {
   );
 
   readonly #waits: WaitSeries;
+  /** Only where there is a fleet. */
+  #fleet: FleetSeries | undefined;
 
   constructor(options: MetricsOptions = {}) {
     this.#processes = options.processes ?? DEFAULT_PROCESSES;
@@ -96,6 +99,10 @@ export class Metrics implements Observer {
     this.#lastTick.set(positive(Date.parse(tick.time)) / 1000);
     for (const action of tick.actions) this.#action(action);
     if (tick.waits !== undefined) this.#waits.add(tick.waits, positive(tick.ms));
+    if (tick.fleet !== undefined) {
+      this.#fleet ??= new FleetSeries(this.#registry);
+      this.#fleet.set(tick.fleet);
+    }
     this.#look(tick.domains, positive(tick.elapsedMs) * 1e6);
   }
 

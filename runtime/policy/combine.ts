@@ -3,7 +3,7 @@ import { type Guarantee, type GuaranteeMemory, keepGuarantees } from './guarante
 import { type HoldLimit, limitHolds, type Slices } from './limit.ts';
 import { everyProcess, isUntouchable, type Selector } from './selector.ts';
 import { isOpen, type WindowSpec } from './window.ts';
-import type { Action, Decision, Observed, Policy } from './world.ts';
+import type { Action, Decision, DomainView, Observed, Policy } from './world.ts';
 
 /** A policy with its place among others. */
 export interface PlacedPolicy {
@@ -14,6 +14,8 @@ export interface PlacedPolicy {
   readonly windows: readonly WindowSpec[];
   /** Undefined means no limit. */
   readonly limit: HoldLimit | undefined;
+  /** It is about what a host's own processes take from each other, and does not see domains elsewhere. */
+  readonly ownHostOnly?: true;
   /** Its configuration, if it keeps accounts (`proportional-share.ts`) that the next daemon is to go on with. */
   readonly account?: string;
 }
@@ -37,6 +39,8 @@ export interface CombinedDecision {
   readonly memory: CombinedMemory;
   /** Ids of domains that have long claimed more CPU time than their host saw. */
   readonly overstated: ReadonlySet<string>;
+  /** This host's domains as policies saw them: with what may be believed of their activity. */
+  readonly believed: readonly DomainView[];
 }
 
 /**
@@ -45,7 +49,7 @@ export interface CombinedDecision {
  * `never` selects, kernel threads or the first process of a guest.
  *
  * Policies see a guest's activity as far as its host confirms it ({@link credible}), and what a domain is guaranteed is
- * not taken from it by any of them.
+ * not taken from it by any of them. Domains elsewhere are seen and nothing more: no action on them is passed on.
  *
  * The combined policy also takes `kept`: holds to keep while we know too little to end them. One is dropped when its
  * policy no longer owns the process or its limit is reached.
@@ -63,18 +67,26 @@ export function combine(
     memory: CombinedMemory = NOTHING_YET,
     kept: readonly (NamedAction & { type: 'hold' })[] = [],
   ): CombinedDecision => {
-    const domains = told.domains.map((domain) => credible(domain, memory.claims[domain.id]));
-    const observed = { ...told, domains: domains.map(({ domain }) => domain) };
+    const elsewhere = told.domains.filter((domain) => domain.elsewhere);
+    const domains = told.domains
+      .filter((domain) => !domain.elsewhere)
+      .map((domain) => credible(domain, memory.claims[domain.id]));
+    const believed = domains.map(({ domain }) => domain);
+    const observed = { ...told, domains: [...believed, ...elsewhere] };
+    const foreign = new Set(
+      elsewhere.flatMap(({ id, processes }) => [id, ...processes.map(({ key }) => key)]),
+    );
     const open = entries.filter(({ windows }) => isOpen(windows, observed.date));
     const subjects = assign(observed, open, never);
     const wanted = new Map<string, NamedAction>();
     const limits = new Map(entries.map(({ name, limit }) => [name, limit]));
     const policies: Record<string, unknown> = {};
-    for (const { name, policy } of open) {
+    for (const { name, policy, ownHostOnly } of open) {
       const own = subjects.get(name)!;
       let decision: Decision;
       try {
-        decision = policy({ ...observed, subjects: own }, memory.policies[name]);
+        const seen = ownHostOnly ? { ...observed, domains: believed } : observed;
+        decision = policy({ ...seen, subjects: own }, memory.policies[name]);
         for (const action of decision.actions) check(action);
       } catch (error) {
         // Release what it held: a process that is held without a known reason is worse than one that runs.
@@ -83,6 +95,7 @@ export function combine(
       }
       policies[name] = decision.memory;
       for (const action of decision.actions) {
+        if (foreign.has('process' in action ? action.process : action.domain)) continue;
         const target = targetOf(action);
         if ('process' in action ? own.has(action.process) : !wanted.has(target))
           wanted.set(target, { ...action, policy: name });
@@ -107,6 +120,7 @@ export function combine(
         accounts: given.accounts,
       },
       overstated: new Set(domains.flatMap(({ domain, overstated }) => (overstated ? [domain.id] : []))),
+      believed,
     };
   };
   return Object.assign(decide, { entries });

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { isMatch } from 'matcher';
 import { plainName, plainPattern } from '../guest/text.ts';
 import type { DomainView, ProcessView, World } from './world.ts';
@@ -7,6 +8,8 @@ type Patterns = string | readonly string[];
 
 /** Selects processes. All given properties must match; a property that the guest does not tell never matches. */
 export interface SelectorSpec {
+  /** Name of the host in its fleet. */
+  readonly host?: Patterns | undefined;
   /** Name of the domain. */
   readonly domain?: Patterns | undefined;
   /** Name of the process, at most 15 characters as the kernel keeps it. */
@@ -22,16 +25,50 @@ export interface SelectorSpec {
 
 export type Selector = (process: ProcessView) => boolean;
 
-/** Matches a process that any of the selectors matches; no selectors match nothing. */
-export function selector(specs: readonly SelectorSpec[]): Selector {
-  const plain = specs.map((spec) => ({
+/**
+ * Matches a process that any of the selectors matches; no selectors match nothing.
+ *
+ * A process elsewhere is matched by its own host, which sees more of it than it tells. Only the name of that host is
+ * checked here: the fleet's server vouches for it.
+ * @param host name of this host in its fleet
+ */
+export function selector(specs: readonly SelectorSpec[], host?: string): Selector {
+  const plain = specs.map((spec) => ({ ...plainSpec(spec), name: selectorName(spec) }));
+  return (process) =>
+    process.elsewhere === undefined
+      ? plain.some((spec) => fits(spec, process, host))
+      : plain.some(
+          ({ host: hosts, name: called }) =>
+            process.elsewhere!.matched.has(called) && text(hosts, process.elsewhere!.host),
+        );
+}
+
+/** Names of those selectors that match a process of this host, sorted. */
+export function matcher(
+  specs: readonly SelectorSpec[],
+  host?: string,
+): (process: ProcessView) => readonly string[] {
+  const plain = [...new Map(specs.map((spec) => [selectorName(spec), plainSpec(spec)]))].sort(([a], [b]) =>
+    a < b ? -1 : 1,
+  );
+  return (process) => plain.filter(([, spec]) => fits(spec, process, host)).map(([called]) => called);
+}
+
+/** The same for the same selector on every host: 72 bits of a digest. */
+export function selectorName(spec: SelectorSpec): string {
+  const { host, domain, comm, pid, cgroup, user, command } = spec;
+  const text = JSON.stringify([host, domain, comm, pid, cgroup, user, command].map((value) => value ?? null));
+  return createHash('sha256').update(text).digest('base64url').slice(0, 12);
+}
+
+function plainSpec(spec: SelectorSpec): SelectorSpec {
+  return {
     ...spec,
     domain: plainPatterns(spec.domain),
     comm: plainPatterns(spec.comm),
     cgroup: plainPatterns(spec.cgroup),
     command: plainPatterns(spec.command),
-  }));
-  return (process) => plain.some((spec) => fits(spec, process));
+  };
 }
 
 /** Names, which others have chosen, may be given raw or as tables show them. */
@@ -39,8 +76,9 @@ function plainPatterns(patterns: Patterns | undefined): Patterns | undefined {
   return patterns === undefined ? undefined : [patterns].flat().map(plainPattern);
 }
 
-function fits(spec: SelectorSpec, process: ProcessView): boolean {
+function fits(spec: SelectorSpec, process: ProcessView, host: string | undefined): boolean {
   return (
+    text(spec.host, host) &&
     text(spec.domain, process.domainName) &&
     name(spec.comm, process.comm) &&
     number(spec.pid, process.pid) &&

@@ -3,7 +3,15 @@
  * is a pure function from a {@link World} to {@link Action}s, so its test is a literal.
  */
 
-/** A process of a domain at one tick. */
+/** What tells apart what another host of the fleet says of its processes: a host can be read, another one only believed. */
+export interface Elsewhere {
+  /** Name of that host. */
+  readonly host: string;
+  /** Names of the selectors that match there, see `selectorName`. */
+  readonly matched: ReadonlySet<string>;
+}
+
+/** A process of a domain at one tick; with `elsewhere`, processes of another host that the same selectors match. */
 export interface ProcessView {
   /** Unique among all processes of the host, ended ones included. Opaque: only for comparison. */
   readonly key: string;
@@ -32,6 +40,7 @@ export interface ProcessView {
   readonly cpu?: number;
   /** How long a held process has been held without a break, in ms. */
   readonly heldMs?: number;
+  readonly elsewhere?: Elsewhere;
 }
 
 /** What the host itself saw of a domain's vCPUs since the last look at it. */
@@ -52,6 +61,8 @@ export interface DomainView {
   readonly cap?: number;
   /** Absent if the host does not tell. */
   readonly host?: HostView;
+  /** On another host of the fleet: nothing can be done to it, and it shares no CPU with this host's domains. */
+  readonly elsewhere?: true;
   readonly processes: readonly ProcessView[];
 }
 
@@ -64,7 +75,10 @@ export interface World {
   /** Since the last tick, in ms. */
   readonly elapsedMs: number;
   readonly domains: readonly DomainView[];
-  /** Keys of the processes that this policy decides about. It sees the others too, but actions on them are dropped. */
+  /**
+   * Keys of the processes that this policy decides about. It sees the others too, but actions on them are dropped, and on
+   * those elsewhere.
+   */
   readonly subjects: ReadonlySet<string>;
 }
 

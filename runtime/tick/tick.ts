@@ -66,6 +66,21 @@ export interface TickWait {
   readonly ns: number;
 }
 
+/** How this host stands in its fleet. */
+export interface TickFleet {
+  readonly name: string;
+  readonly connected: boolean;
+  /** How long it has been connected, or cut off, in ms. */
+  readonly sinceMs: number;
+  /** Other hosts that were heard, and the names of those that have fallen silent while at work. */
+  readonly hosts: number;
+  readonly silent: readonly string[];
+  /** Messages since the start; `refused` by reason. */
+  readonly sent: number;
+  readonly received: number;
+  readonly refused: Readonly<Record<string, number>>;
+}
+
 /** All that one tick saw and did, as plain JSON: the input of metrics, the page, `top` and traces. */
 export interface Tick {
   /** Counts from 1. */
@@ -83,6 +98,8 @@ export interface Tick {
   readonly actions: readonly TickAction[];
   /** At some ticks, and only if an observer wants them. */
   readonly waits?: readonly TickWait[];
+  /** Absent without a fleet. */
+  readonly fleet?: TickFleet;
 }
 
 /** Receives every tick. It must not throw and must not wait. */

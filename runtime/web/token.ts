@@ -1,12 +1,11 @@
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
-import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
 import { DomschedError } from '../error.ts';
+import { readSecret } from '../secret-file.ts';
 import { shellWord } from '../shell-word.ts';
 
 /** A token of this many letters and digits cannot be guessed. */
 const SHORTEST_TOKEN = 22;
-const LONGEST_FILE = 4_096;
 const COOKIE = 'domsched';
 
 /** Message for a client without the token. */
@@ -18,29 +17,10 @@ export const TOKEN_NEEDED =
  * @throws DomschedError `config-invalid` for a file that others may read or write, or that contains no token
  */
 export function readToken(file: string): string {
-  const bad = (why: string, cause?: unknown) =>
-    new DomschedError('config-invalid', `tokenFile ${file} ${why}`, { file }, { cause });
-  let descriptor: number;
-  try {
-    descriptor = openSync(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-  } catch (cause) {
-    throw bad(`cannot be read: ${(cause as Error).message}; ${TO_MAKE_ONE(file)}`, cause);
-  }
-  try {
-    const stat = fstatSync(descriptor);
-    if (!stat.isFile() || stat.size > LONGEST_FILE) throw bad('is no file with a token');
-    const owner = process.getuid?.();
-    if ((stat.mode & 0o077) !== 0 || (stat.uid !== owner && stat.uid !== 0)) {
-      throw bad(
-        `can be read by others; chmod 600 ${shellWord(file)}, and have it belong to whoever runs the daemon`,
-      );
-    }
-    const token = readFileSync(descriptor, 'utf8').trim();
-    if (/^[\x21-\x7e]+$/.test(token) && token.length >= SHORTEST_TOKEN) return token;
-    throw bad(`needs one line of ${SHORTEST_TOKEN} printable characters or more; ${TO_MAKE_ONE(file)}`);
-  } finally {
-    closeSync(descriptor);
-  }
+  const text = readSecret('tokenFile', file, TO_MAKE_ONE(file));
+  if (/^[\x21-\x7e]+$/.test(text) && text.length >= SHORTEST_TOKEN) return text;
+  const why = `needs one line of ${SHORTEST_TOKEN} printable characters or more; ${TO_MAKE_ONE(file)}`;
+  throw new DomschedError('config-invalid', `tokenFile ${file} ${why}`, { file });
 }
 
 const TO_MAKE_ONE = (file: string) =>

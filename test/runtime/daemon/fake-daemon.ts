@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import pino from 'pino';
 import { Daemon, type Settings } from '../../../runtime/daemon/daemon.ts';
+import type { Fleet } from '../../../runtime/fleet/fleet.ts';
 import type { LookLimits } from '../../../runtime/guest/look-budget.ts';
 import { Hosts } from '../../../runtime/hypervisor/connect.ts';
 import { FakeHost } from '../../../runtime/hypervisor/fake/host.ts';
@@ -70,6 +71,9 @@ export interface FakeDaemonOptions {
   readonly entries?: readonly PlacedPolicy[];
   readonly directory?: string;
   readonly limits?: LookLimits;
+  readonly fleet?: Fleet;
+  /** Where its monotonic clock starts. */
+  readonly nowMs?: number;
 }
 
 /** A daemon over fake domains, whose ticks a test makes. */
@@ -77,7 +81,7 @@ export class FakeDaemon implements AsyncDisposable {
   readonly daemon: Daemon;
   readonly journals: Journals;
   readonly ticks: Tick[] = [];
-  nowMs = 1_000;
+  nowMs: number;
   readonly host: FakeHost;
   readonly directory: string;
   readonly #own: boolean;
@@ -86,15 +90,15 @@ export class FakeDaemon implements AsyncDisposable {
     guests: readonly SyntheticGuest[],
     directory: string,
     own: boolean,
-    entries: readonly PlacedPolicy[],
-    limits: LookLimits | undefined,
+    { entries = [BACKUP_LAST], limits, fleet, nowMs = 1_000 }: FakeDaemonOptions,
   ) {
+    this.nowMs = nowMs;
     this.directory = directory;
     this.#own = own;
     this.journals = new Journals(directory);
     this.host = new FakeHost(guests.map(({ domain }) => domain));
     this.daemon = new Daemon(
-      { ...this.settings(entries), ...(limits && { limits }) },
+      { ...this.settings(entries), ...(limits && { limits }), ...(fleet && { fleet }) },
       pino({ level: 'silent' }),
       (tick) => this.ticks.push(tick),
       this.journals,
@@ -104,13 +108,7 @@ export class FakeDaemon implements AsyncDisposable {
 
   static async of(guests: readonly SyntheticGuest[], options: FakeDaemonOptions = {}): Promise<FakeDaemon> {
     const directory = options.directory ?? (await mkdtemp(path.join(tmpdir(), 'domsched-daemon-')));
-    return new FakeDaemon(
-      guests,
-      directory,
-      options.directory === undefined,
-      options.entries ?? [BACKUP_LAST],
-      options.limits,
-    );
+    return new FakeDaemon(guests, directory, options.directory === undefined, options);
   }
 
   /** Until all domains are attached to and it is known what ran. */

@@ -1,0 +1,212 @@
+import { randomBytes } from 'node:crypto';
+import type { Msg, NatsConnection } from '@nats-io/transport-node';
+import type { Logger } from 'pino';
+import { printable } from '../guest/text.ts';
+import { matcher, type SelectorSpec } from '../policy/selector.ts';
+import type { DomainView } from '../policy/world.ts';
+import type { TickFleet } from '../tick/tick.ts';
+import { aggregate, settle, type Told } from './activity.ts';
+import { type FleetConfig, HOST_NAME } from './config.ts';
+import { Leases, remoteDomains } from './leases.ts';
+import { connectionOptions, Link, type LinkState } from './link.ts';
+import { decode, encode, type Refusal } from './message.ts';
+import type { FleetStatus } from './status.ts';
+
+/** Where hosts say what they do: `domsched.activity.<host>`. */
+const ACTIVITY = 'domsched.activity';
+/** A class is told again this many leases after it was told. */
+const AGAIN = 1;
+/** At most one change in so many ms; what happens in between is told together. */
+const LEAST_MS = 200;
+const MOST_ACTIVITY = 5;
+
+/** @throws DomschedError `config-invalid` for credentials or certificates that cannot be used */
+export function checkFleet(config: FleetConfig): void {
+  connectionOptions(config);
+}
+
+/** What policies look at, to sum up this host's activity by it. */
+export interface Interest {
+  readonly selectors: readonly SelectorSpec[];
+  readonly thresholds: readonly number[];
+}
+
+/** This host's place in the fleet: says what it does, and knows what others say. Nothing here waits for the server. */
+export class Fleet {
+  readonly config: FleetConfig;
+  readonly #log: Logger;
+  readonly #now: () => number;
+  readonly #link: Link;
+  readonly #leases = new Leases();
+  readonly #run = randomBytes(9).toString('base64url');
+  readonly #refused = new Map<Refusal, { count: number; last: string }>();
+  #interest: Interest = { selectors: [], thresholds: [] };
+  #match: ReturnType<typeof matcher>;
+  #waiting: ReadonlySet<string> = new Set();
+  #told: Told = new Map();
+  #seq = 0;
+  #saidMs = -Infinity;
+  /** There is something that others have not been told. */
+  #owes = false;
+  #received = 0;
+
+  /** @throws DomschedError `config-invalid` for credentials or certificates that cannot be used */
+  constructor(config: FleetConfig, log: Logger, now: () => number = () => performance.now()) {
+    this.config = config;
+    this.#log = log;
+    this.#now = now;
+    this.#match = matcher([], config.name);
+    this.#link = new Link(
+      connectionOptions(config),
+      now,
+      (connection) => this.#listen(connection),
+      (state) => this.#changed(state),
+    );
+  }
+
+  /** Says by which selectors this host's processes are told apart from now on. */
+  watch(interest: Interest): void {
+    this.#interest = interest;
+    this.#match = matcher(interest.selectors, this.config.name);
+  }
+
+  /** What other hosts do, as domains that policies see. */
+  domains(elapsedMs: number): DomainView[] {
+    for (const host of this.#leases.expire(this.#now()))
+      this.#log.warn({ host }, 'this host has not been heard for two leases: going on without it');
+    return remoteDomains(this.#leases.all(), elapsedMs);
+  }
+
+  /** Whether another host is at work. */
+  get isActive(): boolean {
+    return this.#leases.isActive;
+  }
+
+  /** Tells others what this host's domains did since the last look, if it is something new. */
+  tell(domains: readonly DomainView[], elapsedMs: number): void {
+    const nowMs = this.#now();
+    const { thresholds } = this.#interest;
+    const looked = aggregate(domains, elapsedMs, this.#match, thresholds, this.#waiting);
+    this.#waiting = looked.waiting;
+    const { told, changed } = settle(this.#told, looked.classes, nowMs);
+    this.#told = told;
+    this.#owes ||= changed;
+    const sinceMs = nowMs - this.#saidMs;
+    const isDue = told.size > 0 && sinceMs >= AGAIN * this.#leaseMs;
+    if (isDue || (this.#owes && sinceMs >= LEAST_MS)) this.#say();
+  }
+
+  get state(): TickFleet {
+    const { connected, sinceMs } = this.#link.state;
+    const hosts = this.#leases.all();
+    return {
+      name: this.config.name,
+      connected,
+      sinceMs: this.#now() - sinceMs,
+      hosts: hosts.length,
+      silent: hosts.filter(({ state }) => state === 'silent').map(({ host }) => host),
+      sent: this.#seq,
+      received: this.#received,
+      refused: Object.fromEntries([...this.#refused].map(([reason, { count }]) => [reason, count])),
+    };
+  }
+
+  status(): FleetStatus {
+    const { connected, sinceMs, server = null, error = null } = this.#link.state;
+    const nowMs = this.#now();
+    return {
+      name: this.config.name,
+      connected,
+      sinceMs: nowMs - sinceMs,
+      server,
+      error,
+      leaseMs: this.#leaseMs,
+      hosts: this.#leases.all().map(({ host, state, heardMs, message }) => ({
+        host,
+        state,
+        heardMs: nowMs - heardMs,
+        activity: message.classes
+          .toSorted((a, b) => b.share - a.share)
+          .slice(0, MOST_ACTIVITY)
+          .map(({ who, share }) => ({ domain: who.domain, comm: who.comm, share })),
+      })),
+      refused: [...this.#refused].map(([reason, { count, last }]) => ({ reason, count, last })),
+    };
+  }
+
+  /** Tells others that nobody is to wait for this host, and ends. */
+  async close(): Promise<void> {
+    this.#told = new Map();
+    this.#say();
+    await this.#link.close();
+  }
+
+  get #leaseMs(): number {
+    return this.config.lease * 1000;
+  }
+
+  #say(): void {
+    const connection = this.#link.connection;
+    if (connection === undefined) return;
+    const classes = [...this.#told.values()].map(({ told }) => told).sort((a, b) => b.share - a.share);
+    this.#seq++;
+    const message = {
+      run: this.#run,
+      seq: this.#seq,
+      leaseMs: this.#leaseMs,
+      rests: classes.length === 0,
+      classes,
+    };
+    try {
+      connection.publish(`${ACTIVITY}.${this.config.name}`, encode(message));
+    } catch {
+      // It was lost just now: everything is said when it is back.
+      return;
+    }
+    this.#saidMs = this.#now();
+    this.#owes = false;
+  }
+
+  #listen(connection: NatsConnection): void {
+    connection.subscribe(`${ACTIVITY}.*`, {
+      callback: (error, message) => {
+        if (error === null) this.hear(message);
+      },
+    });
+  }
+
+  /** Takes a message of another host, which may hold anything. */
+  hear({ subject, data }: Pick<Msg, 'subject' | 'data'>): void {
+    this.#received++;
+    const host = subject.slice(ACTIVITY.length + 1);
+    const refusal = this.#take(host, data);
+    if (refusal !== undefined) this.#refuse(refusal, printable(host).slice(0, 64));
+  }
+
+  #take(host: string, data: Uint8Array): Refusal | undefined {
+    if (host === this.config.name) return 'not from its host';
+    if (!HOST_NAME.test(host)) return 'not readable';
+    const message = decode(data);
+    if (typeof message === 'string') return message;
+    const taken = this.#leases.hear(host, message, this.#now());
+    return taken === 'old' ? undefined : taken;
+  }
+
+  #refuse(reason: Refusal, host: string): void {
+    const count = (this.#refused.get(reason)?.count ?? 0) + 1;
+    this.#refused.set(reason, { count, last: host });
+    if (count === 1) this.#log.warn({ host, reason }, 'a message of another host was not taken');
+  }
+
+  #changed({ connected, server, error }: LinkState): void {
+    if (connected) {
+      this.#log.info({ server }, 'connected to the fleet');
+      // Others may have gone on without this host.
+      this.#owes = this.#told.size > 0;
+    } else
+      this.#log.warn(
+        { error },
+        'cut off from the fleet: what others said counts for two leases, then this host goes on by itself',
+      );
+  }
+}

@@ -1,0 +1,235 @@
+/** Daemons over domains in memory, on the real server: each with a clock of its own, an hour apart. */
+import { connect } from '@nats-io/transport-node';
+import test, { type ExecutionContext } from 'ava';
+import pino from 'pino';
+import { FLEET } from '../../../runtime/fleet/config.ts';
+import { Fleet } from '../../../runtime/fleet/fleet.ts';
+import { encode } from '../../../runtime/fleet/message.ts';
+import { Metrics } from '../../../runtime/metrics/metrics.ts';
+import type { Tick } from '../../../runtime/tick/tick.ts';
+import { until } from '../../live/until.ts';
+import { BACKUP, BACKUP_LAST, FakeDaemon, isQueued, run, SERVER, twoGuests } from '../daemon/fake-daemon.ts';
+import type { SyntheticGuest } from '../guest/synthetic.ts';
+import { NatsServer } from './nats-server.ts';
+
+const HOUR = 3_600_000;
+const LEASE_MS = 5_000;
+
+interface Member {
+  readonly host: FakeDaemon;
+  readonly fleet: Fleet;
+}
+
+/** Two hosts: `a` with a backup, `b` with a server, whose clock is an hour ahead. */
+async function twoHosts(t: ExecutionContext, server: NatsServer) {
+  const { batch, web } = await twoGuests();
+  const a = await member(t, server, 'a', batch, 1_000);
+  const b = await member(t, server, 'b', web, HOUR);
+  for (const { host } of [a, b]) await host.start();
+  await connected(a, b);
+  return { a, b, batch, web };
+}
+
+async function member(
+  t: ExecutionContext,
+  server: NatsServer,
+  name: string,
+  guest: SyntheticGuest,
+  nowMs: number,
+): Promise<Member> {
+  let clock = () => nowMs;
+  const config = FLEET.parse({ servers: [server.url], name, lease: LEASE_MS / 1000 });
+  const fleet = new Fleet(config, pino({ level: 'silent' }), () => clock());
+  fleet.watch({ selectors: [{ comm: 'backup*' }], thresholds: [] });
+  const host = await FakeDaemon.of([guest], { fleet, nowMs, entries: [BACKUP_LAST] });
+  clock = () => host.nowMs;
+  t.teardown(() => host[Symbol.asyncDispose]());
+  return { host, fleet };
+}
+
+async function connected(...members: readonly Member[]) {
+  await until('all are connected', () => members.every(({ fleet }) => fleet.state.connected), 60_000, 20);
+}
+
+/** The server of `b` works for one look, which `a` has heard of. */
+async function works({ a, b, web }: Awaited<ReturnType<typeof twoHosts>>, ms = 300) {
+  const before = a.fleet.state.received;
+  if (ms > 0) run(web, SERVER, ms);
+  await b.host.tick();
+  return before;
+}
+
+async function heard({ fleet }: Member, before: number) {
+  await until('it is heard', () => fleet.state.received > before, 60_000, 5);
+}
+
+test('a backup of one host is held while a server of another one works, and goes on after; clocks are an hour apart', async (t) => {
+  await using server = await NatsServer.start();
+  const hosts = await twoHosts(t, server);
+  const { a, b, batch } = hosts;
+  await a.host.tick();
+  t.true(isQueued(batch, BACKUP), 'nobody works');
+  await heard(a, await works(hosts));
+  await a.host.tick();
+  t.false(isQueued(batch, BACKUP));
+  const tick = await a.host.tick();
+  t.is(
+    tick.domains[0]!.processes.find(({ comm }) => comm === 'backup')!.held!.reason,
+    'b/web: server (10) runs',
+  );
+  t.like(tick.fleet, { name: 'a', connected: true, hosts: 1, silent: [] });
+  t.deepEqual(
+    tick.domains.map(({ name }) => name),
+    ['batch'],
+    'another host is no domain of this one',
+  );
+  t.like(a.fleet.status().hosts[0], {
+    host: 'b',
+    state: 'active',
+    activity: [{ domain: 'web', comm: 'server', share: 0.1 }],
+  });
+  // It rests: told when it has done so for a second.
+  const before = a.fleet.state.received;
+  for (let i = 0; i < 4; i++) await works(hosts, 0);
+  await heard(a, before);
+  await a.host.tick();
+  t.true(isQueued(batch, BACKUP));
+  t.is(a.fleet.status().hosts[0]!.state, 'at rest');
+  t.deepEqual([a.fleet.state.sent, b.fleet.state.sent], [0, 2], 'nothing but changes was said');
+});
+
+test('while it goes on working a host says so once in a lease, and no more', async (t) => {
+  await using server = await NatsServer.start();
+  const hosts = await twoHosts(t, server);
+  for (let i = 0; i < 41; i++) await works(hosts);
+  await until('all is heard', () => hosts.a.fleet.state.received >= hosts.b.fleet.state.sent);
+  t.is(hosts.b.fleet.state.sent, 5, '20 s');
+});
+
+test('the server is killed: what is held goes on within two leases, and is held again when the server is back', async (t) => {
+  await using server = await NatsServer.start();
+  const hosts = await twoHosts(t, server);
+  const { a, b, batch } = hosts;
+  await heard(a, await works(hosts));
+  await a.host.tick();
+  t.false(isQueued(batch, BACKUP));
+  await server.kill();
+  await until('both are cut off', () => [a, b].every(({ fleet }) => !fleet.state.connected), 60_000, 20);
+  // On each host's own clock; `b` works all the time.
+  let ms = 0;
+  let cut: Tick | undefined;
+  for (; !isQueued(batch, BACKUP); ms += 500) {
+    await works(hosts);
+    cut = await a.host.tick();
+    if (ms > 4 * LEASE_MS) break;
+  }
+  t.true(ms >= 2 * LEASE_MS - 1_000 && ms <= 2 * LEASE_MS + 500, `${ms} ms`);
+  t.like(cut!.fleet, { connected: false, silent: ['b'] });
+  t.is(a.fleet.status().hosts[0]!.state, 'silent');
+  const before = a.fleet.state.received;
+  await server.again();
+  await connected(a, b);
+  await works(hosts);
+  await heard(a, before);
+  await a.host.tick();
+  t.false(isQueued(batch, BACKUP));
+  t.deepEqual(a.fleet.state.silent, []);
+});
+
+test('a host that ends lets others go on at once', async (t) => {
+  await using server = await NatsServer.start();
+  const hosts = await twoHosts(t, server);
+  const { a, b, batch } = hosts;
+  await heard(a, await works(hosts));
+  await a.host.tick();
+  t.false(isQueued(batch, BACKUP));
+  const before = a.fleet.state.received;
+  await b.fleet.close();
+  await heard(a, before);
+  await a.host.tick();
+  t.true(isQueued(batch, BACKUP));
+});
+
+test('a network that loses everything is a host cut off: pings tell, and both find each other again', async (t) => {
+  await using server = await NatsServer.start();
+  const hosts = await twoHosts(t, server);
+  const { a, b } = hosts;
+  server.pause(true);
+  await until('both are cut off', () => [a, b].every(({ fleet }) => !fleet.state.connected), 60_000, 20);
+  server.pause(false);
+  await connected(a, b);
+  await heard(a, await works(hosts));
+  t.true(a.fleet.isActive);
+});
+
+test('what is no message of ours is not taken, and named with its host and why; metrics count it', async (t) => {
+  await using server = await NatsServer.start();
+  const { batch } = await twoGuests();
+  const a = await member(t, server, 'a', batch, 1_000);
+  await connected(a);
+  const stranger = await connect({ servers: server.url });
+  t.teardown(() => stranger.close());
+  const good = { run: 'r', seq: 1, leaseMs: LEASE_MS, rests: false, classes: [] };
+  const later = { ...JSON.parse(encode(good)), v: 2 };
+  for (const [host, text] of [
+    ['newer', JSON.stringify(later)],
+    ['mad', '{'],
+    ['long', ' '.repeat(100_000)],
+    ['a', encode(good)],
+    ['b', encode(good)],
+    ['%s%n', encode(good)],
+  ] as const)
+    stranger.publish(`domsched.activity.${host}`, text);
+  await stranger.flush();
+  await until('all are heard', () => a.fleet.state.received === 6, 60_000, 20);
+  t.deepEqual(a.fleet.status().refused, [
+    { reason: 'another version', count: 1, last: 'newer' },
+    { reason: 'not readable', count: 2, last: '%s%n' },
+    { reason: 'too long', count: 1, last: 'long' },
+    { reason: 'not from its host', count: 1, last: 'a' },
+  ]);
+  t.deepEqual(
+    a.fleet.status().hosts.map(({ host }) => host),
+    ['b'],
+  );
+  const metrics = new Metrics({ withoutOwn: true });
+  metrics.tick(await a.host.tick());
+  metrics.tick(await a.host.tick());
+  const text = await metrics.text();
+  for (const line of [
+    'domsched_fleet_connected 1',
+    'domsched_fleet_hosts{state="heard"} 1',
+    'domsched_fleet_hosts{state="silent"} 0',
+    'domsched_fleet_messages_total{direction="received"} 6',
+    'domsched_fleet_refused_total{reason="another version"} 1',
+    'domsched_fleet_refused_total{reason="not readable"} 2',
+  ])
+    t.true(text.includes(`\n${line}\n`), `${line}\n${text}`);
+});
+
+test('10,000 messages of a stranger on the server: nobody is held, and a real one is heard after them', async (t) => {
+  await using server = await NatsServer.start();
+  const hosts = await twoHosts(t, server);
+  const { a, batch } = hosts;
+  const stranger = await connect({ servers: server.url });
+  t.teardown(() => stranger.close());
+  const good = encode({ run: 'r', seq: 1, leaseMs: LEASE_MS, rests: false, classes: [] });
+  let state = 7;
+  const random = (most: number) => {
+    state = (state * 1_103_515_245 + 12_345) % 2 ** 31;
+    return state % most;
+  };
+  for (let i = 0; i < 10_000; i++) {
+    const bytes = Buffer.from(good);
+    for (let n = random(8); n >= 0; n--) bytes[random(bytes.length)] = random(256);
+    stranger.publish(`domsched.activity.x${random(100)}`, bytes.subarray(0, 1 + random(bytes.length + 20)));
+    if (i % 500 === 0) await stranger.flush();
+  }
+  await stranger.flush();
+  await until('all are heard', () => a.fleet.state.received >= 10_000, 60_000, 20);
+  for (let i = 0; i < 3; i++) await a.host.tick();
+  t.true(isQueued(batch, BACKUP));
+  await heard(a, await works(hosts));
+  await a.host.tick();
+  t.false(isQueued(batch, BACKUP));
+});
