@@ -23,7 +23,7 @@ export function readSecret(key: string, file: string, advice?: string): string {
   }
   try {
     const stat = fstatSync(descriptor);
-    if (!stat.isFile() || stat.size > LONGEST_FILE) throw bad('is no small file with a secret');
+    if (!stat.isFile() || stat.size > LONGEST_FILE) throw bad('is no file with a secret');
     const owner = process.getuid?.();
     if ((stat.mode & 0o077) !== 0 || (stat.uid !== owner && stat.uid !== 0)) {
       throw bad(

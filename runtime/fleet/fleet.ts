@@ -8,7 +8,7 @@ import type { TickFleet } from '../tick/tick.ts';
 import { aggregate, settle, type Told } from './activity.ts';
 import { type FleetConfig, HOST_NAME } from './config.ts';
 import { Leases, remoteDomains } from './leases.ts';
-import { connectionOptions, Link, type LinkState } from './link.ts';
+import { connectionOptions, FleetLink, type LinkState } from './link.ts';
 import { decode, encode, type Refusal } from './message.ts';
 import type { FleetStatus } from './status.ts';
 
@@ -36,7 +36,7 @@ export class Fleet {
   readonly config: FleetConfig;
   readonly #log: Logger;
   readonly #now: () => number;
-  readonly #link: Link;
+  readonly #link: FleetLink;
   readonly #leases = new Leases();
   readonly #run = randomBytes(9).toString('base64url');
   readonly #refused = new Map<Refusal, { count: number; last: string }>();
@@ -56,7 +56,7 @@ export class Fleet {
     this.#log = log;
     this.#now = now;
     this.#match = matcher([], config.name);
-    this.#link = new Link(
+    this.#link = new FleetLink(
       connectionOptions(config),
       now,
       (connection) => this.#listen(connection),

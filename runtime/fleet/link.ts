@@ -46,7 +46,7 @@ export function connectionOptions(config: FleetConfig, name = config.name): Node
 }
 
 /** A connection to one of the fleet's servers, made again for as long as it takes. */
-export class Link {
+export class FleetLink {
   readonly #options: NodeConnectionOptions;
   readonly #now: () => number;
   readonly #onUp: (connection: NatsConnection) => void;

@@ -15,7 +15,7 @@ import { NatsServer } from './nats-server.ts';
 const HOUR = 3_600_000;
 const LEASE_MS = 5_000;
 
-interface Member {
+interface FleetMember {
   readonly host: FakeDaemon;
   readonly fleet: Fleet;
 }
@@ -36,7 +36,7 @@ async function member(
   name: string,
   guest: SyntheticGuest,
   nowMs: number,
-): Promise<Member> {
+): Promise<FleetMember> {
   let clock = () => nowMs;
   const config = FLEET.parse({ servers: [server.url], name, lease: LEASE_MS / 1000 });
   const fleet = new Fleet(config, pino({ level: 'silent' }), () => clock());
@@ -47,7 +47,7 @@ async function member(
   return { host, fleet };
 }
 
-async function connected(...members: readonly Member[]) {
+async function connected(...members: readonly FleetMember[]) {
   await until('all are connected', () => members.every(({ fleet }) => fleet.state.connected), 60_000, 20);
 }
 
@@ -59,7 +59,7 @@ async function works({ a, b, web }: Awaited<ReturnType<typeof twoHosts>>, ms = 3
   return before;
 }
 
-async function heard({ fleet }: Member, before: number) {
+async function heard({ fleet }: FleetMember, before: number) {
   await until('it is heard', () => fleet.state.received > before, 60_000, 5);
 }
 
