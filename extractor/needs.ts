@@ -48,6 +48,7 @@ IRQ_WORK_PENDING
 export const SYMBOLS: readonly string[] = `
 __cpu_active_mask
 __cpu_online_mask
+__do_sys_prctl
 __kthread_parkme
 __per_cpu_offset
 __preempt_count
@@ -57,6 +58,8 @@ __stack_chk_fail
 __start_notes
 __stop_notes
 __switch_to_asm
+__update_load_avg_se
+__x64_sys_prctl
 _cpu_pda
 _end
 _etext
@@ -81,6 +84,7 @@ exit_signals
 exit_to_user_mode_loop
 exit_to_user_mode_prepare
 fair_sched_class
+finish_task_switch
 get_signal
 init_level4_pgt
 init_task
@@ -109,16 +113,20 @@ ptrace_stop.part.0
 recalc_sigpending
 resched_curr
 root_task_group
+runnable_avg_yN_inv
 runqueues
 sched_prio_to_weight
 sched_prio_to_wmult
 sched_uclamp_used
 schedule
+schedule_tail
+scheduler_tick
 swapper_pg_dir
 task_work_add
 task_work_run
 tick_nsec
 try_to_wake_up
+wake_up
 wake_up_process
 `
   .trim()

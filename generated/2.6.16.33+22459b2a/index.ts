@@ -42,14 +42,18 @@ const $symbols = {
   _end: 0xffffffff80122000n,
   _etext: 0xffffffff801065b1n,
   _text: 0xffffffff80100000n,
+  finish_task_switch: 0xffffffff80104930n,
   init_level4_pgt: 0xffffffff8010a000n,
   init_task: 0xffffffff80114460n,
   jiffies: 0xffffffff80121aa8n,
   linux_banner: 0xffffffff80106c60n,
   per_cpu__runqueues: 0xffffffff80115680n,
   schedule: 0xffffffff801055e0n,
+  schedule_tail: 0xffffffff801055d0n,
+  scheduler_tick: 0xffffffff80105260n,
   tick_nsec: 0xffffffff80115640n,
   try_to_wake_up: 0xffffffff80104c50n,
+  wake_up: 0xffffffff80104f80n,
 } as const;
 const $percpu = ['per_cpu__runqueues'] as const;
 const $constants = {

@@ -42,6 +42,7 @@ const $symbols = {
   _end: 0xffffffff80122000n,
   _etext: 0xffffffff80106d95n,
   _text: 0xffffffff80100000n,
+  finish_task_switch: 0xffffffff80104cc0n,
   init_level4_pgt: 0xffffffff8010a000n,
   init_task: 0xffffffff80114480n,
   jiffies: 0xffffffff80121aa8n,
@@ -49,8 +50,11 @@ const $symbols = {
   per_cpu__runqueues: 0xffffffff80115700n,
   preempt_schedule_irq: 0xffffffff80105f10n,
   schedule: 0xffffffff801058f0n,
+  schedule_tail: 0xffffffff801058d0n,
+  scheduler_tick: 0xffffffff80105540n,
   tick_nsec: 0xffffffff80115680n,
   try_to_wake_up: 0xffffffff80105030n,
+  wake_up: 0xffffffff80105d10n,
 } as const;
 const $percpu = ['per_cpu__runqueues'] as const;
 const $constants = {

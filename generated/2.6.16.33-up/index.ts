@@ -42,14 +42,18 @@ const $symbols = {
   _end: 0xffffffff8011b000n,
   _etext: 0xffffffff80105a04n,
   _text: 0xffffffff80100000n,
+  finish_task_switch: 0xffffffff80104420n,
   init_level4_pgt: 0xffffffff8010a000n,
   init_task: 0xffffffff801143c0n,
   jiffies: 0xffffffff8011a698n,
   linux_banner: 0xffffffff80106060n,
   per_cpu__runqueues: 0xffffffff80119480n,
   schedule: 0xffffffff80104bf0n,
+  schedule_tail: 0xffffffff80104be0n,
+  scheduler_tick: 0xffffffff80104950n,
   tick_nsec: 0xffffffff80115580n,
   try_to_wake_up: 0xffffffff80104490n,
+  wake_up: 0xffffffff801046f0n,
 } as const;
 const $percpu = [] as const;
 const $constants = {

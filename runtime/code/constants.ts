@@ -2,17 +2,17 @@
  * The kernel's macros that edits depend on, with the functions whose machine code shows their values. Debug information
  * does not have them, and they change: "x86: Use generic TIF bits" (6.18) moved nearly all thread flags.
  */
-import type { MemberName } from '../members/members.ts';
 import type { SymbolName } from '../members/symbols.ts';
-import type { Code } from './decode.ts';
 import {
+  addends,
+  argumentPlaces,
   argumentsOf,
   exclusions,
   guards,
   lockedClears,
   lockedSets,
-  type MemberPlace,
   maskedComparisons,
+  moved,
   multipliers,
   percpuClears,
   plainClears,
@@ -21,48 +21,12 @@ import {
   stores,
   tests,
 } from './patterns.ts';
+import type { ConstantRow, Surroundings, Witness } from './witness.ts';
 
-/** Facts about the kernel that a witness may ask for besides the code that it reads. */
-export interface Surroundings {
-  /** Offset and size of a member of `task_struct`. @throws DomschedError `layout-absent-member` */
-  place(member: MemberName<'task_struct'>): MemberPlace;
-  /** Address of a function. @throws DomschedError `refused` if the layout does not have it */
-  address(symbol: SymbolName): bigint;
-  /** As {@link address}, for a function that not every kernel has. */
-  addressIfAny(symbol: SymbolName): bigint | undefined;
-  /** Offset of the preemption count in a CPU's own area. */
-  readonly preemptCount: bigint;
-  /** Value of an earlier row. @throws DomschedError `refused` where it has none */
-  value(name: string): bigint;
-}
-
-export interface Witness {
-  /** Only the first of these that the kernel has is read. */
-  readonly functions: readonly SymbolName[];
-  /**
-   * How the values found relate to the constant. `is`: all are equal to it. `among`: one of them is. `within`: it is
-   * part of one of them. `not`: none shares a bit with it.
-   */
-  readonly says: 'is' | 'among' | 'within' | 'not';
-  /** For messages: what the code does with the constant. */
-  readonly how: string;
-  readonly read: (code: Code, kernel: Surroundings) => readonly bigint[];
-  /** Some kernels or compilers lack it, so nothing follows if nothing is found. */
-  readonly optional?: true;
-}
-
-export interface ConstantRow {
-  readonly name: string;
-  /** Where the kernel's source defines it, and which change moved it. */
-  readonly source: string;
-  readonly kind: 'bit' | 'value';
-  readonly witnesses: readonly Witness[];
-}
-
-const flags = (kernel: Surroundings) => kernel.place('thread_flags');
-const processFlags = (kernel: Surroundings) => kernel.place('flags');
-const jobctl = (kernel: Surroundings) => kernel.place('jobctl');
-const state = (kernel: Surroundings) => kernel.place('state');
+const flags = (kernel: Surroundings) => kernel.place('task_struct', 'thread_flags');
+const processFlags = (kernel: Surroundings) => kernel.place('task_struct', 'flags');
+const jobctl = (kernel: Surroundings) => kernel.place('task_struct', 'jobctl');
+const state = (kernel: Surroundings) => kernel.place('task_struct', 'state');
 
 const notZero = (values: readonly bigint[]) => values.filter((value) => value !== 0n);
 
@@ -71,6 +35,9 @@ const EXIT_LOOP: readonly SymbolName[] = ['exit_to_user_mode_loop', 'exit_to_use
 const THREAD_INFO =
   'arch/x86/include/asm/thread_info.h; include/asm-generic/thread_info_tif.h since "x86: Use generic TIF bits", 6.18';
 const SCHED = 'include/linux/sched.h';
+
+/** Units of time in a period of PELT (kernel/sched/pelt.c). */
+const PERIOD = 1_024n;
 
 /** TIF_MEMDIE must be ruled out: a thread with it set would be taken for a victim of the OOM killer. */
 const notMemdie: Witness = {
@@ -387,7 +354,7 @@ export const CONSTANTS = [
         functions: ['activate_task'],
         says: 'is',
         how: 'stores it to task.on_rq',
-        read: (code, kernel) => notZero(stores(code, kernel.place('on_rq'))),
+        read: (code, kernel) => notZero(stores(code, kernel.place('task_struct', 'on_rq'))),
       },
     ],
   },
@@ -404,11 +371,63 @@ export const CONSTANTS = [
       },
     ],
   },
+  {
+    name: 'process_timer.task',
+    source:
+      'kernel/time/timer.c, struct process_timer; "timer: Remove init_timer_on_stack() in favor of timer_setup_on_stack()", 4.15',
+    kind: 'value',
+    witnesses: [
+      {
+        functions: ['process_timeout'],
+        says: 'is',
+        how: 'reads there, behind the timer that it gets, the task that it gives to wake_up_process()',
+        read: (code, kernel) => argumentPlaces(code, kernel.address('wake_up_process'), 'rdi'),
+      },
+    ],
+  },
+  {
+    name: 'PELT_MIN_DIVIDER',
+    source: 'kernel/sched/pelt.h; LOAD_AVG_MAX is 1024 more',
+    kind: 'value',
+    witnesses: [
+      {
+        functions: ['__update_load_avg_se'],
+        says: 'is',
+        how: 'adds it to a period, and has the whole series, which is a period more, as another number',
+        read: (code) => {
+          const numbers = moved(code);
+          return addends(code).filter((sum) => sum > PERIOD && numbers.includes(sum + PERIOD));
+        },
+      },
+    ],
+  },
+  {
+    name: 'PR_IO_FLUSHER',
+    source: 'kernel/sys.c; "prctl: PR_{G,S}ET_IO_FLUSHER to support controlling memory reclaim", 5.6',
+    kind: 'value',
+    witnesses: [
+      {
+        functions: ['__do_sys_prctl', '__x64_sys_prctl'],
+        says: 'is',
+        how: 'sets several bits at once in task.flags, and asks whether all of them are set',
+        read: (code, kernel) => {
+          const asked = [...maskedComparisons(code), ...registerTests(code)];
+          return plainSets(code, processFlags(kernel)).filter(
+            (bits) => (bits & (bits - 1n)) !== 0n && asked.includes(bits),
+          );
+        },
+      },
+      {
+        functions: ['__do_sys_prctl', '__x64_sys_prctl'],
+        says: 'among',
+        how: 'clears them there',
+        read: (code, kernel) => plainClears(code, processFlags(kernel)),
+      },
+    ],
+  },
 ] as const satisfies readonly ConstantRow[];
 
 /** Width of a preemption count in bytes, by the bit of its request (`raw_cpu_and_4()`, `raw_cpu_and_8()`). */
 export function preemptCountSize(needResched: bigint): 4 | 8 {
   return needResched < 1n << 32n ? 4 : 8;
 }
-
-export type ConstantName = (typeof CONSTANTS)[number]['name'];

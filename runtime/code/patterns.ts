@@ -71,6 +71,13 @@ export function registerTests(code: Code): bigint[] {
   );
 }
 
+/** Constants that registers are compared with. */
+export function registerComparisons(code: Code): bigint[] {
+  return [...code.values()].flatMap(({ name, operands: [register, value] }) =>
+    name === 'cmp' && register?.kind === 'register' && value?.kind === 'immediate' ? [value.value] : [],
+  );
+}
+
 /** Values v of `(x & mask) == v`. */
 export function maskedComparisons(code: Code): bigint[] {
   return [...code.values()].flatMap(({ name, operands: [register, mask], next }) => {
@@ -84,12 +91,22 @@ export function maskedComparisons(code: Code): bigint[] {
 
 /** Constants in `register` where `target` is called or jumped to. */
 export function argumentsOf(code: Code, target: bigint, register: string): bigint[] {
+  return givenTo(code, target, register).flatMap((from) => (from.kind === 'immediate' ? [from.value] : []));
+}
+
+/** Offsets in the structure that `register` pointed to of what is loaded into it before `target` is called. */
+export function argumentPlaces(code: Code, target: bigint, register: string): bigint[] {
+  return givenTo(code, target, register).flatMap((from) =>
+    from.kind === 'memory' && from.base === register && from.size === 8 ? [from.displacement] : [],
+  );
+}
+
+function givenTo(code: Code, target: bigint, register: string): Operand[] {
   return [...code.values()]
     .filter((call) => call.target === target && call.flow !== 'branch')
     .flatMap((call) => {
       const set = lastWriter(code, call, register);
-      const from = set?.operands[1];
-      return set?.name === 'mov' && from?.kind === 'immediate' ? [from.value] : [];
+      return set?.name === 'mov' ? (set.operands[1] ?? []) : [];
     });
 }
 
@@ -151,6 +168,22 @@ export function percpuClears(code: Code, address: bigint): { bits: bigint; size:
     if (mask?.kind !== 'immediate') return [];
     return [{ bits: fit(~mask.value, memory), size: memory.size }];
   });
+}
+
+/** Constants that are added to registers. */
+export function addends(code: Code): bigint[] {
+  return [...code.values()].flatMap(({ name, operands: [to, from] }) => {
+    if (to?.kind !== 'register') return [];
+    if (name === 'add' && from?.kind === 'immediate') return [from.value];
+    return name === 'lea' && from?.kind === 'memory' && from.base !== null ? [from.displacement] : [];
+  });
+}
+
+/** Constants that registers are set to. */
+export function moved(code: Code): bigint[] {
+  return [...code.values()].flatMap(({ name, operands: [to, from] }) =>
+    name === 'mov' && to?.kind === 'register' && from?.kind === 'immediate' ? [from.value] : [],
+  );
 }
 
 /** Constants that registers are multiplied by. */

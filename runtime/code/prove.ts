@@ -1,16 +1,14 @@
 import { DomschedError } from '../error.ts';
-import { optionalField, requiredField } from '../layout/members.ts';
+import { hasO1Queues, optionalField, requiredField } from '../layout/members.ts';
 import type { LayoutView } from '../layout/view.ts';
 import type { SymbolName } from '../members/symbols.ts';
-import {
-  CONSTANTS,
-  type ConstantName,
-  type ConstantRow,
-  type Surroundings,
-  type Witness,
-} from './constants.ts';
+import { CONSTANTS } from './constants.ts';
 import { type Code, decode } from './decode.ts';
+import { O1_CONSTANTS } from './o1-constants.ts';
 import { type WayOut, wayOut } from './way-out.ts';
+import type { ConstantRow, Surroundings, Witness } from './witness.ts';
+
+export type ConstantName = (typeof CONSTANTS | typeof O1_CONSTANTS)[number]['name'];
 
 /** Most bytes of a function that are read: `get_signal()` has 4 KiB. */
 const MAX_FUNCTION = 8_192;
@@ -48,13 +46,16 @@ export class Constants {
     return null;
   }
 
-  /** @throws DomschedError `refused`, naming the constant and the function that should have shown it */
-  get(name: ConstantName): bigint {
+  /**
+   * @param done what cannot be done without it
+   * @throws DomschedError `refused`, naming the constant and the function that should have shown it
+   */
+  get(name: ConstantName, done = 'held'): bigint {
     const proof = this.proofs.find((candidate) => candidate.name === name);
     if (proof !== undefined && proof.value !== null) return proof.value;
     throw new DomschedError(
       'refused',
-      `${this.#release}: ${proof?.why ?? `${name} is not proved`}; processes of this guest can be listed, but not held; nothing was changed`,
+      `${this.#release}: ${proof?.why ?? `${name} is not proved`}; processes of this guest can be listed, but not ${done}; nothing was changed`,
       { release: this.#release, constant: name },
     );
   }
@@ -81,7 +82,7 @@ export function proveConstants(text: KernelText): Constants {
   };
   const proofs: Proof[] = [];
   const kernel: Surroundings = {
-    place: (member) => requiredField(layout, 'task_struct', member),
+    place: (struct, member) => requiredField(layout, struct, member),
     addressIfAny: symbol,
     address: (name) => {
       const found = symbol(name);
@@ -95,7 +96,7 @@ export function proveConstants(text: KernelText): Constants {
       throw new DomschedError('refused', proof?.why ?? `${name} is not proved`);
     },
   };
-  for (const row of CONSTANTS) {
+  for (const row of hasO1Queues(layout) ? O1_CONSTANTS : CONSTANTS) {
     try {
       proofs.push(proveRow(row, row.name, codeOf, kernel));
     } catch (error) {
@@ -121,7 +122,7 @@ function proveRow(
     why: `${name} is not proved on this kernel: ${why}`,
   });
   const functions = new Set<string>();
-  let value: bigint | null = null;
+  let value: bigint | null = row.chosen ?? null;
   // Witnesses that give the value itself go first, whatever the order of the rows.
   for (const witness of [...row.witnesses].sort(
     (a, b) => Number(b.says === 'is') - Number(a.says === 'is'),
@@ -141,7 +142,8 @@ function proveRow(
       if (row.kind === 'bit' && (only! & (only! - 1n)) !== 0n) return no(against);
       if (only === 0n || (value !== null && value !== only)) return no(against);
       value = only!;
-    } else if (value === null || !agrees(witness.says, value, values)) return no(against);
+    } else if (value === null || values.length === 0 || !agrees(witness.says, value, values))
+      return no(against);
     functions.add(from);
   }
   return value === null

@@ -11,17 +11,24 @@ import { printableBytes } from './text.ts';
 
 /** Static priority of nice 0 (Linux include/linux/sched/prio.h, DEFAULT_PRIO; the same in O(1) kernels). */
 const NICE_0_PRIO = 120;
-/** Bit of task_struct.flags (Linux include/linux/sched.h), the same since 2.6.0. */
-const PF_EXITING = 0x4;
-/** Since "introduce PF_KTHREAD flag", 2.6.27. */
-const PF_KTHREAD = 0x20_0000;
+/**
+ * Bits of `task_struct.flags` (Linux include/linux/sched.h), by which processes are described. Before the first edit
+ * they are compared with what the kernel's own code has.
+ */
+export const PROCESS_FLAGS = {
+  /** The same since 2.6.0. */
+  PF_EXITING: 0x4,
+  /** Since "introduce PF_KTHREAD flag", 2.6.27. */
+  PF_KTHREAD: 0x20_0000,
+  /** PF_MEMALLOC_NOIO and PF_LOCAL_THROTTLE, both at once: "prctl: PR_{G,S}ET_IO_FLUSHER", 5.6. */
+  PR_IO_FLUSHER: 0x8_0000 | 0x10_0000,
+} as const;
+const { PF_EXITING, PF_KTHREAD, PR_IO_FLUSHER } = PROCESS_FLAGS;
 /**
  * PID_MAX_LIMIT of 64-bit kernels (Linux include/linux/threads.h, the same since 2.6.0). Our maps have pids as keys,
  * and a lying guest must not choose numbers that meet in one bucket; below this limit there are too few of them.
  */
 const MAX_PID = 4_194_304;
-/** PF_MEMALLOC_NOIO and PF_LOCAL_THROTTLE, both at once: "prctl: PR_{G,S}ET_IO_FLUSHER", 5.6. */
-const PF_IO_FLUSHER = 0x8_0000 | 0x10_0000;
 const NS_PER_SECOND = 1e9;
 
 /** Tables of a guest's arena that tasks need. */
@@ -217,7 +224,7 @@ export class ProcessWalk {
       ...this.#queued(at, single ? [index] : members, single),
       threads: members.length,
       kernelThread: this.#isKernelThread(at, flags, exitState),
-      ...((flags & PF_IO_FLUSHER) === PF_IO_FLUSHER && { ioFlusher: true as const }),
+      ...((flags & PR_IO_FLUSHER) === PR_IO_FLUSHER && { ioFlusher: true as const }),
       exiting: (flags & PF_EXITING) !== 0,
       address: pointerAddress(pointer),
       startTimeNs: this.#startTime(at),

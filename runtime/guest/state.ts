@@ -20,7 +20,7 @@ export type ProcessState =
 
 /**
  * Numbers of the bits in the state words in one era of kernels. They are macros, so no layout has them; a kernel's
- * members show its era.
+ * members show its era. They only choose a word; edits read theirs from the kernel's code.
  */
 export interface StateBits {
   readonly interruptible: number;

@@ -90,6 +90,11 @@ export function hasMember<S extends StructName>(
   return pathsOf(struct, name).some((path) => layout.has(struct, path));
 }
 
+/** Whether a kernel's run queues are arrays of lists (until "sched: remove the 'old' scheduler", 2.6.23). */
+export function hasO1Queues(layout: Pick<LayoutView, 'has'>): boolean {
+  return hasMember(layout, 'rq', 'active') && hasMember(layout, 'prio_array', 'queue');
+}
+
 /** The first of these members that a kernel lacks, such as `cfs_rq.nr_queued or cfs_rq.nr_running`. */
 export function lackOf(layout: LayoutView, asked: MembersByStruct): string | undefined {
   for (const [struct, names] of Object.entries(asked)) {

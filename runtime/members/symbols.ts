@@ -20,7 +20,7 @@ export const SYMBOLS = [
 
   // Tasks, groups, and tables of the scheduler.
   ...(['init_task', 'root_task_group', 'fair_sched_class'] as const),
-  ...(['sched_prio_to_weight', 'sched_prio_to_wmult'] as const),
+  ...(['sched_prio_to_weight', 'sched_prio_to_wmult', 'runnable_avg_yN_inv'] as const),
 
   // Time.
   ...(['jiffies', 'jiffies_64', 'tick_nsec'] as const),
@@ -43,6 +43,9 @@ export const SYMBOLS = [
   ...(['ptrace_stop', 'ptrace_stop.part.0', '__kthread_parkme', 'exit_signals'] as const),
   ...(['kthread_should_stop', 'io_wq_worker_sleeping', 'wake_up_process', 'try_to_wake_up'] as const),
   ...(['activate_task', 'do_group_exit', '__stack_chk_fail', 'jiffies64_to_nsecs'] as const),
+  ...(['__update_load_avg_se', '__do_sys_prctl', '__x64_sys_prctl'] as const),
+  /** Of kernels with O(1) queues: `wake_up` is the one of our own guest. */
+  ...(['scheduler_tick', 'schedule_tail', 'finish_task_switch', 'wake_up'] as const),
 
   // Only our proofs read these: tests of techniques against a kernel's code, and benches.
   ...(['irq_work_tick', 'irq_work_run', '_end', 'page_offset_base'] as const),

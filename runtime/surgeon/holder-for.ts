@@ -2,15 +2,17 @@ import type { Constants } from '../code/prove.ts';
 import { PAUSE_ENDS } from '../edit/transaction.ts';
 import { DomschedError } from '../error.ts';
 import type { Guest } from '../guest/guest.ts';
-import { hasMember } from '../layout/members.ts';
+import { hasMember, hasO1Queues } from '../layout/members.ts';
 import type { SymbolName } from '../members/symbols.ts';
-import { guestVirtual } from '../memory/address.ts';
+import { advance, guestVirtual } from '../memory/address.ts';
 import { fairQueuesRefusal, spliceRefusal } from '../technique/fair/members.ts';
+import { HALF_LIFE, peltRefusal } from '../technique/fair/pelt.ts';
 import { Shares, type SharesGuest, sharesMembers, sharesRefusal } from '../technique/fair/shares.ts';
 import { o1Members } from '../technique/o1/members.ts';
 import { canPark } from '../technique/park/members.ts';
-import { NEEDED } from '../technique/proved-bits.ts';
+import { NEEDED, NEEDED_BY_O1, o1Bits } from '../technique/proved-bits.ts';
 import type { Technique } from '../technique/step.ts';
+import { LOWEST_NICE, scaleRefusal } from '../technique/weights.ts';
 import { FairHolder, fairGuest, tickNsec } from './fair-holder.ts';
 import type { Holder } from './holder.ts';
 import { O1Holder } from './o1-holder.ts';
@@ -50,18 +52,14 @@ export function holderFor(guest: Guest, proved?: Constants): Holder {
 
 function kernelHolder(guest: Guest, proved?: Constants): Holder {
   const { layout, queuesUnknown } = guest;
-  if (
-    queuesUnknown === undefined &&
-    hasMember(layout, 'rq', 'active') &&
-    hasMember(layout, 'prio_array', 'queue')
-  ) {
-    const queues = guest.cpus.map((cpu) => ({ cpu: cpu.cpu, address: guest.percpu('runqueues', cpu) }));
-    const resolved = o1Members(layout);
-    return new O1Holder(
-      resolved,
-      queues,
-      resolved.task_struct.load_weight === undefined ? null : ticksPerSecond(guest),
-    );
+  if (queuesUnknown === undefined && hasO1Queues(layout)) {
+    const members = o1Members(layout);
+    return new O1Holder({
+      members,
+      bits: o1Bits(proved ?? constantsOf(guest, NEEDED_BY_O1)),
+      queues: guest.cpus.map((cpu) => ({ cpu: cpu.cpu, address: guest.percpu('runqueues', cpu) })),
+      hz: members.task_struct.load_weight === undefined ? null : ticksPerSecond(guest),
+    });
   }
   if (canPark(layout)) {
     const constants = proved ?? constantsOf(guest);
@@ -117,7 +115,24 @@ function whyNoSplice(guest: Guest, constants: Constants): string | null {
   if (shape !== null) return shape;
   if (queuesUnknown !== undefined) return notRead(queuesUnknown);
   const needsTick = hasMember(layout, 'sched_entity', 'deadline');
-  return needsTick && tickNsec(guest, constants) === null ? constants.missing(['TICK_NSEC']) : null;
+  if (needsTick && tickNsec(guest, constants) === null) return constants.missing(['TICK_NSEC']);
+  return constants.missing(['PELT_MIN_DIVIDER']) ?? peltOf(guest, constants) ?? scaleOf(guest);
+}
+
+function scaleOf({ layout, kernel, space }: Guest): string | null {
+  const at = (name: SymbolName) => guestVirtual(layout.requireSymbol(name) + kernel.slide);
+  const { shares } = sharesMembers(layout).task_group;
+  const normal = space.readU32(advance(at('sched_prio_to_weight'), 4 * -LOWEST_NICE));
+  return scaleRefusal(BigInt(normal), space.readU64(advance(at('root_task_group'), shares.offset)));
+}
+
+function peltOf(guest: Guest, constants: Constants): string | null {
+  const table = guest.symbol('runnable_avg_yN_inv');
+  const factors =
+    table === undefined
+      ? undefined
+      : Array.from({ length: HALF_LIFE }, (_, n) => BigInt(guest.space.readU32(advance(table, 4 * n))));
+  return peltRefusal(constants.get('PELT_MIN_DIVIDER'), factors);
 }
 
 function named(reasons: Readonly<Partial<Record<Technique, string | null>>>): ReadonlyMap<Technique, string> {

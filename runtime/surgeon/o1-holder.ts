@@ -5,20 +5,14 @@ import { follow, get, put } from '../edit/member.ts';
 import type { MemoryView } from '../edit/memory-view.ts';
 import type { GuestVirtual } from '../memory/address.ts';
 import { formatAddress } from '../memory/address.ts';
-import type { O1Members, O1Queue } from '../technique/o1/members.ts';
+import type { O1GuestFacts, O1Members } from '../technique/o1/members.ts';
 import { O1Surgery } from '../technique/o1/o1.ts';
 import { threadRefusal } from '../technique/refusal.ts';
 import type { Step, Technique } from '../technique/step.ts';
 import type { Holder, ThreadStanding } from './holder.ts';
 
-/** include/linux/sched.h, 2.6.16. */
+/** The state without any bit. */
 const TASK_RUNNING = 0n;
-/**
- * State that makes `schedule()` take a thread off its queue: TASK_NONINTERACTIVE alone. The kernel sets that bit only
- * together with others ("[PATCH] sched: TASK_NONINTERACTIVE", 2.6.14; unused before), so this state identifies our
- * holds, and no wake-up, signal or SIGCONT looks for it. TASK_STOPPED would look like a user's SIGSTOP.
- */
-const ASKED_TO_LEAVE = 64n;
 
 /**
  * Holds threads of a kernel with O(1) run queues: a ready one by unlinking it (`splice`), a running one by a state that
@@ -33,12 +27,14 @@ export class O1Holder implements Holder {
   readonly automatic = this.techniques;
   readonly renicesHeld = false;
   readonly #members: O1Members;
+  /** State of a thread that we asked to leave its queue. */
+  readonly #left: bigint;
   readonly #surgery: O1Surgery;
 
-  /** @param hz the guest's timer ticks per second; null if the layout has no `load_weight` */
-  constructor(members: O1Members, queues: readonly O1Queue[], hz: number | null) {
-    this.#members = members;
-    this.#surgery = new O1Surgery(members, queues, hz);
+  constructor(guest: O1GuestFacts) {
+    this.#members = guest.members;
+    this.#left = guest.bits.held;
+    this.#surgery = new O1Surgery(guest);
   }
 
   invariants(): Invariant[] {
@@ -60,7 +56,7 @@ export class O1Holder implements Holder {
       if (linked) return 'ready';
       return this.#surgery.isNew(memory, thread) ? 'changing' : 'held';
     }
-    if (state === ASKED_TO_LEAVE) return linked || current ? 'leaving' : 'left';
+    if (state === this.#left) return linked || current ? 'leaving' : 'left';
     // Linked but not running: about to sleep, or preempted on the way there.
     return linked || current ? 'changing' : 'sleeping';
   }
@@ -74,7 +70,7 @@ export class O1Holder implements Holder {
         return { technique: 'splice', outcome: this.#surgery.planDequeue(draft, thread) };
       case 'running':
         if (!techniques.includes('state')) return null;
-        put(draft, thread, task_struct.state, ASKED_TO_LEAVE, 'task.state');
+        put(draft, thread, task_struct.state, this.#left, 'task.state');
         return {
           technique: 'state',
           outcome: [this.#stands(thread, 'leaving'), this.#surgery.planReschedule(draft, thread)],

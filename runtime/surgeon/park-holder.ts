@@ -5,7 +5,9 @@ import { follow } from '../edit/member.ts';
 import type { MemoryView } from '../edit/memory-view.ts';
 import { DomschedError } from '../error.ts';
 import type { Guest } from '../guest/guest.ts';
+import { PROCESS_FLAGS } from '../guest/process-walk.ts';
 import type { Domain } from '../hypervisor/types.ts';
+import type { LayoutView } from '../layout/view.ts';
 import type { SymbolName } from '../members/symbols.ts';
 import { advance, type GuestVirtual, guestVirtual } from '../memory/address.ts';
 import type { Shares } from '../technique/fair/shares.ts';
@@ -50,6 +52,7 @@ export function parkGuest(guest: Guest, constants: Constants): ParkGuest {
   const symbol = (name: SymbolName) => guestVirtual(guest.layout.requireSymbol(name) + guest.kernel.slide);
   const putTask = guest.layout.symbol('delayed_put_task_struct');
   const layout = parkMembers(guest.layout);
+  checkNumbers(guest.layout, layout, constants);
   return {
     members: layout,
     bits: parkBits(constants),
@@ -72,6 +75,27 @@ export function parkGuest(guest: Guest, constants: Constants): ParkGuest {
       queues: guest.cpus.map((cpu) => ({ cpu: cpu.cpu, address: guest.percpu('runqueues', cpu) })),
     },
   };
+}
+
+/**
+ * Compares the kernel's code with what the layout and the list of processes say.
+ * @throws DomschedError `refused` where they disagree
+ */
+function checkNumbers({ kernel }: LayoutView, { irq_work }: ParkMembers, constants: Constants): void {
+  const differs = (what: string) =>
+    new DomschedError('refused', `${kernel.release}: ${what}; nothing was changed`, {
+      release: kernel.release,
+    });
+  const task = constants.get('process_timer.task');
+  if (task !== BigInt(irq_work.task.offset))
+    throw differs(`process_timeout() wakes the task at byte ${task}, and its timer_list ends elsewhere`);
+  for (const name of ['PF_EXITING', 'PF_KTHREAD', 'PR_IO_FLUSHER'] as const) {
+    // Kernels before 5.6 have no PR_SET_IO_FLUSHER.
+    if (name === 'PR_IO_FLUSHER' && constants.missing([name]) !== null) continue;
+    const found = constants.get(name);
+    if (found === BigInt(PROCESS_FLAGS[name])) continue;
+    throw differs(`its processes were read with another ${name} than its code has (0x${found.toString(16)})`);
+  }
 }
 
 /**

@@ -1,16 +1,19 @@
-import { type Constants, proveConstants } from '../code/prove.ts';
+import { type ConstantName, type Constants, proveConstants } from '../code/prove.ts';
 import type { Guest } from '../guest/guest.ts';
 import { guestVirtual } from '../memory/address.ts';
 import { NEEDED } from '../technique/proved-bits.ts';
 
-/** How often we read code that shows less than parking needs: the guest may be patching it at that moment. */
+/** How often we read code that shows less than is needed: the guest may be patching it at that moment. */
 const MAX_READINGS = 3;
 
-/** Proves the kernel's constants on the guest's code as it is in memory now. */
-export function constantsOf(guest: Guest): Constants {
+/**
+ * Proves the kernel's constants on the guest's code as it is in memory now.
+ * @param needed without one of these we read again
+ */
+export function constantsOf(guest: Guest, needed: readonly ConstantName[] = NEEDED.park): Constants {
   for (let reading = 1; ; reading++) {
     const constants = constantsNow(guest);
-    if (reading === MAX_READINGS || constants.missing(NEEDED.park) === null) return constants;
+    if (reading === MAX_READINGS || constants.missing(needed) === null) return constants;
   }
 }
 
@@ -21,7 +24,9 @@ function constantsNow({ layout, kernel, space }: Guest): Constants {
     slide: kernel.slide,
     read: (address, length) => {
       const left = end === undefined ? BigInt(length) : end + kernel.slide - address;
-      return space.readBytes(guestVirtual(address), Math.max(0, Math.min(length, Number(left))));
+      // A layout may be a lie: what is not in the text has no code.
+      if (left <= 0n) return new Uint8Array(0);
+      return space.readBytes(guestVirtual(address), Math.min(length, Number(left)));
     },
   });
 }

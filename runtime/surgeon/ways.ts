@@ -2,7 +2,7 @@ import { DomschedError } from '../error.ts';
 import type { Guest } from '../guest/guest.ts';
 import { requireCapabilities } from '../hypervisor/capability.ts';
 import type { Domain } from '../hypervisor/types.ts';
-import { hasMember } from '../layout/members.ts';
+import { hasO1Queues } from '../layout/members.ts';
 import type { LayoutView } from '../layout/view.ts';
 import { fairQueuesRefusal, spliceRefusal } from '../technique/fair/members.ts';
 import { sharesRefusal } from '../technique/fair/shares.ts';
@@ -29,7 +29,7 @@ export function waysOf({ techniques, refused }: Pick<Holder, 'techniques' | 'ref
  */
 export function waysOfLayout(layout: LayoutView): Ways {
   try {
-    if (hasMember(layout, 'rq', 'active') && hasMember(layout, 'prio_array', 'queue')) {
+    if (hasO1Queues(layout)) {
       o1Members(layout);
       return { techniques: ['splice', 'state'], refused: { park: 'it has no freezer trap (5.2)' } };
     }

@@ -1,6 +1,6 @@
 /** Constants of one guest's kernel that edits use, each proved on the guest's own code (`runtime/code/`). */
-import { type ConstantName, preemptCountSize } from '../code/constants.ts';
-import type { Constants } from '../code/prove.ts';
+import { preemptCountSize } from '../code/constants.ts';
+import type { ConstantName, Constants } from '../code/prove.ts';
 import type { Technique } from './step.ts';
 
 /** Constants that parking needs. */
@@ -23,6 +23,16 @@ export interface ParkBits {
 export interface NiceBits {
   /** `task.__state` of a task that is just being woken. */
   readonly waking: bigint;
+  /** Least number that sums of load are divided by. @throws DomschedError `refused` if it is not proved */
+  readonly minDivider: () => bigint;
+}
+
+/** Constants that edits of O(1) queues need. */
+export interface O1Bits {
+  /** Bit of `thread_info.flags` that asks for `schedule()`. */
+  readonly needResched: bigint;
+  /** `task.state` that makes `schedule()` take a thread off its queue, and that nobody wakes. */
+  readonly held: bigint;
 }
 
 /** Constants that edits of fair queues need. */
@@ -50,6 +60,7 @@ export interface ProvedStateBits {
 const PARK = [
   ...(['TIF_NOTIFY_RESUME', 'JOBCTL_TRAP_FREEZE', 'PF_EXITING', 'PF_KTHREAD', 'PF_IO_WORKER'] as const),
   ...(['PF_USER_WORKER', 'trap state', 'TASK_STOPPED', 'TASK_TRACED', 'TASK_WAKING'] as const),
+  'process_timer.task' as const,
 ];
 const SPLICE = ['TIF_NEED_RESCHED', 'TASK_ON_RQ_QUEUED'] as const;
 const STATE = [
@@ -64,7 +75,15 @@ export const NEEDED: Readonly<Record<Technique, readonly ConstantName[]>> = {
   state: [...PARK, ...SPLICE, ...STATE],
 };
 
+/** Constants that O(1) queues need. */
+export const NEEDED_BY_O1 = ['TIF_NEED_RESCHED', 'state of a hold'] as const;
+
 /** @throws DomschedError `refused`, naming the constant and the function that should have shown it */
+export function o1Bits(constants: Constants): O1Bits {
+  return { needResched: constants.get('TIF_NEED_RESCHED'), held: constants.get('state of a hold') };
+}
+
+/** @throws DomschedError as {@link o1Bits} */
 export function parkBits(constants: Constants): ParkBits {
   const of = (name: (typeof PARK)[number]) => constants.get(name);
   return {
@@ -77,12 +96,15 @@ export function parkBits(constants: Constants): ParkBits {
   };
 }
 
-/** @throws DomschedError as {@link parkBits} */
+/** @throws DomschedError as {@link o1Bits} */
 export function niceBits(constants: Constants): NiceBits {
-  return { waking: constants.get('TASK_WAKING') };
+  return {
+    waking: constants.get('TASK_WAKING'),
+    minDivider: () => constants.get('PELT_MIN_DIVIDER', 'reniced'),
+  };
 }
 
-/** @throws DomschedError as {@link parkBits} */
+/** @throws DomschedError as {@link o1Bits} */
 export function spliceBits(constants: Constants): SpliceBits {
   return { needResched: constants.get('TIF_NEED_RESCHED'), queued: constants.get('TASK_ON_RQ_QUEUED') };
 }

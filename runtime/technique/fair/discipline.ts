@@ -34,17 +34,6 @@ export interface TreeEntity {
   readonly right: GuestVirtual;
 }
 
-/** `scale_load_down()`: weights have 10 more bits than nice values give them ("sched/fair: Generalize the load/util averages resolution definition", 4.7). */
-export function scaledDown(weight: bigint): bigint {
-  const low = weight >> 10n;
-  return weight === 0n ? 0n : low > 2n ? low : 2n;
-}
-
-/** `calc_delta_fair()`: converts an entity's time to virtual time. NICE_0_LOAD is 2^20. */
-export function virtualTime(time: bigint, weight: bigint): bigint {
-  return weight === 0n ? time : (time << 20n) / weight;
-}
-
 /** Whether one 64-bit virtual time is before another. They wrap around. */
 export function isBefore(a: bigint, b: bigint): boolean {
   return BigInt.asIntN(64, a - b) < 0n;

@@ -3,10 +3,14 @@ import { inconsistent } from '../../edit/inconsistent.ts';
 import { follow, get, put, type Word } from '../../edit/member.ts';
 import type { MemoryView } from '../../edit/memory-view.ts';
 import { advance, type GuestVirtual } from '../../memory/address.ts';
-import { type FairDiscipline, isBefore, scaledDown, type TreeEntity, virtualTime } from './discipline.ts';
+import { scaledDown, virtualTime } from '../weights.ts';
+import { type FairDiscipline, isBefore, type TreeEntity } from './discipline.ts';
 import type { EevdfMembers, FairMembers } from './members.ts';
 
-/** Largest shift of `sum_w_vruntime_add_paranoid()` (kernel/sched/fair.c). */
+/**
+ * Largest shift of `sum_w_vruntime_add_paranoid()` (kernel/sched/fair.c): a bound for what a guest says. How a shift
+ * counts is proved by each queue's own sums before we edit it.
+ */
 const MAX_SUM_SHIFT = 10n;
 
 /**

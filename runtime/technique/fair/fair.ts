@@ -14,18 +14,19 @@ import type { MemoryView } from '../../edit/memory-view.ts';
 import { DomschedError } from '../../error.ts';
 import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
 import { checkLockFree } from '../lock.ts';
+import { scaledDown } from '../weights.ts';
 import { Cfs } from './cfs.ts';
 import { checkFairQueues, MAX_DEPTH, rootOf, SCHED_IDLE } from './check.ts';
-import { type FairDiscipline, scaledDown } from './discipline.ts';
+import type { FairDiscipline } from './discipline.ts';
 import { Eevdf } from './eevdf.ts';
 import type { FairCpu, FairGuest } from './members.ts';
 import { advanceAverage, type SchedAvg } from './pelt.ts';
 import { RbTree } from './rb-tree.ts';
 import { planReschedFlag } from './resched.ts';
 
-/** SCHED_NORMAL, SCHED_BATCH and SCHED_IDLE (include/linux/sched.h). */
+/** SCHED_NORMAL, SCHED_BATCH and SCHED_IDLE, which programs pass to the kernel (include/uapi/linux/sched.h). */
 const FAIR_POLICIES = [0n, 3n, SCHED_IDLE];
-/** From include/linux/numa.h. */
+/** From include/linux/numa.h. Where it were another number, every thread would be refused. */
 const NUMA_NO_NODE = -1n;
 
 /** An entity and the queue that it is in, or was last in. */

@@ -16,13 +16,15 @@ export interface SchedAvg {
 }
 
 /** From kernel/sched/sched-pelt.h: half is left after 32 periods of 1024 µs; the sum of the whole series. */
-const HALF_LIFE = 32;
+export const HALF_LIFE = 32;
 const LOAD_AVG_MAX = 47_742n;
 /** Periods after which nothing of 64 bits is left. */
 const FORGOTTEN = BigInt(HALF_LIFE * 63);
 const PERIOD = 1_024n;
 const CAPACITY_SHIFT = 10n;
 const UNSIGNED = 64;
+/** Least number that a sum is divided by, in the first moment of a period. */
+const MIN_DIVIDER = LOAD_AVG_MAX - PERIOD;
 /** y^n in 32-bit fixed point, as Documentation/scheduler/sched-pelt.c computes `runnable_avg_yN_inv`. */
 const DECAY = Array.from({ length: HALF_LIFE }, (_, n) =>
   BigInt(Math.floor(0xffff_ffff * 0.5 ** (n / HALF_LIFE))),
@@ -57,13 +59,26 @@ export function advanceAverage(
     period_contrib: rest,
   };
   if (periods === 0n) return { ...avg, ...sums };
-  const divider = LOAD_AVG_MAX - PERIOD + rest;
+  const divider = MIN_DIVIDER + rest;
   return {
     ...sums,
     load_avg: (weight * sums.load_sum) / divider,
     runnable_avg: sums.runnable_sum / divider,
     util_avg: sums.util_sum / divider,
   };
+}
+
+/**
+ * Why a kernel's averages are not those that we compute, or null.
+ * @param minDivider as its code has it
+ * @param decay its table `runnable_avg_yN_inv`; undefined if its layout does not say where that is
+ */
+export function peltRefusal(minDivider: bigint, decay: readonly bigint[] | undefined): string | null {
+  if (minDivider !== MIN_DIVIDER)
+    return `its averages are of another length: PELT_MIN_DIVIDER is ${minDivider}, not ${MIN_DIVIDER}`;
+  if (decay?.every((factor, n) => factor === DECAY[n]) === false)
+    return 'its averages fade at another rate (runnable_avg_yN_inv)';
+  return null;
 }
 
 /** `decay_load()`: sum * y^periods. */

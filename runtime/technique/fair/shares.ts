@@ -12,17 +12,15 @@ import type { Invariant } from '../../edit/edit.ts';
 import { inconsistent } from '../../edit/inconsistent.ts';
 import { follow, get, put, type Word, wordsOf } from '../../edit/member.ts';
 import type { MemoryView } from '../../edit/memory-view.ts';
-import { DomschedError } from '../../error.ts';
 import { lackOf } from '../../layout/members.ts';
 import type { LayoutView } from '../../layout/view.ts';
 import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
 import { threadRefusal } from '../refusal.ts';
+import { checkNice, LOWEST_NICE, scaleRefusal, WEIGHT_SHIFT } from '../weights.ts';
 
-/** MIN_SHARES and MAX_SHARES (kernel/sched/sched.h), with the 10 more bits that weights have. */
-const MIN_SHARES = 2n << 10n;
-const MAX_SHARES = (1n << 18n) << 10n;
-const NICE_LEVELS = 40;
-const LOWEST_NICE = -20;
+/** MIN_SHARES and MAX_SHARES (kernel/sched/sched.h): bounds for what a guest says. */
+const MIN_SHARES = 2n << WEIGHT_SHIFT;
+const MAX_SHARES = (1n << 18n) << WEIGHT_SHIFT;
 
 export type SharesMembers = ReturnType<typeof sharesMembers>;
 
@@ -77,9 +75,7 @@ export class Shares {
    * @throws DomschedError `usage` for a nice value out of range; `refused` for a thread in the root or an idle group
    */
   plan(draft: Draft, thread: GuestVirtual, nice: number): Invariant {
-    if (!Number.isInteger(nice) || nice < LOWEST_NICE || nice >= LOWEST_NICE + NICE_LEVELS) {
-      throw new DomschedError('usage', `nice ${nice} is not in -20..19`, { nice });
-    }
+    checkNice(nice);
     const { task_group, autogroup } = this.#guest.members;
     const group = this.groupOf(draft, thread);
     const refuse = (why: string) => threadRefusal(thread, why);
@@ -91,8 +87,12 @@ export class Shares {
     }
     if (task_group.idle !== undefined && get(draft, group, task_group.idle) !== 0n)
       throw refuse('is in a group that runs only when nothing else does (cpu.idle)');
-    const at = advance(this.#guest.prioToWeight, 4 * (nice - LOWEST_NICE));
-    const weight = draft.word(at, 4) << 10n;
+    const scale = scaleRefusal(
+      this.#inTable(draft, 0),
+      get(draft, this.#guest.rootTaskGroup, task_group.shares),
+    );
+    if (scale !== null) throw refuse(`cannot be weighed: ${scale}`);
+    const weight = this.#inTable(draft, nice) << WEIGHT_SHIFT;
     put(draft, group, task_group.shares, weight, 'task_group.shares');
     const words: [GuestVirtual, Word][] = [[group, task_group.shares]];
     const automatic = task_group.autogroup === undefined ? 0n : follow(draft, group, task_group.autogroup);
@@ -100,7 +100,7 @@ export class Shares {
       put(draft, automatic as GuestVirtual, autogroup.nice, BigInt(nice), 'autogroup.nice');
       words.push([automatic as GuestVirtual, autogroup.nice]);
     }
-    const what = `the group of task ${formatAddress(thread)} has shares ${weight >> 10n}`;
+    const what = `the group of task ${formatAddress(thread)} has shares ${weight >> WEIGHT_SHIFT}`;
     return {
       what,
       check: (memory) => {
@@ -108,5 +108,9 @@ export class Shares {
         if (!same || this.groupOf(memory, thread) !== group) throw inconsistent(`not so: ${what}`);
       },
     };
+  }
+
+  #inTable(memory: MemoryView, nice: number): bigint {
+    return memory.word(advance(this.#guest.prioToWeight, 4 * (nice - LOWEST_NICE)), 4);
   }
 }

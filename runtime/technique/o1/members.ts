@@ -3,6 +3,7 @@ import { lockOf } from '../../guest/locks.ts';
 import { listCount, listLinks, membersOf, sizeOf } from '../../layout/members.ts';
 import type { LayoutView } from '../../layout/view.ts';
 import type { GuestVirtual } from '../../memory/address.ts';
+import type { O1Bits } from '../proved-bits.ts';
 
 /** Members that edits of an O(1) run queue need, resolved once from the guest's layout. Names are the kernel's. */
 export type O1Members = ReturnType<typeof o1Members>;
@@ -30,6 +31,16 @@ export function o1Members(layout: LayoutView) {
     thread_info: wordsOf(layout, 'thread_info', ['flags', 'cpu']),
     list_head: { ...wordsOf(layout, 'list_head', ['next', 'prev']), size: sizeOf(layout, 'list_head') },
   };
+}
+
+/** What edits must know about one guest. */
+export interface O1GuestFacts {
+  readonly members: O1Members;
+  readonly bits: O1Bits;
+  /** Every run queue. */
+  readonly queues: readonly O1Queue[];
+  /** Timer ticks per second, which weights depend on; null for kernels without weights. */
+  readonly hz: number | null;
 }
 
 /** One CPU's run queue in the guest. */

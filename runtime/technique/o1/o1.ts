@@ -16,28 +16,23 @@ import { DomschedError } from '../../error.ts';
 import { lockHeld } from '../../guest/locks.ts';
 import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
 import { threadRefusal } from '../refusal.ts';
+import { checkNice, NICE_LEVELS } from '../weights.ts';
 import { arraysOf, bitOf, checkQueue, headOf, isLinked } from './check.ts';
-import type { O1Members, O1Queue } from './members.ts';
+import type { O1GuestFacts, O1Members, O1Queue } from './members.ts';
 import { loadWeight } from './weight.ts';
 
-/** Bit 3 of `thread_info.flags` (include/asm-x86_64/thread_info.h, 2.6.16). */
-const TIF_NEED_RESCHED = 1n << 3n;
-
 /** The last 40 priorities are those of nice -20 to 19; nice 0 is 20 before the end (kernel/sched.c). */
-const NICE_LEVELS = 40;
 const NICE_ZERO_FROM_END = 20;
 
 export class O1Surgery {
   readonly #members: O1Members;
+  readonly #needResched: bigint;
   readonly #queues: readonly O1Queue[];
   readonly #hz: number | null;
 
-  /**
-   * @param queues every run queue of the guest
-   * @param hz timer ticks per second, which weights depend on; null for kernels without weights
-   */
-  constructor(members: O1Members, queues: readonly O1Queue[], hz: number | null) {
+  constructor({ members, bits, queues, hz }: O1GuestFacts) {
     this.#members = members;
+    this.#needResched = bits.needResched;
     this.#queues = queues;
     this.#hz = hz;
   }
@@ -82,7 +77,7 @@ export class O1Surgery {
       what,
       check: (memory) => {
         const info = follow(memory, task, this.#members.task_struct.thread_info);
-        if ((get(memory, info, this.#members.thread_info.flags) & TIF_NEED_RESCHED) === 0n)
+        if ((get(memory, info, this.#members.thread_info.flags) & this.#needResched) === 0n)
           throw inconsistent(`not so: ${what}`);
       },
     };
@@ -180,7 +175,7 @@ export class O1Surgery {
   planReschedule(draft: Draft, task: GuestVirtual): Invariant {
     const info = follow(draft, task, this.#members.task_struct.thread_info);
     const { flags } = this.#members.thread_info;
-    put(draft, info, flags, get(draft, info, flags) | TIF_NEED_RESCHED, 'thread_info.flags');
+    put(draft, info, flags, get(draft, info, flags) | this.#needResched, 'thread_info.flags');
     return this.asked(task);
   }
 
@@ -193,9 +188,7 @@ export class O1Surgery {
    *   has boosted, and for one whose weight does not match its present nice value
    */
   planRenice(draft: Draft, task: GuestVirtual, nice: number): Invariant[] {
-    if (!Number.isInteger(nice) || nice < -20 || nice > 19) {
-      throw new DomschedError('usage', `nice ${nice} is not in -20..19`, { nice });
-    }
+    checkNice(nice);
     const { task_struct, prio_array, rq } = this.#members;
     if (this.#priority(draft, task) < prio_array.priorities - NICE_LEVELS) {
       throw new DomschedError('refused', `task ${formatAddress(task)} has a real-time priority`);

@@ -1,9 +1,10 @@
+import { NICE_LEVELS } from '../weights.ts';
+
 /** `task.load_weight` of a task with nice 0 (SCHED_LOAD_SCALE, include/linux/sched.h, 2.6.18). */
 const LOAD_SCALE = 128;
 /** Time slices in ms: that of nice 0, and the shortest (DEF_TIMESLICE, MIN_TIMESLICE, kernel/sched.c). */
 const DEFAULT_SLICE_MS = 100;
 const SHORTEST_SLICE_MS = 5;
-const NICE_LEVELS = 40;
 /** Factor by which the slice is longer for negative nice values. */
 const FAVOURED = 4;
 

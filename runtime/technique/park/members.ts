@@ -7,6 +7,9 @@ import type { LayoutView } from '../../layout/view.ts';
 import type { EnumeratorName } from '../../members/symbols.ts';
 import { homesFor } from './scratch.ts';
 
+/** Bytes of a pointer on x86-64. */
+const POINTER = 8 as const;
+
 /** Members that parking needs, resolved once from the guest's layout. Names are the kernel's. */
 export type ParkMembers = ReturnType<typeof parkMembers>;
 
@@ -20,9 +23,10 @@ export function parkMembers(layout: LayoutView) {
   const { bits } = requiredField(layout, 'task_struct', 'frozen');
   if (bits === undefined || bits.size > 8) throw unusable(layout, 'task_struct.frozen is no bit');
   const timer = sizeOf(layout, 'timer_list');
-  const irqWorkSize = timer + 8;
+  const irqWorkSize = timer + POINTER;
   // Between the end of the work and the task that it wakes. Only we read it.
-  const list = timer - 8 >= sizeOf(layout, 'irq_work') ? { offset: timer - 8, size: 8 as const } : undefined;
+  const list =
+    timer - POINTER >= sizeOf(layout, 'irq_work') ? { offset: timer - POINTER, size: POINTER } : undefined;
   const { se } = wordsOf(layout, 'task_struct', ['se']);
   return {
     task_struct: {
@@ -48,8 +52,8 @@ export function parkMembers(layout: LayoutView) {
     callback_head: wordsOf(layout, 'callback_head', ['next', 'func']),
     irq_work: {
       ...wordsOf(layout, 'irq_work', ['next', 'flags', 'func', 'irqwait?']),
-      /** `process_timeout()` looks here for the task that it wakes: behind its `timer_list`. */
-      task: { offset: timer, size: 8 as const },
+      /** `process_timeout()` looks here for the task that it wakes: behind its `timer_list`. Its code proves it. */
+      task: { offset: timer, size: POINTER },
       /** Our own word: the list that the work goes onto. Undefined where there is no room for it. */
       list,
       /** Bytes up to the end of `task`. */

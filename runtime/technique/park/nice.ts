@@ -10,24 +10,25 @@ import type { Invariant } from '../../edit/edit.ts';
 import { inconsistent } from '../../edit/inconsistent.ts';
 import { follow, get, put, wordsOf } from '../../edit/member.ts';
 import type { MemoryView } from '../../edit/memory-view.ts';
-import { DomschedError } from '../../error.ts';
 import { lockOf } from '../../guest/locks.ts';
 import type { LayoutView } from '../../layout/view.ts';
 import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
 import { checkLockFree } from '../lock.ts';
 import type { NiceBits } from '../proved-bits.ts';
 import { threadRefusal } from '../refusal.ts';
+import { checkNice, NICE_LEVELS, scaledDown, WEIGHT_SHIFT } from '../weights.ts';
 
-/** MAX_RT_PRIO, and the priority of nice 0 (include/linux/sched/prio.h). */
+/**
+ * MAX_RT_PRIO, the priority of nice 0 (include/linux/sched/prio.h), and the shift of weights. They are proved on every
+ * thread that we renice: its present weight has to be the one that the guest's own tables have for its priority.
+ */
 const FIRST_FAIR_PRIO = 100;
 const NICE_ZERO_PRIO = 120;
-const NICE_LEVELS = 40;
-/** SCHED_NORMAL and SCHED_BATCH, which have the weight of their nice value (include/uapi/linux/sched.h). */
+/**
+ * SCHED_NORMAL and SCHED_BATCH, which have the weight of their nice value. Programs pass these numbers to
+ * `sched_setscheduler()`, so no kernel can change them (include/uapi/linux/sched.h).
+ */
 const WEIGHTED_POLICIES = [0n, 3n];
-/** SCHED_FIXEDPOINT_SHIFT: weights have 10 more bits ("sched/fair: Generalize the load/util averages resolution definition", 4.7). */
-const WEIGHT_SHIFT = 10n;
-/** PELT_MIN_DIVIDER, which is LOAD_AVG_MAX - 1024 (kernel/sched/pelt.h). */
-const MIN_DIVIDER = 47_742n - 1_024n;
 
 /** Members that a new nice value needs from a guest's layout. */
 export type NiceMembers = ReturnType<typeof niceMembers>;
@@ -79,11 +80,10 @@ export class Renice {
    *   nice value; `lock-held`
    */
   plan(draft: Draft, task: GuestVirtual, nice: number): Invariant[] | 'later' {
-    if (!Number.isInteger(nice) || nice < -20 || nice > 19) {
-      throw new DomschedError('usage', `nice ${nice} is not in -20..19`, { nice });
-    }
+    checkNice(nice);
     const { members: layout, queues } = this.#guest;
     const { task_struct, cfs_rq } = layout;
+    const minDivider = this.#guest.bits.minDivider();
     this.#checkFair(draft, task);
     if (this.#isQueued(draft, task)) return 'later';
     checkLockFree(draft, task, task_struct.pi_lock);
@@ -102,13 +102,13 @@ export class Renice {
     const old = get(draft, task, task_struct.weight);
     const sum = get(draft, task, task_struct.load_sum);
     const oldAverage = get(draft, task, task_struct.load_avg);
-    const divider = MIN_DIVIDER + get(draft, task, task_struct.period_contrib);
-    const average = (shown(weight) * sum) / divider;
+    const divider = minDivider + get(draft, task, task_struct.period_contrib);
+    const average = (scaledDown(weight) * sum) / divider;
     // As dequeue_load_avg() and then enqueue_load_avg(): a sleeper's share of its queue's load fades, it does not
     // leave.
     const groupAverage = atLeastZero(get(draft, group, cfs_rq.load_avg) - oldAverage);
-    const left = atLeastZero(get(draft, group, cfs_rq.load_sum) - shown(old) * sum);
-    const groupSum = max(left, groupAverage * MIN_DIVIDER);
+    const left = atLeastZero(get(draft, group, cfs_rq.load_sum) - scaledDown(old) * sum);
+    const groupSum = max(left, groupAverage * minDivider);
 
     for (const name of ['static_prio', 'normal_prio', 'prio'] as const) {
       put(draft, task, task_struct[name], BigInt(prio), `task.${name}`);
@@ -117,11 +117,11 @@ export class Renice {
     put(draft, task, task_struct.inv_weight, inverse, 'task.se.load.inv_weight');
     put(draft, task, task_struct.load_avg, average, 'task.se.avg.load_avg');
     put(draft, group, cfs_rq.load_avg, groupAverage + average, `cfs_rq[${cpu}].avg.load_avg`);
-    put(draft, group, cfs_rq.load_sum, groupSum + shown(weight) * sum, `cfs_rq[${cpu}].avg.load_sum`);
+    put(draft, group, cfs_rq.load_sum, groupSum + scaledDown(weight) * sum, `cfs_rq[${cpu}].avg.load_sum`);
     const lag = this.#scaleLag(draft, task, old, weight);
     const loads = this.#loads.get(draft) ?? new Map();
     this.#loads.set(draft, loads);
-    loads.set(group, { average: groupAverage + average, sum: groupSum + shown(weight) * sum });
+    loads.set(group, { average: groupAverage + average, sum: groupSum + scaledDown(weight) * sum });
     return [this.#outcome(task, prio, lag, group, loads)];
   }
 
@@ -186,8 +186,9 @@ export class Renice {
         const { task_struct, cfs_rq } = this.#guest.members;
         // Checks that priorities and weights agree with each other and with the guest's tables.
         this.#checkFair(memory, task);
-        const divider = MIN_DIVIDER + get(memory, task, task_struct.period_contrib);
-        const load = shown(get(memory, task, task_struct.weight)) * get(memory, task, task_struct.load_sum);
+        const divider = this.#guest.bits.minDivider() + get(memory, task, task_struct.period_contrib);
+        const load =
+          scaledDown(get(memory, task, task_struct.weight)) * get(memory, task, task_struct.load_sum);
         const { vlag } = task_struct;
         const expected = loads.get(group)!;
         const holds =
@@ -200,11 +201,6 @@ export class Renice {
       },
     };
   }
-}
-
-/** scale_load_down(): never less than 2. */
-function shown(weight: bigint): bigint {
-  return max(weight >> WEIGHT_SHIFT, 2n);
 }
 
 function atLeastZero(value: bigint): bigint {

@@ -4,19 +4,28 @@ import { createRequire } from 'node:module';
 import test from 'ava';
 import fc from 'fast-check';
 import type * as Iced from 'iced-x86';
-import { CONSTANTS, type ConstantName, type Witness } from '../../../runtime/code/constants.ts';
+import { CONSTANTS } from '../../../runtime/code/constants.ts';
 import { decode } from '../../../runtime/code/decode.ts';
-import { type KernelText, type Proof, proveConstants } from '../../../runtime/code/prove.ts';
+import { O1_CONSTANTS } from '../../../runtime/code/o1-constants.ts';
+import {
+  type ConstantName,
+  type KernelText,
+  type Proof,
+  proveConstants,
+} from '../../../runtime/code/prove.ts';
+import type { ConstantRow } from '../../../runtime/code/witness.ts';
 import { DomschedError } from '../../../runtime/error.ts';
 import type { SymbolName } from '../../../runtime/members/symbols.ts';
-import { kernelTexts } from './kernel-text.ts';
+import { peltRefusal } from '../../../runtime/technique/fair/pelt.ts';
+import { kernelTexts, o1Texts } from './kernel-text.ts';
 
 const { Decoder, Instruction, Mnemonic } = createRequire(import.meta.url)('iced-x86') as typeof Iced;
 
 const kernels = await kernelTexts();
+const o1Kernels = await o1Texts();
 
 /** include/linux/sched.h, include/linux/sched/jobctl.h, arch/x86/include/asm/{thread_info,preempt}.h of 6.1 and 6.12. */
-const EXPECTED: Readonly<Record<ConstantName, readonly bigint[]>> = {
+const EXPECTED: Readonly<Record<(typeof CONSTANTS)[number]['name'], readonly bigint[]>> = {
   TIF_SIGPENDING: [1n << 2n],
   TIF_NOTIFY_RESUME: [1n << 1n],
   TIF_NEED_RESCHED: [1n << 3n],
@@ -40,6 +49,12 @@ const EXPECTED: Readonly<Record<ConstantName, readonly bigint[]>> = {
   TASK_ON_RQ_QUEUED: [1n],
   // CONFIG_HZ=250
   TICK_NSEC: [4_000_000n],
+  // Behind a list node, `expires`, `function` and `flags` (include/linux/timer.h).
+  'process_timer.task': [40n],
+  // kernel/sched/sched-pelt.h, LOAD_AVG_MAX, less a period.
+  PELT_MIN_DIVIDER: [47_742n - 1_024n],
+  // PF_MEMALLOC_NOIO | PF_LOCAL_THROTTLE
+  PR_IO_FLUSHER: [0x18_0000n],
 };
 
 /** Rows that one function alone proves: with another number in it, the number is another one. */
@@ -119,8 +134,12 @@ function put(bytes: Uint8Array, at: number, size: number, value: bigint): void {
   for (let index = 0; index < size; index++) bytes[at + index] = Number((value >> BigInt(8 * index)) & 0xffn);
 }
 
+function rowOf(name: ConstantName): ConstantRow {
+  return CONSTANTS.find((row) => row.name === name)!;
+}
+
 function functionsOf(name: ConstantName): SymbolName[] {
-  return CONSTANTS.find((row) => row.name === name)!.witnesses.flatMap(({ functions }) => [...functions]);
+  return rowOf(name).witnesses.flatMap(({ functions }) => [...functions]);
 }
 
 test('there is a kernel to look at', (t) => {
@@ -133,7 +152,7 @@ for (const { release, layout, text } of kernels) {
     for (const proof of proveConstants(text).proofs) {
       const why = proof.value === null ? proof.why : proof.name;
       t.true(
-        EXPECTED[proof.name].some((value) => value === proof.value),
+        EXPECTED[proof.name as keyof typeof EXPECTED].some((value) => value === proof.value),
         `${why}: ${proof.value}`,
       );
     }
@@ -150,7 +169,7 @@ for (const { release, layout, text } of kernels) {
   test(`${release}: functions that contradict each other prove nothing, and are named`, (t) => {
     for (const name of BY_SEVERAL) {
       const { value } = proofOf(text, name);
-      const witnesses = CONSTANTS.find((row) => row.name === name)!.witnesses;
+      const { witnesses } = rowOf(name);
       // The first of each list that the kernel has, and whose word counts.
       const asked = new Set(
         witnesses
@@ -166,8 +185,8 @@ for (const { release, layout, text } of kernels) {
   });
 
   test(`${release}: a function that does nothing proves nothing`, (t) => {
-    for (const { name, witnesses } of CONSTANTS) {
-      for (const { functions, says, optional } of witnesses as readonly Witness[]) {
+    for (const { name, witnesses } of CONSTANTS as readonly (ConstantRow & { name: ConstantName })[]) {
+      for (const { functions, says, optional } of witnesses) {
         if (says === 'not' || optional) continue;
         const one = functions.find((candidate) => layout.symbol(candidate) !== undefined)!;
         const proof = proofOf(
@@ -277,6 +296,114 @@ for (const { release, layout, text } of kernels) {
       t.is(error.code, 'refused');
       t.true(error.message.includes(name), error.message);
     }
+  });
+}
+
+for (const { release, text } of kernels) {
+  test(`${release}: the task that a timeout wakes is where its code reads it`, (t) => {
+    // mov 0x28(%rdi),%rdi
+    const other = changed(
+      text,
+      ['process_timeout'],
+      replaced([0x48, 0x8b, 0x7f, 40], [0x48, 0x8b, 0x7f, 48]),
+    );
+    t.is(proofOf(other, 'process_timer.task').value, 48n);
+    const none = changed(
+      text,
+      ['process_timeout'],
+      replaced([0x48, 0x8b, 0x7f, 40], [0x90, 0x90, 0x90, 0x90]),
+    );
+    t.is(proofOf(none, 'process_timer.task').value, null);
+  });
+
+  test(`${release}: a series of averages that is a unit longer is read as that, and half of that as nothing`, (t) => {
+    const least = replaced([0x7e, 0xb6, 0, 0], [0x7f, 0xb6, 0, 0]);
+    const whole = replaced([0x7e, 0xba, 0, 0], [0x7f, 0xba, 0, 0]);
+    const found = (change: (bytes: Uint8Array) => void) =>
+      proofOf(changed(text, ['__update_load_avg_se'], change), 'PELT_MIN_DIVIDER').value;
+    t.is(
+      found((bytes) => {
+        least(bytes);
+        whole(bytes);
+      }),
+      46_719n,
+    );
+    t.is(found(least), null);
+    t.is(found(whole), null);
+  });
+}
+
+for (const { release, layout, text } of kernels) {
+  test(`${release}: averages fade by the table that we compute`, (t) => {
+    const bytes = Buffer.from(text.read(layout.requireSymbol('runnable_avg_yN_inv'), 128));
+    const table = Array.from({ length: 32 }, (_, n) => BigInt(bytes.readUInt32LE(4 * n)));
+    t.is(peltRefusal(46_718n, table), null);
+    t.regex(peltRefusal(46_718n, table.with(31, table[31]! + 1n))!, /fade at another rate/);
+  });
+}
+
+/** Writes other bytes wherever some are. */
+function replaced(from: readonly number[], to: readonly number[]): (bytes: Uint8Array) => void {
+  return (bytes) => {
+    const all = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+    const wanted = Buffer.from(from);
+    for (let at = all.indexOf(wanted); at >= 0; at = all.indexOf(wanted, at + 1)) bytes.set(to, at);
+  };
+}
+
+for (const { release, layout, text } of o1Kernels) {
+  /** `thread_info.flags` in an instruction with a short displacement from %rax. */
+  const flags = layout.field('thread_info', 'flags').offset;
+
+  test(`${release}: the request to reschedule is what schedule() clears and the tick sets`, (t) => {
+    // include/asm-x86_64/thread_info.h, 2.6.16
+    t.is(proofOf(text, 'TIF_NEED_RESCHED').value, 1n << 3n);
+    const both = changed(text, ['schedule', 'scheduler_tick'], moveBit(1n << 3n));
+    t.is(proofOf(both, 'TIF_NEED_RESCHED').value, 1n << 4n);
+    for (const one of ['schedule', 'scheduler_tick'] as const) {
+      const proof = proofOf(changed(text, [one], moveBit(1n << 3n)), 'TIF_NEED_RESCHED');
+      t.is(proof.value, null, one);
+      if (proof.value === null) t.regex(proof.why, /TIF_NEED_RESCHED is not proved.*\w+\(\)/);
+    }
+  });
+
+  test(`${release}: clear_bit() as Linux has it is read too, with its lock prefix and without`, (t) => {
+    // lock btrl $5,flags(%rax); ret. And a nop for the prefix, as on one CPU.
+    for (const prefix of [0xf0, 0x90]) {
+      const code = [prefix, 0x0f, 0xba, 0x70, flags, 5, 0xc3];
+      const other = changed(text, ['schedule'], (bytes) => bytes.set(code));
+      const silent = changed(other, ['scheduler_tick'], (bytes) => bytes.fill(0xc3));
+      t.is(proofOf(silent, 'TIF_NEED_RESCHED').value, 1n << 5n, String(prefix));
+    }
+  });
+
+  test(`${release}: the state of a hold is one that nobody wakes and that does not mean death`, (t) => {
+    t.is(proofOf(text, 'state of a hold').value, 64n);
+    const refused = (function_: SymbolName, code: readonly number[]) => {
+      const other = changed(text, [function_], (bytes) => bytes.set(code));
+      const proof = proofOf(other, 'state of a hold');
+      t.is(proof.value, null, function_);
+      if (proof.value === null) t.regex(proof.why, new RegExp(`${function_}\\(\\).*0x4[01]`));
+    };
+    // mov $0x41,%esi; jmp try_to_wake_up
+    const entry = layout.requireSymbol('wake_up');
+    const jump = Buffer.alloc(4);
+    jump.writeInt32LE(Number(layout.requireSymbol('try_to_wake_up') - entry - 10n));
+    refused('wake_up', [0xbe, 0x41, 0, 0, 0, 0xe9, ...jump]);
+    // cmp $0x40,%eax; ret: as where TASK_DEAD is that.
+    refused('finish_task_switch', [0x83, 0xf8, 0x40, 0xc3]);
+    // testb $0x40,(%rdi); ret
+    t.is(layout.field('task_struct', 'state').offset, 0);
+    refused('schedule', [0xf6, 0x07, 0x40, 0xc3]);
+    // Code that wakes nobody proves nothing.
+    const silent = changed(text, ['wake_up'], (bytes) => bytes.fill(0xc3));
+    t.is(proofOf(silent, 'state of a hold').value, null);
+  });
+
+  test(`${release}: without its code nothing is proved`, (t) => {
+    const none = proveConstants({ ...text, read: () => new Uint8Array(0) });
+    for (const { name } of O1_CONSTANTS)
+      t.throws(() => none.get(name), { instanceOf: DomschedError, code: 'refused' });
   });
 }
 

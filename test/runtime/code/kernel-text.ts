@@ -1,5 +1,7 @@
 import { closeSync, openSync, readSync } from 'node:fs';
+import path from 'node:path';
 import { cachedKernels } from '../../../kernels/cache.ts';
+import { projectDirectory } from '../../../kernels/paths.ts';
 import type { KernelText } from '../../../runtime/code/prove.ts';
 import { knownKernels } from '../../../runtime/layout/registry.ts';
 import type { LayoutView } from '../../../runtime/layout/view.ts';
@@ -12,6 +14,19 @@ export async function kernelTexts(): Promise<{ release: string; layout: LayoutVi
     const layout = await known.find((candidate) => candidate.release === release)?.load();
     if (layout === undefined || !layout.has('task_struct', 'frozen')) continue;
     found.push({ release, layout, text: { layout, slide: 0n, read: segmentsOf(vmlinux) } });
+  }
+  return found;
+}
+
+/** The variants of our guest with O(1) queues, as {@link kernelTexts}. */
+export async function o1Texts(): Promise<{ release: string; layout: LayoutView; text: KernelText }[]> {
+  const known = await knownKernels();
+  const found = [];
+  for (const variant of ['base', 'preempt', 'schedstats'] as const) {
+    const release = variant === 'base' ? '2.6.16.33' : `2.6.16.33-${variant}`;
+    const file = path.join(projectDirectory, 'kernels/o1/build', variant, 'vmlinux-2.6.16.33');
+    const layout = await known.find((candidate) => candidate.release === release)!.load();
+    found.push({ release, layout, text: { layout, slide: 0n, read: segmentsOf(file) } });
   }
   return found;
 }

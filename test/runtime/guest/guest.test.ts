@@ -24,13 +24,22 @@ import {
   type SyntheticTask,
 } from './synthetic.ts';
 
+/** Constants that are compared with other facts (include/linux/sched.h, kernel/sched/pelt.h, kernel/time/timer.c). */
+const NUMBERS: Readonly<Record<string, bigint>> = {
+  PF_EXITING: 4n,
+  PF_KTHREAD: 0x20_0000n,
+  PR_IO_FLUSHER: 0x18_0000n,
+  PELT_MIN_DIVIDER: 46_718n,
+  'process_timer.task': 40n,
+};
+
 /** A guest that exists in memory alone has no code to prove anything of. */
 const proved = (...lacking: readonly string[]) =>
   new Constants(
     CONSTANTS.map(({ name }) =>
       lacking.includes(name)
         ? { name, value: null, why: `${name} is not proved` }
-        : { name, value: 1n, functions: [] },
+        : { name, value: NUMBERS[name] ?? 1n, functions: [] },
     ),
     'synthetic',
     { saved: 0, switching: new Map(), scheduling: new Map(), leaving: new Map(), last: new Map() },
@@ -358,6 +367,45 @@ test('a way to hold that a kernel has not says what is missing; groups need noth
     const error = await t.throwsAsync(surgeon.reniceGroup(key, 5), { code: 'refused' });
     t.regex(error!.message, reason);
   }
+});
+
+test('numbers of the code that other facts contradict are refused', async (t) => {
+  const synthetic = await SyntheticGuest.make({ kernel: EEVDF_KERNEL });
+  const guest = await Guest.attach(synthetic.domain, [knownKernel(EEVDF_KERNEL)]);
+  const holder = (name: string, value: bigint) =>
+    holderFor(
+      guest,
+      new Constants(
+        PROVED.proofs.map((proof) => (proof.name === name ? { ...proof, value, functions: [] } : proof)),
+        'synthetic',
+        PROVED.wayOut,
+      ),
+    );
+  const unusable = [
+    ['process_timer.task', /process_timeout\(\) wakes the task at byte 48/],
+    ['PF_EXITING', /another PF_EXITING .*0x30/],
+    ['PF_KTHREAD', /another PF_KTHREAD/],
+    ['PR_IO_FLUSHER', /another PR_IO_FLUSHER/],
+  ] as const;
+  for (const [name, reason] of unusable) {
+    const error = t.throws(() => holder(name, 48n), { instanceOf: DomschedError, code: 'refused' });
+    t.regex(error.message, reason);
+  }
+  const why = (given = holder('none', 0n)) => given.refused?.get('splice') ?? 'it is not refused';
+  t.regex(why(), /not refused/);
+  t.regex(why(holder('PELT_MIN_DIVIDER', 46_719n)), /PELT_MIN_DIVIDER is 46719/);
+  const spoilt = (address: bigint, reason: RegExp) => {
+    const old = synthetic.image.load(synthetic.physical(address), 8);
+    synthetic.word(address, 5n);
+    t.regex(why(), reason);
+    synthetic.image.store(synthetic.physical(address), old);
+    t.regex(why(), /not refused/);
+  };
+  spoilt(synthetic.symbol('runnable_avg_yN_inv') + 64n, /fade at another rate/);
+  spoilt(synthetic.symbol('sched_prio_to_weight') + 80n, /nice 0 is 5 in its table/);
+  const shares = synthetic.symbol('root_task_group') + synthetic.offset('task_group', 'shares');
+  spoilt(shares, /root group weighs 5$/);
+  guest.detach();
 });
 
 test('queues of a new shape are known as such by their members', async (t) => {

@@ -248,10 +248,36 @@ export class SyntheticGuest {
     }
     if (this.#o1) {
       this.word(this.symbol('tick_nsec'), 4_000_000n);
+      this.#o1Code();
       return;
     }
+    this.#weights();
     this.image.store(this.physical(this.symbol('nr_cpu_ids')), Buffer.from(Uint32Array.of(cpus).buffer));
     this.word(this.symbol('__cpu_online_mask'), (1n << BigInt(cpus)) - 1n);
+  }
+
+  /** What the code of a kernel with O(1) queues shows. */
+  #o1Code(): void {
+    const write = (name: SymbolName, code: readonly number[]) =>
+      this.image.store(this.physical(this.symbol(name)), Uint8Array.from(code));
+    // lock btrl $3,flags(%rax); ret: TIF_NEED_RESCHED
+    write('schedule', [0xf0, 0x0f, 0xba, 0x70, Number(this.offset('thread_info', 'flags')), 3, 0xc3]);
+    // mov $0xf,%esi; jmp try_to_wake_up
+    const jump = Buffer.alloc(4);
+    jump.writeInt32LE(Number(this.symbol('try_to_wake_up') - this.symbol('wake_up') - 10n));
+    write('wake_up', [0xbe, 0xf, 0, 0, 0, 0xe9, ...jump]);
+  }
+
+  /** The weight of nice 0, of the root group, and how averages fade (kernel/sched/core.c, sched-pelt.h). */
+  #weights(): void {
+    this.word(this.symbol('sched_prio_to_weight') + 80n, 1024n);
+    if (this.layout.has('task_group', 'shares')) {
+      const shares = this.symbol('root_task_group') + this.offset('task_group', 'shares');
+      this.word(shares, 1024n << 10n);
+    }
+    const factors = Uint32Array.from({ length: 32 }, (_, n) => (2 ** 32 - 1) * 0.5 ** (n / 32));
+    const table = this.physical(this.symbol('runnable_avg_yN_inv'));
+    this.image.store(table, new Uint8Array(factors.buffer));
   }
 
   #populate(tasks: readonly SyntheticTask[]): void {

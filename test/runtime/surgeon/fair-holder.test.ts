@@ -96,6 +96,8 @@ class Bench {
     const functions = { recalcSigpending, processTimeout, putTask: model.take(64) };
     const parkGuest = { members: park, bits: parkBits, cpus, onlineMask, ...functions, nice };
     this.rootGroup = model.take(view.requireStruct('task_group').size);
+    model.put(this.rootGroup, sharesMembers(view).task_group.shares, 1024n << 10n);
+    model.put(advance(tables.prioToWeight, 80), INT, 1024n);
     this.shares = new Shares({
       members: sharesMembers(view),
       rootTaskGroup: this.rootGroup,
@@ -559,6 +561,10 @@ for (const { release, layout } of layouts) {
     model.put(group, task_group.idle!, 0n);
     model.put(group, task_group.shares, 0n);
     await t.throwsAsync(plan(5), { code: 'guest-inconsistent' });
+    model.put(group, task_group.shares, 1024n << 10n);
+    model.put(rootGroup, task_group.shares, 1024n << 12n);
+    await t.throwsAsync(plan(5), { code: 'refused', message: /weights are on another scale/ });
+    t.is(model.load(group, task_group.shares), 1024n << 10n);
   });
 }
 

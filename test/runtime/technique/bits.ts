@@ -5,6 +5,7 @@
  */
 import type {
   NiceBits,
+  O1Bits,
   ParkBits,
   ProvedStateBits,
   SpliceBits,
@@ -37,7 +38,10 @@ export const parkBits: ParkBits = {
   stopped: [TASK_STOPPED, TASK_TRACED],
 };
 
-export const niceBits: NiceBits = { waking: 0x200n };
+export const niceBits: NiceBits = { waking: 0x200n, minDivider: () => 46_718n };
+
+/** Other numbers than 2.6.16 has (bit 3, and 64), so that an edit that took those would do the wrong thing. */
+export const o1Bits: O1Bits = { needResched: 1n << 5n, held: 1n << 8n };
 
 export const spliceBits: SpliceBits = { needResched: TIF.NEED_RESCHED, queued: 1n };
 

@@ -9,6 +9,7 @@ import { O1Holder } from '../../../../runtime/surgeon/o1-holder.ts';
 import { O1Surgery } from '../../../../runtime/technique/o1/o1.ts';
 import type { Step } from '../../../../runtime/technique/step.ts';
 import { checkFaults, checkOmissions, type Editable } from '../../edit/every-edit.ts';
+import { o1Bits } from '../bits.ts';
 import { members, O1ModelGuest, type O1ModelTask, weightedLayout } from './o1-guest.ts';
 
 /** Plans something, and says of which task what is to come of it. */
@@ -30,7 +31,7 @@ const renice =
     surgery.planRenice(draft, task.address, nice);
 
 function planned(guest: O1ModelGuest, plan: PlanEdit, title = 'test'): Edit {
-  const surgery = new O1Surgery(members, guest.queues, null);
+  const surgery = new O1Surgery({ members, bits: o1Bits, queues: guest.queues, hz: null });
   const draft = new Draft(guest.space);
   surgery.checkLocks(draft);
   const outcome = plan(surgery, draft);
@@ -184,10 +185,10 @@ interface PreparedTask {
 }
 type Prepare = (prepared: PreparedTask) => void;
 
-/** include/linux/sched.h, 2.6.16: TASK_STOPPED, TASK_TRACED; and TASK_NONINTERACTIVE, which never stands alone there. */
+/** include/linux/sched.h, 2.6.16. */
 const TASK_STOPPED = 4n;
 const TASK_TRACED = 8n;
-const ASKED_TO_LEAVE = 64n;
+const ASKED_TO_LEAVE = o1Bits.held;
 
 function hold(holder: O1Holder, draft: Draft, { address }: O1ModelTask): Step | null {
   return holder.planHold(draft, address, ['splice', 'state']);
@@ -216,7 +217,7 @@ for (const [name, prepare, plan] of steps) {
       domain: guest.domain,
       space: guest.space,
       plan: () => {
-        const holder = new O1Holder(members, guest.queues, null);
+        const holder = new O1Holder({ members, bits: o1Bits, queues: guest.queues, hz: null });
         const draft = new Draft(guest.space);
         holder.checkLocks(draft);
         const step = plan(holder, draft, task);
@@ -281,7 +282,7 @@ test('a thread under a tracer is not held', async (t) => {
   guest.write();
   const [traced] = guest.tasks as [O1ModelTask];
   guest.put(traced.address, members.task_struct.ptrace, 1n);
-  const holder = new O1Holder(members, guest.queues, null);
+  const holder = new O1Holder({ members, bits: o1Bits, queues: guest.queues, hz: null });
   t.throws(() => hold(holder, new Draft(guest.space), traced), { code: 'refused', message: /tracer/ });
   guest.put(traced.address, members.task_struct.ptrace, 0n);
   t.truthy(hold(holder, new Draft(guest.space), traced));
@@ -294,7 +295,7 @@ test('a thread that its user or a tracer stopped is not taken for held: it is ne
     remove(guest, task);
     guest.write();
     guest.put(task.address, members.task_struct.state, stopped);
-    const holder = new O1Holder(members, guest.queues, null);
+    const holder = new O1Holder({ members, bits: o1Bits, queues: guest.queues, hz: null });
     const draft = new Draft(guest.space);
     t.is(holder.standing(draft, task.address), 'sleeping');
     t.is(hold(holder, draft, task), null);
@@ -314,7 +315,7 @@ test('a thread that fork() has yet to put into a queue is not taken for held', (
   const [task] = guest.tasks as [O1ModelTask];
   remove(guest, task);
   guest.write();
-  const holder = new O1Holder(members, guest.queues, null);
+  const holder = new O1Holder({ members, bits: o1Bits, queues: guest.queues, hz: null });
   t.is(holder.standing(new Draft(guest.space), task.address), 'held');
   // sched_fork(): INIT_LIST_HEAD(&p->run_list). Enqueued by us it would be linked twice.
   const node = task.address + BigInt(members.task_struct.run_list);
@@ -355,7 +356,7 @@ for (const hz of [100, 250, 1000]) {
     }
     const queue = guest.queues[0]!.address;
     guest.put(queue, weightedLayout.rq.raw_weighted_load!, BigInt(sum));
-    const surgery = new O1Surgery(weightedLayout, guest.queues, hz);
+    const surgery = new O1Surgery({ members: weightedLayout, bits: o1Bits, queues: guest.queues, hz });
     for (const task of guest.tasks) {
       for (const nice of [19, -20, -1, 0, 7]) {
         const draft = new Draft(guest.space);
@@ -378,7 +379,11 @@ test('renice refuses a weight or a priority that this kernel would not have give
   const [task] = guest.tasks as [O1ModelTask];
   const { load_weight, normal_prio } = weightedLayout.task_struct;
   const plan = (hz: number | null) =>
-    new O1Surgery(weightedLayout, guest.queues, hz).planRenice(new Draft(guest.space), task.address, 5);
+    new O1Surgery({ members: weightedLayout, bits: o1Bits, queues: guest.queues, hz }).planRenice(
+      new Draft(guest.space),
+      task.address,
+      5,
+    );
   guest.put(task.address, normal_prio!, 120n);
   guest.put(task.address, load_weight!, 128n);
   t.notThrows(() => plan(250));

@@ -4,6 +4,7 @@ import { Draft } from '../../../../runtime/edit/draft.ts';
 import type { Edit, Invariant } from '../../../../runtime/edit/edit.ts';
 import type { Word } from '../../../../runtime/edit/member.ts';
 import { commit } from '../../../../runtime/edit/transaction.ts';
+import { DomschedError } from '../../../../runtime/error.ts';
 import { knownKernels } from '../../../../runtime/layout/registry.ts';
 import type { LayoutView } from '../../../../runtime/layout/view.ts';
 import { guestVirtual } from '../../../../runtime/memory/address.ts';
@@ -201,6 +202,12 @@ for (const { release, layout } of layouts) {
       t.is(model.domain.recorder.count('write'), 0, name);
     }
     const { model, thread } = build(layout, load);
+    const unproved = () => {
+      throw new DomschedError('refused', 'PELT_MIN_DIVIDER is not proved');
+    };
+    const { nice: guest } = model.guest;
+    const other = new Renice({ ...guest, bits: { ...guest.bits, minDivider: unproved } });
+    t.throws(() => other.plan(new Draft(model.space), thread.address, 5), { code: 'refused' });
     for (const nice of [-21, 20, 0.5]) t.throws(() => planned(model, thread, nice), { code: 'usage' });
   });
 }

@@ -1,0 +1,43 @@
+import type { MemberName, StructName } from '../members/members.ts';
+import type { SymbolName } from '../members/symbols.ts';
+import type { Code } from './decode.ts';
+import type { MemberPlace } from './patterns.ts';
+
+/** Facts about the kernel that a witness may ask for besides the code that it reads. */
+export interface Surroundings {
+  /** Offset and size of a member. @throws DomschedError `layout-absent-member` */
+  place<S extends StructName>(struct: S, member: MemberName<S>): MemberPlace;
+  /** Address of a function. @throws DomschedError `refused` if the layout does not have it */
+  address(symbol: SymbolName): bigint;
+  /** As {@link address}, for a function that not every kernel has. */
+  addressIfAny(symbol: SymbolName): bigint | undefined;
+  /** Offset of the preemption count in a CPU's own area. */
+  readonly preemptCount: bigint;
+  /** Value of an earlier row. @throws DomschedError `refused` where it has none */
+  value(name: string): bigint;
+}
+
+export interface Witness {
+  /** Only the first of these that the kernel has is read. */
+  readonly functions: readonly SymbolName[];
+  /**
+   * How the values found relate to the constant. `is`: all are equal to it. `among`: one of them is. `within`: it is
+   * part of one of them. `not`: there are some, and none shares a bit with it.
+   */
+  readonly says: 'is' | 'among' | 'within' | 'not';
+  /** For messages: what the code does with the constant. */
+  readonly how: string;
+  readonly read: (code: Code, kernel: Surroundings) => readonly bigint[];
+  /** Some kernels or compilers lack it, so nothing follows if nothing is found. */
+  readonly optional?: true;
+}
+
+export interface ConstantRow {
+  readonly name: string;
+  /** Where the kernel's source defines it, and which change moved it. */
+  readonly source: string;
+  readonly kind: 'bit' | 'value';
+  /** A number of our own choice. Its witnesses only rule out that it means anything to the kernel. */
+  readonly chosen?: bigint;
+  readonly witnesses: readonly Witness[];
+}
