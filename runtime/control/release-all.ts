@@ -81,7 +81,8 @@ export async function releaseAll(
       const ended = hasMachineEnded(own, error);
       if (ended) await forget(id, journals);
       const kept = living && `; process ${living.pid} of it still runs, so what we wrote down of it is kept`;
-      const message = `${error.message}${kept ?? ''}${ended ? heldThere(held) : ''}`;
+      const where = ended || error.code === 'domain-gone' ? heldThere(held) : '';
+      const message = `${error.message}${kept ?? ''}${where}`;
       // A machine that ended took its held processes along; one that was migrated or saved still holds them.
       const nobody = ended && held.length === 0;
       failures.push({ domain: name, code: error.code, message, ...(nobody && { ended: true as const }) });

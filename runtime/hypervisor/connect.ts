@@ -104,6 +104,12 @@ function reachable(): string[] {
   return [...(lookForDom0().dom0 ? ['xen:'] : []), 'qemu:', 'pid:'];
 }
 
+/** A domain, and the host that lists it. */
+export interface HostListing {
+  readonly host: Host;
+  readonly listing: DomainListing;
+}
+
 /** Treats several hosts as one. */
 export class Hosts implements AsyncDisposable {
   readonly all: readonly Host[];
@@ -113,7 +119,7 @@ export class Hosts implements AsyncDisposable {
   }
 
   /** Every domain of every host. If some hosts fail, the others are still listed; it throws only if none is left. */
-  async list(): Promise<{ host: Host; listing: DomainListing }[]> {
+  async list(): Promise<HostListing[]> {
     const results = await Promise.allSettled(
       this.all.map(async (host) => (await host.list()).map((listing) => ({ host, listing }))),
     );

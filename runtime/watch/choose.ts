@@ -1,6 +1,6 @@
 import { DomschedError } from '../error.ts';
 import { isNamed, printable } from '../guest/text.ts';
-import type { Hosts } from '../hypervisor/connect.ts';
+import type { HostListing, Hosts } from '../hypervisor/connect.ts';
 import type { Domain } from '../hypervisor/types.ts';
 
 /**
@@ -21,20 +21,27 @@ export function choose<T>(
 }
 
 /**
- * Attaches to a domain of some hosts by its name, or by its id if names are ambiguous.
- * @throws DomschedError `domain-not-found`, `domain-ambiguous`, or the reason why the domain cannot be attached to
+ * Finds the domain with this name or id.
+ * @throws DomschedError `domain-not-found`, `domain-ambiguous`; the error of a domain that hides even its name
  */
-export async function openDomain(hosts: Hosts, wanted: string): Promise<Domain> {
-  const found = choose(await hosts.list(), wanted, ({ listing }) => listing.identity);
-  if (found === undefined) throw noSuchDomain(wanted);
-  if ('error' in found.listing) throw found.listing.error;
-  return found.host.open(found.listing.identity.id);
-}
-
-export function noSuchDomain(wanted: string): DomschedError {
-  return new DomschedError(
+export function theOne(listings: readonly HostListing[], wanted: string): HostListing {
+  const found = choose(listings, wanted, ({ listing }) => listing.identity);
+  if (found !== undefined) return found;
+  // A domain with an unreadable name may be the wanted one.
+  for (const { listing } of listings) if ('error' in listing) throw listing.error;
+  throw new DomschedError(
     'domain-not-found',
     `there is no domain ${printable(wanted)}; domsched domains lists those that there are, --connect says where to look`,
     { domain: wanted },
   );
+}
+
+/**
+ * Attaches to a domain of some hosts by its name, or by its id if names are ambiguous.
+ * @throws DomschedError as {@link theOne}, or the reason why the domain cannot be attached to
+ */
+export async function openDomain(hosts: Hosts, wanted: string): Promise<Domain> {
+  const { host, listing } = theOne(await hosts.list(), wanted);
+  if ('error' in listing) throw listing.error;
+  return host.open(listing.identity.id);
 }

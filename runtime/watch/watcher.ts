@@ -1,15 +1,15 @@
 import type { AccountSample } from '../blame/sample.ts';
 import { DomschedError } from '../error.ts';
 import { Guest } from '../guest/guest.ts';
-import type { Hosts } from '../hypervisor/connect.ts';
-import type { DomainListing, Host } from '../hypervisor/types.ts';
+import type { HostListing, Hosts } from '../hypervisor/connect.ts';
+import type { DomainListing } from '../hypervisor/types.ts';
 import type { KnownKernel } from '../layout/registry.ts';
 import { HeldRecords } from '../surgeon/held-records.ts';
 import { type HeldRecord, Journal } from '../surgeon/journal.ts';
 import type { Tick, TickDomain } from '../tick/tick.ts';
 import { TickClock } from '../tick/tick-clock.ts';
 import { Accounts } from './accounts.ts';
-import { choose, noSuchDomain } from './choose.ts';
+import { theOne } from './choose.ts';
 import { holdOf } from './hold.ts';
 import { type DomainLook, type LookOptions, processesOf } from './look.ts';
 import { tickDomain } from './tick-domain.ts';
@@ -21,11 +21,6 @@ interface Machine {
   /** Records of the boot that we attached to; after a reboot we attach again. */
   readonly records: HeldRecords;
   readonly tracker: Tracker;
-}
-
-interface HostListing {
-  readonly host: Host;
-  readonly listing: DomainListing;
 }
 
 /** With these errors another kernel or machine runs in the domain: attach again. */
@@ -159,13 +154,4 @@ function describe(listing: DomainListing, look: DomainLook, nowMs: number): Tick
 
 function keyOf({ host, listing }: HostListing): string {
   return `${host.connection} ${listing.identity.id}`;
-}
-
-/** @throws DomschedError `domain-not-found`, `domain-ambiguous`; the error of a domain that hides even its name */
-function theOne(listings: readonly HostListing[], wanted: string): HostListing {
-  const found = choose(listings, wanted, ({ listing }) => listing.identity);
-  if (found !== undefined) return found;
-  // A domain with an unreadable name may be the wanted one.
-  for (const { listing } of listings) if ('error' in listing) throw listing.error;
-  throw noSuchDomain(wanted);
 }

@@ -4,7 +4,7 @@ import process from 'node:process';
 import test, { type ExecutionContext } from 'ava';
 import { requireKernel } from '../../kernels/cache.ts';
 import { TestLayouts } from './ps-layouts.ts';
-import { editsAsTold, PROGRAMS } from './xen-cycles.ts';
+import { editsAsTold, heldByItsOwnWord, PROGRAMS } from './xen-cycles.ts';
 import { XenTestDomain } from './xen-domain.ts';
 import { OwnXenMachine } from './xen-machine.ts';
 import { XenRemote } from './xen-remote.ts';
@@ -15,7 +15,7 @@ const MINUTE = 60_000;
 /** Of dom0's shells, one that nothing else here uses. */
 const SHELL = 1;
 
-test("PVH: ps, hold, release and renice by the guest's own word; destroyed in the middle of an edit", async (t) => {
+test("PVH: ps, hold, release and renice by the guest's own word, with its layout and without; destroyed in the middle of an edit", async (t) => {
   t.timeout(25 * MINUTE + CYCLES * MINUTE);
   await using layouts = await TestLayouts.of(requireKernel(KERNEL).vmlinux);
   await using xen = await OwnXenMachine.boot({
@@ -42,6 +42,7 @@ async function onMachine(t: ExecutionContext, xen: OwnXenMachine): Promise<void>
     await domain.start(...PROGRAMS);
     await editsAsTold(t, remote, domain, CYCLES);
     await domain.quiet(false);
+    await heldByItsOwnWord(t, remote, domain);
     const { outcome } = await remote.cycle(domain.name, 'burner-a', 2 * MINUTE);
     await xen.must(`xl destroy ${domain.name}`, MINUTE, SHELL);
     const { rounds, code } = await outcome;

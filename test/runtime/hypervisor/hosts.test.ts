@@ -40,6 +40,11 @@ test('no machine in the default places is an empty list', async (t) => {
   const [entry] = await hosts.list();
   t.true('error' in entry!.listing && entry!.listing.error.code === 'host-unreachable');
   await t.throwsAsync(openDomain(hosts, 'dump'), { code: 'host-unreachable' });
+  await t.throwsAsync(
+    openDomain(hosts, 'db'),
+    { code: 'host-unreachable' },
+    'it may be what did not tell its name',
+  );
 });
 
 test('domains by name: unknown, ambiguous, by id, by the name as tables show it', async (t) => {

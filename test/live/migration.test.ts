@@ -1,0 +1,92 @@
+/**
+ * A guest that goes to another host while somebody in it is held: there no record tells of it. What is held is found in
+ * the guest itself and let go, and where it came from nobody says that all is well. Each "host" is a journal of its own.
+ */
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import test from 'ava';
+import { ExecaError } from 'execa';
+import { asRecord } from '../../runtime/hypervisor/qemu/qmp-client.ts';
+import { DaemonProcess } from './daemon-process.ts';
+import { bootO1, kernelFile, numbers, type O1Guest } from './o1.ts';
+import { until } from './until.ts';
+
+const NAMES = ['pi1', 'pi2', 'pi3'];
+const HELD = 'pi1';
+const commandLine = `report=100 run=${NAMES.join(',')}`;
+
+function progress(guest: O1Guest): number[] {
+  return NAMES.map((name) => {
+    const line = guest.lines.findLast((text) => text.startsWith(`${name} `));
+    return line === undefined ? -1 : numbers(line).progress!;
+  });
+}
+
+/** By what each program says itself. */
+async function goOn(guest: O1Guest, names: readonly string[]): Promise<void> {
+  const before = progress(guest);
+  await until(`${names} go on`, () => {
+    const now = progress(guest);
+    return NAMES.every((name, i) => !names.includes(name) || (now[i]! > before[i]! && before[i]! >= 0));
+  });
+}
+
+test.serial(
+  'held on one host, migrated to another: found there and let go, with no record of it',
+  async (t) => {
+    t.timeout(300_000);
+    await using stack = new AsyncDisposableStack();
+    const directory = mkdtempSync(path.join(tmpdir(), 'domsched-migration-'));
+    stack.defer(() => rmSync(directory, { recursive: true, force: true }));
+    const stream = path.join(directory, 'stream');
+    const host = async (name: string, extra: readonly string[] = []) => {
+      const own = mkdtempSync(path.join(directory, name));
+      const socket = path.join(own, 'qmp');
+      const extraArguments = ['-qmp', `unix:${socket},server=on,wait=off`, ...extra];
+      const guest = stack.use(await bootO1({ name: 'traveller', commandLine, extraArguments }));
+      const commands = stack.use(new DaemonProcess(own, [`qemu:unix:${socket}`]));
+      await commands.extract(kernelFile('base'));
+      return [guest, commands] as const;
+    };
+    const [source, here] = await host('here');
+    await until('all of them run', () => progress(source).every((count) => count >= 0));
+    const connect = ['--connect', here.connections[0]!];
+    await here.domsched('hold', 'traveller', HELD, ...connect);
+    await goOn(source, NAMES.slice(1));
+    const at = progress(source)[0]!;
+
+    await source.qmp('migrate', { uri: `exec:cat > ${stream}.part && mv ${stream}.part ${stream}` });
+    await until(
+      'it has left',
+      async () => asRecord(await source.qmp('query-migrate'))?.status === 'completed',
+    );
+    await until('all of it was sent', () => existsSync(stream));
+    t.is(progress(source)[0], at, 'held until it left');
+    const left = await t.throwsAsync<ExecaError>(here.domsched('release', '--all', ...connect), {
+      instanceOf: ExecaError,
+    });
+    t.is(left?.exitCode, 1, 'he is held, wherever the guest is now');
+    t.regex(
+      String(left?.stderr),
+      /pi1.* was held there: if it was migrated .* run domsched release --all where it runs/,
+    );
+
+    const [target, there] = await host('there', ['-incoming', `exec:cat ${stream}`]);
+    await until('the others go on there', () => {
+      const [, ...others] = progress(target);
+      return others.every((count) => count >= 0);
+    });
+    t.is(progress(target)[0], -1, 'he does not');
+    const { stdout, stderr } = await there.domsched('release', '--all', '--connect', there.connections[0]!);
+    t.regex(stderr, /pi1\) is held, and no record tells by whom: letting it go/);
+    t.regex(stdout, /pi1\) released by splice/);
+    await goOn(target, NAMES);
+    t.regex(await there.letAllGo(), /nothing is held/);
+    t.deepEqual(there.remains(), { held: [], edits: [] });
+    const trouble = [...source.lines, ...target.lines].filter((line) =>
+      /BUG|exception|errors=[1-9]/.test(line),
+    );
+    t.deepEqual(trouble, []);
+  },
+);
