@@ -14,7 +14,7 @@ import { O1Memory } from './o1-memory.ts';
 import { freePort, linesOf, look, lookBoth } from './page.ts';
 
 /** At least so many, and on until what matters of {@link Met} was met some times. */
-const KILLS = Number(process.env.DOMSCHED_KILLS ?? 40);
+const KILLS = Number(process.env.DOMSCHED_KILLS ?? 24);
 const LEAST_OF_EACH = 5;
 /** Kills after which a soak says how far it is. */
 const REPORT_EVERY = 500;
