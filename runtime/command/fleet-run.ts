@@ -4,38 +4,55 @@ import { openDaemon } from '../control/open.ts';
 import { DomschedError } from '../error.ts';
 import type { FleetStatus } from '../fleet/status.ts';
 import { harmless, jsonText } from '../guest/text.ts';
+import type { TickFleetPolicy } from '../tick/tick.ts';
+import type { POLICY_ACTIONS } from './fleet.ts';
 import { PLAIN } from './plain-table.ts';
 
 export interface FleetOptions {
+  config: string;
+  comment: string;
+  force?: true;
   json?: true;
 }
 
 /**
- * Runs `domsched fleet status`.
- * @throws DomschedError `host-unreachable` without a daemon, `usage` if it has no fleet
+ * Runs `domsched fleet`.
+ * @throws DomschedError `host-unreachable` without a daemon or a server, `usage` if there is no fleet
  */
-export async function fleet(_what: 'status', { json }: FleetOptions): Promise<void> {
+export async function fleet(
+  what: 'status' | 'policy',
+  action: (typeof POLICY_ACTIONS)[number] | undefined,
+  file: string | undefined,
+  options: FleetOptions,
+): Promise<void> {
+  if (what === 'policy') {
+    const { fleetPolicy } = await import('./fleet-policy-run.ts');
+    return fleetPolicy(action, file, options);
+  }
+  if (action !== undefined)
+    throw new DomschedError('usage', `the status of a fleet takes no ${action}; its policy does`, {});
   await using daemon = await openDaemon();
   if (daemon === undefined) throw new DomschedError('host-unreachable', 'no daemon runs on this host', {});
   const status = await daemon.fleet();
   if (status === null)
     throw new DomschedError('usage', 'this host is in no fleet: its configuration has no [fleet]', {});
-  process.stdout.write(json ? jsonText(status) : statusText(status));
+  process.stdout.write(options.json ? jsonText(status) : statusText(status));
 }
 
 /** The status for people; what other hosts say is made safe for a terminal. */
-export function statusText({ name, connected, sinceMs, server, error, hosts, refused }: FleetStatus): string {
-  const since = seconds(sinceMs);
+export function statusText(status: FleetStatus): string {
+  const { name, connected, sinceMs, server, error, hosts, refused, policy } = status;
+  const since = lasted(sinceMs);
   const link = connected
     ? `connected to ${server} for ${since}`
     : `cut off for ${since}${error === null ? '' : ` (${error})`}: this host goes on by itself`;
-  const lines = [`${name}: ${harmless(link)}`];
+  const lines = [harmless(`${name}: ${link}`), harmless(policyText(policy))];
   if (hosts.length === 0) lines.push('No other host has been heard.');
   else {
     const table = new Table({ head: ['host', 'state', 'heard', 'at work'], ...PLAIN });
     for (const { host, state, heardMs, activity } of hosts) {
       const work = activity.map(({ domain, comm, share }) => `${domain}: ${comm} (${percent(share)})`);
-      table.push([host, state, `${seconds(heardMs)} ago`, harmless(work.join(', ')) || '-']);
+      table.push([host, state, `${lasted(heardMs)} ago`, harmless(work.join(', ')) || '-']);
     }
     lines.push(table.toString());
   }
@@ -44,7 +61,18 @@ export function statusText({ name, connected, sinceMs, server, error, hosts, ref
   return `${lines.join('\n')}\n`;
 }
 
-function seconds(ms: number): string {
+function policyText({ revision, by, at, isCurrent, ageMs, refused, error }: TickFleetPolicy): string {
+  const parts: string[] = [];
+  if (revision === undefined) parts.push('no policy of the fleet is in force here');
+  else parts.push(`policy: revision ${revision}, set by ${by} at ${at}`);
+  if (refused !== undefined) parts.push(`revision ${refused.revision} cannot be used: ${refused.why}`);
+  else if (isCurrent) parts.push('the latest');
+  else if (ageMs !== undefined) parts.push(`as it was ${lasted(ageMs)} ago: the store is away`);
+  if (error !== undefined) parts.push(`its store: ${error}`);
+  return parts.join('; ');
+}
+
+function lasted(ms: number): string {
   return ms < 100_000 ? `${(ms / 1000).toFixed(1)} s` : `${Math.round(ms / 60_000)} min`;
 }
 

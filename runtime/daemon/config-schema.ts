@@ -34,7 +34,12 @@ const window = z.strictObject({ from: time, to: time, days: z.array(z.enum(DAYS)
 /** Keys that every policy has. */
 const common = {
   /** Name of the policy in ticks and logs. */
-  name: z.string().min(1).max(64).optional(),
+  name: z
+    .string()
+    .min(1)
+    .max(64)
+    .refine((name) => !name.startsWith('fleet/'), 'names with fleet/ are those of the fleet’s policies')
+    .optional(),
   select: selectors,
   windows: z.array(window).default([]),
   maxHold: z.union([seconds(SECOND, DAY), z.literal(false)]).optional(),
@@ -112,6 +117,23 @@ export const POLICY = z.discriminatedUnion('type', [
   }),
 ]);
 
+/** Two policies of one name could not be told apart. */
+export function distinctNames(
+  { policy }: { readonly policy: readonly z.output<typeof POLICY>[] },
+  context: z.RefinementCtx,
+): void {
+  const names = new Map<string, number>();
+  for (const [index, entry] of policy.entries()) {
+    const name = entry.name ?? `${entry.type}-${index + 1}`;
+    const first = names.get(name);
+    if (first !== undefined) {
+      const message = `policy ${first + 1} is called ${name} too`;
+      context.addIssue({ code: 'custom', path: ['policy', index, 'name'], message });
+    }
+    names.set(name, index);
+  }
+}
+
 export const CONFIG = z
   .strictObject({
     interval: seconds(0.01, 60).default(0.5),
@@ -136,18 +158,7 @@ export const CONFIG = z
     fleet: FLEET.optional(),
     ...OBSERVERS,
   })
-  .superRefine(({ policy }, context) => {
-    const names = new Map<string, number>();
-    for (const [index, entry] of policy.entries()) {
-      const name = entry.name ?? `${entry.type}-${index + 1}`;
-      const first = names.get(name);
-      if (first !== undefined) {
-        const message = `policy ${first + 1} is called ${name} too`;
-        context.addIssue({ code: 'custom', path: ['policy', index, 'name'], message });
-      }
-      names.set(name, index);
-    }
-  });
+  .superRefine(distinctNames);
 
 export type Config = z.output<typeof CONFIG>;
 export type PolicyConfig = z.output<typeof POLICY>;

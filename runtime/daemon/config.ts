@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { parse, TomlError } from 'smol-toml';
+import type { z } from 'zod';
 import { DomschedError } from '../error.ts';
 import { CONFIG, type Config } from './config-schema.ts';
 
@@ -20,6 +21,11 @@ export async function readConfig(file: string): Promise<Config> {
 
 /** Like {@link readConfig}, from text. */
 export function parseConfig(text: string, file: string): Config {
+  return parseToml(CONFIG, text, file);
+}
+
+/** @throws DomschedError `config-invalid` with every problem and its place in `details.problems` */
+export function parseToml<T extends z.ZodType>(schema: T, text: string, file: string): z.output<T> {
   let raw: unknown;
   try {
     raw = parse(text);
@@ -27,7 +33,7 @@ export function parseConfig(text: string, file: string): Config {
     if (!(cause instanceof TomlError)) throw cause;
     throw invalid(file, [`line ${cause.line}: ${cause.message.split('\n')[0]}`], cause);
   }
-  const result = CONFIG.safeParse(raw);
+  const result = schema.safeParse(raw);
   if (result.success) return result.data;
   throw invalid(
     file,

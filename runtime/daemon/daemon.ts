@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { DomschedError } from '../error.ts';
-import type { Fleet } from '../fleet/fleet.ts';
+import type { Fleet, Interest } from '../fleet/fleet.ts';
 import { LOOK_LIMITS, type LookLimits } from '../guest/look-budget.ts';
 import type { Hosts } from '../hypervisor/connect.ts';
 import { placeOf } from '../hypervisor/connect-value.ts';
@@ -41,6 +41,8 @@ export interface Settings {
   readonly limits?: LookLimits;
   readonly hosts: Hosts;
   readonly observers: readonly Observer[];
+  /** What other hosts are told of this one's processes is told by this. */
+  readonly interest?: Interest;
   /** Absent without a fleet. */
   readonly fleet?: Fleet;
 }

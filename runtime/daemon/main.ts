@@ -7,9 +7,10 @@ import { version as ownVersion } from '../version.ts';
 import { readConfig } from './config.ts';
 import { Daemon } from './daemon.ts';
 import { DaemonLog } from './daemon-log.ts';
+import { problemsOf } from './fleet-policy.ts';
 import { Operator } from './operator.ts';
 import { makePolicies } from './policies.ts';
-import { makeSettings } from './settings.ts';
+import { makeSettings, withStoredPolicy } from './settings.ts';
 
 /**
  * Runs `domsched run` until SIGTERM or SIGINT, then puts everything back; the exit code is 1 if something is left.
@@ -35,7 +36,20 @@ export async function runDaemon(file: string): Promise<void> {
   const settings = await makeSettings(config, file, log);
   let server: ControlServer | undefined;
   const daemon = new Daemon(settings, log, (tick) => server?.tick(tick));
-  const reload = async () => {
+  // One after the other: each starts from what the one before made.
+  let turn: Promise<unknown> = Promise.resolve();
+  const inTurn = (work: () => Promise<void>) => {
+    const mine = turn.then(work);
+    turn = mine.catch(() => {});
+    return mine;
+  };
+  const serveFleet = () =>
+    daemon.settings.fleet?.serve(
+      (stored) =>
+        inTurn(async () => daemon.reload(await withStoredPolicy(daemon.settings, config, file, log, stored))),
+      { checkPolicy: problemsOf, processes: () => serves([]).ps() },
+    );
+  const reloadNow = async () => {
     const next = await readConfig(file);
     const old = daemon.settings;
     const made = await makeSettings(next, file, log, { config, settings: old });
@@ -43,8 +57,10 @@ export async function runDaemon(file: string): Promise<void> {
     if (old.hosts !== made.hosts) log.info('other connections: domains that are gone from them are let go');
     log.level = next.log.level;
     config = next;
+    serveFleet();
     log.info('configuration read again');
   };
+  const reload = () => inTurn(reloadNow);
   const onReload = () => {
     // First, because log rotation needs it even if the new configuration is invalid.
     daemonLog.reopen();
@@ -59,6 +75,7 @@ export async function runDaemon(file: string): Promise<void> {
       { version, pid: process.pid, intervalMs: settings.intervalMs, policies: config.policy.length },
       'running',
     );
+    serveFleet();
     await daemon.run(stop.signal);
     const left = await daemon.restore();
     if (left.length === 0) log.info('everything was put back, and no guest holds anybody');
@@ -83,6 +100,7 @@ export async function checkConfig(file: string, json: boolean): Promise<void> {
     const config = await readConfig(file);
     // Load the policies' modules too: a module that cannot be loaded cannot run.
     await makePolicies(config, path.dirname(path.resolve(file)));
+    if (config.fleet !== undefined) (await import('../fleet/fleet.ts')).checkFleet(config.fleet);
     const text = json ? JSON.stringify({ file, problems: [] }, null, 2) : `${file}: no problem found`;
     process.stdout.write(`${text}\n`);
   } catch (error) {

@@ -1,9 +1,10 @@
 import path from 'node:path';
 import type { Logger } from 'pino';
-import type { Fleet } from '../fleet/fleet.ts';
+import type { StoredPolicy } from '../fleet/stored-policy.ts';
 import { connectAll } from '../hypervisor/connect.ts';
 import type { Config } from './config-schema.ts';
 import type { Settings } from './daemon.ts';
+import { parseFleetPolicy, withFleetPolicy } from './fleet-policy.ts';
 import { makeObservers } from './observers.ts';
 import { makePolicies, selectorsOf } from './policies.ts';
 
@@ -22,50 +23,78 @@ export async function makeSettings(
   log: Logger,
   before?: { readonly config: Config; readonly settings: Settings },
 ): Promise<Settings> {
-  const decide = await makePolicies(config, path.dirname(path.resolve(file)), (policy, error) => {
-    log.error({ policy, err: error }, 'the policy failed: nothing is done for it');
-  });
+  const room = config.fleet && (await import('../fleet/fleet.ts'));
+  room?.checkFleet(config.fleet!);
+  const old = isSameFleet(config, before?.config) ? before?.settings.fleet : undefined;
+  const stored = old ? old.policy : room?.cachedPolicy(config.fleet!);
+  const decisions = await makeDecisions(config, file, log, stored);
   const same =
     before !== undefined && JSON.stringify(before.config.connect) === JSON.stringify(config.connect);
-  const fleetRoom = config.fleet && (await import('../fleet/fleet.ts'));
-  fleetRoom?.checkFleet(config.fleet!);
   const hosts = same ? before.settings.hosts : await connectAll(config.connect);
   // Last, when nothing else can fail: the old observers must first give up their ports and files.
   await Promise.allSettled((before?.settings.observers ?? []).map((observer) => observer.close()));
   const observers = await makeObservers(config, log);
-  const fleet = await makeFleet(config, log, fleetRoom, before);
+  // First: what it says at its end must not be taken for a word of the new one.
+  if (old === undefined) await before?.settings.fleet?.close();
+  const fleet = old ?? (room && new room.Fleet(config.fleet!, log));
+  fleet?.watch(decisions.interest);
   return {
     intervalMs: config.interval * 1000,
     idleIntervalMs: (config.idleInterval ?? config.interval * IDLE_FACTOR) * 1000,
     discoveryMs: config.discovery * 1000,
     techniques: config.technique === 'auto' ? undefined : [config.technique],
-    decide,
-    origins: asksForOrigins(config),
+    ...decisions,
     hosts,
     observers,
     ...(fleet && { fleet }),
   };
 }
 
-/** The present fleet goes on if its part of the configuration is the same. Without one nothing of it is loaded. */
-async function makeFleet(
+/**
+ * The same settings with another policy of the fleet.
+ * @throws DomschedError `config-invalid` if this host cannot use it
+ */
+export async function withStoredPolicy(
+  settings: Settings,
   config: Config,
+  file: string,
   log: Logger,
-  room: typeof import('../fleet/fleet.ts') | undefined,
-  before?: { readonly config: Config; readonly settings: Settings },
-): Promise<Fleet | undefined> {
-  const old = before?.settings.fleet;
-  const isSame = JSON.stringify(before?.config.fleet) === JSON.stringify(config.fleet);
-  // First: what it says at its end must not be taken for a word of the new one.
-  if (!isSame) await old?.close();
-  if (config.fleet === undefined || room === undefined) return undefined;
-  const fleet = (isSame && old) || new room.Fleet(config.fleet, log);
-  const selectors = selectorsOf(config);
-  const thresholds = config.policy.flatMap((policy) =>
+  stored: StoredPolicy,
+): Promise<Settings> {
+  parseFleetPolicy(stored.policy, policyName(stored));
+  const decisions = await makeDecisions(config, file, log, stored);
+  settings.fleet?.watch(decisions.interest);
+  return { ...settings, ...decisions };
+}
+
+/** What follows from the policies of a configuration, and the fleet's if there is one that this host can use. */
+async function makeDecisions(config: Config, file: string, log: Logger, stored: StoredPolicy | undefined) {
+  const whole = stored === undefined ? config : withStored(config, log, stored);
+  const decide = await makePolicies(whole, path.dirname(path.resolve(file)), (policy, error) => {
+    log.error({ policy, err: error }, 'the policy failed: nothing is done for it');
+  });
+  const thresholds = whole.policy.flatMap((policy) =>
     'threshold' in policy && policy.threshold !== undefined ? [policy.threshold] : [],
   );
-  fleet.watch({ selectors, thresholds });
-  return fleet;
+  const interest = { selectors: selectorsOf(whole), thresholds };
+  return { decide, origins: asksForOrigins(whole), interest };
+}
+
+function withStored(config: Config, log: Logger, stored: StoredPolicy): Config {
+  try {
+    return withFleetPolicy(config, parseFleetPolicy(stored.policy, policyName(stored)));
+  } catch (error) {
+    log.error({ err: error }, 'the policy of the fleet that was in force before cannot be used');
+    return config;
+  }
+}
+
+function policyName({ revision }: StoredPolicy): string {
+  return `revision ${revision} of the fleet's policy`;
+}
+
+function isSameFleet(a: Config, b: Config | undefined): boolean {
+  return JSON.stringify(a.fleet) === JSON.stringify(b?.fleet);
 }
 
 /** Reading users, groups and command lines is slow: we do it only if a selector uses them. */

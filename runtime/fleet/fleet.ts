@@ -6,10 +6,13 @@ import { matcher, type SelectorSpec } from '../policy/selector.ts';
 import type { DomainView } from '../policy/world.ts';
 import type { TickFleet } from '../tick/tick.ts';
 import { aggregate, settle, type Told } from './activity.ts';
+import { answerAsks, type FleetDuties } from './asks.ts';
 import { type FleetConfig, HOST_NAME } from './config.ts';
 import { Leases, remoteDomains } from './leases.ts';
 import { connectionOptions, FleetLink, type LinkState } from './link.ts';
 import { decode, encode, type Refusal } from './message.ts';
+import { type CachedPolicy, PolicyCache } from './policy-cache.ts';
+import { type ApplyPolicy, PolicyFollower } from './policy-follower.ts';
 import type { FleetStatus } from './status.ts';
 
 /** Where hosts say what they do: `domsched.activity.<host>`. */
@@ -25,6 +28,11 @@ export function checkFleet(config: FleetConfig): void {
   connectionOptions(config);
 }
 
+/** What the last start of this host in this fleet left. */
+export function cachedPolicy(config: FleetConfig): CachedPolicy | undefined {
+  return new PolicyCache(config).read();
+}
+
 /** What policies look at, to sum up this host's activity by it. */
 export interface Interest {
   readonly selectors: readonly SelectorSpec[];
@@ -38,6 +46,8 @@ export class Fleet {
   readonly #now: () => number;
   readonly #link: FleetLink;
   readonly #leases = new Leases();
+  readonly #follower: PolicyFollower;
+  #duties: FleetDuties | undefined;
   readonly #run = randomBytes(9).toString('base64url');
   readonly #refused = new Map<Refusal, { count: number; last: string }>();
   #interest: Interest = { selectors: [], thresholds: [] };
@@ -51,8 +61,14 @@ export class Fleet {
   #received = 0;
 
   /** @throws DomschedError `config-invalid` for credentials or certificates that cannot be used */
-  constructor(config: FleetConfig, log: Logger, now: () => number = () => performance.now()) {
+  constructor(
+    config: FleetConfig,
+    log: Logger,
+    now: () => number = () => performance.now(),
+    cache = new PolicyCache(config),
+  ) {
     this.config = config;
+    this.#follower = new PolicyFollower(cache, log);
     this.#log = log;
     this.#now = now;
     this.#match = matcher([], config.name);
@@ -68,6 +84,17 @@ export class Fleet {
   watch(interest: Interest): void {
     this.#interest = interest;
     this.#match = matcher(interest.selectors, this.config.name);
+  }
+
+  /** The fleet's policy that is in force here; at first what the last start left. */
+  get policy(): CachedPolicy | undefined {
+    return this.#follower.inForce;
+  }
+
+  /** From now on the fleet's policy is put in force, and operators are answered. */
+  serve(apply: ApplyPolicy, duties: FleetDuties): void {
+    this.#duties = duties;
+    this.#follower.follow(apply);
   }
 
   /** What other hosts do, as domains that policies see. */
@@ -108,6 +135,7 @@ export class Fleet {
       sent: this.#seq,
       received: this.#received,
       refused: Object.fromEntries([...this.#refused].map(([reason, { count }]) => [reason, count])),
+      policy: this.#follower.state,
     };
   }
 
@@ -121,6 +149,7 @@ export class Fleet {
       server,
       error,
       leaseMs: this.#leaseMs,
+      policy: this.#follower.state,
       hosts: this.#leases.all().map(({ host, state, heardMs, message }) => ({
         host,
         state,
@@ -138,6 +167,7 @@ export class Fleet {
   async close(): Promise<void> {
     this.#told = new Map();
     this.#say();
+    this.#follower.down();
     await this.#link.close();
   }
 
@@ -173,6 +203,10 @@ export class Fleet {
         if (error === null) this.hear(message);
       },
     });
+    answerAsks(connection, this.config.name, {
+      checkPolicy: (policy) => this.#duties?.checkPolicy(policy) ?? [],
+      processes: async () => (await this.#duties?.processes()) ?? { rows: [], errors: [] },
+    });
   }
 
   /** Takes a message of another host, which may hold anything. */
@@ -203,10 +237,13 @@ export class Fleet {
       this.#log.info({ server }, 'connected to the fleet');
       // Others may have gone on without this host.
       this.#owes = this.#told.size > 0;
-    } else
-      this.#log.warn(
-        { error },
-        'cut off from the fleet: what others said counts for two leases, then this host goes on by itself',
-      );
+      this.#follower.up(this.#link.connection!);
+      return;
+    }
+    this.#follower.down();
+    this.#log.warn(
+      { error },
+      'cut off from the fleet: what others said counts for two leases, then this host goes on by itself',
+    );
   }
 }

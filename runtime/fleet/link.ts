@@ -42,6 +42,8 @@ export function connectionOptions(config: FleetConfig, name = config.name): Node
     pingInterval: (config.lease * 1000) / PINGS,
     maxPingOut: PINGS,
     noEcho: true,
+    // So that the server can forbid hosts to read each other's answers.
+    inboxPrefix: `_INBOX_${name}`,
   };
 }
 

@@ -1,3 +1,5 @@
+import type { TickFleetPolicy } from '../tick/tick.ts';
+
 /** Another host, as it was heard. */
 export interface FleetHost {
   readonly host: string;
@@ -18,6 +20,7 @@ export interface FleetStatus {
   /** Why it is cut off, as far as is known. */
   readonly error: string | null;
   readonly leaseMs: number;
+  readonly policy: TickFleetPolicy;
   readonly hosts: readonly FleetHost[];
   /** Messages that were not taken, by reason, and from whom the last one came. */
   readonly refused: readonly { readonly reason: string; readonly count: number; readonly last: string }[];

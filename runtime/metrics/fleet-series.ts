@@ -5,6 +5,8 @@ import type { TickFleet } from '../tick/tick.ts';
 export class FleetSeries {
   readonly #connected: Gauge;
   readonly #state: Gauge;
+  readonly #revision: Gauge;
+  readonly #current: Gauge;
   readonly #hosts: Gauge<'state'>;
   readonly #messages: Counter<'direction'>;
   readonly #refused: Counter<'reason'>;
@@ -20,6 +22,16 @@ export class FleetSeries {
     this.#state = new Gauge({
       name: 'domsched_fleet_state_seconds',
       help: 'How long it has been connected, or cut off',
+      registers,
+    });
+    this.#revision = new Gauge({
+      name: 'domsched_fleet_policy_revision',
+      help: 'Revision of the policy of the fleet that is in force here, 0 for none',
+      registers,
+    });
+    this.#current = new Gauge({
+      name: 'domsched_fleet_policy_current',
+      help: 'Whether that is the latest, as the store of the fleet says',
       registers,
     });
     this.#hosts = new Gauge({
@@ -49,6 +61,8 @@ export class FleetSeries {
     this.#before = now;
     this.#connected.set(now.connected ? 1 : 0);
     this.#state.set(now.sinceMs / 1000);
+    this.#revision.set(now.policy.revision ?? 0);
+    this.#current.set(now.policy.isCurrent ? 1 : 0);
     this.#hosts.set({ state: 'heard' }, now.hosts - now.silent.length);
     this.#hosts.set({ state: 'silent' }, now.silent.length);
     this.#messages.inc({ direction: 'sent' }, Math.max(0, now.sent - (before?.sent ?? 0)));

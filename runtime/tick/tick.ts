@@ -66,6 +66,23 @@ export interface TickWait {
   readonly ns: number;
 }
 
+/** The fleet's policy, as far as it is in force on this host. */
+export interface TickFleetPolicy {
+  /** Of the one in force; absent if there is none. `at` by the store's clock, ISO 8601. */
+  readonly revision?: number;
+  readonly at?: string;
+  readonly by?: string;
+  readonly comment?: string;
+  /** It is the store's latest, as the store says. */
+  readonly isCurrent: boolean;
+  /** How long ago the store last said so, in ms, while it is away. */
+  readonly ageMs?: number;
+  /** The store's latest, which this host cannot use. */
+  readonly refused?: { readonly revision: number; readonly why: string };
+  /** Why the store does not answer, as far as is known. */
+  readonly error?: string;
+}
+
 /** How this host stands in its fleet. */
 export interface TickFleet {
   readonly name: string;
@@ -79,6 +96,7 @@ export interface TickFleet {
   readonly sent: number;
   readonly received: number;
   readonly refused: Readonly<Record<string, number>>;
+  readonly policy: TickFleetPolicy;
 }
 
 /** All that one tick saw and did, as plain JSON: the input of metrics, the page, `top` and traces. */

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
-import { homedir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
 import type { KernelLayout, MemoryEvidence } from '../../../extractor/contract.ts';
+import { cacheDirectory } from '../../cache-directory.ts';
 import { makePrivate, writePrivate } from '../../runtime-directory.ts';
 import type { Learned } from '../identify/types.ts';
 
@@ -22,13 +22,9 @@ export interface Remembered extends Learned {
   readonly layout: KernelLayout;
 }
 
-/** Directory of remembered layouts: DOMSCHED_CACHE_DIR, for root the system's cache, else the user's own. */
+/** Directory of remembered layouts. */
 export function memoryLayoutsDirectory(env: NodeJS.ProcessEnv = process.env): string {
-  const chosen = env.DOMSCHED_CACHE_DIR;
-  if (chosen?.startsWith('/')) return path.join(chosen, 'layouts');
-  if (process.getuid?.() === 0) return '/var/cache/domsched/layouts';
-  const cache = env.XDG_CACHE_HOME?.startsWith('/') ? env.XDG_CACHE_HOME : path.join(homedir(), '.cache');
-  return path.join(cache, 'domsched', 'layouts');
+  return path.join(cacheDirectory(env), 'layouts');
 }
 
 /**
