@@ -6,6 +6,7 @@ import type { FleetStatus } from '../fleet/status.ts';
 import { harmless, jsonText } from '../guest/text.ts';
 import type { TickFleetPolicy } from '../tick/tick.ts';
 import type { POLICY_ACTIONS } from './fleet.ts';
+import { lazily } from './lazily.ts';
 import { PLAIN } from './plain-table.ts';
 
 export interface FleetOptions {
@@ -25,18 +26,22 @@ export async function fleet(
   file: string | undefined,
   options: FleetOptions,
 ): Promise<void> {
-  if (what === 'policy') {
-    const { fleetPolicy } = await import('./fleet-policy-run.ts');
-    return fleetPolicy(action, file, options);
-  }
+  if (what === 'policy') return await policy(action, file, options);
   if (action !== undefined)
     throw new DomschedError('usage', `the status of a fleet takes no ${action}; its policy does`, {});
+  return await printStatus(options);
+}
+
+/** Loaded apart: the status needs neither a configuration nor a server. */
+const policy = lazily(async () => (await import('./fleet-policy-run.ts')).fleetPolicy);
+
+async function printStatus({ json }: FleetOptions): Promise<void> {
   await using daemon = await openDaemon();
   if (daemon === undefined) throw new DomschedError('host-unreachable', 'no daemon runs on this host', {});
   const status = await daemon.fleet();
   if (status === null)
     throw new DomschedError('usage', 'this host is in no fleet: its configuration has no [fleet]', {});
-  process.stdout.write(options.json ? jsonText(status) : statusText(status));
+  process.stdout.write(json ? jsonText(status) : statusText(status));
 }
 
 /** The status for people; what other hosts say is made safe for a terminal. */
