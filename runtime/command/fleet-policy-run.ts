@@ -10,13 +10,12 @@ import { FleetClient, type HostVerdict } from '../fleet/client.ts';
 import type { FleetConfig } from '../fleet/config.ts';
 import { MOST_POLICY, type StoredPolicy } from '../fleet/stored-policy.ts';
 import { harmless, jsonText } from '../guest/text.ts';
-import type { POLICY_ACTIONS } from './fleet.ts';
-import type { FleetOptions } from './fleet-run.ts';
+import type { FleetOptions, PolicyAction } from './fleet-options.ts';
 import { PLAIN } from './plain-table.ts';
 
 /** Runs `domsched fleet policy`. @throws DomschedError */
 export async function fleetPolicy(
-  action: (typeof POLICY_ACTIONS)[number] | undefined,
+  action: PolicyAction | undefined,
   argument: string | undefined,
   options: FleetOptions,
 ): Promise<void> {

@@ -5,16 +5,9 @@ import { DomschedError } from '../error.ts';
 import type { FleetStatus } from '../fleet/status.ts';
 import { harmless, jsonText } from '../guest/text.ts';
 import type { TickFleetPolicy } from '../tick/tick.ts';
-import type { POLICY_ACTIONS } from './fleet.ts';
+import type { FleetOptions, PolicyAction } from './fleet-options.ts';
 import { lazily } from './lazily.ts';
 import { PLAIN } from './plain-table.ts';
-
-export interface FleetOptions {
-  config: string;
-  comment: string;
-  force?: true;
-  json?: true;
-}
 
 /**
  * Runs `domsched fleet`.
@@ -22,7 +15,7 @@ export interface FleetOptions {
  */
 export async function fleet(
   what: 'status' | 'policy',
-  action: (typeof POLICY_ACTIONS)[number] | undefined,
+  action: PolicyAction | undefined,
   file: string | undefined,
   options: FleetOptions,
 ): Promise<void> {

@@ -1,9 +1,7 @@
 import { Argument, type Command } from 'commander';
+import { POLICY_ACTIONS } from './fleet-options.ts';
 import { lazily } from './lazily.ts';
 import { DEFAULT_CONFIG } from './run.ts';
-
-/** What can be done with the fleet's policy. */
-export const POLICY_ACTIONS = ['get', 'set', 'check', 'history', 'rollback'] as const;
 
 /** Adds `fleet` to the program. */
 export function register(program: Command): void {
