@@ -138,6 +138,8 @@ export const CONFIG = z
   .strictObject({
     interval: seconds(0.01, 60).default(0.5),
     idleInterval: seconds(0.01, 600).optional(),
+    /** Time between two looks at who is on a CPU, in between. */
+    sentinel: z.union([seconds(0.001, 1), z.literal(false)]).default(0.005),
     discovery: seconds(0.1, 600).default(2),
     connect: z.array(z.string().min(1)).default([]),
     technique: z.enum(['auto', 'splice', 'state', 'park']).default('auto'),

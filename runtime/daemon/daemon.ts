@@ -2,10 +2,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { DomschedError } from '../error.ts';
 import type { Fleet, Interest } from '../fleet/fleet.ts';
-import { LOOK_LIMITS, type LookLimits } from '../guest/look-budget.ts';
+import { LOOK_LIMITS, type LookLimits, ownTimeMs } from '../guest/look-budget.ts';
 import type { Hosts } from '../hypervisor/connect.ts';
 import { placeOf } from '../hypervisor/connect-value.ts';
 import { type KnownKernel, knownKernels } from '../layout/registry.ts';
+import type { Alert } from '../policy/alert.ts';
 import { type CombinedMemory, type combine, type NamedAction, NOTHING_YET } from '../policy/combine.ts';
 import { resumeAccounts, saveAccounts } from '../policy/saved-accounts.ts';
 import type { DomainView } from '../policy/world.ts';
@@ -20,6 +21,7 @@ import { choose } from '../watch/choose.ts';
 import { OPERATOR } from '../watch/hold.ts';
 import { Lane } from '../watch/lane.ts';
 import { type Left, leftOf, withoutTwins } from '../watch/left.ts';
+import { Sentinel } from '../watch/sentinel.ts';
 import { domainOfKey } from '../watch/tracker.ts';
 import { WatchedDomain } from '../watch/watched-domain.ts';
 import { AccountBook, type SavedBook } from './account-book.ts';
@@ -32,6 +34,8 @@ export interface Settings {
   readonly intervalMs: number;
   /** Interval while nothing runs anywhere, in ms. */
   readonly idleIntervalMs: number;
+  /** Time between two looks of the sentinel, in ms; undefined for none. */
+  readonly sentinelMs?: number | undefined;
   readonly discoveryMs: number;
   readonly techniques: readonly Technique[] | undefined;
   readonly decide: ReturnType<typeof combine>;
@@ -76,6 +80,8 @@ export class Daemon {
   #isNew = false;
   #known: Promise<readonly KnownKernel[]> | undefined;
   #ticker: Ticker;
+  readonly #sentinel: Sentinel;
+  #alert: Alert | undefined;
   readonly #clock: TickClock;
   #discoveredMs = -Infinity;
   #quiet = 0;
@@ -98,6 +104,15 @@ export class Daemon {
     this.log = log;
     this.#onTick = onTick;
     this.#ticker = new Ticker(settings.intervalMs, now);
+    this.#sentinel = new Sentinel({
+      hurry: () => this.#ticker.hurry(),
+      now,
+      ownTime: ownTimeMs,
+      later: (ms, call) => {
+        const timer = setTimeout(call, ms);
+        return () => clearTimeout(timer);
+      },
+    });
     this.#book = new AccountBook(journals.directory, log, now);
     this.#book.load().then((book) => {
       this.#left = book;
@@ -130,32 +145,49 @@ export class Daemon {
       overload.add(missed, this.now());
       this.tick(missed);
     }
+    this.#sentinel.stop();
+  }
+
+  /** Watches until the next tick what could change its decisions. */
+  #watch(): void {
+    const { sentinelMs } = this.#settings;
+    const alert = this.#alert;
+    if (sentinelMs === undefined || alert === undefined) return;
+    // An operator's word on them stands.
+    if ([...alert.loose].every((key) => this.verdicts.has(key))) return;
+    // Of those that claim too much a look between two ticks tells nothing.
+    const honest = [...this.domains.values()].filter(({ id }) => !this.#overstated.has(id));
+    this.#sentinel.start(honest, alert, sentinelMs);
   }
 
   /** One tick: looks at all domains, decides and starts edits. Never waits. */
   tick(missed = 0): void {
+    const { roused, work } = this.#sentinel.stop();
     const { nowMs, elapsedMs } = this.#clock.begin();
     this.#discover(nowMs);
     const watched = [...this.domains.values()];
     const views: DomainView[] = [];
     let quiet = true;
     for (const domain of watched) {
-      const look = domain.look(nowMs);
+      const look = domain.look(nowMs, roused.get(domain.id));
       if (look.view !== undefined) views.push(look.view);
       quiet &&= look.quiet;
     }
     const isUnknown = watched.some((domain) => domain.isUnknown(nowMs));
     if (!isUnknown) this.#resume();
-    const { fleet, decide } = this.#settings;
+    const { fleet, decide, intervalMs: wholeMs } = this.#settings;
     const elsewhere = fleet?.domains(elapsedMs) ?? [];
     const decided = decide(
-      { nowMs, date: new Date(), elapsedMs, domains: [...views, ...elsewhere] },
+      { nowMs, date: new Date(), elapsedMs, intervalMs: wholeMs, domains: [...views, ...elsewhere] },
       this.#memory,
       isUnknown ? holdsOf(watched) : [],
     );
     this.#memory = decided.memory;
     fleet?.tell(decided.believed, elapsedMs);
     if (fleet?.isActive) quiet = false;
+    const { alert } = decided;
+    const helped = [...(this.#alert?.loose ?? [])].some((key) => !alert?.loose.has(key));
+    this.#alert = alert;
     if (this.#left === undefined && this.#book.isDue) void this.#save();
     this.#warn(decided.overstated);
     const actions = this.#overrule(decided.actions, watched);
@@ -169,7 +201,15 @@ export class Daemon {
     this.#quiet = quiet ? this.#quiet + 1 : 0;
     const { intervalMs, idleIntervalMs } = this.#settings;
     this.#ticker.intervalMs = this.#quiet >= QUIET_TICKS ? idleIntervalMs : intervalMs;
-    this.#tell(nowMs, missed, watched);
+    if (roused.size > 0) this.log.debug({ domains: [...roused.keys()] }, 'a look was brought forward');
+    const early = roused.size > 0 && { early: true as const };
+    const tookMs = this.#tell(
+      nowMs,
+      { missed, ...early, ...(work.looks > 0 && { sentinel: work }) },
+      watched,
+    );
+    this.#sentinel.learn(roused, tookMs, helped);
+    this.#watch();
   }
 
   /** Replaces the configuration. Holds stay until the next tick decides. */
@@ -338,7 +378,12 @@ export class Daemon {
     for (const domain of this.domains.values()) void domain.attach(nowMs);
   }
 
-  #tell(nowMs: number, missed: number, watched: readonly WatchedDomain[]): void {
+  /** @returns how long the tick took, in ms */
+  #tell(
+    nowMs: number,
+    about: Pick<Tick, 'missed' | 'early' | 'sentinel'>,
+    watched: readonly WatchedDomain[],
+  ): number {
     const actions = watched.flatMap(({ edits }) => edits.takeActions());
     const domains = watched
       .filter(({ absent }) => !absent)
@@ -350,7 +395,7 @@ export class Daemon {
     const { fleet } = this.#settings;
     const waits = isWanted ? this.#waits.look(watched, nowMs) : this.#waits.rest();
     const tick = this.#clock.end({
-      missed,
+      ...about,
       domains,
       actions,
       ...(waits !== undefined && { waits }),
@@ -365,6 +410,7 @@ export class Daemon {
         this.log.error({ err: error }, 'an observer failed');
       }
     }
+    return tick.tookMs;
   }
 
   #knownKernels(): Promise<readonly KnownKernel[]> {

@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { DomschedError } from '../error.ts';
+import type { RousedBy } from '../policy/alert.ts';
 import { combine, type PlacedPolicy } from '../policy/combine.ts';
 import { fairGroup, fairShare } from '../policy/fair-share.ts';
 import type { Guarantee } from '../policy/guarantee.ts';
@@ -38,6 +39,7 @@ export async function makePolicies(
       select: selects(select as SelectorSpec[]),
       windows: entry.windows,
       ...(OWN_HOST_ONLY.has(entry.type) && { ownHostOnly: true }),
+      ...rousedBy(entry, selects),
       ...(KEEPS_ACCOUNTS.has(entry.type) && { account: digest(JSON.stringify(entry)) }),
       limit:
         maxHold === false
@@ -77,6 +79,22 @@ const OWN_HOST_ONLY: ReadonlySet<PolicyConfig['type']> = new Set([
   'short-first',
   'protect',
 ]);
+
+/** The others decide by what happens over whole intervals. */
+function rousedBy(entry: PolicyConfig, selects: MakeSelector): { readonly rousedBy?: RousedBy } {
+  switch (entry.type) {
+    case 'idle-only': {
+      const ignored = selects(entry.ignore ?? []);
+      return { rousedBy: { among: 'others', select: (process) => !ignored(process) } };
+    }
+    case 'priority':
+      return { rousedBy: { among: 'subjects' } };
+    case 'io':
+      return { rousedBy: { among: 'others', ...(entry.protect && { select: selects(entry.protect) }) } };
+    default:
+      return {};
+  }
+}
 
 /** The others get what they know of the past from the guests, as `short-first` does, or forget it within seconds. */
 const KEEPS_ACCOUNTS: ReadonlySet<PolicyConfig['type']> = new Set(['fair-share', 'proportional-share']);

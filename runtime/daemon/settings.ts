@@ -41,6 +41,7 @@ export async function makeSettings(
   return {
     intervalMs: config.interval * 1000,
     idleIntervalMs: (config.idleInterval ?? config.interval * IDLE_FACTOR) * 1000,
+    sentinelMs: config.sentinel === false ? undefined : config.sentinel * 1000,
     discoveryMs: config.discovery * 1000,
     techniques: config.technique === 'auto' ? undefined : [config.technique],
     ...decisions,

@@ -11,6 +11,7 @@ import type { SymbolName } from '../members/symbols.ts';
 import type { GuestVirtual } from '../memory/address.ts';
 import type { AddressSpace } from '../memory/types.ts';
 import { Arena } from './arena.ts';
+import { CurrentWords } from './current-words.ts';
 import { readMember } from './fields.ts';
 import { hasBanner } from './identify/banner.ts';
 import { hasHaltedForGood, identify, isRunBy, placeOf } from './identify/identify.ts';
@@ -352,6 +353,20 @@ export class Guest {
       if (read(curr) !== read(idleTask)) idle = false;
     }
     return { count, idle };
+  }
+
+  /** Where to see which task is on each CPU, without a look. @throws DomschedError `translation-fault` */
+  currentWords(): CurrentWords {
+    const { curr, idle } = this.#progress;
+    return new CurrentWords(this.space, this.#queuePointers.map(pointerAddress), [curr, idle]);
+  }
+
+  /** Number of the process of a task that the last look listed; undefined if it did not. */
+  pidOf(task: number): number | undefined {
+    const { tasks } = this.#queueTables;
+    const index = tasks.find(task);
+    const at = index < 0 ? -1 : tasks.copy(index);
+    return at < 0 ? undefined : this.#arena.number(at, this.taskSlots.tgid);
   }
 
   /** All run queues, with their tasks in the order in which the scheduler would pick them. */

@@ -31,6 +31,12 @@ export class Metrics implements Observer {
   readonly #processes: number;
   readonly #ticks = this.#counter('ticks_total', 'Looks at all domains');
   readonly #missed = this.#counter('missed_ticks_total', 'Looks left out since the one before was not over');
+  readonly #early = this.#counter(
+    'early_ticks_total',
+    'Looks at all domains that were brought forward, since somebody had begun to run',
+  );
+  readonly #sentinelLooks = this.#counter('sentinel_looks_total', 'Looks at who is on a CPU, in between');
+  readonly #sentinelTime = this.#counter('sentinel_cpu_seconds_total', 'CPU time that these looks took');
   readonly #tickTime = this.#histogram(
     'tick_duration_seconds',
     'Time that reading and deciding took',
@@ -95,6 +101,11 @@ export class Metrics implements Observer {
   tick(tick: Tick): void {
     this.#ticks.inc();
     this.#missed.inc(positive(tick.missed));
+    if (tick.early) this.#early.inc();
+    if (tick.sentinel !== undefined) {
+      this.#sentinelLooks.inc(positive(tick.sentinel.looks));
+      this.#sentinelTime.inc(positive(tick.sentinel.ms) / 1000);
+    }
     this.#tickTime.observe(positive(tick.tookMs) / 1000);
     this.#lastTick.set(positive(Date.parse(tick.time)) / 1000);
     for (const action of tick.actions) this.#action(action);

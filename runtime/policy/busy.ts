@@ -1,4 +1,4 @@
-import type { ProcessView, World } from './world.ts';
+import { type ProcessView, type World, wholeMs } from './world.ts';
 
 /** A process is busy if it uses at least this part of one CPU between two ticks; less is housekeeping. */
 export const DEFAULT_THRESHOLD = 0.01;
@@ -8,7 +8,8 @@ export type WaitingKeys = readonly string[];
 
 /**
  * Decides which processes are busy: those that used the CPU since the last tick, or waited for one at both this look
- * and the last. One look alone is not enough, since it meets any process that is awake for a moment.
+ * and the last, or were on a CPU at looks between the two. One look alone is not enough, since it meets any process that
+ * is awake for a moment. In an interval that was cut short a process needs as much CPU time as in a whole one.
  * @param threshold part of one CPU, 0 to 1
  */
 export function busyJudge(
@@ -17,10 +18,12 @@ export function busyJudge(
   before: WaitingKeys = [],
 ): (process: ProcessView) => boolean {
   const waited = new Set(before);
-  const enough = threshold * world.elapsedMs * 1e6;
+  const enough = threshold * wholeMs(world) * 1e6;
   return (process) =>
     process.state !== 'held' &&
-    ((process.ranNs > 0 && process.ranNs >= enough) || (isWaiting(process) && waited.has(process.key)));
+    (process.roused === true ||
+      (process.ranNs > 0 && process.ranNs >= enough) ||
+      (isWaiting(process) && waited.has(process.key)));
 }
 
 /** Input of the next tick's {@link busyJudge}. */

@@ -1,3 +1,4 @@
+import { type Alert, alertOf, type RousedBy } from './alert.ts';
 import { type ClaimsMemory, credible } from './credible.ts';
 import { type Guarantee, type GuaranteeMemory, keepGuarantees } from './guarantee.ts';
 import { type HoldLimit, limitHolds, type Slices } from './limit.ts';
@@ -16,6 +17,8 @@ export interface PlacedPolicy {
   readonly limit: HoldLimit | undefined;
   /** It is about what a host's own processes take from each other, and does not see domains elsewhere. */
   readonly ownHostOnly?: true;
+  /** Whose beginning to run it answers at once; absent if it decides by what happens over whole intervals. */
+  readonly rousedBy?: RousedBy;
   /** Its configuration, if it keeps accounts (`proportional-share.ts`) that the next daemon is to go on with. */
   readonly account?: string;
 }
@@ -41,6 +44,8 @@ export interface CombinedDecision {
   readonly overstated: ReadonlySet<string>;
   /** This host's domains as policies saw them: with what may be believed of their activity. */
   readonly believed: readonly DomainView[];
+  /** Undefined if nothing that happens before the next tick could hold anybody at once. */
+  readonly alert: Alert | undefined;
 }
 
 /**
@@ -106,6 +111,14 @@ export function combine(
       if (hold.policy in policies && subjects.get(hold.policy)!.has(hold.process) && !wanted.has(target))
         wanted.set(target, hold);
     }
+    const held = new Set(
+      [...wanted.values()].flatMap((each) => (each.type === 'hold' ? [each.process] : [])),
+    );
+    const alert = alertOf(
+      { ...observed, domains: believed },
+      open.map(({ name, rousedBy }) => ({ rousedBy, subjects: subjects.get(name)! })),
+      held,
+    );
     const world = { ...observed, subjects: new Set<string>() };
     const given = keepGuarantees(observed, domains, [...wanted.values()], memory.accounts, guarantee);
     const limited = limitHolds(world, given.actions, memory.slices, (action) =>
@@ -121,6 +134,7 @@ export function combine(
       },
       overstated: new Set(domains.flatMap(({ domain, overstated }) => (overstated ? [domain.id] : []))),
       believed,
+      alert,
     };
   };
   return Object.assign(decide, { entries });

@@ -1,7 +1,6 @@
+import { IDLE_PART } from './sighting.ts';
 import type { DomainView, ProcessView } from './world.ts';
 
-/** What a vCPU that idles may cost its host, as part of a CPU: its timer, its devices, an emulator's own work. */
-const IDLE_PART = 0.1;
 /** Host time that nobody has claimed yet may be claimed later: guests and host count at different moments. In ms. */
 const SAVED_MS = 1_000;
 /**
@@ -50,7 +49,9 @@ export function credible(
   const idleNs = IDLE_PART * host.elapsedMs * 1e6;
   const aboveIdleNs = sum(host.vcpus.map((vcpu) => Math.max(0, vcpu.ranNs - idleNs)));
   const claimedNs = sum(domain.processes.map((process) => process.ranNs));
-  const isAwake = host.vcpus.some((vcpu) => vcpu.ranNs + vcpu.waitedNs >= idleNs);
+  // The host's word too, about the moment just before this look.
+  const isRoused = domain.processes.some(({ roused }) => roused);
+  const isAwake = isRoused || host.vcpus.some((vcpu) => vcpu.ranNs + vcpu.waitedNs >= idleNs);
 
   const claimants = domain.processes.filter(isClaimant).map(({ key }) => key);
   const before = new Set(waiting);

@@ -34,7 +34,10 @@ export function io(options: IoOptions = {}): Policy<IoMemory> {
   return (world, memory) => {
     const works = [...everyProcess(world.domains)].some(
       (process) =>
-        !world.subjects.has(process.key) && !process.kernelThread && process.ranNs > 0 && protect(process),
+        !world.subjects.has(process.key) &&
+        !process.kernelThread &&
+        (process.ranNs > 0 || process.roused === true) &&
+        protect(process),
     );
     const activeMs = works ? world.nowMs : memory?.activeMs;
     const sinceMs = memory?.sinceMs ?? world.nowMs;

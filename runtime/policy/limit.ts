@@ -1,4 +1,4 @@
-import type { Action, World } from './world.ts';
+import { type Action, type World, wholeMs } from './world.ts';
 
 export interface HoldLimit {
   /** A process is held without a break for at most this long, in ms. */
@@ -34,7 +34,7 @@ export function limitHolds(
     if (limit === undefined) return true;
     const held = heldMs.get(action.process);
     // The slice begins when the process continues, which takes a moment.
-    const due = held !== undefined && (held + world.elapsedMs > limit.maxHoldMs || action.process in slices);
+    const due = held !== undefined && (held + wholeMs(world) > limit.maxHoldMs || action.process in slices);
     if (due) slices[action.process] = world.nowMs + limit.sliceMs;
     return slices[action.process] === undefined;
   });

@@ -1,5 +1,5 @@
 import type { Selector } from './selector.ts';
-import type { Action, DomainView, Policy, ProcessView, World } from './world.ts';
+import { type Action, type DomainView, type Policy, type ProcessView, type World, wholeMs } from './world.ts';
 
 export interface ProtectOptions {
   /** Processes that are to wait little. */
@@ -85,10 +85,10 @@ export function protect(options: ProtectOptions): Policy<ProtectMemory> {
     const now = waitsNow(world, isProtected);
     const waits = [...(memory?.waits ?? []), ...now.waits].filter(
       // What counts is the window that ends with the next tick.
-      ({ atMs }) => world.nowMs + world.elapsedMs - atMs < windowMs,
+      ({ atMs }) => world.nowMs + wholeMs(world) - atMs < windowMs,
     );
     const activity = [now.activity, ...(memory?.activity ?? [])].slice(0, 2);
-    const expected = Math.max(...activity) * world.elapsedMs;
+    const expected = Math.max(...activity) * wholeMs(world);
     const domains = world.domains
       .map((domain) => ({ domain, subjects: domain.processes.filter(({ key }) => world.subjects.has(key)) }))
       .filter(({ subjects }) => subjects.length > 0);

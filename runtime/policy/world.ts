@@ -41,6 +41,8 @@ export interface ProcessView {
   /** How long a held process has been held without a break, in ms. */
   readonly heldMs?: number;
   readonly elsewhere?: Elsewhere;
+  /** One of its threads was on a CPU at several looks just before this one, and the host saw the vCPUs run meanwhile. */
+  readonly roused?: true;
 }
 
 /** What the host itself saw of a domain's vCPUs since the last look at it. */
@@ -74,6 +76,8 @@ export interface World {
   readonly date: Date;
   /** Since the last tick, in ms. */
   readonly elapsedMs: number;
+  /** What it is most of the time: the tick may have been brought forward, and the next one may not be. */
+  readonly intervalMs?: number;
   readonly domains: readonly DomainView[];
   /**
    * Keys of the processes that this policy decides about. It sees the others too, but actions on them are dropped, and on
@@ -84,6 +88,11 @@ export interface World {
 
 /** The world of no policy in particular. */
 export type Observed = Omit<World, 'subjects'>;
+
+/** How long a whole interval is, which the next one will be, in ms. */
+export function wholeMs({ elapsedMs, intervalMs = 0 }: Pick<World, 'elapsedMs' | 'intervalMs'>): number {
+  return Math.max(elapsedMs, intervalMs);
+}
 
 /** What a policy wants for one process or domain until it says otherwise: a level, not an event. */
 export type Action =

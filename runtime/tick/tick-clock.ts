@@ -24,7 +24,7 @@ export class TickClock {
   }
 
   /** Ends the tick. @returns all that it saw and did */
-  end(seen: Pick<Tick, 'missed' | 'domains' | 'actions' | 'waits'>): Tick {
+  end(seen: Omit<Tick, 'tick' | 'time' | 'ms' | 'elapsedMs' | 'tookMs'>): Tick {
     const beginMs = this.#beginMs ?? this.#startMs;
     return {
       tick: this.#count,

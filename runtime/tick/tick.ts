@@ -112,6 +112,10 @@ export interface Tick {
   readonly tookMs: number;
   /** Ticks left out since the last one because that one took too long. */
   readonly missed: number;
+  /** It was brought forward: somebody had begun to run for whom others are to be held. */
+  readonly early?: true;
+  /** Looks of the sentinel since the last tick, and the CPU time that they took, in ms; absent if there were none. */
+  readonly sentinel?: { readonly looks: number; readonly ms: number };
   readonly domains: readonly TickDomain[];
   readonly actions: readonly TickAction[];
   /** At some ticks, and only if an observer wants them. */

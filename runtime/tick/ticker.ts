@@ -2,11 +2,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 /**
  * Schedules ticks at whole multiples of an interval since the start, so neither a long tick nor a late timer shifts the
- * following ones. A tick that is still late when the next is due is counted as missed and not made up for.
+ * following ones. One may be brought forward; then they are counted from there. A tick that is still late when the next is due is counted as missed and not made up for.
  */
 export class Ticker {
   #intervalMs: number;
   #nextMs: number;
+  #hurry: (() => void) | undefined;
   readonly #now: () => number;
   readonly #wait: (ms: number, signal: AbortSignal) => Promise<unknown>;
 
@@ -28,6 +29,11 @@ export class Ticker {
     this.#intervalMs = value;
   }
 
+  /** Makes the tick that is waited for due now. */
+  hurry(): void {
+    this.#hurry?.();
+  }
+
   /**
    * Waits until the next tick is due.
    * @returns how many ticks were left out before it, because the previous one took too long
@@ -38,10 +44,20 @@ export class Ticker {
     const missed = Math.floor(late / this.#intervalMs);
     this.#nextMs += missed * this.#intervalMs;
     const wait = this.#nextMs - this.#now();
-    if (wait > 0) await this.#wait(wait, signal);
+    if (wait > 0 && (await this.#isHurried(wait, signal))) this.#nextMs = this.#now();
     signal.throwIfAborted();
     this.#nextMs += this.#intervalMs;
     return missed;
+  }
+
+  async #isHurried(ms: number, signal: AbortSignal): Promise<boolean> {
+    const { promise: hurried, resolve } = Promise.withResolvers<true>();
+    this.#hurry = () => resolve(true);
+    try {
+      return await Promise.race([this.#wait(ms, signal).then(() => false), hurried]);
+    } finally {
+      this.#hurry = undefined;
+    }
   }
 
   /** Yields {@link next} until the signal aborts. */

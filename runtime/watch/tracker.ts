@@ -86,6 +86,17 @@ export class Tracker {
     return this.#byKey.get(key)?.view;
   }
 
+  /** The process with this number, as the last look found it. */
+  viewOf(pid: number): ProcessView | undefined {
+    return this.#entries.get(pid)?.view;
+  }
+
+  /** Records that the process with this number was at work just before the last look. */
+  rouse(pid: number): void {
+    const entry = this.#entries.get(pid);
+    if (entry !== undefined) entry.view = { ...entry.view, roused: true };
+  }
+
   keyOf(process: Pick<Process, 'pid' | 'address' | 'startTimeNs'>): string {
     const entry = this.#entries.get(process.pid);
     if (entry !== undefined && isSame(entry.process, process)) return entry.key;
@@ -117,8 +128,8 @@ export class Tracker {
       entry.seen = this.#look;
       if (entry.waitedNs !== undefined) entry.waitedNs = 0;
       const held = this.holds.get(entry.key);
-      if (!entry.view.ranNs && !entry.view.waitedNs && held === undefined && entry.view.heldMs === undefined)
-        continue;
+      const { ranNs, waitedNs, heldMs, roused } = entry.view;
+      if (!ranNs && !waitedNs && !roused && held === undefined && heldMs === undefined) continue;
       entry.view = this.#describe(entry, 0, nowMs);
     }
   }

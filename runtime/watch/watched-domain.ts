@@ -144,8 +144,11 @@ export class WatchedDomain {
     return this.#opening;
   }
 
-  /** Reads what runs, without pausing the guest and without waiting. */
-  look(nowMs: number): PolicyLook {
+  /**
+   * Reads what runs, without pausing the guest and without waiting.
+   * @param roused tasks that a sentinel saw on CPUs just before
+   */
+  look(nowMs: number, roused: readonly number[] = []): PolicyLook {
     const open = this.#open;
     if (open === undefined) return { view: undefined, quiet: true };
     const { tracker, guest } = open;
@@ -160,6 +163,7 @@ export class WatchedDomain {
       else {
         const { processes, runQueues } = snapshotOf(guest, this.#context.limits);
         this.#see(open, processes, nowMs);
+        for (const task of roused) tracker.rouse(guest.pidOf(task) ?? -1);
         // Only run queues tell whether a guest is idle.
         this.#dirty = runQueues.length === 0;
       }

@@ -121,3 +121,30 @@ test('check-config: a line for each problem', async (t) => {
   );
   t.false(stderr.includes('\u001b'));
 });
+
+test('sentinel: on unless it is switched off; which policies it is for', async (t) => {
+  t.is(parseConfig('', 'empty').sentinel, 0.005);
+  t.is(parseConfig('sentinel = false', 'off').sentinel, false);
+  for (const wrong of ['true', '0', '2.0']) t.regex(problemsOf(`sentinel = ${wrong}`)[0]!, /^sentinel: /);
+  const policies = [
+    'type = "idle-only"\nselect = [{ comm = "backup" }]\nignore = [{ comm = "cron" }]',
+    'type = "priority"\norder = [{ comm = "db" }, { comm = "backup" }]',
+    'type = "io"\nselect = [{ comm = "backup" }]\nprotect = [{ comm = "db" }]',
+    'type = "io"\nselect = [{ comm = "backup" }]',
+    'type = "fair-share"\nselect = [{ comm = "backup" }]',
+    'type = "protect"\nselect = [{ comm = "backup" }]\nprotect = [{ comm = "db" }]\nwait = 0.01',
+  ];
+  const world = domainsOf({
+    batch: [{ comm: 'backup', state: 'ready' }],
+    web: [{ comm: 'db' }, { comm: 'cron' }, { comm: 'bash' }],
+  });
+  const counting: string[][] = [];
+  for (const policy of policies) {
+    const decide = await makePolicies(parseConfig(`[[policy]]\n${policy}`, 'x.toml'), '/');
+    const { alert } = decide(observed(world));
+    counting.push(
+      world.flatMap(({ processes }) => processes.filter((one) => alert?.counts(one)).map(({ comm }) => comm)),
+    );
+  }
+  t.deepEqual(counting, [['db', 'bash'], ['backup', 'db'], ['db'], ['db', 'cron', 'bash'], [], []]);
+});

@@ -9,6 +9,7 @@ import type { PlacedPolicy } from '../../../runtime/policy/combine.ts';
 import { protect } from '../../../runtime/policy/protect.ts';
 import { selector } from '../../../runtime/policy/selector.ts';
 import { HealthCheck } from '../../../runtime/web/health.ts';
+import { until } from '../../live/until.ts';
 import { CFS_KERNEL, twoBoots } from '../guest/synthetic.ts';
 import {
   BACKUP,
@@ -452,4 +453,39 @@ test('what cannot be put back at the end is named; what can be is', async (t) =>
   batch.domain.recorder.reset();
   t.deepEqual(await fake.daemon.restore(), []);
   t.true(isQueued(batch, BACKUP));
+});
+
+test('between two ticks the server of one guest begins to run: the tick is brought forward, and the backup held', async (t) => {
+  const { batch, web } = await twoGuests();
+  const awake = await fakeGuest('web', { comm: 'server', state: 'running' });
+  // It has been switched to.
+  run(awake, SERVER, 0);
+  await using fake = await FakeDaemon.of([batch, web]);
+  const { daemon } = fake;
+  const metrics = new Metrics({ withoutOwn: true });
+  const entry: PlacedPolicy = { ...BACKUP_LAST, rousedBy: { among: 'others' } };
+  // No tick comes by itself.
+  const slow = { ...fake.settings([entry]), intervalMs: 3_600_000, observers: [metrics] };
+  daemon.reload({ ...slow, sentinelMs: 1 });
+  await fake.start();
+  t.deepEqual(await fake.held(), []);
+  const stop = new AbortController();
+  const running = daemon.run(stop.signal);
+  const before = fake.ticks.length;
+  web.domain.image = awake.image;
+  const clock = setInterval(() => {
+    fake.nowMs += 1;
+  }, 1);
+  await until('the backup is held', async () => (await fake.held()).length > 0, 60_000, 5);
+  clearInterval(clock);
+  stop.abort();
+  await running;
+  t.deepEqual(await fake.held(), ['backup']);
+  t.true(fake.ticks.length > before);
+  t.true(fake.ticks.slice(before).every(({ early }) => early === true));
+  t.false(isQueued(batch, BACKUP));
+  const text = await metrics.text();
+  t.regex(text, /domsched_early_ticks_total [1-9]/);
+  t.regex(text, /domsched_sentinel_looks_total [1-9]/);
+  t.regex(text, /domsched_sentinel_cpu_seconds_total [0-9.e-]+/);
 });

@@ -1,6 +1,7 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { type CombinedMemory, combine, type PlacedPolicy } from '../../../runtime/policy/combine.ts';
+import { idleOnly } from '../../../runtime/policy/idle-only.ts';
 import { selector } from '../../../runtime/policy/selector.ts';
 import type { Policy } from '../../../runtime/policy/world.ts';
 import { domainsOf, held, observed, processOf } from './worlds.ts';
@@ -167,4 +168,25 @@ test('nobody starves: whatever a policy wants, no hold lasts beyond its limit, a
     ),
   );
   t.pass('fast-check found no counterexample');
+});
+
+test('it is told what to watch while a subject runs, and what a policy decided already is not', (t) => {
+  const idle: PlacedPolicy = {
+    ...entry('mine', idleOnly() as Policy, 'backup'),
+    rousedBy: { among: 'others' },
+  };
+  const decide = combine([idle]);
+  const seen = (server: object) =>
+    observed(
+      domainsOf({
+        batch: [{ comm: 'backup', state: 'running', ranNs: 4e8 }],
+        web: [{ comm: 'nginx', ...server }],
+      }),
+    );
+  const first = decide(seen({}));
+  t.deepEqual([...first.alert!.loose], ['batch/backup']);
+  const busy = decide(seen({ ranNs: 3e8 }), first.memory);
+  t.deepEqual(held(busy.actions), ['batch/backup']);
+  t.is(busy.alert, undefined);
+  t.is(combine([entry('mine', idleOnly() as Policy, 'backup')])(seen({})).alert, undefined);
 });

@@ -1,6 +1,7 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { type CombinedMemory, combine, type PlacedPolicy } from '../../../runtime/policy/combine.ts';
+import { credible } from '../../../runtime/policy/credible.ts';
 import type { Guarantee } from '../../../runtime/policy/guarantee.ts';
 import { idleOnly } from '../../../runtime/policy/idle-only.ts';
 import { selector } from '../../../runtime/policy/selector.ts';
@@ -202,4 +203,14 @@ test('who sleeps in the slice loses it; who hides what it uses wins nothing', (t
   t.is(after({ comm: 'backup', state: 'ready', ranNs: 0 }, 1), 500, 'nobody claims what the vCPU did');
   t.is(after({ comm: 'backup', state: 'held' }, 0.02), 950, 'not released yet');
   t.true(after({ comm: 'backup', state: 'ready', ranNs: 1e8 }, 0.2) > 800, 'others take the CPU');
+});
+
+test('the host’s word on the moment before counts, also if the vCPU idled for most of the interval', (t) => {
+  const host = { elapsedMs: 500, vcpus: [{ ranNs: 4e6, waitedNs: 0 }] };
+  const view = (roused: object) => ({
+    ...domainsOf({ web: [{ comm: 'nginx', state: 'running', ...roused }] })[0]!,
+    host,
+  });
+  t.is(credible(view({})).domain.processes[0]!.state, 'sleeping');
+  t.is(credible(view({ roused: true })).domain.processes[0]!.state, 'running');
 });

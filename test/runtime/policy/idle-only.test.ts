@@ -90,3 +90,21 @@ test('all subjects are held or none, and somebody else ran when they are', (t) =
   );
   t.pass('fast-check found no counterexample');
 });
+
+test('who was at work at several looks just before counts at once; what a short interval adds up to does not', (t) => {
+  const policy = idleOnly();
+  const ran = (sketch: object, elapsedMs: number) => ({
+    ...world(run({ state: 'running', ...sketch }), [BACKUP]),
+    elapsedMs,
+    intervalMs: 500,
+  });
+  t.deepEqual(held(policy(ran({ roused: true }, 7), undefined).actions), [BACKUP]);
+  t.deepEqual(held(policy(ran({ roused: true, state: 'held' }, 7), undefined).actions), []);
+  t.deepEqual(
+    held(policy(ran({ ranNs: 4e6 }, 7), undefined).actions),
+    [],
+    'less than 1 % of a whole interval',
+  );
+  t.deepEqual(held(policy(ran({ ranNs: 6e6 }, 7), undefined).actions), [BACKUP]);
+  t.deepEqual(held(policy(ran({ ranNs: 6e6 }, 2_000), undefined).actions), [], 'nor of a longer one');
+});

@@ -94,3 +94,38 @@ test('a tick whose time has passed is left out and counted; no delay adds up', a
   t.is(count, 6);
   t.true(missed >= 4, `${missed}`);
 });
+
+test('a tick that is brought forward comes at once; those after it are counted from there', async (t) => {
+  let now = 0;
+  let waits: number[] = [];
+  let over = () => {};
+  const ticker = new Ticker(
+    100,
+    () => now,
+    (ms) => {
+      waits.push(ms);
+      return new Promise<void>((resolve) => {
+        over = resolve;
+      });
+    },
+  );
+  const { signal } = new AbortController();
+  t.is(await ticker.next(signal), 0);
+  const second = ticker.next(signal);
+  now = 30;
+  ticker.hurry();
+  t.is(await second, 0);
+  const third = ticker.next(signal);
+  t.deepEqual(waits, [100, 100]);
+  now = 130;
+  over();
+  t.is(await third, 0);
+  waits = [];
+  now = 150;
+  const stop = new AbortController();
+  const fourth = new Ticker(100).ticks(stop.signal);
+  await fourth.next();
+  const last = fourth.next();
+  stop.abort();
+  t.true((await last).done, 'and it ends as soon as ever');
+});
