@@ -163,6 +163,7 @@ export class Daemon {
   /** One tick: looks at all domains, decides and starts edits. Never waits. */
   tick(missed = 0): void {
     const { roused, work } = this.#sentinel.stop();
+    if (roused.size > 0) this.log.debug({ domains: [...roused.keys()] }, 'a look was brought forward');
     const { nowMs, elapsedMs } = this.#clock.begin();
     this.#discover(nowMs);
     const watched = [...this.domains.values()];
@@ -201,7 +202,6 @@ export class Daemon {
     this.#quiet = quiet ? this.#quiet + 1 : 0;
     const { intervalMs, idleIntervalMs } = this.#settings;
     this.#ticker.intervalMs = this.#quiet >= QUIET_TICKS ? idleIntervalMs : intervalMs;
-    if (roused.size > 0) this.log.debug({ domains: [...roused.keys()] }, 'a look was brought forward');
     const early = roused.size > 0 && { early: true as const };
     const tookMs = this.#tell(
       nowMs,

@@ -3,7 +3,6 @@ import { DomschedError } from '../error.ts';
 import { requireCapabilities } from '../hypervisor/capability.ts';
 import type { FrameNumber } from '../hypervisor/frame.ts';
 import type { Domain } from '../hypervisor/types.ts';
-import type { Field } from '../layout/field.ts';
 import { optionalField, requiredField } from '../layout/members.ts';
 import type { KnownKernel } from '../layout/registry.ts';
 import type { LayoutView } from '../layout/view.ts';
@@ -11,8 +10,6 @@ import type { SymbolName } from '../members/symbols.ts';
 import type { GuestVirtual } from '../memory/address.ts';
 import type { AddressSpace } from '../memory/types.ts';
 import { Arena } from './arena.ts';
-import { CurrentWords } from './current-words.ts';
-import { readMember } from './fields.ts';
 import { hasBanner } from './identify/banner.ts';
 import { hasHaltedForGood, identify, isRunBy, placeOf } from './identify/identify.ts';
 import type { IdentifiedKernel } from './identify/types.ts';
@@ -25,6 +22,7 @@ import { type ProcessTables, ProcessWalk } from './process-walk.ts';
 import { type Fact, prove } from './prove.ts';
 import { type QueueSlots, queueSlots } from './queue-slots.ts';
 import { type QueueTables, QueueWalk, queueTables } from './queue-walk.ts';
+import { type QueueFields, QueueWords } from './queue-words.ts';
 import { describeQueues, type RunQueue } from './run-queue.ts';
 import { signalSlots, type TaskSlots, taskSlots, threadInfoSlots } from './task-slots.ts';
 
@@ -105,7 +103,8 @@ export class Guest {
   #processes: ProcessWalk;
   #initTask: KernelPointer;
   #queuePointers: KernelPointer[];
-  readonly #progress: { switches: Field | undefined; tick: Field | undefined; curr: Field; idle: Field };
+  readonly #progress: QueueFields;
+  #words: QueueWords | undefined;
   #reset = false;
   #searchAt = -Infinity;
   #searchPause = SEARCH_PAUSE_MS;
@@ -324,18 +323,16 @@ export class Guest {
 
   /**
    * Whether nothing has run since the last look, so that its result still holds: every CPU idled then, and none has
-   * switched tasks since. Cheap, because it reads one word per CPU.
+   * switched tasks since. Cheap, because it reads a few words per CPU.
    */
   isQuiet(): boolean {
     const { queues } = this;
-    const { switches } = this.#progress;
-    if (this.#reset || switches === undefined || queues.cpus === 0) return false;
+    if (this.#reset || this.#progress.switches === undefined || queues.cpus === 0) return false;
+    for (let cpu = 0; cpu < queues.cpus; cpu++) if (queues.curr[cpu] !== queues.idle[cpu]) return false;
     this.domain.tick();
-    for (let cpu = 0; cpu < queues.cpus; cpu++) {
-      if (queues.curr[cpu] !== queues.idle[cpu]) return false;
-      const queue = pointerAddress(queues.queuePointers[cpu]!);
-      if (Number(readMember(this.space, queue, switches)) !== queues.nrSwitches[cpu]) return false;
-    }
+    const words = this.#readWords();
+    for (let cpu = 0; cpu < queues.cpus; cpu++)
+      if (Number(words.value(cpu, 'switches')) !== queues.nrSwitches[cpu]) return false;
     return true;
   }
 
@@ -344,21 +341,19 @@ export class Guest {
    * Cheap, because it reads a few words per CPU.
    */
   advance(): { readonly count: bigint; readonly idle: boolean } {
-    let count = 0n;
-    let idle = true;
-    const { switches, tick, curr, idle: idleTask } = this.#progress;
-    for (const queue of this.#queuePointers) {
-      const read = (member: Field) => readMember(this.space, pointerAddress(queue), member);
-      for (const member of [switches, tick]) if (member !== undefined) count += read(member);
-      if (read(curr) !== read(idleTask)) idle = false;
-    }
-    return { count, idle };
+    return this.#readWords().advance();
   }
 
-  /** Where to see which task is on each CPU, without a look. @throws DomschedError `translation-fault` */
-  currentWords(): CurrentWords {
-    const { curr, idle } = this.#progress;
-    return new CurrentWords(this.space, this.#queuePointers.map(pointerAddress), [curr, idle]);
+  /** Words that tell which task is on each CPU, for whoever looks at no more. @throws DomschedError `translation-fault` */
+  queueWords(): QueueWords {
+    this.#words ??= new QueueWords(this.space, this.#queuePointers.map(pointerAddress), this.#progress);
+    return this.#words;
+  }
+
+  #readWords(): QueueWords {
+    const words = this.queueWords();
+    words.read();
+    return words;
   }
 
   /** Number of the process of a task that the last look listed; undefined if it did not. */

@@ -20,19 +20,31 @@ export class LookBudget {
   readonly #limits: LookLimits;
   readonly #name: string;
   readonly #now: () => number;
+  readonly #wall: () => number;
   readonly #end: number;
+  readonly #wallEnd: number;
 
-  /** @param now clock in ms */
-  constructor(limits: LookLimits, name: string, now: () => number = ownTimeMs) {
+  /**
+   * @param now clock in ms that the limit is of
+   * @param wall one that is quicker to read and never slower than that
+   */
+  constructor(
+    limits: LookLimits,
+    name: string,
+    now: () => number = ownTimeMs,
+    wall: () => number = () => performance.now(),
+  ) {
     this.#limits = limits;
     this.#name = name;
     this.#now = now;
+    this.#wall = wall;
+    this.#wallEnd = wall() + limits.lookMs;
     this.#end = now() + limits.lookMs;
   }
 
   /** @throws DomschedError `over-budget` */
   checkTime(): void {
-    if (this.#now() <= this.#end) return;
+    if (this.#wall() <= this.#wallEnd || this.#now() <= this.#end) return;
     throw overBudget(this.#name, `a look at it takes more than ${this.#limits.lookMs} ms`);
   }
 

@@ -26,7 +26,8 @@ export interface SelectorSpec {
 export type Selector = (process: ProcessView) => boolean;
 
 /**
- * Matches a process that any of the selectors matches; no selectors match nothing.
+ * Matches a process that any of the selectors matches; no selectors match nothing. The answer for a view is remembered as
+ * long as the view is: one that did not change since the last tick is the same object.
  *
  * A process elsewhere is matched by its own host, which sees more of it than it tells. Only the name of that host is
  * checked here: the fleet's server vouches for it.
@@ -34,13 +35,20 @@ export type Selector = (process: ProcessView) => boolean;
  */
 export function selector(specs: readonly SelectorSpec[], host?: string): Selector {
   const plain = specs.map((spec) => ({ ...plainSpec(spec), name: selectorName(spec) }));
-  return (process) =>
-    process.elsewhere === undefined
-      ? plain.some((spec) => fits(spec, process, host))
-      : plain.some(
-          ({ host: hosts, name: called }) =>
-            process.elsewhere!.matched.has(called) && text(hosts, process.elsewhere!.host),
-        );
+  const known = new WeakMap<ProcessView, boolean>();
+  return (process) => {
+    const { elsewhere } = process;
+    if (elsewhere !== undefined)
+      return plain.some(
+        ({ host: hosts, name: called }) => elsewhere.matched.has(called) && text(hosts, elsewhere.host),
+      );
+    let found = known.get(process);
+    if (found === undefined) {
+      found = plain.some((spec) => fits(spec, process, host));
+      known.set(process, found);
+    }
+    return found;
+  };
 }
 
 /** Names of those selectors that match a process of this host, sorted. */

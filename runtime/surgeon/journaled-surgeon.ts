@@ -123,7 +123,8 @@ export class JournaledSurgeon {
 
   /** The record of {@link setNice}, with the nice value from before. */
   niceRecord(key: ProcessKey): NiceRecord | undefined {
-    return this.#niced.get(nameOf(key));
+    // Asked for every process at every tick.
+    return this.#niced.size === 0 ? undefined : this.#niced.get(nameOf(key));
   }
 
   /** @throws DomschedError as {@link Surgeon.hold}; also what the journal throws, then nothing is held */

@@ -1,6 +1,6 @@
 import { DomschedError } from '../error.ts';
-import type { CurrentWords } from '../guest/current-words.ts';
 import type { Guest } from '../guest/guest.ts';
+import type { QueueWords } from '../guest/queue-words.ts';
 import type { Alert } from '../policy/alert.ts';
 import { APART_MS, type FirstSighting, gapAfter, judge, type Sighting } from '../policy/sighting.ts';
 import { Backoff } from './backoff.ts';
@@ -13,7 +13,7 @@ const SAVED_MS = 0.5;
 /** A domain that a sentinel may look at. */
 export interface Watchable {
   readonly id: string;
-  readonly guest: Pick<Guest, 'currentWords' | 'pidOf' | 'domain'> | undefined;
+  readonly guest: Pick<Guest, 'queueWords' | 'pidOf' | 'domain'> | undefined;
   readonly tracker: Pick<Tracker, 'viewOf'> | undefined;
 }
 
@@ -29,7 +29,7 @@ export interface SentinelWork {
 
 interface Post {
   readonly domain: Watchable;
-  readonly words: CurrentWords;
+  readonly words: QueueWords;
   first: FirstSighting | undefined;
   /** Whether a task on a CPU counts: nothing new is known of it until the next tick. */
   readonly counts: Map<number, boolean>;
@@ -104,7 +104,7 @@ export class Sentinel {
     for (const domain of domains) {
       if (domain.guest === undefined || !(alert.domains?.has(domain.id) ?? true)) continue;
       if (!this.#vain.allows(domain.id, nowMs)) continue;
-      const words = quietly(() => domain.guest!.currentWords());
+      const words = quietly(() => domain.guest!.queueWords());
       if (words !== undefined) this.#posts.push({ domain, words, first: undefined, counts: new Map() });
     }
     this.#alert = alert;
@@ -122,7 +122,10 @@ export class Sentinel {
     const mayHurry = nowMs >= this.#notBeforeMs;
     let isNear = false;
     this.#posts = this.#posts.filter((post) => {
-      const tasks = quietly(() => post.words.read());
+      const tasks = quietly(() => {
+        post.words.read();
+        return post.words.tasks();
+      });
       // The next tick finds out what became of it.
       if (tasks === undefined) return false;
       const seen = this.#sighting(post, tasks);

@@ -16,6 +16,11 @@ interface TrackedProcess {
   readonly key: string;
   process: Process;
   view: ProcessView;
+  /** The origin that is in the view, and what a tick was told of it. */
+  viewOrigin: Origin | undefined;
+  told:
+    | { readonly view: ProcessView; readonly hold: Hold | undefined; readonly process: TickProcess }
+    | undefined;
   /** CPU time reported so far, in ns. */
   toldNs: number;
   /** Time in run queues reported so far, in ns. */
@@ -154,13 +159,13 @@ export class Tracker {
   }
 
   tickProcesses(): TickProcess[] {
-    return Array.from(this.#entries.values(), ({ view, process, key }) => {
-      const { pid, ppid, comm, state, nice, kernelThread, cpuNs, ranNs } = view;
-      const hold = this.holds.get(key);
-      const seen = { key, pid, ppid, comm, state, nice, kernelThread, cpuNs, ranNs, cpu: process.cpu };
-      if (hold === undefined) return seen;
-      const { policy, reason, since } = hold;
-      return { ...seen, held: { policy, reason, since } };
+    return Array.from(this.#entries.values(), (entry) => {
+      const hold = this.holds.size === 0 ? undefined : this.holds.get(entry.key);
+      const { told } = entry;
+      if (told !== undefined && told.view === entry.view && told.hold === hold) return told.process;
+      const process = tickProcess(entry.view, entry.process.cpu, hold);
+      entry.told = { view: entry.view, hold, process };
+      return process;
     });
   }
 
@@ -176,7 +181,10 @@ export class Tracker {
       // A process that is new since the last look has used all its CPU time since then.
       const toldNs = this.#look === 1 ? cpuNs : 0;
       const queuedNs = this.#look === 1 ? (process.queuedNs ?? 0) : 0;
-      const none = { view: undefined as never, waitedNs: undefined, origin: {}, originMs: -Infinity };
+      const none = {
+        ...{ view: undefined as never, viewOrigin: undefined, told: undefined },
+        ...{ waitedNs: undefined, origin: {}, originMs: -Infinity },
+      };
       entry = { key, process, toldNs, queuedNs, seen: 0, ...none };
       this.#entries.set(process.pid, entry);
       this.#byKey.set(key, entry);
@@ -200,13 +208,38 @@ export class Tracker {
       entry.waitedNs = Math.max(0, process.queuedNs - entry.queuedNs, stays ? elapsedMs * 1e6 : 0);
       entry.queuedNs = process.queuedNs;
     }
-    entry.view = this.#describe(entry, ranNs, nowMs);
+    if (!this.#isAsDescribed(entry, ranNs)) entry.view = this.#describe(entry, ranNs, nowMs);
+  }
+
+  /** Whether a description would be equal to the last one: most processes rest most of the time. */
+  #isAsDescribed(
+    { view, viewOrigin, process, origin, waitedNs, key }: TrackedProcess,
+    ranNs: number,
+  ): boolean {
+    return (
+      view !== undefined &&
+      ranNs === 0 &&
+      view.ranNs === 0 &&
+      view.heldMs === undefined &&
+      view.roused === undefined &&
+      view.waitedNs === waitedNs &&
+      view.state === STATES[process.state] &&
+      view.cpuNs === cpuTime(process) &&
+      view.cpu === process.cpu &&
+      view.nice === process.nice &&
+      view.ppid === process.ppid &&
+      view.comm === process.comm &&
+      view.kernelThread === process.kernelThread &&
+      viewOrigin === origin &&
+      !this.holds.has(key)
+    );
   }
 
   #describe(entry: TrackedProcess, ranNs: number, nowMs: number): ProcessView {
     const { process, key, origin } = entry;
     const { domain, domainName } = this.#options;
     const hold = this.holds.get(key);
+    entry.viewOrigin = origin;
     return {
       key,
       domain,
@@ -231,6 +264,14 @@ export class Tracker {
     this.holds.delete(entry.key);
     gone.push({ key: entry.key, process: entry.process });
   }
+}
+
+function tickProcess(view: ProcessView, cpu: number, hold: Hold | undefined): TickProcess {
+  const { key, pid, ppid, comm, state, nice, kernelThread, cpuNs, ranNs } = view;
+  const seen = { key, pid, ppid, comm, state, nice, kernelThread, cpuNs, ranNs, cpu };
+  if (hold === undefined) return seen;
+  const { policy, reason, since } = hold;
+  return { ...seen, held: { policy, reason, since } };
 }
 
 function isSame(

@@ -81,6 +81,7 @@ test.serial('a backup in one guest runs only while the service in the other rest
   await showsOnPage(t, bench, idleOnly);
   await boundsLies(t, bench, idleOnly);
   await protects(bench);
+  await isPrompt(t, bench, idleOnly);
 
   t.is(await bench.end('SIGTERM'), 0);
   await bench.goesOn('backup', 'pi1');
@@ -91,6 +92,25 @@ test.serial('a backup in one guest runs only while the service in the other rest
 async function firstOf<T>(values: AsyncIterable<T>): Promise<T> {
   for await (const value of values) return value;
   throw new Error('there was none');
+}
+
+/** Between two looks that are far apart somebody begins to run: the second one comes at once. */
+async function isPrompt(t: ExecutionContext, bench: DaemonBench, policy: string): Promise<void> {
+  await bench.domsched('hold', 'batch', 'pi1');
+  const from = bench.logged();
+  await bench.configure(policy, 'interval = 3.0\nidleInterval = 3.0\nmaxHold = false');
+  bench.signal('SIGHUP');
+  await bench.logs(({ msg }) => msg === 'configuration read again', from);
+  await bench.goesOn('backup');
+  // The sentinel begins after a look at which the backup runs.
+  await sleep(7_000);
+  const begun = bench.logged();
+  await bench.domsched('release', 'batch', 'pi1');
+  await bench.goesOn('pi1');
+  await bench.logs(({ msg, outcome }) => msg === 'hold' && outcome === 'held', begun);
+  const order = bench.log(begun).map(({ msg }) => msg);
+  const forward = order.indexOf('a look was brought forward');
+  t.true(forward >= 0 && forward < order.indexOf('holding'), order.join('\n'));
 }
 
 /**

@@ -15,9 +15,19 @@ async function withTasks(count: number) {
 
 test('a look that takes longer than it may ends, by its own clock', (t) => {
   let now = 100;
-  const budget = new LookBudget({ lookMs: 5, bytes: NO_LIMIT }, 'one', () => now);
+  let wall = 0;
+  let asked = 0;
+  const own = () => {
+    asked += 1;
+    return now;
+  };
+  const budget = new LookBudget({ lookMs: 5, bytes: NO_LIMIT }, 'one', own, () => wall);
+  wall = 5;
   now = 105;
   t.notThrows(() => budget.checkTime());
+  t.is(asked, 1, 'it cannot have used more time than has passed');
+  wall = 80;
+  t.notThrows(() => budget.checkTime(), 'others had the CPU');
   now = 105.1;
   t.throws(() => budget.checkTime(), { code: 'over-budget', message: /one: .* more than 5 ms.*set aside/ });
 });

@@ -25,7 +25,7 @@ function domainOf(id: string, tasks: () => readonly number[] | undefined, awakeM
   return {
     id,
     guest: {
-      currentWords: () => ({ read: tasks }),
+      queueWords: () => ({ read: () => {}, tasks }),
       pidOf: (task: number) => (task in views ? task : undefined),
       domain: { hostClock: read && { read, close: () => {} } },
     },
@@ -227,7 +227,7 @@ test('a domain that cannot be read or has gone between two looks is left to the 
     ...clockless,
     guest: {
       ...clockless.guest,
-      currentWords: () => {
+      queueWords: () => {
         throw new DomschedError('translation-fault', 'no page', {});
       },
     },
@@ -247,13 +247,15 @@ for (const kernel of SYNTHETIC_KERNELS) {
     });
     const guest = await Guest.attach(made.domain, [knownKernel(kernel)]);
     guest.snapshot();
-    const words = guest.currentWords();
+    const words = guest.queueWords();
+    words.read();
     const task = addressPointer(made.tasks.get(7)! as never) as number;
-    t.deepEqual(words.read(), [task]);
+    t.deepEqual(words.tasks(), [task]);
     t.is(guest.pidOf(task), 7);
     t.is(guest.pidOf(task + 64), undefined);
     made.put(made.queues[1]!, 'rq', 'curr', 0n);
-    t.is(words.read(), undefined, 'no pointer is no task');
+    words.read();
+    t.is(words.tasks(), undefined, 'no pointer is no task');
     made.domain.destroy();
     t.throws(() => words.read(), { code: 'domain-gone' });
     guest.detach();
