@@ -177,7 +177,7 @@ export class Daemon {
     const isUnknown = watched.some((domain) => domain.isUnknown(nowMs));
     if (!isUnknown) this.#resume();
     const { fleet, decide, intervalMs: wholeMs } = this.#settings;
-    const elsewhere = fleet?.domains(elapsedMs) ?? [];
+    const elsewhere = fleet?.domains(Math.max(elapsedMs, wholeMs)) ?? [];
     const decided = decide(
       { nowMs, date: new Date(), elapsedMs, intervalMs: wholeMs, domains: [...views, ...elsewhere] },
       this.#memory,
