@@ -9,9 +9,9 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 # Debian packages that the toolchain, the tests and the benchmarks use.
 PACKAGES := gcc libc6-dev make binutils bzip2 xz-utils zstd lz4 lzop gdb clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 dpkg-dev \
 	qemu-system-x86 qemu-utils busybox-static cpio time dwarves bpftool dwz libxen-dev chromium fonts-dejavu-core \
-	mandoc zsh fish systemd mmdebstrap debuginfod libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu prometheus nats-server
+	mandoc zsh fish systemd mmdebstrap debuginfod libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu prometheus nats-server apache2-utils
 
-.PHONY: fuzz help setup packages build wasm test demo check check-layouts bench kernels kernels-debian deb kernels-suites kernels-all kernels-matrix layouts live-1 live-2 soak xen
+.PHONY: experiments fuzz help setup packages build wasm test demo check check-layouts bench kernels kernels-debian deb kernels-suites kernels-all kernels-matrix layouts live-1 live-2 soak xen
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s $$'\t'
@@ -131,6 +131,11 @@ bench: setup kernels kernels-debian kernels-suites xen ## benchmarks: extraction
 	node test/bench/split.bench.ts
 	node test/bench/xen.bench.ts
 	node test/bench/start.bench.ts
+
+# Each writes raw data, a picture and a verdict for each claim to .cache/experiments.
+experiments: setup kernels kernels-debian kernels-suites ## the paper's experiments (short forms, about 15 min; DOMSCHED_EXPERIMENTS=full, 2 h; ONLY=table1,fig8; KEEP=1 into docs/experiments)
+	@node kernels/complete.ts
+	node test/experiments/run.ts
 
 # Guided by coverage: TARGET names one reader (all), RUNS inputs for each, KEEP=1 takes what is new into test/fuzz/corpus.
 fuzz: RUNS ?= 100000

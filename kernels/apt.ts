@@ -97,6 +97,30 @@ export async function show(
   return parseStanzas(stdout);
 }
 
+/**
+ * Packages and their dependencies, as the archive offers them now.
+ * @param followed dependencies that are needed where no installed system has to be maintained
+ * @throws KernelsError `package-not-found`
+ */
+export async function closure(roots: readonly string[], followed: RegExp): Promise<ArchivePackage[]> {
+  const found = new Map<string, ArchivePackage>();
+  for (let wanted = [...roots]; wanted.length > 0; ) {
+    const packages = await show(wanted);
+    const absent = wanted.filter((name) => !packages.has(name));
+    if (absent.length > 0) {
+      throw new KernelsError(
+        'package-not-found',
+        `apt knows no package ${absent.join(', ')}: run \`apt-get update\`; these are Debian 12's`,
+        { packages: absent },
+      );
+    }
+    for (const [name, entry] of packages) found.set(name, entry);
+    const needed = [...packages.values()].flatMap(({ depends }) => depends);
+    wanted = [...new Set(needed)].filter((name) => followed.test(name) && !found.has(name));
+  }
+  return [...found.values()];
+}
+
 /** Whether a package's version is later in Debian's order. */
 export async function isNewer(version: string, than: string): Promise<boolean> {
   const { exitCode } = await execa('dpkg', ['--compare-versions', version, 'gt', than], { reject: false });

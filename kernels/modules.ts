@@ -24,33 +24,50 @@ const DISK_MODULES = [
   'ext4',
 ];
 
+/** The modules for a virtio network card, likewise. */
+const NETWORK_MODULES = [...DISK_MODULES.slice(0, 5), 'failover', 'net_failover', 'virtio_net'];
+
+/** Modules that a guest with a virtio network card must load first, as {@link diskModules}. */
+export function networkModules(kernel: CachedKernel): Promise<string[]> {
+  return modulesOf(kernel, 'network-modules', NETWORK_MODULES);
+}
+
 /**
  * Modules that a guest with a virtio disk must load first, from its kernel's package.
  * @returns files in loading order, without built-in ones
  * @throws KernelsError `download-failed`, also if the cache predates the keeping of modules and the archive has moved
  *   on to another point release
  */
-export async function diskModules(kernel: CachedKernel): Promise<string[]> {
-  const directory = await makeOnce(path.join(kernel.directory, 'modules'), async (fresh) => {
+export function diskModules(kernel: CachedKernel): Promise<string[]> {
+  return modulesOf(kernel, 'modules', DISK_MODULES);
+}
+
+async function modulesOf(kernel: CachedKernel, folder: string, names: readonly string[]): Promise<string[]> {
+  const directory = await makeOnce(path.join(kernel.directory, folder), async (fresh) => {
     const deb = await download(await imagePackage(kernel.provenance.packages.image), path.dirname(fresh));
-    await takeModules(deb, fresh);
+    await takeModules(deb, fresh, names);
   });
   const there = new Set(await readdir(directory));
-  return DISK_MODULES.map((name) => `${name}.ko`)
+  return names
+    .map((name) => `${name}.ko`)
     .filter((file) => there.has(file))
     .map((file) => path.join(directory, file));
 }
 
 /**
- * Extracts the modules for a disk from a kernel's image package, if it has them.
+ * Extracts modules from a kernel's image package, if it has them.
  * @param directory where `<name>.ko` goes, decompressed; created if missing
  */
-export async function takeModules(deb: string, directory: string): Promise<void> {
+export async function takeModules(
+  deb: string,
+  directory: string,
+  names: readonly string[] = DISK_MODULES,
+): Promise<void> {
   await mkdir(directory, { recursive: true });
   const tree = await mkdtemp(path.join(directory, '..', 'tree-'));
   try {
     // Some file names have a dash where the kernel has an underscore.
-    const patterns = DISK_MODULES.map((name) => `*/${name.replaceAll('_', '[-_]')}.ko*`);
+    const patterns = names.map((name) => `*/${name.replaceAll('_', '[-_]')}.ko*`);
     // A pattern without a match is a built-in driver and no failure.
     await execa('dpkg-deb', ['--fsys-tarfile', deb], { buffer: false, reject: false }).pipe(
       'tar',

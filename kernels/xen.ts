@@ -8,7 +8,7 @@ import path from 'node:path';
 import process from 'node:process';
 import { execa } from 'execa';
 import { z } from 'zod';
-import { type ArchivePackage, download, resolve, show, updateIndex } from './apt.ts';
+import { closure, download, resolve, updateIndex } from './apt.ts';
 import { KernelsError } from './error.ts';
 import { debianKernels } from './manifest.ts';
 import { projectDirectory } from './paths.ts';
@@ -95,7 +95,7 @@ function cachedXen(directory: string): (CachedXen & { packages: readonly string[
  */
 export async function fetchXen(directory = cache): Promise<string> {
   const { release, image } = await resolve(debianKernels().find(({ id }) => id === DOM0_KERNEL)!);
-  const packages = [...(await closure(ROOTS)), image];
+  const packages = [...(await closure(ROOTS, FOLLOWED)), image];
   const version = packages.find(({ name }) => name === ROOTS[0])!.version;
   const known = cachedXen(directory);
   if (known && packages.map(({ sha256 }) => sha256).join() === known.packages.join()) {
@@ -128,26 +128,6 @@ export async function fetchXen(directory = cache): Promise<string> {
     await rm(incoming, { recursive: true, force: true });
   }
   return `Xen ${version} fetched, with ${packages.length} packages and Linux ${release} as dom0`;
-}
-
-/** The packages and their dependencies, as the archive offers them now. */
-async function closure(roots: readonly string[]): Promise<ArchivePackage[]> {
-  const found = new Map<string, ArchivePackage>();
-  for (let wanted = [...roots]; wanted.length > 0; ) {
-    const packages = await show(wanted);
-    const absent = wanted.filter((name) => !packages.has(name));
-    if (absent.length > 0) {
-      throw new KernelsError(
-        'package-not-found',
-        `apt knows no package ${absent.join(', ')}: run \`apt-get update\`; Debian 12 has Xen 4.17`,
-        { packages: absent },
-      );
-    }
-    for (const [name, entry] of packages) found.set(name, entry);
-    const needed = [...packages.values()].flatMap(({ depends }) => depends);
-    wanted = [...new Set(needed)].filter((name) => FOLLOWED.test(name) && !found.has(name));
-  }
-  return [...found.values()];
 }
 
 async function extractKernel(deb: string, release: string, directory: string): Promise<void> {

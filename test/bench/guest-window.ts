@@ -16,9 +16,9 @@ export interface Window {
   readonly stood: number;
 }
 
-interface Instant {
+/** What a thread of the host has had of its CPUs at one instant. */
+export interface ThreadInstant {
   readonly ns: bigint;
-  readonly work: bigint;
   readonly ranNs: bigint;
   readonly waitedNs: bigint;
 }
@@ -34,7 +34,7 @@ export async function vcpuThread(guest: LiveGuest): Promise<string> {
 /** Longer than the tick of any host. */
 const TICK_LIMIT_MS = 20;
 
-function look(counter: GuestCounter, thread: string): Instant {
+export function instantOf(thread: string): ThreadInstant {
   // Documentation/scheduler/sched-stats.rst: ns on a CPU, ns of waiting for one. The kernel brings a running thread's up
   // to date at its clock tick, so that tick is the instant to look at.
   const times = () => readFileSync(`${thread}/schedstat`, 'utf8');
@@ -44,17 +44,26 @@ function look(counter: GuestCounter, thread: string): Instant {
   while (now === before && performance.now() < end) now = times();
   const [ran, waited] = now.split(' ');
   const ns = process.hrtime.bigint();
-  return { ns, work: counter.read(), ranNs: BigInt(ran!), waitedNs: BigInt(waited!) };
+  return { ns, ranNs: BigInt(ran!), waitedNs: BigInt(waited!) };
 }
 
 /** Watches a guest from outside for some time. @throws Error when its work stands still */
 export async function watch(counter: GuestCounter, thread: string, ms: number): Promise<Window> {
-  const from = look(counter, thread);
+  const [from, workFrom] = [instantOf(thread), counter.read()];
   await sleep(ms);
-  const to = look(counter, thread);
-  const [ns, work] = [Number(to.ns - from.ns), Number(to.work - from.work)];
-  const [ran, waited] = [Number(to.ranNs - from.ranNs) / ns, Number(to.waitedNs - from.waitedNs) / ns];
+  const [to, workTo] = [instantOf(thread), counter.read()];
+  const work = Number(workTo - workFrom);
+  const { ns, ran, waited } = partsOf(from, to);
   if (work === 0) throw new Error(`${counter.name} stands still`);
   const byClock = (work * 1e9) / ns;
   return { byClock, byCpu: byClock / ran, waited, stood: 1 - ran - waited };
+}
+
+/** Parts of the time between two instants. */
+export function partsOf(
+  from: ThreadInstant,
+  to: ThreadInstant,
+): { readonly ns: number; readonly ran: number; readonly waited: number } {
+  const ns = Number(to.ns - from.ns);
+  return { ns, ran: Number(to.ranNs - from.ranNs) / ns, waited: Number(to.waitedNs - from.waitedNs) / ns };
 }

@@ -1,31 +1,9 @@
-import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
-import path from 'node:path';
+import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
+import { makeGroup, moveInto, removeGroup } from './control-group.ts';
 import { bootDebian } from './guest.ts';
-
-/** A control group of our own below the CPU controller, or why there can be none. */
-function makeGroup(): string | { reason: string } {
-  for (const mount of ['/sys/fs/cgroup/cpu', '/sys/fs/cgroup']) {
-    const group = path.join(mount, `domsched-test-${process.pid}`);
-    try {
-      mkdirSync(group);
-    } catch {
-      continue;
-    }
-    const knob = ['cpu.shares', 'cpu.weight'].find((name) => {
-      try {
-        return readFileSync(path.join(group, name)) !== undefined;
-      } catch {
-        return false;
-      }
-    });
-    if (knob !== undefined) return group;
-    rmdirSync(group);
-  }
-  return { reason: 'no control group with a CPU controller can be made here' };
-}
 
 /** Seconds of CPU time that a process has used: user and system, in ticks of 10 ms. */
 function cpuSeconds(pid: number): number {
@@ -46,13 +24,13 @@ test('weight and cap of a QEMU machine by its control group', async (t) => {
     await using domain = await QemuDomain.attach(guest.sockets, guest.connection);
     t.is(domain.scheduler, undefined, 'a machine that shares its group has none');
   }
-  const group = makeGroup();
-  if (typeof group !== 'string') {
-    t.log(`not run: ${group.reason}`);
+  const group = makeGroup(`domsched-test-${process.pid}`);
+  if (group === undefined) {
+    t.log('not run: no control group with a CPU controller can be made here');
     return;
   }
   try {
-    writeFileSync(path.join(group, 'cgroup.procs'), String(pid));
+    moveInto(group, pid);
     await using domain = await QemuDomain.attach(guest.sockets, guest.connection);
     const scheduler = domain.scheduler!;
     t.deepEqual(await scheduler.get(), { weight: 256, cap: 0 });
@@ -68,13 +46,6 @@ test('weight and cap of a QEMU machine by its control group', async (t) => {
     t.deepEqual(await scheduler.set({ weight: 256, cap: 0 }), { weight: 256, cap: 0 });
   } finally {
     await guest.kill();
-    for (let attempt = 0; attempt < 50; attempt++) {
-      try {
-        rmdirSync(group);
-        break;
-      } catch {
-        await sleep(100);
-      }
-    }
+    await removeGroup(group);
   }
 });

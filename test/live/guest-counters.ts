@@ -14,14 +14,15 @@ const CHUNK = 4 * 2 ** 20;
  */
 export class GuestCounter implements Disposable {
   readonly name: string;
+  /** Of its page in the file that the guest's memory is in. */
+  readonly offset: number;
   readonly #handle: number;
-  readonly #offset: number;
   readonly #bytes = Buffer.alloc(8);
 
   private constructor(name: string, handle: number, offset: number) {
     this.name = name;
     this.#handle = handle;
-    this.#offset = offset;
+    this.offset = offset;
   }
 
   /** @param guest with its memory in a file @throws Error when no page, or more than one, is the program's */
@@ -35,20 +36,20 @@ export class GuestCounter implements Disposable {
 
   /** @param word of the page: the first one counts, the others are what the program makes of them */
   read(word = 0): bigint {
-    readSync(this.#handle, this.#bytes, 0, 8, this.#offset + 8 * word);
+    readSync(this.#handle, this.#bytes, 0, 8, this.offset + 8 * word);
     return this.#bytes.readBigUInt64LE();
   }
 
   /** Tells the program something, while it runs or is paused. */
   write(word: number, value: bigint): void {
     this.#bytes.writeBigUInt64LE(value);
-    writeSync(this.#handle, this.#bytes, 0, 8, this.#offset + 8 * word);
+    writeSync(this.#handle, this.#bytes, 0, 8, this.offset + 8 * word);
   }
 
   /** Whether the page is still the program's. */
   get isThere(): boolean {
     const bytes = Buffer.alloc(PAGE);
-    readSync(this.#handle, bytes, 0, PAGE, this.#offset);
+    readSync(this.#handle, bytes, 0, PAGE, this.offset);
     return bytes.includes(`${MARK}${this.name}\0`);
   }
 

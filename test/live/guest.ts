@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type CachedKernel, requireKernel } from '../../kernels/cache.ts';
-import { diskModules } from '../../kernels/modules.ts';
+import { diskModules, networkModules } from '../../kernels/modules.ts';
 import { projectDirectory } from '../../kernels/paths.ts';
 import { QmpClient } from '../../runtime/hypervisor/qemu/qmp-client.ts';
 import { type Accelerator, workingAccelerator } from './accelerator.ts';
@@ -69,8 +69,12 @@ export interface DebianOptions extends MachineOptions {
   sessions?: boolean;
   /** Files for the guest beside its programs: where each comes from, by its place. */
   files?: Readonly<Record<string, string>>;
+  /** A folder with all of whose files the guest begins, beside its own. */
+  root?: string;
   /** A virtio disk with a file system on /mnt. */
   disk?: boolean;
+  /** A virtio network card, `eth0`; `extra` has the network behind it, with the id `network`. */
+  network?: boolean;
   /** Nice level of the shell that answers {@link LiveGuest.run}. */
   shellNice?: number;
 }
@@ -283,7 +287,10 @@ export async function bootKernel(options: KernelOptions): Promise<LiveGuest> {
 /** Boots one of Debian's kernels with our initramfs: programs running, a shell to ask. */
 export async function bootDebian(options: DebianOptions = {}): Promise<LiveGuest & { kernel: CachedKernel }> {
   const kernel = requireKernel(options.kernel ?? 'debian-6.1-cloud');
-  const modules = options.disk ? await diskModules(kernel) : [];
+  const modules = [
+    ...(options.disk ? await diskModules(kernel) : []),
+    ...(options.network ? await networkModules(kernel) : []),
+  ];
   const named = { name: kernel.id.replaceAll('.', '-'), ...options };
   return Object.assign(await bootImage(kernel.vmlinuz, named, modules), { kernel });
 }

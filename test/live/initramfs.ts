@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { chmod, copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { execa } from 'execa';
@@ -14,6 +14,7 @@ export interface GuestProgram {
   readonly kind:
     | 'burner'
     | 'sleeper'
+    | 'jobs'
     | 'pipe'
     | 'threads'
     | 'forker'
@@ -42,6 +43,8 @@ export interface InitOptions {
   readonly sessions?: boolean;
   /** Files beside these: where each comes from, by its place. */
   readonly files?: Readonly<Record<string, string>>;
+  /** A folder with all of whose files the guest begins, beside its own. */
+  readonly root?: string;
   /** Terminal that the shell is served on. */
   readonly shell?: string;
   /** Nice level of that shell: a guest that is full of loads on a slow machine still has to answer. */
@@ -72,8 +75,9 @@ export async function guestBinary(name: 'workload' | 'kexec', directory = cache)
 export async function makeInitramfs(target: string, options: InitOptions = {}): Promise<void> {
   const root = await mkdtemp(path.join(tmpdir(), 'domsched-initramfs-'));
   try {
+    if (options.root !== undefined) await cp(options.root, root, { recursive: true, verbatimSymlinks: true });
     for (const directory of ['bin', 'dev', 'mnt', 'proc', 'sys', 'run', 'tmp'])
-      await mkdir(path.join(root, directory));
+      await mkdir(path.join(root, directory), { recursive: true });
     await copyFile('/bin/busybox', path.join(root, 'bin/busybox'));
     await copyFile(await workloadBinary(), path.join(root, 'bin/workload'));
     await mkdir(path.join(root, 'modules'));

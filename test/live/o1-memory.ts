@@ -60,12 +60,13 @@ export class O1Memory {
     return BigInt(this.field(struct, member).offset);
   }
 
-  #physical(address: bigint): number {
+  /** Offset in the memory's file. */
+  physical(address: bigint): number {
     return Number(address >= kernelMap ? address - kernelMap : address - directMap);
   }
 
   async bytes(address: bigint, size: number): Promise<Buffer> {
-    const { buffer, bytesRead } = await this.#file.read(Buffer.alloc(size), 0, size, this.#physical(address));
+    const { buffer, bytesRead } = await this.#file.read(Buffer.alloc(size), 0, size, this.physical(address));
     if (bytesRead !== size) throw new Error(`address ${address.toString(16)} is outside RAM`);
     return buffer;
   }
@@ -79,7 +80,7 @@ export class O1Memory {
   async write(address: bigint, value: bigint, size = 8): Promise<void> {
     const buffer = Buffer.alloc(8);
     buffer.writeBigUInt64LE(BigInt.asUintN(64, value));
-    await this.#file.write(buffer, 0, size, this.#physical(address));
+    await this.#file.write(buffer, 0, size, this.physical(address));
   }
 
   get(struct: string, address: bigint, member: string): Promise<bigint> {

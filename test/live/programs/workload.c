@@ -140,6 +140,31 @@ static void bursts(void)
 	}
 }
 
+/*
+ * Short jobs: when the host writes the number of the next one into word 1 of the page, sleeps for a while, at random, and
+ * then computes as much as word 2 says. Word 3 is how long that took, ns, from when it was to wake.
+ */
+static void jobs(void)
+{
+	srandom(time(NULL) ^ getpid());
+	for (uint64_t round = 1;; round++) {
+		struct timespec due;
+		int64_t begin;
+
+		while (progress[1] != round)
+			nap(1);
+		begin = now() + (20 + random() % 40) * 1000000LL;
+		due = (struct timespec){ begin / 1000000000, begin % 1000000000 };
+		if (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL))
+			fail("clock_nanosleep");
+		for (uint64_t i = 0; i < progress[2]; i++)
+			for (volatile int n = 0; n < 1000; n++)
+				;
+		progress[3] = now() - begin;
+		count();
+	}
+}
+
 static void sleeper(void)
 {
 	for (;;) {
@@ -623,7 +648,7 @@ static void calls(void)
 int main(int argc, char **argv)
 {
 	static const struct { const char *kind; void (*run)(void); } kinds[] = {
-		{ "burner", burn }, { "sleeper", sleeper }, { "bursts", bursts }, { "pipe", pingpong }, { "threads", threads },
+		{ "burner", burn }, { "sleeper", sleeper }, { "bursts", bursts }, { "jobs", jobs }, { "pipe", pingpong }, { "threads", threads },
 		{ "forker", forker }, { "faults", faults }, { "unmaps", unmaps }, { "files", files },
 		{ "disk", disk }, { "tcp", tcp }, { "reaper", reaper }, { "calls", calls }, { "storm", storm },
 	};

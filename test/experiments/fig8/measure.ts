@@ -1,0 +1,130 @@
+import { closeSync, openSync, readSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import process from 'node:process';
+import { setImmediate, setTimeout as sleep } from 'node:timers/promises';
+import { DaemonProcess } from '../../live/daemon-process.ts';
+import { kernelFile } from '../../live/o1.ts';
+import { O1Memory } from '../../live/o1-memory.ts';
+import type { Measuring, UsedMachines } from '../experiment.ts';
+import { bootPaperGuest, type PaperGuest } from '../o1-guest.ts';
+import type { Fig8Sample } from './judge.ts';
+import { Stretches } from './spans.ts';
+
+/** Interval of the daemon, and for how long. */
+const RUNS = {
+  glance: [{ intervalMs: 100, seconds: 8 }],
+  short: [
+    { intervalMs: 500, seconds: 75 },
+    { intervalMs: 100, seconds: 75 },
+  ],
+  full: [
+    { intervalMs: 500, seconds: 300 },
+    { intervalMs: 100, seconds: 300 },
+    { intervalMs: 50, seconds: 300 },
+  ],
+} as const;
+/** pi1 has the lowest priority; each other one rests and computes, for so many ms, in nobody's step. */
+const U1 = { pi1: 'pi1', pi2: 'sleeper2/5300/1200', pi3: 'sleeper3/7900/900' };
+const U2 = { pi4: 'sleeper4/3100/1300' };
+const LOOK_MS = 0.5;
+const WARM_MS = 1_500;
+const waits = new Int32Array(new SharedArrayBuffer(4));
+
+/** A process of a guest, looked at in the guest's memory while it runs, without domsched and without a pause. */
+interface SeenProcess {
+  readonly process: string;
+  /** Who is on the guest's CPU now. */
+  curr(): bigint;
+  readonly task: bigint;
+  /** Whether it is in a run queue: it has the CPU or wants it. */
+  wants(): boolean;
+}
+
+async function seenIn(
+  { guest }: PaperGuest,
+  programs: Readonly<Record<string, string>>,
+): Promise<SeenProcess[]> {
+  await using memory = await O1Memory.open(guest, 'base');
+  const file = openSync(guest.memoryFile, 'r');
+  process.once('exit', () => closeSync(file));
+  const bytes = Buffer.alloc(8);
+  const word = (address: bigint) => {
+    const at = memory.physical(address);
+    return () => {
+      readSync(file, bytes, 0, 8, at);
+      return bytes.readBigUInt64LE();
+    };
+  };
+  const curr = word((await memory.runqueue(0)) + memory.offset('runqueue', 'curr'));
+  const tasks = await memory.tasks();
+  return Object.entries(programs).map(([name, program]) => {
+    const task = tasks.get(program.replace(/\/.*/, ''))!;
+    const array = word(task + memory.offset('task_struct', 'array'));
+    return { process: name, task, curr, wants: () => array() !== 0n };
+  });
+}
+
+export async function measure({ form, put, say }: Measuring): Promise<UsedMachines> {
+  const directory = await mkdtemp(path.join(tmpdir(), 'domsched-fig8-'));
+  await using _remove = { [Symbol.asyncDispose]: () => rm(directory, { recursive: true, force: true }) };
+  await using u1 = await bootPaperGuest('u1', Object.values(U1).join(','));
+  await using u2 = await bootPaperGuest('u2', Object.values(U2).join(','));
+  await u1.guest.waitFor(/^sleeper3 /, 120_000);
+  await u2.guest.waitFor(/^sleeper4 /, 120_000);
+  const seen = [...(await seenIn(u1, U1)), ...(await seenIn(u2, U2))];
+  await using daemon = new DaemonProcess(directory, [u1.connection, u2.connection]);
+  process.once('exit', () => {
+    if (daemon.pid !== undefined) process.kill(daemon.pid);
+  });
+  await daemon.extract(kernelFile('base'));
+  for (const { intervalMs, seconds } of RUNS[form]) {
+    const begun = daemon.logged();
+    await daemon.configure(
+      '[[policy]]\ntype = "idle-only"\nselect = [{ domain = "u1", comm = "pi1" }]',
+      `interval = ${intervalMs / 1000}\nidleInterval = ${intervalMs / 1000}\nmaxHold = false`,
+    );
+    daemon.start();
+    await daemon.logs(({ msg }) => msg === 'holding', begun);
+    say(`the daemon looks every ${intervalMs} ms, for ${seconds} s`);
+    await sleep(WARM_MS);
+    for (const sample of await lookOn(seen, seconds * 1000)) put({ intervalMs, ...sample });
+    const trouble = daemon.log(begun).filter(({ level }) => level >= 50);
+    if (trouble.length > 0) throw new Error(`the daemon: ${JSON.stringify(trouble[0])}`);
+    await daemon.end('SIGTERM');
+  }
+  for (const { guest } of [u1, u2]) {
+    const bad = guest.lines.find((line) => /BUG|errors=[1-9]/.test(line));
+    if (bad !== undefined) throw new Error(bad);
+  }
+  return {
+    accelerator: u1.guest.accelerator,
+    guests: [
+      `U1 and U2: our O(1) guest with the layout of Linux 2.6.16, 1 vCPU each (pi2 to pi4 are its program \`sleeper\`: ${U1.pi2}, ${U1.pi3}, ${U2.pi4}: rests and computes so many ms)`,
+    ],
+  };
+}
+
+/** Looks over and over. @returns when each ran, and wanted to */
+async function lookOn(seen: readonly SeenProcess[], ms: number): Promise<Omit<Fig8Sample, 'intervalMs'>[]> {
+  const watched = seen.map((one) => ({ one, ran: new Stretches(), wanted: new Stretches() }));
+  const start = performance.now();
+  let before = 0;
+  for (let looks = 1; before < ms; looks++) {
+    const now = performance.now() - start;
+    for (const { one, ran, wanted } of watched) {
+      const runs = one.curr() === one.task;
+      ran.look(runs, before, now);
+      wanted.look(runs || one.wants(), before, now);
+    }
+    before = now;
+    Atomics.wait(waits, 0, 0, LOOK_MS);
+    // The guests' consoles want to be read.
+    if (looks % 50 === 0) await setImmediate();
+  }
+  return watched.flatMap(({ one: { process: name }, ran, wanted }) => [
+    ...ran.list.map(({ from, to }) => ({ process: name, did: 'ran' as const, from, to })),
+    ...wanted.list.map(({ from, to }) => ({ process: name, did: 'wanted' as const, from, to })),
+  ]);
+}
