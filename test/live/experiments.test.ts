@@ -20,7 +20,7 @@ test('an experiment writes raw data, a picture and a report, and prints its verd
     KEEP: '',
   };
   const { stdout } = await execa({ shell: true, cwd: projectDirectory, env, preferLocal: true })`${recipe}`;
-  t.regex(stdout, /^- \*\*met\*\*: Each hold .* TCG|KVM/m);
+  t.regex(stdout, /^- \*\*met\*\*: Each hold .*(TCG|KVM)/m);
   const { setup, samples } = parseRaw(await readFile(path.join(directory, 'off-cpu.jsonl'), 'utf8'));
   t.like(setup, { experiment: 'off-cpu', form: 'glance' });
   t.true(samples.length >= 12);

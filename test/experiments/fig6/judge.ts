@@ -100,7 +100,7 @@ function picture(
     readonly to: number;
   }[],
 ): PictureSpec {
-  const y = { field: 'mode', type: 'nominal', title: null, sort: null, axis: { labelLimit: 320 } } as const;
+  const y = { field: 'mode', type: 'nominal', title: null, sort: null, axis: { labelLimit: 600 } } as const;
   return {
     title: {
       text: 'How much slower lighttpd is than alone',
