@@ -117,7 +117,7 @@ moment: one in U1 itself takes the CPU from it at once. A mistake is a change af
 
 *What differs:* guests and daemon share the host’s CPUs with each other and with the program that watches. Who runs is read from the guests’ own run
 queues in the file of their memory, over and over, by a reader that has nothing in common with domsched. *Better:* the
-mistakes are counted, not looked for in a graph. *Worse:* domsched looks every interval, as the paper did, so each change costs up to an interval and the hold itself${
+mistakes are counted, not looked for in a graph. *Worse:* domsched looks every interval, as the paper did, so each change costs up to an interval and the hold itself (how long that takes is under *how soon what runs is off its CPU*)${
     late > 0
       ? `: at worst ${ms(late)} ms more than the interval here, where a busy host lets the daemon wait`
       : ''
