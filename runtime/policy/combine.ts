@@ -2,7 +2,7 @@ import { type Alert, alertOf, type RousedBy } from './alert.ts';
 import { type ClaimsMemory, credible } from './credible.ts';
 import { type Guarantee, type GuaranteeMemory, keepGuarantees } from './guarantee.ts';
 import { type HoldLimit, limitHolds, type Slices } from './limit.ts';
-import { everyProcess, isUntouchable, type Selector } from './selector.ts';
+import { isUntouchable, type Selector } from './selector.ts';
 import { isOpen, type WindowSpec } from './window.ts';
 import type { Action, Decision, DomainView, Observed, Policy } from './world.ts';
 
@@ -146,10 +146,13 @@ function assign(
   never: Selector,
 ): Map<string, Set<string>> {
   const subjects = new Map(open.map(({ name }) => [name, new Set<string>()]));
-  for (const process of everyProcess(observed.domains)) {
-    if (isUntouchable(process) || never(process)) continue;
-    const owner = open.find(({ select }) => select(process));
-    if (owner !== undefined) subjects.get(owner.name)!.add(process.key);
+  for (const { processes } of observed.domains) {
+    for (const process of processes) {
+      // Selectors remember their answers; of most processes nobody wants anything.
+      const owner = open.find(({ select }) => select(process));
+      if (owner === undefined || isUntouchable(process) || never(process)) continue;
+      subjects.get(owner.name)!.add(process.key);
+    }
   }
   return subjects;
 }

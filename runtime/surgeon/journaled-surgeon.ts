@@ -121,6 +121,11 @@ export class JournaledSurgeon {
     return added;
   }
 
+  /** Whether any process has another nice value from us. */
+  get niced(): boolean {
+    return this.#niced.size > 0;
+  }
+
   /** The record of {@link setNice}, with the nice value from before. */
   niceRecord(key: ProcessKey): NiceRecord | undefined {
     // Asked for every process at every tick.

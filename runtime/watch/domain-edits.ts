@@ -18,7 +18,7 @@ import { Lane } from './lane.ts';
 import { processesOf } from './look.ts';
 import { NOBODY, type Order, reconcile } from './reconcile.ts';
 import { type ShareTask, shareTasks } from './share-tasks.ts';
-import { standingsOf } from './standings.ts';
+import { isUntouched, standingsOf } from './standings.ts';
 import type { Gone, Tracker } from './tracker.ts';
 
 /** How long we try an edit that a policy wants, in ms. The next tick may want another one. */
@@ -97,9 +97,12 @@ export class DomainEdits {
    */
   adjust(attached: AttachedDomain, wanted: readonly NamedAction[], nowMs: number): Promise<void> | undefined {
     if (attached.surgeon === undefined || this.busy || this.#suspect.has(attached)) return undefined;
-    const tasks = reconcile(standingsOf(attached.tracker, attached.surgeon), wanted).filter((task) =>
-      this.#isDue(attached, task, nowMs),
-    );
+    const { tracker, surgeon } = attached;
+    // As it is with most domains at most ticks.
+    const idle = wanted.length === 0 && isUntouched(tracker, surgeon);
+    const tasks = idle
+      ? []
+      : reconcile(standingsOf(tracker, surgeon), wanted).filter((task) => this.#isDue(attached, task, nowMs));
     const shares = this.#shareTasks(attached, wanted, nowMs);
     if (tasks.length + shares.length === 0) return undefined;
     return this.#lane.run(async () => {

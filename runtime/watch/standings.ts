@@ -7,6 +7,11 @@ import type { Tracker } from './tracker.ts';
 /** Every so many looks a hold is checked thread by thread, even without a sign that it came loose. */
 const CHECK_EVERY = 10;
 
+/** Whether there is nothing to undo in a domain, whatever its processes are. */
+export function isUntouched(tracker: Tracker, surgeon: JournaledSurgeon): boolean {
+  return tracker.holds.size === 0 && !surgeon.niced;
+}
+
 /** What we have done to each process of a domain. */
 export function standingsOf(tracker: Tracker, surgeon: JournaledSurgeon): Standing[] {
   return tracker.views().map((view) => {

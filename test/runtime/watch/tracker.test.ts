@@ -1,5 +1,7 @@
 import test from 'ava';
+import fc from 'fast-check';
 import type { Process } from '../../../runtime/guest/process.ts';
+import { STATES } from '../../../runtime/watch/state.ts';
 import { Tracker } from '../../../runtime/watch/tracker.ts';
 
 const tracker = () => new Tracker({ domain: 'db', domainName: 'db', boot: '1' });
@@ -31,4 +33,74 @@ test('a kernel that is built to account it and does not tells nothing', (t) => {
   one.update([processOf({ queuedNs: 0 })], 0);
   one.update([processOf({ queuedNs: 0, state: 'ready' })], 100);
   t.false('waitedNs' in one.views()[0]!);
+});
+
+const facts = fc.record({
+  state: fc.constantFrom('sleeping', 'sleeping', 'running', 'ready', 'zombie'),
+  nice: fc.constantFrom(0, 0, 5),
+  comm: fc.constantFrom('postgres', 'postgres', 'psql'),
+  ppid: fc.constantFrom(1, 1, 2),
+  cpu: fc.constantFrom(0, 1),
+  runMs: fc.constantFrom(0, 0, 0, 3),
+});
+const step = fc.oneof(
+  { weight: 5, arbitrary: fc.record({ what: fc.constant('look' as const), facts }) },
+  fc.record({ what: fc.constantFrom('still', 'rouse', 'hold', 'let go', 'again') }),
+);
+
+test('a process that did not change is the same object as at the look before, and what is told is never out of date', (t) => {
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+      const one = tracker();
+      let [nowMs, runtimeNs] = [0, 0];
+      let last = processOf({ nice: 0, ppid: 1, kernelThread: false });
+      one.update([last], nowMs);
+      for (const each of steps) {
+        nowMs += 100;
+        let ranNs = 0;
+        const before = one.views()[0];
+        if (each.what === 'hold' && before !== undefined)
+          one.holds.set(before.key, { policy: 'mine', reason: `${nowMs}`, since: '', sinceMs: nowMs });
+        else if (each.what === 'let go') one.holds.clear();
+        else if (each.what === 'rouse') one.rouse(last.pid);
+        else if (each.what === 'still') one.still(nowMs);
+        else {
+          if ('facts' in each) {
+            const { runMs, ...seen } = each.facts;
+            runtimeNs += runMs * 1e6;
+            ranNs = runMs * 1e6;
+            last = processOf({ kernelThread: false, ...seen, runtimeNs } as Partial<Process>);
+          } else last = { ...last };
+          one.update([last], nowMs);
+        }
+        const [view] = one.views();
+        if (view === undefined) continue;
+        const [told] = one.tickProcesses();
+        const hold = one.holds.get(view.key);
+        if (told!.held?.reason !== hold?.reason || told!.state !== view.state || told!.cpuNs !== view.cpuNs)
+          return false;
+        if (!('facts' in each) && each.what !== 'again' && each.what !== 'still') continue;
+        const wanted = {
+          ...{
+            pid: 7,
+            ppid: last.ppid,
+            comm: last.comm,
+            nice: last.nice,
+            cpu: last.cpu,
+            kernelThread: false,
+          },
+          ...{ cpuNs: runtimeNs, ranNs, roused: undefined },
+          state: hold !== undefined && STATES[last.state] !== 'ended' ? 'held' : STATES[last.state],
+          heldMs: hold && nowMs - hold.sinceMs,
+        };
+        for (const [key, value] of Object.entries(wanted))
+          if (view[key as keyof typeof view] !== value) return false;
+        const rests = before?.ranNs === 0 && before.heldMs === undefined && before.roused === undefined;
+        if (each.what === 'again' && rests && hold === undefined && before !== view) return false;
+      }
+      return true;
+    }),
+    { numRuns: 500 },
+  );
+  t.pass('fast-check found no counterexample');
 });
