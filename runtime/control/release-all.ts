@@ -117,7 +117,7 @@ async function putBack(
 async function shareBack(domain: Domain, journals: Journals): Promise<void> {
   if (domain.scheduler === undefined) return;
   const share = await DomainShareKeeper.open(domain.scheduler, journals.changes, domain.identity);
-  for (const kind of ['weight', 'cap'] as const) if (share.isSet(kind)) await share.back(kind);
+  for (const kind of share.ours) await share.back(kind);
 }
 
 function heldThere(held: readonly HeldRecord[]): string {

@@ -5,7 +5,7 @@ import { Guest } from '../guest/guest.ts';
 import type { LookLimits } from '../guest/look-budget.ts';
 import { originOf } from '../guest/origin.ts';
 import type { Process } from '../guest/process.ts';
-import type { Domain } from '../hypervisor/types.ts';
+import type { Domain, Host } from '../hypervisor/types.ts';
 import type { KnownKernel } from '../layout/registry.ts';
 import type { DomainView } from '../policy/world.ts';
 import type { HeldRecord } from '../surgeon/journal.ts';
@@ -58,6 +58,24 @@ export type AttachedDomain =
 
 /** With these errors the guest cannot be edited but can still be watched. */
 export const WATCHED_ONLY: ReadonlySet<string> = new Set(['refused', 'capability-missing']);
+
+/**
+ * Opens a domain for as long as we are attached to its guest. If we cannot attach, it is closed again.
+ * @throws DomschedError as {@link Host.open} and `attaching`
+ */
+export async function openFor<T>(
+  host: Host,
+  id: string,
+  attaching: (domain: Domain) => Promise<T>,
+): Promise<T> {
+  const domain = await host.open(id);
+  try {
+    return await attaching(domain);
+  } catch (error) {
+    await domain.close().catch(() => undefined);
+    throw error;
+  }
+}
 
 /**
  * Finds out what runs in a domain and repairs what a killed domsched process left there. {@link search} finds its holds.

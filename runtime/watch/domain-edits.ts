@@ -126,8 +126,8 @@ export class DomainEdits {
     const tried: TriedEdit[] = [];
     for (const task of reconcile(standingsOf(tracker, surgeon), []))
       tried.push(...(await this.#perform(attached, task, now(), limitMs)));
-    for (const kind of ['weight', 'cap'] as const)
-      if (share?.isSet(kind)) await this.#setShare(share, { kind, value: 'back', ...NOBODY }, now());
+    for (const kind of share?.ours ?? [])
+      await this.#setShare(share!, { kind, value: 'back', ...NOBODY }, now());
     return tried;
   }
 

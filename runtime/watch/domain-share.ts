@@ -53,6 +53,11 @@ export class DomainShareKeeper {
     return this.#record.set[kind] !== undefined;
   }
 
+  /** Those whose present value we set. */
+  get ours(): readonly ShareKind[] {
+    return (['weight', 'cap'] as const).filter((kind) => this.isSet(kind));
+  }
+
   wanted(kind: ShareKind): number | undefined {
     return this.#record.set[kind];
   }

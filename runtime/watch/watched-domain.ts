@@ -4,7 +4,7 @@ import { DomschedError } from '../error.ts';
 import type { Guest, Snapshot } from '../guest/guest.ts';
 import type { LookLimits } from '../guest/look-budget.ts';
 import type { Process } from '../guest/process.ts';
-import type { Domain, DomainIdentity, Host } from '../hypervisor/types.ts';
+import type { DomainIdentity, Host } from '../hypervisor/types.ts';
 import type { NamedAction } from '../policy/combine.ts';
 import type { DomainView } from '../policy/world.ts';
 import type { HeldRecord } from '../surgeon/journal.ts';
@@ -15,6 +15,7 @@ import {
   attachOrWatch,
   type DomainContext,
   type EditableDomain,
+  openFor,
   search,
   viewOf,
 } from './attached-domain.ts';
@@ -341,17 +342,17 @@ export class WatchedDomain {
   }
 
   async #attach(nowMs: number): Promise<void> {
-    let domain: Domain | undefined;
     try {
-      domain = await this.#host.open(this.id);
-      this.#identity = domain.identity;
-      const open = await attachOrWatch(domain, this.#context, this.#log);
+      const open = await openFor(this.#host, this.id, (domain) => {
+        this.#identity = domain.identity;
+        return attachOrWatch(domain, this.#context, this.#log);
+      });
       if (this.#closed) {
         open.guest.detach();
-        await domain.close();
+        await open.domain.close();
         return;
       }
-      domain.onEvent((event) => {
+      open.domain.onEvent((event) => {
         if (event.type !== 'gone' && event.type !== 'reset') return;
         const text = event.type === 'gone' ? event.reason : `${this.name} was reset`;
         if (event.type === 'reset') this.#knownMs = -Infinity;
@@ -369,7 +370,6 @@ export class WatchedDomain {
       );
       if (open.refusal) this.#log.warn({ code: open.refusal.code }, open.refusal.message);
     } catch (error) {
-      await domain?.close().catch(() => undefined);
       if (!(error instanceof DomschedError)) this.#log.error({ err: error }, 'attaching failed');
       const known = error instanceof DomschedError ? error : new DomschedError('protocol', String(error), {});
       if (this.#error?.message !== known.message) this.#log.warn({ code: known.code }, known.message);

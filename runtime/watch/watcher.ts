@@ -9,6 +9,7 @@ import { type HeldRecord, Journal } from '../surgeon/journal.ts';
 import type { Tick, TickDomain } from '../tick/tick.ts';
 import { TickClock } from '../tick/tick-clock.ts';
 import { Accounts } from './accounts.ts';
+import { openFor } from './attached-domain.ts';
 import { theOne } from './choose.ts';
 import { holdOf } from './hold.ts';
 import { type DomainLook, type LookOptions, processesOf } from './look.ts';
@@ -76,22 +77,23 @@ export class Watcher {
 
   /** Detaches from all guests. The hosts stay open. */
   detach(): void {
-    this.#keep(new Set());
+    for (const { guest } of this.#machines.values()) guest.detach();
+    this.#machines.clear();
   }
 
   async #list(): Promise<HostListing[]> {
     const listings = await this.#hosts.list();
-    this.#keep(new Set(listings.map(keyOf)));
+    const present = new Set(listings.map(keyOf));
+    const gone = [...this.#machines.keys()].filter((key) => !present.has(key));
+    await Promise.all(gone.map((key) => this.#drop(key)));
     return listings;
   }
 
-  #keep(present: ReadonlySet<string>): void {
-    for (const key of this.#machines.keys()) if (!present.has(key)) this.#drop(key);
-  }
-
-  #drop(key: string): void {
-    this.#machines.get(key)?.guest.detach();
+  async #drop(key: string): Promise<void> {
+    const guest = this.#machines.get(key)?.guest;
     this.#machines.delete(key);
+    guest?.detach();
+    await guest?.domain.close().catch(() => undefined);
   }
 
   async #lookAt(listings: readonly HostListing[], options: LookOptions): Promise<DomainLook[]> {
@@ -126,22 +128,24 @@ export class Watcher {
         return await processesOf(before.guest, options);
       } catch (error) {
         if (!(error instanceof DomschedError)) throw error;
-        this.#drop(key);
+        await this.#drop(key);
         if (!REPLACED.has(error.code)) throw error;
       }
     }
     const { id, name } = listing.identity;
-    const guest = await Guest.attach(await host.open(id), this.#known);
-    try {
-      const processes = await processesOf(guest, options);
-      const records = HeldRecords.of(guest, processes);
-      const tracker = new Tracker({ domain: id, domainName: name, boot: records.boot });
-      this.#machines.set(key, { guest, records, tracker });
-      return processes;
-    } catch (error) {
-      guest.detach();
-      throw error;
-    }
+    return openFor(host, id, async (domain) => {
+      const guest = await Guest.attach(domain, this.#known);
+      try {
+        const processes = await processesOf(guest, options);
+        const records = HeldRecords.of(guest, processes);
+        const tracker = new Tracker({ domain: id, domainName: name, boot: records.boot });
+        this.#machines.set(key, { guest, records, tracker });
+        return processes;
+      } catch (error) {
+        guest.detach();
+        throw error;
+      }
+    });
   }
 }
 

@@ -33,6 +33,41 @@ async function scratchJournal(): Promise<Journal & AsyncDisposable> {
   return Object.assign(new Journal(folder), { [Symbol.asyncDispose]: dispose });
 }
 
+test('a domain that cannot be read, or is another one now, is open no more', async (t) => {
+  await using journal = await scratchJournal();
+  const guest = await SyntheticGuest.make({ kernel: CFS_KERNEL, name: 'web', tasks: TASKS });
+  const empty = new FakeDomain({ name: 'empty', id: 'empty' });
+  const domains = [guest.domain, empty];
+  const fake = new FakeHost(domains);
+  let opened = 0;
+  const open = fake.open.bind(fake);
+  fake.open = (id) => {
+    opened += 1;
+    return open(id);
+  };
+  for (const { recorder } of domains) recorder.recording = true;
+  const closed = () => domains.reduce((sum, { recorder }) => sum + recorder.count('close'), 0);
+  const watcher = new Watcher(new Hosts([fake]), known, journal);
+  for (let look = 1; look <= 3; look++) {
+    await watcher.tick();
+    t.is(opened - closed(), 1, 'that of the guest alone');
+  }
+  const link = guest.initTask + guest.offset('task_struct', 'tasks');
+  const whole = guest.image.load(guest.physical(link), 8);
+  guest.word(link, 0x1234n);
+  const [web] = (await watcher.tick()).domains;
+  t.truthy(web!.error);
+  t.is(opened - closed(), 0);
+  t.truthy((await watcher.tick()).domains[0]!.error);
+  t.is(opened - closed(), 0);
+  guest.image.store(guest.physical(link), whole);
+  t.is((await watcher.tick()).domains[0]!.error, undefined);
+  t.is(opened - closed(), 1);
+  fake.list = async () => [];
+  await watcher.tick();
+  t.is(opened - closed(), 0);
+});
+
 test('what ran is the difference of two looks; names are safe; what has no kernel is told as such', async (t) => {
   await using journal = await scratchJournal();
   const guest = await SyntheticGuest.make({ kernel: CFS_KERNEL, name: 'web', tasks: TASKS });
