@@ -86,7 +86,7 @@ kernels-all: packages node_modules/.package-lock.json ## fetch all of Debian's k
 	@flock .cache/kernels/.lock node kernels/fetch.ts --all
 	@flock .cache/suites/.lock node kernels/suites.ts --all
 
-kernels-matrix: setup kernels-all ## try each kernel of the suites live (DOMSCHED_MATRIX=6.19,7.3 for some; DOMSCHED_WAYS=splice,state for these alone), write docs/kernels.md
+kernels-matrix: setup kernels-all ## try each kernel of the suites live (DOMSCHED_MATRIX=6.19,7.3 for some; DOMSCHED_WAYS=splice,state for these alone; DOMSCHED_PREEMPT=full,lazy for these), write docs/kernels.md
 	@node kernels/complete.ts
 	DOMSCHED_MATRIX=$${DOMSCHED_MATRIX:-} DOMSCHED_CYCLES=$${DOMSCHED_CYCLES:-500} npx ava --timeout=24h --concurrency=1 test/live/suites.test.ts || status=$$?; \
 	node kernels/matrix.ts; exit $${status:-0}

@@ -3,6 +3,7 @@
  * kernel does not allow is refused with a reason; what must work on every one from 5.2 on fails the test. Here those that
  * span the range; DOMSCHED_MATRIX is all that were fetched, and writes down what was seen for `docs/kernels.md`. With
  * DOMSCHED_WAYS=splice,state it is these ways alone, DOMSCHED_CYCLES holds by each, which are added to what is written.
+ * DOMSCHED_PREEMPT=full,lazy boots them with these ways of preemption alone; the newest is booted with all of them.
  */
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
@@ -33,6 +34,8 @@ const CYCLES = Number(process.env.DOMSCHED_CYCLES ?? 12);
 const isMatrix = process.env.DOMSCHED_MATRIX !== undefined;
 /** Of the ways to hold these alone, and nothing else. */
 const onlyWays = process.env.DOMSCHED_WAYS?.split(',');
+/** Ways of preemption (CONFIG_PREEMPT_DYNAMIC). */
+const onlyPreempt = process.env.DOMSCHED_PREEMPT?.split(',');
 /** How many of the burners are held at once by ways to be asked for. */
 const AT_ONCE = 2;
 /** Parts of releases that are wanted of them, or nothing. */
@@ -63,15 +66,16 @@ if (chosen.length < 3 && !isMatrix)
 const newest = spanning(suiteKernels()).at(-1);
 for (const kernel of chosen) {
   const ways =
-    isMatrix && onlyWays === undefined && kernel.release === newest?.release
+    onlyPreempt ??
+    (isMatrix && onlyWays === undefined && kernel.release === newest?.release
       ? [null, 'none', 'voluntary', 'full', 'lazy']
-      : [null];
+      : [null]);
   for (const preempt of ways) {
     const title = preempt === null ? kernel.release : `${kernel.release} preempt=${preempt}`;
     test.serial(`${title}: everything once`, async (t) => {
       t.timeout(1_200_000 + 3_000 * CYCLES);
       const trial = new Trial(t, kernel, title);
-      await trial.run(preempt === null ? '' : `preempt=${preempt}`);
+      await trial.run(preempt);
     });
   }
 }
@@ -88,10 +92,10 @@ class Trial {
     this.#row = { title, suite: kernel.suite, cells: {}, refused: {}, holds: 0, anomalies: [], seconds: 0 };
   }
 
-  async run(append: string): Promise<void> {
+  async run(preempt: string | null): Promise<void> {
     const begin = performance.now();
     try {
-      await this.#guest(append);
+      await this.#guest(preempt);
     } catch (error) {
       this.#row.anomalies.push(String((error as Error).message));
     }
@@ -109,14 +113,15 @@ class Trial {
     this.#t.deepEqual(this.#row.anomalies, []);
   }
 
-  async #guest(append: string): Promise<void> {
+  async #guest(preempt: string | null): Promise<void> {
     await using guest = await bootImage(this.#kernel.vmlinuz, {
       name: this.#row.title.replaceAll(/[^0-9a-z]/g, '-'),
       programs,
       setup: SETUP,
       shellNice: -10,
-      append,
+      append: preempt === null ? '' : `preempt=${preempt}`,
     });
+    if (preempt !== null && !(await this.#preempts(guest, preempt))) return;
     await this.#ours(guest);
     // QMP serves one client at a time: the daemon comes when we are gone.
     if (onlyWays === undefined) await this.#step('daemon', () => this.#idleOnly(guest));
@@ -124,6 +129,15 @@ class Trial {
       await goesOn(this.#t, guest, await guest.progress(...programs.map(({ name }) => name)));
       guest.checkConsole();
     });
+  }
+
+  /** Whether a guest is preempted in the way it was asked for; "sched/preempt: Add PREEMPT_DYNAMIC", 5.12, says it. */
+  async #preempts(guest: LiveGuest, preempt: string): Promise<boolean> {
+    const said = await guest.run("dmesg | grep 'Dynamic Preempt:'");
+    if (said.includes(`Dynamic Preempt: ${preempt}`)) return true;
+    this.#row.refused[`preempt=${preempt}`] =
+      said.trim().split('\n')[0] || 'its kernel has one way of preemption';
+    return false;
   }
 
   /** All that needs no process but ours. */
