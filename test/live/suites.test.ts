@@ -136,7 +136,7 @@ class Trial {
     const said = await guest.run("dmesg | grep 'Dynamic Preempt:'");
     if (said.includes(`Dynamic Preempt: ${preempt}`)) return true;
     this.#row.refused[`preempt=${preempt}`] =
-      said.trim().split('\n')[0] || 'its kernel has one way of preemption';
+      /Dynamic.*/.exec(said)?.[0] ?? 'its kernel has one way of preemption';
     return false;
   }
 
