@@ -75,7 +75,7 @@ export function judge(setup: Setup, raw: readonly RawSample[]): Findings {
     ]),
   ]);
   const text = `The paper: pi1 and pi2 in one domain, and what they lose to the scheduler at intervals from 1 ms to 5 s; two curves. Ours, percent of
-their work that pi1 and pi2 lose, against windows in which nobody looks (a minus is noise; what other work of the host took from the
+their work that pi1 and pi2 lose, against windows in which nobody looks (a minus means that more was done than in the windows without, which no look can bring about: so far the figures are off; what other work of the host took from the
 vCPU is taken out, by the host’s own count):
 
 ${markdownTable(['interval', 'ours: pi1', 'pi2', 'looks in a window', 'CPU of the host per look, ms', 'the paper’s way: pi1', 'pi2', 'looks', 'CPU, ms'], rows)}

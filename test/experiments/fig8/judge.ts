@@ -121,7 +121,10 @@ mistakes are counted, not looked for in a graph. *Worse:* domsched looks every i
     late > 0
       ? `: at worst ${ms(late)} ms more than the interval here, where a busy host lets the daemon wait`
       : ''
-  }. A shorter interval makes all of it shorter, and the share of looks that come late larger.`;
+  }. A shorter interval makes all of it shorter, and the share of looks that come late larger.
+
+*Tried against what is missed:* shorter intervals (a row each), and a nice value before the host’s other work. What is left is where in the interval the change
+falls, and the hold.`;
   const drawn = Math.min(...intervals);
   return {
     verdicts,
