@@ -1,0 +1,105 @@
+/** Two hosts on one machine: each with a daemon of its own over a guest of its own, the real server, and one policy. */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import process from 'node:process';
+import test from 'ava';
+import type { FleetStatus } from '../../runtime/fleet/status.ts';
+import { NatsServer } from '../runtime/fleet/nats-server.ts';
+import { DaemonProcess } from './daemon-process.ts';
+import { bootO1, kernelFile, type O1Guest } from './o1.ts';
+import { until } from './until.ts';
+
+/** Of any CPU hog on host `a`, for as long as one of another host works. */
+const POLICY = `[[policy]]
+type = "idle-only"
+name = "backups"
+select = [{ host = "a", comm = "pi*" }]
+ignore = [{ host = "a" }]
+`;
+
+interface LiveHost extends AsyncDisposable {
+  readonly guest: O1Guest;
+  readonly daemon: DaemonProcess;
+  held(): Promise<number>;
+  status(): Promise<FleetStatus>;
+}
+
+async function boot(name: string, directory: string, server: NatsServer): Promise<LiveHost> {
+  const own = await mkdtemp(path.join(directory, `${name}-`));
+  const socket = path.join(own, 'guest.sock');
+  const guest = await bootO1({
+    name: `guest-${name}`,
+    cpus: 1,
+    commandLine: 'run=pi1',
+    extraArguments: ['-qmp', `unix:${socket},server=on,wait=off`],
+  });
+  const daemon = new DaemonProcess(own, [`qemu:unix:${socket}`]);
+  await daemon.extract(kernelFile('base'));
+  await daemon.configure(`[fleet]\nservers = ["${server.url}"]\nname = "${name}"\nlease = 1`);
+  daemon.start();
+  await using control = await daemon.control();
+  await control.status();
+  return {
+    guest,
+    daemon,
+    async held() {
+      await using asked = await daemon.control();
+      return (await asked.status()).domains.reduce((sum, { held }) => sum + held, 0);
+    },
+    async status() {
+      await using asked = await daemon.control();
+      return (await asked.fleet())!;
+    },
+    async [Symbol.asyncDispose]() {
+      await daemon.end('SIGTERM');
+      await daemon[Symbol.asyncDispose]();
+      await guest.stop();
+    },
+  };
+}
+
+test('a backup is held while the database of another host works, and goes on after, and when nobody can be heard', async (t) => {
+  t.timeout(600_000);
+  const directory = await mkdtemp(path.join(tmpdir(), 'domsched-fleet-live-'));
+  process.env.DOMSCHED_CACHE_DIR = directory;
+  await using stack = new AsyncDisposableStack();
+  stack.defer(() => rm(directory, { recursive: true, force: true }));
+  const server = stack.use(await NatsServer.start());
+  const file = path.join(directory, 'policy.toml');
+  await writeFile(file, POLICY);
+  const boots = ['a', 'b'].map((name) => boot(name, directory, server));
+  for (const one of await Promise.allSettled(boots)) if (one.status === 'fulfilled') stack.use(one.value);
+  const [a, b] = (await Promise.all(boots)) as [LiveHost, LiveHost];
+
+  const set = await a.daemon.domsched('fleet', 'policy', 'set', file, '-c', a.daemon.configFile);
+  t.regex(
+    set.stdout,
+    /^revision 1 is the policy of the fleet, (2 hosts|1 host) answered|but no host answered/,
+  );
+  await until('the backup is held', async () => (await a.held()) === 1);
+  const { stdout } = await a.daemon.domsched('fleet', 'status', '-c', a.daemon.configFile);
+  t.regex(stdout, /^a: connected to .*\npolicy: revision 1, set by .*; the latest\n/);
+  t.regex(stdout, /b .*active.*guest-b: pi1/);
+  t.is(await b.held(), 0, 'it is no backup of host b');
+
+  // The database rests: nothing of its guest runs.
+  await b.guest.qmp('stop');
+  await until('it goes on', async () => (await a.held()) === 0);
+  t.is((await a.status()).hosts[0]!.state, 'at rest');
+  await b.guest.qmp('cont');
+  await until('it is held again', async () => (await a.held()) === 1);
+
+  await server.kill();
+  await until('it goes on though the database works', async () => (await a.held()) === 0);
+  const alone = await a.status();
+  t.false(alone.connected);
+  t.deepEqual(
+    alone.hosts.map(({ host, state }) => [host, state]),
+    [['b', 'silent']],
+  );
+  t.like(alone.policy, { revision: 1, isCurrent: false });
+  await server.again();
+  await until('they find each other', async () => (await a.held()) === 1);
+  t.is(await a.daemon.end('SIGTERM'), 0, 'nobody is left held');
+});
