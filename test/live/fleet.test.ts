@@ -37,9 +37,6 @@ async function boot(name: string, directory: string, server: NatsServer): Promis
   const daemon = new DaemonProcess(own, [`qemu:unix:${socket}`]);
   await daemon.extract(kernelFile('base'));
   await daemon.configure(`[fleet]\nservers = ["${server.url}"]\nname = "${name}"\nlease = 1`);
-  daemon.start();
-  await using control = await daemon.control();
-  await control.status();
   return {
     guest,
     daemon,
@@ -52,7 +49,6 @@ async function boot(name: string, directory: string, server: NatsServer): Promis
       return (await asked.fleet())!;
     },
     async [Symbol.asyncDispose]() {
-      await daemon.end('SIGTERM');
       await daemon[Symbol.asyncDispose]();
       await guest.stop();
     },

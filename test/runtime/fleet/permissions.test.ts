@@ -1,0 +1,78 @@
+/** The example of a server's configuration: what it lets a host do, and what not. */
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { Kvm } from '@nats-io/kv';
+import { connect } from '@nats-io/transport-node';
+import test from 'ava';
+import pino from 'pino';
+import { projectDirectory } from '../../../kernels/paths.ts';
+import { FleetClient } from '../../../runtime/fleet/client.ts';
+import { FLEET } from '../../../runtime/fleet/config.ts';
+import { Fleet } from '../../../runtime/fleet/fleet.ts';
+import { connectionOptions } from '../../../runtime/fleet/link.ts';
+import { PolicyCache } from '../../../runtime/fleet/policy-cache.ts';
+import { until } from '../../live/until.ts';
+import { NatsServer } from './nats-server.ts';
+
+test('with the example’s permissions a host says what it does itself and reads the policy, and nothing else', async (t) => {
+  const example = await readFile(path.join(projectDirectory, 'examples/fleet/server.conf'), 'utf8');
+  await using server = await NatsServer.start(example);
+  const directory = await mkdtemp(path.join(tmpdir(), 'domsched-permissions-'));
+  t.teardown(() => rm(directory, { recursive: true, force: true }));
+  const configOf = async (name: string) => {
+    const credentials = path.join(directory, name);
+    await writeFile(credentials, `${name}:${name}-secret\n`, { mode: 0o600 });
+    return FLEET.parse({ servers: [server.url], name, credentials });
+  };
+  const applied: string[] = [];
+  const host = async (name: string) => {
+    const config = await configOf(name);
+    const cache = new PolicyCache(config, path.join(directory, `cache-${name}`));
+    const fleet = new Fleet(config, pino({ level: 'silent' }), undefined, cache);
+    fleet.serve(
+      async ({ policy }) => {
+        applied.push(`${name}: ${policy}`);
+      },
+      { checkPolicy: () => [], processes: async () => ({ rows: [], errors: [] }) },
+    );
+    t.teardown(() => fleet.close());
+    return fleet;
+  };
+  await using operator = await FleetClient.open(await configOf('operator'));
+  t.is(await operator.policies.set({ policy: 'first', by: 'x', comment: '' }, 0), 1);
+  const [one, two] = [await host('host-1'), await host('host-2')];
+  await until('both have the policy', () => applied.length === 2);
+  await operator.policies.set({ policy: 'second', by: 'x', comment: '' }, 1);
+  await until('both have the next', () => applied.length === 4);
+  const verdicts = await operator.check('x');
+  t.deepEqual(
+    verdicts.map(({ host: name }) => name),
+    ['host-1', 'host-2'],
+  );
+
+  const evil = await connect(connectionOptions(await configOf('host-1')));
+  t.teardown(() => evil.close());
+  const denied: string[] = [];
+  (async () => {
+    for await (const status of evil.status()) if (status.type === 'error') denied.push(status.error.message);
+  })();
+  const good = { v: 1, run: 'r', seq: 1, rests: false, lease: 60_000, classes: [] };
+  for (const subject of [
+    'domsched.activity.host-2',
+    'domsched.ask.ps',
+    '$JS.API.STREAM.DELETE.KV_domsched-policy',
+  ]) {
+    evil.publish(subject, JSON.stringify(good));
+    await evil.flush();
+    await until(`${subject} is denied`, () => denied.some((text) => text.includes(subject)));
+  }
+  const kv = await new Kvm(evil).open('domsched-policy');
+  await t.throwsAsync(kv.put('policy', 'forged'));
+  evil.subscribe('_INBOX_operator.>');
+  await evil.flush();
+  await until('others’ answers are not read', () => denied.some((text) => text.includes('_INBOX_operator')));
+  t.is((await operator.policies.get())!.policy, 'second');
+  t.deepEqual(one.status().hosts, [], 'nobody heard what host-1 said in the name of host-2');
+  t.deepEqual(two.status().refused, []);
+});
