@@ -37,6 +37,9 @@ async function boot(name: string, directory: string, server: NatsServer): Promis
   const daemon = new DaemonProcess(own, [`qemu:unix:${socket}`]);
   await daemon.extract(kernelFile('base'));
   await daemon.configure(`[fleet]\nservers = ["${server.url}"]\nname = "${name}"\nlease = 1`);
+  daemon.start();
+  await using control = await daemon.control();
+  await control.status();
   return {
     guest,
     daemon,
