@@ -15,6 +15,8 @@ export interface PsOptions {
   sort?: string;
   pause?: true;
   watch?: string | true;
+  fleet?: true;
+  config: string;
 }
 
 const DEFAULT_INTERVAL_S = 2;
@@ -34,10 +36,12 @@ export async function ps(domain: string | undefined, options: PsOptions): Promis
     if (error.code === 'EPIPE') process.exit();
     throw error;
   });
-  await using control = await openControl(options.connect);
+  await using control = options.fleet ? undefined : await openControl(options.connect);
+  const { pause, threads, config } = options;
+  const ask = () =>
+    control === undefined ? ofFleet(config, domain) : control.ps({ domain, pause, threads });
   for (;;) {
-    const { pause, threads } = options;
-    const { rows, errors, notes } = await control.ps({ domain, pause, threads });
+    const { rows, errors, notes } = await ask();
     // Domain by domain, unless an order over all processes of the host is requested.
     const order = options.tree ? tree : flat;
     const grouped = options.tree || options.sort === undefined;
@@ -61,6 +65,9 @@ export async function ps(domain: string | undefined, options: PsOptions): Promis
     await sleep(interval * 1000);
   }
 }
+
+const ofFleet = async (config: string, domain: string | undefined) =>
+  (await import('./ps-fleet.ts')).fleetProcesses(config, domain);
 
 /** A process as `--json` prints it, with stable keys. */
 function entry(row: ProcessRow) {

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { connectOption, READABLE } from './connect-option.ts';
 import { lazily } from './lazily.ts';
+import { DEFAULT_CONFIG } from './run.ts';
 
 /** Adds `ps` to the program. */
 export function register(program: Command): void {
@@ -14,6 +15,12 @@ export function register(program: Command): void {
     .option('--sort <key>', 'pid, cpu, time, nice, state, comm, start; with - before it the other way round')
     .option('--pause', 'pause each domain while it is read, for an exact picture')
     .option('--watch [seconds]', 'again and again, every 2 s by default')
+    .option('--fleet', 'of all hosts of the fleet; a domain is named host/domain')
+    .option(
+      '-c, --config <file>',
+      'with --fleet: configuration whose [fleet] says how to reach it',
+      DEFAULT_CONFIG,
+    )
     .option('--json', 'print JSON')
     .action(lazily(async () => (await import('./ps-run.ts')).ps));
 }

@@ -1,5 +1,6 @@
 import path from 'node:path';
 import process from 'node:process';
+import type { ProcessRow, PsAnswer } from '../control/control.ts';
 import { ControlServer } from '../control/server.ts';
 import { DomschedError } from '../error.ts';
 import { controlPath } from '../runtime-directory.ts';
@@ -47,7 +48,7 @@ export async function runDaemon(file: string): Promise<void> {
     daemon.settings.fleet?.serve(
       (stored) =>
         inTurn(async () => daemon.reload(await withStoredPolicy(daemon.settings, config, file, log, stored))),
-      { checkPolicy: problemsOf, processes: () => serves([]).ps() },
+      { checkPolicy: problemsOf, processes: () => busiestFirst(serves([]).ps()) },
     );
   const reloadNow = async () => {
     const next = await readConfig(file);
@@ -92,6 +93,13 @@ export async function runDaemon(file: string): Promise<void> {
     await server?.close();
     await daemon.close();
   }
+}
+
+/** Other hosts are told of those first that used most CPU time. */
+async function busiestFirst(asked: Promise<PsAnswer>): Promise<PsAnswer> {
+  const answer = await asked;
+  const used = ({ utimeNs, stimeNs }: ProcessRow) => utimeNs + stimeNs;
+  return { ...answer, rows: answer.rows.toSorted((a, b) => used(b) - used(a)) };
 }
 
 /** Runs `domsched check-config`. @throws DomschedError `config-invalid` with every problem */

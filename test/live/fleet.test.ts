@@ -80,6 +80,14 @@ test('a backup is held while the database of another host works, and goes on aft
   const { stdout } = await a.daemon.domsched('fleet', 'status', '-c', a.daemon.configFile);
   t.regex(stdout, /^a: connected to .*\npolicy: revision 1, set by .*; the latest\n/);
   t.regex(stdout, /b .*active.*guest-b: pi1/);
+  const listed = await b.daemon.domsched('ps', '--fleet', '--json', '-c', b.daemon.configFile);
+  const hogs = (JSON.parse(listed.stdout) as { domain: string; comm: string }[]).filter(
+    ({ comm }) => comm === 'pi1',
+  );
+  t.deepEqual(
+    hogs.map(({ domain }) => domain),
+    ['a/guest-a', 'b/guest-b'],
+  );
   t.is(await b.held(), 0, 'it is no backup of host b');
 
   // The database rests: nothing of its guest runs.
