@@ -18,7 +18,7 @@ export function register(program: Command): void {
     .option('--fleet', 'of all hosts of the fleet; a domain is named host/domain')
     .option(
       '-c, --config <file>',
-      'with --fleet: configuration whose [fleet] says how to reach it',
+      'configuration whose [fleet] says how to reach the other hosts',
       DEFAULT_CONFIG,
     )
     .option('--json', 'print JSON')
