@@ -54,7 +54,7 @@ export async function fleetPolicy(
 
   async function change(to: FleetClient, policy: string, comment: string, name: string): Promise<void> {
     // First: a policy that is set while hosts are asked must not be overwritten unseen.
-    const before = (await to.policies.get().catch(() => undefined))?.revision ?? 0;
+    const before = await to.policies.latest();
     const verdicts = await checked(to, policy, name);
     if (!options.force) refuse(verdicts, name);
     const by = `${userInfo().username}@${hostname()}`;

@@ -28,6 +28,14 @@ export class PolicyStore {
     });
   }
 
+  /**
+   * The revision that the next one replaces, whatever it is; 0 for none.
+   * @throws DomschedError `host-unreachable` if the store does not answer; `refused` if it does not let us write
+   */
+  async latest(): Promise<number> {
+    return this.#ask(async () => (await (await this.#create()).get(KEY))?.revision ?? 0);
+  }
+
   /** All revisions that are kept, the latest first. */
   async history(): Promise<StoredPolicy[]> {
     return this.#ask(async () => {
@@ -48,7 +56,7 @@ export class PolicyStore {
    */
   async set(policy: Omit<StoredPolicy, 'revision' | 'at'>, after: number): Promise<number> {
     return this.#ask(async () => {
-      const kv = await new Kvm(this.#connection).create(BUCKET, { history: HISTORY });
+      const kv = await this.#create();
       return kv.put(KEY, encodePolicy(policy), { previousSeq: after });
     });
   }
@@ -63,6 +71,11 @@ export class PolicyStore {
 
   #open(): Promise<KV> {
     return new Kvm(this.#connection).open(BUCKET);
+  }
+
+  /** Opens it, too, if it is there. */
+  #create(): Promise<KV> {
+    return new Kvm(this.#connection).create(BUCKET, { history: HISTORY });
   }
 
   async #ask<T>(work: () => Promise<T>): Promise<T> {

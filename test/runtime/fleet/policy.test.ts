@@ -173,9 +173,13 @@ test('what is in the store and no policy of ours is refused, and named; two who 
   }
   t.is(applied.length, 1);
   t.like(fleet.policy, { revision: 1, policy: GOOD });
-  await kv.put('policy', JSON.stringify({ v: 1, policy: OTHER, by: 'x', comment: '' }));
+  // An operator sets one over it, and over none.
+  t.is((await policy(OTHER, 'set', '-')).exitCode, 0);
   await until('a good one is in force', () => applied.length === 2);
   t.is(fleet.state.policy.refused, undefined);
+  await kv.delete('policy');
+  t.is((await policy(GOOD, 'set', '-')).exitCode, 0);
+  await until('again', () => applied.length === 3);
   await t.throwsAsync(kv.put('policy', 'late', { previousSeq: 1 }), { message: /wrong last sequence/ });
 });
 
