@@ -70,6 +70,8 @@ test('kexec under a daemon, and a crash kernel: the processes are those of the k
     const rows = JSON.parse((await daemon.domsched('ps', '--json', ...args)).stdout) as Row[];
     return rows.map(({ comm }) => comm);
   };
+  const lists = async (name: string, ...args: string[]) =>
+    (await names(...args).catch((): string[] => [])).includes(name) || undefined;
   const health = async () => {
     const answer = await fetch(`http://127.0.0.1:${port}/health`);
     return ((await answer.json()) as { status: string }).status;
@@ -87,8 +89,7 @@ test('kexec under a daemon, and a crash kernel: the processes are those of the k
   await before.verifyRuns();
   await guest.run(`kexec load /vmlinuz /initrd '${COMMAND_LINE} ${RESERVED}'`);
   await goOver(guest, 'kexec run');
-  const attachedAnew = async () => (await names().catch((): string[] => [])).includes('second') || undefined;
-  await until(attachedAnew, BOOT_LIMIT_MS);
+  await until(() => lists('second'), BOOT_LIMIT_MS);
   t.false((await names()).includes('first'));
   t.is(await health(), 'healthy');
   await t.throwsAsync(before.verifyRuns(), { code: 'kernel-unidentified', message: /attach to it again/ });
@@ -103,6 +104,8 @@ test('kexec under a daemon, and a crash kernel: the processes are those of the k
   // On another CPU than the first, so that of the vCPUs the first is the dead kernel's.
   await guest.run(`kexec panic /vmlinuz /initrd '${COMMAND_LINE} nr_cpus=1'`);
   await goOver(guest, "taskset 2 sh -c 'echo c >/proc/sysrq-trigger'");
+  // Its console speaks before its programs have their names.
+  await until(() => lists('third', '--connect', guest.connection), BOOT_LIMIT_MS);
   const monitor = await guest.monitor();
   await monitor.execute('stop');
   const dump = path.join(guest.directory, 'dump');
