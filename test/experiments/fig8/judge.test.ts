@@ -4,7 +4,7 @@ import { type Fig8Sample, judgeRun } from './judge.ts';
 const INTERVAL_MS = 100;
 
 function sample(process: string, did: Fig8Sample['did'], from: number, to: number): Fig8Sample {
-  return { intervalMs: INTERVAL_MS, process, did, from, to };
+  return { intervalMs: INTERVAL_MS, sentinelMs: 0, process, did, from, to };
 }
 
 test('a delay within an interval is none, a longer one is a mistake, and so is a run that begins beside others', (t) => {

@@ -12,17 +12,19 @@ import { bootPaperGuest, type PaperGuest } from '../o1-guest.ts';
 import type { Fig8Sample } from './judge.ts';
 import { Stretches } from './spans.ts';
 
-/** Interval of the daemon, and for how long. */
+/** Interval of the daemon and of its sentinel, 0 for none; and for how long. */
 const RUNS = {
-  glance: [{ intervalMs: 100, seconds: 8 }],
+  glance: [{ intervalMs: 100, sentinelMs: 5, seconds: 8 }],
   short: [
-    { intervalMs: 500, seconds: 75 },
-    { intervalMs: 100, seconds: 75 },
+    { intervalMs: 500, sentinelMs: 0, seconds: 75 },
+    { intervalMs: 500, sentinelMs: 5, seconds: 75 },
+    { intervalMs: 100, sentinelMs: 0, seconds: 75 },
   ],
   full: [
-    { intervalMs: 500, seconds: 300 },
-    { intervalMs: 100, seconds: 300 },
-    { intervalMs: 50, seconds: 300 },
+    { intervalMs: 500, sentinelMs: 0, seconds: 300 },
+    { intervalMs: 500, sentinelMs: 5, seconds: 300 },
+    { intervalMs: 100, sentinelMs: 0, seconds: 300 },
+    { intervalMs: 50, sentinelMs: 0, seconds: 300 },
   ],
 } as const;
 /** pi1 has the lowest priority; each other one rests and computes, for so many ms, in nobody's step. */
@@ -79,17 +81,20 @@ export async function measure({ form, put, say }: Measuring): Promise<UsedMachin
     if (daemon.pid !== undefined) process.kill(daemon.pid);
   });
   await daemon.extract(kernelFile('base'));
-  for (const { intervalMs, seconds } of RUNS[form]) {
+  for (const { intervalMs, sentinelMs, seconds } of RUNS[form]) {
     const begun = daemon.logged();
     await daemon.configure(
       '[[policy]]\ntype = "idle-only"\nselect = [{ domain = "u1", comm = "pi1" }]',
-      `interval = ${intervalMs / 1000}\nidleInterval = ${intervalMs / 1000}\nmaxHold = false`,
+      [
+        `interval = ${intervalMs / 1000}\nidleInterval = ${intervalMs / 1000}\nmaxHold = false`,
+        `sentinel = ${sentinelMs === 0 ? 'false' : sentinelMs / 1000}`,
+      ].join('\n'),
     );
     daemon.start();
     await daemon.logs(({ msg }) => msg === 'holding', begun);
-    say(`the daemon looks every ${intervalMs} ms, for ${seconds} s`);
+    say(`the daemon looks every ${intervalMs} ms, its sentinel every ${sentinelMs || '–'}, for ${seconds} s`);
     await sleep(WARM_MS);
-    for (const sample of await lookOn(seen, seconds * 1000)) put({ intervalMs, ...sample });
+    for (const sample of await lookOn(seen, seconds * 1000)) put({ intervalMs, sentinelMs, ...sample });
     const trouble = daemon.log(begun).filter(({ level }) => level >= 50);
     if (trouble.length > 0) throw new Error(`the daemon: ${JSON.stringify(trouble[0])}`);
     await daemon.end('SIGTERM');
@@ -107,7 +112,10 @@ export async function measure({ form, put, say }: Measuring): Promise<UsedMachin
 }
 
 /** Looks over and over. @returns when each ran, and wanted to */
-async function lookOn(seen: readonly SeenProcess[], ms: number): Promise<Omit<Fig8Sample, 'intervalMs'>[]> {
+async function lookOn(
+  seen: readonly SeenProcess[],
+  ms: number,
+): Promise<Omit<Fig8Sample, 'intervalMs' | 'sentinelMs'>[]> {
   const watched = seen.map((one) => ({ one, ran: new Stretches(), wanted: new Stretches() }));
   const start = performance.now();
   let before = 0;
