@@ -115,13 +115,21 @@ function letRun(
   return lost;
 }
 
-/** How often a thread got a CPU (Documentation/scheduler/sched-stats.rst); undefined if the kernel does not count. */
 function turnsOf(thread: number): string | undefined {
   try {
-    return readFileSync(`/proc/${thread}/schedstat`, 'latin1').split(' ')[2];
+    return turnsIn(readFileSync(`/proc/${thread}/schedstat`, 'latin1'));
   } catch {
     return undefined;
   }
+}
+
+/**
+ * How often a thread got a CPU (Documentation/scheduler/sched-stats.rst).
+ * @returns undefined from a kernel that does not count: it says 0, though whoever can be stopped has run
+ */
+export function turnsIn(schedstat: string): string | undefined {
+  const turns = schedstat.trim().split(' ')[2];
+  return turns === '0' ? undefined : turns;
 }
 
 /**

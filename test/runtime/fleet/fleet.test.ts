@@ -63,6 +63,15 @@ async function heard({ fleet }: FleetMember, before: number) {
   await until('it is heard', () => fleet.state.received > before, 60_000, 5);
 }
 
+/** Two hosts, of which one holds its backup since the other one works. */
+async function held(t: ExecutionContext, server: NatsServer) {
+  const hosts = await twoHosts(t, server);
+  await heard(hosts.a, await works(hosts));
+  await hosts.a.host.tick();
+  t.false(isQueued(hosts.batch, BACKUP));
+  return hosts;
+}
+
 test('a backup of one host is held while a server of another one works, and goes on after; clocks are an hour apart', async (t) => {
   await using server = await NatsServer.start();
   const hosts = await twoHosts(t, server);
@@ -108,11 +117,8 @@ test('while it goes on working a host says so once in a lease, and no more', asy
 
 test('the server is killed: what is held goes on within two leases, and is held again when the server is back', async (t) => {
   await using server = await NatsServer.start();
-  const hosts = await twoHosts(t, server);
+  const hosts = await held(t, server);
   const { a, b, batch } = hosts;
-  await heard(a, await works(hosts));
-  await a.host.tick();
-  t.false(isQueued(batch, BACKUP));
   await server.kill();
   await until('both are cut off', () => [a, b].every(({ fleet }) => !fleet.state.connected), 60_000, 20);
   // On each host's own clock; `b` works all the time.
@@ -138,11 +144,8 @@ test('the server is killed: what is held goes on within two leases, and is held 
 
 test('a host that ends lets others go on at once', async (t) => {
   await using server = await NatsServer.start();
-  const hosts = await twoHosts(t, server);
+  const hosts = await held(t, server);
   const { a, b, batch } = hosts;
-  await heard(a, await works(hosts));
-  await a.host.tick();
-  t.false(isQueued(batch, BACKUP));
   const before = a.fleet.state.received;
   await b.fleet.close();
   await heard(a, before);

@@ -9,6 +9,7 @@ import test, { type ExecutionContext } from 'ava';
 import type { DomschedError } from '../../../../runtime/error.ts';
 import { processState } from '../../../../runtime/hypervisor/qemu/qemu-process.ts';
 import { standsAtBlockStart, startsBlock } from '../../../../runtime/hypervisor/vmm/block-start.ts';
+import { turnsIn } from '../../../../runtime/hypervisor/vmm/instruction-border.ts';
 import { StoppedThreads } from '../../../../runtime/hypervisor/vmm/stopped-threads.ts';
 import { machineThreads, threadsOf } from '../../../../runtime/hypervisor/vmm/vcpu-threads.ts';
 import { until } from '../../../live/until.ts';
@@ -199,4 +200,10 @@ test('the start of a translated block, as QEMU prints it (-d out_asm)', (t) => {
   const instructions = [0, 4, 7, 13, 16];
   const border = instructions.filter((at) => standsAtBlockStart(whole, 8 + at));
   t.deepEqual(border, [0, 4, 7, 13], 'before the load, the test and the jump, and after it');
+});
+
+test('how often a thread ran: not known where the kernel does not count, which is no reason to wait', (t) => {
+  t.is(turnsIn('4524491 2125772 17\n'), '17');
+  t.is(turnsIn('0 0 0\n'), undefined, 'as /proc says without CONFIG_SCHEDSTATS and delay accounting');
+  t.is(turnsIn(''), undefined);
 });
