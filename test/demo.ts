@@ -14,8 +14,8 @@ import { styleText } from 'node:util';
 import { execa } from 'execa';
 import { projectDirectory } from '../kernels/paths.ts';
 import { suiteKernels } from '../kernels/suites.ts';
-import { until } from './live/daemon-process.ts';
 import { bootImage } from './live/guest.ts';
+import { until } from './live/until.ts';
 
 const program = path.join(projectDirectory, 'dist/domsched.js');
 const pictures = path.join(projectDirectory, '.cache', 'demo');
@@ -59,14 +59,15 @@ async function showProgress(when: string): Promise<void> {
 /** Waits until the daemon has the backup held, or let go. */
 async function backupIs(held: boolean): Promise<void> {
   await until(
-    async () => {
+    `the backup is ${held ? 'held' : 'let go'}`,
+    async (swallow) => {
       const look = [program, 'ps', 'batch', '--json'];
-      const { stdout, exitCode } = await execa(process.execPath, look, { env, reject: false });
+      const { stdout, stderr, exitCode } = await execa(process.execPath, look, { env, reject: false });
       // The daemon is on its way.
-      if (exitCode !== 0) return undefined;
+      if (exitCode !== 0) return swallow(stderr);
       const rows = JSON.parse(stdout) as { comm: string; state: string }[];
       const state = rows.find(({ comm }) => comm === 'backup')?.state;
-      return (state === 'held') === held || undefined;
+      return (state === 'held') === held;
     },
     60_000,
     250,

@@ -13,7 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import Table from 'cli-table3';
 import { projectDirectory } from '../../kernels/paths.ts';
 import { openDaemon } from '../../runtime/control/open.ts';
-import { until } from '../live/daemon-process.ts';
+import { until } from '../live/until.ts';
 import { record } from './harness.ts';
 
 const SECONDS = Number(process.argv[2] ?? 10);
@@ -81,7 +81,7 @@ try {
   stop(idle);
   const daemon = own('daemon');
   const socket = path.join(directory, 'control');
-  await (await until(() => openDaemon([], socket), 60_000))[Symbol.asyncDispose]();
+  await (await until('the daemon answers', () => openDaemon([], socket)))[Symbol.asyncDispose]();
   const [unwatched = 0] = await measure(daemon);
   for (const [kind, command] of Object.entries(COMMANDS)) {
     const client = start(program, ...command);

@@ -15,11 +15,11 @@ import { cp, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { ExecaError, execa } from 'execa';
 import { projectDirectory } from '../../kernels/paths.ts';
 import type { DaemonControl } from '../../runtime/control/control.ts';
 import { openDaemon } from '../../runtime/control/open.ts';
+import { until } from './until.ts';
 
 /** The program as it is installed: compiled, and quick to start. */
 const program = path.join(projectDirectory, 'dist', 'domsched.js');
@@ -176,12 +176,12 @@ export class DaemonProcess implements AsyncDisposable {
 
   /** Waits for a line of the log. @throws Error at the limit */
   async logs(wanted: (line: LogLine) => boolean, from = 0, limitMs = 300_000): Promise<LogLine> {
-    return until(() => this.log(from).find(wanted), limitMs, 10);
+    return until('a line of the log', () => this.log(from).find(wanted), limitMs, 10);
   }
 
   async control(): Promise<DaemonControl> {
     const file = path.join(this.#run, 'control');
-    return until(async () => openDaemon([], file), 300_000, 50);
+    return until('the daemon answers', () => openDaemon([], file), 300_000);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -208,18 +208,5 @@ function tailOf(file: string, from: number): string {
     return bytes.toString('utf8', 0, read);
   } finally {
     closeSync(handle);
-  }
-}
-
-/** Looks until there is something. @throws Error at the limit */
-export async function until<T>(
-  look: () => Promise<T | undefined> | T | undefined,
-  limitMs = 60_000,
-  everyMs = 100,
-): Promise<T> {
-  for (const end = performance.now() + limitMs; ; await sleep(everyMs)) {
-    const found = await look();
-    if (found !== undefined) return found;
-    if (performance.now() > end) throw new Error(`not seen within ${limitMs} ms`);
   }
 }

@@ -9,9 +9,10 @@ import { execa } from 'execa';
 import type { Tick } from '../../runtime/tick/tick.ts';
 import { openPage } from '../runtime/web/page/browser.ts';
 import { DaemonBench } from './daemon.ts';
-import { type LogLine, until } from './daemon-process.ts';
+import type { LogLine } from './daemon-process.ts';
 import { O1Memory } from './o1-memory.ts';
 import { freePort, linesOf, look, lookBoth } from './page.ts';
+import { until } from './until.ts';
 
 /** At least so many, and on until what matters of {@link Met} was met some times. */
 const KILLS = Number(process.env.DOMSCHED_KILLS ?? 24);
@@ -158,6 +159,7 @@ async function boundsLies(t: ExecutionContext, bench: DaemonBench, policy: strin
     return performance.now() - begin;
   };
   const known = await until(
+    'the daemon sees that it claims too much',
     async () => {
       await forge();
       return bench.log(from).find(({ msg }) => msg.startsWith('this guest claims more CPU time'));
@@ -240,15 +242,19 @@ async function showsOnPage(t: ExecutionContext, bench: DaemonBench, policy: stri
 
   const stopped = await bench.progress('backup');
   await bench.end('SIGKILL');
-  await until(async () => ((await look(page)).status === 'reconnecting' ? true : undefined), 300_000);
+  await until('the page connects again', async () => (await look(page)).status === 'reconnecting', 300_000);
   const again = bench.logged();
   bench.start();
   await bench.logs(({ msg }) => msg === 'taken over', again);
   // By the new daemon's first ticks nobody can say yet what ran.
-  await until(async () => {
-    const { state } = await lookBoth(page, url, token);
-    return state.tick > 3 && state.domains.every(({ error }) => error === undefined) ? true : undefined;
-  }, 300_000);
+  await until(
+    'the new daemon has looked',
+    async () => {
+      const { state } = await lookBoth(page, url, token);
+      return state.tick > 3 && state.domains.every(({ error }) => error === undefined);
+    },
+    300_000,
+  );
   await isRight();
   t.deepEqual(await bench.progress('backup'), stopped, 'nor did it run between the two daemons');
 }
@@ -333,8 +339,8 @@ test.serial(
         // Anywhere on the way to its first edit.
         await sleep(wayMs * Math.random());
       } else {
-        const isBusy = () => (child.exitCode !== null || bench.log(from).some(busy) ? true : undefined);
-        await until(isBusy, 300_000, 5);
+        const isBusy = () => child.exitCode !== null || bench.log(from).some(busy);
+        await until('it edits', isBusy, 300_000, 5);
         t.is(child.exitCode, null, 'it did not end by itself');
         wayMs = performance.now() - started;
         if (dice < 0.8) await sleep(SOME_TURNS_MS * Math.random());

@@ -3,9 +3,10 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { constants, setPriority, tmpdir } from 'node:os';
 import path from 'node:path';
 import { requireKernel } from '../../kernels/cache.ts';
-import { DaemonProcess, until } from './daemon-process.ts';
+import { DaemonProcess } from './daemon-process.ts';
 import { bootDebian, type DebianOptions, type LiveGuest } from './guest.ts';
 import { bootO1, kernelFile, numbers, type O1Guest } from './o1.ts';
+import { until } from './until.ts';
 
 /** Two guests of different schedulers, and the daemon over both. */
 export class DaemonBench extends DaemonProcess {
@@ -68,10 +69,14 @@ export class DaemonBench extends DaemonProcess {
   /** Waits until each of these processes has counted on. @throws Error at the limit */
   async goesOn(...names: string[]): Promise<void> {
     const before = await this.progress(...names);
-    await until(async () => {
-      const now = await this.progress(...names);
-      return names.every((name) => now[name]! > before[name]!) || undefined;
-    }, 300_000);
+    await until(
+      `${names} go on`,
+      async () => {
+        const now = await this.progress(...names);
+        return names.every((name) => now[name]! > before[name]!);
+      },
+      300_000,
+    );
   }
 
   /** @throws Error with what is wrong on the guests' consoles */

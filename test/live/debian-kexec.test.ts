@@ -10,10 +10,11 @@ import { requireKernel } from '../../kernels/cache.ts';
 import { Guest } from '../../runtime/guest/guest.ts';
 import { connect } from '../../runtime/hypervisor/connect.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
-import { DaemonProcess, until } from './daemon-process.ts';
+import { DaemonProcess } from './daemon-process.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
 import { guestBinary, makeInitramfs } from './initramfs.ts';
 import { freePort } from './page.ts';
+import { until } from './until.ts';
 
 const KERNEL = 'debian-6.1-cloud';
 const COMMAND_LINE = 'console=ttyS0 quiet panic=-1 oops=panic';
@@ -70,14 +71,18 @@ test('kexec under a daemon, and a crash kernel: the processes are those of the k
     const rows = JSON.parse((await daemon.domsched('ps', '--json', ...args)).stdout) as Row[];
     return rows.map(({ comm }) => comm);
   };
-  const lists = async (name: string, ...args: string[]) =>
-    (await names(...args).catch((): string[] => [])).includes(name) || undefined;
+  const lists = (name: string, ...args: string[]) =>
+    until(
+      `ps lists ${name}`,
+      async (swallow) => (await names(...args).catch(swallow))?.includes(name) ?? false,
+      BOOT_LIMIT_MS,
+    );
   const health = async () => {
     const answer = await fetch(`http://127.0.0.1:${port}/health`);
     return ((await answer.json()) as { status: string }).status;
   };
   await using control = await daemon.control();
-  await until(async () => (await control.status()).domains[0]?.attached || undefined);
+  await until('it is attached', async () => (await control.status()).domains[0]?.attached);
   const held = await control.hold({ domain: 'kexec', process: 'first' });
   t.is(held.outcome, 'held');
   // Attached to by its process too, which has memory and no registers.
@@ -89,7 +94,7 @@ test('kexec under a daemon, and a crash kernel: the processes are those of the k
   await before.verifyRuns();
   await guest.run(`kexec load /vmlinuz /initrd '${COMMAND_LINE} ${RESERVED}'`);
   await goOver(guest, 'kexec run');
-  await until(() => lists('second'), BOOT_LIMIT_MS);
+  await lists('second');
   t.false((await names()).includes('first'));
   t.is(await health(), 'healthy');
   await t.throwsAsync(before.verifyRuns(), { code: 'kernel-unidentified', message: /attach to it again/ });
@@ -105,7 +110,7 @@ test('kexec under a daemon, and a crash kernel: the processes are those of the k
   await guest.run(`kexec panic /vmlinuz /initrd '${COMMAND_LINE} nr_cpus=1'`);
   await goOver(guest, "taskset 2 sh -c 'echo c >/proc/sysrq-trigger'");
   // Its console speaks before its programs have their names.
-  await until(() => lists('third', '--connect', guest.connection), BOOT_LIMIT_MS);
+  await lists('third', '--connect', guest.connection);
   const monitor = await guest.monitor();
   await monitor.execute('stop');
   const dump = path.join(guest.directory, 'dump');

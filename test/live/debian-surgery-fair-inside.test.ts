@@ -9,6 +9,7 @@ import { holderFor } from '../../runtime/surgeon/holder-for.ts';
 import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
 import { findProcess, goesOn, PATIENCE_MS } from './cycles.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
+import { until } from './until.ts';
 
 /** Groups with queues of their own. */
 const setup = `
@@ -60,7 +61,7 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
         ({ code }: DomschedError) => code,
       );
       t.true(['released', 'process-not-found'].includes(after), after);
-      await until(t, 'the killed process is gone', async () => {
+      await until('the killed process is gone', async () => {
         const { processes: left } = await attached.take();
         return !left.some(({ pid: other, state }) => other === pid('one') && state !== 'zombie');
       });
@@ -77,9 +78,7 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
       await hold('two');
       await guest.run(`kill -STOP ${pid('two')}`);
       await release('two');
-      await until(t, 'it stops', async () =>
-        /\(two\) T /.test(await guest.run(`cat /proc/${pid('two')}/stat`)),
-      );
+      await until('it stops', async () => /\(two\) T /.test(await guest.run(`cat /proc/${pid('two')}/stat`)));
       await standsStill(t, guest, 'two');
       const stopped = await guest.progress('two');
       await guest.run(`kill -CONT ${pid('two')}`);
@@ -90,7 +89,7 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
       await hold('three');
       await guest.run('echo 1 >/sys/fs/cgroup/a/cgroup.freeze');
       await release('three');
-      await until(t, 'the group is frozen', async () =>
+      await until('the group is frozen', async () =>
         /frozen 1/.test(await guest.run('cat /sys/fs/cgroup/a/cgroup.events')),
       );
       const frozen = await guest.progress('three');
@@ -109,7 +108,7 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
 
       // Its CPU is forbidden to it, or unplugged.
       for (const name of ['four', 'five', 'six']) await guest.run(`taskset -p 2 ${pid(name)}`);
-      await until(t, 'they are on CPU 1', async () => {
+      await until('they are on CPU 1', async () => {
         const { runQueues } = await attached.take();
         const own = new Set(['four', 'five', 'six'].map(pid));
         return runQueues[1]!.tasks.filter((task) => own.has(task.pid)).length === 3;
@@ -150,13 +149,4 @@ async function standsStill(t: ExecutionContext, guest: LiveGuest, name: string):
   const before = await guest.progress(name);
   await sleep(100);
   t.deepEqual(await guest.progress(name), before, `${name} stands still`);
-}
-
-async function until(t: ExecutionContext, what: string, holds: () => Promise<boolean>): Promise<void> {
-  for (const end = Date.now() + PATIENCE_MS; !(await holds()); await sleep(20)) {
-    if (Date.now() > end) {
-      t.fail(`not so within ${PATIENCE_MS} ms: ${what}`);
-      return;
-    }
-  }
 }

@@ -9,6 +9,7 @@ import { knownKernels } from '../../runtime/layout/registry.ts';
 import { holderFor } from '../../runtime/surgeon/holder-for.ts';
 import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
+import { until } from './until.ts';
 
 const PATIENCE_MS = 120_000;
 const patient = { limitMs: PATIENCE_MS };
@@ -30,7 +31,7 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
     await using domain = await QemuDomain.attach(guest.sockets, guest.connection);
     const attached = await Guest.attach(domain, await knownKernels());
     const surgeon = new Surgeon(domain, attached, holderFor(attached));
-    for (const { name } of programs) await goesOn(t, guest, name);
+    for (const { name } of programs) await goesOn(guest, name);
     const { processes } = await attached.take();
     const find = (name: string): Process => processes.find(({ comm }) => comm === name)!;
 
@@ -38,7 +39,7 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
     const one = find('one');
     await surgeon.hold(one, patient);
     await guest.run(`kill -9 ${one.pid}`);
-    await until(t, 'the killed process is gone', async () => {
+    await until('the killed process is gone', async () => {
       const { processes: left } = await attached.take();
       return !left.some(({ pid, state }) => pid === one.pid && state !== 'zombie');
     });
@@ -59,36 +60,36 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
     await standsStill(t, guest, 'two');
     t.regex(await guest.run(`cat /proc/${two.pid}/stat`), /\(two\) T /);
     await guest.run(`kill -CONT ${two.pid}`);
-    await goesOn(t, guest, 'two');
+    await goesOn(guest, 'two');
 
     // Stopped before it is held and continued under the hold, it comes to the trap another way, and out of it too.
     await guest.run(`kill -STOP ${two.pid}`);
-    await until(t, 'the process is stopped', async () =>
+    await until('the process is stopped', async () =>
       /\(two\) T /.test(await guest.run(`cat /proc/${two.pid}/stat`)),
     );
     t.is((await surgeon.hold(two, patient)).outcome, 'held');
     await guest.run(`kill -CONT ${two.pid}`);
     await standsStill(t, guest, 'two');
     t.is((await surgeon.release(two, patient)).outcome, 'released');
-    await goesOn(t, guest, 'two');
+    await goesOn(guest, 'two');
 
     // cgroup.freeze takes the hold over: what the guest froze, we neither hold nor release.
     const three = find('three');
     await guest.run(`echo ${three.pid} >/sys/fs/cgroup/a/cgroup.procs`);
     await surgeon.hold(three, patient);
     await guest.run('echo 1 >/sys/fs/cgroup/a/cgroup.freeze');
-    await until(t, 'the group is frozen', async () =>
+    await until('the group is frozen', async () =>
       /frozen 1/.test(await guest.run('cat /sys/fs/cgroup/a/cgroup.events')),
     );
     t.is((await surgeon.release(three, patient)).outcome, 'unchanged');
     await standsStill(t, guest, 'three');
     await t.throwsAsync(surgeon.hold(three, patient), { code: 'refused' });
     await guest.run('echo 0 >/sys/fs/cgroup/a/cgroup.freeze');
-    await goesOn(t, guest, 'three');
+    await goesOn(guest, 'three');
     t.is((await surgeon.hold(three, patient)).outcome, 'held');
     // Moved to a group that is not frozen, a task in the trap is let go by the kernel.
     await guest.run(`echo ${three.pid} >/sys/fs/cgroup/b/cgroup.procs`);
-    await goesOn(t, guest, 'three');
+    await goesOn(guest, 'three');
     await surgeon.release(three, patient);
 
     // Nice value, affinity and the loss of its CPU do not wake it.
@@ -98,12 +99,12 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
     await guest.run('echo 0 >/sys/devices/system/cpu/cpu1/online');
     await standsStill(t, guest, 'four');
     await surgeon.release(four, patient);
-    await goesOn(t, guest, 'four');
+    await goesOn(guest, 'four');
     await surgeon.hold(four, patient);
     await guest.run('echo 1 >/sys/devices/system/cpu/cpu1/online');
     await standsStill(t, guest, 'four');
     await surgeon.release(four, patient);
-    await goesOn(t, guest, 'four');
+    await goesOn(guest, 'four');
 
     // A sleeper whose sleep ends while it is held goes on with its next one after the release.
     const idler = find('idler');
@@ -111,7 +112,7 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
     await sleep(100);
     await standsStill(t, guest, 'idler');
     await surgeon.release(idler, patient);
-    await goesOn(t, guest, 'idler');
+    await goesOn(guest, 'idler');
 
     await t.throwsAsync(surgeon.hold(processes.find(({ pid }) => pid === 1)!, patient), { code: 'refused' });
     await t.throwsAsync(surgeon.hold(processes.find(({ kernelThread }) => kernelThread)!, patient), {
@@ -131,7 +132,7 @@ test.serial('by ticks alone, a guest that is idle but for what is held lets it g
   await using domain = await QemuDomain.attach({ qmp: guest.sockets.qmp }, guest.connection);
   const attached = await Guest.attach(domain, await knownKernels());
   const surgeon = new Surgeon(domain, attached, holderFor(attached));
-  await goesOn(t, guest, 'alone');
+  await goesOn(guest, 'alone');
   const { processes } = await attached.take();
   const alone = processes.find(({ comm }) => comm === 'alone')!;
   const waits: number[] = [];
@@ -143,7 +144,7 @@ test.serial('by ticks alone, a guest that is idle but for what is held lets it g
     const start = performance.now();
     t.is((await surgeon.release(alone, patient)).outcome, 'released');
     waits.push(Math.round(performance.now() - start));
-    await goesOn(t, guest, 'alone');
+    await goesOn(guest, 'alone');
   }
   t.log(`released after ${waits.join(', ')} ms`);
   guest.checkConsole();
@@ -156,16 +157,7 @@ async function standsStill(t: ExecutionContext, guest: LiveGuest, name: string):
   t.deepEqual(await guest.progress(name), before, `${name} stands still`);
 }
 
-async function goesOn(t: ExecutionContext, guest: LiveGuest, name: string): Promise<void> {
+async function goesOn(guest: LiveGuest, name: string): Promise<void> {
   const before = (await guest.progress(name))[name]!;
-  await until(t, `${name} goes on`, async () => (await guest.progress(name))[name]! > before);
-}
-
-async function until(t: ExecutionContext, what: string, holds: () => Promise<boolean>): Promise<void> {
-  for (const end = Date.now() + PATIENCE_MS; !(await holds()); await sleep(20)) {
-    if (Date.now() > end) {
-      t.fail(`not so within ${PATIENCE_MS} ms: ${what}`);
-      return;
-    }
-  }
+  await until(`${name} goes on`, async () => (await guest.progress(name))[name]! > before);
 }

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import type { Page } from 'playwright-core';
 import type { Tick } from '../../runtime/tick/tick.ts';
-import { until } from './daemon-process.ts';
+import { until } from './until.ts';
 
 /** A line of the page's list, as texts. */
 interface ShownLine {
@@ -43,14 +43,18 @@ export async function lookBoth(
   url: string,
   token: string,
 ): Promise<{ shown: ShownPage; state: Tick }> {
-  return until(async () => {
-    const headers = { authorization: `Bearer ${token}` };
-    const answer = await fetch(new URL('/api/state', url), { headers }).catch(() => undefined);
-    if (answer?.status !== 200) return undefined;
-    const state = (await answer.json()) as Tick;
-    const shown = await look(page);
-    return shown.tick === state.tick && shown.status === 'live' ? { shown, state } : undefined;
-  }, 300_000);
+  return until(
+    'the page shows the state of the API',
+    async (swallow) => {
+      const headers = { authorization: `Bearer ${token}` };
+      const answer = await fetch(new URL('/api/state', url), { headers }).catch(swallow);
+      if (answer?.status !== 200) return undefined;
+      const state = (await answer.json()) as Tick;
+      const shown = await look(page);
+      return shown.tick === state.tick && shown.status === 'live' ? { shown, state } : undefined;
+    },
+    300_000,
+  );
 }
 
 /** What the page's lines have to be. It leaves kernel threads out. */

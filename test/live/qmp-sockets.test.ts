@@ -35,8 +35,8 @@ class StoppedMachine implements AsyncDisposable {
       ...args,
     ]);
     // It greets when all of its sockets are there.
-    await until('QMP answers', async () => {
-      const client = await QmpClient.connect(machine.at('x.sock')).catch(() => undefined);
+    await until('QMP answers', async (swallow) => {
+      const client = await QmpClient.connect(machine.at('x.sock')).catch(swallow);
       client?.close();
       return client !== undefined;
     });

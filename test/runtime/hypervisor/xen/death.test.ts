@@ -5,10 +5,10 @@ import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import test from 'ava';
+import { until } from '../../../live/until.ts';
 import { FakeXen } from './fake-xen.ts';
 
 const PROGRAM = fileURLToPath(new URL('pause-and-die.ts', import.meta.url));
-const LIMIT_MS = 60_000;
 
 const started: ChildProcess[] = [];
 test.after.always(() => {
@@ -26,13 +26,6 @@ async function paused(xen: FakeXen, how: string): Promise<ChildProcess> {
   return child;
 }
 
-async function until(condition: () => boolean): Promise<boolean> {
-  for (const end = performance.now() + LIMIT_MS; performance.now() < end; await sleep(20)) {
-    if (condition()) return true;
-  }
-  return false;
-}
-
 async function ended(child: ChildProcess): Promise<void> {
   if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
 }
@@ -47,7 +40,7 @@ for (const signal of ['SIGKILL', 'SIGTERM', 'SIGINT'] as const) {
     t.is(xen.pauses(5), 1);
     child.kill(signal);
     await ended(child);
-    t.true(await until(() => xen.pauses(5) === 0));
+    t.true(await until('5 runs again', () => xen.pauses(5) === 0));
     t.is(xen.pauses(6), 1);
   });
 }
@@ -60,7 +53,7 @@ test('SIGKILL under a pause of a domain that was found paused: it stays paused o
   t.is(xen.pauses(5), 2);
   child.kill('SIGKILL');
   await ended(child);
-  t.true(await until(() => xen.pauses(5) === 1));
+  t.true(await until('our pause alone is over', () => xen.pauses(5) === 1));
 });
 
 test('SIGTERM under a pause of a domain that was found paused: ours is given back once', async (t) => {
@@ -71,7 +64,7 @@ test('SIGTERM under a pause of a domain that was found paused: ours is given bac
   const watchdog = childrenOf(child.pid!)[0]!;
   child.kill('SIGTERM');
   await ended(child);
-  t.true(await until(() => hasEnded(watchdog)));
+  t.true(await until('the watchdog has ended', () => hasEnded(watchdog)));
   t.is(xen.pauses(5), 1);
 });
 
@@ -97,12 +90,12 @@ test('a watching process that was killed: the next one knows of the pauses befor
   const [first] = childrenOf(child.pid!);
   process.kill(first!, 'SIGKILL');
   // Gone once the program knows.
-  t.true(await until(() => !existsSync(`/proc/${first}`)));
+  t.true(await until('the first is gone', () => !existsSync(`/proc/${first}`)));
   child.stdin!.write('go on\n');
-  t.true(await until(() => xen.pauses(6) === 1));
+  t.true(await until('6 is paused', () => xen.pauses(6) === 1));
   child.kill('SIGKILL');
   await ended(child);
-  t.true(await until(() => xen.pauses(5) === 0 && xen.pauses(6) === 0));
+  t.true(await until('both run again', () => xen.pauses(5) === 0 && xen.pauses(6) === 0));
 });
 
 for (const how of ['exit', 'throw']) {
@@ -110,7 +103,7 @@ for (const how of ['exit', 'throw']) {
     using xen = new FakeXen();
     xen.domain({ domid: 5, name: 'web' });
     await ended(await paused(xen, how));
-    t.true(await until(() => xen.pauses(5) === 0));
+    t.true(await until('5 runs again', () => xen.pauses(5) === 0));
   });
 }
 
@@ -120,7 +113,7 @@ test('killed with an edit half written: stays paused, and the next of us ends th
   const child = await paused(xen, 'keep');
   child.kill('SIGKILL');
   await ended(child);
-  t.true(await until(() => xen.hasNotes));
+  t.true(await until('it has notes', () => xen.hasNotes));
   t.is(xen.pauses(5), 1);
   await using host = await xen.connect();
   const domain = await host.open('5');
@@ -138,7 +131,7 @@ test('an operator lets it run before: then a later pause is none of ours', async
   const child = await paused(xen, 'keep');
   child.kill('SIGKILL');
   await ended(child);
-  t.true(await until(() => xen.hasNotes));
+  t.true(await until('it has notes', () => xen.hasNotes));
   xen.otherPause(5, -1);
   xen.run(5, 1000);
   xen.otherPause(5, 1);
