@@ -8,7 +8,6 @@
  * two instants in one clock, the host's, and no guest is asked or paused for it. From the first count of the service
  * after a rest, to the last count of the backup before it stands still.
  */
-import { readdirSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -20,6 +19,7 @@ import { requireKernel } from '../../kernels/cache.ts';
 import { DaemonProcess } from '../live/daemon-process.ts';
 import { bootDebian, type LiveGuest } from '../live/guest.ts';
 import { GuestCounter } from '../live/guest-counters.ts';
+import { cpuOf } from './cpu-of.ts';
 import { percentile, record } from './harness.ts';
 import { type Delays, delaysOf, Runs } from './runs.ts';
 
@@ -97,15 +97,6 @@ async function measure(
  */
 async function atOnce(pid: number): Promise<void> {
   await execa('chrt', ['--rr', '--pid', '1', String(pid)]);
-}
-
-/** CPU time of a process so far, in ms. */
-function cpuOf(pid: number): number {
-  const tasks = readdirSync(`/proc/${pid}/task`);
-  const ns = tasks.map((tid) =>
-    Number(readFileSync(`/proc/${pid}/task/${tid}/schedstat`, 'latin1').split(' ')[0]),
-  );
-  return ns.reduce((sum, each) => sum + each, 0) / 1e6;
 }
 
 const directory = await mkdtemp(path.join(tmpdir(), 'domsched-delay-'));

@@ -18,13 +18,13 @@ const SAMPLE = z.strictObject({
 });
 export type Fig8Sample = z.infer<typeof SAMPLE>;
 
-const LOWEST = 'pi1';
+export const LOWEST = 'pi1';
 /** What a hold is to take with the sentinel, from when somebody begins to run, in 99 of 100 cases. */
 const PROMPT_MS = 20;
 /** How much of a run is drawn, in ms. */
 const DRAWN_MS = 30_000;
 
-interface JudgedRun {
+export interface JudgedRun {
   readonly intervalMs: number;
   readonly sentinelMs: number;
   readonly seconds: number;
@@ -39,7 +39,11 @@ interface JudgedRun {
   readonly restMs: number;
 }
 
-export function judgeRun(intervalMs: number, samples: readonly Fig8Sample[], sentinelMs = 0): JudgedRun {
+export function judgeRun(
+  intervalMs: number,
+  samples: readonly Pick<Fig8Sample, 'process' | 'did' | 'from' | 'to'>[],
+  sentinelMs = 0,
+): JudgedRun {
   const did = (what: Fig8Sample['did'], own: boolean): Stretch[] =>
     samples.filter((one) => one.did === what && (one.process === LOWEST) === own);
   const lowest = did('ran', true);

@@ -1,16 +1,14 @@
-import { closeSync, openSync, readSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
-import { setImmediate, setTimeout as sleep } from 'node:timers/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { DaemonProcess } from '../../live/daemon-process.ts';
 import { kernelFile } from '../../live/o1.ts';
 import { O1Memory } from '../../live/o1-memory.ts';
 import type { Measuring, UsedMachines } from '../experiment.ts';
 import { bootPaperGuest, type PaperGuest } from '../o1-guest.ts';
-import type { Fig8Sample } from './judge.ts';
-import { Stretches } from './spans.ts';
+import { lookOn, MemoryWords, type SeenProcess } from './look-on.ts';
 
 /** Interval of the daemon and of its sentinel, 0 for none; and for how long. */
 const RUNS = {
@@ -30,35 +28,15 @@ const RUNS = {
 /** pi1 has the lowest priority; each other one rests and computes, for so many ms, in nobody's step. */
 const U1 = { pi1: 'pi1', pi2: 'sleeper2/5300/1200', pi3: 'sleeper3/7900/900' };
 const U2 = { pi4: 'sleeper4/3100/1300' };
-const LOOK_MS = 0.5;
 const WARM_MS = 1_500;
-const waits = new Int32Array(new SharedArrayBuffer(4));
-
-/** A process of a guest, looked at in the guest's memory while it runs, without domsched and without a pause. */
-interface SeenProcess {
-  readonly process: string;
-  /** Who is on the guest's CPU now. */
-  curr(): bigint;
-  readonly task: bigint;
-  /** Whether it is in a run queue: it has the CPU or wants it. */
-  wants(): boolean;
-}
 
 async function seenIn(
   { guest }: PaperGuest,
+  words: MemoryWords,
   programs: Readonly<Record<string, string>>,
 ): Promise<SeenProcess[]> {
   await using memory = await O1Memory.open(guest, 'base');
-  const file = openSync(guest.memoryFile, 'r');
-  process.once('exit', () => closeSync(file));
-  const bytes = Buffer.alloc(8);
-  const word = (address: bigint) => {
-    const at = memory.physical(address);
-    return () => {
-      readSync(file, bytes, 0, 8, at);
-      return bytes.readBigUInt64LE();
-    };
-  };
+  const word = (address: bigint) => words.at(memory.physical(address));
   const curr = word((await memory.runqueue(0)) + memory.offset('runqueue', 'curr'));
   const tasks = await memory.tasks();
   return Object.entries(programs).map(([name, program]) => {
@@ -75,7 +53,9 @@ export async function measure({ form, put, say }: Measuring): Promise<UsedMachin
   await using u2 = await bootPaperGuest('u2', Object.values(U2).join(','));
   await u1.guest.waitFor(/^sleeper3 /, 120_000);
   await u2.guest.waitFor(/^sleeper4 /, 120_000);
-  const seen = [...(await seenIn(u1, U1)), ...(await seenIn(u2, U2))];
+  using words1 = new MemoryWords(u1.guest.memoryFile);
+  using words2 = new MemoryWords(u2.guest.memoryFile);
+  const seen = [...(await seenIn(u1, words1, U1)), ...(await seenIn(u2, words2, U2))];
   await using daemon = new DaemonProcess(directory, [u1.connection, u2.connection]);
   process.once('exit', () => {
     if (daemon.pid !== undefined) process.kill(daemon.pid);
@@ -109,30 +89,4 @@ export async function measure({ form, put, say }: Measuring): Promise<UsedMachin
       `U1 and U2: our O(1) guest with the layout of Linux 2.6.16, 1 vCPU each (pi2 to pi4 are its program \`sleeper\`: ${U1.pi2}, ${U1.pi3}, ${U2.pi4}: rests and computes so many ms)`,
     ],
   };
-}
-
-/** Looks over and over. @returns when each ran, and wanted to */
-async function lookOn(
-  seen: readonly SeenProcess[],
-  ms: number,
-): Promise<Omit<Fig8Sample, 'intervalMs' | 'sentinelMs'>[]> {
-  const watched = seen.map((one) => ({ one, ran: new Stretches(), wanted: new Stretches() }));
-  const start = performance.now();
-  let before = 0;
-  for (let looks = 1; before < ms; looks++) {
-    const now = performance.now() - start;
-    for (const { one, ran, wanted } of watched) {
-      const runs = one.curr() === one.task;
-      ran.look(runs, before, now);
-      wanted.look(runs || one.wants(), before, now);
-    }
-    before = now;
-    Atomics.wait(waits, 0, 0, LOOK_MS);
-    // The guests' consoles want to be read.
-    if (looks % 50 === 0) await setImmediate();
-  }
-  return watched.flatMap(({ one: { process: name }, ran, wanted }) => [
-    ...ran.list.map(({ from, to }) => ({ process: name, did: 'ran' as const, from, to })),
-    ...wanted.list.map(({ from, to }) => ({ process: name, did: 'wanted' as const, from, to })),
-  ]);
 }
