@@ -54,4 +54,12 @@ async function report(error: unknown): Promise<number> {
   return 1;
 }
 
+/** For whoever has no handler of its own: what cannot be printed is told in one line, and a reader that left is not missed. */
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (process.stdout.listenerCount('error') > 1) return;
+  if (error.code === 'EPIPE') process.exit();
+  process.stderr.write(`domsched: standard output cannot be written: ${error.message} [output-failed]\n`);
+  process.exit(1);
+});
+
 process.exitCode = await main(process.argv);

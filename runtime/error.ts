@@ -34,7 +34,8 @@ export type DomschedErrorCode =
   | 'dump-unsupported'
   | 'config-invalid'
   | 'trace-invalid'
-  | 'trace-failed';
+  | 'trace-failed'
+  | 'output-failed';
 
 /** Process exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused for safety. */
 export type ExitCode = 1 | 2 | 3;

@@ -6,6 +6,8 @@ import { DomschedError } from './error.ts';
 /** Write permission of group and others. */
 const OTHERS_WRITE = 0o022;
 const { O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants;
+/** Of a file that is written over in its place. */
+const PLACE_BYTES = 256;
 
 /**
  * Where what has to outlive us is: DOMSCHED_RUNTIME_DIR, for root beside QEMU's sockets, else with the user's own run-time
@@ -53,7 +55,19 @@ export function makePrivate(directory: string): void {
 
 /** Writes a small file into a folder that {@link makePrivate} made. A link is not followed, even there. */
 export function writePrivate(file: string, text: string): void {
-  const handle = openSync(file, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0o600);
+  write(file, O_TRUNC, text);
+}
+
+/**
+ * The same for a few words of JSON. Once the file is there, writing over it needs no room on the disk, so what has to be
+ * written down to let somebody go can be.
+ */
+export function overwritePrivate(file: string, text: string): void {
+  write(file, 0, text.padEnd(PLACE_BYTES));
+}
+
+function write(file: string, flags: number, text: string): void {
+  const handle = openSync(file, O_WRONLY | O_CREAT | O_NOFOLLOW | flags, 0o600);
   try {
     // As a whole: a single write on a full disk may take a part of it and report no error.
     writeFileSync(handle, text);

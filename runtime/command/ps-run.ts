@@ -31,11 +31,6 @@ const LONGEST_INTERVAL_S = 2_147_483;
 export async function ps(domain: string | undefined, options: PsOptions): Promise<void> {
   const compare = comparison(options.sort ?? 'pid');
   const interval = options.watch === undefined ? undefined : seconds(options.watch);
-  // With `ps | head` the reader may leave early.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit();
-    throw error;
-  });
   await using control = options.fleet ? undefined : await openControl(options.connect);
   const { pause, threads, config } = options;
   const ask = () =>

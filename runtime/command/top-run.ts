@@ -1,5 +1,6 @@
 import process from 'node:process';
 import { openControl } from '../control/open.ts';
+import { DomschedError } from '../error.ts';
 import type { Tick } from '../tick/tick.ts';
 import { frame, type TopPicture } from '../top/frame.ts';
 import { press } from '../top/keys.ts';
@@ -25,10 +26,10 @@ export async function top(options: TopOptions): Promise<void> {
   const stop = new AbortController();
   const onSignal = () => stop.abort();
   process.once('SIGINT', onSignal).once('SIGTERM', onSignal).once('SIGHUP', onSignal);
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    // With `top | head` the reader may leave early.
-    if (error.code === 'EPIPE') stop.abort();
-    else throw error;
+  let broken: NodeJS.ErrnoException | undefined;
+  process.stdout.on('error', (error) => {
+    broken = error;
+    stop.abort();
   });
   try {
     await using control = await openControl(options.connect);
@@ -40,9 +41,20 @@ export async function top(options: TopOptions): Promise<void> {
         process.stdout.write(`${frame(tick, view, PAPER).lines.join('\n')}\n\n`);
       }
     }
+    // With `top | head` the reader may leave early.
+    if (broken !== undefined && broken.code !== 'EPIPE') throw unprinted(broken);
   } finally {
     process.off('SIGINT', onSignal).off('SIGTERM', onSignal).off('SIGHUP', onSignal);
   }
+}
+
+function unprinted(cause: Error): DomschedError {
+  return new DomschedError(
+    'output-failed',
+    `standard output cannot be written: ${cause.message}`,
+    {},
+    { cause },
+  );
 }
 
 async function* limited(ticks: AsyncIterable<Tick>, count = Number.POSITIVE_INFINITY) {

@@ -104,7 +104,8 @@ async function putBack(
   const { name } = domain.identity;
   const tried = await whileAttached(domain, journals, async (attached) => {
     for (const record of await search(attached, CONTEXT, SILENT)) notes.push(foundHeld(name, record));
-    const edits = new DomainEdits({ id, context: CONTEXT, log: SILENT, isCurrent: () => true, onLost() {} });
+    const context = { ...CONTEXT, journals };
+    const edits = new DomainEdits({ id, context, log: SILENT, isCurrent: () => true, onLost() {} });
     return edits.putBack(attached, limitMs);
   });
   await shareBack(domain, journals);

@@ -2,7 +2,9 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Logger } from 'pino';
 import { z } from 'zod';
+import { DomschedError } from '../error.ts';
 import { makePrivate } from '../runtime-directory.ts';
+import type { Journals } from '../surgeon/journaled-surgeon.ts';
 import { Records } from '../surgeon/records.ts';
 
 /** How often accounts are written, in ms: a daemon that is killed loses as much. */
@@ -50,12 +52,13 @@ export class AccountBook {
   #failed = false;
   #written = { text: '', ms: -Infinity };
 
-  /** @param directory the journals' @param now monotonic, in ms */
-  constructor(directory: string, log: Logger, now: () => number) {
+  /** @param journals beside which it is written @param now monotonic, in ms */
+  constructor({ directory, health }: Pick<Journals, 'directory' | 'health'>, log: Logger, now: () => number) {
     this.#records = new Records(
       path.join(directory, 'accounts'),
       () => 'policies',
       async (json) => BOOK.parse(json),
+      health,
     );
     this.#log = log;
     this.#now = now;
@@ -112,7 +115,10 @@ export class AccountBook {
       this.#failed = false;
       this.#written = { text, ms: this.#now() };
     } catch (error) {
-      if (!this.#failed) this.#log.warn({ err: error }, 'the accounts of shares cannot be written down');
+      // The daemon tells of a disk that takes nothing.
+      const isTold = error instanceof DomschedError && error.code === 'journal-failed';
+      if (!this.#failed && !isTold)
+        this.#log.warn({ err: error }, 'the accounts of shares cannot be written down');
       this.#failed = true;
     }
   }

@@ -57,6 +57,8 @@ export type Verdict = 'hold' | 'free';
 /** Idle looks in a row before the daemon looks less often. */
 const QUIET_TICKS = 4;
 const ATTACH_WIDTH = 8;
+/** How often a journal that could not be written is tried again, in ms. */
+const PROBE_MS = 2_000;
 /** Time to put everything back, for all domains together, in ms. */
 const RESTORE_LIMIT_MS = 45_000;
 
@@ -88,6 +90,9 @@ export class Daemon {
   #last: Tick | undefined;
   /** Domains whose claims exceed what the host saw, as far as the log has been told. */
   #overstated: ReadonlySet<string> = new Set();
+  /** Why nothing can be written down, as far as the log has been told. */
+  #unwritable: DomschedError | undefined;
+  #probedMs = -Infinity;
   readonly #onTick: (tick: Tick) => void;
 
   /** @param onTick receives every tick, as the observers of the settings do */
@@ -113,7 +118,7 @@ export class Daemon {
         return () => clearTimeout(timer);
       },
     });
-    this.#book = new AccountBook(journals.directory, log, now);
+    this.#book = new AccountBook(journals, log, now);
     this.#book.load().then((book) => {
       this.#left = book;
     });
@@ -191,6 +196,7 @@ export class Daemon {
     this.#alert = alert;
     if (this.#left === undefined && this.#book.isDue) void this.#save();
     this.#warn(decided.overstated);
+    this.#tellJournal(nowMs);
     const actions = this.#overrule(decided.actions, watched);
     const isNew = this.#isNew;
     this.#isNew = false;
@@ -356,6 +362,24 @@ export class Daemon {
     this.#overstated = overstated;
   }
 
+  /** Logs once that nothing can be written down, and once that it can be again. */
+  #tellJournal(nowMs: number): void {
+    const { health } = this.#context.journals;
+    if (health.failure !== undefined && nowMs - this.#probedMs >= PROBE_MS) {
+      this.#probedMs = nowMs;
+      if (this.#unwritable !== undefined) health.probe();
+    }
+    const { failure } = health;
+    if (failure !== undefined && this.#unwritable === undefined)
+      this.log.error(
+        { code: failure.code, ...failure.details },
+        `nothing is held or changed for now, and whoever is held can be let go: ${failure.message}`,
+      );
+    if (failure === undefined && this.#unwritable !== undefined)
+      this.log.info('the journal can be written again: holds and changes go on');
+    this.#unwritable = failure;
+  }
+
   #discover(nowMs: number): void {
     if (nowMs - this.#discoveredMs >= this.#settings.discoveryMs) {
       this.#discoveredMs = nowMs;
@@ -399,6 +423,7 @@ export class Daemon {
       domains,
       actions,
       ...(waits !== undefined && { waits }),
+      ...(this.#unwritable && { journal: failureOf(this.#unwritable) }),
       ...(fleet && { fleet: fleet.state }),
     });
     this.#last = tick;
@@ -420,6 +445,10 @@ export class Daemon {
     });
     return this.#known;
   }
+}
+
+function failureOf({ code, message }: DomschedError): { code: string; message: string } {
+  return { code, message };
 }
 
 /** Present holds, as actions. */

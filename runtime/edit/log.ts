@@ -20,6 +20,7 @@ import { type HostProcess, isAlive, ownProcess } from '../host-process.ts';
 import { requireCapabilities } from '../hypervisor/capability.ts';
 import { FrameBatch } from '../hypervisor/frame-batch.ts';
 import type { Domain, DomainWith, PauseGuard } from '../hypervisor/types.ts';
+import { JournalHealth } from '../journal-health.ts';
 import type { GuestVirtual } from '../memory/address.ts';
 import { makePrivate, runtimeDirectory } from '../runtime-directory.ts';
 import type { Edit } from './edit.ts';
@@ -57,16 +58,22 @@ interface EditRecord {
  */
 export class EditLog {
   readonly directory: string;
+  readonly #health: JournalHealth;
 
-  constructor(directory = path.join(runtimeDirectory(), 'edits')) {
+  constructor(directory = path.join(runtimeDirectory(), 'edits'), health = new JournalHealth()) {
     this.directory = directory;
+    this.#health = health;
   }
 
   /**
    * Records an edit. @returns a function that deletes the record
-   * @throws what the file system throws; then nothing may be written to the guest
+   * @throws DomschedError `journal-failed`; then nothing may be written to the guest
    */
   begin(guest: Guest, edit: Edit, writes: readonly LocatedWrite[]): AfterCommit {
+    return this.#told(() => this.#begin(guest, edit, writes));
+  }
+
+  #begin(guest: Guest, edit: Edit, writes: readonly LocatedWrite[]): AfterCommit {
     // Each time, because a clean-up of run-time files may have removed it since the last edit.
     makePrivate(this.directory);
     const record: EditRecord = {
@@ -86,17 +93,29 @@ export class EditLog {
       if (!this.#writeIntoReserve(file, text)) throw error;
       return () => this.#reserveAgain(file);
     }
-    return () => rmSync(file, { force: true });
+    return () => removeIfPossible(file);
   }
 
   /**
    * Reserves the room that a release's record will need.
-   * @throws what the file system throws; then nothing may be held
+   * @throws DomschedError `journal-failed`; then nothing may be held
    */
   reserve(): void {
     if (existsSync(this.#reserve)) return;
-    makePrivate(this.directory);
-    this.#writeWhole(this.#reserve, ' '.repeat(RESERVE_BYTES));
+    this.#told(() => {
+      makePrivate(this.directory);
+      this.#writeWhole(this.#reserve, ' '.repeat(RESERVE_BYTES));
+    });
+  }
+
+  #told<T>(write: () => T): T {
+    try {
+      const written = write();
+      this.#health.works(this.directory);
+      return written;
+    } catch (error) {
+      throw this.#health.failed(this.directory, error);
+    }
   }
 
   get #reserve(): string {
@@ -109,11 +128,8 @@ export class EditLog {
       writeThrough(unfinished, 'w', text);
       renameSync(unfinished, file);
     } catch (error) {
-      try {
-        rmSync(unfinished, { force: true });
-      } catch {
-        // The first failure explains what went wrong.
-      }
+      // The first failure explains what went wrong.
+      removeIfPossible(unfinished);
       throw error;
     }
   }
@@ -135,7 +151,7 @@ export class EditLog {
     try {
       renameSync(file, this.#reserve);
     } catch {
-      rmSync(file, { force: true });
+      removeIfPossible(file);
     }
   }
 
@@ -151,7 +167,7 @@ export class EditLog {
     return found.filter(({ file, record }) => {
       if (record !== undefined) return true;
       // The record itself was cut short, so no byte of the guest was written.
-      rmSync(file, { force: true });
+      removeIfPossible(file);
       return false;
     });
   }
@@ -161,7 +177,7 @@ export class EditLog {
     for (const name of entriesOf(this.directory)) {
       const [, pid] = /^(\d+)\.(?:new|reserve)$/.exec(name) ?? [];
       if (pid === undefined || Number(pid) === process.pid || existsSync(`/proc/${pid}`)) continue;
-      rmSync(path.join(this.directory, name), { force: true });
+      removeIfPossible(path.join(this.directory, name));
     }
   }
 }
@@ -180,7 +196,7 @@ export async function recover(domain: Domain, log: EditLog): Promise<Recovery> {
   const all = await waitForPeers(domain, log);
   const pending = all.filter(({ record }) => !isOfPeer(record));
   const forget = () => {
-    for (const { file } of pending) rmSync(file, { force: true });
+    for (const { file } of pending) removeIfPossible(file);
   };
   if ((await domain.state()) !== 'paused') {
     // The domain runs, so the edit was over or had not begun: a half-written edit keeps the domain paused.
@@ -320,6 +336,18 @@ function writeThrough(file: string, flags: 'w' | 'r+', text: string): void {
     fsyncSync(handle);
   } finally {
     closeSync(handle);
+  }
+}
+
+/**
+ * On a disk that fails, the record of an edit that is over stays. That is no harm: the guest has run since, by which
+ * {@link recover} knows it.
+ */
+function removeIfPossible(file: string): void {
+  try {
+    rmSync(file, { force: true });
+  } catch {
+    // See above.
   }
 }
 

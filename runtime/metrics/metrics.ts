@@ -42,6 +42,10 @@ export class Metrics implements Observer {
     'Time that reading and deciding took',
     TICK_BUCKETS,
   );
+  readonly #unwritable = this.#gauge(
+    'journal_failed',
+    'Whether nothing can be held or changed, because it cannot be written down',
+  );
   readonly #lastTick = this.#gauge('last_tick_timestamp_seconds', 'When the last look was, since 1970');
   readonly #paused = this.#histogram(
     'pause_seconds',
@@ -108,6 +112,7 @@ export class Metrics implements Observer {
     }
     this.#tickTime.observe(positive(tick.tookMs) / 1000);
     this.#lastTick.set(positive(Date.parse(tick.time)) / 1000);
+    this.#unwritable.set(tick.journal === undefined ? 0 : 1);
     for (const action of tick.actions) this.#action(action);
     if (tick.waits !== undefined) this.#waits.add(tick.waits, positive(tick.ms));
     if (tick.fleet !== undefined) {

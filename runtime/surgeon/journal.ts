@@ -3,6 +3,7 @@ import path from 'node:path';
 import type { z } from 'zod';
 import type { HostProcess } from '../host-process.ts';
 import type { DomainIdentity } from '../hypervisor/types.ts';
+import type { JournalHealth } from '../journal-health.ts';
 import { runtimeDirectory } from '../runtime-directory.ts';
 import type { CHANGE_RECORD } from './journal-schema.ts';
 import { Records } from './records.ts';
@@ -52,24 +53,26 @@ export type ChangeRecord = z.output<typeof CHANGE_RECORD>;
  * release. A crash may leave a record too many, never one too few.
  */
 export class Journal extends Records<HeldRecord> {
-  constructor(directory = path.join(runtimeDirectory(), 'held')) {
-    super(directory, processName, async (json) => {
+  constructor(directory = path.join(runtimeDirectory(), 'held'), health?: JournalHealth) {
+    const parse = async (json: unknown) => {
       // Mostly nothing is held; then the validation library need not be loaded.
       const { HELD_RECORD } = await import('./journal-schema.ts');
       return HELD_RECORD.parse(json);
-    });
+    };
+    super(directory, processName, parse, health);
   }
 }
 
 /** Nice values, weights and caps that we change, written to disk before the change. */
 export class ChangeJournal extends Records<ChangeRecord> {
-  constructor(directory = path.join(runtimeDirectory(), 'changed')) {
+  constructor(directory = path.join(runtimeDirectory(), 'changed'), health?: JournalHealth) {
     const nameOf = (record: ChangeRecord) =>
       record.kind === 'nice' ? processName(record) : hash(['share', record.domain]);
-    super(directory, nameOf, async (json) => {
+    const parse = async (json: unknown) => {
       const { CHANGE_RECORD } = await import('./journal-schema.ts');
       return CHANGE_RECORD.parse(json);
-    });
+    };
+    super(directory, nameOf, parse, health);
   }
 }
 

@@ -6,6 +6,7 @@ import { Guest } from '../guest/guest.ts';
 import type { Process } from '../guest/process.ts';
 import { requireCapabilities } from '../hypervisor/capability.ts';
 import type { Domain } from '../hypervisor/types.ts';
+import { JournalHealth } from '../journal-health.ts';
 import type { KnownKernel } from '../layout/registry.ts';
 import { runtimeDirectory } from '../runtime-directory.ts';
 import { holderFor } from './holder-for.ts';
@@ -19,12 +20,13 @@ export class Journals {
   readonly changes: ChangeJournal;
   readonly edits: EditLog;
   readonly directory: string;
+  readonly health = new JournalHealth();
 
   constructor(directory = runtimeDirectory()) {
     this.directory = directory;
-    this.held = new Journal(path.join(directory, 'held'));
-    this.changes = new ChangeJournal(path.join(directory, 'changed'));
-    this.edits = new EditLog(path.join(directory, 'edits'));
+    this.held = new Journal(path.join(directory, 'held'), this.health);
+    this.changes = new ChangeJournal(path.join(directory, 'changed'), this.health);
+    this.edits = new EditLog(path.join(directory, 'edits'), this.health);
   }
 }
 
@@ -32,6 +34,9 @@ type NiceRecord = Extract<ChangeRecord, { kind: 'nice' }>;
 
 /** Who wants a hold, and why. */
 export type Wish = Pick<HeldRecord, 'policy' | 'reason'>;
+
+/** A record of another boot is known for what it is, by whoever reads it next. */
+const UNREMOVED = () => undefined;
 
 const FOUND: Wish = { reason: 'found held in the guest; no record tells by whom' };
 
@@ -132,7 +137,7 @@ export class JournaledSurgeon {
     return this.#niced.size === 0 ? undefined : this.#niced.get(nameOf(key));
   }
 
-  /** @throws DomschedError as {@link Surgeon.hold}; also what the journal throws, then nothing is held */
+  /** @throws DomschedError as {@link Surgeon.hold}; `journal-failed`, and then nothing is held */
   async hold(process: Process, options: OperateOptions, wish: Wish = {}): Promise<Operation> {
     const before = this.heldRecord(process);
     const record = this.#record(process, wish, before?.since);
@@ -180,18 +185,28 @@ export class JournaledSurgeon {
     return this.surgeon.reniceGroup(process, nice, options);
   }
 
-  /** Like {@link renice}, but records the earlier value for {@link niceBack}. */
+  /**
+   * Like {@link renice}, but records the earlier value for {@link niceBack}.
+   * @throws DomschedError as {@link renice}; `journal-failed`, and then nothing is changed
+   */
   async setNice(
     process: Process,
     nice: number,
     options: OperateOptions,
     wish: Wish = {},
   ): Promise<Operation> {
-    const before = this.niceRecord(process)?.before ?? process.nice;
+    const earlier = this.niceRecord(process);
+    const before = earlier?.before ?? process.nice;
     const record: NiceRecord = { ...this.#record(process, wish), kind: 'nice', before, set: nice };
     await this.#journals.changes.add(record);
     this.#niced.set(nameOf(process), record);
-    return this.renice(process, nice, options);
+    try {
+      return await this.renice(process, nice, options);
+    } catch (error) {
+      // Nothing was changed that there would be anything to put back of.
+      if (earlier === undefined && isUnwritten(error)) await this.#forgetNiced(process);
+      throw error;
+    }
   }
 
   /**
@@ -216,6 +231,10 @@ export class JournaledSurgeon {
   /** Deletes the records of a process that no longer exists. */
   async forget(key: ProcessKey): Promise<void> {
     await this.#forgetHeld(key);
+    await this.#forgetNiced(key);
+  }
+
+  async #forgetNiced(key: ProcessKey): Promise<void> {
     const niced = this.niceRecord(key);
     if (niced === undefined) return;
     await this.#journals.changes.remove(niced);
@@ -241,12 +260,12 @@ export class JournaledSurgeon {
     for (const record of await this.#journals.held.list()) {
       if (record.domain !== id) continue;
       if (isOurs(record)) this.#held.set(nameOfRecord(record), record);
-      else await this.#journals.held.remove(record);
+      else await this.#journals.held.remove(record).catch(UNREMOVED);
     }
     for (const record of await this.#journals.changes.list()) {
       if (record.kind !== 'nice' || record.domain !== id) continue;
       if (isOurs(record)) this.#niced.set(nameOfRecord(record), record);
-      else await this.#journals.changes.remove(record);
+      else await this.#journals.changes.remove(record).catch(UNREMOVED);
     }
   }
 
@@ -291,6 +310,10 @@ function nameOfRecord({ pid, address, startTimeNs }: HeldRecord): string {
 /** Whether a record is of exactly this process. */
 export function isRecordOf(record: HeldRecord, key: ProcessKey): boolean {
   return nameOfRecord(record) === nameOf(key);
+}
+
+function isUnwritten(error: unknown): boolean {
+  return error instanceof DomschedError && error.code === 'journal-failed';
 }
 
 function isUndone(error: unknown): boolean {

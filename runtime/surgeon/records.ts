@@ -4,6 +4,7 @@ import { open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import process from 'node:process';
 import { DomschedError } from '../error.ts';
+import { JournalHealth, journalFailed } from '../journal-health.ts';
 import { makePrivate } from '../runtime-directory.ts';
 
 /** Records on disk, one file each. A file is complete or absent, even if we are killed. */
@@ -11,19 +12,38 @@ export class Records<T> {
   readonly directory: string;
   readonly #nameOf: (record: T) => string;
   readonly #parse: (json: unknown) => Promise<T>;
+  readonly #health: JournalHealth;
 
   /**
    * @param nameOf gives a unique key of a record, fit for a file name
    * @param parse throws for a file that is not a valid record
    */
-  constructor(directory: string, nameOf: (record: T) => string, parse: (json: unknown) => Promise<T>) {
+  constructor(
+    directory: string,
+    nameOf: (record: T) => string,
+    parse: (json: unknown) => Promise<T>,
+    health = new JournalHealth(),
+  ) {
     this.directory = directory;
     this.#nameOf = nameOf;
     this.#parse = parse;
+    this.#health = health;
   }
 
-  /** Resolves when the record is on disk. @throws what the file system throws; then the edit must not happen */
+  /**
+   * Resolves when the record is on disk.
+   * @throws DomschedError `journal-failed`, `refused` as {@link makePrivate}; then the edit must not happen
+   */
   async add(record: T): Promise<void> {
+    try {
+      await this.#write(record);
+    } catch (error) {
+      throw this.#health.failed(this.directory, error);
+    }
+    this.#health.works(this.directory);
+  }
+
+  async #write(record: T): Promise<void> {
     makePrivate(this.directory);
     const file = this.#file(record);
     // The name is unique even within this process, which may write the same record twice at once.
@@ -33,24 +53,39 @@ export class Records<T> {
       await rename(temporary, file);
       await syncDirectory(this.directory);
     } catch (error) {
-      await rm(temporary, { force: true });
+      // The first failure explains what went wrong.
+      await rm(temporary, { force: true }).catch(() => undefined);
       throw error;
     }
   }
 
+  /** @throws DomschedError `journal-failed` */
   async remove(record: T): Promise<void> {
-    await rm(this.#file(record), { force: true });
+    const file = this.#file(record);
+    try {
+      await rm(file, { force: true });
+    } catch (cause) {
+      throw journalFailed(this.directory, `the record ${file} of what is over cannot be removed`, cause);
+    }
   }
 
-  /** @throws DomschedError `config-invalid` for a file that is not a valid record */
+  /** @throws DomschedError `journal-failed`; `config-invalid` for a file that is not a valid record */
   async list(): Promise<T[]> {
+    try {
+      return await this.#list();
+    } catch (error) {
+      throw journalFailed(this.directory, `the records in ${this.directory} cannot be read`, error);
+    }
+  }
+
+  async #list(): Promise<T[]> {
     const names = await readdir(this.directory).catch((error: NodeJS.ErrnoException) => {
       if (error.code === 'ENOENT') return [];
       throw error;
     });
     const records: T[] = [];
     for (const name of names)
-      if (isLeftOver(name)) await rm(path.join(this.directory, name), { force: true });
+      if (isLeftOver(name)) await rm(path.join(this.directory, name), { force: true }).catch(() => undefined);
     for (const name of names.filter((found) => found.endsWith('.json')).sort()) {
       const file = path.join(this.directory, name);
       const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {

@@ -458,7 +458,7 @@ export class Surgeon {
           } catch (error) {
             // A release needs no room on the host. If we are killed in the middle of one, the domain stays paused.
             if (goal === 'released') return undefined;
-            throw error instanceof DomschedError ? error : unwritten(error);
+            throw error;
           }
         };
         await commit(this.#domain, this.#guest.space, guard, edit, journal);
@@ -624,10 +624,4 @@ const PASSING: ReadonlySet<string> = new Set([
 /** Also true for a pause that a busy host did not give in time. */
 function isPassing(error: unknown): error is DomschedError {
   return error instanceof DomschedError && (PASSING.has(error.code) || error.details.again === true);
-}
-
-function unwritten(cause: unknown): DomschedError {
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  const message = `nothing is held that cannot be written down first (${reason}): make room there, or set DOMSCHED_RUNTIME_DIR`;
-  return new DomschedError('journal-failed', message, {}, { cause });
 }

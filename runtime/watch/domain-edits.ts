@@ -33,7 +33,7 @@ const LOST: ReadonlySet<string> = new Set(['domain-gone', 'kernel-unidentified']
 
 export interface EditsOptions {
   readonly id: string;
-  readonly context: Pick<DomainContext, 'now' | 'techniques'>;
+  readonly context: Pick<DomainContext, 'now' | 'techniques' | 'journals'>;
   readonly log: EditLogger;
   /** Whether the edits are still meant for this domain. */
   readonly isCurrent: (attached: AttachedDomain) => boolean;
@@ -195,9 +195,14 @@ export class DomainEdits {
     for (const record of surgeon?.held() ?? []) await surgeon?.forget(processOf(record));
   }
 
+  /** Without a place for records nothing is tried: only putting back needs none. */
+  get #isWritable(): boolean {
+    return this.#options.context.journals.health.failure === undefined;
+  }
+
   #isDue({ tracker, surgeon }: EditableDomain, task: Order, nowMs: number): boolean {
     if (!this.#tries.allows(`${task.action} ${task.key}`, nowMs)) return false;
-    if (task.action !== 'release' && !this.#tries.allows(PLANS, nowMs)) return false;
+    if (task.action !== 'release' && !(this.#tries.allows(PLANS, nowMs) && this.#isWritable)) return false;
     if (task.action !== 'hold') return true;
     // Some kernels' processes cannot be held while they sleep: hold them when they wake.
     const { state } = tracker.view(task.key)!;
@@ -210,7 +215,9 @@ export class DomainEdits {
       this.#shareMs = nowMs;
       share.refresh().catch((error: unknown) => this.#log.warn({ err: error }, 'its share cannot be read'));
     }
-    return shareTasks(share, wanted).filter(({ kind }) => this.#tries.allows(kind, nowMs));
+    return shareTasks(share, wanted).filter(
+      ({ kind, value }) => this.#tries.allows(kind, nowMs) && (value === 'back' || this.#isWritable),
+    );
   }
 
   async #setShare(share: DomainShareKeeper, task: ShareTask, nowMs: number): Promise<void> {
@@ -269,7 +276,9 @@ export class DomainEdits {
       const outcome = error instanceof DomschedError && error.exitCode === 3 ? 'refused' : 'failed';
       this.#actions.push({ ...tried, outcome, code, techniques: [], pausedUs: 0 });
       const message = error instanceof Error ? error.message : String(error);
-      if (code !== 'process-not-found')
+      // The daemon tells of it once: it is the same for all processes of all domains.
+      if (code === 'journal-failed') this.#options.context.journals.health.tell(error as DomschedError);
+      else if (code !== 'process-not-found')
         this.#log.warn({ pid, comm, key, code, policy }, `${action}: ${message}`);
       // One process speaks for all: most of the time goes into the guest's list of tasks.
       if (code === 'over-budget') this.#tries.fail(PLANS, nowMs);

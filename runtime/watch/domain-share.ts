@@ -66,15 +66,16 @@ export class DomainShareKeeper {
     this.current = await this.#scheduler.get();
   }
 
-  /** @throws DomschedError what the hypervisor throws; also what the journal throws, then nothing is changed */
+  /** @throws DomschedError what the hypervisor throws; `journal-failed`, and then nothing is changed */
   async set(kind: ShareKind, value: number): Promise<void> {
     const { before, set } = this.#record;
-    this.#record = {
+    const record: ShareRecord = {
       ...this.#record,
       before: { ...before, [kind]: before[kind] ?? this.current[kind] },
       set: { ...set, [kind]: value },
     };
-    await this.#journal.add(this.#record);
+    await this.#journal.add(record);
+    this.#record = record;
     this.current = await this.#scheduler.set({ [kind]: value });
   }
 
@@ -86,8 +87,9 @@ export class DomainShareKeeper {
     if (before !== undefined && this.current[kind] === set) {
       this.current = await this.#scheduler.set({ [kind]: before });
     }
-    this.#record = { ...this.#record, before: otherBefore, set: otherSet };
-    if (Object.keys(otherSet).length === 0) await this.#journal.remove(this.#record);
-    else await this.#journal.add(this.#record);
+    const record: ShareRecord = { ...this.#record, before: otherBefore, set: otherSet };
+    if (Object.keys(otherSet).length === 0) await this.#journal.remove(record);
+    else await this.#journal.add(record);
+    this.#record = record;
   }
 }

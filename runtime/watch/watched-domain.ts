@@ -111,6 +111,8 @@ export class WatchedDomain {
   get ways(): Ways | undefined {
     const open = this.#open;
     if (open === undefined) return undefined;
+    const { failure } = this.#context.journals.health;
+    if (failure !== undefined) return noWay(failure);
     return open.surgeon?.surgeon.ways ?? noWay(open.refusal!);
   }
 

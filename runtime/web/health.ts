@@ -9,8 +9,11 @@ const STALE_INTERVALS = 5;
 const CONTRADICTIONS: ReadonlySet<string> = new Set(['guest-inconsistent']);
 
 export interface Health {
-  /** `inconsistent` means that data of a guest contradicts itself; its kernel may have been replaced. */
-  readonly status: 'healthy' | 'stale' | 'starting' | 'inconsistent';
+  /**
+   * `inconsistent` means that data of a guest contradicts itself; its kernel may have been replaced. `journal-failed`
+   * means that nothing can be held or changed, because it cannot be written down.
+   */
+  readonly status: 'healthy' | 'stale' | 'starting' | 'inconsistent' | 'journal-failed';
   /** Age of the last tick, in ms; null before the first. */
   readonly ageMs: number | null;
   readonly tick: number | null;
@@ -46,7 +49,13 @@ export class HealthCheck {
       ({ error }) => error !== undefined && CONTRADICTIONS.has(error.code),
     );
     return {
-      status: isStale ? 'stale' : isInconsistent ? 'inconsistent' : 'healthy',
+      status: isStale
+        ? 'stale'
+        : isInconsistent
+          ? 'inconsistent'
+          : tick.journal !== undefined
+            ? 'journal-failed'
+            : 'healthy',
       ageMs,
       tick: tick.tick,
       domains: tick.domains.length,

@@ -31,3 +31,14 @@ for (const [command, code] of [
     t.is(exitCode, 1);
   });
 }
+
+for (const command of [['layouts'], ['domains', '--connect', 'qemu:']]) {
+  test(`${command.join(' ')}: what cannot be printed is told in one line`, async (t) => {
+    const program = path.join(projectDirectory, 'dist', 'domsched.js');
+    const said = await execa('sh', ['-c', 'exec node "$@" >/dev/full', 'sh', program, ...command], {
+      reject: false,
+    });
+    t.regex(said.stderr, /^domsched: standard output cannot be written: ENOSPC[^\n]* \[output-failed\]$/);
+    t.is(said.exitCode, 1);
+  });
+}

@@ -1,7 +1,8 @@
 import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { type HostProcess, isAlive, ownProcess } from '../../host-process.ts';
-import { makePrivate, runtimeDirectory, writePrivate } from '../../runtime-directory.ts';
+import { journalFailed } from '../../journal-health.ts';
+import { makePrivate, overwritePrivate, runtimeDirectory } from '../../runtime-directory.ts';
 import { lastRan } from '../thread-clock.ts';
 
 /**
@@ -30,21 +31,43 @@ function markOf({ pid, started }: HostProcess): string {
   return path.join(folder(), `qemu-${pid}-${started}`);
 }
 
-/** @param owner whose pause it will be */
+/**
+ * The first mark of a machine needs room on the disk, and later ones write over it: whoever was held by a pause can be
+ * let go by one.
+ * @param owner whose pause it will be
+ * @throws DomschedError `journal-failed`, `refused` as {@link makePrivate}; then the machine may not be paused
+ */
 export function markPause(machine: HostProcess, owner: string): void {
   const mark: Mark = { owner, writer: ownProcess(), at: Date.now() };
-  const text = JSON.stringify(mark);
+  written(() => {
+    const text = JSON.stringify(mark);
+    try {
+      overwritePrivate(markOf(machine), text);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      tidy();
+      overwritePrivate(markOf(machine), text);
+    }
+  });
+}
+
+function written(write: () => void): void {
   try {
-    writePrivate(markOf(machine), text);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    tidy();
-    writePrivate(markOf(machine), text);
+    write();
+  } catch (cause) {
+    throw journalFailed(folder(), `pauses cannot be noted in ${folder()}, so no machine is paused`, cause);
   }
 }
 
-/** Makes the folder, or checks that it is ours, and removes marks of machines that have ended. */
+/**
+ * Makes the folder, or checks that it is ours, and removes marks of machines that have ended.
+ * @throws DomschedError `journal-failed`, `refused` as {@link makePrivate}
+ */
 export function tidy(): void {
+  written(removeOld);
+}
+
+function removeOld(): void {
   makePrivate(folder());
   for (const name of readdirSync(folder())) {
     const [, pid, started] = /^(?:qemu|frozen)-(\d+)-(\d+)$/.exec(name) ?? [];
@@ -53,9 +76,14 @@ export function tidy(): void {
   }
 }
 
-/** Removes the mark if it still has this owner: the machine runs again. */
+/** Makes the mark nobody's if it still has this owner: the machine runs again. */
 export function unmarkPause(machine: HostProcess, owner: string): void {
-  if (isMarkedBy(machine, owner)) rmSync(markOf(machine), { force: true });
+  if (!isMarkedBy(machine, owner)) return;
+  try {
+    overwritePrivate(markOf(machine), '{}');
+  } catch {
+    // On a disk that fails: a mark of a machine that has run since is no longer believed.
+  }
 }
 
 /** Whether nobody has paused the machine since `owner` did. */

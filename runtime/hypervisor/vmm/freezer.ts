@@ -1,8 +1,8 @@
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { DomschedError } from '../../error.ts';
 import { type HostProcess, isAlive, ownProcess } from '../../host-process.ts';
-import { makePrivate, runtimeDirectory, writePrivate } from '../../runtime-directory.ts';
+import { makePrivate, overwritePrivate, runtimeDirectory } from '../../runtime-directory.ts';
 import { GROUPS, type GroupFiles, type OwnGroup, ownGroup } from '../qemu/own-group.ts';
 
 /** File that freezes a group, and the values to write (Linux admin-guide/cgroup-v1/freezer-subsystem, cgroup-v2). */
@@ -82,7 +82,7 @@ export class Freezer {
     if (this.by() !== 'nobody') throw this.#cannot('somebody else has frozen it');
     try {
       makePrivate(path.dirname(this.#mark));
-      writePrivate(this.#mark, JSON.stringify(ownProcess()));
+      overwritePrivate(this.#mark, JSON.stringify(ownProcess()));
     } catch (cause) {
       this.forget();
       throw this.#cannot((cause as Error).message, cause);
@@ -95,8 +95,8 @@ export class Freezer {
     }
   }
 
-  #cannot(why: string, cause?: unknown): DomschedError {
-    const message = `the control group ${this.directory} cannot be frozen: ${why}`;
+  #cannot(why: string, cause?: unknown, what: 'frozen' | 'thawed' = 'frozen'): DomschedError {
+    const message = `the control group ${this.directory} cannot be ${what}: ${why}`;
     return new DomschedError(
       'refused',
       message,
@@ -109,16 +109,21 @@ export class Freezer {
   thaw(): void {
     try {
       writeFileSync(this.#knob, this.#words.thawed);
-    } catch (error) {
+    } catch (cause) {
       // A machine that has ended no longer has a group.
-      if (isAlive(this.#machine)) throw error;
+      if (isAlive(this.#machine)) throw this.#cannot((cause as Error).message, cause, 'thawed');
     }
     this.forget();
   }
 
   /** Leaves it as it is but no longer ours, so that an operator can look at it. */
   forget(): void {
-    rmSync(this.#mark, { force: true });
+    // Nobody's from here on. The file stays, because the next freeze may have to do without room on the disk.
+    try {
+      if (this.#writer() !== undefined) overwritePrivate(this.#mark, '{}');
+    } catch {
+      // On a disk that fails: a mark of a machine that is not frozen says nothing.
+    }
   }
 
   /** Command for an operator to let it go on. */

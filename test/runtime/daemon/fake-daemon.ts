@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import pino from 'pino';
+import pino, { type Logger } from 'pino';
 import { Daemon, type Settings } from '../../../runtime/daemon/daemon.ts';
 import type { Fleet } from '../../../runtime/fleet/fleet.ts';
 import type { LookLimits } from '../../../runtime/guest/look-budget.ts';
@@ -72,6 +72,7 @@ export interface FakeDaemonOptions {
   readonly directory?: string;
   readonly limits?: LookLimits;
   readonly fleet?: Fleet;
+  readonly log?: Logger;
   /** Where its monotonic clock starts. */
   readonly nowMs?: number;
 }
@@ -90,7 +91,13 @@ export class FakeDaemon implements AsyncDisposable {
     guests: readonly SyntheticGuest[],
     directory: string,
     own: boolean,
-    { entries = [BACKUP_LAST], limits, fleet, nowMs = 1_000 }: FakeDaemonOptions,
+    {
+      entries = [BACKUP_LAST],
+      limits,
+      fleet,
+      nowMs = 1_000,
+      log = pino({ level: 'silent' }),
+    }: FakeDaemonOptions,
   ) {
     this.nowMs = nowMs;
     this.directory = directory;
@@ -99,7 +106,7 @@ export class FakeDaemon implements AsyncDisposable {
     this.host = new FakeHost(guests.map(({ domain }) => domain));
     this.daemon = new Daemon(
       { ...this.settings(entries), ...(limits && { limits }), ...(fleet && { fleet }) },
-      pino({ level: 'silent' }),
+      log,
       (tick) => this.ticks.push(tick),
       this.journals,
       () => this.nowMs,

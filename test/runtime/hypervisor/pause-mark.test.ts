@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
@@ -71,6 +71,12 @@ test.serial('an owner takes its own mark away; those of dead machines go by them
   t.true(isMarkedBy(one, 'me'));
   unmarkPause(one, 'me');
   t.false(isMarkedBy(one, 'me'));
+  // The first needed room for its file, the next does not.
+  const file = path.join(marks, `qemu-${one.pid}-${one.started}`);
+  const { ino, size } = statSync(file);
+  markPause(one, 'me');
+  t.like(statSync(file), { ino, size });
+  unmarkPause(one, 'me');
   writeFileSync(path.join(marks, 'qemu-1-1'), '{}');
   t.false(isAlive({ pid: 1, started: 1 }));
   const { tidy } = await import('../../../runtime/hypervisor/qemu/pause-mark.ts');

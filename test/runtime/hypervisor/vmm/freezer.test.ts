@@ -45,7 +45,11 @@ async function stands(pid: number): Promise<boolean> {
 const goesOn = (pid: number, since = spent(pid)) => until('it goes on', () => spent(pid) > since);
 const machine = (pid: number) =>
   ({ ...hostProcess(pid)!, name: 'busy', isQemu: false, kvmVcpus: 1, args: [] }) as const;
-const marks = () => readdirSync(path.join(place, 'pauses')).filter((name) => name.startsWith('frozen-'));
+const marks = () =>
+  readdirSync(path.join(place, 'pauses')).filter(
+    (name) =>
+      name.startsWith('frozen-') && readFileSync(path.join(place, 'pauses', name), 'utf8').trim() !== '{}',
+  );
 
 async function eachGroup(
   t: ExecutionContext,
