@@ -70,7 +70,8 @@ function entry(row: ProcessRow) {
   // So far the name is spelled for terminals.
   const comm = plainName(row.comm);
   const place = { domain, pid, tgid, ppid, comm, state, cpu, nice, policy };
-  return { ...place, utimeNs, stimeNs, threads, kernelThread };
+  const held = row.heldBy === undefined ? {} : { heldBy: row.heldBy };
+  return { ...place, ...held, utimeNs, stimeNs, threads, kernelThread };
 }
 
 function perDomain(rows: readonly ProcessRow[]): Iterable<readonly ProcessRow[]> {

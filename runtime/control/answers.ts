@@ -5,6 +5,7 @@ import type { Process } from '../guest/process.ts';
 import { printable } from '../guest/text.ts';
 import type { OperateOptions, Operation } from '../surgeon/surgeon.ts';
 import type { Ways } from '../surgeon/ways.ts';
+import { UNKNOWN } from '../watch/hold.ts';
 import type { DomainLook } from '../watch/look.ts';
 import type { DomainEntry, EditAnswer, Failure, ProcessRow, PsAnswer } from './control.ts';
 
@@ -35,15 +36,28 @@ export function psAnswer(looks: readonly DomainLook[]): PsAnswer {
     if ('error' in look) errors.push(failureOf(domain, look.error));
     else {
       const { guest, tracker, processes } = look;
+      const unknown: string[] = [];
       for (const process of processes) {
-        const { address: _, ...plain } = process;
-        const state = tracker.holds.has(tracker.keyOf(process)) ? 'held' : process.state;
-        rows.push({ domain, ...plain, state });
+        const { address: _, suspects: __, ...plain } = process;
+        const hold = tracker.holds.get(tracker.keyOf(process));
+        const held = hold && ({ state: 'held', heldBy: hold.policy } as const);
+        rows.push({ domain, ...plain, ...held });
+        if (hold?.policy === UNKNOWN) unknown.push(`${process.pid} (${process.comm})`);
       }
+      if (unknown.length > 0) notes.push(heldByNobodyKnown(domain, unknown));
       notes.push(...notesOn(domain, guest));
     }
   }
   return { rows, errors, notes };
+}
+
+/** As many are named; of more, how many. */
+const MOST_NAMED = 5;
+
+function heldByNobodyKnown(name: string, processes: readonly string[]): string {
+  const more = processes.length - MOST_NAMED;
+  const who = `${processes.slice(0, MOST_NAMED).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+  return `${name}: held, and no record here tells by whom: ${who}; domsched release --all lets go`;
 }
 
 /** Notes for whoever reads a list of a guest's processes. */

@@ -9,7 +9,9 @@ import type { Tick } from '../tick/tick.ts';
 import type { Options } from './schema.ts';
 
 /** A process without its address in the guest's memory, which callers do not need. */
-export interface ProcessRow extends Omit<Process, 'address'> {
+export interface ProcessRow extends Omit<Process, 'address' | 'suspects'> {
+  /** For a held process: the policy that holds it, `operator`, or `unknown`. */
+  readonly heldBy?: string;
   /** Name of the domain that it is in. */
   readonly domain: string;
 }

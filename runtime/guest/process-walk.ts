@@ -1,4 +1,5 @@
 import { DomschedError } from '../error.ts';
+import type { GuestVirtual } from '../memory/address.ts';
 import type { AddressSpace } from '../memory/types.ts';
 import type { Arena, ObjectTable } from './arena.ts';
 import { adjustCpuTime, type CpuTime } from './cpu-time.ts';
@@ -30,6 +31,8 @@ const { PF_EXITING, PF_KTHREAD, PR_IO_FLUSHER } = PROCESS_FLAGS;
  */
 const MAX_PID = 4_194_304;
 const NS_PER_SECOND = 1e9;
+/** Interruptible and uninterruptible sleep, in all kernels: as most tasks are. */
+const PLAIN_SLEEP = 0x3;
 
 /** Tables of a guest's arena that tasks need. */
 export interface ProcessTables {
@@ -226,9 +229,59 @@ export class ProcessWalk {
       kernelThread: this.#isKernelThread(at, flags, exitState),
       ...((flags & PR_IO_FLUSHER) === PR_IO_FLUSHER && { ioFlusher: true as const }),
       exiting: (flags & PF_EXITING) !== 0,
+      ...this.#suspects(single ? [index] : members, onCpu),
       address: pointerAddress(pointer),
       startTimeNs: this.#startTime(at),
     };
+  }
+
+  /**
+   * Threads of a process whose words no thread has that nobody holds, but for a moment: asked for something by
+   * `jobctl`, as the freezer trap is; in a state of kernel threads; or ready to run and in no queue.
+   */
+  #suspects(members: readonly number[], onCpu: ReadonlySet<number>): Pick<Process, 'suspects'> {
+    const { tasks } = this.#tables;
+    const { task } = this.#slots;
+    const arena = this.#arena;
+    let suspects: GuestVirtual[] | undefined;
+    for (const member of members) {
+      const at = tasks.position(member, this.#space);
+      const word = arena.number(at, task.state);
+      const rests = (word & PLAIN_SLEEP) !== 0 && !this.#isAsked(at);
+      if (rests || !this.#looksHeld(at, word, onCpu.has(member))) continue;
+      suspects ??= [];
+      suspects.push(pointerAddress(tasks.pointers[member] as KernelPointer));
+    }
+    return suspects === undefined ? {} : { suspects };
+  }
+
+  #looksHeld(at: number, word: number, onCpu: boolean): boolean {
+    const { task } = this.#slots;
+    const arena = this.#arena;
+    const flags = arena.number(at, task.flags);
+    const exitState = arena.number(at, task.exit_state);
+    if ((flags & PF_EXITING) !== 0 || this.#isKernelThread(at, flags, exitState)) return false;
+    switch (decodeState(task.stateBits, word, exitState, onCpu)) {
+      case 'parked':
+        return true;
+      case 'ready': {
+        const isQueued =
+          task.on_rq === undefined
+            ? task.array !== undefined && arena.pointer(at, task.array) !== NO_POINTER
+            : arena.number(at, task.on_rq) !== 0;
+        return word !== 0 || !isQueued || this.#isAsked(at);
+      }
+      case 'sleeping':
+      case 'disk-sleep':
+        return this.#isAsked(at);
+      default:
+        return false;
+    }
+  }
+
+  #isAsked(at: number): boolean {
+    const { jobctl } = this.#slots.task;
+    return jobctl !== undefined && this.#arena.number(at, jobctl) !== 0;
   }
 
   #isKernelThread(at: number, flags: number, exitState: number): boolean {

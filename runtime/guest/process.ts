@@ -34,6 +34,11 @@ export interface Process {
   readonly ioFlusher?: true;
   /** It is exiting: nothing that is done to it now lasts. */
   readonly exiting: boolean;
+  /**
+   * Threads that may be held: by their words they are neither at rest nor at work. A closer look tells; most often there
+   * are none.
+   */
+  readonly suspects?: readonly GuestVirtual[];
   /** Address of its task_struct. With `startTimeNs` it tells the process from all earlier ones with this pid. */
   readonly address: GuestVirtual;
   /** Time since the guest's boot. */

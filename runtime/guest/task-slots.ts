@@ -15,7 +15,7 @@ export function taskSlots(layout: LayoutView) {
     ...(['state', 'exit_state', 'flags', 'on_rq?', 'array?', 'prio', 'static_prio', 'policy'] as const),
     ...(['cpu?', 'mm', 'pid', 'tgid', 'comm', 'real_parent', 'signal', 'start_time'] as const),
     ...(['utime', 'stime', 'sum_exec_runtime?', 'prev_utime?', 'prev_stime?'] as const),
-    ...(['run_delay?', 'last_queued?', 'run_list?', 'tasks', 'thread_node', 'se?'] as const),
+    ...(['run_delay?', 'last_queued?', 'run_list?', 'tasks', 'thread_node', 'se?', 'jobctl?'] as const),
   ]);
   // Until "sched/core: Allow putting thread_info into task_struct", 4.9, the CPU is in a thread_info beside the stack.
   const apart = found.cpu === undefined ? membersOf(layout, 'task_struct', ['thread_info?']) : {};

@@ -22,6 +22,9 @@ export type ThreadStanding =
   /** Runs no code of its process, or never will again, so there is nothing to hold. */
   | 'exempt';
 
+/** States of a thread from the first step of its hold to the last step of its release. */
+export const HELD: ReadonlySet<ThreadStanding> = new Set<ThreadStanding>(['held', 'leaving', 'left']);
+
 /** Result of a plan that gives back what earlier releases borrowed from the guest. */
 export interface GiveBack {
   readonly outcome: readonly Invariant[];

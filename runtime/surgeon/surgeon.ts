@@ -12,7 +12,7 @@ import { vcpusByCpu } from '../guest/vcpus.ts';
 import type { DomainWith, VcpuRegisters } from '../hypervisor/types.ts';
 import type { GuestVirtual } from '../memory/address.ts';
 import type { Step, Technique, WantedInterrupt } from '../technique/step.ts';
-import type { GiveBack, Holder, ThreadStanding } from './holder.ts';
+import { type GiveBack, HELD, type Holder, type ThreadStanding } from './holder.ts';
 import { Interrupts } from './interrupts.ts';
 import { Patience } from './patience.ts';
 import { checkMayBeHeld, isGone, refusal } from './refusal.ts';
@@ -63,8 +63,6 @@ const LAST_WAIT_MS = 20;
 const MAX_SETTLING = 16;
 /** A search takes at most this many looks while locks are held. */
 const MAX_LOOKS = 16;
-/** States of a thread from the first step of its hold to the last step of its release. */
-const HELD: ReadonlySet<ThreadStanding> = new Set<ThreadStanding>(['held', 'leaving', 'left']);
 /** The most threads that one process of a guest may have. */
 const MAX_THREADS = 4_096;
 /** CPU time for reading and planning in one pause, in ms, and how often it may be exceeded before we give up. */

@@ -4,6 +4,15 @@ import type { TickHold } from '../tick/tick.ts';
 /** Owner of a hold that no policy requested. */
 export const OPERATOR = 'operator';
 
+/** Owner of a hold that no record here tells of: another host's before a migration, or an earlier boot's of this one. */
+export const UNKNOWN = 'unknown';
+const UNKNOWN_REASON = 'held in the guest itself, and no record here tells by whom';
+
+/** A hold that was found in the guest. */
+export function unknownHold(since: Date, sinceMs: number): Hold {
+  return { policy: UNKNOWN, reason: UNKNOWN_REASON, since: since.toISOString(), sinceMs };
+}
+
 /** One of our holds, as ticks report it. */
 export interface Hold extends TickHold {
   /** Monotonic, in ms. */

@@ -1,6 +1,7 @@
 import type { AccountSample } from '../blame/sample.ts';
 import { DomschedError } from '../error.ts';
 import { Guest } from '../guest/guest.ts';
+import type { Process } from '../guest/process.ts';
 import type { HostListing, Hosts } from '../hypervisor/connect.ts';
 import type { DomainListing } from '../hypervisor/types.ts';
 import type { KnownKernel } from '../layout/registry.ts';
@@ -11,7 +12,7 @@ import { TickClock } from '../tick/tick-clock.ts';
 import { Accounts } from './accounts.ts';
 import { openFor } from './attached-domain.ts';
 import { theOne } from './choose.ts';
-import { holdOf } from './hold.ts';
+import { type Hold, holdOf, unknownHold } from './hold.ts';
 import { type DomainLook, type LookOptions, processesOf } from './look.ts';
 import { tickDomain } from './tick-domain.ts';
 import { Tracker } from './tracker.ts';
@@ -22,6 +23,8 @@ interface Machine {
   /** Records of the boot that we attached to; after a reboot we attach again. */
   readonly records: HeldRecords;
   readonly tracker: Tracker;
+  /** Holds that were found in the guest, by key. */
+  found: ReadonlyMap<string, Hold>;
 }
 
 /** With these errors another kernel or machine runs in the domain: attach again. */
@@ -105,13 +108,15 @@ export class Watcher {
     const { identity } = found.listing;
     try {
       const processes = await this.#read(found, options);
-      const { guest, records, tracker } = this.#machines.get(keyOf(found))!;
+      const machine = this.#machines.get(keyOf(found))!;
+      const { guest, records, tracker } = machine;
       const nowMs = performance.now();
       tracker.holds.clear();
       for (const process of processes) {
         const record = records.find(held, process);
         if (record !== undefined) tracker.holds.set(tracker.keyOf(process), holdOf(record, nowMs));
       }
+      await findHeld(machine, processes, nowMs);
       return { identity, guest, tracker, processes };
     } catch (error) {
       if (error instanceof DomschedError) return { identity, error };
@@ -139,7 +144,7 @@ export class Watcher {
         const processes = await processesOf(guest, options);
         const records = HeldRecords.of(guest, processes);
         const tracker = new Tracker({ domain: id, domainName: name, boot: records.boot });
-        this.#machines.set(key, { guest, records, tracker });
+        this.#machines.set(key, { guest, records, tracker, found: new Map() });
         return processes;
       } catch (error) {
         guest.detach();
@@ -147,6 +152,22 @@ export class Watcher {
       }
     });
   }
+}
+
+/** Adds the holds of which no record tells: after a migration or a restored snapshot the guest alone knows of them. */
+async function findHeld(machine: Machine, processes: readonly Process[], nowMs: number): Promise<void> {
+  const { records, tracker } = machine;
+  const unknown = processes.filter(
+    (process) => process.suspects !== undefined && !tracker.holds.has(tracker.keyOf(process)),
+  );
+  if (unknown.length === 0 && machine.found.size === 0) return;
+  const found = new Map<string, Hold>();
+  for (const process of await records.heldIn(unknown)) {
+    const key = tracker.keyOf(process);
+    found.set(key, machine.found.get(key) ?? unknownHold(new Date(), nowMs));
+  }
+  for (const [key, hold] of found) tracker.holds.set(key, hold);
+  machine.found = found;
 }
 
 function describe(listing: DomainListing, look: DomainLook, nowMs: number): TickDomain {

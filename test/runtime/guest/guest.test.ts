@@ -1,5 +1,4 @@
 import test from 'ava';
-import { CONSTANTS } from '../../../runtime/code/constants.ts';
 import { Constants } from '../../../runtime/code/prove.ts';
 import { DomschedError } from '../../../runtime/error.ts';
 import { Guest } from '../../../runtime/guest/guest.ts';
@@ -13,6 +12,7 @@ import { holderFor } from '../../../runtime/surgeon/holder-for.ts';
 import { Surgeon } from '../../../runtime/surgeon/surgeon.ts';
 import { fairQueuesRefusal } from '../../../runtime/technique/fair/members.ts';
 import { narrowedLayout } from './narrowed.ts';
+import { proved } from './proved.ts';
 import {
   CFS_KERNEL,
   defaultTasks,
@@ -24,26 +24,6 @@ import {
   type SyntheticTask,
 } from './synthetic.ts';
 
-/** Constants that are compared with other facts (include/linux/sched.h, kernel/sched/pelt.h, kernel/time/timer.c). */
-const NUMBERS: Readonly<Record<string, bigint>> = {
-  PF_EXITING: 4n,
-  PF_KTHREAD: 0x20_0000n,
-  PR_IO_FLUSHER: 0x18_0000n,
-  PELT_MIN_DIVIDER: 46_718n,
-  'process_timer.task': 40n,
-};
-
-/** A guest that exists in memory alone has no code to prove anything of. */
-const proved = (...lacking: readonly string[]) =>
-  new Constants(
-    CONSTANTS.map(({ name }) =>
-      lacking.includes(name)
-        ? { name, value: null, why: `${name} is not proved` }
-        : { name, value: NUMBERS[name] ?? 1n, functions: [] },
-    ),
-    'synthetic',
-    { saved: 0, switching: new Map(), scheduling: new Map(), leaving: new Map(), last: new Map() },
-  );
 const PROVED = proved();
 
 const EXPECTED_STATES: Record<SyntheticTask['state'], string> = {
