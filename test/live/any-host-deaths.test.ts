@@ -15,6 +15,7 @@ import type { DomschedError } from '../../runtime/error.ts';
 import { connect } from '../../runtime/hypervisor/connect.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
 import { JournaledSurgeon, Journals } from '../../runtime/surgeon/journaled-surgeon.ts';
+import { processesOf } from '../../runtime/watch/look.ts';
 import { testGroups } from '../runtime/hypervisor/vmm/own-groups.ts';
 import { findProcess, PATIENCE_MS } from './cycles.ts';
 import { DaemonProcess, type LogLine } from './daemon-process.ts';
@@ -217,7 +218,7 @@ test.serial(
         t.is(surgeon.recovery, 'undone');
         t.is(await domain.state(), 'running');
         await goOn(guest, ...names);
-        const { processes } = await surgeon.guest.take();
+        const processes = await processesOf(surgeon.guest);
         const burner = findProcess(processes, 'burner');
         t.true(surgeon.surgeon.techniques.includes('splice'));
         t.regex(String(surgeon.surgeon.ways.refused.state), /registers/);
@@ -241,7 +242,7 @@ test.serial(
     await using host = await connect(idOf(guest));
     await using domain = await host.open(host.ids()[0]!);
     const surgeon = await JournaledSurgeon.open(domain, await knownKernels(), new Journals());
-    const { processes } = await surgeon.guest.take();
+    const processes = await processesOf(surgeon.guest);
     const burner = findProcess(processes, 'burner');
     const plan = await surgeon.surgeon.hold(burner, { dryRun: true, limitMs: PATIENCE_MS });
     t.true(plan.means?.some((line) => line.startsWith('not by splice:')));

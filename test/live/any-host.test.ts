@@ -16,6 +16,7 @@ import type { Domain } from '../../runtime/hypervisor/types.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
 import { holderFor } from '../../runtime/surgeon/holder-for.ts';
 import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
+import { processesOf } from '../../runtime/watch/look.ts';
 import { compareWithProc, READ_STATS } from './against-proc.ts';
 import { findProcess, PATIENCE_MS } from './cycles.ts';
 import { diesAfter } from './dies-after.ts';
@@ -65,7 +66,7 @@ test.serial('machines by their processes: found, told apart, their memory and th
     await using domain = await one.open(one.ids()[0]!);
     const attached = await Guest.attach(domain, known);
     const before = parseProcStats(await guest.run(READ_STATS));
-    const { processes } = await attached.take();
+    const processes = await processesOf(attached);
     compareWithProc(t, before, processes, parseProcStats(await guest.run(READ_STATS)));
     await holdsAndReleases(t, guest, domain, attached);
     await survivesEveryPrefix(t, guest, domain, attached);
@@ -107,7 +108,7 @@ async function holdsAndReleases(
   requireCapabilities(domain, 'pause', 'writeFrames');
   const surgeon = new Surgeon(domain, attached, holderFor(attached));
   t.deepEqual(surgeon.techniques, ['park'], 'all else needs a pause that outlives us');
-  const { processes } = await attached.take();
+  const processes = await processesOf(attached);
   const names = programs.map(({ name }) => name);
   for (let cycle = 0; cycle < CYCLES; cycle++) {
     const name = names[cycle % names.length]!;
@@ -143,7 +144,7 @@ async function survivesEveryPrefix(
 ): Promise<void> {
   requireCapabilities(domain, 'pause', 'writeFrames');
   const surgeon = new Surgeon(domain, attached, holderFor(attached));
-  const { processes } = await attached.take();
+  const processes = await processesOf(attached);
   const options = { limitMs: PATIENCE_MS };
   const goesOn = async (name: string) => {
     const { [name]: before } = await guest.progress(name);

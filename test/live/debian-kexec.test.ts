@@ -10,6 +10,7 @@ import { requireKernel } from '../../kernels/cache.ts';
 import { Guest } from '../../runtime/guest/guest.ts';
 import { connect } from '../../runtime/hypervisor/connect.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
+import { processesOf } from '../../runtime/watch/look.ts';
 import { DaemonProcess } from './daemon-process.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
 import { guestBinary, makeInitramfs } from './initramfs.ts';
@@ -74,7 +75,11 @@ test('kexec under a daemon, and a crash kernel: the processes are those of the k
   const lists = (name: string, ...args: string[]) =>
     until(
       `ps lists ${name}`,
-      async (swallow) => (await names(...args).catch(swallow))?.includes(name) ?? false,
+      async (swallow) => {
+        const seen = (await names(...args).catch(swallow)) ?? [];
+        if (seen.length > 0) swallow(new Error(`it lists ${seen.join(' ')}`));
+        return seen.includes(name);
+      },
       BOOT_LIMIT_MS,
     );
   const health = async () => {
@@ -100,7 +105,7 @@ test('kexec under a daemon, and a crash kernel: the processes are those of the k
   await t.throwsAsync(before.verifyRuns(), { code: 'kernel-unidentified', message: /attach to it again/ });
   before.detach();
   const after = await Guest.attach(domain, known);
-  t.true((await after.take()).processes.some(({ comm }) => comm === 'second'));
+  t.true((await processesOf(after)).some(({ comm }) => comm === 'second'));
   after.detach();
   // Nobody is held any more: there is nothing to put back, and no record of it stays.
   t.is(await daemon.end('SIGTERM'), 0);

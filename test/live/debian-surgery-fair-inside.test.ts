@@ -7,6 +7,7 @@ import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
 import { holderFor } from '../../runtime/surgeon/holder-for.ts';
 import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
+import { processesOf } from '../../runtime/watch/look.ts';
 import { findProcess, goesOn, PATIENCE_MS } from './cycles.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
 import { until } from './until.ts';
@@ -29,7 +30,7 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
       const attached = await Guest.attach(domain, await knownKernels());
       const surgeon = new Surgeon(domain, attached, holderFor(attached));
       await goesOn(t, guest, Object.fromEntries(names.map((name) => [name, 0])));
-      const { processes } = await attached.take();
+      const processes = await processesOf(attached);
       const find = (name: string) => findProcess(processes, name);
       const hold = async (name: string) => {
         await surgeon.hold(find(name), { limitMs: PATIENCE_MS, techniques: [technique] });
@@ -62,7 +63,7 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
       );
       t.true(['released', 'process-not-found'].includes(after), after);
       await until('the killed process is gone', async () => {
-        const { processes: left } = await attached.take();
+        const left = await processesOf(attached);
         return !left.some(({ pid: other, state }) => other === pid('one') && state !== 'zombie');
       });
 

@@ -8,6 +8,7 @@ import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
 import { holderFor } from '../../runtime/surgeon/holder-for.ts';
 import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
+import { processesOf } from '../../runtime/watch/look.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
 import { until } from './until.ts';
 
@@ -32,7 +33,7 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
     const attached = await Guest.attach(domain, await knownKernels());
     const surgeon = new Surgeon(domain, attached, holderFor(attached));
     for (const { name } of programs) await goesOn(guest, name);
-    const { processes } = await attached.take();
+    const processes = await processesOf(attached);
     const find = (name: string): Process => processes.find(({ comm }) => comm === name)!;
 
     // SIGKILL ends it: nothing of the hold keeps it.
@@ -40,7 +41,7 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
     await surgeon.hold(one, patient);
     await guest.run(`kill -9 ${one.pid}`);
     await until('the killed process is gone', async () => {
-      const { processes: left } = await attached.take();
+      const left = await processesOf(attached);
       return !left.some(({ pid, state }) => pid === one.pid && state !== 'zombie');
     });
     const after = await surgeon.release(one, patient).then(
@@ -133,7 +134,7 @@ test.serial('by ticks alone, a guest that is idle but for what is held lets it g
   const attached = await Guest.attach(domain, await knownKernels());
   const surgeon = new Surgeon(domain, attached, holderFor(attached));
   await goesOn(guest, 'alone');
-  const { processes } = await attached.take();
+  const processes = await processesOf(attached);
   const alone = processes.find(({ comm }) => comm === 'alone')!;
   const waits: number[] = [];
   for (let cycle = 0; cycle < 5; cycle++) {

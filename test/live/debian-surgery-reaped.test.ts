@@ -13,6 +13,7 @@ import { advance } from '../../runtime/memory/address.ts';
 import { holderFor } from '../../runtime/surgeon/holder-for.ts';
 import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
 import { parkMembers } from '../../runtime/technique/park/members.ts';
+import { processesOf } from '../../runtime/watch/look.ts';
 import { PATIENCE_MS } from './cycles.ts';
 import { bootDebian } from './guest.ts';
 import { GuestCounter } from './guest-counters.ts';
@@ -36,7 +37,7 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
     let freed = 0;
     for (let round = 1n; round <= ROUNDS; round++) {
       await until(`round ${round}`, async () => page.read(ROUND) === round, PATIENCE_MS);
-      const { processes } = await attached.take();
+      const processes = await processesOf(attached);
       const child = processes.find(({ pid }) => pid === Number(page.read(PID)))!;
       t.is((await surgeon.hold(child, { limitMs: PATIENCE_MS })).outcome, 'held');
       await sleep(QUIET_MS);
@@ -58,7 +59,7 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
     t.true(outcomes.every((outcome) => ['released', 'process-not-found'].includes(outcome)));
     // The next operation gives back what is left.
     await until('one more child', async () => page.read(ROUND) === BigInt(ROUNDS + 1), PATIENCE_MS);
-    const { processes } = await attached.take();
+    const processes = await processesOf(attached);
     const child = processes.find(({ pid }) => pid === Number(page.read(PID)))!;
     await surgeon.hold(child, { limitMs: PATIENCE_MS });
     await surgeon.release(child, { limitMs: PATIENCE_MS });

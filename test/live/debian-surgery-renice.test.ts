@@ -6,6 +6,7 @@ import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
 import { holderFor } from '../../runtime/surgeon/holder-for.ts';
 import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
+import { processesOf } from '../../runtime/watch/look.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
 import { parseProcStats } from './proc-stat.ts';
 
@@ -85,7 +86,7 @@ for (const { kernel, way, ...options } of GROUPS) {
       const attached = await Guest.attach(domain, await knownKernels());
       const surgeon = new Surgeon(domain, attached, holderFor(attached));
       await allRun(guest, ...names);
-      const { processes } = await attached.take();
+      const processes = await processesOf(attached);
       const targets = names.map((name) => processes.find(({ comm }) => comm === name)!);
       const pids = targets.map(({ pid }) => pid);
       for (const [index, pid] of pids.entries()) {
@@ -140,7 +141,7 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
     const attached = await Guest.attach(domain, await knownKernels());
     const surgeon = new Surgeon(domain, attached, holderFor(attached));
     await allRun(guest, ...names, 'many');
-    const { processes } = await attached.take();
+    const processes = await processesOf(attached);
     const targets = names.map((name) => processes.find(({ comm }) => comm === name)!);
     const many = processes.find(({ comm }) => comm === 'many')!;
     // One CPU for all three; the threads have the other one.

@@ -9,6 +9,7 @@ import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
 import { holderFor } from '../../runtime/surgeon/holder-for.ts';
 import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
+import { processesOf } from '../../runtime/watch/look.ts';
 import { findProcess, goesOn, PATIENCE_MS } from './cycles.ts';
 import { bootDebian } from './guest.ts';
 
@@ -28,7 +29,7 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
     const attached = await Guest.attach(domain, await knownKernels());
     const surgeon = new Surgeon(domain, attached, holderFor(attached));
     await goesOn(t, guest, Object.fromEntries(names.map((name) => [name, 0])));
-    const { processes } = await attached.take();
+    const processes = await processesOf(attached);
     for (let cycle = 0; cycle < CYCLES; cycle++) {
       const name = names[cycle % names.length]!;
       const process = findProcess(processes, name);

@@ -5,6 +5,7 @@ import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
 import { holderFor } from '../../runtime/surgeon/holder-for.ts';
 import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
+import { processesOf } from '../../runtime/watch/look.ts';
 import { findProcess, goesOn, PATIENCE_MS } from './cycles.ts';
 import { bootDebian } from './guest.ts';
 import { until } from './until.ts';
@@ -20,7 +21,7 @@ for (const kernel of ['debian-6.1-cloud', 'debian-6.12-cloud']) {
     const attached = await Guest.attach(domain, await knownKernels());
     const surgeon = new Surgeon(domain, attached, holderFor(attached));
     await goesOn(t, guest, Object.fromEntries(names.map((name) => [name, 0])));
-    const { processes } = await attached.take();
+    const processes = await processesOf(attached);
     const one = findProcess(processes, 'one');
     const standsStill = async (why: string) => {
       const before = await guest.progress('one');

@@ -17,6 +17,7 @@ import { constantsOf } from '../../runtime/surgeon/proved-constants.ts';
 import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
 import { FairSurgery } from '../../runtime/technique/fair/fair.ts';
 import type { Technique } from '../../runtime/technique/step.ts';
+import { processesOf } from '../../runtime/watch/look.ts';
 import { Cycles, CycleTable, findProcess, goesOn, PATIENCE_MS, pick } from './cycles.ts';
 import { bootDebian } from './guest.ts';
 import type { GuestProgram } from './initramfs.ts';
@@ -128,7 +129,7 @@ for (const { way, interrupts, grouped, ...options } of VARIANTS) {
     const attached = await Guest.attach(domain, await knownKernels());
     const surgeon = new Surgeon(domain, attached, holderFor(attached));
     await goesOn(t, guest, Object.fromEntries(programs.map(({ name }) => [name, 0])));
-    const { processes } = await attached.take();
+    const processes = await processesOf(attached);
     const table = new CycleTable(`${options.kernel} ${way}`);
     const nameOf = ({ name }: GuestProgram) => name;
     using cycles = new Cycles(t, guest, surgeon, table, programs.map(nameOf), steady.map(nameOf));

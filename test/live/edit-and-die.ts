@@ -5,6 +5,7 @@ import { connect } from '../../runtime/hypervisor/connect.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
 import { JournaledSurgeon, Journals } from '../../runtime/surgeon/journaled-surgeon.ts';
 import type { Technique } from '../../runtime/technique/step.ts';
+import { processesOf } from '../../runtime/watch/look.ts';
 import { findProcess, PATIENCE_MS } from './cycles.ts';
 
 const [connection = '', comm = '', technique = '', words = ''] = process.argv.slice(2);
@@ -18,7 +19,7 @@ writeFrames.write = (writes) => {
   write(writes.slice(0, Number(words)));
   process.kill(process.pid, 'SIGKILL');
 };
-const { processes } = await surgeon.guest.take();
+const processes = await processesOf(surgeon.guest);
 await surgeon.hold(findProcess(processes, comm), {
   techniques: [technique as Technique],
   limitMs: PATIENCE_MS,

@@ -18,6 +18,7 @@ import { type KnownKernel, knownKernels } from '../../runtime/layout/registry.ts
 import { guestVirtual } from '../../runtime/memory/address.ts';
 import { holderFor } from '../../runtime/surgeon/holder-for.ts';
 import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
+import { processesOf } from '../../runtime/watch/look.ts';
 import { findProcess, goesOn } from './cycles.ts';
 import { Dice } from './dice.ts';
 import { ForgedTables } from './forged-tables.ts';
@@ -273,7 +274,7 @@ async function editsAs(guest: Guest, recorded: RecordedWrites, outcomes: Outcome
   });
   let targets: Process[] = [];
   await trying(outcomes, 'look', async () => {
-    const { processes } = await guest.take({ limitMs: LIMIT_MS });
+    const processes = await processesOf(guest, { limitMs: LIMIT_MS });
     targets = processes.filter(({ comm }) => programs.some(({ name }) => name === comm));
   });
   for (const surgeon of surgeons) {

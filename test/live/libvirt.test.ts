@@ -13,6 +13,7 @@ import { DumpDomain } from '../../runtime/hypervisor/dump/domain.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
 import { holderFor } from '../../runtime/surgeon/holder-for.ts';
 import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
+import { processesOf } from '../../runtime/watch/look.ts';
 import { GuestAgent } from './agent.ts';
 import { findProcess, PATIENCE_MS } from './cycles.ts';
 import { makeInitramfs } from './initramfs.ts';
@@ -124,7 +125,7 @@ test.serial('a machine of libvirt: held and released, and libvirt notices nothin
   const guest = await Guest.attach(domain, await knownKernels());
   requireCapabilities(domain, 'pause', 'writeFrames');
   const surgeon = new Surgeon(domain, guest, holderFor(guest));
-  const burner = findProcess((await guest.take()).processes, 'burner-a');
+  const burner = findProcess(await processesOf(guest), 'burner-a');
   const options = { limitMs: PATIENCE_MS };
   for (let cycle = 0; cycle < CYCLES; cycle++) {
     t.is((await surgeon.hold(burner, options)).outcome, 'held');
@@ -165,7 +166,7 @@ test.serial('a machine of libvirt: held and released, and libvirt notices nothin
   for (const command of [restore!, dump!.replace('NAME', NAME)]) await libvirt.virsh(...command.split(' '));
   await using memory = new DumpDomain(`${saved}.dump`);
   const dumped = await Guest.attach(memory, await knownKernels());
-  const names = (await dumped.take()).processes.map(({ comm }) => comm);
+  const names = (await processesOf(dumped)).map(({ comm }) => comm);
   for (const { name } of programs) t.true(names.includes(name), name);
   dumped.detach();
   t.notRegex(console(), /BUG|Oops|WARNING|Call Trace|panic/);

@@ -23,6 +23,7 @@ import { holderFor } from '../../runtime/surgeon/holder-for.ts';
 import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
 import type { Technique } from '../../runtime/technique/step.ts';
 import type { Tick } from '../../runtime/tick/tick.ts';
+import { processesOf } from '../../runtime/watch/look.ts';
 import { compareWithProc, READ_STATS } from './against-proc.ts';
 import { Cycles, CycleTable, findProcess, goesOn, PATIENCE_MS, pick } from './cycles.ts';
 import { DaemonProcess } from './daemon-process.ts';
@@ -151,7 +152,7 @@ class Trial {
     await goesOn(this.#t, guest, Object.fromEntries(programs.map(({ name }) => [name, 0])));
     await this.#step('ps', async () => {
       const before = parseProcStats(await guest.run(READ_STATS));
-      const { processes } = await attached.take();
+      const processes = await processesOf(attached);
       compareWithProc(this.#t, before, processes, parseProcStats(await guest.run(READ_STATS)));
     });
     const surgeon = new Surgeon(domain, attached, holderFor(attached));
@@ -227,7 +228,7 @@ class Trial {
   }
 
   async #nice(guest: LiveGuest, attached: Guest, surgeon: Surgeon): Promise<void> {
-    const target = findProcess((await attached.take()).processes, 'burner-a');
+    const target = findProcess(await processesOf(attached), 'burner-a');
     for (const nice of [7, 0]) {
       await surgeon.renice(target, nice, patient);
       const stats = parseProcStats(await guest.run(`cat /proc/${target.pid}/stat`));
@@ -236,7 +237,7 @@ class Trial {
   }
 
   async #group(guest: LiveGuest, attached: Guest, surgeon: Surgeon): Promise<void> {
-    const target = findProcess((await attached.take()).processes, 'grouped');
+    const target = findProcess(await processesOf(attached), 'grouped');
     for (const [nice, weight] of [
       // kernel/sched/core.c, sched_prio_to_weight[]: 335 and 1024, of which 1024 is 100.
       [5, Math.round((335 * 100) / 1024)],
@@ -261,7 +262,7 @@ class Trial {
     let holds = 0;
     void copy.finally(() => (isDone = true)).catch(() => {});
     while (!isDone) {
-      const { processes } = await attached.take();
+      const processes = await processesOf(attached);
       for (const target of processes.filter(({ comm }) => comm === 'dd')) {
         // It may end before it is held, or while it is.
         const held = await surgeon.hold(target, patient).catch(() => null);
@@ -346,7 +347,7 @@ async function inState(
   atOnce: number,
 ): Promise<Process[]> {
   for (let look = 0; look < 20; look++) {
-    const { processes } = await attached.take();
+    const processes = await processesOf(attached);
     const found = among
       .map(({ name }) => processes.find(({ comm }) => comm === name))
       .filter((process) => process !== undefined)

@@ -21,6 +21,7 @@ import { advance } from '../../runtime/memory/address.ts';
 import { holderFor } from '../../runtime/surgeon/holder-for.ts';
 import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
 import { holesOf } from '../../runtime/technique/park/scratch.ts';
+import { processesOf } from '../../runtime/watch/look.ts';
 import { findProcess, goesOn } from './cycles.ts';
 import { DaemonProcess } from './daemon-process.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
@@ -59,7 +60,7 @@ async function status(guest: LiveGuest): Promise<unknown> {
 /** An edit that does the guest no harm, torn or not: of a word that no member covers. */
 async function harmless(domain: QemuDomain) {
   const guest = await Guest.attach(domain, await knownKernels());
-  const { processes } = await guest.take();
+  const processes = await processesOf(guest);
   const hole = holesOf(guest.layout, 'task_struct').find(
     ({ owner, offset, size }) => owner === 'task_struct' && size >= 8 && offset % 8 === 0,
   )!;
@@ -197,7 +198,7 @@ test.serial('a paused machine under migration is neither held nor written', asyn
   await using domain = await QemuDomain.attach(live.sockets, live.connection);
   const { guest, plan } = await harmless(domain);
   const surgeon = new Surgeon(domain, guest, holderFor(guest));
-  const one = findProcess((await guest.take()).processes, 'one');
+  const one = findProcess(await processesOf(guest), 'one');
   const monitor = await live.monitor();
   await monitor.execute('migrate-set-parameters', { 'max-bandwidth': 1024 * 1024 });
   const guard = await domain.pause.acquire();

@@ -14,6 +14,7 @@ import type { FrameNumber } from '../../runtime/hypervisor/frame.ts';
 import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
 import type { Domain } from '../../runtime/hypervisor/types.ts';
 import { openDomain } from '../../runtime/watch/choose.ts';
+import { processesOf } from '../../runtime/watch/look.ts';
 import { layoutOf } from '../real-kernels.ts';
 import { sameLayout, sameSymbols } from './from-memory.ts';
 import { bootDebian } from './guest.ts';
@@ -53,7 +54,7 @@ test.serial('a kernel without a layout: symbols, types and processes by its memo
   sameLayout(t, layout, await layoutOf(guest.kernel));
 
   const burner = async (attached: Guest): Promise<string | undefined> => {
-    const { processes } = await attached.take();
+    const processes = await processesOf(attached);
     return processes.find(({ comm }) => comm === 'burner-a')?.state;
   };
   t.true(['running', 'ready'].includes((await burner(first))!));

@@ -15,10 +15,13 @@ import { knownKernels } from '../../runtime/layout/registry.ts';
 import { holderFor } from '../../runtime/surgeon/holder-for.ts';
 import { type OperateOptions, type Operation, Surgeon } from '../../runtime/surgeon/surgeon.ts';
 import { openDomain } from '../../runtime/watch/choose.ts';
+import { processesOf } from '../../runtime/watch/look.ts';
 import type { Outcome } from './xen-machine.ts';
 import type { RemoteAnswer, RemoteRequest } from './xen-remote.ts';
 
 const PATIENCE_MS = 120_000;
+/** As the commands look: of a busy domain without its queues, when these change at each look. */
+const LOOK = { limitMs: PATIENCE_MS, withoutQueues: true };
 /** Of a domain that somebody paused, nothing more comes. */
 const CYCLE_PATIENCE_MS = 15_000;
 
@@ -41,7 +44,7 @@ async function attach(name: string, unknown = false): Promise<Attached> {
     requireCapabilities(domain, 'pause', 'writeFrames', 'registers');
     const guest = await Guest.attach(domain, unknown ? [] : await knownKernels());
     const surgeon = new Surgeon(domain, guest, holderFor(guest));
-    const entry = { domain, guest, surgeon, processes: (await guest.take()).processes };
+    const entry = { domain, guest, surgeon, processes: await processesOf(guest, { limitMs: PATIENCE_MS }) };
     attached.set(name, entry);
     return entry;
   } catch (error) {
@@ -114,14 +117,13 @@ async function perform(request: RemoteRequest): Promise<unknown> {
       const taken = await guest.take({
         pause: request.pause ?? false,
         threads: request.threads ?? false,
-        limitMs: PATIENCE_MS,
+        ...LOOK,
       });
       entry.processes = taken.processes;
       return { exact: taken.exact, processes: taken.processes };
     }
     case 'hold': {
-      const { processes } = await guest.take({ limitMs: PATIENCE_MS });
-      const target = find({ processes }, request.comm);
+      const target = find({ processes: await processesOf(guest, { limitMs: PATIENCE_MS }) }, request.comm);
       const { technique } = request;
       const held = await surgeon.hold(target, { ...options, ...(technique && { techniques: [technique] }) });
       return { state: target.state, ...brief(held) };
