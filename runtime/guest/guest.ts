@@ -396,6 +396,8 @@ export class Guest {
       try {
         return options.pause ? await this.#takePaused(options) : this.snapshot(options);
       } catch (error) {
+        // What a kernel has left behind, and another one uses, may be links without end.
+        if (codeOf(error) === 'walk-unbounded') await this.verifyRuns();
         if (codeOf(error) !== 'guest-inconsistent') throw error;
         const hopeless = this.domain.pause === undefined || performance.now() + wait > end;
         if (hopeless && options.withoutQueues) return this.processesAlone(options);

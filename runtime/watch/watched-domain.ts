@@ -183,7 +183,11 @@ export class WatchedDomain {
     } catch (error) {
       if (!(error instanceof DomschedError)) throw error;
       this.#dirty = true;
-      if (TOO_MUCH.has(error.code)) return this.#setAside(error, nowMs);
+      if (TOO_MUCH.has(error.code)) {
+        // What a kernel has left behind, and another one uses, may be links without end.
+        this.#recheck(open, nowMs);
+        return this.#setAside(error, nowMs);
+      }
       const isTorn = error.code === 'guest-inconsistent';
       if (isTorn && nowMs - this.#lookedMs < ASSUMED_MS) return this.#assume(open, nowMs);
       if (isTorn) this.#recheck(open, nowMs);

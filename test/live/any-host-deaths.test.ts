@@ -22,7 +22,7 @@ import { DaemonProcess, type LogLine } from './daemon-process.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
 import { until } from './until.ts';
 
-const KILLS = Number(process.env.DOMSCHED_KILLS ?? 16);
+const KILLS = Number(process.env.DOMSCHED_KILLS ?? 10);
 const REPORT_EVERY = 50;
 /** Longer than the policy takes to hold and release everybody, and than an edit takes. */
 const SOME_TURNS_MS = 250;

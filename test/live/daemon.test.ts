@@ -15,7 +15,7 @@ import { freePort, linesOf, look, lookBoth } from './page.ts';
 import { until } from './until.ts';
 
 /** At least so many, and on until what matters of {@link Met} was met some times. */
-const KILLS = Number(process.env.DOMSCHED_KILLS ?? 24);
+const KILLS = Number(process.env.DOMSCHED_KILLS ?? 12);
 const PROMPT_ATTEMPTS = 3;
 const LEAST_OF_EACH = 5;
 /** Kills after which a soak says how far it is. */

@@ -23,7 +23,7 @@ import { bootDebian } from './guest.ts';
 import type { GuestProgram } from './initramfs.ts';
 
 /** Holds, and as many releases, of each guest. */
-const CYCLES = Number(process.env.DOMSCHED_CYCLES ?? 90);
+const CYCLES = Number(process.env.DOMSCHED_CYCLES ?? 45);
 
 /** What runs most of the time in user mode: only such a thread can be taken out of a queue, or told to leave it. */
 const steady: readonly GuestProgram[] = [

@@ -19,7 +19,7 @@ import { bootO1, buildO1, kernelFile, numbers, type O1Variant, usableAccelerator
 import { until } from './until.ts';
 
 /** Holds, and as many releases, of each guest. */
-const CYCLES = Number(process.env.DOMSCHED_CYCLES ?? 120);
+const CYCLES = Number(process.env.DOMSCHED_CYCLES ?? 80);
 
 const BURNERS = ['pi1', 'pi2', 'pi3', 'pi4', 'pi5'];
 const LIMIT_MS = 120_000;

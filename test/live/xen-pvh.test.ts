@@ -9,7 +9,7 @@ import { XenTestDomain } from './xen-domain.ts';
 import { OwnXenMachine } from './xen-machine.ts';
 import { XenRemote } from './xen-remote.ts';
 
-const CYCLES = Number(process.env.DOMSCHED_XEN_CYCLES ?? 30);
+const CYCLES = Number(process.env.DOMSCHED_XEN_CYCLES ?? 15);
 const KERNEL = 'debian-6.1-cloud';
 const MINUTE = 60_000;
 /** Of dom0's shells, one that nothing else here uses. */

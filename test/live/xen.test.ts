@@ -18,7 +18,7 @@ import { XenRemote } from './xen-remote.ts';
 import { enforces } from './xen-share.ts';
 
 /** Holds and releases in each domain. */
-const CYCLES = Number(process.env.DOMSCHED_XEN_CYCLES ?? 50);
+const CYCLES = Number(process.env.DOMSCHED_XEN_CYCLES ?? 25);
 const MINUTE = 60_000;
 
 const DOMAINS = [

@@ -370,6 +370,24 @@ test('a guest whose kernel was replaced without a reset is attached to anew', as
   t.true(seen.includes('after') && !seen.includes('before'), seen.join(' '));
 });
 
+test('so is one whose old kernel’s memory has become a look without end', async (t) => {
+  const { first, second } = await twoBoots(CFS_KERNEL);
+  await using fake = await FakeDaemon.of([first]);
+  await fake.start();
+  const guest = fake.daemon.find(first.domain.identity.name).guest!;
+  guest.isQuiet = () => false;
+  guest.snapshot = () => {
+    throw new DomschedError('walk-unbounded', 'the guest links more than 4194304 objects', {});
+  };
+  const shown = async () => (await fake.tick()).domains[0]!;
+  t.is((await shown()).error?.code, 'walk-unbounded');
+  first.domain.vcpus = second.domain.vcpus;
+  // Looked at more and more seldom, it is asked who runs each time.
+  for (let i = 0; i < 40; i++) await fake.tick();
+  const { processes } = await shown();
+  t.true(processes.some(({ comm }) => comm === 'after'));
+});
+
 test('run queues that never hold still for a look keep no policy from deciding', async (t) => {
   const { batch, web } = await twoGuests();
   await using fake = await FakeDaemon.of([batch, web]);

@@ -123,6 +123,11 @@ for (const kernel of [CFS_KERNEL, EEVDF_KERNEL]) {
     const error = await t.throwsAsync(guest.verifyRuns(), { instanceOf: DomschedError });
     t.is(error.code, 'kernel-unidentified');
     t.true(names(await Guest.attach(first.domain, known)).includes('after'));
+    // Or what was has become links without end.
+    guest.snapshot = () => {
+      throw new DomschedError('walk-unbounded', 'the guest links more than 4194304 objects', {});
+    };
+    await t.throwsAsync(guest.take(), { code: 'kernel-unidentified', message: /kexec/ });
   });
 
   test(`${kernel}: replaced at the very same place, it is noticed by its per-CPU areas`, async (t) => {

@@ -1,9 +1,9 @@
 /** A Xen whose own scheduler is credit2: what the program sets there is what domains get. */
 import test from 'ava';
-import { XenTestDomain } from './xen-domain.ts';
-import { OwnXenMachine } from './xen-machine.ts';
-import { XenRemote } from './xen-remote.ts';
-import { enforces } from './xen-share.ts';
+import { XenTestDomain } from '../live/xen-domain.ts';
+import { OwnXenMachine } from '../live/xen-machine.ts';
+import { XenRemote } from '../live/xen-remote.ts';
+import { enforces } from '../live/xen-share.ts';
 
 const MINUTE = 60_000;
 
