@@ -19,19 +19,22 @@ const SAMPLE = z.strictObject({
   pausedUs: z.number(),
   /** It stood still from the report on. */
   isOff: z.boolean(),
+  /** The hogs of so many kernels, which run at once, were held by the end of its round. */
+  together: z.number().optional(),
 });
 export type OffCpuSample = z.infer<typeof SAMPLE>;
 
 const TARGETS = { hog: 'runs all the time', sleeper: 'sleeps', files: 'writes and reads files' } as const;
 
-export function judge(setup: Setup, raw: readonly RawSample[]): Findings {
-  const samples = raw.map((sample) => SAMPLE.parse(sample));
-  const groups = Map.groupBy(samples, ({ kernel, target, technique }) => `${kernel}|${target}|${technique}`);
+/** A row for each kernel, target and technique, or whatever else, oldest kernel first. */
+function rowsOf(samples: readonly OffCpuSample[], by: (sample: OffCpuSample) => string) {
+  const groups = Map.groupBy(samples, by);
   const oldestFirst = [...groups.values()].toSorted(([a], [b]) =>
     a!.kernel.localeCompare(b!.kernel, 'en', { numeric: true }),
   );
-  const rows = oldestFirst.map((group) => {
-    const { kernel, target, technique } = group[0]!;
+  return oldestFirst.map((group) => {
+    const { kernel, target } = group[0]!;
+    const technique = [...new Set(group.map((sample) => sample.technique))].sort().join(' or ');
     const off = group.map(({ offMs }) => offMs);
     const sum = group.reduce((total, { attempts }) => total + attempts, 0);
     return {
@@ -44,7 +47,14 @@ export function judge(setup: Setup, raw: readonly RawSample[]): Findings {
       pauses: sum / group.length,
     };
   });
-  const still = samples.filter(({ isOff }) => !isOff).length;
+}
+
+export function judge(setup: Setup, raw: readonly RawSample[]): Findings {
+  const all = raw.map((sample) => SAMPLE.parse(sample));
+  const samples = all.filter(({ together }) => together === undefined);
+  const atOnce = all.filter(({ together }) => together !== undefined);
+  const rows = rowsOf(samples, ({ kernel, target, technique }) => `${kernel}|${target}|${technique}`);
+  const still = (some: readonly OffCpuSample[]) => some.filter(({ isOff }) => !isOff).length;
   const table = markdownTable(
     ['kernel', 'target', 'technique', 'holds', 'off its CPU after, ms', '90 %', 'pauses each'],
     rows.map(({ kernel, target, technique, off, p90, holds, pauses }) => [
@@ -65,17 +75,28 @@ ${table}
 \`splice\` takes what is ready off its queue, so it waits for a moment at which the hog makes way for another one; \`state\` and \`park\` have it leave its CPU.
 A kernel that is not in a row of a technique refuses that technique, with its reason (\`docs/techniques.md\`).
 
-*What differs:* nothing of the paper’s to compare with. *Better:* all three kinds of targets are stopped, on kernels from 2.6.16’s layout on. *Worse:* under
+${atOnce.length === 0 ? '' : together(atOnce)}*What differs:* nothing of the paper’s to compare with. *Better:* all three kinds of targets are stopped, on kernels from 2.6.16’s layout on. *Worse:* under
 the translator most of each time is QEMU’s own stop and go.`;
   return {
     verdicts: [
       countAtMost(
         'Each hold of what runs, sleeps or waits has the process stand still from its report on: holds after which it did not',
         0,
-        still,
+        still(samples),
         `of ${samples.length} holds`,
         onWhat(setup),
       ),
+      ...(atOnce.length === 0
+        ? []
+        : [
+            countAtMost(
+              `Guests of ${atOnce[0]!.together} kernels run at once, and the hog of each is held while those of the others are: holds after which it did not stand still`,
+              0,
+              still(atOnce),
+              `of ${atOnce.length} holds`,
+              onWhat(setup),
+            ),
+          ]),
     ],
     text,
     pictures: [
@@ -90,6 +111,26 @@ the translator most of each time is QEMU’s own stop and go.`;
       },
     ],
   };
+}
+
+function together(samples: readonly OffCpuSample[]): string {
+  const table = markdownTable(
+    ['all at once: kernel', 'technique', 'holds', 'off its CPU after, ms', '90 %', 'pauses each'],
+    rowsOf(samples, ({ kernel }) => kernel).map(({ kernel, technique, off, p90, holds, pauses }) => [
+      kernel,
+      technique,
+      String(holds),
+      shown(off),
+      p90.toFixed(1),
+      pauses.toFixed(1),
+    ]),
+  );
+  return `Then all of these guests run at once, on the same CPUs of the host, and their hogs are held one after the other until all are, by
+what domsched chooses for each kernel:
+
+${table}
+
+`;
 }
 
 function picture(values: readonly ({ way: string; technique: string } & Estimate)[]): PictureSpec {

@@ -1,20 +1,6 @@
 import test from 'ava';
-import type { Setup } from '../experiment.ts';
+import { SOME_SETUP } from '../some-setup.ts';
 import { judge, paired } from './judge.ts';
-
-const SETUP: Setup = {
-  experiment: 'rival',
-  form: 'short',
-  begun: '',
-  ended: '',
-  commit: '',
-  machine: { cpu: '', cpus: 2, memoryMiB: 1, kernel: '' },
-  load: [0, 0],
-  nice: 0,
-  versions: { domsched: '', node: '', qemu: '' },
-  accelerator: 'tcg',
-  guests: [],
-};
 
 /** A window of ten seconds: another one wants a CPU in the last one, and pi1 goes on for so long. */
 function window(
@@ -50,7 +36,7 @@ test('each is compared within its round; only what lies on one side of its limit
     ...window('rival', 500, round, 300, 10),
     ...window('rival', 10, round, round % 2 === 0 ? 10 : 100, 900),
   ]).flat();
-  const { verdicts, text } = judge(SETUP, raw);
+  const { verdicts, text } = judge(SOME_SETUP, raw);
   t.deepEqual(
     verdicts.map(({ outcome }) => outcome),
     ['met', 'cannot be told here', 'met'],

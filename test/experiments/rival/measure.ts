@@ -1,7 +1,6 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { requireKernel } from '../../../kernels/cache.ts';
 import { Guest } from '../../../runtime/guest/guest.ts';
@@ -11,13 +10,13 @@ import { knownKernels } from '../../../runtime/layout/registry.ts';
 import { advance } from '../../../runtime/memory/address.ts';
 import { cpuOf } from '../../bench/cpu-of.ts';
 import { findProcess } from '../../live/cycles.ts';
-import { DaemonProcess } from '../../live/daemon-process.ts';
 import { bootDebian, type LiveGuest } from '../../live/guest.ts';
 import { guestBinary } from '../../live/initramfs.ts';
 import { until } from '../../live/until.ts';
 import type { Measuring, UsedMachines } from '../experiment.ts';
 import { lookOn, MemoryWords, type SeenProcess, type SeenStretch } from '../fig8/look-on.ts';
 import { PaperWay } from '../paper-way.ts';
+import { TurnDaemon } from '../turn-daemon.ts';
 import { CoordinatorProcess } from './coordinator-process.ts';
 import { type Contender, DAEMON_MS, type RivalCost } from './judge.ts';
 
@@ -46,12 +45,10 @@ const AGENT = 'agent';
 /** Where a machine of QEMU's own network finds loopback of the host. */
 const HOST = '10.0.2.2';
 const WARM_MS = 1_000;
-const SETTLE_MS = 200;
 const LIMIT_MS = 120_000;
 /** Of the agents, and of domsched's machines alike: both go before the work of their guests. */
 const SHELL_NICE = -10;
 
-/** The daemon is there all the time, as where it is installed; while it is not its turn it stands still, and has no policy. */
 const POLICY = `[[policy]]\ntype = "idle-only"\nselect = [{ domain = "${SUBJECT.guest}", comm = "${SUBJECT.comm}" }]`;
 const KEYS = [
   `interval = ${DAEMON_MS / 1000}\nidleInterval = ${DAEMON_MS / 1000}\nmaxHold = false`,
@@ -120,19 +117,12 @@ export async function measure({ form, put, say }: Measuring): Promise<UsedMachin
     ...(await seenIn(u2, words2, Object.keys(U2))),
   ];
   const subject = seen[0]!;
-  await using daemon = new DaemonProcess(directory, [u1.connection, u2.connection]);
-  process.once('exit', () => {
-    if (daemon.pid !== undefined) process.kill(daemon.pid, 'SIGKILL');
-  });
-  await daemon.extract(requireKernel('debian-6.1-cloud').vmlinux);
-  await daemon.configure('', KEYS);
-  daemon.start();
-  await until(
-    'both domains are attached',
-    () => daemon.log().filter(({ msg }) => msg === 'attached').length === 2,
-    LIMIT_MS,
+  await using daemon = await TurnDaemon.start(
+    directory,
+    machines,
+    requireKernel('debian-6.1-cloud').vmlinux,
+    KEYS,
   );
-  await standStill();
   for (let round = 0; round < ROUNDS[form]; round++) {
     const contenders = CONTENDERS[form];
     for (const contender of round % 2 === 0 ? contenders : contenders.toReversed()) {
@@ -153,39 +143,13 @@ export async function measure({ form, put, say }: Measuring): Promise<UsedMachin
   };
 
   async function byDaemon() {
-    const begun = daemon.logged();
-    daemon.signal('SIGCONT');
-    await has(POLICY);
+    await daemon.go(POLICY);
     await sleep(WARM_MS);
-    const before = cpuOf(daemon.pid!);
+    const before = cpuOf(daemon.pid);
     const stretches = await lookOn(seen, SECONDS[form] * 1000);
-    const hostMs = cpuOf(daemon.pid!) - before;
-    await has('');
-    await goesOn();
-    const trouble = daemon.log(begun).find(({ level }) => level >= 50);
-    if (trouble !== undefined) throw new Error(`the daemon: ${JSON.stringify(trouble)}`);
-    await standStill();
+    const hostMs = cpuOf(daemon.pid) - before;
+    await daemon.rest();
     return { stretches, cost: { hostMs, guestMs: 0 } satisfies RivalCost };
-  }
-
-  /** Gives the daemon that policy, or none. */
-  async function has(policy: string): Promise<void> {
-    const begun = daemon.logged();
-    await daemon.configure(policy, KEYS);
-    daemon.signal('SIGHUP');
-    await daemon.logs(({ msg }) => msg === 'configuration read again', begun);
-  }
-
-  /** Stops the daemon, but not while it has a machine paused. */
-  async function standStill(): Promise<void> {
-    for (;;) {
-      await sleep(SETTLE_MS);
-      daemon.signal('SIGSTOP');
-      const monitors = await Promise.all(machines.map((machine) => machine.monitor()));
-      const states = await Promise.all(monitors.map((monitor) => monitor.execute('query-status')));
-      if (states.every((state) => (state as { running: boolean }).running)) return;
-      daemon.signal('SIGCONT');
-    }
   }
 
   /** Until whoever held pi1 has let go of it. */
