@@ -3,13 +3,12 @@ import { hostname, userInfo } from 'node:os';
 import process from 'node:process';
 import { text as readAll } from 'node:stream/consumers';
 import Table from 'cli-table3';
-import { readConfig } from '../daemon/config.ts';
 import { parseFleetPolicy } from '../daemon/fleet-policy.ts';
 import { DomschedError } from '../error.ts';
 import { FleetClient, type HostVerdict } from '../fleet/client.ts';
-import type { FleetConfig } from '../fleet/config.ts';
 import { MOST_POLICY, type StoredPolicy } from '../fleet/stored-policy.ts';
 import { harmless, jsonText } from '../guest/text.ts';
+import { fleetConfig } from './fleet-config.ts';
 import type { FleetOptions, PolicyAction } from './fleet-options.ts';
 import { PLAIN } from './plain-table.ts';
 
@@ -30,7 +29,7 @@ export async function fleetPolicy(
   switch (action) {
     case 'get': {
       const found = await revisionOf(client, argument === undefined ? undefined : revision(argument));
-      return void print(found, found.policy);
+      return void print(found, found.policy.split('\n').map(line).join('\n'));
     }
     case 'history': {
       const all = await client.policies.history();
@@ -66,13 +65,6 @@ export async function fleetPolicy(
   }
 }
 
-/** @throws DomschedError `usage` if the configuration has no fleet */
-export async function fleetConfig(file: string): Promise<FleetConfig> {
-  const { fleet } = await readConfig(file);
-  if (fleet === undefined) throw new DomschedError('usage', `${file} has no [fleet]`, { file });
-  return fleet;
-}
-
 /** Reads the text of a policy. */
 async function readPolicy(file: string | undefined): Promise<string> {
   if (file === undefined)
@@ -106,6 +98,11 @@ function refuse(verdicts: readonly HostVerdict[], name: string): void {
 function hostsText(verdicts: readonly HostVerdict[]): string {
   if (verdicts.length === 0) return 'but no host answered';
   return verdicts.length === 1 ? '1 host answered' : `${verdicts.length} hosts answered`;
+}
+
+/** TOML has no other control character than a tab: whoever writes to the store may put in any. */
+function line(text: string): string {
+  return text.split('\t').map(harmless).join('\t');
 }
 
 /** @throws DomschedError `usage` */

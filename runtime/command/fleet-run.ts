@@ -4,7 +4,9 @@ import { openDaemon } from '../control/open.ts';
 import { DomschedError } from '../error.ts';
 import type { FleetStatus } from '../fleet/status.ts';
 import { harmless, jsonText } from '../guest/text.ts';
+import { shellWord } from '../shell-word.ts';
 import type { TickFleetPolicy } from '../tick/tick.ts';
+import { fleetConfig, JOIN } from './fleet-config.ts';
 import type { FleetOptions, PolicyAction } from './fleet-options.ts';
 import { lazily } from './lazily.ts';
 import { PLAIN } from './plain-table.ts';
@@ -28,13 +30,27 @@ export async function fleet(
 /** Loaded apart: the status needs neither a configuration nor a server. */
 const policy = lazily(async () => (await import('./fleet-policy-run.ts')).fleetPolicy);
 
-async function printStatus({ json }: FleetOptions): Promise<void> {
+async function printStatus({ config, json }: FleetOptions): Promise<void> {
   await using daemon = await openDaemon();
-  if (daemon === undefined) throw new DomschedError('host-unreachable', 'no daemon runs on this host', {});
+  if (daemon === undefined) throw await noDaemon(config);
   const status = await daemon.fleet();
-  if (status === null)
-    throw new DomschedError('usage', 'this host is in no fleet: its configuration has no [fleet]', {});
+  if (status === null) {
+    const text = `this host is in no fleet: ${JOIN} to the daemon's configuration, and send it SIGHUP`;
+    throw new DomschedError('usage', text, {});
+  }
   process.stdout.write(json ? jsonText(status) : statusText(status));
+}
+
+/** With what to do next, which depends on whether there is a configuration to start a daemon with. */
+async function noDaemon(file: string): Promise<DomschedError> {
+  const start = `domsched run -c ${shellWord(file)}`;
+  const lacks = await fleetConfig(file).then(
+    () => '',
+    (error: DomschedError) =>
+      error.code === 'usage' ? `${JOIN} to ${file}, and ` : `${error.message}\nmend that, ${JOIN}, and `,
+  );
+  const text = `no daemon runs on this host: ${lacks}start one with ${start}`;
+  return new DomschedError('host-unreachable', text, { file });
 }
 
 /** The status for people; what other hosts say is made safe for a terminal. */

@@ -31,10 +31,9 @@ const LONGEST_INTERVAL_S = 2_147_483;
 export async function ps(domain: string | undefined, options: PsOptions): Promise<void> {
   const compare = comparison(options.sort ?? 'pid');
   const interval = options.watch === undefined ? undefined : seconds(options.watch);
-  await using control = options.fleet ? undefined : await openControl(options.connect);
   const { pause, threads, config } = options;
-  const ask = () =>
-    control === undefined ? ofFleet(config, domain) : control.ps({ domain, pause, threads });
+  await using source = options.fleet ? await openFleet(config) : await openControl(options.connect);
+  const ask = () => ('ask' in source ? source.ps(domain) : source.ps({ domain, pause, threads }));
   for (;;) {
     const { rows, errors, notes } = await ask();
     // Domain by domain, unless an order over all processes of the host is requested.
@@ -54,15 +53,16 @@ export async function ps(domain: string | undefined, options: PsOptions): Promis
     if (interval === undefined) {
       // A refusal for safety is more important than a failure.
       const codes = errors.map(({ code }) => exitCodeOf(code as never));
-      if (codes.length > 0) process.exitCode = Math.max(...codes);
+      if (codes.length > 0) process.exitCode = codes.reduce<number>((most, code) => Math.max(most, code), 0);
       return;
     }
     await sleep(interval * 1000);
   }
 }
 
-const ofFleet = async (config: string, domain: string | undefined) =>
-  (await import('./ps-fleet.ts')).fleetProcesses(config, domain);
+/** Loaded only here: it needs NATS. */
+const openFleet = async (config: string) =>
+  (await import('./fleet-processes.ts')).FleetProcesses.open(config);
 
 /** A process as `--json` prints it, with stable keys. */
 function entry(row: ProcessRow) {

@@ -10,7 +10,9 @@ const RIGHT = new Set<string>(['PID', 'PPID', 'CPU', 'NI', 'TIME', 'THR']);
 /** Formats the list as a table, one line per process; each column is as wide as its widest cell. */
 export function table(listed: readonly Listed<ProcessRow>[]): string {
   const lines = [[...HEAD], ...listed.map(cells)];
-  const widths = HEAD.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)));
+  const widths = HEAD.map((_, column) =>
+    lines.reduce((most, line) => Math.max(most, line[column]!.length), 0),
+  );
   const text = lines.map((line) =>
     line
       .map((cell, column) =>

@@ -1,17 +1,21 @@
 import process from 'node:process';
 import { openControl } from '../control/open.ts';
 import { DomschedError } from '../error.ts';
+import { jsonLine, plainName } from '../guest/text.ts';
 import type { Tick } from '../tick/tick.ts';
 import { frame, type TopPicture } from '../top/frame.ts';
 import { press } from '../top/keys.ts';
 import { Terminal } from '../top/terminal.ts';
-import { FIRST_VIEW, orderNamed, type TopView } from '../top/view.ts';
+import { entriesOf, FIRST_VIEW, orderNamed, type TopView } from '../top/view.ts';
 
 export interface TopOptions {
   connect?: string[];
   interval: number;
   sort: string;
   count?: number;
+  fleet?: true;
+  config: string;
+  json?: true;
 }
 
 /** Output to a file or pipe is not cut, however long a line is. */
@@ -32,10 +36,9 @@ export async function top(options: TopOptions): Promise<void> {
     stop.abort();
   });
   try {
-    await using control = await openControl(options.connect);
-    const all = control.ticks({ signal: stop.signal, intervalMs: options.interval * 1000 });
-    const ticks = limited(all, options.count);
-    if (process.stdout.isTTY) await onTerminal(ticks, view, stop);
+    const ticks = limited(looks(options, stop.signal), options.count);
+    if (options.json) for await (const tick of ticks) process.stdout.write(jsonLine(entryOf(tick, view)));
+    else if (process.stdout.isTTY) await onTerminal(ticks, view, stop);
     else {
       for await (const tick of ticks) {
         process.stdout.write(`${frame(tick, view, PAPER).lines.join('\n')}\n\n`);
@@ -55,6 +58,48 @@ function unprinted(cause: Error): DomschedError {
     {},
     { cause },
   );
+}
+
+/** Ticks of this host or of all. */
+async function* looks({ fleet, config, connect, interval }: TopOptions, signal: AbortSignal) {
+  const intervalMs = interval * 1000;
+  if (fleet) {
+    const { processes: opened, ticks } = await openFleet(config);
+    await using processes = opened;
+    yield* ticks.ticks(processes, signal, intervalMs);
+  } else {
+    await using control = await openControl(connect);
+    yield* control.ticks({ signal, intervalMs });
+  }
+}
+
+/** Loaded only here: it needs NATS. */
+async function openFleet(config: string) {
+  const { FleetProcesses } = await import('./fleet-processes.ts');
+  const { FleetTicks } = await import('./top-fleet.ts');
+  return { processes: await FleetProcesses.open(config), ticks: new FleetTicks() };
+}
+
+/** A picture as `--json` prints it, with stable keys. */
+function entryOf(tick: Tick, view: TopView) {
+  const { time, elapsedMs, domains } = tick;
+  return {
+    time,
+    elapsedMs,
+    errors: domains.flatMap(({ name, error }) => (error ? [{ domain: plainName(name), ...error }] : [])),
+    processes: entriesOf(tick, view).map(
+      ({ domain, process: { pid, comm, state, nice, cpuNs, held }, share }) => ({
+        domain: plainName(domain.name),
+        pid,
+        comm: plainName(comm),
+        state: held === undefined ? state : 'held',
+        nice,
+        share,
+        cpuNs,
+        held: held ?? null,
+      }),
+    ),
+  };
 }
 
 async function* limited(ticks: AsyncIterable<Tick>, count = Number.POSITIVE_INFINITY) {

@@ -6,17 +6,48 @@ import { type FleetConfig, HOST_NAME } from './config.ts';
 import { connectionOptions } from './link.ts';
 import { PolicyStore } from './policy-store.ts';
 
-/** The longest wait for a first answer, and after each one for the next, in ms. */
-const FIRST_MS = 3_000;
+/** The longest wait for all answers, and after each one for the next, in ms. */
+const ALL_MS = 10_000;
 const NEXT_MS = 700;
 const MOST_ANSWERS = 20_000;
+/** Most bytes of all answers together, and most rows of one, which are more than an honest one has room for. */
+const MOST_TOLD = 128 << 20;
+const MOST_ROWS = 10_000;
+/** Most failures of one host that are shown. */
+const MOST_FAILURES = 20;
 
-const ANSWER = z.looseObject({
+const ANSWER = z.object({
   v: z.literal(1),
   host: z.string().regex(HOST_NAME),
   version: z.string().max(64),
 });
 const problem = z.string().max(2_000);
+
+/** Answers of hosts to one question. */
+interface Answers<T> {
+  readonly answers: readonly T[];
+  /** What of them is not as it should be, for whoever asked. */
+  readonly notes: readonly string[];
+}
+
+/** A host's answer, and when it came, in ms of this process's clock. */
+interface Heard {
+  readonly host: string;
+  readonly version: string;
+  readonly heardMs: number;
+}
+
+/** Those of some values that are as they should be. */
+const valid = <T>(shape: z.ZodType<T>, most: number) =>
+  z
+    .array(z.unknown())
+    .max(MOST_ROWS)
+    .transform((values) =>
+      values.slice(0, most).flatMap((value) => {
+        const read = shape.safeParse(value);
+        return read.success ? [read.data] : [];
+      }),
+    );
 
 /** A host's word on a policy. */
 export interface HostVerdict {
@@ -43,20 +74,31 @@ export class FleetClient implements AsyncDisposable {
       const connection = await connect({ ...options, reconnect: false, ignoreAuthErrorAbort: false });
       return new FleetClient(connection);
     } catch (cause) {
-      const text = `no server of the fleet answers (${config.servers.join(', ')}): ${(cause as Error).message}`;
+      const which = config.servers.join(', ');
+      const next = 'see that nats-server runs there, and what servers and tls in [fleet] say';
+      const text = `no server of the fleet answers (${which}): ${(cause as Error).message}; ${next}`;
       throw new DomschedError('host-unreachable', text, { servers: config.servers }, { cause });
     }
   }
 
-  /** Asks every host that is there what it cannot do of a policy. */
+  /** Asks every host that is there what it cannot do of a policy. Two words in a host's name are both heard. */
   async check(policy: string): Promise<HostVerdict[]> {
-    const answers = await this.#ask('check', { policy }, z.object({ problems: z.array(problem).max(100) }));
-    return answers.map(({ host, version, problems }) => ({ host, version, problems }));
+    const { answers } = await this.#ask(
+      'check',
+      { policy },
+      z.object({ problems: z.array(problem).max(100) }),
+    );
+    return [...Map.groupBy(answers, ({ host }) => host)].map(([host, said]) => ({
+      host,
+      version: said[0]!.version,
+      problems: said.flatMap(({ problems }) => problems),
+    }));
   }
 
-  /** Asks every host that is there for its processes. What they say is checked by whoever shows it. */
-  processes() {
-    const shape = z.object({ rows: z.array(z.unknown()), left: z.number(), errors: z.array(z.unknown()) });
+  /** Asks every host that is there for its processes, and takes what is as `row` and `failure` say. */
+  processes<Row, Failed>(row: z.ZodType<Row>, failure: z.ZodType<Failed>) {
+    const left = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+    const shape = z.object({ rows: valid(row, MOST_ROWS), left, errors: valid(failure, MOST_FAILURES) });
     return this.#ask('ps', {}, shape);
   }
 
@@ -64,28 +106,59 @@ export class FleetClient implements AsyncDisposable {
     await this.#connection.close();
   }
 
-  /** One answer of each host, by name; answers that are not as they should be are left out. */
-  async #ask<T extends z.ZodObject>(what: string, question: object, shape: T) {
-    const found = new Map<string, z.output<typeof ANSWER> & z.output<T>>();
+  /** The answers of all hosts, by name; those that are not as they should be are left out. */
+  async #ask<T extends z.ZodObject>(
+    what: string,
+    question: object,
+    shape: T,
+  ): Promise<Answers<Heard & z.output<T>>> {
+    const found: (Heard & z.output<T>)[] = [];
+    const notes: string[] = [];
+    let wrong = 0;
+    const told = await this.#hear(what, question);
+    if (told.isMore)
+      notes.push(`more than ${MOST_TOLD >> 20} MiB were answered: what came after that is left out`);
+    for (const { data, heardMs } of told.answers) {
+      const answer = data.length > MOST_ANSWER ? undefined : read(data);
+      const known = ANSWER.safeParse(answer);
+      const rest = shape.safeParse(answer);
+      if (known.success && rest.success) found.push({ ...known.data, ...rest.data, heardMs });
+      else wrong++;
+    }
+    if (wrong > 0)
+      notes.push(`${wrong} answers cannot be read, of hosts with another version or of a forger`);
+    const twice = [...Map.groupBy(found, ({ host }) => host)].filter(([, said]) => said.length > 1);
+    for (const [host] of twice.slice(0, MOST_FAILURES))
+      notes.push(`${host}: answered more than once, so one answer is of somebody else`);
+    return { answers: found.sort((a, b) => (a.host < b.host ? -1 : a.host > b.host ? 1 : 0)), notes };
+  }
+
+  /** All answers as they came. Nothing is read in between: while somebody's is, those of others would be late. */
+  async #hear(what: string, question: object) {
+    const answers: { readonly data: Uint8Array; readonly heardMs: number }[] = [];
+    let bytes = 0;
     try {
-      const answers = await this.#connection.requestMany(
+      const all = await this.#connection.requestMany(
         `${ASK}.${what}`,
         JSON.stringify({ v: 1, ...question }),
-        { strategy: 'stall', maxWait: FIRST_MS, stall: NEXT_MS, maxMessages: MOST_ANSWERS },
+        {
+          strategy: 'stall',
+          maxWait: ALL_MS,
+          stall: NEXT_MS,
+          maxMessages: MOST_ANSWERS,
+        },
       );
-      for await (const { data } of answers) {
-        if (data.length > MOST_ANSWER) continue;
-        const answer = read(data);
-        const known = ANSWER.safeParse(answer);
-        const rest = shape.safeParse(answer);
-        if (known.success && rest.success) found.set(known.data.host, { ...known.data, ...rest.data });
+      for await (const { data } of all) {
+        bytes += data.length;
+        if (bytes > MOST_TOLD) break;
+        answers.push({ data, heardMs: performance.now() });
       }
     } catch (cause) {
       const { message } = cause as Error;
       if (!/no responders/i.test(message))
         throw new DomschedError('host-unreachable', `the fleet cannot be asked: ${message}`, {}, { cause });
     }
-    return [...found.values()].sort((a, b) => (a.host < b.host ? -1 : 1));
+    return { answers, isMore: bytes > MOST_TOLD };
   }
 }
 

@@ -34,3 +34,8 @@ export function adjustCpuTime(
   }
   return { utimeNs: user, stimeNs: system, runtimeNs: runtime };
 }
+
+/** Measured and sampled time differ by what is not yet accounted; take the larger, since both only grow. */
+export function cpuTime({ runtimeNs, utimeNs, stimeNs }: Readonly<CpuTime>): number {
+  return Math.max(runtimeNs, utimeNs + stimeNs);
+}

@@ -52,15 +52,21 @@ export function harmless(text: string): string {
 
 /** JSON for a terminal or a file. Names stay as they are, but what {@link harmless} would spell becomes `\uXXXX`. */
 export function jsonText(value: unknown): string {
-  const text = JSON.stringify(value, null, 2).replace(UNSAFE, (character) =>
-    // These line feeds are ours; those of names are escaped already.
-    character === '\n'
-      ? character
-      : [...Array(character.length).keys()]
-          .map((i) => `\\u${character.charCodeAt(i).toString(16).padStart(4, '0')}`)
-          .join(''),
+  // These line feeds are ours; those of names are escaped already.
+  return `${JSON.stringify(value, null, 2).split('\n').map(escaped).join('\n')}\n`;
+}
+
+/** As {@link jsonText}, on one line. */
+export function jsonLine(value: unknown): string {
+  return `${escaped(JSON.stringify(value))}\n`;
+}
+
+function escaped(json: string): string {
+  return json.replace(UNSAFE, (character) =>
+    [...Array(character.length).keys()]
+      .map((i) => `\\u${character.charCodeAt(i).toString(16).padStart(4, '0')}`)
+      .join(''),
   );
-  return `${text}\n`;
 }
 
 /** Whether `typed` means a name, such as a domain's: as it is, or as terminals show it. */

@@ -42,7 +42,9 @@ export function frame(now: Tick, view: TopView, screen: Screen): TopPicture {
   const from = Math.min(view.top, last);
   const shown = entries.slice(from, from + page);
   const cells = [[...HEAD], ...shown.map(cellsOf)];
-  const widths = HEAD.map((_, column) => Math.max(...cells.map((line) => line[column]!.length)));
+  const widths = HEAD.map((_, column) =>
+    cells.reduce((most, line) => Math.max(most, line[column]!.length), 0),
+  );
   const texts = cells.map((line) =>
     line
       .map((cell, column) =>
@@ -103,14 +105,20 @@ function domainLines({ domains, elapsedMs }: Tick, { rows, columns }: Screen, pa
   const shown = all
     .slice(0, all.length > room ? Math.max(0, room - 1) : room)
     .sort((a, b) => (a.domain.name < b.domain.name ? -1 : 1));
-  const width = Math.min(WIDEST_NAME, Math.max(0, ...shown.map(({ domain }) => domain.name.length)));
+  const widest = shown.reduce((most, { domain }) => Math.max(most, domain.name.length), 0);
+  const width = Math.min(WIDEST_NAME, widest);
   const lines = shown.map(({ domain: { name, vcpus, kernel, error }, share }) => {
     const label = fit(name, width);
     if (error !== undefined) return paint(`${label}  ${error.message} [${error.code}]`, 'red');
     const part = vcpus > 0 ? Math.min(1, Math.max(0, share / vcpus)) : 0;
     const filled = Number.isFinite(part) ? Math.round(part * GAUGE) : 0;
     const gauge = columns > 60 ? `[${'|'.repeat(filled).padEnd(GAUGE)}] ` : '';
-    return paint(`${label}  ${gauge}${percent(share).padStart(6)} % of ${vcpus} CPUs  ${kernel ?? ''}`);
+    // A domain of another host: how many CPUs it has is not told.
+    const cpus =
+      vcpus > 0
+        ? `${gauge}${percent(share).padStart(6)} % of ${vcpus} CPUs`
+        : `${percent(share).padStart(6)} % of a CPU`;
+    return paint(`${label}  ${cpus}  ${kernel ?? ''}`.trimEnd());
   });
   const more = all.length - shown.length;
   return more > 0 && room > 0 ? [...lines, paint(`and ${more} more domains`, 'dim')] : lines;

@@ -1,3 +1,4 @@
+import { cpuTime } from '../guest/cpu-time.ts';
 import type { Origin } from '../guest/origin.ts';
 import type { Process } from '../guest/process.ts';
 import { processKey } from '../guest/process-key.ts';
@@ -279,9 +280,4 @@ function isSame(
   b: Pick<Process, 'address' | 'startTimeNs'>,
 ): boolean {
   return a.address === b.address && a.startTimeNs === b.startTimeNs;
-}
-
-/** Measured and sampled time differ by what is not yet accounted; take the larger, since both only grow. */
-function cpuTime({ runtimeNs, utimeNs, stimeNs }: Process): number {
-  return Math.max(runtimeNs, utimeNs + stimeNs);
 }

@@ -68,6 +68,10 @@ const TABLE: readonly (readonly [advice: RegExp, shown: Shown])[] = [
   [/a domain and a process, or --all/, ['live/o1-commands.test.ts', 'a process is held']],
   [/domsched report draws it/, ['live/o1-trace.test.ts', 'a trace shows a held process']],
   [/domsched release --all/, ['live/daemon.test.ts', 'killed']],
+  [
+    /domsched (run -c|fleet status)/,
+    ['runtime/command/fleet-processes.test.ts', 'what the fleet’s commands advise'],
+  ],
   [/use --pause/, ['live/ps-debian.test.ts', "ps shows what the guest's own /proc says"]],
   [/--force holds it all the same/, ['runtime/surgeon/refusal.test.ts', 'is refused']],
   [
