@@ -129,6 +129,7 @@ bench: setup kernels kernels-debian kernels-suites xen ## benchmarks: extraction
 	node test/bench/slow-down.bench.ts
 	node test/bench/blame.bench.ts
 	node test/bench/split.bench.ts
+	node test/bench/fleet.bench.ts
 	node test/bench/xen.bench.ts
 	node test/bench/start.bench.ts
 

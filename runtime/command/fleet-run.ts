@@ -55,13 +55,14 @@ async function noDaemon(file: string): Promise<DomschedError> {
 
 /** The status for people; what other hosts say is made safe for a terminal. */
 export function statusText(status: FleetStatus): string {
-  const { name, connected, sinceMs, server, error, hosts, refused, policy } = status;
+  const { name, connected, sinceMs, server, error, listens, hosts, refused, policy } = status;
   const since = lasted(sinceMs);
   const link = connected
     ? `connected to ${server} for ${since}`
     : `cut off for ${since}${error === null ? '' : ` (${error})`}: this host goes on by itself`;
   const lines = [harmless(`${name}: ${link}`), harmless(policyText(policy))];
-  if (hosts.length === 0) lines.push('No other host has been heard.');
+  if (!listens) lines.push('Nobody here could be held for other hosts: they are not listened to.');
+  else if (hosts.length === 0) lines.push('No other host has been heard.');
   else {
     const table = new Table({ head: ['host', 'state', 'heard', 'at work'], ...PLAIN });
     for (const { host, state, heardMs, activity } of hosts) {

@@ -189,6 +189,7 @@ export class Daemon {
       isUnknown ? holdsOf(watched) : [],
     );
     this.#memory = decided.memory;
+    fleet?.listen(decided.mindsElsewhere);
     fleet?.tell(decided.believed, elapsedMs);
     if (fleet?.isActive) quiet = false;
     const { alert } = decided;

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import type { Msg, NatsConnection } from '@nats-io/transport-node';
+import type { Msg, NatsConnection, Subscription } from '@nats-io/transport-node';
 import type { Logger } from 'pino';
 import { printable } from '../guest/text.ts';
 import { matcher, type SelectorSpec } from '../policy/selector.ts';
@@ -22,6 +22,8 @@ const AGAIN = 1;
 /** At most one change in so many ms; what happens in between is told together. */
 const LEAST_MS = 200;
 const MOST_ACTIVITY = 5;
+/** For so long after its last use a subscription stays: what comes and goes is heard of at once then. */
+const LINGER_MS = 60_000;
 
 /** @throws DomschedError `config-invalid` for credentials or certificates that cannot be used */
 export function checkFleet(config: FleetConfig): void {
@@ -59,6 +61,12 @@ export class Fleet {
   /** There is something that others have not been told. */
   #owes = false;
   #received = 0;
+  /** When somebody was here last about whom policies decide by what others do; at first all are heard. */
+  #mindedMs = Infinity;
+  #subscription: Subscription | undefined;
+  #listens = true;
+  /** The latest connection, which may be cut off now. */
+  #open: NatsConnection | undefined;
 
   /** @throws DomschedError `config-invalid` for credentials or certificates that cannot be used */
   constructor(
@@ -109,6 +117,24 @@ export class Fleet {
     return this.#leases.isActive;
   }
 
+  /**
+   * Hears others from now on, or no longer, a while after nobody here could be held for them. So what a host at work says
+   * goes to those that have something to hold, and not to all; what began before is heard within a lease.
+   */
+  listen(minds: boolean): void {
+    const nowMs = this.#now();
+    if (minds) this.#mindedMs = nowMs;
+    else this.#mindedMs = Math.min(this.#mindedMs, nowMs);
+    if (this.#listens === nowMs - this.#mindedMs < LINGER_MS) return;
+    this.#listens = !this.#listens;
+    if (this.#listens) this.#subscribe();
+    else {
+      this.#subscription?.unsubscribe();
+      this.#subscription = undefined;
+      this.#leases.clear();
+    }
+  }
+
   /** Tells others what this host's domains did since the last look, if it is something new. */
   tell(domains: readonly DomainView[], elapsedMs: number): void {
     const nowMs = this.#now();
@@ -130,6 +156,7 @@ export class Fleet {
       name: this.config.name,
       connected,
       sinceMs: this.#now() - sinceMs,
+      listens: this.#listens,
       hosts: hosts.length,
       silent: hosts.filter(({ state }) => state === 'silent').map(({ host }) => host),
       sent: this.#seq,
@@ -149,6 +176,7 @@ export class Fleet {
       server,
       error,
       leaseMs: this.#leaseMs,
+      listens: this.#listens,
       policy: this.#follower.state,
       hosts: this.#leases.all().map(({ host, state, heardMs, message }) => ({
         host,
@@ -161,6 +189,11 @@ export class Fleet {
       })),
       refused: [...this.#refused].map(([reason, { count, last }]) => ({ reason, count, last })),
     };
+  }
+
+  /** Until the server has taken all that was said, and what this host wants to hear. */
+  async settled(): Promise<void> {
+    await this.#link.connection?.flush();
   }
 
   /** Tells others that nobody is to wait for this host, and ends. */
@@ -198,14 +231,22 @@ export class Fleet {
   }
 
   #listen(connection: NatsConnection): void {
-    connection.subscribe(`${ACTIVITY}.*`, {
-      callback: (error, message) => {
-        if (error === null) this.hear(message);
-      },
-    });
+    this.#subscription = undefined;
+    this.#open = connection;
+    this.#subscribe();
     answerAsks(connection, this.config.name, {
       checkPolicy: (policy) => this.#duties?.checkPolicy(policy) ?? [],
       processes: async () => (await this.#duties?.processes()) ?? { rows: [], errors: [] },
+    });
+  }
+
+  /** Subscriptions of a connection outlive a lost server. */
+  #subscribe(): void {
+    if (!this.#listens || this.#open === undefined || this.#open.isClosed()) return;
+    this.#subscription ??= this.#open.subscribe(`${ACTIVITY}.*`, {
+      callback: (error, message) => {
+        if (error === null) this.hear(message);
+      },
     });
   }
 

@@ -45,6 +45,11 @@ export class Leases {
     return silent;
   }
 
+  /** Nothing that was said counts any longer. */
+  clear(): void {
+    this.#hosts.clear();
+  }
+
   all(): HeardHost[] {
     return [...this.#hosts.values()];
   }

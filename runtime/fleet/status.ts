@@ -20,6 +20,8 @@ export interface FleetStatus {
   /** Why it is cut off, as far as is known. */
   readonly error: string | null;
   readonly leaseMs: number;
+  /** Whether it hears others: not while nobody here could be held for them. */
+  readonly listens: boolean;
   readonly policy: TickFleetPolicy;
   readonly hosts: readonly FleetHost[];
   /** Messages that were not taken, by reason, and from whom the last one came. */

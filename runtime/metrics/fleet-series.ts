@@ -7,6 +7,7 @@ export class FleetSeries {
   readonly #state: Gauge;
   readonly #revision: Gauge;
   readonly #current: Gauge;
+  readonly #listens: Gauge;
   readonly #hosts: Gauge<'state'>;
   readonly #messages: Counter<'direction'>;
   readonly #refused: Counter<'reason'>;
@@ -32,6 +33,11 @@ export class FleetSeries {
     this.#current = new Gauge({
       name: 'domsched_fleet_policy_current',
       help: 'Whether that is the latest, as the store of the fleet says',
+      registers,
+    });
+    this.#listens = new Gauge({
+      name: 'domsched_fleet_listens',
+      help: 'Whether this host hears others: not while nobody here could be held for them',
       registers,
     });
     this.#hosts = new Gauge({
@@ -63,6 +69,7 @@ export class FleetSeries {
     this.#state.set(now.sinceMs / 1000);
     this.#revision.set(now.policy.revision ?? 0);
     this.#current.set(now.policy.isCurrent ? 1 : 0);
+    this.#listens.set(now.listens ? 1 : 0);
     this.#hosts.set({ state: 'heard' }, now.hosts - now.silent.length);
     this.#hosts.set({ state: 'silent' }, now.silent.length);
     this.#messages.inc({ direction: 'sent' }, Math.max(0, now.sent - (before?.sent ?? 0)));

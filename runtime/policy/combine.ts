@@ -44,6 +44,8 @@ export interface CombinedDecision {
   readonly overstated: ReadonlySet<string>;
   /** This host's domains as policies saw them: with what may be believed of their activity. */
   readonly believed: readonly DomainView[];
+  /** There are processes here about which a policy decides by what domains elsewhere do, too. */
+  readonly mindsElsewhere: boolean;
   /** Undefined if nothing that happens before the next tick could hold anybody at once. */
   readonly alert: Alert | undefined;
 }
@@ -83,6 +85,10 @@ export function combine(
     );
     const open = entries.filter(({ windows }) => isOpen(windows, observed.date));
     const subjects = assign(observed, open, never);
+    const minding = open
+      .filter(({ ownHostOnly }) => !ownHostOnly)
+      .flatMap(({ name }) => [...subjects.get(name)!]);
+    const mindsElsewhere = minding.some((key) => !foreign.has(key));
     const wanted = new Map<string, NamedAction>();
     const limits = new Map(entries.map(({ name, limit }) => [name, limit]));
     const policies: Record<string, unknown> = {};
@@ -134,6 +140,7 @@ export function combine(
       },
       overstated: new Set(domains.flatMap(({ domain, overstated }) => (overstated ? [domain.id] : []))),
       believed,
+      mindsElsewhere,
       alert,
     };
   };

@@ -89,6 +89,8 @@ export interface TickFleet {
   readonly connected: boolean;
   /** How long it has been connected, or cut off, in ms. */
   readonly sinceMs: number;
+  /** Whether it hears others: not while nobody here could be held for them. */
+  readonly listens: boolean;
   /** Other hosts that were heard, and the names of those that have fallen silent while at work. */
   readonly hosts: number;
   readonly silent: readonly string[];

@@ -6,6 +6,7 @@ import { FLEET } from '../../../runtime/fleet/config.ts';
 import { Fleet } from '../../../runtime/fleet/fleet.ts';
 import { encode } from '../../../runtime/fleet/message.ts';
 import { Metrics } from '../../../runtime/metrics/metrics.ts';
+import { selector } from '../../../runtime/policy/selector.ts';
 import type { Tick } from '../../../runtime/tick/tick.ts';
 import { until } from '../../live/until.ts';
 import { BACKUP, BACKUP_LAST, FakeDaemon, isQueued, run, SERVER, twoGuests } from '../daemon/fake-daemon.ts';
@@ -165,6 +166,55 @@ test('a network that loses everything is a host cut off: pings tell, and both fi
   t.true(a.fleet.isActive);
 });
 
+test('a host where nobody could be held for others does not hear them, until somebody is there again', async (t) => {
+  await using server = await NatsServer.start();
+  const { a, b } = await twoHosts(t, server);
+  const stranger = await connect({ servers: server.url });
+  t.teardown(() => stranger.close());
+  let seq = 0;
+  /** Somebody else says something, which `a` hears: then the server has passed it on to all who listen. */
+  const said = async (...hears: FleetMember[]) => {
+    const before = hears.map(({ fleet }) => fleet.state.received);
+    const message = { run: 'r', seq: ++seq, leaseMs: LEASE_MS, rests: false, classes: [] };
+    stranger.publish('domsched.activity.c', encode(message));
+    await stranger.flush();
+    await until(
+      'it is heard',
+      () => hears.every(({ fleet }, i) => fleet.state.received > before[i]!),
+      60_000,
+      5,
+    );
+  };
+  await said(a, b);
+  t.true(b.fleet.state.listens, 'a while after the start');
+  for (const { host } of [a, b]) {
+    host.nowMs += 60_000;
+    await host.tick();
+  }
+  t.false(b.fleet.state.listens);
+  t.true(a.fleet.state.listens, 'its backup could be held');
+  t.deepEqual(b.fleet.status().hosts, []);
+  for (const { fleet } of [a, b]) await fleet.settled();
+  const { received } = b.fleet.state;
+  await said(a);
+  t.is(b.fleet.state.received, received);
+
+  // A policy of `b` that is about its server: what is at work elsewhere counts for it.
+  const policy = { ...BACKUP_LAST, name: 'servers', select: selector([{ comm: 'server' }]) };
+  b.host.daemon.reload({ ...b.host.settings([policy]), fleet: b.fleet });
+  await b.host.tick();
+  t.true(b.fleet.state.listens);
+  await b.fleet.settled();
+  await said(a, b);
+  // Over a server that is away, too.
+  await server.kill();
+  await until('both are cut off', () => [a, b].every(({ fleet }) => !fleet.state.connected), 60_000, 20);
+  await server.again();
+  await connected(a, b);
+  await stranger.close();
+  t.true(b.fleet.state.listens);
+});
+
 test('what is no message of ours is not taken, and named with its host and why; metrics count it', async (t) => {
   await using server = await NatsServer.start();
   const { batch } = await twoGuests();
@@ -201,6 +251,7 @@ test('what is no message of ours is not taken, and named with its host and why; 
   const text = await metrics.text();
   for (const line of [
     'domsched_fleet_connected 1',
+    'domsched_fleet_listens 1',
     'domsched_fleet_hosts{state="heard"} 1',
     'domsched_fleet_hosts{state="silent"} 0',
     'domsched_fleet_messages_total{direction="received"} 6',
