@@ -30,9 +30,10 @@ export class Arena {
   // Private because they are replaced when the arena grows, so nothing else may keep them.
   #bytes: Uint8Array<ArrayBuffer>;
   #view: DataView<ArrayBuffer>;
+  #words: Int32Array<ArrayBuffer>;
   /** Scatter reads since {@link begin}. */
   waves = 0;
-  readonly tables: ObjectTable[] = [];
+  readonly tables: ObjectTable<unknown>[] = [];
   #used = 0;
   #budget: LookBudget | undefined;
 
@@ -40,11 +41,12 @@ export class Arena {
   constructor(initialBytes = INITIAL_BYTES) {
     this.#bytes = new Uint8Array(new ArrayBuffer(initialBytes));
     this.#view = new DataView(this.#bytes.buffer);
+    this.#words = new Int32Array(this.#bytes.buffer);
   }
 
   /** @param limit most objects that a snapshot may have, because a guest's lists may be endless */
-  table(name: string, shape: Shape, limit: number): ObjectTable {
-    const table = new ObjectTable(this, name, shape, limit);
+  table<Note = never>(name: string, shape: Shape, limit: number): ObjectTable<Note> {
+    const table = new ObjectTable<Note>(this, name, shape, limit);
     this.tables.push(table);
     return table;
   }
@@ -134,6 +136,18 @@ export class Arena {
     return Buffer.from(end < 0 ? bytes : bytes.subarray(0, end)).toString('latin1');
   }
 
+  /**
+   * Copies words of the record at `base`.
+   * @param words positions in the record, in units of 4 bytes
+   * @returns position in `into` after the last one
+   */
+  copyWords(base: number, words: Int32Array, into: Int32Array, position: number): number {
+    const all = this.#words;
+    const first = base >>> 2;
+    for (let i = 0; i < words.length; i++) into[position + i] = all[first + words[i]!]!;
+    return position + words.length;
+  }
+
   #reserve(length: number): number {
     const base = this.#used;
     const end = base + ((length + 7) & ~7);
@@ -145,19 +159,25 @@ export class Arena {
       grown.set(this.#bytes.subarray(0, base));
       this.#bytes = grown;
       this.#view = new DataView(grown.buffer);
+      this.#words = new Int32Array(grown.buffer);
     }
     this.#used = end;
     return base;
   }
 }
 
-/** Objects of one kind in a snapshot, from pointer to copy. */
-export class ObjectTable {
+/**
+ * Objects of one kind in a snapshot, from pointer to copy. Whoever walks over them may keep a note with each, which lasts
+ * as long as every snapshot uses the object.
+ */
+export class ObjectTable<Note = unknown> {
   readonly shape: Shape;
   readonly limit: number;
   /** How many objects were asked for in this snapshot. */
   count = 0;
   pointers = new Float64Array(INITIAL_OBJECTS);
+  /** By index. */
+  readonly notes: (Note | undefined)[] = [];
   #arena: Arena;
   #name: string;
   #positions = new Int32Array(INITIAL_OBJECTS);
@@ -187,13 +207,17 @@ export class ObjectTable {
     this.#filled = 0;
     this.#collected = 0;
     for (let i = 0; i < before; i++) {
-      if (this.#used[i] === 1) this.#insert(this.pointers[i] as KernelPointer, 0);
+      if (this.#used[i] !== 1) continue;
+      const index = this.#insert(this.pointers[i] as KernelPointer, 0);
+      this.notes[index] = this.notes[i];
     }
+    this.notes.length = this.count;
   }
 
   /** Also forgets what the last snapshot used. */
   forget(): void {
     this.count = 0;
+    this.notes.length = 0;
     this.#slots.fill(0);
     this.#filled = 0;
     this.#collected = 0;

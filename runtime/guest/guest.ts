@@ -47,6 +47,8 @@ export interface SnapshotOptions {
   readonly threads?: boolean;
   /** Limits on the cost of the look; none when left out. */
   readonly limits?: LookLimits;
+  /** Read the run queues, which shows whether the look is consistent, but do not list them. */
+  readonly unlisted?: boolean;
 }
 
 export interface TakeOptions extends SnapshotOptions {
@@ -66,6 +68,8 @@ export interface Snapshot {
   readonly processes: readonly Process[];
   /** Empty when they could not be read, see {@link TakeOptions.withoutQueues} and {@link Guest.queuesUnknown}. */
   readonly runQueues: readonly RunQueue[];
+  /** Whether the run queues were read. */
+  readonly hasQueues: boolean;
   /** Looks that were thrown away because they contradicted themselves. */
   readonly retries: number;
   /** True if the domain was paused while it was read. */
@@ -383,7 +387,8 @@ export class Guest {
       const current = this.queues.curr.subarray(0, this.queues.cpus);
       processes = this.#processes.processes(options.threads ?? false, current);
     }, options);
-    return { processes, runQueues: this.#describeQueues(), retries, exact: this.#still };
+    const runQueues = options.unlisted ? [] : this.#describeQueues();
+    return { processes, runQueues, hasQueues: true, retries, exact: this.#still };
   }
 
   /**
@@ -425,7 +430,8 @@ export class Guest {
       options,
       false,
     );
-    return { processes, runQueues: [], retries, exact: this.#still && this.torn === undefined };
+    const exact = this.#still && this.torn === undefined;
+    return { processes, runQueues: [], hasQueues: false, retries, exact };
   }
 
   async #takePaused(options: SnapshotOptions): Promise<Snapshot> {

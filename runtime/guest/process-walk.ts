@@ -5,7 +5,7 @@ import type { Arena, ObjectTable } from './arena.ts';
 import { adjustCpuTime, type CpuTime } from './cpu-time.ts';
 import { type KernelPointer, movePointer, NO_POINTER, pointerAddress } from './pointer.ts';
 import type { Process } from './process.ts';
-import type { Slot } from './shape.ts';
+import { type Slot, wordsOf } from './shape.ts';
 import { decodeState, policyName } from './state.ts';
 import type { SignalSlots, TaskSlots, ThreadInfoSlots } from './task-slots.ts';
 import { printableBytes } from './text.ts';
@@ -31,14 +31,21 @@ const { PF_EXITING, PF_KTHREAD, PR_IO_FLUSHER } = PROCESS_FLAGS;
  */
 const MAX_PID = 4_194_304;
 const NS_PER_SECOND = 1e9;
+const WORD = 0x1_0000_0000;
 /** Interruptible and uninterruptible sleep, in all kernels: as most tasks are. */
 const PLAIN_SLEEP = 0x3;
 
+/** How a task was described, and from which words: while these are the same, so is the description. */
+export interface Description {
+  readonly process: Process;
+  readonly words: Int32Array;
+}
+
 /** Tables of a guest's arena that tasks need. */
 export interface ProcessTables {
-  readonly tasks: ObjectTable;
-  readonly signals: ObjectTable;
-  readonly threadInfos: ObjectTable;
+  readonly tasks: ObjectTable<Description>;
+  readonly signals: ObjectTable<never>;
+  readonly threadInfos: ObjectTable<never>;
 }
 
 /** Facts about the kernel that a walk needs. */
@@ -50,9 +57,24 @@ export interface ProcessSlots {
   readonly tickNs: number;
 }
 
+/** How a task stands to others at a look. */
+interface Circumstances {
+  /** Indices of all tasks that are on a CPU. */
+  readonly onCpu: ReadonlySet<number>;
+  readonly running: boolean;
+  readonly ppid: number;
+  /** It is described as a thread. */
+  readonly single: boolean;
+}
+
+/** Words that a description takes beside those of records: of a task what it is and who its parent is, of a thread which it is. */
+const OTHER_WORDS = 3;
+
 /**
  * Lists all processes and threads over copies of the guest's objects: from `init_task` around the list of processes,
  * and around the threads of each. Every link is checked both ways.
+ *
+ * One that is as it was at the last look is the same object as then: most processes rest most of the time.
  */
 export class ProcessWalk {
   #arena: Arena;
@@ -62,11 +84,20 @@ export class ProcessWalk {
   /** Indices in the table of tasks: the first thread of each process, and all threads, grouped by process. */
   #leaders: number[] = [];
   #threads: number[][] = [];
+  /** Positions of the words that descriptions are made from. */
+  readonly #taskWords: Int32Array;
+  readonly #signalWords: Int32Array;
+  readonly #threadInfoWords: Int32Array;
+  /** The words of the task being described. */
+  #words = new Int32Array(1024);
 
   constructor(arena: Arena, tables: ProcessTables, slots: ProcessSlots) {
     this.#arena = arena;
     this.#tables = tables;
     this.#slots = slots;
+    this.#taskWords = wordsOf(slots.task);
+    this.#signalWords = wordsOf(slots.signal);
+    this.#threadInfoWords = wordsOf(slots.threadInfo);
   }
 
   /**
@@ -202,19 +233,81 @@ export class ProcessWalk {
   /** @param single describe one thread instead of its whole process */
   #describe(index: number, members: readonly number[], onCpu: ReadonlySet<number>, single: boolean): Process {
     const { tasks } = this.#tables;
+    const at = tasks.position(index, this.#space);
+    const circumstances = { onCpu, running: onCpu.has(index), ppid: this.#parent(at), single };
+    const count = this.#gather(index, at, members, circumstances);
+    const before = tasks.notes[index];
+    if (before !== undefined && isEqual(before.words, this.#words, count)) return before.process;
+    const process = this.#process(index, at, members, circumstances);
+    tasks.notes[index] = { process, words: this.#words.slice(0, count) };
+    return process;
+  }
+
+  /** Collects all words that {@link #process} uses. @returns their number */
+  #gather(
+    index: number,
+    at: number,
+    members: readonly number[],
+    { onCpu, running, ppid, single }: Circumstances,
+  ): number {
+    const { tasks, signals, threadInfos } = this.#tables;
     const { task } = this.#slots;
     const arena = this.#arena;
-    const at = tasks.position(index, this.#space);
-    const pointer = tasks.pointers[index] as KernelPointer;
+    const most =
+      OTHER_WORDS +
+      this.#signalWords.length +
+      this.#threadInfoWords.length +
+      (members.length + 1) * (OTHER_WORDS + this.#taskWords.length);
+    if (most > this.#words.length) this.#words = new Int32Array(2 * most);
+    const words = this.#words;
+    words[0] = (running ? 1 : 0) + (single ? 2 : 0);
+    words[1] = ppid;
+    words[2] = members.length;
+    let count = arena.copyWords(at, this.#taskWords, words, OTHER_WORDS);
+    if (task.thread_info !== undefined) {
+      const info = threadInfos.find(arena.pointer(at, task.thread_info));
+      const infoAt = info < 0 ? -1 : threadInfos.tryPosition(info, this.#space);
+      if (infoAt >= 0) count = arena.copyWords(infoAt, this.#threadInfoWords, words, count);
+    }
+    if (single) return count;
+    const shared = arena.pointer(at, task.signal);
+    if (shared !== NO_POINTER) {
+      const signalAt = signals.position(signals.find(shared), this.#space);
+      count = arena.copyWords(signalAt, this.#signalWords, words, count);
+    }
+    for (const member of members) {
+      if (member === index) continue;
+      const pointer = tasks.pointers[member]!;
+      words[count] = onCpu.has(member) ? 1 : 0;
+      words[count + 1] = pointer;
+      words[count + 2] = pointer / WORD;
+      count = arena.copyWords(
+        tasks.position(member, this.#space),
+        this.#taskWords,
+        words,
+        count + OTHER_WORDS,
+      );
+    }
+    return count;
+  }
+
+  #process(
+    index: number,
+    at: number,
+    members: readonly number[],
+    { onCpu, running, ppid, single }: Circumstances,
+  ): Process {
+    const { task } = this.#slots;
+    const arena = this.#arena;
+    const pointer = this.#tables.tasks.pointers[index] as KernelPointer;
     const rawComm = arena.text(at, task.comm);
     const flags = arena.number(at, task.flags);
     const exitState = arena.number(at, task.exit_state);
-    const running = onCpu.has(index);
     const { utimeNs, stimeNs, runtimeNs } = this.#cpuTime(at, single ? [index] : members, single);
     return {
       pid: this.#pid(at, task.pid),
       tgid: this.#pid(at, task.tgid),
-      ppid: this.#parent(at),
+      ppid,
       comm: printableBytes(rawComm),
       rawComm,
       state: decodeState(task.stateBits, arena.number(at, task.state), exitState, running),
@@ -384,4 +477,10 @@ export class ProcessWalk {
       fact: what,
     });
   }
+}
+
+function isEqual(a: Int32Array, b: Int32Array, length: number): boolean {
+  if (a.length !== length) return false;
+  for (let i = 0; i < length; i++) if (a[i] !== b[i]) return false;
+  return true;
 }

@@ -3,6 +3,7 @@ import type { AddressSpace } from '../memory/types.ts';
 import type { Arena, ObjectTable } from './arena.ts';
 import { lockHeld } from './locks.ts';
 import { type KernelPointer, movePointer, NO_POINTER, pointerAddress } from './pointer.ts';
+import type { Description } from './process-walk.ts';
 import type { FairSlots, O1Slots, QueueSlots, RealtimeSlots } from './queue-slots.ts';
 import type { PointerSlot } from './shape.ts';
 import type { TaskSlots } from './task-slots.ts';
@@ -27,7 +28,7 @@ const TASK_NODE = 3;
 export interface QueueTables {
   readonly queues: ObjectTable;
   readonly keys: ObjectTable;
-  readonly tasks: ObjectTable;
+  readonly tasks: ObjectTable<Description>;
   readonly fairQueues: ObjectTable;
   readonly entities: ObjectTable;
 }

@@ -193,6 +193,21 @@ export class Shape {
   }
 }
 
+/**
+ * Positions of all numbers, pointers and blocks among these slots, in units of 4 bytes and ascending. Links are left out:
+ * they change with the neighbours of an object.
+ */
+export function wordsOf(slots: Readonly<Record<string, unknown>>): Int32Array {
+  const words = new Set<number>();
+  for (const slot of Object.values(slots) as (Partial<PointerSlot & BlockSlot> | undefined)[]) {
+    const at = slot?.pointerAt ?? slot?.at;
+    if (at === undefined) continue;
+    const size = slot?.pointerAt === undefined ? slot!.size! : POINTER_SIZE;
+    for (let word = at >>> 2; 4 * word < at + size; word++) words.add(word);
+  }
+  return Int32Array.from(words).sort();
+}
+
 function isWord(size: number): size is Slot['size'] {
   return size === 1 || size === 2 || size === 4 || size === 8;
 }

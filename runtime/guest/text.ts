@@ -1,5 +1,7 @@
 /** Control and format characters (some turn the direction of writing), unusual blanks, and lone surrogates. */
 const UNSAFE = /[\p{C}\p{Zl}\p{Zp}]|(?! )\p{Zs}/gu;
+/** What is spelt as it is: printable ASCII without a backslash. */
+const PLAIN = /^[\x20-\x5b\x5d-\x7e]*$/;
 /** A decoder maps bytes that are not UTF-8 to here, as Python's surrogateescape does. */
 const STRAY = 0xdc00;
 
@@ -10,6 +12,7 @@ const STRAY = 0xdc00;
  * @param latin1 the bytes, one per character
  */
 export function printableBytes(latin1: string): string {
+  if (PLAIN.test(latin1)) return latin1;
   return latin1.replace(/[^\x20-\x7e]|\\/g, (character) =>
     character === '\\' ? '\\\\' : hex(character.charCodeAt(0)),
   );
@@ -17,6 +20,7 @@ export function printableBytes(latin1: string): string {
 
 /** As {@link printableBytes}, for text, whose bytes are UTF-8. */
 export function printable(text: string): string {
+  if (PLAIN.test(text)) return text;
   return printableBytes(bytesOf(text).toString('latin1'));
 }
 

@@ -26,6 +26,11 @@ export function busyJudge(
       (isWaiting(process) && waited.has(process.key)));
 }
 
+/** Whether nobody counts it as busy, now or at the next tick, whatever the threshold. */
+export function isAtRest({ ranNs, state, roused }: ProcessView): boolean {
+  return ranNs === 0 && state !== 'running' && state !== 'ready' && roused !== true;
+}
+
 /** Input of the next tick's {@link busyJudge}. */
 export function waitingNow(processes: Iterable<ProcessView>): string[] {
   return [...processes].filter(isWaiting).map(({ key }) => key);

@@ -4,7 +4,7 @@ import { type Guarantee, type GuaranteeMemory, keepGuarantees } from './guarante
 import { type HoldLimit, limitHolds, type Slices } from './limit.ts';
 import { isUntouchable, type Selector } from './selector.ts';
 import { isOpen, type WindowSpec } from './window.ts';
-import type { Action, Decision, DomainView, Observed, Policy } from './world.ts';
+import type { Action, Decision, DomainView, Observed, Policy, ProcessView } from './world.ts';
 
 /** A policy with its place among others. */
 export interface PlacedPolicy {
@@ -69,6 +69,7 @@ export function combine(
   },
   guarantee: Guarantee = NO_GUARANTEE,
 ) {
+  const subjectsOf = assigner(never);
   const decide = (
     told: Observed,
     memory: CombinedMemory = NOTHING_YET,
@@ -84,7 +85,7 @@ export function combine(
       elsewhere.flatMap(({ id, processes }) => [id, ...processes.map(({ key }) => key)]),
     );
     const open = entries.filter(({ windows }) => isOpen(windows, observed.date));
-    const subjects = assign(observed, open, never);
+    const subjects = subjectsOf(observed, open);
     const minding = open
       .filter(({ ownHostOnly }) => !ownHostOnly)
       .flatMap(({ name }) => [...subjects.get(name)!]);
@@ -147,21 +148,33 @@ export function combine(
   return Object.assign(decide, { entries });
 }
 
-function assign(
-  observed: Observed,
-  open: readonly PlacedPolicy[],
-  never: Selector,
-): Map<string, Set<string>> {
-  const subjects = new Map(open.map(({ name }) => [name, new Set<string>()]));
-  for (const { processes } of observed.domains) {
-    for (const process of processes) {
-      // Selectors remember their answers; of most processes nobody wants anything.
-      const owner = open.find(({ select }) => select(process));
-      if (owner === undefined || isUntouchable(process) || never(process)) continue;
-      subjects.get(owner.name)!.add(process.key);
+type Subjects = Map<string, Set<string>>;
+
+/** Gives each process to the policy that decides about it. What was found for a domain in which nothing changed is kept. */
+function assigner(never: Selector): (observed: Observed, open: readonly PlacedPolicy[]) => Subjects {
+  let known = new WeakMap<readonly ProcessView[], readonly (readonly [PlacedPolicy, string])[]>();
+  let before: readonly PlacedPolicy[] = [];
+  return (observed, open) => {
+    // In another time window they belong to others.
+    if (open.length !== before.length || open.some((policy, i) => policy !== before[i])) {
+      before = open;
+      known = new WeakMap();
     }
-  }
-  return subjects;
+    const subjects = new Map(open.map(({ name }) => [name, new Set<string>()]));
+    for (const { processes } of observed.domains) {
+      let own = known.get(processes);
+      if (own === undefined) {
+        own = processes.flatMap((process) => {
+          const owner = open.find(({ select }) => select(process));
+          const isTaken = owner !== undefined && !isUntouchable(process) && !never(process);
+          return isTaken ? [[owner, process.key] as const] : [];
+        });
+        known.set(processes, own);
+      }
+      for (const [{ name }, key] of own) subjects.get(name)!.add(key);
+    }
+    return subjects;
+  };
 }
 
 /** @throws TypeError for an invalid action: a user's policy may return anything */

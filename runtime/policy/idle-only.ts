@@ -1,4 +1,4 @@
-import { busyJudge, DEFAULT_THRESHOLD, type WaitingKeys, waitingNow } from './busy.ts';
+import { busyJudge, DEFAULT_THRESHOLD, isAtRest, type WaitingKeys, waitingNow } from './busy.ts';
 import { everyProcess, heldSubjects, type Selector } from './selector.ts';
 import type { Policy, ProcessView } from './world.ts';
 
@@ -30,9 +30,11 @@ export function idleOnly(options: IdleOnlyOptions = {}): Policy<IdleMemory> {
   const { threshold = DEFAULT_THRESHOLD, quietMs = 0, ignore = () => false } = options;
   return (world, memory) => {
     const isBusy = busyJudge(world, threshold, memory?.waiting);
-    const others = [...everyProcess(world.domains)].filter(
-      (process) => !world.subjects.has(process.key) && !process.kernelThread && !ignore(process),
-    );
+    const others: ProcessView[] = [];
+    for (const process of everyProcess(world.domains)) {
+      if (isAtRest(process) || process.kernelThread) continue;
+      if (!world.subjects.has(process.key) && !ignore(process)) others.push(process);
+    }
     const busy = others.find(isBusy);
     const busyMs = busy === undefined ? memory?.busyMs : world.nowMs;
     const sinceMs = memory?.sinceMs ?? world.nowMs;

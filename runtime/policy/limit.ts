@@ -1,3 +1,4 @@
+import { everyProcess } from './selector.ts';
 import { type Action, type World, wholeMs } from './world.ts';
 
 export interface HoldLimit {
@@ -21,11 +22,10 @@ export function limitHolds(
   before: Slices,
   limitOf: (action: Action) => HoldLimit | undefined,
 ): { actions: Action[]; slices: Slices } {
-  const heldMs = new Map(
-    world.domains.flatMap(({ processes }) =>
-      processes.flatMap(({ key, heldMs: held }) => (held === undefined ? [] : [[key, held] as const])),
-    ),
-  );
+  const heldMs = new Map<string, number>();
+  if (actions.some(({ type }) => type === 'hold'))
+    for (const { key, heldMs: held } of everyProcess(world.domains))
+      if (held !== undefined) heldMs.set(key, held);
   const slices: Record<string, number> = {};
   for (const [key, end] of Object.entries(before)) if (end > world.nowMs) slices[key] = end;
   const kept = actions.filter((action) => {

@@ -33,6 +33,6 @@ export async function lookAt(
 
 /** @throws DomschedError as {@link Guest.take} */
 export async function processesOf(guest: Guest, options: LookOptions = {}): Promise<readonly Process[]> {
-  const { processes } = await guest.take({ ...options, withoutQueues: true });
+  const { processes } = await guest.take({ ...options, withoutQueues: true, unlisted: true });
   return processes;
 }

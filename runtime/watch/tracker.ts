@@ -17,7 +17,8 @@ interface TrackedProcess {
   readonly key: string;
   process: Process;
   view: ProcessView;
-  /** The origin that is in the view, and what a tick was told of it. */
+  /** What the view was made from, and what a tick was told of it. */
+  viewProcess: Process | undefined;
   viewOrigin: Origin | undefined;
   told:
     | { readonly view: ProcessView; readonly hold: Hold | undefined; readonly process: TickProcess }
@@ -64,6 +65,9 @@ export class Tracker {
   #lookedMs: number | undefined;
   /** The kernel accounts time in run queues: it may be built to and not do so. */
   #accountsQueues = false;
+  /** All views, and what a tick was told of them while nobody was held; undefined once one has changed. */
+  #views: readonly ProcessView[] | undefined;
+  #told: readonly TickProcess[] | undefined;
 
   constructor(options: TrackerOptions) {
     this.#options = options;
@@ -100,7 +104,7 @@ export class Tracker {
   /** Records that the process with this number was at work just before the last look. */
   rouse(pid: number): void {
     const entry = this.#entries.get(pid);
-    if (entry !== undefined) entry.view = { ...entry.view, roused: true };
+    if (entry !== undefined) this.#show(entry, { ...entry.view, roused: true });
   }
 
   keyOf(process: Pick<Process, 'pid' | 'address' | 'startTimeNs'>): string {
@@ -117,7 +121,9 @@ export class Tracker {
     const elapsedMs = nowMs - (this.#lookedMs ?? nowMs);
     this.#lookedMs = nowMs;
     const gone: Gone[] = [];
-    for (const process of processes) this.#see(process, nowMs, elapsedMs, gone);
+    let seen = 0;
+    for (const process of processes) if (this.#see(process, nowMs, elapsedMs, gone)) seen += 1;
+    if (seen === this.#entries.size) return gone;
     for (const [pid, entry] of this.#entries) {
       if (entry.seen === this.#look) continue;
       this.#entries.delete(pid);
@@ -136,7 +142,7 @@ export class Tracker {
       const held = this.holds.get(entry.key);
       const { ranNs, waitedNs, heldMs, roused } = entry.view;
       if (!ranNs && !waitedNs && !roused && held === undefined && heldMs === undefined) continue;
-      entry.view = this.#describe(entry, 0, nowMs);
+      this.#show(entry, this.#describe(entry, 0, nowMs));
     }
   }
 
@@ -146,12 +152,14 @@ export class Tracker {
       const { ranNs } = entry.view;
       entry.toldNs += ranNs;
       entry.queuedNs += entry.waitedNs ?? 0;
-      entry.view = this.#describe(entry, ranNs, nowMs);
+      this.#show(entry, this.#describe(entry, ranNs, nowMs));
     }
   }
 
-  views(): ProcessView[] {
-    return Array.from(this.#entries.values(), ({ view }) => view);
+  /** The same array as before if no process has changed. */
+  views(): readonly ProcessView[] {
+    this.#views ??= Array.from(this.#entries.values(), ({ view }) => view);
+    return this.#views;
   }
 
   /** As the last look found them. */
@@ -159,7 +167,17 @@ export class Tracker {
     return Array.from(this.#entries.values(), ({ process }) => process);
   }
 
-  tickProcesses(): TickProcess[] {
+  /** The same array as before if no process has changed, and nobody is held or was. */
+  tickProcesses(): readonly TickProcess[] {
+    if (this.holds.size > 0) {
+      this.#told = undefined;
+      return this.#tell();
+    }
+    this.#told ??= this.#tell();
+    return this.#told;
+  }
+
+  #tell(): TickProcess[] {
     return Array.from(this.#entries.values(), (entry) => {
       const hold = this.holds.size === 0 ? undefined : this.holds.get(entry.key);
       const { told } = entry;
@@ -170,20 +188,23 @@ export class Tracker {
     });
   }
 
-  #see(process: Process, nowMs: number, elapsedMs: number, gone: Gone[]): void {
+  /** @returns whether it is the first process with this number in this look */
+  #see(process: Process, nowMs: number, elapsedMs: number, gone: Gone[]): boolean {
     const cpuNs = cpuTime(process);
     let entry = this.#entries.get(process.pid);
-    if (entry !== undefined && !isSame(entry.process, process)) {
+    const isFirst = entry?.seen !== this.#look;
+    if (entry !== undefined && entry.process !== process && !isSame(entry.process, process)) {
       this.#forget(entry, gone);
       entry = undefined;
     }
+    const before = entry?.process.state;
     if (entry === undefined) {
       const key = this.keyOf(process);
       // A process that is new since the last look has used all its CPU time since then.
       const toldNs = this.#look === 1 ? cpuNs : 0;
       const queuedNs = this.#look === 1 ? (process.queuedNs ?? 0) : 0;
       const none = {
-        ...{ view: undefined as never, viewOrigin: undefined, told: undefined },
+        ...{ view: undefined as never, viewProcess: undefined, viewOrigin: undefined, told: undefined },
         ...{ waitedNs: undefined, origin: {}, originMs: -Infinity },
       };
       entry = { key, process, toldNs, queuedNs, seen: 0, ...none };
@@ -198,7 +219,6 @@ export class Tracker {
         entry.originMs = nowMs;
       }
     }
-    const before = entry.process === process ? undefined : entry.process.state;
     entry.process = process;
     entry.seen = this.#look;
     const ranNs = Math.max(0, cpuNs - entry.toldNs);
@@ -209,14 +229,19 @@ export class Tracker {
       entry.waitedNs = Math.max(0, process.queuedNs - entry.queuedNs, stays ? elapsedMs * 1e6 : 0);
       entry.queuedNs = process.queuedNs;
     }
-    if (!this.#isAsDescribed(entry, ranNs)) entry.view = this.#describe(entry, ranNs, nowMs);
+    if (!this.#isAsDescribed(entry, ranNs)) this.#show(entry, this.#describe(entry, ranNs, nowMs));
+    return isFirst;
+  }
+
+  #show(entry: TrackedProcess, view: ProcessView): void {
+    entry.view = view;
+    this.#views = undefined;
+    this.#told = undefined;
   }
 
   /** Whether a description would be equal to the last one: most processes rest most of the time. */
-  #isAsDescribed(
-    { view, viewOrigin, process, origin, waitedNs, key }: TrackedProcess,
-    ranNs: number,
-  ): boolean {
+  #isAsDescribed(entry: TrackedProcess, ranNs: number): boolean {
+    const { view, viewProcess, viewOrigin, process, origin, waitedNs, key } = entry;
     return (
       view !== undefined &&
       ranNs === 0 &&
@@ -224,15 +249,9 @@ export class Tracker {
       view.heldMs === undefined &&
       view.roused === undefined &&
       view.waitedNs === waitedNs &&
-      view.state === STATES[process.state] &&
-      view.cpuNs === cpuTime(process) &&
-      view.cpu === process.cpu &&
-      view.nice === process.nice &&
-      view.ppid === process.ppid &&
-      view.comm === process.comm &&
-      view.kernelThread === process.kernelThread &&
       viewOrigin === origin &&
-      !this.holds.has(key)
+      !this.holds.has(key) &&
+      (viewProcess === process || isShown(view, process))
     );
   }
 
@@ -240,6 +259,7 @@ export class Tracker {
     const { process, key, origin } = entry;
     const { domain, domainName } = this.#options;
     const hold = this.holds.get(key);
+    entry.viewProcess = process;
     entry.viewOrigin = origin;
     return {
       key,
@@ -261,10 +281,25 @@ export class Tracker {
   }
 
   #forget(entry: TrackedProcess, gone: Gone[]): void {
+    this.#views = undefined;
+    this.#told = undefined;
     this.#byKey.delete(entry.key);
     this.holds.delete(entry.key);
     gone.push({ key: entry.key, process: entry.process });
   }
+}
+
+/** Whether a view has all that it would take from this process. */
+function isShown(view: ProcessView, process: Process): boolean {
+  return (
+    view.state === STATES[process.state] &&
+    view.cpuNs === cpuTime(process) &&
+    view.cpu === process.cpu &&
+    view.nice === process.nice &&
+    view.ppid === process.ppid &&
+    view.comm === process.comm &&
+    view.kernelThread === process.kernelThread
+  );
 }
 
 function tickProcess(view: ProcessView, cpu: number, hold: Hold | undefined): TickProcess {

@@ -164,16 +164,16 @@ export class WatchedDomain {
       const quiet = !this.#dirty && guest.isQuiet();
       if (quiet) tracker.still(nowMs);
       else {
-        const { processes, runQueues } = snapshotOf(guest, this.#context.limits);
+        const { processes, hasQueues } = snapshotOf(guest, this.#context.limits);
         this.#see(open, processes, nowMs);
         for (const task of roused) tracker.rouse(guest.pidOf(task) ?? -1);
         // Only run queues tell whether a guest is idle.
-        this.#dirty = runQueues.length === 0;
+        this.#dirty = !hasQueues;
       }
       if (quiet) open.account.rest();
       else open.account.look(nowMs);
       this.#error = undefined;
-      if (this.#moved(guest)) this.#recheckedMs = nowMs;
+      if (this.#moved(guest, quiet)) this.#recheckedMs = nowMs;
       else this.#recheck(open, nowMs);
       this.#lookedMs = nowMs;
       this.#looks += 1;
@@ -216,8 +216,9 @@ export class WatchedDomain {
   }
 
   /** Whether the guest's kernel has made progress since the last look. */
-  #moved(guest: Guest): boolean {
-    const { count } = guest.advance();
+  #moved(guest: Guest, quiet: boolean): boolean {
+    // A quiet look has just read the words that tell.
+    const { count } = quiet ? guest.queueWords().advance() : guest.advance();
     const moved = count !== this.#progress;
     this.#progress = count;
     return moved;
@@ -412,7 +413,7 @@ export class WatchedDomain {
  */
 function snapshotOf(guest: Guest, limits: LookLimits): Snapshot {
   try {
-    return guest.snapshot({ limits });
+    return guest.snapshot({ limits, unlisted: true });
   } catch (error) {
     if (!(error instanceof DomschedError) || error.code !== 'guest-inconsistent') throw error;
     return guest.processesAlone({ limits });

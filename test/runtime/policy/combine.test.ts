@@ -190,3 +190,14 @@ test('it is told what to watch while a subject runs, and what a policy decided a
   t.is(busy.alert, undefined);
   t.is(combine([entry('mine', idleOnly() as Policy, 'backup')])(seen({})).alert, undefined);
 });
+
+test('a process belongs to another policy in other hours, though nothing in its domain has changed', (t) => {
+  const domains = domainsOf({ one: [{ comm: 'backup' }] });
+  const windows = [{ from: '22:00', to: '06:00' }];
+  const decide = combine([entry('night', holdAll, '*', { windows }), entry('day', holdAll, '*')]);
+  const owner = (hour: number) => {
+    const { actions } = decide({ ...observed(domains), date: new Date(2026, 0, 5, hour, 0) });
+    return actions.map(({ policy }) => policy);
+  };
+  t.deepEqual([12, 23, 23, 12].map(owner), [['day'], ['night'], ['night'], ['day']]);
+});

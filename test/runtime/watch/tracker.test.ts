@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import test from 'ava';
 import fc from 'fast-check';
 import type { Process } from '../../../runtime/guest/process.ts';
@@ -103,4 +104,76 @@ test('a process that did not change is the same object as at the look before, an
     { numRuns: 500 },
   );
   t.pass('fast-check found no counterexample');
+});
+
+const member = fc.record({
+  ...{ pid: fc.constantFrom(1, 2, 3), there: fc.boolean(), born: fc.constantFrom(1, 1, 1, 2) },
+  ...{ state: fc.constantFrom<Process['state']>('sleeping', 'ready', 'ready', 'running') },
+  ...{
+    ranMs: fc.constantFrom(0, 0, 3),
+    queuedMs: fc.constantFrom(0, 0, 2),
+    hold: fc.constantFrom(0, 0, 0, 1, 2),
+  },
+  what: fc.constantFrom('look', 'look', 'look', 'still', 'estimate', 'rouse'),
+});
+
+test('objects that are the same as at the look before tell the same as copies of them', (t) => {
+  fc.assert(
+    fc.property(fc.array(member, { maxLength: 30 }), (steps) => {
+      const [same, copied] = [tracker(), tracker()];
+      const there = new Map<number, Process>();
+      for (const [i, { pid, there: is, born, state, ranMs, queuedMs, hold, what }] of steps.entries()) {
+        const nowMs = 100 * i;
+        const before = there.get(pid);
+        const facts = {
+          ...{ pid, state, startTimeNs: born },
+          runtimeNs: (before?.runtimeNs ?? 0) + ranMs * 1e6,
+          queuedNs: (before?.queuedNs ?? 0) + queuedMs * 1e6,
+        };
+        if (!is) there.delete(pid);
+        else if (!isDeepStrictEqual(before, processOf(facts))) there.set(pid, processOf(facts));
+        for (const one of [same, copied]) {
+          const key = one.viewOf(pid)?.key;
+          if (hold === 1 && key !== undefined)
+            one.holds.set(key, { policy: 'mine', reason: '', since: '', sinceMs: nowMs });
+          if (hold === 2) one.holds.clear();
+        }
+        const ends = [same, copied].map((one) => {
+          if (what === 'still') one.still(nowMs);
+          else if (what === 'estimate') one.estimate(nowMs);
+          else if (what === 'rouse') one.rouse(pid);
+          else
+            return one.update(
+              [...there.values()].map((process) => (one === same ? process : { ...process })),
+              nowMs,
+            );
+          return [];
+        });
+        if (!isDeepStrictEqual(ends[0], ends[1])) return false;
+        if (!isDeepStrictEqual(same.views(), copied.views())) return false;
+        if (!isDeepStrictEqual(same.tickProcesses(), copied.tickProcesses())) return false;
+        // And what is remembered of all is what is known of each.
+        for (const view of same.views()) if (view !== same.view(view.key)) return false;
+        for (const { key, held } of same.tickProcesses())
+          if ((held === undefined) !== !same.holds.has(key)) return false;
+      }
+      return true;
+    }),
+    { numRuns: 500 },
+  );
+  t.pass('fast-check found no counterexample');
+});
+
+test('when nothing has changed, all views are the same array, and so is what a tick is told', (t) => {
+  const one = tracker();
+  const processes = [processOf({}), processOf({ pid: 8, address: 2n as never })];
+  one.update(processes, 0);
+  const [views, told] = [one.views(), one.tickProcesses()];
+  one.update(processes, 100);
+  one.still(200);
+  t.is(one.views(), views);
+  t.is(one.tickProcesses(), told);
+  one.update([processes[0]!], 300);
+  t.is(one.views().length, 1);
+  t.is(one.tickProcesses().length, 1);
 });
