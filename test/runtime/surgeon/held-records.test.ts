@@ -27,7 +27,7 @@ import {
 const TRAP_FREEZE = 1n << 23n;
 const JOBCTL_STOP_CONSUME = 1n << 18n;
 
-interface Words {
+interface TaskWords {
   readonly state?: number;
   readonly jobctl?: bigint;
   readonly frozen?: true;
@@ -36,11 +36,11 @@ interface Words {
   readonly inFrozenGroup?: true;
 }
 
-/** Words of a thread by what was done to it; whether that is a hold; whether a look has a reason to look closer. */
+/** TaskWords of a thread by what was done to it; whether that is a hold; whether a look has a reason to look closer. */
 const KINDS: Readonly<
   Record<
     string,
-    { task: SyntheticTask['state']; kernel?: true; words: Words; held: boolean; suspect: boolean }
+    { task: SyntheticTask['state']; kernel?: true; words: TaskWords; held: boolean; suspect: boolean }
   >
 > = {
   parked: {
@@ -78,7 +78,12 @@ const KINDS: Readonly<
   ready: { task: 'ready', words: {}, held: false, suspect: false },
 };
 
-function write(guest: SyntheticGuest, task: bigint, words: Words, groups: readonly [bigint, bigint]): void {
+function write(
+  guest: SyntheticGuest,
+  task: bigint,
+  words: TaskWords,
+  groups: readonly [bigint, bigint],
+): void {
   const put = (member: string, value: number | bigint) => guest.put(task, 'task_struct', member, value);
   if (words.state !== undefined) put('__state', words.state);
   if (words.jobctl !== undefined) put('jobctl', words.jobctl);
