@@ -1,10 +1,9 @@
 import { xml } from '../layout/picture/xml.ts';
 import type { History, TracedProcess } from './collect.ts';
 import { columnsOf, percent, round, timeLabel, timeMarks } from './scale.ts';
-import { clip, colourOf, PICTURE_STYLE } from './style.ts';
+import { MARGIN, sheet, WIDTH } from './sheet.ts';
+import { clip, colourOf } from './style.ts';
 
-const MARGIN = 24;
-const WIDTH = 1240;
 const LEFT = 70;
 const RIGHT = WIDTH - 330;
 const TOP = 78;
@@ -38,13 +37,7 @@ export function sharesSvg(history: History): string {
     for (const [i, value] of ran.entries()) base[i]! += value;
   }
   const height = Math.max(bottom, TOP + layers.length * 24) + 40;
-  const title = 'Who had the CPUs';
-  return [
-    `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}" role="img" aria-labelledby="shares-title">`,
-    `<title id="shares-title">${title}</title>`,
-    PICTURE_STYLE,
-    `<rect class="page" width="${WIDTH}" height="${height}"/>`,
-    `<text class="title" x="${MARGIN}" y="42">${title}</text>`,
+  return sheet('shares', 'Who had the CPUs', height, [
     `<rect class="track" x="${LEFT}" y="${TOP}" width="${RIGHT - LEFT}" height="${HEIGHT}"/>`,
     ...areas,
     ...levels(top),
@@ -53,8 +46,7 @@ export function sharesSvg(history: History): string {
       return `<path class="grid" d="M${x} ${bottom}v5"/><text class="axis middle number" x="${x}" y="${bottom + 19}">${timeLabel(mark, durationMs)}</text>`;
     }),
     ...layers.toReversed().map((layer, i) => key(layer, history, TOP + i * 24)),
-    '</svg>\n',
-  ].join('\n');
+  ]);
 }
 
 /** Groups layers by domain in its colour; the busiest of a domain has the strongest shade. */

@@ -2,10 +2,9 @@ import { xml } from '../layout/picture/xml.ts';
 import type { HeldPeriod, History, TimedAction, TracedProcess } from './collect.ts';
 import { columnsOf, lengthOf, percent, round, timeLabel, timeMarks } from './scale.ts';
 import { type DomainGroup, select } from './select.ts';
-import { clip, colourOf, HATCH, PICTURE_STYLE } from './style.ts';
+import { MARGIN, sheet, WIDTH } from './sheet.ts';
+import { clip, colourOf, HATCH } from './style.ts';
 
-const MARGIN = 24;
-const WIDTH = 1240;
 /** Left and right end of the time axis. */
 const LEFT = 236;
 const RIGHT = WIDTH - 204;
@@ -49,22 +48,15 @@ export function timelineSvg(history: History, most = DEFAULT_ROWS): string {
     y += 36;
   }
   const height = y + 34;
-  const title = 'Processes of all domains over time';
-  return [
-    `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}" role="img" aria-labelledby="timeline-title">`,
-    `<title id="timeline-title">${xml(title)}</title>`,
-    PICTURE_STYLE,
+  return sheet('timeline', 'Processes of all domains over time', height, [
     HATCH,
-    `<rect class="page" width="${WIDTH}" height="${height}"/>`,
-    `<text class="title" x="${MARGIN}" y="42">${title}</text>`,
     `<text class="facts" x="${MARGIN}" y="65">${xml(factsOf(history))}</text>`,
     legend(),
     `<text class="axis end" x="${RIGHT + 110}" y="${HEAD - 8}">of one CPU</text>`,
     `<text class="axis end" x="${WIDTH - MARGIN}" y="${HEAD - 8}">held</text>`,
     axis(history.durationMs, y),
     ...parts,
-    '</svg>\n',
-  ].join('\n');
+  ]);
 }
 
 /** One line of facts about the trace. */

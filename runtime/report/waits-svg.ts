@@ -2,10 +2,9 @@ import { xml } from '../layout/picture/xml.ts';
 import { culpritName } from '../tick/culprit.ts';
 import type { History, TracedWait } from './collect.ts';
 import { lengthOf, round } from './scale.ts';
-import { clip, colourOf, PICTURE_STYLE } from './style.ts';
+import { MARGIN, sheet, WIDTH } from './sheet.ts';
+import { clip, colourOf } from './style.ts';
 
-const MARGIN = 24;
-const WIDTH = 1240;
 const LEFT = 260;
 const RIGHT = WIDTH - 110;
 const TOP = 70;
@@ -27,16 +26,9 @@ export function waitsSvg(history: History): string {
     .slice(0, MOST_ROWS);
   const most = Math.max(Number.MIN_VALUE, victims[0]?.waitedMs ?? 0);
   const height = TOP + victims.length * ROW + MARGIN;
-  const title = 'Who waited for whom';
-  return [
-    `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}" role="img" aria-labelledby="waits-title">`,
-    `<title id="waits-title">${title}</title>`,
-    PICTURE_STYLE,
-    `<rect class="page" width="${WIDTH}" height="${height}"/>`,
-    `<text class="title" x="${MARGIN}" y="42">${title}</text>`,
+  return sheet('waits', 'Who waited for whom', height, [
     ...victims.flatMap(({ parts, waitedMs }, i) => bar(history, parts, waitedMs, most, TOP + i * ROW)),
-    '</svg>\n',
-  ].join('\n');
+  ]);
 }
 
 function bar(

@@ -2,6 +2,7 @@ import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { DomschedError } from '../../error.ts';
 import { formatConnect } from '../connect-value.ts';
+import { OpenDomains } from '../open-domains.ts';
 import type { Domain, DomainListing, Host } from '../types.ts';
 import { QemuDomain, type QemuSockets, queryName, queryVcpus } from './domain.ts';
 import { asRecord, QmpClient } from './qmp-client.ts';
@@ -20,7 +21,7 @@ export class QemuHost implements Host {
   readonly hypervisor = 'qemu';
   readonly connection: string;
   readonly #machines: () => readonly QemuSockets[];
-  readonly #open = new Map<string, QemuDomain>();
+  readonly #open = new OpenDomains<QemuDomain>();
 
   constructor(connection: string, machines: () => readonly QemuSockets[]) {
     this.connection = connection;
@@ -37,37 +38,21 @@ export class QemuHost implements Host {
 
   async open(id: string): Promise<Domain> {
     // QEMU serves one client per socket, so a second connection would wait for our own first one.
-    const attached = await this.#attached(id);
+    const attached = await this.#open.get(id);
     if (attached !== undefined) return attached;
     const sockets = this.#machines().find(({ qmp }) => qmp === id);
     if (sockets === undefined) {
       throw new DomschedError('domain-not-found', `there is no QMP socket ${id}`, { domain: id });
     }
-    const domain = await QemuDomain.attach(sockets, connectionOf(sockets));
-    this.#open.set(id, domain);
-    domain.onEvent(({ type }) => {
-      if (type === 'gone') this.#open.delete(id);
-    });
-    return domain;
+    return this.#open.add(id, await QemuDomain.attach(sockets, connectionOf(sockets)));
   }
 
-  async close(): Promise<void> {
-    const open = [...this.#open.values()];
-    this.#open.clear();
-    await Promise.allSettled(open.map((domain) => domain.close()));
+  close(): Promise<void> {
+    return this.#open.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
-  }
-
-  /** The domain if it is already open and has neither ended nor been closed. */
-  async #attached(id: string): Promise<QemuDomain | undefined> {
-    const domain = this.#open.get(id);
-    if (domain === undefined || (await domain.state()) !== 'gone') return domain;
-    this.#open.delete(id);
-    await domain.close();
-    return undefined;
   }
 
   async #look(sockets: QemuSockets): Promise<DomainListing> {
@@ -76,7 +61,7 @@ export class QemuHost implements Host {
     const identity = { id: sockets.qmp, name, hypervisor: 'qemu', connection } as const;
     let client: QmpClient | undefined;
     try {
-      const attached = await this.#attached(sockets.qmp);
+      const attached = await this.#open.get(sockets.qmp);
       if (attached !== undefined) {
         const frames = attached.frames.regions().reduce((sum, { count }) => sum + count, 0);
         const { identity: known, vcpus } = attached;

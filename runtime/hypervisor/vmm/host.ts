@@ -1,4 +1,5 @@
 import { DomschedError } from '../../error.ts';
+import { OpenDomains } from '../open-domains.ts';
 import { listeningProcess } from '../qemu/qemu-process.ts';
 import type { Domain, DomainListing, Host } from '../types.ts';
 import { ramBytes } from './command-line.ts';
@@ -13,7 +14,7 @@ export class ProcessHost implements Host {
   readonly #pid: number | undefined;
   readonly #sockets: () => readonly string[];
   readonly #search = new MachineSearch();
-  readonly #open = new Map<string, ProcessDomain>();
+  readonly #open = new OpenDomains<ProcessDomain>();
 
   /**
    * @param pid the one machine that is meant; all when left out
@@ -49,24 +50,18 @@ export class ProcessHost implements Host {
   }
 
   async open(id: string): Promise<Domain> {
-    const before = this.#open.get(id);
-    if (before !== undefined && (await before.state()) !== 'gone') return before;
-    await before?.close();
-    this.#open.delete(id);
+    const before = await this.#open.get(id);
+    if (before !== undefined) return before;
     const pid = Number(/^pid:(\d+)$/.exec(id)?.[1] ?? Number.NaN);
     const machine = this.#machines().find((each) => each.pid === pid);
     if (machine === undefined) {
       throw new DomschedError('domain-not-found', `there is no virtual machine ${id}`, { domain: id });
     }
-    const domain = ProcessDomain.attach(machine);
-    this.#open.set(id, domain);
-    return domain;
+    return this.#open.add(id, ProcessDomain.attach(machine));
   }
 
-  async close(): Promise<void> {
-    const open = [...this.#open.values()];
-    this.#open.clear();
-    await Promise.allSettled(open.map((domain) => domain.close()));
+  close(): Promise<void> {
+    return this.#open.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
