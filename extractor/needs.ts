@@ -77,6 +77,7 @@ cpu_online_map
 cpu_tss_rw
 delayed_put_task_struct
 divide_error
+do_exit
 do_freezer_trap
 do_group_exit
 do_signal_stop

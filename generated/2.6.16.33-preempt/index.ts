@@ -42,6 +42,7 @@ const $symbols = {
   _end: 0xffffffff80122000n,
   _etext: 0xffffffff80106d95n,
   _text: 0xffffffff80100000n,
+  do_exit: 0xffffffff80102cb0n,
   finish_task_switch: 0xffffffff80104cc0n,
   init_level4_pgt: 0xffffffff8010a000n,
   init_task: 0xffffffff80114480n,

@@ -42,6 +42,7 @@ const $symbols = {
   _end: 0xffffffff8011b000n,
   _etext: 0xffffffff80105a04n,
   _text: 0xffffffff80100000n,
+  do_exit: 0xffffffff801028c0n,
   finish_task_switch: 0xffffffff80104420n,
   init_level4_pgt: 0xffffffff8010a000n,
   init_task: 0xffffffff801143c0n,

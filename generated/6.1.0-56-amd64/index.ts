@@ -153,6 +153,7 @@ const $symbols = {
   cgroup_freezer_migrate_task: 0xffffffff81186c30n,
   cpu_tss_rw: 0x6000n,
   delayed_put_task_struct: 0xffffffff810a5470n,
+  do_exit: 0xffffffff810a7010n,
   do_group_exit: 0xffffffff810a7bf0n,
   do_signal_stop: 0xffffffff810b6f00n,
   exit_signals: 0xffffffff810b70f0n,

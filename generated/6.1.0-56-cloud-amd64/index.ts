@@ -153,6 +153,7 @@ const $symbols = {
   cgroup_freezer_migrate_task: 0xffffffff81176f20n,
   cpu_tss_rw: 0x6000n,
   delayed_put_task_struct: 0xffffffff81098bb0n,
+  do_exit: 0xffffffff8109a720n,
   do_group_exit: 0xffffffff8109b300n,
   do_signal_stop: 0xffffffff810aa2c0n,
   exit_signals: 0xffffffff810aa4b0n,

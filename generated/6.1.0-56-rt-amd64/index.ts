@@ -154,6 +154,7 @@ const $symbols = {
   cgroup_freezer_migrate_task: 0xffffffff8118b370n,
   cpu_tss_rw: 0x6000n,
   delayed_put_task_struct: 0xffffffff810a8d90n,
+  do_exit: 0xffffffff810aa870n,
   do_group_exit: 0xffffffff810ab4a0n,
   do_signal_stop: 0xffffffff810bab40n,
   exit_signals: 0xffffffff810bad40n,

@@ -154,6 +154,7 @@ const $symbols = {
   cgroup_freezer_migrate_task: 0xffffffff811f1780n,
   cpu_tss_rw: 0x6000n,
   delayed_put_task_struct: 0xffffffff810cf230n,
+  do_exit: 0xffffffff810d0520n,
   do_group_exit: 0xffffffff810d1200n,
   do_signal_stop: 0xffffffff810e2c30n,
   exit_signals: 0xffffffff810e2e50n,

@@ -154,6 +154,7 @@ const $symbols = {
   cgroup_freezer_migrate_task: 0xffffffff811e7b40n,
   cpu_tss_rw: 0x6000n,
   delayed_put_task_struct: 0xffffffff810c9a40n,
+  do_exit: 0xffffffff810cad30n,
   do_group_exit: 0xffffffff810cba10n,
   do_signal_stop: 0xffffffff810dd010n,
   exit_signals: 0xffffffff810dd230n,

@@ -155,6 +155,7 @@ const $symbols = {
   cgroup_freezer_migrate_task: 0xffffffff811edcc0n,
   cpu_tss_rw: 0x6000n,
   delayed_put_task_struct: 0xffffffff810cee10n,
+  do_exit: 0xffffffff810d00a0n,
   do_group_exit: 0xffffffff810d0d90n,
   do_signal_stop: 0xffffffff810e2b40n,
   exit_signals: 0xffffffff810e2d70n,

@@ -11,6 +11,7 @@ import {
 import type { ConstantRow, Surroundings } from './witness.ts';
 
 const flags = (kernel: Surroundings) => kernel.place('thread_info', 'flags');
+const processFlags = (kernel: Surroundings) => kernel.place('task_struct', 'flags');
 const state = (kernel: Surroundings) => kernel.place('task_struct', 'state');
 
 export const O1_CONSTANTS = [
@@ -39,6 +40,28 @@ export const O1_CONSTANTS = [
         says: 'not',
         how: 'is not what it sets there (TIF_SIGPENDING)',
         read: (code, kernel) => [...lockedSets(code, flags(kernel)), ...plainSets(code, flags(kernel))],
+        optional: true,
+      },
+    ],
+  },
+  {
+    /** The number that processes are listed by; with another one an exiting process might be held. */
+    name: 'PF_EXITING',
+    source: 'include/linux/sched.h',
+    kind: 'bit',
+    chosen: 4n,
+    witnesses: [
+      {
+        functions: ['do_exit'],
+        says: 'among',
+        how: 'sets it in task.flags, and PF_DEAD too (until 2.6.18)',
+        read: (code, kernel) => plainSets(code, processFlags(kernel)),
+      },
+      {
+        functions: ['finish_task_switch', 'schedule_tail'],
+        says: 'not',
+        how: 'tests task.flags for another one (PF_DEAD)',
+        read: (code, kernel) => tests(code, processFlags(kernel)),
         optional: true,
       },
     ],

@@ -37,7 +37,10 @@ export interface ConstantRow {
   /** Where the kernel's source defines it, and which change moved it. */
   readonly source: string;
   readonly kind: 'bit' | 'value';
-  /** A number of our own choice. Its witnesses only rule out that it means anything to the kernel. */
+  /**
+   * A number of our own choice, or one that processes were already listed by. Its witnesses only confirm it, or rule out
+   * that it means anything else to the kernel.
+   */
   readonly chosen?: bigint;
   readonly witnesses: readonly Witness[];
 }

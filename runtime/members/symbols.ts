@@ -45,7 +45,7 @@ export const SYMBOLS = [
   ...(['activate_task', 'do_group_exit', '__stack_chk_fail', 'jiffies64_to_nsecs'] as const),
   ...(['__update_load_avg_se', '__do_sys_prctl', '__x64_sys_prctl'] as const),
   /** Of kernels with O(1) queues: `wake_up` is the one of our own guest. */
-  ...(['scheduler_tick', 'schedule_tail', 'finish_task_switch', 'wake_up'] as const),
+  ...(['scheduler_tick', 'schedule_tail', 'finish_task_switch', 'wake_up', 'do_exit'] as const),
 
   // Only our proofs read these: tests of techniques against a kernel's code, and benches.
   ...(['irq_work_tick', 'irq_work_run', '_end', 'page_offset_base'] as const),

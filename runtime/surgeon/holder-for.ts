@@ -16,7 +16,7 @@ import { LOWEST_NICE, scaleRefusal } from '../technique/weights.ts';
 import { FairHolder, fairGuest, tickNsec } from './fair-holder.ts';
 import type { Holder } from './holder.ts';
 import { O1Holder } from './o1-holder.ts';
-import { ParkHolder, parkGuest } from './park-holder.ts';
+import { checkListing, ParkHolder, parkGuest } from './park-holder.ts';
 import { constantsOf } from './proved-constants.ts';
 
 /**
@@ -54,9 +54,11 @@ function kernelHolder(guest: Guest, proved?: Constants): Holder {
   const { layout, queuesUnknown } = guest;
   if (queuesUnknown === undefined && hasO1Queues(layout)) {
     const members = o1Members(layout);
+    const constants = proved ?? constantsOf(guest, NEEDED_BY_O1);
+    checkListing(layout.kernel, constants, ['PF_EXITING']);
     return new O1Holder({
       members,
-      bits: o1Bits(proved ?? constantsOf(guest, NEEDED_BY_O1)),
+      bits: o1Bits(constants),
       queues: guest.cpus.map((cpu) => ({ cpu: cpu.cpu, address: guest.percpu('runqueues', cpu) })),
       hz: members.task_struct.load_weight === undefined ? null : ticksPerSecond(guest),
     });

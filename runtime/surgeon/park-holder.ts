@@ -89,12 +89,28 @@ function checkNumbers({ kernel }: LayoutView, { irq_work }: ParkMembers, constan
   const task = constants.get('process_timer.task');
   if (task !== BigInt(irq_work.task.offset))
     throw differs(`process_timeout() wakes the task at byte ${task}, and its timer_list ends elsewhere`);
-  for (const name of ['PF_EXITING', 'PF_KTHREAD', 'PR_IO_FLUSHER'] as const) {
-    // Kernels before 5.6 have no PR_SET_IO_FLUSHER.
-    if (name === 'PR_IO_FLUSHER' && constants.missing([name]) !== null) continue;
+  // Kernels before 5.6 have no PR_SET_IO_FLUSHER.
+  const flusher = constants.missing(['PR_IO_FLUSHER']) === null ? (['PR_IO_FLUSHER'] as const) : [];
+  checkListing(kernel, constants, ['PF_EXITING', 'PF_KTHREAD', ...flusher]);
+}
+
+/**
+ * Compares the flags by which the guest's processes were listed with those of its code.
+ * @throws DomschedError `refused` where they disagree
+ */
+export function checkListing(
+  { release }: Pick<LayoutView['kernel'], 'release'>,
+  constants: Constants,
+  names: readonly (keyof typeof PROCESS_FLAGS)[],
+): void {
+  for (const name of names) {
     const found = constants.get(name);
     if (found === BigInt(PROCESS_FLAGS[name])) continue;
-    throw differs(`its processes were read with another ${name} than its code has (0x${found.toString(16)})`);
+    throw new DomschedError(
+      'refused',
+      `${release}: its processes were read with another ${name} than its code has (0x${found.toString(16)}); nothing was changed`,
+      { release },
+    );
   }
 }
 

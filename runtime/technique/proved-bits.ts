@@ -76,7 +76,7 @@ export const NEEDED: Readonly<Record<Technique, readonly ConstantName[]>> = {
 };
 
 /** Constants that O(1) queues need. */
-export const NEEDED_BY_O1 = ['TIF_NEED_RESCHED', 'state of a hold'] as const;
+export const NEEDED_BY_O1 = ['TIF_NEED_RESCHED', 'state of a hold', 'PF_EXITING'] as const;
 
 /** @throws DomschedError `refused`, naming the constant and the function that should have shown it */
 export function o1Bits(constants: Constants): O1Bits {

@@ -26,6 +26,8 @@ import { planReschedFlag } from './resched.ts';
 
 /** SCHED_NORMAL, SCHED_BATCH and SCHED_IDLE, which programs pass to the kernel (include/uapi/linux/sched.h). */
 const FAIR_POLICIES = [0n, 3n, SCHED_IDLE];
+/** For a scheduler that is loaded as a program, "sched_ext: Implement BPF extensible scheduler class", 6.12 (uapi too). */
+const SCHED_EXT = 7n;
 /** From include/linux/numa.h. Where it were another number, every thread would be refused. */
 const NUMA_NO_NODE = -1n;
 
@@ -101,9 +103,8 @@ export class FairSurgery {
    */
   obstacle(memory: MemoryView, task: GuestVirtual): string | null {
     const { rq, task_struct } = this.#guest.members;
-    if (follow(memory, task, task_struct.sched_class) !== this.#guest.fairSchedClass) {
-      return 'is not in a fair queue (real-time, deadline, or boosted for a lock)';
-    }
+    if (!this.#isFair(memory, task))
+      return 'is not in a fair queue (real-time, deadline, boosted for a lock, or of a scheduler that was loaded)';
     if (!FAIR_POLICIES.includes(get(memory, task, task_struct.policy)))
       return 'has another policy than its class';
     const { numa_preferred_nid } = task_struct;
@@ -117,6 +118,19 @@ export class FairSurgery {
       return 'is under core scheduling';
     }
     return null;
+  }
+
+  /**
+   * Whether a thread with an ordinary policy is of another class: of a program that the guest has loaded as its scheduler
+   * (sched_ext), which may be surprised by a thread that is gone, or boosted, with somebody waiting for its lock.
+   */
+  isElsewhere(memory: MemoryView, task: GuestVirtual): boolean {
+    const policy = get(memory, task, this.#guest.members.task_struct.policy);
+    return [...FAIR_POLICIES, SCHED_EXT].includes(policy) && !this.#isFair(memory, task);
+  }
+
+  #isFair(memory: MemoryView, task: GuestVirtual): boolean {
+    return follow(memory, task, this.#guest.members.task_struct.sched_class) === this.#guest.fairSchedClass;
   }
 
   /**

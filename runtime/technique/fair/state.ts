@@ -60,10 +60,16 @@ export class FairState {
   /**
    * Plans that a thread takes itself off its queue when it next comes to user mode.
    * @returns null where we cannot tell that it holds nothing in the kernel
-   * @throws DomschedError `lock-held`; `refused` for one that runs where no vCPU is known
+   * @throws DomschedError `lock-held`; `refused` for one that runs where no vCPU is known, or that is of another class than
+   *   its policy says
    */
   planHold(draft: Draft, thread: GuestVirtual): Step | null {
     const { task_struct } = this.#guest.members;
+    if (this.#fair.isElsewhere(draft, thread))
+      throw threadRefusal(
+        thread,
+        'is in no fair queue, though its policy is an ordinary one: the guest has loaded a scheduler (sched_ext), or boosts it for a lock; hold it by park',
+      );
     this.#fair.checkLocks(draft, thread);
     if (get(draft, thread, task_struct.state) !== TASK_RUNNING) return null;
     const cpu = this.#fair.currentOn(draft, thread);

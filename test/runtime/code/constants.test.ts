@@ -400,6 +400,23 @@ for (const { release, layout, text } of o1Kernels) {
     t.is(proofOf(silent, 'state of a hold').value, null);
   });
 
+  test(`${release}: PF_EXITING is one that do_exit() sets, and not the one that the end of a switch looks for`, (t) => {
+    t.is(proofOf(text, 'PF_EXITING').value, 4n);
+    const flags = layout.field('task_struct', 'flags').offset;
+    const why = (function_: SymbolName, code: readonly number[]) => {
+      const proof = proofOf(
+        changed(text, [function_], (bytes) => bytes.set(code)),
+        'PF_EXITING',
+      );
+      return proof.value === null ? proof.why : 'it is proved';
+    };
+    // orq $8,flags(%rbp); ret
+    t.regex(why('do_exit', [0x48, 0x83, 0x4d, flags, 8, 0xc3]), /PF_EXITING .*do_exit\(\) sets .*0x8/);
+    t.regex(why('do_exit', [0xc3]), /PF_EXITING .*do_exit\(\) .*nothing/);
+    // testb $4,flags(%rdi); ret
+    t.regex(why('finish_task_switch', [0xf6, 0x47, flags, 4, 0xc3]), /finish_task_switch\(\) tests .*0x4/);
+  });
+
   test(`${release}: without its code nothing is proved`, (t) => {
     const none = proveConstants({ ...text, read: () => new Uint8Array(0) });
     for (const { name } of O1_CONSTANTS)

@@ -262,6 +262,8 @@ export class SyntheticGuest {
       this.image.store(this.physical(this.symbol(name)), Uint8Array.from(code));
     // lock btrl $3,flags(%rax); ret: TIF_NEED_RESCHED
     write('schedule', [0xf0, 0x0f, 0xba, 0x70, Number(this.offset('thread_info', 'flags')), 3, 0xc3]);
+    // orq $4,flags(%rbp); ret: PF_EXITING
+    write('do_exit', [0x48, 0x83, 0x4d, Number(this.offset('task_struct', 'flags')), 4, 0xc3]);
     // mov $0xf,%esi; jmp try_to_wake_up
     const jump = Buffer.alloc(4);
     jump.writeInt32LE(Number(this.symbol('try_to_wake_up') - this.symbol('wake_up') - 10n));

@@ -316,6 +316,32 @@ for (const { release, layout } of layouts) {
     }
   });
 
+  test(`${release}: a scheduler that was loaded (sched_ext) has its threads left to it: no splice, no state, but park`, async (t) => {
+    const SCHED_EXT = 7n;
+    for (const policy of [0n, SCHED_EXT]) {
+      for (const [which, technique] of [
+        ['ready', 'splice'],
+        ['ready', 'state'],
+        ['running', 'state'],
+      ] as const) {
+        const bench = new Bench(layout);
+        const { task_struct } = bench.guest.members;
+        bench.observe(3);
+        bench.put(bench[which], task_struct.sched_class, 0x1234n);
+        bench.put(bench[which], task_struct.policy, policy);
+        const before = bench.model.domain.image.clone();
+        const about = `${which}, ${technique}, policy ${policy}`;
+        const how = {
+          code: 'refused',
+          message: technique === 'splice' ? /was loaded/ : /sched_ext.* by park/,
+        };
+        await t.throwsAsync(bench.hold(bench[which], technique), how, about);
+        t.deepEqual(bench.model.domain.image.differences(before), [], about);
+        t.truthy(await bench.hold(bench[which], 'park'), about);
+      }
+    }
+  });
+
   test(`${release}: a thread whose CPU or class went away stays held, and says why`, async (t) => {
     const bench = new Bench(layout);
     await bench.hold(bench.ready, 'splice');
