@@ -2,7 +2,7 @@ import type { KernelMemory } from '../../../extractor/contract.ts';
 import { DomschedError } from '../../error.ts';
 import type { FrameNumber } from '../../hypervisor/frame.ts';
 import type { Domain } from '../../hypervisor/types.ts';
-import { kernelOf } from '../../layout/registry.ts';
+import { type KnownKernel, kernelOf } from '../../layout/registry.ts';
 import type { LayoutView } from '../../layout/view.ts';
 import { guestVirtual } from '../../memory/address.ts';
 import type { AddressSpace } from '../../memory/types.ts';
@@ -102,10 +102,16 @@ async function anew(
   }
 }
 
+/** What was made of a remembered layout, for as long as that is kept. */
+const kernels = new WeakMap<Remembered['layout'], KnownKernel>();
+
 async function confirmed(
   image: Unmatched,
   layout: Remembered['layout'],
 ): Promise<IdentifiedKernel | undefined> {
   const { banner } = layout.kernel;
-  return banner === null ? undefined : image.confirm(await kernelOf(layout).load(), banner);
+  if (banner === null) return undefined;
+  const kernel = kernels.get(layout) ?? kernelOf(layout);
+  kernels.set(layout, kernel);
+  return image.confirm(await kernel.load(), banner);
 }

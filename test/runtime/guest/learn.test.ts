@@ -2,7 +2,7 @@
  * Kernels by what they say of themselves, in a guest made in memory with the read-only data of a real one: and what a
  * guest can do with it that lies.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
@@ -97,6 +97,17 @@ test.serial(
     const db = await guestWith({ name: 'db', slide: 0x600_0000n });
     const second = await identify(db.domain, []);
     t.deepEqual([second.learned, second.slide], [first.learned, 0x600_0000n]);
+    // Read and converted once, unless the file is another one by then.
+    const mail = await guestWith({ name: 'mail' });
+    t.is((await identify(mail.domain, [])).layout, second.layout);
+    const { directory } = new MemoryLayouts();
+    const [name] = readdirSync(directory);
+    const kept = path.join(directory, name!);
+    writeFileSync(kept, readFileSync(kept, 'utf8').replace('"guest":"web"', '"guest":"another"'));
+    const third = await identify(mail.domain, []);
+    t.is(third.learned?.guest, 'another');
+    t.not(third.layout, second.layout);
+    writeFileSync(kept, readFileSync(kept, 'utf8').replace('"guest":"another"', '"guest":"web"'));
     // A layout from a file goes first; that of another build with the same banner does not.
     t.is((await identify(db.domain, [knownKernel(CFS_KERNEL)])).learned, undefined);
     const right = knownKernel(CFS_KERNEL);
