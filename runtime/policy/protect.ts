@@ -31,8 +31,8 @@ const NICE_MS = 60_000;
 interface Payer {
   /** Wait of a protected process per unit of its activity while these subjects run. */
   readonly price: number;
-  /** Of the run that goes on, or was the last: what was waited in it and until they were held, and worked in it, in ms. */
-  readonly run: { readonly waitedMs: number; readonly workedMs: number };
+  /** Likewise in the tick after that in which a hold was asked for: a hold takes time, and an edit is work for the host too. */
+  readonly holdPrice: number;
   /** Part of the time in which they were held of late. */
   readonly heldPart: number;
   /** Since when they are held without a break, and how often that was in vain. */
@@ -65,7 +65,7 @@ interface ProtectMemory {
 
 const NEW: Payer = {
   price: 0,
-  run: { waitedMs: 0, workedMs: 0 },
+  holdPrice: 0,
   heldPart: 0,
   heldMs: undefined,
   patience: 1,
@@ -109,13 +109,13 @@ export function protect(options: ProtectOptions): Policy<ProtectMemory> {
           subjects,
           before,
           had: worst(waits, domain.id),
-          ...learn(before, ran, mine.ms / running.length, now.activity, world),
+          ...learn(before, ran, mine.ms / Math.max(1, running.length), now.activity, world),
         };
       })
       // Whoever has run least recently comes first: they take turns.
       .sort((a, b) => a.before.ranMs - b.before.ranMs);
-    for (const { domain, subjects, before, had, price, run } of learnt) {
-      const cost = price * expected;
+    for (const { domain, subjects, before, had, price, holdPrice } of learnt) {
+      const cost = (price + holdPrice) * expected;
       const probes = before.heldMs !== undefined && world.nowMs - before.heldMs >= PROBE_MS * before.patience;
       const fits = cost === 0 || had.ms + planned + cost <= AIM * waitMs;
       const hold = !fits && !probes && had.process !== undefined;
@@ -125,7 +125,7 @@ export function protect(options: ProtectOptions): Policy<ProtectMemory> {
       const slower = had.inside > waitMs / 2;
       payers[domain.id] = {
         price,
-        run,
+        holdPrice,
         heldPart,
         heldMs: hold ? (before.heldMs ?? world.nowMs) : undefined,
         patience:
@@ -174,30 +174,23 @@ export function protect(options: ProtectOptions): Policy<ProtectMemory> {
 }
 
 /**
- * A hold takes time, and an edit is work for the host too: what is waited in the tick after that in which a hold was asked
- * for is part of what it cost to let the subjects run before. If they run on after it, others let them, and it is a run.
+ * If subjects run on after the tick in which their hold was to be done, others let them, and it is a run as any.
  * @param ms what was waited at this tick, as far as these subjects are to blame
  */
 function learn(
-  { price, run, heldMs }: Payer,
+  { price, holdPrice, heldMs }: Payer,
   ran: boolean,
   ms: number,
   activity: number,
   { nowMs, elapsedMs }: World,
-): Pick<Payer, 'price' | 'run'> {
-  if (!ran || elapsedMs <= 0 || (activity < ACTIVE && ms === 0)) return { price, run };
-  const isOver = heldMs !== undefined && nowMs - heldMs < 2 * elapsedMs;
-  const kept = isOver ? 1 : 1 - CHEAPER;
-  const now = {
-    waitedMs: kept * run.waitedMs + ms,
-    workedMs: kept * run.workedMs + (isOver ? 0 : Math.max(activity, ACTIVE) * elapsedMs),
-  };
-  if (now.workedMs === 0) return { price, run };
-  const seen = Math.min(MOST_PRICE, now.waitedMs / now.workedMs);
-  const nearer = price + CHEAPER * (seen - price);
+): Pick<Payer, 'price' | 'holdPrice'> {
+  const isBeingHeld = heldMs !== undefined && nowMs - heldMs < 2 * elapsedMs;
+  if ((!ran && !isBeingHeld) || elapsedMs <= 0 || (activity < ACTIVE && ms === 0))
+    return { price, holdPrice };
+  const seen = Math.min(MOST_PRICE, ms / (Math.max(activity, ACTIVE) * elapsedMs));
   // Some holds take long by chance: what one of them cost is not yet what the next will.
-  if (isOver) return { price: Math.max(price, nearer), run: now };
-  return { price: seen >= price ? seen : nearer, run: now };
+  if (isBeingHeld) return { price, holdPrice: holdPrice + CHEAPER * (seen - holdPrice) };
+  return { price: seen >= price ? seen : price + CHEAPER * (seen - price), holdPrice };
 }
 
 function waitsNow(

@@ -55,9 +55,11 @@ export class TurnDaemon implements AsyncDisposable {
     return this.#daemon.pid!;
   }
 
-  /** Whether it has begun to hold somebody in this turn. */
-  get holds(): boolean {
-    return this.#daemon.log(this.#begun).some(({ msg }) => msg === 'holding');
+  /** Whether it has held somebody of a machine in this turn: asked for is not yet done. */
+  hasHeld({ sockets }: LiveGuest): boolean {
+    return this.#daemon
+      .log(this.#begun)
+      .some(({ msg, domain, outcome }) => msg === 'hold' && outcome === 'held' && domain === sockets.qmp);
   }
 
   /** Its turn, by that policy. */

@@ -10,8 +10,12 @@ import { atMost, type ClaimVerdict, onWhat, shown } from '../verdict.ts';
 const SAMPLE = z.strictObject({
   round: z.number(),
   mode: z.enum(['alone', 'one domain', 'two domains', 'held']),
-  /** Requests that were answered in a second. */
-  perSecond: z.number(),
+  seconds: z.number(),
+  /** That were served, each of them whole. */
+  pages: z.number(),
+  /** CPU time that the machines of the two domains had meanwhile, all of it of the one CPU that they share. */
+  webMs: z.number(),
+  otherMs: z.number(),
 });
 export type Fig6Sample = z.infer<typeof SAMPLE>;
 /** At the end, with nobody to serve: checks that tripwire finished under the policy, and files of each. */
@@ -26,14 +30,29 @@ const MODES = {
   held: 'in two domains, tripwire under `idle-only`',
 } as const;
 
-/** Percent by which a mode serves less than lighttpd alone in the same round. */
-export function slowerBy(samples: readonly Fig6Sample[], mode: Fig6Sample['mode']): number[] {
+const perSecond = ({ pages, seconds }: Fig6Sample) => pages / seconds;
+/** Time of the domains' CPU that a page takes, ms. What other work of the host has of that CPU is not in it. */
+const perPage = ({ webMs, otherMs, pages }: Fig6Sample) => (webMs + otherMs) / pages;
+/** Percent of that CPU that the other domain has. */
+const share = ({ otherMs, seconds }: Fig6Sample) => otherMs / (10 * seconds);
+
+/** What a mode gives against lighttpd alone in the same round. */
+export function besideAlone(
+  samples: readonly Fig6Sample[],
+  mode: Fig6Sample['mode'],
+  compare: (alone: Fig6Sample, beside: Fig6Sample) => number,
+): number[] {
   return samples
     .filter((sample) => sample.mode === mode)
-    .flatMap(({ round, perSecond }) => {
-      const alone = samples.find((one) => one.round === round && one.mode === 'alone');
-      return alone === undefined ? [] : [100 * (1 - perSecond / alone.perSecond)];
+    .flatMap((sample) => {
+      const alone = samples.find((one) => one.round === sample.round && one.mode === 'alone');
+      return alone === undefined ? [] : [compare(alone, sample)];
     });
+}
+
+/** Percent by which lighttpd is slower than alone, where it wants all of the CPU. */
+export function slowerBy(samples: readonly Fig6Sample[], mode: Fig6Sample['mode']): number[] {
+  return besideAlone(samples, mode, (alone, beside) => 100 * (1 - perPage(alone) / perPage(beside)));
 }
 
 export function judge(setup: Setup, raw: readonly RawSample[]): Findings {
@@ -42,16 +61,27 @@ export function judge(setup: Setup, raw: readonly RawSample[]): Findings {
   const on = onWhat(setup);
   const rows = (Object.keys(MODES) as (keyof typeof MODES)[]).map((mode) => ({
     mode,
-    perSecond: median(samples.filter((sample) => sample.mode === mode).map(({ perSecond }) => perSecond)),
+    perSecond: median(samples.filter((sample) => sample.mode === mode).map(perSecond)),
+    fewer: estimate(
+      besideAlone(samples, mode, (one, beside) => 100 * (1 - perSecond(beside) / perSecond(one))),
+    ),
     slower: estimate(slowerBy(samples, mode)),
+    more: estimate(besideAlone(samples, mode, (one, beside) => share(beside) - share(one))),
   }));
-  const alone = median(samples.filter(({ mode }) => mode === 'alone').map(({ perSecond }) => perSecond));
+  const alone = median(samples.filter(({ mode }) => mode === 'alone').map(perSecond));
   const held = rows.find(({ mode }) => mode === 'held')!;
   const verdicts: ClaimVerdict[] = [
     atMost(
-      'With tripwire under `idle-only`, lighttpd is at most 0.5 % slower than alone',
+      `With tripwire under \`idle-only\`, lighttpd is at most ${LIMIT_PERCENT} % slower than alone, by the CPU time of both domains that a page takes`,
       LIMIT_PERCENT,
       held.slower,
+      '%',
+      on,
+    ),
+    atMost(
+      `While lighttpd serves, tripwire’s domain takes at most ${LIMIT_PERCENT} % of their CPU under \`idle-only\`, beside what it takes when its own guest has stopped tripwire`,
+      LIMIT_PERCENT,
+      held.more,
       '%',
       on,
     ),
@@ -66,19 +96,33 @@ export function judge(setup: Setup, raw: readonly RawSample[]): Findings {
 alone. Ours:
 
 ${markdownTable(
-  ['', 'requests per second, median', 'slower than alone, %'],
   [
-    ['lighttpd alone', alone.toFixed(0), '–'],
-    ...rows.map(({ mode, perSecond, slower }) => [MODES[mode], perSecond.toFixed(0), shown(slower)]),
+    ...['', 'pages per second, median', 'fewer than alone, %'],
+    ...['slower than alone, by CPU time a page, %', 'the other domain takes of the CPU, more than alone, %'],
+  ],
+  [
+    ['lighttpd alone', alone.toFixed(0), '–', '–', '–'],
+    ...rows.map(({ mode, perSecond: pages, fewer, slower, more }) => [
+      MODES[mode],
+      pages.toFixed(0),
+      shown(fewer),
+      shown(slower),
+      shown(more),
+    ]),
   ],
 )}
 
 Both programs are Debian’s, in a root that is made of its packages; the client checks the length of each page, and tripwire has to find nothing changed.
-Each round has all four, in turn, and is compared within itself; the client has served itself for a while before a window
-begins, so that tripwire is held by then.
+Each round has lighttpd alone and with tripwire held right after each other, and is compared within itself; the daemon is there all the time and stands still
+while it is not its turn; the client has been served for a while before a window begins, so that tripwire is held by then.
 
-*What differs:* one CPU of the host has both domains, the network is QEMU’s own (\`user\`), and the daemon is started for each window of its own. *Better:*
-the intervals say what is noise. *Worse:* where the interval has the limit inside, more rounds are needed: the full form has ten times as many, of longer windows.`;
+Pages per second say little here: the client waits for each page before it asks for the next, so that whatever else the host does, with the client’s CPU, QEMU’s network
+or the domains’, makes it wait, and windows in which lighttpd is alone differ by half. So it is judged by the time of the domains’ CPU that a page takes, both domains’ together, as the
+host’s kernel counts it: by so much fewer pages are served where lighttpd wants all of that CPU, and what others take of it is not in it.
+
+*What differs:* one CPU of the host has both domains, the network is QEMU’s own (\`user\`), and the client and the daemon share the other CPU, where the paper’s
+client was another machine: what the daemon takes of it makes the client wait. *Better:*
+the intervals say what is noise. *Worse:* where the interval has the limit inside, more rounds are needed: the full form has ten times as many, of longer windows. What a page costs under the translator differs from one moment to the next by some percent.`;
   return {
     verdicts,
     text,
@@ -104,7 +148,7 @@ function picture(
   return {
     title: {
       text: 'How much slower lighttpd is than alone',
-      subtitle: `as Figure 6 of the paper; percent, medians with intervals of 95 %; dashed: the paper’s ${PAPER_PERCENT} % with tripwire held`,
+      subtitle: `as Figure 6 of the paper; percent of the CPU time that a page takes, medians with intervals of 95 %; dashed: the paper’s ${PAPER_PERCENT} % with tripwire held`,
     },
     width: 480,
     height: { step: 40 },

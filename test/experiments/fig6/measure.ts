@@ -4,20 +4,25 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { requireKernel } from '../../../kernels/cache.ts';
-import { DaemonProcess } from '../../live/daemon-process.ts';
+import { cpuOf } from '../../bench/cpu-of.ts';
 import { bootDebian, type LiveGuest } from '../../live/guest.ts';
 import { freePort } from '../../live/page.ts';
 import type { Measuring, UsedMachines } from '../experiment.ts';
 import { pin } from '../pin.ts';
+import { TurnDaemon } from '../turn-daemon.ts';
 import type { Fig6Sample } from './judge.ts';
 import { PAGE_BYTES, webRoot } from './web-root.ts';
 
-const ROUNDS = { glance: 6, short: 10, full: 100 };
-const SECONDS = { glance: 1, short: 3, full: 10 };
-/** Until lighttpd has been seen to work, and tripwire is held. */
-const WARM_SECONDS = 2;
+const ROUNDS = { glance: 6, short: 24, full: 240 };
+const SECONDS = { glance: 1, short: 3, full: 5 };
+/** Until lighttpd has been seen to work, and then until tripwire is held. */
+const WARM_SECONDS = 1;
+const MOST_WARM = 60;
 const CLIENTS = 4;
-const MODES = ['alone', 'one domain', 'two domains', 'held'] as const;
+/** Whose difference is judged, one right after the other in each round. */
+const PAIR = ['alone', 'held'] as const;
+/** Those are far apart: a few rounds are enough. */
+const FAR = { rounds: 6, modes: ['one domain', 'two domains'] } as const;
 /** The domains share a CPU of the host; the client and the daemon have the other one. */
 const [OTHERS, DOMAINS] = [0, 1];
 /** tripwire, over and over; what it finds has to be nothing. */
@@ -27,9 +32,13 @@ const CHECKS = [
   "grep 'Total objects scanned' /tmp/report >>/run/checks; done) </dev/null >/dev/null 2>&1 &",
 ].join('; ');
 const FINISH_MS = 300_000;
+/** Whoever asks how far tripwire is makes its guest work, and so has it held. */
+const LEAVE_ALONE_MS = 10_000;
+const POLICY =
+  '[[policy]]\ntype = "idle-only"\nquiet = 1.5\nselect = [{ domain = "other", comm = "tripwire" }]';
 
-/** @returns requests that were answered, each with the whole page, in a second */
-async function serve(port: number, seconds: number): Promise<number> {
+/** @returns pages that were served, each of them whole, in what time */
+async function serve(port: number, seconds: number): Promise<{ seconds: number; pages: number }> {
   const { stdout } = await execa('taskset', [
     ...[
       '--cpu-list',
@@ -48,7 +57,7 @@ async function serve(port: number, seconds: number): Promise<number> {
   const figure = (name: string) => Number(new RegExp(`^${name}: +([\\d.]+)`, 'm').exec(stdout)?.[1]);
   if (figure('Document Length') !== PAGE_BYTES || figure('Failed requests') > 0 || /Non-2xx/.test(stdout))
     throw new Error(`lighttpd does not serve what it is to: ${stdout}`);
-  return figure('Requests per second');
+  return { seconds: figure('Time taken for tests'), pages: figure('Complete requests') };
 }
 
 async function boot(name: string, port: number | undefined, root: string) {
@@ -91,41 +100,47 @@ export async function measure({ form, put, say }: Measuring): Promise<UsedMachin
   const port = await freePort();
   await using web = await boot('web', port, root);
   await using other = await boot('other', undefined, root);
-  await using daemon = new DaemonProcess(directory, [web.connection, other.connection]);
-  process.once('exit', () => {
-    if (daemon.pid !== undefined) process.kill(daemon.pid);
-  });
-  await daemon.extract(requireKernel('debian-6.1-cloud').vmlinux);
-  await daemon.configure(
-    '[[policy]]\ntype = "idle-only"\nquiet = 1.5\nselect = [{ comm = "tripwire" }]',
+  await using daemon = await TurnDaemon.start(
+    directory,
+    [web, other],
+    requireKernel('debian-6.1-cloud').vmlinux,
     'interval = 0.5\nmaxHold = false',
   );
+  await pin(daemon.pid, OTHERS);
   for (let round = 0; round < ROUNDS[form]; round++) {
-    for (const mode of round % 2 === 0 ? MODES : MODES.toReversed()) {
+    const pair = round % 2 === 0 ? PAIR : PAIR.toReversed();
+    for (const mode of [...pair, ...(round < FAR.rounds ? FAR.modes : [])]) {
       await tripwire(web, mode === 'one domain');
       await tripwire(other, mode === 'two domains' || mode === 'held');
-      const begun = daemon.logged();
-      if (mode === 'held') {
-        await pin(daemon.start().pid!, OTHERS);
-        await daemon.logs(({ msg }) => msg === 'attached', begun);
-      }
+      if (mode === 'held') await daemon.go(POLICY);
       await serve(port, WARM_SECONDS);
-      const perSecond = await serve(port, SECONDS[form]);
-      if (mode === 'held') {
-        await daemon.logs(({ msg }) => msg === 'holding', begun);
-        await daemon.end('SIGTERM');
-      }
-      put({ round, mode, perSecond } satisfies Fig6Sample);
+      if (mode === 'held') await untilHeld();
+      const from = domainsCpu();
+      const { seconds, pages } = await serve(port, SECONDS[form]);
+      const to = domainsCpu();
+      if (mode === 'held') await daemon.rest();
+      put({
+        round,
+        mode,
+        seconds,
+        pages,
+        webMs: to.web - from.web,
+        otherMs: to.other - from.other,
+      } satisfies Fig6Sample);
     }
     say(`round ${round + 1} of ${ROUNDS[form]}`);
   }
   await tripwire(other, true);
-  daemon.start();
+  await daemon.go(POLICY);
   const before = await checks(other);
-  for (const end = performance.now() + FINISH_MS; (await checks(other)) === before; await sleep(500))
+  for (
+    const end = performance.now() + FINISH_MS;
+    (await checks(other)) === before;
+    await sleep(LEAVE_ALONE_MS)
+  )
     if (performance.now() > end) break;
   put({ finished: (await checks(other)) - before, scanned: await scanned(other) });
-  await daemon.end('SIGTERM');
+  await daemon.rest();
   for (const machine of [web, other]) machine.checkConsole();
   return {
     accelerator: web.accelerator,
@@ -133,6 +148,18 @@ export async function measure({ form, put, say }: Measuring): Promise<UsedMachin
       `web and other: Debian ${web.kernel.release}, 1 vCPU each, both on one CPU of the host, with Debian's lighttpd and tripwire; ab with ${CLIENTS} clients on the other CPU`,
     ],
   };
+
+  /** While somebody is served, who is why tripwire is held. */
+  async function untilHeld(): Promise<void> {
+    for (let i = 0; !daemon.hasHeld(other); i++) {
+      if (i === MOST_WARM) throw new Error('tripwire is not held');
+      await serve(port, WARM_SECONDS);
+    }
+  }
+
+  function domainsCpu() {
+    return { web: cpuOf(web.process.pid!), other: cpuOf(other.process.pid!) };
+  }
 }
 
 async function scanned(machine: LiveGuest): Promise<number> {

@@ -19,7 +19,7 @@ function* numbers(seed: number): Generator<number, never> {
   }
 }
 
-interface SimulatedHost {
+interface ProtectedHost {
   /** What the service needs at each tick, in ms. */
   readonly demand: readonly number[];
   readonly cpus: 1 | 2;
@@ -34,7 +34,7 @@ interface SimulatedHost {
 /** A service in one guest, a batch job that always wants to run in another, on so many CPUs that share fairly. */
 function simulate(
   policy: Policy,
-  { demand, cpus, noise = 0, late = 0, holdMs = 0, seed = 1 }: SimulatedHost,
+  { demand, cpus, noise = 0, late = 0, holdMs = 0, seed = 1 }: ProtectedHost,
 ) {
   const random = numbers(seed);
   const ticks: { wait: number; batch: number; ran: boolean }[] = [];
