@@ -12,7 +12,7 @@ const ADVICE: Readonly<Record<string, string>> = {
   ENOSPC: 'make room there',
   EDQUOT: 'make room there, or raise the quota',
   EFBIG: 'raise the limit on the size of files',
-  EROFS: 'mount it writable',
+  EROFS: 'have its file system writable',
   EIO: 'its disk fails, and the kernel log of this host says more',
   EACCES: 'run as its owner',
   EPERM: 'run as its owner',

@@ -13,7 +13,7 @@ import { HealthCheck } from '../../../runtime/web/health.ts';
 import { BACKUP, FakeDaemon, isQueued, run, SERVER, twoGuests } from '../daemon/fake-daemon.ts';
 import { FailingDisk } from '../failing-disk.ts';
 
-const NEXT_STEP = { ENOSPC: /make room/, EDQUOT: /quota/, EROFS: /mount it writable/, EIO: /disk fails/ };
+const NEXT_STEP = { ENOSPC: /make room/, EDQUOT: /quota/, EROFS: /file system writable/, EIO: /disk fails/ };
 /** Far more than the calls of any operation. */
 const MOST_CALLS = 100;
 
