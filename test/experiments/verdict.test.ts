@@ -1,5 +1,5 @@
 import test from 'ava';
-import { atMost, countAtMost, onWhat, shown } from './verdict.ts';
+import { atLeast, atMost, countAtMost, onWhat, shown } from './verdict.ts';
 
 test('only an interval on one side of the limit decides', (t) => {
   const judge = (from: number, value: number, to: number) =>
@@ -8,6 +8,14 @@ test('only an interval on one side of the limit decides', (t) => {
   t.like(judge(1.01, 1.4, 2), { outcome: 'missed' });
   t.like(judge(0.9, 0.95, 1.01), { outcome: 'cannot be told here', found: '0.95 s (0.90 to 1.01)' });
   t.regex(judge(1, 1.2, 2).because, /limit inside.*as told/);
+});
+
+test('at least is judged likewise, from the other side', (t) => {
+  const judge = (from: number, to: number) =>
+    atLeast('it is much', 0.8, { from, value: from, to }, '', 'as told');
+  t.like(judge(0.8, 0.9), { outcome: 'met', because: 'as told' });
+  t.like(judge(0.5, 0.79), { outcome: 'missed' });
+  t.like(judge(0.7, 0.9), { outcome: 'cannot be told here' });
 });
 
 test('what was counted needs no interval', (t) => {

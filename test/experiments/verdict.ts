@@ -37,6 +37,20 @@ export function atMost(
   return { claim, outcome, found: shown(found, unit), because: why };
 }
 
+/** Judges that a figure is at least `limit`, likewise. */
+export function atLeast(
+  claim: string,
+  limit: number,
+  found: Estimate,
+  unit: string,
+  because: string,
+): ClaimVerdict {
+  const isMet = found.from >= limit;
+  const outcome = isMet ? 'met' : found.to < limit ? 'missed' : 'cannot be told here';
+  const why = outcome === 'cannot be told here' ? `The interval has the limit inside. ${because}` : because;
+  return { claim, outcome, found: shown(found, unit), because: why };
+}
+
 /** Judges a number of things that were counted one by one, so that there is no interval. */
 export function countAtMost(
   claim: string,

@@ -15,6 +15,7 @@ export interface GuestProgram {
     | 'burner'
     | 'sleeper'
     | 'jobs'
+    | 'service'
     | 'pipe'
     | 'threads'
     | 'forker'

@@ -165,6 +165,30 @@ static void jobs(void)
 	}
 }
 
+/*
+ * Requests, one every 10 ms: each computes as much as word 1 of the page says, which the host writes. One that comes late
+ * is answered late; what more than a second of them would take is given up.
+ */
+static void service(void)
+{
+	int64_t due = now();
+
+	for (;;) {
+		int64_t left;
+
+		for (uint64_t i = 0, loops = progress[1]; i < loops; i++)
+			for (volatile int n = 0; n < 1000; n++)
+				;
+		count();
+		due += 10000000;
+		left = due - now();
+		if (left < -1000000000LL)
+			due = now();
+		else if (left > 0)
+			nap(left / 1000000);
+	}
+}
+
 static void sleeper(void)
 {
 	for (;;) {
@@ -648,7 +672,7 @@ static void calls(void)
 int main(int argc, char **argv)
 {
 	static const struct { const char *kind; void (*run)(void); } kinds[] = {
-		{ "burner", burn }, { "sleeper", sleeper }, { "bursts", bursts }, { "jobs", jobs }, { "pipe", pingpong }, { "threads", threads },
+		{ "burner", burn }, { "sleeper", sleeper }, { "bursts", bursts }, { "jobs", jobs }, { "service", service }, { "pipe", pingpong }, { "threads", threads },
 		{ "forker", forker }, { "faults", faults }, { "unmaps", unmaps }, { "files", files },
 		{ "disk", disk }, { "tcp", tcp }, { "reaper", reaper }, { "calls", calls }, { "storm", storm },
 	};
