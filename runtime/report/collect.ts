@@ -52,6 +52,8 @@ export interface DomainRow extends Pick<TickDomain, 'id' | 'name' | 'hypervisor'
   /** Ticks at which it could not be read, and the reason at the last of them. */
   readonly failures: number;
   readonly error?: TickDomain['error'];
+  /** Ticks at which its guest claimed more CPU time than the host saw its vCPUs use. */
+  readonly overstated: number;
   /** It could be read at the last tick at which it existed. */
   readonly isReadable: boolean;
 }
@@ -132,6 +134,7 @@ export async function collect(ticks: AsyncIterable<Tick> | Iterable<Tick>): Prom
       domains.set(id, {
         ...{ id, name, hypervisor, vcpus, ranMs, isReadable },
         failures: (before?.failures ?? 0) + (isReadable ? 0 : 1),
+        overstated: (before?.overstated ?? 0) + (domain.overstated ? 1 : 0),
         ...(kernel !== undefined && { kernel }),
         ...(error !== undefined && { error }),
       });

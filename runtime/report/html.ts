@@ -68,15 +68,20 @@ function cards(history: History): string {
 }
 
 function domains({ domains: all, durationMs }: History): string {
+  const isAnyOverstated = all.some(({ overstated }) => overstated > 0);
   return table(
-    ['Domain', 'Hypervisor', 'Kernel', '#vCPUs', '#CPU', 'Could not be read'],
-    all.map(({ name, hypervisor, kernel, vcpus, ranMs, failures, error }) => [
+    [
+      ...['Domain', 'Hypervisor', 'Kernel', '#vCPUs', '#CPU', 'Could not be read'],
+      ...(isAnyOverstated ? ['Claims more CPU time than its host saw'] : []),
+    ],
+    all.map(({ name, hypervisor, kernel, vcpus, ranMs, failures, error, overstated }) => [
       name,
       hypervisor,
       kernel ?? '–',
       { number: String(vcpus) },
       { number: percent(shareOf(ranMs, durationMs)) },
       error === undefined ? '' : `at ${failures} samples: ${error.message} [${error.code}]`,
+      ...(isAnyOverstated ? [overstated === 0 ? '' : `at ${overstated} samples`] : []),
     ]),
     'No domain was seen.',
   );

@@ -29,8 +29,8 @@ export class LineDecoder {
   /** Applies one line and returns the whole tick that it represents. */
   decode(line: TickLine): Tick {
     this.apply(line);
-    const { tick, time, ms, elapsedMs, tookMs, missed, actions, waits } = line;
-    const told = waits !== undefined && { waits };
+    const { tick, time, ms, elapsedMs, tookMs, missed, early, sentinel, actions, waits } = line;
+    const told = { ...(early && { early }), ...(sentinel && { sentinel }), ...(waits && { waits }) };
     return { tick, time, ms, elapsedMs, tookMs, missed, actions, ...told, domains: this.tickDomains() };
   }
 

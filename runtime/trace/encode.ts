@@ -29,7 +29,7 @@ export class LineEncoder {
       if (line !== undefined) lines.push(line);
     }
     const gone = [...this.#domains.keys()].filter((id) => !now.has(id));
-    const { tick, time, ms, elapsedMs, tookMs, missed, actions, waits } = seen;
+    const { tick, time, ms, elapsedMs, tookMs, missed, early, sentinel, actions, waits } = seen;
     const line: TickLine = {
       tick: finite(tick),
       time,
@@ -37,6 +37,8 @@ export class LineEncoder {
       elapsedMs: finite(elapsedMs),
       tookMs: finite(tookMs),
       missed: finite(missed),
+      ...(early && { early }),
+      ...(sentinel && { sentinel: { looks: finite(sentinel.looks), ms: finite(sentinel.ms) } }),
       ...(this.#isFull && { full: true as const }),
       ...(dropped > 0 && { dropped }),
       domains: lines,
@@ -54,7 +56,7 @@ export class LineEncoder {
   }
 }
 
-const DOMAIN_FACTS = ['name', 'hypervisor', 'kernel', 'vcpus', 'weight', 'cap'] as const;
+const DOMAIN_FACTS = ['name', 'hypervisor', 'kernel', 'vcpus', 'weight', 'cap', 'overstated'] as const;
 const PROCESS_FACTS = ['pid', 'ppid', 'comm', 'state', 'nice', 'kernelThread', 'cpuNs', 'cpu'] as const;
 
 /** @returns undefined if nothing changed */

@@ -71,6 +71,8 @@ export const TICK_LINE = z.object({
   elapsedMs: z.number().min(0),
   tookMs: z.number(),
   missed: z.number().min(0),
+  early: z.literal(true).optional(),
+  sentinel: z.object({ looks: z.number(), ms: z.number() }).optional(),
   full: z.literal(true).optional(),
   dropped: z.number().optional(),
   domains: z.array(DOMAIN),

@@ -78,6 +78,17 @@ test('the report has every hold and every edit in its tables', async (t) => {
   t.regex(edits!, /refused \[lock-held\]/);
 });
 
+test('a guest that claimed more than its host saw is named, and how often; no column without one', async (t) => {
+  const ticks = [1, 2, 3].map((tick) =>
+    sampleTick(tick, [
+      sampleDomain('db', []),
+      sampleDomain('liar', [], tick > 1 ? { overstated: true } : {}),
+    ]),
+  );
+  t.regex(html(await collect(ticks)), /Claims more CPU time than its host saw.*liar.*at 2 samples/s);
+  t.notRegex(html(await collect(ticks.slice(0, 1))), /Claims more/);
+});
+
 test('nothing to draw is drawn as nothing', async (t) => {
   for (const ticks of [[], [...backupStory(1)]]) {
     const history = await collect(ticks);

@@ -68,6 +68,7 @@ export function anyTicks(
       vcpus: number,
       weight: number,
       cap: number,
+      overstated: fc.constant(true as const),
       error: fc.record({ code: text, message: text }),
       processes: fc.uniqueArray(process(text, number), { selector: ({ key }) => key, maxLength: 5 }),
     },
@@ -110,6 +111,8 @@ export function anyTicks(
     elapsedMs: fc.integer({ min: 0, max: 1000 }),
     tookMs: number,
     missed: fc.nat(3),
+    early: fc.constant(true as const),
+    sentinel: fc.record({ looks: number, ms: number }),
     waits: fc.array(wait, { maxLength: 3 }),
   };
   const tick = fc.record(facts, { requiredKeys: ['domains', 'actions', 'elapsedMs', 'tookMs', 'missed'] });

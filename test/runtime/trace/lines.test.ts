@@ -65,6 +65,26 @@ test('who sleeps on is not written again', (t) => {
   t.deepEqual(last.gone, ['id-db']);
 });
 
+test('a guest that claims too much is written once, and once that it does so no longer; older traces say nothing of it', (t) => {
+  const [encoder, decoder] = [new LineEncoder(), new LineDecoder()];
+  const told = [undefined, true, true, undefined].map((overstated, i) => {
+    const liar = sampleDomain('liar', [], overstated ? { overstated } : {});
+    const line = overTheWire(encoder.encode(sampleTick(i + 1, [liar])));
+    return [line.domains[0]?.overstated, decoder.decode(line).domains[0]!.overstated];
+  });
+  t.deepEqual(told, [
+    [undefined, undefined],
+    [true, true],
+    [undefined, true],
+    [null, undefined],
+  ]);
+  const [old] = TICK_LINE.parse({
+    ...{ tick: 1, time: '2026-01-02T03:04:05.000Z', ms: 0, elapsedMs: 0, tookMs: 1, missed: 0, full: true },
+    ...{ domains: [{ id: '1', name: 'db', hypervisor: 'qemu', vcpus: 1 }], actions: [] },
+  }).domains;
+  t.false('overstated' in old!);
+});
+
 test('a line that ends a hold says so', (t) => {
   const encoder = new LineEncoder();
   const lines = [...backupStory(40)].map((tick) => encoder.encode(tick));
