@@ -97,7 +97,7 @@ check-layouts: setup kernels kernels-debian ## hold generated/ against kernels, 
 layouts: setup kernels kernels-all ## extract every kernel into generated/ again
 	node kernels/regenerate.ts
 
-soak: setup kernels kernels-all xen ## 10,000 holds and releases on each live guest and way (DOMSCHED_CYCLES=n), 2,000 kills of the daemon (DOMSCHED_KILLS=n), an hour of everything at once (DOMSCHED_STORM_SECONDS=n), 500 for each domain of a Xen (DOMSCHED_XEN_CYCLES=n)
+soak: setup kernels kernels-all xen ## 10,000 holds and releases on each live guest and way (DOMSCHED_CYCLES=n), 2,000 kills of the daemon (DOMSCHED_KILLS=n), an hour of everything at once (DOMSCHED_STORM_SECONDS=n), 200 windows of blame for each of ten scenes (WINDOWS=n), 500 for each domain of a Xen (DOMSCHED_XEN_CYCLES=n)
 	@node kernels/complete.ts
 	DOMSCHED_CYCLES=$${DOMSCHED_CYCLES:-10000} npx ava --timeout=24h --concurrency=1 \
 		test/live/debian-surgery.test.ts test/live/o1-surgery.test.ts test/soak/debian-vcpus.test.ts
@@ -108,6 +108,7 @@ soak: setup kernels kernels-all xen ## 10,000 holds and releases on each live gu
 	DOMSCHED_KILLS=$${DOMSCHED_KILLS:-2000} npx ava --timeout=24h --match='killed*' test/live/daemon.test.ts
 	DOMSCHED_KILLS=$${DOMSCHED_KILLS:-2000} npx ava --timeout=24h --match='all of ours*' test/live/any-host-deaths.test.ts
 	DOMSCHED_STORM_SECONDS=$${DOMSCHED_STORM_SECONDS:-3600} npx ava --timeout=24h test/live/everything.test.ts
+	node test/bench/blame.bench.ts --windows $${WINDOWS:-200}
 	DOMSCHED_XEN_CYCLES=$${DOMSCHED_XEN_CYCLES:-500} npx ava --timeout=24h --concurrency=1 \
 		test/live/xen.test.ts test/live/xen-pvh.test.ts test/soak/xen-credit2.test.ts
 
@@ -127,7 +128,7 @@ bench: setup kernels kernels-debian kernels-suites xen ## benchmarks: extraction
 	node test/bench/observers.bench.ts
 	node test/bench/hold-delay.bench.ts
 	node test/bench/slow-down.bench.ts
-	node test/bench/blame.bench.ts
+	node test/bench/blame.bench.ts --windows $${WINDOWS:-20}
 	node test/bench/split.bench.ts
 	node test/bench/fleet.bench.ts
 	node test/bench/xen.bench.ts

@@ -215,6 +215,11 @@ export interface VcpuTime {
 export interface HostClock {
   /** One entry per vCPU, none for an image; undefined if the host does not tell at this moment. Does not wait. */
   read(): readonly VcpuTime[] | undefined;
+  /**
+   * CPU of the machine that a CPU of this host's kernel is on now, where that kernel runs on a hypervisor itself (Xen's
+   * dom0); undefined if nobody tells. Absent where they are the same.
+   */
+  machineCpu?(cpu: number): number | undefined;
   close(): void;
 }
 

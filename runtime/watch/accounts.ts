@@ -26,8 +26,10 @@ export class Accounts {
   sample(domains: readonly AccountedDomain[], ms = performance.now()): AccountSample {
     const guests = domains.map(guestTimes);
     const machines = domains.flatMap(({ identity }) => identity.pid ?? []);
+    const placeOf = machineCpus(domains);
     const threads = this.#host.read(new Set(machines)).map(({ rawComm, ...times }) => ({
       ...times,
+      cpu: placeOf(times.cpu),
       comm: printableBytes(rawComm),
     }));
     const byTid = new Map(threads.map((thread) => [thread.tid, thread]));
@@ -37,6 +39,22 @@ export class Accounts {
       domains: domains.map((domain, i) => ({ ...guests[i]!, vcpus: vcpuTimes(domain, byTid) })),
     };
   }
+}
+
+/** Where the CPUs of this host's kernel are, by the word of the hypervisor that it runs on, if there is one. */
+function machineCpus(domains: readonly AccountedDomain[]): (cpu: number) => number {
+  const clock = domains
+    .map((domain) => ('guest' in domain ? domain.guest.domain.hostClock : undefined))
+    .find((one) => one?.machineCpu !== undefined);
+  const known = new Map<number, number>();
+  return (cpu) => {
+    let place = known.get(cpu);
+    if (place === undefined) {
+      place = clock?.machineCpu?.(cpu) ?? cpu;
+      known.set(cpu, place);
+    }
+    return place;
+  };
 }
 
 type GuestTimes = Omit<DomainTimes, 'vcpus'>;

@@ -2,6 +2,9 @@ import { DomschedError } from '../../error.ts';
 import type { HostClock, VcpuTime } from '../types.ts';
 import type { XenCalls } from './calls.ts';
 
+/** The domain whose kernel we run on: its CPUs are vCPUs. */
+const DOM0 = 0;
+
 /**
  * How long Xen ran each vCPU of a domain, and how long it kept one waiting. Xen counts the first and not the second: a
  * vCPU that was ready at two readings waited in between when it did not run.
@@ -32,14 +35,17 @@ export function vcpuTimes(
     return times;
   };
   return {
-    read: () => {
-      try {
-        return read();
-      } catch (error) {
-        if (error instanceof DomschedError) return undefined;
-        throw error;
-      }
-    },
+    read: () => quietly(read),
+    machineCpu: (cpu) => quietly(() => calls.vcpu(DOM0, cpu)?.cpu),
     close: () => {},
   };
+}
+
+function quietly<T>(ask: () => T): T | undefined {
+  try {
+    return ask();
+  } catch (error) {
+    if (error instanceof DomschedError) return undefined;
+    throw error;
+  }
 }

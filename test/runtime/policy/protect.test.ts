@@ -1,4 +1,5 @@
 import test from 'ava';
+import fc from 'fast-check';
 import { type ProtectOptions, protect } from '../../../runtime/policy/protect.ts';
 import { selector } from '../../../runtime/policy/selector.ts';
 import type { Action, DomainView, Policy } from '../../../runtime/policy/world.ts';
@@ -184,6 +185,52 @@ test('under a steady load it does not oscillate: each second has about as many t
     t.true(mean <= TARGET_MS / level + 0.3, `${level} ms: no more than the target allows, ${mean}`);
     t.true(mean >= Math.floor(0.7 * (TARGET_MS / level)), `${level} ms: not much less, ${mean}`);
   }
+});
+
+/** How even the seconds are in which subjects run: the deviation of their ticks, and how often these swing up and down. */
+function evenness(ticks: SimulatedTicks): { deviation: number; swings: number; waitMs: number } {
+  const settled = ticks.slice(15 * WINDOW_TICKS);
+  const counts = windows(settled).map((some) => some.filter(({ ran }) => ran).length);
+  const mean = sum(counts) / counts.length;
+  const steps = counts.slice(1).map((count, i) => count - counts[i]!);
+  const isSwing = (step: number, i: number) =>
+    step * steps[i]! < 0 && Math.min(Math.abs(step), Math.abs(steps[i]!)) >= 3;
+  return {
+    deviation: Math.sqrt(sum(counts.map((count) => (count - mean) ** 2)) / counts.length),
+    swings: steps.slice(1).filter(isSwing).length / counts.length,
+    waitMs: sum(settled.map(({ wait }) => wait)) / counts.length,
+  };
+}
+
+test('whatever the load, the noise and the delays, it does not oscillate, and on average the target is held', (t) => {
+  const host = fc.record({
+    level: fc.double({ min: 4, max: 80, noNaN: true }),
+    noise: fc.double({ min: 0, max: 0.3, noNaN: true }),
+    late: fc.double({ min: 0, max: 0.25, noNaN: true }),
+    seed: fc.integer({ min: 1, max: 1e6 }),
+  });
+  const demand = (level: number): number[] => Array(600).fill(level);
+  fc.assert(
+    fc.property(host, ({ level, ...rest }) => {
+      const { ticks } = simulate(make(), { demand: demand(level), cpus: 1, ...rest });
+      const { deviation, swings, waitMs } = evenness(ticks);
+      return deviation < 2 && swings < 0.15 && waitMs < TARGET_MS;
+    }),
+    { numRuns: 100 },
+  );
+  // One that holds for a second after each second in which the target was missed does.
+  const naive: Policy = ({ domains, subjects, nowMs }, memory) => {
+    const before = (memory ?? { waitedNs: 0, hold: false }) as { waitedNs: number; hold: boolean };
+    const waitedNs = before.waitedNs + sum(domains[0]!.host!.vcpus.map((vcpu) => vcpu.waitedNs));
+    const isOver = nowMs % (WINDOW_TICKS * TICK_MS) === 0;
+    const hold = isOver ? waitedNs > TARGET_MS * 1e6 : before.hold;
+    return {
+      actions: hold ? [...subjects].map((process) => ({ type: 'hold', process, reason: '' })) : [],
+      memory: { waitedNs: isOver ? 0 : waitedNs, hold },
+    };
+  };
+  const { deviation, swings } = evenness(simulate(naive, { demand: demand(20), cpus: 1 }).ticks);
+  t.true(deviation > 2 && swings > 0.15, `${deviation}, ${swings}`);
 });
 
 test('what it does it explains, and the wait of a guest’s own queue is no other guest’s fault', (t) => {

@@ -12,11 +12,12 @@ const TASKS = [
 async function attached(kernel: string) {
   const made = await SyntheticGuest.make({ kernel, name: 'db', tasks: TASKS });
   const guest = await Guest.attach(made.domain, [knownKernel(kernel)]);
-  const sample = async () => {
+  const sampleAll = async () => {
     const { processes } = await guest.take({ threads: true });
-    return new Accounts().sample([{ identity: made.domain.identity, guest, processes }]).domains[0]!;
+    return new Accounts().sample([{ identity: made.domain.identity, guest, processes }]);
   };
-  return { made, sample };
+  const sample = async () => (await sampleAll()).domains[0]!;
+  return { made, sample, sampleAll };
 }
 
 test('a thread’s waits are those that ended and the one that lasts, by its queue’s clock', async (t) => {
@@ -67,4 +68,15 @@ test('a kernel without the accounting: who is ready is known, waits are not', as
     threads.map(({ ready }) => ready),
     [false, false, true],
   );
+});
+
+test('in a dom0 a thread of the host is where the hypervisor has its CPU, as vCPUs of guests are', async (t) => {
+  const { made, sampleAll } = await attached(CFS_KERNEL);
+  const cpusOf = async () => new Set((await sampleAll()).threads.map(({ cpu }) => cpu));
+  const own = await cpusOf();
+  made.domain.hostClock.machineCpu = (cpu) => cpu + 4096;
+  for (const cpu of await cpusOf()) t.true(cpu >= 4096);
+  made.domain.hostClock.machineCpu = () => undefined;
+  for (const cpu of await cpusOf()) t.true(cpu < 4096);
+  t.true(own.size > 0);
 });

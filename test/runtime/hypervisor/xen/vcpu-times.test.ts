@@ -24,4 +24,6 @@ test('a vCPU that was ready at two readings waited when it did not run', (t) => 
   ]);
   xen.end(5);
   t.is(clock.read(), undefined);
+  t.is(clock.machineCpu?.(0), 0, 'where dom0’s CPU is');
+  t.is(clock.machineCpu?.(31), undefined, 'it has no such CPU');
 });
