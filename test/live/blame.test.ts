@@ -9,6 +9,7 @@ import test, { type ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { projectDirectory } from '../../kernels/paths.ts';
 import type { blameEntry } from '../../runtime/command/blame-entry.ts';
+import { DaemonProcess } from './daemon-process.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
 import { until } from './until.ts';
 
@@ -92,6 +93,25 @@ test('who had the CPU is named, with shares as the kernels of host and guests co
   t.regex(said.stdout, /^In [\d.]+ m?s, the processes of web ran for .* and waited for a CPU for /);
   t.regex(said.stdout, /% │ host +│ db: postgres/);
   t.regex(said.stdout, /% │ guest │ web: gzip/);
+
+  // A daemon answers from its own look at them, without --connect.
+  await using daemon = new DaemonProcess(run, [db.connection, web.connection]);
+  await daemon.configure('');
+  daemon.start();
+  await using control = await daemon.control();
+  await until('the daemon reads both', async () => {
+    const { domains } = await control.accounts();
+    return domains.filter(({ threads }) => threads.length > 0).length === 2;
+  });
+  const byDaemon = JSON.parse(
+    (await daemon.domsched('blame', 'db', 'postgres', '--for', '2', '--json')).stdout,
+  ) as BlameAnswer;
+  addsUp(t, byDaemon);
+  t.like(
+    byDaemon.culprits.find(({ kind, place }) => kind === 'process' && place === 'host'),
+    { domain: 'web', process: 'gzip' },
+  );
+  await daemon.end('SIGTERM');
 
   // On another CPU of the host they are nobody's fault there.
   await pin(web, 1);
