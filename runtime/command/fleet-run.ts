@@ -55,12 +55,13 @@ async function noDaemon(file: string): Promise<DomschedError> {
 
 /** The status for people; what other hosts say is made safe for a terminal. */
 export function statusText(status: FleetStatus): string {
-  const { name, connected, sinceMs, server, error, listens, hosts, refused, policy } = status;
+  const { name, connected, sinceMs, server, error, listens, hosts, refused, policy, layouts } = status;
   const since = lasted(sinceMs);
   const link = connected
     ? `connected to ${server} for ${since}`
     : `cut off for ${since}${error === null ? '' : ` (${error})`}: this host goes on by itself`;
   const lines = [harmless(`${name}: ${link}`), harmless(policyText(policy))];
+  if (layouts !== null) lines.push(layoutsText(layouts));
   if (!listens) lines.push('Nobody here could be held for other hosts: they are not listened to.');
   else if (hosts.length === 0) lines.push('No other host has been heard.');
   else {
@@ -74,6 +75,10 @@ export function statusText(status: FleetStatus): string {
   for (const { reason, count, last } of refused)
     lines.push(`${count} messages were not taken, the last of ${harmless(last)}: ${reason}`);
   return `${lines.join('\n')}\n`;
+}
+
+function layoutsText({ taken, given, refused }: NonNullable<FleetStatus['layouts']>): string {
+  return `layouts: ${taken} taken from the fleet, ${given} given to it, ${refused} refused`;
 }
 
 function policyText({ revision, by, at, isCurrent, ageMs, refused, error }: TickFleetPolicy): string {

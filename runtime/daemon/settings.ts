@@ -1,6 +1,7 @@
 import path from 'node:path';
 import type { Logger } from 'pino';
 import type { StoredPolicy } from '../fleet/stored-policy.ts';
+import { haveLayoutsFrom } from '../guest/learn/elsewhere.ts';
 import { connectAll } from '../hypervisor/connect.ts';
 import type { Config } from './config-schema.ts';
 import type { Settings } from './daemon.ts';
@@ -38,6 +39,7 @@ export async function makeSettings(
   if (old === undefined) await before?.settings.fleet?.close();
   const fleet = old ?? (room && new room.Fleet(config.fleet!, log));
   fleet?.watch(decisions.interest);
+  haveLayoutsFrom(fleet?.layouts);
   return {
     intervalMs: config.interval * 1000,
     idleIntervalMs: (config.idleInterval ?? config.interval * IDLE_FACTOR) * 1000,

@@ -28,6 +28,8 @@ export const FLEET = z.strictObject({
       z.strictObject({ ca: file.optional(), cert: file.optional(), key: file.optional() }),
     ])
     .optional(),
+  /** Takes layouts of unknown kernels from the fleet's store, and gives those that it read: trusts whoever may write there. */
+  layouts: z.boolean().default(false),
   /** How often this host repeats what it said, in seconds. Two leases without a word, and others go on without it. */
   lease: z.number().min(1).max(LONGEST_LEASE).default(5),
 });

@@ -8,6 +8,7 @@ import type { TickFleet } from '../tick/tick.ts';
 import { aggregate, settle, type Told } from './activity.ts';
 import { answerAsks, type FleetDuties } from './asks.ts';
 import { type FleetConfig, HOST_NAME } from './config.ts';
+import { LayoutStore } from './layout-store.ts';
 import { Leases, remoteDomains } from './leases.ts';
 import { connectionOptions, FleetLink, type LinkState } from './link.ts';
 import { decode, encode, type Refusal } from './message.ts';
@@ -44,6 +45,8 @@ export interface Interest {
 /** This host's place in the fleet: says what it does, and knows what others say. Nothing here waits for the server. */
 export class Fleet {
   readonly config: FleetConfig;
+  /** Only if the configuration wants them. */
+  readonly layouts: LayoutStore | undefined;
   readonly #log: Logger;
   readonly #now: () => number;
   readonly #link: FleetLink;
@@ -86,6 +89,11 @@ export class Fleet {
       (connection) => this.#listen(connection),
       (state) => this.#changed(state),
     );
+    const connected = async () => {
+      await this.#link.tried;
+      return this.#link.connection;
+    };
+    this.layouts = config.layouts ? new LayoutStore(config.name, connected, log) : undefined;
   }
 
   /** Says by which selectors this host's processes are told apart from now on. */
@@ -178,6 +186,7 @@ export class Fleet {
       leaseMs: this.#leaseMs,
       listens: this.#listens,
       policy: this.#follower.state,
+      layouts: this.layouts?.counts ?? null,
       hosts: this.#leases.all().map(({ host, state, heardMs, message }) => ({
         host,
         state,

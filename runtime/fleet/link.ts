@@ -57,6 +57,7 @@ export class FleetLink {
   #connection: NatsConnection | undefined;
   #state: LinkState;
   readonly #running: Promise<void>;
+  readonly #tried = Promise.withResolvers<void>();
 
   /**
    * @param onUp called with a connection that is new, to subscribe; subscriptions outlive a lost server
@@ -74,6 +75,11 @@ export class FleetLink {
     this.#onChange = onChange;
     this.#state = { connected: false, sinceMs: now() };
     this.#running = this.#run();
+  }
+
+  /** Settles once it was connected, or once that failed. */
+  get tried(): Promise<void> {
+    return this.#tried.promise;
   }
 
   get state(): LinkState {
@@ -103,11 +109,13 @@ export class FleetLink {
         if (signal.aborted) return await connection.close();
         this.#onUp(connection);
         this.#set({ connected: true, server: connection.getServer() });
+        this.#tried.resolve();
         await this.#follow(connection);
         const error = await connection.closed();
         if (error) throw error;
       } catch (error) {
         this.#set({ connected: false, error: (error as Error).message });
+        this.#tried.resolve();
       }
       this.#connection = undefined;
       const pause = RETRY_MS + Math.random() * JITTER_MS;

@@ -23,6 +23,8 @@ export interface FleetStatus {
   /** Whether it hears others: not while nobody here could be held for them. */
   readonly listens: boolean;
   readonly policy: TickFleetPolicy;
+  /** Layouts of kernels since the start; null if the configuration wants none. */
+  readonly layouts: { readonly taken: number; readonly given: number; readonly refused: number } | null;
   readonly hosts: readonly FleetHost[];
   /** Messages that were not taken, by reason, and from whom the last one came. */
   readonly refused: readonly { readonly reason: string; readonly count: number; readonly last: string }[];

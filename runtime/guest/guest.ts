@@ -26,6 +26,9 @@ import { type QueueFields, QueueWords } from './queue-words.ts';
 import { describeQueues, type RunQueue } from './run-queue.ts';
 import { signalSlots, type TaskSlots, taskSlots, threadInfoSlots } from './task-slots.ts';
 
+/** With these a guest could not be asked, whatever its layout is. */
+const GONE: ReadonlySet<string> = new Set(['domain-gone', 'host-unreachable', 'timeout']);
+
 /** Most tasks of one guest: four times the default limit of pids of a Linux with many CPUs. */
 const MAX_TASKS = 131_072;
 /** How often a contradictory look at a running guest is repeated at once. */
@@ -156,9 +159,22 @@ export class Guest {
    *   `domain-gone`, `host-unreachable`
    */
   static async attach(domain: Domain<FrameNumber>, known: readonly KnownKernel[]): Promise<Guest> {
-    return domain.registers === undefined
-      ? Guest.#amongKernels(domain, known)
-      : Guest.#proved(domain, await identify(domain, known), known);
+    if (domain.registers === undefined) return Guest.#amongKernels(domain, known);
+    const kernel = await identify(domain, known);
+    try {
+      return await Guest.#tried(domain, kernel, known);
+    } catch (error) {
+      const isLayout = error instanceof DomschedError && !GONE.has(error.code);
+      if (!isLayout || kernel.trial?.refuse === undefined) throw error;
+      kernel.trial.refuse(error.message);
+      return await Guest.#tried(domain, await identify(domain, known), known);
+    }
+  }
+
+  static async #tried(domain: Domain<FrameNumber>, kernel: IdentifiedKernel, known: readonly KnownKernel[]) {
+    const guest = await Guest.#proved(domain, kernel, known);
+    kernel.trial?.accept();
+    return guest;
   }
 
   static async #proved(

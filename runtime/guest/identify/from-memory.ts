@@ -6,9 +6,10 @@ import { type KnownKernel, kernelOf } from '../../layout/registry.ts';
 import type { LayoutView } from '../../layout/view.ts';
 import { guestVirtual } from '../../memory/address.ts';
 import type { AddressSpace } from '../../memory/types.ts';
+import { layoutsElsewhere, type TakenLayout } from '../learn/elsewhere.ts';
 import { evidenceHash } from '../learn/evidence.ts';
 import { learn } from '../learn/learner.ts';
-import type { MemoryLayouts, Remembered } from '../learn/remembered.ts';
+import { MEMORY_LAYOUT_FORMAT, type MemoryLayouts, type Remembered } from '../learn/remembered.ts';
 import { tryRead } from './banner.ts';
 import { copyImage } from './scan.ts';
 import type { IdentifiedKernel, Learned } from './types.ts';
@@ -30,8 +31,8 @@ export interface Unlearned {
 }
 
 /**
- * Identifies a kernel that has no extracted layout: by a layout that was read from the same kernel before, or else by
- * its own tables.
+ * Identifies a kernel that has no extracted layout: by a layout that was read from the same kernel before, here or on
+ * another host, or else by its own tables.
  *
  * @returns the kernel, or `why` it does not describe itself well enough, for people, and the build-id that it shows
  */
@@ -47,6 +48,12 @@ export async function fromMemory(
         const kernel = await asBefore(image, entry);
         if (kernel !== undefined) return kernel;
       }
+    }
+    // Who looks at a dump has no hurry, and no fleet.
+    for (const banner of domain.registers === undefined ? [] : image.banners) {
+      const taken = await layoutsElsewhere()?.take(banner);
+      const kernel = taken && (await asOthersSay(image, taken, remembered));
+      if (kernel !== undefined) return kernel;
     }
     const learned = await anew(domain, image, remembered);
     if (!('why' in learned)) return learned;
@@ -73,7 +80,28 @@ async function asBefore(image: Unmatched, entry: Remembered): Promise<Identified
   if (kernel === undefined) return undefined;
   const hash = await evidenceHash(kernel.space, kernel.slide, entry.evidence);
   const { guest, date } = entry;
-  return hash === entry.hash ? { ...kernel, learned: { guest, date } } : undefined;
+  if (hash !== entry.hash) return undefined;
+  return { ...kernel, learned: { guest, date }, trial: { accept: () => layoutsElsewhere()?.give(entry) } };
+}
+
+/** The kernel of a layout that somebody else gave: kept once the guest has proved it. */
+async function asOthersSay(
+  image: Unmatched,
+  { entry, accept, refuse }: TakenLayout,
+  remembered: MemoryLayouts,
+): Promise<IdentifiedKernel | undefined> {
+  try {
+    const kernel = await asBefore(image, entry);
+    const keep = () => {
+      remembered.keep(entry);
+      accept();
+    };
+    return kernel && { ...kernel, trial: { accept: keep, refuse } };
+  } catch (error) {
+    if (!(error instanceof DomschedError) || error.code !== 'layout-unknown') throw error;
+    refuse(error.message);
+    return undefined;
+  }
 }
 
 async function anew(
@@ -93,8 +121,10 @@ async function anew(
     }
     const hash = await evidenceHash(kernel.space, kernel.slide, evidence);
     const learned: Learned = { guest: name, date: new Date().toISOString() };
-    if (hash !== null) remembered.keep({ ...learned, evidence, hash, layout });
-    return { ...kernel, learned };
+    if (hash === null) return { ...kernel, learned };
+    const entry: Remembered = { format: MEMORY_LAYOUT_FORMAT, ...learned, evidence, hash, layout };
+    remembered.keep(entry);
+    return { ...kernel, learned, trial: { accept: () => layoutsElsewhere()?.give(entry) } };
   } catch (error) {
     if (!(error instanceof DomschedError) || error.code !== 'layout-unknown') throw error;
     const { buildId } = error.details;

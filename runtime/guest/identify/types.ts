@@ -24,6 +24,13 @@ export interface Learned {
   readonly date: string;
 }
 
+/** Who wants to know whether a guest proves the layout that was found for it. */
+export interface LayoutTrial {
+  accept(): void;
+  /** Then the kernel is identified anew, without that layout; absent if no other could be found. */
+  readonly refuse?: (why: string) => void;
+}
+
 /** The kernel that runs in a domain, confirmed by its own memory. */
 export interface IdentifiedKernel extends Relocation {
   readonly layout: LayoutView;
@@ -35,6 +42,8 @@ export interface IdentifiedKernel extends Relocation {
   readonly derivations: readonly Derivation[];
   /** For a layout that was read from a guest's memory: which guest, and when. */
   readonly learned?: Learned;
+  /** For a layout that others may have, or that came from others. */
+  readonly trial?: LayoutTrial;
   /** Number of vCPUs that have halted for good in another kernel, which crashed: this kernel runs in its place. */
   readonly crashed: number;
   /** Without registers: number of other kernels in memory that are whole and do not move. */

@@ -7,15 +7,15 @@ import { cacheDirectory } from '../../cache-directory.ts';
 import { makePrivate, writePrivate } from '../../runtime-directory.ts';
 import type { Learned } from '../identify/types.ts';
 
-const FORMAT = 'domsched-memory-layout/1';
+export const MEMORY_LAYOUT_FORMAT = 'domsched-memory-layout/1';
 /** The guests of a host have fewer different kernels; beyond that the oldest entry is dropped. */
 const MAX_ENTRIES = 64;
 /** Most bytes of an entry; a layout of a real kernel has some 700 KiB. */
-const MAX_BYTES = 8 << 20;
+export const MAX_ENTRY_BYTES = 8 << 20;
 
 /** A layout that was read from a guest's memory earlier. */
 export interface Remembered extends Learned {
-  readonly format: typeof FORMAT;
+  readonly format: typeof MEMORY_LAYOUT_FORMAT;
   readonly evidence: MemoryEvidence;
   /** The {@link evidenceHash} of guests that it may be used for. */
   readonly hash: string;
@@ -59,8 +59,8 @@ export class MemoryLayouts {
   keep(entry: Omit<Remembered, 'format'>): void {
     const { banner } = entry.layout.kernel;
     if (banner === null) return;
-    const text = JSON.stringify({ format: FORMAT, ...entry } satisfies Remembered);
-    if (text.length > MAX_BYTES) return;
+    const text = JSON.stringify({ format: MEMORY_LAYOUT_FORMAT, ...entry } satisfies Remembered);
+    if (text.length > MAX_ENTRY_BYTES) return;
     const file = path.join(this.directory, `${prefix(banner)}${entry.hash.slice(0, 32)}.json`);
     const draft = `${file}.${process.pid}`;
     try {
@@ -93,12 +93,12 @@ export class MemoryLayouts {
       // Anybody who may write there could give us any layout.
       makePrivate(this.directory);
       const { size, mtimeMs, ino } = statSync(file);
-      if (size > MAX_BYTES) return null;
+      if (size > MAX_ENTRY_BYTES) return null;
       const stamp = `${size} ${mtimeMs} ${ino}`;
       const before = lately.get(file);
       if (before?.stamp === stamp) return before.entry;
       const entry = JSON.parse(readFileSync(file, 'utf8')) as Remembered;
-      if (entry.format !== FORMAT) return null;
+      if (entry.format !== MEMORY_LAYOUT_FORMAT) return null;
       lately.delete(file);
       lately.set(file, { stamp, entry });
       if (lately.size > MAX_LATELY) lately.delete(lately.keys().next().value!);

@@ -3,6 +3,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Kvm } from '@nats-io/kv';
+import { Objm } from '@nats-io/obj';
 import { connect } from '@nats-io/transport-node';
 import test from 'ava';
 import pino from 'pino';
@@ -67,6 +68,16 @@ test('with the example’s permissions a host says what it does itself and reads
     await evil.flush();
     await until(`${subject} is denied`, () => denied.some((text) => text.includes(subject)));
   }
+  // Layouts: a host reads what the operator gave, and gives none.
+  const given = await connect(connectionOptions(await configOf('operator')));
+  t.teardown(() => given.close());
+  const objects = await new Objm(given).create('domsched-layouts');
+  await objects.putBlob({ name: 'one' }, Buffer.from('a layout'));
+  const readable = await new Objm(evil).open('domsched-layouts');
+  t.is(Buffer.from((await readable.getBlob('one'))!).toString(), 'a layout');
+  await t.throwsAsync(readable.putBlob({ name: 'one' }, Buffer.from('forged')));
+  await t.throwsAsync(new Objm(evil).create('another'));
+  t.is(Buffer.from((await objects.getBlob('one'))!).toString(), 'a layout');
   const kv = await new Kvm(evil).open('domsched-policy');
   await t.throwsAsync(kv.put('policy', 'forged'));
   evil.subscribe('_INBOX_operator.>');

@@ -7,8 +7,6 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
 import test from 'ava';
-import { openKernelFile } from '../../../extractor/elf/open.ts';
-import { findKallsyms, type KallsymsPlaces } from '../../../extractor/kallsyms/kallsyms.ts';
 import type { DomschedError } from '../../../runtime/error.ts';
 import { Guest } from '../../../runtime/guest/guest.ts';
 import { identify } from '../../../runtime/guest/identify/identify.ts';
@@ -16,68 +14,22 @@ import { MemoryLayouts } from '../../../runtime/guest/learn/remembered.ts';
 import type { AnyLayout } from '../../../runtime/layout/types.ts';
 import { LayoutView } from '../../../runtime/layout/view.ts';
 import type { SymbolName } from '../../../runtime/members/symbols.ts';
-import { realKernels } from '../../real-kernels.ts';
-import { CFS_KERNEL, knownKernel, SyntheticGuest } from './synthetic.ts';
+import { type GuestLies, LearnableKernel } from './learnable.ts';
+import { CFS_KERNEL, knownKernel } from './synthetic.ts';
 
 const cache = mkdtempSync(path.join(tmpdir(), 'domsched-learn-'));
 process.env.DOMSCHED_CACHE_DIR = cache;
 test.beforeEach(() => rmSync(cache, { recursive: true, force: true }));
 test.after.always(() => rmSync(cache, { recursive: true, force: true }));
 
-/** `setup_header.pref_address` (Documentation/arch/x86/boot.rst). */
-const PREF_ADDRESS = 0x258n;
-
-const real = realKernels().find(({ release }) => release === knownKernel(CFS_KERNEL).release)!;
-let rodata: MemoryPiece;
-let btf: MemoryPiece;
-let bootParams: bigint;
-let places: KallsymsPlaces;
+let real: LearnableKernel;
+let places: LearnableKernel['places'];
 test.before(async () => {
-  await using file = await openKernelFile(real.vmlinuz, { debugRoots: [] });
-  const piece = (name: string): MemoryPiece => {
-    const section = file.section(name)!;
-    return { address: section.address, bytes: Buffer.from(section.read()) };
-  };
-  rodata = piece('.rodata');
-  btf = piece('.BTF');
-  bootParams = file.lookup(['boot_params']).get('boot_params')!.address;
-  places = findKallsyms(rodata.bytes, rodata.address, (at, length) => {
-    const offset = Number(at - rodata.address);
-    return rodata.bytes.subarray(offset, offset + length);
-  })!.places;
+  real = await LearnableKernel.read();
+  places = real.places;
 });
 
-interface MemoryPiece {
-  address: bigint;
-  bytes: Buffer;
-}
-
-interface Lies {
-  rodata?: (bytes: Buffer) => void;
-  btf?: (bytes: Buffer) => void;
-}
-
-/** A guest with the kernel's own tables, moved as its boot loader would have. */
-async function guestWith(
-  options: { name: string; slide?: bigint },
-  lies: Lies = {},
-): Promise<SyntheticGuest> {
-  const guest = await SyntheticGuest.make({ kernel: CFS_KERNEL, ...options });
-  const pieces = [
-    { ...rodata, lie: lies.rodata },
-    { ...btf, lie: lies.btf },
-  ];
-  for (const { address, bytes, lie } of pieces) {
-    const own = Buffer.from(bytes);
-    if (address === rodata.address) {
-      own.writeBigUInt64LE(own.readBigUInt64LE(places.baseAt!) + guest.slide, places.baseAt!);
-    }
-    lie?.(own);
-    guest.image.store(guest.physical(address + guest.slide), own);
-  }
-  guest.word(bootParams + guest.slide + PREF_ADDRESS, 0x100_0000n);
-  return guest;
-}
+const guestWith: LearnableKernel['guest'] = (...args) => real.guest(...args);
 
 test.serial(
   'symbols and types are those of the debug package, and are kept for whoever has the same',
@@ -152,7 +104,7 @@ test.serial('a folder that others may write to is not used, and nothing depends 
 });
 
 test.serial('a kernel without one of the tables: which is missing, and what to do', async (t) => {
-  const cases: [Lies, RegExp][] = [
+  const cases: [GuestLies, RegExp][] = [
     [{ btf: (bytes) => bytes.fill(0, 0, 64) }, /the types \(BTF\) in the memory of web are damaged/],
     [
       { rodata: (bytes) => bytes.fill(0, places.tables[1]!.start, places.tables[1]!.end) },
