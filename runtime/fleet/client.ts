@@ -75,7 +75,7 @@ export class FleetClient implements AsyncDisposable {
       return new FleetClient(connection);
     } catch (cause) {
       const which = config.servers.join(', ');
-      const next = 'see that nats-server runs there, and what servers and tls in [fleet] say';
+      const next = 'see that it runs, and what servers and tls in [fleet] say';
       const text = `no server of the fleet answers (${which}): ${(cause as Error).message}; ${next}`;
       throw new DomschedError('host-unreachable', text, { servers: config.servers }, { cause });
     }

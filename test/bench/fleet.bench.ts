@@ -29,7 +29,7 @@ const LONGEST_MS = 300_000;
 const TICK_MS = 10;
 
 /** Hosts in a few processes, asked together. */
-class Hosts implements Disposable {
+class SimulatedHosts implements Disposable {
   readonly #children: ChildProcess[];
 
   constructor(plan: Omit<HostsPlan, 'first' | 'count'>) {
@@ -101,7 +101,14 @@ async function measure(total: number, holders: number) {
     await client.policies.set({ policy: '', by: 'bench', comment: '' }, 0);
   }
   const hosts = stack.use(
-    new Hosts({ url: server.url, directory, total, holders, leaseMs: LEASE_MS, changeMs: CHANGE_MS }),
+    new SimulatedHosts({
+      url: server.url,
+      directory,
+      total,
+      holders,
+      leaseMs: LEASE_MS,
+      changeMs: CHANGE_MS,
+    }),
   );
   const connected = (count: number) =>
     until(
