@@ -13,10 +13,11 @@ export class Backoff {
     return nowMs >= (this.#failures.get(what)?.untilMs ?? -Infinity);
   }
 
-  fail(what: string, nowMs: number): void {
+  /** @param leastMs to wait at least, for what costs much to try */
+  fail(what: string, nowMs: number, leastMs = 0): void {
     const before = this.#failures.get(what)?.waitMs;
     const waitMs = before === undefined ? this.#firstMs : Math.min(2 * before, this.#mostMs);
-    this.#failures.set(what, { untilMs: nowMs + waitMs, waitMs });
+    this.#failures.set(what, { untilMs: nowMs + Math.max(waitMs, leastMs), waitMs });
   }
 
   succeed(what: string): void {

@@ -36,6 +36,8 @@ export interface PolicyLook {
 
 /** Looks at one domain may take this part of the time at most. */
 const LOOKS_PART = 0.25;
+/** Tries to learn the layout of a kernel that does not say enough may take this part of the time at most. */
+const LEARNING_PART = 0.05;
 /** How long an unreadable domain is assumed to continue as before. */
 const ASSUMED_MS = 3_000;
 /** Error codes of a look that exceeded the limits set for a guest. */
@@ -349,6 +351,7 @@ export class WatchedDomain {
   }
 
   async #attach(nowMs: number): Promise<void> {
+    const begin = this.#context.now();
     try {
       const open = await openFor(this.#host, this.id, (domain) => {
         this.#identity = domain.identity;
@@ -381,7 +384,9 @@ export class WatchedDomain {
       const known = error instanceof DomschedError ? error : new DomschedError('protocol', String(error), {});
       if (this.#error?.message !== known.message) this.#log.warn({ code: known.code }, known.message);
       this.#error = known;
-      this.#attempts.fail('attach', nowMs);
+      // Tables that take a minute to refuse take that from the host seldom.
+      const learnedMs = known.code === 'layout-unknown' ? this.#context.now() - begin : 0;
+      this.#attempts.fail('attach', nowMs, learnedMs + learnedMs / LEARNING_PART);
     }
   }
 

@@ -119,6 +119,7 @@ level3_kernel_pgt:
 	.fill	510, 8, 0
 	.quad	phys(level2_kernel_pgt) + 0x63
 	.quad	phys(level2_fixmap_pgt) + 0x63
+	.globl level2_ident_pgt
 level2_ident_pgt:				/* the first GiB */
 	i = 0
 	.rept	512

@@ -7,7 +7,7 @@
 #define ADDRESS 0x000ffffffffff000
 
 extern pgd_t init_level4_pgt[512];
-extern unsigned long level3_ident_pgt[512];
+extern unsigned long level3_ident_pgt[512], level2_ident_pgt[512];
 extern char _text[], _end[];
 struct mm_struct init_mm = { .pgd = init_level4_pgt, .mm_users = { 2 }, .mm_count = { 2 } }; /* one count for the boot task */
 
@@ -17,14 +17,24 @@ unsigned long __pa(const void *address)
 	return a >= KERNEL_MAP ? a - KERNEL_MAP : a - PAGE_OFFSET;
 }
 
-/* The boot page tables cover the first GiB; this adds the others up to the end of RAM. */
+/* Maps what there is of RAM in one GiB, and nothing behind it. */
+static void map_gib(unsigned long *table, unsigned long gib)
+{
+	for (unsigned long i = 0; i < 512; i++) {
+		unsigned long address = (gib << 30) + (i << 21);
+
+		table[i] = address < end_of_ram ? address + LARGE : 0;
+	}
+}
+
+/* The boot page tables cover the whole first GiB; this adds the others, and leaves nothing behind the end of RAM, as in 2.6.16. */
 void map_all_memory(void)
 {
+	map_gib(level2_ident_pgt, 0);
 	for (unsigned long gib = 1; gib << 30 < end_of_ram && gib < 512; gib++) {
 		unsigned long *table = alloc_pages(0);
 
-		for (unsigned long i = 0; i < 512; i++)
-			table[i] = (gib << 30) + (i << 21) + LARGE;
+		map_gib(table, gib);
 		level3_ident_pgt[gib] = __pa(table) | 0x63;
 	}
 }

@@ -3,10 +3,22 @@ import type { KernelMemory, MemoryLayout } from '../../../extractor/contract.ts'
 import { DomschedError } from '../../error.ts';
 import { printable } from '../text.ts';
 
-/** In ms. A kernel takes half a second of CPU time, but a busy host may take longer. */
-const MAX_MS = 30_000;
+/**
+ * In ms. A kernel takes half a second of CPU time; in a dom0 under an emulator, which counts as its own the time that it
+ * waits for its host, a hundred times as much.
+ */
+const LIMITS: LearnLimits = { cpuMs: 60_000, allMs: 600_000 };
+const CHECK_MS = 250;
 /** MiB of heap besides the image; a real kernel's types take some 40. */
 const HEAP = { maxOldGenerationSizeMb: 160, maxYoungGenerationSizeMb: 6, stackSizeMb: 4 };
+
+/** How long a kernel's tables may take to read. */
+interface LearnLimits {
+  /** CPU time of the thread: a busy host makes it no longer. */
+  readonly cpuMs: number;
+  /** By the clock, for a thread that does not say what it has used. */
+  readonly allMs: number;
+}
 
 /** Answers of the thread, see extractor/memory/worker.ts. */
 type LearnerAnswer =
@@ -37,24 +49,36 @@ let last: Promise<unknown> = Promise.resolve();
  *
  * @param copy copies the image when its turn has come; its bytes are given away
  * @param more reads a word of the kernel that is not in the copy
+ * @param limits another than the usual time
  * @throws DomschedError `layout-unknown` if the kernel does not say enough about itself, with `details.missing`
  */
-export function learn(copy: () => Promise<KernelMemory>, more: ReadWord): Promise<MemoryLayout> {
-  const mine = last.then(async () => run(await copy(), more));
+export function learn(
+  copy: () => Promise<KernelMemory>,
+  more: ReadWord,
+  limits = LIMITS,
+): Promise<MemoryLayout> {
+  const mine = last.then(async () => run(await copy(), more, limits));
   last = mine.catch(() => undefined);
   return mine;
 }
 
-async function run(memory: KernelMemory, more: ReadWord): Promise<MemoryLayout> {
+async function run(memory: KernelMemory, more: ReadWord, limits: LearnLimits): Promise<MemoryLayout> {
   const answer = await new Promise<Exclude<LearnerAnswer, { asked: unknown }>>((resolve, reject) => {
     const worker = new Worker(EXTRACTOR, {
       workerData: memory,
       transferList: memory.parts.map(({ bytes }) => bytes.buffer as ArrayBuffer),
       resourceLimits: HEAP,
     });
-    const timer = setTimeout(() => end(() => reject(tooMuch(memory.name, 'time'))), MAX_MS);
+    const begin = performance.now();
+    const timer = setInterval(async () => {
+      const isLate = performance.now() - begin > limits.allMs;
+      // A thread that has ended has no answer.
+      const used = isLate ? undefined : await worker.cpuUsage().catch(() => undefined);
+      const usedMs = used === undefined ? 0 : (used.user + used.system) / 1000;
+      if (isLate || usedMs > limits.cpuMs) end(() => reject(tooMuch(memory.name, 'time')));
+    }, CHECK_MS);
     const end = (settle: () => void): void => {
-      clearTimeout(timer);
+      clearInterval(timer);
       settle();
       void worker.terminate();
     };

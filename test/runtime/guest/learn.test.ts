@@ -10,6 +10,7 @@ import test from 'ava';
 import type { DomschedError } from '../../../runtime/error.ts';
 import { Guest } from '../../../runtime/guest/guest.ts';
 import { identify } from '../../../runtime/guest/identify/identify.ts';
+import { learn } from '../../../runtime/guest/learn/learner.ts';
 import { MemoryLayouts } from '../../../runtime/guest/learn/remembered.ts';
 import type { AnyLayout } from '../../../runtime/layout/types.ts';
 import { LayoutView } from '../../../runtime/layout/view.ts';
@@ -178,5 +179,27 @@ test.serial(
       [],
     );
     t.log(Object.fromEntries(codes));
+  },
+);
+
+test.serial(
+  'a kernel that takes more CPU time than it may is refused, and so is one by the clock',
+  async (t) => {
+    const copy = async () => ({
+      name: 'memory of web',
+      parts: [rodata, btf].map(({ address, bytes }) => ({ address, bytes: Uint8Array.from(bytes) })),
+    });
+    const allMs = 600_000;
+    const { layout } = await learn(copy, () => null, { cpuMs: allMs, allMs });
+    t.is(layout.kernel.release, real.release);
+    const late = { code: 'layout-unknown', message: /memory of web take more time than those of any kernel/ };
+    await t.throwsAsync(
+      learn(copy, () => null, { cpuMs: 1, allMs }),
+      late,
+    );
+    await t.throwsAsync(
+      learn(copy, () => null, { cpuMs: allMs, allMs: 1 }),
+      late,
+    );
   },
 );
