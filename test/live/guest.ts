@@ -21,6 +21,12 @@ const BOOT_ATTEMPTS = 3;
 const QUIT_LIMIT_MS = 10_000;
 const DISK_BYTES = 16 * 1024 * 1024;
 
+/**
+ * In s: after how long RCU speaks of a stall, and half of how long the watchdog waits for a CPU. A host that is busy with
+ * other tests lets a guest stand for longer than the 20 s that kernels allow by themselves.
+ */
+const PATIENT = 'rcupdate.rcu_cpu_stall_timeout=120 watchdog_thresh=60';
+
 /** How a machine is built, whatever boots on it. */
 export interface MachineOptions {
   name?: string;
@@ -313,7 +319,7 @@ export async function bootImage(
       ...(extra && { extra }),
       kernel: vmlinuz,
       initrd,
-      append: `console=ttyS0 quiet panic=-1 oops=panic ${options.append ?? ''}`,
+      append: `console=ttyS0 quiet panic=-1 oops=panic ${PATIENT} ${options.append ?? ''}`,
     });
     guest.agent = await GuestAgent.connect(path.join(guest.directory, 'agent.sock'));
     return guest;
