@@ -1,4 +1,5 @@
 /** A guest in memory with the read-only data of a real kernel, which says of itself what that kernel does. */
+import type { KernelMemory } from '../../../extractor/contract.ts';
 import { openKernelFile } from '../../../extractor/elf/open.ts';
 import { findKallsyms, type KallsymsPlaces } from '../../../extractor/kallsyms/kallsyms.ts';
 import { realKernels } from '../../real-kernels.ts';
@@ -38,6 +39,15 @@ export class LearnableKernel {
     };
     const bootParams = file.lookup(['boot_params']).get('boot_params')!.address;
     return new LearnableKernel(piece('.rodata'), piece('.BTF'), bootParams);
+  }
+
+  /** A copy of the tables, as they are read from memory. */
+  memory(): KernelMemory {
+    const parts = [this.#rodata, this.#btf].map(({ address, bytes }) => ({
+      address,
+      bytes: Uint8Array.from(bytes),
+    }));
+    return { name: 'memory of web', parts };
   }
 
   /** A guest with the kernel's own tables, moved as its boot loader would have. */
