@@ -28,7 +28,7 @@ import { RecordedWrites, WholeMemory } from './recorded-writes.ts';
 
 const test = anyTest as TestFn<{ good: LiveGuest }>;
 /** Looks, holds and releases of the hostile guest. */
-const ROUNDS = Number(process.env.DOMSCHED_HOSTILE_ROUNDS ?? 60);
+const ROUNDS = Number(process.env.DOMSCHED_HOSTILE_ROUNDS ?? 40);
 /** How long is tried for what a hostile guest does not let happen. */
 const LIMIT_MS = 10;
 /** A kernel is looked for anew, and the good guest is held and released, once in so many looks. */
