@@ -18,7 +18,7 @@ import { until } from './until.ts';
 const KILLS = Number(process.env.DOMSCHED_KILLS ?? 12);
 const MOST_KILLS = 5 * KILLS;
 const PROMPT_ATTEMPTS = 3;
-const LEAST_OF_EACH = 3;
+const LEAST_OF_EACH = 2;
 /** Kills after which a soak says how far it is. */
 const REPORT_EVERY = 500;
 /** Longer than the policy takes to hold and release everybody. */
