@@ -210,7 +210,8 @@ export async function recover(domain: Domain, log: EditLog): Promise<Recovery> {
     if (guard.foundPaused && half.length > 0) {
       throw failure(domain, half[0]!.record.title, 'whoever tried it last failed');
     }
-    if (guard.foundPaused || half.length < pending.length) {
+    // Others may be of edits that were over before it last ran, and could not be removed from a disk that fails.
+    if (guard.foundPaused || (half.length === 0 && pending.length > 0)) {
       // It ran in the meantime and somebody else paused it.
       if (!guard.foundPaused) guard.abandon();
       forget();
