@@ -452,7 +452,7 @@ export class Guest {
 
   async #takePaused(options: SnapshotOptions): Promise<Snapshot> {
     requireCapabilities(this.domain, 'pause');
-    await using _pause = await this.domain.pause.acquire();
+    await using _pause = await this.domain.pause.acquire('look');
     return this.snapshot(options);
   }
 

@@ -205,7 +205,7 @@ async function movingFacts(guest: ProvableGuest, initTask: GuestVirtual, facts: 
   }
   for (let i = 0; i < MAX_PAUSES; i++) {
     // Each pause meets the guest at another point, which may be in the middle of a change of its queues.
-    await using _pause = await guest.domain.pause.acquire();
+    await using _pause = await guest.domain.pause.acquire('look');
     if (attempt()) return;
     const wrong = contradiction();
     if (i < MAX_PAUSES - 1 || wrong === undefined) continue;

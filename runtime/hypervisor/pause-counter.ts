@@ -1,10 +1,10 @@
 import { DomschedError } from '../error.ts';
-import type { Pausable, PauseGuard, PauseProof } from './types.ts';
+import type { Pausable, PauseGuard, PauseProof, PauseUse } from './types.ts';
 
 /** What a backend must offer so that its pauses can be counted. */
 export interface PauseBackend {
   /** Stops the domain. @returns whether somebody else had already paused it */
-  stop(): Promise<{ foundPaused: boolean }>;
+  stop(use: PauseUse): Promise<{ foundPaused: boolean }>;
   /** Asks the hypervisor whether it stands still, see {@link PauseGuard.prove}. All earlier events are heard first. */
   prove(): Promise<PauseProof>;
   /** See {@link PauseGuard.isQuiet}. */
@@ -55,10 +55,10 @@ export class PauseCounter implements Pausable {
     return this.#depth > 0;
   }
 
-  acquire(): Promise<PauseGuard> {
+  acquire(use: PauseUse = 'edit'): Promise<PauseGuard> {
     return this.#serialise(async () => {
       if (this.#depth === 0) {
-        const { foundPaused } = await this.#backend.stop();
+        const { foundPaused } = await this.#backend.stop(use);
         this.#foundPaused = foundPaused;
       }
       this.#depth += 1;

@@ -159,6 +159,9 @@ export interface PauseGuard extends AsyncDisposable {
   release(): Promise<void>;
 }
 
+/** What a pause is for. */
+export type PauseUse = 'look' | 'edit';
+
 /** Pauses a domain; pauses are counted. */
 export interface Pausable {
   /** Pauses held through this domain object. */
@@ -172,9 +175,11 @@ export interface Pausable {
   readonly way?: string;
   /**
    * Resolves when no vCPU runs any more.
-   * @throws DomschedError `domain-gone`, `timeout`, `protocol`
+   * @param use only a look may pause a domain of which cannot be told whether somebody moves its memory; that pause
+   *   proves nothing, so nothing can be written under it
+   * @throws DomschedError `domain-gone`, `timeout`, `protocol`; `refused` for an edit, see {@link PauseGuard.prove}
    */
-  acquire(): Promise<PauseGuard>;
+  acquire(use?: PauseUse): Promise<PauseGuard>;
 }
 
 /** Share of CPU time that the hypervisor gives a domain. */

@@ -15,6 +15,7 @@ import type {
   FrameReader,
   FrameWriter,
   Pausable,
+  PauseUse,
 } from '../types.ts';
 import { attachRam, type ProcessRam } from './attach-ram.ts';
 import { Freezer } from './freezer.ts';
@@ -59,7 +60,7 @@ export class ProcessDomain implements Domain<GuestFrame> {
         freezer === undefined
           ? 'tracing the threads of its CPUs, which ends with domsched: it has no control group to itself, whose freezer would not'
           : `tracing the threads of its CPUs, and frozen (${freezer.directory}) while words are written that may not be left half done`,
-      stop: () => this.#stop(),
+      stop: (use) => this.#stop(use),
       prove: async () => this.#pause.prove(this.#generation),
       isQuiet: () => this.#pause.isQuiet(),
       resume: async () => this.#resume(),
@@ -110,8 +111,8 @@ export class ProcessDomain implements Domain<GuestFrame> {
     return this.close();
   }
 
-  async #stop(): Promise<{ foundPaused: boolean }> {
-    await this.#pause.stop();
+  async #stop(use: PauseUse): Promise<{ foundPaused: boolean }> {
+    await this.#pause.stop(use);
     this.#generation += 1;
     return { foundPaused: false };
   }

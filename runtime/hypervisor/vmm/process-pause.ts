@@ -4,12 +4,12 @@ import { DomschedError } from '../../error.ts';
 import { isAlive } from '../../host-process.ts';
 import { processState } from '../qemu/qemu-process.ts';
 import { lastRan } from '../thread-clock.ts';
-import type { PauseProof } from '../types.ts';
+import type { PauseProof, PauseUse } from '../types.ts';
 import { checkAtRest, hasMonitor } from './at-rest.ts';
 import type { Freezer } from './freezer.ts';
 import type { MachineProcess } from './machine-process.ts';
 import { StoppedThreads } from './stopped-threads.ts';
-import { machineThreads } from './vcpu-threads.ts';
+import { type MachineThreads, machineThreads } from './vcpu-threads.ts';
 
 /** How often to retry when a machine does not come to a stop, because translated code or a disk is busy. */
 const ATTEMPTS = 10;
@@ -34,6 +34,7 @@ export class ProcessPause {
   readonly #translates: boolean;
   readonly #freezer: Freezer | undefined;
   #stopped: StoppedThreads | undefined;
+  #use: PauseUse = 'edit';
   /** Frozen by us: `left` if a process of ours froze it and was killed since; then no thread is traced. */
   #frozen: 'now' | 'left' | undefined;
 
@@ -44,13 +45,14 @@ export class ProcessPause {
   }
 
   /**
-   * @throws DomschedError `refused` when it is being moved, already stands still or must not be traced; `timeout`;
-   *   `domain-gone`
+   * @param use for a look nothing is asked of those who move its memory or have paused it: their copy stays right
+   * @throws DomschedError `refused` when it must not be traced or, for an edit, is being moved or already stands still;
+   *   `timeout`; `domain-gone`
    */
-  async stop(): Promise<void> {
+  async stop(use: PauseUse = 'edit'): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       try {
-        await this.#stopOnce(Math.min(FIRST_STAND_MS * 2 ** (attempt - 1), LAST_STAND_MS));
+        await this.#stopOnce(use, Math.min(FIRST_STAND_MS * 2 ** (attempt - 1), LAST_STAND_MS));
         return;
       } catch (error) {
         const late = error instanceof DomschedError && error.code === 'timeout';
@@ -60,18 +62,17 @@ export class ProcessPause {
     }
   }
 
-  async #stopOnce(standMs: number): Promise<void> {
-    const { pid, name, args, isQemu } = this.#machine;
+  async #stopOnce(use: PauseUse, standMs: number): Promise<void> {
+    const { pid, name } = this.#machine;
     this.#checkProcess();
     const threads = machineThreads(pid);
+    this.#use = use;
     if (this.#isLeftFrozen()) {
-      checkAtRest(this.#machine, threads);
+      if (use === 'edit') checkAtRest(this.#machine, threads);
       this.#frozen = 'left';
       return;
     }
-    const saysRunning = checkAtRest(this.#machine, threads);
-    // Without a manager's word somebody may have stopped it to save it; that is excluded once it was seen running.
-    if (!saysRunning && isQemu && hasMonitor(args)) await this.#seenRunning(threads.vcpus);
+    if (use === 'edit') await this.#expectAtRest(threads);
     // A nameless thread beside named ones does not run a CPU yet.
     const cpus = threads.named > 0 ? new Set(threads.vcpus.slice(0, threads.named)) : undefined;
     const translates = (thread: number) => this.#translates && (cpus?.has(thread) ?? true);
@@ -80,7 +81,7 @@ export class ProcessPause {
       standMs,
     });
     try {
-      checkAtRest(this.#machine, machineThreads(pid));
+      if (use === 'edit') checkAtRest(this.#machine, machineThreads(pid));
       this.#checkProcess();
       if (this.#machine.kvmVcpus > this.#stopped.threads.length) {
         throw new DomschedError('refused', `${name}: not all threads that run its CPUs were found`, { pid });
@@ -94,6 +95,8 @@ export class ProcessPause {
   /** @throws DomschedError as {@link PauseGuard.prove} */
   prove(generation: number): PauseProof {
     const { pid, started, name } = this.#machine;
+    if (this.#use === 'look')
+      throw new DomschedError('refused', `${name} is paused for a look only`, { pid });
     this.#checkProcess();
     const threads = machineThreads(pid);
     checkAtRest(this.#machine, threads);
@@ -200,6 +203,14 @@ export class ProcessPause {
       `process ${pid} of ${name} is stopped by a signal; let it go on first: kill -CONT ${pid}`,
       { domain: name, pid },
     );
+  }
+
+  /** Nobody moves it or has paused it. */
+  async #expectAtRest(threads: MachineThreads): Promise<void> {
+    const { args, isQemu } = this.#machine;
+    const saysRunning = checkAtRest(this.#machine, threads);
+    // Without a manager's word somebody may have stopped it to save it; that is excluded once it was seen running.
+    if (!saysRunning && isQemu && hasMonitor(args)) await this.#seenRunning(threads.vcpus);
   }
 
   /** Waits until a CPU of the guest has just run. */
