@@ -11,7 +11,7 @@ PACKAGES := gcc libc6-dev make binutils bzip2 xz-utils zstd lz4 lzop gdb clang-1
 	qemu-system-x86 qemu-utils busybox-static cpio time dwarves bpftool dwz libxen-dev chromium fonts-dejavu-core \
 	mandoc zsh fish systemd mmdebstrap debuginfod libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu prometheus nats-server apache2-utils
 
-.PHONY: experiments fuzz help setup packages build wasm test demo check check-layouts bench kernels kernels-debian deb kernels-suites kernels-all kernels-matrix layouts live-1 live-2 soak xen
+.PHONY: experiments fuzz help setup packages build wasm test demo demo-fleet check check-layouts bench kernels kernels-debian deb kernels-suites kernels-all kernels-matrix layouts live-1 live-2 soak xen
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s $$'\t'
@@ -50,6 +50,11 @@ demo: setup ## the main job on real kernels: a layout, a picture, two guests und
 	@mkdir -p .cache/suites
 	@flock .cache/suites/.lock node kernels/suites.ts --suite bookworm --suite trixie
 	@flock .cache/.demo.lock node test/demo.ts
+
+demo-fleet: setup ## two hosts on this machine, each with a daemon and a guest, one nats-server and one policy: a backup waits for the other host's database; one picture of both
+	@mkdir -p .cache/suites
+	@flock .cache/suites/.lock node kernels/suites.ts --suite bookworm --suite trixie
+	@flock .cache/.demo.lock node test/demo-fleet.ts
 
 check: ## types, lint and format
 	@npm run -s typecheck
@@ -108,6 +113,7 @@ soak: setup kernels kernels-all xen ## 10,000 holds and releases on each live gu
 	DOMSCHED_KILLS=$${DOMSCHED_KILLS:-2000} npx ava --timeout=24h --match='killed*' test/live/daemon.test.ts
 	DOMSCHED_KILLS=$${DOMSCHED_KILLS:-2000} npx ava --timeout=24h --match='all of ours*' test/live/any-host-deaths.test.ts
 	DOMSCHED_STORM_SECONDS=$${DOMSCHED_STORM_SECONDS:-3600} npx ava --timeout=24h test/live/everything.test.ts
+	node test/demo-fleet.ts
 	node test/bench/blame.bench.ts --windows $${WINDOWS:-200}
 	DOMSCHED_XEN_CYCLES=$${DOMSCHED_XEN_CYCLES:-500} npx ava --timeout=24h --concurrency=1 \
 		test/live/xen.test.ts test/live/xen-pvh.test.ts test/soak/xen-credit2.test.ts

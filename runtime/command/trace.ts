@@ -21,11 +21,14 @@ export function register(program: Command): void {
     .action(lazily(async () => (await import('./trace-run.ts')).trace));
   program
     .command('report')
-    .description('draw a trace: who ran, waited and was held when, and why')
-    .argument('<file>', 'what domsched trace, or the daemon, wrote')
+    .description('draw a trace, or those of several hosts in one: who ran, waited and was held when, and why')
+    .argument(
+      '<files...>',
+      'what domsched trace, or the daemon, wrote; several become one picture by the time of day',
+    )
     .option(
       '-o, --output <file>',
-      'where to, - for standard output; the name of the trace with .html or .svg',
+      'where to, - for standard output; the name of the (first) trace with .html or .svg',
     )
     .addOption(
       new Option('--format <format>', 'by the name of the output when left out').choices(['html', 'svg']),

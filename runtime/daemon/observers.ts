@@ -11,10 +11,15 @@ import type { ObserverConfig } from './observers-config.ts';
 
 /**
  * Makes the observers that the configuration names. If one fails, the others are closed.
+ * @param host name of this host in its fleet
  * @throws DomschedError `config-invalid` if the port is taken or others may read the token; `usage` if the trace cannot
  *   be written
  */
-export async function makeObservers({ http, trace }: ObserverConfig, log: Logger): Promise<Observer[]> {
+export async function makeObservers(
+  { http, trace }: ObserverConfig,
+  log: Logger,
+  host?: string,
+): Promise<Observer[]> {
   const observers: Observer[] = [];
   try {
     if (http !== undefined) {
@@ -34,7 +39,8 @@ export async function makeObservers({ http, trace }: ObserverConfig, log: Logger
         else log.info({ file, dropped: room.dropped }, 'the trace goes on');
       };
       const maxBytes = maxSize * 2 ** 20;
-      observers.push(await TraceRecorder.create({ file, maxBytes, source: 'daemon', onError, onRoom }));
+      const options = { file, maxBytes, source: 'daemon', onError, onRoom, ...(host && { host }) } as const;
+      observers.push(await TraceRecorder.create(options));
       log.info({ file }, 'tracing');
     }
     return observers;

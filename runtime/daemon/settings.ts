@@ -34,7 +34,7 @@ export async function makeSettings(
   const hosts = same ? before.settings.hosts : await connectAll(config.connect);
   // Last, when nothing else can fail: the old observers must first give up their ports and files.
   await Promise.allSettled((before?.settings.observers ?? []).map((observer) => observer.close()));
-  const observers = await makeObservers(config, log);
+  const observers = await makeObservers(config, log, config.fleet?.name);
   // First: what it says at its end must not be taken for a word of the new one.
   if (old === undefined) await before?.settings.fleet?.close();
   const fleet = old ?? (room && new room.Fleet(config.fleet!, log));

@@ -70,7 +70,9 @@ function zsh(name: string, commands: readonly OutlineCommand[], own: readonly st
   const cases = commands.map((command) => {
     const specs = [
       ...command.options.flatMap(zshOption),
-      ...command.arguments.map(({ usage, value }, i) => word(`${i + 1}:${bare(usage)}:${zshValue(value)}`)),
+      ...command.arguments.map(({ usage, value, isRepeated }, i) =>
+        word(`${isRepeated ? '*' : i + 1}:${bare(usage)}:${zshValue(value)}`),
+      ),
     ];
     return `        ${command.name})\n          _arguments ${specs.join(' ')} ;;`;
   });

@@ -17,6 +17,8 @@ export interface OutlineArgument {
   readonly usage: string;
   readonly description: string;
   readonly value: Value;
+  /** It takes all words that are left. */
+  readonly isRepeated: boolean;
 }
 
 export interface OutlineCommand {
@@ -39,6 +41,7 @@ export function outline(program: Command): OutlineCommand[] {
       usage: argument.name(),
       description: help.argumentDescription(argument),
       value: kindOf(argument.argChoices, argument.name()),
+      isRepeated: argument.variadic,
     })),
   }));
 

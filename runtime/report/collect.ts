@@ -71,6 +71,8 @@ export interface TracedWait extends Omit<TickWait, 'ns'> {
 
 /** A whole trace, by process. */
 export interface History {
+  /** Whose traces it is made of, if there are several. */
+  readonly hosts?: readonly string[];
   /** Time of the first tick, ISO 8601. */
   readonly started: string;
   readonly durationMs: number;

@@ -61,12 +61,13 @@ export function timelineSvg(history: History, most = DEFAULT_ROWS): string {
 
 /** One line of facts about the trace. */
 export function factsOf(history: History): string {
-  const { started, durationMs, ticks, missed, actions } = history;
+  const { hosts, started, durationMs, ticks, missed, actions } = history;
   const done = actions.filter(({ outcome }) => outcome === 'done').length;
   return [
     `${started.replace('T', ' ').replace(/\.\d+Z$/, ' UTC')}`,
     lengthOf(durationMs),
-    `${ticks} samples${ticks > 1 ? `, one each ${lengthOf(durationMs / (ticks - 1))}` : ''}`,
+    ...(hosts === undefined ? [] : [`${hosts.length} hosts, each by its own clock`]),
+    `${ticks} samples${ticks > 1 && hosts === undefined ? `, one each ${lengthOf(durationMs / (ticks - 1))}` : ''}`,
     ...(missed > 0 ? [`${missed} missed`] : []),
     `${done} ${done === 1 ? 'edit' : 'edits'}`,
   ].join('  ·  ');

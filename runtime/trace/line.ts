@@ -10,6 +10,8 @@ export interface TraceHeader {
   readonly part: number;
   /** Who recorded it: the daemon, or `domsched trace` itself. */
   readonly source: 'daemon' | 'sampler';
+  /** On which host: its name in the fleet, or its own. Absent in traces of earlier versions. */
+  readonly host?: string;
   /** When the trace began, ISO 8601. */
   readonly started: string;
 }

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { type FileHandle, open, rename } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { DomschedError } from '../error.ts';
 import type { Observer, Tick } from '../tick/tick.ts';
 import { version } from '../version.ts';
@@ -26,6 +27,8 @@ export interface RecorderOptions {
   /** Of both parts together, in bytes. */
   readonly maxBytes?: number;
   readonly source: TraceHeader['source'];
+  /** Name of this host; the machine's own up to its first dot when left out. */
+  readonly host?: string;
   /** Called at most once if the trace ends early: the disk is broken, or was still full on closing. */
   readonly onError?: (error: DomschedError) => void;
   /** Called when the disk is full, so that ticks are left out, and when it no longer is. */
@@ -80,7 +83,7 @@ export class TraceRecorder implements Observer {
    * @throws DomschedError `usage` if the file contains something else or cannot be written, or the limit is too small
    */
   static async create(options: RecorderOptions): Promise<TraceRecorder> {
-    const { file, maxBytes = DEFAULT_MAX_BYTES, source, openNew } = options;
+    const { file, maxBytes = DEFAULT_MAX_BYTES, source, host = hostname().split('.')[0]!, openNew } = options;
     if (!(maxBytes >= SMALLEST_MAX_BYTES)) {
       throw new DomschedError(
         'usage',
@@ -95,6 +98,7 @@ export class TraceRecorder implements Observer {
       producer: { name: 'domsched', version: version() },
       id: randomUUID(),
       source,
+      host,
       started: new Date().toISOString(),
     } as const;
     try {

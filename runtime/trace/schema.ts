@@ -9,6 +9,7 @@ export const TRACE_HEADER: z.ZodType<TraceHeader> = z.object({
   id: z.string(),
   part: z.int().min(1),
   source: z.enum(['daemon', 'sampler']),
+  host: z.string().exactOptional(),
   started: z.iso.datetime(),
 });
 
