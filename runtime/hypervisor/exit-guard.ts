@@ -5,11 +5,14 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 const LINGER_MS = 1_000;
 const actions = new Set<() => void>();
 let installed = false;
+/** Ctrl-Z came while an action was to be done, and stops the program when none is any more. */
+let stopLater = false;
 let lingering: NodeJS.Timeout | undefined;
 
 /**
  * Runs `action` if the process exits, or a signal ends it, before the returned function is called. The action must be
- * synchronous: the event loop does not turn again. The watchdog covers SIGKILL.
+ * synchronous: the event loop does not turn again. The watchdog covers SIGKILL. Ctrl-Z (SIGTSTP) waits until
+ * no action is left, so that nobody is left paused by it.
  * @returns a function that withdraws the action
  */
 export function onExit(action: () => void): () => void {
@@ -17,7 +20,9 @@ export function onExit(action: () => void): () => void {
   actions.add(action);
   return () => {
     actions.delete(action);
-    if (actions.size === 0 && installed) linger();
+    if (actions.size > 0 || !installed) return;
+    if (stopLater) stopNow();
+    linger();
   };
 }
 
@@ -47,16 +52,30 @@ function onSignal(signal: NodeJS.Signals): void {
   process.kill(process.pid, signal);
 }
 
+function onStop(): void {
+  // A program that handles the signal itself knows when to stop.
+  if (process.listenerCount('SIGTSTP') > 1) return;
+  stopLater = true;
+  if (actions.size === 0) stopNow();
+}
+
+function stopNow(): void {
+  stopLater = false;
+  process.kill(process.pid, 'SIGSTOP');
+}
+
 function install(): void {
   if (installed) return;
   installed = true;
   process.on('exit', runAll);
   // Prepended so that a `once` handler of the program still counts when ours runs.
   for (const signal of SIGNALS) process.prependListener(signal, onSignal);
+  process.on('SIGTSTP', onStop);
 }
 
 function uninstall(): void {
   installed = false;
   process.off('exit', runAll);
   for (const signal of SIGNALS) process.off(signal, onSignal);
+  process.off('SIGTSTP', onStop);
 }

@@ -257,8 +257,11 @@ export class QemuDomain implements Domain<GuestFrame> {
       if (stands && !left) return { foundPaused: true };
     }
     const { path } = this.#client;
-    watchdog.arm(path, this.#process);
-    const takeBack = onExit(() => this.#client.sendOnly('cont'));
+    // What a dead process left half written is still so.
+    watchdog.arm(this.#client, this.#process, left ? 'keep' : 'resume');
+    const takeBack = onExit(() => {
+      if (!watchdog.keeps(path)) this.#client.sendOnly('cont');
+    });
     this.#disarm = () => {
       takeBack();
       watchdog.disarm(path);
@@ -464,7 +467,7 @@ async function connectGdb(
   path: string,
   running: boolean,
 ): Promise<GdbClient> {
-  if (running) watchdog.arm(client.path, machine);
+  if (running) watchdog.arm(client, machine);
   try {
     return await GdbClient.connect(path);
   } finally {

@@ -82,10 +82,15 @@ export class LineSocket {
     if (this.#ended !== undefined) onEnd(this.#ended);
   }
 
+  /** Of our end, -1 once it is closed. */
+  get descriptor(): number {
+    return (this.#socket as unknown as { _handle?: { fd?: number } })._handle?.fd ?? -1;
+  }
+
   /** Whether nothing has arrived that was not delivered yet, not even in the kernel's buffer. Does not wait. */
   get isQuiet(): boolean {
-    const { fd } = (this.#socket as unknown as { _handle?: { fd?: number } })._handle ?? {};
-    if (fd === undefined || fd < 0 || this.#buffered > 0 || this.#ended !== undefined) return false;
+    const fd = this.descriptor;
+    if (fd < 0 || this.#buffered > 0 || this.#ended !== undefined) return false;
     // An empty socket gives the error EAGAIN; 0 means the end of the connection.
     return (recv(fd, this.#peek, 1, MSG_PEEK_DONTWAIT) as number) < 0;
   }

@@ -10,6 +10,8 @@ const DEFAULT_TIMEOUT_MS = 10_000;
 /** QEMU greets from its main loop, which may take seconds on a busy host. */
 const GREETING_TIMEOUT_MS = 10_000;
 const MAX_PENDING = 256;
+/** Id of commands that another process sends through this connection; we number ours from 1. */
+export const OTHERS_ID = 0;
 
 export interface QmpEvent {
   readonly event: string;
@@ -147,6 +149,11 @@ export class QmpClient {
     this.#endListeners.add(listener);
   }
 
+  /** Of our end, -1 once it is closed. */
+  get descriptor(): number {
+    return this.#socket.descriptor;
+  }
+
   /** The process that serves the socket; undefined if it cannot be told. */
   get peer(): UnixPeer | undefined {
     return this.#socket.peer;
@@ -205,8 +212,8 @@ export class QmpClient {
     const id = message.id;
     const pending = typeof id === 'number' ? this.#pending.get(id) : undefined;
     if (pending === undefined) {
-      // A late answer to a command that timed out is harmless.
-      if (typeof id === 'number' && Number.isInteger(id) && id > 0 && id < this.#nextId) return;
+      // A late answer to a command that timed out is harmless, and so is one to our watchdog's.
+      if (typeof id === 'number' && Number.isInteger(id) && id >= OTHERS_ID && id < this.#nextId) return;
       this.#socket.fail('answered a question that was not asked', { line });
       return;
     }

@@ -2,25 +2,58 @@ import process from 'node:process';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type HostProcess, isAlive } from '../../host-process.ts';
+import { PauseTable, readPauses } from '../pause-table.ts';
+import { whileStopped } from '../stopped-parent.ts';
 import { isMarkedBy, unmarkPause } from './pause-mark.ts';
 import { asRecord, QmpClient } from './qmp-client.ts';
 
 /** QEMU takes the next client only after it noticed that the last one, our dead parent, is gone. */
 const ATTEMPTS = 20;
 const RETRY_MS = 250;
+/** Descriptor of our parent's pause table. */
+const TABLE = 3;
 
-const [owner = ''] = process.argv.slice(2);
-const paused = new Map<string, { machine: HostProcess; wish: 'resume' | 'keep' }>();
+interface ArmedMachine {
+  readonly machine: HostProcess;
+  readonly slot: number;
+  /** Our parent's descriptor of its connection. */
+  readonly descriptor: number;
+}
 
+const [owner = '', pid = '', started = '', lookMs] = process.argv.slice(2);
+const parent: HostProcess = { pid: Number(pid), started: Number(started) };
+const paused = new Map<string, ArmedMachine>();
+const table = new PauseTable(TABLE);
+
+const looks = whileStopped(
+  parent,
+  async (stands) => {
+    for (const armed of paused.values()) await letGo(armed, stands);
+  },
+  Number(lookMs),
+);
 for await (const line of createInterface({ input: process.stdin })) {
-  const [, what, pid, started, path] = /^([+!-])(\d+)-(\d+) (.*)$/.exec(line) ?? [];
+  const [, what, machine, since, slot, descriptor, path] =
+    /^([+-])(\d+)-(\d+) (\d+) (-?\d+) (.*)$/.exec(line) ?? [];
   if (path === undefined) continue;
-  const machine = { pid: Number(pid), started: Number(started) };
-  if (what === '-') paused.delete(path);
-  else paused.set(path, { machine, wish: what === '!' ? 'keep' : 'resume' });
+  if (what === '-') {
+    paused.delete(path);
+    continue;
+  }
+  paused.set(path, {
+    machine: { pid: Number(machine), started: Number(since) },
+    slot: Number(slot),
+    descriptor: Number(descriptor),
+  });
 }
 // The pipe has ended, so our parent is dead.
-const left = [...paused].filter(([, { wish }]) => wish === 'resume');
+clearInterval(looks);
+const kept = new Set(
+  readPauses(TABLE)
+    .filter(({ wish }) => wish === 'keep')
+    .map(({ slot }) => slot),
+);
+const left = [...paused].filter(([, { slot }]) => !kept.has(slot));
 await Promise.all(left.map(([path, { machine }]) => resume(path, machine)));
 
 async function resume(path: string, machine: HostProcess): Promise<void> {
@@ -37,5 +70,25 @@ async function resume(path: string, machine: HostProcess): Promise<void> {
     } catch {
       await sleep(RETRY_MS);
     }
+  }
+}
+
+/**
+ * Lets a machine go on that our parent, which is stopped, has paused. Once we have claimed the pause, no word can be
+ * written under it any more, whenever our parent goes on; we cannot claim it while words are being written.
+ */
+async function letGo({ machine, slot, descriptor }: ArmedMachine, stands: () => boolean): Promise<void> {
+  if (table.wishAt(slot) !== 'resume' || !isMarkedBy(machine, owner)) return;
+  const { ParentConnection } = await import('./parent-connection.ts');
+  using connection = ParentConnection.of(parent.pid, descriptor);
+  if (connection === undefined || !stands()) return;
+  if (!table.change(slot, machine.pid, 'resume', 'claimed')) return;
+  let resumed = false;
+  try {
+    if ((await connection.status()) !== 'paused' || !stands()) return;
+    connection.send('cont');
+    resumed = true;
+  } finally {
+    table.change(slot, machine.pid, 'claimed', resumed ? 'resumed' : 'resume');
   }
 }

@@ -2,54 +2,109 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
-import type { HostProcess } from '../../host-process.ts';
+import { DomschedError } from '../../error.ts';
+import { type HostProcess, ownProcess } from '../../host-process.ts';
+import { PauseTable } from '../pause-table.ts';
+import { LOOK_MS } from '../stopped-parent.ts';
 import { markPause, tidy, unmarkPause } from './pause-mark.ts';
+import type { QmpClient } from './qmp-client.ts';
+
+/** A machine that we have paused, and the slot of its pause in the table. */
+interface ArmedPause {
+  readonly machine: HostProcess;
+  readonly slot: number;
+  readonly descriptor: number;
+}
 
 /**
- * A small process beside ours that knows which machines we have paused and resumes them if we die in any way. It
- * notices our death by the end of the pipe that connects us, which the kernel closes even after SIGKILL.
+ * A small process beside ours that knows which machines we have paused, and resumes them if we die in any way or stand
+ * still for long (SIGSTOP). It notices our death by the end of the pipe that connects us, which the kernel closes even
+ * after SIGKILL, and sees in the {@link PauseTable} whether an edit is being written.
  *
- * Protocol, one line each: `+PID-STARTED PATH` paused by us, `!…` stay paused on our death, `-…` resumed.
+ * Protocol, one line each: `+PID-STARTED SLOT DESCRIPTOR PATH` paused by us, `-…` resumed.
  */
 export class Watchdog {
+  /** How often the process looks whether we stand still, ms; taken when it starts. */
+  lookMs = LOOK_MS;
   #child: ChildProcess | undefined;
-  readonly #armed = new Map<string, HostProcess>();
+  #table: PauseTable | undefined;
+  readonly #armed = new Map<string, ArmedPause>();
+  /** Pauses that are over and were claimed by the process: it may be about to resume the machine. */
+  readonly #claimed = new Map<string, ArmedPause>();
   readonly #owner = randomUUID();
 
-  /** Call before pausing. */
-  arm(path: string, machine: HostProcess): void {
+  /**
+   * Call before pausing.
+   * @param wish `keep` for a pause that a dead process left, until its edit is undone
+   * @throws DomschedError `timeout` while the process still ends an earlier pause; as {@link markPause}
+   */
+  arm(
+    { path, descriptor }: Pick<QmpClient, 'path' | 'descriptor'>,
+    machine: HostProcess,
+    wish: 'resume' | 'keep' = 'resume',
+  ): void {
+    this.#table ??= new PauseTable();
     this.#child ??= this.#start();
+    this.#expectUnclaimed(path);
     markPause(machine, this.#owner);
-    this.#armed.set(path, machine);
-    this.#send('+', path, machine);
+    const slot = this.#armed.get(path)?.slot ?? this.#table.take();
+    this.#table.set(slot, machine.pid, wish);
+    this.#armed.set(path, { machine, slot, descriptor });
+    this.#send('+', path);
   }
 
-  /** Says whether an edit is being written, so that the machine at `path` must stay paused if we die now. */
+  /**
+   * Says whether an edit is being written, so that the machine at `path` must stay paused if we die now.
+   * @throws DomschedError `edit-conflict` when we stood still for so long that the process has let the machine go on
+   */
   keep(path: string, keep: boolean): void {
-    const machine = this.#armed.get(path);
-    if (machine !== undefined) this.#send(keep ? '!' : '+', path, machine);
+    const armed = this.#armed.get(path);
+    if (armed === undefined) return;
+    const { machine, slot } = armed;
+    this.#table!.keep(slot, machine.pid, 'resume', keep);
+  }
+
+  /** Whether the machine at `path` must stay paused if we end now. */
+  keeps(path: string): boolean {
+    const armed = this.#armed.get(path);
+    return armed !== undefined && this.#table!.wishAt(armed.slot) === 'keep';
   }
 
   /** Call after resuming. */
   disarm(path: string): void {
-    const machine = this.#armed.get(path);
-    if (machine === undefined) return;
+    const armed = this.#armed.get(path);
+    if (armed === undefined) return;
+    this.#send('-', path);
     this.#armed.delete(path);
-    this.#send('-', path, machine);
-    unmarkPause(machine, this.#owner);
+    unmarkPause(armed.machine, this.#owner);
+    if (this.#table!.wishAt(armed.slot) === 'claimed') this.#claimed.set(path, armed);
+    else this.#table!.clear(armed.slot);
   }
 
   /** Ends the process. Armed machines are forgotten, not resumed. */
   close(): void {
-    for (const [path, machine] of this.#armed) this.#send('-', path, machine);
+    for (const path of this.#armed.keys()) this.#send('-', path);
     this.#armed.clear();
     this.#child?.stdin?.end();
     this.#child = undefined;
   }
 
-  #send(what: '+' | '!' | '-', path: string, { pid, started }: HostProcess): void {
+  #send(what: '+' | '-', path: string): void {
+    const { machine, slot, descriptor } = this.#armed.get(path)!;
     this.#child ??= this.#start();
-    this.#child.stdin!.write(`${what}${pid}-${started} ${path}\n`);
+    this.#child.stdin!.write(`${what}${machine.pid}-${machine.started} ${slot} ${descriptor} ${path}\n`);
+  }
+
+  /** A resume that comes late must not meet the next pause. */
+  #expectUnclaimed(path: string): void {
+    const claimed = this.#claimed.get(path);
+    if (claimed === undefined) return;
+    if (this.#table!.wishAt(claimed.slot) === 'claimed') {
+      const message = `QMP ${path}: domsched was stopped (SIGSTOP), and the process beside it is letting the machine go on`;
+      throw new DomschedError('timeout', `${message}; try again`, { path, again: true });
+    }
+    this.#claimed.delete(path);
+    this.#table!.clear(claimed.slot);
   }
 
   #start(): ChildProcess {
@@ -57,12 +112,21 @@ export class Watchdog {
     tidy();
     const name = import.meta.url.endsWith('.ts') ? 'watchdog-process.ts' : 'watchdog-process.js';
     // It has its own session, so that Ctrl-C at our terminal does not end it with us.
-    const child = spawn(process.execPath, [fileURLToPath(new URL(name, import.meta.url)), this.#owner], {
-      detached: true,
-      stdio: ['pipe', 'ignore', 'ignore'],
-    });
+    const file = fileURLToPath(new URL(name, import.meta.url));
+    const { pid, started } = ownProcess();
+    const child = spawn(
+      process.execPath,
+      [file, this.#owner, String(pid), String(started), String(this.lookMs)],
+      {
+        detached: true,
+        stdio: ['pipe', 'ignore', 'ignore', this.#table!.descriptor],
+      },
+    );
     const forget = (): void => {
-      if (this.#child === child) this.#child = undefined;
+      if (this.#child !== child) return;
+      this.#child = undefined;
+      for (const { slot } of this.#claimed.values()) this.#table!.clear(slot);
+      this.#claimed.clear();
     };
     child.on('error', forget);
     // Somebody killed it: the next pause starts another one.

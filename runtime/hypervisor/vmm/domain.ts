@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { DomschedError } from '../../error.ts';
 import { type HostProcess, isAlive } from '../../host-process.ts';
+import { onExit } from '../exit-guard.ts';
 import type { GuestFrame } from '../frame.ts';
 import { PauseCounter } from '../pause-counter.ts';
 import { cgroupScheduler } from '../qemu/cgroup-scheduler.ts';
@@ -39,6 +40,7 @@ export class ProcessDomain implements Domain<GuestFrame> {
   readonly #counter: PauseCounter;
   readonly #listeners = new Set<(event: DomainEvent) => void>();
   #generation = 0;
+  #takeBack: (() => void) | undefined;
   #closed = false;
 
   private constructor(machine: MachineProcess, ram: ProcessRam) {
@@ -65,7 +67,7 @@ export class ProcessDomain implements Domain<GuestFrame> {
       isQuiet: () => this.#pause.isQuiet(),
       resume: async () => this.#resume(),
       keepOnDeath: (keep, inParts) => this.#pause.keepOnDeath(keep, inParts),
-      abandon: () => this.#pause.abandon(),
+      abandon: () => this.#over(() => this.#pause.abandon()),
     });
     this.pause = this.#counter;
     const scheduler = cgroupScheduler(pid);
@@ -113,13 +115,24 @@ export class ProcessDomain implements Domain<GuestFrame> {
 
   async #stop(use: PauseUse): Promise<{ foundPaused: boolean }> {
     await this.#pause.stop(use);
+    // The kernel lets it go at our end, but not while we are stopped: Ctrl-Z waits.
+    this.#takeBack ??= onExit(() => undefined);
     this.#generation += 1;
     return { foundPaused: false };
   }
 
   #resume(): void {
     this.#generation += 1;
-    this.#pause.resume();
+    this.#over(() => this.#pause.resume());
+  }
+
+  #over(end: () => void): void {
+    try {
+      end();
+    } finally {
+      this.#takeBack?.();
+      this.#takeBack = undefined;
+    }
   }
 }
 

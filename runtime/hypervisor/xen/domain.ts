@@ -179,7 +179,8 @@ export class XenDomain implements Domain {
     this.#info = info;
     if (this.#pausedAt !== undefined) {
       // Pauses are counted, but anybody may take any of them back; the CPU time shows whether it ran.
-      if (!info.paused || info.cpuTimeNs !== this.#pausedAt) this.#onResumedByOther(info);
+      const ran = !info.paused || info.cpuTimeNs !== this.#pausedAt;
+      if (ran || this.#watched.isLost) this.#onResumedByOther(info);
     } else if (info.paused !== before.paused) {
       this.#generation += 1;
       this.#emit({ type: info.paused ? 'paused' : 'resumed', byUs: false });
@@ -197,16 +198,18 @@ export class XenDomain implements Domain {
     const adopted = before.paused && this.#left.take(before);
     const foundPaused = before.paused && !adopted;
     this.#foundPaused = foundPaused;
-    this.#keep = false;
+    // What a dead process left half written is still so.
+    this.#keep = adopted;
     // Frame numbers of the guest may mean something else since, and an edit must not use old mappings.
     if (this.#hvm) this.#dropMappings();
-    if (!foundPaused) this.#watched.begin();
+    if (!foundPaused) this.#watched.begin(false);
+    if (adopted) this.#watched.keep(true);
     this.#takeBack = onExit(() => this.#unpauseQuietly());
     let paused = adopted;
     try {
       if (!adopted) this.#calls.pause(this.domid);
       paused = true;
-      if (foundPaused) this.#watched.begin();
+      if (foundPaused) this.#watched.begin(true);
       const info = this.#calls.domain(this.domid);
       if (info === undefined || info.dying) this.#onGone();
       if (info === undefined || this.#gone !== undefined) throw this.#gone!;
@@ -258,7 +261,7 @@ export class XenDomain implements Domain {
 
   /** Used when the process exits. */
   #unpauseQuietly(): void {
-    if (this.#keep) return;
+    if (this.#keep || this.#watched.isLost) return;
     if (this.#foundPaused) this.#watched.end();
     try {
       this.#calls.unpause(this.domid);
@@ -270,8 +273,8 @@ export class XenDomain implements Domain {
   }
 
   #keepOnDeath(keep: boolean): void {
-    this.#keep = keep;
     this.#watched.keep(keep);
+    this.#keep = keep;
   }
 
   /** Leaves it paused, so that an operator can look at it and unpause it. */
@@ -325,7 +328,7 @@ export class XenDomain implements Domain {
     this.#generation += 1;
     this.#counter.dissolve();
     this.#keep = false;
-    // It ran, so the count was zero and the present pauses are not ours.
+    // It ran, so the count was zero and the present pauses are not ours; or the watchdog has given ours back.
     this.#disarm();
     if (!info.paused) this.#emit({ type: 'resumed', byUs: false });
   }

@@ -1,25 +1,44 @@
 import process from 'node:process';
-import { readPauses } from './pause-table.ts';
+import { PauseTable, readPauses } from '../pause-table.ts';
+import { whileStopped } from '../stopped-parent.ts';
 
 /** Descriptor of our parent's pause table. Our standard input is a pipe that the parent never writes to. */
 const TABLE = 3;
 
-const [version, root, directory] = process.argv.slice(2);
+const [pid, started, version, root, directory] = process.argv.slice(2);
+const parent = { pid: Number(pid), started: Number(started) };
+const table = new PauseTable(TABLE);
+const looks = whileStopped(parent, async (stands) => {
+  const noted = readPauses(TABLE).filter(({ wish }) => wish === 'resume');
+  if (noted.length === 0) return;
+  const calls = await openXen();
+  try {
+    for (const { slot, key: domid } of noted) {
+      // Once we have claimed it, no word can be written under this pause, whenever our parent goes on.
+      if (!calls.domain(domid)?.paused || !stands()) continue;
+      if (!table.change(slot, domid, 'resume', 'claimed')) continue;
+      calls.unpause(domid);
+      table.change(slot, domid, 'claimed', 'resumed');
+    }
+  } finally {
+    calls.close();
+  }
+});
 process.stdout.write('watching\n');
-// Sleeps until our parent has died.
+// Until our parent has died.
 await new Promise<void>((resolve) => {
   for (const event of ['end', 'error'] as const) process.stdin.once(event, () => resolve());
   process.stdin.resume();
 });
+clearInterval(looks);
 
-const pauses = readPauses(TABLE);
+const pauses = readPauses(TABLE).filter(({ wish }) => wish !== 'resumed');
 if (pauses.length > 0) {
-  const { XenCalls } = await import('./calls.ts');
   const { LeftPauses } = await import('./left-pause.ts');
-  const calls = XenCalls.open(version || undefined, directory || undefined);
-  for (const { domid, wish } of pauses) {
+  const calls = await openXen();
+  for (const { key, wish } of pauses) {
     try {
-      const info = calls.domain(domid);
+      const info = calls.domain(key);
       // A domain that is gone needs nothing; one that runs was not paused yet, or somebody has resumed it.
       if (!info?.paused) continue;
       if (wish === 'keep') new LeftPauses(root).note(info);
@@ -30,4 +49,9 @@ if (pauses.length > 0) {
     }
   }
   calls.close();
+}
+
+async function openXen() {
+  const { XenCalls } = await import('./calls.ts');
+  return XenCalls.open(version || undefined, directory || undefined);
 }

@@ -2,16 +2,17 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { PauseTable } from './pause-table.ts';
+import { ownProcess } from '../../host-process.ts';
+import { PauseTable } from '../pause-table.ts';
 
 /** A loaded host may take long to start a process. */
 const START_LIMIT_MS = 10_000;
 
 /**
- * A small process beside ours that gives our pauses back if we die in any way. It notices our death by the end of the
- * pipe that connects us, which the kernel closes even after SIGKILL, and sleeps until then. It finds the domains we
- * have paused in shared memory ({@link PauseTable}): waking it in every pause to tell it would take longer than the
- * pause on a dom0 with one CPU.
+ * A small process beside ours that gives our pauses back if we die in any way or stand still for long (SIGSTOP). It
+ * notices our death by the end of the pipe that connects us, which the kernel closes even after SIGKILL, and looks once
+ * a second whether we are stopped. It finds the domains we have paused in shared memory ({@link PauseTable}): waking it
+ * in every pause to tell it would take longer than the pause on a dom0 with one CPU.
  */
 export class XenWatchdog {
   #child: ChildProcess | undefined;
@@ -52,7 +53,8 @@ export class XenWatchdog {
     const name = import.meta.url.endsWith('.ts') ? 'watchdog-process.ts' : 'watchdog-process.js';
     // It has its own session, so that Ctrl-C at our terminal does not end it with us.
     const file = fileURLToPath(new URL(name, import.meta.url));
-    const child = spawn(process.execPath, [file, ...this.#place], {
+    const { pid, started } = ownProcess();
+    const child = spawn(process.execPath, [file, String(pid), String(started), ...this.#place], {
       detached: true,
       stdio: ['pipe', 'pipe', 'ignore', this.#table.descriptor],
     });
@@ -95,6 +97,7 @@ export class WatchedPause {
   readonly #table: PauseTable;
   readonly #domid: number;
   #slot: number | undefined;
+  #wish: 'resume' | 'return' = 'resume';
 
   constructor(table: PauseTable, domid: number) {
     this.#table = table;
@@ -102,13 +105,22 @@ export class WatchedPause {
   }
 
   /** @throws DomschedError `refused` when too many domains are paused */
-  begin(): void {
+  begin(foundPaused: boolean): void {
     this.#slot ??= this.#table.take();
-    this.#table.set(this.#slot, this.#domid, 'resume');
+    this.#wish = foundPaused ? 'return' : 'resume';
+    this.#table.set(this.#slot, this.#domid, this.#wish);
   }
 
+  /** @throws DomschedError `edit-conflict` when we stood still for so long that the process has let the domain go on */
   keep(keep: boolean): void {
-    if (this.#slot !== undefined) this.#table.set(this.#slot, this.#domid, keep ? 'keep' : 'resume');
+    if (this.#slot === undefined) return;
+    this.#table.keep(this.#slot, this.#domid, this.#wish, keep);
+  }
+
+  /** Whether the process has ended this pause, or is about to, because we stood still. */
+  get isLost(): boolean {
+    const wish = this.#slot === undefined ? undefined : this.#table.wishAt(this.#slot);
+    return wish === 'claimed' || wish === 'resumed';
   }
 
   end(): void {

@@ -13,5 +13,11 @@ if (how === 'own-handler') {
 }
 const takeBack = onExit(() => writeSync(STDOUT, 'action\n'));
 if (how === 'taken-back') takeBack();
+if (how === 'until-told') {
+  process.stdin.once('data', () => {
+    writeSync(STDOUT, 'no more\n');
+    takeBack();
+  });
+}
 writeSync(STDOUT, 'ready\n');
 setTimeout(() => undefined, 60_000);

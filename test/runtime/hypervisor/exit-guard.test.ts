@@ -3,6 +3,8 @@ import { once } from 'node:events';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
 import test from 'ava';
+import { processState } from '../../../runtime/hypervisor/qemu/qemu-process.ts';
+import { until } from '../../live/until.ts';
 
 const PROGRAM = fileURLToPath(new URL('exit-guard-program.ts', import.meta.url));
 
@@ -37,4 +39,15 @@ test('a program with a handler of its own, for once: it goes its own way, and th
     exitCode: 7,
     signal: null,
   });
+});
+
+test('Ctrl-Z: it stops once there is nothing to do at its end any more', async (t) => {
+  const child = spawn(process.execPath, [PROGRAM, 'until-told'], { stdio: ['pipe', 'pipe', 'inherit'] });
+  t.teardown(() => child.kill('SIGKILL'));
+  await once(child.stdout, 'data');
+  child.kill('SIGTSTP');
+  child.stdin.write('go on\n');
+  const [said] = await once(child.stdout, 'data');
+  t.is(String(said), 'no more\n');
+  t.true(await until('it is stopped', () => processState(child.pid!) === 'T'));
 });
