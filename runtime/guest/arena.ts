@@ -1,6 +1,7 @@
 import { DomschedError } from '../error.ts';
 import { ReadBatch } from '../memory/read-batch.ts';
 import type { AddressSpace } from '../memory/types.ts';
+import type { Description } from './description.ts';
 import type { LookBudget } from './look-budget.ts';
 import { type KernelPointer, kernelPointer } from './pointer.ts';
 import { pointerHash } from './pointer-hash.ts';
@@ -8,12 +9,10 @@ import type { BlockSlot, PointerSlot, Shape, Slot } from './shape.ts';
 
 const WORD = 0x1_0000_0000;
 const INITIAL_OBJECTS = 64;
-const INITIAL_BYTES = 64 * 1024;
 /** Most bytes that one scatter read asks for; more are read in several. */
 const MAX_WAVE_BYTES = 4 * 1024 * 1024;
-
-/** Shared by all arenas: a scatter read ends before the next begins, and its bytes are copied out. */
-const batch = new ReadBatch(2 * MAX_WAVE_BYTES);
+/** Most bytes of one arena, for looks without a budget: several times what the limits on objects allow. */
+const MAX_BYTES = 1024 * 1024 * 1024;
 
 /** Position of an object that was asked for and not yet read. */
 const PENDING = -1;
@@ -27,21 +26,20 @@ const ABSENT = -2;
  * the guest's size.
  */
 export class Arena {
-  // Private because they are replaced when the arena grows, so nothing else may keep them.
-  #bytes: Uint8Array<ArrayBuffer>;
-  #view: DataView<ArrayBuffer>;
-  #words: Int32Array<ArrayBuffer>;
-  /** Scatter reads since {@link begin}. */
-  waves = 0;
+  /** Reads straight into the copies' place: its bytes are the arena's. */
+  readonly #batch = new ReadBatch(MAX_BYTES);
+  // Private because they are replaced when the batch grows, so nothing else may keep them.
+  #bytes!: Uint8Array;
+  #view!: DataView;
+  #words!: Int32Array;
+  /** Scatter reads since {@link begin}, and how many reads the last one could not complete. */
+  #reads = 0;
+  #incomplete = 0;
   readonly tables: ObjectTable<unknown>[] = [];
-  #used = 0;
   #budget: LookBudget | undefined;
 
-  /** @param initialBytes initial size */
-  constructor(initialBytes = INITIAL_BYTES) {
-    this.#bytes = new Uint8Array(new ArrayBuffer(initialBytes));
-    this.#view = new DataView(this.#bytes.buffer);
-    this.#words = new Int32Array(this.#bytes.buffer);
+  constructor() {
+    this.#followBatch();
   }
 
   /** @param limit most objects that a snapshot may have, because a guest's lists may be endless */
@@ -52,29 +50,42 @@ export class Arena {
   }
 
   /**
-   * Starts a snapshot: forgets all copies and asks for the objects that the last one used. A snapshot given up for its
-   * budget is not lost: the next one begins with what it had found.
+   * Starts a snapshot: reads the objects that the last one used anew. A snapshot given up for its budget is not lost: the
+   * next one begins with what it had found.
    */
-  begin(budget?: LookBudget): void {
+  begin(space: AddressSpace, budget?: LookBudget): void {
     this.#budget = budget;
-    this.#used = 0;
-    this.waves = 0;
+    const isSame = this.#reads === 1 && this.#incomplete === 0;
+    this.#reads = 0;
+    if (isSame && this.tables.every((table) => table.isAllUsed)) {
+      // The very objects of the last snapshot, to the same places.
+      this.#read(space);
+      for (const table of this.tables) table.beginAgain();
+      if (this.#incomplete > 0) for (const table of this.tables) table.acceptAgain(this.#batch);
+      return;
+    }
+    this.#batch.clear();
     for (const table of this.tables) table.begin();
   }
 
   /** Reads all objects that were asked for and are not read yet. */
   fill(space: AddressSpace): void {
-    this.waves += 1;
-    this.#budget?.checkTime();
-    for (;;) {
-      batch.clear();
-      for (const table of this.tables) table.collect(batch, MAX_WAVE_BYTES);
-      if (batch.count === 0) return;
-      space.read(batch);
-      const base = this.#reserve(batch.ranges.used);
-      this.#bytes.set(batch.bytes.subarray(0, batch.ranges.used), base);
-      for (const table of this.tables) table.accept(batch, base);
+    const batch = this.#batch;
+    while (this.tables.some((table) => table.isPending)) {
+      batch.next();
+      const end = batch.ranges.used + MAX_WAVE_BYTES;
+      for (const table of this.tables) table.collect(batch, end);
+      this.#read(space);
+      for (const table of this.tables) table.accept(batch);
     }
+  }
+
+  #read(space: AddressSpace): void {
+    this.#budget?.checkTime();
+    this.#budget?.checkBytes(this.#batch.ranges.used);
+    this.#incomplete = space.read(this.#batch);
+    this.#reads += 1;
+    this.#followBatch();
   }
 
   /** A pointer of the record at `base`. */
@@ -137,32 +148,21 @@ export class Arena {
   }
 
   /**
-   * Copies words of the record at `base`.
+   * Tells a description the words of the record at `base` that it is made from.
    * @param words positions in the record, in units of 4 bytes
-   * @returns position in `into` after the last one
    */
-  copyWords(base: number, words: Int32Array, into: Int32Array, position: number): number {
+  tell(base: number, words: Int32Array, description: Description): void {
     const all = this.#words;
     const first = base >>> 2;
-    for (let i = 0; i < words.length; i++) into[position + i] = all[first + words[i]!]!;
-    return position + words.length;
+    for (let i = 0; i < words.length; i++) description.put(all[first + words[i]!]!);
   }
 
-  #reserve(length: number): number {
-    const base = this.#used;
-    const end = base + ((length + 7) & ~7);
-    this.#budget?.checkBytes(end);
-    if (end > this.#bytes.length) {
-      let size = this.#bytes.length;
-      while (size < end) size *= 2;
-      const grown = new Uint8Array(new ArrayBuffer(size));
-      grown.set(this.#bytes.subarray(0, base));
-      this.#bytes = grown;
-      this.#view = new DataView(grown.buffer);
-      this.#words = new Int32Array(grown.buffer);
-    }
-    this.#used = end;
-    return base;
+  #followBatch(): void {
+    const { bytes, view } = this.#batch;
+    if (bytes === this.#bytes) return;
+    this.#bytes = bytes;
+    this.#view = view;
+    this.#words = new Int32Array(bytes.buffer);
   }
 }
 
@@ -181,8 +181,9 @@ export class ObjectTable<Note = unknown> {
   #arena: Arena;
   #name: string;
   #positions = new Int32Array(INITIAL_OBJECTS);
-  /** Whether the walk asked for it, rather than our guess from the last snapshot. */
+  /** Whether the walk asked for it, rather than our guess from the last snapshot; and how many are. */
   #used = new Uint8Array(INITIAL_OBJECTS);
+  #usedCount = 0;
   /** Open addressing: index + 1 of the object in a slot. */
   #slots = new Int32Array(4 * INITIAL_OBJECTS);
   /** Objects before this one are read. */
@@ -204,6 +205,7 @@ export class ObjectTable<Note = unknown> {
     const before = this.count;
     this.#slots.fill(0);
     this.count = 0;
+    this.#usedCount = 0;
     this.#filled = 0;
     this.#collected = 0;
     for (let i = 0; i < before; i++) {
@@ -214,13 +216,20 @@ export class ObjectTable<Note = unknown> {
     this.notes.length = this.count;
   }
 
-  /** Also forgets what the last snapshot used. */
-  forget(): void {
-    this.count = 0;
-    this.notes.length = 0;
-    this.#slots.fill(0);
-    this.#filled = 0;
-    this.#collected = 0;
+  /** Whether the snapshot uses all objects that were read. */
+  get isAllUsed(): boolean {
+    return this.#usedCount === this.count && this.#filled === this.count;
+  }
+
+  /** Whether an object is not read yet. */
+  get isPending(): boolean {
+    return this.#filled < this.count;
+  }
+
+  /** As {@link begin}, for objects that are read to the same places again. */
+  beginAgain(): void {
+    this.#used.fill(0, 0, this.count);
+    this.#usedCount = 0;
   }
 
   /**
@@ -231,6 +240,7 @@ export class ObjectTable<Note = unknown> {
   want(pointer: KernelPointer): number {
     const known = this.find(pointer);
     if (known >= 0) {
+      if (this.#used[known] === 0) this.#usedCount += 1;
       this.#used[known] = 1;
       return known;
     }
@@ -281,12 +291,12 @@ export class ObjectTable<Note = unknown> {
     return this.#positions[index]!;
   }
 
-  /** Adds the reads of objects that are not read yet, up to a number of bytes. */
-  collect(batch: ReadBatch, maxBytes: number): void {
+  /** Adds the reads of objects that are not read yet, until the batch's bytes end there. */
+  collect(batch: ReadBatch, end: number): void {
     const { segments } = this.shape;
     let index = this.#filled;
     this.#firstRead = batch.count;
-    for (; index < this.count && batch.ranges.used < maxBytes; index++) {
+    for (; index < this.count && batch.ranges.used < end; index++) {
       const pointer = this.pointers[index]!;
       const high = Math.floor(pointer / WORD);
       const low = pointer - high * WORD;
@@ -295,17 +305,23 @@ export class ObjectTable<Note = unknown> {
     this.#collected = index;
   }
 
-  /** Takes the result of a scatter read. `base` is the position of the batch's bytes in the arena. */
-  accept(batch: ReadBatch, base: number): void {
+  /** Takes the result of a scatter read. */
+  accept(batch: ReadBatch): void {
     if (this.#filled === this.#collected) return;
     let read = this.#firstRead;
     const each = this.shape.segments.length;
     for (let index = this.#filled; index < this.#collected; index++, read += each) {
       let complete = true;
       for (let k = 0; k < each; k++) if (!batch.complete(read + k)) complete = false;
-      this.#positions[index] = complete ? base + batch.positions[read]! : ABSENT;
+      this.#positions[index] = complete ? batch.positions[read]! : ABSENT;
     }
     this.#filled = this.#collected;
+  }
+
+  /** Takes the result of the same scatter read, made again. */
+  acceptAgain(batch: ReadBatch): void {
+    this.#filled = 0;
+    this.accept(batch);
   }
 
   #insert(pointer: KernelPointer, used: 0 | 1): number {
@@ -314,6 +330,7 @@ export class ObjectTable<Note = unknown> {
     this.pointers[index] = pointer;
     this.#positions[index] = PENDING;
     this.#used[index] = used;
+    this.#usedCount += used;
     this.count = index + 1;
     this.#link(index);
     return index;

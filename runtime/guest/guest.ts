@@ -352,7 +352,7 @@ export class Guest {
     this.domain.tick();
     const words = this.#readWords();
     for (let cpu = 0; cpu < queues.cpus; cpu++)
-      if (Number(words.value(cpu, 'switches')) !== queues.nrSwitches[cpu]) return false;
+      if (words.switches(cpu) !== queues.nrSwitches[cpu]) return false;
     return true;
   }
 
@@ -360,7 +360,7 @@ export class Guest {
    * Progress of the guest: `count` differs from an earlier one if any CPU has switched tasks or taken a tick since.
    * Cheap, because it reads a few words per CPU.
    */
-  advance(): { readonly count: bigint; readonly idle: boolean } {
+  advance(): { readonly count: number; readonly idle: boolean } {
     return this.#readWords().advance();
   }
 
@@ -473,8 +473,8 @@ export class Guest {
     const budget = limits && new LookBudget(limits, this.domain.identity.name);
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       this.domain.tick();
-      this.#arena.begin(budget);
       try {
+        this.#arena.begin(this.space, budget);
         read();
         if (this.#still || !queues || this.queues.unchanged(this.space)) return attempt;
         last = new DomschedError(

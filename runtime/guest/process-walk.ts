@@ -3,6 +3,7 @@ import type { GuestVirtual } from '../memory/address.ts';
 import type { AddressSpace } from '../memory/types.ts';
 import type { Arena, ObjectTable } from './arena.ts';
 import { adjustCpuTime, type CpuTime } from './cpu-time.ts';
+import { Description } from './description.ts';
 import { type KernelPointer, movePointer, NO_POINTER, pointerAddress } from './pointer.ts';
 import type { Process } from './process.ts';
 import { type Slot, wordsOf } from './shape.ts';
@@ -35,12 +36,6 @@ const WORD = 0x1_0000_0000;
 /** Interruptible and uninterruptible sleep, in all kernels: as most tasks are. */
 const PLAIN_SLEEP = 0x3;
 
-/** How a task was described, and from which words: while these are the same, so is the description. */
-export interface Description {
-  readonly process: Process;
-  readonly words: Int32Array;
-}
-
 /** Tables of a guest's arena that tasks need. */
 export interface ProcessTables {
   readonly tasks: ObjectTable<Description>;
@@ -67,9 +62,6 @@ interface Circumstances {
   readonly single: boolean;
 }
 
-/** Words that a description takes beside those of records: of a task what it is and who its parent is, of a thread which it is. */
-const OTHER_WORDS = 3;
-
 /**
  * Lists all processes and threads over copies of the guest's objects: from `init_task` around the list of processes,
  * and around the threads of each. Every link is checked both ways.
@@ -88,8 +80,6 @@ export class ProcessWalk {
   readonly #taskWords: Int32Array;
   readonly #signalWords: Int32Array;
   readonly #threadInfoWords: Int32Array;
-  /** The words of the task being described. */
-  #words = new Int32Array(1024);
 
   constructor(arena: Arena, tables: ProcessTables, slots: ProcessSlots) {
     this.#arena = arena;
@@ -235,60 +225,50 @@ export class ProcessWalk {
     const { tasks } = this.#tables;
     const at = tasks.position(index, this.#space);
     const circumstances = { onCpu, running: onCpu.has(index), ppid: this.#parent(at), single };
-    const count = this.#gather(index, at, members, circumstances);
-    const before = tasks.notes[index];
-    if (before !== undefined && isEqual(before.words, this.#words, count)) return before.process;
-    const process = this.#process(index, at, members, circumstances);
-    tasks.notes[index] = { process, words: this.#words.slice(0, count) };
-    return process;
+    let description = tasks.notes[index];
+    if (description === undefined) {
+      description = new Description();
+      tasks.notes[index] = description;
+    }
+    this.#tell(description, index, at, members, circumstances);
+    return description.end() ?? description.keep(this.#process(index, at, members, circumstances));
   }
 
-  /** Collects all words that {@link #process} uses. @returns their number */
-  #gather(
+  /** Tells all words that {@link #process} uses. */
+  #tell(
+    description: Description,
     index: number,
     at: number,
     members: readonly number[],
     { onCpu, running, ppid, single }: Circumstances,
-  ): number {
+  ): void {
     const { tasks, signals, threadInfos } = this.#tables;
     const { task } = this.#slots;
     const arena = this.#arena;
-    const most =
-      OTHER_WORDS +
-      this.#signalWords.length +
-      this.#threadInfoWords.length +
-      (members.length + 1) * (OTHER_WORDS + this.#taskWords.length);
-    if (most > this.#words.length) this.#words = new Int32Array(2 * most);
-    const words = this.#words;
-    words[0] = (running ? 1 : 0) + (single ? 2 : 0);
-    words[1] = ppid;
-    words[2] = members.length;
-    let count = arena.copyWords(at, this.#taskWords, words, OTHER_WORDS);
+    description.begin();
+    description.put((running ? 1 : 0) + (single ? 2 : 0));
+    description.put(ppid);
+    description.put(members.length);
+    arena.tell(at, this.#taskWords, description);
     if (task.thread_info !== undefined) {
       const info = threadInfos.find(arena.pointer(at, task.thread_info));
       const infoAt = info < 0 ? -1 : threadInfos.tryPosition(info, this.#space);
-      if (infoAt >= 0) count = arena.copyWords(infoAt, this.#threadInfoWords, words, count);
+      if (infoAt >= 0) arena.tell(infoAt, this.#threadInfoWords, description);
     }
-    if (single) return count;
+    if (single) return;
     const shared = arena.pointer(at, task.signal);
     if (shared !== NO_POINTER) {
       const signalAt = signals.position(signals.find(shared), this.#space);
-      count = arena.copyWords(signalAt, this.#signalWords, words, count);
+      arena.tell(signalAt, this.#signalWords, description);
     }
     for (const member of members) {
       if (member === index) continue;
       const pointer = tasks.pointers[member]!;
-      words[count] = onCpu.has(member) ? 1 : 0;
-      words[count + 1] = pointer;
-      words[count + 2] = pointer / WORD;
-      count = arena.copyWords(
-        tasks.position(member, this.#space),
-        this.#taskWords,
-        words,
-        count + OTHER_WORDS,
-      );
+      description.put(onCpu.has(member) ? 1 : 0);
+      description.put(pointer | 0);
+      description.put((pointer / WORD) | 0);
+      arena.tell(tasks.position(member, this.#space), this.#taskWords, description);
     }
-    return count;
   }
 
   #process(
@@ -477,10 +457,4 @@ export class ProcessWalk {
       fact: what,
     });
   }
-}
-
-function isEqual(a: Int32Array, b: Int32Array, length: number): boolean {
-  if (a.length !== length) return false;
-  for (let i = 0; i < length; i++) if (a[i] !== b[i]) return false;
-  return true;
 }

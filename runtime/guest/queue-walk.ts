@@ -1,9 +1,9 @@
 import { DomschedError } from '../error.ts';
 import type { AddressSpace } from '../memory/types.ts';
-import type { Arena, ObjectTable } from './arena.ts';
+import { Arena, type ObjectTable } from './arena.ts';
+import type { Description } from './description.ts';
 import { lockHeld } from './locks.ts';
 import { type KernelPointer, movePointer, NO_POINTER, pointerAddress } from './pointer.ts';
-import type { Description } from './process-walk.ts';
 import type { FairSlots, O1Slots, QueueSlots, RealtimeSlots } from './queue-slots.ts';
 import type { PointerSlot } from './shape.ts';
 import type { TaskSlots } from './task-slots.ts';
@@ -27,7 +27,9 @@ const TASK_NODE = 3;
 /** Tables of a guest's arena that run queues need. */
 export interface QueueTables {
   readonly queues: ObjectTable;
+  /** Of an arena of their own: they are read once more after all else. */
   readonly keys: ObjectTable;
+  readonly keyArena: Arena;
   readonly tasks: ObjectTable<Description>;
   readonly fairQueues: ObjectTable;
   readonly entities: ObjectTable;
@@ -36,9 +38,11 @@ export interface QueueTables {
 /** Makes the tables. `maxTasks` is the most tasks that a guest may have. */
 export function queueTables(arena: Arena, slots: QueueSlots, task: TaskSlots, maxTasks: number): QueueTables {
   const { fair } = slots;
+  const keyArena = new Arena();
   return {
+    keyArena,
     queues: arena.table('rq', slots.shape, MAX_CPUS),
-    keys: arena.table('rq', slots.key.shape, MAX_CPUS),
+    keys: keyArena.table('rq', slots.key.shape, MAX_CPUS),
     tasks: arena.table('task_struct', task.shape, maxTasks),
     fairQueues: arena.table('cfs_rq', fair?.shape ?? slots.key.shape, MAX_GROUPS + MAX_CPUS),
     entities: arena.table('sched_entity', fair?.entity.shape ?? slots.key.shape, maxTasks + MAX_GROUPS),
@@ -167,25 +171,26 @@ export class QueueWalk {
    * @returns whether they are as the walk saw them
    */
   unchanged(space: AddressSpace): boolean {
-    const { keys } = this.#tables;
+    const { keys, keyArena } = this.#tables;
     const { key } = this.#slots;
-    keys.forget();
+    keyArena.begin(space);
     for (let cpu = 0; cpu < this.cpus; cpu++) keys.want(this.queuePointers[cpu]!);
     for (let cpu = 0; cpu < this.cpus; cpu++) {
-      const at = keys.position(cpu, space);
-      if (this.#arena.number(at, key.nr_running) !== this.nrRunning[cpu]) return false;
-      if (this.#arena.pointer(at, key.curr) !== this.curr[cpu]) return false;
-      if (key.nr_switches && this.#arena.number(at, key.nr_switches) !== this.nrSwitches[cpu]) return false;
+      const at = keys.position(keys.find(this.queuePointers[cpu]!), space);
+      if (keyArena.number(at, key.nr_running) !== this.nrRunning[cpu]) return false;
+      if (keyArena.pointer(at, key.curr) !== this.curr[cpu]) return false;
+      if (key.nr_switches && keyArena.number(at, key.nr_switches) !== this.nrSwitches[cpu]) return false;
     }
     return true;
   }
 
   /** Only the tasks on a CPU, from the queues at `pointers`. @throws DomschedError `guest-inconsistent` */
   currentTasks(space: AddressSpace, pointers: readonly KernelPointer[]): readonly number[] {
-    const { keys } = this.#tables;
+    const { keys, keyArena } = this.#tables;
+    keyArena.begin(space);
     for (const pointer of pointers) keys.want(pointer);
     return pointers.map((pointer) =>
-      this.#arena.pointer(keys.position(keys.find(pointer), space), this.#slots.key.curr),
+      keyArena.pointer(keys.position(keys.find(pointer), space), this.#slots.key.curr),
     );
   }
 

@@ -2,7 +2,9 @@ import { FrameBatch } from '../hypervisor/frame-batch.ts';
 import type { Field } from '../layout/field.ts';
 import { advance, type GuestVirtual } from '../memory/address.ts';
 import type { AddressSpace } from '../memory/types.ts';
-import { addressPointer, NO_POINTER } from './pointer.ts';
+import { kernelPointer, NO_POINTER } from './pointer.ts';
+
+const WORD = 0x1_0000_0000;
 
 /** Members of a run queue that show whether its CPU has gone on, as far as a kernel has them. */
 export interface QueueFields {
@@ -23,14 +25,22 @@ export class QueueWords {
   readonly #space: AddressSpace;
   readonly #batch = new FrameBatch();
   readonly #addresses: GuestVirtual[] = [];
-  readonly #fields: QueueFields;
-  /** Index in the batch of each member of each CPU. */
+  /** Members of 8 bytes; the others have 4. */
+  readonly #isLong: Readonly<Record<QueueMember, boolean>>;
+  /** Content of the batch, in units of 4 bytes: the members are words, so no bigint is made of them. */
+  readonly #halves: Uint32Array;
+  /** Position there of each member of each CPU. */
   readonly #cpus: Partial<Record<QueueMember, number>>[];
 
   /** @throws DomschedError `translation-fault` */
   constructor(space: AddressSpace, queues: readonly GuestVirtual[], fields: QueueFields) {
     this.#space = space;
-    this.#fields = fields;
+    this.#isLong = Object.fromEntries(
+      Object.entries(fields).map(([name, field]: [string, Field | undefined]) => [
+        name,
+        field?.word.size === 8,
+      ]),
+    ) as Record<QueueMember, boolean>;
     this.#cpus = queues.map((queue) => {
       const found: Partial<Record<QueueMember, number>> = {};
       for (const [name, field] of Object.entries(fields) as [QueueMember, Field | undefined][]) {
@@ -39,10 +49,11 @@ export class QueueWords {
         const address = advance(queue, field.word.offset);
         const { frame, offset } = space.translate(address);
         this.#addresses.push(address);
-        found[name] = this.#batch.add(frame, offset, field.word.size);
+        found[name] = this.#batch.positions[this.#batch.add(frame, offset, field.word.size)]! >>> 2;
       }
       return found;
     });
+    this.#halves = new Uint32Array(this.#batch.bytes.buffer);
   }
 
   /** Reads them. @throws DomschedError `translation-fault`, `domain-gone`, `host-unreachable` */
@@ -52,21 +63,21 @@ export class QueueWords {
     for (const address of this.#addresses) this.#space.readBytes(address, 1);
   }
 
-  /** A member as {@link read} found it; undefined if the kernel does not have it. */
-  value(cpu: number, member: QueueMember): bigint | undefined {
-    const field = this.#fields[member];
-    const index = this.#cpus[cpu]?.[member];
-    if (field === undefined || index === undefined) return undefined;
-    return field.bigint(this.#batch.view, this.#batch.positions[index]! - field.word.offset);
+  /** Switches of a CPU as {@link read} found them; undefined if the kernel does not count them. */
+  switches(cpu: number): number | undefined {
+    const at = this.#cpus[cpu]?.switches;
+    if (at === undefined) return undefined;
+    return (this.#isLong.switches ? this.#halves[at + 1]! * WORD : 0) + this.#halves[at]!;
   }
 
   /** Progress of the guest as {@link read} found it, see `Guest.advance`. */
-  advance(): { readonly count: bigint; readonly idle: boolean } {
-    let count = 0n;
+  advance(): { readonly count: number; readonly idle: boolean } {
+    let count = 0;
     let idle = true;
     for (let cpu = 0; cpu < this.#cpus.length; cpu++) {
-      count += (this.value(cpu, 'switches') ?? 0n) + (this.value(cpu, 'tick') ?? 0n);
-      if (this.value(cpu, 'curr') !== this.value(cpu, 'idle')) idle = false;
+      const { switches, tick } = this.#cpus[cpu]!;
+      count += this.#mixed(switches, this.#isLong.switches) + this.#mixed(tick, this.#isLong.tick);
+      idle &&= this.#idles(cpu);
     }
     return { count, idle };
   }
@@ -75,11 +86,23 @@ export class QueueWords {
   tasks(): readonly number[] | undefined {
     const tasks: number[] = [];
     for (let cpu = 0; cpu < this.#cpus.length; cpu++) {
-      const address = this.value(cpu, 'curr') as GuestVirtual;
-      const curr = addressPointer(address);
+      const at = this.#cpus[cpu]!.curr!;
+      const curr = kernelPointer(this.#halves[at]!, this.#halves[at + 1]!);
       if (curr === NO_POINTER) return undefined;
-      if (address !== this.value(cpu, 'idle')) tasks.push(curr);
+      if (!this.#idles(cpu)) tasks.push(curr);
     }
     return tasks;
+  }
+
+  #idles(cpu: number): boolean {
+    const halves = this.#halves;
+    const { curr, idle } = this.#cpus[cpu]!;
+    return halves[curr!] === halves[idle!] && halves[curr! + 1] === halves[idle! + 1];
+  }
+
+  /** The sum of a word's halves: exact, and another one when the word goes on. */
+  #mixed(at: number | undefined, isLong: boolean): number {
+    if (at === undefined) return 0;
+    return this.#halves[at]! + (isLong ? this.#halves[at + 1]! : 0);
   }
 }

@@ -28,6 +28,8 @@ export class PagedAddressSpace<F extends FrameNumber = FrameNumber> implements A
   #pages = new Float64Array(2 * FIRST_SETS).fill(EMPTY);
   #frames = new Float64Array(2 * FIRST_SETS);
   #generation: number;
+  /** Another object whenever translations may have changed. */
+  #translations = {};
   /** Page-sized parts of the batch being read: index of the read, and frame (or EMPTY). */
   #partRead = new Uint32Array(256);
   #partFrame = new Float64Array(256);
@@ -45,13 +47,23 @@ export class PagedAddressSpace<F extends FrameNumber = FrameNumber> implements A
 
   read(batch: ReadBatch): number {
     this.#refresh();
+    if (batch.translations === this.#translations && this.#readAgain(batch)) return 0;
+    batch.translations = undefined;
     batch.ranges.count = 0;
     if (batch.faults.size > 0) batch.faults.clear();
     const parts = this.#split(batch);
     if (this.#missing.length > 0) this.#resolve(batch);
     this.#place(batch, parts);
     const failed = this.domain.frames.read(batch.ranges);
-    return this.#account(batch, parts, failed > 0);
+    const incomplete = this.#account(batch, parts, failed > 0);
+    if (incomplete === 0) batch.translations = this.#translations;
+    return incomplete;
+  }
+
+  /** Reads from the same frames as before. @returns whether all of it is still there */
+  #readAgain({ ranges }: ReadBatch): boolean {
+    ranges.status.fill(FRAME_STATUS.pending, 0, ranges.count);
+    return this.domain.frames.read(ranges) === 0;
   }
 
   readAll(requests: readonly ReadRequest[]): void {
@@ -120,7 +132,10 @@ export class PagedAddressSpace<F extends FrameNumber = FrameNumber> implements A
   #refresh(): void {
     if (this.#generation === this.domain.generation) return;
     const generation = this.domain.generation;
-    if (!this.#tables.revalidate()) this.#pages.fill(EMPTY);
+    if (!this.#tables.revalidate()) {
+      this.#pages.fill(EMPTY);
+      this.#translations = {};
+    }
     this.#generation = generation;
   }
 

@@ -29,6 +29,8 @@ export class ReadBatch {
   mappedLengths = new Uint32Array(INITIAL_READS);
   /** The frame ranges of the reads; owns the buffer. Filled by `AddressSpace.read`. */
   readonly ranges: FrameBatch;
+  /** The translations that {@link ranges} were made from, if all reads were complete. Set by `AddressSpace.read`. */
+  translations: object | undefined;
   /** Facts of incomplete reads by index. Filled by `AddressSpace.read`. */
   readonly faults = new Map<number, FaultFacts>();
 
@@ -48,8 +50,15 @@ export class ReadBatch {
   }
 
   clear(): void {
-    this.count = 0;
+    this.next();
     this.ranges.clear();
+  }
+
+  /** Begins other reads and keeps the bytes of those before: new content goes behind them. */
+  next(): void {
+    this.count = 0;
+    this.translations = undefined;
+    this.ranges.count = 0;
     if (this.faults.size > 0) this.faults.clear();
   }
 
@@ -112,6 +121,7 @@ export class ReadBatch {
     this.lengths[index] = length;
     this.positions[index] = position;
     this.mappedLengths[index] = 0;
+    this.translations = undefined;
     this.count = index + 1;
     return index;
   }

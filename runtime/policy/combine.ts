@@ -150,31 +150,55 @@ export function combine(
 
 type Subjects = Map<string, Set<string>>;
 
-/** Gives each process to the policy that decides about it. What was found for a domain in which nothing changed is kept. */
+/** The owner of each process of a domain, and the owned ones. */
+interface Assigned {
+  readonly processes: readonly ProcessView[];
+  readonly owners: readonly (PlacedPolicy | undefined)[];
+  readonly own: readonly (readonly [PlacedPolicy, string])[];
+}
+
+/** Gives each process to the policy that decides about it. What was found for a process that did not change is kept. */
 function assigner(never: Selector): (observed: Observed, open: readonly PlacedPolicy[]) => Subjects {
-  let known = new WeakMap<readonly ProcessView[], readonly (readonly [PlacedPolicy, string])[]>();
+  let known = new Map<string, Assigned>();
   let before: readonly PlacedPolicy[] = [];
   return (observed, open) => {
     // In another time window they belong to others.
     if (open.length !== before.length || open.some((policy, i) => policy !== before[i])) {
       before = open;
-      known = new WeakMap();
+      known.clear();
     }
+    const ownerOf = (process: ProcessView): PlacedPolicy | undefined => {
+      const owner = open.find(({ select }) => select(process));
+      return owner === undefined || isUntouchable(process) || never(process) ? undefined : owner;
+    };
+    const now = new Map<string, Assigned>();
     const subjects = new Map(open.map(({ name }) => [name, new Set<string>()]));
-    for (const { processes } of observed.domains) {
-      let own = known.get(processes);
-      if (own === undefined) {
-        own = processes.flatMap((process) => {
-          const owner = open.find(({ select }) => select(process));
-          const isTaken = owner !== undefined && !isUntouchable(process) && !never(process);
-          return isTaken ? [[owner, process.key] as const] : [];
-        });
-        known.set(processes, own);
-      }
-      for (const [{ name }, key] of own) subjects.get(name)!.add(key);
+    for (const { id, processes } of observed.domains) {
+      const assigned = assign(processes, known.get(id), ownerOf);
+      now.set(id, assigned);
+      for (const [{ name }, key] of assigned.own) subjects.get(name)!.add(key);
     }
+    known = now;
     return subjects;
   };
+}
+
+/** @param before what was found at the last look */
+function assign(
+  processes: readonly ProcessView[],
+  before: Assigned | undefined,
+  ownerOf: (process: ProcessView) => PlacedPolicy | undefined,
+): Assigned {
+  if (before?.processes === processes) return before;
+  const owners: (PlacedPolicy | undefined)[] = [];
+  const own: (readonly [PlacedPolicy, string])[] = [];
+  for (let i = 0; i < processes.length; i++) {
+    const process = processes[i]!;
+    const owner = process === before?.processes[i] ? before.owners[i] : ownerOf(process);
+    owners.push(owner);
+    if (owner !== undefined) own.push([owner, process.key]);
+  }
+  return { processes, owners, own };
 }
 
 /** @throws TypeError for an invalid action: a user's policy may return anything */

@@ -76,7 +76,9 @@ export function credible(
   };
 }
 
+/** The same object if there is nothing to bound. */
 function bounded(process: ProcessView, part: number, isAwake: boolean): ProcessView {
+  if (process.ranNs === 0 && (isAwake || !(isClaimant(process) || process.waitedNs))) return process;
   const state = !isAwake && isClaimant(process) ? 'sleeping' : process.state;
   const ranNs = process.ranNs * part;
   return isAwake || process.waitedNs === undefined

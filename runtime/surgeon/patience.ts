@@ -1,7 +1,7 @@
 /** A guest's progress at one look. */
 export interface Advance {
-  /** Grows whenever one of its CPUs switches tasks or takes a tick. */
-  readonly count: bigint;
+  /** Another one whenever one of its CPUs switches tasks or takes a tick. */
+  readonly count: number;
   /** No CPU has anything to run: the guest waits for time to pass, not for its host. */
   readonly idle: boolean;
 }
@@ -20,7 +20,7 @@ export class Patience {
   readonly #clock: () => number;
   readonly #begin: number;
   #last: number;
-  #count: bigint | undefined;
+  #count: number | undefined;
   #usedMs = 0;
   #parts = 1;
 

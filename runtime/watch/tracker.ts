@@ -4,6 +4,7 @@ import type { Process } from '../guest/process.ts';
 import { processKey } from '../guest/process-key.ts';
 import type { ProcessView } from '../policy/world.ts';
 import type { TickProcess } from '../tick/tick.ts';
+import { Column, type Placed } from './column.ts';
 import type { Hold } from './hold.ts';
 import { STATES } from './state.ts';
 
@@ -13,7 +14,7 @@ export function domainOfKey(key: string): string {
 }
 
 /** What we remember of a process between looks. */
-interface TrackedProcess {
+interface TrackedProcess extends Placed {
   readonly key: string;
   process: Process;
   view: ProcessView;
@@ -34,6 +35,8 @@ interface TrackedProcess {
   originMs: number;
   /** Number of the look that last saw it. */
   seen: number;
+  /** It rests: a look that finds the very same process, and nothing done to it, learns nothing. */
+  settled: boolean;
 }
 
 /** A process that no longer exists. */
@@ -65,9 +68,16 @@ export class Tracker {
   #lookedMs: number | undefined;
   /** The kernel accounts time in run queues: it may be built to and not do so. */
   #accountsQueues = false;
-  /** All views, and what a tick was told of them while nobody was held; undefined once one has changed. */
-  #views: readonly ProcessView[] | undefined;
-  #told: readonly TickProcess[] | undefined;
+  /** The processes of the last look and their entries, in its order: most are the same at the next. */
+  readonly #listed: (Process | undefined)[] = [];
+  readonly #order: TrackedProcess[] = [];
+  /** Processes with different numbers in this look. */
+  #seen = 0;
+  /** All entries rest, so nothing changes while nothing runs. */
+  #rests = false;
+  readonly #views = new Column<TrackedProcess, ProcessView>(({ view }) => view);
+  /** What a tick is told while nobody is held. */
+  readonly #told = new Column<TrackedProcess, TickProcess>((entry) => tell(entry, undefined));
 
   constructor(options: TrackerOptions) {
     this.#options = options;
@@ -117,13 +127,29 @@ export class Tracker {
   /** Adds a look. @returns processes that no longer exist */
   update(processes: readonly Process[], nowMs: number): Gone[] {
     this.#look += 1;
-    this.#accountsQueues ||= processes.some(({ queuedNs = 0 }) => queuedNs > 0);
+    this.#rests = false;
+    const learns = !this.#accountsQueues && processes.some(({ queuedNs = 0 }) => queuedNs > 0);
+    this.#accountsQueues ||= learns;
     const elapsedMs = nowMs - (this.#lookedMs ?? nowMs);
     this.#lookedMs = nowMs;
     const gone: Gone[] = [];
-    let seen = 0;
-    for (const process of processes) if (this.#see(process, nowMs, elapsedMs, gone)) seen += 1;
-    if (seen === this.#entries.size) return gone;
+    this.#seen = 0;
+    // Origins change without a trace in the process; who is held is told at every look for how long.
+    const mayRest = this.#options.origin === undefined && this.holds.size === 0 && !learns;
+    for (let i = 0; i < processes.length; i++) {
+      const process = processes[i]!;
+      const entry = this.#listed[i] === process ? this.#order[i]! : undefined;
+      if (mayRest && entry?.settled && entry.process === process) {
+        if (entry.seen !== this.#look) this.#seen += 1;
+        entry.seen = this.#look;
+        continue;
+      }
+      this.#listed[i] = process;
+      this.#order[i] = this.#see(process, nowMs, elapsedMs, gone);
+    }
+    this.#listed.length = processes.length;
+    this.#order.length = processes.length;
+    if (this.#seen === this.#entries.size) return gone;
     for (const [pid, entry] of this.#entries) {
       if (entry.seen === this.#look) continue;
       this.#entries.delete(pid);
@@ -136,8 +162,9 @@ export class Tracker {
   still(nowMs: number): void {
     this.#look += 1;
     this.#lookedMs = nowMs;
+    if (this.#rests && this.holds.size === 0) return;
+    this.#rests = true;
     for (const entry of this.#entries.values()) {
-      entry.seen = this.#look;
       if (entry.waitedNs !== undefined) entry.waitedNs = 0;
       const held = this.holds.get(entry.key);
       const { ranNs, waitedNs, heldMs, roused } = entry.view;
@@ -158,8 +185,7 @@ export class Tracker {
 
   /** The same array as before if no process has changed. */
   views(): readonly ProcessView[] {
-    this.#views ??= Array.from(this.#entries.values(), ({ view }) => view);
-    return this.#views;
+    return this.#views.values(this.#entries);
   }
 
   /** As the last look found them. */
@@ -169,30 +195,15 @@ export class Tracker {
 
   /** The same array as before if no process has changed, and nobody is held or was. */
   tickProcesses(): readonly TickProcess[] {
-    if (this.holds.size > 0) {
-      this.#told = undefined;
-      return this.#tell();
-    }
-    this.#told ??= this.#tell();
-    return this.#told;
+    if (this.holds.size === 0) return this.#told.values(this.#entries);
+    this.#told.forget();
+    return Array.from(this.#entries.values(), (entry) => tell(entry, this.holds.get(entry.key)));
   }
 
-  #tell(): TickProcess[] {
-    return Array.from(this.#entries.values(), (entry) => {
-      const hold = this.holds.size === 0 ? undefined : this.holds.get(entry.key);
-      const { told } = entry;
-      if (told !== undefined && told.view === entry.view && told.hold === hold) return told.process;
-      const process = tickProcess(entry.view, entry.process.cpu, hold);
-      entry.told = { view: entry.view, hold, process };
-      return process;
-    });
-  }
-
-  /** @returns whether it is the first process with this number in this look */
-  #see(process: Process, nowMs: number, elapsedMs: number, gone: Gone[]): boolean {
+  #see(process: Process, nowMs: number, elapsedMs: number, gone: Gone[]): TrackedProcess {
     const cpuNs = cpuTime(process);
     let entry = this.#entries.get(process.pid);
-    const isFirst = entry?.seen !== this.#look;
+    if (entry?.seen !== this.#look) this.#seen += 1;
     if (entry !== undefined && entry.process !== process && !isSame(entry.process, process)) {
       this.#forget(entry, gone);
       entry = undefined;
@@ -205,11 +216,13 @@ export class Tracker {
       const queuedNs = this.#look === 1 ? (process.queuedNs ?? 0) : 0;
       const none = {
         ...{ view: undefined as never, viewProcess: undefined, viewOrigin: undefined, told: undefined },
-        ...{ waitedNs: undefined, origin: {}, originMs: -Infinity },
+        ...{ waitedNs: undefined, origin: {}, originMs: -Infinity, settled: false, place: -1 },
       };
       entry = { key, process, toldNs, queuedNs, seen: 0, ...none };
       this.#entries.set(process.pid, entry);
       this.#byKey.set(key, entry);
+      this.#views.forget();
+      this.#told.forget();
     }
     const { origin } = this.#options;
     if (origin !== undefined && !process.kernelThread) {
@@ -230,13 +243,17 @@ export class Tracker {
       entry.queuedNs = process.queuedNs;
     }
     if (!this.#isAsDescribed(entry, ranNs)) this.#show(entry, this.#describe(entry, ranNs, nowMs));
-    return isFirst;
+    // A stay in a queue grows although nothing changes.
+    else entry.settled = process.state !== 'ready' && !entry.waitedNs;
+    return entry;
   }
 
   #show(entry: TrackedProcess, view: ProcessView): void {
     entry.view = view;
-    this.#views = undefined;
-    this.#told = undefined;
+    entry.settled = false;
+    this.#rests = false;
+    this.#views.change(entry);
+    this.#told.change(entry);
   }
 
   /** Whether a description would be equal to the last one: most processes rest most of the time. */
@@ -281,8 +298,9 @@ export class Tracker {
   }
 
   #forget(entry: TrackedProcess, gone: Gone[]): void {
-    this.#views = undefined;
-    this.#told = undefined;
+    entry.settled = false;
+    this.#views.forget();
+    this.#told.forget();
     this.#byKey.delete(entry.key);
     this.holds.delete(entry.key);
     gone.push({ key: entry.key, process: entry.process });
@@ -300,6 +318,15 @@ function isShown(view: ProcessView, process: Process): boolean {
     view.comm === process.comm &&
     view.kernelThread === process.kernelThread
   );
+}
+
+/** What a tick is told of a process; the same object while nothing of it changes. */
+function tell(entry: TrackedProcess, hold: Hold | undefined): TickProcess {
+  const { told } = entry;
+  if (told !== undefined && told.view === entry.view && told.hold === hold) return told.process;
+  const process = tickProcess(entry.view, entry.process.cpu, hold);
+  entry.told = { view: entry.view, hold, process };
+  return process;
 }
 
 function tickProcess(view: ProcessView, cpu: number, hold: Hold | undefined): TickProcess {

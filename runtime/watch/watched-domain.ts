@@ -76,7 +76,7 @@ export class WatchedDomain {
   /** Successful looks in a row. */
   #looks = 0;
   /** {@link Guest.advance} at the last look, and when the vCPUs last proved to run this kernel. */
-  #progress = -1n;
+  #progress = -1;
   #recheckedMs = -Infinity;
   /** When policies last knew what runs here; -Infinity if never, or if that no longer counts. */
   #knownMs: number;

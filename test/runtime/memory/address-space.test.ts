@@ -216,6 +216,55 @@ test('addresses built from halves carry and borrow as pointers do', (t) => {
   t.pass();
 });
 
+test('a batch that is read again and again shows what a new one of a new space does, whatever changes', (t) => {
+  const step = fc.record({
+    what: fc.constantFrom('nothing', 'content', 'map', 'unmap', 'gone', 'add'),
+    page: fc.integer({ min: 0, max: 5 }),
+    frame: fc.integer({ min: 0x2000, max: 0x2006 }),
+  });
+  const there = fc.array(fc.boolean(), { minLength: 6, maxLength: 6 });
+  fc.assert(
+    fc.property(there, fc.array(step, { maxLength: 12 }), (mapped, steps) => {
+      const { domain, tables, space } = setUp();
+      const addressOf = (page: number) => guestVirtual(BASE + BigInt(page) * 4096n + 4000n);
+      for (const [page, is] of mapped.entries()) {
+        tables.map(BASE + BigInt(page) * 4096n, 0x2000 + page);
+        fill(domain, 0x2000 + page);
+        if (!is) tables.setEntry(tables.find(BASE + BigInt(page) * 4096n, 1), 0n);
+      }
+      const often = new ReadBatch();
+      const pages = [0, 2, 4];
+      for (const page of pages) often.add(addressOf(page), 200);
+      for (const { what, page, frame } of steps) {
+        const entry = tables.find(BASE + BigInt(page) * 4096n, 1);
+        if (what === 'content')
+          domain.image.store(frame * FRAME_SIZE + 4050, Uint8Array.of(page, frame & 0xff));
+        if (what === 'map') tables.setEntry(entry, (BigInt(frame) << 12n) | PRESENT | WRITABLE);
+        if (what === 'unmap') tables.setEntry(entry, 0n);
+        // A frame that the guest has no memory for.
+        if (what === 'gone') tables.setEntry(entry, (0x40_0001n << 12n) | PRESENT | WRITABLE);
+        if (what === 'add') {
+          pages.push(page);
+          often.add(addressOf(page), 200);
+        }
+        domain.tick();
+        const anew = new ReadBatch();
+        for (const one of pages) anew.add(addressOf(one), 200);
+        const other = new PagedAddressSpace(domain, MODE, tables.root);
+        if (space.read(often) !== other.read(anew)) return false;
+        for (let i = 0; i < pages.length; i++) {
+          if (often.mapped(i) !== anew.mapped(i)) return false;
+          if (often.fault(i)?.reason !== anew.fault(i)?.reason) return false;
+          if (Buffer.compare(often.content(i), anew.content(i)) !== 0) return false;
+        }
+      }
+      return true;
+    }),
+    { numRuns: 300 },
+  );
+  t.pass('fast-check found no counterexample');
+});
+
 test('random memory as page tables: bounded, no error but ours', (t) => {
   fc.assert(
     fc.property(

@@ -114,7 +114,9 @@ const member = fc.record({
     queuedMs: fc.constantFrom(0, 0, 2),
     hold: fc.constantFrom(0, 0, 0, 1, 2),
   },
-  what: fc.constantFrom('look', 'look', 'look', 'still', 'estimate', 'rouse'),
+  what: fc.constantFrom('look', 'look', 'look', 'still', 'still', 'estimate', 'rouse'),
+  // A guest that lies lists one twice.
+  twice: fc.constantFrom(false, false, false, true),
 });
 
 test('objects that are the same as at the look before tell the same as copies of them', (t) => {
@@ -122,8 +124,13 @@ test('objects that are the same as at the look before tell the same as copies of
     fc.property(fc.array(member, { maxLength: 30 }), (steps) => {
       const [same, copied] = [tracker(), tracker()];
       const there = new Map<number, Process>();
-      for (const [i, { pid, there: is, born, state, ranMs, queuedMs, hold, what }] of steps.entries()) {
+      for (const [
+        i,
+        { pid, there: is, born, state, ranMs, queuedMs, hold, what, twice },
+      ] of steps.entries()) {
         const nowMs = 100 * i;
+        const [kept, told] = [same.views(), same.tickProcesses()];
+        const were = [[...kept], [...told]];
         const before = there.get(pid);
         const facts = {
           ...{ pid, state, startTimeNs: born },
@@ -144,7 +151,9 @@ test('objects that are the same as at the look before tell the same as copies of
           else if (what === 'rouse') one.rouse(pid);
           else
             return one.update(
-              [...there.values()].map((process) => (one === same ? process : { ...process })),
+              [...there.values()]
+                .flatMap((process) => (twice ? [process, process] : [process]))
+                .map((process) => (one === same ? process : { ...process })),
               nowMs,
             );
           return [];
@@ -152,7 +161,11 @@ test('objects that are the same as at the look before tell the same as copies of
         if (!isDeepStrictEqual(ends[0], ends[1])) return false;
         if (!isDeepStrictEqual(same.views(), copied.views())) return false;
         if (!isDeepStrictEqual(same.tickProcesses(), copied.tickProcesses())) return false;
+        // Whoever keeps an array keeps what it was.
+        for (const [list, was] of [[kept, were[0]!] as const, [told, were[1]!] as const])
+          if (list.length !== was.length || list.some((each, k) => each !== was[k])) return false;
         // And what is remembered of all is what is known of each.
+        if (same.views().length !== [...same.keys()].length) return false;
         for (const view of same.views()) if (view !== same.view(view.key)) return false;
         for (const { key, held } of same.tickProcesses())
           if ((held === undefined) !== !same.holds.has(key)) return false;
