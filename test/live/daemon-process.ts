@@ -25,6 +25,8 @@ import { until } from './until.ts';
 const program = path.join(projectDirectory, 'dist', 'domsched.js');
 
 const LET_GO_ATTEMPTS = 3;
+/** Lines of the log that are shown when the one that is waited for did not come. */
+const SHOWN_LINES = 30;
 
 /** A line of the daemon's log. */
 export interface LogLine {
@@ -174,9 +176,13 @@ export class DaemonProcess implements AsyncDisposable {
       .map((line) => JSON.parse(line) as LogLine);
   }
 
-  /** Waits for a line of the log. @throws Error at the limit */
+  /** Waits for a line of the log. @throws Error at the limit, with the last lines that came */
   async logs(wanted: (line: LogLine) => boolean, from = 0, limitMs = 300_000): Promise<LogLine> {
-    return until('a line of the log', () => this.log(from).find(wanted), limitMs, 10);
+    const look = (swallow: (error: unknown) => undefined) => {
+      const lines = this.log(from);
+      return lines.find(wanted) ?? swallow(JSON.stringify(lines.slice(-SHOWN_LINES), null, 1));
+    };
+    return until('a line of the log', look, limitMs, 10);
   }
 
   async control(): Promise<DaemonControl> {
