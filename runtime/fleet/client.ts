@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { DomschedError } from '../error.ts';
 import { ASK, MOST_ANSWER } from './asks.ts';
 import { type FleetConfig, HOST_NAME } from './config.ts';
+import { connectError } from './connect-error.ts';
 import { connectionOptions } from './link.ts';
 import { PolicyStore } from './policy-store.ts';
 
@@ -67,17 +68,14 @@ export class FleetClient implements AsyncDisposable {
     this.policies = new PolicyStore(connection);
   }
 
-  /** @throws DomschedError `host-unreachable` if no server answers; `config-invalid` */
+  /** @throws DomschedError as {@link connectError} says; `config-invalid` */
   static async open(config: FleetConfig): Promise<FleetClient> {
     const options = connectionOptions(config);
     try {
       const connection = await connect({ ...options, reconnect: false, ignoreAuthErrorAbort: false });
       return new FleetClient(connection);
     } catch (cause) {
-      const which = config.servers.join(', ');
-      const next = 'see that it runs, and what servers and tls in [fleet] say';
-      const text = `no server of the fleet answers (${which}): ${(cause as Error).message}; ${next}`;
-      throw new DomschedError('host-unreachable', text, { servers: config.servers }, { cause });
+      throw connectError(cause as Error, config.servers);
     }
   }
 

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect, type NatsConnection, type NodeConnectionOptions } from '@nats-io/transport-node';
 import type { FleetConfig } from './config.ts';
+import { connectError } from './connect-error.ts';
 import { readCredentials, readTls } from './credentials.ts';
 
 /** Between two attempts, in ms; the second is drawn by lot, so that a fleet does not come back in one moment. */
@@ -114,7 +115,10 @@ export class FleetLink {
         const error = await connection.closed();
         if (error) throw error;
       } catch (error) {
-        this.#set({ connected: false, error: (error as Error).message });
+        this.#set({
+          connected: false,
+          error: connectError(error as Error, [this.#options.servers!].flat()).message,
+        });
         this.#tried.resolve();
       }
       this.#connection = undefined;

@@ -2,9 +2,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { execa } from 'execa';
+import { projectDirectory } from '../../../kernels/paths.ts';
 import { freePort } from '../../live/page.ts';
 import { until } from '../../live/until.ts';
 
@@ -14,12 +16,14 @@ const PROGRAM = existsSync('/usr/sbin/nats-server') ? '/usr/sbin/nats-server' : 
 export class NatsServer implements AsyncDisposable {
   readonly directory: string;
   readonly port: number;
+  readonly #scheme: 'nats' | 'tls';
   #child: ChildProcess | undefined;
   #said = '';
 
-  private constructor(directory: string, port: number) {
+  private constructor(directory: string, port: number, scheme: 'nats' | 'tls' = 'nats') {
     this.directory = directory;
     this.port = port;
+    this.#scheme = scheme;
   }
 
   /** @param configuration more of it, in the server's own language */
@@ -32,8 +36,36 @@ export class NatsServer implements AsyncDisposable {
     return server;
   }
 
+  /**
+   * The configuration that we ship, in a folder of its own: with TLS, accounts and permissions.
+   * @param change what somebody makes of its accounts
+   */
+  static async ofExample(change = (accounts: string) => accounts): Promise<NatsServer> {
+    const directory = await mkdtemp(path.join(tmpdir(), 'domsched-nats-'));
+    const server = new NatsServer(directory, await freePort(), 'tls');
+    await certify(directory);
+    const shipped = (name: string) => readFile(path.join(projectDirectory, 'examples/fleet', name), 'utf8');
+    const text = (await shipped('nats-server.conf'))
+      .replace('0.0.0.0:4222', `127.0.0.1:${server.port}`)
+      .replace('/var/lib/nats', `${directory}/store`)
+      .replaceAll('/etc/nats/', `${directory}/`);
+    await writeFile(server.#file, text);
+    await writeFile(path.join(directory, 'fleet.conf'), change(await shipped('server.conf')));
+    await server.again();
+    return server;
+  }
+
   get url(): string {
-    return `nats://127.0.0.1:${this.port}`;
+    return `${this.#scheme}://127.0.0.1:${this.port}`;
+  }
+
+  /** Who signed its certificate, and somebody who did not. */
+  get ca(): string {
+    return path.join(this.directory, 'ca.pem');
+  }
+
+  get strangeCa(): string {
+    return path.join(this.directory, 'strange.pem');
   }
 
   get pid(): number | undefined {
@@ -81,4 +113,17 @@ export class NatsServer implements AsyncDisposable {
     await this.kill();
     await rm(this.directory, { recursive: true, force: true });
   }
+}
+
+/** A certificate for this machine's loopback, by an authority of its own, and another authority. */
+async function certify(directory: string): Promise<void> {
+  const make = (name: string, ...more: string[]) =>
+    execa('openssl', [
+      ...['req', '-x509', '-nodes', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-days', '365'],
+      ...['-subj', `/CN=${name}`, '-keyout', path.join(directory, `${name}.key`)],
+      ...['-out', path.join(directory, `${name}.pem`), ...more],
+    ]);
+  await Promise.all([make('ca'), make('strange')]);
+  const signed = ['-CA', path.join(directory, 'ca.pem'), '-CAkey', path.join(directory, 'ca.key')];
+  await make('server', ...signed, '-addext', 'subjectAltName=IP:127.0.0.1');
 }

@@ -1,31 +1,35 @@
 /** The example of a server's configuration: what it lets a host do, and what not. */
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Kvm } from '@nats-io/kv';
 import { Objm } from '@nats-io/obj';
-import { connect } from '@nats-io/transport-node';
-import test from 'ava';
+import { connect, nkeys } from '@nats-io/transport-node';
+import test, { type ExecutionContext } from 'ava';
 import pino from 'pino';
-import { projectDirectory } from '../../../kernels/paths.ts';
 import { FleetClient } from '../../../runtime/fleet/client.ts';
-import { FLEET } from '../../../runtime/fleet/config.ts';
+import { FLEET, type FleetConfig } from '../../../runtime/fleet/config.ts';
 import { Fleet } from '../../../runtime/fleet/fleet.ts';
 import { connectionOptions } from '../../../runtime/fleet/link.ts';
 import { PolicyCache } from '../../../runtime/fleet/policy-cache.ts';
 import { until } from '../../live/until.ts';
 import { NatsServer } from './nats-server.ts';
 
-test('with the example’s permissions a host says what it does itself and reads the policy, and nothing else', async (t) => {
-  const example = await readFile(path.join(projectDirectory, 'examples/fleet/server.conf'), 'utf8');
-  await using server = await NatsServer.start(example);
+/** A folder for credentials, and `[fleet]` of somebody who has some. */
+async function members(t: ExecutionContext, server: NatsServer) {
   const directory = await mkdtemp(path.join(tmpdir(), 'domsched-permissions-'));
   t.teardown(() => rm(directory, { recursive: true, force: true }));
-  const configOf = async (name: string) => {
+  const configOf = async (name: string, secret = `${name}:${name}-secret`) => {
     const credentials = path.join(directory, name);
-    await writeFile(credentials, `${name}:${name}-secret\n`, { mode: 0o600 });
-    return FLEET.parse({ servers: [server.url], name, credentials });
+    await writeFile(credentials, `${secret}\n`, { mode: 0o600 });
+    return FLEET.parse({ servers: [server.url], name, credentials, tls: { ca: server.ca } });
   };
+  return { directory, configOf };
+}
+
+test('with the example’s permissions a host says what it does itself and reads the policy, and nothing else', async (t) => {
+  await using server = await NatsServer.ofExample();
+  const { directory, configOf } = await members(t, server);
   const applied: string[] = [];
   const host = async (name: string) => {
     const config = await configOf(name);
@@ -86,4 +90,58 @@ test('with the example’s permissions a host says what it does itself and reads
   t.is((await operator.policies.get())!.policy, 'second');
   t.deepEqual(one.status().hosts, [], 'nobody heard what host-1 said in the name of host-2');
   t.deepEqual(two.status().refused, []);
+});
+
+test('an NKey of a host’s own is let in over TLS; who is not known, or is no operator, is refused by name', async (t) => {
+  const key = nkeys.createUser();
+  await using server = await NatsServer.ofExample((accounts) =>
+    accounts.replace('user: host-2, password: "host-2-secret"', `nkey: ${key.getPublicKey()}`),
+  );
+  const { configOf } = await members(t, server);
+  await using operator = await FleetClient.open(await configOf('operator'));
+  const policy = { by: 'x', comment: '' };
+  t.is(await operator.policies.set({ policy: 'first', ...policy }, 0), 1);
+  const seed = Buffer.from(key.getSeed()).toString();
+  for (const host of [await configOf('host-1'), await configOf('host-2', seed)]) {
+    await using client = await FleetClient.open(host);
+    const read = await client.policies.follow().next();
+    t.like(read.value, { revision: 1, policy: 'first' });
+    await t.throwsAsync(client.policies.set({ policy: 'forged', ...policy }, 1), {
+      code: 'refused',
+      message: /the fleet's server does not allow it: .*permissions violation/i,
+    });
+  }
+  t.is((await operator.policies.get())!.policy, 'first');
+  const good = await configOf('host-1');
+  const { credentials: _, ...nobody } = good;
+  for (const config of [nobody, await configOf('host-1', 'host-1:wrong'), await configOf('host-2')])
+    await t.throwsAsync(FleetClient.open(config), {
+      code: 'refused',
+      message: /does not let this host in .*Authorization Violation; see credentials and name in \[fleet\]/,
+    });
+});
+
+test('a server of another authority, for another name, or without TLS is refused, by operators and daemons', async (t) => {
+  await using server = await NatsServer.ofExample();
+  await using plain = await NatsServer.start();
+  const { configOf, directory } = await members(t, server);
+  const good = await configOf('host-1');
+  const untrusted =
+    /certificate of the fleet's server cannot be trusted \(.*\): [A-Z_]+; ca of tls in \[fleet\]/;
+  for (const [wrong, message] of [
+    [{ tls: { ca: server.strangeCa } }, untrusted],
+    [{ tls: true }, untrusted],
+    [{ tls: undefined }, untrusted],
+    [{ servers: [server.url.replace('127.0.0.1', 'localhost')] }, untrusted],
+    [{ servers: [plain.url] }, /the fleet's server does not encrypt \(.*\); give the server a certificate/],
+  ] as [Partial<FleetConfig>, RegExp][]) {
+    const config = { ...good, ...wrong };
+    await t.throwsAsync(FleetClient.open(config), { code: 'refused', message });
+    const cache = new PolicyCache(config, directory);
+    const fleet = new Fleet(config, pino({ level: 'silent' }), undefined, cache);
+    t.teardown(() => fleet.close());
+    await until('it is known why', () => fleet.status().error !== null);
+    t.regex(fleet.status().error!, message);
+    t.false(fleet.status().connected);
+  }
 });
