@@ -20,17 +20,27 @@ export type NamedLayout = KernelLayout & { kernel: { release: string; banner: st
  * @param layout all members must lie inside their structures: see {@link misfit}
  */
 export function moduleOf(layout: NamedLayout): AnyLayout {
-  return {
+  const module = {
     $kernel: factsOf(layout),
     $symbols: mapValues(sorted(layout.symbols), BigInt),
     $percpu: [...new Set(layout.percpu)].sort(byCodeUnit),
     $constants: sorted(layout.constants),
     $enums: mapValues(sorted(layout.enums), enumerationOf),
-    // Built from entries because assigning to `__proto__` would not set a property.
-    ...Object.fromEntries(
-      Object.entries(sorted(layout.structs)).map(([name, found]) => [ownKey(name), structureOf(found)]),
-    ),
-  } as AnyLayout;
+  };
+  for (const [name, found] of Object.entries(sorted(layout.structs))) {
+    onFirstRead(module, ownKey(name), () => structureOf(found));
+  }
+  return module as unknown as AnyLayout;
+}
+
+/** Adds a property that is made when somebody reads it: of a kernel's structures most are never asked for. */
+function onFirstRead(target: object, key: string, make: () => unknown): void {
+  const kept = (value: unknown) => {
+    // Defined, because assigning to `__proto__` would not set a property.
+    Object.defineProperty(target, key, { value, enumerable: true });
+    return value;
+  };
+  Object.defineProperty(target, key, { enumerable: true, configurable: true, get: () => kept(make()) });
 }
 
 /** The kernel and the sources of a layout. */
@@ -159,34 +169,45 @@ function structureMisfit(structure: Structure): Misfit | null {
   const visit = (
     members: readonly StructureMember[],
     scope: Set<string>,
-    outer: string,
-    depth: number,
+    outer: readonly string[],
   ): Misfit | null => {
-    if (depth > MAX_NESTING) return { path: outer, problem: `nests deeper than ${MAX_NESTING} levels` };
+    // Every guest's layout is looked through before it is used: only a member that is wrong gets a path.
+    const at = (found: StructureMember) => [structure.name, ...outer, found.name ?? ANONYMOUS].join('.');
+    if (outer.length > MAX_NESTING) {
+      return {
+        path: [structure.name, ...outer].join('.'),
+        problem: `nests deeper than ${MAX_NESTING} levels`,
+      };
+    }
     for (const found of members) {
-      const path = `${outer}.${found.name ?? '(anonymous)'}`;
       // The storage unit of a packed bit field may reach past the end; its bits may not.
       const end =
         found.bitSize === undefined
           ? found.offset + found.size
           : found.offset + Math.ceil(((found.bitOffset ?? 0) + found.bitSize) / 8);
       if (!Number.isSafeInteger(end) || found.offset < 0 || found.size < 0) {
-        return { path, problem: `has no place (offset ${found.offset}, size ${found.size})` };
+        return { path: at(found), problem: `has no place (offset ${found.offset}, size ${found.size})` };
       }
       if (end > structure.size) {
-        return { path, problem: `ends at byte ${end} of a ${structure.kind} of ${structure.size} bytes` };
+        const problem = `ends at byte ${end} of a ${structure.kind} of ${structure.size} bytes`;
+        return { path: at(found), problem };
       }
       if (found.name !== null) {
-        if (scope.has(found.name)) return { path, problem: 'is there twice' };
+        if (scope.has(found.name)) return { path: at(found), problem: 'is there twice' };
         scope.add(found.name);
       }
-      const inner = visit(found.members ?? [], found.name === null ? scope : new Set(), path, depth + 1);
-      if (inner) return inner;
+      if (found.members === undefined || found.members.length === 0) continue;
+      const inside = [...outer, found.name ?? ANONYMOUS];
+      const wrong = visit(found.members, found.name === null ? scope : new Set(), inside);
+      if (wrong) return wrong;
     }
     return null;
   };
-  return visit(structure.members, new Set(), structure.name, 0);
+  return visit(structure.members, new Set(), []);
 }
+
+/** Stands in paths for a member without a name. */
+const ANONYMOUS = '(anonymous)';
 
 /**
  * The key of a structure or member. Names that start with `$` are domsched's own, so a `$` name from GCC gets a leading

@@ -11,36 +11,36 @@ import type { AnonymousLayout, AnyLayout, KernelFacts, MemberLayout, StructLayou
  */
 export class LayoutView {
   readonly kernel: KernelFacts;
+  /** Canonical names of the structures, in code-unit order. */
+  readonly structNames: readonly string[];
   readonly #module: AnyLayout;
+  /** Those that somebody has asked for. */
   readonly #structs = new Map<string, StructView>();
 
   constructor(module: AnyLayout) {
     this.#module = module;
     this.kernel = module.$kernel;
-    for (const [name, value] of Object.entries(module)) {
-      if (!name.startsWith('$')) this.#structs.set(name, new StructView(this, value as StructLayout));
-    }
-  }
-
-  /** Canonical names of the structures, in code-unit order. */
-  get structNames(): string[] {
-    return [...this.#structs.keys()];
+    this.structNames = Object.keys(module).filter((name) => !name.startsWith('$'));
   }
 
   struct(name: string): StructView | undefined {
-    return this.#structs.get(name);
+    const made = this.#structs.get(name);
+    if (made !== undefined || name.startsWith('$') || !Object.hasOwn(this.#module, name)) return made;
+    const found = new StructView(this, this.#module[name] as StructLayout);
+    this.#structs.set(name, found);
+    return found;
   }
 
   /** @throws DomschedError `layout-absent-member` */
   requireStruct(name: string): StructView {
-    const found = this.#structs.get(name);
+    const found = this.struct(name);
     if (found) return found;
     throw this.#absent(name, null, `has no structure ${name}`, nearest(name, this.structNames), [name]);
   }
 
   /** Whether a structure or a member of it by path exists: `has('rq', 'cfs.h_nr_running')`. */
   has(struct: string, path?: string): boolean {
-    const found = this.#structs.get(struct);
+    const found = this.struct(struct);
     return found !== undefined && (path === undefined || found.has(path));
   }
 

@@ -6,6 +6,7 @@ import { type KnownKernel, kernelOf } from '../../layout/registry.ts';
 import type { LayoutView } from '../../layout/view.ts';
 import { guestVirtual } from '../../memory/address.ts';
 import type { AddressSpace } from '../../memory/types.ts';
+import { isFault } from '../../memory/walker.ts';
 import { layoutsElsewhere, type TakenLayout } from '../learn/elsewhere.ts';
 import { evidenceHash } from '../learn/evidence.ts';
 import { learn } from '../learn/learner.ts';
@@ -42,7 +43,10 @@ export async function fromMemory(
   remembered: MemoryLayouts,
 ): Promise<IdentifiedKernel | Unlearned> {
   let unlearned: Unlearned = { why: 'its image was not found in its memory', buildId: null };
+  const tried = new Set<number>();
   for (const image of images) {
+    const place = placeOfStart(image);
+    if (place !== undefined && tried.has(place)) continue;
     for (const banner of image.banners) {
       for (const entry of remembered.of(banner)) {
         const kernel = await asBefore(image, entry);
@@ -58,8 +62,16 @@ export async function fromMemory(
     const learned = await anew(domain, image, remembered);
     if (!('why' in learned)) return learned;
     unlearned = learned;
+    // Another CPU's tables lead to the same image, unless these were of a program that has ended meanwhile.
+    if (place !== undefined && placeOfStart(image) === place) tried.add(place);
   }
   return unlearned;
+}
+
+function placeOfStart({ space, start }: Unmatched): number | undefined {
+  space.domain.tick();
+  const where = space.probe(guestVirtual(start));
+  return isFault(where) ? undefined : where.frame;
 }
 
 /**

@@ -85,12 +85,19 @@ async function identifyBy(
   const failures: string[] = [];
   const banners: string[] = [];
   const unmatched: Unmatched[] = [];
+  const images = new Map<number, readonly string[]>();
   for (const space of spaces) {
     const seen = observe(space, registers);
+    const place = seen.imageStart === undefined ? undefined : space.probe(guestVirtual(seen.imageStart));
+    // CPUs that run different programs have tables of their own, all with the same image.
+    const before = place === undefined || isFault(place) ? undefined : images.get(place.frame);
     const found =
-      seen.imageStart === undefined
+      before ??
+      (seen.imageStart === undefined
         ? []
-        : scanImage(space, seen.imageStart, (banner) => isKnown(banner) || remembered.has(banner));
+        : scanImage(space, seen.imageStart, (banner) => isKnown(banner) || remembered.has(banner)));
+    // Where nothing is found, the tables may be of a program that has just ended.
+    if (place !== undefined && !isFault(place) && found.length > 0) images.set(place.frame, found);
     const identified = await matching(known, found, space, seen, failures);
     if (identified !== undefined) return identified;
     banners.push(...found);

@@ -9,6 +9,8 @@ export interface DumpPages {
    * @throws DomschedError `dump-corrupt` when the frame is there but damaged
    */
   read(frame: number, offset: number, length: number, into: Uint8Array, position: number): boolean;
+  /** How many frames from this one on lie one behind the other, so that one `read` may reach over all of them. */
+  together?(frame: number): number;
 }
 
 /** A section's name, with its place from the header. */

@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { formatConnect } from '../connect-value.ts';
+import { FRAME_SIZE } from '../frame.ts';
 import { FRAME_STATUS, type FrameBatch } from '../frame-batch.ts';
 import type {
   DomainIdentity,
@@ -99,18 +100,34 @@ class DumpFrames implements FrameReader {
 
   read(batch: FrameBatch): number {
     let failed = 0;
-    for (let i = 0; i < batch.count; i++) {
-      const length = batch.lengths[i]!;
+    for (let i = 0; i < batch.count; ) {
+      const end = this.#endOfRun(batch, i);
       const position = batch.positions[i]!;
-      if (this.#pages.read(batch.frames[i]!, batch.offsets[i]!, length, batch.bytes, position)) {
-        batch.status[i] = FRAME_STATUS.ok;
-        continue;
+      const length = batch.positions[end - 1]! + batch.lengths[end - 1]! - position;
+      const isThere = this.#pages.read(batch.frames[i]!, batch.offsets[i]!, length, batch.bytes, position);
+      batch.status.fill(isThere ? FRAME_STATUS.ok : FRAME_STATUS.absent, i, end);
+      if (!isThere) {
+        batch.bytes.fill(0, position, position + length);
+        failed += end - i;
       }
-      batch.bytes.fill(0, position, position + length);
-      batch.status[i] = FRAME_STATUS.absent;
-      failed += 1;
+      i = end;
     }
     return failed;
+  }
+
+  /**
+   * Index behind the ranges from `start` on that one read of the file gets: long reads consist of whole frames that are
+   * neighbours in memory, in the file and in the batch, and a system call for each would take most of their time.
+   */
+  #endOfRun({ count, frames, offsets, lengths, positions }: FrameBatch, start: number): number {
+    const most = Math.min(count, start + (this.#pages.together?.(frames[start]!) ?? 1));
+    let end = start + 1;
+    for (; end < most; end++) {
+      const isNext =
+        frames[end] === frames[end - 1]! + 1 && positions[end] === positions[end - 1]! + lengths[end - 1]!;
+      if (!isNext || offsets[end] !== 0 || offsets[end - 1]! + lengths[end - 1]! !== FRAME_SIZE) break;
+    }
+    return end;
   }
 }
 

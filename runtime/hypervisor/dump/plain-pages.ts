@@ -19,6 +19,11 @@ export class PlainPages implements DumpPages {
     return this.#index.runs.map(({ first, count }) => ({ first: first as FrameNumber, count }));
   }
 
+  together(frame: number): number {
+    const run = this.#index.runAt(frame);
+    return run === undefined ? 0 : run.first + run.count - frame;
+  }
+
   read(frame: number, offset: number, length: number, into: Uint8Array, position: number): boolean {
     const place = this.#index.offsetOf(frame);
     if (place < 0) return false;

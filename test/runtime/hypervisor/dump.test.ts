@@ -11,6 +11,8 @@ import fc from 'fast-check';
 import { requireCapabilities } from '../../../runtime/hypervisor/capability.ts';
 import { connect } from '../../../runtime/hypervisor/connect.ts';
 import { DumpDomain } from '../../../runtime/hypervisor/dump/domain.ts';
+import { machineFrame } from '../../../runtime/hypervisor/frame.ts';
+import { FRAME_STATUS, FrameBatch } from '../../../runtime/hypervisor/frame-batch.ts';
 import { elfCore, firstBytes, framesOf, lime, note, xenCore } from './dump-files.ts';
 import { fuzzDumps } from './fuzz.ts';
 
@@ -78,6 +80,56 @@ test('ELF core: pieces in any order, all over each other, as of one mapping each
     }),
     { numRuns: 100 },
   );
+});
+
+test('neighbours in memory, file and batch come by one read of the file, and no others do', async (t) => {
+  const half = { offset: 2048, length: 2048 };
+  const range = fc.record({
+    frame: fc.nat(14),
+    // The first half ends within its frame, the second one begins there.
+    ...{ part: fc.constantFrom({ offset: 0, length: 4096 }, { offset: 0, length: 2048 }, half) },
+  });
+  // Neighbours in memory that lie apart in the file, a hole, and bytes that tell every place from every other.
+  const bytes = (from: number, count: number) =>
+    Buffer.from(Uint32Array.from({ length: count * 1024 }, (_, i) => from * 4096 + i * 4).buffer);
+  const file = await t.context.write(
+    elfCore([
+      { physical: 6 * 4096, bytes: bytes(6, 6) },
+      { physical: 0, bytes: bytes(0, 6) },
+    ]),
+  );
+  await using domain = new DumpDomain(file);
+  let reads = 0;
+  const { readSync } = fs;
+  const counted = (...given: Parameters<typeof readSync>) => {
+    reads += 1;
+    return readSync(...given);
+  };
+  fs.readSync = counted as typeof readSync;
+  syncBuiltinESMExports();
+  try {
+    fc.assert(
+      fc.property(fc.array(range, { minLength: 1, maxLength: 12 }), (ranges) => {
+        const batch = new FrameBatch();
+        for (const { frame, part } of ranges) batch.add(machineFrame(frame), part.offset, part.length);
+        t.is(domain.frames.read(batch), ranges.filter(({ frame }) => frame > 11).length);
+        for (const [i, { frame, part }] of ranges.entries()) {
+          const found = batch.bytes.subarray(batch.positions[i]!, batch.positions[i]! + part.length);
+          const there = bytes(frame, 1).subarray(part.offset, part.offset + part.length);
+          t.is(batch.status[i], frame > 11 ? FRAME_STATUS.absent : FRAME_STATUS.ok);
+          t.deepEqual(Buffer.from(found), frame > 11 ? Buffer.alloc(part.length) : there);
+        }
+      }),
+    );
+    const whole = new FrameBatch();
+    for (let frame = 0; frame < 12; frame++) whole.add(machineFrame(frame), 0, 4096);
+    reads = 0;
+    t.is(domain.frames.read(whole), 0);
+    t.is(reads, 2);
+  } finally {
+    fs.readSync = readSync;
+    syncBuiltinESMExports();
+  }
 });
 
 test('ELF core: more program headers than its own field can say, last frame first', async (t) => {

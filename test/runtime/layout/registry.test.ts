@@ -84,6 +84,26 @@ test('a layout that was made at run time is the same kernel as one that was gene
   }
 });
 
+test('structures that nobody asks for are not made', async (t) => {
+  const layout = sampleLayout();
+  const asked: string[] = [];
+  // Members are looked through once, to refuse lies, and again when a structure is made.
+  const counted = Object.entries(layout.structs).map(([name, struct]) => {
+    const { members } = struct;
+    const get = () => {
+      asked.push(name);
+      return members;
+    };
+    return [name, Object.defineProperty({ ...struct }, 'members', { enumerable: true, get })] as const;
+  });
+  const view = await kernelOf({ ...layout, structs: Object.fromEntries(counted) }).load();
+  t.true(view.structNames.length > 1);
+  asked.length = 0;
+  t.true(view.has('rq', 'nr_running'));
+  t.is(view.struct('rq'), view.requireStruct('rq'));
+  t.deepEqual([...new Set(asked)], ['rq']);
+});
+
 test('a layout made of lies is refused', (t) => {
   const outside = sampleLayout();
   outside.structs.rq!.members[0]!.offset = 126;
