@@ -1,13 +1,15 @@
 import process from 'node:process';
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-/** Handlers stay this long after the last action, because installing them costs system calls. */
+/** Handlers stay at least this long after the last action, because installing them costs system calls. */
 const LINGER_MS = 1_000;
 const actions = new Set<() => void>();
 let installed = false;
 /** Ctrl-Z came while an action was to be done, and stops the program when none is any more. */
 let stopLater = false;
 let lingering: NodeJS.Timeout | undefined;
+/** There was an action since the handlers were last looked at. */
+let used = false;
 
 /**
  * Runs `action` if the process exits, or a signal ends it, before the returned function is called. The action must be
@@ -27,14 +29,11 @@ export function onExit(action: () => void): () => void {
 }
 
 function linger(): void {
-  if (lingering === undefined) {
-    lingering = setTimeout(() => {
-      if (actions.size === 0) uninstall();
-    }, LINGER_MS);
-    lingering.unref();
-  } else {
-    lingering.refresh();
-  }
+  used = true;
+  lingering ??= setInterval(() => {
+    if (actions.size === 0 && !used) uninstall();
+    used = false;
+  }, LINGER_MS).unref();
 }
 
 function runAll(): void {
@@ -75,6 +74,8 @@ function install(): void {
 
 function uninstall(): void {
   installed = false;
+  clearInterval(lingering);
+  lingering = undefined;
   process.off('exit', runAll);
   for (const signal of SIGNALS) process.off(signal, onSignal);
   process.off('SIGTSTP', onStop);

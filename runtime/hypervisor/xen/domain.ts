@@ -189,7 +189,7 @@ export class XenDomain implements Domain {
   }
 
   async #stop(): Promise<{ foundPaused: boolean }> {
-    await this.#watchdog.ready();
+    if (!this.#watchdog.watches) await this.#watchdog.ready();
     const before = this.#look();
     if (before === undefined) throw this.#gone!;
     this.#checkAtRest(before, ['live', 'suspended']);

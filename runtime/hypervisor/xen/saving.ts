@@ -25,14 +25,22 @@ export class SavingWatch {
   /** Processes that are something else, with the time they were first seen; minus infinity once they have settled. */
   readonly #others = new Map<string, number>();
 
+  /** Processes made since the host's boot when {@link domains} last looked, if it need not look again before more are. */
+  #settledAt: string | undefined;
+
   /** @param proc directory that lists processes */
   constructor(proc = '/proc') {
     this.#proc = proc;
   }
 
-  /** Ids of the domains. Only new processes are looked at. */
+  /**
+   * Ids of the domains. Only new processes are looked at, and none is listed while the host has made none: listing them
+   * takes longer than all else that is done in a pause.
+   */
   domains(): ReadonlyMap<number, Saving> {
     const found = new Map<number, Saving>();
+    const made = this.#processesMade();
+    if (made !== undefined && made === this.#settledAt) return found;
     const now = performance.now();
     const pids = new Set(readdirSync(this.#proc).filter((name) => /^\d+$/.test(name)));
     for (const pid of this.#others.keys()) if (!pids.has(pid)) this.#others.delete(pid);
@@ -45,7 +53,17 @@ export class SavingWatch {
       else if (since === undefined) this.#others.set(pid, now);
       else if (now - since > SETTLED_MS) this.#others.set(pid, Number.NEGATIVE_INFINITY);
     }
+    const settled = [...this.#others.values()].every((since) => since === Number.NEGATIVE_INFINITY);
+    this.#settledAt = settled && found.size === 0 ? made : undefined;
     return found;
+  }
+
+  #processesMade(): string | undefined {
+    try {
+      return /^processes (\d+)$/m.exec(readFileSync(path.join(this.#proc, 'stat'), 'latin1'))?.[1];
+    } catch {
+      return undefined;
+    }
   }
 
   #savedBy(pid: string): { domid: number; how: Saving } | undefined {

@@ -17,6 +17,7 @@ const START_LIMIT_MS = 10_000;
 export class XenWatchdog {
   #child: ChildProcess | undefined;
   #ready: Promise<void> = Promise.resolve();
+  #watches = false;
   #table: PauseTable | undefined;
   readonly #place: readonly string[];
 
@@ -32,6 +33,11 @@ export class XenWatchdog {
   async ready(): Promise<void> {
     if (this.#child === undefined) this.#start();
     await this.#ready;
+  }
+
+  /** Whether it watches already, so that nothing has to wait. */
+  get watches(): boolean {
+    return this.#watches && this.#child !== undefined;
   }
 
   /** Creates the record of one domain's pauses. @throws DomschedError `host-unreachable` */
@@ -50,6 +56,7 @@ export class XenWatchdog {
 
   #start(): void {
     this.#table ??= new PauseTable();
+    this.#watches = false;
     const name = import.meta.url.endsWith('.ts') ? 'watchdog-process.ts' : 'watchdog-process.js';
     // It has its own session, so that Ctrl-C at our terminal does not end it with us.
     const file = fileURLToPath(new URL(name, import.meta.url));
@@ -75,6 +82,7 @@ export class XenWatchdog {
       sleep(START_LIMIT_MS, undefined, { signal: limit.signal }).catch(() => {}),
     ]).finally(() => {
       limit.abort();
+      this.#watches = true;
       // From now on it must not keep our program running.
       child.unref();
       for (const stream of [child.stdin, child.stdout]) (stream as unknown as { unref(): void }).unref();
