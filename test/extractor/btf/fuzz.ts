@@ -5,27 +5,8 @@ import { join } from 'node:path';
 import { extractBtf } from '../../../extractor/btf/engine.ts';
 import { openKernelFile } from '../../../extractor/elf/open.ts';
 import { ExtractError } from '../../../extractor/error.ts';
+import { type FuzzOptions, type FuzzReport, fuzzMutants, type Random } from '../../fuzz/mutants.ts';
 import { BtfBuilder } from '../build-btf.ts';
-
-/** How a fuzz run ended; anything but an ExtractError ends it with that error. */
-export interface BtfFuzzReport {
-  runs: number;
-  /** Inputs by the code they were refused with; `accepted` for those that could be read. */
-  outcomes: Record<string, number>;
-  slowestMs: number;
-  /** Most resident memory seen after an input, in bytes. */
-  peakRss: number;
-}
-
-/** A mutated input that broke the rule "read or refused with an ExtractError". */
-export class BtfFuzzFailure extends Error {
-  readonly input: Buffer;
-
-  constructor(run: number, seed: number, input: Buffer, cause: unknown) {
-    super(`run ${run} of seed ${seed}: ${String(cause)}`, { cause });
-    this.input = input;
-  }
-}
 
 const SOURCE = `
 struct list { struct list *next; }; enum e { A = -1, B }; typedef struct list list_t;
@@ -43,35 +24,24 @@ const BORDERS = [
  * Reads all structures of mutated BTF. Structure-aware: whole words become border values, ids of other types,
  * other kinds, counts and flags; ranges of words are copied, moved and cut; strings change byte by byte.
  */
-export async function fuzzBtf(options: {
-  runs: number;
-  seed: number;
-  progress?: (done: number) => void;
-}): Promise<BtfFuzzReport> {
-  const random = generator(options.seed);
+export async function fuzzBtf(options: FuzzOptions): Promise<FuzzReport> {
   const bases = await seeds();
-  const report: BtfFuzzReport = { runs: options.runs, outcomes: {}, slowestMs: 0, peakRss: 0 };
-  for (let run = 0; run < options.runs; run++) {
-    const input = mutate(bases[random(bases.length)]!, random);
-    const started = performance.now();
-    let outcome = 'accepted';
-    try {
-      extractBtf(input, 'fuzz.btf', { structs: 'all', enums: [], required: [], constants: ['A'] });
-    } catch (error) {
-      if (!(error instanceof ExtractError)) throw new BtfFuzzFailure(run, options.seed, input, error);
-      outcome = error.code;
-    }
-    report.outcomes[outcome] = (report.outcomes[outcome] ?? 0) + 1;
-    report.slowestMs = Math.max(report.slowestMs, performance.now() - started);
-    if (run % 256 === 0) {
-      report.peakRss = Math.max(report.peakRss, process.memoryUsage.rss());
-      options.progress?.(run);
-    }
-  }
-  return report;
+  return fuzzMutants(
+    options,
+    (random) => mutate(bases[random(bases.length)]!, random),
+    async (input) => {
+      try {
+        extractBtf(input, 'fuzz.btf', { structs: 'all', enums: [], required: [], constants: ['A'] });
+        return undefined;
+      } catch (error) {
+        if (error instanceof ExtractError) return error.code;
+        throw error;
+      }
+    },
+  );
 }
 
-function mutate(base: Buffer, random: (below: number) => number): Buffer {
+function mutate(base: Buffer, random: Random): Buffer {
   let bytes = Buffer.from(base);
   for (let count = 1 + random(4); count > 0; count--) {
     const words = Math.floor(bytes.length / 4);
@@ -153,17 +123,6 @@ function handmade(): Buffer {
   builder.type(15, { name: '.data..percpu', vlen: 1, third: 64, trailer: [variable, 8, 4] });
   builder.type(17, { name: 'note', third: 5, trailer: [0] });
   return builder.bytes();
-}
-
-/** A small generator with a seed (xorshift), so that a failing run can be repeated. */
-function generator(seed: number): (below: number) => number {
-  let state = seed >>> 0 || 1;
-  return (below) => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) % below;
-  };
 }
 
 if (process.argv[1] && import.meta.filename === process.argv[1]) {

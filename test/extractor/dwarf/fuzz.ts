@@ -5,25 +5,9 @@ import { join } from 'node:path';
 import { dwarfEngine } from '../../../extractor/dwarf/engine.ts';
 import { openKernelFile } from '../../../extractor/elf/open.ts';
 import { ExtractError } from '../../../extractor/error.ts';
+import { type FuzzOptions, type FuzzReport, fuzzMutants, type Random } from '../../fuzz/mutants.ts';
 import { FORMS } from './compilers.ts';
 import { memoryFile } from './memory-file.ts';
-
-/** How a fuzz run ended; anything but an ExtractError ends it with that error. */
-export interface DwarfFuzzReport {
-  runs: number;
-  /** Inputs by the code they were refused with; `accepted` for those that could be read. */
-  outcomes: Record<string, number>;
-  slowestMs: number;
-  /** Most resident memory seen after an input, in bytes. */
-  peakRss: number;
-}
-
-/** A mutated input that broke the rule "read or refused with an ExtractError". */
-export class DwarfFuzzFailure extends Error {
-  constructor(run: number, seed: number, cause: unknown) {
-    super(`run ${run} of seed ${seed}: ${String(cause)}`, { cause });
-  }
-}
 
 const SOURCE = `
 typedef struct { volatile unsigned slock; } spinlock_t;
@@ -69,33 +53,22 @@ type Sections = Readonly<Record<string, Uint8Array>>;
  * Extracts from mutated DWARF of every form. Structure-aware: values at the borders and neighbours' values go into
  * unit headers, entries and abbreviations, tags and forms are exchanged, pieces are copied over others or cut off.
  */
-export async function fuzzDwarf(options: {
-  runs: number;
-  seed: number;
-  progress?: (done: number) => void;
-}): Promise<DwarfFuzzReport> {
-  const random = generator(options.seed);
+export async function fuzzDwarf(options: FuzzOptions): Promise<FuzzReport> {
   const seeds = await seedSections();
-  const report: DwarfFuzzReport = { runs: options.runs, outcomes: {}, slowestMs: 0, peakRss: 0 };
-  for (let run = 0; run < options.runs; run++) {
-    const mutant = mutate(seeds[random(seeds.length)]!, random);
-    const structs = random(3) === 0 ? ('all' as const) : ['runqueue', 'prio_array', 'spinlock_t'];
-    const started = performance.now();
-    let outcome = 'accepted';
-    try {
-      await dwarfEngine.extract(memoryFile(mutant), { structs, enums: ['state'], required: [] });
-    } catch (error) {
-      if (!(error instanceof ExtractError)) throw new DwarfFuzzFailure(run, options.seed, error);
-      outcome = error.code;
-    }
-    report.outcomes[outcome] = (report.outcomes[outcome] ?? 0) + 1;
-    report.slowestMs = Math.max(report.slowestMs, performance.now() - started);
-    if (run % 256 === 0) {
-      report.peakRss = Math.max(report.peakRss, process.memoryUsage.rss());
-      options.progress?.(run);
-    }
-  }
-  return report;
+  return fuzzMutants(
+    options,
+    (random) => mutate(seeds[random(seeds.length)]!, random),
+    async (mutant, random) => {
+      const structs = random(3) === 0 ? ('all' as const) : ['runqueue', 'prio_array', 'spinlock_t'];
+      try {
+        await dwarfEngine.extract(memoryFile(mutant), { structs, enums: ['state'], required: [] });
+        return undefined;
+      } catch (error) {
+        if (error instanceof ExtractError) return error.code;
+        throw error;
+      }
+    },
+  );
 }
 
 export async function seedSections(): Promise<Sections[]> {
@@ -118,18 +91,7 @@ export async function seedSections(): Promise<Sections[]> {
   }
 }
 
-/** xorshift32: the same inputs for the same seed and compilers. */
-function generator(seed: number): (below: number) => number {
-  let state = seed | 0 || 1;
-  return (below) => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) % below;
-  };
-}
-
-function mutate(seed: Sections, random: (below: number) => number): Sections {
+function mutate(seed: Sections, random: Random): Sections {
   const mutant: Record<string, Uint8Array> = Object.fromEntries(
     Object.entries(seed).map(([name, bytes]) => [name, Uint8Array.from(bytes)]),
   );

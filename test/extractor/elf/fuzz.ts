@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
-import type { ExtractErrorCode } from '../../../extractor/error.ts';
+import { type FuzzOptions, type FuzzReport, fuzzMutants, type Random } from '../../fuzz/mutants.ts';
 import { buildKallsyms, FORMATS, manySymbols } from '../kallsyms/build-kallsyms.ts';
 import {
   BANNER,
@@ -17,69 +17,28 @@ import {
 } from './build-elf.ts';
 import { refusal } from './scratch.ts';
 
-/** How a fuzz run ended; anything but an ExtractError ends it with that error and the input beside it. */
-export interface FuzzReport {
-  runs: number;
-  /** Inputs by the code they were refused with; `accepted` for those that could be read. */
-  outcomes: Partial<Record<ExtractErrorCode | 'accepted', number>>;
-  slowestMs: number;
-  /** Most resident memory seen after an input, in bytes. */
-  peakRss: number;
-}
-
-export interface FuzzOptions {
-  runs: number;
-  seed: number;
-  /** Called now and then, for long runs. */
-  progress?: (done: number) => void;
-}
-
-/** A mutated input that broke the rule "read or refused with an ExtractError". */
-export class FuzzFailure extends Error {
-  readonly input: Buffer;
-
-  constructor(run: number, seed: number, input: Buffer, cause: unknown) {
-    super(`run ${run} of seed ${seed}: ${String(cause)}`, { cause });
-    this.input = input;
-  }
-}
-
 /**
  * Opens mutated kernels and reads all of each. Structure-aware: mutations aim at the fields of the ELF header,
  * the section table, the notes, the compression headers, the symbol table and the boot header, with values at
  * the borders; some inputs are also cut, or packed after the mutation.
  */
 export async function fuzzKernelFiles(options: FuzzOptions): Promise<FuzzReport> {
-  const random = generator(options.seed);
   const directory = mkdtempSync(join(tmpdir(), 'domsched-fuzz-'));
   const path = join(directory, 'input');
-  const report: FuzzReport = { runs: options.runs, outcomes: {}, slowestMs: 0, peakRss: 0 };
   const bases = seeds();
   try {
-    for (let run = 0; run < options.runs; run++) {
-      const input = mutate(bases[random(bases.length)]!, random);
-      writeFileSync(path, input);
-      const started = performance.now();
-      let outcome: ExtractErrorCode | 'accepted';
-      try {
-        outcome = (await refusal(path)) ?? 'accepted';
-      } catch (error) {
-        throw new FuzzFailure(run, options.seed, input, error);
-      }
-      report.outcomes[outcome] = (report.outcomes[outcome] ?? 0) + 1;
-      report.slowestMs = Math.max(report.slowestMs, performance.now() - started);
-      if (run % 256 === 0) {
-        report.peakRss = Math.max(report.peakRss, process.memoryUsage.rss());
-        options.progress?.(run);
-      }
-    }
-    return report;
+    return await fuzzMutants(
+      options,
+      (random) => mutate(bases[random(bases.length)]!, random),
+      async (input) => {
+        writeFileSync(path, input);
+        return (await refusal(path)) ?? undefined;
+      },
+    );
   } finally {
     rmSync(directory, { recursive: true });
   }
 }
-
-type Random = (below: number) => number;
 
 interface Seed {
   bytes: Buffer;
@@ -102,17 +61,6 @@ function strippedSeed(): Seed {
     { name: '.rodata', flags: 2n, address, bytes: Buffer.concat([head, tables]) },
   ]);
   return { bytes, fields: [], hot: [[0, bytes.length]] };
-}
-
-/** xorshift32: the same inputs for the same seed on every machine. */
-function generator(seed: number): Random {
-  let state = seed | 0 || 1;
-  return (below) => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) % below;
-  };
 }
 
 export function seeds(): Seed[] {

@@ -5,6 +5,7 @@ import { table } from '../../../runtime/command/ps-table.ts';
 import { DomschedError } from '../../../runtime/error.ts';
 import { Guest } from '../../../runtime/guest/guest.ts';
 import { FRAME_SIZE } from '../../../runtime/hypervisor/frame.ts';
+import { words } from '../../fuzz/mutants.ts';
 import { knownKernel, SYNTHETIC_KERNELS, SyntheticGuest } from './synthetic.ts';
 
 /** Corrupted images per kernel; `make soak` asks for more. */
@@ -28,7 +29,7 @@ for (const kernel of SYNTHETIC_KERNELS) {
       if (calls > MAX_CALLS) throw new Error(`more than ${MAX_CALLS} reads: it does not end`);
       return read(batch);
     };
-    const random = generator(SEED);
+    const random = words(SEED);
     const spoiler = new Spoiler(synthetic, random);
     const guest = await Guest.attach(domain, known);
     const outcomes = new Map<string, number>();
@@ -192,16 +193,4 @@ function word(value: bigint): Uint8Array {
   const bytes = Buffer.alloc(8);
   bytes.writeBigUInt64LE(BigInt.asUintN(64, value));
   return bytes;
-}
-
-/** 32-bit numbers, the same for the same seed (xorshift32, Marsaglia 2003). */
-function generator(seed: number): () => number {
-  let state = seed >>> 0 || 1;
-  return () => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    state >>>= 0;
-    return state;
-  };
 }

@@ -3,18 +3,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { DomschedError } from '../../../runtime/error.ts';
 import { DumpDomain } from '../../../runtime/hypervisor/dump/domain.ts';
-import { FuzzFailure, type FuzzOptions } from '../../extractor/elf/fuzz.ts';
+import { type FuzzOptions, type FuzzReport, fuzzMutants, type Random } from '../../fuzz/mutants.ts';
 import { elfCore, firstBytes, flattened, framesOf, kdump, lime, note, xenCore } from './dump-files.ts';
-
-/** How a run over dumps ended; anything but a DomschedError ends it with that error and the input beside it. */
-export interface DumpFuzzReport {
-  runs: number;
-  /** Inputs by the code they were refused with; `accepted` for those that could be read. */
-  outcomes: Record<string, number>;
-  slowestMs: number;
-  /** Most resident memory seen after an input, in bytes. */
-  peakRss: number;
-}
 
 /** Values at the borders of what fields can say. */
 const BORDERS = [
@@ -34,35 +24,28 @@ const WIDTHS = [1, 2, 4, 8];
 const HEAD = 4096;
 
 /** Reads mutated dumps of every format: heads with lies at any place and of any width, some of them cut. */
-export async function fuzzDumps({ runs, seed, progress }: FuzzOptions): Promise<DumpFuzzReport> {
-  const random = generator(seed);
+export async function fuzzDumps(options: FuzzOptions): Promise<FuzzReport> {
   const folder = mkdtempSync(path.join(tmpdir(), 'domsched-fuzz-'));
   const file = path.join(folder, 'input');
-  const report: DumpFuzzReport = { runs, outcomes: {}, slowestMs: 0, peakRss: 0 };
   const bases = seeds();
   try {
-    for (let run = 0; run < runs; run++) {
-      const input = mutate(bases[random(bases.length)]!, random);
-      writeFileSync(file, input);
-      const started = performance.now();
-      let outcome = 'accepted';
-      try {
-        await using domain = new DumpDomain(file);
-        domain.frames.regions();
-        firstBytes(domain, [0, 1, 2, 3, 0x100, 2 ** 40 - 1]);
-        await domain.registers?.read();
-      } catch (error) {
-        if (!(error instanceof DomschedError)) throw new FuzzFailure(run, seed, input, error);
-        outcome = error.code;
-      }
-      report.outcomes[outcome] = (report.outcomes[outcome] ?? 0) + 1;
-      report.slowestMs = Math.max(report.slowestMs, performance.now() - started);
-      if (run % 256 === 0) {
-        report.peakRss = Math.max(report.peakRss, process.memoryUsage.rss());
-        progress?.(run);
-      }
-    }
-    return report;
+    return await fuzzMutants(
+      options,
+      (random) => mutate(bases[random(bases.length)]!, random),
+      async (input) => {
+        writeFileSync(file, input);
+        try {
+          await using domain = new DumpDomain(file);
+          domain.frames.regions();
+          firstBytes(domain, [0, 1, 2, 3, 0x100, 2 ** 40 - 1]);
+          await domain.registers?.read();
+          return undefined;
+        } catch (error) {
+          if (error instanceof DomschedError) return error.code;
+          throw error;
+        }
+      },
+    );
   } finally {
     rmSync(folder, { recursive: true });
   }
@@ -99,7 +82,7 @@ export function seeds(): Buffer[] {
   ];
 }
 
-function mutate(base: Buffer, random: (below: number) => number): Buffer {
+function mutate(base: Buffer, random: Random): Buffer {
   const bytes = Buffer.from(base);
   for (let changes = 1 + random(4); changes > 0; changes--) {
     const width = WIDTHS[random(WIDTHS.length)]!;
@@ -114,15 +97,4 @@ function mutate(base: Buffer, random: (below: number) => number): Buffer {
     value.copy(bytes, place, 0, width);
   }
   return random(4) === 0 ? bytes.subarray(0, 1 + random(bytes.length - 1)) : bytes;
-}
-
-/** Numbers from a seed (xorshift): the same one finds the same failure again. */
-function generator(seed: number): (below: number) => number {
-  let state = seed | 0 || 1;
-  return (below) => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) % below;
-  };
 }

@@ -6,21 +6,11 @@ import { PagedAddressSpace } from '../../../runtime/memory/address-space.ts';
 import { FOUR_LEVEL, kernelTableRoot, tableRoot } from '../../../runtime/memory/paging.ts';
 import { ReadBatch } from '../../../runtime/memory/read-batch.ts';
 import { isFault } from '../../../runtime/memory/walker.ts';
+import { words } from '../../fuzz/mutants.ts';
 import { PageTables } from './page-tables.ts';
 
 const MODE = { split: FOUR_LEVEL, physicalBits: 40, noExecute: true, largePages: [2, 3] };
 const BASE = 0xffff_8880_0000_0000n;
-
-/** Xorshift: the same images at every run. */
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return state >>> 0;
-  };
-}
 
 test('100,000 corrupted page tables: what is read is bounded, and is what a fresh walk finds', (t) => {
   const frames = 64;
@@ -38,7 +28,7 @@ test('100,000 corrupted page tables: what is read is bounded, and is what a fres
   const batch = new ReadBatch();
   for (let i = 0; i < 8; i++) batch.add(guestVirtual(BASE + BigInt(i) * 4096n + 4000n), 200);
   batch.add(guestVirtual(BASE + (1n << 30n) + 8n), 16);
-  const next = random(20_061_121);
+  const next = words(20_061_121);
   for (let image = 0; image < 100_000; image++) {
     if (image % 16 === 0) domain.image.store(FRAME_SIZE, pristine);
     for (let change = next() % 4; change >= 0; change--) {
