@@ -101,7 +101,10 @@ export const POLICY = z.discriminatedUnion('type', [
     type: z.literal('protect'),
     ...common,
     protect: selectors,
-    wait: seconds(0.0001, DAY),
+    /** The target, in one of three ways: see `WaitTarget`. */
+    wait: seconds(0.0001, DAY).optional(),
+    share: z.number().min(0.01).max(0.999).optional(),
+    p99: seconds(0.0001, 10).optional(),
     window: seconds(0.1, 60).optional(),
     nice: nice.optional(),
   }),
@@ -117,11 +120,31 @@ export const POLICY = z.discriminatedUnion('type', [
   }),
 ]);
 
+interface WithPolicies {
+  readonly policy: readonly z.output<typeof POLICY>[];
+}
+
+/** What no policy shows by itself, or no key of it. */
+export function checkPolicies(config: WithPolicies, context: z.RefinementCtx): void {
+  distinctNames(config, context);
+  oneTarget(config, context);
+}
+
+function oneTarget({ policy }: WithPolicies, context: z.RefinementCtx): void {
+  for (const [index, entry] of policy.entries()) {
+    if (entry.type !== 'protect') continue;
+    const given = (['wait', 'share', 'p99'] as const).filter((key) => entry[key] !== undefined);
+    if (given.length === 1) continue;
+    const message =
+      given.length === 0
+        ? 'give the target: wait, share or p99'
+        : `give one target: ${given.slice(0, -1).join(', ')} or ${given.at(-1)}`;
+    context.addIssue({ code: 'custom', path: ['policy', index, given[0] ?? 'wait'], message });
+  }
+}
+
 /** Two policies of one name could not be told apart. */
-export function distinctNames(
-  { policy }: { readonly policy: readonly z.output<typeof POLICY>[] },
-  context: z.RefinementCtx,
-): void {
+function distinctNames({ policy }: WithPolicies, context: z.RefinementCtx): void {
   const names = new Map<string, number>();
   for (const [index, entry] of policy.entries()) {
     const name = entry.name ?? `${entry.type}-${index + 1}`;
@@ -160,7 +183,7 @@ export const CONFIG = z
     fleet: FLEET.optional(),
     ...OBSERVERS,
   })
-  .superRefine(distinctNames);
+  .superRefine(checkPolicies);
 
 export type Config = z.output<typeof CONFIG>;
 export type PolicyConfig = z.output<typeof POLICY>;

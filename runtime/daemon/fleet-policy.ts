@@ -1,12 +1,12 @@
 import { z } from 'zod';
 import { DomschedError } from '../error.ts';
 import { parseToml } from './config.ts';
-import { type Config, distinctNames, POLICY, SELECTOR } from './config-schema.ts';
+import { type Config, checkPolicies, POLICY, SELECTOR } from './config-schema.ts';
 
 /** A module is code of its host: no other one sends it. */
 const FLEET_POLICY = z
   .strictObject({ never: z.array(SELECTOR).default([]), policy: z.array(POLICY).default([]) })
-  .superRefine(distinctNames)
+  .superRefine(checkPolicies)
   .superRefine(({ policy }, context) => {
     for (const [index, { type }] of policy.entries())
       if (type === 'module') {

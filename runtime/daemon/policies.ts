@@ -15,6 +15,7 @@ import { proportionalShare } from '../policy/proportional-share.ts';
 import { protect } from '../policy/protect.ts';
 import { matches, type Selector, type SelectorSpec, selector } from '../policy/selector.ts';
 import { shortFirst } from '../policy/short-first.ts';
+import type { WaitTarget } from '../policy/wait-target.ts';
 import type { Policy } from '../policy/world.ts';
 import type { Config, PolicyConfig } from './config-schema.ts';
 
@@ -154,12 +155,18 @@ async function makePolicy(config: PolicyConfig, directory: string, selects: Make
     case 'protect':
       return protect({
         protect: selects(config.protect),
-        waitMs: config.wait * 1000,
+        target: targetOf(config),
         ...given({ windowMs: ms(config.window), nice: config.nice }),
       }) as Policy;
     case 'module':
       return loadPolicy(path.resolve(directory, config.module), config.options);
   }
+}
+
+/** The schema lets one of the three through. */
+function targetOf({ wait, share, p99 }: PolicyConfig & { readonly type: 'protect' }): WaitTarget {
+  if (share !== undefined) return { share };
+  return p99 === undefined ? { waitMs: wait! * 1000 } : { p99Ms: p99 * 1000 };
 }
 
 /**

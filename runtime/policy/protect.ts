@@ -1,11 +1,13 @@
 import type { Selector } from './selector.ts';
+import { gauge, type TargetGauge, type TargetWindow, type WaitSum, type WaitTarget } from './wait-target.ts';
 import { type Action, type DomainView, type Policy, type ProcessView, type World, wholeMs } from './world.ts';
 
 export interface ProtectOptions {
   /** Processes that are to wait little. */
   readonly protect: Selector;
-  /** The most that each of them waits for a CPU within one window, in ms. */
-  readonly waitMs: number;
+  /** What each of them may wait. */
+  readonly target: WaitTarget;
+  /** A second; for a part of all looks a minute. */
   readonly windowMs?: number;
   /** Nice value of subjects in a guest whose protected processes wait for them. */
   readonly nice?: number;
@@ -15,6 +17,8 @@ export interface ProtectOptions {
 const PROBE_MS = 10_000;
 /** Each probe that fails doubles the time, up to so many times. */
 const MOST_PATIENCE = 8;
+const WINDOW_MS = 1_000;
+const LOOKS_WINDOW_MS = 60_000;
 /** What is aimed at, as part of the target: measures and edits are never exact. */
 const AIM = 0.85;
 /** How fast the price of letting subjects run falls when it is seen to be lower, per tick; it rises at once. */
@@ -54,6 +58,15 @@ interface ProcessWait {
   readonly inside: number;
   /** For other machines: its vCPU waited. */
   readonly outside: number;
+  readonly ran: number;
+}
+
+/** A protected process's window, and what of it its own guest is to blame for. */
+interface Worst {
+  readonly process: string | undefined;
+  readonly name?: string | undefined;
+  readonly sum: WaitSum;
+  readonly inside: WaitSum;
 }
 
 interface ProtectMemory {
@@ -83,13 +96,20 @@ const NEW: Payer = {
  * A wait in its own guest's run queue is the fault of that guest; a wait of its vCPU may be that of all machines.
  */
 export function protect(options: ProtectOptions): Policy<ProtectMemory> {
-  const { protect: isProtected, waitMs, windowMs = 1_000, nice = 19 } = options;
+  const { protect: isProtected, target, nice = 19 } = options;
+  const { windowMs = 'p99Ms' in target ? LOOKS_WINDOW_MS : WINDOW_MS } = options;
+  const measure = gauge(target);
   return (world, memory) => {
     const now = waitsNow(world, isProtected);
-    const waits = [...(memory?.waits ?? []), ...now.waits].filter(
-      // What counts is the window that ends with the next tick.
-      ({ atMs }) => world.nowMs + wholeMs(world) - atMs < windowMs,
+    const window = { windowMs, looks: windowMs / wholeMs(world) };
+    // What counts is the window that ends with the next tick.
+    const before = (memory?.waits ?? []).filter(
+      ({ atMs, inside, outside }) =>
+        world.nowMs + wholeMs(world) - atMs < windowMs &&
+        // Only those are counted; a window may have thousands of looks.
+        (measure.counts === Infinity || inside + outside > measure.counts),
     );
+    const waits = [...before, ...now.waits];
     const activity = [now.activity, ...(memory?.activity ?? [])].slice(0, 2);
     const expected = Math.max(...activity) * wholeMs(world);
     const domains = world.domains
@@ -101,15 +121,15 @@ export function protect(options: ProtectOptions): Policy<ProtectMemory> {
     let planned = 0;
     const learnt = domains
       .map(({ domain, subjects }) => {
-        const before = memory?.payers[domain.id] ?? NEW;
+        const payer = memory?.payers[domain.id] ?? NEW;
         const ran = running.some((one) => one.domain === domain);
-        const mine = worst(now.waits, domain.id);
+        const mine = worst(now.waits, domain.id, PLAIN, window);
         return {
           domain,
           subjects,
-          before,
-          had: worst(waits, domain.id),
-          ...learn(before, ran, mine.ms / Math.max(1, running.length), now.activity, world),
+          before: payer,
+          had: worst(waits, domain.id, measure, window),
+          ...learn(payer, ran, mine.sum.ms / Math.max(1, running.length), now.activity, world),
         };
       })
       // Whoever has run least recently comes first: they take turns.
@@ -117,12 +137,12 @@ export function protect(options: ProtectOptions): Policy<ProtectMemory> {
     for (const { domain, subjects, before, had, price, holdPrice } of learnt) {
       const cost = (price + holdPrice) * expected;
       const probes = before.heldMs !== undefined && world.nowMs - before.heldMs >= PROBE_MS * before.patience;
-      const fits = cost === 0 || had.ms + planned + cost <= AIM * waitMs;
+      const fits = cost === 0 || measure.usedWith(had.sum, window, planned + cost, expected) <= AIM;
       const hold = !fits && !probes && had.process !== undefined;
       if (!hold) planned += cost;
       const part = Math.min(1, world.elapsedMs / TOLD_MS);
       const heldPart = before.heldPart + part * ((hold ? 1 : 0) - before.heldPart);
-      const slower = had.inside > waitMs / 2;
+      const slower = measure.used(had.inside, window) > 1 / 2;
       payers[domain.id] = {
         price,
         holdPrice,
@@ -137,7 +157,7 @@ export function protect(options: ProtectOptions): Policy<ProtectMemory> {
         ranMs: hold ? before.ranMs : world.nowMs,
         niceMs: slower ? world.nowMs + NICE_MS : before.niceMs,
       };
-      const why = `${had.name ?? 'a protected process'} waited ${had.ms.toFixed(1)} ms in ${windowMs / 1000} s`;
+      const why = `${had.name ?? 'a protected process'} ${measure.tell(had.sum, window)}`;
       for (const { key } of subjects) {
         if (hold)
           actions.push({
@@ -151,26 +171,40 @@ export function protect(options: ProtectOptions): Policy<ProtectMemory> {
     }
     return { actions, memory: { waits, activity, payers } };
   };
+}
 
-  /** The protected process that waited longest, as far as the subjects of a domain may be to blame. */
-  function worst(waits: readonly ProcessWait[], domain: string) {
-    const sums = new Map<string, { ms: number; inside: number }>();
-    for (const wait of waits) {
-      const own = wait.domain === domain ? wait.inside : 0;
-      const sum = sums.get(wait.process) ?? { ms: 0, inside: 0 };
-      sums.set(wait.process, { ms: sum.ms + wait.outside + own, inside: sum.inside + own });
-    }
-    let found: { process: string | undefined; name?: string; ms: number; inside: number } = {
-      process: undefined,
-      ms: 0,
-      inside: 0,
-    };
-    for (const [process, sum] of sums)
-      if (found.process === undefined || sum.ms > found.ms) found = { process, ...sum };
-    const { name } = waits.find(({ process }) => process === found.process) ?? {};
-    if (name !== undefined) found.name = name;
-    return found;
+/** By what was waited alone. */
+const PLAIN = gauge({ waitMs: 1 });
+const NOTHING: WaitSum = { ms: 0, ranMs: 0, beyond: 0 };
+
+/** The protected process that has used up most of the target, as far as the subjects of a domain may be to blame. */
+function worst(
+  waits: readonly ProcessWait[],
+  domain: string,
+  measure: TargetGauge,
+  window: TargetWindow,
+): Worst {
+  const sums = new Map<string, Worst>();
+  for (const { process, name, domain: where, inside, outside, ran } of waits) {
+    const own = where === domain ? inside : 0;
+    const before = sums.get(process) ?? { sum: NOTHING, inside: NOTHING };
+    const add = (to: WaitSum, ms: number): WaitSum => ({
+      ms: to.ms + ms,
+      ranMs: to.ranMs + ran,
+      beyond: to.beyond + (ms > measure.counts ? 1 : 0),
+    });
+    sums.set(process, {
+      process,
+      name,
+      sum: add(before.sum, outside + own),
+      inside: add(before.inside, own),
+    });
   }
+  let found: Worst = { process: undefined, sum: NOTHING, inside: NOTHING };
+  for (const one of sums.values())
+    if (found.process === undefined || measure.used(one.sum, window) > measure.used(found.sum, window))
+      found = one;
+  return found;
 }
 
 /**
@@ -204,7 +238,8 @@ function waitsNow(
       if (process.kernelThread || !isProtected(process)) continue;
       const { inside, outside } = waitOf(process, domain, elapsedMs);
       const name = `${process.domainName}: ${process.comm} (${process.pid})`;
-      waits.push({ atMs: nowMs, process: process.key, name, domain: domain.id, inside, outside });
+      const ran = process.ranNs / 1e6;
+      waits.push({ atMs: nowMs, process: process.key, name, domain: domain.id, inside, outside, ran });
       if (elapsedMs > 0) activity = Math.max(activity, process.ranNs / 1e6 / elapsedMs);
     }
   }

@@ -26,8 +26,8 @@ function problemsOf(text: string): readonly string[] {
 test('the sample is valid, has a comment for every key, and each of its examples is valid too', async (t) => {
   const text = await readFile(sample, 'utf8');
   t.is(parseConfig(text, 'sample').policy.length, 1);
-  const examples = text.replace(/^# (?=\[|[a-z]+ = )/gim, '');
-  t.is(parseConfig(examples, 'sample with all examples').policy.length, 8);
+  const examples = text.replace(/^# (?=\[|[a-z]\w* = )/gim, '');
+  t.is(parseConfig(examples, 'sample with all examples').policy.length, 10);
   const keys = new Set(Object.keys(CONFIG.shape));
   for (const option of POLICY.options) for (const key of Object.keys(option.shape)) keys.add(key);
   for (const key of keys) t.regex(text, new RegExp(`^(# )?( )*(\\[+)?${key}\\b`, 'm'), key);
@@ -70,6 +70,18 @@ windows = [{ from = "25:00", to = "06:00" }]
   t.regex(problemsOf('a = [')[0]!, /^line 1: /);
   const twice = '[[policy]]\nname = "x"\ntype = "io"\nselect = [{}]\n';
   t.deepEqual(problemsOf(twice + twice), ['policy[1].name: policy 1 is called x too']);
+});
+
+test('protect: one target, in one of three ways', (t) => {
+  const entry = '[[policy]]\ntype = "protect"\nselect = [{}]\nprotect = [{ comm = "db" }]\n';
+  for (const key of ['wait = 0.005', 'share = 0.9', 'p99 = 0.002'])
+    t.is(parseConfig(entry + key, key).policy[0]?.type, 'protect');
+  t.deepEqual(problemsOf(entry), ['policy[0].wait: give the target: wait, share or p99']);
+  t.deepEqual(problemsOf(`${entry}share = 0.9\np99 = 0.002`), [
+    'policy[0].share: give one target: share or p99',
+  ]);
+  for (const wrong of ['share = 0', 'share = 1', 'p99 = 0'])
+    t.regex(problemsOf(entry + wrong)[0]!, new RegExp(`^policy\\[0\\]\\.${wrong.split(' ')[0]}: `));
 });
 
 test('a user’s policy is a module beside the configuration; one that is none is refused', async (t) => {

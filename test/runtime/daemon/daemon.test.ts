@@ -79,7 +79,7 @@ test('protect: the backup is held for as much of the time as the server’s vCPU
   web.domain.times = [{ ranNs: 0, waitedNs: 0 }];
   const policy = protect({
     protect: selector([{ domain: 'web', comm: 'server' }]),
-    waitMs: 50,
+    target: { waitMs: 50 },
     windowMs: 2_000,
   });
   const entries = [{ ...BACKUP_LAST, name: 'target', policy: policy as PlacedPolicy['policy'] }];

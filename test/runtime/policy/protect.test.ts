@@ -10,7 +10,7 @@ const WINDOW_TICKS = 10;
 const TARGET_MS = 50;
 const isPostgres = selector([{ domain: 'db*', comm: 'postgres' }]);
 const make = (options: Partial<ProtectOptions> = {}): Policy =>
-  protect({ protect: isPostgres, waitMs: TARGET_MS, ...options }) as Policy;
+  protect({ protect: isPostgres, target: { waitMs: TARGET_MS }, ...options }) as Policy;
 
 /** Numbers from 0 to 1 that are the same in every run. */
 function* numbers(seed: number): Generator<number, never> {
@@ -38,7 +38,7 @@ function simulate(
   { demand, cpus, noise = 0, late = 0, holdMs = 0, seed = 1 }: ProtectedHost,
 ) {
   const random = numbers(seed);
-  const ticks: { wait: number; batch: number; ran: boolean }[] = [];
+  const ticks: { wait: number; batch: number; served: number; ran: boolean }[] = [];
   let memory: unknown;
   let isHeld = false;
   let wanted = false;
@@ -56,7 +56,7 @@ function simulate(
     backlog = work - ran;
     const wait = isShared ? ran : Math.min(work, tail);
     const batch = isHeld ? tail : cpus === 2 ? TICK_MS : TICK_MS - ran;
-    ticks.push({ wait, batch, ran: !isHeld });
+    ticks.push({ wait, batch, served: ran, ran: !isHeld });
     const measured = wait * 1e6 * (1 + noise * (2 * random.next().value - 1));
     const [db, other] = domainsOf({
       db1: [
@@ -85,20 +85,26 @@ function windows<T>(ticks: readonly T[]): T[][] {
 
 const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
 
+/** What the service may wait in a window, in ms, if all that it needs there is done. */
+type Allowance = (ranMs: number) => number;
+const UP_TO_TARGET: Allowance = () => TARGET_MS;
+
 /** Part of the windows in which the service waited no longer than it may. */
-function kept(ticks: SimulatedTicks): number {
+function kept(ticks: SimulatedTicks, allowed = UP_TO_TARGET): number {
   const all = windows(ticks);
-  return all.filter((some) => sum(some.map(({ wait }) => wait)) <= TARGET_MS).length / all.length;
+  const isKept = (some: SimulatedTicks) =>
+    sum(some.map(({ wait }) => wait)) <= allowed(sum(some.map(({ served }) => served)));
+  return all.filter(isKept).length / all.length;
 }
 
 /**
  * What a scheduler that knows the future, and can share a tick out, would leave the batch job: in each window it runs
  * in the ticks in which it costs the service least, until the target is used up.
  */
-function perfect(demand: readonly number[]): number {
+function perfect(demand: readonly number[], allowed = UP_TO_TARGET): number {
   return sum(
     windows(demand).map((some) => {
-      let left = TARGET_MS;
+      let left = allowed(sum(some));
       return sum(
         some
           .toSorted((a, b) => a - b)
@@ -111,6 +117,14 @@ function perfect(demand: readonly number[]): number {
       );
     }),
   );
+}
+
+/** The same where each tick's wait counts by itself: it may be more in one of a hundred ticks, the most useful ones. */
+function perfectByLooks(demand: readonly number[], limitMs: number): number {
+  const costs = demand.map((needs) => Math.min(needs, TICK_MS / 2));
+  const kept = costs.map((cost) => Math.min(1, limitMs / Math.max(cost, limitMs)) * (TICK_MS - cost));
+  const more = costs.map((cost, i) => TICK_MS - cost - kept[i]!).toSorted((a, b) => b - a);
+  return sum(kept) + sum(more.slice(0, Math.floor(demand.length / 100)));
 }
 
 /** A load that changes every few seconds: nothing, a little, some, much. */
@@ -135,6 +149,86 @@ test('under changing load, with noise and late edits, the target is held and the
     const none = simulate(() => ({ actions: [] }), { demand, cpus: 1 });
     t.true(kept(none.ticks) < 0.8, `without a policy the target is missed: ${kept(none.ticks)}`);
   }
+});
+
+const SHARE = 0.8;
+const P99_MS = 5;
+const ofShare: Allowance = (ranMs) => (ranMs * (1 - SHARE)) / SHARE + 1e-9;
+const looksOver = (ticks: SimulatedTicks) => ticks.filter(({ wait }) => wait > P99_MS).length / ticks.length;
+
+interface Judged {
+  readonly target: ProtectOptions['target'];
+  /** The part of the time in which the target has to be held, and is. */
+  readonly least: number;
+  readonly isHeld: (ticks: SimulatedTicks) => number;
+  readonly due: (demand: readonly number[]) => number;
+}
+
+const TARGETS: readonly Judged[] = [
+  { target: { waitMs: TARGET_MS }, least: 0.95, isHeld: (ticks) => kept(ticks), due: (all) => perfect(all) },
+  {
+    target: { share: SHARE },
+    ...{ least: 0.95, isHeld: (ticks) => kept(ticks, ofShare), due: (all) => perfect(all, ofShare) },
+  },
+  {
+    target: { p99Ms: P99_MS },
+    ...{ least: 0.99, isHeld: (ticks) => 1 - looksOver(ticks), due: (all) => perfectByLooks(all, P99_MS) },
+  },
+];
+
+for (const { target, least, isHeld, due } of TARGETS) {
+  test(`${JSON.stringify(target)}: held, and batch jobs get 80 % of what a perfect scheduler leaves`, (t) => {
+    const host = fc.record({
+      seed: fc.integer({ min: 1, max: 1e6 }),
+      noise: fc.double({ min: 0, max: 0.2, noNaN: true }),
+      late: fc.double({ min: 0, max: 0.2, noNaN: true }),
+    });
+    const runs: { held: number; without: number; batch: number; due: number }[] = [];
+    fc.assert(
+      fc.property(host, (disturbed) => {
+        const demand = changing(200, disturbed.seed);
+        const { ticks } = simulate(make({ target }), { demand, cpus: 1, ...disturbed });
+        const none = simulate(() => ({ actions: [] }), { demand, cpus: 1 });
+        const batch = sum(ticks.map((tick) => tick.batch));
+        runs.push({ held: isHeld(ticks), without: isHeld(none.ticks), batch, due: due(demand) });
+        // A single load may consist of changes, at which nobody knows what is to come.
+        return isHeld(ticks) >= least - 0.05 && batch >= 0.6 * due(demand);
+      }),
+      { numRuns: 12 },
+    );
+    const mean = (of: 'held' | 'without') => sum(runs.map((run) => run[of])) / runs.length;
+    t.true(mean('held') >= least, `held ${mean('held')}`);
+    t.true(mean('without') < least - 0.1, `without a policy ${mean('without')}`);
+    const part = sum(runs.map(({ batch }) => batch)) / sum(runs.map((run) => run.due));
+    t.true(part >= 0.8, `${part} of what a perfect scheduler leaves`);
+    t.log(`held ${mean('held').toFixed(3)}, without ${mean('without').toFixed(3)}, batch ${part.toFixed(3)}`);
+  });
+}
+
+test('each target says in its own words why it holds', (t) => {
+  const say = (target: ProtectOptions['target'], waitedMs: number, windowMs?: number) => {
+    const policy = make({ target, ...(windowMs !== undefined && { windowMs }) });
+    let memory: unknown;
+    let actions: readonly Action[] = [];
+    for (const nowMs of [100, 200]) {
+      const [db, other] = domainsOf({
+        db1: [{ comm: 'postgres', state: 'running', ranNs: 60e6, waitedNs: 0, cpu: 0, pid: 42 }],
+        batch: [{ comm: 'backup', state: 'running', ranNs: 40e6 }],
+      });
+      const host = { elapsedMs: TICK_MS, vcpus: [{ ranNs: 60e6, waitedNs: waitedMs * 1e6 }] };
+      const seen = world([{ ...db!, host }, other!], ['batch/backup'], nowMs);
+      ({ actions, memory } = policy({ ...seen, elapsedMs: TICK_MS }, memory));
+    }
+    return actions.flatMap((action) => (action.type === 'hold' ? [action.reason] : []));
+  };
+  const who = (reason: string) => [`held 2 % of the time: db1: postgres (42) ${reason}`];
+  t.deepEqual(say({ waitMs: 5 }, 40), who('waited 80.0 ms in 1 s'));
+  t.deepEqual(say({ share: 0.9 }, 40), who('had a CPU for 60 % of the time in which it wanted one, in 1 s'));
+  t.deepEqual(say({ share: 0.5 }, 10), [], 'it has more than that');
+  // Six of the 600 looks of a minute may be worse, and none of ten.
+  t.deepEqual(say({ p99Ms: 5 }, 40), []);
+  t.deepEqual(say({ p99Ms: 50 }, 40, 1_000), []);
+  t.deepEqual(say({ p99Ms: 5 }, 40, 1_000), who('waited more than 5 ms at 2 of 10 looks, in 1 s'));
 });
 
 test('what is waited until a hold is done is part of what it costs to let subjects run', (t) => {
