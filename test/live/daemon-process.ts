@@ -57,11 +57,14 @@ export class DaemonProcess implements AsyncDisposable {
   readonly #run = mkdtempSync(path.join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'domsched-run-'));
   /** `--connect` values. */
   readonly connections: readonly string[];
+  readonly #within: readonly string[];
   #child: ChildProcess | undefined;
 
-  constructor(directory: string, connections: readonly string[]) {
+  /** @param within a command that runs the daemon, and is replaced by it */
+  constructor(directory: string, connections: readonly string[], within: readonly string[] = []) {
     this.directory = directory;
     this.connections = connections;
+    this.#within = within;
   }
 
   get env(): NodeJS.ProcessEnv {
@@ -126,7 +129,8 @@ export class DaemonProcess implements AsyncDisposable {
 
   /** Starts the daemon and does not wait. */
   start(): ChildProcess {
-    this.#child = spawn(process.execPath, [program, 'run', '-c', this.configFile], {
+    const [command, ...args] = [...this.#within, process.execPath, program, 'run', '-c', this.configFile];
+    this.#child = spawn(command!, args, {
       env: { ...process.env, ...this.env },
       stdio: ['ignore', 'ignore', 'inherit'],
     });

@@ -4,10 +4,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
 import test from 'ava';
-import type { FleetStatus } from '../../runtime/fleet/status.ts';
 import { NatsServer } from '../runtime/fleet/nats-server.ts';
-import { DaemonProcess } from './daemon-process.ts';
-import { bootO1, kernelFile, type O1Guest } from './o1.ts';
+import { bootFleetHost, type LiveHost } from './fleet-host.ts';
 import { until } from './until.ts';
 
 /** Of any CPU hog on host `a`, for as long as one of another host works. */
@@ -18,46 +16,6 @@ select = [{ host = "a", comm = "pi*" }]
 ignore = [{ host = "a" }]
 `;
 
-interface LiveHost extends AsyncDisposable {
-  readonly guest: O1Guest;
-  readonly daemon: DaemonProcess;
-  held(): Promise<number>;
-  status(): Promise<FleetStatus>;
-}
-
-async function boot(name: string, directory: string, server: NatsServer): Promise<LiveHost> {
-  const own = await mkdtemp(path.join(directory, `${name}-`));
-  const socket = path.join(own, 'guest.sock');
-  const guest = await bootO1({
-    name: `guest-${name}`,
-    cpus: 1,
-    commandLine: 'run=pi1',
-    extraArguments: ['-qmp', `unix:${socket},server=on,wait=off`],
-  });
-  const daemon = new DaemonProcess(own, [`qemu:unix:${socket}`]);
-  await daemon.extract(kernelFile('base'));
-  await daemon.configure(`[fleet]\nservers = ["${server.url}"]\nname = "${name}"\nlease = 2`);
-  daemon.start();
-  await using control = await daemon.control();
-  await control.status();
-  return {
-    guest,
-    daemon,
-    async held() {
-      await using asked = await daemon.control();
-      return (await asked.status()).domains.reduce((sum, { held }) => sum + held, 0);
-    },
-    async status() {
-      await using asked = await daemon.control();
-      return (await asked.fleet())!;
-    },
-    async [Symbol.asyncDispose]() {
-      await daemon[Symbol.asyncDispose]();
-      await guest.stop();
-    },
-  };
-}
-
 test('a backup is held while the database of another host works, and goes on after, and when nobody can be heard', async (t) => {
   t.timeout(600_000);
   const directory = await mkdtemp(path.join(tmpdir(), 'domsched-fleet-live-'));
@@ -67,7 +25,7 @@ test('a backup is held while the database of another host works, and goes on aft
   const server = stack.use(await NatsServer.start());
   const file = path.join(directory, 'policy.toml');
   await writeFile(file, POLICY);
-  const boots = ['a', 'b'].map((name) => boot(name, directory, server));
+  const boots = ['a', 'b'].map((name) => bootFleetHost(name, directory, server.url));
   for (const one of await Promise.allSettled(boots)) if (one.status === 'fulfilled') stack.use(one.value);
   const [a, b] = (await Promise.all(boots)) as [LiveHost, LiveHost];
 

@@ -26,11 +26,14 @@ export class NatsServer implements AsyncDisposable {
     this.#scheme = scheme;
   }
 
-  /** @param configuration more of it, in the server's own language */
-  static async start(configuration = ''): Promise<NatsServer> {
+  /**
+   * @param configuration more of it, in the server's own language
+   * @param address where it listens
+   */
+  static async start(configuration = '', address = '127.0.0.1'): Promise<NatsServer> {
     const directory = await mkdtemp(path.join(tmpdir(), 'domsched-nats-'));
     const server = new NatsServer(directory, await freePort());
-    const own = `listen: "127.0.0.1:${server.port}"\njetstream { store_dir: "${directory}/store" }\n`;
+    const own = `listen: "${address}:${server.port}"\njetstream { store_dir: "${directory}/store" }\n`;
     await writeFile(server.#file, `${own}${configuration}\n`);
     await server.again();
     return server;
