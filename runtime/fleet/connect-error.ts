@@ -23,7 +23,7 @@ export function connectError(cause: Error, servers: readonly string[]): Domsched
     return failed('refused', `the fleet's server does not encrypt (${which}); ${next}`);
   }
   if (/authori[sz]ation|authentication/i.test(message)) {
-    const next = 'see credentials and name in [fleet], and the users of the server';
+    const next = 'see credentials and name in [fleet], and whom the server lets in';
     return failed('refused', `the fleet's server does not let this host in (${which}): ${message}; ${next}`);
   }
   const next = 'see that it runs, and what servers and tls in [fleet] say';
