@@ -11,7 +11,7 @@ PACKAGES := gcc libc6-dev make binutils bzip2 xz-utils zstd lz4 lzop gdb clang-1
 	qemu-system-x86 qemu-utils busybox-static cpio time dwarves bpftool dwz libxen-dev chromium fonts-dejavu-core \
 	mandoc zsh fish systemd mmdebstrap debuginfod libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu prometheus nats-server openssl apache2-utils
 
-.PHONY: experiments fuzz help setup packages build wasm test demo demo-fleet check check-layouts bench kernels kernels-debian deb kernels-suites kernels-all kernels-matrix layouts live-1 live-2 soak xen
+.PHONY: experiments fuzz help setup packages build wasm test demo demo-fleet check check-layouts bench kernels kernels-debian deb kernels-suites kernels-all kernels-matrix no-file layouts live-1 live-2 soak xen
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s $$'\t'
@@ -96,6 +96,10 @@ kernels-matrix: setup kernels-all ## try each kernel of the suites live (DOMSCHE
 	DOMSCHED_MATRIX=$${DOMSCHED_MATRIX:-} DOMSCHED_CYCLES=$${DOMSCHED_CYCLES:-500} npx ava --timeout=24h --concurrency=1 test/live/suites.test.ts || status=$$?; \
 	node kernels/matrix.ts; exit $${status:-0}
 
+no-file: setup kernels-all ## boot each kernel of the suites without a layout, and compare what its memory says with its own words (DOMSCHED_MATRIX=6.19,7.3 for some; 1.6 GB of debug packages once), write the table in docs/no-file.md
+	npx ava --timeout=24h --concurrency=1 test/soak/no-file.test.ts || status=$$?; \
+	node kernels/no-file.ts; exit $${status:-0}
+
 check-layouts: setup kernels kernels-debian ## hold generated/ against kernels, engines, measurements and configs
 	@npm run -s check:layouts
 
@@ -111,6 +115,7 @@ soak: setup kernels kernels-all xen ## 10,000 holds and releases on each live gu
 	DOMSCHED_SUITES='bookworm trixie' npx ava --timeout=1h test/package/deb.test.ts
 	DOMSCHED_MATRIX=5.10,6.18,7.3 DOMSCHED_CYCLES=$${DOMSCHED_CYCLES:-10000} npx ava --timeout=24h --concurrency=1 test/live/suites.test.ts
 	DOMSCHED_MATRIX= DOMSCHED_CYCLES=$${DOMSCHED_CYCLES:-500} npx ava --timeout=24h --concurrency=1 test/live/suites.test.ts
+	DOMSCHED_CYCLES=200 npx ava --timeout=24h --concurrency=1 test/soak/sched-ext.test.ts
 	DOMSCHED_KILLS=$${DOMSCHED_KILLS:-2000} npx ava --timeout=24h --match='killed*' test/live/daemon.test.ts
 	DOMSCHED_KILLS=$${DOMSCHED_KILLS:-2000} npx ava --timeout=24h --match='all of ours*' test/live/any-host-deaths.test.ts
 	DOMSCHED_STORM_SECONDS=$${DOMSCHED_STORM_SECONDS:-3600} npx ava --timeout=24h test/live/everything.test.ts

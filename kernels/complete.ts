@@ -3,7 +3,6 @@
  * have left the archive are extracted into `generated/`; committed layouts are left as they are. Kernels of the suites
  * have their own store, which is not committed.
  */
-import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import process from 'node:process';
@@ -13,7 +12,7 @@ import { readStore } from '../codegen/store.ts';
 import { openKernelFile } from '../extractor/elf/open.ts';
 import { extractLayout } from '../extractor/extract.ts';
 import { cachedKernels } from './cache.ts';
-import { needsText } from './needs.ts';
+import { needsDigest } from './needs.ts';
 import { generatedDirectory } from './paths.ts';
 import { type ExtractionCost, extractionFile, extractionOf, suiteKernels, suitesData } from './suites.ts';
 
@@ -33,8 +32,7 @@ async function add(file: string, place: StorePlace): Promise<{ folder: string; e
   return { folder, extraction };
 }
 
-/** Digest of what an extraction asks for; a layout for which less was asked is extracted again. */
-const asked = createHash('sha256').update(needsText()).digest('hex').slice(0, 16);
+const asked = needsDigest();
 
 async function releases(store: string): Promise<ReadonlySet<string>> {
   return existsSync(store) ? new Set((await readStore(store)).map(({ release }) => release)) : new Set();

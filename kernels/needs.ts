@@ -2,6 +2,7 @@
  * `npm run needs` writes `extractor/needs.ts`, the default request of an extraction, from what the runtime declares
  * that it reads (`runtime/members/`). Neither of the two imports the other.
  */
+import { createHash } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { MEMBERS } from '../runtime/members/members.ts';
@@ -25,6 +26,11 @@ export function needsText(): string {
     list('ENUMERATORS', 'Enumerators of any enumeration.', ENUMERATORS),
     list('SYMBOLS', 'Symbols. A kernel has only those of its version and configuration.', SYMBOLS),
   ].join('\n');
+}
+
+/** Digest of what an extraction asks for: a layout for which less was asked is extracted again. */
+export function needsDigest(): string {
+  return createHash('sha256').update(needsText()).digest('hex').slice(0, 16);
 }
 
 if (import.meta.main) await writeFile(needsFile, needsText());

@@ -5,6 +5,7 @@ import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { matrix } from '../../kernels/matrix.ts';
+import { withTable } from '../../kernels/no-file.ts';
 import { type Archive, fetchKernels, spanning, suiteKernels } from '../../kernels/suites.ts';
 
 const releases = (...names: string[]) => names.map((release) => ({ release }));
@@ -47,6 +48,30 @@ test('the document has a row for each kernel, each reason and each anomaly', (t)
   t.true(text.includes('- 9.9.1-cloud-amd64 preempt=full, splice: a member is missing\n'));
   t.true(text.includes('- 9.9.1-cloud-amd64 preempt=full: nice: 3 is not 7\n'));
   t.true(matrix([], new Map()).includes('None.'));
+});
+
+test('the table of kernels without a file goes into its place, with what differs, and counts what agrees', (t) => {
+  const row = {
+    suite: 'sid',
+    symbols: 123_456,
+    slideMiB: 62,
+    cells: { memory: 'ok', used: '3 of 3' },
+    anomalies: [],
+  };
+  const rows = [
+    { release: '9.1', ...row },
+    { release: '9.9', ...row, cells: { memory: 'differs' }, anomalies: ['memory: 1 is not 2\nat a place'] },
+  ];
+  const place = 'before\n<!-- table of `make no-file` -->\nold\n<!-- end of the table -->\nafter';
+  const text = withTable(place, rows);
+  t.true(text.includes('| 9.1 | sid | 123,456 | 62 | ok | – | 3 of 3 | – |'), text);
+  t.true(text.includes('1 of 2 kernels without a difference; 123,456 symbols in all.'));
+  t.true(text.includes('- 9.9: memory: 1 is not 2\n'));
+  t.false(text.includes('old'));
+  t.regex(text, /^before\n/);
+  t.regex(text, /\nafter$/);
+  t.is(withTable(text, rows), text);
+  t.throws(() => withTable('no place', rows), { message: /no place for the table/ });
 });
 
 /** A package of an archive of the test's own: a kernel's image, which is its own release. */

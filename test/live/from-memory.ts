@@ -1,8 +1,8 @@
 /** What a live guest's memory says of its kernel, beside what the guest itself says, and a layout from elsewhere. */
 import { createHash } from 'node:crypto';
 import type { ExecutionContext } from 'ava';
+import type { KernelSymbol } from '../../extractor/elf/kernel-file.ts';
 import { MemoryKernel } from '../../extractor/memory/memory-kernel.ts';
-import type { Guest } from '../../runtime/guest/guest.ts';
 import { kernelMemory } from '../../runtime/guest/identify/from-memory.ts';
 import { kernelImage } from '../../runtime/guest/identify/identify.ts';
 import { KERNEL_MAP } from '../../runtime/guest/identify/regions.ts';
@@ -28,28 +28,38 @@ function members(layout: LayoutView, names: readonly string[]): Record<string, u
   );
 }
 
-/**
- * Symbols: all that the guest's own /proc/kallsyms shows, by name and address, wherever the kernel was moved to.
- * @returns how many
- */
-export async function sameSymbols(
-  t: ExecutionContext,
-  guest: LiveGuest,
-  domain: Domain<FrameNumber>,
-  { kernel: { slide } }: Guest,
-): Promise<number> {
-  const kernel = await MemoryKernel.open(await kernelMemory('web', await kernelImage(domain)));
+/** All symbols of a kernel, in the order and form in which {@link shownSymbols} has them. */
+interface AllSymbols {
+  readonly count: number;
+  readonly md5: string;
+}
+
+/** What the guest's own /proc/kallsyms shows, but for its modules. */
+export async function shownSymbols(guest: LiveGuest): Promise<AllSymbols> {
+  const shown = await guest.run("grep -v '\\[' /proc/kallsyms | cut -d' ' -f1,3 | tee /run/all | md5sum");
+  const count = Number(await guest.run('wc -l < /run/all; rm /run/all'));
+  return { count, md5: shown.slice(0, 32) };
+}
+
+/** What a kernel's tables say of one that was moved so far. */
+export function symbolsOf(symbols: Iterable<KernelSymbol>, slide: bigint): AllSymbols {
   const hash = createHash('md5');
   let count = 0;
-  for (const { name, address } of kernel.symbols()) {
-    const running = address < KERNEL_MAP ? address : address + slide;
-    hash.update(`${running.toString(16).padStart(16, '0')} ${name}\n`);
+  for (const { name, address } of symbols) {
+    hash.update(`${movedBy(address, slide).toString(16).padStart(16, '0')} ${name}\n`);
     count++;
   }
-  const shown = await guest.run("grep -v '\\[' /proc/kallsyms | cut -d' ' -f1,3 | tee /run/all | md5sum");
-  t.is(shown.slice(0, 32), hash.digest('hex'));
-  t.is(Number(await guest.run('wc -l < /run/all; rm /run/all')), count);
-  return count;
+  return { count, md5: hash.digest('hex') };
+}
+
+/** Values that are no addresses, such as offsets in per-CPU areas, do not move. */
+export function movedBy(address: bigint, slide: bigint): bigint {
+  return address < KERNEL_MAP ? address : address + slide;
+}
+
+/** The kernel in a domain's memory, by its own tables. */
+export async function memoryKernelOf(domain: Domain<FrameNumber>): Promise<MemoryKernel> {
+  return MemoryKernel.open(await kernelMemory('web', await kernelImage(domain)));
 }
 
 /** Symbols that we use, and members of all structures that we use, are those of another layout of the same build. */

@@ -58,7 +58,10 @@ export function workloadBinary(directory = cache): Promise<string> {
 }
 
 /** A program for guests, compiled: static, kept by the hash of its source. */
-export async function guestBinary(name: 'workload' | 'kexec' | 'agent', directory = cache): Promise<string> {
+export async function guestBinary(
+  name: 'workload' | 'kexec' | 'agent' | 'scx',
+  directory = cache,
+): Promise<string> {
   const source = path.join(programs, `${name}.c`);
   const hash = createHash('sha256')
     .update(await readFile(source))

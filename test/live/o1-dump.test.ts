@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test from 'ava';
 import { execa } from 'execa';
+import { limeHeader } from '../runtime/hypervisor/dump-files.ts';
 import { bootO1, buildO1, kernelFile } from './o1.ts';
 import { domsched, TestLayouts } from './ps-layouts.ts';
 import { until } from './until.ts';
@@ -12,16 +13,6 @@ import { until } from './until.ts';
 const LOW_BYTES = 32 << 20;
 const HIGH_BYTES = 32 << 20;
 const FOUR_GIB = 2 ** 32;
-
-/** LiME's own header of one range (lime.h): magic "EMiL", version 1, first and last byte, eight bytes for later. */
-function limeHeader(first: number, bytes: number): Buffer {
-  const header = Buffer.alloc(32);
-  header.write('EMiL', 0, 'latin1');
-  header.writeUInt32LE(1, 4);
-  header.writeBigUInt64LE(BigInt(first), 8);
-  header.writeBigUInt64LE(BigInt(first + bytes - 1), 16);
-  return header;
-}
 
 async function writeLime(memoryFile: string, target: string): Promise<void> {
   const memory = await readFile(memoryFile);

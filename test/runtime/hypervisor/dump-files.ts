@@ -106,16 +106,17 @@ export function xenCore(
 }
 
 export function lime(pieces: readonly DumpPiece[]): Buffer {
-  return Buffer.concat(
-    pieces.flatMap(({ physical, bytes }) => {
-      const header = Buffer.alloc(32);
-      header.write('EMiL', 0, 'latin1');
-      header.writeUInt32LE(1, 4);
-      header.writeBigUInt64LE(BigInt(physical), 8);
-      header.writeBigUInt64LE(BigInt(physical + bytes.length - 1), 16);
-      return [header, bytes];
-    }),
-  );
+  return Buffer.concat(pieces.flatMap(({ physical, bytes }) => [limeHeader(physical, bytes.length), bytes]));
+}
+
+/** LiME's own header of one range (lime.h): magic "EMiL", version 1, first and last byte, eight bytes for later. */
+export function limeHeader(first: number, bytes: number): Buffer {
+  const header = Buffer.alloc(32);
+  header.write('EMiL', 0, 'latin1');
+  header.writeUInt32LE(1, 4);
+  header.writeBigUInt64LE(BigInt(first), 8);
+  header.writeBigUInt64LE(BigInt(first + bytes - 1), 16);
+  return header;
 }
 
 /** `count` frames, each filled with a byte of its own. */
