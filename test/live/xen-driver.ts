@@ -43,7 +43,8 @@ async function attach(name: string, unknown = false): Promise<Attached> {
   try {
     requireCapabilities(domain, 'pause', 'writeFrames', 'registers');
     const guest = await Guest.attach(domain, unknown ? [] : await knownKernels());
-    const surgeon = new Surgeon(domain, guest, holderFor(guest));
+    // To this emulated machine its host's other work looks like CPU time of its threads.
+    const surgeon = new Surgeon(domain, guest, holderFor(guest), undefined, { planMs: PATIENCE_MS });
     const entry = { domain, guest, surgeon, processes: await processesOf(guest, { limitMs: PATIENCE_MS }) };
     attached.set(name, entry);
     return entry;
