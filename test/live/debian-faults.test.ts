@@ -198,6 +198,23 @@ for (const [how, act, wanted] of ENDINGS) {
 }
 
 test.serial(
+  'a program that holds a pause is stopped by a signal: the guest goes on without it',
+  async (t) => {
+    const { guest } = t.context;
+    const program = fileURLToPath(new URL('hold-and-die.ts', import.meta.url));
+    const child = spawn(process.execPath, [program, guest.sockets.qmp, 'wait'], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    const exit = once(child, 'exit');
+    await once(child.stdout!, 'data');
+    child.kill('SIGSTOP');
+    t.true(await becomes(guest, 'running', 120_000));
+    child.kill('SIGKILL');
+    await exit;
+  },
+);
+
+test.serial(
   'a dump taken by QEMU has the registers and the memory that we read from the live guest',
   async (t) => {
     const { guest } = t.context;
