@@ -79,8 +79,7 @@ async function resume(path: string, machine: HostProcess): Promise<void> {
  */
 async function letGo({ machine, slot, descriptor }: ArmedMachine, stands: () => boolean): Promise<void> {
   if (table.wishAt(slot) !== 'resume' || !isMarkedBy(machine, owner)) return;
-  const { ParentConnection } = await import('./parent-connection.ts');
-  using connection = ParentConnection.of(parent.pid, descriptor);
+  using connection = await parentConnection(descriptor);
   if (connection === undefined || !stands()) return;
   if (!table.change(slot, machine.pid, 'resume', 'claimed')) return;
   let resumed = false;
@@ -91,4 +90,10 @@ async function letGo({ machine, slot, descriptor }: ArmedMachine, stands: () => 
   } finally {
     table.change(slot, machine.pid, 'claimed', resumed ? 'resumed' : 'resume');
   }
+}
+
+/** Loaded only for a parent that stands still. */
+async function parentConnection(descriptor: number) {
+  const { ParentConnection } = await import('./parent-connection.ts');
+  return ParentConnection.of(parent.pid, descriptor);
 }
