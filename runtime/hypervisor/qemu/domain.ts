@@ -15,6 +15,7 @@ import type {
   Notifier,
   Pausable,
   PauseProof,
+  PauseUse,
   RegisterReader,
   VcpuRegisters,
 } from '../types.ts';
@@ -114,7 +115,7 @@ export class QemuDomain implements Domain<GuestFrame> {
     this.registers = { read: () => this.#readRegisters() };
     this.#counter = new PauseCounter({
       way: 'its monitor (QMP)',
-      stop: () => this.#stop(),
+      stop: (use) => this.#stop(use),
       prove: () => this.#prove(),
       // QEMU sends a RESUME before the first vCPU goes on, so if it is not in our socket, it has not happened.
       isQuiet: () => client.isQuiet,
@@ -242,7 +243,7 @@ export class QemuDomain implements Domain<GuestFrame> {
     };
   }
 
-  async #stop(): Promise<{ foundPaused: boolean }> {
+  async #stop(use: PauseUse): Promise<{ foundPaused: boolean }> {
     if (this.#gone !== undefined) throw this.#gone;
     this.#expecting = undefined;
     this.#generation += 1;
@@ -251,8 +252,9 @@ export class QemuDomain implements Domain<GuestFrame> {
       const generation = this.#generation;
       const { status } = await this.#ask();
       checkAtRest(this.identity.name, status);
-      // A resume may have been under way. A pause left by a dead process of ours is ours to end.
-      left = status === 'paused' && isLeftPaused(this.#process, this.#threads);
+      // A resume may have been under way. A pause left by a dead process of ours is ours to end, but not by who only
+      // looks: an edit may be half written.
+      left = use === 'edit' && status === 'paused' && isLeftPaused(this.#process, this.#threads);
       const stands = status !== 'running' && generation === this.#generation;
       if (stands && !left) return { foundPaused: true };
     }

@@ -28,7 +28,8 @@ const table = new PauseTable(TABLE);
 const looks = whileStopped(
   parent,
   async (stands) => {
-    for (const armed of paused.values()) await letGo(armed, stands);
+    // One that fails does not keep the others; there is another look soon.
+    for (const armed of paused.values()) await letGo(armed, stands).catch(() => undefined);
   },
   Number(lookMs),
 );

@@ -127,6 +127,9 @@ export class Watchdog {
       this.#child = undefined;
       for (const { slot } of this.#claimed.values()) this.#table!.clear(slot);
       this.#claimed.clear();
+      // It may have let those machines go on, so nothing is written under their pauses; the next ones are free of it.
+      for (const { slot, machine } of this.#armed.values())
+        this.#table!.change(slot, machine.pid, 'claimed', 'resumed');
     };
     child.on('error', forget);
     // Somebody killed it: the next pause starts another one.

@@ -68,7 +68,9 @@ export class ProcessPause {
     const threads = machineThreads(pid);
     this.#use = use;
     if (this.#isLeftFrozen()) {
-      if (use === 'edit') checkAtRest(this.#machine, threads);
+      // It stands still. Who only looks does not let it go on, because an edit may be half written.
+      if (use === 'look') return;
+      checkAtRest(this.#machine, threads);
       this.#frozen = 'left';
       return;
     }
@@ -95,8 +97,11 @@ export class ProcessPause {
   /** @throws DomschedError as {@link PauseGuard.prove} */
   prove(generation: number): PauseProof {
     const { pid, started, name } = this.#machine;
-    if (this.#use === 'look')
-      throw new DomschedError('refused', `${name} is paused for a look only`, { pid });
+    // An edit that has joined the pause of a look has to wait for its end.
+    if (this.#use === 'look') {
+      const message = `${name} is paused for a look only; try again`;
+      throw new DomschedError('edit-conflict', message, { domain: name, pid });
+    }
     this.#checkProcess();
     const threads = machineThreads(pid);
     checkAtRest(this.#machine, threads);

@@ -13,6 +13,7 @@ import type {
   Notifier,
   Pausable,
   PauseProof,
+  PauseUse,
   RegisterReader,
 } from '../types.ts';
 import type { XenCalls, XenDomainInfo } from './calls.ts';
@@ -97,7 +98,7 @@ export class XenDomain implements Domain {
     this.#counter = new PauseCounter({
       way: 'Xen',
       counts: true,
-      stop: () => this.#stop(),
+      stop: (use) => this.#stop(use),
       prove: async () => this.#prove(),
       // The look itself notices a resume.
       isQuiet: () => this.#look()?.paused === true && this.#pausedAt !== undefined,
@@ -188,14 +189,14 @@ export class XenDomain implements Domain {
     return info;
   }
 
-  async #stop(): Promise<{ foundPaused: boolean }> {
+  async #stop(use: PauseUse): Promise<{ foundPaused: boolean }> {
     if (!this.#watchdog.watches) await this.#watchdog.ready();
     const before = this.#look();
     if (before === undefined) throw this.#gone!;
     this.#checkAtRest(before, ['live', 'suspended']);
     this.#generation += 1;
-    // A pause left by a dead process of ours is ours to end.
-    const adopted = before.paused && this.#left.take(before);
+    // A pause left by a dead process of ours is ours to end, but not by who only looks: an edit may be half written.
+    const adopted = use === 'edit' && before.paused && this.#left.take(before);
     const foundPaused = before.paused && !adopted;
     this.#foundPaused = foundPaused;
     // What a dead process left half written is still so.

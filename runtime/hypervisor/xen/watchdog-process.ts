@@ -17,8 +17,15 @@ const looks = whileStopped(parent, async (stands) => {
       // Once we have claimed it, no word can be written under this pause, whenever our parent goes on.
       if (!calls.domain(domid)?.paused || !stands()) continue;
       if (!table.change(slot, domid, 'resume', 'claimed')) continue;
-      calls.unpause(domid);
-      table.change(slot, domid, 'claimed', 'resumed');
+      let resumed = false;
+      try {
+        calls.unpause(domid);
+        resumed = true;
+      } catch {
+        // The others must still be unpaused, and there is another look soon.
+      } finally {
+        table.change(slot, domid, 'claimed', resumed ? 'resumed' : 'resume');
+      }
     }
   } finally {
     calls.close();

@@ -19,6 +19,8 @@ export class FakeQemu implements AsyncDisposable {
   /** Answer to `query-migrate`. */
   migration: Record<string, unknown> = {};
   jobs: unknown[] = [];
+  /** Of its only vCPU. */
+  thread = process.pid;
   /** Commands that came, in order. */
   readonly commands: string[] = [];
   /** Called after a command was carried out, before its answer is sent. */
@@ -107,7 +109,7 @@ export class FakeQemu implements AsyncDisposable {
     if (command === 'query-migrate') return this.migration;
     if (command === 'query-jobs') return this.jobs;
     if (command === 'query-cpus-fast')
-      return [{ 'cpu-index': 0, 'thread-id': process.pid, 'qom-path': '/machine/cpu' }];
+      return [{ 'cpu-index': 0, 'thread-id': this.thread, 'qom-path': '/machine/cpu' }];
     if (command === 'query-memdev') return [{ id: 'ram', share: true, size: MEMORY }];
     if (command === 'qom-get')
       return args.property === 'mem-path'

@@ -13,6 +13,8 @@ import {
   markPause,
   unmarkPause,
 } from '../../../runtime/hypervisor/qemu/pause-mark.ts';
+import { lastRan } from '../../../runtime/hypervisor/thread-clock.ts';
+import { FakeQemu } from './fake-qemu.ts';
 
 const directory = mkdtempSync(path.join(tmpdir(), 'domsched-marks-'));
 process.env.DOMSCHED_RUNTIME_DIR = path.join(directory, 'run');
@@ -83,3 +85,29 @@ test.serial('an owner takes its own mark away; those of dead machines go by them
   tidy();
   t.false(readdirSync(marks).includes('qemu-1-1'));
 });
+
+test.serial(
+  'a pause that a dead process left is ended by who edits next, not by who only looks',
+  async (t) => {
+    await using qemu = await FakeQemu.start();
+    // The machine is this process, and the thread of it that has slept for longest is its CPU.
+    const threads = readdirSync('/proc/self/task').map(Number);
+    qemu.thread = threads.toSorted((a, b) => (lastRan(a) ?? Infinity) - (lastRan(b) ?? Infinity))[0]!;
+    const own = hostProcess(process.pid)!;
+    await using domain = await qemu.attach();
+    qemu.stop();
+    await domain.state();
+    markPause(own, 'one that was killed');
+    leave(own, 0);
+    t.true(isLeftPaused(own, [qemu.thread]));
+    const look = await domain.pause.acquire('look');
+    t.true(look.foundPaused);
+    await look.release();
+    t.is(qemu.status, 'paused');
+    t.false(qemu.commands.includes('cont'));
+    const edit = await domain.pause.acquire();
+    t.false(edit.foundPaused);
+    await edit.release();
+    t.is(qemu.status, 'running');
+  },
+);

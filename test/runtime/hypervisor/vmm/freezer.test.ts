@@ -90,6 +90,10 @@ test.serial(
       t.true(await stands(pid));
       t.is(stateOf(hostProcess(pid)!), 'paused');
       const pause = new ProcessPause(machine(pid), freezer);
+      await pause.stop('look');
+      pause.resume();
+      t.true(await stands(pid), 'who only looks does not let it go on');
+      t.is(freezer.by(), 'dead');
       await pause.stop();
       t.deepEqual(pause.prove(1), pause.prove(1));
       t.true(pause.isQuiet());

@@ -31,10 +31,10 @@ test('nameless threads and a monitor: it is paused for a look, and neither edite
   {
     await using look = await counter.acquire('look');
     t.true(stands());
-    await t.throwsAsync(look.prove(), { code: 'refused', message: /for a look only/ });
+    await t.throwsAsync(look.prove(), { code: 'edit-conflict', message: /for a look only/ });
     // A pause for a look does not become one for an edit.
     await using edit = await counter.acquire();
-    await t.throwsAsync(edit.prove(), { code: 'refused' });
+    await t.throwsAsync(edit.prove(), { code: 'edit-conflict' });
   }
   t.false(stands());
   t.true(process.kill(pid, 0));

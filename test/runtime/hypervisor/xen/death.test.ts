@@ -120,6 +120,10 @@ test('killed with an edit half written: stays paused, and the next of us ends th
   t.is(xen.pauses(5), 1);
   await using host = await xen.connect();
   const domain = await host.open('5');
+  const look = await domain.pause!.acquire('look');
+  t.true(look.foundPaused);
+  await look.release();
+  t.is(xen.pauses(5), 1, 'who only looks does not end it');
   const guard = await domain.pause!.acquire();
   t.false(guard.foundPaused);
   t.is(xen.pauses(5), 1);
