@@ -30,6 +30,14 @@ const state = (kernel: Surroundings) => kernel.place('task_struct', 'state');
 
 const notZero = (values: readonly bigint[]) => values.filter((value) => value !== 0n);
 
+/** Zero is TASK_RUNNING, which the same function may store too. */
+const storesState = (...functions: readonly SymbolName[]): Witness => ({
+  functions,
+  says: 'is',
+  how: 'stores it to task.__state',
+  read: (code, kernel) => notZero(stores(code, state(kernel))),
+});
+
 /** "entry: Provide generic syscall exit function", 5.9. Until 6.5 some compilers inline it in its caller. */
 const EXIT_LOOP: readonly SymbolName[] = ['exit_to_user_mode_loop', 'exit_to_user_mode_prepare'];
 const THREAD_INFO =
@@ -297,53 +305,25 @@ export const CONSTANTS = [
     name: 'TASK_STOPPED',
     source: SCHED,
     kind: 'value',
-    witnesses: [
-      {
-        functions: ['do_signal_stop'],
-        says: 'is',
-        how: 'stores it to task.__state',
-        read: (code, kernel) => notZero(stores(code, state(kernel))),
-      },
-    ],
+    witnesses: [storesState('do_signal_stop')],
   },
   {
     name: 'TASK_TRACED',
     source: `${SCHED}; without TASK_WAKEKILL since "sched,signal,ptrace: Rework TASK_TRACED, TASK_STOPPED state", 5.19`,
     kind: 'value',
-    witnesses: [
-      {
-        functions: ['ptrace_stop', 'ptrace_stop.part.0'],
-        says: 'is',
-        how: 'stores it to task.__state',
-        read: (code, kernel) => notZero(stores(code, state(kernel))),
-      },
-    ],
+    witnesses: [storesState('ptrace_stop', 'ptrace_stop.part.0')],
   },
   {
     name: 'TASK_PARKED',
     source: `${SCHED}; "kthread: Implement park/unpark facility", 3.6`,
     kind: 'bit',
-    witnesses: [
-      {
-        functions: ['__kthread_parkme'],
-        says: 'is',
-        how: 'stores it to task.__state',
-        read: (code, kernel) => notZero(stores(code, state(kernel))),
-      },
-    ],
+    witnesses: [storesState('__kthread_parkme')],
   },
   {
     name: 'TASK_WAKING',
     source: SCHED,
     kind: 'bit',
-    witnesses: [
-      {
-        functions: ['try_to_wake_up'],
-        says: 'is',
-        how: 'stores it to task.__state',
-        read: (code, kernel) => notZero(stores(code, state(kernel))),
-      },
-    ],
+    witnesses: [storesState('try_to_wake_up')],
   },
   {
     name: 'TASK_ON_RQ_QUEUED',

@@ -1,18 +1,16 @@
-import { readdir, writeFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import test from 'ava';
-import { execa } from 'execa';
 import fc from 'fast-check';
 import { generate } from '../../codegen/index.ts';
 import type { KernelLayout } from '../../extractor/contract.ts';
 import { ownKey } from '../../runtime/layout/module.ts';
 import { type Reader, reader } from '../../runtime/layout/reader.ts';
 import type { MemberLayout } from '../../runtime/layout/types.ts';
+import { compile } from './compile.ts';
 import { temporaryFolder } from './folder.ts';
 import { int, sampleLayout } from './sample.ts';
-
-const ROOT = resolve(import.meta.dirname, '../..');
 
 /** Names as C, GCC, Rust and nobody would write them; those of one line look the same once made plain. */
 const NAMES = [
@@ -93,16 +91,5 @@ test('whatever the names: the modules compile, and every member reads its own va
     }
   }
 
-  const config = {
-    extends: join(ROOT, 'tsconfig.json'),
-    compilerOptions: { typeRoots: [join(ROOT, 'node_modules/@types')] },
-    include: ['.'],
-    exclude: [],
-  };
-  await writeFile(join(outDir, 'tsconfig.json'), JSON.stringify(config));
-  await writeFile(join(outDir, 'package.json'), '{"type":"module"}');
-  const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
-  const { exitCode, stdout } = await execa(process.execPath, [tsc, '-p', outDir], { reject: false });
-  t.is(stdout, '');
-  t.is(exitCode, 0);
+  await compile(t, outDir);
 });

@@ -20,6 +20,7 @@ import { testGroups } from '../runtime/hypervisor/vmm/own-groups.ts';
 import { findProcess, PATIENCE_MS } from './cycles.ts';
 import { DaemonProcess, type LogLine } from './daemon-process.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
+import { TOGGLE } from './toggle.ts';
 import { until } from './until.ts';
 
 const KILLS = Number(process.env.DOMSCHED_KILLS ?? 10);
@@ -114,13 +115,6 @@ test.serial(
     for (const guest of guests) guest.checkConsole();
   },
 );
-
-/** Holds and releases them in turn, as fast as it is asked. */
-const TOGGLE = `export default () => ({ subjects }, memory = Math.floor(6 * Math.random())) => ({
-  memory: memory + 1,
-  actions: Math.floor(memory / 3) % 2 === 1 ? [] :
-    [...subjects].map((process) => ({ type: 'hold', process, reason: 'test' })),
-});`;
 
 test.serial(
   'all of ours killed at once, at any moment: no machine stands still, and nobody stays held',

@@ -12,6 +12,7 @@ import { DaemonBench } from './daemon.ts';
 import type { LogLine } from './daemon-process.ts';
 import { O1Memory } from './o1-memory.ts';
 import { freePort, linesOf, look, lookBoth } from './page.ts';
+import { TOGGLE } from './toggle.ts';
 import { until } from './until.ts';
 
 /** At least so many, and on until what matters of {@link Met} was met some times. */
@@ -295,14 +296,9 @@ test.serial('selectors: user, control group and command line of a live guest', a
   bench.checkConsoles();
 });
 
-/** Policies of a user: everything is held; or held and let go all the time, at a random one of these to begin with. */
+/** A policy of a user: everything is held. */
 const HOLD = `export default () => ({ subjects }) =>
   ({ actions: [...subjects].map((process) => ({ type: 'hold', process, reason: 'test' })) });`;
-const TOGGLE = `export default () => ({ subjects }, memory = Math.floor(6 * Math.random())) => ({
-  memory: memory + 1,
-  actions: Math.floor(memory / 3) % 2 === 1 ? [] :
-    [...subjects].map((process) => ({ type: 'hold', process, reason: 'test' })),
-});`;
 
 test.serial(
   'killed at random moments, again and again: nobody is left held, nobody is released twice',
