@@ -29,7 +29,7 @@ node_modules/.package-lock.json: package.json package-lock.json
 # Not committed: built here, shipped in the npm package with its licence and what it takes to build it again.
 wasm: dist/wasm/libdwarf.wasm ## build libdwarf.wasm from Debian's source of libdwarf
 
-dist/wasm/libdwarf.wasm: extractor/dwarf/build.sh extractor/dwarf/shim.c extractor/dwarf/config.h | packages
+dist/wasm/libdwarf.wasm: extractor/dwarf/build.sh $(wildcard extractor/dwarf/shim/*) extractor/dwarf/config.h | packages
 	@mkdir -p .cache
 	flock .cache extractor/dwarf/build.sh $(@D) .cache/wasm
 

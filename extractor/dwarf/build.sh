@@ -1,5 +1,5 @@
 #!/bin/bash
-# Builds libdwarf.wasm from Debian's source package of libdwarf and our shim.c.
+# Builds libdwarf.wasm from Debian's source package of libdwarf and our shim/.
 #
 #   build.sh OUTPUT-FOLDER SOURCE-CACHE
 #
@@ -74,23 +74,25 @@ version=${version%.orig.tar.*}
 tar -xf "$archive" -C "$work" --strip-components=1 --one-top-level=libdwarf
 source=$work/libdwarf/src/lib/libdwarf
 
-# The linker drops what shim.c does not reach: libdwarf's own file access, line tables, frames and the like.
+# The linker drops what shim/ does not reach: libdwarf's own file access, line tables, frames and the like.
 flags=(--target=wasm32-wasi -O2 -g0 -std=c99 -w -DLIBDWARF_BUILD=1 "-DLIBDWARF_VERSION=\"$version\""
   -ffunction-sections -fdata-sections "-ffile-prefix-map=$work=." "-ffile-prefix-map=$here=." "-I$here" "-I$source")
 mkdir "$work/objects"
 printf '%s\0' "$source"/*.c | xargs -0 -P "$(nproc)" -I{} \
   sh -c 'clang-14 "$@" -c "$0" -o '"$work/objects"'/$(basename "$0" .c).o' {} "${flags[@]}"
-clang-14 "${flags[@]}" -O2 -Wall -Wextra -Werror -Wno-unused-parameter -c "$here/shim.c" -o "$work/shim.o"
+for file in "$here"/shim/*.c; do
+  clang-14 "${flags[@]}" -O2 -Wall -Wextra -Werror -Wno-unused-parameter -c "$file" -o "$work/objects/shim-$(basename "$file" .c).o"
+done
 
 # wasm-ld by itself: the compiler driver would run whatever wasm-opt the machine has. The stack lies below the
 # data, so that overflowing it traps. 1 GiB is the most the module can ever hold.
 wasm-ld-14 --no-entry --gc-sections --strip-all -O2 --stack-first -z stack-size=1048576 \
-  --max-memory=1073741824 -L/usr/lib/wasm32-wasi "$work/shim.o" "$work"/objects/*.o -lc \
+  --max-memory=1073741824 -L/usr/lib/wasm32-wasi "$work"/objects/*.o -lc \
   "$(clang-14 --target=wasm32-wasi -print-libgcc-file-name)" -o "$work/libdwarf.wasm"
 
 cat >"$work/SOURCE.txt" <<TEXT
 libdwarf.wasm holds libdwarf $version, copyright by Silicon Graphics, David Anderson and others, under the GNU
-Lesser General Public License, version 2.1 (LGPL-2.1.txt, COPYING.libdwarf), unchanged, linked with shim.c and
+Lesser General Public License, version 2.1 (LGPL-2.1.txt, COPYING.libdwarf), unchanged, linked with shim/ and
 with wasi-libc (MIT) and LLVM's compiler-rt (Apache-2.0 with LLVM exceptions).
 
 Source: ${archive##*/} of the Debian source package $package
@@ -102,8 +104,12 @@ TEXT
 cp "$source/LGPL.txt" "$work/LGPL-2.1.txt"
 cp "$source/LIBDWARFCOPYRIGHT" "$work/COPYING.libdwarf"
 cd "$work"
-for file in SOURCE.txt LGPL-2.1.txt COPYING.libdwarf "$here/shim.c" "$here/config.h"; do
+for file in SOURCE.txt LGPL-2.1.txt COPYING.libdwarf "$here/config.h"; do
   place "$file" "$output/${file##*/}"
+done
+mkdir -p "$output/shim"
+for file in "$here"/shim/*; do
+  place "$file" "$output/shim/${file##*/}"
 done
 place "$here/build.sh" "$output/build.sh" 755
 # Last: make takes it for all of them.

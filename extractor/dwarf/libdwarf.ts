@@ -5,7 +5,7 @@ import { type DwarfRecord, decodeRecord, RECORD_SIZE } from './record.ts';
 /** `make wasm` puts the module here: beside the compiled program, both in the checkout and in the npm package. */
 const MODULE = new URL('dist/wasm/libdwarf.wasm', ROOT);
 
-/** Sections in the order of `enum section` in `shim.c`. */
+/** Sections in the order of `enum section` in `shim/shim.h`. */
 export const SECTIONS = [
   '.debug_info',
   '.debug_types',

@@ -1,4 +1,4 @@
-/** Bits of a record's flags; must match `shim.c`. */
+/** Bits of a record's flags; must match `shim/shim.h`. */
 export const FLAG = {
   hasChildren: 1 << 0,
   declaration: 1 << 1,
@@ -53,7 +53,7 @@ export const TAG = {
 /** Bytes of `struct record`. */
 export const RECORD_SIZE = 88;
 
-/** One debugging information entry as `shim.c` records it. */
+/** One debugging information entry as `shim/` records it. */
 export interface DwarfRecord {
   /** From the unit's header. */
   offset: number;
