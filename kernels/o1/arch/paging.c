@@ -17,7 +17,7 @@ unsigned long __pa(const void *address)
 	return a >= KERNEL_MAP ? a - KERNEL_MAP : a - PAGE_OFFSET;
 }
 
-/* Maps what there is of RAM in one GiB, and nothing behind it. */
+/* Maps the RAM of one GiB, and nothing behind its end. */
 static void map_gib(unsigned long *table, unsigned long gib)
 {
 	for (unsigned long i = 0; i < 512; i++) {
@@ -27,7 +27,7 @@ static void map_gib(unsigned long *table, unsigned long gib)
 	}
 }
 
-/* The boot page tables cover the whole first GiB; this adds the others, and leaves nothing behind the end of RAM, as in 2.6.16. */
+/* The boot page tables map the whole first GiB. This maps RAM alone, above it too, as 2.6.16 does. */
 void map_all_memory(void)
 {
 	map_gib(level2_ident_pgt, 0);
@@ -48,7 +48,7 @@ pgd_t *pgd_alloc(void)
 	return pgd;
 }
 
-/* The last-level entry for a user address, or NULL when a table on the way is missing and not to be made. */
+/* The last-level entry for a user address, or NULL if a table is missing and `make` does not ask for it. */
 static unsigned long *entry_of(pgd_t *pgd, unsigned long address, int make)
 {
 	unsigned long *table = (unsigned long *)pgd;

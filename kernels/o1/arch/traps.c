@@ -103,7 +103,7 @@ void do_interrupt(unsigned int vector, struct pt_regs *regs)
 		apic_eoi();
 		timer_tick(regs);
 	} else if (vector == RESCHEDULE_VECTOR) {
-		apic_eoi(); /* its sender has set TIF_NEED_RESCHED: the way out of here looks at it */
+		apic_eoi(); /* its sender has set TIF_NEED_RESCHED, which the return path checks */
 	}
 	current_thread_info()->preempt_count -= HARDIRQ_OFFSET;
 }

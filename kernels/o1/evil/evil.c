@@ -1,8 +1,8 @@
 /*
- * A kernel that lies, for tests of who reads it: linked into the variant "evil" alone. When its programs are started it
- * takes its CPU for itself, leaves everything else as it stands, and from then on rewrites its own structures: now they
- * are true, now they are not. It keeps itself out of it: code, stack and what it knows are in the kernel's image, which
- * has page tables of its own, and everything else it reaches through these.
+ * A kernel that lies, to test the programs that read it; only the variant "evil" links it. Once the guest's programs
+ * have started, this code keeps its CPU and rewrites the kernel's structures for ever: sometimes they are true,
+ * sometimes not. It never lies about itself: its code, stack and notes are in the kernel's image, which has page tables
+ * of its own, and it reaches all other memory through these.
  */
 #include "kernel.h"
 
@@ -10,7 +10,7 @@
 #define MAX_TRUTH (192 * 1024)
 #define MAX_LIES 16
 #define ADDRESS 0x000ffffffffff000
-/* Of a top-level table: those below are a process's. */
+/* First entry of the kernel's half of a top-level table; the entries below are the process's. */
 #define KERNEL_HALF (PAGE_SIZE / 2)
 
 extern unsigned long init_level4_pgt[512], level3_ident_pgt[512];
@@ -18,7 +18,7 @@ extern char __per_cpu_start[], __per_cpu_end[];
 int __real_start_programs(const char *list);
 int __wrap_start_programs(const char *list);
 
-/* Something that is lied about: where it is (by the image's own page tables), and what is true of it. */
+/* An object to lie about: its address in the image's own page tables, and its true contents. */
 static struct object {
 	unsigned long *words, *truth, count;
 } objects[MAX_OBJECTS];
@@ -27,7 +27,7 @@ static int object_count, task_count;
 static struct runqueue *queue;
 static unsigned long stack[1024];
 static unsigned long seed;
-/* For the host: how many words were false so far, and how often everything was put right. */
+/* Counters for the host: false words so far, and times that all words were made true again. */
 unsigned long evil_lies, evil_rounds;
 
 static unsigned long random(void)
@@ -54,7 +54,7 @@ static void add_object(const void *address, unsigned long size)
 	memcpy(object->truth, object->words, object->count * 8);
 }
 
-/* The one in this CPU's area that knows what runs here. */
+/* This CPU's word that points to the running task. */
 static void find_queue(char *area, unsigned long size)
 {
 	for (unsigned long at = 0; at + sizeof(struct runqueue) <= size; at += 8) {
@@ -79,7 +79,7 @@ static void choose_objects(void)
 	} while (task != &init_task);
 	task_count = object_count;
 	add_object(area, area_size);
-	add_object((char *)init_level4_pgt + KERNEL_HALF, KERNEL_HALF - 8); /* but for the image itself */
+	add_object((char *)init_level4_pgt + KERNEL_HALF, KERNEL_HALF - 8); /* without the image itself */
 	add_object(level3_ident_pgt, PAGE_SIZE);
 	add_object(__va(level3_ident_pgt[0] & ADDRESS), PAGE_SIZE);
 	add_object(linux_banner, 64);
@@ -121,7 +121,7 @@ static void wait(unsigned long steps)
 		;
 }
 
-/* Mostly shorter than a look, now and then longer than several. */
+/* The pause between two lies: mostly shorter than one look of the host, sometimes longer than several. */
 static unsigned long a_while(void) { return random() % 16 ? random() % 20000 : random() % 4000000; }
 
 static void put_right(struct object *object)
@@ -131,7 +131,7 @@ static void put_right(struct object *object)
 			object->words[i] = object->truth[i];
 }
 
-/* A clock that goes on: who waits for this guest is to believe that it gets somewhere. */
+/* The clock goes on, so that a host that waits for this guest sees progress. */
 static void pretend_progress(void)
 {
 	if (!queue)
@@ -158,7 +158,7 @@ static void lie_for_ever(void)
 			chosen[i]->words[index[i]] = chosen[i]->truth[index[i]];
 		pretend_progress();
 		wait(a_while());
-		/* What somebody else wrote meanwhile goes too. */
+		/* This also overwrites what the host wrote meanwhile. */
 		if (random() % 32)
 			continue;
 		for (int i = 0; i < object_count; i++)
@@ -171,7 +171,7 @@ static void evil(void *unused)
 {
 	(void)unused;
 	current->state = TASK_INTERRUPTIBLE;
-	schedule_timeout(2 * HZ); /* for the programs to come up */
+	schedule_timeout(2 * HZ); /* until the programs have started */
 	local_irq_disable();
 	write_cr3(__pa(init_level4_pgt));
 	seed = rdtsc() | 1;

@@ -1,4 +1,4 @@
-/* Instructions that C has no words for. */
+/* Instructions that C cannot express. */
 #pragma once
 
 static inline void outb(unsigned short port, unsigned char value) { asm volatile("outb %0, %1" ::"a"(value), "Nd"(port)); }

@@ -1,4 +1,4 @@
-/* What the parts of the guest offer to each other. */
+/* Declarations that the parts of the guest share. */
 #pragma once
 
 #include "asm.h"
@@ -69,7 +69,7 @@ extern unsigned int num_online_cpus;
 #define current (read_pda(pcurrent))
 #define smp_processor_id() (read_pda(cpunumber))
 
-/* A per-CPU variable's own address holds only its first value: each CPU has a copy, data_offset bytes away. */
+/* A per-CPU variable's own address holds its initial value; each CPU has a copy, data_offset bytes away. */
 #ifdef CONFIG_SMP
 #define DEFINE_PER_CPU(type, name) __attribute__((section(".data.percpu"))) type per_cpu__##name
 #define per_cpu(name, cpu)                                                                                              \
@@ -107,7 +107,7 @@ static inline int task_cpu(const task_t *task)
 #endif
 }
 
-/* ---- preemption: counted only where the kernel itself can be preempted, or to know that we are in an interrupt ---- */
+/* ---- preemption: the count is kept only in a preemptible kernel, and for interrupts ---- */
 void preempt_schedule(void);
 #ifdef CONFIG_PREEMPT
 static inline void preempt_disable(void)

@@ -1,6 +1,6 @@
 /*
- * Memory: blocks of one or two pages, cleared, and small objects cut from pages. Blocks come from regions of RAM that
- * are handed out from the bottom, and from lists of what was given back.
+ * Memory: blocks of one or two pages, cleared, and small objects cut from pages. Blocks come from free lists, else
+ * from the bottom of the regions of RAM.
  */
 #include "kernel.h"
 

@@ -1,14 +1,14 @@
 /*
- * The guest watches its own scheduler. On every tick and switch of a CPU, with its run-queue lock held, everything that
- * is linked must be what it should be. README.md lists each fact and the message that its breach prints.
+ * The guest checks its own scheduler on every tick and switch of a CPU, with the run-queue lock held. README.md lists
+ * each fact that must hold and the message that is printed when it does not.
  */
 #include "kernel.h"
 
-#define MAX_TASKS 4096 /* more than ever live here: a walk that gets so far goes in circles */
+#define MAX_TASKS 4096 /* more than ever live here: a longer walk goes in circles */
 
 int check_strict;
 
-/* Could this be the address of a kernel object at all? Asked before anything is read through it. */
+/* Whether this can be the address of a kernel object; checked before it is followed. */
 static int plausible(const void *pointer)
 {
 	unsigned long address = (unsigned long)pointer;
@@ -83,15 +83,15 @@ static int check_array(int cpu, const prio_array_t *array, const char *name, con
 }
 
 /*
- * Every living task of this CPU that says it is in an array must be linked there. One that is runnable and in no array
- * is legal unless checks are strict: that is how a task looks that a surgeon outside has spliced out.
+ * Every living task of this CPU whose `array` is set must be linked there. A runnable task without an array is legal
+ * unless checks are strict: the host has spliced it out.
  */
 static void check_all_tasks(struct runqueue *rq, int cpu, const task_t *curr)
 {
 	unsigned long queued = 0, walked = 0;
 
 	if (!raw_spin_trylock(&tasklist_lock))
-		return; /* somebody is changing the list: next time */
+		return; /* the list is being changed: check it next time */
 	for (const struct list_head *entry = &init_task.tasks;;) {
 		const task_t *task;
 
@@ -119,7 +119,7 @@ static void check_all_tasks(struct runqueue *rq, int cpu, const task_t *curr)
 	raw_spin_unlock(&tasklist_lock);
 }
 
-/* To be called with the lock held: somebody else must not have freed it. */
+/* Called with the lock held; checks that nobody has freed it meanwhile. */
 void check_locked(const struct runqueue *rq, int cpu)
 {
 #ifdef CONFIG_SMP
@@ -130,7 +130,7 @@ void check_locked(const struct runqueue *rq, int cpu)
 #endif
 }
 
-/* curr is the task that runs when the lock is let go. Interrupts off, lock held. */
+/* curr is the task that will run once the lock is free. Interrupts off, lock held. */
 void check_runqueue(struct runqueue *rq, int cpu, task_t *curr)
 {
 	int found;

@@ -58,7 +58,7 @@ static void release_task(task_t *task)
 	list_del(&task->sibling);
 }
 
-/* Waits for a child to end: its number, or -ECHILD when there is none to wait for. */
+/* Waits for a child to end. Returns its number, or -ECHILD without children. */
 int do_wait(int *status)
 {
 	for (;;) {

@@ -26,7 +26,7 @@ struct task_struct init_task = {
 	.sighand = &init_sighand,
 };
 
-spinlock_t tasklist_lock = SPIN_LOCK_UNLOCKED; /* tasks, children and siblings of all */
+spinlock_t tasklist_lock = SPIN_LOCK_UNLOCKED; /* protects the lists `tasks`, `children` and `sibling` of all tasks */
 struct kmem_cache task_struct_cachep = KMEM_CACHE(struct task_struct), mm_cachep = KMEM_CACHE(struct mm_struct);
 static struct kmem_cache sighand_cachep = KMEM_CACHE(struct sighand_struct);
 static struct kmem_cache signal_cachep = KMEM_CACHE(struct signal_struct);
@@ -47,7 +47,7 @@ struct mm_struct *mm_alloc(void)
 	return mm;
 }
 
-/* The last reference of any kind: a CPU that had kept using the page tables. */
+/* Drops a reference to the page tables; a CPU may have kept the last one. */
 void mmdrop(struct mm_struct *mm)
 {
 	if (__atomic_sub_fetch(&mm->mm_count.counter, 1, __ATOMIC_SEQ_CST))
@@ -56,7 +56,7 @@ void mmdrop(struct mm_struct *mm)
 	kmem_free(&mm_cachep, mm);
 }
 
-/* The last process that uses this memory is gone. */
+/* Drops a process's use of this memory. */
 void mmput(struct mm_struct *mm)
 {
 	if (__atomic_sub_fetch(&mm->mm_users.counter, 1, __ATOMIC_SEQ_CST))
@@ -75,7 +75,7 @@ void put_task_struct(task_t *task)
 	kmem_free(&task_struct_cachep, task);
 }
 
-/* A copy of the current task with a stack of its own, not yet known to anybody. */
+/* A copy of the current task with a stack of its own, on no list yet. */
 static task_t *dup_task_struct(void)
 {
 	task_t *task = kmem_alloc(&task_struct_cachep);
@@ -86,7 +86,7 @@ static task_t *dup_task_struct(void)
 	info->task = task;
 	info->cpu = smp_processor_id();
 	info->addr_limit.seg = 1UL << 47;
-	task->usage.counter = 2; /* one for whoever waits for it, one for its last switch */
+	task->usage.counter = 2; /* one for its parent's wait, one for its last switch */
 	task->flags = 0;
 	task->thread.rsp0 = (unsigned long)info + THREAD_SIZE;
 	task->utime = task->stime = task->nvcsw = task->nivcsw = task->sched_time = task->sleep_avg = 0;
@@ -122,7 +122,7 @@ static void prepare_stack(task_t *task, unsigned long function, unsigned long ar
 	task->thread.rsp = (unsigned long)frame;
 }
 
-/* Makes the task known and lets it run. Its number. */
+/* Puts the task on the lists and wakes it. Returns its number. */
 static int start_task(task_t *task)
 {
 	unsigned long flags;
@@ -171,7 +171,7 @@ int do_fork(struct pt_regs *regs)
 	return start_task(task);
 }
 
-/* The task a CPU runs when there is nothing to do. Like init_task it is number 0, but on no list. */
+/* A CPU's idle task. Its number is 0, as init_task's is, and it is on no list. */
 task_t *fork_idle(int cpu)
 {
 	task_t *task = dup_task_struct();

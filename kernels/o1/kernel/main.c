@@ -66,7 +66,7 @@ static void read_start_info(void)
 	}
 }
 
-/* The state of every task in the list, for whoever reads the console. */
+/* Prints the state of every task. */
 static void show_tasks(void)
 {
 	unsigned long flags = spin_lock_irqsave(&tasklist_lock);
@@ -88,7 +88,7 @@ static void power_off(void)
 		safe_halt();
 }
 
-/* After the time that "stop=" gives, in seconds. */
+/* Powers off after the seconds that "stop=" gives. */
 static void stop_later(void *unused)
 {
 	(void)unused;
@@ -99,7 +99,7 @@ static void stop_later(void *unused)
 	power_off();
 }
 
-/* Process 1: starts the programs and buries the dead. */
+/* Process 1: starts the programs and waits for dead ones. */
 static void init(void *unused)
 {
 	const char *list = command_line_option("run=");

@@ -62,7 +62,7 @@ int pipe_create(void)
 	return -EMFILE;
 }
 
-/* Moves what can be moved at once: bytes, or 0 when the pipe is empty (reading) or full (writing). */
+/* Moves bytes without waiting. Returns their number: 0 if the pipe is empty (reading) or full (writing). */
 static unsigned long transfer(struct pipe *pipe, char *buffer, unsigned long count, int write)
 {
 	unsigned long flags = spin_lock_irqsave(&pipe->lock), used = pipe->head - pipe->tail, i;
@@ -77,7 +77,7 @@ static unsigned long transfer(struct pipe *pipe, char *buffer, unsigned long cou
 	return count;
 }
 
-/* Waits until at least one byte can be moved. Bytes moved (at most 64), or a negative error. */
+/* Moves at least one byte, and waits for it. Returns their number (at most 64), or a negative error. */
 long pipe_io(int fd, unsigned long user, unsigned long count, int write)
 {
 	char buffer[64];

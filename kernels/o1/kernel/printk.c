@@ -1,4 +1,4 @@
-/* The console: a 16550 serial port, one line at a time whoever writes. */
+/* The console: a 16550 serial port, which prints one line at a time. */
 #include "kernel.h"
 
 #define PORT 0x3f8
@@ -90,7 +90,7 @@ void printk(const char *format, ...)
 	__builtin_va_end(args);
 }
 
-/* Something is wrong with the kernel itself: says what, on a line of its own, and stops every CPU for good. */
+/* The kernel itself is wrong: prints the fact on a line of its own and stops every CPU for good. */
 void bug(const char *format, ...)
 {
 	char line[256] = "\nBUG: ";

@@ -72,8 +72,8 @@ static void exec(void *argument)
 }
 
 /*
- * Starts what a list says: NAME[:NICE][@CPU][/NUMBER]..., separated by commas, up to the next space. How many it
- * started.
+ * Starts the programs of a list: NAME[:NICE][@CPU][/NUMBER]..., separated by commas, up to the next space. Returns
+ * how many were started.
  */
 int start_programs(const char *list)
 {

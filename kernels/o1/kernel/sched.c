@@ -1,6 +1,6 @@
 /*
- * The O(1) scheduler of Linux 2.6.16, told again: the same structures, the same states of them at every moment when a
- * run-queue lock is free, the same time slices and priorities. What is left out is listed in README.md.
+ * The O(1) scheduler of Linux 2.6.16, written anew: the structures, their states whenever a run-queue lock is
+ * free, the time slices and the priorities are the same. README.md lists what is left out.
  */
 #include "kernel.h"
 
@@ -26,14 +26,14 @@ static DEFINE_PER_CPU(struct runqueue, runqueues) CACHE_ALIGNED_IN_SMP;
 
 /* ---- locks ---- */
 
-/* Unlocks a run queue, unless somebody else has done so already. */
+/* Unlocks a run queue, unless it was unlocked already. */
 static void let_go(struct runqueue *rq)
 {
 	check_locked(rq, smp_processor_id());
 	raw_spin_unlock(&rq->lock);
 }
 
-/* The queue that a task belongs to may change until its lock is held. */
+/* Locks the run queue of a task, which may change until that lock is held. */
 static struct runqueue *task_rq_lock(task_t *task, unsigned long *flags)
 {
 	for (;;) {
@@ -79,7 +79,7 @@ static int task_interactive(const task_t *task)
 	return task->prio <= task->static_prio - (PRIO_TO_NICE(task->static_prio) * MAX_BONUS / 40 + INTERACTIVE_DELTA);
 }
 
-/* Has the expired array waited so long that interactive tasks must not go on being queued before it? */
+/* Whether the expired array has waited so long that interactive tasks must queue there too. */
 static int expired_starving(const struct runqueue *rq)
 {
 	return (rq->expired_timestamp && jiffies - rq->expired_timestamp >= STARVATION_TICKS * rq->nr_running + 1) ||
@@ -104,14 +104,14 @@ static void dequeue_task(task_t *task, prio_array_t *array)
 		__clear_bit(task->prio, array->bitmap);
 }
 
-/* To the end of its own queue. */
+/* Moves a task to the end of its own queue. */
 static void requeue_task(task_t *task, prio_array_t *array)
 {
 	list_del(&task->run_list);
 	list_add_tail(&task->run_list, &array->queue[task->prio]);
 }
 
-/* A task becomes runnable; the time since its time stamp was sleep. */
+/* Makes a task runnable that has slept since its time stamp. */
 static void activate_task(task_t *task, struct runqueue *rq)
 {
 	unsigned long now = sched_clock(), slept = now > task->timestamp ? now - task->timestamp : 0;
@@ -167,7 +167,7 @@ static int can_migrate(const task_t *task, const struct runqueue *from, int to)
 	return task != from->curr && allowed_on(task, to);
 }
 
-/* Moves up to count ready tasks, those first that have waited longest: expired ones, then by priority. */
+/* Moves up to count ready tasks, those that have waited longest first: expired ones, then by priority. */
 static int move_tasks(struct runqueue *to, int to_cpu, struct runqueue *from, unsigned long count)
 {
 	prio_array_t *sources[] = { from->expired, from->active };
@@ -196,7 +196,7 @@ static int move_tasks(struct runqueue *to, int to_cpu, struct runqueue *from, un
 	return moved;
 }
 
-/* Pulls from the busiest queue what makes the two equal. This CPU's lock is held, and may be let go for a moment. */
+/* Pulls tasks from the busiest queue until both are equal. This CPU's lock is held; it may be dropped for a moment. */
 static int load_balance(struct runqueue *rq, int cpu)
 {
 	struct runqueue *busiest = NULL;
@@ -214,7 +214,7 @@ static int load_balance(struct runqueue *rq, int cpu)
 	return moved;
 }
 
-/* Each CPU at its own moment: often while idle, seldom while busy. */
+/* Balances each CPU at a tick of its own: often while idle, seldom while busy. */
 static void rebalance_tick(struct runqueue *rq, int cpu)
 {
 	unsigned long interval = rq->curr == rq->idle ? 1 : BUSY_BALANCE_TICKS;
@@ -226,7 +226,7 @@ static void rebalance_tick(struct runqueue *rq, int cpu)
 		set_tsk_need_resched(rq->idle);
 }
 
-/* Where a woken or new task goes: where it was, or to an idle CPU when that one is busy. */
+/* The CPU for a woken or new task: its last one, or an idle one if that is busy. */
 static int choose_cpu(const task_t *task)
 {
 	int cpu = task_cpu(task), best = allowed_on(task, cpu) ? cpu : -1;
@@ -247,7 +247,7 @@ static void set_task_cpu(task_t *task, int cpu) { (void)task, (void)cpu; }
 
 /* ---- wake-ups ---- */
 
-/* Makes a task runnable if its state is one of those given. 1 if it did. */
+/* Makes a task runnable if its state is one of those given. Returns 1 if so. */
 int try_to_wake_up(task_t *task, unsigned int states)
 {
 	unsigned long flags;
@@ -259,12 +259,12 @@ int try_to_wake_up(task_t *task, unsigned int states)
 		return 0;
 	}
 	schedstat_inc(rq, ttwu_cnt);
-	if (!task->array && task != rq->curr) { /* on its way to sleep, it stays where it is */
+	if (!task->array && task != rq->curr) { /* a task on its way to sleep stays on its CPU */
 		cpu = choose_cpu(task);
 		if (cpu == task_cpu(task)) {
 			schedstat_inc(rq, ttwu_local);
 		} else {
-			/* Between the two locks it still counts as asleep, and somebody else may be faster. */
+			/* Between the two locks it still counts as asleep, so another CPU may wake it first. */
 			set_task_cpu(task, cpu);
 			rq_unlock(rq, flags);
 			rq = task_rq_lock(task, &flags);
@@ -292,7 +292,7 @@ void waitq_init(struct waitq *queue)
 	INIT_LIST_HEAD(&queue->waiters);
 }
 
-/* The caller sleeps at its next schedule(), unless woken before: what it waits for is to be looked at after this. */
+/* The caller sleeps at its next schedule(), unless woken before. It must check its condition after this. */
 void prepare_to_wait(struct waitq *queue, struct waiter *waiter)
 {
 	unsigned long flags = spin_lock_irqsave(&queue->lock);
@@ -388,7 +388,7 @@ static void slice_used_up(task_t *task, struct runqueue *rq)
 	}
 }
 
-/* Every 1/HZ s on every CPU, interrupts off. */
+/* Called every 1/HZ s on every CPU, interrupts off. */
 void scheduler_tick(int user_mode)
 {
 	int cpu = smp_processor_id();
@@ -469,7 +469,7 @@ static task_t *pick_next_task(struct runqueue *rq, int cpu)
 		}
 	}
 	array = rq->active;
-	if (!array->nr_active) { /* everyone has had a time slice: the arrays change places */
+	if (!array->nr_active) { /* every task has had a time slice: swap the arrays */
 		schedstat_inc(rq, sched_switch);
 		rq->active = rq->expired;
 		rq->expired = array;
@@ -543,7 +543,7 @@ static void preempt(void)
 	} while (need_resched());
 }
 
-/* From preempt_enable(). */
+/* Called by preempt_enable(). */
 void preempt_schedule(void)
 {
 	if (current_thread_info()->preempt_count || !(read_flags() & 0x200))
@@ -552,7 +552,7 @@ void preempt_schedule(void)
 	local_irq_enable();
 }
 
-/* On the way back from an interrupt to kernel code, interrupts off. */
+/* Called on the return from an interrupt to kernel code, interrupts off. */
 void preempt_schedule_irq(void) { preempt(); }
 #endif
 
@@ -571,7 +571,7 @@ void cpu_idle(void)
 
 /* ---- system calls ---- */
 
-/* To the end of the expired array: everyone else comes first. */
+/* Moves the caller to the end of the expired array, behind every other task. */
 void yield(void)
 {
 	unsigned long flags;
@@ -607,13 +607,13 @@ void set_user_nice(task_t *task, int nice)
 	rq_unlock(rq, flags);
 }
 
-/* A bit for each CPU. The caller itself only, so that nobody else has to be moved while running. */
+/* A mask with a bit for each CPU, for the caller alone, so that no running task of another CPU must be moved. */
 int set_cpus_allowed(task_t *task, unsigned long mask)
 {
 	if (task != current || !(mask & ((1UL << num_online_cpus) - 1)))
 		return -EINVAL;
 	task->cpus_allowed.bits[0] = mask;
-	/* Asleep it is nobody's, and its wake-up puts it where it may be. */
+	/* While it sleeps it is on no queue; its wake-up chooses an allowed CPU. */
 	while (!allowed_on(task, smp_processor_id())) {
 		__atomic_store_n(&task->state, TASK_UNINTERRUPTIBLE, __ATOMIC_SEQ_CST);
 		schedule_timeout(1);

@@ -8,7 +8,7 @@ struct timer {
 };
 
 volatile unsigned long jiffies;
-/* ns from one tick to the next; nobody here needs it, but from outside it is the only way to learn HZ. */
+/* Nanoseconds from one tick to the next. The host learns HZ from it; the guest itself does not use it. */
 unsigned long tick_nsec = 1000000000UL / HZ;
 static struct list_head timers = { &timers, &timers };
 static spinlock_t timer_lock = SPIN_LOCK_UNLOCKED;
@@ -21,7 +21,7 @@ unsigned long sched_clock(void)
 	return cycles / tsc_khz * 1000000 + cycles % tsc_khz * 1000000 / tsc_khz;
 }
 
-/* Wakes whoever's time has come. CPU 0 does it for all, so that most wake-ups cross CPUs. */
+/* Wakes the tasks whose tick has come. CPU 0 does it for all CPUs, so most wake-ups cross CPUs. */
 static void run_timers(void)
 {
 	unsigned long flags = spin_lock_irqsave(&timer_lock);
@@ -48,7 +48,7 @@ void timer_tick(struct pt_regs *regs)
 	scheduler_tick(regs->cs & 3);
 }
 
-/* Sleeps as the caller has set its state, for that many ticks or until something else wakes it. */
+/* Sleeps in the state that the caller has set, until that many ticks have passed or the task is woken. */
 void schedule_timeout(unsigned long ticks)
 {
 	struct timer timer = { .expires = jiffies + ticks, .task = current };

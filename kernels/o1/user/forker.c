@@ -1,6 +1,6 @@
 /*
- * forker[/CHILDREN[/PAUSE_MS]]: makes so many children at once, each works for a while and exits with a number that
- * tells who it was; waits for all, pauses, and does it again. errors counts wrong exit codes.
+ * forker[/CHILDREN[/PAUSE_MS]]: starts that many children at once. Each works for a while and exits with its own
+ * number. The parent waits for all, pauses, and begins again. errors counts wrong exit codes.
  */
 #include "lib.h"
 

@@ -2,7 +2,7 @@
 
 struct program_arguments *arguments;
 
-/* The program's n-th number, or another value where the command line has none. */
+/* The program's n-th number on the command line, or the given default. */
 long number(int index, long otherwise) { return index < arguments->count ? arguments->numbers[index] : otherwise; }
 
 long syscall(long number, long a, long b, long c)
@@ -41,7 +41,7 @@ void sleep_us(long us)
 	syscall(35, (long)time, 0, 0);
 }
 
-/* Keeps the CPU busy for so much wall-clock time. */
+/* Keeps the CPU busy for a given wall-clock time. */
 void work_us(long us)
 {
 	for (long until = now_us() + us; now_us() < until;)
@@ -77,7 +77,7 @@ void add(struct line *line, const char *key, long value)
 	put_number(line, value);
 }
 
-/* NAME pid= cpu= nice= ticks=: who speaks, and how much CPU time it has had (in 1/HZ s). */
+/* Begins a line with NAME pid= cpu= nice= ticks=; ticks is the program's CPU time in 1/HZ s. */
 void begin(struct line *line)
 {
 	long ticks[4];
@@ -93,7 +93,7 @@ void begin(struct line *line)
 	add(line, "ticks", ticks[0] + ticks[1]);
 }
 
-/* The time in milliseconds, and the line goes out in one piece. */
+/* Ends the line with the time in milliseconds and writes it in one call. */
 void end(struct line *line)
 {
 	add(line, "t", now_us() / 1000);

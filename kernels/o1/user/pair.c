@@ -1,4 +1,4 @@
-/* pair: a parent and its child throw a counter to each other through two pipes. trips counts how often it came back. */
+/* pair: a parent and its child send a counter to and fro through two pipes. trips counts the returns. */
 #include "lib.h"
 
 static void transfer(int call, int fd, void *data, int size)

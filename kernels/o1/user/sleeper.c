@@ -1,14 +1,14 @@
 /*
- * sleeper[/SLEEP_MS[/WORK_MS]]: sleeps, works, and sleeps again. response_us is the time from when it should have woken
- * to when it runs, as an average; the kernel's clock ticks every 4 ms, so up to two ticks of it are no scheduler's
- * fault. late_ticks is the sum of the ticks that went by between the tick that woke it and the moment it ran.
+ * sleeper[/SLEEP_MS[/WORK_MS]]: sleeps, works, and sleeps again. response_us is the average time from the due wake-up
+ * to the moment it runs; the kernel's clock ticks every 4 ms, so up to two ticks of it are not the scheduler's. late_ticks
+ * is the sum of the ticks between the tick that woke it and the moment it ran.
  */
 #include "lib.h"
 
 void program(void)
 {
 	long sleep = number(0, 40) * 1000, work = number(1, 4) * 1000;
-	long ticks = number(0, 40) / 4 + (number(0, 40) % 4 != 0) + 1; /* what the kernel makes of it */
+	long ticks = number(0, 40) / 4 + (number(0, 40) % 4 != 0) + 1; /* as the kernel rounds it */
 	long wakes = 0, sum = 0, worst = 0, late = 0, next = now_us() + arguments->report_ms * 1000;
 
 	for (;;) {
