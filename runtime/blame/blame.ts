@@ -14,6 +14,8 @@ export interface BlameShare {
 
 /** A process that waited. */
 export interface BlameVictim {
+  /** Name of its domain. */
+  readonly domain: string;
   readonly pid: number;
   readonly comm: string;
   readonly ranNs: number;
@@ -34,27 +36,33 @@ export interface BlameResult {
   readonly audits: ReadonlyMap<string, DomainAudit>;
 }
 
-/** Adds up the waits of one domain, or of some of its processes. */
+/** Adds up the waits of one domain or of several, or of some of their processes. */
 export class Blame {
   readonly #ledger = new Ledger();
-  readonly #domain: string;
+  readonly #isMeant: (domain: DomainTimes) => boolean;
   readonly #isVictim: (process: Pick<Charge, 'pid' | 'comm'>) => boolean;
   readonly #shares = new Map<string, { share: Pick<BlameShare, 'culprit' | 'place'>; ns: number }>();
-  readonly #victims = new Map<string, { pid: number; comm: string; ranNs: number; waitedNs: number }>();
+  readonly #victims = new Map<
+    string,
+    Omit<BlameVictim, 'ranNs' | 'waitedNs'> & { ranNs: number; waitedNs: number }
+  >();
   readonly #seen = new Map<string, string>();
   #elapsedNs = 0;
   #samples = 0;
 
-  /** @param domain its id */
-  constructor(domain: string, isVictim: (process: Pick<Charge, 'pid' | 'comm'>) => boolean = () => true) {
-    this.#domain = domain;
+  /** @param domain its id, or which of all domains are meant */
+  constructor(
+    domain: string | ((domain: DomainTimes) => boolean),
+    isVictim: (process: Pick<Charge, 'pid' | 'comm'>) => boolean = () => true,
+  ) {
+    this.#isMeant = typeof domain === 'string' ? ({ id }) => id === domain : domain;
     this.#isVictim = isVictim;
   }
 
   add(sample: AccountSample): void {
     this.#samples += 1;
     for (const { id, name } of sample.domains) this.#seen.set(id, name);
-    const interval = this.#ledger.add(sample, ({ id }: DomainTimes) => id === this.#domain);
+    const interval = this.#ledger.add(sample, this.#isMeant);
     if (interval === undefined) return;
     this.#elapsedNs += interval.elapsedNs;
     for (const run of interval.runs) {
@@ -90,11 +98,11 @@ export class Blame {
     };
   }
 
-  #victim({ pid, comm }: Pick<Charge, 'pid' | 'comm'>) {
-    const key = `${pid} ${comm}`;
+  #victim({ domain, pid, comm }: Pick<Charge, 'domain' | 'pid' | 'comm'>) {
+    const key = `${pid} ${comm} ${domain}`;
     let victim = this.#victims.get(key);
     if (victim === undefined) {
-      victim = { pid, comm, ranNs: 0, waitedNs: 0 };
+      victim = { domain, pid, comm, ranNs: 0, waitedNs: 0 };
       this.#victims.set(key, victim);
     }
     return victim;

@@ -1,4 +1,5 @@
 import type { BlameResult, BlameShare } from '../blame/blame.ts';
+import { blameNotes } from '../blame/notes.ts';
 import { plainName } from '../guest/text.ts';
 
 /** Whose waits a result is about. */
@@ -29,34 +30,11 @@ export function blameEntry({ domain, process }: BlameSubject, result: BlameResul
       waitedNs: ns,
       share: permille / 1000,
     })),
-    processes: victims.map(({ comm, ...victim }) => ({ ...victim, comm: plainName(comm) })),
-    notes: blameNotes(domain, result),
+    processes: victims.map(({ domain: _, comm, ...victim }) => ({ ...victim, comm: plainName(comm) })),
+    notes: blameNotes((name) => name === domain, result),
   };
 }
 
 export function waitedAt(wanted: BlameShare['place'], shares: readonly BlameShare[]): number {
   return shares.reduce((sum, { place, waitedNs }) => sum + (place === wanted ? waitedNs : 0), 0);
-}
-
-/** What a reader has to know to judge a result. */
-export interface BlameNote {
-  readonly code:
-    | 'waits-sampled'
-    | 'host-waits-sampled'
-    | 'host-waits-unknown'
-    | 'claims-too-much'
-    | 'not-read';
-  readonly domain: string;
-}
-
-export function blameNotes(domain: string, { audits }: BlameResult): BlameNote[] {
-  const notes: BlameNote[] = [];
-  for (const [name, audit] of audits) {
-    const add = (code: BlameNote['code']) => notes.push({ code, domain: name });
-    if (name === domain && !audit.accountsWaits) add('waits-sampled');
-    if (name === domain && audit.hostWaits !== 'measured') add(`host-waits-${audit.hostWaits}`);
-    if (audit.claimsTooMuch) add('claims-too-much');
-    if (!audit.isRead) add('not-read');
-  }
-  return notes;
 }

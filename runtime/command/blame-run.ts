@@ -4,30 +4,30 @@ import type { AccountSample, DomainTimes } from '../blame/sample.ts';
 import type { Control } from '../control/control.ts';
 import { openControl } from '../control/open.ts';
 import { DomschedError, type DomschedErrorCode } from '../error.ts';
-import { findProcesses } from '../guest/find-process.ts';
-import { jsonText, plainName, printable } from '../guest/text.ts';
+import { findProcesses, isProcess } from '../guest/find-process.ts';
+import { jsonText, printable } from '../guest/text.ts';
 import { Ticker } from '../tick/ticker.ts';
 import { choose } from '../watch/choose.ts';
 import { blameEntry } from './blame-entry.ts';
+import type { BlameOptions } from './blame-options.ts';
 import { blameText } from './blame-text.ts';
-
-export interface BlameOptions {
-  connect?: string[];
-  for: number;
-  interval: number;
-  json?: true;
-}
+import { lazily } from './lazily.ts';
 
 /**
  * Runs `domsched blame` until the time is over, or SIGINT or SIGTERM. It looks and changes nothing.
- * @throws DomschedError `domain-not-found`, `domain-ambiguous`, `process-not-found`, `host-unreachable`; the error of
+ * @throws DomschedError `usage`, `domain-not-found`, `domain-ambiguous`, `process-not-found`, `host-unreachable`; the error of
  *   the domain when it cannot be read
  */
 export async function blame(
-  domain: string,
+  domain: string | undefined,
   target: string | undefined,
   options: BlameOptions,
 ): Promise<void> {
+  if (options.fleet) return await blameFleet(domain, target, options);
+  if (options.host !== undefined)
+    throw new DomschedError('usage', '--host chooses among the hosts of a fleet: add --fleet', {});
+  if (domain === undefined)
+    throw new DomschedError('usage', 'name the domain; domsched domains lists those that there are', {});
   const stop = new AbortController();
   const onSignal = () => stop.abort();
   process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
@@ -47,6 +47,9 @@ export async function blame(
   }
 }
 
+/** Loaded apart: it needs NATS. */
+const blameFleet = lazily(async () => (await import('./blame-fleet-run.ts')).blameFleet);
+
 interface BlameWatch {
   readonly domain: string;
   readonly target: string | undefined;
@@ -58,7 +61,7 @@ async function watch(control: Control, first: AccountSample, watch: BlameWatch):
   const { domain, target, options, stop } = watch;
   const { id, name, threads } = readable(theDomain(first, domain));
   if (target !== undefined) findProcesses(name, threads, target);
-  const blame = new Blame(id, ({ pid, comm }) => target === undefined || isTarget(pid, comm, target));
+  const blame = new Blame(id, (one) => target === undefined || isProcess(one, target));
   blame.add(first);
   const progress = new BlameProgress(options.for);
   try {
@@ -76,10 +79,6 @@ async function watch(control: Control, first: AccountSample, watch: BlameWatch):
     progress.clear();
   }
   return blame.result();
-}
-
-function isTarget(pid: number, comm: string, target: string): boolean {
-  return /^\d+$/.test(target) ? pid === Number(target) : comm === target || plainName(comm) === target;
 }
 
 /** @throws DomschedError `domain-not-found`, `domain-ambiguous` */

@@ -1,16 +1,17 @@
 import Table from 'cli-table3';
 import type { BlameResult, BlameShare } from '../blame/blame.ts';
+import { type BlameNote, blameNotes } from '../blame/notes.ts';
 import { printable } from '../guest/text.ts';
 import { lengthOf } from '../report/scale.ts';
 import { culpritName } from '../tick/culprit.ts';
-import { type BlameNote, type BlameSubject, blameNotes, waitedAt } from './blame-entry.ts';
+import { type BlameSubject, waitedAt } from './blame-entry.ts';
 import { PLAIN } from './plain-table.ts';
 
 /** Most lines of the tables; the last says what the others add up to. */
 const MOST_CULPRITS = 15;
 const MOST_VICTIMS = 8;
 
-const NOTES: Readonly<Record<BlameNote['code'], string>> = {
+export const BLAME_NOTES: Readonly<Record<BlameNote['code'], string>> = {
   'waits-sampled': 'its kernel does not account waits: they are estimated from who was ready at each sample',
   'host-waits-sampled':
     'its hypervisor does not count how long vCPUs wait: it is estimated from which were ready at each sample',
@@ -39,8 +40,8 @@ export function blameText(subject: BlameSubject, result: BlameResult): string {
     lines.push('', table.toString());
     if (waited.length > MOST_VICTIMS) lines.push(`and ${waited.length - MOST_VICTIMS} more processes`);
   }
-  for (const { code, domain } of blameNotes(subject.domain, result))
-    lines.push(`${printable(domain)}: ${NOTES[code]}`);
+  for (const { code, domain } of blameNotes((name) => name === subject.domain, result))
+    lines.push(`${printable(domain)}: ${BLAME_NOTES[code]}`);
   return `${lines.join('\n')}\n`;
 }
 
@@ -63,10 +64,10 @@ function culpritTable(shares: readonly BlameShare[]): string {
   return table.toString();
 }
 
-function part(permille: number): string {
+export function part(permille: number): string {
   return `${(permille / 10).toFixed(1)} %`;
 }
 
-function time(ns: number): string {
+export function time(ns: number): string {
   return lengthOf(ns / 1e6);
 }

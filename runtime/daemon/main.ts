@@ -48,7 +48,11 @@ export async function runDaemon(file: string): Promise<void> {
     daemon.settings.fleet?.serve(
       (stored) =>
         inTurn(async () => daemon.reload(await withStoredPolicy(daemon.settings, config, file, log, stored))),
-      { checkPolicy: problemsOf, processes: () => busiestFirst(serves([]).ps()) },
+      {
+        checkPolicy: problemsOf,
+        processes: () => busiestFirst(serves([]).ps()),
+        accounts: () => serves([]).accounts(),
+      },
     );
   const reloadNow = async () => {
     const next = await readConfig(file);

@@ -1,6 +1,9 @@
 import type { Msg, NatsConnection } from '@nats-io/transport-node';
 import { z } from 'zod';
+import type { AccountSample } from '../blame/sample.ts';
 import { version } from '../version.ts';
+import { BLAME_QUESTION } from './blame-word.ts';
+import type { Blames } from './blames.ts';
 import { MOST_POLICY } from './stored-policy.ts';
 
 /** Where operators ask all hosts at once: `domsched.ask.<what>`. */
@@ -14,18 +17,28 @@ const MOST_AT_ONCE = 4;
 const CHECK = z.object({ v: z.literal(1), policy: z.string().max(MOST_POLICY) });
 const PS = z.object({ v: z.literal(1) });
 
+/** Nothing is answered to what this host is not asked. */
+type Answer = (asked: unknown) => Promise<object | undefined>;
+
 /** What a host answers to. */
 export interface FleetDuties {
   /** @returns what this host's version cannot do of a policy */
   checkPolicy(policy: string): readonly string[];
   /** Rows of `ps`, the busiest first. */
   processes(): Promise<{ readonly rows: readonly object[]; readonly errors: readonly object[] }>;
+  /** What host and guests have accounted. */
+  accounts(): Promise<AccountSample>;
 }
 
 /** Answers operators' questions. Nothing that is asked changes anything. */
-export function answerAsks(connection: NatsConnection, host: string, duties: FleetDuties): void {
+export function answerAsks(
+  connection: NatsConnection,
+  host: string,
+  duties: Omit<FleetDuties, 'accounts'>,
+  blames: Blames,
+): void {
   let open = 0;
-  const serve = (what: string, answer: (asked: unknown) => Promise<object>) => {
+  const serve = (what: string, answer: Answer) => {
     connection.subscribe(`${ASK}.${what}`, {
       callback: (error, message) => {
         if (error !== null || open >= MOST_AT_ONCE || message.data.length > 2 * MOST_POLICY) return;
@@ -48,11 +61,17 @@ export function answerAsks(connection: NatsConnection, host: string, duties: Fle
       count = Math.floor(count / 2);
     return { rows: rows.slice(0, count), left: rows.length - count, errors: errors.slice(0, MOST_PROBLEMS) };
   });
+  serve('blame', async (asked) => {
+    const question = BLAME_QUESTION.parse(asked);
+    return question.do === 'begin' ? blames.begin(question) : blames.end(question.id);
+  });
 
-  async function respond(message: Msg, answer: (asked: unknown) => Promise<object>): Promise<void> {
+  async function respond(message: Msg, answer: Answer): Promise<void> {
     let text: string;
     try {
-      text = JSON.stringify({ v: 1, host, version: version(), ...(await answer(message.json())) });
+      const answered = await answer(message.json());
+      if (answered === undefined) return;
+      text = JSON.stringify({ v: 1, host, version: version(), ...answered });
     } catch {
       // Not a question of ours: whoever asked hears nothing, and nobody can make us say more.
       return;

@@ -2,6 +2,7 @@ import { connect, type NatsConnection } from '@nats-io/transport-node';
 import { z } from 'zod';
 import { DomschedError } from '../error.ts';
 import { ASK, MOST_ANSWER } from './asks.ts';
+import { BLAME_BEGUN, BLAME_FOUND, type BlameBegin } from './blame-word.ts';
 import { type FleetConfig, HOST_NAME } from './config.ts';
 import { connectError } from './connect-error.ts';
 import { connectionOptions } from './link.ts';
@@ -100,12 +101,22 @@ export class FleetClient implements AsyncDisposable {
     return this.#ask('ps', {}, shape);
   }
 
+  /** Has all hosts that are meant find out for whom processes wait. Each answers at once what it begins with. */
+  beginBlame(asked: BlameBegin) {
+    return this.#ask('blame', { do: 'begin', ...asked }, BLAME_BEGUN);
+  }
+
+  /** Asks for what was found since {@link beginBlame}, and ends it. */
+  endBlame(id: string) {
+    return this.#ask('blame', { do: 'end', id }, BLAME_FOUND);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#connection.close();
   }
 
   /** The answers of all hosts, by name; those that are not as they should be are left out. */
-  async #ask<T extends z.ZodObject>(
+  async #ask<T extends z.ZodType<object>>(
     what: string,
     question: object,
     shape: T,

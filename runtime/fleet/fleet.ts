@@ -7,6 +7,7 @@ import type { DomainView } from '../policy/world.ts';
 import type { TickFleet } from '../tick/tick.ts';
 import { aggregate, settle, type Told } from './activity.ts';
 import { answerAsks, type FleetDuties } from './asks.ts';
+import { Blames } from './blames.ts';
 import { type FleetConfig, HOST_NAME } from './config.ts';
 import { LayoutStore } from './layout-store.ts';
 import { Leases, remoteDomains } from './leases.ts';
@@ -53,6 +54,7 @@ export class Fleet {
   readonly #leases = new Leases();
   readonly #follower: PolicyFollower;
   #duties: FleetDuties | undefined;
+  readonly #blames: Blames;
   readonly #run = randomBytes(9).toString('base64url');
   readonly #refused = new Map<Refusal, { count: number; last: string }>();
   #interest: Interest = { selectors: [], thresholds: [] };
@@ -83,6 +85,10 @@ export class Fleet {
     this.#log = log;
     this.#now = now;
     this.#match = matcher([], config.name);
+    this.#blames = new Blames(
+      config.name,
+      async () => (await this.#duties?.accounts()) ?? { ms: performance.now(), threads: [], domains: [] },
+    );
     this.#link = new FleetLink(
       connectionOptions(config),
       now,
@@ -209,6 +215,7 @@ export class Fleet {
   async close(): Promise<void> {
     this.#told = new Map();
     this.#say();
+    this.#blames.close();
     this.#follower.down();
     await this.#link.close();
   }
@@ -243,10 +250,11 @@ export class Fleet {
     this.#subscription = undefined;
     this.#open = connection;
     this.#subscribe();
-    answerAsks(connection, this.config.name, {
-      checkPolicy: (policy) => this.#duties?.checkPolicy(policy) ?? [],
+    const duties = {
+      checkPolicy: (policy: string) => this.#duties?.checkPolicy(policy) ?? [],
       processes: async () => (await this.#duties?.processes()) ?? { rows: [], errors: [] },
-    });
+    };
+    answerAsks(connection, this.config.name, duties, this.#blames);
   }
 
   /** Subscriptions of a connection outlive a lost server. */

@@ -45,6 +45,11 @@ export function findProcesses<P extends NamedProcess>(
   );
 }
 
+/** Whether a pid or a name, as it is or as tables show it, means this process. */
+export function isProcess({ pid, comm }: NamedProcess, target: string): boolean {
+  return /^\d+$/.test(target) ? pid === Number(target) : comm === target || plainName(comm) === target;
+}
+
 /** Processes of that name or, if there are none, those that tables show under it. */
 function called<P extends NamedProcess>(processes: readonly P[], name: string): P[] {
   const found = processes.filter(({ comm }) => plainName(comm) === name);

@@ -78,6 +78,7 @@ class SimulatedHost {
     this.fleet.watch({ selectors: [SERVICE, BACKUP], thresholds: [] });
     this.fleet.serve(async () => {}, {
       checkPolicy: () => [],
+      accounts: async () => ({ ms: 0, threads: [], domains: [] }),
       processes: async () => ({ rows: [], errors: [] }),
     });
     const partner = nameOf((number + Math.floor(total / 2)) % total);

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
 import test from 'ava';
+import type { FleetBlame } from '../../runtime/command/blame-fleet-entry.ts';
 import { NatsServer } from '../runtime/fleet/nats-server.ts';
 import { bootFleetHost, type LiveHost } from './fleet-host.ts';
 import { until } from './until.ts';
@@ -49,6 +50,32 @@ test('a backup is held while the database of another host works, and goes on aft
     ['a/guest-a', 'b/guest-b'],
   );
   t.is(await b.held(), 0, 'it is no backup of host b');
+  const blamed = await b.daemon.domsched(
+    'blame',
+    '--fleet',
+    '--for',
+    '2',
+    '--json',
+    '-c',
+    b.daemon.configFile,
+  );
+  const { hosts, silent } = JSON.parse(blamed.stdout) as Pick<FleetBlame, 'silent'> & {
+    hosts: {
+      host: string;
+      samples: number;
+      ranNs: number;
+      culprits: { share: number }[];
+      rest: { share: number };
+    }[];
+  };
+  t.deepEqual(silent, []);
+  t.deepEqual(hosts.map(({ host }) => host).sort(), ['a', 'b']);
+  for (const { host, samples, culprits, rest } of hosts) {
+    t.true(samples >= 2, host);
+    const shares = culprits.reduce((sum, { share }) => sum + share, rest.share);
+    t.true(culprits.length === 0 || Math.abs(shares - 1) < 1e-6, host);
+  }
+  t.true(hosts.find(({ host }) => host === 'b')!.ranNs > 0, 'its hog ran');
 
   // The database rests: nothing of its guest runs.
   await b.guest.qmp('stop');

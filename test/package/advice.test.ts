@@ -72,6 +72,8 @@ const TABLE: readonly (readonly [advice: RegExp, shown: Shown])[] = [
     /domsched (run -c|fleet status)/,
     ['runtime/command/fleet-processes.test.ts', 'what the fleet’s commands advise'],
   ],
+  [/(add|with) --fleet/, ['runtime/command/blame-fleet.test.ts', 'what no host has']],
+  [/domsched ps --fleet lists/, ['runtime/command/blame-fleet.test.ts', 'what no host has']],
   [/use --pause/, ['live/ps-debian.test.ts', "ps shows what the guest's own /proc says"]],
   [/--force holds it all the same/, ['runtime/surgeon/refusal.test.ts', 'is refused']],
   [

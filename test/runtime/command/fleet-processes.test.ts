@@ -60,6 +60,7 @@ async function honest(t: ExecutionContext, server: NatsServer, name: string, row
   let asked = 0;
   fleet.serve(async () => {}, {
     checkPolicy: () => [],
+    accounts: async () => ({ ms: 0, threads: [], domains: [] }),
     processes: async () => {
       asked++;
       return { rows: rows.map((row) => ({ ...row, runtimeNs: asked * 1e9 })), errors: [] };

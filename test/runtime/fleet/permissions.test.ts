@@ -55,7 +55,11 @@ test('with the example’s permissions a host says what it does itself and reads
       async ({ policy }) => {
         applied.push(`${name}: ${policy}`);
       },
-      { checkPolicy: () => [], processes: async () => ({ rows: [], errors: [] }) },
+      {
+        checkPolicy: () => [],
+        processes: async () => ({ rows: [], errors: [] }),
+        accounts: async () => ({ ms: performance.now(), threads: [], domains: [] }),
+      },
     );
     t.teardown(() => fleet.close());
     return fleet;
@@ -71,6 +75,17 @@ test('with the example’s permissions a host says what it does itself and reads
     verdicts.map(({ host: name }) => name),
     ['host-1', 'host-2'],
   );
+
+  const begun = await operator.beginBlame({ id: 'of-this-test', seconds: 60, interval: 1, hosts: [] });
+  const ended = await operator.endBlame('of-this-test');
+  for (const { answers } of [begun, ended])
+    t.deepEqual(
+      answers.map((one) => [one.host, 'error' in one]),
+      [
+        ['host-1', false],
+        ['host-2', false],
+      ],
+    );
 
   const evil = await connected(await configOf('host-1'));
   t.teardown(() => evil.close());

@@ -41,7 +41,11 @@ function host(t: ExecutionContext, server: NatsServer, name: string, directory: 
       if (problem !== undefined) throw new Error(problem);
       applied.push(stored);
     },
-    { checkPolicy: problems, processes: async () => ({ rows: [], errors: [] }) },
+    {
+      checkPolicy: problems,
+      processes: async () => ({ rows: [], errors: [] }),
+      accounts: async () => ({ ms: 0, threads: [], domains: [] }),
+    },
   );
   t.teardown(() => fleet.close());
   return { fleet, applied };
