@@ -14,7 +14,7 @@ const MOST_VICTIMS = 8;
 export const BLAME_NOTES: Readonly<Record<BlameNote['code'], string>> = {
   'waits-sampled': 'its kernel does not account waits: they are estimated from who was ready at each sample',
   'host-waits-sampled':
-    'its hypervisor does not count how long vCPUs wait: it is estimated from which were ready at each sample',
+    'its hypervisor tells only a vCPU itself how long it waited: here it waited when two samples met it ready and it did not run in between; shorter waits are not known',
   'host-waits-unknown': 'the host does not tell when its vCPUs ran: only waits inside the guest are shown',
   'claims-too-much':
     'its processes claim more CPU time than its vCPUs were given: it is shared among them in proportion',

@@ -8,12 +8,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { projectDirectory } from '../../kernels/paths.ts';
-import type { blameEntry } from '../../runtime/command/blame-entry.ts';
+import { addsUp, type BlameAnswer } from './blame-sums.ts';
 import { DaemonProcess } from './daemon-process.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
 import { until } from './until.ts';
-
-type BlameAnswer = ReturnType<typeof blameEntry>;
 
 /** Shares of the truth and ours may differ by this. */
 const CLOSE = 0.05;
@@ -134,14 +132,6 @@ test('who had the CPU is named, with shares as the kernels of host and guests co
   }
   for (const guest of [db, web]) guest.checkConsole();
 });
-
-function addsUp(t: ExecutionContext, { culprits, processes, ...all }: BlameAnswer): void {
-  const sum = (list: readonly { waitedNs: number }[]) => list.reduce((ns, each) => ns + each.waitedNs, 0);
-  t.is(sum(culprits), all.waitedNs);
-  t.is(sum(processes), all.waitedNs);
-  t.is(all.waitedInGuestNs + all.waitedOnHostNs, all.waitedNs);
-  t.true(Math.abs(culprits.reduce((parts, { share }) => parts + share, 0) - 1) < 1e-9);
-}
 
 function near(t: ExecutionContext, ours: number, truth: number): void {
   t.true(Math.abs(ours - truth) <= CLOSE, `${ours} is not near ${truth}`);

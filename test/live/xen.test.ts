@@ -11,6 +11,7 @@ import test, { type ExecutionContext } from 'ava';
 import { requireKernel } from '../../kernels/cache.ts';
 import { goesOn } from './cycles.ts';
 import { TestLayouts } from './ps-layouts.ts';
+import { namesTheCulprit } from './xen-blame.ts';
 import { editsAsTold, heldByItsOwnWord, NAMES, PATIENCE_MS, PROGRAMS } from './xen-cycles.ts';
 import { type DomainOptions, XenTestDomain } from './xen-domain.ts';
 import { OwnXenMachine } from './xen-machine.ts';
@@ -82,6 +83,12 @@ test.serial('weight and cap under credit, by the CPU time that Xen counts', asyn
   for (const name of ['web', 'mail'] as const) await start(t, name);
   await enforces(t, xen, remote, 'credit');
   for (const name of ['web', 'mail'] as const) await domains[name].quiet(true);
+  await cleanConsoles(t);
+});
+
+test.serial('blame: the process of another domain that has the CPU is named first', async (t) => {
+  t.timeout(10 * MINUTE);
+  await namesTheCulprit(t, remote, { victim: domains.mail, culprit: domains.web });
   await cleanConsoles(t);
 });
 
