@@ -140,6 +140,7 @@ bench: setup kernels kernels-debian kernels-suites xen ## benchmarks: extraction
 	node test/bench/daemon.bench.ts
 	node test/bench/observers.bench.ts
 	node test/bench/hold-delay.bench.ts
+	node test/bench/hold-parts.bench.ts --rounds 20
 	node test/bench/slow-down.bench.ts
 	node test/bench/blame.bench.ts --windows $${WINDOWS:-20}
 	node test/bench/split.bench.ts

@@ -163,6 +163,8 @@ export class Daemon {
     // Of those that claim too much a look between two ticks tells nothing.
     const honest = [...this.domains.values()].filter(({ id }) => !this.#overstated.has(id));
     this.#sentinel.start(honest, alert, sentinelMs);
+    // One at a time: each costs as much as a look.
+    for (const key of alert.loose) if (this.domains.get(domainOfKey(key))?.prepare(key)) break;
   }
 
   /** One tick: looks at all domains, decides and starts edits. Never waits. */

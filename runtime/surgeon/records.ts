@@ -1,13 +1,18 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync } from 'node:fs';
-import { open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import process from 'node:process';
 import { DomschedError } from '../error.ts';
 import { JournalHealth, journalFailed } from '../journal-health.ts';
 import { makePrivate } from '../runtime-directory.ts';
 
-/** Records on disk, one file each. A file is complete or absent, even if we are killed. */
+/**
+ * Records on disk, one file each. A file is complete or absent, even if we are killed.
+ *
+ * A record is written synchronously: the domain is paused meanwhile, and each turn of the event loop that a busy host
+ * delays would lengthen its pause.
+ */
 export class Records<T> {
   readonly directory: string;
   readonly #nameOf: (record: T) => string;
@@ -36,25 +41,24 @@ export class Records<T> {
    */
   async add(record: T): Promise<void> {
     try {
-      await this.#write(record);
+      this.#write(record);
     } catch (error) {
       throw this.#health.failed(this.directory, error);
     }
     this.#health.works(this.directory);
   }
 
-  async #write(record: T): Promise<void> {
+  #write(record: T): void {
     makePrivate(this.directory);
     const file = this.#file(record);
     // The name is unique even within this process, which may write the same record twice at once.
     const temporary = `${file}.${process.pid}.${randomBytes(4).toString('hex')}.new`;
     try {
-      await writeDurably(temporary, `${JSON.stringify(record)}\n`);
-      await rename(temporary, file);
-      await syncDirectory(this.directory);
+      writeDurably(temporary, `${JSON.stringify(record)}\n`);
+      renameSync(temporary, file);
+      syncDirectory(this.directory);
     } catch (error) {
-      // The first failure explains what went wrong.
-      await rm(temporary, { force: true }).catch(() => undefined);
+      removeIfPossible(temporary);
       throw error;
     }
   }
@@ -122,21 +126,31 @@ function isLeftOver(name: string): boolean {
   return pid !== undefined && Number(pid) !== process.pid && !existsSync(`/proc/${pid}`);
 }
 
-async function writeDurably(file: string, text: string): Promise<void> {
-  const handle = await open(file, 'w', 0o600);
+function writeDurably(file: string, text: string): void {
+  const handle = openSync(file, 'w', 0o600);
   try {
-    await handle.writeFile(text);
-    await handle.sync();
+    // As a whole: a single write on a full disk may take a part of it and report no error.
+    writeFileSync(handle, text);
+    fsyncSync(handle);
   } finally {
-    await handle.close();
+    closeSync(handle);
   }
 }
 
-async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, 'r');
+function syncDirectory(directory: string): void {
+  const handle = openSync(directory, 'r');
   try {
-    await handle.sync();
+    fsyncSync(handle);
   } finally {
-    await handle.close();
+    closeSync(handle);
+  }
+}
+
+/** What failed before explains more. */
+function removeIfPossible(file: string): void {
+  try {
+    rmSync(file, { force: true });
+  } catch {
+    // Left over, as after a death: the next reading removes it.
   }
 }

@@ -70,6 +70,12 @@ const PLAN_LIMIT_MS = 250;
 const MAX_SLOW_PLANS = 3;
 const NO_LIMIT = Number.POSITIVE_INFINITY;
 
+type Goal = 'held' | 'released' | 'reniced';
+
+/** What planning needs is still at hand this long after the last plan for a process, in ms; and for so many of them. */
+const REHEARSED_MS = 60_000;
+const MOST_REHEARSED = 256;
+
 /** Plans what to do in this pause. */
 type MakePlan = (draft: Draft, threads: readonly Process[], turns: ThreadTurns) => StepPlan;
 
@@ -85,6 +91,8 @@ export class Surgeon {
   readonly #log: EditLog | undefined;
   readonly #limits: SurgeonLimits;
   #interrupts: Interrupts | undefined;
+  /** When an edit of a process was planned last, by goal and process. */
+  readonly #rehearsed = new Map<string, number>();
 
   /** @param log records an edit under way, so that it can be undone if we are killed */
   constructor(
@@ -197,22 +205,33 @@ export class Surgeon {
       );
     }
     const edits: Edit[] = [];
-    const plan: MakePlan = (draft, threads, turns) => {
-      checkMayBeHeld(threads, options.force ?? false);
-      return this.#planEach(draft, threads, turns, (thread) => {
-        const standing = this.#holder.standing(draft, thread);
-        if (standing === 'held' || standing === 'exempt') return 'done';
-        return this.#holder.planHold(draft, thread, techniques) ?? 'later';
-      });
-    };
     try {
-      return await this.#repeat('held', key, options, plan, edits);
+      return await this.#repeat('held', key, options, this.#holdPlan(options), edits);
     } catch (error) {
       if (!(error instanceof DomschedError) || edits.length === 0 || options.dryRun) throw error;
       // A half-written guest is for an operator to examine; we must not write more into it.
       if (error.details.restored === false) throw error;
       throw await this.#undone(key, options, error);
     }
+  }
+
+  /**
+   * Prepares a hold that is likely to come: plans it while the guest runs, and drops the plan. Nothing is paused.
+   * @returns false if there was nothing to do, because one was planned a short time ago
+   */
+  prepare(key: ProcessKey, options: OperateOptions = {}): boolean {
+    return this.#rehearse('held', key, this.#holdPlan(options));
+  }
+
+  #holdPlan({ techniques = this.#holder.automatic, force = false }: OperateOptions): MakePlan {
+    return (draft, threads, turns) => {
+      checkMayBeHeld(threads, force);
+      return this.#planEach(draft, threads, turns, (thread) => {
+        const standing = this.#holder.standing(draft, thread);
+        if (standing === 'held' || standing === 'exempt') return 'done';
+        return this.#holder.planHold(draft, thread, techniques) ?? 'later';
+      });
+    };
   }
 
   /** Releases every thread of a process. @throws as {@link hold} */
@@ -345,7 +364,7 @@ export class Surgeon {
   }
 
   async #repeat(
-    goal: 'held' | 'released' | 'reniced',
+    goal: Goal,
     key: ProcessKey,
     options: OperateOptions,
     plan: MakePlan,
@@ -358,7 +377,7 @@ export class Surgeon {
     let late: readonly LateThread[] = [];
     let [changed, kept, settling, slow] = [false, 0, 0, 0];
     const turns = new ThreadTurns();
-    this.#rehearse(key, plan);
+    this.#rehearse(goal, key, plan);
     for (let attempt = 1, wait = FIRST_WAIT_MS; ; attempt++) {
       const doneBefore = turns.done;
       const done = await this.#once(goal, key, options, plan, { clock, patience, edits, turns }).catch(
@@ -498,18 +517,26 @@ export class Surgeon {
   }
 
   /**
-   * Plans once while the guest runs and drops the plan: loading, compiling and translating now saves time in the pause.
-   * A plan only reads, and any error will recur in the pause.
+   * Plans once while the guest runs and drops the plan, unless the same was planned a short time ago: loading, compiling and
+   * translating now saves time in the pause. A plan only reads, and any error will recur in the pause.
+   * @returns whether it planned
    */
-  #rehearse(key: ProcessKey, plan: MakePlan): void {
+  #rehearse(goal: Goal, key: ProcessKey, plan: MakePlan): boolean {
+    const name = `${goal} ${keyOf(key)}`;
+    const nowMs = performance.now();
+    const isReady = nowMs - (this.#rehearsed.get(name) ?? -Infinity) < REHEARSED_MS;
+    if (this.#rehearsed.size >= MOST_REHEARSED) this.#rehearsed.clear();
+    this.#rehearsed.set(name, nowMs);
+    if (isReady) return false;
     try {
       this.#domain.tick();
       const draft = new Draft(this.#guest.space);
-      plan(draft, this.#threadsOf(key), new ThreadTurns());
+      plan(draft, this.#threadsOf(key, MAX_THREADS, this.#limits.planMs), new ThreadTurns());
       for (const invariant of this.#holder.invariants()) invariant.check(draft);
     } catch {
       // A running guest contradicts itself now and then.
     }
+    return true;
   }
 
   /** Runs once, in the first pause; a failure is retried in the next. */

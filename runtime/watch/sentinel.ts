@@ -9,6 +9,8 @@ import type { Tracker } from './tracker.ts';
 /** The sentinel's looks take at most this part of a CPU; more saved up than this counts for nothing, in ms. */
 const MOST_PART = 0.03;
 const SAVED_MS = 0.5;
+/** When somebody was seen once, the next look comes after so many ms: a timer takes whole ones, and no look before is proof. */
+const NEAR_MS = Math.ceil(APART_MS);
 
 /** A domain that a sentinel may look at. */
 export interface Watchable {
@@ -131,7 +133,8 @@ export class Sentinel {
       const seen = this.#sighting(post, tasks);
       const { first, roused } = judge(post.first, seen, nowMs);
       post.first = first;
-      if (first?.atMs === nowMs) isNear = true;
+      // Also when this look came too soon after the first: a timer has whole milliseconds.
+      if (seen !== undefined && first !== undefined) isNear = true;
       if (roused) this.#roused.set(post.domain.id, seen!.tasks);
       return true;
     });
@@ -145,7 +148,7 @@ export class Sentinel {
       return;
     }
     this.#roused.clear();
-    const wanted = isNear && mayHurry ? Math.min(APART_MS, this.#periodMs) : this.#periodMs;
+    const wanted = isNear && mayHurry ? Math.min(NEAR_MS, this.#periodMs) : this.#periodMs;
     this.#wait(Math.max(wanted, -this.#creditMs / MOST_PART));
   }
 

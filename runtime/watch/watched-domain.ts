@@ -38,6 +38,8 @@ export interface PolicyLook {
 const LOOKS_PART = 0.25;
 /** Tries to learn the layout of a kernel that does not say enough may take this part of the time at most. */
 const LEARNING_PART = 0.05;
+/** Nothing is prepared in a domain of which a look takes longer than this, in ms: it would take as long once more. */
+const PREPARED_MS = 5;
 /** How long an unreadable domain is assumed to continue as before. */
 const ASSUMED_MS = 3_000;
 /** Error codes of a look that exceeded the limits set for a guest. */
@@ -258,6 +260,18 @@ export class WatchedDomain {
       this.#dirty = true;
     });
     return true;
+  }
+
+  /**
+   * Prepares the hold of a process that may have to be held before the next tick. Pauses nothing.
+   * @returns whether there was anything to prepare
+   */
+  prepare(key: string): boolean {
+    const open = this.#open;
+    if (open?.surgeon === undefined || this.edits.busy || this.#costMs > PREPARED_MS) return false;
+    const process = open.tracker.process(key);
+    const { techniques } = this.#context;
+    return process !== undefined && open.surgeon.surgeon.prepare(process, techniques && { techniques });
   }
 
   /**

@@ -8,6 +8,7 @@ import { Metrics } from '../../../runtime/metrics/metrics.ts';
 import type { PlacedPolicy } from '../../../runtime/policy/combine.ts';
 import { protect } from '../../../runtime/policy/protect.ts';
 import { selector } from '../../../runtime/policy/selector.ts';
+import { Surgeon } from '../../../runtime/surgeon/surgeon.ts';
 import { HealthCheck } from '../../../runtime/web/health.ts';
 import { until } from '../../live/until.ts';
 import { CFS_KERNEL, twoBoots } from '../guest/synthetic.ts';
@@ -482,11 +483,21 @@ test('between two ticks the server of one guest begins to run: the tick is broug
   const { daemon } = fake;
   const metrics = new Metrics({ withoutOwn: true });
   const entry: PlacedPolicy = { ...BACKUP_LAST, rousedBy: { among: 'others' } };
+  const prepared: number[] = [];
+  const { prepare } = Surgeon.prototype;
+  Surgeon.prototype.prepare = function (key, options) {
+    prepared.push(key.pid);
+    return prepare.call(this, key, options);
+  };
+  t.teardown(() => {
+    Surgeon.prototype.prepare = prepare;
+  });
   // No tick comes by itself.
   const slow = { ...fake.settings([entry]), intervalMs: 3_600_000, observers: [metrics] };
   daemon.reload({ ...slow, sentinelMs: 1 });
   await fake.start();
   t.deepEqual(await fake.held(), []);
+  t.true(prepared.includes(BACKUP), 'before anybody begins to run');
   const stop = new AbortController();
   const running = daemon.run(stop.signal);
   const before = fake.ticks.length;

@@ -1,3 +1,4 @@
+import { readdirSync } from 'node:fs';
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -18,6 +19,19 @@ test('one record written down by many at once is there, whole, and nothing is le
   await Promise.all(Array.from({ length: 20 }, () => records.add({ name: 'same' })));
   t.deepEqual(await records.list(), [{ name: 'same' }]);
   t.deepEqual(await readdir(directory), ['same.json']);
+});
+
+test('a record is on disk without a turn of the event loop, as a domain stands still meanwhile', async (t) => {
+  const directory = await mkdtemp(path.join(tmpdir(), 'records-'));
+  t.teardown(() => rm(directory, { recursive: true }));
+  const records = new Records(
+    directory,
+    () => 'x',
+    async (json) => json,
+  );
+  const added = records.add({});
+  t.deepEqual(readdirSync(directory), ['x.json']);
+  await added;
 });
 
 test('what somebody was writing who was killed is taken away, what somebody still writes is not', async (t) => {

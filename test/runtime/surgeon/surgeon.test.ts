@@ -55,6 +55,36 @@ test('what this kernel has no way for is refused with the reason: a technique, a
   t.is(domain.recorder.count('write'), 0);
 });
 
+test('a hold that was prepared is planned in its pause alone, and preparing pauses nothing', async (t) => {
+  const { domain } = await fakeGuest('one', { comm: 'backup', state: 'ready' });
+  const guest = await Guest.attach(domain, [knownKernel(O1_KERNEL)]);
+  const process = guest.snapshot().processes.find(({ comm }) => comm === 'backup')!;
+  const running: boolean[] = [];
+  const counting: Holder = {
+    ...never,
+    planHold: () => {
+      running.push(domain.pause.depth === 0);
+      return null;
+    },
+  };
+  const hold = (surgeon: Surgeon) =>
+    t.throwsAsync(surgeon.hold(process, { limitMs: 1 }), { code: 'timeout' });
+  await hold(new Surgeon(domain, guest, counting));
+  t.is(running.filter((each) => each).length, 1, 'unprepared, it is planned once before');
+  running.length = 0;
+  const surgeon = new Surgeon(domain, guest, counting);
+  t.true(surgeon.prepare(process));
+  t.false(surgeon.prepare(process), 'it was just now');
+  t.deepEqual(running, [true]);
+  await hold(surgeon);
+  t.deepEqual(
+    running.slice(1).filter((each) => each),
+    [],
+  );
+  t.true(running.length > 1);
+  t.is(domain.recorder.count('write'), 0);
+});
+
 test('a guest that has halted is not called asleep', async (t) => {
   const { domain } = await fakeGuest('one', { comm: 'backup', state: 'ready' });
   const guest = await Guest.attach(domain, [knownKernel(O1_KERNEL)]);

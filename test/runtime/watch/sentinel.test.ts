@@ -47,7 +47,8 @@ class Watch {
     // Asked when a look begins, and when it ends.
     ownTime: () => (this.#spentMs += this.lookMs / 2),
     later: (ms, call) => {
-      const due = { atMs: this.nowMs + ms, call };
+      // As Node's timers, which leave out fractions of a millisecond.
+      const due = { atMs: this.nowMs + Math.max(1, Math.trunc(ms)), call };
       this.#due = due;
       return () => {
         if (this.#due === due) this.#due = undefined;
