@@ -8,9 +8,14 @@ import { guestVirtual } from '../../memory/address.ts';
 import type { AddressSpace } from '../../memory/types.ts';
 import { isFault } from '../../memory/walker.ts';
 import { layoutsElsewhere, type TakenLayout } from '../learn/elsewhere.ts';
-import { evidenceHash } from '../learn/evidence.ts';
+import { hasSeal, marksOf } from '../learn/evidence.ts';
 import { learn } from '../learn/learner.ts';
-import { MEMORY_LAYOUT_FORMAT, type MemoryLayouts, type Remembered } from '../learn/remembered.ts';
+import {
+  type KeptLayout,
+  MEMORY_LAYOUT_FORMAT,
+  type MemoryLayouts,
+  type Remembered,
+} from '../learn/remembered.ts';
 import { tryRead } from './banner.ts';
 import { copyImage } from './scan.ts';
 import type { IdentifiedKernel, Learned } from './types.ts';
@@ -48,8 +53,8 @@ export async function fromMemory(
     const place = placeOfStart(image);
     if (place !== undefined && tried.has(place)) continue;
     for (const banner of image.banners) {
-      for (const entry of remembered.of(banner)) {
-        const kernel = await asBefore(image, entry);
+      for (const kept of remembered.of(banner)) {
+        const kernel = await asBefore(image, kept);
         if (kernel !== undefined) return kernel;
       }
     }
@@ -87,12 +92,13 @@ export async function kernelMemory(
 }
 
 /** The kernel of a remembered entry, if this guest has exactly the bytes that it was read from. */
-async function asBefore(image: Unmatched, entry: Remembered): Promise<IdentifiedKernel | undefined> {
+async function asBefore(
+  image: Unmatched,
+  { entry, seal }: KeptLayout,
+): Promise<IdentifiedKernel | undefined> {
+  const { guest, date, evidence } = entry;
   const kernel = await confirmed(image, entry.layout);
-  if (kernel === undefined) return undefined;
-  const hash = await evidenceHash(kernel.space, kernel.slide, entry.evidence);
-  const { guest, date } = entry;
-  if (hash !== entry.hash) return undefined;
+  if (kernel === undefined || !(await hasSeal(kernel.space, kernel.slide, evidence, seal))) return undefined;
   return { ...kernel, learned: { guest, date }, trial: { accept: () => layoutsElsewhere()?.give(entry) } };
 }
 
@@ -103,12 +109,15 @@ async function asOthersSay(
   remembered: MemoryLayouts,
 ): Promise<IdentifiedKernel | undefined> {
   try {
-    const kernel = await asBefore(image, entry);
+    const { guest, date, evidence, hash } = entry;
+    const kernel = await confirmed(image, entry.layout);
+    const marks = kernel && (await marksOf(kernel.space, kernel.slide, evidence));
+    if (marks?.hash !== hash) return undefined;
     const keep = () => {
-      remembered.keep(entry);
+      remembered.keep({ entry, seal: marks.seal });
       accept();
     };
-    return kernel && { ...kernel, trial: { accept: keep, refuse } };
+    return { ...kernel!, learned: { guest, date }, trial: { accept: keep, refuse } };
   } catch (error) {
     if (!(error instanceof DomschedError) || error.code !== 'layout-unknown') throw error;
     refuse(error.message);
@@ -131,11 +140,12 @@ async function anew(
     if (kernel === undefined) {
       return { why: 'what its memory says of it contradicts itself', buildId: layout.kernel.buildId };
     }
-    const hash = await evidenceHash(kernel.space, kernel.slide, evidence);
+    const marks = await marksOf(kernel.space, kernel.slide, evidence);
     const learned: Learned = { guest: name, date: new Date().toISOString() };
-    if (hash === null) return { ...kernel, learned };
+    if (marks === null) return { ...kernel, learned };
+    const { hash, seal } = marks;
     const entry: Remembered = { format: MEMORY_LAYOUT_FORMAT, ...learned, evidence, hash, layout };
-    remembered.keep(entry);
+    remembered.keep({ entry, seal });
     return { ...kernel, learned, trial: { accept: () => layoutsElsewhere()?.give(entry) } };
   } catch (error) {
     if (!(error instanceof DomschedError) || error.code !== 'layout-unknown') throw error;

@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import path from 'node:path';
 import process from 'node:process';
 import type { KernelLayout, MemoryEvidence } from '../../../extractor/contract.ts';
 import { cacheDirectory } from '../../cache-directory.ts';
-import { makePrivate, writePrivate } from '../../runtime-directory.ts';
+import { PrivateCache } from '../../private-cache.ts';
 import type { Learned } from '../identify/types.ts';
+import type { Seal } from './evidence.ts';
 
 export const MEMORY_LAYOUT_FORMAT = 'domsched-memory-layout/1';
 /** The guests of a host have fewer different kernels; beyond that the oldest entry is dropped. */
@@ -17,9 +18,15 @@ export const MAX_ENTRY_BYTES = 8 << 20;
 export interface Remembered extends Learned {
   readonly format: typeof MEMORY_LAYOUT_FORMAT;
   readonly evidence: MemoryEvidence;
-  /** The {@link evidenceHash} of guests that it may be used for. */
+  /** SHA-256 of the evidence of guests that it may be used for. */
   readonly hash: string;
   readonly layout: KernelLayout;
+}
+
+/** An entry, and what stays on this host of it. */
+export interface KeptLayout {
+  readonly entry: Remembered;
+  readonly seal: Seal;
 }
 
 /** Directory of remembered layouts. */
@@ -27,90 +34,70 @@ export function memoryLayoutsDirectory(env: NodeJS.ProcessEnv = process.env): st
   return path.join(cacheDirectory(env), 'layouts');
 }
 
-/**
- * Layouts that were read from guests' memory, in a directory that nobody else may write to. If there cannot be one,
- * nothing is kept and everything works without it.
- */
+/** Layouts that were read from guests' memory. */
 export class MemoryLayouts {
-  readonly directory: string;
+  readonly #cache: PrivateCache;
 
   constructor(directory = memoryLayoutsDirectory()) {
-    this.directory = directory;
+    this.#cache = new PrivateCache(directory, { entries: MAX_ENTRIES, bytes: MAX_ENTRY_BYTES });
+  }
+
+  get directory(): string {
+    return this.#cache.directory;
   }
 
   /** Whether a kernel with this banner may be among them. */
   has(banner: string): boolean {
-    return this.#files(banner).length > 0;
+    return this.#cache.files(prefix(banner)).length > 0;
   }
 
   /** Entries of kernels with this banner, the latest first. */
-  *of(banner: string): Generator<Remembered> {
-    for (const file of this.#files(banner)) {
+  *of(banner: string): Generator<KeptLayout> {
+    for (const file of this.#cache.files(prefix(banner))) {
       const found = this.#read(file);
-      if (found?.layout.kernel.banner === banner) yield found;
+      if (found?.entry.layout.kernel.banner === banner) yield found;
     }
   }
 
   /** All entries, the latest first. */
   all(): Remembered[] {
-    return this.#files().flatMap((file) => this.#read(file) ?? []);
+    return this.#cache.files(prefixOfTool()).flatMap((file) => this.#read(file)?.entry ?? []);
   }
 
-  keep(entry: Omit<Remembered, 'format'>): void {
+  keep({ entry, seal }: KeptLayout): void {
     const { banner } = entry.layout.kernel;
     if (banner === null) return;
-    const text = JSON.stringify({ format: MEMORY_LAYOUT_FORMAT, ...entry } satisfies Remembered);
-    if (text.length > MAX_ENTRY_BYTES) return;
-    const file = path.join(this.directory, `${prefix(banner)}${entry.hash.slice(0, 32)}.json`);
-    const draft = `${file}.${process.pid}`;
-    try {
-      makePrivate(this.directory);
-      writePrivate(draft, text);
-      renameSync(draft, file);
-      for (const old of this.#files().slice(MAX_ENTRIES)) rmSync(old, { force: true });
-    } catch {
-      // The layout is right even if it cannot be kept (the directory is missing or not ours alone, the disk is full).
-      rmSync(draft, { force: true });
-    }
+    const name = `${prefix(banner)}${entry.hash.slice(0, 32)}`;
+    this.#cache.keep(name, JSON.stringify({ ...entry, seal }), prefixOfTool());
   }
 
-  #files(banner?: string): string[] {
-    const start = banner === undefined ? prefixOfTool() : prefix(banner);
-    try {
-      return readdirSync(this.directory)
-        .filter((name) => name.startsWith(start) && name.endsWith('.json'))
-        .map((name) => path.join(this.directory, name))
-        .map((file) => ({ file, time: statSync(file).mtimeMs }))
-        .sort((a, b) => b.time - a.time)
-        .map(({ file }) => file);
-    } catch {
-      return [];
-    }
+  #read(file: string): KeptLayout | null {
+    const stamp = this.#cache.stamp(file);
+    const before = lately.get(file);
+    if (stamp !== null && before?.stamp === stamp) return before.kept;
+    const kept = parse(this.#cache.read(file));
+    if (stamp === null || kept === null) return null;
+    lately.delete(file);
+    lately.set(file, { stamp, kept });
+    if (lately.size > MAX_LATELY) lately.delete(lately.keys().next().value!);
+    return kept;
   }
+}
 
-  #read(file: string): Remembered | null {
-    try {
-      // Anybody who may write there could give us any layout.
-      makePrivate(this.directory);
-      const { size, mtimeMs, ino } = statSync(file);
-      if (size > MAX_ENTRY_BYTES) return null;
-      const stamp = `${size} ${mtimeMs} ${ino}`;
-      const before = lately.get(file);
-      if (before?.stamp === stamp) return before.entry;
-      const entry = JSON.parse(readFileSync(file, 'utf8')) as Remembered;
-      if (entry.format !== MEMORY_LAYOUT_FORMAT) return null;
-      lately.delete(file);
-      lately.set(file, { stamp, entry });
-      if (lately.size > MAX_LATELY) lately.delete(lately.keys().next().value!);
-      return entry;
-    } catch {
+function parse(text: string | null): KeptLayout | null {
+  try {
+    const { seal, ...entry } = JSON.parse(text ?? '') as Remembered & { seal?: Partial<Seal> };
+    const { key, tag } = seal ?? {};
+    if (entry.format !== MEMORY_LAYOUT_FORMAT || typeof key !== 'string' || typeof tag !== 'string')
       return null;
-    }
+    return { entry, seal: { key, tag } };
+  } catch {
+    return null;
   }
 }
 
 /** Entries that were read last, by file: of a host full of guests with one kernel each costs its own proof alone. */
-const lately = new Map<string, { readonly stamp: string; readonly entry: Remembered }>();
+const lately = new Map<string, { readonly stamp: string; readonly kept: KeptLayout }>();
 /** Of an entry some MiB are kept. */
 const MAX_LATELY = 4;
 

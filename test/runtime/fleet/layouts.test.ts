@@ -82,6 +82,7 @@ test.serial('what is forged is not used: the guest is read instead, and nobody k
   await using server = await NatsServer.start();
   const { connection, store, name } = await given(t, server);
   const good = JSON.parse(Buffer.from((await store.getBlob(name))!).toString()) as Remembered;
+  t.false('seal' in good, 'the key by which this host recognizes a kernel stays here');
   const put = (value: unknown) =>
     store.putBlob({ name }, Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)));
   /** Says something else of an object than it is. */

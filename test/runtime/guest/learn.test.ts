@@ -10,6 +10,7 @@ import test from 'ava';
 import type { DomschedError } from '../../../runtime/error.ts';
 import { Guest } from '../../../runtime/guest/guest.ts';
 import { identify } from '../../../runtime/guest/identify/identify.ts';
+import { hasSeal, type Seal } from '../../../runtime/guest/learn/evidence.ts';
 import { learn } from '../../../runtime/guest/learn/learner.ts';
 import { MemoryLayouts } from '../../../runtime/guest/learn/remembered.ts';
 import type { AnyLayout } from '../../../runtime/layout/types.ts';
@@ -93,6 +94,35 @@ test.serial(
     t.is(new MemoryLayouts().all().length, 2);
   },
 );
+
+test.serial('a kept layout with another seal, a damaged one or none is not used', async (t) => {
+  const web = await guestWith({ name: 'web' });
+  const { space, slide } = await identify(web.domain, []);
+  const { directory } = new MemoryLayouts();
+  const [name] = readdirSync(directory);
+  const kept = path.join(directory, name!);
+  const good = JSON.parse(readFileSync(kept, 'utf8'));
+  const { key, tag } = good.seal as Seal;
+  t.regex(`${key} ${tag}`, /^[0-9a-f]{64} [0-9a-f]{32}$/);
+  t.true(await hasSeal(space, slide, good.evidence, { key, tag }));
+  const flip = (hex: string) => `${hex.slice(0, -1)}${(Number.parseInt(hex.at(-1)!, 16) ^ 1).toString(16)}`;
+  const others = [
+    { key: flip(key), tag },
+    { key, tag: flip(tag) },
+    { key, tag: tag.slice(0, 8) },
+    { key: '', tag: '' },
+  ];
+  for (const seal of others) t.false(await hasSeal(space, slide, good.evidence, seal), JSON.stringify(seal));
+  for (const seal of [{ key: 7, tag }, {}, null, undefined]) {
+    writeFileSync(kept, JSON.stringify({ ...good, seal }));
+    t.deepEqual(new MemoryLayouts().all(), [], JSON.stringify(seal));
+  }
+  // By this name nobody has read it: whoever is shown it has taken it from the file.
+  writeFileSync(kept, JSON.stringify({ ...good, guest: 'kept' }));
+  t.is((await identify(web.domain, [])).learned?.guest, 'kept');
+  writeFileSync(kept, JSON.stringify({ ...good, guest: 'kept', seal: { key, tag: flip(tag) } }));
+  t.is((await identify(web.domain, [])).learned?.guest, 'web');
+});
 
 test.serial('a folder that others may write to is not used, and nothing depends on it', async (t) => {
   const web = await guestWith({ name: 'web' });

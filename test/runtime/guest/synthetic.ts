@@ -1,3 +1,4 @@
+import { cachedKernels } from '../../../kernels/cache.ts';
 import { FakeDomain } from '../../../runtime/hypervisor/fake/domain.ts';
 import { FrameImage } from '../../../runtime/hypervisor/fake/image.ts';
 import { FRAME_SIZE } from '../../../runtime/hypervisor/frame.ts';
@@ -54,11 +55,16 @@ export interface SyntheticOptions {
 
 const known = await knownKernels();
 
-/** A kernel of the committed registry by its scheduler: whichever build of it is there. */
+/**
+ * A kernel of the registry by its scheduler: a build whose file is here, too, else whichever there is. The archive has
+ * another one than the committed registry from time to time.
+ */
 function kernelWith(scheduler: string, flavour: RegExp): string {
-  const found = known.find(
+  const all = known.filter(
     ({ schedulers, release }) => schedulers.includes(scheduler) && flavour.test(release),
   );
+  const here = new Set(cachedKernels().map(({ release }) => release));
+  const found = all.find(({ release }) => here.has(release)) ?? all[0];
   if (found === undefined) throw new Error(`no generated layout has the scheduler ${scheduler}`);
   return found.folder;
 }
