@@ -7,6 +7,7 @@ export default {
   require: ['./test/compiled.js'],
   timeout: '20m',
   concurrency: 2,
-  // A test sees no machine of another one's, or of whoever runs the tests, unless it asks for them.
-  environmentVariables: { DOMSCHED_CONNECT: 'qemu:' },
+  // A test sees no machine of another one's, or of whoever runs the tests, nor what they keep, unless it asks for them: no
+  // folder can be there.
+  environmentVariables: { DOMSCHED_CONNECT: 'qemu:', DOMSCHED_CACHE_DIR: '/dev/null/none' },
 };

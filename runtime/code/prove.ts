@@ -1,9 +1,9 @@
 import { DomschedError } from '../error.ts';
-import { hasO1Queues, optionalField, requiredField } from '../layout/members.ts';
-import type { LayoutView } from '../layout/view.ts';
+import { requiredField } from '../layout/members.ts';
 import type { SymbolName } from '../members/symbols.ts';
 import { CONSTANTS } from './constants.ts';
 import { type Code, decode } from './decode.ts';
+import { Inquiry, type KernelText } from './inquiry.ts';
 import { O1_CONSTANTS } from './o1-constants.ts';
 import { type WayOut, wayOut } from './way-out.ts';
 import type { ConstantRow, Surroundings, Witness } from './witness.ts';
@@ -12,15 +12,6 @@ export type ConstantName = (typeof CONSTANTS | typeof O1_CONSTANTS)[number]['nam
 
 /** Most bytes of a function that are read: `get_signal()` has 4 KiB. */
 const MAX_FUNCTION = 8_192;
-
-/** A kernel's text, in a file or in the memory of a guest. */
-export interface KernelText {
-  readonly layout: LayoutView;
-  /** Distance from where the kernel was linked to where it is. */
-  readonly slide: bigint;
-  /** Reads `length` bytes from an address, or fewer where the text ends. */
-  read(address: bigint, length: number): Uint8Array;
-}
 
 /** A constant of one kernel: its value and what proved it, or why it has none. */
 export type Proof =
@@ -63,11 +54,13 @@ export class Constants {
 
 /** Reads all constants out of a kernel's code. One that cannot be proved gets a reason instead of a value. */
 export function proveConstants(text: KernelText): Constants {
-  const { layout, slide } = text;
-  const symbol = (name: SymbolName): bigint | undefined => {
-    const linked = layout.symbol(name);
-    return linked === undefined ? undefined : linked + slide;
-  };
+  return proveBy(new Inquiry(text));
+}
+
+/** As {@link proveConstants}. All that the proof depends on is asked of `inquiry`. */
+export function proveBy(inquiry: Inquiry): Constants {
+  const { layout } = inquiry;
+  const symbol = (name: SymbolName) => inquiry.symbol(name);
   const endless = new Set(
     (['__stack_chk_fail', 'do_group_exit'] as const).flatMap((name) => symbol(name) ?? []),
   );
@@ -76,27 +69,27 @@ export function proveConstants(text: KernelText): Constants {
     const known = codes.get(name);
     if (known !== undefined) return known;
     const entry = symbol(name);
-    const code = entry === undefined ? null : decode(text.read(entry, MAX_FUNCTION), entry, endless);
+    const code = entry === undefined ? null : decode(inquiry.read(entry, MAX_FUNCTION), entry, endless);
     codes.set(name, code);
     return code;
   };
   const proofs: Proof[] = [];
   const kernel: Surroundings = {
-    place: (struct, member) => requiredField(layout, struct, member),
+    place: (struct, member) => inquiry.place(struct, member) ?? requiredField(layout, struct, member),
     addressIfAny: symbol,
     address: (name) => {
       const found = symbol(name);
       if (found !== undefined) return found;
       throw new DomschedError('refused', `the layout has no symbol ${name}: extract it again, with symbols`);
     },
-    preemptCount: preemptCount(layout, slide),
+    preemptCount: preemptCount(inquiry),
     value: (name) => {
       const proof = proofs.find((candidate) => candidate.name === name);
       if (proof !== undefined && proof.value !== null) return proof.value;
       throw new DomschedError('refused', proof?.why ?? `${name} is not proved`);
     },
   };
-  for (const row of hasO1Queues(layout) ? O1_CONSTANTS : CONSTANTS) {
+  for (const row of inquiry.isO1 ? O1_CONSTANTS : CONSTANTS) {
     try {
       proofs.push(proveRow(row, row.name, codeOf, kernel));
     } catch (error) {
@@ -104,7 +97,7 @@ export function proveConstants(text: KernelText): Constants {
       proofs.push({ name: row.name, value: null, why: `${row.name} is not proved: ${error.message}` });
     }
   }
-  const sp = optionalField(layout, 'task_struct', 'sp');
+  const sp = inquiry.place('task_struct', 'sp');
   const way =
     sp === undefined ? 'its layout has no task_struct.thread.sp' : wayOut({ codeOf, address: symbol }, sp);
   return new Constants(proofs, layout.kernel.release, way);
@@ -170,12 +163,12 @@ function agrees(says: 'among' | 'within' | 'not', value: bigint, values: readonl
   return values.every((other) => (other & value) === 0n);
 }
 
-function preemptCount(layout: LayoutView, slide: bigint): bigint {
-  const hot = optionalField(layout, 'pcpu_hot', 'preempt_count');
-  const linked = layout.symbol(hot ? 'pcpu_hot' : '__preempt_count');
+function preemptCount(inquiry: Inquiry): bigint {
+  const hot = inquiry.place('pcpu_hot', 'preempt_count');
+  const linked = inquiry.linked(hot ? 'pcpu_hot' : '__preempt_count');
   if (linked === undefined) return -1n;
   const offset = BigInt(hot?.offset ?? 0);
   // Those linked inside the image (6.15) move with it.
-  const moved = linked >= 1n << 32n ? linked + slide : linked;
+  const moved = linked >= 1n << 32n ? linked + inquiry.slide : linked;
   return BigInt.asIntN(64, moved + offset);
 }

@@ -1,4 +1,5 @@
-import { type ConstantName, type Constants, proveConstants } from '../code/prove.ts';
+import { KeptProofs } from '../code/kept-proofs.ts';
+import type { ConstantName, Constants } from '../code/prove.ts';
 import type { Guest } from '../guest/guest.ts';
 import { guestVirtual } from '../memory/address.ts';
 import { NEEDED } from '../technique/proved-bits.ts';
@@ -7,7 +8,7 @@ import { NEEDED } from '../technique/proved-bits.ts';
 const MAX_READINGS = 3;
 
 /**
- * Proves the kernel's constants on the guest's code as it is in memory now.
+ * Proves the kernel's constants on the guest's code as it is in memory now, or finds that this very code was proved before.
  * @param needed without one of these we read again
  */
 export function constantsOf(guest: Guest, needed: readonly ConstantName[] = NEEDED.park): Constants {
@@ -19,7 +20,7 @@ export function constantsOf(guest: Guest, needed: readonly ConstantName[] = NEED
 
 function constantsNow({ layout, kernel, space }: Guest): Constants {
   const end = layout.symbol('_etext');
-  return proveConstants({
+  return new KeptProofs().prove({
     layout,
     slide: kernel.slide,
     read: (address, length) => {

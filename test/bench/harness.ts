@@ -72,6 +72,18 @@ export async function measure(contestant: Pick<Contestant, 'command' | 'cwd' | '
   }
 }
 
+/** As {@link measure}, of time alone, by the ms: GNU time counts CPU time in hundredths of a second. */
+export async function timed({ command, env }: Pick<Contestant, 'command' | 'env'>): Promise<TimeSample> {
+  // Bash, because `time` of a POSIX shell is as coarse.
+  const script = 'TIMEFORMAT="%3R %3U %3S"; time "$@" > /dev/null';
+  const { stderr } = await execa('bash', ['-c', script, 'time', ...command], { env: env ?? {} });
+  const [wall, user, system] = stderr.trim().split('\n').at(-1)!.split(' ').map(Number);
+  return { wall: wall! * 1000, cpu: (user! + system!) * 1000 };
+}
+
+/** A {@link Sample} without its memory. */
+export type TimeSample = Pick<Sample, 'wall' | 'cpu'>;
+
 /**
  * Runs all contestants in turn, round after round, after one round that does not count (caches fill there), so that
  * whatever else the machine does falls on all of them alike.

@@ -285,6 +285,7 @@ class Trial {
    */
   async #idleOnly(guest: LiveGuest): Promise<void> {
     const directory = await mkdtemp(path.join(tmpdir(), 'domsched-suites-'));
+    const usual = process.env.DOMSCHED_CACHE_DIR ?? '';
     const isUnknown = isMatrix || this.#kernel === chosen[1];
     try {
       if (isUnknown) process.env.DOMSCHED_CACHE_DIR = directory;
@@ -312,7 +313,7 @@ class Trial {
       this.#t.is(await daemon.end('SIGTERM'), 0);
       await goesOn(this.#t, guest, before);
     } finally {
-      delete process.env.DOMSCHED_CACHE_DIR;
+      process.env.DOMSCHED_CACHE_DIR = usual;
       await rm(directory, { recursive: true, force: true });
     }
   }

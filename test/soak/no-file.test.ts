@@ -37,13 +37,14 @@ for (const kernel of chosen) {
     const row: NoFileRow = { release, suite, symbols: 0, slideMiB: 0, cells: {}, anomalies: [] };
     // Nothing that was kept of another guest.
     const cache = await mkdtemp(path.join(tmpdir(), 'domsched-cache-'));
+    const usual = process.env.DOMSCHED_CACHE_DIR ?? '';
     process.env.DOMSCHED_CACHE_DIR = cache;
     try {
       await compare(t, kernel, row);
     } catch (error) {
       row.anomalies.push(String((error as Error).message));
     } finally {
-      delete process.env.DOMSCHED_CACHE_DIR;
+      process.env.DOMSCHED_CACHE_DIR = usual;
       await rm(cache, { recursive: true, force: true });
     }
     await mkdir(path.dirname(noFileRow(release)), { recursive: true });

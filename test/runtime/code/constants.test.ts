@@ -6,13 +6,9 @@ import fc from 'fast-check';
 import type * as Iced from 'iced-x86';
 import { CONSTANTS } from '../../../runtime/code/constants.ts';
 import { decode } from '../../../runtime/code/decode.ts';
+import type { KernelText } from '../../../runtime/code/inquiry.ts';
 import { O1_CONSTANTS } from '../../../runtime/code/o1-constants.ts';
-import {
-  type ConstantName,
-  type KernelText,
-  type Proof,
-  proveConstants,
-} from '../../../runtime/code/prove.ts';
+import { type ConstantName, type Proof, proveConstants } from '../../../runtime/code/prove.ts';
 import type { ConstantRow } from '../../../runtime/code/witness.ts';
 import { DomschedError } from '../../../runtime/error.ts';
 import type { SymbolName } from '../../../runtime/members/symbols.ts';

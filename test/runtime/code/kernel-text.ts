@@ -2,7 +2,7 @@ import { closeSync, openSync, readSync } from 'node:fs';
 import path from 'node:path';
 import { cachedKernels } from '../../../kernels/cache.ts';
 import { projectDirectory } from '../../../kernels/paths.ts';
-import type { KernelText } from '../../../runtime/code/prove.ts';
+import type { KernelText } from '../../../runtime/code/inquiry.ts';
 import { knownKernels } from '../../../runtime/layout/registry.ts';
 import type { LayoutView } from '../../../runtime/layout/view.ts';
 
