@@ -29,7 +29,7 @@ const counted = [
   { guest: batch, comm: 'backup' },
 ];
 
-say('2. Nobody extracted these kernels: what they say of themselves, in their memory');
+say('2. A kernel that nobody extracted is read from the memory of its guest');
 await host.domsched('domains', '--connect', web.connection, '--connect', batch.connection);
 await host.domsched('layouts');
 await host.domsched('layouts', service.release, 'rq', '--svg', picture);
