@@ -12,7 +12,7 @@ import { resumeAccounts, saveAccounts } from '../policy/saved-accounts.ts';
 import type { DomainView } from '../policy/world.ts';
 import { Journals } from '../surgeon/journaled-surgeon.ts';
 import type { Technique } from '../technique/step.ts';
-import type { Observer, Tick } from '../tick/tick.ts';
+import type { Observer, Tick, TickDomain } from '../tick/tick.ts';
 import { TickClock } from '../tick/tick-clock.ts';
 import { Ticker } from '../tick/ticker.ts';
 import { Accounts } from '../watch/accounts.ts';
@@ -84,6 +84,8 @@ export class Daemon {
   #ticker: Ticker;
   readonly #sentinel: Sentinel;
   #alert: Alert | undefined;
+  /** By a process's key, the host elsewhere for whose activity policies hold it. */
+  #heldFor: ReadonlyMap<string, string> = new Map();
   readonly #clock: TickClock;
   #discoveredMs = -Infinity;
   #quiet = 0;
@@ -191,6 +193,7 @@ export class Daemon {
       isUnknown ? holdsOf(watched) : [],
     );
     this.#memory = decided.memory;
+    this.#heldFor = heldFor(decided.actions, elsewhere);
     fleet?.listen(decided.mindsElsewhere);
     fleet?.tell(decided.believed, elapsedMs);
     if (fleet?.isActive) quiet = false;
@@ -415,7 +418,7 @@ export class Daemon {
     const domains = watched
       .filter(({ absent }) => !absent)
       .map((domain) => ({
-        ...domain.describe(),
+        ...withHosts(domain.describe(), this.#heldFor),
         ...(this.#overstated.has(domain.id) && { overstated: true as const }),
       }));
     const isWanted = this.#settings.observers.some(({ wantsWaits }) => wantsWaits);
@@ -427,7 +430,7 @@ export class Daemon {
       actions,
       ...(waits !== undefined && { waits }),
       ...(this.#unwritable && { journal: failureOf(this.#unwritable) }),
-      ...(fleet && { fleet: fleet.state }),
+      ...(fleet && { fleet: fleet.stateSince(this.#clock.startMs) }),
     });
     this.#last = tick;
     this.#onTick(tick);
@@ -464,4 +467,25 @@ function holdsOf(domains: readonly WatchedDomain[]): (NamedAction & { type: 'hol
       reason,
     })),
   );
+}
+
+/** For which host's activity processes are to be held; a policy may name any, and only those that were heard count. */
+function heldFor(actions: readonly NamedAction[], elsewhere: readonly DomainView[]): Map<string, string> {
+  const hosts = new Set(elsewhere.map(({ name }) => name));
+  return new Map(
+    actions.flatMap((action) =>
+      action.type === 'hold' && action.host !== undefined && hosts.has(action.host)
+        ? [[action.process, action.host] as const]
+        : [],
+    ),
+  );
+}
+
+function withHosts(domain: TickDomain, hosts: ReadonlyMap<string, string>): TickDomain {
+  if (hosts.size === 0) return domain;
+  const processes = domain.processes.map((process) => {
+    const host = process.held && process.held.policy !== OPERATOR ? hosts.get(process.key) : undefined;
+    return host === undefined ? process : { ...process, heldFor: host };
+  });
+  return { ...domain, processes };
 }

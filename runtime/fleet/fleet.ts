@@ -4,13 +4,13 @@ import type { Logger } from 'pino';
 import { printable } from '../guest/text.ts';
 import { matcher, type SelectorSpec } from '../policy/selector.ts';
 import type { DomainView } from '../policy/world.ts';
-import type { TickFleet } from '../tick/tick.ts';
-import { aggregate, settle, type Told } from './activity.ts';
+import type { TickFleet, TickFleetHost } from '../tick/tick.ts';
+import { type ActivityClass, aggregate, settle, type Told } from './activity.ts';
 import { answerAsks, type FleetDuties } from './asks.ts';
 import { Blames } from './blames.ts';
 import { type FleetConfig, HOST_NAME } from './config.ts';
 import { LayoutStore } from './layout-store.ts';
-import { Leases, remoteDomains } from './leases.ts';
+import { type HeardHost, Leases, remoteDomains } from './leases.ts';
 import { connectionOptions, FleetLink, type LinkState } from './link.ts';
 import { decode, encode, type Refusal } from './message.ts';
 import { type CachedPolicy, PolicyCache } from './policy-cache.ts';
@@ -24,6 +24,8 @@ const AGAIN = 1;
 /** At most one change in so many ms; what happens in between is told together. */
 const LEAST_MS = 200;
 const MOST_ACTIVITY = 5;
+/** Most hosts that a tick has. */
+const MOST_SEEN = 200;
 /** For so long after its last use a subscription stays: what comes and goes is heard of at once then. */
 const LINGER_MS = 60_000;
 
@@ -164,8 +166,14 @@ export class Fleet {
   }
 
   get state(): TickFleet {
+    return this.stateSince(0);
+  }
+
+  /** @param startMs when the reader's time began, by this room's clock, in ms */
+  stateSince(startMs: number): TickFleet {
     const { connected, sinceMs } = this.#link.state;
     const hosts = this.#leases.all();
+    const { error: _, ...policy } = this.#follower.state;
     return {
       name: this.config.name,
       connected,
@@ -173,10 +181,11 @@ export class Fleet {
       listens: this.#listens,
       hosts: hosts.length,
       silent: hosts.filter(({ state }) => state === 'silent').map(({ host }) => host),
+      heard: heardHosts(hosts, startMs),
       sent: this.#seq,
       received: this.#received,
       refused: Object.fromEntries([...this.#refused].map(([reason, { count }]) => [reason, count])),
-      policy: this.#follower.state,
+      policy,
     };
   }
 
@@ -197,10 +206,11 @@ export class Fleet {
         host,
         state,
         heardMs: nowMs - heardMs,
-        activity: message.classes
-          .toSorted((a, b) => b.share - a.share)
-          .slice(0, MOST_ACTIVITY)
-          .map(({ who, share }) => ({ domain: who.domain, comm: who.comm, share })),
+        activity: busiest(message.classes).map(({ who, share }) => ({
+          domain: who.domain,
+          comm: who.comm,
+          share,
+        })),
       })),
       refused: [...this.#refused].map(([reason, { count, last }]) => ({ reason, count, last })),
     };
@@ -234,6 +244,7 @@ export class Fleet {
       seq: this.#seq,
       leaseMs: this.#leaseMs,
       rests: classes.length === 0,
+      revision: this.#follower.state.revision,
       classes,
     };
     try {
@@ -304,4 +315,30 @@ export class Fleet {
       'cut off from the fleet: what others said counts for two leases, then this host goes on by itself',
     );
   }
+}
+
+const PLACES = { silent: 0, active: 1, 'at rest': 2 } as const;
+
+/** Other hosts for whoever looks at ticks. */
+function heardHosts(hosts: readonly HeardHost[], startMs: number): TickFleetHost[] {
+  const few =
+    hosts.length <= MOST_SEEN
+      ? hosts
+      : hosts.toSorted((a, b) => PLACES[a.state] - PLACES[b.state]).slice(0, MOST_SEEN);
+  return few.map(({ host, state, heardMs, message: { revision, classes } }) => ({
+    host,
+    state,
+    heardMs: Math.round(heardMs - startMs),
+    ...(revision !== undefined && { revision }),
+    classes: busiest(classes).map(({ who, share, waits }) => ({
+      domain: who.domain,
+      comm: who.comm,
+      share,
+      waits,
+    })),
+  }));
+}
+
+function busiest(classes: readonly ActivityClass[]): ActivityClass[] {
+  return classes.toSorted((a, b) => b.share - a.share).slice(0, MOST_ACTIVITY);
 }

@@ -16,6 +16,8 @@ export interface ActivityMessage {
   readonly leaseMs: number;
   /** It ends, or has no activity: nobody is to wait for its next word. */
   readonly rests: boolean;
+  /** Revision of the fleet's policy that is in force there; earlier versions do not say. */
+  readonly revision?: number | undefined;
   readonly classes: readonly ActivityClass[];
 }
 
@@ -38,6 +40,7 @@ const MESSAGE = z.object({
     .min(100)
     .max(LONGEST_LEASE * 1000),
   rests: z.boolean(),
+  revision: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER).optional(),
   classes: z
     .array(
       z.object({

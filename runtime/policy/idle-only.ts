@@ -42,8 +42,11 @@ export function idleOnly(options: IdleOnlyOptions = {}): Policy<IdleMemory> {
     // Nothing is known from before the first look: leave held processes held and running ones running.
     const subjects = busyMs === undefined ? heldSubjects(world) : [...world.subjects];
     const reason = busy === undefined ? 'others ran a moment ago' : `${nameOf(busy)} runs`;
+    const elsewhere = busy?.elsewhere && { host: busy.elsewhere.host };
     return {
-      actions: hold ? subjects.map((process) => ({ type: 'hold' as const, process, reason })) : [],
+      actions: hold
+        ? subjects.map((process) => ({ type: 'hold' as const, process, reason, ...elsewhere }))
+        : [],
       memory: { waiting: waitingNow(others), busyMs, sinceMs },
     };
   };

@@ -32,13 +32,14 @@ interface IoMemory {
 export function io(options: IoOptions = {}): Policy<IoMemory> {
   const { protect = () => true, windowMs = 2_000, duty = 0, periodMs = 2_000 } = options;
   return (world, memory) => {
-    const works = [...everyProcess(world.domains)].some(
+    const worker = [...everyProcess(world.domains)].find(
       (process) =>
         !world.subjects.has(process.key) &&
         !process.kernelThread &&
         (process.ranNs > 0 || process.roused === true) &&
         protect(process),
     );
+    const works = worker !== undefined;
     const activeMs = works ? world.nowMs : memory?.activeMs;
     const sinceMs = memory?.sinceMs ?? world.nowMs;
     const atWork = works || world.nowMs - (activeMs ?? sinceMs) < windowMs;
@@ -54,6 +55,7 @@ export function io(options: IoOptions = {}): Policy<IoMemory> {
             type: 'hold' as const,
             process,
             reason: 'a protected process is at work',
+            ...(worker?.elsewhere && { host: worker.elsewhere.host }),
           }))
         : [],
       memory: { activeMs, sinceMs, turnMs },

@@ -66,8 +66,13 @@ export function priority(options: PriorityOptions): Policy<WaitingKeys> {
       }
       const before = busy.find((other) => suffers(other, one, best));
       if (before === undefined) continue;
-      const { domainName, comm, pid } = before.process;
-      actions.push({ type: 'hold', process: process.key, reason: `${domainName}: ${comm} (${pid}) runs` });
+      const { domainName, comm, pid, elsewhere } = before.process;
+      actions.push({
+        type: 'hold',
+        process: process.key,
+        reason: `${domainName}: ${comm} (${pid}) runs`,
+        ...(elsewhere && { host: elsewhere.host }),
+      });
     }
     return { actions, memory: waitingNow(ranked.map(({ process }) => process)) };
   };

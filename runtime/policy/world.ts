@@ -96,7 +96,8 @@ export function wholeMs({ elapsedMs, intervalMs = 0 }: Pick<World, 'elapsedMs' |
 
 /** What a policy wants for one process or domain until it says otherwise: a level, not an event. */
 export type Action =
-  | { readonly type: 'hold'; readonly process: string; readonly reason: string }
+  /** `host`: the host elsewhere whose activity it is held for. */
+  | { readonly type: 'hold'; readonly process: string; readonly reason: string; readonly host?: string }
   /** Stands for a hold that its domain's guarantee ends; no policy asks for it. */
   | { readonly type: 'run'; readonly process: string; readonly reason: string }
   | { readonly type: 'nice'; readonly process: string; readonly nice: number; readonly reason: string }

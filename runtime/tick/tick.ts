@@ -16,6 +16,8 @@ export interface TickProcess
   /** CPU on which it runs or last ran. */
   readonly cpu: number;
   readonly held?: TickHold;
+  /** Host of the fleet whose activity its policy holds it for at this tick. */
+  readonly heldFor?: string;
 }
 
 export interface TickDomain {
@@ -79,8 +81,26 @@ export interface TickFleetPolicy {
   readonly ageMs?: number;
   /** The store's latest, which this host cannot use. */
   readonly refused?: { readonly revision: number; readonly why: string };
-  /** Why the store does not answer, as far as is known. */
+  /** Why the store does not answer, as far as is known; it may have an address, and ticks leave it out. */
   readonly error?: string;
+}
+
+/** Another host of the fleet, as it was heard last. */
+export interface TickFleetHost {
+  readonly host: string;
+  /** `silent`: it was at work and has not been heard for two leases. */
+  readonly state: 'active' | 'at rest' | 'silent';
+  /** When it was last heard, in ms since the daemon started, by the clock of {@link Tick.ms}. */
+  readonly heardMs: number;
+  /** Revision of the fleet's policy that was in force there, if it said so. */
+  readonly revision?: number;
+  /** Its classes of processes, the busiest first: the busiest process of each, and its part of a CPU. */
+  readonly classes: readonly {
+    readonly domain: string;
+    readonly comm: string;
+    readonly share: number;
+    readonly waits: boolean;
+  }[];
 }
 
 /** How this host stands in its fleet. */
@@ -94,6 +114,8 @@ export interface TickFleet {
   /** Other hosts that were heard, and the names of those that have fallen silent while at work. */
   readonly hosts: number;
   readonly silent: readonly string[];
+  /** Some of them: those that are at work or have fallen silent first. */
+  readonly heard: readonly TickFleetHost[];
   /** Messages since the start; `refused` by reason. */
   readonly sent: number;
   readonly received: number;

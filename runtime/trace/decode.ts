@@ -1,4 +1,5 @@
-import type { Tick, TickDomain, TickProcess } from '../tick/tick.ts';
+import type { Tick, TickDomain, TickFleet, TickProcess } from '../tick/tick.ts';
+import { changedFleet } from './fleet-delta.ts';
 import type { DomainLine, ProcessLine, TickLine } from './line.ts';
 
 /** State of a domain after the last line. */
@@ -13,10 +14,15 @@ export interface DecodedDomain {
  */
 export class LineDecoder {
   readonly domains = new Map<string, DecodedDomain>();
+  fleet: TickFleet | undefined;
 
   /** Applies one line; {@link domains} is then the state after it. */
   apply(line: TickLine): void {
-    if (line.full) this.domains.clear();
+    if (line.full) {
+      this.domains.clear();
+      this.fleet = undefined;
+    }
+    this.fleet = changedFleet(this.fleet, line.fleet);
     for (const id of line.gone ?? []) this.domains.delete(id);
     for (const state of this.domains.values()) {
       for (const [key, process] of state.processes) {
@@ -30,7 +36,13 @@ export class LineDecoder {
   decode(line: TickLine): Tick {
     this.apply(line);
     const { tick, time, ms, elapsedMs, tookMs, missed, early, sentinel, actions, waits } = line;
-    const told = { ...(early && { early }), ...(sentinel && { sentinel }), ...(waits && { waits }) };
+    const { fleet } = this;
+    const told = {
+      ...(early && { early }),
+      ...(sentinel && { sentinel }),
+      ...(waits && { waits }),
+      ...(fleet && { fleet }),
+    };
     return { tick, time, ms, elapsedMs, tookMs, missed, actions, ...told, domains: this.tickDomains() };
   }
 

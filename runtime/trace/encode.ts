@@ -1,4 +1,5 @@
-import type { Tick, TickDomain, TickProcess } from '../tick/tick.ts';
+import type { Tick, TickDomain, TickFleet, TickProcess } from '../tick/tick.ts';
+import { fleetLine } from './fleet-delta.ts';
 import type { DomainLine, ProcessLine, TickLine } from './line.ts';
 
 interface Known {
@@ -9,11 +10,13 @@ interface Known {
 /** Turns ticks into lines, each with the difference from the one before. */
 export class LineEncoder {
   #domains = new Map<string, Known>();
+  #fleet: TickFleet | undefined;
   #isFull = true;
 
   /** Makes the next line a full one. */
   reset(): void {
     this.#domains.clear();
+    this.#fleet = undefined;
     this.#isFull = true;
   }
 
@@ -29,6 +32,7 @@ export class LineEncoder {
       if (line !== undefined) lines.push(line);
     }
     const gone = [...this.#domains.keys()].filter((id) => !now.has(id));
+    const fleet = fleetLine(seen.fleet, this.#fleet);
     const { tick, time, ms, elapsedMs, tookMs, missed, early, sentinel, actions, waits } = seen;
     const line: TickLine = {
       tick: finite(tick),
@@ -48,16 +52,28 @@ export class LineEncoder {
         ...(action.pid !== undefined && { pid: finite(action.pid) }),
         pausedUs: finite(action.pausedUs),
       })),
+      ...(fleet !== undefined && { fleet }),
       ...(waits !== undefined && { waits: waits.map((wait) => ({ ...wait, ns: finite(wait.ns) })) }),
     };
     this.#domains = now;
+    this.#fleet = seen.fleet;
     this.#isFull = false;
     return line;
   }
 }
 
 const DOMAIN_FACTS = ['name', 'hypervisor', 'kernel', 'vcpus', 'weight', 'cap', 'overstated'] as const;
-const PROCESS_FACTS = ['pid', 'ppid', 'comm', 'state', 'nice', 'kernelThread', 'cpuNs', 'cpu'] as const;
+const PROCESS_FACTS = [
+  'pid',
+  'ppid',
+  'comm',
+  'state',
+  'nice',
+  'kernelThread',
+  'cpuNs',
+  'cpu',
+  'heldFor',
+] as const;
 
 /** @returns undefined if nothing changed */
 function domainLine(

@@ -1,4 +1,4 @@
-import type { Tick, TickAction, TickDomain, TickProcess } from '../tick/tick.ts';
+import type { Tick, TickAction, TickDomain, TickFleet, TickFleetHost, TickProcess } from '../tick/tick.ts';
 
 /** The first line of a trace, and of each of its parts. */
 export interface TraceHeader {
@@ -31,11 +31,19 @@ export type DomainLine = Pick<TickDomain, 'id'> &
     readonly gone?: readonly string[];
   };
 
+/** What changed in what is known of the fleet. */
+export type FleetLine = Delta<Omit<TickFleet, 'heard'>> & {
+  /** Hosts of {@link TickFleet.heard} that are new or changed. */
+  readonly heard?: readonly TickFleetHost[];
+  /** Names of hosts that are there no longer. */
+  readonly gone?: readonly string[];
+};
+
 /**
  * A {@link Tick} as the difference from the previous one. Most processes sleep through most ticks, so a line takes a
  * few hundredths of the tick.
  */
-export interface TickLine extends Omit<Tick, 'domains' | 'actions'> {
+export interface TickLine extends Omit<Tick, 'domains' | 'actions' | 'fleet'> {
   /** A reader may start here: nothing before this line matters. */
   readonly full?: true;
   /** Ticks before this one that could not be written because the disk was too slow. */
@@ -44,4 +52,6 @@ export interface TickLine extends Omit<Tick, 'domains' | 'actions'> {
   /** Ids of domains that no longer exist. */
   readonly gone?: readonly string[];
   readonly actions: readonly TickAction[];
+  /** Null if there is no fleet any longer. */
+  readonly fleet?: FleetLine | null;
 }

@@ -27,6 +27,7 @@ const PROCESS = z.object({
   ranNs: z.number().optional(),
   cpu: z.number().optional(),
   held: HELD.nullish(),
+  heldFor: z.string().nullish(),
 });
 
 const DOMAIN = z.object({
@@ -65,6 +66,43 @@ const WAIT = z.object({
   ns: z.number(),
 });
 
+const FLEET = z.object({
+  name: z.string().optional(),
+  connected: z.boolean().optional(),
+  sinceMs: z.number().optional(),
+  listens: z.boolean().optional(),
+  hosts: z.number().optional(),
+  silent: z.array(z.string()).optional(),
+  heard: z
+    .array(
+      z.object({
+        host: z.string(),
+        state: z.enum(['active', 'at rest', 'silent']),
+        heardMs: z.number(),
+        revision: z.number().optional(),
+        classes: z.array(
+          z.object({ domain: z.string(), comm: z.string(), share: z.number(), waits: z.boolean() }),
+        ),
+      }),
+    )
+    .optional(),
+  gone: z.array(z.string()).optional(),
+  sent: z.number().optional(),
+  received: z.number().optional(),
+  refused: z.record(z.string(), z.number()).optional(),
+  policy: z
+    .object({
+      revision: z.number().optional(),
+      at: z.string().optional(),
+      by: z.string().optional(),
+      comment: z.string().optional(),
+      isCurrent: z.boolean(),
+      ageMs: z.number().optional(),
+      refused: z.object({ revision: z.number(), why: z.string() }).optional(),
+    })
+    .optional(),
+});
+
 export const TICK_LINE = z.object({
   tick: z.number(),
   time: z.iso.datetime(),
@@ -80,4 +118,5 @@ export const TICK_LINE = z.object({
   gone: z.array(z.string()).optional(),
   actions: z.array(ACTION),
   waits: z.array(WAIT).optional(),
+  fleet: FLEET.nullish(),
 }) as unknown as z.ZodType<TickLine>;

@@ -16,6 +16,7 @@ const compiled = new URL(
 /** Modules that the page shares with the rest of the program. */
 const SHARED: Readonly<Record<string, string>> = {
   '/trace/decode.js': '../../trace/decode.js',
+  '/trace/fleet-delta.js': '../../trace/fleet-delta.js',
   '/tick/culprit.js': '../../tick/culprit.js',
 };
 

@@ -40,7 +40,9 @@ export class Replay {
   /** Lines for a client without history: a full one and all that follow. */
   *all(): Generator<{ tick: number; text: string }> {
     if (this.#baseLine !== undefined) {
-      const tick = { ...this.#baseLine, domains: this.#base.tickDomains() };
+      const { fleet: _, ...line } = this.#baseLine;
+      const { fleet } = this.#base;
+      const tick = { ...line, domains: this.#base.tickDomains(), ...(fleet && { fleet }) };
       yield { tick: tick.tick, text: JSON.stringify(new LineEncoder().encode(tick)) };
     }
     yield* this.#kept;

@@ -1,4 +1,4 @@
-import type { Tick, TickAction, TickDomain, TickProcess } from '../../runtime/tick/tick.ts';
+import type { Tick, TickAction, TickDomain, TickFleet, TickProcess } from '../../runtime/tick/tick.ts';
 
 /** A process with what a test cares about; the rest is dull. */
 export function sampleProcess(facts: Partial<TickProcess> & { pid: number }): TickProcess {
@@ -33,6 +33,24 @@ export function sampleAction(facts: Partial<TickAction>): TickAction {
     outcome: 'done',
     techniques: ['park'],
     pausedUs: 1000,
+    ...facts,
+  };
+}
+
+/** A host that is connected, and hears nobody. */
+export function sampleFleet(facts: Partial<TickFleet> = {}): TickFleet {
+  return {
+    name: 'here',
+    connected: true,
+    sinceMs: 60_000,
+    listens: true,
+    hosts: facts.heard?.length ?? 0,
+    silent: [],
+    heard: [],
+    sent: 1,
+    received: 1,
+    refused: {},
+    policy: { revision: 3, by: 'x', isCurrent: true },
     ...facts,
   };
 }

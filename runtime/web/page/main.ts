@@ -1,4 +1,5 @@
 import { type Connected, Connection } from './connection.ts';
+import { showFleet } from './fleet.ts';
 import { type ListLine, ROW_HEIGHT, VirtualList } from './list.ts';
 import { age, showEdits, showHeld, showWaits } from './panels.ts';
 import { type PageRow, type PageView, rowsOf } from './rows.ts';
@@ -19,6 +20,13 @@ const sort = find<HTMLSelectElement>('sort');
 const windowSize = find<HTMLSelectElement>('window');
 const kernelThreads = find<HTMLInputElement>('kernel');
 const busyOnly = find<HTMLInputElement>('busy');
+
+const fleet = {
+  section: find('fleet'),
+  count: find('fleet-count'),
+  state: find('fleet-state'),
+  list: find('hosts'),
+};
 
 const store = new Store();
 const collapsed = new Set<string>();
@@ -86,6 +94,7 @@ function show(): void {
     drawAxis(axis, { ...frame, height: axis.clientHeight });
     showStatus();
     showHeld(find('held'), find('held-count'), store);
+    showFleet(fleet, store);
     showEdits(find('edits'), store);
     showWaits(find('waits'), store);
     showDetails();
@@ -208,6 +217,11 @@ function showDetails(): void {
       ['because', process.held.reason],
       ['since', process.held.since],
     );
+  }
+  if (process.heldFor !== undefined) {
+    const host = store.fleet?.heard.find(({ host: name }) => name === process.heldFor);
+    const work = host?.classes.map(({ domain: at, comm }) => `${at}: ${comm}`).join(', ');
+    lines.push(['now for', work ? `${process.heldFor} (${work})` : process.heldFor]);
   }
   details.replaceChildren(
     ...lines.flatMap(([term, value]) => {

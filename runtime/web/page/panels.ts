@@ -17,10 +17,11 @@ export function showHeld(list: HTMLElement, count: HTMLElement, store: Store): v
   const now = store.last === undefined ? 0 : Date.parse(store.last.time);
   const items = held.slice(0, MOST_HELD).map(({ name, track: { process } }) => {
     const { policy, reason, since } = process.held!;
+    const host = process.heldFor === undefined ? '' : `; now for ${process.heldFor}`;
     const seconds = Math.max(0, (now - Date.parse(since)) / 1000);
     return item(
       [process.comm, ` ${process.pid}`, ` in ${name}`],
-      `${policy}: ${reason}`,
+      `${policy}: ${reason}${host}`,
       Number.isFinite(seconds) ? `for ${age(seconds)}` : '',
     );
   });
@@ -68,7 +69,7 @@ export function showWaits(list: HTMLElement, { waits }: Store): void {
   list.replaceChildren(...items);
 }
 
-function item(title: readonly [string, string, string], why: string, when: string): HTMLElement {
+export function item(title: readonly [string, string, string], why: string, when: string): HTMLElement {
   const made = document.createElement('li');
   const head = document.createElement('div');
   const strong = document.createElement('strong');
@@ -84,7 +85,7 @@ function item(title: readonly [string, string, string], why: string, when: strin
   return made;
 }
 
-function note(text: string): HTMLElement {
+export function note(text: string): HTMLElement {
   const made = document.createElement('li');
   made.className = 'none';
   made.textContent = text;

@@ -1,4 +1,4 @@
-import type { TickAction, TickDomain, TickProcess, TickWait } from '../../tick/tick.ts';
+import type { TickAction, TickDomain, TickFleet, TickProcess, TickWait } from '../../tick/tick.ts';
 import { LineDecoder } from '../../trace/decode.ts';
 import type { TickLine } from '../../trace/line.ts';
 
@@ -32,6 +32,10 @@ export class Store {
   /** As they were told last, the longest first. */
   waits: readonly TickWait[] = [];
   last: TickLine | undefined;
+  /** As it was at the last tick; undefined if there is none. */
+  get fleet(): TickFleet | undefined {
+    return this.#decoder.fleet;
+  }
   /** Ticks received in this session; the last one is at place `(count - 1) % SAMPLES`. */
   count = 0;
   /** Changes when a process or domain comes or goes, so that lists are rebuilt. */

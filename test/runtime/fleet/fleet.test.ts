@@ -83,10 +83,15 @@ test('a backup of one host is held while a server of another one works, and goes
   await a.host.tick();
   t.false(isQueued(batch, BACKUP));
   const tick = await a.host.tick();
-  t.is(
-    tick.domains[0]!.processes.find(({ comm }) => comm === 'backup')!.held!.reason,
-    'b/web: server (10) runs',
-  );
+  const backupOf = ({ domains }: Tick) => domains[0]!.processes.find(({ comm }) => comm === 'backup')!;
+  t.is(backupOf(tick).held!.reason, 'b/web: server (10) runs');
+  t.is(backupOf(tick).heldFor, 'b');
+  const [known, ...others] = tick.fleet!.heard;
+  t.deepEqual(others, []);
+  t.like(known, { host: 'b', state: 'active' });
+  t.deepEqual(known!.classes, [{ domain: 'web', comm: 'server', share: 0.1, waits: false }]);
+  // By the clock of the tick, which began when a's daemon did, whatever the clocks of both hosts say.
+  t.true(known!.heardMs >= 0 && known!.heardMs <= tick.ms);
   t.like(tick.fleet, { name: 'a', connected: true, hosts: 1, silent: [] });
   t.deepEqual(
     tick.domains.map(({ name }) => name),
@@ -104,6 +109,7 @@ test('a backup of one host is held while a server of another one works, and goes
   await heard(a, before);
   await a.host.tick();
   t.true(isQueued(batch, BACKUP));
+  t.false('heldFor' in backupOf(await a.host.tick()));
   t.is(a.fleet.status().hosts[0]!.state, 'at rest');
   t.is(b.fleet.state.sent, 2, 'nothing but changes was said');
 });

@@ -50,6 +50,7 @@ test('idle-only: what works on another host counts, unless it is ignored or a su
   const entry = placed(idleOnly({ ignore: selector([MONITOR]) }), [BACKUP]);
   const { actions } = decided(entry, [hostAtWork('b', 'postgres', specs)]);
   t.deepEqual(held(actions), ['vm/backup']);
+  t.like(actions[0], { host: 'b' });
   t.regex(actions[0]!.reason, /^fleet:b: postgres \(\d+\) runs$/);
   for (const comm of ['backup-all', 'node_exporter'])
     t.deepEqual(decided(entry, [hostAtWork('b', comm, specs)]).actions, [], comm);
@@ -61,7 +62,12 @@ test('priority, io: a process of another host goes first if a selector of its ho
   const first = placed(priority({ order }), [DB, BACKUP]);
   const second = placed(io({ protect: selector([DB], 'a') }), [BACKUP]);
   for (const entry of [first, second]) {
-    t.deepEqual(held(decided(entry, [hostAtWork('b1', 'postgres', [DB, BACKUP])]).actions), ['vm/backup']);
+    const { actions } = decided(entry, [hostAtWork('b1', 'postgres', [DB, BACKUP])]);
+    t.deepEqual(held(actions), ['vm/backup']);
+    t.like(
+      actions.find(({ type }) => type === 'hold'),
+      { host: 'b1' },
+    );
     t.deepEqual(held(decided(entry, [hostAtWork('b1', 'nginx', [DB, BACKUP])]).actions), []);
   }
 });

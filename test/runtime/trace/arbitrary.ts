@@ -47,6 +47,7 @@ function process(text: fc.Arbitrary<string>, number: fc.Arbitrary<number>) {
         reason: text,
         since: fc.constantFrom('2026-01-01T00:00:00.000Z', 'no'),
       }),
+      heldFor: text,
     },
     {
       requiredKeys: ['key', 'pid', 'ppid', 'comm', 'state', 'nice', 'kernelThread', 'cpuNs', 'ranNs', 'cpu'],
@@ -105,7 +106,43 @@ export function anyTicks(
     place: fc.constantFrom('guest', 'host'),
     ns: number,
   });
+  // Of these all are ours, or were checked when they came.
+  const counted = fc.nat(1e9);
+  const heard = fc.record(
+    {
+      host: fc.constantFrom('a', 'b', '__proto__'),
+      state: fc.constantFrom('active', 'at rest', 'silent'),
+      heardMs: counted,
+      revision: counted,
+      classes: fc.array(fc.record({ domain: text, comm: text, share: counted, waits: fc.boolean() }), {
+        maxLength: 2,
+      }),
+    },
+    { requiredKeys: ['host', 'state', 'heardMs', 'classes'] },
+  );
+  const fleet = fc.record({
+    name: text,
+    connected: fc.boolean(),
+    sinceMs: counted,
+    listens: fc.boolean(),
+    hosts: counted,
+    silent: fc.array(text, { maxLength: 2 }),
+    heard: fc.uniqueArray(heard, { selector: ({ host }) => host, maxLength: 3 }),
+    sent: counted,
+    received: counted,
+    refused: fc.constantFrom({}, { 'too long': 1 }),
+    policy: fc.record(
+      {
+        revision: counted,
+        by: text,
+        isCurrent: fc.boolean(),
+        refused: fc.record({ revision: counted, why: text }),
+      },
+      { requiredKeys: ['isCurrent'] },
+    ),
+  });
   const facts = {
+    fleet,
     domains: fc.uniqueArray(domain, { selector: ({ id }) => id, maxLength: 3 }),
     actions: fc.array(action, { maxLength: 3 }),
     elapsedMs: fc.integer({ min: 0, max: 1000 }),

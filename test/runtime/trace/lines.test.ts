@@ -5,13 +5,16 @@ import { LineDecoder } from '../../../runtime/trace/decode.ts';
 import { LineEncoder } from '../../../runtime/trace/encode.ts';
 import type { TickLine } from '../../../runtime/trace/line.ts';
 import { TICK_LINE } from '../../../runtime/trace/schema.ts';
-import { backupStory, sampleDomain, sampleProcess, sampleTick } from '../sample-ticks.ts';
+import { backupStory, sampleDomain, sampleFleet, sampleProcess, sampleTick } from '../sample-ticks.ts';
 import { anyTicks, hostileText, plainNumber } from './arbitrary.ts';
 
 /** The order of processes and domains says nothing. */
 function sorted(tick: Tick): Tick {
+  const { fleet } = tick;
+  const heard = fleet?.heard.toSorted((a, b) => (a.host < b.host ? -1 : 1));
   return {
     ...tick,
+    ...(fleet && { fleet: { ...fleet, heard: heard! } }),
     domains: tick.domains
       .map((domain) => ({
         ...domain,
@@ -63,6 +66,29 @@ test('who sleeps on is not written again', (t) => {
   t.is(line.gone, undefined);
   const last = encoder.encode(sampleTick(3, [web(5e8)]));
   t.deepEqual(last.gone, ['id-db']);
+});
+
+test('a host of the fleet is written when it is heard again or changes, and once when it is gone', (t) => {
+  const [encoder, decoder] = [new LineEncoder(), new LineDecoder()];
+  const host = (name: string, heardMs: number) => ({
+    host: name,
+    state: 'active' as const,
+    heardMs,
+    classes: [],
+  });
+  const at = (tick: number, ...heard: ReturnType<typeof host>[]) => {
+    const line = overTheWire(
+      encoder.encode(sampleTick(tick, [], { fleet: sampleFleet({ heard, hosts: 2 }) })),
+    );
+    return { line: line.fleet!, seen: decoder.decode(line).fleet!.heard.map((one) => one.host) };
+  };
+  at(1, host('a', 1), host('b', 1));
+  t.deepEqual(at(2, host('a', 1), host('b', 2)), { line: { heard: [host('b', 2)] }, seen: ['a', 'b'] });
+  t.deepEqual(at(3, host('b', 2)), { line: { gone: ['a'] }, seen: ['b'] });
+  t.is(at(4, host('b', 2)).line, undefined!);
+  const none = overTheWire(encoder.encode(sampleTick(5, [])));
+  t.is(none.fleet, null);
+  t.false('fleet' in decoder.decode(none));
 });
 
 test('a guest that claims too much is written once, and once that it does so no longer; older traces say nothing of it', (t) => {

@@ -20,6 +20,7 @@ import { DomschedError } from '../../../runtime/error.ts';
 import { Metrics } from '../../../runtime/metrics/metrics.ts';
 import type { Tick } from '../../../runtime/tick/tick.ts';
 import { LineDecoder } from '../../../runtime/trace/decode.ts';
+import type { TickLine } from '../../../runtime/trace/line.ts';
 import { MOST_CLIENTS } from '../../../runtime/web/event-hub.ts';
 import { HealthCheck } from '../../../runtime/web/health.ts';
 import { parseListen } from '../../../runtime/web/local.ts';
@@ -27,7 +28,7 @@ import { Replay } from '../../../runtime/web/replay.ts';
 import { WebServer } from '../../../runtime/web/server.ts';
 import { readToken } from '../../../runtime/web/token.ts';
 import { until } from '../../live/until.ts';
-import { backupStory, sampleDomain, sampleProcess, sampleTick } from '../sample-ticks.ts';
+import { backupStory, sampleDomain, sampleFleet, sampleProcess, sampleTick } from '../sample-ticks.ts';
 
 /** As long as one has to be. */
 const TOKEN = 'a-token-of-this-test-alone';
@@ -107,6 +108,20 @@ class Listener {
     }
   }
 }
+
+test('the past keeps what is known of the fleet when its first ticks are left out', (t) => {
+  const replay = new Replay();
+  const one = { host: 'a', state: 'active' as const, heardMs: 1, classes: [] };
+  const other = { ...one, host: 'b' };
+  // Five minutes are kept: the first tick is left out when the third comes.
+  for (const [i, heard] of [[one], [one, other], [one, other]].entries())
+    replay.push(sampleTick(i + 1, [], { ms: i * 200_000, fleet: sampleFleet({ heard }) }));
+  const decoder = new LineDecoder();
+  const seen = [...replay.all()].map(({ text }) =>
+    decoder.decode(JSON.parse(text) as TickLine).fleet!.heard.map(({ host }) => host),
+  );
+  t.deepEqual(seen, [['a'], ['a', 'b'], ['a', 'b']]);
+});
 
 test('the state, the health and the metrics, before the first tick and after', async (t) => {
   let now = 0;

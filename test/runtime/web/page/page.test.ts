@@ -2,13 +2,14 @@
 import test, { type ExecutionContext } from 'ava';
 import type { Page } from 'playwright-core';
 import { Metrics } from '../../../../runtime/metrics/metrics.ts';
-import type { Tick } from '../../../../runtime/tick/tick.ts';
+import type { Tick, TickFleetHost } from '../../../../runtime/tick/tick.ts';
 import { WebServer } from '../../../../runtime/web/server.ts';
 import {
   backupStory,
   isoAt,
   sampleAction,
   sampleDomain,
+  sampleFleet,
   sampleProcess,
   sampleTick,
 } from '../../sample-ticks.ts';
@@ -117,6 +118,91 @@ test('who waited for whom stays shown until it is told anew', async (t) => {
   web.tick(sampleTick(3, [], { waits: [] }));
   await showsTick(page, 3);
   t.deepEqual(await shown(), ['Nothing waited.']);
+});
+
+test('the hosts of the fleet: who was heard when, what works there, and who is held here for whom', async (t) => {
+  t.timeout(300_000);
+  const web = await serve(t);
+  const evil = '</li><img src=x onerror=alert(1)>';
+  const work = (comm: string, share: number, waits = false) => ({ domain: 'db', comm, share, waits });
+  const host = (name: string, heardMs: number, more: Partial<TickFleetHost> = {}): TickFleetHost => ({
+    host: name,
+    state: 'active',
+    heardMs,
+    classes: [],
+    ...more,
+  });
+  const held = { policy: 'backups', reason: 'host-2/db: postgres (7) runs', since: isoAt(0) };
+  const backup = sampleProcess({ pid: 10, comm: 'restic', state: 'held', held, heldFor: 'host-2' });
+  const batch = sampleDomain('batch', [backup, sampleProcess({ pid: 11 })]);
+  const heard = [
+    host('host-1', 9_000, { state: 'at rest' }),
+    host('host-2', 9_500, { revision: 3, classes: [work('postgres', 0.1, true), work(evil, 1)] }),
+    host(evil, 1_000, { state: 'silent', classes: [{ ...work('x', 0.01), domain: evil }] }),
+  ];
+  const tick = (number: number, facts: Partial<Tick>) =>
+    web.tick(sampleTick(number, [batch], { ms: 10_000, ...facts }));
+  tick(1, { fleet: sampleFleet({ heard, hosts: 5 }) });
+  await using opened = await openPage(`${web.url}?token=${TOKEN}`);
+  const { page, errors } = opened;
+  await showsTick(page, 1);
+  const hosts = () => page.locator('#hosts > li').allTextContents();
+  t.deepEqual(await hosts(), [
+    `host-2 active · policy 30.5 s agodb: postgres 10 %, waits for a CPU; db: ${evil} 100 %held here for it: restic 10 in batch`,
+    `${evil} silent9.0 s agodb: x`.replace('db: x', `${evil}: x 1 %`),
+    'host-1 at rest1.0 s agonothing at work',
+    'and 2 more',
+  ]);
+  t.is(await page.locator('#fleet-count').textContent(), '5');
+  t.is(await page.locator('#fleet-state').textContent(), 'here: connected for 1 min 0 s; policy 3');
+  t.regex((await page.locator('#held li').allTextContents())[0]!, /postgres \(7\) runs; now for host-2$/);
+  await page.locator('#content > [role=row]', { hasText: 'restic' }).click();
+  t.regex((await page.locator('#details').textContent())!, /now forhost-2 \(db: postgres, db: <\/li>/);
+  t.is(await page.locator('#hosts img').count(), 0);
+
+  // It is heard again, is not waited for any longer, and the others are gone.
+  const free = sampleDomain('batch', [sampleProcess({ pid: 10, comm: 'restic' })]);
+  const later = sampleFleet({
+    heard: [host('host-2', 10_000, { revision: 3 })],
+    connected: false,
+    sinceMs: 2_000,
+  });
+  web.tick(sampleTick(2, [free], { ms: 10_500, fleet: later }));
+  await showsTick(page, 2);
+  t.deepEqual(await hosts(), ['host-2 active · policy 30.5 s agonothing at work']);
+  t.is(
+    await page.locator('#fleet-state').textContent(),
+    'here: cut off for 2.0 s, goes on by itself; policy 3',
+  );
+  t.is(
+    await page
+      .locator('#details')
+      .textContent()
+      .then((text) => text!.includes('now for')),
+    false,
+  );
+  web.tick(sampleTick(3, [free], { ms: 11_000 }));
+  await showsTick(page, 3);
+  t.true(await page.locator('#fleet').isHidden());
+  t.deepEqual(errors, []);
+});
+
+test('a thousand hosts leave the page as small as a hundred', async (t) => {
+  t.timeout(300_000);
+  const web = await serve(t);
+  const heard = Array.from({ length: 200 }, (_, i) => ({
+    host: `host-${i}`,
+    state: 'active' as const,
+    heardMs: 0,
+    classes: [],
+  }));
+  web.tick(sampleTick(1, [], { fleet: sampleFleet({ heard, hosts: 1_000 }) }));
+  await using opened = await openPage(`${web.url}?token=${TOKEN}`);
+  const { page, errors } = opened;
+  await showsTick(page, 1);
+  t.is(await page.locator('#hosts > li').count(), 101);
+  t.is(await page.locator('#hosts > li').last().textContent(), 'and 900 more');
+  t.deepEqual(errors, []);
 });
 
 test('the timeline is drawn from the samples: what ran, what was held, what slept', async (t) => {
