@@ -201,11 +201,11 @@ async function domains(connect: readonly string[]): Promise<DoctorFinding[]> {
   const found = await control.domains();
   if (found.length === 0)
     return [warn('domains', 'none', 'start a machine of QEMU or KVM, or say --connect')];
-  return found.map(({ domain, state, kernel, error }) =>
-    error === null
-      ? ok(`domain ${domain}`, `${state}, ${kernel}`)
-      : fail(`domain ${domain}`, error.code, error.message),
-  );
+  return found.map(({ domain, state, kernel, error, standing }) => {
+    const check = `domain ${domain}`;
+    if (standing !== null) return fail(check, 'stands still', standing);
+    return error === null ? ok(check, `${state}, ${kernel}`) : fail(check, error.code, error.message);
+  });
 }
 
 function findingTable(findings: readonly DoctorFinding[]): string {

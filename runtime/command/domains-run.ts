@@ -48,5 +48,8 @@ export function domainTable(entries: readonly DomainEntry[]): string {
   const reasons = entries.flatMap(({ domain, ways }) =>
     ways === null ? [] : reasonsAgainst(ways).map((reason) => `${printable(domain)}: ${harmless(reason)}\n`),
   );
-  return `${table.toString()}\n${reasons.join('')}`;
+  const standing = entries.flatMap(({ domain, standing: why }) =>
+    why === null ? [] : [`${printable(domain)} ${harmless(why)}\n`],
+  );
+  return `${table.toString()}\n${standing.join('')}${reasons.join('')}`;
 }

@@ -3,6 +3,8 @@ import type { Guest } from '../guest/guest.ts';
 import type { IdentifiedKernel } from '../guest/identify/types.ts';
 import type { Process } from '../guest/process.ts';
 import { printable } from '../guest/text.ts';
+import { describeStanding } from '../hypervisor/standing.ts';
+import type { StandingPause } from '../hypervisor/types.ts';
 import type { OperateOptions, Operation } from '../surgeon/surgeon.ts';
 import type { Ways } from '../surgeon/ways.ts';
 import { UNKNOWN } from '../watch/hold.ts';
@@ -80,17 +82,22 @@ function notesOn(name: string, { kernel, torn, queuesUnknown }: Guest): string[]
 
 type DomainFacts = Pick<DomainEntry, 'id' | 'hypervisor' | 'connection' | 'state' | 'vcpus' | 'memoryBytes'>;
 
-/** @param seen the kernel that was identified, or why none was */
+/**
+ * @param seen the kernel that was identified, or why none was
+ * @param stands see {@link Domain.standing}
+ */
 export function domainEntry(
   domain: string,
   { id, hypervisor, connection, state, vcpus, memoryBytes }: DomainFacts,
   seen: { readonly kernel: IdentifiedKernel; readonly ways: Ways } | Pick<DomainEntry, 'error'>,
+  stands?: StandingPause,
 ): DomainEntry {
+  const standing = stands === undefined ? null : describeStanding(stands);
   const known = { domain, id, hypervisor, connection, state, vcpus, memoryBytes };
   if ('error' in seen) {
     const error = seen.error && { code: seen.error.code, message: seen.error.message };
     const none = { kernel: null, buildId: null, layoutFrom: null, schedulers: null, ways: null };
-    return { ...known, ...none, error };
+    return { ...known, ...none, error, standing };
   }
   const { release, buildId, learned = null, layout } = seen.kernel;
   const { schedulers } = layout.kernel;
@@ -102,6 +109,7 @@ export function domainEntry(
     schedulers,
     ways: seen.ways,
     error: null,
+    standing,
   };
 }
 

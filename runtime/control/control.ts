@@ -51,6 +51,8 @@ export interface DomainEntry {
   readonly ways: Ways | null;
   /** Why there is no layout, or why the domain cannot be looked at. */
   readonly error: { readonly code: string; readonly message: string } | null;
+  /** Why it stands still by a pause of domsched that nobody is about to end, and what to do; null if it does not. */
+  readonly standing: string | null;
 }
 
 /** Answer of `hold`, `release` and `renice`. */

@@ -92,15 +92,17 @@ async function describe(
   const { identity, state, vcpus, memoryBytes } =
     'error' in listing ? { ...listing, state: null, vcpus: null, memoryBytes: null } : listing;
   const facts = { ...identity, state, vcpus, memoryBytes };
+  let standing = 'error' in listing ? listing.standing : undefined;
   try {
     if ('error' in listing) throw listing.error;
     await using opened = await host.open(identity.id);
+    standing = opened.standing?.();
     const guest = await Guest.attach(opened, known);
     const ways = findWays(opened, guest);
     guest.detach();
-    return domainEntry(identity.name, facts, { kernel: guest.kernel, ways });
+    return domainEntry(identity.name, facts, { kernel: guest.kernel, ways }, standing);
   } catch (error) {
     if (!(error instanceof DomschedError)) throw error;
-    return domainEntry(identity.name, facts, { error });
+    return domainEntry(identity.name, facts, { error }, standing);
   }
 }

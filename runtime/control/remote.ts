@@ -21,6 +21,9 @@ import type { Method, Options } from './schema.ts';
 /** Most ticks that wait for a slow reader; beyond that the oldest is dropped. */
 const MOST_WAITING = 64;
 
+/** A daemon that has not answered for so long may be stopped, ms. */
+const SILENT_MS = 1_000;
+
 /** Errors that do not come from the daemon but from the library, when the connection is lost. */
 const LOST: ReadonlySet<number> = new Set([
   ErrorCodes.MessageWriteError,
@@ -100,13 +103,25 @@ export class RemoteControl implements DaemonControl {
     return this.#send(method, { ...options, connect: this.#connect });
   }
 
-  /** @throws DomschedError the daemon's error; `host-unreachable` when it ends meanwhile */
+  /** @throws DomschedError the daemon's error; `host-unreachable` when it ends meanwhile, or is stopped */
   async #send<T>(method: string, parameters: object): Promise<T> {
+    const silence = Promise.withResolvers<never>();
+    const looks = setInterval(() => {
+      this.#whyNoAnswer().then((why) => why && silence.reject(why), silence.reject);
+    }, SILENT_MS);
     try {
-      return await this.#connection.sendRequest<T>(method, parameters);
+      return await Promise.race([this.#connection.sendRequest<T>(method, parameters), silence.promise]);
     } catch (error) {
-      throw errorOf(error);
+      throw error instanceof DomschedError ? error : errorOf(error);
+    } finally {
+      clearInterval(looks);
     }
+  }
+
+  /** Loaded for a daemon that is silent only. */
+  async #whyNoAnswer(): Promise<DomschedError | undefined> {
+    const { stoppedDaemon } = await import('./stopped-daemon.ts');
+    return stoppedDaemon(this.#socket);
   }
 }
 

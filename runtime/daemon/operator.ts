@@ -95,7 +95,7 @@ export class Operator extends EditRequests implements Served {
         return domainEntry(name, { ...facts, state: null, vcpus: null, memoryBytes: null }, { error });
       const frames = guest.domain.frames.regions().reduce((sum, { count }) => sum + count, 0);
       const present = { ...facts, state: 'running' as const, vcpus, memoryBytes: frames * 4096 };
-      return domainEntry(name, present, { kernel: guest.kernel, ways });
+      return domainEntry(name, present, { kernel: guest.kernel, ways }, guest.domain.standing?.());
     });
   }
 

@@ -1,4 +1,4 @@
-import { readSync } from 'node:fs';
+import { readSync, writeSync } from 'node:fs';
 import koffi from 'koffi';
 import { DomschedError } from '../error.ts';
 
@@ -12,6 +12,8 @@ import { DomschedError } from '../error.ts';
  * | `return` | given back, and the domain stays paused, as it was found | stays |
  * | `claimed` | ended | the watchdog is about to end it |
  * | `resumed` | nothing | the watchdog has ended it |
+ *
+ * If the watchdog dies with the program, a table that is a file (`pause-files.ts`) tells the next of us.
  */
 export type PauseWish = 'resume' | 'keep' | 'return' | 'claimed' | 'resumed';
 
@@ -20,6 +22,8 @@ export interface NotedPause {
   readonly slot: number;
   readonly key: number;
   readonly wish: PauseWish;
+  /** CPU time of the domain since it stands, ns, where it was noted: if it has more now, it has run. */
+  readonly stoodAt: bigint;
 }
 
 const SLOTS = 1024;
@@ -34,6 +38,8 @@ const WISHES: readonly (PauseWish | undefined)[] = [
   'resumed',
 ];
 const WISH_BITS = 3;
+/** Words first, then a time for each. */
+export const TABLE_BYTES = SLOTS * (WORD + BigUint64Array.BYTES_PER_ELEMENT);
 const PROT_READ_WRITE = 3;
 const MAP_SHARED = 1;
 const MFD_CLOEXEC = 1;
@@ -48,10 +54,11 @@ export class PauseTable {
   /** Descriptor for the other process. */
   readonly descriptor: number;
   readonly #words: Uint32Array;
+  readonly #times: BigUint64Array;
   readonly #close: (descriptor: number) => number;
 
   /**
-   * @param descriptor of a table that another process has made; a new one without
+   * @param descriptor of a file that is a table already; without, one that ends with us and the process beside us
    * @throws DomschedError `host-unreachable` when the kernel has no memory for it
    */
   constructor(descriptor?: number) {
@@ -62,18 +69,21 @@ export class PauseTable {
       'void *mmap(void *address, size_t length, int protection, int flags, int fd, int64_t offset)',
     );
     this.#close = libc.func('int close(int fd)') as (descriptor: number) => number;
-    const length = SLOTS * WORD;
     this.descriptor = descriptor ?? (create('domsched-pauses', MFD_CLOEXEC) as number);
     const sized =
-      this.descriptor >= 0 && (descriptor !== undefined || truncate(this.descriptor, length) === 0);
-    const address = sized ? mmap(null, length, PROT_READ_WRITE, MAP_SHARED, this.descriptor, 0) : MAP_FAILED;
+      this.descriptor >= 0 && (descriptor !== undefined || truncate(this.descriptor, TABLE_BYTES) === 0);
+    const address = sized
+      ? mmap(null, TABLE_BYTES, PROT_READ_WRITE, MAP_SHARED, this.descriptor, 0)
+      : MAP_FAILED;
     const place = BigInt.asUintN(64, BigInt(address as bigint));
     if (place === MAP_FAILED) {
       if (this.descriptor >= 0) this.close();
       throw new DomschedError('host-unreachable', 'no memory to note pauses in', { errno: koffi.errno() });
     }
     // It stays mapped as long as the program runs, because a view must never outlive its memory.
-    this.#words = new Uint32Array(koffi.view(place, length));
+    const memory = koffi.view(place, TABLE_BYTES);
+    this.#words = new Uint32Array(memory, 0, SLOTS);
+    this.#times = new BigUint64Array(memory, SLOTS * WORD);
   }
 
   /** @returns an unused slot @throws DomschedError `refused` when too many domains are paused */
@@ -85,6 +95,11 @@ export class PauseTable {
 
   set(slot: number, key: number, wish: PauseWish): void {
     Atomics.store(this.#words, slot, wordOf(key, wish));
+  }
+
+  /** Notes the CPU time of a domain that stands, or is about to, ns. */
+  stands(slot: number, cpuTimeNs: bigint): void {
+    Atomics.store(this.#times, slot, cpuTimeNs);
   }
 
   /** Changes the wish of a pause that still has the wish `from`. @returns whether it had */
@@ -121,18 +136,27 @@ export class PauseTable {
   }
 }
 
-/** Reads a table, in the process that was given its descriptor. */
+/** Reads a table, in another process. */
 export function readPauses(descriptor: number): NotedPause[] {
-  const words = new Uint32Array(SLOTS);
-  const bytes = new Uint8Array(words.buffer);
+  const memory = new ArrayBuffer(TABLE_BYTES);
+  const bytes = new Uint8Array(memory);
   for (let at = 0; at < bytes.length; ) {
     const count = readSync(descriptor, bytes, at, bytes.length - at, at);
     if (count === 0) break;
     at += count;
   }
-  return Array.from(words, (word, slot) => ({ slot, key: word >>> WISH_BITS, wish: wishOf(word) })).filter(
-    (pause): pause is NotedPause => pause.wish !== undefined,
-  );
+  const times = new BigUint64Array(memory, SLOTS * WORD);
+  return Array.from(new Uint32Array(memory, 0, SLOTS), (word, slot) => ({
+    slot,
+    key: word >>> WISH_BITS,
+    wish: wishOf(word),
+    stoodAt: times[slot]!,
+  })).filter((pause): pause is NotedPause => pause.wish !== undefined);
+}
+
+/** Empties a slot of a table of dead processes. */
+export function forgetPause(descriptor: number, slot: number): void {
+  writeSync(descriptor, new Uint8Array(WORD), 0, WORD, slot * WORD);
 }
 
 function wordOf(key: number, wish: PauseWish): number {

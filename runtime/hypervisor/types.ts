@@ -25,6 +25,18 @@ export interface DomainIdentity {
 
 export type DomainState = 'running' | 'paused' | 'crashed' | 'shutdown' | 'gone' | 'image';
 
+/** Why a domain stands still by a pause of ours that nobody is about to end. */
+export interface StandingPause {
+  /** Its process is `stopped` by a signal or a debugger, and goes on from where it was; or is `dead`. */
+  readonly by: 'stopped' | 'dead';
+  /** Absent where nobody noted it. */
+  readonly pid?: number;
+  /** When that process last ran, ms since 1970; absent if the kernel does not tell. */
+  readonly since?: number;
+  /** It was writing the words of an edit, so that the domain must not go on without it. */
+  readonly edit?: true;
+}
+
 /** Something that happened to a domain while we looked. */
 export type DomainEvent =
   | { readonly type: 'paused' | 'resumed'; readonly byUs: boolean }
@@ -272,6 +284,8 @@ export interface Domain<F extends FrameNumber = FrameNumber>
   /** Starts another look at a domain that is not paused. Changes `generation` unless our guard holds a pause. */
   tick(): void;
   state(): Promise<DomainState>;
+  /** Why it stands still by a pause of ours that nobody is about to end; undefined if it does not. */
+  standing?(): StandingPause | undefined;
   /** @returns a function that ends the subscription */
   onEvent(listener: (event: DomainEvent) => void): () => void;
   /** Releases everything held, pauses included. A second call does nothing. */
@@ -298,7 +312,12 @@ export type DomainListing =
       readonly vcpus: number;
       readonly memoryBytes: number;
     }
-  | { readonly identity: DomainIdentity; readonly error: DomschedError };
+  | {
+      readonly identity: DomainIdentity;
+      readonly error: DomschedError;
+      /** See {@link Domain.standing}. */
+      readonly standing?: StandingPause;
+    };
 
 /** A place where domains are. */
 export interface Host extends AsyncDisposable {

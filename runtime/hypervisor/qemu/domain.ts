@@ -3,6 +3,7 @@ import { type HostProcess, hostProcess, isAlive } from '../../host-process.ts';
 import { onExit } from '../exit-guard.ts';
 import type { GuestFrame } from '../frame.ts';
 import { PauseCounter } from '../pause-counter.ts';
+import { stoppedHolder } from '../standing.ts';
 import { ThreadTimes } from '../thread-times.ts';
 import type {
   Domain,
@@ -17,12 +18,13 @@ import type {
   PauseProof,
   PauseUse,
   RegisterReader,
+  StandingPause,
   VcpuRegisters,
 } from '../types.ts';
 import { attachRam } from './attach-ram.ts';
 import { cgroupScheduler } from './cgroup-scheduler.ts';
 import { GdbClient } from './gdb-client.ts';
-import { isLeftPaused } from './pause-mark.ts';
+import { isLeftPaused, leftPausedBy, marksFolder } from './pause-mark.ts';
 import { servingProcess, threadsByOwnNumber } from './qemu-process.ts';
 import { asRecord, QmpClient, type QmpEvent } from './qmp-client.ts';
 import { QtestClient } from './qtest-client.ts';
@@ -195,6 +197,14 @@ export class QemuDomain implements Domain<GuestFrame> {
       if (error instanceof DomschedError && error.code === 'domain-gone') return 'gone';
       throw error;
     }
+  }
+
+  standing(): StandingPause | undefined {
+    const { pid } = this.#process;
+    const stopped = stoppedHolder(marksFolder(), 'qemu', pid);
+    if (stopped !== undefined || this.#running) return stopped;
+    const writer = leftPausedBy(this.#process, this.#threads);
+    return writer && { by: 'dead', pid: writer.pid };
   }
 
   onEvent(listener: (event: DomainEvent) => void): () => void {

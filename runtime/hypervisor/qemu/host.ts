@@ -3,8 +3,11 @@ import path from 'node:path';
 import { DomschedError } from '../../error.ts';
 import { formatConnect } from '../connect-value.ts';
 import { OpenDomains } from '../open-domains.ts';
+import { stoppedHolder } from '../standing.ts';
 import type { Domain, DomainListing, Host } from '../types.ts';
 import { QemuDomain, type QemuSockets, queryName, queryVcpus } from './domain.ts';
+import { marksFolder } from './pause-mark.ts';
+import { listeningProcess } from './qemu-process.ts';
 import { asRecord, QmpClient } from './qmp-client.ts';
 import { stateOf } from './run-state.ts';
 
@@ -77,8 +80,11 @@ export class QemuHost implements Host {
         memoryBytes: Number(memory['base-memory'] ?? 0) + Number(memory['plugged-memory'] ?? 0),
       };
     } catch (error) {
-      if (error instanceof DomschedError) return { identity, error };
-      throw error;
+      if (!(error instanceof DomschedError)) throw error;
+      // QEMU serves one client: another process of ours may be it, and be stopped.
+      const machine = listeningProcess(sockets.qmp, undefined);
+      const standing = machine === undefined ? undefined : stoppedHolder(marksFolder(), 'qemu', machine);
+      return { identity, error, ...(standing && { standing }) };
     } finally {
       client?.close();
     }

@@ -22,13 +22,14 @@ interface Mark {
   readonly at: number;
 }
 
-function folder(): string {
+/** Where marks and tables are. */
+export function marksFolder(): string {
   return path.join(runtimeDirectory(), 'pauses');
 }
 
 /** The name has the machine's process, because a socket may have several names and later be another machine's. */
 function markOf({ pid, started }: HostProcess): string {
-  return path.join(folder(), `qemu-${pid}-${started}`);
+  return path.join(marksFolder(), `qemu-${pid}-${started}`);
 }
 
 /**
@@ -55,7 +56,11 @@ function written(write: () => void): void {
   try {
     write();
   } catch (cause) {
-    throw journalFailed(folder(), `pauses cannot be noted in ${folder()}, so no machine is paused`, cause);
+    throw journalFailed(
+      marksFolder(),
+      `pauses cannot be noted in ${marksFolder()}, so no machine is paused`,
+      cause,
+    );
   }
 }
 
@@ -68,11 +73,12 @@ export function tidy(): void {
 }
 
 function removeOld(): void {
-  makePrivate(folder());
-  for (const name of readdirSync(folder())) {
-    const [, pid, started] = /^(?:qemu|frozen)-(\d+)-(\d+)$/.exec(name) ?? [];
+  makePrivate(marksFolder());
+  for (const name of readdirSync(marksFolder())) {
+    // A table of a dead process says no more than its marks.
+    const [, pid, started] = /^(?:qemu|frozen|table-qemu)-(\d+)-(\d+)(?:-[0-9a-f-]+)?$/.exec(name) ?? [];
     if (pid === undefined || isAlive({ pid: Number(pid), started: Number(started) })) continue;
-    rmSync(path.join(folder(), name), { force: true });
+    rmSync(path.join(marksFolder(), name), { force: true });
   }
 }
 
@@ -98,15 +104,21 @@ export function isMarkedBy(machine: HostProcess, owner: string): boolean {
  * @param vcpus threads of the machine
  */
 export function isLeftPaused(machine: HostProcess, vcpus: readonly number[]): boolean {
+  return leftPausedBy(machine, vcpus) !== undefined;
+}
+
+/** @returns the dead process that left the pause, see {@link isLeftPaused} */
+export function leftPausedBy(machine: HostProcess, vcpus: readonly number[]): HostProcess | undefined {
   const mark = readMark(machine);
-  if (mark === undefined || isAlive(mark.writer) || vcpus.length === 0) return false;
+  if (mark === undefined || isAlive(mark.writer) || vcpus.length === 0) return undefined;
   const now = lastRan('thread-self');
   const age = Date.now() - mark.at;
-  if (now === undefined || age < 0) return false;
-  return vcpus.every((thread) => {
+  if (now === undefined || age < 0) return undefined;
+  const stands = vcpus.every((thread) => {
     const then = lastRan(thread);
     return then !== undefined && now - then >= age * (1 - DRIFT) - SETTLED_MS;
   });
+  return stands ? mark.writer : undefined;
 }
 
 function readMark(machine: HostProcess): Mark | undefined {

@@ -2,6 +2,7 @@ import process from 'node:process';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type HostProcess, isAlive } from '../../host-process.ts';
+import { removeTableFile } from '../pause-files.ts';
 import { PauseTable, readPauses } from '../pause-table.ts';
 import { whileStopped } from '../stopped-parent.ts';
 import { isMarkedBy, unmarkPause } from './pause-mark.ts';
@@ -56,6 +57,7 @@ const kept = new Set(
 );
 const left = [...paused].filter(([, { slot }]) => !kept.has(slot));
 await Promise.all(left.map(([path, { machine }]) => resume(path, machine)));
+removeTableFile(TABLE);
 
 async function resume(path: string, machine: HostProcess): Promise<void> {
   // While we wait for our turn at the socket, another process may pause the machine and leave it paused for a reason.

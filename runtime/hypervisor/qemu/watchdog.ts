@@ -4,9 +4,10 @@ import process from 'node:process';
 import { fileURLToPath } from 'node:url';
 import { DomschedError } from '../../error.ts';
 import { type HostProcess, ownProcess } from '../../host-process.ts';
+import { makeTableFile } from '../pause-files.ts';
 import { PauseTable } from '../pause-table.ts';
 import { LOOK_MS } from '../stopped-parent.ts';
-import { markPause, tidy, unmarkPause } from './pause-mark.ts';
+import { markPause, marksFolder, tidy, unmarkPause } from './pause-mark.ts';
 import type { QmpClient } from './qmp-client.ts';
 
 /** A machine that we have paused, and the slot of its pause in the table. */
@@ -43,7 +44,7 @@ export class Watchdog {
     machine: HostProcess,
     wish: 'resume' | 'keep' = 'resume',
   ): void {
-    this.#table ??= new PauseTable();
+    this.#table ??= new PauseTable(makeTableFile(marksFolder(), 'qemu'));
     this.#child ??= this.#start();
     this.#expectUnclaimed(path);
     markPause(machine, this.#owner);

@@ -6,6 +6,7 @@ import type { GuestFrame } from '../frame.ts';
 import { PauseCounter } from '../pause-counter.ts';
 import { cgroupScheduler } from '../qemu/cgroup-scheduler.ts';
 import { processState } from '../qemu/qemu-process.ts';
+import { isStopped, stopped } from '../stopped-process.ts';
 import { ThreadTimes } from '../thread-times.ts';
 import type {
   Domain,
@@ -17,10 +18,12 @@ import type {
   FrameWriter,
   Pausable,
   PauseUse,
+  StandingPause,
 } from '../types.ts';
 import { attachRam, type ProcessRam } from './attach-ram.ts';
 import { Freezer } from './freezer.ts';
 import { type MachineProcess, machineOf } from './machine-process.ts';
+import { tracerOfMachine } from './may-trace.ts';
 import { ProcessPause } from './process-pause.ts';
 import { machineThreads } from './vcpu-threads.ts';
 
@@ -93,6 +96,13 @@ export class ProcessDomain implements Domain<GuestFrame> {
 
   async state(): Promise<DomainState> {
     return this.#closed ? 'gone' : stateOf(this.#process);
+  }
+
+  standing(): StandingPause | undefined {
+    const tracer = tracerOfMachine(this.#process.pid);
+    if (tracer === undefined || !isStopped(tracer)) return this.#pause.standing();
+    // The kernel lets nobody but the tracer end that.
+    return { by: 'stopped', pid: tracer, ...stopped(tracer) };
   }
 
   onEvent(listener: (event: DomainEvent) => void): () => void {

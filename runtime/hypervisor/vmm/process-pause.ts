@@ -4,7 +4,7 @@ import { DomschedError } from '../../error.ts';
 import { isAlive } from '../../host-process.ts';
 import { processState } from '../qemu/qemu-process.ts';
 import { lastRan } from '../thread-clock.ts';
-import type { PauseProof, PauseUse } from '../types.ts';
+import type { PauseProof, PauseUse, StandingPause } from '../types.ts';
 import { checkAtRest, hasMonitor } from './at-rest.ts';
 import type { Freezer } from './freezer.ts';
 import type { MachineProcess } from './machine-process.ts';
@@ -119,6 +119,11 @@ export class ProcessPause {
   isQuiet(): boolean {
     if (this.#frozen === 'left') return this.#freezer!.by() === 'dead';
     return this.#stopped?.stand ?? false;
+  }
+
+  /** See {@link Domain.standing}: frozen by a process of ours that was killed. */
+  standing(): StandingPause | undefined {
+    return this.#freezer?.by() === 'dead' ? { by: 'dead' } : undefined;
   }
 
   /**

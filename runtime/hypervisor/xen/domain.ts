@@ -1,6 +1,8 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { DomschedError } from '../../error.ts';
 import { onExit } from '../exit-guard.ts';
 import { PauseCounter } from '../pause-counter.ts';
+import { stoppedHolder } from '../standing.ts';
 import type {
   Domain,
   DomainEvent,
@@ -15,6 +17,7 @@ import type {
   PauseProof,
   PauseUse,
   RegisterReader,
+  StandingPause,
 } from '../types.ts';
 import type { XenCalls, XenDomainInfo } from './calls.ts';
 import { XenFrames } from './frames.ts';
@@ -31,6 +34,9 @@ import type { WatchedPause, XenWatchdog } from './watchdog.ts';
 const LOOK_INTERVAL_MS = 500;
 /** How long the answer to "is it being saved?" is valid, because finding out takes a look at every process. */
 const SAVING_MS = 250;
+/** How long the process beside us may take for a hypercall, and how often to look whether it has made it. */
+const CLAIM_MS = 10_000;
+const CLAIM_RETRY_MS = 5;
 /** Longest time to keep mappings of a guest that has its own frame numbers, see README.md. */
 const KEPT_MS = 1_000;
 
@@ -101,8 +107,9 @@ export class XenDomain implements Domain {
       stop: (use) => this.#stop(use),
       prove: async () => this.#prove(),
       // The look itself notices a resume.
-      isQuiet: () => this.#look()?.paused === true && this.#pausedAt !== undefined,
-      resume: async () => this.#resume(),
+      isQuiet: () =>
+        this.#look()?.paused === true && this.#pausedAt !== undefined && !this.#watched.isClaimed,
+      resume: () => this.#resume(),
       keepOnDeath: (keep) => this.#keepOnDeath(keep),
       abandon: () => this.#abandon(),
     });
@@ -134,6 +141,12 @@ export class XenDomain implements Domain {
     if (this.#closed) return 'gone';
     const info = this.#look();
     return info === undefined ? 'gone' : stateOf(info);
+  }
+
+  standing(): StandingPause | undefined {
+    const info = this.#look();
+    if (!info?.paused) return undefined;
+    return stoppedHolder(this.#left.folder, 'xen', this.domid) ?? this.#left.standing(info);
   }
 
   onEvent(listener: (event: DomainEvent) => void): () => void {
@@ -191,31 +204,39 @@ export class XenDomain implements Domain {
 
   async #stop(use: PauseUse): Promise<{ foundPaused: boolean }> {
     if (!this.#watchdog.watches) await this.#watchdog.ready();
+    // An earlier pause that could not be given back.
+    if (this.#watched.isClaimed) await this.#resume();
     const before = this.#look();
     if (before === undefined) throw this.#gone!;
     this.#checkAtRest(before, ['live', 'suspended']);
     this.#generation += 1;
     // A pause left by a dead process of ours is ours to end, but not by who only looks: an edit may be half written.
-    const adopted = use === 'edit' && before.paused && this.#left.take(before);
+    // What it left half written is still so.
+    const adopted =
+      use === 'edit' &&
+      before.paused &&
+      this.#left.take(before, () => {
+        this.#watched.begin(false, before.cpuTimeNs);
+        this.#watched.keep(true);
+      });
     const foundPaused = before.paused && !adopted;
     this.#foundPaused = foundPaused;
-    // What a dead process left half written is still so.
     this.#keep = adopted;
     // Frame numbers of the guest may mean something else since, and an edit must not use old mappings.
     if (this.#hvm) this.#dropMappings();
-    if (!foundPaused) this.#watched.begin(false);
-    if (adopted) this.#watched.keep(true);
+    if (!foundPaused && !adopted) this.#watched.begin(false, before.cpuTimeNs);
     this.#takeBack = onExit(() => this.#unpauseQuietly());
     let paused = adopted;
     try {
       if (!adopted) this.#calls.pause(this.domid);
       paused = true;
-      if (foundPaused) this.#watched.begin(true);
+      if (foundPaused) this.#watched.begin(true, before.cpuTimeNs);
       const info = this.#calls.domain(this.domid);
       if (info === undefined || info.dying) this.#onGone();
       if (info === undefined || this.#gone !== undefined) throw this.#gone!;
       this.#info = info;
       this.#pausedAt = info.cpuTimeNs;
+      this.#watched.stands(info.cpuTimeNs);
     } catch (error) {
       if (paused) this.#unpauseQuietly();
       this.#disarm();
@@ -233,6 +254,10 @@ export class XenDomain implements Domain {
     if (this.#pausedAt === undefined || !info.paused) {
       throw new DomschedError('edit-conflict', `${name} runs`, { domain: name });
     }
+    if (this.#watched.isClaimed) {
+      const message = `domsched was stopped (SIGSTOP) in a pause of ${name}, and the process beside it lets the domain go on`;
+      throw new DomschedError('edit-conflict', message, { domain: name });
+    }
     // A long save was seen when the pause began; this finds one that began since.
     this.#saved = undefined;
     // A save that waits for the domain to suspend cannot read anything while we pause it.
@@ -240,7 +265,8 @@ export class XenDomain implements Domain {
     return { generation: this.#generation, answers: `${info.cpuTimeNs}` };
   }
 
-  #resume(): void {
+  async #resume(): Promise<void> {
+    await this.#expectUnclaimed();
     this.#look();
     // It has ended, or somebody has already taken our pause back.
     if (this.#pausedAt === undefined) return;
@@ -260,9 +286,23 @@ export class XenDomain implements Domain {
     }
   }
 
+  /**
+   * The hypervisor counts pauses, so that one of us ends ours: who is about to has its time, and we do if it is dead.
+   * @throws DomschedError `timeout` if it neither does nor dies
+   */
+  async #expectUnclaimed(): Promise<void> {
+    for (const end = performance.now() + CLAIM_MS; this.#watched.isTaken; await sleep(CLAIM_RETRY_MS)) {
+      if (this.#watched.isLost) return;
+      if (performance.now() < end) continue;
+      const { name } = this.identity;
+      const message = `${name} stays paused: domsched was stopped (SIGSTOP), and the process beside it, which is to let the domain go on, does not`;
+      throw new DomschedError('timeout', `${message}; try again`, { domain: name, again: true });
+    }
+  }
+
   /** Used when the process exits. */
   #unpauseQuietly(): void {
-    if (this.#keep || this.#watched.isLost) return;
+    if (this.#keep || this.#watched.isTaken) return;
     if (this.#foundPaused) this.#watched.end();
     try {
       this.#calls.unpause(this.domid);

@@ -5,7 +5,7 @@ import type { Domain, DomainIdentity, DomainListing, Host } from '../types.ts';
 import { XenCalls, type XenDomainInfo } from './calls.ts';
 import { lookForDom0 } from './dom0.ts';
 import { stateOf, XenDomain, type XenDomainParts } from './domain.ts';
-import { LeftPauses } from './left-pause.ts';
+import { LeftPauses, pausesFolder } from './left-pause.ts';
 import { SavingWatch } from './saving.ts';
 import { XenStore } from './store.ts';
 import { SCHEDULERS } from './structures.ts';
@@ -53,11 +53,13 @@ export class XenHost implements Host {
     }
     const calls = XenCalls.open(found.version, places.libraries);
     const root = places.root ?? '/';
+    const left = new LeftPauses(root);
+    left.tidy((domid) => calls.domain(domid));
     return new XenHost(connection, {
       calls,
-      watchdog: new XenWatchdog([calls.version, root, places.libraries ?? '']),
+      watchdog: new XenWatchdog([calls.version, root, places.libraries ?? ''], pausesFolder(root)),
       saving: new SavingWatch(path.join(root, 'proc')),
-      left: new LeftPauses(root),
+      left,
     });
   }
 

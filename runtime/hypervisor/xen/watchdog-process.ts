@@ -1,9 +1,14 @@
 import process from 'node:process';
-import { PauseTable, readPauses } from '../pause-table.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { removeTableFile } from '../pause-files.ts';
+import { type NotedPause, PauseTable, readPauses } from '../pause-table.ts';
 import { whileStopped } from '../stopped-parent.ts';
 
 /** Descriptor of our parent's pause table. Our standard input is a pipe that the parent never writes to. */
 const TABLE = 3;
+/** How often to try to give back the pauses of our dead parent. */
+const ATTEMPTS = 20;
+const RETRY_MS = 250;
 
 const [pid, started, version, root, directory] = process.argv.slice(2);
 const parent = { pid: Number(pid), started: Number(started) };
@@ -39,23 +44,37 @@ await new Promise<void>((resolve) => {
 });
 clearInterval(looks);
 
-const pauses = readPauses(TABLE).filter(({ wish }) => wish !== 'resumed');
-if (pauses.length > 0) {
+// One that cannot be given back stays in the table, which is a file, for the next of us.
+let left = readPauses(TABLE).filter(({ wish }) => wish !== 'resumed');
+for (let attempt = 1; left.length > 0; attempt++) {
+  left = await giveBack(left).catch(() => left);
+  if (left.length === 0 || attempt === ATTEMPTS) break;
+  await sleep(RETRY_MS);
+}
+if (left.length === 0) removeTableFile(TABLE);
+else process.exitCode = 1;
+
+/** @returns what could not be given back */
+async function giveBack(pauses: readonly NotedPause[]): Promise<NotedPause[]> {
   const { LeftPauses } = await import('./left-pause.ts');
   const calls = await openXen();
-  for (const { key, wish } of pauses) {
-    try {
-      const info = calls.domain(key);
-      // A domain that is gone needs nothing; one that runs was not paused yet, or somebody has resumed it.
-      if (!info?.paused) continue;
-      if (wish === 'keep') new LeftPauses(root).note(info);
-      else calls.unpause(info.domid);
-    } catch {
-      // The others must still be unpaused.
-      process.exitCode = 1;
-    }
+  try {
+    return pauses.filter(({ slot, key, wish }) => {
+      try {
+        const info = calls.domain(key);
+        // A domain that is gone needs nothing; one that runs was not paused yet, or somebody has resumed it.
+        if (info?.paused && wish === 'keep') new LeftPauses(root).note(info);
+        else if (info?.paused) calls.unpause(info.domid);
+        table.clear(slot);
+        return false;
+      } catch {
+        // The others must still be unpaused.
+        return true;
+      }
+    });
+  } finally {
+    calls.close();
   }
-  calls.close();
 }
 
 async function openXen() {

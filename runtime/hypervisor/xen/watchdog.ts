@@ -2,8 +2,9 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { ownProcess } from '../../host-process.ts';
-import { PauseTable } from '../pause-table.ts';
+import { hostProcess, ownProcess } from '../../host-process.ts';
+import { makeTableFile, removeTableFile } from '../pause-files.ts';
+import { PauseTable, type PauseWish } from '../pause-table.ts';
 
 /** A loaded host may take long to start a process. */
 const START_LIMIT_MS = 10_000;
@@ -21,9 +22,15 @@ export class XenWatchdog {
   #table: PauseTable | undefined;
   readonly #place: readonly string[];
 
-  /** @param place arguments for the process: Xen's version, root of the file system, directory of libraries */
-  constructor(place: readonly string[] = []) {
+  readonly #folder: string;
+
+  /**
+   * @param place arguments for the process: Xen's version, root of the file system, directory of libraries
+   * @param folder where our pauses are noted, for those who come after us if we both die
+   */
+  constructor(place: readonly string[], folder: string) {
     this.#place = place;
+    this.#folder = folder;
   }
 
   /**
@@ -42,12 +49,23 @@ export class XenWatchdog {
 
   /** Creates the record of one domain's pauses. @throws DomschedError `host-unreachable` */
   watch(domid: number): WatchedPause {
-    this.#table ??= new PauseTable();
-    return new WatchedPause(this.#table, domid);
+    return new WatchedPause(this.#pauses(), domid, () => this.#lives);
+  }
+
+  #pauses(): PauseTable {
+    this.#table ??= new PauseTable(makeTableFile(this.#folder, 'xen'));
+    return this.#table;
+  }
+
+  /** It may have died without our having heard. */
+  get #lives(): boolean {
+    const pid = this.#child?.pid;
+    return pid !== undefined && hostProcess(pid) !== undefined;
   }
 
   /** Ends the process, which gives back every pause still noted, as on our death. */
   close(): void {
+    if (this.#child === undefined && this.#table !== undefined) removeTableFile(this.#table.descriptor);
     this.#child?.stdin?.end();
     this.#child = undefined;
     this.#table?.close();
@@ -55,7 +73,7 @@ export class XenWatchdog {
   }
 
   #start(): void {
-    this.#table ??= new PauseTable();
+    const { descriptor } = this.#pauses();
     this.#watches = false;
     const name = import.meta.url.endsWith('.ts') ? 'watchdog-process.ts' : 'watchdog-process.js';
     // It has its own session, so that Ctrl-C at our terminal does not end it with us.
@@ -63,7 +81,7 @@ export class XenWatchdog {
     const { pid, started } = ownProcess();
     const child = spawn(process.execPath, [file, String(pid), String(started), ...this.#place], {
       detached: true,
-      stdio: ['pipe', 'pipe', 'ignore', this.#table.descriptor],
+      stdio: ['pipe', 'pipe', 'ignore', descriptor],
     });
     const forget = (): void => {
       if (this.#child === child) this.#child = undefined;
@@ -98,25 +116,38 @@ export class XenWatchdog {
  * | noted | when | on our death |
  * |---|---|---|
  * | `begin` | before the pause of a domain that runs; after that of one that was found paused | unpaused, if it is paused |
+ * | `stands` | once it stands | a pause that the process beside us leaves too, is known by that time |
  * | `keep` | an edit is half written | stays paused, which is noted (`left-pause.ts`) |
  * | `end` | after the unpause; before it where the domain was found paused | nothing |
  */
 export class WatchedPause {
   readonly #table: PauseTable;
   readonly #domid: number;
+  readonly #isWatched: () => boolean;
   #slot: number | undefined;
   #wish: 'resume' | 'return' = 'resume';
 
-  constructor(table: PauseTable, domid: number) {
+  /** @param isWatched whether the process beside us lives */
+  constructor(table: PauseTable, domid: number, isWatched: () => boolean) {
     this.#table = table;
     this.#domid = domid;
+    this.#isWatched = isWatched;
   }
 
-  /** @throws DomschedError `refused` when too many domains are paused */
-  begin(foundPaused: boolean): void {
+  /**
+   * @param cpuTimeNs of the domain now
+   * @throws DomschedError `refused` when too many domains are paused
+   */
+  begin(foundPaused: boolean, cpuTimeNs: bigint): void {
     this.#slot ??= this.#table.take();
     this.#wish = foundPaused ? 'return' : 'resume';
+    this.#table.stands(this.#slot, cpuTimeNs);
     this.#table.set(this.#slot, this.#domid, this.#wish);
+  }
+
+  /** Notes the CPU time at which the domain stands. */
+  stands(cpuTimeNs: bigint): void {
+    if (this.#slot !== undefined) this.#table.stands(this.#slot, cpuTimeNs);
   }
 
   /** @throws DomschedError `edit-conflict` when we stood still for so long that the process has let the domain go on */
@@ -125,10 +156,23 @@ export class WatchedPause {
     this.#table.keep(this.#slot, this.#domid, this.#wish, keep);
   }
 
-  /** Whether the process has ended this pause, or is about to, because we stood still. */
+  /** Whether the process has ended this pause, because we stood still. */
   get isLost(): boolean {
-    const wish = this.#slot === undefined ? undefined : this.#table.wishAt(this.#slot);
-    return wish === 'claimed' || wish === 'resumed';
+    return this.#now === 'resumed';
+  }
+
+  /** Whether the process is about to end it, or has died before it could say that it did. */
+  get isClaimed(): boolean {
+    return this.#now === 'claimed';
+  }
+
+  /** Whether the process ends it, and we must not. */
+  get isTaken(): boolean {
+    return this.isLost || (this.isClaimed && this.#isWatched());
+  }
+
+  get #now(): PauseWish | undefined {
+    return this.#slot === undefined ? undefined : this.#table.wishAt(this.#slot);
   }
 
   end(): void {

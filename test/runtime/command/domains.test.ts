@@ -16,6 +16,7 @@ const entry: DomainEntry = {
   schedulers: ['eevdf'],
   ways: { techniques: ['park', 'state'], refused: { splice: 'its queue\x1b[31m is new' } },
   error: null,
+  standing: null,
 };
 
 test('the list says how processes of a guest can be held, and below it why not otherwise', (t) => {

@@ -10,9 +10,9 @@ import type { PauseGuard } from '../../../runtime/hypervisor/types.ts';
 import { XenHost } from '../../../runtime/hypervisor/xen/host.ts';
 import { ModelMemory } from '../edit/model-memory.ts';
 
-// A program that edits a model guest under pauses of a real backend, and is stopped (SIGSTOP) at every moment that it is
-// told: it says so first, and afterwards what became of the edit.
-const [kind = '', place = '', ...moments] = process.argv.slice(2);
+// A program that edits a model guest under pauses of a real backend, and gets a signal (SIGSTOP) at every moment that it
+// is told: it says so first, and afterwards what became of the edit.
+const [kind = '', place = '', signal = '', ...moments] = process.argv.slice(2);
 const WORD = { offset: 0, size: 8 } as const;
 const orders = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 watchdog.lookMs = 100;
@@ -33,14 +33,18 @@ for (const moment of moments) {
   const reach = (now: string) => {
     if (now !== moment) return;
     tell({ at: moment, words: words() });
-    process.kill(process.pid, 'SIGSTOP');
+    isEnding = signal !== 'SIGSTOP';
+    process.kill(process.pid, signal);
   };
+  let isEnding = false;
   const guard = await pause!.acquire();
   let [proofs, quiet, written] = [0, 0, 0];
   const watched: PauseGuard = Object.create(guard, {
     valid: { get: () => guard.valid },
     prove: {
       value: async () => {
+        // The signal comes by the event loop, and maybe after QEMU's answer.
+        if (isEnding) await new Promise(() => undefined);
         const proof = await guard.prove();
         reach(`proof ${++proofs}`);
         return proof;

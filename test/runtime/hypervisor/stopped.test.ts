@@ -32,7 +32,7 @@ interface Watched {
 }
 
 async function stopped(t: ExecutionContext, { kind, place, runs, patience }: Watched, moments: string[]) {
-  const child = spawn(process.execPath, [PROGRAM, kind, place, ...moments], {
+  const child = spawn(process.execPath, [PROGRAM, kind, place, 'SIGSTOP', ...moments], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   started.push(child);
@@ -75,7 +75,7 @@ test.serial('QEMU: stopped at every step and every word of an edit', async (t) =
 test.serial('QEMU: what stands for another reason by then is not let go on', async (t) => {
   t.timeout(300_000);
   await using qemu = await FakeQemu.start();
-  const child = spawn(process.execPath, [PROGRAM, 'qemu', qemu.sockets.qmp, 'planned'], {
+  const child = spawn(process.execPath, [PROGRAM, 'qemu', qemu.sockets.qmp, 'SIGSTOP', 'planned'], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   started.push(child);

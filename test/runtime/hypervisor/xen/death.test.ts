@@ -5,11 +5,14 @@ import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import test from 'ava';
+import { isStopped } from '../../../../runtime/hypervisor/stopped-process.ts';
 import { until } from '../../../live/until.ts';
 import { FakeXen } from './fake-xen.ts';
 
 const PROGRAM = fileURLToPath(new URL('pause-and-die.ts', import.meta.url));
 
+/** Of Linux, errno.h. */
+const EBUSY = 16;
 /** Wake-ups in a second of a process that only looks at the time. */
 const QUIET = 10;
 
@@ -132,7 +135,7 @@ test('killed with an edit half written: stays paused, and the next of us ends th
   t.false(xen.hasNotes);
 });
 
-for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
+for (const signal of ['SIGKILL', 'SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
   test(`${signal} of the next of us, before it has undone that edit: stays paused for the one after`, async (t) => {
     using xen = new FakeXen();
     xen.domain({ domid: 5, name: 'web' });
@@ -151,6 +154,161 @@ for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
     t.is(xen.pauses(5), 0);
   });
 }
+
+/** A program and the process beside it end in one moment. */
+async function killedTogether(xen: FakeXen, how: string): Promise<number> {
+  const child = await paused(xen, how);
+  const watchdog = childrenOf(child.pid!)[0]!;
+  // Stopped, neither does anything about the other's death.
+  for (const pid of [watchdog, child.pid!]) process.kill(pid, 'SIGSTOP');
+  for (const pid of [watchdog, child.pid!]) process.kill(pid, 'SIGKILL');
+  await ended(child);
+  await until('the watchdog has ended', () => hasEnded(watchdog));
+  return child.pid!;
+}
+
+for (const how of ['wait', 'keep']) {
+  for (const [times, words] of [
+    [1, 'once'],
+    [2, 'twice in a row'],
+  ] as const) {
+    test(`killed together with the process beside it, ${words} (${how}): it is named, and the next of us ends that pause`, async (t) => {
+      using xen = new FakeXen();
+      xen.domain({ domid: 5, name: 'web' });
+      let pid = 0;
+      for (let i = 0; i < times; i++) pid = await killedTogether(xen, how);
+      t.is(xen.pauses(5), 1);
+      await using host = await xen.connect();
+      const domain = await host.open('5');
+      t.deepEqual(domain.standing!(), { by: 'dead', pid });
+      const look = await domain.pause!.acquire('look');
+      t.true(look.foundPaused);
+      await look.release();
+      t.is(xen.pauses(5), 1, 'who only looks does not end it');
+      const guard = await domain.pause!.acquire();
+      t.false(guard.foundPaused);
+      t.is(xen.pauses(5), 1);
+      await guard.release();
+      t.is(xen.pauses(5), 0);
+      t.is(domain.standing!(), undefined);
+      xen.otherPause(5, 1);
+      t.is(domain.standing!(), undefined, 'nothing is left that an operator could be taken for');
+    });
+  }
+}
+
+test('killed together under a pause of a domain that was found paused: ours alone is ended', async (t) => {
+  using xen = new FakeXen();
+  xen.domain({ domid: 5, name: 'web' });
+  xen.otherPause(5, 1);
+  await killedTogether(xen, 'wait');
+  t.is(xen.pauses(5), 2);
+  await using host = await xen.connect();
+  const domain = await host.open('5');
+  await (await domain.pause!.acquire()).release();
+  t.is(xen.pauses(5), 1);
+  await (await domain.pause!.acquire()).release();
+  t.is(xen.pauses(5), 1, 'the rest is theirs');
+});
+
+test('killed together, and it has run since: a later pause is none of ours', async (t) => {
+  using xen = new FakeXen();
+  xen.domain({ domid: 5, name: 'web' });
+  await killedTogether(xen, 'wait');
+  xen.otherPause(5, -1);
+  xen.run(5, 1000);
+  xen.otherPause(5, 1);
+  await using host = await xen.connect();
+  const domain = await host.open('5');
+  t.is(domain.standing!(), undefined);
+  const guard = await domain.pause!.acquire();
+  t.true(guard.foundPaused);
+  await guard.release();
+  t.is(xen.pauses(5), 1);
+});
+
+test('stopped with two domains paused, of which one cannot be let go on: the other goes on, then it too', async (t) => {
+  using xen = new FakeXen();
+  xen.domain({ domid: 5, name: 'web' });
+  xen.domain({ domid: 6, name: 'other' });
+  xen.set('stuck', EBUSY, 5);
+  const child = await paused(xen, 'both');
+  child.kill('SIGSTOP');
+  t.true(await until('6 runs', () => xen.pauses(6) === 0));
+  t.is(xen.pauses(5), 1);
+  xen.set('stuck', 0, 5);
+  t.true(await until('5 runs', () => xen.pauses(5) === 0));
+});
+
+test('dead with two domains paused, of which one cannot be let go on: the other goes on, then it too', async (t) => {
+  using xen = new FakeXen();
+  xen.domain({ domid: 5, name: 'web' });
+  xen.domain({ domid: 6, name: 'other' });
+  xen.set('stuck', EBUSY, 5);
+  const child = await paused(xen, 'both');
+  child.kill('SIGKILL');
+  t.true(await until('6 runs', () => xen.pauses(6) === 0));
+  t.is(xen.pauses(5), 1);
+  xen.set('stuck', 0, 5);
+  t.true(await until('5 runs', () => xen.pauses(5) === 0));
+});
+
+/** A stopped program whose watching process has claimed its pause, and dies before it has ended it. */
+async function claimedAndDead(xen: FakeXen): Promise<ChildProcess> {
+  xen.domain({ domid: 5, name: 'web' });
+  const child = await paused(xen, 'release');
+  const watchdog = childrenOf(child.pid!)[0]!;
+  xen.set('slow', 1, 5);
+  child.kill('SIGSTOP');
+  await until('the watchdog ends the pause', () => xen.get('waiting', 5) === 1);
+  process.kill(watchdog, 'SIGKILL');
+  await until('the watchdog has ended', () => hasEnded(watchdog));
+  xen.set('slow', 0, 5);
+  return child;
+}
+
+test('the process beside a stopped one dies as it is to end the pause: it is named, and ended as the program goes on', async (t) => {
+  using xen = new FakeXen();
+  const child = await claimedAndDead(xen);
+  t.is(xen.pauses(5), 1);
+  await using host = await xen.connect();
+  const domain = await host.open('5');
+  t.like(domain.standing!(), { by: 'stopped', pid: child.pid });
+  child.stdin!.write('go on\n');
+  child.kill('SIGCONT');
+  await once(child.stdout!, 'data');
+  t.is(xen.pauses(5), 0);
+});
+
+test('… and the program is killed too: the next of us ends it', async (t) => {
+  using xen = new FakeXen();
+  const child = await claimedAndDead(xen);
+  child.kill('SIGKILL');
+  await ended(child);
+  t.is(xen.pauses(5), 1);
+  await using host = await xen.connect();
+  const domain = await host.open('5');
+  t.deepEqual(domain.standing!(), { by: 'dead', pid: child.pid });
+  await (await domain.pause!.acquire()).release();
+  t.is(xen.pauses(5), 0);
+});
+
+test('stopped while an edit is half written: it is named, with that', async (t) => {
+  using xen = new FakeXen();
+  xen.domain({ domid: 5, name: 'web' });
+  const before = Date.now();
+  const child = await paused(xen, 'keep');
+  child.kill('SIGSTOP');
+  await until('it is stopped', () => isStopped(child.pid!));
+  await using host = await xen.connect();
+  const domain = await host.open('5');
+  const { since, ...standing } = domain.standing!()!;
+  t.deepEqual(standing, { by: 'stopped', pid: child.pid, edit: true });
+  t.true(since! >= before && since! <= Date.now());
+  child.kill('SIGCONT');
+  await until('it goes on', () => !isStopped(child.pid!));
+  t.is(domain.standing!(), undefined, 'it is busy, not stopped');
+});
 
 test('an operator lets it run before: then a later pause is none of ours', async (t) => {
   using xen = new FakeXen();

@@ -35,6 +35,8 @@ struct fake_vcpu {
 
 struct fake_domain {
 	int present, dying, hvm, xenstore, shutdown, reason, pauses, width, scheduler, vcpus;
+	/* Errno of each unpause; each unpause waits, and so many do. */
+	int stuck, slow, waiting;
 	uint32_t domid;
 	uint64_t cpu_time, first_frame;
 	uint16_t weight, cap;
@@ -238,6 +240,10 @@ void fake_set(const char *what, uint32_t domid, int64_t value)
 		find(domid)->width = value;
 	else if (!strcmp(what, "scheduler"))
 		find(domid)->scheduler = value;
+	else if (!strcmp(what, "stuck"))
+		find(domid)->stuck = value;
+	else if (!strcmp(what, "slow"))
+		find(domid)->slow = value;
 	else if (!strcmp(what, "xenstore"))
 		find(domid)->xenstore = value;
 	else if (!strcmp(what, "uuid"))
@@ -250,6 +256,8 @@ int64_t fake_get(const char *what, uint32_t domid)
 {
 	if (!strcmp(what, "mapped_calls"))
 		return get()->mapped_calls;
+	if (!strcmp(what, "waiting"))
+		return find(domid)->waiting;
 	if (!strcmp(what, "msi_address"))
 		return get()->msi_address;
 	if (!strcmp(what, "msi_data"))
@@ -339,6 +347,15 @@ int xc_domain_unpause(xc_interface *x, uint32_t domid)
 	struct fake_domain *d = find(domid);
 	if (!d || fails(CALL_UNPAUSE))
 		return -1;
+	if (d->slow) {
+		d->waiting++;
+		while (d->slow)
+			usleep(1000);
+	}
+	if (d->stuck) {
+		errno = d->stuck;
+		return -1;
+	}
 	if (d->pauses == 0) {
 		errno = EINVAL;
 		return -1;

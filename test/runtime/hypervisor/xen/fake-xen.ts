@@ -202,7 +202,7 @@ export class FakeXen implements Disposable {
   /** Whether a pause that was left behind is noted. */
   get hasNotes(): boolean {
     const folder = path.join(this.directory, 'run/domsched/pauses');
-    return existsSync(folder) && readdirSync(folder).length > 0;
+    return existsSync(folder) && readdirSync(folder).some((name) => name.startsWith('xen-'));
   }
 
   /** Pages of a domain that this process has mapped, by the kernel's own account. */

@@ -9,7 +9,13 @@ const domain = await host.open('5');
 const guard = await domain.pause!.acquire();
 if (how === 'keep') guard.keepOnDeath(true);
 if (how === 'abandon') guard.abandon();
+if (how === 'both') await (await host.open('6')).pause!.acquire();
 process.stdout.write('paused\n');
+if (how === 'release') {
+  await once(process.stdin, 'data');
+  await guard.release();
+  process.stdout.write('released\n');
+}
 if (how === 'again') {
   await once(process.stdin, 'data');
   await (await host.open('6')).pause!.acquire();
