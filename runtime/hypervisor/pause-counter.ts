@@ -13,6 +13,11 @@ export interface PauseBackend {
   resume(): Promise<void>;
   /** The hypervisor itself counts pauses: ours is added even if the domain was found paused, and given back too. */
   readonly counts?: boolean;
+  /**
+   * {@link stop} asks somebody else and waits for the answer: it is begun while {@link Pausable.acquire} is called, so that
+   * whoever calls can go on with other work meanwhile.
+   */
+  readonly asks?: true;
   /** See {@link Pausable.endsWithUs}. */
   readonly endsWithUs?: true;
   /** See {@link Pausable.way}. */
@@ -36,6 +41,8 @@ export class PauseCounter implements Pausable {
   /** Changes when guards no longer prove that the guest stood still. */
   #epoch = 0;
   #lane: Promise<unknown> = Promise.resolve();
+  /** Steps that are under way or wait in the lane. */
+  #steps = 0;
 
   declare readonly endsWithUs?: true;
   declare readonly way?: string;
@@ -135,8 +142,13 @@ export class PauseCounter implements Pausable {
   }
 
   #serialise<T>(step: () => Promise<T>): Promise<T> {
-    const run = this.#lane.then(step, step);
-    this.#lane = run.catch(() => undefined);
+    const isFirst = this.#steps === 0 && this.#backend.asks === true;
+    this.#steps += 1;
+    const run = isFirst ? step() : this.#lane.then(step);
+    const end = () => {
+      this.#steps -= 1;
+    };
+    this.#lane = run.then(end, end);
     return run;
   }
 }

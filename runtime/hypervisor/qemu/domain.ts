@@ -117,6 +117,7 @@ export class QemuDomain implements Domain<GuestFrame> {
     this.registers = { read: () => this.#readRegisters() };
     this.#counter = new PauseCounter({
       way: 'its monitor (QMP)',
+      asks: true,
       stop: (use) => this.#stop(use),
       prove: () => this.#prove(),
       // QEMU sends a RESUME before the first vCPU goes on, so if it is not in our socket, it has not happened.

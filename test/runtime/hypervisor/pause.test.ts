@@ -1,6 +1,9 @@
+import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import fc from 'fast-check';
+import { DomschedError } from '../../../runtime/error.ts';
 import { FakeDomain } from '../../../runtime/hypervisor/fake/domain.ts';
+import { PauseCounter } from '../../../runtime/hypervisor/pause-counter.ts';
 import type { PauseGuard } from '../../../runtime/hypervisor/types.ts';
 
 test('pauses nest: one stop, one resume, whatever the order of releases', async (t) => {
@@ -85,4 +88,57 @@ test('a stop that fails leaves nothing counted; closing gives everything back', 
   await domain.pause.acquire();
   await domain.close();
   t.is(await domain.state(), 'running');
+});
+
+test('who is asked for a pause is asked at once, when nothing else is under way; without a question nothing is', async (t) => {
+  for (const asks of [true, undefined]) {
+    const done: string[] = [];
+    const step = (what: string) => async () => {
+      done.push(what);
+      await setImmediate();
+      done.push(`${what}${what.endsWith('p') ? 'ped' : 'ed'}`);
+    };
+    const counter = new PauseCounter({
+      stop: async () => {
+        await step('stop')();
+        return { foundPaused: false };
+      },
+      prove: async () => ({ generation: 0, answers: '' }),
+      isQuiet: () => true,
+      resume: step('resum'),
+      ...(asks && { asks }),
+    });
+    const first = counter.acquire();
+    t.deepEqual(done, asks ? ['stop'] : []);
+    const second = counter.acquire();
+    const guard = await first;
+    await (await second).release();
+    t.deepEqual(done, ['stop', 'stopped'], 'one stop for both');
+    const released = guard.release();
+    const again = counter.acquire();
+    await Promise.all([released, again]);
+    // The second stop waits for the end of the resume.
+    t.deepEqual(done.slice(2), ['resum', 'resumed', 'stop', 'stopped']);
+    await (await again).release();
+    t.is(counter.depth, 0);
+  }
+});
+
+test('a stop that fails at once leaves the way free for the next', async (t) => {
+  let fails = true;
+  const counter = new PauseCounter({
+    stop: async () => {
+      if (fails) throw new DomschedError('timeout', 'no answer', {});
+      return { foundPaused: false };
+    },
+    prove: async () => ({ generation: 0, answers: '' }),
+    isQuiet: () => true,
+    resume: async () => {},
+    asks: true,
+  });
+  await t.throwsAsync(counter.acquire(), { code: 'timeout' });
+  fails = false;
+  const guard = await counter.acquire();
+  t.is(counter.depth, 1);
+  await guard.release();
 });
