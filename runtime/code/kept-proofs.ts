@@ -15,7 +15,7 @@ const FORMAT = 'domsched-constants/1';
 const LIMITS = { entries: 256, bytes: 1 << 20 };
 
 /** What is in a file. */
-interface Entry {
+interface KeptEntry {
   readonly questions: readonly Question[];
   /** Of the kernel's answers and the constants below. */
   readonly digest: string;
@@ -64,7 +64,7 @@ export class KeptProofs {
     const content = this.#cache.read(this.#cache.file(name));
     if (content === null) return null;
     try {
-      const { questions, digest, constants } = JSON.parse(content) as Entry;
+      const { questions, digest, constants } = JSON.parse(content) as KeptEntry;
       if (bound(answersTo(questions, text), constants) !== digest) return null;
       return restored(constants, text.layout.kernel.release);
     } catch {
@@ -79,7 +79,7 @@ export class KeptProofs {
       wayOut: typeof wayOut === 'string' ? wayOut : mapWay(wayOut),
     };
     const { questions } = inquiry;
-    const entry: Entry = { questions, digest: bound(inquiry.digest(), constants), constants };
+    const entry: KeptEntry = { questions, digest: bound(inquiry.digest(), constants), constants };
     this.#cache.keep(name, JSON.stringify(entry), '');
   }
 }

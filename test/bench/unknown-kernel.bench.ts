@@ -104,6 +104,8 @@ interface Compared {
   readonly more: TimeDifferences;
   /** The same of two that are alike. */
   readonly chance: TimeDifferences;
+  /** The shortest run of each side: what one takes that nobody has kept from its CPU. */
+  readonly least: { readonly known: TimeSample; readonly again: TimeSample };
   readonly load: number;
 }
 
@@ -112,10 +114,10 @@ async function compared(of: string, connection: string): Promise<Compared> {
   const sides = { known: { command, env: knownHere }, again: { command, env: unknownHere } };
   // Fills the caches.
   for (const side of [sides.known, sides.again]) await timed(side);
-  const pairs = Number(values.pairs);
+  const order = turns(Number(values.pairs));
   const runs = async (other: typeof sides.known) => {
     const found: TimeSample[] = [];
-    for (const isOther of turns(pairs)) found.push(await timed(isOther ? other : sides.known));
+    for (const isOther of order) found.push(await timed(isOther ? other : sides.known));
     return found;
   };
   const differences = (samples: readonly TimeSample[], figure: keyof TimeSample) =>
@@ -132,19 +134,38 @@ async function compared(of: string, connection: string): Promise<Compared> {
     known: { cpu: middle('cpu'), wall: middle('wall') },
     more: figures(different),
     chance: figures(alike),
+    least: {
+      known: least(different.filter((_, i) => !order[i])),
+      again: least(different.filter((_, i) => order[i])),
+    },
     load: loadavg()[0]!,
+  };
+}
+
+function least(samples: readonly TimeSample[]): TimeSample {
+  return {
+    cpu: Math.min(...samples.map(({ cpu }) => cpu)),
+    wall: Math.min(...samples.map(({ wall }) => wall)),
   };
 }
 
 function pairTable(rows: readonly Compared[]): string {
   const table = new Table({
-    head: ['guest', 'figure', 'known, ms', 'second attach, ms more', 'two known, ms more', 'load'],
-    colAligns: ['left', 'left', 'right', 'right', 'right', 'right'],
+    head: [
+      'guest',
+      'figure',
+      'known, ms',
+      'second attach, ms more',
+      'two known, ms more',
+      'least of each, ms',
+      'load',
+    ],
+    colAligns: ['left', 'left', 'right', 'right', 'right', 'right', 'right'],
     style: { head: [], border: [] },
   });
   const shown = ({ value, from, to }: Estimate) =>
     `${value.toFixed(1)} (${from.toFixed(1)} to ${to.toFixed(1)})`;
-  for (const { of, known: alone, more, chance, load } of rows)
+  for (const { of, known: alone, more, chance, least: best, load } of rows)
     for (const figure of ['cpu', 'wall'] as const)
       table.push([
         of,
@@ -152,6 +173,7 @@ function pairTable(rows: readonly Compared[]): string {
         alone[figure].toFixed(0),
         shown(more[figure]),
         shown(chance[figure]),
+        `${best.known[figure].toFixed(0)}, ${best.again[figure].toFixed(0)}`,
         load.toFixed(1),
       ]);
   return table.toString();
