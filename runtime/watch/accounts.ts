@@ -5,6 +5,7 @@ import type { Guest } from '../guest/guest.ts';
 import type { Process } from '../guest/process.ts';
 import { printableBytes } from '../guest/text.ts';
 import { HostThreads } from '../hypervisor/host-threads.ts';
+import type { VcpuTime } from '../hypervisor/types.ts';
 import { machineThreads } from '../hypervisor/vmm/vcpu-threads.ts';
 import type { DomainLook } from './look.ts';
 
@@ -24,6 +25,10 @@ export class Accounts {
    * @param ms this moment, monotonic
    */
   sample(domains: readonly AccountedDomain[], ms = performance.now()): AccountSample {
+    // First, as `ms` is their moment: on a slow host all the rest takes a while, which would be added to somebody's waits.
+    const clocks = domains.map((domain) =>
+      'guest' in domain ? (domain.guest.domain.hostClock?.read() ?? []) : undefined,
+    );
     const guests = domains.map(guestTimes);
     const machines = domains.flatMap(({ identity }) => identity.pid ?? []);
     const placeOf = machineCpus(domains);
@@ -36,7 +41,10 @@ export class Accounts {
     return {
       ms,
       threads,
-      domains: domains.map((domain, i) => ({ ...guests[i]!, vcpus: vcpuTimes(domain, byTid) })),
+      domains: domains.map((domain, i) => ({
+        ...guests[i]!,
+        vcpus: clocks[i] === undefined ? threadTimes(domain, byTid) : placed(clocks[i], byTid),
+      })),
     };
   }
 }
@@ -89,13 +97,18 @@ function guestTimes(domain: AccountedDomain): GuestTimes {
   }
 }
 
-function vcpuTimes(domain: AccountedDomain, threads: ReadonlyMap<number, HostThreadTimes>): VcpuTimes[] {
-  if ('guest' in domain)
-    return (domain.guest.domain.hostClock?.read() ?? []).map((time, vcpu) => {
-      const cpu = time.cpu ?? threads.get(time.tid ?? -1)?.cpu;
-      return { ...time, vcpu, ...(cpu !== undefined && { cpu }) };
-    });
-  const { pid } = domain.identity;
+function placed(times: readonly VcpuTime[], threads: ReadonlyMap<number, HostThreadTimes>): VcpuTimes[] {
+  return times.map((time, vcpu) => {
+    const cpu = time.cpu ?? threads.get(time.tid ?? -1)?.cpu;
+    return { ...time, vcpu, ...(cpu !== undefined && { cpu }) };
+  });
+}
+
+/** vCPUs of a machine that could not be attached to. */
+function threadTimes(
+  { identity: { pid } }: AccountedDomain,
+  threads: ReadonlyMap<number, HostThreadTimes>,
+): VcpuTimes[] {
   const tids = pid === undefined ? [] : machineThreads(pid).vcpus;
   return tids.flatMap((tid, vcpu) => {
     const thread = threads.get(tid);

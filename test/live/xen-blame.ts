@@ -30,7 +30,6 @@ export async function namesTheCulprit(
     answer.processes.map(({ comm }) => comm),
     ['postgres'],
   );
-  t.true(answer.waitedNs + answer.ranNs < 1.1 * answer.elapsedNs);
   // What Xen tells nobody is said to be an estimate.
   const codes = answer.notes.filter(({ domain }) => domain === victim.name).map(({ code }) => code);
   t.true(codes.includes('host-waits-sampled'), codes.join());

@@ -58,6 +58,29 @@ test('a thread’s waits are those that ended and the one that lasts, by its que
   );
 });
 
+test('vCPUs are read at the moment of the sample, before what takes longer', async (t) => {
+  const made = await SyntheticGuest.make({ kernel: CFS_KERNEL, name: 'db', tasks: TASKS });
+  const guest = await Guest.attach(made.domain, [knownKernel(CFS_KERNEL)]);
+  const { processes } = await guest.take({ threads: true });
+  const { hostClock } = made.domain;
+  const read: string[] = [];
+  const readClock = hostClock.read.bind(hostClock);
+  hostClock.read = () => {
+    read.push('vCPUs');
+    return readClock();
+  };
+  const watched = new Proxy(guest, {
+    get: (target, key) => {
+      if (key === 'cpus') read.push('guest');
+      const value: unknown = Reflect.get(target, key, target);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+  new Accounts().sample([{ identity: made.domain.identity, guest: watched, processes }]);
+  t.deepEqual(read.slice(0, 2), ['vCPUs', 'guest']);
+  t.is(read.filter((what) => what === 'vCPUs').length, 1);
+});
+
 test('a kernel without the accounting: who is ready is known, waits are not', async (t) => {
   const { sample } = await attached(O1_KERNEL);
   const { threads, cpus, error } = await sample();
