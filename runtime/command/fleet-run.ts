@@ -72,6 +72,10 @@ export function statusText(status: FleetStatus): string {
     }
     lines.push(table.toString());
   }
+  if (listens && status.listensTo !== null)
+    lines.push(
+      harmless(`Only these are listened to, as policies here name no other: ${status.listensTo.join(', ')}`),
+    );
   for (const { reason, count, last } of refused)
     lines.push(`${count} messages were not taken, the last of ${harmless(last)}: ${reason}`);
   return `${lines.join('\n')}\n`;

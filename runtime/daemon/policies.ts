@@ -74,7 +74,7 @@ export function selectorsOf(config: Pick<Config, 'never' | 'policy'>): SelectorS
 }
 
 /** They divide CPUs, or order those that wait for one: of a host's own. */
-const OWN_HOST_ONLY: ReadonlySet<PolicyConfig['type']> = new Set([
+export const OWN_HOST_ONLY: ReadonlySet<PolicyConfig['type']> = new Set([
   'fair-share',
   'proportional-share',
   'short-first',

@@ -6,6 +6,7 @@ import { connectAll } from '../hypervisor/connect.ts';
 import type { Config } from './config-schema.ts';
 import type { Settings } from './daemon.ts';
 import { parseFleetPolicy, withFleetPolicy } from './fleet-policy.ts';
+import { mindedHosts } from './minded-hosts.ts';
 import { makeObservers } from './observers.ts';
 import { makePolicies, selectorsOf } from './policies.ts';
 
@@ -79,7 +80,8 @@ async function makeDecisions(config: Config, file: string, log: Logger, stored: 
   const thresholds = whole.policy.flatMap((policy) =>
     'threshold' in policy && policy.threshold !== undefined ? [policy.threshold] : [],
   );
-  const interest = { selectors: selectorsOf(whole), thresholds };
+  const hosts = mindedHosts(whole.policy);
+  const interest = { selectors: selectorsOf(whole), thresholds, ...(hosts && { hosts }) };
   return { decide, origins: asksForOrigins(whole), interest };
 }
 

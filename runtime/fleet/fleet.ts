@@ -43,6 +43,8 @@ export function cachedPolicy(config: FleetConfig): CachedPolicy | undefined {
 export interface Interest {
   readonly selectors: readonly SelectorSpec[];
   readonly thresholds: readonly number[];
+  /** The only hosts whose activity can change a decision; any when left out. */
+  readonly hosts?: readonly string[];
 }
 
 /** This host's place in the fleet: says what it does, and knows what others say. Nothing here waits for the server. */
@@ -70,7 +72,7 @@ export class Fleet {
   #received = 0;
   /** When somebody was here last about whom policies decide by what others do; at first all are heard. */
   #mindedMs = Infinity;
-  #subscription: Subscription | undefined;
+  #subscriptions: readonly Subscription[] = [];
   #listens = true;
   /** The latest connection, which may be cut off now. */
   #open: NatsConnection | undefined;
@@ -106,7 +108,9 @@ export class Fleet {
 
   /** Says by which selectors this host's processes are told apart from now on. */
   watch(interest: Interest): void {
+    const isSame = JSON.stringify(this.#interest.hosts) === JSON.stringify(interest.hosts);
     this.#interest = interest;
+    if (!isSame) this.#hearOthers();
     this.#match = matcher(interest.selectors, this.config.name);
   }
 
@@ -145,9 +149,8 @@ export class Fleet {
     this.#listens = !this.#listens;
     if (this.#listens) this.#subscribe();
     else {
-      this.#subscription?.unsubscribe();
-      this.#subscription = undefined;
-      this.#leases.clear();
+      this.#unsubscribe();
+      this.#leases.keep(() => false);
     }
   }
 
@@ -200,6 +203,7 @@ export class Fleet {
       error,
       leaseMs: this.#leaseMs,
       listens: this.#listens,
+      listensTo: this.#interest.hosts ?? null,
       policy: this.#follower.state,
       layouts: this.layouts?.counts ?? null,
       hosts: this.#leases.all().map(({ host, state, heardMs, message }) => ({
@@ -258,7 +262,7 @@ export class Fleet {
   }
 
   #listen(connection: NatsConnection): void {
-    this.#subscription = undefined;
+    this.#subscriptions = [];
     this.#open = connection;
     this.#subscribe();
     const duties = {
@@ -271,11 +275,29 @@ export class Fleet {
   /** Subscriptions of a connection outlive a lost server. */
   #subscribe(): void {
     if (!this.#listens || this.#open === undefined || this.#open.isClosed()) return;
-    this.#subscription ??= this.#open.subscribe(`${ACTIVITY}.*`, {
-      callback: (error, message) => {
-        if (error === null) this.hear(message);
-      },
-    });
+    if (this.#subscriptions.length > 0) return;
+    const open = this.#open;
+    const named = this.#interest.hosts?.filter((host) => host !== this.config.name);
+    this.#subscriptions = (named ?? ['*']).map((host) =>
+      open.subscribe(`${ACTIVITY}.${host}`, {
+        callback: (error, message) => {
+          if (error === null) this.hear(message);
+        },
+      }),
+    );
+  }
+
+  #unsubscribe(): void {
+    for (const subscription of this.#subscriptions) subscription.unsubscribe();
+    this.#subscriptions = [];
+  }
+
+  /** Other hosts are of interest from now on: what was heard of the rest no longer counts. */
+  #hearOthers(): void {
+    const { hosts } = this.#interest;
+    this.#unsubscribe();
+    this.#subscribe();
+    if (hosts !== undefined) this.#leases.keep((host) => hosts.includes(host));
   }
 
   /** Takes a message of another host, which may hold anything. */

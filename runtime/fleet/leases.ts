@@ -45,9 +45,9 @@ export class Leases {
     return silent;
   }
 
-  /** Nothing that was said counts any longer. */
-  clear(): void {
-    this.#hosts.clear();
+  /** What other hosts than these said no longer counts. */
+  keep(isMinded: (host: string) => boolean): void {
+    for (const host of this.#hosts.keys()) if (!isMinded(host)) this.#hosts.delete(host);
   }
 
   all(): HeardHost[] {

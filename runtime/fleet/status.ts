@@ -22,6 +22,8 @@ export interface FleetStatus {
   readonly leaseMs: number;
   /** Whether it hears others: not while nobody here could be held for them. */
   readonly listens: boolean;
+  /** The only hosts that its policies can hold somebody for, if they name each; null if it may be any. */
+  readonly listensTo: readonly string[] | null;
   readonly policy: TickFleetPolicy;
   /** Layouts of kernels since the start; null if the configuration wants none. */
   readonly layouts: { readonly taken: number; readonly given: number; readonly refused: number } | null;

@@ -23,6 +23,8 @@ export interface HostsPlan {
   readonly total: number;
   /** The hosts with a smaller number have a backup that is held while the service of another host works. */
   readonly holders: number;
+  /** Each listens to the one host alone that it holds for, as with a policy that names it. */
+  readonly isNamed: boolean;
   readonly leaseMs: number;
   readonly changeMs: number;
 }
@@ -65,7 +67,7 @@ class SimulatedHost {
   #lastMs = nowMs();
   isHeld = false;
 
-  constructor({ url, directory, total, holders, leaseMs }: HostsPlan, number: number) {
+  constructor({ url, directory, total, holders, isNamed, leaseMs }: HostsPlan, number: number) {
     this.#number = number;
     const config = FLEET.parse({ servers: [url], name: nameOf(number), lease: leaseMs / 1000 });
     const cache = new PolicyCache(config, path.join(directory, nameOf(number)));
@@ -75,13 +77,14 @@ class SimulatedHost {
     // Where nobody could be held it is as it is a while after the start.
     this.fleet.listen(number < holders);
     laterMs = A_WHILE_MS;
-    this.fleet.watch({ selectors: [SERVICE, BACKUP], thresholds: [] });
+    const partner = nameOf((number + Math.floor(total / 2)) % total);
+    const interest = { selectors: [SERVICE, BACKUP], thresholds: [] };
+    this.fleet.watch({ ...interest, ...(isNamed && { hosts: [partner] }) });
     this.fleet.serve(async () => {}, {
       checkPolicy: () => [],
       accounts: async () => ({ ms: 0, threads: [], domains: [] }),
       processes: async () => ({ rows: [], errors: [] }),
     });
-    const partner = nameOf((number + Math.floor(total / 2)) % total);
     const entry = { name: 'after', policy: this.#after(partner), windows: [], limit: undefined };
     this.#decide = combine(number < holders ? [{ ...entry, select: selector([BACKUP]) }] : []);
   }

@@ -1,6 +1,7 @@
 /**
- * `node test/bench/fleet.bench.ts [HOSTS[/HOLDERS]…]`: a fleet of so many simulated hosts on one real server, each with one
- * change in 5 s, of which HOLDERS (a tenth if left out) have somebody to hold and so listen. How long it takes from a
+ * `node test/bench/fleet.bench.ts [HOSTS[/HOLDERS[/named]]…]`: a fleet of so many simulated hosts on one real server, each with one
+ * change in 5 s, of which HOLDERS (a tenth if left out) have somebody to hold and so listen: to all, or (`named`, and then all
+ * hold) to the one host that they hold for. How long it takes from a
  * service's beginning to work to the decision to hold for it on another host, what the server costs, whether anything is
  * lost, how soon all are back after the server was away, and whether anybody stays held when it cannot be heard.
  */
@@ -89,7 +90,7 @@ function costOf({ pid }: NatsServer): { readonly cpuMs: number; readonly peakMiB
   return { cpuMs: (Number(fields[11]) + Number(fields[12])) * TICK_MS, peakMiB: Number(peak) / 1024 };
 }
 
-async function measure(total: number, holders: number) {
+async function measure(total: number, holders: number, isNamed: boolean) {
   const directory = await mkdtemp(path.join(tmpdir(), 'domsched-fleet-bench-'));
   await using stack = new AsyncDisposableStack();
   stack.defer(() => rm(directory, { recursive: true, force: true }));
@@ -106,6 +107,7 @@ async function measure(total: number, holders: number) {
       directory,
       total,
       holders,
+      isNamed,
       leaseMs: LEASE_MS,
       changeMs: CHANGE_MS,
     }),
@@ -136,7 +138,9 @@ async function measure(total: number, holders: number) {
   const listeners = after.listening;
   const words = after.sent - before.sent;
   const deliveries = after.received - before.received;
-  const lost = words * listeners - (after.ownWords - before.ownWords) - deliveries;
+  // By their names each word has one listener: every host is the one that one other holds for.
+  const meant = isNamed ? words : words * listeners - (after.ownWords - before.ownWords);
+  const lost = meant - deliveries;
 
   // All are away at once, and come back at once.
   await server.kill();
@@ -158,6 +162,7 @@ async function measure(total: number, holders: number) {
 
   return {
     total,
+    isNamed,
     listeners,
     seconds,
     words: words / seconds,
@@ -187,8 +192,9 @@ const table = new Table({
   style: { head: [], border: [] },
 });
 for (const size of sizes) {
-  const [total = 0, holders = Math.ceil(total / 10)] = size.split('/').map(Number);
-  const found = await measure(total, holders);
+  const isNamed = size.endsWith('/named');
+  const [total = 0, holders = Math.ceil(total / 10)] = size.replace('/named', '').split('/').map(Number);
+  const found = await measure(total, isNamed ? total : holders, isNamed);
   results.push(found);
   table.push([
     ...[found.total, found.listeners, found.words.toFixed(1), found.deliveries.toFixed(0), found.lost],

@@ -115,7 +115,7 @@ async function answering(
 
 const word = (host: string, more: object) => ({ v: 1, host, version: '0.1.0', ...more });
 
-interface Entry {
+interface ToldBlame {
   readonly hosts: readonly {
     readonly host: string;
     readonly waitedNs: number;
@@ -125,7 +125,7 @@ interface Entry {
   readonly silent: readonly string[];
 }
 
-const sharesOf = ({ culprits, rest }: Entry['hosts'][number]) =>
+const sharesOf = ({ culprits, rest }: ToldBlame['hosts'][number]) =>
   culprits.reduce((sum, { share }) => sum + Math.round(share * 1000), Math.round(rest.share * 1000));
 
 test('each host says for whom its processes wait, in one table, the longest wait first', async (t) => {
@@ -137,7 +137,7 @@ test('each host says for whom its processes wait, in one table, the longest wait
   const asked = ['db', 'postgres', '--for', '0.6', '--interval', '0.25'];
   const { stdout, stderr, exitCode } = await command(...asked, '--json');
   t.is(exitCode, 0, stderr);
-  const { hosts, silent } = JSON.parse(stdout) as Entry;
+  const { hosts, silent } = JSON.parse(stdout) as ToldBlame;
   t.deepEqual(silent, []);
   t.deepEqual(
     hosts.map((one) => [one.host, one.culprits.map(({ process: name, share }) => `${name} ${share}`)]),
@@ -162,7 +162,7 @@ test('each host says for whom its processes wait, in one table, the longest wait
   );
 
   // By its name in ps --fleet, and by a pattern of hosts.
-  const named = JSON.parse((await command('a/db', '--for', '0.3', '--json')).stdout) as Entry;
+  const named = JSON.parse((await command('a/db', '--for', '0.3', '--json')).stdout) as ToldBlame;
   t.deepEqual(
     named.hosts.map(({ host, waitedNs }) => [host, waitedNs > 0]),
     [
@@ -171,7 +171,9 @@ test('each host says for whom its processes wait, in one table, the longest wait
       ['c', false],
     ],
   );
-  const chosen = JSON.parse((await command('--host', 'b', 'x*', '--for', '0.3', '--json')).stdout) as Entry;
+  const chosen = JSON.parse(
+    (await command('--host', 'b', 'x*', '--for', '0.3', '--json')).stdout,
+  ) as ToldBlame;
   t.deepEqual(
     chosen.hosts.map(({ host }) => host),
     ['b'],
@@ -263,7 +265,7 @@ test('lies of a host add up and are shown as text; who tells nothing is named, a
   const asked = ['--for', '0.3'];
   const { stdout, stderr, exitCode } = await command(...asked, '--json');
   t.is(exitCode, 3, 'a host refused');
-  const { hosts, silent } = JSON.parse(stdout) as Entry;
+  const { hosts, silent } = JSON.parse(stdout) as ToldBlame;
   t.deepEqual(
     hosts.map(({ host }) => host).filter((host) => host !== 'good'),
     ['evil'],

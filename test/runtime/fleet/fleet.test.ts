@@ -221,6 +221,51 @@ test('a host where nobody could be held for others does not hear them, until som
   t.true(b.fleet.state.listens);
 });
 
+test('a host whose policies name the hosts that they wait for hears those alone', async (t) => {
+  await using server = await NatsServer.start();
+  const config = FLEET.parse({ servers: [server.url], name: 'a', lease: LEASE_MS / 1000 });
+  const fleet = new Fleet(config, pino({ level: 'silent' }));
+  t.teardown(() => fleet.close());
+  const stranger = await connect({ servers: server.url });
+  t.teardown(() => stranger.close());
+  const who = { domain: 'd', comm: 'c', pid: 7 };
+  const classes = [{ matched: [], first: false, share: 1, waits: false, who }];
+  let seq = 0;
+  /** All say something, the named one last: who hears it has been passed on what it wants of the others. */
+  const said = async (heardOf: number, ...hosts: readonly string[]) => {
+    const { received } = fleet.state;
+    const message = encode({ run: 'r', seq: ++seq, leaseMs: LEASE_MS, rests: false, classes });
+    for (const host of hosts) stranger.publish(`domsched.activity.${host}`, message);
+    await stranger.flush();
+    await until('they are heard', () => fleet.state.received >= received + heardOf, 60_000, 5);
+    t.is(fleet.state.received, received + heardOf);
+    return fleet.domains(500).map(({ name }) => name);
+  };
+  await until('it is connected', () => fleet.state.connected, 60_000, 20);
+  const interest = { selectors: [], thresholds: [] };
+  fleet.watch({ ...interest, hosts: ['a', 'b'] });
+  await fleet.settled();
+  t.deepEqual(await said(1, 'c', 'd', 'b'), ['b']);
+  t.deepEqual(fleet.status().listensTo, ['a', 'b']);
+  // Another policy: what b said counts no longer, and is not told to have fallen silent.
+  fleet.watch({ ...interest, hosts: ['c'] });
+  t.deepEqual(fleet.status().hosts, []);
+  await fleet.settled();
+  t.deepEqual(await said(1, 'b', 'c'), ['c']);
+  // Over a server that is away, too.
+  await server.kill();
+  await until('it is cut off', () => !fleet.state.connected, 60_000, 20);
+  await server.again();
+  await until('it is back', () => fleet.state.connected && !stranger.isClosed(), 60_000, 20);
+  await fleet.settled();
+  await until('the other one is back', () => stranger.flush().then(() => true));
+  await said(1, 'b', 'c');
+  fleet.watch(interest);
+  await fleet.settled();
+  t.deepEqual((await said(2, 'b', 'c')).sort(), ['b', 'c']);
+  t.is(fleet.status().listensTo, null);
+});
+
 test('what is no message of ours is not taken, and named with its host and why; metrics count it', async (t) => {
   await using server = await NatsServer.start();
   const { batch } = await twoGuests();

@@ -103,6 +103,11 @@ test('with the example’s permissions a host says what it does itself and reads
     await evil.flush();
     await until(`${subject} is denied`, () => denied.some((text) => text.includes(subject)));
   }
+  // A host may listen to the one host that its policies name, too.
+  two.watch({ selectors: [], thresholds: [], hosts: ['host-1'] });
+  await two.settled();
+  evil.publish('domsched.activity.host-1', JSON.stringify(good));
+  await until('it is heard', () => two.status().hosts.some(({ host: name }) => name === 'host-1'));
   // Layouts: a host reads what the operator gave, and gives none.
   const given = await connected(await configOf('operator'));
   t.teardown(() => given.close());
