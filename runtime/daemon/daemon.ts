@@ -94,6 +94,8 @@ export class Daemon {
   #overstated: ReadonlySet<string> = new Set();
   /** Why nothing can be written down, as far as the log has been told. */
   #unwritable: DomschedError | undefined;
+  /** When that was told first, ISO 8601. */
+  #unwritableSince = '';
   #probedMs = -Infinity;
   readonly #onTick: (tick: Tick) => void;
 
@@ -376,11 +378,13 @@ export class Daemon {
       if (this.#unwritable !== undefined) health.probe();
     }
     const { failure } = health;
-    if (failure !== undefined && this.#unwritable === undefined)
+    if (failure !== undefined && this.#unwritable === undefined) {
+      this.#unwritableSince = new Date().toISOString();
       this.log.error(
         { code: failure.code, ...failure.details },
         `nothing is held or changed for now, and whoever is held can be let go: ${failure.message}`,
       );
+    }
     if (failure === undefined && this.#unwritable !== undefined)
       this.log.info('the journal can be written again: holds and changes go on');
     this.#unwritable = failure;
@@ -429,7 +433,7 @@ export class Daemon {
       domains,
       actions,
       ...(waits !== undefined && { waits }),
-      ...(this.#unwritable && { journal: failureOf(this.#unwritable) }),
+      ...(this.#unwritable && { journal: { ...failureOf(this.#unwritable), since: this.#unwritableSince } }),
       ...(fleet && { fleet: fleet.stateSince(this.#clock.startMs) }),
     });
     this.#last = tick;

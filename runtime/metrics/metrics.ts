@@ -1,4 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from '@prometheus-io/client';
+import { problemsOf } from '../tick/problems.ts';
 import type { Observer, Tick, TickAction, TickDomain } from '../tick/tick.ts';
 import { FleetSeries } from './fleet-series.ts';
 import { WaitSeries } from './wait-series.ts';
@@ -45,6 +46,11 @@ export class Metrics implements Observer {
   readonly #unwritable = this.#gauge(
     'journal_failed',
     'Whether nothing can be held or changed, because it cannot be written down',
+  );
+  readonly #problems = this.#gauge(
+    'problem',
+    'What an operator has to see to: a guest that may be half written, a journal that cannot be written; with the next step',
+    ['code', 'domain', 'message'],
   );
   readonly #lastTick = this.#gauge('last_tick_timestamp_seconds', 'When the last look was, since 1970');
   readonly #paused = this.#histogram(
@@ -113,6 +119,9 @@ export class Metrics implements Observer {
     this.#tickTime.observe(positive(tick.tookMs) / 1000);
     this.#lastTick.set(positive(Date.parse(tick.time)) / 1000);
     this.#unwritable.set(tick.journal === undefined ? 0 : 1);
+    this.#problems.reset();
+    for (const { code, domain = '', message } of problemsOf(tick).slice(0, MOST_DOMAINS))
+      this.#problems.set({ code, domain, message }, 1);
     for (const action of tick.actions) this.#action(action);
     if (tick.waits !== undefined) this.#waits.add(tick.waits, positive(tick.ms));
     if (tick.fleet !== undefined) {

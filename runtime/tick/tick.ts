@@ -144,8 +144,8 @@ export interface Tick {
   readonly actions: readonly TickAction[];
   /** At some ticks, and only if an observer wants them. */
   readonly waits?: readonly TickWait[];
-  /** Why nothing is held or changed: it cannot be written down. Code and message of a {@link DomschedError}. */
-  readonly journal?: { readonly code: string; readonly message: string };
+  /** Why nothing is held or changed: it cannot be written down, and since when. Code and message of a {@link DomschedError}. */
+  readonly journal?: { readonly code: string; readonly message: string; readonly since?: string };
   /** Absent without a fleet. */
   readonly fleet?: TickFleet;
 }

@@ -35,13 +35,14 @@ export class LineDecoder {
   /** Applies one line and returns the whole tick that it represents. */
   decode(line: TickLine): Tick {
     this.apply(line);
-    const { tick, time, ms, elapsedMs, tookMs, missed, early, sentinel, actions, waits } = line;
+    const { tick, time, ms, elapsedMs, tookMs, missed, early, sentinel, actions, waits, journal } = line;
     const { fleet } = this;
     const told = {
       ...(early && { early }),
       ...(sentinel && { sentinel }),
       ...(waits && { waits }),
       ...(fleet && { fleet }),
+      ...(journal && { journal }),
     };
     return { tick, time, ms, elapsedMs, tookMs, missed, actions, ...told, domains: this.tickDomains() };
   }

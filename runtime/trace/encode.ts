@@ -33,7 +33,7 @@ export class LineEncoder {
     }
     const gone = [...this.#domains.keys()].filter((id) => !now.has(id));
     const fleet = fleetLine(seen.fleet, this.#fleet);
-    const { tick, time, ms, elapsedMs, tookMs, missed, early, sentinel, actions, waits } = seen;
+    const { tick, time, ms, elapsedMs, tookMs, missed, early, sentinel, actions, waits, journal } = seen;
     const line: TickLine = {
       tick: finite(tick),
       time,
@@ -53,6 +53,7 @@ export class LineEncoder {
         pausedUs: finite(action.pausedUs),
       })),
       ...(fleet !== undefined && { fleet }),
+      ...(journal !== undefined && { journal }),
       ...(waits !== undefined && { waits: waits.map((wait) => ({ ...wait, ns: finite(wait.ns) })) }),
     };
     this.#domains = now;

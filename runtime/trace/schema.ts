@@ -118,5 +118,6 @@ export const TICK_LINE = z.object({
   gone: z.array(z.string()).optional(),
   actions: z.array(ACTION),
   waits: z.array(WAIT).optional(),
+  journal: z.object({ code: z.string(), message: z.string(), since: z.iso.datetime().optional() }).optional(),
   fleet: FLEET.nullish(),
 }) as unknown as z.ZodType<TickLine>;

@@ -18,6 +18,7 @@ const SHARED: Readonly<Record<string, string>> = {
   '/trace/decode.js': '../../trace/decode.js',
   '/trace/fleet-delta.js': '../../trace/fleet-delta.js',
   '/tick/culprit.js': '../../tick/culprit.js',
+  '/tick/problems.js': '../../tick/problems.js',
 };
 
 const TYPES: Readonly<Record<string, string>> = {

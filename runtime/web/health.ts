@@ -1,3 +1,4 @@
+import { HALF_WRITTEN, type Problem, problemsOf } from '../tick/problems.ts';
 import type { Tick } from '../tick/tick.ts';
 
 /** A tick younger than this is never stale, in ms: a busy host may delay the daemon. */
@@ -10,16 +11,18 @@ const CONTRADICTIONS: ReadonlySet<string> = new Set(['guest-inconsistent']);
 
 export interface Health {
   /**
-   * `inconsistent` means that data of a guest contradicts itself; its kernel may have been replaced. `journal-failed`
-   * means that nothing can be held or changed, because it cannot be written down.
+   * `inconsistent` means that data of a guest contradicts itself; its kernel may have been replaced. `edit-torn` means
+   * that an edit may have left a guest half written, and no policy edits it before it is reset. `journal-failed` means that nothing can be held or changed, because it cannot be written down.
    */
-  readonly status: 'healthy' | 'stale' | 'starting' | 'inconsistent' | 'journal-failed';
+  readonly status: 'healthy' | 'stale' | 'starting' | 'inconsistent' | 'edit-torn' | 'journal-failed';
   /** Age of the last tick, in ms; null before the first. */
   readonly ageMs: number | null;
   readonly tick: number | null;
   readonly domains: number;
   /** Domains that could not be read at the last tick. Vanished domains do not count: guests come and go. */
   readonly unreadable: number;
+  /** What an operator has to see to, with the reason and the next step. */
+  readonly problems: readonly Problem[];
 }
 
 /** Whether the daemon still looks at its guests. */
@@ -40,7 +43,7 @@ export class HealthCheck {
 
   get(): Health {
     if (this.#last === undefined) {
-      return { status: 'starting', ageMs: null, tick: null, domains: 0, unreadable: 0 };
+      return { status: 'starting', ageMs: null, tick: null, domains: 0, unreadable: 0, problems: [] };
     }
     const { at, tick, intervalMs } = this.#last;
     const ageMs = Math.round(this.#now() - at);
@@ -48,18 +51,23 @@ export class HealthCheck {
     const isInconsistent = tick.domains.some(
       ({ error }) => error !== undefined && CONTRADICTIONS.has(error.code),
     );
+    const problems = problemsOf(tick);
+    const isTorn = problems.some(({ code }) => HALF_WRITTEN.has(code));
     return {
       status: isStale
         ? 'stale'
         : isInconsistent
           ? 'inconsistent'
-          : tick.journal !== undefined
-            ? 'journal-failed'
-            : 'healthy',
+          : isTorn
+            ? 'edit-torn'
+            : tick.journal !== undefined
+              ? 'journal-failed'
+              : 'healthy',
       ageMs,
       tick: tick.tick,
       domains: tick.domains.length,
       unreadable: tick.domains.filter(({ error }) => error !== undefined).length,
+      problems,
     };
   }
 }

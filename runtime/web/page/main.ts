@@ -2,6 +2,7 @@ import { type Connected, Connection } from './connection.ts';
 import { showFleet } from './fleet.ts';
 import { type ListLine, ROW_HEIGHT, VirtualList } from './list.ts';
 import { age, showEdits, showHeld, showWaits } from './panels.ts';
+import { showProblems } from './problems.ts';
 import { type PageRow, type PageView, rowsOf } from './rows.ts';
 import { Store, shareOf } from './store.ts';
 import { drawAxis, drawTrack, readPalette, type TimelineWindow } from './timeline.ts';
@@ -28,6 +29,7 @@ const fleet = {
   list: find('hosts'),
 };
 
+const problems = find('problems');
 const store = new Store();
 const collapsed = new Set<string>();
 const list = new VirtualList(viewport, find('content'), draw);
@@ -95,6 +97,7 @@ function show(): void {
     showStatus();
     showHeld(find('held'), find('held-count'), store);
     showFleet(fleet, store);
+    showProblems(problems, store);
     showEdits(find('edits'), store);
     showWaits(find('waits'), store);
     showDetails();

@@ -194,6 +194,16 @@ test('a guest that ran while it was edited is not edited again before it is rese
   const metrics = new Metrics({ withoutOwn: true });
   metrics.tick(last);
   t.regex(await metrics.text(), /domsched_domain_errors\{reason="edit-torn"\} 1/);
+  t.regex(
+    await metrics.text(),
+    /domsched_problem\{code="edit-torn",domain="batch",message="[^"]*MAY BE TORN[^"]*reset it[^"]*"\} 1/,
+  );
+  const health = new HealthCheck();
+  health.tick(last);
+  const { status, problems } = health.get();
+  t.is(status, 'edit-torn');
+  t.like(problems, [{ code: 'edit-torn', domain: 'batch', message: told.error?.message }]);
+  t.is(problems.length, 1);
   t.is(
     batch.domain.recorder.count('write'),
     0,

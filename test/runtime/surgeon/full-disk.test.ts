@@ -8,6 +8,8 @@ import { DomschedError } from '../../../runtime/error.ts';
 import { knownKernels } from '../../../runtime/layout/registry.ts';
 import { Metrics } from '../../../runtime/metrics/metrics.ts';
 import { JournaledSurgeon, Journals } from '../../../runtime/surgeon/journaled-surgeon.ts';
+import { LineDecoder } from '../../../runtime/trace/decode.ts';
+import { LineEncoder } from '../../../runtime/trace/encode.ts';
 import { DomainShareKeeper } from '../../../runtime/watch/domain-share.ts';
 import { HealthCheck } from '../../../runtime/web/health.ts';
 import { BACKUP, FakeDaemon, isQueued, run, SERVER, twoGuests } from '../daemon/fake-daemon.ts';
@@ -115,6 +117,13 @@ test.serial(
       t.true(full.hasFailed && isQueued(batch, BACKUP));
       t.is(seen.journal?.code, 'journal-failed');
       t.is(health.get().status, 'journal-failed');
+      const [problem, ...others] = health.get().problems;
+      t.deepEqual(others, []);
+      t.regex(problem!.message, /make room there/);
+      t.true(Date.parse(problem!.since!) <= Date.now() && problem!.since === seen.journal?.since);
+      t.regex(await metrics.text(), /^domsched_problem\{code="journal-failed",.*make room there.*\} 1$/m);
+      const decoded = new LineDecoder().decode(new LineEncoder().encode(seen));
+      t.deepEqual(decoded.journal, seen.journal, 'a trace has it');
       t.true(await isToldFailed());
       const { ways } = [...fake.daemon.domains.values()].find(({ name }) => name === 'batch')!;
       t.regex(ways!.refused.all!, /make room there/);
@@ -130,6 +139,8 @@ test.serial(
     t.deepEqual(await fake.held(), ['backup']);
     t.is(fake.ticks.at(-1)!.journal, undefined);
     t.is(health.get().status, 'healthy');
+    t.deepEqual(health.get().problems, []);
+    t.notRegex(await metrics.text(), /^domsched_problem\{/m);
     t.false(await isToldFailed());
     t.is(lines.filter(({ msg }) => msg.startsWith('the journal can be written again')).length, 1);
   },

@@ -187,6 +187,28 @@ test('the hosts of the fleet: who was heard when, what works there, and who is h
   t.deepEqual(errors, []);
 });
 
+test('a guest that may be half written, and a journal that cannot be written: why, and what to do', async (t) => {
+  t.timeout(300_000);
+  const web = await serve(t);
+  const torn = { code: 'edit-torn', message: 'park: THIS EDIT MAY BE TORN <img src=x>; reset it' };
+  const batch = { ...sampleDomain('batch', []), error: torn };
+  const journal = { code: 'journal-failed', message: 'full: make room there', since: isoAt(0) };
+  web.tick(sampleTick(1, [batch], { journal }));
+  await using opened = await openPage(`${web.url}?token=${TOKEN}`);
+  const { page, errors } = opened;
+  await showsTick(page, 1);
+  const [first, second, ...others] = await page.locator('#problems > li').allTextContents();
+  t.is(first, `batch: ${torn.message} [edit-torn]`);
+  t.regex(second!, /^full: make room there since .*\d.* \[journal-failed\]$/);
+  t.deepEqual(others, []);
+  t.true(await page.locator('#problems').isVisible());
+  t.is(await page.locator('#problems img').count(), 0);
+  web.tick(sampleTick(2, [sampleDomain('batch', [])]));
+  await showsTick(page, 2);
+  t.true(await page.locator('#problems').isHidden());
+  t.deepEqual(errors, []);
+});
+
 test('a thousand hosts leave the page as small as a hundred', async (t) => {
   t.timeout(300_000);
   const web = await serve(t);
