@@ -2,6 +2,7 @@
  * Machines that are found by their processes: two of one name, one with 5 GiB around the hole for devices in QEMU's own
  * memory and a monitor to compare with, one of two memory nodes and without any monitor.
  */
+import { readFileSync } from 'node:fs';
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
@@ -10,6 +11,8 @@ import type { DomschedError } from '../../runtime/error.ts';
 import { Guest } from '../../runtime/guest/guest.ts';
 import { requireCapabilities } from '../../runtime/hypervisor/capability.ts';
 import { connect } from '../../runtime/hypervisor/connect.ts';
+import { FRAME_SIZE, type FrameNumber } from '../../runtime/hypervisor/frame.ts';
+import { FrameBatch } from '../../runtime/hypervisor/frame-batch.ts';
 import { parseMemoryMap } from '../../runtime/hypervisor/qemu/memory-map.ts';
 import { asRecord } from '../../runtime/hypervisor/qemu/qmp-client.ts';
 import type { Domain } from '../../runtime/hypervisor/types.ts';
@@ -21,12 +24,15 @@ import { compareWithProc, READ_STATS } from './against-proc.ts';
 import { findProcess, PATIENCE_MS } from './cycles.ts';
 import { diesAfter } from './dies-after.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
+import { HugePages } from './huge-pages.ts';
 import { parseProcStats } from './proc-stat.ts';
 import { until } from './until.ts';
 
 const NAME = 'twin';
 /** Holds, and as many releases, of each guest. */
 const CYCLES = Number(process.env.DOMSCHED_CYCLES ?? 8);
+/** Frames to read that the guest has never used: 32 MiB. */
+const ABSENT = 8192;
 const programs = [
   { kind: 'burner', name: 'burner-a' },
   { kind: 'burner', name: 'burner-b' },
@@ -37,12 +43,14 @@ const common = { name: NAME, programs, shellNice: -10, extra: ['-name', `guest=$
 
 test.serial('machines by their processes: found, told apart, their memory and their processes', async (t) => {
   t.timeout(600_000);
+  const MEMORY = 512;
+  using huge = HugePages.take(MEMORY / 2);
   const boots = [
     bootDebian({ ...common, ram: 'anonymous', memory: 5 * 1024 }),
     bootDebian({
       ...common,
-      ram: 'nodes',
-      memory: 512,
+      ram: huge ? 'huge-nodes' : 'nodes',
+      memory: MEMORY,
       monitors: false,
       kernel: 'debian-6.12-cloud',
       machine: 'pc',
@@ -71,6 +79,7 @@ test.serial('machines by their processes: found, told apart, their memory and th
     await holdsAndReleases(t, guest, domain, attached);
     await survivesEveryPrefix(t, guest, domain, attached);
     attached.detach();
+    if (guest === big) readsAbsentPages(t, guest, domain);
     if (guest === silent) {
       t.is(domain.frames.regions().length, 2, 'a memory node each');
       t.regex(await guest.run('dmesg'), /NUMA: Node 1|NODE_DATA\(1\)/, 'the guest has them');
@@ -97,6 +106,30 @@ test.serial('machines by their processes: found, told apart, their memory and th
   }
   for (const guest of [big, silent]) guest.checkConsole();
 });
+
+/** Pages that QEMU has never touched are zero, and are not taken from the host by being read. */
+function readsAbsentPages(t: ExecutionContext, guest: LiveGuest, domain: Domain): void {
+  const memory = () => {
+    const status = readFileSync(`/proc/${guest.process.pid}/status`, 'latin1');
+    return 1024 * Number(/^RssAnon:\s+(\d+) kB$/m.exec(status)![1]);
+  };
+  const region = domain.frames.regions().at(-1)!;
+  let unused = { first: region.first as number, count: 0 };
+  let from: number = region.first;
+  const end = region.first + region.count;
+  for (const { first, count } of [...domain.frames.filled!(region), { first: end, count: 0 }]) {
+    if (first - from > unused.count) unused = { first: from, count: first - from };
+    from = first + count;
+  }
+  t.true(unused.count > ABSENT, 'most of its memory was never used');
+  const batch = new FrameBatch();
+  for (let i = 0; i < ABSENT; i++) batch.add((unused.first + i) as FrameNumber, 0, FRAME_SIZE);
+  const before = memory();
+  t.is(domain.frames.read(batch), 0, 'none is a fault');
+  t.true(batch.bytes.subarray(0, batch.used).every((byte) => byte === 0));
+  // The guest itself goes on, and takes some.
+  t.true(memory() - before < (ABSENT * FRAME_SIZE) / 2, 'it is no bigger than before');
+}
 
 /** Holds each program, sees that it stands still while others go on, and lets it go. */
 async function holdsAndReleases(

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { cp, mkdir, mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
+import { chmod, chown, cp, mkdir, mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -36,9 +36,9 @@ export interface MachineOptions {
   memory?: number;
   /**
    * Where RAM is: a file that we can map, memory of the QEMU process only, a sealed memfd, or two memory nodes of equal
-   * size, one in a memfd and one in the process only, with a CPU each.
+   * size, one in a memfd (of huge pages) and one in the process only, with a CPU each; or wherever `extra` says.
    */
-  ram?: 'file' | 'anonymous' | 'memfd' | 'nodes';
+  ram?: 'file' | 'anonymous' | 'memfd' | 'nodes' | 'huge-nodes' | 'elsewhere';
   /** QEMU CPU model; `max` has 5-level paging, `qemu64` 4 levels and page-table isolation. */
   cpu?: string;
   /** QEMU machine type with its options. */
@@ -50,6 +50,8 @@ export interface MachineOptions {
   accelerator?: Accelerator;
   /** No socket by which QEMU takes an order: whoever wants something of the machine has its process. */
   monitors?: false;
+  /** The user that QEMU runs as, and the words of a command in front of it that makes it so. */
+  as?: { readonly uid: number; readonly words: (directory: string) => readonly string[] };
 }
 
 export interface KernelOptions extends MachineOptions {
@@ -208,9 +210,12 @@ export async function startMachine(options: KernelOptions): Promise<LiveGuest> {
   const accelerator = options.accelerator ?? (await workingAccelerator());
   const memory = options.memory ?? 384;
   const socket = (file: string) => `unix:${path.join(directory, file)},server=on,wait=off`;
+  if (options.as !== undefined) await chown(directory, options.as.uid, -1);
+  const [program = '', ...before] = [...(options.as?.words(directory) ?? []), 'qemu-system-x86_64'];
   const child = spawn(
-    'qemu-system-x86_64',
+    program,
     [
+      ...before,
       ...[
         '-name',
         name,
@@ -311,6 +316,8 @@ export async function bootImage(
   try {
     const initrd = path.join(directory, 'initramfs.cpio');
     await makeInitramfs(initrd, { ...options, modules });
+    // Another user's QEMU reads it too.
+    if (options.as !== undefined) await chmod(directory, 0o755);
     const extra = options.disk
       ? [...(options.extra ?? []), ...(await diskArguments(directory))]
       : options.extra;
@@ -341,13 +348,13 @@ function ramArguments(
   memory: number,
   directory: string,
 ): string[] {
-  if (ram === 'anonymous') return ['-machine', machine];
-  if (ram === 'nodes') {
-    const size = `size=${memory / 2}M`;
+  if (ram === 'anonymous' || ram === 'elsewhere') return ['-machine', machine];
+  if (ram === 'nodes' || ram === 'huge-nodes') {
+    const size = `size=${memory / 2}M${ram === 'nodes' ? '' : ',hugetlb=on,hugetlbsize=2M'}`;
     return [
       ...['-machine', machine],
       ...['-object', `memory-backend-memfd,id=node0,${size},share=on`, '-numa', 'node,memdev=node0,cpus=0'],
-      ...['-object', `memory-backend-ram,id=node1,${size}`, '-numa', 'node,memdev=node1,cpus=1'],
+      ...['-object', `memory-backend-ram,id=node1,size=${memory / 2}M`, '-numa', 'node,memdev=node1,cpus=1'],
     ];
   }
   const backend =

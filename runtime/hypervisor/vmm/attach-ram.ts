@@ -1,13 +1,16 @@
 import { DomschedError } from '../../error.ts';
 import { hostProcess } from '../../host-process.ts';
 import { FRAME_SIZE, type GuestFrame } from '../frame.ts';
-import { QemuRam, type RamSource } from '../qemu/ram.ts';
+import { FRAME_STATUS, type FrameBatch } from '../frame-batch.ts';
+import { QemuRam } from '../qemu/ram.ts';
 import type { FrameRegion } from '../types.ts';
 import { nodeBytes, ramBytes } from './command-line.ts';
-import { type BlockPart, possibleRoots, proves, startOf } from './guest-tables.ts';
+import { provePlacement } from './guest-tables.ts';
 import type { MachineProcess } from './machine-process.ts';
-import { type Piece, piecesOf, placements } from './place-ram.ts';
-import { filledPages, openBlock, type RamBlock, ramBlocks } from './ram-blocks.ts';
+import { keyOfBlock, OpenedBlocks, sourcesOf } from './opened-blocks.ts';
+import { type Piece, pieceAt, piecesOf, placements, pluggedStart } from './place-ram.ts';
+import { type BootRam, findPlugged, type PluggedRam, pieceFor } from './plugged-ram.ts';
+import { filledPages, type RamBlock, ramBlocks } from './ram-blocks.ts';
 
 /** How often to try, because a running guest changes its tables while we follow them. */
 const ATTEMPTS = 3;
@@ -15,36 +18,103 @@ const ATTEMPTS = 3;
 const MAX_ARRANGEMENTS = 24;
 /** The most that page tables can hold (Intel SDM vol. 3A, 4.1.4): without the monitor the real number is unknown. */
 const PHYSICAL_BITS = 52;
+/** Shortest and longest time between two searches for plugged memory. */
+const FIRST_WAIT_MS = 1_000;
+const LAST_WAIT_MS = 60_000;
 
 /** Frames of a guest whose process was found. */
 export class ProcessRam extends QemuRam {
-  readonly #pid: number;
-  readonly #blocks: readonly RamBlock[];
-  readonly #pieces: readonly Piece[];
+  readonly #machine: MachineProcess;
+  /** What it started with, which stays. */
+  readonly #boot: BootRam;
+  #plugged: readonly PluggedRam[] = [];
+  /** The process's memory when plugged memory was last looked for. */
+  #seen = '';
+  /** Somebody asked for a frame that is not ours to read, perhaps plugged memory whose place is not proved yet. */
+  #missed: boolean;
+  #nextLook = 0;
+  #waitMs = FIRST_WAIT_MS;
 
-  /** @param blocks its RAM in the process, with a source for each */
-  constructor(
-    name: string,
-    pid: number,
-    blocks: readonly RamBlock[],
-    sources: readonly RamSource[],
-    pieces: readonly Piece[],
-  ) {
-    super(name, PHYSICAL_BITS, sources);
-    this.#pid = pid;
-    this.#blocks = blocks;
-    this.#pieces = pieces;
+  /** @param hasMore whether memory was plugged since */
+  constructor(machine: MachineProcess, boot: BootRam, hasMore: boolean) {
+    super(machine.name, PHYSICAL_BITS, sourcesOf(boot.parts, piecesOf(boot.placement, boot.parts)));
+    this.#machine = machine;
+    this.#boot = boot;
+    this.#missed = hasMore;
+    this.renew();
+  }
+
+  override read(batch: FrameBatch<GuestFrame>): number {
+    const failed = super.read(batch);
+    if (failed > 0 && !this.#missed) this.#missed = this.#isMissing(batch);
+    return failed;
   }
 
   /** Frames of a region that the guest has ever used, ascending. */
   *filled({ first, count }: FrameRegion<GuestFrame>): Generator<FrameRegion<GuestFrame>> {
-    const piece = this.#pieces.find((each) => first >= each.first && first < each.first + each.count);
+    const { pid } = this.#machine;
+    const [blocks, pieces] = [this.#blocks(), this.#pieces()];
+    const piece = pieces[pieceAt(pieces, first * FRAME_SIZE)];
     if (piece === undefined) return;
-    const start = this.#blocks[piece.part]!.start + piece.offset + (first - piece.first) * FRAME_SIZE;
-    for (const run of filledPages(this.#pid, start, count * FRAME_SIZE)) {
+    const start = blocks[piece.part]!.start + piece.offset + (first - piece.first) * FRAME_SIZE;
+    for (const run of filledPages(pid, start, count * FRAME_SIZE)) {
       yield { first: (first + run.first) as GuestFrame, count: run.count };
     }
   }
+
+  /** Whether the process still has the memory that was plugged as it was found; true without any. */
+  get isCurrent(): boolean {
+    return this.#plugged.length === 0 || this.#seen === signatureOf(this.#machine.pid);
+  }
+
+  /**
+   * Looks for plugged memory, and for what has become of it, if there is reason to: the process has other memory than
+   * before, or a frame was asked for that could be in it. Without success it waits longer each time, as a look takes
+   * milliseconds to tenths of a second.
+   * @returns whether the guest's memory is another one now
+   */
+  renew(): boolean {
+    const now = performance.now();
+    const gone = !this.isCurrent;
+    if (!gone && (!this.#missed || now < this.#nextLook)) return false;
+    this.#missed = false;
+    this.#seen = signatureOf(this.#machine.pid);
+    const before = placesOf(this.#plugged);
+    this.#plugged = findPlugged(this.#machine.pid, this.#boot, this.#plugged);
+    const changed = before !== placesOf(this.#plugged);
+    this.#waitMs = changed ? FIRST_WAIT_MS : Math.min(2 * this.#waitMs, LAST_WAIT_MS);
+    this.#nextLook = performance.now() + this.#waitMs;
+    if (changed) {
+      const parts = [...this.#boot.parts, ...this.#plugged.map(({ part }) => part)];
+      this.replace(sourcesOf(parts, this.#pieces()));
+    }
+    return changed;
+  }
+
+  #isMissing({ count, status, frames }: FrameBatch<GuestFrame>): boolean {
+    const start = pluggedStart(this.#boot.placement) / FRAME_SIZE;
+    for (let i = 0; i < count; i++) if (status[i] === FRAME_STATUS.absent && frames[i]! >= start) return true;
+    return false;
+  }
+
+  #blocks(): readonly RamBlock[] {
+    return [...this.#boot.blocks, ...this.#plugged.map(({ block }) => block)];
+  }
+
+  #pieces(): readonly Piece[] {
+    const { parts, placement } = this.#boot;
+    const plugged = this.#plugged.map(({ block, at }, index) => pieceFor(block, at, parts.length + index));
+    return [...piecesOf(placement, parts), ...plugged];
+  }
+}
+
+function placesOf(plugged: readonly PluggedRam[]): string {
+  return plugged.map(({ block, at }) => `${keyOfBlock(block)} at ${at}`).join();
+}
+
+/** Changes when the process gets or loses memory that is big enough to be a guest's. */
+function signatureOf(pid: number): string {
+  return ramBlocks(pid).map(keyOfBlock).sort().join();
 }
 
 /**
@@ -61,74 +131,27 @@ export function attachRam(machine: MachineProcess): ProcessRam {
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     using opened = new OpenedBlocks(pid);
     for (const blocks of choices) {
-      const found = opened.place(blocks);
-      sawRoots ||= found.sawRoots;
-      if (found.pieces === undefined) continue;
-      return new ProcessRam(name, pid, blocks, opened.take(blocks, found.pieces), found.pieces);
+      const total = blocks.reduce((sum, { length }) => sum + length, 0);
+      const parts = blocks.map((block) => opened.part(block));
+      const roots = opened.roots(blocks, total);
+      sawRoots ||= roots.length > 0;
+      for (const placement of placements(total)) {
+        const proof = provePlacement(parts, placement, roots);
+        if (proof === undefined) continue;
+        opened.take(blocks);
+        return new ProcessRam(machine, { blocks, parts, placement }, proof.plugged.length > 0);
+      }
     }
   }
   throw new DomschedError(
     'kernel-unidentified',
     sawRoots
-      ? `${name}: where its memory lies in the guest is not proved by its own page tables (plugged memory, or a memory ` +
-          'node that no program uses?); give it a QMP socket of ours: -qmp unix:/run/domsched/NAME.sock,server=on,wait=off'
+      ? `${name}: where its memory lies in the guest is not proved by its own page tables (a memory node that no program ` +
+          'uses?); give it a QMP socket of ours: -qmp unix:/run/domsched/NAME.sock,server=on,wait=off'
       : `${name}: no kernel's page tables are in its memory: it is still booting, or no 64-bit Linux`,
     { domain: name, pid },
   );
 }
-
-interface OpenedBlock extends BlockPart {
-  readonly mapping: RamSource['mapping'];
-  /** Offsets of what may be topmost tables. */
-  readonly roots: readonly number[];
-}
-
-/** Memory that is opened to look where it belongs. What nobody takes is closed. */
-class OpenedBlocks {
-  readonly #pid: number;
-  /** By place in the process. */
-  readonly #opened = new Map<string, OpenedBlock>();
-
-  constructor(pid: number) {
-    this.#pid = pid;
-  }
-
-  /** @param blocks a guest's RAM in its order, perhaps */
-  place(blocks: readonly RamBlock[]): { sawRoots: boolean; pieces: readonly Piece[] | undefined } {
-    const total = blocks.reduce((sum, { length }) => sum + length, 0);
-    const parts = blocks.map((block) => this.#open(block, total));
-    const roots = parts.flatMap((part, index) => part.roots.map((at) => startOf(parts, index) + at));
-    const guest = { parts, length: total };
-    const placement = placements(total).find((each) => proves(guest, each, roots));
-    return { sawRoots: roots.length > 0, pieces: placement && piecesOf(placement, parts) };
-  }
-
-  /** Sources of what was placed, which are their owner's to close from then on. */
-  take(blocks: readonly RamBlock[], pieces: readonly Piece[]): RamSource[] {
-    return blocks.map((block, part) => {
-      const { memory, mapping, address } = this.#opened.get(placeOf(block))!;
-      this.#opened.delete(placeOf(block));
-      const own = pieces.filter((piece) => piece.part === part);
-      const segments = own.map(({ first, count, offset }) => ({ first, count, address: address + offset }));
-      return { memory, mapping, segments };
-    });
-  }
-
-  [Symbol.dispose](): void {
-    for (const { mapping } of this.#opened.values()) mapping?.close();
-  }
-
-  #open(block: RamBlock, total: number): OpenedBlock {
-    const known = this.#opened.get(placeOf(block));
-    if (known !== undefined) return known;
-    const opened = { ...openBlock(this.#pid, block), length: block.length, roots: [] as number[] };
-    this.#opened.set(placeOf(block), opened);
-    opened.roots.push(...possibleRoots(opened, filledPages(this.#pid, block.start, block.length), total));
-    return opened;
-  }
-}
-
-const placeOf = ({ start, length }: RamBlock) => `${start}+${length}`;
 
 /**
  * What may be the RAM, in the guest's order. If the command line gives a size, a bigger block is cut: to its end, or a file

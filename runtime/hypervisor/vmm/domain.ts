@@ -22,7 +22,7 @@ import type {
 } from '../types.ts';
 import { attachRam, type ProcessRam } from './attach-ram.ts';
 import { Freezer } from './freezer.ts';
-import { type MachineProcess, machineOf } from './machine-process.ts';
+import { type ForeignMachine, foreignMachine, type MachineProcess, machineOf } from './machine-process.ts';
 import { tracerOfMachine } from './may-trace.ts';
 import { ProcessPause } from './process-pause.ts';
 import { machineThreads } from './vcpu-threads.ts';
@@ -91,7 +91,9 @@ export class ProcessDomain implements Domain<GuestFrame> {
   }
 
   tick(): void {
-    if (!this.#counter.held) this.#generation += 1;
+    if (this.#counter.held) return;
+    this.#generation += 1;
+    this.#ram.renew();
   }
 
   async state(): Promise<DomainState> {
@@ -124,7 +126,15 @@ export class ProcessDomain implements Domain<GuestFrame> {
   }
 
   async #stop(use: PauseUse): Promise<{ foundPaused: boolean }> {
+    this.#ram.renew();
     await this.#pause.stop(use);
+    // Nobody can unplug memory from a guest that stands.
+    if (!this.#ram.isCurrent) {
+      this.#pause.resume();
+      const { name, pid } = this.identity;
+      const message = `${name}: its memory was plugged or unplugged just now; try again`;
+      throw new DomschedError('edit-conflict', message, { domain: name, pid, again: true });
+    }
     // The kernel lets it go at our end, but not while we are stopped: Ctrl-Z waits.
     this.#takeBack ??= onExit(() => undefined);
     this.#generation += 1;
@@ -156,7 +166,12 @@ function hostTracksBranches(): boolean {
   }
 }
 
-export function identityOf({ pid, started, name, isQemu }: MachineProcess): DomainIdentity {
+export function identityOf({
+  pid,
+  started,
+  name,
+  isQemu,
+}: Pick<MachineProcess, 'pid' | 'started' | 'name' | 'isQemu'>): DomainIdentity {
   const connection = `pid:${pid}`;
   return { id: connection, name, hypervisor: isQemu ? 'qemu' : 'kvm', connection, pid, started };
 }
@@ -174,10 +189,18 @@ export function stateOf(process: HostProcess): DomainState {
   return isFrozen || processState(process.pid) === 'T' ? 'paused' : 'running';
 }
 
-/** @throws DomschedError `domain-not-found` */
+/** Why nothing can be done with another user's machine. */
+export function notOurs({ pid, name, uid }: ForeignMachine): DomschedError {
+  const message = `${name} is a virtual machine of another user (process ${pid}, uid ${uid}): run as root on the host itself`;
+  return new DomschedError('host-unreachable', message, { domain: name, pid, uid });
+}
+
+/** @throws DomschedError `domain-not-found`; `host-unreachable` for another user's */
 export function requireMachine(pid: number): MachineProcess {
   const machine = machineOf(pid);
   if (machine !== undefined) return machine;
+  const foreign = foreignMachine(pid);
+  if (foreign !== undefined) throw notOurs(foreign);
   throw new DomschedError(
     'domain-not-found',
     `process ${pid} runs no virtual machine that can be seen: it is no QEMU and has no KVM machine, or has ended; ` +

@@ -1,6 +1,16 @@
 import { FRAME_SIZE } from '../frame.ts';
 import { addressOf, MAX_RANGES_PER_CALL, type ProcessMemory, RangeList } from '../process-memory.ts';
-import { blockOffset, FOUR_GIB, type Piece, type Placement, piecesOf } from './place-ram.ts';
+import {
+  endOf,
+  FOUR_GIB,
+  type PhysicalRange,
+  type Piece,
+  type Placement,
+  pieceAt,
+  piecesOf,
+  placements,
+  pluggedStart,
+} from './place-ram.ts';
 
 /** Bits of the low word of a page table's entry (Intel SDM vol. 3A, 4.5). */
 const PRESENT = 1;
@@ -28,6 +38,8 @@ const MAX_UNMAPPED = 16 * 1024 * 1024;
 const ENOUGH = 4;
 /** Most mappings of all memory to look at; one from before the kernel was up may be left. */
 const MAX_MAPS = 8;
+/** Most ranges of one mapping; its pieces above 4 GiB are ordered by address. */
+const MAX_RANGES = 256;
 
 /** Memory of a process that contains a guest's RAM, or one memory node of it. */
 export interface BlockPart {
@@ -37,35 +49,41 @@ export interface BlockPart {
   readonly length: number;
 }
 
-/** All RAM of a guest: its parts follow each other. */
-export interface GuestBlock {
-  readonly parts: readonly BlockPart[];
-  readonly length: number;
-}
-
 /** One page table of the guest, read in one go. */
 type Table = Uint32Array;
 
 /** Reads tables of the guest by physical address under an assumption of where its RAM is. */
 class TableReader {
-  readonly placement: Placement;
-  readonly #block: GuestBlock;
+  readonly pieces: readonly Piece[];
+  readonly #parts: readonly BlockPart[];
+  /** Memory that the guest has, wherever it is in the process. */
+  #plugged: readonly PhysicalRange[] = [];
   #reads = 0;
   #all = 0;
 
-  constructor(block: GuestBlock, placement: Placement) {
-    this.#block = block;
-    this.placement = placement;
+  constructor(parts: readonly BlockPart[], pieces: readonly Piece[], plugged: readonly PhysicalRange[] = []) {
+    this.#parts = parts;
+    this.pieces = pieces;
+    this.#plugged = plugged;
   }
 
-  /** @returns undefined if it is not RAM or was never written, and when too many were read */
+  set plugged(ranges: readonly PhysicalRange[]) {
+    this.#plugged = ranges;
+  }
+
+  /** @returns undefined if it is not RAM that we have or was never written, and when too many were read */
   read(physical: number): Table | undefined {
-    const offset = blockOffset(this.placement, physical);
-    if (offset < 0 || this.#reads >= MAX_TABLES || this.#all >= MAX_ALL_TABLES) return undefined;
+    const index = pieceAt(this.pieces, physical);
+    if (index < 0 || this.#reads >= MAX_TABLES || this.#all >= MAX_ALL_TABLES) return undefined;
     this.#reads += 1;
     this.#all += 1;
-    const bytes = new Uint8Array(new ArrayBuffer(FRAME_SIZE));
-    return readInto(this.#block, offset, bytes) ? new Uint32Array(bytes.buffer) : undefined;
+    const { first, part, offset } = this.pieces[index]!;
+    return readPage(this.#parts[part]!, offset + physical - first * FRAME_SIZE);
+  }
+
+  /** Reads a page of a part. */
+  readAt({ part, offset }: PagePlace): Table | undefined {
+    return readPage(this.#parts[part]!, offset);
   }
 
   /** Starts another root, which has its own limit. */
@@ -79,30 +97,31 @@ class TableReader {
     for (let i = 0; i < ENTRIES; i++) {
       if (!isPresent(table, i)) continue;
       present += 1;
-      if (!isLarge(table, i) && blockOffset(this.placement, addressAt(table, i)) < 0) return false;
+      if (!isLarge(table, i) && !this.#isRam(addressAt(table, i))) return false;
     }
     return present > 0;
   }
+
+  #isRam(physical: number): boolean {
+    if (pieceAt(this.pieces, physical) >= 0) return true;
+    return this.#plugged.some(({ start, end }) => physical >= start && physical < end);
+  }
 }
 
-function readInto({ parts }: GuestBlock, offset: number, bytes: Uint8Array): boolean {
-  const index = partAt(parts, offset);
-  const part = parts[index]!;
+function readPage(part: BlockPart, offset: number): Table | undefined {
+  const bytes = new Uint8Array(new ArrayBuffer(FRAME_SIZE));
   const local = new RangeList();
   const remote = new RangeList();
   local.set(0, addressOf(bytes), bytes.length);
-  remote.set(0, part.address + offset - startOf(parts, index), bytes.length);
-  return part.memory.read(local, 1, remote, 1) === bytes.length;
+  remote.set(0, part.address + offset, bytes.length);
+  return part.memory.read(local, 1, remote, 1) === bytes.length ? new Uint32Array(bytes.buffer) : undefined;
 }
 
-/** Index of the part that an offset in the block is in. */
-function partAt(parts: readonly BlockPart[], offset: number): number {
-  return parts.findIndex(({ length }, index) => offset < startOf(parts, index) + length);
-}
-
-/** Offset in the block of a part's first byte. */
-export function startOf(parts: readonly { readonly length: number }[], index: number): number {
-  return parts.slice(0, index).reduce((sum, { length }) => sum + length, 0);
+/** A page of a guest's memory by where it is in the process. */
+export interface PagePlace {
+  readonly part: number;
+  /** Bytes from the start of that part. */
+  readonly offset: number;
 }
 
 const isPresent = (table: Table, i: number) => (table[2 * i]! & PRESENT) !== 0;
@@ -167,9 +186,10 @@ function* lastEntries(
 
 /** Limits of the guest's memory in a kernel's tables. */
 export interface DirectMap {
-  /** Byte after the last mapped one below 4 GiB, and after the last of all. */
+  /** Byte after the last mapped one below 4 GiB. */
   readonly lowEnd: number;
-  readonly end: number;
+  /** What is mapped above 4 GiB, ascending. */
+  readonly high: readonly PhysicalRange[];
 }
 
 /**
@@ -182,15 +202,18 @@ function directMap(reader: TableReader, root: Table): DirectMap | undefined {
   if (kernel === undefined) return undefined;
   const levels = isImageWindow(reader, kernel) ? 4 : isFifth(reader, kernel) ? 5 : 0;
   if (levels === 0) return undefined;
-  /** Mapped bytes and their end, keyed by the difference of virtual and physical address. */
-  const maps = new Map<number, { bytes: number; lowEnd: number; end: number }>();
+  /** Mapped bytes and their places, keyed by the difference of virtual and physical address. */
+  const maps = new Map<number, { bytes: number; lowEnd: number; high: { start: number; end: number }[] }>();
   const note = (virtual: number, physical: number, size: number) => {
     const difference = virtual - physical;
     if (difference % GIB !== 0) return;
-    const map = maps.get(difference) ?? { bytes: 0, lowEnd: 0, end: 0 };
+    const map = maps.get(difference) ?? { bytes: 0, lowEnd: 0, high: [] };
     map.bytes += size;
-    map.end = Math.max(map.end, physical + size);
     if (physical < FOUR_GIB) map.lowEnd = Math.max(map.lowEnd, Math.min(FOUR_GIB, physical + size));
+    const [start, end] = [Math.max(physical, FOUR_GIB), physical + size];
+    const last = map.high.at(-1);
+    if (last?.end === start) last.end = end;
+    else if (end > start && map.high.length < MAX_RANGES) map.high.push({ start, end });
     maps.set(difference, map);
   };
   // Walks the upper half without the kernel's own image; addresses count from the start of that half.
@@ -231,53 +254,115 @@ interface TableCounts {
   bad: number;
 }
 
+/** What the tables of a guest's kernel say, once a placement is proved by them. */
+export interface PlacementProof {
+  /** Physical address of the table that all of that kernel's topmost tables have for its own half. */
+  readonly kernel: number;
+  /** Memory that the guest has beside what it started with, ascending. */
+  readonly plugged: readonly PhysicalRange[];
+}
+
 /**
  * Whether a placement is that of the guest's own kernel: the kernel's mapping of all memory ends where the placement
  * does, below and above the hole, and above it, and in every memory node but that of the kernel's own tables, there are
- * tables of programs where their topmost tables say.
- * @param roots byte offsets in the block of possible topmost tables; some are stale, as freed tables are not wiped
+ * tables of programs where their topmost tables say. Memory that was plugged later lies apart, behind a whole GiB.
+ * @param roots possible topmost tables; some are stale, as freed tables are not wiped
+ * @returns undefined if it is not proved
  */
-export function proves(block: GuestBlock, placement: Placement, roots: Iterable<number>): boolean {
-  const reader = new TableReader(block, placement);
-  const pieces = piecesOf(placement, block.parts);
+export function provePlacement(
+  parts: readonly BlockPart[],
+  placement: Placement,
+  roots: Iterable<PagePlace>,
+): PlacementProof | undefined {
+  const pieces = piecesOf(placement, parts);
+  const reader = new TableReader(parts, pieces);
   const isAbove = (piece: Piece) => piece.first * FRAME_SIZE >= FOUR_GIB;
   const evidence = new Map<Piece, TableCounts>();
   for (const piece of pieces) {
     const decides = isAbove(piece) || !pieces.some((other) => other.part === piece.part && isAbove(other));
     if (decides) evidence.set(piece, { good: 0, bad: 0 });
   }
-  const pieceAt = (physical: number) => {
-    const frame = physical / FRAME_SIZE;
-    return pieces.find(({ first, count }) => frame >= first && frame < first + count);
-  };
-  let [kernel, maps] = [-1, 0];
+  const found = (physical: number) => pieces[pieceAt(pieces, physical)];
+  let kernel = -1;
+  let plugged: readonly PhysicalRange[] = [];
+  let maps = 0;
   for (const at of roots) {
-    const bytes = new Uint8Array(new ArrayBuffer(FRAME_SIZE));
-    if (!readInto(block, at, bytes)) continue;
-    const root = new Uint32Array(bytes.buffer);
+    const root = reader.readAt(at);
+    if (root === undefined) continue;
     reader.begin();
     if (kernel < 0) {
       const map = directMap(reader, root);
       if (map === undefined) continue;
       maps += 1;
-      if (isWhole(map, placement)) kernel = addressAt(root, KERNEL_SLOT);
-      else if (maps === MAX_MAPS) return false;
+      const beside = bestBesides(map, placement);
+      if (beside !== undefined) kernel = addressAt(root, KERNEL_SLOT);
+      else if (maps === MAX_MAPS) return undefined;
       else continue;
-      const own = pieceAt(kernel);
+      plugged = beside;
+      reader.plugged = plugged;
+      const own = found(kernel);
       if (own !== undefined && !isAbove(own)) evidence.delete(own);
     }
     // A page that leads elsewhere than to that kernel is not one of its programs but text, pictures or other data.
     if (evidence.size > 0 && addressAt(root, KERNEL_SLOT) === kernel)
-      countPrograms(reader, root, (address) => evidence.get(pieceAt(address)!));
-    if ([...evidence.values()].every(({ good, bad }) => good >= ENOUGH && bad < good / 2)) return true;
+      countPrograms(reader, root, (address) => evidence.get(found(address)!));
+    if ([...evidence.values()].every(isEnough)) return { kernel, plugged };
   }
-  return false;
+  return undefined;
 }
 
-function isWhole({ lowEnd, end }: DirectMap, { low, total }: Placement): boolean {
-  if (lowEnd > low || lowEnd <= low - MAX_RESERVED) return false;
-  const top = low < total ? FOUR_GIB + total - low : low;
-  return end <= top && (low === total || end > top - MAX_UNMAPPED);
+const isEnough = ({ good, bad }: TableCounts) => good >= ENOUGH && bad < good / 2;
+
+/**
+ * Whether plugged memory is where it is assumed to be: tables of programs are there where their topmost tables say, as
+ * for memory above the hole.
+ * @param parts memory whose place is known, and last the one in question
+ * @param pieces places of them, and last the assumed one
+ * @param roots possible topmost tables in all parts
+ */
+export function provePlugged(
+  parts: readonly BlockPart[],
+  pieces: readonly Piece[],
+  roots: Iterable<PagePlace>,
+  { kernel, plugged }: PlacementProof,
+): boolean {
+  const reader = new TableReader(parts, pieces, plugged);
+  const counts = { good: 0, bad: 0 };
+  for (const at of roots) {
+    const root = reader.readAt(at);
+    if (root === undefined || addressAt(root, KERNEL_SLOT) !== kernel) continue;
+    reader.begin();
+    countPrograms(reader, root, (address) =>
+      pieceAt(pieces, address) === pieces.length - 1 ? counts : undefined,
+    );
+  }
+  return isEnough(counts);
+}
+
+/** As {@link besides}, but undefined too if another placement leaves less of the mapping unexplained. */
+function bestBesides(map: DirectMap, placement: Placement): PhysicalRange[] | undefined {
+  const own = besides(map, placement);
+  if (own === undefined || own.length === 0) return own;
+  const bytes = (ranges: readonly PhysicalRange[] | undefined) =>
+    ranges?.reduce((sum, { start, end }) => sum + end - start, 0) ?? Number.POSITIVE_INFINITY;
+  const isBest = placements(placement.total).every((other) => bytes(besides(map, other)) >= bytes(own));
+  return isBest ? own : undefined;
+}
+
+/** @returns the memory of a kernel's mapping beside that of a placement; undefined if it is not that placement's */
+function besides({ lowEnd, high }: DirectMap, placement: Placement): PhysicalRange[] | undefined {
+  const { low, total } = placement;
+  if (lowEnd > low || lowEnd <= low - MAX_RESERVED) return undefined;
+  const [top, start] = [endOf(placement), pluggedStart(placement)];
+  const last = Math.max(
+    0,
+    ...high.filter((range) => range.start < top).map(({ end }) => Math.min(end, start)),
+  );
+  if (last > top || (low < total && last <= top - MAX_UNMAPPED)) return undefined;
+  const plugged = high
+    .filter(({ end }) => end > top)
+    .map((range) => ({ start: range.start < top ? start : range.start, end: range.end }));
+  return plugged.every((range) => range.start >= start) ? plugged : undefined;
 }
 
 /** Counts whether tables of the lower half, two levels of them, look like tables, each for the piece that it is in. */

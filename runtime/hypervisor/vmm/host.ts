@@ -3,7 +3,7 @@ import { OpenDomains } from '../open-domains.ts';
 import { listeningProcess } from '../qemu/qemu-process.ts';
 import type { Domain, DomainListing, Host } from '../types.ts';
 import { ramBytes } from './command-line.ts';
-import { identityOf, ProcessDomain, requireMachine, stateOf, vcpuCount } from './domain.ts';
+import { identityOf, notOurs, ProcessDomain, requireMachine, stateOf, vcpuCount } from './domain.ts';
 import { type MachineProcess, MachineSearch } from './machine-process.ts';
 import { ramBlocks } from './ram-blocks.ts';
 
@@ -27,22 +27,30 @@ export class ProcessHost implements Host {
   }
 
   async list(): Promise<readonly DomainListing[]> {
-    if (this.#pid !== undefined && this.#machines().length === 0 && !this.#isServed(this.#pid)) {
-      const connection = `pid:${this.#pid}`;
-      const identity = { id: connection, name: String(this.#pid), hypervisor: 'qemu', connection } as const;
-      try {
-        requireMachine(this.#pid);
-      } catch (error) {
-        if (error instanceof DomschedError) return [{ identity, error }];
-        throw error;
-      }
+    const machines = this.#machines();
+    const foreign = this.#search.foreign.filter(({ pid }) => this.#isMeant(pid));
+    const all: DomainListing[] = [
+      ...machines.map((machine) => ({
+        identity: identityOf(machine),
+        state: stateOf(machine),
+        vcpus: vcpuCount(machine),
+        memoryBytes: ramBytes(machine.args) ?? ramBlocks(machine.pid)[0]?.length ?? 0,
+      })),
+      ...foreign.map((machine) => ({
+        identity: identityOf({ ...machine, isQemu: true }),
+        error: notOurs(machine),
+      })),
+    ];
+    if (all.length > 0 || this.#pid === undefined || this.#served().has(this.#pid)) return all;
+    const connection = `pid:${this.#pid}`;
+    const identity = { id: connection, name: String(this.#pid), hypervisor: 'qemu', connection } as const;
+    try {
+      requireMachine(this.#pid);
+    } catch (error) {
+      if (error instanceof DomschedError) return [{ identity, error }];
+      throw error;
     }
-    return this.#machines().map((machine) => ({
-      identity: identityOf(machine),
-      state: stateOf(machine),
-      vcpus: vcpuCount(machine),
-      memoryBytes: ramBytes(machine.args) ?? ramBlocks(machine.pid)[0]?.length ?? 0,
-    }));
+    return [];
   }
 
   ids(): readonly string[] {
@@ -70,13 +78,11 @@ export class ProcessHost implements Host {
 
   #machines(): readonly MachineProcess[] {
     const served = this.#served();
-    return this.#search
-      .find()
-      .filter(({ pid }) => !served.has(pid) && (this.#pid === undefined || this.#pid === pid));
+    return this.#search.find().filter(({ pid }) => !served.has(pid) && this.#isMeant(pid));
   }
 
-  #isServed(pid: number): boolean {
-    return this.#served().has(pid);
+  #isMeant(pid: number): boolean {
+    return this.#pid === undefined || this.#pid === pid;
   }
 
   /** Machines that another host reaches by a socket. */

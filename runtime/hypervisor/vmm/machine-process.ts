@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { type HostProcess, hostProcess } from '../../host-process.ts';
 import { commandLine, machineName, optionOf } from './command-line.ts';
@@ -40,11 +40,33 @@ export function machineOf(pid: number): MachineProcess | undefined {
   return { ...found, name: machineName(args) ?? String(pid), isQemu, kvmVcpus: kvm.vcpus, args };
 }
 
+/** A QEMU of another user, of which we may see no more than its command line. */
+export interface ForeignMachine extends HostProcess {
+  readonly name: string;
+  readonly uid: number;
+}
+
+/** @returns undefined if we may see which program the process executes, or its command line is not QEMU's */
+export function foreignMachine(pid: number): ForeignMachine | undefined {
+  const found = hostProcess(pid);
+  if (found === undefined || !isHidden(pid)) return undefined;
+  const args = commandLine(pid);
+  if (!QEMU.test(path.basename(args[0] ?? ''))) return undefined;
+  try {
+    const { uid } = statSync(`/proc/${pid}`);
+    return { ...found, name: machineName(args) ?? String(pid), uid };
+  } catch {
+    // It has ended.
+    return undefined;
+  }
+}
+
 /** Searches for machines repeatedly without looking again at processes that are not machines. */
 export class MachineSearch {
   /** Start times of processes that are not machines. */
   readonly #others = new Map<number, number>();
   readonly #machines = new Map<number, MachineProcess>();
+  readonly #foreign = new Map<number, ForeignMachine>();
 
   /** All machines of this host that we can see, also in containers and other PID namespaces. */
   find(): readonly MachineProcess[] {
@@ -58,14 +80,32 @@ export class MachineSearch {
       if (machine !== undefined) {
         this.#machines.set(pid, machine);
         found.push(machine);
-      } else if (ageOf(started) > SETTLED_S) {
-        this.#others.set(pid, started);
+        continue;
       }
+      const foreign = foreignMachine(pid);
+      if (foreign !== undefined) this.#foreign.set(pid, foreign);
+      else this.#foreign.delete(pid);
+      if (ageOf(started) > SETTLED_S) this.#others.set(pid, started);
     }
-    for (const known of [this.#others, this.#machines]) {
+    for (const known of [this.#others, this.#machines, this.#foreign]) {
       for (const pid of known.keys()) if (!pids.has(pid)) known.delete(pid);
     }
     return found;
+  }
+
+  /** Machines of other users that the last search met. */
+  get foreign(): readonly ForeignMachine[] {
+    return [...this.#foreign.values()];
+  }
+}
+
+/** Whether the kernel does not let us see which program a process executes. */
+function isHidden(pid: number): boolean {
+  try {
+    readlinkSync(`/proc/${pid}/exe`);
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EACCES';
   }
 }
 

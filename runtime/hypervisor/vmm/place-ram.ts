@@ -64,4 +64,30 @@ export function piecesOf(
   return pieces;
 }
 
+/** Index in `pieces` of the one with a physical address of the guest, or -1. */
+export function pieceAt(pieces: readonly Piece[], physical: number): number {
+  const frame = physical / FRAME_SIZE;
+  return pieces.findIndex(({ first, count }) => frame >= first && frame < first + count);
+}
+
+/** Byte after a machine's RAM as it started. */
+export function endOf({ low, total }: Placement): number {
+  return low < total ? FOUR_GIB + total - low : low;
+}
+
+/**
+ * First address of memory that can be plugged: QEMU starts it at a whole GiB after all RAM (`hw/i386/pc.c`,
+ * `pc_memory_init()`).
+ */
+export function pluggedStart(placement: Placement): number {
+  return Math.max(FOUR_GIB, Math.ceil(endOf(placement) / GIB) * GIB);
+}
+
+/** Physical addresses of the guest. */
+export interface PhysicalRange {
+  readonly start: number;
+  /** Address of the byte after the last. */
+  readonly end: number;
+}
+
 export { FOUR_GIB };

@@ -1,7 +1,17 @@
 import test from 'ava';
 import { addressOf, ProcessMemory } from '../../../../runtime/hypervisor/process-memory.ts';
-import { type BlockPart, possibleRoots, proves } from '../../../../runtime/hypervisor/vmm/guest-tables.ts';
-import { blockOffset, type Placement, placements } from '../../../../runtime/hypervisor/vmm/place-ram.ts';
+import {
+  type BlockPart,
+  possibleRoots,
+  provePlacement,
+  provePlugged,
+} from '../../../../runtime/hypervisor/vmm/guest-tables.ts';
+import {
+  blockOffset,
+  type Placement,
+  piecesOf,
+  placements,
+} from '../../../../runtime/hypervisor/vmm/place-ram.ts';
 
 const PAGE = 4096;
 const MIB = 2 ** 20;
@@ -88,6 +98,24 @@ function kernelIn(placement: Placement, programs: number, theirTables?: number):
   return tables;
 }
 
+/** @param roots offsets in the memory, whose parts follow each other */
+function proves(
+  { parts }: { parts: readonly BlockPart[] },
+  placement: Placement,
+  roots: readonly number[],
+): boolean {
+  const places = roots.map((root) => {
+    let offset = root;
+    const part = parts.findIndex(({ length }) => {
+      if (offset < length) return true;
+      offset -= length;
+      return false;
+    });
+    return { part, offset };
+  });
+  return provePlacement(parts, placement, places) !== undefined;
+}
+
 const everyPage = (length: number) => [{ first: 0, count: length / PAGE }];
 
 test('a machine below its hole, and one around it: the only placement that the tables prove is theirs', (t) => {
@@ -124,7 +152,7 @@ test('memory nodes: their order is the one in which the tables of programs are w
   const { memory } = kernelIn(placement, 8, 40 * MIB);
   const roots = possibleRoots(memory.part, [{ first: 0, count: 4 * 256 }], total);
   const [first, second, third] = memory.nodes(32 * MIB, 32 * MIB, 32 * MIB);
-  const proved = (...parts: readonly BlockPart[]) => proves({ parts, length: total }, placement, roots);
+  const proved = (...parts: readonly BlockPart[]) => proves({ parts }, placement, roots);
   t.false(proved(first!, third!, second!), 'the second and the third changed places');
   t.false(proved(second!, first!, third!), 'the kernel is not where its own tables say');
   t.false(proved(first!, second!, third!), 'nothing tells that the third is in its place');
@@ -150,4 +178,48 @@ test('tables that lead in circles, or nowhere, come to an end', (t) => {
   const roots = possibleRoots(memory.part, everyPage(total), total);
   t.true(roots.length > 0);
   t.false(proves(block, { low: total, total }, roots));
+});
+
+/** A machine of 64 MiB below its hole, into which 32 MiB were plugged at 4 GiB, and used for tables of programs if so. */
+function pluggedMachine(programs: number) {
+  const placement = { low: 64 * MIB, total: 64 * MIB };
+  const tables = kernelIn(placement, 2);
+  const dimm = new SparseBlock(32 * MIB);
+  const view = new DataView(dimm.bytes.buffer);
+  const pages = 7 * MIB;
+  tables.put(0x10_3000, 4, BigInt(pages) | TABLE);
+  for (let i = 0; i < 16; i++) tables.put(pages, i, BigInt(4 * GIB + 2 * MIB * i) | LARGE);
+  for (let program = 0; program < programs; program++) {
+    const own = 8 * MIB + program * PAGE;
+    tables.put(own, 511, BigInt(0x10_1000) | TABLE);
+    tables.put(own, 0, BigInt(4 * GIB + program * PAGE) | TABLE);
+    view.setBigUint64(program * PAGE, BigInt(6 * MIB) | TABLE, true);
+  }
+  const roots = possibleRoots(tables.memory.part, everyPage(64 * MIB), 64 * MIB);
+  const places = roots.map((offset) => ({ part: 0, offset }));
+  const parts = [tables.memory.part];
+  return { parts, placement, places, dimm, proof: provePlacement(parts, placement, places) };
+}
+
+test('memory that was plugged lies apart and leaves the proof of all other memory as it is', (t) => {
+  const { proof } = pluggedMachine(8);
+  t.deepEqual(proof?.plugged, [{ start: 4 * GIB, end: 4 * GIB + 32 * MIB }]);
+});
+
+test('where plugged memory is in the process is told by tables of programs in it, and by nothing less', (t) => {
+  const isIn = (
+    block: SparseBlock,
+    at: number,
+    { parts, placement, places, proof }: ReturnType<typeof pluggedMachine>,
+  ) => {
+    const piece = { first: at / PAGE, count: block.length / PAGE, part: 1, offset: 0 };
+    return provePlugged([...parts, block.part], [...piecesOf(placement, parts), piece], places, proof!);
+  };
+  const used = pluggedMachine(8);
+  t.true(isIn(used.dimm, 4 * GIB, used));
+  t.false(isIn(used.dimm, 4 * GIB + 16 * MIB, used), 'elsewhere');
+  t.false(isIn(new SparseBlock(32 * MIB), 4 * GIB, used), 'other memory');
+  const unused = pluggedMachine(0);
+  t.deepEqual(unused.proof?.plugged.length, 1);
+  t.false(isIn(unused.dimm, 4 * GIB, unused), 'no program uses it');
 });
