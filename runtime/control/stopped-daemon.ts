@@ -10,7 +10,7 @@ export function stoppedDaemon(socket: Socket): DomschedError | undefined {
   if (pid <= 0 || !isStopped(pid)) return undefined;
   const { since } = stopped(pid);
   const guests = standingBy(pid);
-  const when = since === undefined ? '' : ` since ${new Date(since).toISOString()}`;
+  const when = since === undefined ? '' : ` since about ${new Date(since).toISOString()}`;
   const edits = guests.some(({ edit }) => edit) ? ', in the middle of an edit' : '';
   const names = guests.map(({ name }) => name).join(', ');
   const stands = guests.length === 0 ? '' : `, and ${names} may stand still because of it${edits}`;

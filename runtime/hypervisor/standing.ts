@@ -48,7 +48,7 @@ export function describeStanding({ by, pid, since, edit }: StandingPause): strin
     const who = pid === undefined ? 'a process of domsched' : `process ${pid} of domsched`;
     return `stands still in a pause that ${who} left when it was killed; end it: domsched release --all`;
   }
-  const when = since === undefined ? '' : ` since ${new Date(since).toISOString()}`;
+  const when = since === undefined ? '' : ` since about ${new Date(since).toISOString()}`;
   const what = edit ? ', in the middle of an edit' : '';
   return `stands still because process ${pid} is stopped (SIGSTOP or a debugger)${when}${what}; let it go on: kill -CONT ${pid}`;
 }

@@ -31,7 +31,7 @@ export interface StandingPause {
   readonly by: 'stopped' | 'dead';
   /** Absent where nobody noted it. */
   readonly pid?: number;
-  /** When that process last ran, ms since 1970; absent if the kernel does not tell. */
+  /** About when that process last ran, ms since 1970; absent if the kernel does not tell. */
   readonly since?: number;
   /** It was writing the words of an edit, so that the domain must not go on without it. */
   readonly edit?: true;
