@@ -112,6 +112,7 @@ process_timeout
 ptrace_stop
 ptrace_stop.part.0
 recalc_sigpending
+recalc_sigpending_tsk
 resched_curr
 root_task_group
 runnable_avg_yN_inv

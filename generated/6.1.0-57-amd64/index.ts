@@ -181,6 +181,7 @@ const $symbols = {
   process_timeout: 0xffffffff81153510n,
   'ptrace_stop.part.0': 0xffffffff810b6960n,
   recalc_sigpending: 0xffffffff810b2590n,
+  recalc_sigpending_tsk: 0xffffffff810b1ec0n,
   resched_curr: 0xffffffff810df0a0n,
   root_task_group: 0xffffffff83f86780n,
   runnable_avg_yN_inv: 0xffffffff82021140n,

@@ -181,6 +181,7 @@ const $symbols = {
   process_timeout: 0xffffffff81143f80n,
   'ptrace_stop.part.0': 0xffffffff810a9d20n,
   recalc_sigpending: 0xffffffff810a5b20n,
+  recalc_sigpending_tsk: 0xffffffff810a5450n,
   resched_curr: 0xffffffff810d12e0n,
   root_task_group: 0xffffffff832f1f00n,
   runnable_avg_yN_inv: 0xffffffff820204c0n,

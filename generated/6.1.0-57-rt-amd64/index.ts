@@ -182,6 +182,7 @@ const $symbols = {
   process_timeout: 0xffffffff81156cf0n,
   'ptrace_stop.part.0': 0xffffffff810ba5b0n,
   recalc_sigpending: 0xffffffff810b6170n,
+  recalc_sigpending_tsk: 0xffffffff810b5aa0n,
   resched_curr: 0xffffffff810e3540n,
   root_task_group: 0xffffffff83f8e0c0n,
   runnable_avg_yN_inv: 0xffffffff82021140n,

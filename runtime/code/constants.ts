@@ -44,6 +44,9 @@ const THREAD_INFO =
   'arch/x86/include/asm/thread_info.h; include/asm-generic/thread_info_tif.h since "x86: Use generic TIF bits", 6.18';
 const SCHED = 'include/linux/sched.h';
 
+/** Decides whether TIF_SIGPENDING must be set; clang leaves it a function of its own where gcc inlines it. */
+const PENDING: readonly SymbolName[] = ['recalc_sigpending_tsk', 'recalc_sigpending'];
+
 /** Units of time in a period of PELT (kernel/sched/pelt.c). */
 const PERIOD = 1_024n;
 
@@ -63,7 +66,7 @@ export const CONSTANTS = [
     kind: 'bit',
     witnesses: [
       {
-        functions: ['recalc_sigpending'],
+        functions: PENDING,
         says: 'is',
         how: 'sets it in thread_info.flags',
         read: (code, kernel) => lockedSets(code, flags(kernel)),
@@ -102,7 +105,7 @@ export const CONSTANTS = [
         read: (code, kernel) => lockedSets(code, flags(kernel)),
       },
       {
-        functions: ['recalc_sigpending'],
+        functions: PENDING,
         says: 'not',
         how: 'is not what it sets (TIF_SIGPENDING)',
         read: (code, kernel) => lockedSets(code, flags(kernel)),
@@ -147,7 +150,7 @@ export const CONSTANTS = [
         read: (code, kernel) => lockedSets(code, flags(kernel)),
       },
       {
-        functions: ['recalc_sigpending'],
+        functions: PENDING,
         says: 'not',
         how: 'is not what it sets (TIF_SIGPENDING)',
         read: (code, kernel) => lockedSets(code, flags(kernel)),
@@ -209,7 +212,7 @@ export const CONSTANTS = [
         read: (code, kernel) => plainClears(code, jobctl(kernel)),
       },
       {
-        functions: ['recalc_sigpending'],
+        functions: PENDING,
         says: 'within',
         how: 'tests task.jobctl for it',
         read: (code, kernel) => tests(code, jobctl(kernel)),
@@ -360,8 +363,12 @@ export const CONSTANTS = [
       {
         functions: ['process_timeout'],
         says: 'is',
-        how: 'reads there, behind the timer that it gets, the task that it gives to wake_up_process()',
-        read: (code, kernel) => argumentPlaces(code, kernel.address('wake_up_process'), 'rdi'),
+        // Optimization at link time inlines wake_up_process().
+        how: 'reads there, behind the timer that it gets, the task that it gives to wake_up_process() or try_to_wake_up()',
+        read: (code, kernel) =>
+          (['wake_up_process', 'try_to_wake_up'] as const).flatMap((name) =>
+            argumentPlaces(code, kernel.address(name), 'rdi'),
+          ),
       },
     ],
   },

@@ -37,7 +37,13 @@ export const SYMBOLS = [
 
   // The code of these functions shows the values of the kernel's macros (runtime/code/).
   ...(['exit_to_user_mode_loop', 'exit_to_user_mode_prepare', 'task_work_add', 'task_work_run'] as const),
-  ...(['mark_oom_victim', 'resched_curr', '__resched_curr', 'preempt_schedule_irq'] as const),
+  ...([
+    'mark_oom_victim',
+    'recalc_sigpending_tsk',
+    'resched_curr',
+    '__resched_curr',
+    'preempt_schedule_irq',
+  ] as const),
   ...(['cgroup_freeze_task', 'cgroup_do_freeze', 'cgroup_freezer_migrate_task'] as const),
   ...(['cgroup_enter_frozen', 'do_freezer_trap', 'get_signal', 'do_signal_stop'] as const),
   ...(['ptrace_stop', 'ptrace_stop.part.0', '__kthread_parkme', 'exit_signals'] as const),

@@ -21,6 +21,7 @@ import { proveConstants } from '../../../runtime/code/prove.ts';
 import { knownKernels } from '../../../runtime/layout/registry.ts';
 import type { AnyLayout, MemberLayout } from '../../../runtime/layout/types.ts';
 import { LayoutView } from '../../../runtime/layout/view.ts';
+import type { SymbolName } from '../../../runtime/members/symbols.ts';
 import { kernelTexts, o1Texts } from './kernel-text.ts';
 
 const [real] = await kernelTexts();
@@ -38,7 +39,7 @@ function cacheFor(t: ExecutionContext) {
 }
 
 /** The kernel with one byte of a function changed, as a live patch or a lie would. */
-function patched(name: 'get_signal' | 'recalc_sigpending', at: number): KernelText {
+function patched(name: SymbolName, at: number): KernelText {
   const target = layout.requireSymbol(name) + BigInt(at);
   const read = (address: bigint, length: number) => {
     const bytes = Uint8Array.from(text.read(address, length));
@@ -98,9 +99,9 @@ test('one byte of one function: proved anew, and what is kept stays true to its 
 test('a byte by which a constant is another one gives no old value', (t) => {
   const { kept } = cacheFor(t);
   const { functions } = CONSTANTS.find(({ name }) => name === 'TIF_SIGPENDING')!.witnesses[0]!;
-  t.deepEqual(functions, ['recalc_sigpending']);
+  const name = functions.find((candidate) => layout.symbol(candidate) !== undefined)!;
   kept.prove(text);
-  const entry = layout.requireSymbol('recalc_sigpending');
+  const entry = layout.requireSymbol(name);
   const code = Buffer.from(text.read(entry, 256));
   // lock or byte ptr [reg], 4 (Intel SDM vol. 2A): the mask is its last byte.
   const mask = code.findIndex(
@@ -108,7 +109,7 @@ test('a byte by which a constant is another one gives no old value', (t) => {
   );
   const last = code.indexOf(0x04, mask + 2);
   t.true(mask >= 0 && last > mask);
-  const other = patched('recalc_sigpending', last);
+  const other = patched(name, last);
   t.is(proveConstants(text).get('TIF_SIGPENDING'), 4n);
   t.throws(() => kept.prove(other).get('TIF_SIGPENDING'), { message: /TIF_SIGPENDING is not proved/ });
 });

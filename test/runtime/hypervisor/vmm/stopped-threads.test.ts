@@ -129,29 +129,34 @@ test.serial('two threads that share a lock both come to the end of their instruc
 test.serial('signals come through, each once, whether threads stop in time or not', async (t) => {
   const child = await translators(t);
   const { pid } = child;
-  const sender = spawn('bash', [
-    '-c',
-    `for i in {1..${SIGNALS}}; do kill -s RTMIN ${pid}; sleep 0.002; done`,
-  ]);
-  t.teardown(() => sender.kill('SIGKILL'));
-  let isSent = false;
-  sender.once('exit', () => {
-    isSent = true;
-  });
   const ends = { stopped: 0, late: 0 };
-  while (!isSent) {
-    try {
-      const limitMs = Math.random() * (Math.random() < 0.8 ? 1 : 80);
-      const limits = { allMs: limitMs, standMs: limitMs };
-      StoppedThreads.stop(pid, all(pid), (thread) => thread !== pid, limits).release();
-      ends.stopped += 1;
-    } catch (error) {
-      t.is((error as DomschedError).code, 'timeout');
-      ends.late += 1;
+  let sent = 0;
+  // A busy host may stop none of them in time at first: more are sent then, and more time is given.
+  for (let longest = 80; sent === 0 || ends.stopped === 0 || ends.late === 0; longest *= 2) {
+    t.true(longest < 10_000, JSON.stringify(ends));
+    const sender = spawn('bash', [
+      '-c',
+      `for i in {1..${SIGNALS}}; do kill -s RTMIN ${pid}; sleep 0.002; done`,
+    ]);
+    t.teardown(() => sender.kill('SIGKILL'));
+    sent += SIGNALS;
+    let isSent = false;
+    sender.once('exit', () => {
+      isSent = true;
+    });
+    while (!isSent) {
+      try {
+        const limitMs = Math.random() * (Math.random() < 0.8 ? 1 : longest);
+        const limits = { allMs: limitMs, standMs: limitMs };
+        StoppedThreads.stop(pid, all(pid), (thread) => thread !== pid, limits).release();
+        ends.stopped += 1;
+      } catch (error) {
+        t.is((error as DomschedError).code, 'timeout');
+        ends.late += 1;
+      }
+      await sleep(1);
     }
-    await sleep(1);
   }
-  t.true(ends.stopped > 0 && ends.late > 0, JSON.stringify(ends));
   let last = '';
   child.stdout!.on('data', (data: Buffer) => {
     last = data.toString('latin1').trim().split('\n').at(-1)!;
@@ -159,9 +164,9 @@ test.serial('signals come through, each once, whether threads stop in time or no
   await until('all were handled', async () => {
     execFileSync('bash', ['-c', `kill -s RTMIN+1 ${pid}`]);
     await sleep(20);
-    return Number(last) >= SIGNALS;
+    return Number(last) >= sent;
   });
-  t.is(Number(last), SIGNALS);
+  t.is(Number(last), sent);
 });
 
 test('which threads run CPUs: by name, and every nameless one', (t) => {

@@ -14,8 +14,14 @@ import { TASK_STOPPED } from '../bits.ts';
 import { isClean, type ModelThread, ParkModel, TRAP_FREEZE } from './park-guest.ts';
 
 const layouts: { release: string; layout: LayoutView; module: AnyLayout }[] = [];
-for (const kernel of await knownKernels()) {
-  if (!/^6\.(1|12)\..*-cloud-amd64$/.test(kernel.release)) continue;
+/** One of each series, however many there are. */
+const bySeries = new Map(
+  (await knownKernels()).flatMap((kernel) => {
+    const series = /^6\.(1|12)\..*-cloud-amd64$/.exec(kernel.release)?.[1];
+    return series === undefined ? [] : [[series, kernel] as const];
+  }),
+);
+for (const kernel of bySeries.values()) {
   const { layout } = (await import(`../../../../generated/${kernel.folder}/index.ts`)) as {
     layout: AnyLayout;
   };
