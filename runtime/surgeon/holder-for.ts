@@ -9,7 +9,7 @@ import { fairQueuesRefusal, spliceRefusal } from '../technique/fair/members.ts';
 import { HALF_LIFE, peltRefusal } from '../technique/fair/pelt.ts';
 import { Shares, type SharesGuest, sharesMembers, sharesRefusal } from '../technique/fair/shares.ts';
 import { o1Members } from '../technique/o1/members.ts';
-import { canPark } from '../technique/park/members.ts';
+import { noTrap } from '../technique/park/members.ts';
 import { NEEDED, NEEDED_BY_O1, o1Bits } from '../technique/proved-bits.ts';
 import type { Technique } from '../technique/step.ts';
 import { LOWEST_NICE, scaleRefusal } from '../technique/weights.ts';
@@ -63,7 +63,8 @@ function kernelHolder(guest: Guest, proved?: Constants): Holder {
       hz: members.task_struct.load_weight === undefined ? null : ticksPerSecond(guest),
     });
   }
-  if (canPark(layout)) {
+  const untrapped = noTrap(layout);
+  if (untrapped === null) {
     const constants = proved ?? constantsOf(guest);
     const { wayOut } = constants;
     // A queue with unproved constants is not edited; parking a thread needs no queue.
@@ -94,7 +95,7 @@ function kernelHolder(guest: Guest, proved?: Constants): Holder {
   }
   throw new DomschedError(
     'refused',
-    `${layout.kernel.release}: no way to hold processes under its scheduler is known${why(queuesUnknown)}; nothing was changed`,
+    `${layout.kernel.release}: processes of this guest can be listed, but not held: ${untrapped}${why(queuesUnknown)}; nothing was changed`,
     { release: layout.kernel.release, queuesUnknown },
   );
 }

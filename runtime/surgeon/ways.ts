@@ -7,7 +7,7 @@ import type { LayoutView } from '../layout/view.ts';
 import { fairQueuesRefusal, spliceRefusal } from '../technique/fair/members.ts';
 import { sharesRefusal } from '../technique/fair/shares.ts';
 import { o1Members } from '../technique/o1/members.ts';
-import { canPark, parkMembers } from '../technique/park/members.ts';
+import { noTrap, parkMembers } from '../technique/park/members.ts';
 import type { Technique } from '../technique/step.ts';
 import type { Holder } from './holder.ts';
 import { holderFor } from './holder-for.ts';
@@ -31,9 +31,10 @@ export function waysOfLayout(layout: LayoutView): Ways {
   try {
     if (hasO1Queues(layout)) {
       o1Members(layout);
-      return { techniques: ['splice', 'state'], refused: { park: 'it has no freezer trap (5.2)' } };
+      return { techniques: ['splice', 'state'], refused: { park: noTrap(layout) ?? 'it has O(1) queues' } };
     }
-    if (!canPark(layout)) return { techniques: [], refused: { all: 'it has no freezer trap (5.2)' } };
+    const untrapped = noTrap(layout);
+    if (untrapped !== null) return { techniques: [], refused: { all: untrapped } };
     parkMembers(layout);
   } catch (error) {
     if (error instanceof DomschedError) return noWay(error);

@@ -13,9 +13,15 @@ const POINTER = 8 as const;
 /** Members that parking needs, resolved once from the guest's layout. Names are the kernel's. */
 export type ParkMembers = ReturnType<typeof parkMembers>;
 
-/** Whether a kernel has the freezer trap, which came with `task_struct.frozen` in "cgroup: cgroup v2 freezer", 5.2. */
-export function canPark(layout: LayoutView): boolean {
-  return hasMember(layout, 'task_struct', 'frozen') && hasMember(layout, 'task_struct', 'task_works');
+/**
+ * Why a kernel has no trap of the control groups' freezer, or null if it has. The trap came with `task_struct.frozen`
+ * ("cgroup: cgroup v2 freezer", 5.2), which CONFIG_CGROUPS brings.
+ */
+export function noTrap(layout: LayoutView): string | null {
+  const lacking = (['frozen', 'task_works'] as const).find((name) => !hasMember(layout, 'task_struct', name));
+  return lacking === undefined
+    ? null
+    : `it has no freezer trap (no task_struct.${lacking}): that takes Linux 5.2 and control groups (CONFIG_CGROUPS)`;
 }
 
 /** @throws DomschedError `layout-absent-member`; `refused` for a layout without room for our forged words */

@@ -8,13 +8,13 @@ import { execa } from 'execa';
 import type { LayoutView } from '../../../runtime/layout/view.ts';
 import type { SymbolName } from '../../../runtime/members/symbols.ts';
 import { canSpliceFair } from '../../../runtime/technique/fair/members.ts';
-import { canPark, parkMembers } from '../../../runtime/technique/park/members.ts';
+import { noTrap, parkMembers } from '../../../runtime/technique/park/members.ts';
 import { layoutOf, realKernels } from '../../real-kernels.ts';
 
 const kernels: { release: string; vmlinux: string; layout: LayoutView }[] = [];
 for (const kernel of realKernels()) {
   const layout = await layoutOf(kernel);
-  if (canPark(layout)) kernels.push({ ...kernel, layout });
+  if (noTrap(layout) === null) kernels.push({ ...kernel, layout });
 }
 
 /** Instructions from a symbol of the layout, or an address, on, in AT&T syntax. */
