@@ -120,7 +120,7 @@ export function anyTicks(
     },
     { requiredKeys: ['host', 'state', 'heardMs', 'classes'] },
   );
-  const fleet = fc.record({
+  const anyFleet = fc.record({
     name: text,
     connected: fc.boolean(),
     sinceMs: counted,
@@ -141,6 +141,8 @@ export function anyTicks(
       { requiredKeys: ['isCurrent'] },
     ),
   });
+  // Hosts that have fallen silent were heard before, so they are among all hosts.
+  const fleet = anyFleet.map((facts) => ({ ...facts, hosts: facts.hosts + facts.silent.length }));
   const facts = {
     fleet,
     domains: fc.uniqueArray(domain, { selector: ({ id }) => id, maxLength: 3 }),
