@@ -11,7 +11,9 @@ import { DumpDomain } from '../../runtime/hypervisor/dump/domain.ts';
 import { FRAME_SIZE, type GuestFrame, guestFrame } from '../../runtime/hypervisor/frame.ts';
 import { FRAME_STATUS, FrameBatch } from '../../runtime/hypervisor/frame-batch.ts';
 import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
+import { QemuHost } from '../../runtime/hypervisor/qemu/host.ts';
 import { asRecord } from '../../runtime/hypervisor/qemu/qmp-client.ts';
+import { isStopped } from '../../runtime/hypervisor/stopped-process.ts';
 import type { DomainEvent } from '../../runtime/hypervisor/types.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
 import { until } from './until.ts';
@@ -211,6 +213,32 @@ test.serial(
     t.true(await becomes(guest, 'running', 120_000));
     child.kill('SIGKILL');
     await exit;
+  },
+);
+
+test.serial(
+  'a program that is stopped while it writes words: the guest stands, and is told because of whom',
+  async (t) => {
+    const { guest } = t.context;
+    const program = fileURLToPath(new URL('hold-and-die.ts', import.meta.url));
+    const child = spawn(process.execPath, [program, guest.sockets.qmp, 'keep'], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    const exit = once(child, 'exit');
+    await once(child.stdout!, 'data');
+    child.kill('SIGSTOP');
+    await until('it is stopped', () => isStopped(child.pid!));
+    // QEMU serves one client, which is the stopped one.
+    await using host = new QemuHost('qemu:', () => [guest.sockets]);
+    const [listing] = await host.list();
+    t.true('error' in listing!);
+    t.like('error' in listing! && listing.standing, { by: 'stopped', pid: child.pid, edit: true });
+    child.kill('SIGKILL');
+    await exit;
+    t.true(await becomes(guest, 'paused', 120_000));
+    await using domain = await QemuDomain.attach(guest.sockets, `qemu:unix:${guest.sockets.qmp}`);
+    await (await domain.pause.acquire()).release();
+    t.true(await becomes(guest, 'running', 120_000));
   },
 );
 
