@@ -166,7 +166,7 @@ async function killedTogether(xen: FakeXen, how: string): Promise<number> {
   for (const pid of [watchdog, child.pid!]) process.kill(pid, 'SIGSTOP');
   for (const pid of [watchdog, child.pid!]) process.kill(pid, 'SIGKILL');
   await ended(child);
-  await until('the watchdog has ended', () => hasEnded(watchdog));
+  await until('the watchdog has closed its files', () => hasEnded(watchdog));
   return child.pid!;
 }
 
@@ -361,9 +361,11 @@ function isWatchdog(pid: number): boolean {
   return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('watchdog-process');
 }
 
+/** Whether a process and all of its threads are dead, so that its files are closed; its memory is gone before them. */
 function hasEnded(pid: number): boolean {
   try {
-    return !isWatchdog(pid);
+    const [, state] = /\) (\S)/.exec(readFileSync(`/proc/${pid}/stat`, 'latin1'))!;
+    return state === 'Z' && readdirSync(`/proc/${pid}/task`).length === 1;
   } catch {
     return true;
   }
