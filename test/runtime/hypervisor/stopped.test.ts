@@ -37,7 +37,11 @@ async function stopped(t: ExecutionContext, { kind, place, runs, patience }: Wat
   });
   started.push(child);
   const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
-  const next = async () => JSON.parse((await lines.next()).value!) as Record<string, unknown>;
+  const next = async () => {
+    const { value } = await lines.next();
+    if (value === undefined) throw new Error(`it ended with ${child.exitCode ?? child.signalCode}`);
+    return JSON.parse(value) as Record<string, unknown>;
+  };
   for (const moment of moments) {
     t.is((await next()).at, moment);
     t.true(await until('it is stopped', () => processState(child.pid!) === 'T'), moment);
