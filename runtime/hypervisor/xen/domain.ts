@@ -238,7 +238,8 @@ export class XenDomain implements Domain {
       this.#pausedAt = info.cpuTimeNs;
       this.#watched.stands(info.cpuTimeNs);
     } catch (error) {
-      if (paused) this.#unpauseQuietly();
+      if (adopted) this.#leave(before);
+      else if (paused) this.#unpauseQuietly();
       this.#disarm();
       throw error;
     }
@@ -280,7 +281,9 @@ export class XenDomain implements Domain {
       if (!this.#foundPaused) this.#emit({ type: 'resumed', byUs: true });
     } catch (error) {
       // A domain that has ended or already runs needs no resume; the caller must know about any other error.
-      if (!(error instanceof DomschedError) || this.#look()?.paused) throw error;
+      const info = this.#look();
+      if (info?.paused) this.#leave(info);
+      if (!(error instanceof DomschedError) || info?.paused) throw error;
     } finally {
       this.#disarm();
     }
@@ -297,6 +300,15 @@ export class XenDomain implements Domain {
       const { name } = this.identity;
       const message = `${name} stays paused: domsched was stopped (SIGSTOP), and the process beside it, which is to let the domain go on, does not`;
       throw new DomschedError('timeout', `${message}; try again`, { domain: name, again: true });
+    }
+  }
+
+  /** Notes a pause of ours that we cannot end, for the next edit to end it. */
+  #leave(info: XenDomainInfo): void {
+    try {
+      this.#left.note(info);
+    } catch {
+      // Without room for the note only the caller's error tells of it.
     }
   }
 

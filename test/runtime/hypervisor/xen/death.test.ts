@@ -200,6 +200,37 @@ for (const how of ['wait', 'keep']) {
   }
 }
 
+test('a pause that was left is still known after a try to end it that failed', async (t) => {
+  using xen = new FakeXen();
+  xen.domain({ domid: 5, name: 'web' });
+  await killedTogether(xen, 'keep');
+  await using host = await xen.connect();
+  const domain = await host.open('5');
+  // The first question is whether it stands.
+  xen.fail('info', 14, 1);
+  await t.throwsAsync(domain.pause!.acquire());
+  t.is(xen.pauses(5), 1);
+  t.like(domain.standing!(), { by: 'dead' });
+  await (await domain.pause!.acquire()).release();
+  t.is(xen.pauses(5), 0);
+});
+
+test('an unpause that fails: the pause is known as ours, and ended by the next edit', async (t) => {
+  using xen = new FakeXen();
+  xen.domain({ domid: 5, name: 'web' });
+  await using host = await xen.connect();
+  const domain = await host.open('5');
+  const guard = await domain.pause!.acquire();
+  xen.fail('unpause', 14);
+  await t.throwsAsync(guard.release());
+  t.is(xen.pauses(5), 1);
+  t.like(domain.standing!(), { by: 'dead' });
+  const next = await domain.pause!.acquire();
+  t.false(next.foundPaused);
+  await next.release();
+  t.is(xen.pauses(5), 0);
+});
+
 test('killed together under a pause of a domain that was found paused: ours alone is ended', async (t) => {
   using xen = new FakeXen();
   xen.domain({ domid: 5, name: 'web' });
