@@ -30,7 +30,7 @@ import { asRecord, QmpClient, type QmpEvent } from './qmp-client.ts';
 import { QtestClient } from './qtest-client.ts';
 import { QemuRam, type RamSource } from './ram.ts';
 import { parseRegisters } from './registers.ts';
-import { checkAtRest, checkNotMoving, checkPaused, stateOf } from './run-state.ts';
+import { checkAtRest, checkNotMoving, checkPaused, isStoppable, stateOf } from './run-state.ts';
 import { watchdog } from './watchdog.ts';
 
 /** Address of message-signalled interrupts; bits 12..19 take the local APIC's id (Intel SDM vol. 3A, 11.11). */
@@ -287,9 +287,6 @@ export class QemuDomain implements Domain<GuestFrame> {
       this.#generation += 1;
       return { foundPaused };
     } catch (error) {
-      // It may have stopped with only the answer late, and must not stay stopped.
-      this.#expecting = 'RESUME';
-      this.#client.sendOnly('cont');
       this.#disarm?.();
       throw error;
     }
@@ -311,24 +308,38 @@ export class QemuDomain implements Domain<GuestFrame> {
 
   /**
    * Stops the machine and asks, in one batch, for its state before and after. QEMU answers in order, and sends events
-   * ahead of answers to later commands.
+   * ahead of answers to later commands. If this fails, the machine is as it was before.
    * @returns whose pause it is; `resumed` when somebody else resumed it meanwhile
    * @throws DomschedError `refused` when it stands for another reason, or its memory is being moved
    */
   async #stopOnce(): Promise<'ours' | 'theirs' | 'resumed'> {
     this.#expecting = 'STOP';
     const generation = this.#generation;
+    const [asked, stop, after] = await Promise.allSettled([
+      this.#client.execute('query-status'),
+      this.#client.execute('stop'),
+      this.#ask(),
+    ]);
+    this.#expecting = undefined;
+    const before = asked.status === 'fulfilled' ? asRecord(asked.value)?.status : undefined;
+    const resumed = generation !== this.#generation;
     try {
-      const [before, , { status }] = await Promise.all([
-        this.#client.execute('query-status'),
-        this.#client.execute('stop'),
-        this.#ask(),
-      ]);
-      if (status === 'running' || generation !== this.#generation) return 'resumed';
+      if (asked.status === 'rejected') throw asked.reason;
+      if (stop.status === 'rejected') throw stop.reason;
+      if (after.status === 'rejected') throw after.reason;
+      const { status } = after.value;
+      if (status === 'running' || resumed) return 'resumed';
+      // A QEMU since 9.0 turns S3 into a pause.
+      if (before !== 'running') checkPaused(this.identity.name, before);
       checkPaused(this.identity.name, status);
-      return asRecord(before)?.status === 'paused' ? 'theirs' : 'ours';
-    } finally {
-      this.#expecting = undefined;
+      return before === 'paused' ? 'theirs' : 'ours';
+    } catch (error) {
+      if (resumed || isStoppable(before)) {
+        // It may have stopped with only the answer late, and must not stay stopped.
+        this.#expecting = 'RESUME';
+        this.#client.sendOnly('cont');
+      }
+      throw error;
     }
   }
 

@@ -84,6 +84,15 @@ export function checkNotMoving(domain: string, migration: unknown, jobs: unknown
   }
 }
 
+/**
+ * Whether `stop` changes something about a machine in this state: a QEMU since 9.0 stops a machine in S3 too, and `cont`
+ * brings it back there. All others stand already, and a `cont` would end what somebody else began.
+ * @param status undefined if it is not known; then it may have run
+ */
+export function isStoppable(status: unknown): boolean {
+  return status === undefined || status === 'running' || status === 'suspended';
+}
+
 /** @throws DomschedError `refused` for a machine between two states, `domain-gone` for one that now runs elsewhere */
 export function checkAtRest(domain: string, status: unknown): void {
   const { domain: state, refusal, passing } = runStateOf(status);

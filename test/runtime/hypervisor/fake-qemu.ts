@@ -19,6 +19,9 @@ export class FakeQemu implements AsyncDisposable {
   /** Answer to `query-migrate`. */
   migration: Record<string, unknown> = {};
   jobs: unknown[] = [];
+  /** Whether `stop` turns S3 into a pause, and `cont` brings it back, as in QEMU since 9.0. */
+  stopsSleep = false;
+  #slept = false;
   /** Of its only vCPU. */
   thread = process.pid;
   /** Commands that came, in order. */
@@ -69,7 +72,9 @@ export class FakeQemu implements AsyncDisposable {
   }
 
   stop(status = 'paused'): void {
-    if (this.status !== 'running') return;
+    const sleeps = this.stopsSleep && this.status === 'suspended';
+    if (this.status !== 'running' && !sleeps) return;
+    this.#slept = sleeps;
     this.status = status;
     this.event('STOP');
   }
@@ -79,7 +84,8 @@ export class FakeQemu implements AsyncDisposable {
     if (this.status === 'suspended') return;
     if (this.status === 'running') this.event('STOP');
     this.event('RESUME');
-    this.status = 'running';
+    this.status = this.#slept ? 'suspended' : 'running';
+    this.#slept = false;
   }
 
   /** Ends the connection, as no QEMU does that is well. */

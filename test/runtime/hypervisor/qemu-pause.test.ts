@@ -116,6 +116,38 @@ test('suspended before its stop arrived: refused, and not resumed', async (t) =>
   t.is(qemu.status, 'suspended');
 });
 
+test('stopped by somebody else, of which nothing was heard yet, and refused: it stands as it stood', async (t) => {
+  const before: Record<string, (qemu: FakeQemu) => void> = { 'at rest': () => undefined, ...MOVES };
+  for (const status of STANDING) {
+    for (const [what, move] of Object.entries(before)) {
+      await using qemu = await FakeQemu.start();
+      await using domain = await qemu.attach();
+      qemu.status = status;
+      move(qemu);
+      const code = await domain.pause.acquire().then(
+        (guard) => guard.release(),
+        (error: unknown) => (error as { code: string }).code,
+      );
+      await domain.state();
+      t.is(qemu.status, status, what);
+      // In S3 a QEMU may have been stopped by us, and otherwise does nothing.
+      if (status !== 'suspended') t.false(qemu.commands.includes('cont'), `${status}, ${what}`);
+      if (status === 'paused' && what === 'at rest') t.is(code, undefined);
+      else t.is(code, status === 'postmigrate' && what === 'at rest' ? 'domain-gone' : 'refused');
+    }
+  }
+});
+
+test('a QEMU that stops a machine in S3 too: refused, and left in S3', async (t) => {
+  await using qemu = await FakeQemu.start();
+  qemu.stopsSleep = true;
+  await using domain = await qemu.attach();
+  qemu.status = 'suspended';
+  await t.throwsAsync(domain.pause.acquire(), { code: 'refused', message: /wake it up/ });
+  await domain.state();
+  t.is(qemu.status, 'suspended');
+});
+
 const MOVES: Record<string, (qemu: FakeQemu) => void> = {
   migration: (qemu) => (qemu.migration = { status: 'active' }),
   'the setup of a migration': (qemu) => (qemu.migration = { status: 'setup' }),
