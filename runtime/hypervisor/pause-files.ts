@@ -1,5 +1,14 @@
 import { randomUUID } from 'node:crypto';
-import { closeSync, constants, openSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import koffi from 'koffi';
 import { type HostProcess, ownProcess } from '../host-process.ts';
@@ -10,6 +19,8 @@ const { O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
 /** From asm-generic/fcntl.h, which x86-64 uses too. */
 const O_CLOEXEC = 0o2000000;
 const LOCK_EXCLUSIVE_NOW = 2 | 4;
+/** Another of us may take a new table, not locked yet, for one of dead processes and remove it, but hardly so often. */
+const ATTEMPTS = 5;
 const NAME = /^table-(qemu|xen)-(\d+)-(\d+)-[0-9a-f-]+$/;
 
 /** Whose pauses a table has: their keys are processes of QEMU, or numbers of Xen's domains. */
@@ -38,23 +49,37 @@ function lock(descriptor: number): boolean {
  * @returns its descriptor; undefined where there is no room for it, as pausing must do without
  */
 export function makeTableFile(folder: string, kind: TableKind): number | undefined {
-  const { pid, started } = ownProcess();
-  const file = path.join(folder, `table-${kind}-${pid}-${started}-${randomUUID()}`);
-  let descriptor = -1;
   try {
     makePrivate(folder);
-    // A table closes its descriptor itself, of which Node.js must not know.
-    descriptor = open(file, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600) as number;
-    if (descriptor < 0) return undefined;
-    // All of it now: a store to a mapped page for which there is no room would end the program.
-    writeFileSync(descriptor, new Uint8Array(TABLE_BYTES));
-    if (lock(descriptor)) return descriptor;
+    for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+      const descriptor = newFile(folder, kind);
+      if (descriptor === undefined) return undefined;
+      if (lock(descriptor) && fstatSync(descriptor).nlink > 0) return descriptor;
+      removeTableFile(descriptor);
+      close(descriptor);
+    }
   } catch {
     // As without room.
   }
-  if (descriptor >= 0) close(descriptor);
-  rmSync(file, { force: true });
   return undefined;
+}
+
+/** @throws Error where there is no room for it */
+function newFile(folder: string, kind: TableKind): number | undefined {
+  const { pid, started } = ownProcess();
+  const file = path.join(folder, `table-${kind}-${pid}-${started}-${randomUUID()}`);
+  // A table closes its descriptor itself, of which Node.js must not know.
+  const descriptor = open(file, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600) as number;
+  if (descriptor < 0) return undefined;
+  try {
+    // All of it now: a store to a mapped page for which there is no room would end the program.
+    writeFileSync(descriptor, new Uint8Array(TABLE_BYTES));
+    return descriptor;
+  } catch (error) {
+    close(descriptor);
+    rmSync(file, { force: true });
+    throw error;
+  }
 }
 
 /** Removes the file of a table; one that is no file is left. @param descriptor of this process */

@@ -239,7 +239,7 @@ export class XenDomain implements Domain {
       this.#watched.stands(info.cpuTimeNs);
     } catch (error) {
       if (adopted) this.#leave(before);
-      else if (paused) this.#unpauseQuietly();
+      else if (paused && !this.#unpauseQuietly()) this.#leaveStanding();
       this.#disarm();
       throw error;
     }
@@ -312,16 +312,28 @@ export class XenDomain implements Domain {
     }
   }
 
-  /** Used when the process exits. */
-  #unpauseQuietly(): void {
-    if (this.#keep || this.#watched.isTaken) return;
+  /** {@link #leave} by what the hypervisor says now, if it stands and was not paused by somebody else too. */
+  #leaveStanding(): void {
+    try {
+      const info = this.#calls.domain(this.domid);
+      if (info?.paused && !this.#foundPaused) this.#leave(info);
+    } catch {
+      // The caller's error tells of it.
+    }
+  }
+
+  /** Used when the process exits. @returns whether there is nothing left to give back, as far as we know */
+  #unpauseQuietly(): boolean {
+    if (this.#keep || this.#watched.isTaken) return true;
     if (this.#foundPaused) this.#watched.end();
     try {
       this.#calls.unpause(this.domid);
       this.#watched.end();
+      return true;
     } catch (error) {
       // It has ended or already runs; at exit there may be other domains that we have paused.
       if (!(error instanceof DomschedError)) throw error;
+      return false;
     }
   }
 

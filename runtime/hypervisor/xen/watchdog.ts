@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { hostProcess, ownProcess } from '../../host-process.ts';
 import { makeTableFile, removeTableFile } from '../pause-files.ts';
-import { PauseTable, type PauseWish } from '../pause-table.ts';
+import { PauseTable, type PauseWish, readPauses } from '../pause-table.ts';
 
 /** A loaded host may take long to start a process. */
 const START_LIMIT_MS = 10_000;
@@ -65,7 +65,10 @@ export class XenWatchdog {
 
   /** Ends the process, which gives back every pause still noted, as on our death. */
   close(): void {
-    if (this.#child === undefined && this.#table !== undefined) removeTableFile(this.#table.descriptor);
+    const { descriptor } = this.#table ?? {};
+    // Without the process, a pause that could not be ended stays in the file, for the next of us.
+    if (!this.#lives && descriptor !== undefined && readPauses(descriptor).length === 0)
+      removeTableFile(descriptor);
     this.#child?.stdin?.end();
     this.#child = undefined;
     this.#table?.close();

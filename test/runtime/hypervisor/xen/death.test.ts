@@ -231,6 +231,24 @@ test('an unpause that fails: the pause is known as ours, and ended by the next e
   t.is(xen.pauses(5), 0);
 });
 
+test('a pause that fails, and cannot be given back: known as ours, and ended by the next edit', async (t) => {
+  using xen = new FakeXen();
+  xen.domain({ domid: 5, name: 'web' });
+  await using host = await xen.connect();
+  const domain = await host.open('5');
+  await (await domain.pause!.acquire()).release();
+  // The second time that it is asked about: after the pause.
+  xen.fail('info', 13, 1);
+  xen.fail('unpause', 14);
+  await t.throwsAsync(domain.pause!.acquire());
+  t.is(xen.pauses(5), 1);
+  t.like(domain.standing!(), { by: 'dead' });
+  const next = await domain.pause!.acquire();
+  t.false(next.foundPaused);
+  await next.release();
+  t.is(xen.pauses(5), 0);
+});
+
 test('killed together under a pause of a domain that was found paused: ours alone is ended', async (t) => {
   using xen = new FakeXen();
   xen.domain({ domid: 5, name: 'web' });

@@ -27,6 +27,9 @@
 /* What a frame of a domain is. */
 enum { ABSENT = 0, NORMAL = 1, READ_ONLY = 2, DENIED = 3 };
 
+/* Calls that a test can make fail. */
+enum { CALL_PAUSE = 1, CALL_UNPAUSE, CALL_INFO, CALL_CONTEXT, CALL_MAP, CALL_SET, CALL_MSI, CALLS };
+
 struct fake_vcpu {
 	int online, blocked, initialised, in_kernel;
 	uint64_t cr3, gs, other_gs, rip, rsp, idt, cpu_time;
@@ -48,7 +51,7 @@ struct fake_domain {
 };
 
 struct fake_state {
-	int version, failing_call, failing_errno, failing_after;
+	int version, failing_errno[CALLS], failing_after[CALLS];
 	int info_size, hvm_size, mapped_calls, fail_whole_map;
 	uint64_t msi_address;
 	uint32_t msi_data;
@@ -81,16 +84,13 @@ static struct fake_state *get(void)
 	return state;
 }
 
-/* Calls that a test can make fail. */
-enum { CALL_PAUSE = 1, CALL_UNPAUSE, CALL_INFO, CALL_CONTEXT, CALL_MAP, CALL_SET, CALL_MSI };
-
 static int fails(int call)
 {
 	struct fake_state *s = get();
-	if (s->failing_call != call || s->failing_after-- > 0)
+	if (s->failing_errno[call] == 0 || s->failing_after[call]-- > 0)
 		return 0;
-	s->failing_call = 0;
-	errno = s->failing_errno;
+	errno = s->failing_errno[call];
+	s->failing_errno[call] = 0;
 	return 1;
 }
 
@@ -199,9 +199,8 @@ void fake_shutdown(uint32_t domid, int reason)
 
 void fake_fail(int call, int error, int after)
 {
-	get()->failing_errno = error;
-	get()->failing_after = after;
-	get()->failing_call = call;
+	get()->failing_errno[call] = error;
+	get()->failing_after[call] = after;
 }
 
 int fake_pauses(uint32_t domid)
