@@ -80,6 +80,8 @@ export class QemuDomain implements Domain<GuestFrame> {
   readonly #listeners = new Set<(event: DomainEvent) => void>();
   #sources: readonly RamSource[];
   #generation = 0;
+  /** How often we heard that it went on. */
+  #resumes = 0;
   #running: boolean;
   /** Set while we have sent `stop` or `cont`: the next such event is ours. */
   #expecting: 'STOP' | 'RESUME' | undefined;
@@ -260,13 +262,13 @@ export class QemuDomain implements Domain<GuestFrame> {
     this.#generation += 1;
     let left = false;
     if (!this.#running) {
-      const generation = this.#generation;
+      const resumes = this.#resumes;
       const { status } = await this.#ask();
       checkAtRest(this.identity.name, status);
       // A resume may have been under way. A pause left by a dead process of ours is ours to end, but not by who only
       // looks: an edit may be half written.
       left = use === 'edit' && status === 'paused' && isLeftPaused(this.#process, this.#threads);
-      const stands = status !== 'running' && generation === this.#generation;
+      const stands = status !== 'running' && resumes === this.#resumes;
       if (stands && !left) return { foundPaused: true };
     }
     const { path } = this.#client;
@@ -314,15 +316,16 @@ export class QemuDomain implements Domain<GuestFrame> {
    */
   async #stopOnce(): Promise<'ours' | 'theirs' | 'resumed'> {
     this.#expecting = 'STOP';
-    const generation = this.#generation;
     const [asked, stop, after] = await Promise.allSettled([
-      this.#client.execute('query-status'),
+      this.#client.executeAt('query-status', (answer) => {
+        return { status: asRecord(answer)?.status, resumes: this.#resumes };
+      }),
       this.#client.execute('stop'),
       this.#ask(),
     ]);
     this.#expecting = undefined;
-    const before = asked.status === 'fulfilled' ? asRecord(asked.value)?.status : undefined;
-    const resumed = generation !== this.#generation;
+    const before = asked.status === 'fulfilled' ? asked.value.status : undefined;
+    const resumed = asked.status === 'fulfilled' && asked.value.resumes !== this.#resumes;
     try {
       if (asked.status === 'rejected') throw asked.reason;
       if (stop.status === 'rejected') throw stop.reason;
@@ -420,6 +423,7 @@ export class QemuDomain implements Domain<GuestFrame> {
   #onResume(byUs: boolean): void {
     this.#running = true;
     this.#generation += 1;
+    this.#resumes += 1;
     if (!byUs) {
       this.#counter.dissolve();
       // While we are stopping it, the watchdog must stay armed.

@@ -96,6 +96,15 @@ export class QmpClient {
    *   `domain-gone`
    */
   execute(command: string, args?: Record<string, unknown>, timeoutMs = this.#timeoutMs): Promise<unknown> {
+    return this.#execute(command, args, timeoutMs);
+  }
+
+  #execute(
+    command: string,
+    args: Record<string, unknown> | undefined,
+    timeoutMs: number,
+    at: (answer: unknown) => void = () => undefined,
+  ): Promise<unknown> {
     if (this.#ended !== undefined) return Promise.reject(this.#ended);
     if (this.#pending.size >= MAX_PENDING) {
       return Promise.reject(
@@ -113,9 +122,27 @@ export class QmpClient {
         const message = `QMP ${this.path}: no answer to ${command} within ${timeoutMs} ms${why}`;
         reject(new DomschedError('timeout', message, { path: this.path, command }));
       }, timeoutMs);
-      this.#pending.set(id, { command, timer, resolve, reject });
+      const answered = (answer: unknown) => {
+        at(answer);
+        resolve(answer);
+      };
+      this.#pending.set(id, { command, timer, resolve: answered, reject });
       this.#socket.send(JSON.stringify({ execute: command, ...(args && { arguments: args }), id }));
     });
+  }
+
+  /**
+   * Runs one command, and calls `at` when its answer is handled: after all events that QEMU sent before it, and before
+   * all that it sent later.
+   * @returns what `at` returned
+   * @throws DomschedError as {@link execute}
+   */
+  executeAt<T>(command: string, at: (answer: unknown) => T): Promise<T> {
+    let result: T;
+    const answered = this.#execute(command, undefined, this.#timeoutMs, (answer) => {
+      result = at(answer);
+    });
+    return answered.then(() => result);
   }
 
   /** Whether everything that QEMU sent was handled. */

@@ -204,6 +204,45 @@ test('stopped by somebody else just before our stop: theirs to end', async (t) =
   t.is(qemu.status, 'paused');
 });
 
+test('somebody looks while we find it paused by somebody else: theirs to end', async (t) => {
+  for (const heard of [true, false]) {
+    for (const during of ['query-status', 'stop', 'query-jobs', 'query-migrate']) {
+      await using qemu = await FakeQemu.start();
+      await using domain = await qemu.attach();
+      qemu.onCommand = (command) => {
+        if (command === during) domain.tick();
+      };
+      if (heard) {
+        qemu.stop();
+        await domain.state();
+      }
+      const acquired = domain.pause.acquire();
+      qemu.stop();
+      const guard = await acquired;
+      t.true(guard.foundPaused);
+      await guard.release();
+      await domain.state();
+      t.is(qemu.status, 'paused', `a look at ${during}`);
+      t.false(qemu.commands.includes('cont'));
+    }
+  }
+});
+
+test('resumed and stopped by somebody else just before our stop: theirs to end', async (t) => {
+  await using qemu = await FakeQemu.start();
+  await using domain = await qemu.attach();
+  const acquired = domain.pause.acquire();
+  qemu.cont();
+  qemu.stop();
+  const guard = await acquired;
+  t.true(guard.foundPaused);
+  await guard.prove();
+  await guard.release();
+  await domain.state();
+  t.is(qemu.status, 'paused');
+  t.false(qemu.commands.includes('cont'));
+});
+
 test('the connection breaks while the process is: not gone, and no proof', async (t) => {
   await using qemu = await FakeQemu.start();
   await using domain = await qemu.attach();
