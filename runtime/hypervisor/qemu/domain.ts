@@ -236,14 +236,17 @@ export class QemuDomain implements Domain<GuestFrame> {
   }
 
   async #readRegisters(): Promise<readonly VcpuRegisters[]> {
-    const registers = parseRegisters(await this.#client.human('info registers -a'));
+    let registers = parseRegisters(await this.#client.human('info registers -a'));
     // Asking the stub would stop a running machine.
-    if (this.#gdb === undefined || this.#running) return registers;
-    const complete: VcpuRegisters[] = [];
-    for (const vcpu of registers) {
-      complete.push({ ...vcpu, kernelGsBase: await this.#gdb.kernelGsBase(vcpu.vcpu) });
+    if (this.#gdb !== undefined && !this.#running) {
+      const complete: VcpuRegisters[] = [];
+      for (const vcpu of registers) {
+        complete.push({ ...vcpu, kernelGsBase: await this.#gdb.kernelGsBase(vcpu.vcpu) });
+      }
+      registers = complete;
     }
-    return complete;
+    watchdog.stands(this.#client.path);
+    return registers;
   }
 
   /** Stores through the stub, each in a pause of its own. */
@@ -285,6 +288,7 @@ export class QemuDomain implements Domain<GuestFrame> {
     try {
       const foundPaused = (await this.#stopFirmly()) === 'theirs' && !left;
       if (foundPaused) this.#disarm?.();
+      else watchdog.stands(path);
       this.#running = false;
       this.#generation += 1;
       return { foundPaused };

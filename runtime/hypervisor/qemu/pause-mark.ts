@@ -10,6 +10,8 @@ import { lastRan } from '../thread-clock.ts';
  * ran later, somebody has resumed it since, and its present pause is not ours.
  */
 const SETTLED_MS = 1_500;
+/** From this age on a mark is made anew when the machine's vCPUs have done something under the pause. */
+export const MARK_AGES_MS = SETTLED_MS / 3;
 /** How far the clocks of mark and scheduler may drift apart, as a fraction of the time between. */
 const DRIFT = 0.001;
 

@@ -3,11 +3,11 @@ import { randomUUID } from 'node:crypto';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
 import { DomschedError } from '../../error.ts';
-import { type HostProcess, ownProcess } from '../../host-process.ts';
+import { type HostProcess, hostProcess, ownProcess } from '../../host-process.ts';
 import { makeTableFile } from '../pause-files.ts';
 import { PauseTable } from '../pause-table.ts';
 import { LOOK_MS } from '../stopped-parent.ts';
-import { markPause, marksFolder, tidy, unmarkPause } from './pause-mark.ts';
+import { MARK_AGES_MS, markPause, marksFolder, tidy, unmarkPause } from './pause-mark.ts';
 import type { QmpClient } from './qmp-client.ts';
 
 /** A machine that we have paused, and the slot of its pause in the table. */
@@ -15,6 +15,8 @@ interface ArmedPause {
   readonly machine: HostProcess;
   readonly slot: number;
   readonly descriptor: number;
+  /** When it was marked last, ms of `performance.now()`. */
+  markedAt: number;
 }
 
 /**
@@ -50,8 +52,23 @@ export class Watchdog {
     markPause(machine, this.#owner);
     const slot = this.#armed.get(path)?.slot ?? this.#table.take();
     this.#table.set(slot, machine.pid, wish);
-    this.#armed.set(path, { machine, slot, descriptor });
+    this.#armed.set(path, { machine, slot, descriptor, markedAt: performance.now() });
     this.#send('+', path);
+  }
+
+  /**
+   * Marks the pause of the machine at `path` anew if that was long ago. Call when its vCPUs have done something since:
+   * when it has stopped, which takes long on a busy host, and when its registers were read.
+   */
+  stands(path: string): void {
+    const armed = this.#armed.get(path);
+    if (armed === undefined || performance.now() - armed.markedAt < MARK_AGES_MS) return;
+    armed.markedAt = performance.now();
+    try {
+      markPause(armed.machine, this.#owner);
+    } catch {
+      // The first mark is there. It is believed if the machine stood soon enough.
+    }
   }
 
   /**
@@ -100,12 +117,18 @@ export class Watchdog {
   #expectUnclaimed(path: string): void {
     const claimed = this.#claimed.get(path);
     if (claimed === undefined) return;
-    if (this.#table!.wishAt(claimed.slot) === 'claimed') {
+    if (this.#table!.wishAt(claimed.slot) === 'claimed' && this.#lives) {
       const message = `QMP ${path}: domsched was stopped (SIGSTOP), and the process beside it is letting the machine go on`;
       throw new DomschedError('timeout', `${message}; try again`, { path, again: true });
     }
     this.#claimed.delete(path);
     this.#table!.clear(claimed.slot);
+  }
+
+  /** It may have died without our having heard. */
+  get #lives(): boolean {
+    const pid = this.#child?.pid;
+    return pid !== undefined && hostProcess(pid) !== undefined;
   }
 
   #start(): ChildProcess {

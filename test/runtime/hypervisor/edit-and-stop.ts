@@ -16,7 +16,7 @@ const [kind = '', place = '', signal = '', ...moments] = process.argv.slice(2);
 const WORD = { offset: 0, size: 8 } as const;
 const orders = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 watchdog.lookMs = 100;
-const { pause } =
+const domain =
   kind === 'xen'
     ? await (await XenHost.connect('xen:', { root: place, libraries: place })).open('5')
     : await QemuDomain.attach({ qmp: place }, `qemu:unix:${place}`);
@@ -37,7 +37,8 @@ for (const moment of moments) {
     process.kill(process.pid, signal);
   };
   let isEnding = false;
-  const guard = await pause!.acquire();
+  const guard = await domain.pause!.acquire();
+  if (kind === 'qemu') await domain.registers!.read();
   let [proofs, quiet, written] = [0, 0, 0];
   const watched: PauseGuard = Object.create(guard, {
     valid: { get: () => guard.valid },

@@ -5,6 +5,7 @@ import path from 'node:path';
 import process from 'node:process';
 import { FileMapping } from '../../../runtime/hypervisor/process-memory.ts';
 import { QemuDomain } from '../../../runtime/hypervisor/qemu/domain.ts';
+import { REGISTERS } from './qemu-output.ts';
 import { GREETING, ScriptedServer } from './qmp-server.ts';
 
 const MEMORY = 1024 * 1024;
@@ -128,6 +129,7 @@ export class FakeQemu implements AsyncDisposable {
   }
 
   #human(line: string): string {
+    if (line.startsWith('info registers')) return REGISTERS;
     if (line.startsWith('info mtree')) return this.memory.mtree ?? memoryMap([0, MEMORY]);
     const start = this.memory.constant ? 0 : Number(/^gpa2hva (0x[0-9a-f]+)$/.exec(line)?.[1] ?? 0);
     return `Host virtual address for 0x0 (ram) is 0x${(this.memory.address + start).toString(16)}\r\n`;

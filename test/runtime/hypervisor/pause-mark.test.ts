@@ -13,7 +13,7 @@ import {
   markPause,
   unmarkPause,
 } from '../../../runtime/hypervisor/qemu/pause-mark.ts';
-import { lastRan } from '../../../runtime/hypervisor/thread-clock.ts';
+import { FakeCpu } from './fake-cpu.ts';
 import { FakeQemu } from './fake-qemu.ts';
 
 const directory = mkdtempSync(path.join(tmpdir(), 'domsched-marks-'));
@@ -90,9 +90,9 @@ test.serial(
   'a pause that a dead process left is ended by who edits next, not by who only looks',
   async (t) => {
     await using qemu = await FakeQemu.start();
-    // The machine is this process, and the thread of it that has slept for longest is its CPU.
-    const threads = readdirSync('/proc/self/task').map(Number);
-    qemu.thread = threads.toSorted((a, b) => (lastRan(a) ?? Infinity) - (lastRan(b) ?? Infinity))[0]!;
+    // The machine is this process, and a thread of it that sleeps is its CPU.
+    await using cpu = await FakeCpu.start();
+    qemu.thread = cpu.thread;
     const own = hostProcess(process.pid)!;
     await using domain = await qemu.attach();
     qemu.stop();

@@ -12,11 +12,14 @@ import { examine } from '../../../runtime/command/doctor-run.ts';
 import { domainTable } from '../../../runtime/command/domains-run.ts';
 import { LocalControl } from '../../../runtime/control/local.ts';
 import { isStopped } from '../../../runtime/hypervisor/stopped-process.ts';
-import { lastRan } from '../../../runtime/hypervisor/thread-clock.ts';
 import { until } from '../../live/until.ts';
+import { FakeCpu } from './fake-cpu.ts';
 import { FakeQemu } from './fake-qemu.ts';
 
 const PROGRAM = fileURLToPath(new URL('edit-and-stop.ts', import.meta.url));
+
+/** Longer than a machine may run after the mark of its pause, ms. */
+const LATE_MS = 2_500;
 
 const directory = mkdtempSync(path.join(tmpdir(), 'domsched-death-'));
 process.env.DOMSCHED_RUNTIME_DIR = path.join(directory, 'run');
@@ -26,11 +29,16 @@ test.after.always(() => {
   rmSync(directory, { recursive: true, force: true });
 });
 
-/** The machine is this process, and the thread of it that has slept for longest is its CPU. */
+let cpu: FakeCpu;
+test.before(async () => {
+  cpu = await FakeCpu.start();
+});
+test.after.always(() => cpu?.[Symbol.asyncDispose]());
+
+/** The machine is this process, and a thread of it that sleeps is its CPU. */
 async function machine(): Promise<FakeQemu> {
   const qemu = await FakeQemu.start();
-  const threads = readdirSync('/proc/self/task').map(Number);
-  qemu.thread = threads.toSorted((a, b) => (lastRan(a) ?? Infinity) - (lastRan(b) ?? Infinity))[0]!;
+  qemu.thread = cpu.thread;
   return qemu;
 }
 
@@ -120,6 +128,26 @@ for (const moment of ['planned', 'proof 1', 'word 2', 'proof 2', 'over']) {
     }
     await isLeft(t, qemu, pid);
   });
+}
+
+for (const slow of ['stop', 'human-monitor-command']) {
+  test.serial(
+    `its CPUs run for long after our ${slow}, as on a busy host: known as ours if we die`,
+    async (t) => {
+      await using qemu = await machine();
+      const { child, next } = program(qemu, 'SIGSTOP', 'planned');
+      qemu.onCommand = (command) => {
+        if (command === slow && qemu.status === 'paused') cpu.run(LATE_MS);
+      };
+      await next();
+      qemu.onCommand = () => undefined;
+      await until('it is stopped', () => isStopped(child.pid!));
+      process.kill(watchdogOf(child)!, 'SIGKILL');
+      child.kill('SIGKILL');
+      await ended(child);
+      await isLeft(t, qemu, child.pid);
+    },
+  );
 }
 
 /** A stopped program whose watching process has claimed its pause, and dies before it has ended it. */
