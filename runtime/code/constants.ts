@@ -286,8 +286,12 @@ export const CONSTANTS = [
       {
         functions: ['do_freezer_trap', 'get_signal'],
         says: 'is',
-        how: 'stores it to task.__state, then calls cgroup_enter_frozen()',
-        read: (code, kernel) => notZero(stores(code, state(kernel), kernel.address('cgroup_enter_frozen'))),
+        // Without control groups there is nothing to call before it sleeps.
+        how: 'stores it to task.__state, then calls cgroup_enter_frozen(), or schedule() where there is no such function',
+        read: (code, kernel) => {
+          const next = kernel.addressIfAny('cgroup_enter_frozen') ?? kernel.address('schedule');
+          return notZero(stores(code, state(kernel), next));
+        },
       },
     ],
   },

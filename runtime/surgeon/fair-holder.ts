@@ -19,7 +19,7 @@ import { spliceBits, stateBits } from '../technique/proved-bits.ts';
 import { threadRefusal } from '../technique/refusal.ts';
 import type { Step, Technique } from '../technique/step.ts';
 import type { GiveBack, Holder, ThreadStanding } from './holder.ts';
-import type { ParkHolder } from './park-holder.ts';
+import type { WakeHolder } from './wake-holder.ts';
 
 /**
  * @param wayOut how stacks look on the way to user mode, as proved on the guest's code
@@ -62,48 +62,59 @@ function preemptCount(guest: Guest, cpu: GuestCpu): GuestVirtual {
 }
 
 /**
- * Holds threads of kernels with CFS or EEVDF: by parking, or on request by `splice` or `state`. The thread itself shows
- * how it is held, so each is released the right way.
+ * Holds threads of kernels with CFS or EEVDF: by parking, or on request by `splice` or `state`, which are all there is where
+ * nothing can be parked. The thread itself shows how it is held, so each is released the right way.
  */
 export class FairHolder implements Holder {
   readonly techniques: readonly Technique[];
-  readonly automatic: readonly Technique[] = ['park'];
   readonly renicesHeld = true;
-  readonly #park: ParkHolder;
+  /** Parks threads, or only wakes them. */
+  readonly #base: WakeHolder;
   /** Null if something that it needs is not proved. */
   readonly #splice: FairSplice | null;
   readonly #state: FairState | null;
   readonly #ptrace: Word;
 
-  readonly shares: Shares;
+  readonly shares?: Shares;
+  readonly sharesRefused?: string;
 
   readonly refused: ReadonlyMap<Technique, string>;
 
-  /** @param refused why threads cannot be held by `splice` or `state` */
+  /**
+   * @param base a holder that parks threads, or one that only wakes them
+   * @param shares weights of groups, or why they are left alone
+   * @param refused why threads cannot be held by one way or another
+   */
   constructor(
     guest: FairGuest,
-    park: ParkHolder,
-    shares: Shares,
+    base: WakeHolder,
+    shares: Shares | string,
     refused: ReadonlyMap<Technique, string> = new Map(),
   ) {
-    this.shares = shares;
+    if (typeof shares === 'string') this.sharesRefused = shares;
+    else this.shares = shares;
     this.refused = refused;
     const fair = new FairSurgery(guest);
     const { stateBits } = guest;
     this.#ptrace = guest.members.task_struct.ptrace;
-    this.#park = park;
+    this.#base = base;
     this.#splice = refused.has('splice') ? null : new FairSplice(guest, fair);
     this.#state =
-      stateBits === null || refused.has('state') ? null : new FairState(guest, stateBits, fair, park.irqWork);
+      stateBits === null || refused.has('state') ? null : new FairState(guest, stateBits, fair, base.irqWork);
     this.techniques = [
-      'park',
+      ...base.techniques,
       ...(this.#splice === null ? [] : (['splice'] as const)),
       ...(this.#state === null ? [] : (['state'] as const)),
     ];
   }
 
+  /** Parking needs no moment, so it is what is done where it can be. */
+  get automatic(): readonly Technique[] {
+    return this.techniques.includes('park') ? ['park'] : this.techniques;
+  }
+
   prepare(domain: Domain, memory: MemoryView): Promise<void> {
-    return this.#park.prepare(domain, memory);
+    return this.#base.prepare(domain, memory);
   }
 
   observe(vcpus: ReadonlyMap<number, VcpuRegisters>): void {
@@ -116,14 +127,14 @@ export class FairHolder implements Holder {
 
   /** Plans that edit a queue bring the invariants of that queue. */
   invariants(): Invariant[] {
-    return this.#park.invariants();
+    return this.#base.invariants();
   }
 
   /** Each plan checks the locks of what it edits. */
   checkLocks(): void {}
 
   standing(memory: MemoryView, thread: GuestVirtual): ThreadStanding {
-    const standing = this.#park.standing(memory, thread);
+    const standing = this.#base.standing(memory, thread);
     if (standing === 'exempt') return standing;
     if (this.#splice?.isHeld(memory, thread) || this.#state?.isHeld(memory, thread)) return 'held';
     return this.#state?.isMarked(memory, thread) ? 'leaving' : standing;
@@ -131,27 +142,27 @@ export class FairHolder implements Holder {
 
   planHold(draft: Draft, thread: GuestVirtual, techniques: readonly Technique[]): Step | null {
     if (this.#state?.isMarked(draft, thread)) return this.#state.planAgain(draft, thread);
-    if (techniques.includes('park')) return this.#park.planHold(draft, thread, techniques);
-    if (get(draft, thread, this.#ptrace) !== 0n) throw threadRefusal(thread, 'is under a tracer');
-    if (!this.#park.mayHold(draft, thread)) return null;
     const may = (technique: Technique) =>
       techniques.includes(technique) && this.techniques.includes(technique);
+    if (may('park')) return this.#base.planHold(draft, thread, techniques);
+    if (get(draft, thread, this.#ptrace) !== 0n) throw threadRefusal(thread, 'is under a tracer');
+    if (!this.#base.mayHold(draft, thread)) return null;
     const splice = may('splice') ? this.#splice?.planHold(draft, thread) : null;
     return splice ?? (may('state') ? (this.#state?.planHold(draft, thread) ?? null) : null);
   }
 
   planRelease(draft: Draft, thread: GuestVirtual): Step | 'later' | null {
-    if (this.#park.standing(draft, thread) === 'exempt') return null;
+    if (this.#base.standing(draft, thread) === 'exempt') return null;
     if (this.#splice?.isHeld(draft, thread)) return this.#splice.planRelease(draft, thread);
-    if (!this.#state?.isMarked(draft, thread)) return this.#park.planRelease(draft, thread);
-    return this.#state.planRelease(draft, thread, this.#park.listForWork(draft, thread));
+    if (!this.#state?.isMarked(draft, thread)) return this.#base.planRelease(draft, thread);
+    return this.#state.planRelease(draft, thread, this.#base.listForWork(draft, thread));
   }
 
   planGiveBack(draft: Draft, threads: () => readonly GuestVirtual[]): GiveBack {
-    return this.#park.planGiveBack(draft, threads);
+    return this.#base.planGiveBack(draft, threads);
   }
 
   planRenice(draft: Draft, thread: GuestVirtual, nice: number): readonly Invariant[] | 'later' {
-    return this.#park.planRenice(draft, thread, nice);
+    return this.#base.planRenice(draft, thread, nice);
   }
 }

@@ -1,11 +1,13 @@
 import type { Constants } from '../code/prove.ts';
+import { wordsOf } from '../edit/member.ts';
 import { PAUSE_ENDS } from '../edit/transaction.ts';
 import { DomschedError } from '../error.ts';
 import type { Guest } from '../guest/guest.ts';
 import { hasMember, hasO1Queues } from '../layout/members.ts';
+import type { LayoutView } from '../layout/view.ts';
 import type { SymbolName } from '../members/symbols.ts';
 import { advance, guestVirtual } from '../memory/address.ts';
-import { fairQueuesRefusal, spliceRefusal } from '../technique/fair/members.ts';
+import { fairQueuesRefusal, hasGroups, spliceRefusal } from '../technique/fair/members.ts';
 import { HALF_LIFE, peltRefusal } from '../technique/fair/pelt.ts';
 import { Shares, type SharesGuest, sharesMembers, sharesRefusal } from '../technique/fair/shares.ts';
 import { o1Members } from '../technique/o1/members.ts';
@@ -15,9 +17,11 @@ import type { Technique } from '../technique/step.ts';
 import { LOWEST_NICE, scaleRefusal } from '../technique/weights.ts';
 import { FairHolder, fairGuest, tickNsec } from './fair-holder.ts';
 import type { Holder } from './holder.ts';
+import { noneOf } from './none-of.ts';
 import { O1Holder } from './o1-holder.ts';
-import { checkListing, ParkHolder, parkGuest } from './park-holder.ts';
+import { ParkHolder, parkGuest } from './park-holder.ts';
 import { constantsOf } from './proved-constants.ts';
+import { checkListing, WakeHolder, wakeGuest } from './wake-holder.ts';
 
 /**
  * Chooses the way to hold threads of a guest: its structures must have the members, and a pause of its domain must
@@ -64,40 +68,83 @@ function kernelHolder(guest: Guest, proved?: Constants): Holder {
     });
   }
   const untrapped = noTrap(layout);
-  if (untrapped === null) {
-    const constants = proved ?? constantsOf(guest);
-    const { wayOut } = constants;
-    // A queue with unproved constants is not edited; parking a thread needs no queue.
-    const reason =
-      fairQueuesRefusal(layout) ??
-      constants.missing(NEEDED.splice) ??
-      (typeof wayOut === 'string'
-        ? `how its stacks look on the way to user mode is not proved: ${wayOut}`
-        : null);
-    const sharesRefused = sharesRefusal(layout);
-    const shares = sharesRefused === null ? new Shares(sharesGuest(guest)) : undefined;
-    if (reason === null && shares !== undefined && typeof wayOut !== 'string') {
-      const reasons = {
-        splice: whyNoSplice(guest, constants),
-        state: whyNoState(guest, constants),
-      };
-      const park = new ParkHolder(parkGuest(guest, constants));
-      return new FairHolder(fairGuest(guest, constants, wayOut), park, shares, named(reasons));
-    }
-    const refused = (reason ?? sharesRefused)!;
-    return new ParkHolder(parkGuest(guest, constants), {
-      refused: new Map([
-        ['splice', refused],
-        ['state', refused],
-      ]),
-      ...(shares ? { shares } : { sharesRefused: sharesRefused! }),
-    });
+  if (untrapped === null) return parkingHolder(guest, proved ?? constantsOf(guest));
+  return queueHolder(guest, untrapped, proved);
+}
+
+/** Where threads can be parked: if splice and state cannot be used, the reason counts for both. */
+function parkingHolder(guest: Guest, constants: Constants): Holder {
+  const { wayOut } = constants;
+  const reason = fairRefusal(guest, constants);
+  const shares = sharesOf(guest);
+  if (reason === null && typeof wayOut !== 'string') {
+    const park = new ParkHolder(parkGuest(guest, constants));
+    return new FairHolder(
+      fairGuest(guest, constants, wayOut),
+      park,
+      shares,
+      named(reasonsOf(guest, constants)),
+    );
   }
-  throw new DomschedError(
-    'refused',
-    `${layout.kernel.release}: processes of this guest can be listed, but not held: ${untrapped}${why(queuesUnknown)}; nothing was changed`,
-    { release: layout.kernel.release, queuesUnknown },
+  return new ParkHolder(parkGuest(guest, constants), {
+    refused: named({ splice: reason, state: reason }),
+    ...(typeof shares === 'string' ? { sharesRefused: shares } : { shares }),
+  });
+}
+
+/**
+ * Where threads cannot be parked, splice and state stand by themselves.
+ * @param park why not
+ * @throws DomschedError `refused` where neither can be used
+ */
+function queueHolder(guest: Guest, park: string, proved?: Constants): Holder {
+  const { kernel } = guest.layout;
+  const none = (splice: string, state: string) =>
+    new DomschedError(
+      'refused',
+      `${kernel.release}: processes of this guest can be listed, but not held: ${noneOf({ park, splice, state })}${why(guest.queuesUnknown)}; nothing was changed`,
+      { release: kernel.release, queuesUnknown: guest.queuesUnknown },
+    );
+  // A kernel of another shape is told as that before any of its code is read.
+  const shape = fairQueuesRefusal(guest.layout);
+  if (shape !== null) throw none(shape, shape);
+  const constants = proved ?? constantsOf(guest, NEEDED.splice);
+  const { wayOut } = constants;
+  const reason = fairRefusal(guest, constants);
+  if (reason !== null || typeof wayOut === 'string') throw none(reason!, reason!);
+  const reasons = reasonsOf(guest, constants);
+  if (reasons.splice !== null && reasons.state !== null) throw none(reasons.splice, reasons.state);
+  return new FairHolder(
+    fairGuest(guest, constants, wayOut),
+    new WakeHolder(wakeGuest(guest, constants)),
+    sharesOf(guest),
+    named({ park, ...reasons }),
   );
+}
+
+/**
+ * Why neither splice nor state can be used, or null. A queue with unproved constants is not edited; parking a thread needs
+ * no queue.
+ */
+function fairRefusal({ layout }: Guest, constants: Constants): string | null {
+  const { wayOut } = constants;
+  return (
+    fairQueuesRefusal(layout) ??
+    constants.missing(NEEDED.splice) ??
+    (typeof wayOut === 'string'
+      ? `how its stacks look on the way to user mode is not proved: ${wayOut}`
+      : null) ??
+    (hasGroups(layout) ? sharesRefusal(layout) : null)
+  );
+}
+
+function reasonsOf(guest: Guest, constants: Constants): Record<'splice' | 'state', string | null> {
+  return { splice: whyNoSplice(guest, constants), state: whyNoState(guest, constants) };
+}
+
+/** Weights of groups, or why they are left alone. */
+function sharesOf(guest: Guest): Shares | string {
+  return sharesRefusal(guest.layout) ?? new Shares(sharesGuest(guest));
 }
 
 /**
@@ -124,9 +171,17 @@ function whyNoSplice(guest: Guest, constants: Constants): string | null {
 
 function scaleOf({ layout, kernel, space }: Guest): string | null {
   const at = (name: SymbolName) => guestVirtual(layout.requireSymbol(name) + kernel.slide);
-  const { shares } = sharesMembers(layout).task_group;
   const normal = space.readU32(advance(at('sched_prio_to_weight'), 4 * -LOWEST_NICE));
-  return scaleRefusal(BigInt(normal), space.readU64(advance(at('root_task_group'), shares.offset)));
+  const known = hasGroups(layout)
+    ? advance(at('root_task_group'), sharesMembers(layout).task_group.shares.offset)
+    : advance(at('init_task'), firstTaskWeight(layout));
+  return scaleRefusal(BigInt(normal), space.readU64(known));
+}
+
+/** The place of the weight in `init_task`, whose nice value of 0 nobody can change. */
+function firstTaskWeight(layout: LayoutView): number {
+  const { se } = wordsOf(layout, 'task_struct', ['se']);
+  return wordsOf(layout, 'sched_entity', ['weight'], se).weight.offset;
 }
 
 function peltOf(guest: Guest, constants: Constants): string | null {

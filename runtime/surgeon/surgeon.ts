@@ -190,7 +190,16 @@ export class Surgeon {
    * @throws DomschedError `refused` (nothing changed), `lock-held` or `timeout` if it could not be done in time
    *   (`details.undone` tells whether the partial hold was undone), `process-not-found`, what {@link commit} throws
    */
-  async hold(key: ProcessKey, options: OperateOptions = {}): Promise<Operation> {
+  hold(key: ProcessKey, options: OperateOptions = {}): Promise<Operation> {
+    return this.#hold(key, options, (standing) => standing === 'held');
+  }
+
+  /** @param isEnough whether nothing has to be done to a thread that stands so */
+  async #hold(
+    key: ProcessKey,
+    options: OperateOptions,
+    isEnough: (standing: ThreadStanding) => boolean,
+  ): Promise<Operation> {
     const techniques = options.techniques ?? this.#holder.automatic;
     if (!techniques.some((technique) => this.#holder.techniques.includes(technique))) {
       const known = this.#holder.techniques.join(', ');
@@ -206,7 +215,7 @@ export class Surgeon {
     }
     const edits: Edit[] = [];
     try {
-      return await this.#repeat('held', key, options, this.#holdPlan(options), edits);
+      return await this.#repeat('held', key, options, this.#holdPlan(options, isEnough), edits);
     } catch (error) {
       if (!(error instanceof DomschedError) || edits.length === 0 || options.dryRun) throw error;
       // A half-written guest is for an operator to examine; we must not write more into it.
@@ -223,12 +232,15 @@ export class Surgeon {
     return this.#rehearse('held', key, this.#holdPlan(options));
   }
 
-  #holdPlan({ techniques = this.#holder.automatic, force = false }: OperateOptions): MakePlan {
+  #holdPlan(
+    { techniques = this.#holder.automatic, force = false }: OperateOptions,
+    isEnough: (standing: ThreadStanding) => boolean = (standing) => standing === 'held',
+  ): MakePlan {
     return (draft, threads, turns) => {
       checkMayBeHeld(threads, force);
       return this.#planEach(draft, threads, turns, (thread) => {
         const standing = this.#holder.standing(draft, thread);
-        if (standing === 'held' || standing === 'exempt') return 'done';
+        if (isEnough(standing) || standing === 'exempt') return 'done';
         return this.#holder.planHold(draft, thread, techniques) ?? 'later';
       });
     };
@@ -253,7 +265,11 @@ export class Surgeon {
   async renice(key: ProcessKey, nice: number, options: OperateOptions = {}): Promise<Operation> {
     if (!this.#holder.renicesHeld || options.dryRun) return this.#renice(key, nice, options);
     const wasHeld = await this.#isHeld(key, options);
-    const operations = [await this.hold(key, options)];
+    // A thread is reniced where it is in no queue. Where nothing holds one that sleeps, its sleep has to do.
+    const holdsSleepers = this.#holder.techniques.includes('park');
+    const isEnough = (standing: ThreadStanding) =>
+      standing === 'held' || (standing === 'sleeping' && !holdsSleepers);
+    const operations = [await this.#hold(key, options, isEnough)];
     try {
       operations.push(await this.#renice(key, nice, options));
       if (!wasHeld) operations.push(await this.release(key, options));

@@ -4,13 +4,14 @@ import { requireCapabilities } from '../hypervisor/capability.ts';
 import type { Domain } from '../hypervisor/types.ts';
 import { hasO1Queues } from '../layout/members.ts';
 import type { LayoutView } from '../layout/view.ts';
-import { fairQueuesRefusal, spliceRefusal } from '../technique/fair/members.ts';
+import { fairQueuesRefusal, hasGroups, spliceRefusal } from '../technique/fair/members.ts';
 import { sharesRefusal } from '../technique/fair/shares.ts';
 import { o1Members } from '../technique/o1/members.ts';
-import { noTrap, parkMembers } from '../technique/park/members.ts';
+import { noTrap, parkMembers, wakeMembers } from '../technique/park/members.ts';
 import type { Technique } from '../technique/step.ts';
 import type { Holder } from './holder.ts';
 import { holderFor } from './holder-for.ts';
+import { noneOf } from './none-of.ts';
 
 /** How a guest's processes can be held, for people who want to know before they hold one. */
 export interface Ways {
@@ -33,19 +34,24 @@ export function waysOfLayout(layout: LayoutView): Ways {
       o1Members(layout);
       return { techniques: ['splice', 'state'], refused: { park: noTrap(layout) ?? 'it has O(1) queues' } };
     }
-    const untrapped = noTrap(layout);
-    if (untrapped !== null) return { techniques: [], refused: { all: untrapped } };
-    parkMembers(layout);
+    const park = noTrap(layout);
+    if (park === null) parkMembers(layout);
+    const state = fairQueuesRefusal(layout) ?? (hasGroups(layout) ? sharesRefusal(layout) : null);
+    const reasons = { park, splice: state ?? spliceRefusal(layout), state };
+    if (park !== null && state === null) wakeMembers(layout);
+    return waysBut(reasons);
   } catch (error) {
     if (error instanceof DomschedError) return noWay(error);
     throw error;
   }
-  const fair = fairQueuesRefusal(layout) ?? sharesRefusal(layout);
-  const splice = fair ?? spliceRefusal(layout);
-  return {
-    techniques: ['park', ...(splice ? [] : (['splice'] as const)), ...(fair ? [] : (['state'] as const))],
-    refused: { ...(splice ? { splice } : {}), ...(fair ? { state: fair } : {}) },
-  };
+}
+
+/** All ways but those that have a reason against them. */
+function waysBut(reasons: Readonly<Record<Technique, string | null>>): Ways {
+  const all = Object.entries(reasons) as [Technique, string | null][];
+  const techniques = all.flatMap(([technique, reason]) => (reason === null ? [technique] : []));
+  if (techniques.length === 0) return { techniques, refused: { all: noneOf(reasons) } };
+  return { techniques, refused: Object.fromEntries(all.filter(([, reason]) => reason !== null)) };
 }
 
 /** Sentences for people: `not by splice: …`. */

@@ -3,16 +3,20 @@ import { preemptCountSize } from '../code/constants.ts';
 import type { ConstantName, Constants } from '../code/prove.ts';
 import type { Technique } from './step.ts';
 
-/** Constants that parking needs. */
-export interface ParkBits {
+/** Constants that every way to hold a thread of a fair scheduler needs. */
+export interface ThreadBits {
   /** Bit of `thread_info.flags` that makes a thread run its works. */
   readonly notifyResume: bigint;
-  /** Bit of `task.jobctl`. */
-  readonly trapFreeze: bigint;
   /** Bit of `task.flags`: the task is exiting. */
   readonly exiting: bigint;
   /** Bits of `task.flags` of kernel threads, and of kernel workers that never come to user mode. */
   readonly workers: bigint;
+}
+
+/** Constants that parking needs. */
+export interface ParkBits extends ThreadBits {
+  /** Bit of `task.jobctl`. */
+  readonly trapFreeze: bigint;
   /** `task.__state` in the freezer trap. */
   readonly trapState: bigint;
   /** `task.__state` values of a task stopped by job control or by a tracer. */
@@ -57,22 +61,22 @@ export interface ProvedStateBits {
   readonly wakeable: bigint;
 }
 
-const PARK = [
-  ...(['TIF_NOTIFY_RESUME', 'JOBCTL_TRAP_FREEZE', 'PF_EXITING', 'PF_KTHREAD', 'PF_IO_WORKER'] as const),
-  ...(['PF_USER_WORKER', 'trap state', 'TASK_STOPPED', 'TASK_TRACED', 'TASK_WAKING'] as const),
-  'process_timer.task' as const,
-];
+const THREAD = [
+  ...(['TIF_NOTIFY_RESUME', 'PF_EXITING', 'PF_KTHREAD', 'PF_IO_WORKER', 'PF_USER_WORKER'] as const),
+  ...(['TASK_WAKING', 'process_timer.task'] as const),
+] as const;
+const TRAP = ['JOBCTL_TRAP_FREEZE', 'trap state', 'TASK_STOPPED', 'TASK_TRACED'] as const;
 const SPLICE = ['TIF_NEED_RESCHED', 'TASK_ON_RQ_QUEUED'] as const;
 const STATE = [
   ...(['TIF_NEED_RESCHED', 'PREEMPT_NEED_RESCHED', 'EXIT_TO_USER_MODE_WORK', 'TASK_PARKED'] as const),
-  'TASK_NORMAL',
+  ...(['TASK_NORMAL', 'trap state'] as const),
 ] as const;
 
-/** Constants needed by each technique. Nothing is held by state that could not also be spliced or parked. */
+/** Constants needed by each technique. Nothing is held by state that could not also be spliced. */
 export const NEEDED: Readonly<Record<Technique, readonly ConstantName[]>> = {
-  park: PARK,
-  splice: [...PARK, ...SPLICE],
-  state: [...PARK, ...SPLICE, ...STATE],
+  park: [...THREAD, ...TRAP],
+  splice: [...THREAD, ...SPLICE],
+  state: [...THREAD, ...SPLICE, ...STATE],
 };
 
 /** Constants that O(1) queues need. */
@@ -84,13 +88,21 @@ export function o1Bits(constants: Constants): O1Bits {
 }
 
 /** @throws DomschedError as {@link o1Bits} */
-export function parkBits(constants: Constants): ParkBits {
-  const of = (name: (typeof PARK)[number]) => constants.get(name);
+export function threadBits(constants: Constants): ThreadBits {
+  const of = (name: (typeof THREAD)[number]) => constants.get(name);
   return {
     notifyResume: of('TIF_NOTIFY_RESUME'),
-    trapFreeze: of('JOBCTL_TRAP_FREEZE'),
     exiting: of('PF_EXITING'),
     workers: of('PF_KTHREAD') | of('PF_IO_WORKER') | of('PF_USER_WORKER'),
+  };
+}
+
+/** @throws DomschedError as {@link o1Bits} */
+export function parkBits(constants: Constants): ParkBits {
+  const of = (name: (typeof TRAP)[number]) => constants.get(name);
+  return {
+    ...threadBits(constants),
+    trapFreeze: of('JOBCTL_TRAP_FREEZE'),
     trapState: of('trap state'),
     stopped: [of('TASK_STOPPED'), of('TASK_TRACED')],
   };

@@ -5,7 +5,7 @@ import { DomschedError } from '../../error.ts';
 import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
 import { AddressMap, AddressSet } from '../../memory/address-map.ts';
 import type { FairDiscipline, TreeEntity } from './discipline.ts';
-import type { FairCpu, FairMembers } from './members.ts';
+import type { FairCpu, FairMembers, GroupMembers } from './members.ts';
 import { checkedNodes, type RbRoot } from './rb-tree.ts';
 
 /** Bounds every walk: a CPU with more entities than this is a lie. */
@@ -64,23 +64,23 @@ class FairCheck {
   }
 
   run(also: readonly GuestVirtual[]): void {
-    const { rq } = this.#members;
+    const { rq, groups } = this.#members;
     const name = `rq[${this.#cpu.cpu}]`;
     this.#queue(advance(this.#cpu.address, rq.cfs), `${name}.cfs`, 0);
     for (const queue of also.toReversed())
       if (!this.#queues.has(queue)) this.#queue(queue, `${name}.cfs/group`, 0);
     this.#checkTaskList(advance(this.#cpu.address, rq.cfs_tasks), `${name}.cfs_tasks`);
-    this.#checkLeafList(advance(this.#cpu.address, rq.leaf_cfs_rq_list), name);
+    if (groups !== null) this.#checkLeafList(name, groups);
   }
 
   #queue(queue: GuestVirtual, name: string, depth: number): Counts {
-    const { cfs_rq, sched_entity, rb_node } = this.#members;
+    const { cfs_rq, groups, sched_entity, rb_node } = this.#members;
     const memory = this.#memory;
     if (depth > MAX_DEPTH || this.#queues.has(queue)) {
       throw new DomschedError('walk-unbounded', `${name}: its groups do not end`, {});
     }
     this.#queues.add(queue);
-    if (follow(memory, queue, cfs_rq.rq) !== this.#cpu.address)
+    if (groups !== null && follow(memory, queue, groups.cfs_rq.rq) !== this.#cpu.address)
       throw inconsistent(`${name} is of another CPU`);
     const left = MAX_ENTITIES - this.#entities;
     const nodes = checkedNodes(memory, rb_node, rootOf(this.#members, queue, name), left);
@@ -128,27 +128,34 @@ class FairCheck {
   }
 
   #entity(queue: GuestVirtual, entity: GuestVirtual, name: string, depth: number): Counts {
-    const { sched_entity, task_struct } = this.#members;
+    const { groups, sched_entity, task_struct } = this.#members;
     const memory = this.#memory;
     const where = `${name}: entity ${formatAddress(entity)}`;
     if (get(memory, entity, sched_entity.on_rq) !== 1n)
       throw inconsistent(`${where} is not marked as queued`);
-    if (follow(memory, entity, sched_entity.cfs_rq) !== queue)
+    if (groups !== null && follow(memory, entity, groups.sched_entity.cfs_rq) !== queue)
       throw inconsistent(`${where} is another queue's`);
     const delayed =
       sched_entity.sched_delayed !== undefined && get(memory, entity, sched_entity.sched_delayed) !== 0n;
-    const own = follow(memory, entity, sched_entity.my_q);
-    if (own !== 0n) return this.#queue(own, `${name}/group`, depth + 1);
+    const own = this.#ownQueue(entity);
+    if (own !== null) return this.#queue(own, `${name}/group`, depth + 1);
     const task = advance(entity, -task_struct.se);
     this.#tasks.add(task);
     if (get(memory, task, task_struct.on_rq) === 0n) throw inconsistent(`${where}: its task is not queued`);
     return { queued: 1n, runnable: delayed ? 0n : 1n, idle: this.#isIdle(entity) ? 1n : 0n };
   }
 
+  /** The queue that a group's entity stands for; null for a task's entity. */
+  #ownQueue(entity: GuestVirtual): GuestVirtual | null {
+    const { groups } = this.#members;
+    const own = groups === null ? 0n : follow(this.#memory, entity, groups.sched_entity.my_q);
+    return own === 0n ? null : (own as GuestVirtual);
+  }
+
   #isIdle(entity: GuestVirtual): boolean {
-    const { cfs_rq, sched_entity, task_struct } = this.#members;
-    const own = follow(this.#memory, entity, sched_entity.my_q);
-    if (own !== 0n) return cfs_rq.idle !== undefined && get(this.#memory, own, cfs_rq.idle) !== 0n;
+    const { cfs_rq, task_struct } = this.#members;
+    const own = this.#ownQueue(entity);
+    if (own !== null) return cfs_rq.idle !== undefined && get(this.#memory, own, cfs_rq.idle) !== 0n;
     return get(this.#memory, advance(entity, -task_struct.se), task_struct.policy) === SCHED_IDLE;
   }
 
@@ -167,9 +174,9 @@ class FairCheck {
   }
 
   /** Every queue that is not empty must be listed, children before their parents. */
-  #checkLeafList(head: GuestVirtual, name: string): void {
-    const { rq, cfs_rq, sched_entity } = this.#members;
+  #checkLeafList(name: string, { rq, cfs_rq }: GroupMembers): void {
     const memory = this.#memory;
+    const head = advance(this.#cpu.address, rq.leaf_cfs_rq_list);
     if (follow(memory, this.#cpu.address, rq.tmp_alone_branch) !== head) {
       throw inconsistent(`${name}.tmp_alone_branch is not its list of queues`);
     }
@@ -184,15 +191,15 @@ class FairCheck {
     }
     for (const queue of this.#queues) {
       const at = place.get(queue);
-      if (at === undefined && get(memory, queue, cfs_rq.nr_queued) !== 0n) {
+      if (at === undefined && get(memory, queue, this.#members.cfs_rq.nr_queued) !== 0n) {
         throw inconsistent(`${name}: a queue that is not empty is not listed`);
       }
       if (at === undefined && get(memory, queue, cfs_rq.on_list) !== 0n) {
         throw inconsistent(`${name}: a queue is marked as listed and is not`);
       }
       for (const entity of this.#entitiesOf(queue)) {
-        const own = follow(memory, entity, sched_entity.my_q);
-        const below = own === 0n ? undefined : place.get(own);
+        const own = this.#ownQueue(entity);
+        const below = own === null ? undefined : place.get(own);
         if (below !== undefined && at !== undefined && below > at)
           throw inconsistent(`${name}: a group's queue is listed behind its parent's`);
       }

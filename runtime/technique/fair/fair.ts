@@ -1,7 +1,8 @@
 /**
  * Edits of the fair schedulers' run queues (CFS and EEVDF, kernel/sched/fair.c), as `dequeue_task_fair()` and
  * `enqueue_task_fair()` make them. A thread's entity leaves its group's queue; if that queue is then empty, the group's
- * own entity leaves the queue above, and so on up to the root. Every count and sum on the way follows.
+ * own entity leaves the queue above, and so on up to the root. Every count and sum on the way follows. A kernel without
+ * groups has the root alone.
  *
  * A {@link FairDiscipline} holds what the two schedulers do differently.
  */
@@ -19,7 +20,7 @@ import { Cfs } from './cfs.ts';
 import { checkFairQueues, MAX_DEPTH, rootOf, SCHED_IDLE } from './check.ts';
 import type { FairDiscipline } from './discipline.ts';
 import { Eevdf } from './eevdf.ts';
-import type { FairCpu, FairGuest } from './members.ts';
+import type { FairCpu, FairGuest, GroupMembers } from './members.ts';
 import { advanceAverage, type SchedAvg } from './pelt.ts';
 import { RbTree } from './rb-tree.ts';
 import { planReschedFlag } from './resched.ts';
@@ -217,7 +218,7 @@ export class FairSurgery {
    * @returns what must hold afterwards
    */
   planEnqueue(draft: Draft, task: GuestVirtual): Invariant {
-    const { cfs_rq, sched_entity, task_struct, rq } = this.#guest.members;
+    const { cfs_rq, sched_entity, task_struct, rq, groups } = this.#guest.members;
     const cpu = this.cpuOf(draft, task);
     const unlisted: Level[] = [];
     let idle = get(draft, task, task_struct.policy) === SCHED_IDLE ? 1n : 0n;
@@ -228,9 +229,9 @@ export class FairSurgery {
       else this.#refreshGroup(draft, level);
       this.#countBelow(draft, level, 1n, idle);
       if (cfs_rq.idle !== undefined && get(draft, level.queue, cfs_rq.idle) !== 0n) idle = 1n;
-      if (get(draft, level.queue, cfs_rq.on_list) === 0n) unlisted.push(level);
+      if (groups !== null && get(draft, level.queue, groups.cfs_rq.on_list) === 0n) unlisted.push(level);
     }
-    this.#list(draft, cpu, unlisted);
+    if (groups !== null) this.#list(draft, cpu, unlisted, groups);
     this.#countRunning(draft, cpu, 1n);
     const curr = follow(draft, cpu.address, rq.curr);
     if (curr === follow(draft, cpu.address, rq.idle))
@@ -247,9 +248,12 @@ export class FairSurgery {
 
   /** Levels from a thread's entity up to the root. @throws DomschedError `guest-inconsistent` if they lead elsewhere */
   #levels(memory: MemoryView, task: GuestVirtual): Level[] {
-    const { rq, cfs_rq, sched_entity, task_struct } = this.#guest.members;
+    const { rq, groups, task_struct } = this.#guest.members;
     const cpu = this.cpuOf(memory, task);
     const top = advance(cpu.address, rq.cfs);
+    if (groups === null)
+      return [{ entity: advance(task, task_struct.se), queue: top, own: null, name: `rq[${cpu.cpu}].cfs` }];
+    const { cfs_rq, sched_entity } = groups;
     const levels: Omit<Level, 'name'>[] = [];
     let own: GuestVirtual | null = null;
     for (let entity = advance(task, task_struct.se); entity !== 0n; ) {
@@ -273,10 +277,11 @@ export class FairSurgery {
   }
 
   #leave(draft: Draft, level: Level, task: GuestVirtual): void {
-    const { sched_entity } = this.#guest.members;
+    const { groups, sched_entity } = this.#guest.members;
     const { entity, queue, own, name } = level;
     this.#forgetBuddy(draft, level);
-    const runnable = own === null ? 1n : get(draft, entity, sched_entity.runnable_weight);
+    const isTask = own === null || groups === null;
+    const runnable = isTask ? 1n : get(draft, entity, groups.sched_entity.runnable_weight);
     this.#age(draft, level, true, runnable);
     this.#refreshGroup(draft, level);
     this.#discipline.leave(draft, queue, entity, name);
@@ -364,10 +369,10 @@ export class FairSurgery {
 
   /** `se_update_runnable()`: a group's entity counts as runnable what is runnable below it. */
   #refreshGroup(draft: Draft, { entity, own, name }: Level): void {
-    if (own === null) return;
-    const { cfs_rq, sched_entity } = this.#guest.members;
+    const { cfs_rq, groups } = this.#guest.members;
+    if (own === null || groups === null) return;
     const runnable = get(draft, own, cfs_rq.h_nr_runnable ?? cfs_rq.h_nr_queued);
-    put(draft, entity, sched_entity.runnable_weight, runnable, `${name}: group's runnable_weight`);
+    put(draft, entity, groups.sched_entity.runnable_weight, runnable, `${name}: group's runnable_weight`);
   }
 
   /** Brings an entity's averages up to its queue's time, before the entity counts differently. */
@@ -402,13 +407,13 @@ export class FairSurgery {
    * Does `list_add_leaf_cfs_rq()` for queues that the guest took off its list while they were empty. Children stand
    * before their parents: groups go to the front in this order, the root to the end.
    */
-  #list(draft: Draft, cpu: FairCpu, levels: readonly Level[]): void {
-    const { rq, cfs_rq, list_head } = this.#guest.members;
+  #list(draft: Draft, cpu: FairCpu, levels: readonly Level[], { rq, cfs_rq }: GroupMembers): void {
+    const { rq: queues, list_head } = this.#guest.members;
     const head = advance(cpu.address, rq.leaf_cfs_rq_list);
     const what = `rq[${cpu.cpu}].leaf_cfs_rq_list`;
     for (const { queue, name } of levels.toReversed()) {
       const node = advance(queue, cfs_rq.leaf_cfs_rq_list);
-      const isRoot = queue === advance(cpu.address, rq.cfs);
+      const isRoot = queue === advance(cpu.address, queues.cfs);
       this.#insertAfter(draft, isRoot ? follow(draft, head, list_head.prev) : head, node, what);
       put(draft, queue, cfs_rq.on_list, 1n, `${name}.on_list`);
     }
@@ -428,7 +433,7 @@ export class FairSurgery {
    * values are those at the end of the draft.
    */
   #outcome(draft: Draft, task: GuestVirtual, cpu: FairCpu, linked: boolean): Invariant {
-    const { rq, cfs_rq, sched_entity, task_struct, eevdf, list_head } = this.#guest.members;
+    const { rq, cfs_rq, groups, sched_entity, task_struct, eevdf, list_head } = this.#guest.members;
     const words: [GuestVirtual, Word][] = [[cpu.address, rq.nr_running]];
     const group = advance(task, task_struct.se + sched_entity.group_node);
     if (!linked) words.push([group, list_head.next], [group, list_head.prev]);
@@ -436,7 +441,7 @@ export class FairSurgery {
     if (this.isIdle(draft, cpu)) words.push([curr, task_struct.thread_flags]);
     for (const { entity, queue, own } of this.#levels(draft, task)) {
       words.push([entity, sched_entity.vruntime], [queue, cfs_rq.inv_weight], [entity, sched_entity.on_rq]);
-      if (own !== null) words.push([entity, sched_entity.runnable_weight]);
+      if (own !== null && groups !== null) words.push([entity, groups.sched_entity.runnable_weight]);
       for (const field of Object.values(sched_entity.avg)) words.push([entity, field]);
       for (const { field } of cfs_rq.buddies) words.push([queue, field]);
       if (eevdf === undefined) continue;

@@ -8,7 +8,7 @@ import type { SymbolName } from '../../members/symbols.ts';
 import type { GuestVirtual } from '../../memory/address.ts';
 import type { ProvedStateBits, SpliceBits } from '../proved-bits.ts';
 
-/** Members that edits of fair run queues with group scheduling need, resolved once from the guest's layout. */
+/** Members that edits of fair run queues need, resolved once from the guest's layout. */
 export type FairMembers = ReturnType<typeof fairMembers>;
 
 /** @throws DomschedError `layout-absent-member` */
@@ -23,29 +23,18 @@ export function fairMembers(layout: LayoutView) {
       'idle_nr?',
       'h_nr_idle?',
     ] as const),
-    ...([
-      'idle?',
-      'root',
-      'leftmost',
-      'curr',
-      'rq',
-      'on_list',
-      'leaf_cfs_rq_list',
-      'throttle_count?',
-    ] as const),
-    'avg',
+    ...(['idle?', 'root', 'leftmost', 'curr', 'throttle_count?', 'avg'] as const),
   ]);
   const buddies = Object.entries(wordsOf(layout, 'cfs_rq', ['next?', 'last?', 'skip?']));
   const sched_entity = wordsOf(layout, 'sched_entity', [
-    ...(['weight', 'run_node', 'group_node', 'on_rq', 'vruntime', 'parent', 'cfs_rq', 'my_q'] as const),
-    ...(['runnable_weight', 'avg', 'sched_delayed?'] as const),
+    ...(['weight', 'run_node', 'group_node', 'on_rq', 'vruntime', 'avg', 'sched_delayed?'] as const),
   ]);
   return {
     rq: {
       lock: lockOf(layout, 'rq', 'lock'),
-      ...wordsOf(layout, 'rq', ['nr_running', 'curr', 'idle', 'cfs', 'cfs_tasks', 'leaf_cfs_rq_list']),
-      ...wordsOf(layout, 'rq', ['tmp_alone_branch', 'core_enabled?']),
+      ...wordsOf(layout, 'rq', ['nr_running', 'curr', 'idle', 'cfs', 'cfs_tasks', 'core_enabled?']),
     },
+    groups: hasGroups(layout) ? groupMembers(layout) : null,
     cfs_rq: {
       ...cfs_rq,
       buddies: buddies.flatMap(([name, field]) => (field === undefined ? [] : [{ name, field }])),
@@ -76,6 +65,28 @@ export function fairMembers(layout: LayoutView) {
     pt_regs: { size: sizeOf(layout, 'pt_regs'), ...wordsOf(layout, 'pt_regs', ['cs']) },
     ...disciplines(layout),
   };
+}
+
+/** Members of queues of groups and their entities. A kernel without CONFIG_FAIR_GROUP_SCHED has one queue per CPU. */
+export type GroupMembers = ReturnType<typeof groupMembers>;
+
+function groupMembers(layout: LayoutView) {
+  return {
+    rq: wordsOf(layout, 'rq', ['leaf_cfs_rq_list', 'tmp_alone_branch']),
+    cfs_rq: wordsOf(layout, 'cfs_rq', ['rq', 'on_list', 'leaf_cfs_rq_list']),
+    sched_entity: wordsOf(layout, 'sched_entity', ['parent', 'cfs_rq', 'my_q', 'runnable_weight']),
+  };
+}
+
+/** Whether a kernel's fair queues are of groups: one of the members that this brings is enough to say so. */
+export function hasGroups(layout: LayoutView): boolean {
+  return (
+    (['my_q', 'parent', 'cfs_rq', 'runnable_weight'] as const).some((name) =>
+      hasMember(layout, 'sched_entity', name),
+    ) ||
+    (['rq', 'on_list', 'leaf_cfs_rq_list'] as const).some((name) => hasMember(layout, 'cfs_rq', name)) ||
+    hasMember(layout, 'rq', 'leaf_cfs_rq_list')
+  );
 }
 
 /** A kernel has one of the two: CFS up to 6.5, EEVDF since 6.6. */
@@ -141,19 +152,22 @@ export interface FairGuest {
 
 /**
  * Why threads in a kernel's fair queues cannot be held by splice or state, judged by its members; null where they can,
- * which takes SMP and group scheduling.
+ * which takes SMP.
  */
 export function fairQueuesRefusal(layout: LayoutView): string | null {
   const [curr, donor] = [optionalField(layout, 'rq', 'curr'), optionalField(layout, 'rq', 'donor')];
   if (donor !== undefined && donor.offset !== curr?.offset)
     return 'rq.donor: a thread may run on the account of another (CONFIG_SCHED_PROXY_EXEC)';
   const lack =
-    lackOf(layout, NEEDED) ?? (hasMember(layout, 'cfs_rq', 'avg_vruntime') ? undefined : lackOf(layout, CFS));
+    lackOf(layout, NEEDED) ??
+    (hasGroups(layout) ? lackOf(layout, NEEDED_BY_GROUPS) : undefined) ??
+    (hasMember(layout, 'cfs_rq', 'avg_vruntime') ? undefined : lackOf(layout, CFS));
   if (lack !== undefined) return `its layout has no ${lack}`;
   const hasPreemptCount =
     hasMember(layout, 'pcpu_hot', 'preempt_count') || layout.symbol('__preempt_count') !== undefined;
   if (!hasPreemptCount) return 'its layout has no pcpu_hot.preempt_count or symbol __preempt_count';
-  const unknown = SYMBOLS.filter((name) => layout.symbol(name) === undefined);
+  const symbols: readonly SymbolName[] = hasGroups(layout) ? [...SYMBOLS, 'root_task_group'] : SYMBOLS;
+  const unknown = symbols.filter((name) => layout.symbol(name) === undefined);
   if (unknown.length > 0) return `its layout has no symbol ${unknown.join(', ')}`;
   try {
     fairMembers(layout);
@@ -165,8 +179,11 @@ export function fairQueuesRefusal(layout: LayoutView): string | null {
 }
 
 /** Members that a kernel needs for edits of its fair queues. */
-const NEEDED: MembersByStruct = {
-  cfs_rq: ['leftmost', 'root', 'leaf_cfs_rq_list'],
+const NEEDED: MembersByStruct = { cfs_rq: ['leftmost', 'root'] };
+
+/** The same for queues of groups. */
+const NEEDED_BY_GROUPS: MembersByStruct = {
+  cfs_rq: ['leaf_cfs_rq_list'],
   sched_entity: ['my_q', 'runnable_weight'],
   task_group: ['shares'],
   rq: ['tmp_alone_branch'],
@@ -175,7 +192,7 @@ const NEEDED: MembersByStruct = {
 /** The same for kernels without EEVDF. */
 const CFS: MembersByStruct = { cfs_rq: ['min_vruntime'] };
 
-const SYMBOLS: readonly SymbolName[] = ['__cpu_active_mask', 'root_task_group'];
+const SYMBOLS: readonly SymbolName[] = ['__cpu_active_mask', 'sched_prio_to_weight'];
 
 /** Why threads cannot be taken out of a kernel's fair queues, judged by its members; null where they can. */
 export function spliceRefusal(layout: LayoutView): string | null {

@@ -16,7 +16,7 @@ import type { MemoryView } from '../../edit/memory-view.ts';
 import { DomschedError } from '../../error.ts';
 import { formatAddress, type GuestVirtual } from '../../memory/address.ts';
 import { threadRefusal } from '../refusal.ts';
-import type { ParkMembers } from './members.ts';
+import type { WakeMembers } from './members.ts';
 
 /** Most works that may wait on one CPU. Kernels have a handful, and every CPU's list is walked in a pause. */
 const MAX_WORKS = 128;
@@ -53,7 +53,7 @@ export interface GivenBack {
 export type FreeLast = (task: GuestVirtual) => (() => Invariant) | 'later' | 'never';
 
 export class IrqWork {
-  readonly #members: ParkMembers;
+  readonly #members: WakeMembers;
   readonly #wake: GuestVirtual;
   readonly #homes: readonly GuestVirtual[];
   readonly #lists: readonly LazyList[];
@@ -66,7 +66,7 @@ export class IrqWork {
    * @param lists lists of all CPUs
    */
   constructor(
-    members: ParkMembers,
+    members: WakeMembers,
     wake: GuestVirtual,
     homes: readonly GuestVirtual[],
     lists: readonly LazyList[],

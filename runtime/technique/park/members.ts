@@ -10,24 +10,26 @@ import { homesFor } from './scratch.ts';
 /** Bytes of a pointer on x86-64. */
 const POINTER = 8 as const;
 
-/** Members that parking needs, resolved once from the guest's layout. Names are the kernel's. */
+/** Members that a wake-up by the guest itself needs, resolved once from the guest's layout. Names are the kernel's. */
+export type WakeMembers = ReturnType<typeof wakeMembers>;
+
+/** The same for parking, which needs these and more. */
 export type ParkMembers = ReturnType<typeof parkMembers>;
 
 /**
- * Why a kernel has no trap of the control groups' freezer, or null if it has. The trap came with `task_struct.frozen`
- * ("cgroup: cgroup v2 freezer", 5.2), which CONFIG_CGROUPS brings.
+ * Why threads of a kernel cannot be parked in the trap of the control groups' freezer, or null where they can. The trap
+ * came with `task_struct.frozen` ("cgroup: cgroup v2 freezer", 5.2), which CONFIG_CGROUPS brings: without it the trap's
+ * code is there (`do_freezer_trap()`), but nothing tells a thread that sleeps in it from one that sleeps elsewhere.
  */
 export function noTrap(layout: LayoutView): string | null {
   const lacking = (['frozen', 'task_works'] as const).find((name) => !hasMember(layout, 'task_struct', name));
   return lacking === undefined
     ? null
-    : `it has no freezer trap (no task_struct.${lacking}): that takes Linux 5.2 and control groups (CONFIG_CGROUPS)`;
+    : `it has no freezer trap that its threads show (no task_struct.${lacking}): that takes Linux 5.2 and control groups (CONFIG_CGROUPS)`;
 }
 
 /** @throws DomschedError `layout-absent-member`; `refused` for a layout without room for our forged words */
-export function parkMembers(layout: LayoutView) {
-  const { bits } = requiredField(layout, 'task_struct', 'frozen');
-  if (bits === undefined || bits.size > 8) throw unusable(layout, 'task_struct.frozen is no bit');
+export function wakeMembers(layout: LayoutView) {
   const timer = sizeOf(layout, 'timer_list');
   const irqWorkSize = timer + POINTER;
   // Between the end of the work and the task that it wakes. Only we read it.
@@ -37,21 +39,10 @@ export function parkMembers(layout: LayoutView) {
   return {
     task_struct: {
       ...wordsOf(layout, 'task_struct', ['thread_flags', 'flags', 'state', 'exit_state', 'on_cpu', 'on_rq']),
-      ...wordsOf(layout, 'task_struct', [
-        'mm',
-        'ptrace',
-        'jobctl',
-        'task_works',
-        'sighand',
-        'cgroups',
-        'usage',
-      ]),
+      ...wordsOf(layout, 'task_struct', ['mm', 'task_works', 'sighand', 'usage']),
       ...wordsOf(layout, 'sched_entity', ['sched_delayed?'], se),
       /** Offset of the `rcu_head` that `delayed_put_task_struct()` is called with. */
       ...wordsOf(layout, 'task_struct', ['rcu']),
-      /** The word with the bit that is set in the freezer trap, and that bit. */
-      frozen: { offset: bits.offset, size: bits.size as WordSize },
-      frozenMask: BigInt(bits.mask),
       pi_lock: smp(layout, lockOf(layout, 'task_struct', 'pi_lock')),
     },
     sighand_struct: { siglock: smp(layout, lockOf(layout, 'sighand_struct', 'siglock')) },
@@ -68,11 +59,28 @@ export function parkMembers(layout: LayoutView) {
       active: constant(layout, 'IRQ_WORK_PENDING') | constant(layout, 'IRQ_WORK_BUSY'),
       lazy: constant(layout, 'IRQ_WORK_LAZY'),
     },
+    rq: wordsOf(layout, 'rq', ['curr', 'idle']),
+    ...irqWorkHomes(layout, irqWorkSize),
+  };
+}
+
+/** @throws DomschedError as {@link wakeMembers} */
+export function parkMembers(layout: LayoutView) {
+  const { bits } = requiredField(layout, 'task_struct', 'frozen');
+  if (bits === undefined || bits.size > 8) throw unusable(layout, 'task_struct.frozen is no bit');
+  const wake = wakeMembers(layout);
+  return {
+    ...wake,
+    task_struct: {
+      ...wake.task_struct,
+      ...wordsOf(layout, 'task_struct', ['ptrace', 'jobctl', 'cgroups']),
+      /** The word with the bit that is set in the freezer trap, and that bit. */
+      frozen: { offset: bits.offset, size: bits.size as WordSize },
+      frozenMask: BigInt(bits.mask),
+    },
     css_set: wordsOf(layout, 'css_set', ['dfl_cgrp']),
     cgroup: wordsOf(layout, 'cgroup', ['e_freeze']),
-    rq: wordsOf(layout, 'rq', ['curr', 'idle']),
     ...workHome(layout),
-    ...irqWorkHomes(layout, irqWorkSize),
   };
 }
 
@@ -135,7 +143,11 @@ function constant(layout: LayoutView, name: EnumeratorName): bigint {
 }
 
 function unusable(layout: LayoutView, why: string): DomschedError {
-  return new DomschedError('refused', `${layout.kernel.release}: ${why}; its processes cannot be parked`, {
-    release: layout.kernel.release,
-  });
+  return new DomschedError(
+    'refused',
+    `${layout.kernel.release}: ${why}; its processes cannot be parked or woken`,
+    {
+      release: layout.kernel.release,
+    },
+  );
 }

@@ -37,17 +37,17 @@ export type NiceMembers = ReturnType<typeof niceMembers>;
 export function niceMembers(layout: LayoutView) {
   const { se } = wordsOf(layout, 'task_struct', ['se']);
   const entity = wordsOf(layout, 'sched_entity', ['avg'], se);
-  const queue = wordsOf(layout, 'cfs_rq', ['avg', 'rq']);
+  const queue = wordsOf(layout, 'cfs_rq', ['avg', 'rq?']);
   return {
     task_struct: {
       ...wordsOf(layout, 'task_struct', ['state', 'on_cpu', 'on_rq', 'prio', 'static_prio', 'normal_prio']),
       ...wordsOf(layout, 'task_struct', ['policy', 'sched_class', 'cpu']),
       pi_lock: lockOf(layout, 'task_struct', 'pi_lock'),
-      ...wordsOf(layout, 'sched_entity', ['weight', 'inv_weight', 'cfs_rq', 'vlag?'], se),
+      ...wordsOf(layout, 'sched_entity', ['weight', 'inv_weight', 'cfs_rq?', 'vlag?'], se),
       ...wordsOf(layout, 'sched_avg', ['load_sum', 'load_avg', 'period_contrib'], entity.avg),
     },
     cfs_rq: { rq: queue.rq, ...wordsOf(layout, 'sched_avg', ['load_sum', 'load_avg'], queue.avg) },
-    rq: { lock: lockOf(layout, 'rq', 'lock') },
+    rq: { lock: lockOf(layout, 'rq', 'lock'), ...wordsOf(layout, 'rq', ['cfs']) },
   };
 }
 
@@ -92,8 +92,12 @@ export class Renice {
     if (queue === undefined)
       throw inconsistent(`task ${formatAddress(task)} is on CPU ${cpu}, which has no run queue`);
     checkLockFree(draft, queue.address, layout.rq.lock);
-    const group = follow(draft, task, task_struct.cfs_rq);
-    if (follow(draft, group, cfs_rq.rq) !== queue.address) {
+    // Without CONFIG_FAIR_GROUP_SCHED all threads of a CPU are in one queue.
+    const group =
+      task_struct.cfs_rq === undefined
+        ? advance(queue.address, layout.rq.cfs)
+        : follow(draft, task, task_struct.cfs_rq);
+    if (cfs_rq.rq !== undefined && follow(draft, group, cfs_rq.rq) !== queue.address) {
       throw inconsistent(`task ${formatAddress(task)} has a cfs_rq that is not of rq[${cpu}]`);
     }
 

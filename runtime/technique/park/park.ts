@@ -8,15 +8,11 @@ import type { Invariant } from '../../edit/edit.ts';
 import { inconsistent } from '../../edit/inconsistent.ts';
 import { follow, get, put } from '../../edit/member.ts';
 import type { MemoryView } from '../../edit/memory-view.ts';
-import { DomschedError } from '../../error.ts';
 import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
-import { checkLockFree } from '../lock.ts';
 import type { ParkBits } from '../proved-bits.ts';
 import { threadRefusal } from '../refusal.ts';
 import type { ParkMembers } from './members.ts';
-
-/** Bounds the walk over the works of one task. */
-const MAX_WORKS = 1_024;
+import { areEqual, type TaskWorks } from './task-works.ts';
 
 /** How far a thread is on its way into the trap. */
 export type ParkState =
@@ -38,24 +34,23 @@ export type ParkState =
 export class Park {
   readonly #members: ParkMembers;
   readonly #bits: ParkBits;
+  readonly #works: TaskWorks;
   readonly #func: GuestVirtual;
 
   /** @param func address of `recalc_sigpending()` in the guest */
-  constructor(members: ParkMembers, bits: ParkBits, func: GuestVirtual) {
+  constructor(members: ParkMembers, bits: ParkBits, works: TaskWorks, func: GuestVirtual) {
     this.#members = members;
     this.#bits = bits;
+    this.#works = works;
     this.#func = func;
   }
 
   stateOf(memory: MemoryView, task: GuestVirtual): ParkState {
     const { task_struct } = this.#members;
-    const flags = get(memory, task, task_struct.flags);
-    const ended = get(memory, task, task_struct.exit_state) !== 0n || (flags & this.#bits.exiting) !== 0n;
-    if (ended || (flags & this.#bits.workers) !== 0n || get(memory, task, task_struct.mm) === 0n)
-      return 'exempt';
+    if (this.#works.isExempt(memory, task)) return 'exempt';
     if (this.#guestFreezes(memory, task)) return 'frozen';
     if ((get(memory, task, task_struct.jobctl) & this.#bits.trapFreeze) === 0n) return 'free';
-    if (this.works(memory, task).includes(this.workOf(task))) return 'armed';
+    if (this.#works.list(memory, task).includes(this.workOf(task))) return 'armed';
     if (this.#isOut(memory, task) && this.#bits.stopped.includes(get(memory, task, task_struct.state)))
       return 'stopped';
     return this.isTrapped(memory, task) ? 'parked' : 'entering';
@@ -83,25 +78,9 @@ export class Park {
     );
   }
 
-  onCpu(memory: MemoryView, task: GuestVirtual): boolean {
-    return get(memory, task, this.#members.task_struct.on_cpu) !== 0n;
-  }
-
-  onQueue(memory: MemoryView, task: GuestVirtual): boolean {
-    return get(memory, task, this.#members.task_struct.on_rq) !== 0n;
-  }
-
   /** Address of a task's forged work. */
   workOf(task: GuestVirtual): GuestVirtual {
     return advance(task, this.#members.workHome);
-  }
-
-  /** @throws DomschedError `lock-held`: try again later */
-  checkLocks(memory: MemoryView, task: GuestVirtual): void {
-    const { task_struct, sighand_struct } = this.#members;
-    checkLockFree(memory, follow(memory, task, task_struct.sighand), sighand_struct.siglock);
-    // task_work_cancel() walks the list under this lock.
-    checkLockFree(memory, task, task_struct.pi_lock);
   }
 
   /**
@@ -117,9 +96,9 @@ export class Park {
     // The `fpstate` whose padding we use must be where the layout says, and be the thread's only one.
     if (fpu !== null && follow(draft, task, fpu.fpstate) !== advance(task, fpu.own))
       throw refuse('has its floating point registers in memory of their own');
-    this.checkLocks(draft, task);
+    this.#works.checkLocks(draft, task);
     const work = this.workOf(task);
-    const works = this.works(draft, task);
+    const works = this.#works.list(draft, task);
     const left = follow(draft, work, callback_head.func);
     // A child forked from a task that was being parked has a copy of its words.
     if (left !== this.#func && (left !== 0n || follow(draft, work, callback_head.next) !== 0n)) {
@@ -129,47 +108,11 @@ export class Park {
       throw inconsistent(`task ${formatAddress(task)} has a work in our place that is not ours`);
     // In this order every prefix is harmless: first a work that nothing leads to, then a work that has nothing to do. One
     // of a release that ended halfway may still be there.
-    if (!works.includes(work)) this.#planWork(draft, task, work, this.#func, 'recalc_sigpending');
-    this.#planNotify(draft, task);
+    if (!works.includes(work)) this.#works.plan(draft, task, work, this.#func, 'recalc_sigpending');
+    this.#works.planNotify(draft, task);
     const jobctl = get(draft, task, task_struct.jobctl);
     put(draft, task, task_struct.jobctl, jobctl | this.#bits.trapFreeze, 'task.jobctl (JOBCTL_TRAP_FREEZE)');
     return this.#armed(task, works.includes(work) ? works : [work, ...works]);
-  }
-
-  /**
-   * Whether a task has ended for good and only our reference keeps its structure. If the guest's own
-   * `call_rcu(&task->rcu)` were under way, there would be two references.
-   */
-  isFreeable(memory: MemoryView, task: GuestVirtual): boolean {
-    const { task_struct } = this.#members;
-    const ended = get(memory, task, task_struct.exit_state) !== 0n;
-    const off = get(memory, task, task_struct.on_cpu) === 0n && get(memory, task, task_struct.on_rq) === 0n;
-    return ended && off && get(memory, task, task_struct.usage) === 1n;
-  }
-
-  /** Whether a thread will run works put into its list: a living user thread whose locks are free. */
-  takesWorks(memory: MemoryView, task: GuestVirtual): boolean {
-    if (this.stateOf(memory, task) === 'exempt') return false;
-    try {
-      this.checkLocks(memory, task);
-      return true;
-    } catch (error) {
-      if (error instanceof DomschedError && error.code === 'lock-held') return false;
-      throw error;
-    }
-  }
-
-  /**
-   * Plans that a thread drops the last reference to a task that has ended, as RCU does: by
-   * `delayed_put_task_struct(&task->rcu)`, which has the type of a task work.
-   * @returns what must hold afterwards
-   */
-  planFree(draft: Draft, task: GuestVirtual, thread: GuestVirtual, func: GuestVirtual): Invariant {
-    const works = this.works(draft, thread);
-    const work = advance(task, this.#members.task_struct.rcu);
-    this.#planWork(draft, thread, work, func, 'delayed_put_task_struct');
-    this.#planNotify(draft, thread);
-    return this.#works(thread, [work, ...works], func);
   }
 
   /**
@@ -179,9 +122,9 @@ export class Park {
    */
   planDisarm(draft: Draft, task: GuestVirtual): Invariant {
     const { task_struct, callback_head } = this.#members;
-    this.checkLocks(draft, task);
+    this.#works.checkLocks(draft, task);
     const work = this.workOf(task);
-    const works = this.works(draft, task);
+    const works = this.#works.list(draft, task);
     const at = works.indexOf(work);
     const next = follow(draft, work, callback_head.next);
     // First the trap: without it the work has nothing to do, but without the work a thread may never reach the trap.
@@ -203,7 +146,7 @@ export class Park {
   planUnflag(draft: Draft, task: GuestVirtual): Invariant {
     this.#planUntrap(draft, task);
     this.#planClear(draft, task);
-    return this.#freed(task, this.works(draft, task));
+    return this.#freed(task, this.#works.list(draft, task));
   }
 
   #planUntrap(draft: Draft, task: GuestVirtual): void {
@@ -212,58 +155,10 @@ export class Park {
     put(draft, task, jobctl, value, 'task.jobctl (JOBCTL_TRAP_FREEZE)');
   }
 
-  /** Works that wait for a task, in order. @throws DomschedError `walk-unbounded` */
-  works(memory: MemoryView, task: GuestVirtual): GuestVirtual[] {
-    const found: GuestVirtual[] = [];
-    for (let work = follow(memory, task, this.#members.task_struct.task_works); work !== 0n; ) {
-      if (found.length === MAX_WORKS) {
-        throw new DomschedError('walk-unbounded', `task ${formatAddress(task)} has works without end`, {
-          task: formatAddress(task),
-        });
-      }
-      found.push(work);
-      work = follow(memory, work, this.#members.callback_head.next);
-    }
-    return found;
-  }
-
-  #planWork(draft: Draft, task: GuestVirtual, work: GuestVirtual, func: GuestVirtual, name: string): void {
-    const { task_struct, callback_head } = this.#members;
-    const first = follow(draft, task, task_struct.task_works);
-    // The function marks the words as ours, so it is written first, and cleared last.
-    put(draft, work, callback_head.func, func, `callback_head.func (${name})`);
-    put(draft, work, callback_head.next, first, 'callback_head.next');
-    put(draft, task, task_struct.task_works, work, 'task.task_works');
-  }
-
-  #planNotify(draft: Draft, task: GuestVirtual): void {
-    const { thread_flags } = this.#members.task_struct;
-    const flags = get(draft, task, thread_flags);
-    put(draft, task, thread_flags, flags | this.#bits.notifyResume, 'thread_info.flags (TIF_NOTIFY_RESUME)');
-  }
-
-  /** Invariant: exactly these works wait for a thread, and one of them has this function. */
-  #works(task: GuestVirtual, works: readonly GuestVirtual[], func: GuestVirtual): Invariant {
-    const what = `task ${formatAddress(task)} runs ${works.length} works when it returns to user mode`;
-    return {
-      what,
-      check: (memory) => {
-        const { task_struct, callback_head } = this.#members;
-        // The same edit may have put others before them.
-        const found = this.works(memory, task).slice(-works.length);
-        const holds =
-          equal(found, works) &&
-          found.some((work) => follow(memory, work, callback_head.func) === func) &&
-          (get(memory, task, task_struct.thread_flags) & this.#bits.notifyResume) !== 0n;
-        if (!holds) throw inconsistent(`not so: ${what}`);
-      },
-    };
-  }
-
   /** Invariant: a thread has everything it needs to park, and exactly these works wait for it. */
   #armed(task: GuestVirtual, works: readonly GuestVirtual[]): Invariant {
     const what = `task ${formatAddress(task)} parks when it returns to user mode`;
-    const waiting = this.#works(task, works, this.#func);
+    const waiting = this.#works.waiting(task, works, this.#func);
     return {
       what,
       check: (memory) => {
@@ -283,7 +178,7 @@ export class Park {
         const work = this.workOf(task);
         const holds =
           this.stateOf(memory, task) === 'free' &&
-          equal(this.works(memory, task), works) &&
+          areEqual(this.#works.list(memory, task), works) &&
           follow(memory, work, callback_head.func) === 0n &&
           follow(memory, work, callback_head.next) === 0n;
         if (!holds) throw inconsistent(`not so: ${what}`);
@@ -314,8 +209,4 @@ export class Park {
     const set = follow(memory, task, task_struct.cgroups);
     return get(memory, follow(memory, set, css_set.dfl_cgrp), cgroup.e_freeze) !== 0n;
   }
-}
-
-function equal(a: readonly GuestVirtual[], b: readonly GuestVirtual[]): boolean {
-  return a.length === b.length && a.every((address, index) => address === b[index]);
 }

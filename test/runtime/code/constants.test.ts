@@ -1,6 +1,7 @@
 /** The kernel's macros as its machine code has them: right on every kernel at hand, and nothing where code says otherwise. */
 
 import { createRequire } from 'node:module';
+import path from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
 import type * as Iced from 'iced-x86';
@@ -11,6 +12,9 @@ import { O1_CONSTANTS } from '../../../runtime/code/o1-constants.ts';
 import { type ConstantName, type Proof, proveConstants } from '../../../runtime/code/prove.ts';
 import type { ConstantRow } from '../../../runtime/code/witness.ts';
 import { DomschedError } from '../../../runtime/error.ts';
+import { knownKernels } from '../../../runtime/layout/registry.ts';
+import type { AnyLayout } from '../../../runtime/layout/types.ts';
+import { LayoutView } from '../../../runtime/layout/view.ts';
 import type { SymbolName } from '../../../runtime/members/symbols.ts';
 import { peltRefusal } from '../../../runtime/technique/fair/pelt.ts';
 import { kernelTexts, o1Texts } from './kernel-text.ts';
@@ -130,6 +134,14 @@ function put(bytes: Uint8Array, at: number, size: number, value: bigint): void {
   for (let index = 0; index < size; index++) bytes[at + index] = Number((value >> BigInt(8 * index)) & 0xffn);
 }
 
+/** A kernel's layout but for a symbol that it has. */
+async function withoutSymbol(release: string, name: SymbolName): Promise<LayoutView> {
+  const { store, folder } = (await knownKernels()).find((kernel) => kernel.release === release)!;
+  const { layout: module } = (await import(path.join(store, folder, 'index.ts'))) as { layout: AnyLayout };
+  const left = Object.entries(module.$symbols).filter(([symbol]) => symbol !== name);
+  return new LayoutView({ ...module, $symbols: Object.fromEntries(left) } as unknown as AnyLayout);
+}
+
 function rowOf(name: ConstantName): ConstantRow {
   return CONSTANTS.find((row) => row.name === name)!;
 }
@@ -192,6 +204,26 @@ for (const { release, layout, text } of kernels) {
         t.is(proof.value, null, `${name} by ${one}()`);
       }
     }
+  });
+
+  test(`${release}: without control groups, the state in the trap is what it stores before it sleeps`, async (t) => {
+    const entered = layout.symbol('cgroup_enter_frozen')!;
+    t.truthy(entered);
+    const trap: readonly SymbolName[] = ['do_freezer_trap', 'get_signal'];
+    let calls = 0;
+    const quiet = changed(text, trap, (bytes, entry) => {
+      for (const at of decode(bytes, entry).values()) {
+        if (at.name !== 'call' || at.target !== entered + text.slide) continue;
+        calls += 1;
+        // nopl 0(%rax,%rax,1) in place of the call.
+        bytes.set([0x0f, 0x1f, 0x44, 0, 0], Number(at.address - entry));
+      }
+    });
+    const bare = await withoutSymbol(release, 'cgroup_enter_frozen');
+    const proof = proofOf({ ...quiet, layout: bare }, 'trap state');
+    t.true(calls > 0);
+    t.is(proof.value, proofOf(text, 'trap state').value, JSON.stringify(proof, string));
+    t.is(proofOf(quiet, 'trap state').value, null, 'with control groups it is not taken from there');
   });
 
   test(`${release}: two numbers for one thing are none`, (t) => {

@@ -1,19 +1,66 @@
 import test from 'ava';
-import type { Guest } from '../../../runtime/guest/guest.ts';
+import { Guest } from '../../../runtime/guest/guest.ts';
 import type { AnyLayout } from '../../../runtime/layout/types.ts';
 import { LayoutView } from '../../../runtime/layout/view.ts';
 import { holderFor } from '../../../runtime/surgeon/holder-for.ts';
+import { Surgeon } from '../../../runtime/surgeon/surgeon.ts';
 import { waysOfLayout } from '../../../runtime/surgeon/ways.ts';
-import { CFS_KERNEL } from '../guest/synthetic.ts';
+import { proved } from '../guest/proved.ts';
+import { CFS_KERNEL, EEVDF_KERNEL, knownKernel, SyntheticGuest } from '../guest/synthetic.ts';
 
-test('a kernel without control groups: what its layout lacks is said, and what brings it', async (t) => {
-  const { layout } = (await import(`../../../generated/${CFS_KERNEL}/index.ts`)) as { layout: AnyLayout };
+/** A guest whose threads do not show whether they are in the freezer's trap. */
+async function untrapped(kernel: string) {
+  const { layout } = (await import(`../../../generated/${kernel}/index.ts`)) as { layout: AnyLayout };
   const { frozen, ...task_struct } = layout.task_struct as unknown as Record<string, unknown>;
-  t.truthy(frozen);
+  if (frozen === undefined) throw new Error(`${kernel} has no task_struct.frozen to leave out`);
   const without = new LayoutView({ ...layout, task_struct } as unknown as AnyLayout);
-  const said = /no task_struct\.frozen.*CONFIG_CGROUPS/;
-  t.regex(waysOfLayout(without).refused.all ?? '', said);
-  // A kernel is chosen by its structures before anything of the guest is read.
-  const guest = { layout: without, queuesUnknown: undefined } as unknown as Guest;
-  t.throws(() => holderFor(guest), { code: 'refused', message: said });
-});
+  const synthetic = await SyntheticGuest.make({ kernel });
+  const guest = await Guest.attach(synthetic.domain, [{ ...knownKernel(kernel), load: async () => without }]);
+  return { synthetic, guest, layout: without };
+}
+
+const SAID = /no task_struct\.frozen.*CONFIG_CGROUPS/;
+
+for (const kernel of [CFS_KERNEL, EEVDF_KERNEL]) {
+  test(`${kernel} whose threads cannot be parked: splice and state stand by themselves, and park says what is missing`, async (t) => {
+    const { synthetic, guest, layout } = await untrapped(kernel);
+    t.deepEqual(waysOfLayout(layout).techniques, ['splice', 'state']);
+    t.regex(waysOfLayout(layout).refused.park ?? '', SAID);
+    // Only parking needs these.
+    const holder = holderFor(guest, proved('JOBCTL_TRAP_FREEZE', 'TASK_STOPPED', 'TASK_TRACED'));
+    t.deepEqual(holder.techniques, ['splice', 'state']);
+    t.deepEqual(holder.automatic, ['splice', 'state']);
+    t.deepEqual([...holder.refused!.keys()], ['park']);
+    const surgeon = new Surgeon(synthetic.domain as never, guest, holder);
+    const key = guest.processesAlone().processes.find(({ pid }) => pid === 40)!;
+    const message = new RegExp(
+      `no park, but splice, state: park is refused since .*${SAID.source}.*nothing was changed`,
+    );
+    await t.throwsAsync(surgeon.hold(key, { techniques: ['park'] }), { code: 'refused', message });
+    t.is(synthetic.domain.recorder.count('write'), 0);
+  });
+
+  test(`${kernel} whose threads cannot be parked: each way is refused for its own reason, and all for theirs together`, async (t) => {
+    const { guest } = await untrapped(kernel);
+    for (const name of ['TASK_PARKED', 'TASK_NORMAL', 'PREEMPT_NEED_RESCHED', 'trap state']) {
+      const { techniques, refused } = holderFor(guest, proved(name));
+      t.deepEqual(techniques, ['splice'], name);
+      t.is(refused!.get('state'), `${name} is not proved`);
+    }
+    const withoutSplice = holderFor(guest, proved('PELT_MIN_DIVIDER'));
+    t.deepEqual(withoutSplice.techniques, ['state']);
+    t.is(withoutSplice.refused!.get('splice'), 'PELT_MIN_DIVIDER is not proved');
+    for (const [lacking, nor] of [
+      [['TIF_NEED_RESCHED'], 'nor by splice or state: TIF_NEED_RESCHED is not proved'],
+      [
+        ['PELT_MIN_DIVIDER', 'TASK_PARKED'],
+        'nor by splice: PELT_MIN_DIVIDER is not proved; nor by state: TASK_PARKED is not proved',
+      ],
+    ] as const) {
+      const message = new RegExp(
+        `can be listed, but not held: .*${SAID.source}.*; ${nor}; nothing was changed`,
+      );
+      t.throws(() => holderFor(guest, proved(...lacking)), { code: 'refused', message });
+    }
+  });
+}

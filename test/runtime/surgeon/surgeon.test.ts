@@ -179,6 +179,30 @@ test('a plan that takes too long a pause is not written, is tried again, and giv
   t.deepEqual(nice(), [FREE]);
 });
 
+test('where nothing holds a thread that sleeps, its sleep is enough for a new nice value', async (t) => {
+  const { domain, guest, nice } = await manyThreads([{ pid: 100, comm: 'many', state: 'sleeping' }]);
+  const { planRelease, planHold, ...bits } = bitHolder(guest);
+  const sleeper: Holder = {
+    ...bits,
+    techniques: ['splice', 'state'],
+    automatic: ['splice', 'state'],
+    renicesHeld: true,
+    planHold: () => null,
+    planRelease: () => null,
+    // As the nice value itself stands for a hold here, this is what a hold would write.
+    planRenice: (draft, thread) => planHold(draft, thread, [])!.outcome,
+    standing: () => 'sleeping',
+  };
+  const process = guest.snapshot().processes.find(({ comm }) => comm === 'many')!;
+  const surgeon = new Surgeon(domain, guest, sleeper);
+  await t.throwsAsync(surgeon.hold(process, { limitMs: 1 }), { code: 'timeout', message: /sleeping/ });
+  t.is((await surgeon.renice(process, HELD, { limitMs: 1 })).outcome, 'reniced');
+  t.deepEqual(nice(), [HELD]);
+  // One that could be parked would have to be.
+  const parks = new Surgeon(domain, guest, { ...sleeper, techniques: ['park'], automatic: ['park'] });
+  await t.throwsAsync(parks.renice(process, FREE, { limitMs: 1 }), { code: 'timeout' });
+});
+
 /** Stands for a way to hold: by the nice value, which is a word of each thread. */
 const HELD = 7;
 const FREE = 0;

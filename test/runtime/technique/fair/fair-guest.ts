@@ -60,7 +60,7 @@ export class FairModel extends ModelMemory {
   readonly idleTasks: GuestVirtual[] = [];
   readonly #view: LayoutView;
 
-  /** @param parents per group below the root, which group it is in; 0 is the root */
+  /** @param parents per group below the root, which group it is in; 0 is the root. None where the kernel has no groups */
   constructor(view: LayoutView, cpus: number, parents: readonly { parent: number; idle: boolean }[] = []) {
     super();
     this.#view = view;
@@ -190,7 +190,7 @@ export class FairModel extends ModelMemory {
 
   #writeCpu(cpu: number): void {
     this.put(this.guest.queues[cpu]!.preemptCount, { offset: 0, size: 4 }, NO_REQUEST);
-    const { rq, cfs_rq, sched_entity, task_struct } = this.layout;
+    const { rq, groups, sched_entity, task_struct } = this.layout;
     const { address } = this.guest.queues[cpu]!;
     const idle = this.take(this.#view.requireStruct('task_struct').size);
     this.idleTasks[cpu] = idle;
@@ -212,31 +212,36 @@ export class FairModel extends ModelMemory {
     }
     // Children before parents; queues without anything in them are not listed.
     const listed = this.groups.filter((group) => group.parent === null || this.below(group, cpu).length > 0);
-    const leaf = address + BigInt(rq.leaf_cfs_rq_list);
-    this.put(address, rq.tmp_alone_branch, leaf);
-    this.#writeList(
-      leaf,
-      listed.toReversed().map((group) => group.queues[cpu]! + BigInt(cfs_rq.leaf_cfs_rq_list)),
-    );
+    if (groups !== null) {
+      const leaf = address + BigInt(groups.rq.leaf_cfs_rq_list);
+      this.put(address, groups.rq.tmp_alone_branch, leaf);
+      this.#writeList(
+        leaf,
+        listed.toReversed().map((group) => group.queues[cpu]! + BigInt(groups.cfs_rq.leaf_cfs_rq_list)),
+      );
+    }
     for (const group of this.groups) {
       const queue = group.queues[cpu]!;
-      this.put(queue, cfs_rq.on_list, listed.includes(group) ? 1n : 0n);
       this.#writeQueue(group, cpu);
+      if (groups === null) continue;
+      this.put(queue, groups.cfs_rq.rq, address);
+      this.put(queue, groups.cfs_rq.on_list, listed.includes(group) ? 1n : 0n);
       const entity = group.entities[cpu];
       if (entity === undefined) continue;
-      this.put(entity, sched_entity.my_q, queue);
+      this.put(entity, groups.sched_entity.my_q, queue);
       this.put(entity, sched_entity.weight, BigInt(group.weight) << 10n);
       this.put(entity, sched_entity.on_rq, this.below(group, cpu).length > 0 ? 1n : 0n);
-      this.put(entity, sched_entity.runnable_weight, BigInt(this.below(group, cpu).length));
+      this.put(entity, groups.sched_entity.runnable_weight, BigInt(this.below(group, cpu).length));
       this.#link(entity, group.parent!, cpu);
       this.#average(entity);
     }
   }
 
   #link(entity: GuestVirtual, group: ModelGroup, cpu: number): void {
-    const { sched_entity } = this.layout;
-    this.put(entity, sched_entity.cfs_rq, group.queues[cpu]!);
-    this.put(entity, sched_entity.parent, group.entities[cpu] ?? 0n);
+    const { groups } = this.layout;
+    if (groups === null) return;
+    this.put(entity, groups.sched_entity.cfs_rq, group.queues[cpu]!);
+    this.put(entity, groups.sched_entity.parent, group.entities[cpu] ?? 0n);
   }
 
   #writeQueue(group: ModelGroup, cpu: number): void {
@@ -246,7 +251,6 @@ export class FairModel extends ModelMemory {
     const put = (field: Word | undefined, value: number | bigint) => {
       if (field !== undefined) this.put(queue, field, BigInt(value));
     };
-    put(cfs_rq.rq, this.guest.queues[cpu]!.address);
     put(cfs_rq.avg.last_update_time, NOW);
     put(cfs_rq.nr_queued, entities.length);
     put(cfs_rq.h_nr_queued, this.below(group, cpu).length);

@@ -8,6 +8,7 @@ import { knownKernels } from '../../../../runtime/layout/registry.ts';
 import type { LayoutView } from '../../../../runtime/layout/view.ts';
 import type { GuestVirtual } from '../../../../runtime/memory/address.ts';
 import { FairSurgery } from '../../../../runtime/technique/fair/fair.ts';
+import { hasGroups } from '../../../../runtime/technique/fair/members.ts';
 import { checkFaults, checkOmissions, type Editable } from '../../edit/every-edit.ts';
 import { TIF } from '../bits.ts';
 import {
@@ -21,6 +22,7 @@ import {
   type TaskSpec,
   WEIGHTS,
 } from './fair-guest.ts';
+import { withoutGroups } from './without-groups.ts';
 
 const layouts: { release: string; layout: LayoutView }[] = [];
 for (const kernel of await knownKernels()) {
@@ -28,6 +30,10 @@ for (const kernel of await knownKernels()) {
   if (/^6\.(1|12)\..*-cloud-amd64$/.test(kernel.release))
     layouts.push({ release: kernel.release, layout: await kernel.load() });
 }
+/** And the same without groups: one queue per CPU. */
+const shapes = [...layouts];
+for (const { release } of layouts)
+  shapes.push({ release: `${release} without groups`, layout: await withoutGroups(release) });
 
 function planned(model: FairModel, task: FairModelTask): Edit {
   const surgery = new FairSurgery(model.guest);
@@ -88,20 +94,25 @@ function listOf(t: ExecutionContext, model: FairModel, head: bigint): bigint[] {
 
 /** The guest's memory is what the model says. */
 function assertMatches(t: ExecutionContext, model: FairModel): void {
-  const { rq, cfs_rq, sched_entity, task_struct } = model.layout;
+  const { rq, groups, sched_entity, task_struct } = model.layout;
   for (const { cpu, address } of model.guest.queues) {
     const all = model.below(model.groups[0]!, cpu);
     t.is(model.load(address, rq.nr_running), BigInt(all.length));
     const listed = listOf(t, model, address + BigInt(rq.cfs_tasks));
     const nodes = all.map(({ entity }) => entity + BigInt(sched_entity.group_node));
     t.deepEqual(listed.toSorted(), nodes.toSorted(), 'cfs_tasks');
-    const leaf = address + BigInt(rq.leaf_cfs_rq_list);
-    t.is(model.load(address, rq.tmp_alone_branch), leaf);
-    const order = listOf(t, model, leaf).map((node) => node - BigInt(cfs_rq.leaf_cfs_rq_list));
+    if (groups === null) {
+      t.is(model.groups.length, 1);
+      assertQueue(t, model, model.groups[0]!, cpu);
+      continue;
+    }
+    const leaf = address + BigInt(groups.rq.leaf_cfs_rq_list);
+    t.is(model.load(address, groups.rq.tmp_alone_branch), leaf);
+    const order = listOf(t, model, leaf).map((node) => node - BigInt(groups.cfs_rq.leaf_cfs_rq_list));
     for (const group of model.groups) {
       const queue = group.queues[cpu]!;
       const place = order.indexOf(queue);
-      t.is(model.load(queue, cfs_rq.on_list), place < 0 ? 0n : 1n);
+      t.is(model.load(queue, groups.cfs_rq.on_list), place < 0 ? 0n : 1n);
       if (model.below(group, cpu).length > 0) t.true(place >= 0, 'a queue with tasks is listed');
       if (place >= 0 && group.parent !== null) {
         t.true(place < order.indexOf(group.parent.queues[cpu]!), 'children first');
@@ -116,7 +127,7 @@ function assertMatches(t: ExecutionContext, model: FairModel): void {
 }
 
 function assertQueue(t: ExecutionContext, model: FairModel, group: ModelGroup, cpu: number): void {
-  const { cfs_rq, sched_entity, eevdf } = model.layout;
+  const { cfs_rq, groups, sched_entity, eevdf } = model.layout;
   const queue = group.queues[cpu]!;
   const entities = model.entitiesOf(group, cpu);
   const expect = (field: Word | undefined, value: number, what: string) => {
@@ -136,7 +147,7 @@ function assertQueue(t: ExecutionContext, model: FairModel, group: ModelGroup, c
   const entity = group.entities[cpu];
   if (entity !== undefined) {
     t.is(model.load(entity, sched_entity.on_rq), below > 0 ? 1n : 0n);
-    t.is(model.load(entity, sched_entity.runnable_weight), BigInt(below), 'runnable_weight');
+    t.is(model.load(entity, groups!.sched_entity.runnable_weight), BigInt(below), 'runnable_weight');
   }
   const tree = treeOf(t, model, queue);
   const inTree = entities.filter(({ running }) => !running);
@@ -213,7 +224,7 @@ const guestArbitrary = fc.record({
 type GuestSpec = typeof guestArbitrary extends fc.Arbitrary<infer T> ? T : never;
 
 function build(layout: LayoutView, { parents, tasks, busy }: GuestSpec): FairModel {
-  const model = new FairModel(layout, 2, parents);
+  const model = new FairModel(layout, 2, hasGroups(layout) ? parents : []);
   const seen = new Set<number>();
   for (const spec of tasks) {
     model.addTask(spec, busy && !seen.has(spec.cpu));
@@ -225,7 +236,9 @@ function build(layout: LayoutView, { parents, tasks, busy }: GuestSpec): FairMod
 
 /** Queues that are empty leave the guest's list now and then, children before parents (update_blocked_averages()). */
 function decay(model: FairModel): void {
-  const { cfs_rq, list_head } = model.layout;
+  const { groups, list_head } = model.layout;
+  if (groups === null) return;
+  const { cfs_rq } = groups;
   for (const { cpu } of model.guest.queues) {
     for (const group of model.groups.toReversed()) {
       const queue = group.queues[cpu]!;
@@ -243,7 +256,7 @@ function decay(model: FairModel): void {
   }
 }
 
-for (const { release, layout } of layouts) {
+for (const { release, layout } of shapes) {
   test(`${release}: random holds and releases leave queues, trees, lists and counts as a plain model says`, async (t) => {
     const steps = fc.array(fc.record({ pick: fc.nat(), decay: fc.boolean() }), { maxLength: 16 });
     await fc.assert(
@@ -267,7 +280,9 @@ for (const { release, layout } of layouts) {
       { numRuns: 60 },
     );
   });
+}
 
+for (const { release, layout } of layouts) {
   test(`${release}: a large queue stays a red-black tree`, async (t) => {
     const model = new FairModel(layout, 1);
     for (let i = 0; i < 150; i++) {

@@ -58,13 +58,13 @@ function build(layout: LayoutView, load: Load): { model: ParkModel; thread: Mode
   put(task_struct.sched_class, nice.fairSchedClass);
   put(task_struct.weight, weight << 10n);
   put(task_struct.inv_weight, 2n ** 32n / weight);
-  put(task_struct.cfs_rq, GROUP);
+  put(task_struct.cfs_rq!, GROUP);
   put(task_struct.load_sum, BigInt(load.sum));
   put(task_struct.period_contrib, BigInt(load.contrib));
   const average = (weight * BigInt(load.sum)) / (MIN_DIVIDER + BigInt(load.contrib));
   put(task_struct.load_avg, average);
   if (task_struct.vlag !== undefined) put(task_struct.vlag, BigInt(load.lag));
-  model.put(GROUP, cfs_rq.rq, nice.queues[0]!.address);
+  model.put(GROUP, cfs_rq.rq!, nice.queues[0]!.address);
   model.put(GROUP, cfs_rq.load_avg, average + BigInt(load.others));
   model.put(GROUP, cfs_rq.load_sum, weight * BigInt(load.sum) + BigInt(load.others) * BigInt(LOAD_AVG_MAX));
   return { model, thread };
@@ -181,7 +181,7 @@ for (const { release, layout } of layouts) {
         'refused',
         (model, { address }) => model.put(address, task_struct.weight, 3n << 10n),
       ],
-      ['of another queue', 'guest-inconsistent', (model) => model.put(GROUP, cfs_rq.rq, 0x1234_0000n)],
+      ['of another queue', 'guest-inconsistent', (model) => model.put(GROUP, cfs_rq.rq!, 0x1234_0000n)],
       [
         'pi_lock held',
         'lock-held',

@@ -1,7 +1,8 @@
 import type { Word } from '../../../../runtime/edit/member.ts';
 import type { LayoutView } from '../../../../runtime/layout/view.ts';
 import { advance, type GuestVirtual } from '../../../../runtime/memory/address.ts';
-import type { ParkCpu, ParkGuest } from '../../../../runtime/surgeon/park-holder.ts';
+import type { ParkGuest } from '../../../../runtime/surgeon/park-holder.ts';
+import type { WakeCpu } from '../../../../runtime/surgeon/wake-holder.ts';
 import { parkMembers } from '../../../../runtime/technique/park/members.ts';
 import { niceMembers } from '../../../../runtime/technique/park/nice.ts';
 import { ModelMemory } from '../../edit/model-memory.ts';
@@ -71,7 +72,7 @@ export class ParkModel extends ModelMemory {
     super();
     this.#layout = layout;
     const resolved = parkMembers(layout);
-    const queues = Array.from({ length: cpus }, (_, cpu): ParkCpu => {
+    const queues = Array.from({ length: cpus }, (_, cpu): WakeCpu => {
       const queue = this.take(layout.requireStruct('rq').size);
       const inQueue = resolved.irqWorkVariable === 'runqueues';
       const scratch = inQueue ? queue : this.take(layout.requireStruct('tss_struct').size);
