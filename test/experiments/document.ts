@@ -47,7 +47,7 @@ function provenance({ setup, samples }: RawData, file: string): string {
   return (
     `Raw data: [\`${file}\`](${file}), ${samples.length} samples of ${setup.begun.slice(0, 16).replace('T', ' ')} (UTC), form ` +
     `\`${setup.form}\`, commit ${setup.commit}. ${machine.cpu}, ${machine.cpus} CPUs, ${Math.round(machine.memoryMiB / 1024)} GiB, ` +
-    `Linux ${machine.kernel}; QEMU ${versions.qemu} (${setup.accelerator}), Node.js ${versions.node}, domsched ${versions.domsched}; ` +
+    `Linux ${machine.kernel}; ${setup.xen === undefined ? '' : `Xen ${setup.xen} in `}QEMU ${versions.qemu} (${setup.accelerator}), Node.js ${versions.node}, domsched ${versions.domsched}; ` +
     `load ${load[0].toFixed(1)} at the begin, ${load[1].toFixed(1)} at the end; all of the experiment at nice ${setup.nice}. Guests: ${setup.guests.join('; ')}.`
   );
 }

@@ -23,6 +23,8 @@ export const SETUP = z.strictObject({
   nice: z.number(),
   versions: z.strictObject({ domsched: z.string(), node: z.string(), qemu: z.string() }),
   accelerator: z.enum(['kvm', 'tcg']),
+  /** Its version, where QEMU runs a Xen with the guests in it. */
+  xen: z.string().optional(),
   /** Each guest in a few words. */
   guests: z.array(z.string()),
 });
@@ -41,7 +43,7 @@ export interface Measuring {
 }
 
 /** What an experiment tells of the machines it used. */
-export type UsedMachines = Pick<Setup, 'accelerator' | 'guests'>;
+export type UsedMachines = Pick<Setup, 'accelerator' | 'xen' | 'guests'>;
 
 /** What the samples of one run say. Made from raw data alone, so that it can be made again. */
 export interface Findings {

@@ -63,7 +63,13 @@ export function countAtMost(
 }
 
 /** What every verdict here has to say first. */
-export function onWhat({ accelerator, machine }: Pick<Setup, 'accelerator' | 'machine'>): string {
+export function onWhat({
+  accelerator,
+  xen,
+  machine,
+}: Pick<Setup, 'accelerator' | 'xen' | 'machine'>): string {
+  if (xen !== undefined)
+    return `Xen in QEMU, translated (${accelerator.toUpperCase()}): one emulated CPU for all.`;
   const how = accelerator === 'tcg' ? 'Translated by QEMU (TCG): no KVM here' : 'KVM';
   return `${how}; ${machine.cpus} CPUs of the host for all.`;
 }

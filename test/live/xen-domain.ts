@@ -28,6 +28,8 @@ export interface DomainOptions {
   programs?: readonly GuestProgram[];
   /** Shell lines that init runs before the programs. */
   setup?: string;
+  /** A folder with all of whose files the domain begins, beside its own. */
+  root?: string;
   /** Added to the kernel's command line. */
   append?: string;
   /** Which of the ports to consoles is its own. */

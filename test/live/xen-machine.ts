@@ -30,6 +30,8 @@ export interface XenOptions {
   scheduler?: 'credit' | 'credit2';
   /** PVH or HVM domains are to run in it, for which QEMU emulates SVM too. */
   svm?: boolean;
+  /** All of the machine's memory, so that of its domains too, is a file that the host can look into while they run. */
+  memoryFile?: boolean;
   files?: readonly Dom0File[];
 }
 
@@ -125,7 +127,7 @@ export class OwnXenMachine extends XenMachine {
         cpu: 'qemu64,+npt',
         cpus: 1,
         memory: 2048,
-        ram: 'anonymous',
+        ram: options.memoryFile ? 'file' : 'anonymous',
         kernel: xen.hypervisor,
         initrd: `${xen.kernel} console=hvc0 quiet panic=-1 oops=panic,${initrd}`,
         append: `console=com1 com1=115200 sched=${options.scheduler ?? 'credit'} dom0_mem=768M,max:768M dom0_max_vcpus=1 noreboot${options.svm ? REGULAR_TIMER : ''}`,

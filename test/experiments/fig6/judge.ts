@@ -21,10 +21,10 @@ export type Fig6Sample = z.infer<typeof SAMPLE>;
 /** At the end, with nobody to serve: checks that tripwire finished under the policy, and files of each. */
 const FINISH = z.strictObject({ finished: z.number(), scanned: z.number() });
 
-const PAPER_PERCENT = 0.8;
-const LIMIT_PERCENT = 0.5;
+export const PAPER_PERCENT = 0.8;
+export const LIMIT_PERCENT = 0.5;
 
-const MODES = {
+export const MODES = {
   'one domain': 'lighttpd and tripwire in one domain',
   'two domains': 'lighttpd and tripwire in two domains',
   held: 'in two domains, tripwire under `idle-only`',
@@ -37,10 +37,10 @@ const perPage = ({ webMs, otherMs, pages }: Fig6Sample) => (webMs + otherMs) / p
 const share = ({ otherMs, seconds }: Fig6Sample) => otherMs / (10 * seconds);
 
 /** What a mode gives against lighttpd alone in the same round. */
-export function besideAlone(
-  samples: readonly Fig6Sample[],
+export function besideAlone<S extends Pick<Fig6Sample, 'round' | 'mode'>>(
+  samples: readonly S[],
   mode: Fig6Sample['mode'],
-  compare: (alone: Fig6Sample, beside: Fig6Sample) => number,
+  compare: (alone: S, beside: S) => number,
 ): number[] {
   return samples
     .filter((sample) => sample.mode === mode)
@@ -130,25 +130,32 @@ the intervals say what is noise. *Worse:* where the interval has the limit insid
       {
         name: 'fig6',
         alt: 'How much slower lighttpd is than alone: with tripwire in its domain, in another, and held',
-        spec: picture(rows.map(({ mode, slower }) => ({ mode: MODES[mode].replaceAll('`', ''), ...slower }))),
+        spec: picture(
+          rows.map(({ mode, slower }) => ({ mode: MODES[mode].replaceAll('`', ''), ...slower })),
+          'How much slower lighttpd is than alone',
+          'percent of the CPU time that a page takes',
+        ),
       },
     ],
   };
 }
 
-function picture(
+/** @param of what a bar is of */
+export function picture(
   values: readonly {
     readonly mode: string;
     readonly value: number;
     readonly from: number;
     readonly to: number;
   }[],
+  title: string,
+  of: string,
 ): PictureSpec {
   const y = { field: 'mode', type: 'nominal', title: null, sort: null, axis: { labelLimit: 600 } } as const;
   return {
     title: {
-      text: 'How much slower lighttpd is than alone',
-      subtitle: `as Figure 6 of the paper; percent of the CPU time that a page takes, medians with intervals of 95 %; dashed: the paper’s ${PAPER_PERCENT} % with tripwire held`,
+      text: title,
+      subtitle: `as Figure 6 of the paper; ${of}, medians with intervals of 95 %; dashed: the paper’s ${PAPER_PERCENT} % with tripwire held`,
     },
     width: 480,
     height: { step: 40 },

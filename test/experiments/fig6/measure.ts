@@ -11,7 +11,8 @@ import type { Measuring, UsedMachines } from '../experiment.ts';
 import { pin } from '../pin.ts';
 import { TurnDaemon } from '../turn-daemon.ts';
 import type { Fig6Sample } from './judge.ts';
-import { PAGE_BYTES, webRoot } from './web-root.ts';
+import { CHECKS, served } from './programs.ts';
+import { webRoot } from './web-root.ts';
 
 const ROUNDS = { glance: 6, short: 24, full: 240 };
 const SECONDS = { glance: 1, short: 3, full: 5 };
@@ -25,12 +26,6 @@ const PAIR = ['alone', 'held'] as const;
 const FAR = { rounds: 6, modes: ['one domain', 'two domains'] } as const;
 /** The domains share a CPU of the host; the client and the daemon have the other one. */
 const [OTHERS, DOMAINS] = [0, 1];
-/** tripwire, over and over; what it finds has to be nothing. */
-const CHECKS = [
-  '(while :; do while [ -e /run/rest ]; do sleep 0.1; done',
-  'tripwire --check -c /etc/tripwire/tw.cfg >/tmp/report || echo "WORKLOAD ERROR tripwire" >/dev/console',
-  "grep 'Total objects scanned' /tmp/report >>/run/checks; done) </dev/null >/dev/null 2>&1 &",
-].join('; ');
 const FINISH_MS = 300_000;
 /** Whoever asks how far tripwire is makes its guest work, and so has it held. */
 const LEAVE_ALONE_MS = 10_000;
@@ -54,10 +49,7 @@ async function serve(port: number, seconds: number): Promise<{ seconds: number; 
     ],
     `http://127.0.0.1:${port}/page`,
   ]);
-  const figure = (name: string) => Number(new RegExp(`^${name}: +([\\d.]+)`, 'm').exec(stdout)?.[1]);
-  if (figure('Document Length') !== PAGE_BYTES || figure('Failed requests') > 0 || /Non-2xx/.test(stdout))
-    throw new Error(`lighttpd does not serve what it is to: ${stdout}`);
-  return { seconds: figure('Time taken for tests'), pages: figure('Complete requests') };
+  return served(stdout);
 }
 
 async function boot(name: string, port: number | undefined, root: string) {

@@ -9,6 +9,9 @@ import { projectDirectory } from '../../../kernels/paths.ts';
 /** What a guest with the paper's two programs needs of Debian: these and their libraries. */
 const PROGRAMS = ['lighttpd', 'tripwire'];
 const LIBRARIES = /^lib(c6|crypt1|nettle\d|pcre2-8-0|xxhash0)$/;
+/** The client, and its libraries beside those. */
+const CLIENT = 'apache2-utils';
+const CLIENT_LIBRARIES = /^lib(c6|crypt1|nettle\d|pcre2-8-0|xxhash0|apr1|aprutil1|ssl3|uuid1|expat1)$/;
 /** Of the page that is served. */
 export const PAGE_BYTES = 16_384;
 const PHRASE = 'experiment';
@@ -36,9 +39,15 @@ const SET_UP = [
   `tripwire --init -c /etc/tripwire/tw.cfg -P ${PHRASE}`,
 ];
 
-/** All files of a guest with lighttpd and tripwire, made of Debian's packages once and kept. @returns its folder */
-export async function webRoot(): Promise<string> {
-  const packages = await closure(PROGRAMS, LIBRARIES);
+/**
+ * All files of a guest with lighttpd and tripwire, made of Debian's packages once and kept.
+ * @param client with `ab` too, for a guest that is its own client
+ * @returns its folder
+ */
+export async function webRoot({ client = false } = {}): Promise<string> {
+  const packages = client
+    ? await closure([...PROGRAMS, CLIENT], CLIENT_LIBRARIES)
+    : await closure(PROGRAMS, LIBRARIES);
   const hash = createHash('sha256');
   hash.update(JSON.stringify([RECIPE, packages.map(({ sha256 }) => sha256), FILES, SET_UP]));
   const place = path.join(

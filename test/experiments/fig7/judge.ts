@@ -50,8 +50,12 @@ export function ratios(samples: readonly Fig7Sample[]): number[] {
 
 export const RATIO_LIMIT = 1 / 4;
 
+export function parseFig7(raw: readonly RawSample[]): Fig7Sample[] {
+  return raw.map((sample) => SAMPLE.parse(sample));
+}
+
 export function judge(setup: Setup, raw: readonly RawSample[]): Findings {
-  const samples = raw.map((sample) => SAMPLE.parse(sample));
+  const samples = parseFig7(raw);
   const intervals = [...new Set(samples.map(({ intervalMs }) => intervalMs))].sort((a, b) => a - b);
   const at = (intervalMs: number) => samples.filter((sample) => sample.intervalMs === intervalMs);
   const lost = (intervalMs: number, way: LookingWay, of: Curve): Estimate =>

@@ -5,7 +5,7 @@ import type { Findings, RawSample, Setup } from '../experiment.ts';
 import { markdownTable } from '../markdown.ts';
 import { COLOURS, type PictureSpec } from '../picture.ts';
 import { type ClaimVerdict, countAtMost, onWhat } from '../verdict.ts';
-import { changesOf, overlap, type Stretch, total, union } from './spans.ts';
+import { bridged, changesOf, overlap, type Stretch, total, union } from './spans.ts';
 
 const SAMPLE = z.strictObject({
   intervalMs: z.number(),
@@ -22,7 +22,7 @@ export const LOWEST = 'pi1';
 /** What a hold is to take with the sentinel, from when somebody begins to run, in 99 of 100 cases. */
 const PROMPT_MS = 20;
 /** How much of a run is drawn, in ms. */
-const DRAWN_MS = 30_000;
+export const DRAWN_MS = 30_000;
 
 export interface JudgedRun {
   readonly intervalMs: number;
@@ -39,10 +39,12 @@ export interface JudgedRun {
   readonly restMs: number;
 }
 
+/** @param gapMs a gap in a run of pi1's that is no longer than this ends no run: whatever has the CPU in it took it for its turn */
 export function judgeRun(
   intervalMs: number,
   samples: readonly Pick<Fig8Sample, 'process' | 'did' | 'from' | 'to'>[],
   sentinelMs = 0,
+  gapMs = 0,
 ): JudgedRun {
   const did = (what: Fig8Sample['did'], own: boolean): Stretch[] =>
     samples.filter((one) => one.did === what && (one.process === LOWEST) === own);
@@ -61,7 +63,7 @@ export function judgeRun(
     delays,
     wrongMs: total(wrong),
     mistakes: delays.filter((ms) => ms > intervalMs).length,
-    early: lowest.filter(({ from }) =>
+    early: bridged(lowest, gapMs).filter(({ from }) =>
       others.some((other) => other.from + intervalMs < from && from < other.to),
     ).length,
     lowestMs: total(lowest) - total(wrong),
@@ -69,7 +71,20 @@ export function judgeRun(
   };
 }
 
-export function judge(setup: Setup, raw: readonly RawSample[]): Findings {
+/** What is claimed of runs, and the figures of each. */
+export interface JudgedRuns {
+  readonly verdicts: readonly ClaimVerdict[];
+  readonly table: string;
+  /** As the daemon is by default, where that was measured. */
+  readonly drawn: PictureSpec;
+}
+
+/**
+ * @param on what they were taken on
+ * @param where the title of the picture says it too
+ * @param gapMs as {@link judgeRun}
+ */
+export function judgeRuns(raw: readonly RawSample[], on: string, where = '', gapMs = 0): JudgedRuns {
   const samples = raw.map((sample) => SAMPLE.parse(sample));
   const modes = new Map(samples.map((one) => [modeOf(one), one]));
   const runs = [...modes].map(([mode, { intervalMs, sentinelMs }]) =>
@@ -77,9 +92,9 @@ export function judge(setup: Setup, raw: readonly RawSample[]): Findings {
       intervalMs,
       samples.filter((one) => modeOf(one) === mode),
       sentinelMs,
+      gapMs,
     ),
   );
-  const on = onWhat(setup);
   const verdicts = runs.flatMap(({ changes, delays, mistakes, early, ...mode }): ClaimVerdict[] => [
     ...(mode.sentinelMs === 0
       ? []
@@ -126,6 +141,13 @@ export function judge(setup: Setup, raw: readonly RawSample[]): Findings {
       `${((100 * run.lowestMs) / run.restMs).toFixed(0)} %`,
     ]),
   );
+  const drawn = runs.find(({ sentinelMs }) => sentinelMs > 0) ?? runs.at(-1)!;
+  const shown = samples.filter((one) => modeOf(one) === modeOf(drawn) && one.from < DRAWN_MS);
+  return { verdicts, table, drawn: timeline(shown, modeOf(drawn), where) };
+}
+
+export function judge(setup: Setup, raw: readonly RawSample[]): Findings {
+  const { verdicts, table, drawn } = judgeRuns(raw, onWhat(setup));
   const text = `The paper: pi1 of U1 has the lowest priority of all, pi2 and pi3 are in U1 with it, pi4 is in U2; pi1 is to run only while the three rest. Its graph has one
 mistake that can be seen, at 20 s. Ours, by \`idle-only\`:
 
@@ -142,8 +164,6 @@ next look forward (the daemon has one unless it is told otherwise). *Worse:* wit
 for a while, so that some changes still wait for the next look.
 
 *Tried against what is missed:* the sentinel, shorter intervals (a row each), and a nice value before the host’s other work.`;
-  // As the daemon is by default, where that was measured.
-  const drawn = runs.find(({ sentinelMs }) => sentinelMs > 0) ?? runs.at(-1)!;
   return {
     verdicts,
     text,
@@ -151,10 +171,7 @@ for a while, so that some changes still wait for the next look.
       {
         name: 'fig8',
         alt: `Who ran when over ${DRAWN_MS / 1000} s: pi1 of U1 runs while pi2, pi3 and pi4 rest`,
-        spec: timeline(
-          samples.filter((one) => modeOf(one) === modeOf(drawn) && one.from < DRAWN_MS),
-          modeOf(drawn),
-        ),
+        spec: drawn,
       },
     ],
   };
@@ -166,7 +183,7 @@ function modeOf({ intervalMs, sentinelMs }: Pick<Fig8Sample, 'intervalMs' | 'sen
   return sentinelMs === 0 ? every : `${every}, sentinel every ${sentinelMs} ms`;
 }
 
-function timeline(samples: readonly Fig8Sample[], mode: string): PictureSpec {
+function timeline(samples: readonly Fig8Sample[], mode: string, where: string): PictureSpec {
   const names = [...new Set(samples.map(({ process }) => process))].sort();
   const wanted = samples.filter(({ did, process }) => did === 'wanted' && process !== LOWEST);
   const lowest = samples.filter(({ did, process }) => did === 'ran' && process === LOWEST);
@@ -181,7 +198,7 @@ function timeline(samples: readonly Fig8Sample[], mode: string): PictureSpec {
   const kinds = ['pi1 ran, others at rest', 'another one ran or wanted to', 'pi1 ran beside others'];
   return {
     title: {
-      text: 'pi1 runs only while pi2, pi3 and pi4 rest',
+      text: `pi1 runs only while pi2, pi3 and pi4 rest${where}`,
       subtitle: `as Figure 8 of the paper; U1: pi1, pi2, pi3; U2: pi4; the daemon looks ${mode.replace('Every', 'every')}`,
     },
     width: 720,

@@ -9,9 +9,8 @@ const waits = new Int32Array(new SharedArrayBuffer(4));
 /** A process of a guest, looked at in the guest's memory while it runs, without domsched and without a pause. */
 export interface SeenProcess {
   readonly process: string;
-  /** Who is on the guest's CPU now. */
-  curr(): bigint;
-  readonly task: bigint;
+  /** Whether it has the CPU. */
+  runs(): boolean;
   /** Whether it is in a run queue: it has the CPU or wants it. */
   wants(): boolean;
 }
@@ -49,7 +48,7 @@ export async function lookOn(seen: readonly SeenProcess[], ms: number): Promise<
   for (let looks = 1; before < ms; looks++) {
     const now = performance.now() - start;
     for (const { one, ran, wanted } of watched) {
-      const runs = one.curr() === one.task;
+      const runs = one.runs();
       ran.look(runs, before, now);
       wanted.look(runs || one.wants(), before, now);
     }

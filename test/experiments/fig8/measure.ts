@@ -42,7 +42,7 @@ async function seenIn(
   return Object.entries(programs).map(([name, program]) => {
     const task = tasks.get(program.replace(/\/.*/, ''))!;
     const array = word(task + memory.offset('task_struct', 'array'));
-    return { process: name, task, curr, wants: () => array() !== 0n };
+    return { process: name, runs: () => curr() === task, wants: () => array() !== 0n };
   });
 }
 

@@ -1,5 +1,5 @@
 import test from 'ava';
-import { changesOf, overlap, Stretches, total, union } from './spans.ts';
+import { bridged, changesOf, overlap, Stretches, total, union } from './spans.ts';
 
 test('looks become stretches; each stands for the time since the one before', (t) => {
   const stretches = new Stretches();
@@ -27,6 +27,19 @@ test('stretches that touch are one; an overlap is what both have', (t) => {
     { from: 5, to: 5.5 },
   ]);
   t.deepEqual(overlap(some, []), []);
+});
+
+test('a gap is part of a run up to its length, and the end of the run stays where it is', (t) => {
+  const stretches = [
+    { from: 0, to: 10 },
+    { from: 14, to: 15 },
+    { from: 20, to: 21 },
+  ];
+  t.deepEqual(bridged(stretches, 4), [
+    { from: 0, to: 15 },
+    { from: 20, to: 21 },
+  ]);
+  t.deepEqual(bridged(stretches, 0), stretches);
 });
 
 test('a change lasts until the lowest ran for the last time while others wanted a CPU', (t) => {

@@ -37,6 +37,14 @@ export function union(stretches: readonly Stretch[]): Stretch[] {
   return all;
 }
 
+/** Those of one process, with gaps that are no longer than `gapMs` taken for part of them. */
+export function bridged(stretches: readonly Stretch[], gapMs: number): Stretch[] {
+  return union(stretches.map(({ from, to }) => ({ from, to: to + gapMs }))).map(({ from, to }) => ({
+    from,
+    to: to - gapMs,
+  }));
+}
+
 /** Stretches in which one of each goes on. */
 export function overlap(some: readonly Stretch[], others: readonly Stretch[]): Stretch[] {
   return some.flatMap((one) =>

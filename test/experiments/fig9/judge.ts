@@ -5,7 +5,7 @@ import { type Estimate, estimate } from '../../bench/pairs.ts';
 import type { Findings, RawSample, Setup } from '../experiment.ts';
 import { markdownTable } from '../markdown.ts';
 import { COLOURS, type PictureSpec } from '../picture.ts';
-import { atMost, onWhat, shown } from '../verdict.ts';
+import { atMost, type ClaimVerdict, onWhat, shown } from '../verdict.ts';
 
 const SAMPLE = z.strictObject({
   round: z.number(),
@@ -14,7 +14,7 @@ const SAMPLE = z.strictObject({
   cpuMs: z.number(),
   /** From when it was to wake until it had computed that. */
   tookMs: z.number(),
-  weights: z.enum(['groups', 'nice']),
+  weights: z.enum(['groups', 'nice', 'xen']),
 });
 export type Fig9Sample = z.infer<typeof SAMPLE>;
 
@@ -36,10 +36,23 @@ export function slowdowns(
     });
 }
 
-export function judge(setup: Setup, raw: readonly RawSample[]): Findings {
+const WEIGHTS = {
+  groups: 'Weights by control groups.',
+  nice: 'Weights by nice values of the machines’ threads: no control groups here.',
+  xen: 'Weights by Xen’s credit scheduler.',
+} as const;
+
+/** What is claimed of jobs, and the figures of each length. */
+export interface JudgedJobs {
+  readonly verdicts: readonly ClaimVerdict[];
+  readonly table: string;
+  readonly drawn: PictureSpec;
+}
+
+/** @param on what they were taken on @param where the title of the picture says it too */
+export function judgeJobs(raw: readonly RawSample[], on: string, where = ''): JudgedJobs {
   const samples = raw.map((sample) => SAMPLE.parse(sample));
   const lengths = [...new Set(samples.map(({ cpuMs }) => cpuMs))].sort((a, b) => a - b);
-  const on = onWhat(setup);
   const rows = lengths.map((cpuMs) => ({
     cpuMs,
     aloneMs: median(
@@ -52,10 +65,7 @@ export function judge(setup: Setup, raw: readonly RawSample[]): Findings {
     { claim: `of ${BORDER_MS} ms and more`, which: (ms: number) => ms >= BORDER_MS },
     { claim: `below ${BORDER_MS} ms`, which: (ms: number) => ms < BORDER_MS },
   ].filter(({ which }) => lengths.some(which));
-  const weights =
-    samples[0]?.weights === 'nice'
-      ? 'Weights by nice values of the machines’ threads: no control groups here.'
-      : 'Weights by control groups.';
+  const weights = WEIGHTS[samples[0]?.weights ?? 'groups'];
   const verdicts = parts.map(({ claim, which }) =>
     atMost(
       `A preferred job ${claim} takes at most ${NEAR} times as long as alone`,
@@ -74,6 +84,15 @@ export function judge(setup: Setup, raw: readonly RawSample[]): Findings {
       shown(preferred),
     ]),
   );
+  const points = rows.flatMap(({ cpuMs, loaded, preferred }) => [
+    { mode: 'loaded', cpuMs, ...loaded },
+    { mode: 'preferred', cpuMs, ...preferred },
+  ]);
+  return { verdicts, table, drawn: picture(points, lengths, where) };
+}
+
+export function judge(setup: Setup, raw: readonly RawSample[]): Findings {
+  const { verdicts, table, drawn } = judgeJobs(raw, onWhat(setup));
   const text = `The paper: a short job sleeps, then computes for 1 to 200 ms, among pi processes of domains A and B that share one physical CPU. Preferred, by
 the weights 256 and 64 of the domains and the nice values −20 and 19 of the processes, it takes about as long as alone from 20 ms on. Ours:
 
@@ -92,13 +111,7 @@ job which is long beside the host’s time slices takes ${((256 + 64) / 256).toF
       {
         name: 'fig9',
         alt: 'How many times as long as alone a short job takes, loaded and preferred, against what it computes',
-        spec: picture(
-          rows.flatMap(({ cpuMs, loaded, preferred }) => [
-            { mode: 'loaded', cpuMs, ...loaded },
-            { mode: 'preferred', cpuMs, ...preferred },
-          ]),
-          lengths,
-        ),
+        spec: drawn,
       },
     ],
   };
@@ -107,6 +120,7 @@ job which is long beside the host’s time slices takes ${((256 + 64) / 256).toF
 function picture(
   values: readonly ({ readonly mode: string; readonly cpuMs: number } & Estimate)[],
   lengths: readonly number[],
+  where: string,
 ): PictureSpec {
   const x = { field: 'cpuMs', type: 'quantitative', title: 'the job computes, ms' } as const;
   const scaled = { ...x, scale: { type: 'log' as const }, axis: { values: [...lengths], format: '~d' } };
@@ -120,7 +134,7 @@ function picture(
   const colored = { ...color, scale: { range: [...color.scale.range] } };
   return {
     title: {
-      text: 'A short job among others of two domains on one CPU',
+      text: `A short job among others of two domains on one CPU${where}`,
       subtitle: 'as Figure 9 of the paper; medians, with intervals of 95 %',
     },
     width: 620,

@@ -1,7 +1,6 @@
 import { readdirSync } from 'node:fs';
 import { getPriority, setPriority } from 'node:os';
 import process from 'node:process';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Guest } from '../../../runtime/guest/guest.ts';
 import { requireCapabilities } from '../../../runtime/hypervisor/capability.ts';
 import { QemuDomain } from '../../../runtime/hypervisor/qemu/domain.ts';
@@ -15,6 +14,7 @@ import { GuestCounter } from '../../live/guest-counters.ts';
 import type { Measuring, UsedMachines } from '../experiment.ts';
 import { pin } from '../pin.ts';
 import type { Fig9Sample } from './judge.ts';
+import { loopsOfAMs, shortJobs } from './short-jobs.ts';
 
 const CPU_MS = {
   glance: [10],
@@ -33,7 +33,6 @@ const WEIGHTS = { a: 256 * 16, equal: 256 * 16, less: 64 * 16 };
 /** Where there are no control groups: a quarter of the weight, as nearly as nice values come to it (272 of 1024). */
 const STAND_IN_NICE = 6;
 const NICE = { job: -20, others: 19 };
-const CALIBRATION = 20_000;
 const LIMIT_MS = 120_000;
 
 interface Fig9Domain {
@@ -90,17 +89,7 @@ export async function measure({ form, put, say }: Measuring): Promise<UsedMachin
       },
     };
     using job = GuestCounter.open(a, 'job');
-    let number = 0n;
-    /** @returns how long a job took from when it was to wake, ms */
-    const runJob = async (iterations: number) => {
-      const done = job.read();
-      number += 1n;
-      job.write(2, BigInt(iterations));
-      job.write(1, number);
-      for (const end = performance.now() + LIMIT_MS; job.read() === done; await sleep(5))
-        if (performance.now() > end) throw new Error('a short job does not end');
-      return Number(job.read(3)) / 1e6;
-    };
+    const runJob = shortJobs(job);
     const setMode = async (mode: Fig9Sample['mode']) => {
       const signal = mode === 'alone' ? 'STOP' : 'CONT';
       await a.run(`killall -${signal} pi1`);
@@ -118,9 +107,7 @@ export async function measure({ form, put, say }: Measuring): Promise<UsedMachin
     };
     if (hasGroups) await first.domain.scheduler!.set({ weight: WEIGHTS.a });
     await setMode('alone');
-    const tries: number[] = [];
-    for (let i = 0; i < 5; i++) tries.push(await runJob(CALIBRATION));
-    const perMs = CALIBRATION / Math.min(...tries);
+    const perMs = await loopsOfAMs(runJob);
     say(
       `${perMs.toFixed(0)} rounds of a loop are 1 ms; weights by ${hasGroups ? 'control groups' : 'nice values'}`,
     );

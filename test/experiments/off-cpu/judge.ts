@@ -5,7 +5,7 @@ import { type Estimate, estimate } from '../../bench/pairs.ts';
 import type { Findings, RawSample, Setup } from '../experiment.ts';
 import { markdownTable } from '../markdown.ts';
 import { COLOURS, type PictureSpec } from '../picture.ts';
-import { countAtMost, onWhat, shown } from '../verdict.ts';
+import { type ClaimVerdict, countAtMost, onWhat, shown } from '../verdict.ts';
 
 const SAMPLE = z.strictObject({
   kernel: z.string(),
@@ -49,12 +49,18 @@ function rowsOf(samples: readonly OffCpuSample[], by: (sample: OffCpuSample) => 
   });
 }
 
-export function judge(setup: Setup, raw: readonly RawSample[]): Findings {
-  const all = raw.map((sample) => SAMPLE.parse(sample));
-  const samples = all.filter(({ together }) => together === undefined);
-  const atOnce = all.filter(({ together }) => together !== undefined);
+/** What is claimed of holds, and the figures of each kind. */
+export interface JudgedHolds {
+  readonly verdict: ClaimVerdict;
+  readonly table: string;
+  /** Of hogs. */
+  readonly drawn: PictureSpec;
+}
+
+/** @param on what they were taken on @param where the title of the picture says it too */
+export function judgeHolds(raw: readonly RawSample[], on: string, where = ''): JudgedHolds {
+  const samples = raw.map((sample) => SAMPLE.parse(sample));
   const rows = rowsOf(samples, ({ kernel, target, technique }) => `${kernel}|${target}|${technique}`);
-  const still = (some: readonly OffCpuSample[]) => some.filter(({ isOff }) => !isOff).length;
   const table = markdownTable(
     ['kernel', 'target', 'technique', 'holds', 'off its CPU after, ms', '90 %', 'pauses each'],
     rows.map(({ kernel, target, technique, off, p90, holds, pauses }) => [
@@ -66,6 +72,30 @@ export function judge(setup: Setup, raw: readonly RawSample[]): Findings {
       p90.toFixed(1),
       pauses.toFixed(1),
     ]),
+  );
+  const verdict = countAtMost(
+    'Each hold of what runs, sleeps or waits has the process stand still from its report on: holds after which it did not',
+    0,
+    unstill(samples),
+    `of ${samples.length} holds`,
+    on,
+  );
+  const hogs = rows
+    .filter(({ target }) => target === 'hog')
+    .map(({ kernel, technique, off }) => ({ way: `${kernel}, ${technique}`, technique, ...off }));
+  return { verdict, table, drawn: picture(hogs, where) };
+}
+
+function unstill(samples: readonly OffCpuSample[]): number {
+  return samples.filter(({ isOff }) => !isOff).length;
+}
+
+export function judge(setup: Setup, raw: readonly RawSample[]): Findings {
+  const all = raw.map((sample) => SAMPLE.parse(sample));
+  const atOnce = all.filter(({ together }) => together !== undefined);
+  const { verdict, table, drawn } = judgeHolds(
+    all.filter(({ together }) => together === undefined),
+    onWhat(setup),
   );
   const text = `The paper takes ready processes off their run queues, and has no way to stop one that runs, sleeps or waits for its disk. Ours, from when
 a hold is asked for until the process has run for the last time, seen in the guest’s memory by a thread that has nothing to do with domsched:
@@ -79,20 +109,14 @@ ${atOnce.length === 0 ? '' : together(atOnce)}*What differs:* nothing of the pap
 the translator most of each time is QEMU’s own stop and go.`;
   return {
     verdicts: [
-      countAtMost(
-        'Each hold of what runs, sleeps or waits has the process stand still from its report on: holds after which it did not',
-        0,
-        still(samples),
-        `of ${samples.length} holds`,
-        onWhat(setup),
-      ),
+      verdict,
       ...(atOnce.length === 0
         ? []
         : [
             countAtMost(
               `Guests of ${atOnce[0]!.together} kernels run at once, and the hog of each is held while those of the others are: holds after which it did not stand still`,
               0,
-              still(atOnce),
+              unstill(atOnce),
               `of ${atOnce.length} holds`,
               onWhat(setup),
             ),
@@ -103,11 +127,7 @@ the translator most of each time is QEMU’s own stop and go.`;
       {
         name: 'off-cpu',
         alt: 'Time until a running hog is off its CPU, by kernel and technique',
-        spec: picture(
-          rows
-            .filter(({ target }) => target === 'hog')
-            .map(({ kernel, technique, off }) => ({ way: `${kernel}, ${technique}`, technique, ...off })),
-        ),
+        spec: drawn,
       },
     ],
   };
@@ -133,11 +153,14 @@ ${table}
 `;
 }
 
-function picture(values: readonly ({ way: string; technique: string } & Estimate)[]): PictureSpec {
+function picture(
+  values: readonly ({ way: string; technique: string } & Estimate)[],
+  where: string,
+): PictureSpec {
   const y = { field: 'way', type: 'nominal', title: null, sort: null, axis: { labelLimit: 240 } } as const;
   return {
     title: {
-      text: 'How soon a running process is off its CPU',
+      text: `How soon a running process is off its CPU${where}`,
       subtitle: 'ms from when the hold is asked for; medians, with intervals of 95 %',
     },
     data: { values: [...values] },

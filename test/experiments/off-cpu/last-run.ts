@@ -3,6 +3,7 @@
  * when the word was last another one than before, or when it last was the one it is told.
  */
 import { closeSync, openSync, readSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 
 /** Where to look in the file of a guest's memory, and for what; without `equals` every change counts. */
@@ -13,6 +14,10 @@ export interface WatchedWord {
 }
 
 const LOOK_MS = 0.1;
+/** So long a target has run, and is seen not to run, before the next thing. */
+export const STEADY_MS = 120;
+/** A target that is let go runs again within this time, or the experiment ends. */
+const AGAIN_MS = 30_000;
 
 /** Ms on the clock that all threads of this process share. */
 export function sharedNow(): number {
@@ -37,6 +42,12 @@ export class LastRun implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#worker.terminate();
   }
+}
+
+/** Waits until it is seen to run after some moment. @throws Error at the limit */
+export async function ran(seen: LastRun, since: number): Promise<void> {
+  for (const end = sharedNow() + AGAIN_MS; seen.ms <= since; await sleep(1))
+    if (sharedNow() > end) throw new Error('what was let go does not run');
 }
 
 if (!isMainThread) {

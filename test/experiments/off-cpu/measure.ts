@@ -17,7 +17,7 @@ import { TestLayouts } from '../../live/ps-layouts.ts';
 import type { Form, Measuring, UsedMachines } from '../experiment.ts';
 import { bootPaperGuest } from '../o1-guest.ts';
 import type { OffCpuSample } from './judge.ts';
-import { LastRun, sharedNow, type WatchedWord } from './last-run.ts';
+import { LastRun, ran, STEADY_MS, sharedNow, type WatchedWord } from './last-run.ts';
 
 const HOLDS = { glance: 6, short: 15, full: 100 };
 /** Of the hogs of all kernels at once. */
@@ -26,10 +26,6 @@ const TOGETHER = { glance: 6, short: 8, full: 50 };
 const TARGETS = ['hog', 'sleeper', 'files'] as const;
 /** On a busy host. */
 const LIMIT_MS = 60_000;
-/** So long a target has run, and is seen not to run, before the next thing. */
-const STEADY_MS = 120;
-/** A target that is let go runs again within this time, or the experiment ends. */
-const AGAIN_MS = 30_000;
 
 interface Place {
   readonly kernel: string;
@@ -213,10 +209,4 @@ async function holdTogether(places: readonly Place[], { form, put, say }: Measur
     for (const { surgeon, hog } of turn) await surgeon.release(hog, { limitMs: LIMIT_MS });
   }
   for (const { guest } of hogs) guest.detach();
-}
-
-/** Waits until it is seen to run after some moment. @throws Error at the limit */
-async function ran(seen: LastRun, since: number): Promise<void> {
-  for (const end = sharedNow() + AGAIN_MS; seen.ms <= since; await sleep(1))
-    if (sharedNow() > end) throw new Error('what was let go does not run');
 }

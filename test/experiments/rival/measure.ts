@@ -93,7 +93,7 @@ async function seenIn(
   const seen = names.map((name) => {
     const { address } = findProcess(processes, name);
     const onQueue = word(advance(address, task.on_rq.offset), task.on_rq.size);
-    return { process: name, task: address, curr, wants: () => onQueue() !== 0n };
+    return { process: name, runs: () => curr() === address, wants: () => onQueue() !== 0n };
   });
   guest.detach();
   return seen;

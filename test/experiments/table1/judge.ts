@@ -1,10 +1,10 @@
 /** Table 1 (section 5.1): what it costs to read one word of a paused domain, step by step. */
 import { z } from 'zod';
-import { type Estimate, estimate } from '../../bench/pairs.ts';
+import { estimate } from '../../bench/pairs.ts';
 import type { Findings, RawSample, Setup } from '../experiment.ts';
 import { markdownTable } from '../markdown.ts';
-import { COLOURS, type PictureSpec, SIDE_LABEL } from '../picture.ts';
 import { atMost, onWhat, shown } from '../verdict.ts';
+import { picture, point, STEP_NAMES } from './picture.ts';
 
 const STEPS = z.strictObject({
   pause: z.enum(['QMP', 'process']),
@@ -104,8 +104,7 @@ the search for the end of an instruction that QEMU’s translator has under way,
 *What differs:* the paper measured hypercalls of Xen on a real machine; here QEMU translates, and the host’s two CPUs have to run
 the vCPU and the reader. *Better:* a page table that was read once is compared at the next pause, all of them in one read, instead of walked
 again, and no page is mapped for a word. *Worse:* a pause costs ${(first.pauseUs.value / PAPER.pause).toFixed(0)} times what the paper’s hypercalls cost, and reading a word is a system call
-(\`pread\` of the machine’s memory) where theirs, once mapped, was a load. Table 1 on a live Xen, beside a C program of the paper’s
-way, is \`node test/bench/xen.bench.ts\`; its figures are in \`runtime/hypervisor/xen/README.md\`.`;
+(\`pread\` of the machine’s memory) where theirs, once mapped, was a load. The next chapter has Table 1 on a Xen, beside a C program of the paper’s way.`;
   const points = [
     ...Object.entries({ pause: PAPER.pause, translate: PAPER.translate, map: PAPER.map }).map(
       ([step, us]) => ({
@@ -129,88 +128,10 @@ way, is \`node test/bench/xen.bench.ts\`; its figures are in \`runtime/hyperviso
       {
         name: 'table1',
         alt: 'What one word of a paused domain costs, step by step: the paper, the paper’s way here, and ours',
-        spec: picture(points),
+        spec: picture(points, 'One word of a paused domain, step by step', WHO),
       },
     ],
   };
 }
 
-const STEP_NAMES = {
-  pause: 'pause and resume',
-  translate: 'translate the address',
-  map: 'map and unmap',
-  word: 'read the word',
-} as const;
 const WHO = ['paper (Xen)', 'paper’s way here', 'ours, by monitor', 'ours, by process'];
-
-interface CostPoint {
-  readonly who: string;
-  readonly step: string;
-  readonly us: number;
-  readonly from?: number;
-  readonly to?: number;
-}
-
-function point(who: string, step: keyof typeof STEP_NAMES, { value, from, to }: Estimate): CostPoint {
-  return { who, step: STEP_NAMES[step], us: value, from, to };
-}
-
-function picture(points: readonly CostPoint[]): PictureSpec {
-  const y = { field: 'who', type: 'nominal', sort: WHO, title: null } as const;
-  const most = Math.max(...points.map(({ us, to }) => to ?? us));
-  const x = {
-    type: 'quantitative',
-    title: 'µs',
-    scale: { type: 'log', domain: [1, 10 ** Math.ceil(Math.log10(most) + 0.3)], nice: false },
-    axis: { values: [1, 10, 100, 1_000, 10_000, 100_000], format: '~s' },
-  } as const;
-  const axis = {
-    ...x,
-    scale: { ...x.scale, domain: [...x.scale.domain] },
-    axis: { ...x.axis, values: [...x.axis.values] },
-  };
-  return {
-    title: {
-      text: 'One word of a paused domain, step by step',
-      subtitle:
-        'as Table 1 of the paper; µs on a logarithmic scale, medians with intervals of 95 %; the paper’s word took 0.00',
-    },
-    data: { values: [...points] },
-    facet: {
-      row: {
-        field: 'step',
-        type: 'nominal',
-        title: null,
-        sort: Object.values(STEP_NAMES),
-        header: SIDE_LABEL,
-      },
-    },
-    spec: {
-      width: 480,
-      height: { step: 20 },
-      layer: [
-        {
-          mark: { type: 'rule', strokeWidth: 2 },
-          encoding: { y, x: { ...axis, field: 'from' }, x2: { field: 'to' }, color: { value: COLOURS[2] } },
-        },
-        {
-          mark: { type: 'point', filled: true, size: 70, opacity: 1 },
-          encoding: {
-            y,
-            x: { ...axis, field: 'us' },
-            color: {
-              field: 'who',
-              type: 'nominal',
-              legend: null,
-              scale: { domain: WHO, range: [COLOURS[2], COLOURS[1], COLOURS[0], COLOURS[3]] },
-            },
-          },
-        },
-        {
-          mark: { type: 'text', align: 'center', dy: -9, fontSize: 10.5 },
-          encoding: { y, x: { ...axis, field: 'us' }, text: { field: 'us', format: '.3~s' } },
-        },
-      ],
-    },
-  };
-}
