@@ -32,9 +32,9 @@ queues. Percent of their work that pi1 and pi2 lose, against windows in which no
 
 ${table}
 
-*What differs:* dom0 and the domain share one CPU, so that all that a look costs is missing to pi1 and pi2, not only the pause: of the time in which a look of ours computes on
-another CPU, as on QEMU above, nothing would be. *Better:* a look costs no pause and next to no hypercalls. *Worse:* it is Node.js, emulated, on that same CPU, and reads all processes where the
-C program reads those that are ready.`;
+*What differs:* dom0 and the domain share one CPU, so that all that a look costs is missing to pi1 and pi2, and not only a pause: what a look of ours computes on a CPU of its own,
+as on QEMU above, is lost to nobody. *Better:* a look of ours does not stop the domain, and makes next to no hypercalls. *Worse:* it is Node.js, emulated, on that same CPU, and reads and checks all processes where
+the C program reads those that are ready.`;
   return {
     verdicts: [
       atMost(
