@@ -28,10 +28,14 @@ export function judge(setup: Setup, raw: readonly RawSample[]): Findings {
   );
   const without = alone.length === 0 ? undefined : judgeRun(0, alone);
   const part = without && ((100 * without.wrongMs) / (without.seconds * 1000)).toFixed(1);
-  const shares = costs.map(
-    ({ intervalMs, sentinelMs, daemonMs, elapsedMs }) =>
-      `${((100 * daemonMs) / elapsedMs).toFixed(0)} % (every ${intervalMs} ms${sentinelMs === 0 ? '' : ', with its sentinel'})`,
-  );
+  const shares = costs.map(({ intervalMs, sentinelMs, daemonMs, elapsedMs }) => {
+    const part = daemonMs / elapsedMs;
+    const how =
+      sentinelMs === 0
+        ? `: ${(part * intervalMs).toFixed(0)} ms for a look and what it decides`
+        : ', with its sentinel';
+    return `${(100 * part).toFixed(0)} % (every ${intervalMs} ms${how})`;
+  });
   const text = `The same domains, processes and policy on a Xen: U1 and U2 are PV domains, and the daemon runs in dom0.${part === undefined ? '' : ` With no daemon pi1 ran beside others in ${part} % of the time.`} With it:
 
 ${table}
