@@ -61,7 +61,9 @@ ${table}
 
 *What differs:* the client, \`ab\`, is in lighttpd’s own domain and reaches it over loopback: this dom0 has neither a bridge nor the driver of Xen’s network (\`xen-netback\`), since its initramfs has only what
 domsched needs. And dom0 has no CPU of its own: what the daemon takes is missing to the domains, and is in this figure. *Worse:* so all of what looking
-costs an emulated dom0 is lost to lighttpd.`;
+costs an emulated dom0 is lost to lighttpd: Figure 8 on Xen, below, has how much of the CPU the daemon takes.
+
+*Tried against what is missed:* nothing yet but the default interval (500 ms) and a nice value before the host’s other work; tripwire itself is held, as the row of two domains shows.`;
   const bars = rows.map(({ mode, slower }) => ({ mode: MODES[mode].replaceAll('`', ''), ...slower }));
   return {
     verdicts,
