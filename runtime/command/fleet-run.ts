@@ -76,6 +76,8 @@ export function statusText(status: FleetStatus): string {
     lines.push(
       harmless(`Only these are listened to, as policies here name no other: ${status.listensTo.join(', ')}`),
     );
+  if (status.few)
+    lines.push('More are at work than are listened to: these are enough for the policies here.');
   for (const { reason, count, last } of refused)
     lines.push(`${count} messages were not taken, the last of ${harmless(last)}: ${reason}`);
   return `${lines.join('\n')}\n`;

@@ -80,8 +80,7 @@ async function makeDecisions(config: Config, file: string, log: Logger, stored: 
   const thresholds = whole.policy.flatMap((policy) =>
     'threshold' in policy && policy.threshold !== undefined ? [policy.threshold] : [],
   );
-  const hosts = mindedHosts(whole.policy);
-  const interest = { selectors: selectorsOf(whole), thresholds, ...(hosts && { hosts }) };
+  const interest = { selectors: selectorsOf(whole), thresholds, ...mindedHosts(whole.policy) };
   return { decide, origins: asksForOrigins(whole), interest };
 }
 

@@ -9,8 +9,9 @@ import { type ActivityClass, aggregate, settle, type Told } from './activity.ts'
 import { answerAsks, type FleetDuties } from './asks.ts';
 import { Blames } from './blames.ts';
 import { type FleetConfig, HOST_NAME } from './config.ts';
+import { Hearing, type Minded } from './hearing.ts';
 import { LayoutStore } from './layout-store.ts';
-import { type HeardHost, Leases, remoteDomains } from './leases.ts';
+import { type HeardHost, remoteDomains } from './leases.ts';
 import { connectionOptions, FleetLink, type LinkState } from './link.ts';
 import { decode, encode, type Refusal } from './message.ts';
 import { type CachedPolicy, PolicyCache } from './policy-cache.ts';
@@ -28,6 +29,7 @@ const MOST_ACTIVITY = 5;
 const MOST_SEEN = 200;
 /** For so long after its last use a subscription stays: what comes and goes is heard of at once then. */
 const LINGER_MS = 60_000;
+const NOBODY: ReadonlySet<string> = new Set();
 
 /** @throws DomschedError `config-invalid` for credentials or certificates that cannot be used */
 export function checkFleet(config: FleetConfig): void {
@@ -40,11 +42,9 @@ export function cachedPolicy(config: FleetConfig): CachedPolicy | undefined {
 }
 
 /** What policies look at, to sum up this host's activity by it. */
-export interface Interest {
+export interface Interest extends Minded {
   readonly selectors: readonly SelectorSpec[];
   readonly thresholds: readonly number[];
-  /** The only hosts whose activity can change a decision; any when left out. */
-  readonly hosts?: readonly string[];
 }
 
 /** This host's place in the fleet: says what it does, and knows what others say. Nothing here waits for the server. */
@@ -55,7 +55,7 @@ export class Fleet {
   readonly #log: Logger;
   readonly #now: () => number;
   readonly #link: FleetLink;
-  readonly #leases = new Leases();
+  readonly #hearing: Hearing;
   readonly #follower: PolicyFollower;
   #duties: FleetDuties | undefined;
   readonly #blames: Blames;
@@ -72,7 +72,10 @@ export class Fleet {
   #received = 0;
   /** When somebody was here last about whom policies decide by what others do; at first all are heard. */
   #mindedMs = Infinity;
-  #subscriptions: readonly Subscription[] = [];
+  /** By the last token of their subjects. */
+  readonly #subscriptions = new Map<string, Subscription>();
+  /** What they are made of. */
+  #wanted = NOBODY;
   #listens = true;
   /** The latest connection, which may be cut off now. */
   #open: NatsConnection | undefined;
@@ -89,6 +92,7 @@ export class Fleet {
     this.#log = log;
     this.#now = now;
     this.#match = matcher([], config.name);
+    this.#hearing = new Hearing(config.lease * 1000);
     this.#blames = new Blames(
       config.name,
       async () => (await this.#duties?.accounts()) ?? { ms: performance.now(), threads: [], domains: [] },
@@ -108,9 +112,9 @@ export class Fleet {
 
   /** Says by which selectors this host's processes are told apart from now on. */
   watch(interest: Interest): void {
-    const isSame = JSON.stringify(this.#interest.hosts) === JSON.stringify(interest.hosts);
     this.#interest = interest;
-    if (!isSame) this.#hearOthers();
+    this.#hearing.watch(interest, this.#now());
+    this.#subscribe();
     this.#match = matcher(interest.selectors, this.config.name);
   }
 
@@ -127,14 +131,15 @@ export class Fleet {
 
   /** What other hosts do, as domains that policies see. */
   domains(elapsedMs: number): DomainView[] {
-    for (const host of this.#leases.expire(this.#now()))
+    for (const host of this.#hearing.look(this.#now()))
       this.#log.warn({ host }, 'this host has not been heard for two leases: going on without it');
-    return remoteDomains(this.#leases.all(), elapsedMs);
+    this.#subscribe();
+    return remoteDomains(this.#hearing.hosts, elapsedMs);
   }
 
   /** Whether another host is at work. */
   get isActive(): boolean {
-    return this.#leases.isActive;
+    return this.#hearing.isActive;
   }
 
   /**
@@ -147,11 +152,8 @@ export class Fleet {
     else this.#mindedMs = Math.min(this.#mindedMs, nowMs);
     if (this.#listens === nowMs - this.#mindedMs < LINGER_MS) return;
     this.#listens = !this.#listens;
-    if (this.#listens) this.#subscribe();
-    else {
-      this.#unsubscribe();
-      this.#leases.keep(() => false);
-    }
+    this.#hearing.forget(nowMs);
+    this.#subscribe();
   }
 
   /** Tells others what this host's domains did since the last look, if it is something new. */
@@ -175,13 +177,14 @@ export class Fleet {
   /** @param startMs when the reader's time began, by this room's clock, in ms */
   stateSince(startMs: number): TickFleet {
     const { connected, sinceMs } = this.#link.state;
-    const hosts = this.#leases.all();
+    const { hosts } = this.#hearing;
     const { error: _, ...policy } = this.#follower.state;
     return {
       name: this.config.name,
       connected,
       sinceMs: this.#now() - sinceMs,
       listens: this.#listens,
+      few: this.#hearing.isEnough,
       hosts: hosts.length,
       silent: hosts.filter(({ state }) => state === 'silent').map(({ host }) => host),
       heard: heardHosts(hosts, startMs),
@@ -203,10 +206,11 @@ export class Fleet {
       error,
       leaseMs: this.#leaseMs,
       listens: this.#listens,
-      listensTo: this.#interest.hosts ?? null,
+      few: this.#hearing.isEnough,
+      listensTo: (this.#interest.questions === undefined && this.#interest.hosts) || null,
       policy: this.#follower.state,
       layouts: this.layouts?.counts ?? null,
-      hosts: this.#leases.all().map(({ host, state, heardMs, message }) => ({
+      hosts: this.#hearing.hosts.map(({ host, state, heardMs, message }) => ({
         host,
         state,
         heardMs: nowMs - heardMs,
@@ -218,6 +222,11 @@ export class Fleet {
       })),
       refused: [...this.#refused].map(([reason, { count, last }]) => ({ reason, count, last })),
     };
+  }
+
+  /** How many words of hosts that were heard before and after did not arrive. */
+  get lost(): number {
+    return this.#hearing.lost;
   }
 
   /** Until the server has taken all that was said, and what this host wants to hear. */
@@ -262,7 +271,8 @@ export class Fleet {
   }
 
   #listen(connection: NatsConnection): void {
-    this.#subscriptions = [];
+    this.#subscriptions.clear();
+    this.#wanted = NOBODY;
     this.#open = connection;
     this.#subscribe();
     const duties = {
@@ -272,32 +282,29 @@ export class Fleet {
     answerAsks(connection, this.config.name, duties, this.#blames);
   }
 
-  /** Subscriptions of a connection outlive a lost server. */
+  /** Makes what is subscribed what is to be heard. Subscriptions of a connection outlive a lost server. */
   #subscribe(): void {
-    if (!this.#listens || this.#open === undefined || this.#open.isClosed()) return;
-    if (this.#subscriptions.length > 0) return;
     const open = this.#open;
-    const named = this.#interest.hosts?.filter((host) => host !== this.config.name);
-    this.#subscriptions = (named ?? ['*']).map((host) =>
-      open.subscribe(`${ACTIVITY}.${host}`, {
+    if (open === undefined || open.isClosed()) return;
+    const wanted = this.#listens ? this.#hearing.subjects : NOBODY;
+    if (wanted === this.#wanted) return;
+    this.#wanted = wanted;
+    // What is wanted from now on comes first: no word is passed by meanwhile.
+    for (const host of wanted) {
+      if (host === this.config.name || this.#subscriptions.has(host)) continue;
+      const subscription = open.subscribe(`${ACTIVITY}.${host}`, {
         callback: (error, message) => {
           if (error === null) this.hear(message);
         },
-      }),
-    );
-  }
-
-  #unsubscribe(): void {
-    for (const subscription of this.#subscriptions) subscription.unsubscribe();
-    this.#subscriptions = [];
-  }
-
-  /** Other hosts are of interest from now on: what was heard of the rest no longer counts. */
-  #hearOthers(): void {
-    const { hosts } = this.#interest;
-    this.#unsubscribe();
-    this.#subscribe();
-    if (hosts !== undefined) this.#leases.keep((host) => hosts.includes(host));
+      });
+      this.#subscriptions.set(host, subscription);
+    }
+    for (const [host, subscription] of this.#subscriptions) {
+      if (wanted.has(host)) continue;
+      this.#subscriptions.delete(host);
+      // What the server passes on before it knows is heard: it may be the last word of one that is wanted by name now.
+      void subscription.drain().catch(() => {});
+    }
   }
 
   /** Takes a message of another host, which may hold anything. */
@@ -311,9 +318,11 @@ export class Fleet {
   #take(host: string, data: Uint8Array): Refusal | undefined {
     if (host === this.config.name) return 'not from its host';
     if (!HOST_NAME.test(host)) return 'not readable';
+    if (!this.#listens) return undefined;
     const message = decode(data);
     if (typeof message === 'string') return message;
-    const taken = this.#leases.hear(host, message, this.#now());
+    const taken = this.#hearing.hear(host, message, this.#now());
+    this.#subscribe();
     return taken === 'old' ? undefined : taken;
   }
 
@@ -326,6 +335,7 @@ export class Fleet {
   #changed({ connected, server, error }: LinkState): void {
     if (connected) {
       this.#log.info({ server }, 'connected to the fleet');
+      this.#hearing.resume(this.#now());
       // Others may have gone on without this host.
       this.#owes = this.#told.size > 0;
       this.#follower.up(this.#link.connection!);

@@ -28,9 +28,8 @@ export class Leases {
     const had = this.#hosts.get(host);
     if (had?.message.run === message.run && message.seq <= had.message.seq) return 'old';
     if (had === undefined && this.#hosts.size >= MOST_HOSTS && !this.#forgetOne()) return 'too many hosts';
-    const state = message.rests || message.classes.length === 0 ? 'at rest' : 'active';
     this.#hosts.delete(host);
-    this.#hosts.set(host, { host, state, heardMs: nowMs, message });
+    this.#hosts.set(host, { host, state: stateAfter(message), heardMs: nowMs, message });
     return undefined;
   }
 
@@ -50,6 +49,10 @@ export class Leases {
     for (const host of this.#hosts.keys()) if (!isMinded(host)) this.#hosts.delete(host);
   }
 
+  get(host: string): HeardHost | undefined {
+    return this.#hosts.get(host);
+  }
+
   all(): HeardHost[] {
     return [...this.#hosts.values()];
   }
@@ -64,6 +67,10 @@ export class Leases {
     const found = this.all().find(({ state }) => state !== 'active');
     return found !== undefined && this.#hosts.delete(found.host);
   }
+}
+
+export function stateAfter({ rests, classes }: ActivityMessage): 'active' | 'at rest' {
+  return rests || classes.length === 0 ? 'at rest' : 'active';
 }
 
 /** Other hosts' activity as policies see it: each host is a domain that nothing can be done to. */

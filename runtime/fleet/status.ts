@@ -22,6 +22,8 @@ export interface FleetStatus {
   readonly leaseMs: number;
   /** Whether it hears others: not while nobody here could be held for them. */
   readonly listens: boolean;
+  /** Of the hosts at work it hears some, which are enough for the policies here: the rest are not among `hosts`. */
+  readonly few: boolean;
   /** The only hosts that its policies can hold somebody for, if they name each; null if it may be any. */
   readonly listensTo: readonly string[] | null;
   readonly policy: TickFleetPolicy;

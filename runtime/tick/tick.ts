@@ -111,6 +111,8 @@ export interface TickFleet {
   readonly sinceMs: number;
   /** Whether it hears others: not while nobody here could be held for them. */
   readonly listens: boolean;
+  /** Of the hosts at work it hears some, which are enough for the policies here: the rest are not among `hosts`. */
+  readonly few: boolean;
   /** Other hosts that were heard, and the names of those that have fallen silent while at work. */
   readonly hosts: number;
   readonly silent: readonly string[];

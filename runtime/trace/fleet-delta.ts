@@ -39,6 +39,7 @@ const NEW_FLEET: TickFleet = {
   connected: false,
   sinceMs: 0,
   listens: false,
+  few: false,
   hosts: 0,
   silent: [],
   heard: [],

@@ -71,6 +71,7 @@ const FLEET = z.object({
   connected: z.boolean().optional(),
   sinceMs: z.number().optional(),
   listens: z.boolean().optional(),
+  few: z.boolean().optional(),
   hosts: z.number().optional(),
   silent: z.array(z.string()).optional(),
   heard: z

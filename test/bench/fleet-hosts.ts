@@ -6,12 +6,21 @@ import path from 'node:path';
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pino from 'pino';
+import { parseFleetPolicy } from '../../runtime/daemon/fleet-policy.ts';
+import { mindedHosts } from '../../runtime/daemon/minded-hosts.ts';
 import { FLEET } from '../../runtime/fleet/config.ts';
 import { Fleet } from '../../runtime/fleet/fleet.ts';
 import { PolicyCache } from '../../runtime/fleet/policy-cache.ts';
 import { type CombinedMemory, combine } from '../../runtime/policy/combine.ts';
+import { idleOnly } from '../../runtime/policy/idle-only.ts';
 import { selector } from '../../runtime/policy/selector.ts';
 import type { DomainView, Policy, ProcessView, World } from '../../runtime/policy/world.ts';
+
+/**
+ * For whom the holders hold their backups: for one other host, listening to all; for one, listening to that one alone, as with
+ * a policy that names it; for anybody (`idle-only`); and for anybody, listening to all, as with a module.
+ */
+export type Holds = 'for-one' | 'named' | 'idle' | 'idle-all';
 
 /** What a process of hosts is told at its start. */
 export interface HostsPlan {
@@ -23,14 +32,16 @@ export interface HostsPlan {
   readonly total: number;
   /** The hosts with a smaller number have a backup that is held while the service of another host works. */
   readonly holders: number;
-  /** Each listens to the one host alone that it holds for, as with a policy that names it. */
-  readonly isNamed: boolean;
+  readonly holds: Holds;
   readonly leaseMs: number;
   readonly changeMs: number;
 }
 
-/** What is asked of it. `still`: no more ticks, and all that was said is with the server. */
-export type HostsAsk = 'start' | 'still' | 'go on' | 'figures';
+/**
+ * What is asked of it. `still`: no more ticks, and all that was said is with the server. `rest`: nobody works, until `one`
+ * of the first process's does, or, by lot, half of them.
+ */
+export type HostsAsk = 'start' | 'still' | 'go on' | 'figures' | 'rest' | 'one' | 'half';
 
 export interface HostsFigures {
   readonly connected: number;
@@ -40,6 +51,11 @@ export interface HostsFigures {
   /** By those that listen, in all, and what each of them said itself, which it does not hear. */
   readonly received: number;
   readonly ownWords: number;
+  /** Words that did not arrive, as their numbers tell. */
+  readonly missed: number;
+  /** Looks of holders, and those of them at which nobody was held. */
+  readonly looks: number;
+  readonly freeLooks: number;
   /** From a service's beginning to work to the decision to hold, in ms, since the last figures. */
   readonly delays: readonly number[];
   readonly cpuMs: number;
@@ -50,6 +66,7 @@ const TICK_MS = 500;
 const A_WHILE_MS = 120_000;
 const SERVICE = { comm: 'service' };
 const BACKUP = { comm: 'backup' };
+const IDLE_ONLY = '[[policy]]\ntype = "idle-only"\nselect = [{ comm = "backup" }]\n';
 /** A pid can hold so much of a time in ms: it tells whoever hears of a process when that began to work. */
 const PIDS = 2 ** 22;
 
@@ -59,6 +76,9 @@ const nameOf = (number: number) => `host-${number}`;
 class SimulatedHost {
   readonly fleet: Fleet;
   readonly delays: number[] = [];
+  readonly #isHolder: boolean;
+  looks = 0;
+  freeLooks = 0;
   readonly #number: number;
   readonly #decide: ReturnType<typeof combine>;
   #memory: CombinedMemory | undefined;
@@ -67,30 +87,38 @@ class SimulatedHost {
   #lastMs = nowMs();
   isHeld = false;
 
-  constructor({ url, directory, total, holders, isNamed, leaseMs }: HostsPlan, number: number) {
+  constructor({ url, directory, total, holders, holds, leaseMs }: HostsPlan, number: number) {
     this.#number = number;
+    this.#isHolder = number < holders;
     const config = FLEET.parse({ servers: [url], name: nameOf(number), lease: leaseMs / 1000 });
     const cache = new PolicyCache(config, path.join(directory, nameOf(number)));
     let laterMs = 0;
     const clock = () => performance.now() + laterMs;
     this.fleet = new Fleet(config, pino({ level: 'silent' }), clock, cache);
     // Where nobody could be held it is as it is a while after the start.
-    this.fleet.listen(number < holders);
+    this.fleet.listen(this.#isHolder);
     laterMs = A_WHILE_MS;
     const partner = nameOf((number + Math.floor(total / 2)) % total);
     const interest = { selectors: [SERVICE, BACKUP], thresholds: [] };
-    this.fleet.watch({ ...interest, ...(isNamed && { hosts: [partner] }) });
+    const minded = {
+      'for-one': {},
+      named: { hosts: [partner] },
+      idle: mindedHosts(parseFleetPolicy(IDLE_ONLY, 'idle-only').policy),
+      'idle-all': {},
+    }[holds];
+    this.fleet.watch({ ...interest, ...minded });
     this.fleet.serve(async () => {}, {
       checkPolicy: () => [],
       accounts: async () => ({ ms: 0, threads: [], domains: [] }),
       processes: async () => ({ rows: [], errors: [] }),
     });
-    const entry = { name: 'after', policy: this.#after(partner), windows: [], limit: undefined };
-    this.#decide = combine(number < holders ? [{ ...entry, select: selector([BACKUP]) }] : []);
+    const policy = holds.startsWith('idle') ? this.#afterAll() : this.#after(partner);
+    const entry = { name: 'after', policy, windows: [], limit: undefined };
+    this.#decide = combine(this.#isHolder ? [{ ...entry, select: selector([BACKUP]) }] : []);
   }
 
-  change(): void {
-    this.#isBusy = !this.#isBusy;
+  change(isBusy = !this.#isBusy): void {
+    this.#isBusy = isBusy;
     this.#beganMs = nowMs();
   }
 
@@ -113,6 +141,8 @@ class SimulatedHost {
     const decided = this.#decide({ nowMs: now, date: new Date(), elapsedMs, domains }, this.#memory);
     this.#memory = decided.memory;
     this.isHeld = decided.actions.some(({ type }) => type === 'hold');
+    if (this.#isHolder) this.looks++;
+    if (this.#isHolder && !this.isHeld) this.freeLooks++;
     this.fleet.listen(decided.mindsElsewhere);
     this.fleet.tell(decided.believed, elapsedMs);
   }
@@ -123,16 +153,32 @@ class SimulatedHost {
       const work = domains
         .find(({ name, elsewhere }) => elsewhere && name === partner)
         ?.processes.find(({ comm, ranNs }) => comm === 'service' && ranNs > 0);
-      if (work !== undefined && !this.isHeld) {
-        const ago = (Math.floor(nowMs()) % PIDS) - (work.pid - 2);
-        this.delays.push(ago < 0 ? ago + PIDS : ago);
-      }
+      this.#note(work);
       const actions =
         work === undefined
           ? []
           : [...subjects].map((key) => ({ type: 'hold' as const, process: key, reason: partner }));
       return { actions };
     };
+  }
+
+  /** Holds it while anybody's service works, but for its own host's. */
+  #afterAll(): Policy {
+    const policy = idleOnly({ ignore: ({ elsewhere }) => elsewhere === undefined }) as Policy;
+    return (world, memory) => {
+      const processes = world.domains.flatMap((domain) => domain.processes);
+      this.#note(
+        processes.find(({ elsewhere, comm, ranNs }) => elsewhere && comm === 'service' && ranNs > 0),
+      );
+      return policy(world, memory);
+    };
+  }
+
+  /** @param work for which somebody is held now */
+  #note(work: ProcessView | undefined): void {
+    if (work === undefined || this.isHeld) return;
+    const ago = (Math.floor(nowMs()) % PIDS) - (work.pid - 2);
+    this.delays.push(ago < 0 ? ago + PIDS : ago);
   }
 
   #process(comm: string, pid: number, ranNs: number): ProcessView {
@@ -155,6 +201,7 @@ class SimulatedHost {
 async function serve(plan: HostsPlan): Promise<void> {
   const hosts = Array.from({ length: plan.count }, (_, i) => new SimulatedHost(plan, plan.first + i));
   let still = false;
+  let changing = true;
   const every = async (ms: number, work: () => void) => {
     // Hosts know nothing of each other's clocks, and one that got no CPU does not make up for it at once.
     for (
@@ -170,8 +217,17 @@ async function serve(plan: HostsPlan): Promise<void> {
     if (ask === 'start')
       for (const host of hosts) {
         void every(TICK_MS, () => host.tick());
-        void every(plan.changeMs, () => host.change());
+        void every(plan.changeMs, () => changing && host.change());
       }
+    if (ask === 'rest' || ask === 'one') {
+      changing = false;
+      for (const host of hosts) if (ask === 'rest') host.change(false);
+      if (ask === 'one' && plan.first === 0) hosts[0]!.change(true);
+    }
+    if (ask === 'half') {
+      changing = true;
+      for (const host of hosts) host.change(Math.random() < 0.5);
+    }
     if (ask === 'go on') still = false;
     if (ask === 'still') {
       still = true;
@@ -194,6 +250,9 @@ function figures(hosts: readonly SimulatedHost[]): HostsFigures {
     sent: sum(states.map(({ sent }) => sent)),
     received: sum(listening.map(({ received }) => received)),
     ownWords: sum(listening.map(({ sent }) => sent)),
+    missed: sum(hosts.map(({ fleet }) => fleet.lost)),
+    looks: sum(hosts.map(({ looks }) => looks)),
+    freeLooks: sum(hosts.map(({ freeLooks }) => freeLooks)),
     delays: hosts.flatMap(({ delays }) => delays.splice(0)),
     cpuMs: (user + system) / 1000,
   };

@@ -1,7 +1,8 @@
 /**
- * `node test/bench/fleet.bench.ts [HOSTS[/HOLDERS[/named]]…]`: a fleet of so many simulated hosts on one real server, each with one
- * change in 5 s, of which HOLDERS (a tenth if left out) have somebody to hold and so listen: to all, or (`named`, and then all
- * hold) to the one host that they hold for. How long it takes from a
+ * `node test/bench/fleet.bench.ts [HOSTS[/HOLDERS[/HOLDS]]…]`: a fleet of so many simulated hosts on one real server, each with one
+ * change in 5 s, of which HOLDERS (a tenth if left out) have somebody to hold and so listen. HOLDS says for whom: for one host,
+ * listening to all (`for-one`) or to that one (`named`, and then all hold), or for anybody (`idle`; with `idle-all`, listening to
+ * all). How long it takes from a
  * service's beginning to work to the decision to hold for it on another host, what the server costs, whether anything is
  * lost, how soon all are back after the server was away, and whether anybody stays held when it cannot be heard.
  */
@@ -18,7 +19,7 @@ import { FleetClient } from '../../runtime/fleet/client.ts';
 import { FLEET } from '../../runtime/fleet/config.ts';
 import { until } from '../live/until.ts';
 import { NatsServer } from '../runtime/fleet/nats-server.ts';
-import type { HostsAsk, HostsFigures, HostsPlan } from './fleet-hosts.ts';
+import type { Holds, HostsAsk, HostsFigures, HostsPlan } from './fleet-hosts.ts';
 import { percentile, record } from './harness.ts';
 
 const LEASE_MS = 5_000;
@@ -61,6 +62,9 @@ class SimulatedHosts implements Disposable {
       sent: sum.sent + one.sent,
       received: sum.received + one.received,
       ownWords: sum.ownWords + one.ownWords,
+      missed: sum.missed + one.missed,
+      looks: sum.looks + one.looks,
+      freeLooks: sum.freeLooks + one.freeLooks,
       delays: [...sum.delays, ...one.delays],
       cpuMs: sum.cpuMs + one.cpuMs,
     }));
@@ -90,7 +94,8 @@ function costOf({ pid }: NatsServer): { readonly cpuMs: number; readonly peakMiB
   return { cpuMs: (Number(fields[11]) + Number(fields[12])) * TICK_MS, peakMiB: Number(peak) / 1024 };
 }
 
-async function measure(total: number, holders: number, isNamed: boolean) {
+async function measure(total: number, holders: number, holds: Holds) {
+  const isIdle = holds.startsWith('idle');
   const directory = await mkdtemp(path.join(tmpdir(), 'domsched-fleet-bench-'));
   await using stack = new AsyncDisposableStack();
   stack.defer(() => rm(directory, { recursive: true, force: true }));
@@ -107,7 +112,7 @@ async function measure(total: number, holders: number, isNamed: boolean) {
       directory,
       total,
       holders,
-      isNamed,
+      holds,
       leaseMs: LEASE_MS,
       changeMs: CHANGE_MS,
     }),
@@ -138,9 +143,11 @@ async function measure(total: number, holders: number, isNamed: boolean) {
   const listeners = after.listening;
   const words = after.sent - before.sent;
   const deliveries = after.received - before.received;
-  // By their names each word has one listener: every host is the one that one other holds for.
-  const meant = isNamed ? words : words * listeners - (after.ownWords - before.ownWords);
-  const lost = meant - deliveries;
+  // By their names each word has one listener: every host is the one that one other holds for. Who hears now these and
+  // now those knows by the numbers of their words.
+  const meant = holds === 'named' ? words : words * listeners - (after.ownWords - before.ownWords);
+  const lost = holds === 'idle' ? after.missed - before.missed : meant - deliveries;
+  const { delays, ...edges } = isIdle ? await edgesOf(hosts, holders) : { delays: after.delays };
 
   // All are away at once, and come back at once.
   await server.kill();
@@ -162,15 +169,18 @@ async function measure(total: number, holders: number, isNamed: boolean) {
 
   return {
     total,
-    isNamed,
+    holds,
     listeners,
     seconds,
     words: words / seconds,
     deliveries: deliveries / seconds,
     lost,
-    delays: after.delays.length,
-    p50Ms: percentile(after.delays, 0.5),
-    p99Ms: percentile(after.delays, 0.99),
+    // Somebody works all the time: nobody is to be free.
+    ...(isIdle && { looks: after.looks - before.looks, freeLooks: after.freeLooks - before.freeLooks }),
+    ...edges,
+    delays: delays.length,
+    p50Ms: percentile(delays, 0.5),
+    p99Ms: percentile(delays, 0.99),
     serverCores: (after.cpuMs - before.cpuMs) / 1000 / seconds,
     serverUs: ((after.cpuMs - before.cpuMs) * 1000) / deliveries,
     peakMiB,
@@ -182,22 +192,68 @@ async function measure(total: number, holders: number, isNamed: boolean) {
   };
 }
 
+/** Nobody works any more, until all go on; then one begins, until all hold for it but for its own host. */
+async function edgesOf(hosts: SimulatedHosts, holders: number) {
+  const held = async (count: number) => (await hosts.figures()).held === count;
+  await hosts.ask('rest');
+  const rested = performance.now();
+  await until('nobody is held', () => held(0), LONGEST_MS, 100);
+  const freedMs = performance.now() - rested;
+  // What was said before is heard.
+  await sleep(2 * LEASE_MS);
+  await hosts.figures();
+  await hosts.ask('one');
+  let delays: number[] = [];
+  await until(
+    'all are held',
+    async () => {
+      const found = await hosts.figures();
+      delays = [...delays, ...found.delays];
+      return found.held === holders - 1;
+    },
+    LONGEST_MS,
+    100,
+  );
+  await hosts.ask('half');
+  await sleep(WARM_MS);
+  return { freedMs, delays };
+}
+
 const sizes = process.argv.length > 2 ? process.argv.slice(2) : ['100/100', '100', '300', '1000'];
 const results: Awaited<ReturnType<typeof measure>>[] = [];
 const table = new Table({
   head: [
-    ...['hosts', 'listen', 'words/s', 'deliveries/s', 'lost', 'p50 ms', 'p99 ms', 'server cores', 'µs each'],
-    ...['server MiB', 'back ms', 'held before', 'and after', 'load'],
+    ...[
+      'hosts',
+      'hold',
+      'listen',
+      'words/s',
+      'deliveries/s',
+      'lost',
+      'p50 ms',
+      'p99 ms',
+      'server cores',
+      'µs each',
+    ],
+    ...['free looks', 'freed ms', 'server MiB', 'back ms', 'held before', 'and after', 'load'],
   ],
   style: { head: [], border: [] },
 });
 for (const size of sizes) {
-  const isNamed = size.endsWith('/named');
-  const [total = 0, holders = Math.ceil(total / 10)] = size.replace('/named', '').split('/').map(Number);
-  const found = await measure(total, isNamed ? total : holders, isNamed);
+  const [hosts, holding, holds = 'for-one'] = size.split('/');
+  const total = Number(hosts);
+  const holders = holds === 'named' ? total : Number(holding ?? Math.ceil(total / 10));
+  const found = await measure(total, holders, holds as Holds);
   results.push(found);
   table.push([
-    ...[found.total, found.listeners, found.words.toFixed(1), found.deliveries.toFixed(0), found.lost],
+    ...[
+      found.total,
+      found.holds,
+      found.listeners,
+      found.words.toFixed(1),
+      found.deliveries.toFixed(0),
+      found.lost,
+    ],
     ...[
       found.p50Ms.toFixed(0),
       found.p99Ms.toFixed(0),
@@ -205,6 +261,8 @@ for (const size of sizes) {
       found.serverUs.toFixed(1),
     ],
     ...[
+      found.freeLooks === undefined ? '-' : `${found.freeLooks} of ${found.looks}`,
+      found.freedMs?.toFixed(0) ?? '-',
       found.peakMiB.toFixed(0),
       found.backMs.toFixed(0),
       found.heldBefore,

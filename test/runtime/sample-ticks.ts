@@ -44,6 +44,7 @@ export function sampleFleet(facts: Partial<TickFleet> = {}): TickFleet {
     connected: true,
     sinceMs: 60_000,
     listens: true,
+    few: false,
     hosts: facts.heard?.length ?? 0,
     silent: [],
     heard: [],

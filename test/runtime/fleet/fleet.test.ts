@@ -4,6 +4,7 @@ import test, { type ExecutionContext } from 'ava';
 import pino from 'pino';
 import { FLEET } from '../../../runtime/fleet/config.ts';
 import { Fleet } from '../../../runtime/fleet/fleet.ts';
+import { WITNESSES } from '../../../runtime/fleet/hearing.ts';
 import { encode } from '../../../runtime/fleet/message.ts';
 import { Metrics } from '../../../runtime/metrics/metrics.ts';
 import { selector } from '../../../runtime/policy/selector.ts';
@@ -265,6 +266,52 @@ test('a host whose policies name the hosts that they wait for hears those alone'
   await fleet.settled();
   t.deepEqual((await said(2, 'b', 'c')).sort(), ['b', 'c']);
   t.is(fleet.status().listensTo, null);
+});
+
+test('of many hosts at work one that waits for anybody hears a few, over the real server, and others in their place', async (t) => {
+  await using server = await NatsServer.start();
+  const config = FLEET.parse({ servers: [server.url], name: 'a', lease: LEASE_MS / 1000 });
+  const fleet = new Fleet(config, pino({ level: 'silent' }));
+  t.teardown(() => fleet.close());
+  const stranger = await connect({ servers: server.url });
+  t.teardown(() => stranger.close());
+  await until('it is connected', () => fleet.state.connected, 60_000, 20);
+  fleet.watch({ selectors: [], thresholds: [], questions: [({ ranNs }) => ranNs > 0] });
+  await fleet.settled();
+  const who = { domain: 'd', comm: 'c', pid: 7 };
+  const classes = [{ matched: [], first: false, share: 1, waits: false, who }];
+  let seq = 0;
+  const all = Array.from({ length: 200 }, (_, i) => `h${i}`);
+  const say = async (hosts: readonly string[], rests = false) => {
+    seq++;
+    for (const host of hosts)
+      stranger.publish(
+        `domsched.activity.${host}`,
+        encode({ run: 'r', seq, leaseMs: LEASE_MS, rests, classes: rests ? [] : classes }),
+      );
+    await stranger.flush();
+    // What the server passed on before its answer has come, and it knows what is wanted since.
+    for (let i = 0; i < 2; i++) await fleet.settled();
+  };
+  const known = () => fleet.domains(500).map(({ name }) => name);
+  await say(all);
+  t.true(fleet.state.few);
+  t.true(fleet.status().few);
+  const first = known();
+  t.is(first.length, WITNESSES);
+  const { received } = fleet.state;
+  await say(all);
+  t.is(fleet.state.received - received, WITNESSES, 'the rest are not passed on');
+  await say(first, true);
+  t.false(fleet.state.few);
+  t.is(known().length, 1, 'the last one is believed: others may work');
+  await say(all.filter((host) => !first.includes(host)));
+  t.true(fleet.state.few);
+  t.deepEqual(
+    known().filter((host) => first.includes(host)),
+    [],
+  );
+  t.is(fleet.lost, 0);
 });
 
 test('what is no message of ours is not taken, and named with its host and why; metrics count it', async (t) => {

@@ -125,6 +125,7 @@ export function anyTicks(
     connected: fc.boolean(),
     sinceMs: counted,
     listens: fc.boolean(),
+    few: fc.boolean(),
     hosts: counted,
     silent: fc.array(text, { maxLength: 2 }),
     heard: fc.uniqueArray(heard, { selector: ({ host }) => host, maxLength: 3 }),
