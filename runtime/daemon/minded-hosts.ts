@@ -1,5 +1,5 @@
 import { HOST_NAME } from '../fleet/config.ts';
-import { type Minded, QUESTION_MS, type Question } from '../fleet/hearing.ts';
+import { type Minded, QUESTION_MS, type WorkQuestion } from '../fleet/hearing.ts';
 import { DEFAULT_THRESHOLD } from '../policy/busy.ts';
 import { type SelectorSpec, selector } from '../policy/selector.ts';
 import type { PolicyConfig } from './config-schema.ts';
@@ -15,7 +15,7 @@ const MOST_NAMED = 64;
  */
 export function mindedHosts(policies: readonly PolicyConfig[]): Minded {
   const names = new Set<string>();
-  const questions: Question[] = [];
+  const questions: WorkQuestion[] = [];
   for (const policy of policies) {
     const specs = seenElsewhere(policy);
     const named = specs && hostsOf(specs);
@@ -46,7 +46,7 @@ function hostsOf(specs: readonly SelectorSpec[]): readonly string[] | undefined 
  * Whether a process elsewhere is enough for a policy to hold whom it selects. One of which we cannot be sure, since
  * another policy may own it, is not.
  */
-function questionOf(policy: PolicyConfig): Question | undefined {
+function questionOf(policy: PolicyConfig): WorkQuestion | undefined {
   if (policy.type !== 'idle-only' && policy.type !== 'io') return undefined;
   const isSubject = selector(policy.select ?? []);
   if (policy.type === 'io') {

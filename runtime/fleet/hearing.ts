@@ -6,14 +6,14 @@ import type { ActivityMessage } from './message.ts';
  * Whether a process of another host is enough for a policy to hold all of its subjects, whoever else is at work. Its CPU
  * time is that of {@link QUESTION_MS}.
  */
-export type Question = (process: ProcessView) => boolean;
+export type WorkQuestion = (process: ProcessView) => boolean;
 
 /** What of other hosts can change a decision here. */
 export interface Minded {
   /** The only hosts whose activity can; any when left out. */
   readonly hosts?: readonly string[];
   /** With these, what others than `hosts` do changes nothing for whoever knows of a host that answers each of them. */
-  readonly questions?: readonly Question[];
+  readonly questions?: readonly WorkQuestion[];
 }
 
 /** Time over which the CPU time of a process in a question is, in ms. */

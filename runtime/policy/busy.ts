@@ -9,7 +9,8 @@ export type WaitingKeys = readonly string[];
 /**
  * Decides which processes are busy: those that used the CPU since the last tick, or waited for one at both this look
  * and the last, or were on a CPU at looks between the two. One look alone is not enough, since it meets any process that
- * is awake for a moment. In an interval that was cut short a process needs as much CPU time as in a whole one.
+ * is awake for a moment. In an interval that was cut short a process needs as much CPU time as in a whole one, but for one
+ * elsewhere, of which its host tells a part of a CPU.
  * @param threshold part of one CPU, 0 to 1
  */
 export function busyJudge(
@@ -18,11 +19,13 @@ export function busyJudge(
   before: WaitingKeys = [],
 ): (process: ProcessView) => boolean {
   const waited = new Set(before);
-  const enough = threshold * wholeMs(world) * 1e6;
+  const enoughNs = (ms: number) => threshold * ms * 1e6;
+  const enough = enoughNs(wholeMs(world));
+  const enoughElsewhere = enoughNs(world.elapsedMs);
   return (process) =>
     process.state !== 'held' &&
     (process.roused === true ||
-      (process.ranNs > 0 && process.ranNs >= enough) ||
+      (process.ranNs > 0 && process.ranNs >= (process.elsewhere ? enoughElsewhere : enough)) ||
       (isWaiting(process) && waited.has(process.key)));
 }
 

@@ -56,6 +56,8 @@ export interface HostsFigures {
   /** Looks of holders, and those of them at which nobody was held. */
   readonly looks: number;
   readonly freeLooks: number;
+  /** Looks at which somebody was held two leases after the last word that this host heard, by its own clock. */
+  readonly overdueLooks: number;
   /** From a service's beginning to work to the decision to hold, in ms, since the last figures. */
   readonly delays: readonly number[];
   readonly cpuMs: number;
@@ -79,6 +81,8 @@ class SimulatedHost {
   readonly #isHolder: boolean;
   looks = 0;
   freeLooks = 0;
+  overdueLooks = 0;
+  #heardMs = Infinity;
   readonly #number: number;
   readonly #decide: ReturnType<typeof combine>;
   #memory: CombinedMemory | undefined;
@@ -95,6 +99,11 @@ class SimulatedHost {
     let laterMs = 0;
     const clock = () => performance.now() + laterMs;
     this.fleet = new Fleet(config, pino({ level: 'silent' }), clock, cache);
+    const hear = this.fleet.hear.bind(this.fleet);
+    this.fleet.hear = (message) => {
+      this.#heardMs = nowMs();
+      hear(message);
+    };
     // Where nobody could be held it is as it is a while after the start.
     this.fleet.listen(this.#isHolder);
     laterMs = A_WHILE_MS;
@@ -143,6 +152,7 @@ class SimulatedHost {
     this.isHeld = decided.actions.some(({ type }) => type === 'hold');
     if (this.#isHolder) this.looks++;
     if (this.#isHolder && !this.isHeld) this.freeLooks++;
+    if (this.isHeld && now - this.#heardMs > 2 * this.fleet.config.lease * 1000) this.overdueLooks++;
     this.fleet.listen(decided.mindsElsewhere);
     this.fleet.tell(decided.believed, elapsedMs);
   }
@@ -253,6 +263,7 @@ function figures(hosts: readonly SimulatedHost[]): HostsFigures {
     missed: sum(hosts.map(({ fleet }) => fleet.lost)),
     looks: sum(hosts.map(({ looks }) => looks)),
     freeLooks: sum(hosts.map(({ freeLooks }) => freeLooks)),
+    overdueLooks: sum(hosts.map(({ overdueLooks }) => overdueLooks)),
     delays: hosts.flatMap(({ delays }) => delays.splice(0)),
     cpuMs: (user + system) / 1000,
   };

@@ -65,6 +65,7 @@ class SimulatedHosts implements Disposable {
       missed: sum.missed + one.missed,
       looks: sum.looks + one.looks,
       freeLooks: sum.freeLooks + one.freeLooks,
+      overdueLooks: sum.overdueLooks + one.overdueLooks,
       delays: [...sum.delays, ...one.delays],
       cpuMs: sum.cpuMs + one.cpuMs,
     }));
@@ -163,7 +164,7 @@ async function measure(total: number, holders: number, holds: Holds) {
   server.pause(true);
   const heldBefore = (await hosts.figures()).held;
   await sleep(2 * LEASE_MS + 1_000);
-  const heldAfter = (await hosts.figures()).held;
+  const { held: heldAfter, overdueLooks } = await hosts.figures();
   server.pause(false);
   await connected(total);
 
@@ -187,6 +188,8 @@ async function measure(total: number, holders: number, holds: Holds) {
     hostsCores: (after.hostsMs - before.hostsMs) / 1000 / seconds,
     backMs,
     heldBefore,
+    // A process that gets no CPU looks late: by its own clock nobody is held too long.
+    overdueLooks,
     heldAfter,
     load: loadavg()[0]!,
   };
@@ -274,4 +277,4 @@ for (const size of sizes) {
 }
 console.log(table.toString());
 await record('fleet', { leaseMs: LEASE_MS, changeMs: CHANGE_MS, results });
-if (results.some(({ lost, heldAfter }) => lost !== 0 || heldAfter !== 0)) process.exitCode = 1;
+if (results.some(({ lost, overdueLooks }) => lost !== 0 || overdueLooks !== 0)) process.exitCode = 1;

@@ -77,11 +77,16 @@ function hostItem(
   nowMs: number,
 ): HTMLElement {
   const work = classes.map(
-    (one) => `${one.domain}: ${one.comm} ${percent(one.share)}${one.waits ? ', waits for a CPU' : ''}`,
+    (one) => `${one.domain}: ${one.comm}${percent(one.share)}${one.waits ? ', waits for a CPU' : ''}`,
   );
   const of = revision === undefined ? '' : ` · policy ${revision}`;
   const when = `${age(Math.max(0, nowMs - heardMs) / 1000)} ago`;
-  const made = item([host, ` ${state}${of}`, ''], work.join('; ') || 'nothing at work', when);
+  const what = work.join('; ') || 'nothing at work';
+  const made = item(
+    [host, ` ${state}${of}`, ''],
+    state === 'silent' ? `when last heard, ${what}` : what,
+    when,
+  );
   if (state === 'silent') made.classList.add('bad');
   if (held.length > 0) {
     const more = held.length > MOST_HELD ? ` and ${held.length - MOST_HELD} more` : '';
@@ -95,5 +100,5 @@ function hostItem(
 
 /** What a host says is a step: at least so much. */
 function percent(part: number): string {
-  return part === 0 ? '' : `${Number((part * 100).toFixed(1))} %`;
+  return part === 0 ? '' : ` from ${Number((part * 100).toFixed(1))} %`;
 }

@@ -1,11 +1,18 @@
 /** Whom a host listens to of many that work: over made-up hosts, words and clocks. */
 import test from 'ava';
 import fc from 'fast-check';
-import { FEW, Hearing, MANY, QUESTION_MS, type Question, WITNESSES } from '../../../runtime/fleet/hearing.ts';
+import {
+  FEW,
+  Hearing,
+  MANY,
+  QUESTION_MS,
+  WITNESSES,
+  type WorkQuestion,
+} from '../../../runtime/fleet/hearing.ts';
 import type { ActivityMessage } from '../../../runtime/fleet/message.ts';
 
 const LEASE_MS = 5_000;
-const isBusy: Question = ({ ranNs }) => ranNs >= 0.01 * QUESTION_MS * 1e6;
+const isBusy: WorkQuestion = ({ ranNs }) => ranNs >= 0.01 * QUESTION_MS * 1e6;
 
 /** Others as they are, each saying what it does as the fleet's hosts do; what is said to whom listens. */
 class Others {

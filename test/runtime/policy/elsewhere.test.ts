@@ -1,5 +1,6 @@
 /** Activity of other hosts, as policies see it. */
 import test from 'ava';
+import { type HeardHost, remoteDomains } from '../../../runtime/fleet/leases.ts';
 import { combine, type PlacedPolicy } from '../../../runtime/policy/combine.ts';
 import { fairShare } from '../../../runtime/policy/fair-share.ts';
 import { idleOnly } from '../../../runtime/policy/idle-only.ts';
@@ -56,6 +57,34 @@ test('idle-only: what works on another host counts, unless it is ignored or a su
     t.deepEqual(decided(entry, [hostAtWork('b', comm, specs)]).actions, [], comm);
   t.deepEqual(decided(entry, []).actions, []);
 });
+
+test('idle-only: what is told to use just enough does so at each tick, also at one that came a little early', (t) => {
+  const entry = placed(idleOnly({ threshold: 0.01 }), [BACKUP]);
+  const decide = combine([entry]);
+  for (const [elapsedMs, share, isHeld] of [
+    [500, 0.01, true],
+    [456, 0.01, true],
+    [20, 0.01, true],
+    [501.7, 0.01, true],
+    [456, 0.001, false],
+  ] as const) {
+    const [domain] = remoteDomains([atWork('b', share)], elapsedMs);
+    const { actions } = decide({ ...observed([...here(), domain!]), elapsedMs, intervalMs: 500 });
+    t.is(held(actions).length === 1, isHeld, `${elapsedMs} ms`);
+  }
+});
+
+/** A host that was heard to use a part of a CPU. */
+function atWork(host: string, share: number): HeardHost {
+  const who = { domain: 'db', comm: 'postgres', pid: 7 };
+  const classes = [{ matched: [], first: false, share, waits: false, who }];
+  return {
+    host,
+    state: 'active',
+    heardMs: 0,
+    message: { run: 'r', seq: 1, leaseMs: 5_000, rests: false, classes },
+  };
+}
 
 test('priority, io: a process of another host goes first if a selector of its host says so', (t) => {
   const order = [selector([DB], 'a'), selector([BACKUP], 'a')];

@@ -148,8 +148,8 @@ test('the hosts of the fleet: who was heard when, what works there, and who is h
   await showsTick(page, 1);
   const hosts = () => page.locator('#hosts > li').allTextContents();
   t.deepEqual(await hosts(), [
-    `host-2 active · policy 30.5 s agodb: postgres 10 %, waits for a CPU; db: ${evil} 100 %held here for it: restic 10 in batch`,
-    `${evil} silent9.0 s agodb: x`.replace('db: x', `${evil}: x 1 %`),
+    `host-2 active · policy 30.5 s agodb: postgres from 10 %, waits for a CPU; db: ${evil} from 100 %held here for it: restic 10 in batch`,
+    `${evil} silent9.0 s agowhen last heard, ${evil}: x from 1 %`,
     'host-1 at rest1.0 s agonothing at work',
     'and 2 more',
   ]);
@@ -224,6 +224,18 @@ test('a thousand hosts leave the page as small as a hundred', async (t) => {
   await showsTick(page, 1);
   t.is(await page.locator('#hosts > li').count(), 101);
   t.is(await page.locator('#hosts > li').last().textContent(), 'and 900 more');
+  const heightOf = async (name: string) =>
+    (await page.locator(`aside section[aria-labelledby="${name}-title"]`).boundingBox())!.height;
+  const [hosts, edits] = [await heightOf('fleet'), await heightOf('edits')];
+  web.tick(sampleTick(2, [], { fleet: sampleFleet({ heard: heard.slice(0, 1), hosts: 1, few: true }) }));
+  await showsTick(page, 2);
+  t.deepEqual(await page.locator('#hosts > li').allTextContents(), [
+    (await page.locator('#hosts > li').first().textContent())!,
+    'More are at work; these are enough for the policies here.',
+  ]);
+  // What few hosts leave free the edits get.
+  t.true((await heightOf('fleet')) < hosts);
+  t.true((await heightOf('edits')) >= edits && edits >= 140);
   t.deepEqual(errors, []);
 });
 
