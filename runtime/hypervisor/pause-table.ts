@@ -29,14 +29,14 @@ export interface NotedPause {
 const SLOTS = 1024;
 const WORD = 4;
 /** A slot is one word: 0 if empty, otherwise the key and the wish. */
-const WISHES: readonly (PauseWish | undefined)[] = [
-  undefined,
-  'resume',
-  'keep',
-  'return',
-  'claimed',
-  'resumed',
-];
+const WISH_NUMBERS: Readonly<Record<PauseWish, number>> = {
+  resume: 1,
+  keep: 2,
+  return: 3,
+  claimed: 4,
+  resumed: 5,
+};
+const WISHES: readonly (PauseWish | undefined)[] = [undefined, ...(Object.keys(WISH_NUMBERS) as PauseWish[])];
 const WISH_BITS = 3;
 /** Words first, then a time for each. */
 export const TABLE_BYTES = SLOTS * (WORD + BigUint64Array.BYTES_PER_ELEMENT);
@@ -86,8 +86,13 @@ export class PauseTable {
     this.#times = new BigUint64Array(memory, SLOTS * WORD);
   }
 
-  /** @returns an unused slot @throws DomschedError `refused` when too many domains are paused */
-  take(): number {
+  /**
+   * @param last slot that was used last, which mostly is free
+   * @returns an unused slot
+   * @throws DomschedError `refused` when too many domains are paused
+   */
+  take(last = 0): number {
+    if (this.#words[last] === 0) return last;
     const slot = this.#words.indexOf(0);
     if (slot >= 0) return slot;
     throw new DomschedError('refused', `${SLOTS} domains are paused; nothing more is`, { slots: SLOTS });
@@ -160,7 +165,7 @@ export function forgetPause(descriptor: number, slot: number): void {
 }
 
 function wordOf(key: number, wish: PauseWish): number {
-  return ((key << WISH_BITS) | WISHES.indexOf(wish)) >>> 0;
+  return ((key << WISH_BITS) | WISH_NUMBERS[wish]) >>> 0;
 }
 
 function wishOf(word: number): PauseWish | undefined {

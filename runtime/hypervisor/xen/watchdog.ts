@@ -128,6 +128,7 @@ export class WatchedPause {
   readonly #domid: number;
   readonly #isWatched: () => boolean;
   #slot: number | undefined;
+  #last = 0;
   #wish: 'resume' | 'return' = 'resume';
 
   /** @param isWatched whether the process beside us lives */
@@ -142,7 +143,7 @@ export class WatchedPause {
    * @throws DomschedError `refused` when too many domains are paused
    */
   begin(foundPaused: boolean, cpuTimeNs: bigint): void {
-    this.#slot ??= this.#table.take();
+    this.#slot ??= this.#last = this.#table.take(this.#last);
     this.#wish = foundPaused ? 'return' : 'resume';
     this.#table.stands(this.#slot, cpuTimeNs);
     this.#table.set(this.#slot, this.#domid, this.#wish);

@@ -142,3 +142,53 @@ test('a stop that fails at once leaves the way free for the next', async (t) => 
   t.is(counter.depth, 1);
   await guard.release();
 });
+
+/** A backend that waits for nothing. */
+function atOnce(done: string[], fails: { stop?: boolean; resume?: boolean } = {}): PauseCounter {
+  const step = (what: 'stop' | 'resume') => {
+    if (fails[what]) throw new DomschedError('protocol', `no ${what}`, {});
+    done.push(what);
+  };
+  return new PauseCounter({
+    stop: () => {
+      step('stop');
+      return { foundPaused: false };
+    },
+    prove: async () => ({ generation: 0, answers: '' }),
+    isQuiet: () => true,
+    resume: () => step('resume'),
+  });
+}
+
+test('a backend that waits for nothing: the pause lets the caller go on first, its end is there when the call returns', async (t) => {
+  const done: string[] = [];
+  const counter = atOnce(done);
+  const acquired = counter.acquire();
+  t.deepEqual(done, []);
+  const guard = await acquired;
+  const released = guard.release();
+  t.deepEqual(done, ['stop', 'resume']);
+  t.false(guard.valid);
+  // One that waits in the lane goes before what is asked for after it.
+  const next = counter.acquire();
+  const all = counter.releaseAll();
+  await Promise.all([released, next, all]);
+  t.deepEqual(done, ['stop', 'resume', 'stop', 'resume']);
+  t.false((await next).valid);
+  t.is(counter.depth, 0);
+});
+
+test('a backend that waits for nothing and fails: the promise says so, and the next may try', async (t) => {
+  const done: string[] = [];
+  const fails = { stop: true, resume: false };
+  const counter = atOnce(done, fails);
+  await t.throwsAsync(counter.acquire(), { code: 'protocol', message: 'no stop' });
+  t.is(counter.depth, 0);
+  fails.stop = false;
+  const guard = await counter.acquire();
+  fails.resume = true;
+  await t.throwsAsync(guard.release(), { code: 'protocol', message: 'no resume' });
+  fails.resume = false;
+  await (await counter.acquire()).release();
+  t.deepEqual(done, ['stop', 'stop', 'resume']);
+});

@@ -1,6 +1,8 @@
 import test from 'ava';
+import type { DomschedError } from '../../../../runtime/error.ts';
 import { requireCapabilities } from '../../../../runtime/hypervisor/capability.ts';
 import type { DomainEvent } from '../../../../runtime/hypervisor/types.ts';
+import { until } from '../../../live/until.ts';
 import { FakeXen } from './fake-xen.ts';
 
 const REGISTERS = {
@@ -288,6 +290,29 @@ test('suspended, shut down or being saved: refused before it is paused', async (
   xen.shutdown(5, 3);
   t.is(await domain.state(), 'crashed');
   await t.throwsAsync(domain.pause.acquire(), { code: 'refused', message: /shut down/ });
+  t.is(xen.pauses(5), 0);
+});
+
+test('a save that begins between two pauses is found a moment later, without a proof that asks for it', async (t) => {
+  await using setup = await guest();
+  const { xen, domain } = setup;
+  const code = async () => {
+    try {
+      await (await domain.pause.acquire('look')).release();
+      return 'paused';
+    } catch (error) {
+      return (error as DomschedError).code;
+    }
+  };
+  // Twice, because what is known is forgotten again and again.
+  for (let round = 0; round < 2; round++) {
+    t.true(await until('nobody saves it', async () => (await code()) === 'paused'));
+    xen.file('proc/77/comm', 'libxl-save-help\n');
+    xen.file('proc/77/cmdline', 'libxl-save-helper\0--save-domain\x0011\0-1\x005\x001\0');
+    t.true(await until('the pause is refused', async () => (await code()) === 'refused'));
+    xen.file('proc/77/comm', undefined);
+    xen.file('proc/77/cmdline', undefined);
+  }
   t.is(xen.pauses(5), 0);
 });
 
