@@ -22,6 +22,8 @@ export const PROGRAMS = [
 /** What is in user mode most of the time: held in every way in turn, the others as the surgeon likes. */
 const STEADY: readonly string[] = ['burner-a', 'burner-nice'];
 const TECHNIQUES = ['park', 'splice', 'state'] as const;
+/** From so many cycles on, what takes long is tried too. */
+export const LONG_FORM = 100;
 export const NAMES = PROGRAMS.map(({ name }) => name);
 
 /** `ps` from dom0, paused and running, is what the domain's own /proc shows. */
@@ -145,4 +147,30 @@ export async function heldByItsOwnWord(
   t.is((await remote.release(domain.name, 'burner-a')).outcome, 'released');
   await goesOn(t, domain, before, PATIENCE_MS);
   await remote.detach(domain.name);
+}
+
+/** `ps` as it is typed, without any layout. */
+export async function listedByItsOwnWord(t: ExecutionContext, domain: XenTestDomain): Promise<void> {
+  const listed = await withoutLayouts(domain, `ps ${domain.name}`);
+  t.like(
+    listed.find(({ comm }) => comm === 'burner-nice'),
+    { domain: domain.name, nice: 7 },
+  );
+}
+
+/** `domains` as it is typed, without any layout: it finds what an earlier command has kept. */
+export async function namedByItsOwnWord(t: ExecutionContext, domain: XenTestDomain): Promise<void> {
+  const known = (await withoutLayouts(domain, 'domains')).find((row) => row.domain === domain.name);
+  t.like(known, { kernel: (await domain.run('uname -r')).trim() }, JSON.stringify(known));
+  t.truthy(known!.layoutFrom, JSON.stringify(known));
+}
+
+/** A command in a process of its own: the layouts of the installation are covered, and its user has none. */
+async function withoutLayouts(domain: XenTestDomain, command: string): Promise<Record<string, unknown>[]> {
+  const said = await domain.xen.must(
+    'mkdir -p /none && mount -o bind /none /domsched/dist/generated && ' +
+      `{ XDG_DATA_HOME=/none DOMSCHED_CACHE_DIR=/root/bare domsched ${command} --json; code=$?; umount /domsched/dist/generated; (exit $code); }`,
+    PATIENCE_MS,
+  );
+  return JSON.parse(said);
 }

@@ -4,7 +4,14 @@ import process from 'node:process';
 import test, { type ExecutionContext } from 'ava';
 import { requireKernel } from '../../kernels/cache.ts';
 import { TestLayouts } from './ps-layouts.ts';
-import { editsAsTold, heldByItsOwnWord, PROGRAMS } from './xen-cycles.ts';
+import {
+  editsAsTold,
+  heldByItsOwnWord,
+  LONG_FORM,
+  listedByItsOwnWord,
+  namedByItsOwnWord,
+  PROGRAMS,
+} from './xen-cycles.ts';
 import { XenTestDomain } from './xen-domain.ts';
 import { OwnXenMachine } from './xen-machine.ts';
 import { XenRemote } from './xen-remote.ts';
@@ -43,6 +50,11 @@ async function onMachine(t: ExecutionContext, xen: OwnXenMachine): Promise<void>
     await editsAsTold(t, remote, domain, CYCLES);
     await domain.quiet(false);
     await heldByItsOwnWord(t, remote, domain);
+    // Each takes 15 to 30 s in dom0.
+    if (CYCLES >= LONG_FORM) {
+      await listedByItsOwnWord(t, domain);
+      await namedByItsOwnWord(t, domain);
+    } else t.log('whole commands without a layout: with more cycles, in `make soak`');
     const { outcome } = await remote.cycle(domain.name, 'burner-a', 2 * MINUTE);
     await xen.must(`xl destroy ${domain.name}`, MINUTE, SHELL);
     const { rounds, code } = await outcome;
