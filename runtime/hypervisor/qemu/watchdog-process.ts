@@ -8,8 +8,8 @@ import { whileStopped } from '../stopped-parent.ts';
 import { isMarkedBy, unmarkPause } from './pause-mark.ts';
 import { asRecord, QmpClient } from './qmp-client.ts';
 
-/** QEMU takes the next client only after it noticed that the last one, our dead parent, is gone. */
-const ATTEMPTS = 20;
+/** QEMU takes the next client only after it noticed that the last one, our dead parent, is gone; a busy one is slow. */
+const ATTEMPTS = 120;
 const RETRY_MS = 250;
 /** Descriptor of our parent's pause table. */
 const TABLE = 3;

@@ -6,8 +6,8 @@ import { whileStopped } from '../stopped-parent.ts';
 
 /** Descriptor of our parent's pause table. Our standard input is a pipe that the parent never writes to. */
 const TABLE = 3;
-/** How often to try to give back the pauses of our dead parent. */
-const ATTEMPTS = 20;
+/** How often to try to give back the pauses of our dead parent: half a minute, for a host that is busy. */
+const ATTEMPTS = 120;
 const RETRY_MS = 250;
 
 const [pid, started, version, root, directory] = process.argv.slice(2);
