@@ -161,7 +161,7 @@ export class Metrics implements Observer {
     this.#domains.set({ readable: 'no' }, errors.length);
     this.#unknown.set(errors.filter((code) => code === 'layout-unknown').length);
     for (const reason of errors) this.#unreadable.inc({ reason });
-    const share = (ranNs: number) => (elapsedNs > 0 ? positive(ranNs) / elapsedNs : 0);
+    const share = (ranNs: number) => (elapsedNs > 0 ? positive(positive(ranNs) / elapsedNs) : 0);
     for (const [i, { name, processes, overstated }] of domains.entries()) {
       const domain = i < MOST_DOMAINS ? name : OTHERS;
       this.#count.inc({ domain }, processes.length);
@@ -202,7 +202,7 @@ export class Metrics implements Observer {
   }
 }
 
-/** Protects our counters from values that a guest made up. */
+/** Protects our counters from values that a guest made up: none is ever infinite, whatever is added to it. */
 function positive(value: number): number {
-  return Number.isFinite(value) && value > 0 ? value : 0;
+  return Number.isFinite(value) && value > 0 ? Math.min(value, Number.MAX_SAFE_INTEGER) : 0;
 }

@@ -90,6 +90,25 @@ test('no guest can make the text unreadable or the number of series grow', async
   );
 });
 
+test('the largest numbers, again and again, leave every sample finite', async (t) => {
+  const most = Number.MAX_VALUE;
+  const domain = sampleDomain('db', [
+    sampleProcess({ pid: 1, ranNs: most }),
+    sampleProcess({ pid: 2, ranNs: most }),
+  ]);
+  const tick = {
+    missed: most,
+    tookMs: most,
+    elapsedMs: Number.MIN_VALUE,
+    sentinel: { looks: most, ms: most },
+  };
+  const samples = await after([1, 2, 3].map((at) => ({ ...sampleTick(at, [domain]), ...tick })));
+  t.deepEqual(
+    [...samples].filter(([, value]) => !Number.isFinite(value)),
+    [],
+  );
+});
+
 test('of many domains the first thousand have series, the others one', async (t) => {
   const many = Array.from({ length: 1500 }, (_, i) => sampleDomain(`vm${i}`, [sampleProcess({ pid: 1 })]));
   const samples = await after([sampleTick(1, many)]);
