@@ -10,10 +10,13 @@ export interface Estimate {
 /** Values of two windows, the second of which is compared with the first. */
 export type Pair = readonly [first: number, second: number];
 
+/** So many values have an interval at all: of fewer even the smallest and the largest are too often on one side. */
+export const FEWEST = 6;
+
 /**
  * The median, with an interval that supposes nothing about how the values are spread: from the k-th smallest to the
  * k-th largest, where k of n values below their true median are as rare as k heads in n tosses of a coin.
- * @throws RangeError for fewer than six values, of which even the smallest and the largest are too often on one side
+ * @throws RangeError for fewer values than {@link FEWEST}
  */
 export function estimate(values: readonly number[]): Estimate {
   const sorted = values.toSorted((a, b) => a - b);

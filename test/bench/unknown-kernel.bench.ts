@@ -22,7 +22,7 @@ import { projectDirectory } from '../../kernels/paths.ts';
 import { spanning, suiteKernels, suitesData } from '../../kernels/suites.ts';
 import { bootImage, type LiveGuest } from '../live/guest.ts';
 import { type BenchTarget, race, raceTable, record, type TimeSample, targetTable, timed } from './harness.ts';
-import { type Estimate, estimate, pairsOf, turns } from './pairs.ts';
+import { type Estimate, estimate, FEWEST, pairsOf, turns } from './pairs.ts';
 
 const { values } = parseArgs({
   options: {
@@ -31,6 +31,10 @@ const { values } = parseArgs({
     dump: { type: 'string' },
   },
 });
+for (const name of ['rounds', 'pairs'] as const) {
+  if (!(Number(values[name]) >= FEWEST))
+    throw new RangeError(`--${name} ${values[name]}: at least ${FEWEST}`);
+}
 const program = path.join(projectDirectory, 'dist', 'domsched.js');
 const folder = await mkdtemp(path.join(tmpdir(), 'unknown-bench-'));
 const cache = (name: string) => path.join(folder, name);
