@@ -24,7 +24,7 @@ import type {
 import { attachRam } from './attach-ram.ts';
 import { cgroupScheduler } from './cgroup-scheduler.ts';
 import { GdbClient } from './gdb-client.ts';
-import { isLeftPaused, leftPausedBy, marksFolder } from './pause-mark.ts';
+import { leftPausedBy, markLeft, marksFolder } from './pause-mark.ts';
 import { servingProcess, threadsByOwnNumber } from './qemu-process.ts';
 import { asRecord, QmpClient, type QmpEvent } from './qmp-client.ts';
 import { QtestClient } from './qtest-client.ts';
@@ -263,16 +263,17 @@ export class QemuDomain implements Domain<GuestFrame> {
     if (this.#gone !== undefined) throw this.#gone;
     this.#expecting = undefined;
     this.#generation += 1;
-    let left = false;
+    /** The dead process of ours that left the present pause. */
+    let left: HostProcess | undefined;
     if (!this.#running) {
       const resumes = this.#resumes;
       const { status } = await this.#ask();
       checkAtRest(this.identity.name, status);
       // A resume may have been under way. A pause left by a dead process of ours is ours to end, but not by who only
       // looks: an edit may be half written.
-      left = use === 'edit' && status === 'paused' && isLeftPaused(this.#process, this.#threads);
+      if (use === 'edit' && status === 'paused') left = leftPausedBy(this.#process, this.#threads);
       const stands = status !== 'running' && resumes === this.#resumes;
-      if (stands && !left) return { foundPaused: true };
+      if (stands && left === undefined) return { foundPaused: true };
     }
     const { path } = this.#client;
     // What a dead process left half written is still so.
@@ -294,6 +295,7 @@ export class QemuDomain implements Domain<GuestFrame> {
       return { foundPaused };
     } catch (error) {
       this.#disarm?.();
+      if (left !== undefined && !this.#running) markLeft(this.#process, left);
       throw error;
     }
   }

@@ -94,22 +94,29 @@ export function unmarkPause(machine: HostProcess, owner: string): void {
   }
 }
 
+/**
+ * Marks a pause that a dead process left as that again: it could not be taken over, and the machine still stands.
+ * @param writer the dead process
+ */
+export function markLeft(machine: HostProcess, writer: HostProcess): void {
+  try {
+    overwritePrivate(markOf(machine), JSON.stringify({ owner: '', writer, at: Date.now() } satisfies Mark));
+  } catch {
+    // On a disk that fails: the caller's error tells of it.
+  }
+}
+
 /** Whether nobody has paused the machine since `owner` did. */
 export function isMarkedBy(machine: HostProcess, owner: string): boolean {
   return readMark(machine)?.owner === owner;
 }
 
 /**
- * Whether a dead process of ours left the machine's present pause: then its vCPUs have not run since. A machine that
+ * The dead process of ours that left the machine's present pause: then its vCPUs have not run since. A machine that
  * somebody resumed and paused again is theirs and stays paused. If the kernel does not tell when a thread last ran, the
  * pause counts as theirs.
  * @param vcpus threads of the machine
  */
-export function isLeftPaused(machine: HostProcess, vcpus: readonly number[]): boolean {
-  return leftPausedBy(machine, vcpus) !== undefined;
-}
-
-/** @returns the dead process that left the pause, see {@link isLeftPaused} */
 export function leftPausedBy(machine: HostProcess, vcpus: readonly number[]): HostProcess | undefined {
   const mark = readMark(machine);
   if (mark === undefined || isAlive(mark.writer) || vcpus.length === 0) return undefined;

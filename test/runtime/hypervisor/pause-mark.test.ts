@@ -8,8 +8,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { type HostProcess, hostProcess, isAlive } from '../../../runtime/host-process.ts';
 import {
-  isLeftPaused,
   isMarkedBy,
+  leftPausedBy,
   markPause,
   unmarkPause,
 } from '../../../runtime/hypervisor/qemu/pause-mark.ts';
@@ -35,6 +35,10 @@ async function machine(): Promise<HostProcess & { run(): Promise<void> }> {
   };
   await run();
   return { ...hostProcess(child.pid!)!, run };
+}
+
+function isLeftPaused(of: HostProcess, vcpus: readonly number[]): boolean {
+  return leftPausedBy(of, vcpus) !== undefined;
 }
 
 /** The mark as a process left it that is dead, so long ago. */
@@ -105,6 +109,14 @@ test.serial(
     await look.release();
     t.is(qemu.status, 'paused');
     t.false(qemu.commands.includes('cont'));
+    qemu.onCommand = (command) => {
+      if (command === 'stop') qemu.migration = { status: 'active' };
+    };
+    await t.throwsAsync(domain.pause.acquire(), { code: 'refused', message: /migrated/ });
+    t.is(qemu.status, 'paused');
+    t.like(domain.standing(), { by: 'dead' }, 'it is known as ours after a try to end it that failed');
+    qemu.onCommand = () => undefined;
+    qemu.migration = {};
     const edit = await domain.pause.acquire();
     t.false(edit.foundPaused);
     await edit.release();

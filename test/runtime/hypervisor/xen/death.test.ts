@@ -4,8 +4,9 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { isStopped } from '../../../../runtime/hypervisor/stopped-process.ts';
+import type { Domain } from '../../../../runtime/hypervisor/types.ts';
 import { until } from '../../../live/until.ts';
 import { FakeXen } from './fake-xen.ts';
 
@@ -215,6 +216,16 @@ test('a pause that was left is still known after a try to end it that failed', a
   t.is(xen.pauses(5), 0);
 });
 
+/** The pause is known as ours, and the next edit ends it. */
+async function endedByTheNext(t: ExecutionContext, xen: FakeXen, domain: Domain): Promise<void> {
+  t.is(xen.pauses(5), 1);
+  t.like(domain.standing!(), { by: 'dead' });
+  const next = await domain.pause!.acquire();
+  t.false(next.foundPaused);
+  await next.release();
+  t.is(xen.pauses(5), 0);
+}
+
 test('an unpause that fails: the pause is known as ours, and ended by the next edit', async (t) => {
   using xen = new FakeXen();
   xen.domain({ domid: 5, name: 'web' });
@@ -223,12 +234,7 @@ test('an unpause that fails: the pause is known as ours, and ended by the next e
   const guard = await domain.pause!.acquire();
   xen.fail('unpause', 14);
   await t.throwsAsync(guard.release());
-  t.is(xen.pauses(5), 1);
-  t.like(domain.standing!(), { by: 'dead' });
-  const next = await domain.pause!.acquire();
-  t.false(next.foundPaused);
-  await next.release();
-  t.is(xen.pauses(5), 0);
+  await endedByTheNext(t, xen, domain);
 });
 
 test('a pause that fails, and cannot be given back: known as ours, and ended by the next edit', async (t) => {
@@ -241,12 +247,7 @@ test('a pause that fails, and cannot be given back: known as ours, and ended by 
   xen.fail('info', 13, 1);
   xen.fail('unpause', 14);
   await t.throwsAsync(domain.pause!.acquire());
-  t.is(xen.pauses(5), 1);
-  t.like(domain.standing!(), { by: 'dead' });
-  const next = await domain.pause!.acquire();
-  t.false(next.foundPaused);
-  await next.release();
-  t.is(xen.pauses(5), 0);
+  await endedByTheNext(t, xen, domain);
 });
 
 test('killed together under a pause of a domain that was found paused: ours alone is ended', async (t) => {
