@@ -6,7 +6,7 @@ const ROWS = [
   ['extractor'],
   [
     'runtime/members',
-    'runtime/(error|version|host-process|runtime-directory|journal-health|private-socket|secret-file|cache-directory|private-cache|shell-word)\\.ts',
+    'runtime/(error|version|host-process|runtime-directory|journal-health|durable-write|private-socket|secret-file|cache-directory|private-cache|shell-word)\\.ts',
   ],
   ['runtime/layout', 'runtime/hypervisor', 'runtime/manual'],
   ['runtime/memory', 'runtime/code', 'codegen'],

@@ -1,18 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import {
-  closeSync,
-  existsSync,
-  fsyncSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { writeDurably } from '../durable-write.ts';
 import { DomschedError } from '../error.ts';
 import type { Guest } from '../guest/guest.ts';
 import { progressWords } from '../guest/progress.ts';
@@ -125,7 +116,7 @@ export class EditLog {
   #writeWhole(file: string, text: string): void {
     const unfinished = path.join(this.directory, `${process.pid}.new`);
     try {
-      writeThrough(unfinished, 'w', text);
+      writeDurably(unfinished, 'w', text);
       renameSync(unfinished, file);
     } catch (error) {
       // The first failure explains what went wrong.
@@ -139,7 +130,7 @@ export class EditLog {
     const bytes = Buffer.byteLength(text);
     if (bytes > RESERVE_BYTES) return false;
     try {
-      writeThrough(this.#reserve, 'r+', text + ' '.repeat(RESERVE_BYTES - bytes));
+      writeDurably(this.#reserve, 'r+', text + ' '.repeat(RESERVE_BYTES - bytes));
       renameSync(this.#reserve, file);
       return true;
     } catch {
@@ -326,17 +317,6 @@ async function readRecord(file: string): Promise<EditRecord | undefined> {
     return EDIT_RECORD.parse(JSON.parse(readFileSync(file, 'utf8')));
   } catch {
     return undefined;
-  }
-}
-
-function writeThrough(file: string, flags: 'w' | 'r+', text: string): void {
-  const handle = openSync(file, flags, 0o600);
-  try {
-    // As a whole: a single write on a full disk may take a part of it and report no error.
-    writeFileSync(handle, text);
-    fsyncSync(handle);
-  } finally {
-    closeSync(handle);
   }
 }
 

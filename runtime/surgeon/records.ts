@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync } from 'node:fs';
 import { readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import process from 'node:process';
+import { writeDurably } from '../durable-write.ts';
 import { DomschedError } from '../error.ts';
 import { JournalHealth, journalFailed } from '../journal-health.ts';
 import { makePrivate } from '../runtime-directory.ts';
@@ -54,7 +55,7 @@ export class Records<T> {
     // The name is unique even within this process, which may write the same record twice at once.
     const temporary = `${file}.${process.pid}.${randomBytes(4).toString('hex')}.new`;
     try {
-      writeDurably(temporary, `${JSON.stringify(record)}\n`);
+      writeDurably(temporary, 'w', `${JSON.stringify(record)}\n`);
       renameSync(temporary, file);
       syncDirectory(this.directory);
     } catch (error) {
@@ -124,17 +125,6 @@ export class Records<T> {
 function isLeftOver(name: string): boolean {
   const [, pid] = /\.json\.(\d+)(?:\.[0-9a-f]+)?\.new$/.exec(name) ?? [];
   return pid !== undefined && Number(pid) !== process.pid && !existsSync(`/proc/${pid}`);
-}
-
-function writeDurably(file: string, text: string): void {
-  const handle = openSync(file, 'w', 0o600);
-  try {
-    // As a whole: a single write on a full disk may take a part of it and report no error.
-    writeFileSync(handle, text);
-    fsyncSync(handle);
-  } finally {
-    closeSync(handle);
-  }
 }
 
 function syncDirectory(directory: string): void {

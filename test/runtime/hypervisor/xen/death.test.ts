@@ -280,31 +280,23 @@ test('killed together, and it has run since: a later pause is none of ours', asy
   t.is(xen.pauses(5), 1);
 });
 
-test('stopped with two domains paused, of which one cannot be let go on: the other goes on, then it too', async (t) => {
-  using xen = new FakeXen();
-  xen.domain({ domid: 5, name: 'web' });
-  xen.domain({ domid: 6, name: 'other' });
-  xen.set('stuck', EBUSY, 5);
-  const child = await paused(xen, 'both');
-  child.kill('SIGSTOP');
-  t.true(await until('6 runs', () => xen.pauses(6) === 0));
-  t.is(xen.pauses(5), 1);
-  xen.set('stuck', 0, 5);
-  t.true(await until('5 runs', () => xen.pauses(5) === 0));
-});
-
-test('dead with two domains paused, of which one cannot be let go on: the other goes on, then it too', async (t) => {
-  using xen = new FakeXen();
-  xen.domain({ domid: 5, name: 'web' });
-  xen.domain({ domid: 6, name: 'other' });
-  xen.set('stuck', EBUSY, 5);
-  const child = await paused(xen, 'both');
-  child.kill('SIGKILL');
-  t.true(await until('6 runs', () => xen.pauses(6) === 0));
-  t.is(xen.pauses(5), 1);
-  xen.set('stuck', 0, 5);
-  t.true(await until('5 runs', () => xen.pauses(5) === 0));
-});
+for (const [how, signal] of [
+  ['stopped', 'SIGSTOP'],
+  ['dead', 'SIGKILL'],
+] as const) {
+  test(`${how} with two domains paused, of which one cannot be let go on: the other goes on, then it too`, async (t) => {
+    using xen = new FakeXen();
+    xen.domain({ domid: 5, name: 'web' });
+    xen.domain({ domid: 6, name: 'other' });
+    xen.set('stuck', EBUSY, 5);
+    const child = await paused(xen, 'both');
+    child.kill(signal);
+    t.true(await until('6 runs', () => xen.pauses(6) === 0));
+    t.is(xen.pauses(5), 1);
+    xen.set('stuck', 0, 5);
+    t.true(await until('5 runs', () => xen.pauses(5) === 0));
+  });
+}
 
 /** A stopped program whose watching process has claimed its pause, and dies before it has ended it. */
 async function claimedAndDead(xen: FakeXen): Promise<ChildProcess> {
