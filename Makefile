@@ -96,7 +96,7 @@ kernels-matrix: setup kernels-all ## try each kernel of the suites live (DOMSCHE
 	DOMSCHED_MATRIX=$${DOMSCHED_MATRIX:-} DOMSCHED_CYCLES=$${DOMSCHED_CYCLES:-500} npx ava --timeout=24h --concurrency=1 test/live/suites.test.ts || status=$$?; \
 	node kernels/matrix.ts; exit $${status:-0}
 
-no-file: setup kernels-all ## boot each kernel of the suites without a layout, and compare what its memory says with its own words (DOMSCHED_MATRIX=6.19,7.3 for some; 1.6 GB of debug packages once), write the table in docs/no-file.md
+no-file: setup kernels-all ## boot each kernel of the suites without a layout, and compare what its memory says with its own words (DOMSCHED_MATRIX=6.19,7.3 for some; 4 GB of debug packages once), write the table in docs/no-file.md
 	npx ava --timeout=24h --concurrency=1 test/soak/no-file.test.ts || status=$$?; \
 	node kernels/no-file.ts; exit $${status:-0}
 

@@ -1,7 +1,8 @@
 /** `node kernels/matrix.ts` writes `docs/kernels.md` from the results of live trials on the suites' kernels. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { earlierIn, tableOf, titleOf } from './earlier.ts';
 import { projectDirectory } from './paths.ts';
 import { type ExtractionCost, extractionOf, suiteKernels, suitesCache } from './suites.ts';
 
@@ -27,36 +28,49 @@ export function rowFile(title: string): string {
   return path.join(rows, `${title.replaceAll(' ', '_')}.json`);
 }
 
-/** The document's text. */
-export function matrix(seen: readonly MatrixRow[], extractions: ReadonlyMap<string, ExtractionCost>): string {
-  const head = ['kernel', 'suite', 'extract', ...COLUMNS, 'holds', 'seconds'];
-  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
-  const lines = [line(head), line(head.map(() => '---'))];
-  for (const { title, suite, cells, holds, seconds } of seen) {
+/**
+ * The document's text.
+ * @param before the text as it was: what it says of other kernels stays
+ */
+export function matrix(
+  seen: readonly MatrixRow[],
+  extractions: ReadonlyMap<string, ExtractionCost>,
+  before = '',
+): string {
+  const titles = new Set(seen.map(({ title }) => title));
+  const [refusedBefore = '', anomaliesBefore = ''] = before.split(ANOMALIES);
+  const earlier = earlierIn(before, titles);
+  const rows = seen.map(({ title, suite, cells, holds, seconds }) => {
     const extraction = extractions.get(title.split(' ')[0]!);
     const extract =
       extraction === undefined
         ? '?'
         : `${extraction.structures} structures, ${extraction.symbols} symbols, ${extraction.seconds.toFixed(1)} s`;
     const values = COLUMNS.map((column) => cells[column] ?? '–');
-    lines.push(line([title, suite, extract, ...values, String(holds), seconds.toFixed(0)]));
-  }
+    return [title, suite, extract, ...values, String(holds), seconds.toFixed(0)];
+  });
   const reasons = seen.flatMap(({ title, refused }) =>
     Object.entries(refused).map(([technique, reason]) => `- ${title}, ${technique}: ${reason}`),
   );
   const anomalies = seen.flatMap(({ title, anomalies: all }) =>
     all.map((each) => `- ${title}: ${each.split('\n')[0]}`),
   );
+  const remarks = (text: string, more: readonly string[]) =>
+    [...earlier.remarks.filter((line) => text.includes(`${line}\n`)), ...more]
+      .toSorted((a, b) => titleOf(a).localeCompare(titleOf(b), 'en', { numeric: true }))
+      .join('\n');
   return [
     INTRODUCTION,
-    lines.join('\n'),
+    tableOf(['kernel', 'suite', 'extract', ...COLUMNS, 'holds', 'seconds'], ...earlier.rows, ...rows),
     '## What is refused, and why',
-    reasons.join('\n') || 'Nothing.',
-    '## Anomalies',
-    anomalies.join('\n') || 'None.',
+    remarks(refusedBefore, reasons) || 'Nothing.',
+    ANOMALIES,
+    remarks(anomaliesBefore, anomalies) || 'None.',
     '',
   ].join('\n\n');
 }
+
+const ANOMALIES = '## Anomalies';
 
 const INTRODUCTION = `# Kernels
 
@@ -73,8 +87,7 @@ function readRows(): MatrixRow[] {
   if (!existsSync(rows)) return [];
   return readdirSync(rows)
     .filter((name) => name.endsWith('.json'))
-    .map((name) => JSON.parse(readFileSync(path.join(rows, name), 'utf8')) as MatrixRow)
-    .sort((a, b) => a.title.localeCompare(b.title, 'en', { numeric: true }));
+    .map((name) => JSON.parse(readFileSync(path.join(rows, name), 'utf8')) as MatrixRow);
 }
 
 if (import.meta.main) {
@@ -84,6 +97,6 @@ if (import.meta.main) {
       return extraction === null ? [] : [[kernel.release, extraction] as const];
     }),
   );
-  await writeFile(document, matrix(readRows(), extractions));
+  await writeFile(document, matrix(readRows(), extractions, await readFile(document, 'utf8')));
   console.log(`docs/kernels.md: ${readRows().length} kernels`);
 }

@@ -9,8 +9,8 @@ import { checksums, extractFile } from './deb.ts';
 import { needsDigest } from './needs.ts';
 import { aptFor, INDEX_MS, refresh, type SuiteKernel, suitesCache } from './suites.ts';
 
-/** The packages of flavours for clouds have 260 to 360 MB; of the others each has 1.2 GB, most of it modules. */
-const MAX_PACKAGE_BYTES = 600e6;
+/** The packages of flavours for clouds have 260 to 360 MB; the others have 1.2 GB each, most of it modules. */
+const MAX_PACKAGE_BYTES = 2.4e9;
 
 /**
  * The layout of a suite's kernel by the debug information that Debian has for it, to compare others with. Only the

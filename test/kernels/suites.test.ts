@@ -48,6 +48,17 @@ test('the document has a row for each kernel, each reason and each anomaly', (t)
   t.true(text.includes('- 9.9.1-cloud-amd64 preempt=full, splice: a member is missing\n'));
   t.true(text.includes('- 9.9.1-cloud-amd64 preempt=full: nice: 3 is not 7\n'));
   t.true(matrix([], new Map()).includes('None.'));
+
+  const other = { ...row, title: '9.9.2', cells: {}, refused: { nice: 'no' }, anomalies: [] };
+  const both = matrix([other], new Map(), text);
+  const all = matrix(
+    [row, other],
+    new Map([['9.9.1-cloud-amd64', { seconds: 2, structures: 77, symbols: 88 }]]),
+  );
+  t.is(both, all, 'a kernel that was not tried again keeps its row and what is said of it');
+  const better = matrix([{ ...row, refused: {}, anomalies: [] }], new Map(), both);
+  t.false(/9\.9\.1.*: /.test(better), 'of one that was, nothing is kept');
+  t.true(better.includes('- 9.9.2, nice: no\n'));
 });
 
 test('the table of kernels without a file goes into its place, with what differs, and counts what agrees', (t) => {
@@ -71,6 +82,8 @@ test('the table of kernels without a file goes into its place, with what differs
   t.regex(text, /^before\n/);
   t.regex(text, /\nafter$/);
   t.is(withTable(text, rows), text);
+  t.is(withTable(withTable(place, rows.slice(0, 1)), rows.slice(1)), text, 'rows of other kernels stay');
+  t.is(withTable(withTable(place, rows.slice(1)), rows.slice(0, 1)), text);
   t.throws(() => withTable('no place', rows), { message: /no place for the table/ });
 });
 
