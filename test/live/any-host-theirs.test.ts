@@ -19,7 +19,7 @@ import { knownKernels } from '../../runtime/layout/registry.ts';
 import { holderFor } from '../../runtime/surgeon/holder-for.ts';
 import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
 import { processesOf } from '../../runtime/watch/look.ts';
-import { findProcess, PATIENCE_MS } from './cycles.ts';
+import { findProcess, PATIENCE_MS, runsOn } from './cycles.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
 import { HugePages } from './huge-pages.ts';
 import { until } from './until.ts';
@@ -112,10 +112,10 @@ async function byCommand(t: ExecutionContext, guest: LiveGuest, stack: AsyncDisp
     t.deepEqual(found, [Number(await guest.run('pidof burner-a'))], connection);
     t.is((await domsched('hold', NAME, 'burner-a')).exitCode, 0, connection);
     const before = await guest.progress('burner-a');
-    await goesOn(guest, 'burner-b');
+    await runsOn(guest, 'burner-b');
     t.deepEqual(await guest.progress('burner-a'), before, 'it is held');
     t.is((await domsched('release', NAME, 'burner-a')).exitCode, 0, connection);
-    await goesOn(guest, 'burner-a');
+    await runsOn(guest, 'burner-a');
   }
 
   const theirs = (error: { code: string; message: string }) => {
@@ -141,12 +141,7 @@ async function byCommand(t: ExecutionContext, guest: LiveGuest, stack: AsyncDisp
     bySocket.stderr,
     /permission denied; run as root or as the user that runs QEMU \[host-unreachable\]/,
   );
-  await goesOn(guest, 'burner-a');
-}
-
-async function goesOn(guest: LiveGuest, name: string): Promise<void> {
-  const { [name]: before } = await guest.progress(name);
-  await until(`${name} goes on`, async () => (await guest.progress(name))[name]! > before!);
+  await runsOn(guest, 'burner-a');
 }
 
 /** States of the threads that run its CPUs, by thread. */
@@ -202,7 +197,7 @@ async function plugged(t: ExecutionContext, guest: LiveGuest): Promise<void> {
     60_000,
   );
   await guest.run('workload burner burner-c >/dev/null 2>&1 & taskset -p 4 $!');
-  await goesOn(guest, 'burner-c');
+  await runsOn(guest, 'burner-c');
 
   // What it has plugged first goes to the kernel, for all uses.
   await guest.run('echo online > /sys/devices/system/memory/auto_online_blocks');
@@ -228,10 +223,10 @@ async function plugged(t: ExecutionContext, guest: LiveGuest): Promise<void> {
   for (const each of [inside!, findProcess(processes, 'burner-c')]) {
     t.is((await surgeon.hold(each, options)).outcome, 'held');
     const before = await guest.progress(each.comm);
-    await goesOn(guest, 'burner-b');
+    await runsOn(guest, 'burner-b');
     t.deepEqual(await guest.progress(each.comm), before);
     t.is((await surgeon.release(each, options)).outcome, 'released');
-    await goesOn(guest, each.comm);
+    await runsOn(guest, each.comm);
   }
   // A second look at all from the start, as each command takes.
   {
@@ -250,7 +245,7 @@ async function plugged(t: ExecutionContext, guest: LiveGuest): Promise<void> {
   await until('it is unplugged', async () => !(await monitor.human('info memory-devices')).includes('"two"'));
   await monitor.human('object_del mem-two');
   t.is((await surgeon.release(burner, options)).outcome, 'released');
-  await goesOn(guest, 'burner-a');
+  await runsOn(guest, 'burner-a');
   t.deepEqual((await processesOf(attached)).filter(({ comm }) => comm.startsWith('later-')).length, 8);
   attached.detach();
 }

@@ -2,9 +2,11 @@
  * Machines that are found by their processes: two of one name, one with 5 GiB around the hole for devices in QEMU's own
  * memory and a monitor to compare with, one of two memory nodes and without any monitor.
  */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import process from 'node:process';
-import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import type { EditWrite } from '../../runtime/edit/edit.ts';
 import type { DomschedError } from '../../runtime/error.ts';
@@ -15,13 +17,14 @@ import { FRAME_SIZE, type FrameNumber } from '../../runtime/hypervisor/frame.ts'
 import { FrameBatch } from '../../runtime/hypervisor/frame-batch.ts';
 import { parseMemoryMap } from '../../runtime/hypervisor/qemu/memory-map.ts';
 import { asRecord } from '../../runtime/hypervisor/qemu/qmp-client.ts';
+import { isStopped } from '../../runtime/hypervisor/stopped-process.ts';
 import type { Domain } from '../../runtime/hypervisor/types.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
 import { holderFor } from '../../runtime/surgeon/holder-for.ts';
 import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
 import { processesOf } from '../../runtime/watch/look.ts';
 import { compareWithProc, READ_STATS } from './against-proc.ts';
-import { findProcess, PATIENCE_MS } from './cycles.ts';
+import { findProcess, PATIENCE_MS, runsOn } from './cycles.ts';
 import { diesAfter } from './dies-after.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
 import { HugePages } from './huge-pages.ts';
@@ -78,6 +81,7 @@ test.serial('machines by their processes: found, told apart, their memory and th
     compareWithProc(t, before, processes, parseProcStats(await guest.run(READ_STATS)));
     await holdsAndReleases(t, guest, domain, attached);
     await survivesEveryPrefix(t, guest, domain, attached);
+    await tellsWhoStopsIt(t, guest, domain);
     attached.detach();
     if (guest === big) readsAbsentPages(t, guest, domain);
     if (guest === silent) {
@@ -161,11 +165,27 @@ async function holdsAndReleases(
   const error = await t.throwsAsync(surgeon.hold(burner, { techniques: ['splice'] }), { code: 'refused' });
   t.regex(error!.message, /QMP socket of ours/);
   await t.throwsAsync(surgeon.renice(burner, 5), { code: 'refused', message: /nothing was written/ });
-  await until('burner-a goes on', async () => {
-    const { 'burner-a': before } = await guest.progress('burner-a');
-    await sleep(5);
-    return (await guest.progress('burner-a'))['burner-a']! > before!;
+  await runsOn(guest, 'burner-a');
+}
+
+/** A program of ours is stopped in its pause: the machine stands for as long, and is told because of whom. */
+async function tellsWhoStopsIt(t: ExecutionContext, guest: LiveGuest, domain: Domain): Promise<void> {
+  t.is(domain.standing!(), undefined);
+  const program = path.join(import.meta.dirname, '../runtime/hypervisor/vmm/stop-and-die.ts');
+  const other = spawn(process.execPath, [program, String(guest.process.pid)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
   });
+  const exit = once(other, 'exit');
+  t.teardown(() => other.kill('SIGKILL'));
+  await once(other.stdout!, 'data');
+  t.is(domain.standing!(), undefined, 'the pause of who runs ends by itself');
+  other.kill('SIGSTOP');
+  await until('it is stopped', () => isStopped(other.pid!));
+  t.like(domain.standing!(), { by: 'stopped', pid: other.pid });
+  other.kill('SIGKILL');
+  await exit;
+  t.is(domain.standing!(), undefined);
+  await runsOn(guest, 'burner-a');
 }
 
 /** An edit ends after each of its words, as when we are killed there: the guest runs on, and all is put right by the next. */
@@ -179,10 +199,6 @@ async function survivesEveryPrefix(
   const surgeon = new Surgeon(domain, attached, holderFor(attached));
   const processes = await processesOf(attached);
   const options = { limitMs: PATIENCE_MS };
-  const goesOn = async (name: string) => {
-    const { [name]: before } = await guest.progress(name);
-    await until(`${name} goes on`, async () => (await guest.progress(name))[name]! > before!);
-  };
   for (const name of ['burner-a', 'sleeper-a']) {
     const process = findProcess(processes, name);
     for (const what of ['hold', 'release'] as const) {
@@ -195,14 +211,14 @@ async function survivesEveryPrefix(
         const writes = error!.details.writes as EditWrite[];
         all = writes.length;
         t.regex(error!.message, new RegExp(`killed after ${words} words`));
-        await goesOn('burner-b');
+        await runsOn(guest, 'burner-b');
         await surgeon.hold(process, options);
         const still = await guest.progress(name);
-        await goesOn('burner-b');
+        await runsOn(guest, 'burner-b');
         t.deepEqual(await guest.progress(name), still, `${what}, ${words} of ${all} words: it can be held`);
         const { kept } = await surgeon.release(process, options);
         t.is(kept, 0);
-        await goesOn(name);
+        await runsOn(guest, name);
       }
     }
   }

@@ -6,6 +6,7 @@ import type { Operation, Surgeon } from '../../runtime/surgeon/surgeon.ts';
 import type { Technique } from '../../runtime/technique/step.ts';
 import type { LiveGuest } from './guest.ts';
 import { GuestCounters } from './guest-counters.ts';
+import { until } from './until.ts';
 
 /** Wall time in which a guest on a busy host surely gets somewhere. */
 export const PATIENCE_MS = 120_000;
@@ -130,6 +131,12 @@ export class Cycles implements Disposable {
       'the pages are those that the programs count in',
     );
   }
+}
+
+/** Waits until a program has done more than it has now. */
+export async function runsOn(guest: LiveGuest, name: string): Promise<void> {
+  const { [name]: before } = await guest.progress(name);
+  await until(`${name} goes on`, async () => (await guest.progress(name))[name]! > before!);
 }
 
 /** Waits until every program has counted on from where it was. */

@@ -90,6 +90,7 @@ test.serial(
       t.true(await stands(pid));
       t.is(stateOf(hostProcess(pid)!), 'paused');
       const pause = new ProcessPause(machine(pid), freezer);
+      t.deepEqual(pause.standing(), { by: 'dead' });
       await pause.stop('look');
       pause.resume();
       t.true(await stands(pid), 'who only looks does not let it go on');
@@ -101,6 +102,7 @@ test.serial(
       pause.resume();
       await goesOn(pid);
       t.is(freezer.by(), 'nobody');
+      t.is(pause.standing(), undefined);
       t.deepEqual(marks(), []);
       t.is(stateOf(hostProcess(pid)!), 'running');
     });
