@@ -93,6 +93,8 @@ async function honest(
   fleet.serve(async () => {}, { checkPolicy: () => [], processes, accounts });
   t.teardown(() => fleet.close());
   await until('it is connected', () => fleet.state.connected, 60_000, 20);
+  // Until the server knows what it answers.
+  await fleet.settled();
 }
 
 /** Somebody with a connection who answers to questions about `what` with anything. */

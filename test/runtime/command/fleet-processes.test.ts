@@ -68,6 +68,8 @@ async function honest(t: ExecutionContext, server: NatsServer, name: string, row
   });
   t.teardown(() => fleet.close());
   await until('it is connected', () => fleet.state.connected, 60_000, 20);
+  // Until the server knows what it answers.
+  await fleet.settled();
 }
 
 /** Somebody with a connection who answers to `ps` with anything. */

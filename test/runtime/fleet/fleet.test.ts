@@ -13,6 +13,7 @@ import { until } from '../../live/until.ts';
 import { BACKUP, BACKUP_LAST, FakeDaemon, isQueued, run, SERVER, twoGuests } from '../daemon/fake-daemon.ts';
 import type { SyntheticGuest } from '../guest/synthetic.ts';
 import { NatsServer } from './nats-server.ts';
+import { SlowPath } from './slow-path.ts';
 
 const HOUR = 3_600_000;
 const LEASE_MS = 5_000;
@@ -22,10 +23,12 @@ interface FleetMember {
   readonly fleet: Fleet;
 }
 
-/** Two hosts: `a` with a backup, `b` with a server, whose clock is an hour ahead. */
+/** Two hosts: `a` with a backup, far from the server, and `b` with a server, whose clock is an hour ahead. */
 async function twoHosts(t: ExecutionContext, server: NatsServer) {
   const { batch, web } = await twoGuests();
-  const a = await member(t, server, 'a', batch, 1_000);
+  const path = await SlowPath.to(server, 100);
+  t.teardown(() => path[Symbol.dispose]());
+  const a = await member(t, path, 'a', batch, 1_000);
   const b = await member(t, server, 'b', web, HOUR);
   for (const { host } of [a, b]) await host.start();
   await connected(a, b);
@@ -34,7 +37,7 @@ async function twoHosts(t: ExecutionContext, server: NatsServer) {
 
 async function member(
   t: ExecutionContext,
-  server: NatsServer,
+  server: Pick<NatsServer, 'url'>,
   name: string,
   guest: SyntheticGuest,
   nowMs: number,
@@ -49,8 +52,10 @@ async function member(
   return { host, fleet };
 }
 
+/** What one says when both are connected may reach the server before it knows that the other one listens. */
 async function connected(...members: readonly FleetMember[]) {
   await until('all are connected', () => members.every(({ fleet }) => fleet.state.connected), 60_000, 20);
+  for (const { fleet } of members) await fleet.settled();
 }
 
 /** The server of `b` works for one look, which `a` has heard of. */
