@@ -196,7 +196,7 @@ export class Daemon {
     );
     this.#memory = decided.memory;
     this.#heldFor = heldFor(decided.actions, elsewhere);
-    fleet?.listen(decided.mindsElsewhere);
+    fleet?.listen(decided.asked);
     fleet?.tell(decided.believed, elapsedMs);
     if (fleet?.isActive) quiet = false;
     const { alert } = decided;

@@ -16,7 +16,7 @@ import { protect } from '../policy/protect.ts';
 import { matches, type Selector, type SelectorSpec, selector } from '../policy/selector.ts';
 import { shortFirst } from '../policy/short-first.ts';
 import type { WaitTarget } from '../policy/wait-target.ts';
-import type { Policy } from '../policy/world.ts';
+import type { Policy, ProcessView } from '../policy/world.ts';
 import type { Config, PolicyConfig } from './config-schema.ts';
 
 /**
@@ -34,12 +34,19 @@ export async function makePolicies(
   for (const [index, entry] of config.policy.entries()) {
     const maxHold = entry.maxHold ?? config.maxHold;
     const select = entry.select ?? (entry.type === 'priority' ? entry.order : []);
+    const name = policyName(entry, index);
     entries.push({
-      name: entry.name ?? `${entry.type}-${index + 1}`,
+      name,
       policy: await makePolicy(entry, directory, selects),
       select: selects(select as SelectorSpec[]),
       windows: entry.windows,
       ...(OWN_HOST_ONLY.has(entry.type) && { ownHostOnly: true }),
+      ...(entry.type === 'priority' && {
+        asks: placeAsks(
+          name,
+          entry.order.map((spec) => selects([spec])),
+        ),
+      }),
       ...rousedBy(entry, selects),
       ...(KEEPS_ACCOUNTS.has(entry.type) && { account: digest(JSON.stringify(entry)) }),
       limit:
@@ -55,6 +62,24 @@ export async function makePolicies(
 function guaranteeOf({ guarantee, domain, slice }: Config): Guarantee {
   const found = (name: string) => domain.find((entry) => matches(entry.name, name));
   return { of: ({ name }) => (found(name) ?? { guarantee }).guarantee, sliceMs: slice * 1000 };
+}
+
+/** What a policy without a name is called. */
+export function policyName({ name, type }: PolicyConfig, index: number): string {
+  return name ?? `${type}-${index + 1}`;
+}
+
+/** What a subject of `priority` at this place asks of others: whether one of a place before it works. */
+export function placeQuestion(policy: string, place: number): string {
+  return `${policy}, place ${place + 1}`;
+}
+
+/** What each subject of `priority` asks; who has the first place waits for nobody. */
+export function placeAsks(policy: string, order: readonly Selector[]) {
+  return (subject: ProcessView) => {
+    const place = order.findIndex((fits) => fits(subject));
+    return place > 0 ? placeQuestion(policy, place) : undefined;
+  };
 }
 
 /** Knows the name of this host in its fleet. */

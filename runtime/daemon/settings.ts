@@ -65,7 +65,7 @@ export async function withStoredPolicy(
   log: Logger,
   stored: StoredPolicy,
 ): Promise<Settings> {
-  parseFleetPolicy(stored.policy, policyName(stored));
+  parseFleetPolicy(stored.policy, revisionName(stored));
   const decisions = await makeDecisions(config, file, log, stored);
   settings.fleet?.watch(decisions.interest);
   return { ...settings, ...decisions };
@@ -80,20 +80,20 @@ async function makeDecisions(config: Config, file: string, log: Logger, stored: 
   const thresholds = whole.policy.flatMap((policy) =>
     'threshold' in policy && policy.threshold !== undefined ? [policy.threshold] : [],
   );
-  const interest = { selectors: selectorsOf(whole), thresholds, ...mindedHosts(whole.policy) };
+  const interest = { selectors: selectorsOf(whole), thresholds, ...mindedHosts(whole) };
   return { decide, origins: asksForOrigins(whole), interest };
 }
 
 function withStored(config: Config, log: Logger, stored: StoredPolicy): Config {
   try {
-    return withFleetPolicy(config, parseFleetPolicy(stored.policy, policyName(stored)));
+    return withFleetPolicy(config, parseFleetPolicy(stored.policy, revisionName(stored)));
   } catch (error) {
     log.error({ err: error }, 'the policy of the fleet that was in force before cannot be used');
     return config;
   }
 }
 
-function policyName({ revision }: StoredPolicy): string {
+function revisionName({ revision }: StoredPolicy): string {
   return `revision ${revision} of the fleet's policy`;
 }
 

@@ -29,6 +29,8 @@ const MOST_ACTIVITY = 5;
 const MOST_SEEN = 200;
 /** For so long after its last use a subscription stays: what comes and goes is heard of at once then. */
 const LINGER_MS = 60_000;
+/** No question of a policy. */
+const AT_FIRST = '';
 const NOBODY: ReadonlySet<string> = new Set();
 
 /** @throws DomschedError `config-invalid` for credentials or certificates that cannot be used */
@@ -70,8 +72,8 @@ export class Fleet {
   /** There is something that others have not been told. */
   #owes = false;
   #received = 0;
-  /** When somebody was here last about whom policies decide by what others do; at first all are heard. */
-  #mindedMs = Infinity;
+  /** By what policies ask of others: when somebody was here last about whom they do. At first all are heard. */
+  readonly #mindedMs = new Map([[AT_FIRST, Infinity]]);
   /** By the last token of their subjects. */
   readonly #subscriptions = new Map<string, Subscription>();
   /** What they are made of. */
@@ -114,6 +116,9 @@ export class Fleet {
   watch(interest: Interest): void {
     this.#interest = interest;
     this.#hearing.watch(interest, this.#now());
+    // What these policies ask is known when they have decided.
+    this.#mindedMs.clear();
+    if (this.#listens) this.#mindedMs.set(AT_FIRST, Infinity);
     this.#subscribe();
     this.#match = matcher(interest.selectors, this.config.name);
   }
@@ -145,14 +150,22 @@ export class Fleet {
   /**
    * Hears others from now on, or no longer, a while after nobody here could be held for them. So what a host at work says
    * goes to those that have something to hold, and not to all; what began before is heard within a lease.
+   * @param minds what policies ask of others now, about their subjects here (`runtime/policy/combine.ts`)
    */
-  listen(minds: boolean): void {
+  listen(minds: ReadonlySet<string>): void {
     const nowMs = this.#now();
-    if (minds) this.#mindedMs = nowMs;
-    else this.#mindedMs = Math.min(this.#mindedMs, nowMs);
-    if (this.#listens === nowMs - this.#mindedMs < LINGER_MS) return;
-    this.#listens = !this.#listens;
-    this.#hearing.forget(nowMs);
+    for (const name of minds) this.#mindedMs.set(name, nowMs);
+    for (const [name, lastMs] of this.#mindedMs) {
+      if (lastMs === Infinity) this.#mindedMs.set(name, nowMs);
+      else if (nowMs - lastMs >= LINGER_MS) this.#mindedMs.delete(name);
+    }
+    const listens = this.#mindedMs.size > 0;
+    if (this.#listens && listens) this.#hearing.ask(new Set(this.#mindedMs.keys()), nowMs);
+    else if (this.#listens !== listens) {
+      this.#listens = listens;
+      this.#hearing.forget(nowMs);
+      this.#hearing.ask(new Set(this.#mindedMs.keys()), nowMs);
+    }
     this.#subscribe();
   }
 
@@ -207,7 +220,7 @@ export class Fleet {
       leaseMs: this.#leaseMs,
       listens: this.#listens,
       few: this.#hearing.isEnough,
-      listensTo: (this.#interest.questions === undefined && this.#interest.hosts) || null,
+      listensTo: this.#hearing.named ?? null,
       policy: this.#follower.state,
       layouts: this.layouts?.counts ?? null,
       hosts: this.#hearing.hosts.map(({ host, state, heardMs, message }) => ({

@@ -2,17 +2,25 @@ import type { ProcessView } from '../policy/world.ts';
 import { type HeardHost, Leases, remoteDomains, stateAfter } from './leases.ts';
 import type { ActivityMessage } from './message.ts';
 
-/**
- * Whether a process of another host is enough for a policy to hold all of its subjects, whoever else is at work. Its CPU
- * time is that of {@link QUESTION_MS}.
- */
-export type WorkQuestion = (process: ProcessView) => boolean;
+/** What a policy asks of all others about some of its subjects: whether one works for which they are held. */
+export interface WorkQuestion {
+  /** By which policies say whether they ask it now, as they have such subjects (`runtime/policy/combine.ts`). */
+  readonly name: string;
+  /**
+   * Whether a process of another host is enough to hold them all, whoever else is at work. Its CPU time is that of
+   * {@link QUESTION_MS}.
+   */
+  readonly isAnsweredBy: (process: ProcessView) => boolean;
+}
 
 /** What of other hosts can change a decision here. */
 export interface Minded {
   /** The only hosts whose activity can; any when left out. */
   readonly hosts?: readonly string[];
-  /** With these, what others than `hosts` do changes nothing for whoever knows of a host that answers each of them. */
+  /**
+   * With these, what others than `hosts` do changes nothing for whoever knows of a host that answers each of those that are
+   * asked.
+   */
   readonly questions?: readonly WorkQuestion[];
 }
 
@@ -42,6 +50,8 @@ export class Hearing {
   readonly #leaseMs: number;
   readonly #random: () => number;
   #minded: Minded = {};
+  /** Which of the questions are asked now. */
+  #asked: readonly number[] = [];
   /** For each host at work that answers any question, which of them. */
   readonly #answers = new Map<string, readonly boolean[]>();
   /** The hosts that are heard; undefined for all. */
@@ -81,12 +91,30 @@ export class Hearing {
   /** Other hosts are of interest from now on: what was heard of the rest no longer counts. */
   watch(minded: Minded, nowMs: number): void {
     this.#minded = minded;
-    const { hosts, questions } = minded;
+    this.#asked = [...(minded.questions ?? []).keys()];
     this.#hear(undefined, nowMs);
     this.#settle(nowMs);
-    if (hosts !== undefined && questions === undefined) this.#keep((host) => hosts.includes(host));
+    this.#keepNamed();
     this.#answers.clear();
     for (const heard of this.#leases.all()) this.#note(heard);
+  }
+
+  /** From now on these questions alone are asked, until {@link watch}: of others nobody here could be the subject. */
+  ask(names: ReadonlySet<string>, nowMs: number): void {
+    const questions = this.#minded.questions ?? [];
+    const asked = [...questions.keys()].filter((each) => names.has(questions[each]!.name));
+    if (asked.join() === this.#asked.join()) return;
+    const wasNamed = this.named !== undefined;
+    this.#asked = asked;
+    if (wasNamed !== (this.named !== undefined)) this.#hear(undefined, nowMs);
+    this.#choose(nowMs);
+    this.#settle(nowMs);
+    this.#keepNamed();
+  }
+
+  /** The only hosts that are heard, since those are all that policies name; undefined if it may be any. */
+  get named(): readonly string[] | undefined {
+    return this.#asked.length === 0 ? this.#minded.hosts : undefined;
   }
 
   /** Nothing that was heard counts any longer. */
@@ -156,7 +184,7 @@ export class Hearing {
     const { questions = [] } = this.#minded;
     if (questions.length === 0) return [];
     const processes = remoteDomains([heard], QUESTION_MS).flatMap((domain) => domain.processes);
-    return questions.map((question) => processes.some(question));
+    return questions.map(({ isAnsweredBy }) => processes.some(isAnsweredBy));
   }
 
   /** Hosts that answer a question and can be counted upon. */
@@ -169,8 +197,9 @@ export class Hearing {
   }
 
   #hasEach(least: number, nowMs: number): boolean {
-    const { questions = [] } = this.#minded;
-    return questions.length > 0 && questions.every((_, each) => this.#answering(each, nowMs).length >= least);
+    return (
+      this.#asked.length > 0 && this.#asked.every((each) => this.#answering(each, nowMs).length >= least)
+    );
   }
 
   /** All others are heard again, and have not yet been for a lease. */
@@ -183,30 +212,33 @@ export class Hearing {
    * @param before to go on with until enough others are found
    */
   #hear(chosen: ReadonlySet<string> | undefined, nowMs: number, before?: ReadonlySet<string>): void {
-    const { hosts, questions } = this.#minded;
     this.#chosen = chosen;
     this.#before = before;
     this.#allSinceMs = nowMs;
     if (chosen !== undefined) this.#subjects = chosen;
-    else this.#subjects = new Set(questions === undefined && hosts ? hosts : [ALL, ...(before ?? [])]);
+    else this.#subjects = new Set(this.named ?? [ALL, ...(before ?? [])]);
   }
 
   /** Hears fewer hosts, or all again. */
   #choose(nowMs: number): void {
-    const { hosts = [], questions = [] } = this.#minded;
     if (this.#chosen !== undefined) {
       if (!this.#hasEach(FEW, nowMs)) this.#hear(undefined, nowMs, this.#chosen);
       return;
     }
     if (!this.#hasEach(this.#isLooking(nowMs) ? WITNESSES : MANY, nowMs)) return;
-    const chosen = new Set(hosts);
-    for (const each of questions.keys()) {
+    const chosen = new Set(this.#minded.hosts);
+    for (const each of this.#asked) {
       // By lot, so that not all count upon the same ones.
       const lots = this.#answering(each, nowMs).map((host) => ({ host, lot: this.#random() }));
       for (const { host } of lots.sort((a, b) => a.lot - b.lot).slice(0, WITNESSES)) chosen.add(host);
     }
     this.#hear(chosen, nowMs);
     this.#keep((host) => chosen.has(host));
+  }
+
+  #keepNamed(): void {
+    const { named } = this;
+    if (named !== undefined) this.#keep((host) => named.includes(host));
   }
 
   #keep(isMinded: (host: string) => boolean): void {
@@ -220,9 +252,8 @@ export class Hearing {
     const had = this.#answers.get(host);
     if (had === undefined || !this.#isLooking(nowMs)) return false;
     const now = this.#answersOf({ host, state: stateAfter(message), heardMs: nowMs, message });
-    return had.some(
-      (answered, each) =>
-        answered && !now[each] && this.#answering(each, nowMs).every((other) => other === host),
+    return this.#asked.some(
+      (each) => had[each] && !now[each] && this.#answering(each, nowMs).every((other) => other === host),
     );
   }
 

@@ -17,6 +17,11 @@ export interface PlacedPolicy {
   readonly limit: HoldLimit | undefined;
   /** It is about what a host's own processes take from each other, and does not see domains elsewhere. */
   readonly ownHostOnly?: true;
+  /**
+   * What it asks of processes elsewhere about one of its subjects; undefined if no process there can change what becomes of
+   * that one. Absent if it asks the same about each: then its name stands for that.
+   */
+  readonly asks?: (subject: ProcessView) => string | undefined;
   /** Whose beginning to run it answers at once; absent if it decides by what happens over whole intervals. */
   readonly rousedBy?: RousedBy;
   /** Its configuration, if it keeps accounts (`proportional-share.ts`) that the next daemon is to go on with. */
@@ -44,8 +49,8 @@ export interface CombinedDecision {
   readonly overstated: ReadonlySet<string>;
   /** This host's domains as policies saw them: with what may be believed of their activity. */
   readonly believed: readonly DomainView[];
-  /** There are processes here about which a policy decides by what domains elsewhere do, too. */
-  readonly mindsElsewhere: boolean;
+  /** What policies ask of domains elsewhere now, about processes here: nothing if no decision depends on any. */
+  readonly asked: ReadonlySet<string>;
   /** Undefined if nothing that happens before the next tick could hold anybody at once. */
   readonly alert: Alert | undefined;
 }
@@ -86,10 +91,9 @@ export function combine(
     );
     const open = entries.filter(({ windows }) => isOpen(windows, observed.date));
     const subjects = subjectsOf(observed, open);
-    const minding = open
-      .filter(({ ownHostOnly }) => !ownHostOnly)
-      .flatMap(({ name }) => [...subjects.get(name)!]);
-    const mindsElsewhere = minding.some((key) => !foreign.has(key));
+    const asked = new Set(
+      open.filter(({ ownHostOnly }) => !ownHostOnly).flatMap((entry) => askedBy(entry, subjects, believed)),
+    );
     const wanted = new Map<string, NamedAction>();
     const limits = new Map(entries.map(({ name, limit }) => [name, limit]));
     const policies: Record<string, unknown> = {};
@@ -141,7 +145,7 @@ export function combine(
       },
       overstated: new Set(domains.flatMap(({ domain, overstated }) => (overstated ? [domain.id] : []))),
       believed,
-      mindsElsewhere,
+      asked,
       alert,
     };
   };
@@ -149,6 +153,26 @@ export function combine(
 }
 
 type Subjects = Map<string, Set<string>>;
+
+/** What a policy asks of domains elsewhere about subjects of this host. */
+function askedBy(
+  { name, asks }: PlacedPolicy,
+  subjects: Subjects,
+  believed: readonly DomainView[],
+): string[] {
+  const own = subjects.get(name)!;
+  const asked = new Set<string>();
+  if (own.size === 0) return [];
+  for (const { processes } of believed) {
+    for (const process of processes) {
+      if (!own.has(process.key)) continue;
+      if (asks === undefined) return [name];
+      const question = asks(process);
+      if (question !== undefined) asked.add(question);
+    }
+  }
+  return [...asked];
+}
 
 /** The owner of each process of a domain, and the owned ones. */
 interface Assigned {

@@ -8,19 +8,22 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pino from 'pino';
 import { parseFleetPolicy } from '../../runtime/daemon/fleet-policy.ts';
 import { mindedHosts } from '../../runtime/daemon/minded-hosts.ts';
+import { placeAsks } from '../../runtime/daemon/policies.ts';
 import { FLEET } from '../../runtime/fleet/config.ts';
 import { Fleet } from '../../runtime/fleet/fleet.ts';
 import { PolicyCache } from '../../runtime/fleet/policy-cache.ts';
-import { type CombinedMemory, combine } from '../../runtime/policy/combine.ts';
+import { type CombinedMemory, combine, type PlacedPolicy } from '../../runtime/policy/combine.ts';
 import { idleOnly } from '../../runtime/policy/idle-only.ts';
+import { priority } from '../../runtime/policy/priority.ts';
 import { selector } from '../../runtime/policy/selector.ts';
 import type { DomainView, Policy, ProcessView, World } from '../../runtime/policy/world.ts';
 
 /**
  * For whom the holders hold their backups: for one other host, listening to all; for one, listening to that one alone, as with
- * a policy that names it; for anybody (`idle-only`); and for anybody, listening to all, as with a module.
+ * a policy that names it; for anybody (`idle-only`); for anybody, listening to all, as with a module; and for anybody, as what
+ * has a later place (`priority`).
  */
-export type Holds = 'for-one' | 'named' | 'idle' | 'idle-all';
+export type Holds = 'for-one' | 'named' | 'idle' | 'idle-all' | 'places';
 
 /** What a process of hosts is told at its start. */
 export interface HostsPlan {
@@ -69,6 +72,8 @@ const A_WHILE_MS = 120_000;
 const SERVICE = { comm: 'service' };
 const BACKUP = { comm: 'backup' };
 const IDLE_ONLY = '[[policy]]\ntype = "idle-only"\nselect = [{ comm = "backup" }]\n';
+const ORDER = [SERVICE, { comm: 'other' }, BACKUP];
+const PLACES = `[[policy]]\ntype = "priority"\norder = [${ORDER.map(({ comm }) => `{ comm = "${comm}" }`)}]\n`;
 /** A pid can hold so much of a time in ms: it tells whoever hears of a process when that began to work. */
 const PIDS = 2 ** 22;
 
@@ -105,15 +110,16 @@ class SimulatedHost {
       hear(message);
     };
     // Where nobody could be held it is as it is a while after the start.
-    this.fleet.listen(this.#isHolder);
+    this.fleet.listen(new Set(this.#isHolder ? ['all'] : []));
     laterMs = A_WHILE_MS;
     const partner = nameOf((number + Math.floor(total / 2)) % total);
-    const interest = { selectors: [SERVICE, BACKUP], thresholds: [] };
+    const interest = { selectors: ORDER, thresholds: [] };
     const minded = {
       'for-one': {},
       named: { hosts: [partner] },
-      idle: mindedHosts(parseFleetPolicy(IDLE_ONLY, 'idle-only').policy),
+      idle: mindedHosts(parseFleetPolicy(IDLE_ONLY, 'idle-only')),
       'idle-all': {},
+      places: mindedHosts(parseFleetPolicy(PLACES, 'priority')),
     }[holds];
     this.fleet.watch({ ...interest, ...minded });
     this.fleet.serve(async () => {}, {
@@ -121,9 +127,27 @@ class SimulatedHost {
       accounts: async () => ({ ms: 0, threads: [], domains: [] }),
       processes: async () => ({ rows: [], errors: [] }),
     });
-    const policy = holds.startsWith('idle') ? this.#afterAll() : this.#after(partner);
-    const entry = { name: 'after', policy, windows: [], limit: undefined };
-    this.#decide = combine(this.#isHolder ? [{ ...entry, select: selector([BACKUP]) }] : []);
+    this.#decide = combine(this.#isHolder ? [this.#entry(holds, partner)] : []);
+  }
+
+  #entry(holds: Holds, partner: string): PlacedPolicy {
+    const entry = { windows: [], limit: undefined, select: selector([BACKUP]) };
+    switch (holds) {
+      case 'places': {
+        const name = 'priority-1';
+        const order = ORDER.map((spec) => selector([spec]));
+        const policy = this.#noting(priority({ order }) as Policy);
+        return { ...entry, name, policy, select: selector(ORDER), asks: placeAsks(name, order) };
+      }
+      case 'idle':
+      case 'idle-all': {
+        // But for its own host's.
+        const policy = idleOnly({ ignore: ({ elsewhere }) => elsewhere === undefined }) as Policy;
+        return { ...entry, name: 'idle-only-1', policy: this.#noting(policy) };
+      }
+      default:
+        return { ...entry, name: 'after', policy: this.#after(partner) };
+    }
   }
 
   change(isBusy = !this.#isBusy): void {
@@ -153,7 +177,7 @@ class SimulatedHost {
     if (this.#isHolder) this.looks++;
     if (this.#isHolder && !this.isHeld) this.freeLooks++;
     if (this.isHeld && now - this.#heardMs > 2 * this.fleet.config.lease * 1000) this.overdueLooks++;
-    this.fleet.listen(decided.mindsElsewhere);
+    this.fleet.listen(decided.asked);
     this.fleet.tell(decided.believed, elapsedMs);
   }
 
@@ -172,9 +196,8 @@ class SimulatedHost {
     };
   }
 
-  /** Holds it while anybody's service works, but for its own host's. */
-  #afterAll(): Policy {
-    const policy = idleOnly({ ignore: ({ elsewhere }) => elsewhere === undefined }) as Policy;
+  /** Of a policy that holds while anybody else's service works. */
+  #noting(policy: Policy): Policy {
     return (world, memory) => {
       const processes = world.domains.flatMap((domain) => domain.processes);
       this.#note(

@@ -1,8 +1,8 @@
 /**
  * `node test/bench/fleet.bench.ts [HOSTS[/HOLDERS[/HOLDS]]…]`: a fleet of so many simulated hosts on one real server, each with one
  * change in 5 s, of which HOLDERS (a tenth if left out) have somebody to hold and so listen. HOLDS says for whom: for one host,
- * listening to all (`for-one`) or to that one (`named`, and then all hold), or for anybody (`idle`; with `idle-all`, listening to
- * all). How long it takes from a
+ * listening to all (`for-one`) or to that one (`named`, and then all hold), or for anybody (`idle`; with `places`, as
+ * what comes later in the order of `priority`; with `idle-all`, listening to all). How long it takes from a
  * service's beginning to work to the decision to hold for it on another host, what the server costs, whether anything is
  * lost, how soon all are back after the server was away, and whether anybody stays held when it cannot be heard.
  */
@@ -96,7 +96,7 @@ function costOf({ pid }: NatsServer): { readonly cpuMs: number; readonly peakMiB
 }
 
 async function measure(total: number, holders: number, holds: Holds) {
-  const isIdle = holds.startsWith('idle');
+  const isForAnybody = holds === 'idle' || holds === 'idle-all' || holds === 'places';
   const directory = await mkdtemp(path.join(tmpdir(), 'domsched-fleet-bench-'));
   await using stack = new AsyncDisposableStack();
   stack.defer(() => rm(directory, { recursive: true, force: true }));
@@ -147,8 +147,8 @@ async function measure(total: number, holders: number, holds: Holds) {
   // By their names each word has one listener: every host is the one that one other holds for. Who hears now these and
   // now those knows by the numbers of their words.
   const meant = holds === 'named' ? words : words * listeners - (after.ownWords - before.ownWords);
-  const lost = holds === 'idle' ? after.missed - before.missed : meant - deliveries;
-  const { delays, ...edges } = isIdle ? await edgesOf(hosts, holders) : { delays: after.delays };
+  const lost = holds === 'idle' || holds === 'places' ? after.missed - before.missed : meant - deliveries;
+  const { delays, ...edges } = isForAnybody ? await edgesOf(hosts, holders) : { delays: after.delays };
 
   // All are away at once, and come back at once.
   await server.kill();
@@ -177,7 +177,7 @@ async function measure(total: number, holders: number, holds: Holds) {
     deliveries: deliveries / seconds,
     lost,
     // Somebody works all the time: nobody is to be free.
-    ...(isIdle && { looks: after.looks - before.looks, freeLooks: after.freeLooks - before.freeLooks }),
+    ...(isForAnybody && { looks: after.looks - before.looks, freeLooks: after.freeLooks - before.freeLooks }),
     ...edges,
     delays: delays.length,
     p50Ms: percentile(delays, 0.5),

@@ -281,7 +281,11 @@ test('of many hosts at work one that waits for anybody hears a few, over the rea
   const stranger = await connect({ servers: server.url });
   t.teardown(() => stranger.close());
   await until('it is connected', () => fleet.state.connected, 60_000, 20);
-  fleet.watch({ selectors: [], thresholds: [], questions: [({ ranNs }) => ranNs > 0] });
+  fleet.watch({
+    selectors: [],
+    thresholds: [],
+    questions: [{ name: 'any', isAnsweredBy: ({ ranNs }) => ranNs > 0 }],
+  });
   await fleet.settled();
   const who = { domain: 'd', comm: 'c', pid: 7 };
   const classes = [{ matched: [], first: false, share: 1, waits: false, who }];
@@ -317,6 +321,49 @@ test('of many hosts at work one that waits for anybody hears a few, over the rea
     [],
   );
   t.is(fleet.lost, 0);
+});
+
+test('what policies do not ask, as nobody here is their subject, is not heard for: not at once, but a minute later', async (t) => {
+  await using server = await NatsServer.start();
+  const config = FLEET.parse({ servers: [server.url], name: 'a', lease: LEASE_MS / 1000 });
+  let laterMs = 0;
+  const fleet = new Fleet(config, pino({ level: 'silent' }), () => performance.now() + laterMs);
+  t.teardown(() => fleet.close());
+  const stranger = await connect({ servers: server.url });
+  t.teardown(() => stranger.close());
+  await until('it is connected', () => fleet.state.connected, 60_000, 20);
+  const uses = (share: number) => ({
+    name: `of ${share}`,
+    isAnsweredBy: ({ ranNs }: { readonly ranNs: number }) => ranNs >= share * 1e9,
+  });
+  fleet.watch({ selectors: [], thresholds: [], hosts: ['db'], questions: [uses(1), uses(2)] });
+  await fleet.settled();
+  const who = { domain: 'd', comm: 'c', pid: 7 };
+  const classes = [{ matched: [], first: false, share: 1, waits: false, who }];
+  let seq = 0;
+  const allSay = async () => {
+    const message = { run: 'r', seq: ++seq, leaseMs: LEASE_MS, rests: false, classes };
+    for (let i = 0; i < 200; i++) stranger.publish(`domsched.activity.h${i}`, encode(message));
+    await stranger.flush();
+    for (let i = 0; i < 2; i++) await fleet.settled();
+  };
+  await allSay();
+  t.is(fleet.domains(500).length, 200, 'none of them uses two CPUs');
+  fleet.listen(new Set(['of 1', 'of 2']));
+  t.false(fleet.state.few);
+  fleet.listen(new Set(['of 1']));
+  t.false(fleet.state.few);
+  for (; laterMs <= 60_000; laterMs += 1_000) fleet.listen(new Set(['of 1']));
+  await allSay();
+  t.true(fleet.state.few);
+  t.is(fleet.status().listensTo, null);
+  t.is(fleet.domains(500).length, WITNESSES);
+  for (; laterMs <= 122_000; laterMs += 1_000) fleet.listen(new Set(['whom they name']));
+  t.deepEqual(fleet.status().listensTo, ['db']);
+  t.deepEqual(fleet.domains(500), []);
+  t.true(fleet.state.listens);
+  for (; laterMs <= 184_000; laterMs += 1_000) fleet.listen(new Set());
+  t.false(fleet.state.listens);
 });
 
 test('what is no message of ours is not taken, and named with its host and why; metrics count it', async (t) => {

@@ -12,7 +12,12 @@ import {
 import type { ActivityMessage } from '../../../runtime/fleet/message.ts';
 
 const LEASE_MS = 5_000;
-const isBusy: WorkQuestion = ({ ranNs }) => ranNs >= 0.01 * QUESTION_MS * 1e6;
+/** Whether one uses this part of a CPU. */
+const uses = (share: number): WorkQuestion => ({
+  name: `${share}`,
+  isAnsweredBy: ({ ranNs }) => ranNs >= share * QUESTION_MS * 1e6,
+});
+const isBusy = uses(0.01);
 
 /** Others as they are, each saying what it does as the fleet's hosts do; what is said to whom listens. */
 class Others {
@@ -47,6 +52,10 @@ class Others {
         if (share > 0 && this.nowMs - saidMs >= LEASE_MS) this.say(name);
       this.hearing.look(this.nowMs);
     }
+  }
+
+  shares(names: readonly string[]): number[] {
+    return names.map((name) => this.#hosts.get(name)!.share);
   }
 
   get atWork(): string[] {
@@ -103,7 +112,7 @@ test('who is not enough for any policy does not count, and one that a policy nam
   t.true(light.hearing.subjects.has('db'));
   light.does('db', 0.001);
   t.truthy(light.hearing.hosts.find(({ host }) => host === 'db'));
-  const two = many(300, { questions: [isBusy, ({ ranNs }) => ranNs > 2 * QUESTION_MS * 1e6] });
+  const two = many(300, { questions: [isBusy, uses(2)] });
   t.true(two.hearing.subjects.has('*'), 'nobody answers the second');
 });
 
@@ -117,6 +126,32 @@ test('without questions nobody is left out, and hosts that are named are heard a
   // A word that was on its way when they became the only ones.
   named.hearing.hear('h1', message(9, 1), named.nowMs);
   t.deepEqual(named.known, ['h7', 'h9']);
+});
+
+test('only what is asked now counts: who asks again for what nobody is known to do hears all', (t) => {
+  const asks = (...questions: WorkQuestion[]) => {
+    others.hearing.ask(new Set(questions.map(({ name }) => name)), others.nowMs);
+    return others.hearing.subjects.has('*');
+  };
+  const others = many(300, { hosts: ['db'], questions: [isBusy, uses(2)] });
+  t.true(asks(isBusy, uses(2)));
+  t.false(asks(isBusy));
+  t.is(others.known.length, WITNESSES);
+  t.true(asks(isBusy, uses(2)), 'one that does more may be among those that were not heard');
+  others.does('h1', 3);
+  t.is(others.hearing.hosts.find(({ host }) => host === 'h1')!.message.classes[0]!.share, 3);
+  others.pass(LEASE_MS);
+  t.is(others.known.length, 300, 'it is one, which is not many');
+  t.false(asks(isBusy));
+  // Of what policies only say by name the rest means nothing.
+  t.false(asks());
+  t.deepEqual([...others.hearing.subjects], ['db']);
+  t.deepEqual(others.hearing.named, ['db']);
+  t.deepEqual(others.known, []);
+  t.true(asks(isBusy));
+  t.is(others.hearing.named, undefined);
+  others.pass(LEASE_MS);
+  t.is(others.known.length, WITNESSES);
 });
 
 test('when those that are heard become few, others are found; their own words are heard meanwhile', (t) => {
@@ -213,4 +248,42 @@ test('whatever others do, whoever knows a lease of it knows whether somebody wor
     if (hidden.length > 0) throw new Error(`they rest: ${hidden.join()}`);
   });
   t.notThrows(() => fc.assert(property, { numRuns: 200 }));
+});
+
+test('of two kinds of work, whoever asks for a lease whether somebody does either knows both', (t) => {
+  const kinds = [isBusy, uses(2)];
+  const step = fc.record({
+    ms: fc.constantFrom(0, 0, 500, 7_000),
+    from: fc.nat(199),
+    count: fc.constantFrom(1, 40, 200),
+    share: fc.constantFrom(0, 0, 0.1, 3),
+    asked: fc.option(fc.constantFrom<number[]>([0], [1], [0, 1])),
+  });
+  const property = fc.property(fc.array(step, { maxLength: 12 }), (steps) => {
+    const others = many(200, { questions: kinds });
+    others.pass(LEASE_MS);
+    let asked = [0, 1];
+    for (const { ms, from, count, share, asked: now } of steps) {
+      if (now !== null) {
+        asked = now;
+        others.hearing.ask(new Set(asked.map((each) => kinds[each]!.name)), others.nowMs);
+        others.pass(LEASE_MS);
+      }
+      for (let i = 0; i < count; i++) others.does(`h${(from + i) % 200}`, share);
+      others.pass(ms);
+      for (const each of asked) {
+        const least = [0.01, 2][each]!;
+        const knows = others.shares(others.known).some((one) => one >= least);
+        // Nobody goes on while somebody works that it waits for.
+        if (!knows && others.shares(others.atWork).some((one) => one >= least)) throw new Error(`${each}`);
+      }
+    }
+    others.pass(LEASE_MS);
+    for (const each of asked) {
+      const least = [0.01, 2][each]!;
+      const knows = others.shares(others.known).some((one) => one >= least);
+      if (knows && others.shares(others.atWork).every((one) => one < least)) throw new Error('nobody does');
+    }
+  });
+  t.notThrows(() => fc.assert(property, { numRuns: 60 }));
 });
