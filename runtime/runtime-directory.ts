@@ -1,4 +1,13 @@
-import { closeSync, constants, existsSync, lstatSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fstatSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import process from 'node:process';
 import { DomschedError } from './error.ts';
@@ -59,18 +68,19 @@ export function writePrivate(file: string, text: string): void {
 }
 
 /**
- * The same for a few words of JSON. Once the file is there, writing over it needs no room on the disk, so what has to be
+ * The same for a text of JSON. Once the file is there with one as long, writing over it needs no room on the disk, so what has to be
  * written down to let somebody go can be.
  */
 export function overwritePrivate(file: string, text: string): void {
-  write(file, 0, text.padEnd(PLACE_BYTES));
+  write(file, 0, text, PLACE_BYTES);
 }
 
-function write(file: string, flags: number, text: string): void {
+/** @param least bytes of the file; what is behind the text is blank */
+function write(file: string, flags: number, text: string, least = 0): void {
   const handle = openSync(file, O_WRONLY | O_CREAT | O_NOFOLLOW | flags, 0o600);
   try {
     // As a whole: a single write on a full disk may take a part of it and report no error.
-    writeFileSync(handle, text);
+    writeFileSync(handle, text.padEnd(Math.max(least, fstatSync(handle).size)));
   } finally {
     closeSync(handle);
   }

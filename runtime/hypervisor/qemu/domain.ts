@@ -163,7 +163,10 @@ export class QemuDomain implements Domain<GuestFrame> {
       const running = asRecord(await client.execute('query-status'))?.running === true;
       const sources = await attachRam(client, pid);
       if (sockets.qtest !== undefined) qtest = await QtestClient.connect(sockets.qtest);
-      if (sockets.gdb !== undefined) gdb = await connectGdb(client, process, sockets.gdb, running);
+      if (sockets.gdb !== undefined) {
+        const threads = vcpus.map(({ thread }) => thread);
+        gdb = await connectGdb(client, process, threads, sockets.gdb, running);
+      }
       return new QemuDomain({
         identity: { id: sockets.qmp, name, hypervisor: 'qemu', connection, ...process },
         client,
@@ -277,7 +280,7 @@ export class QemuDomain implements Domain<GuestFrame> {
     }
     const { path } = this.#client;
     // What a dead process left half written is still so.
-    watchdog.arm(this.#client, this.#process, left ? 'keep' : 'resume');
+    watchdog.arm(this.#client, this.#process, this.#threads, left ? 'keep' : 'resume');
     const takeBack = onExit(() => {
       if (!watchdog.keeps(path)) this.#client.sendOnly('cont');
     });
@@ -295,7 +298,7 @@ export class QemuDomain implements Domain<GuestFrame> {
       return { foundPaused };
     } catch (error) {
       this.#disarm?.();
-      if (left !== undefined && !this.#running) markLeft(this.#process, left);
+      if (left !== undefined && !this.#running) markLeft(this.#process, this.#threads, left);
       throw error;
     }
   }
@@ -498,10 +501,11 @@ export async function queryVcpus(client: QmpClient): Promise<Vcpu[]> {
 async function connectGdb(
   client: QmpClient,
   machine: HostProcess,
+  vcpus: readonly number[],
   path: string,
   running: boolean,
 ): Promise<GdbClient> {
-  if (running) watchdog.arm(client, machine);
+  if (running) watchdog.arm(client, machine, vcpus);
   try {
     return await GdbClient.connect(path);
   } finally {

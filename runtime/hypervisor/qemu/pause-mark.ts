@@ -12,16 +12,16 @@ import { lastRan } from '../thread-clock.ts';
 const SETTLED_MS = 1_500;
 /** From this age on a mark is made anew when the machine's vCPUs have done something under the pause. */
 export const MARK_AGES_MS = SETTLED_MS / 3;
-/** How far the clocks of mark and scheduler may drift apart, as a fraction of the time between. */
-const DRIFT = 0.001;
-
 /** Content of a file that says that a process of ours pauses a machine. */
 interface Mark {
   /** Identifies this program's watchdog. */
   readonly owner: string;
   readonly writer: HostProcess;
-  /** Time of the mark, ms since 1970. */
-  readonly at: number;
+  /**
+   * When each thread that runs a CPU of the machine had last run, by its id. Compared with the same thread's alone: each
+   * of the host's CPUs has a clock of its own for this, which leaves out what interrupts and a hypervisor below took.
+   */
+  readonly ran: Readonly<Record<string, number>>;
 }
 
 /** Where marks and tables are. */
@@ -37,11 +37,12 @@ function markOf({ pid, started }: HostProcess): string {
 /**
  * The first mark of a machine needs room on the disk, and later ones write over it: whoever was held by a pause can be
  * let go by one.
+ * @param vcpus threads of the machine that run its CPUs
  * @param owner whose pause it will be
  * @throws DomschedError `journal-failed`, `refused` as {@link makePrivate}; then the machine may not be paused
  */
-export function markPause(machine: HostProcess, owner: string): void {
-  const mark: Mark = { owner, writer: ownProcess(), at: Date.now() };
+export function markPause(machine: HostProcess, vcpus: readonly number[], owner: string): void {
+  const mark: Mark = { owner, writer: ownProcess(), ran: allRan(vcpus) };
   written(() => {
     const text = JSON.stringify(mark);
     try {
@@ -52,6 +53,15 @@ export function markPause(machine: HostProcess, owner: string): void {
       overwritePrivate(markOf(machine), text);
     }
   });
+}
+
+function allRan(vcpus: readonly number[]): Record<string, number> {
+  return Object.fromEntries(
+    vcpus.flatMap((thread) => {
+      const ran = lastRan(thread);
+      return ran === undefined ? [] : [[thread, Math.round(ran)]];
+    }),
+  );
 }
 
 function written(write: () => void): void {
@@ -98,9 +108,12 @@ export function unmarkPause(machine: HostProcess, owner: string): void {
  * Marks a pause that a dead process left as that again: it could not be taken over, and the machine still stands.
  * @param writer the dead process
  */
-export function markLeft(machine: HostProcess, writer: HostProcess): void {
+export function markLeft(machine: HostProcess, vcpus: readonly number[], writer: HostProcess): void {
   try {
-    overwritePrivate(markOf(machine), JSON.stringify({ owner: '', writer, at: Date.now() } satisfies Mark));
+    overwritePrivate(
+      markOf(machine),
+      JSON.stringify({ owner: '', writer, ran: allRan(vcpus) } satisfies Mark),
+    );
   } catch {
     // On a disk that fails: the caller's error tells of it.
   }
@@ -120,12 +133,10 @@ export function isMarkedBy(machine: HostProcess, owner: string): boolean {
 export function leftPausedBy(machine: HostProcess, vcpus: readonly number[]): HostProcess | undefined {
   const mark = readMark(machine);
   if (mark === undefined || isAlive(mark.writer) || vcpus.length === 0) return undefined;
-  const now = lastRan('thread-self');
-  const age = Date.now() - mark.at;
-  if (now === undefined || age < 0) return undefined;
   const stands = vcpus.every((thread) => {
-    const then = lastRan(thread);
-    return then !== undefined && now - then >= age * (1 - DRIFT) - SETTLED_MS;
+    const [before, now] = [mark.ran[thread], lastRan(thread)];
+    // Earlier than the mark: it has run since, on a CPU whose clock is behind.
+    return before !== undefined && now !== undefined && Math.abs(now - before) <= SETTLED_MS;
   });
   return stands ? mark.writer : undefined;
 }
@@ -133,7 +144,7 @@ export function leftPausedBy(machine: HostProcess, vcpus: readonly number[]): Ho
 function readMark(machine: HostProcess): Mark | undefined {
   try {
     const mark = JSON.parse(readFileSync(markOf(machine), 'utf8'));
-    return typeof mark?.owner === 'string' && typeof mark.at === 'number' && mark.writer ? mark : undefined;
+    return typeof mark?.owner === 'string' && typeof mark.ran === 'object' && mark.writer ? mark : undefined;
   } catch {
     return undefined;
   }

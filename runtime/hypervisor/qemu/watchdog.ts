@@ -13,6 +13,8 @@ import type { QmpClient } from './qmp-client.ts';
 /** A machine that we have paused, and the slot of its pause in the table. */
 interface ArmedPause {
   readonly machine: HostProcess;
+  /** Threads that run its CPUs. */
+  readonly vcpus: readonly number[];
   readonly slot: number;
   readonly descriptor: number;
   /** When it was marked last, ms of `performance.now()`. */
@@ -38,21 +40,23 @@ export class Watchdog {
 
   /**
    * Call before pausing.
+   * @param vcpus threads of the machine that run its CPUs
    * @param wish `keep` for a pause that a dead process left, until its edit is undone
    * @throws DomschedError `timeout` while the process still ends an earlier pause; as {@link markPause}
    */
   arm(
     { path, descriptor }: Pick<QmpClient, 'path' | 'descriptor'>,
     machine: HostProcess,
+    vcpus: readonly number[],
     wish: 'resume' | 'keep' = 'resume',
   ): void {
     this.#table ??= new PauseTable(makeTableFile(marksFolder(), 'qemu'));
     this.#child ??= this.#start();
     this.#expectUnclaimed(path);
-    markPause(machine, this.#owner);
+    markPause(machine, vcpus, this.#owner);
     const slot = this.#armed.get(path)?.slot ?? this.#table.take();
     this.#table.set(slot, machine.pid, wish);
-    this.#armed.set(path, { machine, slot, descriptor, markedAt: performance.now() });
+    this.#armed.set(path, { machine, vcpus, slot, descriptor, markedAt: performance.now() });
     this.#send('+', path);
   }
 
@@ -65,7 +69,7 @@ export class Watchdog {
     if (armed === undefined || performance.now() - armed.markedAt < MARK_AGES_MS) return;
     armed.markedAt = performance.now();
     try {
-      markPause(armed.machine, this.#owner);
+      markPause(armed.machine, armed.vcpus, this.#owner);
     } catch {
       // The first mark is there. It is believed if the machine stood soon enough.
     }

@@ -21,8 +21,6 @@ const RETRY_MS = 2;
 const FIRST_STAND_MS = 25;
 const LAST_STAND_MS = 500;
 const ALL_MS = 1_000;
-/** If a CPU ran this recently, nobody has paused the machine for something longer, such as saving its memory. */
-const RECENT_MS = 50;
 /** Longest silence of a CPU in an idle guest, whose own clocks wake it. */
 const SILENCE_MS = 5_000;
 const LOOK_MS = 5;
@@ -223,13 +221,15 @@ export class ProcessPause {
     if (!saysRunning && isQemu && hasMonitor(args)) await this.#seenRunning(threads.vcpus);
   }
 
-  /** Waits until a CPU of the guest has just run. */
+  /**
+   * Waits until a CPU of the guest runs: the threads of a paused machine sleep, and when they last ran stays as it is. That
+   * is compared for each thread with itself, because each of the host's CPUs has a clock of its own for it.
+   */
   async #seenRunning(threads: readonly number[]): Promise<void> {
     const { pid, name } = this.#machine;
+    const before = threads.map((thread) => lastRan(thread));
     for (const end = performance.now() + SILENCE_MS; ; await sleep(LOOK_MS)) {
-      const now = lastRan('thread-self');
-      const last = threads.map((thread) => lastRan(thread) ?? -Infinity);
-      if (now === undefined || Math.max(...last) > now - RECENT_MS) return;
+      if (threads.some((thread, i) => processState(thread) === 'R' || lastRan(thread) !== before[i])) return;
       if (performance.now() < end) continue;
       throw new DomschedError(
         'refused',

@@ -41,28 +41,40 @@ function isLeftPaused(of: HostProcess, vcpus: readonly number[]): boolean {
   return leftPausedBy(of, vcpus) !== undefined;
 }
 
-/** The mark as a process left it that is dead, so long ago. */
-function leave(of: HostProcess, ageMs: number, writer = { pid: process.pid, started: 1 }): void {
+/** The mark as a process left it that is dead. @param ranMs for how long its CPUs have run since */
+function leave(of: HostProcess, ranMs = 0, writer = { pid: process.pid, started: 1 }): void {
   const file = path.join(marks, `qemu-${of.pid}-${of.started}`);
   const mark = JSON.parse(readFileSync(file, 'utf8'));
-  writeFileSync(file, JSON.stringify({ ...mark, writer, at: mark.at - ageMs }));
+  const ran = Object.fromEntries(
+    Object.entries<number>(mark.ran).map(([thread, then]) => [thread, then - ranMs]),
+  );
+  writeFileSync(file, JSON.stringify({ ...mark, writer, ran }));
 }
 
 test.serial(
   'a pause is left when its writer is dead, the machine is the same and its vCPUs have not run since',
   async (t) => {
     const paused = await machine();
-    markPause(paused, 'me');
+    markPause(paused, [paused.pid], 'me');
     t.true(isMarkedBy(paused, 'me'));
     t.false(isMarkedBy(paused, 'another'));
     t.false(isLeftPaused(paused, [paused.pid]), 'its writer, which is this process, lives');
-    leave(paused, 0);
+    leave(paused);
     t.true(isLeftPaused(paused, [paused.pid]));
     t.false(
       isLeftPaused({ ...paused, started: paused.started + 1 }, [paused.pid]),
       'a later process of that id',
     );
     t.false(isLeftPaused(paused, []), 'nothing is known of its vCPUs');
+    t.false(isLeftPaused(paused, [paused.pid, process.pid]), 'nothing is known of one of them');
+    leave(paused, 1_000);
+    t.true(isLeftPaused(paused, [paused.pid]), 'it ran for a while, until it stood');
+    leave(paused, 1_000);
+    t.false(isLeftPaused(paused, [paused.pid]), 'it ran for long');
+    leave(paused, -4_000);
+    t.false(isLeftPaused(paused, [paused.pid]), 'it ran on, on a CPU whose clock is behind');
+    leave(paused, 2_000);
+    t.true(isLeftPaused(paused, [paused.pid]));
     await sleep(2_000);
     t.true(isLeftPaused(paused, [paused.pid]), 'it stands since');
     await paused.run();
@@ -72,7 +84,7 @@ test.serial(
 
 test.serial('an owner takes its own mark away; those of dead machines go by themselves', async (t) => {
   const one = await machine();
-  markPause(one, 'me');
+  markPause(one, [one.pid], 'me');
   unmarkPause(one, 'another');
   t.true(isMarkedBy(one, 'me'));
   unmarkPause(one, 'me');
@@ -80,7 +92,7 @@ test.serial('an owner takes its own mark away; those of dead machines go by them
   // The first needed room for its file, the next does not.
   const file = path.join(marks, `qemu-${one.pid}-${one.started}`);
   const { ino, size } = statSync(file);
-  markPause(one, 'me');
+  markPause(one, [one.pid], 'me');
   t.like(statSync(file), { ino, size });
   unmarkPause(one, 'me');
   writeFileSync(path.join(marks, 'qemu-1-1'), '{}');
@@ -101,8 +113,8 @@ test.serial(
     await using domain = await qemu.attach();
     qemu.stop();
     await domain.state();
-    markPause(own, 'one that was killed');
-    leave(own, 0);
+    markPause(own, [qemu.thread], 'one that was killed');
+    leave(own);
     t.true(isLeftPaused(own, [qemu.thread]));
     const look = await domain.pause.acquire('look');
     t.true(look.foundPaused);

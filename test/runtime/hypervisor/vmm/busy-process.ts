@@ -3,22 +3,28 @@ import { once } from 'node:events';
 import process from 'node:process';
 import type { ExecutionContext } from 'ava';
 
-/** @param name of the busy thread, as an expression */
-const busy = (name: string) =>
-  `new (require('node:worker_threads').Worker)('for (;;);', { eval: true, name: ${name} }); console.log('up');`;
+/** @param name of the thread, as an expression @param work what it does */
+const source = (name: string, work: string) =>
+  `new (require('node:worker_threads').Worker)(${JSON.stringify(work)}, { eval: true, name: ${name} });` +
+  "console.log('up');";
+const WORK = {
+  busy: 'for (;;);',
+  asleep: 'Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);',
+};
 const NAMES = {
   cpu: "'vcpu 0'",
   /** QEMU's threads without debug-threads=on have the main thread's name. */
   nameless: "require('node:fs').readFileSync('/proc/self/comm', 'latin1').trim()",
 };
 
-/** A process with a thread that never rests and is called as one of a guest's CPUs. It ends with the test. */
+/** A process with a thread that is called as one of a guest's CPUs, and never rests or always. It ends with the test. */
 export async function busyProcess(
   t: ExecutionContext,
   user?: number,
   name: keyof typeof NAMES = 'cpu',
+  work: keyof typeof WORK = 'busy',
 ): Promise<ChildProcess & { pid: number }> {
-  const child = spawn(process.execPath, ['-e', busy(NAMES[name])], {
+  const child = spawn(process.execPath, ['-e', source(NAMES[name], WORK[work])], {
     stdio: ['ignore', 'pipe', 'inherit'],
     ...(user !== undefined && { uid: user, gid: user }),
   });

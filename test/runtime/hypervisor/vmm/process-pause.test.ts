@@ -1,11 +1,14 @@
 /** What a pause asks of those who may move a machine's memory: all of it for an edit, nothing for a look. */
+import { cpus } from 'node:os';
 import process from 'node:process';
 import test from 'ava';
+import { execa } from 'execa';
 import { hostProcess } from '../../../../runtime/host-process.ts';
 import { PauseCounter } from '../../../../runtime/hypervisor/pause-counter.ts';
 import { processState } from '../../../../runtime/hypervisor/qemu/qemu-process.ts';
 import { ProcessPause } from '../../../../runtime/hypervisor/vmm/process-pause.ts';
 import { machineThreads } from '../../../../runtime/hypervisor/vmm/vcpu-threads.ts';
+import { until } from '../../../live/until.ts';
 import { busyProcess } from './busy-process.ts';
 
 test('nameless threads and a monitor: it is paused for a look, and neither edited nor proved', async (t) => {
@@ -38,4 +41,29 @@ test('nameless threads and a monitor: it is paused for a look, and neither edite
   }
   t.false(stands());
   t.true(process.kill(pid, 0));
+});
+
+/** A QEMU with a monitor and no manager, whose threads have names. */
+const managed = (pid: number) => ({ ...hostProcess(pid)!, name: 'web', isQemu: true, kvmVcpus: 1, args: [] });
+
+test('whether a machine runs is seen wherever it runs: each CPU of the host has a clock of its own', async (t) => {
+  const all = cpus().map((_, cpu) => cpu);
+  t.log(`${all.length} CPUs`);
+  for (const cpu of all) {
+    const { pid } = await busyProcess(t);
+    await execa('taskset', ['-a', '-p', '-c', String(cpu), String(pid)]);
+    await execa('taskset', ['-a', '-p', '-c', String((cpu + 1) % all.length), String(process.pid)]);
+    const pause = new ProcessPause(managed(pid));
+    await pause.stop();
+    t.true(pause.isQuiet());
+    pause.resume();
+  }
+  await execa('taskset', ['-a', '-p', '-c', all.join(','), String(process.pid)]);
+});
+
+test('a machine whose CPUs all sleep may be in somebody’s hands: it is not edited', async (t) => {
+  const { pid } = await busyProcess(t, undefined, 'cpu', 'asleep');
+  await until('it sleeps', () => machineThreads(pid).vcpus.every((tid) => processState(tid) === 'S'));
+  const error = await t.throwsAsync(new ProcessPause(managed(pid)).stop(), { code: 'refused' });
+  t.regex(error!.message, /none of its CPUs has run for 5 s/);
 });
