@@ -2,7 +2,7 @@
  * What a document of ours says of kernels that were not tried this time: who tries one kernel on a new machine keeps the
  * others' rows.
  */
-export interface Earlier {
+export interface KeptRows {
   /** Cells of the table's rows. The first is the kernel's title. */
   readonly rows: readonly (readonly string[])[];
   /** Lines of lists that begin with a title: `- TITLE: …` or `- TITLE, …`. */
@@ -10,7 +10,7 @@ export interface Earlier {
 }
 
 /** @param tried titles of the kernels that are told of anew */
-export function earlierIn(text: string, tried: ReadonlySet<string>): Earlier {
+export function earlierIn(text: string, tried: ReadonlySet<string>): KeptRows {
   const lines = text.split('\n');
   const rows = lines
     .filter((line) => /^\| .* \|$/.test(line))
