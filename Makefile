@@ -120,7 +120,7 @@ soak: setup kernels kernels-all xen ## 10,000 holds and releases on each live gu
 	DOMSCHED_KILLS=$${DOMSCHED_KILLS:-2000} npx ava --timeout=24h --match='all of ours*' test/live/any-host-deaths.test.ts
 	DOMSCHED_STORM_SECONDS=$${DOMSCHED_STORM_SECONDS:-3600} npx ava --timeout=24h test/live/everything.test.ts
 	node test/demo-fleet.ts
-	npx ava --timeout=1h test/soak/fleet-three.test.ts
+	npx ava --timeout=1h --concurrency=1 test/soak/fleet-three.test.ts test/soak/fleet-older.test.ts
 	node test/bench/blame.bench.ts --windows $${WINDOWS:-200}
 	DOMSCHED_XEN_CYCLES=$${DOMSCHED_XEN_CYCLES:-500} npx ava --timeout=24h --concurrency=1 \
 		test/live/xen.test.ts test/live/xen-pvh.test.ts test/soak/xen-credit2.test.ts

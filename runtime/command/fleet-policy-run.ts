@@ -115,7 +115,10 @@ function revision(argument: string | undefined): number {
 async function revisionOf(client: FleetClient, wanted: number | undefined): Promise<StoredPolicy> {
   const found = await client.policies.get(wanted);
   if (found !== undefined) return found;
-  const what = wanted === undefined ? 'no policy yet' : `no revision ${wanted} of its policy`;
+  const what =
+    wanted === undefined
+      ? 'no policy yet: domsched fleet policy set FILE gives it one'
+      : `no revision ${wanted} of its policy: history lists those that are kept`;
   throw new DomschedError('usage', `the fleet has ${what}`, {});
 }
 

@@ -63,7 +63,7 @@ export function statusText(status: FleetStatus): string {
   const lines = [harmless(`${name}: ${link}`), harmless(policyText(policy))];
   if (layouts !== null) lines.push(layoutsText(layouts));
   if (!listens) lines.push('Nobody here could be held for other hosts: they are not listened to.');
-  else if (hosts.length === 0) lines.push('No other host has been heard.');
+  else if (hosts.length === 0) lines.push('No other host has been heard: who is idle says nothing.');
   else {
     const table = new Table({ head: ['host', 'state', 'heard', 'at work'], ...PLAIN });
     for (const { host, state, heardMs, activity } of hosts) {

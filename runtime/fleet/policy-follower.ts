@@ -3,7 +3,7 @@ import type { NatsConnection } from '@nats-io/transport-node';
 import type { Logger } from 'pino';
 import type { TickFleetPolicy } from '../tick/tick.ts';
 import type { CachedPolicy, PolicyCache } from './policy-cache.ts';
-import { PolicyStore } from './policy-store.ts';
+import { isNotMade, PolicyStore } from './policy-store.ts';
 import type { StoredPolicy } from './stored-policy.ts';
 
 /** Between two attempts to reach the store, in ms, and a part that is drawn by lot: a fleet has many hosts. */
@@ -78,7 +78,7 @@ export class PolicyFollower {
           this.#isCurrent = !signal.aborted;
         }
       } catch (error) {
-        const { message } = error as Error;
+        const message = isNotMade(error as Error) ? 'no policy has been set' : (error as Error).message;
         if (this.#error !== message && !signal.aborted)
           this.#log.info(
             { error: message },

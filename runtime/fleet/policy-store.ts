@@ -22,7 +22,7 @@ export class PolicyStore {
    * @throws DomschedError `host-unreachable` if the store does not answer; `protocol` for an entry that is no policy
    */
   async get(revision?: number): Promise<StoredPolicy | undefined> {
-    return this.#ask(async () => {
+    return this.#askIfMade(undefined, async () => {
       const entry = await (await this.#open()).get(KEY, revision === undefined ? undefined : { revision });
       return entry === null || entry.operation !== 'PUT' ? undefined : read(entry);
     });
@@ -38,7 +38,7 @@ export class PolicyStore {
 
   /** All revisions that are kept, the latest first. */
   async history(): Promise<StoredPolicy[]> {
-    return this.#ask(async () => {
+    return this.#askIfMade([], async () => {
       const found: StoredPolicy[] = [];
       for await (const entry of await (await this.#open()).history({ key: KEY })) {
         if (entry.operation === 'PUT') found.push(read(entry));
@@ -78,6 +78,16 @@ export class PolicyStore {
     return new Kvm(this.#connection).create(BUCKET, { history: HISTORY });
   }
 
+  /** @param otherwise of a store that nobody has written to yet */
+  async #askIfMade<T>(otherwise: T, work: () => Promise<T>): Promise<T> {
+    return this.#ask(() =>
+      work().catch((error: Error) => {
+        if (isNotMade(error)) return otherwise;
+        throw error;
+      }),
+    );
+  }
+
   async #ask<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await work();
@@ -93,6 +103,11 @@ function read(entry: KvEntry): StoredPolicy {
   if (found !== undefined) return found;
   const why = `revision ${entry.revision} of the fleet's policy is none that this version reads`;
   throw new DomschedError('protocol', why, { revision: entry.revision });
+}
+
+/** Whether there is no store for policies, as none has been set yet. */
+export function isNotMade({ message }: Error): boolean {
+  return /stream not found/i.test(message);
 }
 
 function storeError(cause: Error): DomschedError {

@@ -22,7 +22,7 @@ import { openDaemon } from '../../runtime/control/open.ts';
 import { until } from './until.ts';
 
 /** The program as it is installed: compiled, and quick to start. */
-const program = path.join(projectDirectory, 'dist', 'domsched.js');
+const PROGRAM = path.join(projectDirectory, 'dist', 'domsched.js');
 
 const LET_GO_ATTEMPTS = 3;
 /** Lines of the log that are shown when the one that is waited for did not come. */
@@ -58,13 +58,23 @@ export class DaemonProcess implements AsyncDisposable {
   /** `--connect` values. */
   readonly connections: readonly string[];
   readonly #within: readonly string[];
+  readonly #program: string;
   #child: ChildProcess | undefined;
 
-  /** @param within a command that runs the daemon, and is replaced by it */
-  constructor(directory: string, connections: readonly string[], within: readonly string[] = []) {
+  /**
+   * @param within a command that runs the daemon, and is replaced by it
+   * @param program of another build
+   */
+  constructor(
+    directory: string,
+    connections: readonly string[],
+    within: readonly string[] = [],
+    program = PROGRAM,
+  ) {
     this.directory = directory;
     this.connections = connections;
     this.#within = within;
+    this.#program = program;
   }
 
   get env(): NodeJS.ProcessEnv {
@@ -103,7 +113,7 @@ export class DaemonProcess implements AsyncDisposable {
 
   /** Runs a command of the program. @throws execa's error when it fails */
   domsched(...args: string[]) {
-    return execa(process.execPath, [program, ...args], { env: this.env, timeout: 300_000 });
+    return execa(process.execPath, [this.#program, ...args], { env: this.env, timeout: 300_000 });
   }
 
   /**
@@ -129,7 +139,14 @@ export class DaemonProcess implements AsyncDisposable {
 
   /** Starts the daemon and does not wait. */
   start(): ChildProcess {
-    const [command, ...args] = [...this.#within, process.execPath, program, 'run', '-c', this.configFile];
+    const [command, ...args] = [
+      ...this.#within,
+      process.execPath,
+      this.#program,
+      'run',
+      '-c',
+      this.configFile,
+    ];
     this.#child = spawn(command!, args, {
       env: { ...process.env, ...this.env },
       stdio: ['ignore', 'ignore', 'inherit'],

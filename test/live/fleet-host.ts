@@ -15,12 +15,14 @@ export interface LiveHost extends AsyncDisposable {
 /**
  * @param url of the server, as this host reaches it
  * @param within a command that runs the daemon: in another network, or by another clock
+ * @param program of another build
  */
 export async function bootFleetHost(
   name: string,
   directory: string,
   url: string,
   within: readonly string[] = [],
+  program?: string,
 ): Promise<LiveHost> {
   const own = await mkdtemp(path.join(directory, `${name}-`));
   const socket = path.join(own, 'guest.sock');
@@ -30,7 +32,7 @@ export async function bootFleetHost(
     commandLine: 'run=pi1',
     extraArguments: ['-qmp', `unix:${socket},server=on,wait=off`],
   });
-  const daemon = new DaemonProcess(own, [`qemu:unix:${socket}`], within);
+  const daemon = new DaemonProcess(own, [`qemu:unix:${socket}`], within, program);
   await daemon.extract(kernelFile('base'));
   await daemon.configure(`[fleet]\nservers = ["${url}"]\nname = "${name}"\nlease = 2`);
   daemon.start();

@@ -28,7 +28,13 @@ export function showFleet({ section, count, state, list }: FleetPanel, store: St
     .slice(0, MOST_HOSTS);
   const items = shown.map((one) => hostItem(one, held.get(one.host) ?? [], last.ms));
   if (fleet.hosts === 0)
-    items.push(note(fleet.listens ? 'No other host has been heard.' : 'They are not listened to.'));
+    items.push(
+      note(
+        fleet.listens
+          ? 'No other host has been heard: who is idle says nothing.'
+          : 'They are not listened to.',
+      ),
+    );
   if (fleet.few) items.push(note('More are at work; these are enough for the policies here.'));
   if (fleet.hosts > shown.length) items.push(note(`and ${fleet.hosts - shown.length} more`));
   list.replaceChildren(...items);

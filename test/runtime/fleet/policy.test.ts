@@ -67,7 +67,13 @@ test('set, get, history, rollback: every host has it at once, and who was cut of
   const policy = await operator(t, server);
   const directory = await folder(t);
   const none = await policy('', 'get');
-  t.is(none.exitCode, 1, none.stderr);
+  t.is(none.exitCode, 2, none.stderr);
+  t.regex(none.stderr, /the fleet has no policy yet: domsched fleet policy set FILE gives it one/);
+  t.is((await policy('', 'history')).stdout, 'The fleet has no policy yet.');
+  t.is((await policy('', 'history', '--json')).stdout, '[]');
+  const early = host(t, server, 'early', await folder(t));
+  await until('it knows', () => early.fleet.status().policy.error === 'no policy has been set');
+  await early.fleet.close();
   const first = await policy(GOOD, 'set', '-', '-m', 'nightly');
   t.is(first.exitCode, 0, first.stderr);
   t.regex(first.stdout, /^revision 1 is the policy of the fleet, but no host answered$/);
