@@ -8,7 +8,7 @@ import { STATES } from '../watch/state.ts';
 import type { FleetProcesses, HostProcesses } from './fleet-processes.ts';
 
 /** CPU time of a host's processes at its last answer, by key, and when that came. */
-interface Earlier {
+interface EarlierHost {
   readonly heardMs: number;
   readonly cpuNs: ReadonlyMap<string, number>;
 }
@@ -20,7 +20,7 @@ interface Earlier {
 export class FleetTicks {
   readonly #now: () => number;
   readonly #clock: TickClock;
-  #before: ReadonlyMap<string, Earlier> = new Map();
+  #before: ReadonlyMap<string, EarlierHost> = new Map();
 
   /** @param now monotonic, in ms */
   constructor(now: () => number = () => performance.now()) {
@@ -68,7 +68,7 @@ interface HeardDomain {
   readonly elapsedMs: number;
 }
 
-function domainsOf({ heardMs, rows, errors }: HostProcesses, before: Earlier | undefined): HeardDomain[] {
+function domainsOf({ heardMs, rows, errors }: HostProcesses, before: EarlierHost | undefined): HeardDomain[] {
   const elapsedMs = before === undefined ? 0 : heardMs - before.heardMs;
   const unread = errors.map(({ domain, code, message }) => ({
     ...factsOf(domain),

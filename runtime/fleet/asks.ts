@@ -39,9 +39,17 @@ export function answerAsks(
 ): void {
   let open = 0;
   const serve = (what: string, answer: Answer) => {
-    connection.subscribe(`${ASK}.${what}`, {
+    const subject = `${ASK}.${what}`;
+    connection.subscribe(subject, {
       callback: (error, message) => {
-        if (error !== null || open >= MOST_AT_ONCE || message.data.length > 2 * MOST_POLICY) return;
+        // Nobody asks by what the server delivers out of a stream: whoever has it do so may not ask.
+        if (
+          error !== null ||
+          message.subject !== subject ||
+          open >= MOST_AT_ONCE ||
+          message.data.length > 2 * MOST_POLICY
+        )
+          return;
         open++;
         respond(message, answer).finally(() => {
           open--;

@@ -323,13 +323,14 @@ export class Fleet {
   /** Takes a message of another host, which may hold anything. */
   hear({ subject, data }: Pick<Msg, 'subject' | 'data'>): void {
     this.#received++;
-    const host = subject.slice(ACTIVITY.length + 1);
-    const refusal = this.#take(host, data);
-    if (refusal !== undefined) this.#refuse(refusal, printable(host).slice(0, 64));
+    const refusal = this.#take(subject, data);
+    if (refusal !== undefined) this.#refuse(refusal, printable(hostOf(subject)).slice(0, 64));
   }
 
-  #take(host: string, data: Uint8Array): Refusal | undefined {
-    if (host === this.config.name) return 'not from its host';
+  #take(subject: string, data: Uint8Array): Refusal | undefined {
+    const host = hostOf(subject);
+    // A server delivers out of a stream, too, to whatever subject a host wants: by the subject under which it is stored.
+    if (host === this.config.name || host === subject) return 'not from its host';
     if (!HOST_NAME.test(host)) return 'not readable';
     if (!this.#listens) return undefined;
     const message = decode(data);
@@ -360,6 +361,11 @@ export class Fleet {
       'cut off from the fleet: what others said counts for two leases, then this host goes on by itself',
     );
   }
+}
+
+/** Who said it; the whole of it if it is no subject of a host. */
+function hostOf(subject: string): string {
+  return subject.startsWith(`${ACTIVITY}.`) ? subject.slice(ACTIVITY.length + 1) : subject;
 }
 
 const PLACES = { silent: 0, active: 1, 'at rest': 2 } as const;

@@ -72,6 +72,7 @@ const TABLE: readonly (readonly [advice: RegExp, shown: Shown])[] = [
     /domsched (run -c|fleet status)/,
     ['runtime/command/fleet-processes.test.ts', 'what the fleet’s commands advise'],
   ],
+  [/domsched fleet policy set FILE/, ['runtime/fleet/policy.test.ts', 'set, get, history, rollback']],
   [/(add|with) --fleet/, ['runtime/command/blame-fleet.test.ts', 'what no host has']],
   [/domsched ps --fleet lists/, ['runtime/command/blame-fleet.test.ts', 'what no host has']],
   [/use --pause/, ['live/ps-debian.test.ts', "ps shows what the guest's own /proc says"]],

@@ -7,6 +7,7 @@ import { Objm } from '@nats-io/obj';
 import { connect, nkeys } from '@nats-io/transport-node';
 import test, { type ExecutionContext } from 'ava';
 import pino from 'pino';
+import { z } from 'zod';
 import type { DomschedError } from '../../../runtime/error.ts';
 import { FleetClient } from '../../../runtime/fleet/client.ts';
 import { FLEET, type FleetConfig } from '../../../runtime/fleet/config.ts';
@@ -126,6 +127,57 @@ test('with the example’s permissions a host says what it does itself and reads
   t.is((await operator.policies.get())!.policy, 'second');
   t.deepEqual(one.status().hosts, [], 'nobody heard what host-1 said in the name of host-2');
   t.deepEqual(two.status().refused, []);
+});
+
+test('what a host has the server deliver out of a stream is no word of another host, and no question', async (t) => {
+  await using server = await NatsServer.ofExample((accounts) =>
+    accounts.replace(
+      '"domsched.activity.host-1"',
+      '"domsched.activity.host-1", "$O.domsched-layouts.>", "$JS.API.STREAM.CREATE.OBJ_domsched-layouts"',
+    ),
+  );
+  const { directory, configOf } = await members(t, server);
+  const config = await configOf('host-2');
+  const fleet = new Fleet(config, pino({ level: 'silent' }), undefined, new PolicyCache(config, directory));
+  let asked = 0;
+  fleet.serve(async () => {}, {
+    checkPolicy: () => [],
+    processes: async () => {
+      asked++;
+      return { rows: [], errors: [] };
+    },
+    accounts: async () => ({ ms: performance.now(), threads: [], domains: [] }),
+  });
+  t.teardown(() => fleet.close());
+  await until('it is connected', () => fleet.state.connected);
+  fleet.watch({ selectors: [], thresholds: [], hosts: ['host-3'] });
+  await fleet.settled();
+  const evil = await connected(await configOf('host-1'));
+  t.teardown(() => evil.close());
+  // It may write layouts, and so anything into a stream that it may read.
+  await new Objm(evil).create('domsched-layouts');
+  const stream = 'OBJ_domsched-layouts';
+  /** The server says it to whoever listens to `subject`, though host-1 may not. */
+  const delivered = async (subject: string, word: object) => {
+    const name = subject.replaceAll('.', '-');
+    const stored = `$O.domsched-layouts.C.${name}`;
+    await evil.request(stored, JSON.stringify(word));
+    const heard = evil.subscribe(subject, { max: 1 });
+    const config = { name, deliver_subject: subject, filter_subject: stored, ack_policy: 'none' };
+    const asks = { stream_name: stream, config: { ...config, deliver_policy: 'all' } };
+    await evil.request(`$JS.API.CONSUMER.CREATE.${stream}.${name}.${stored}`, JSON.stringify(asks));
+    for await (const { data } of heard) t.deepEqual(JSON.parse(Buffer.from(data).toString()), word);
+  };
+  const word = { v: 1, run: 'r', seq: 1, rests: false, lease: 60_000, classes: [] };
+  await delivered('domsched.activity.host-3', word);
+  await until('it is refused', () => fleet.status().refused.length > 0);
+  t.like(fleet.status().refused[0], { reason: 'not from its host', count: 1 });
+  t.deepEqual(fleet.status().hosts, []);
+  await delivered('domsched.ask.ps', { v: 1 });
+  // The operator's is answered, and came after that.
+  await using operator = await open(await configOf('operator'));
+  await operator.processes(z.unknown(), z.unknown());
+  t.is(asked, 1);
 });
 
 test('an NKey of a host’s own is let in over TLS; who is not known, or is no operator, is refused by name', async (t) => {
