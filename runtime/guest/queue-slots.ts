@@ -69,13 +69,22 @@ function keyOf(layout: LayoutView, links: ListLinks) {
 function unknownShape(layout: LayoutView): string | undefined {
   if (isO1(layout)) return undefined;
   if (!hasMember(layout, 'rq', 'cfs')) return 'rq has neither cfs nor two arrays';
-  if (hasMember(layout, 'cfs_rq', 'h_curr')) return 'cfs_rq.h_curr: the tasks of all groups are in one queue';
+  if (hasMember(layout, 'cfs_rq', 'h_curr') && !hasSingleQueue(layout))
+    return 'cfs_rq.h_curr: the tasks of all groups are in one queue, and it has no sched_entity.h_load';
   const lack = lackOf(layout, {
     cfs_rq: ['nr_queued', 'root', 'curr'],
     sched_entity: ['run_node', 'on_rq', 'vruntime'],
     rb_node: ['__rb_parent_color'],
   });
   return lack === undefined ? undefined : `${lack} is not there`;
+}
+
+/**
+ * Whether the tree of `rq.cfs` holds the tasks of all groups ("sched/eevdf: Move to a single runqueue", 7.3). Groups keep
+ * their counts and sums, but no tree.
+ */
+export function hasSingleQueue(layout: LayoutView): boolean {
+  return hasMember(layout, 'cfs_rq', 'h_curr') && hasMember(layout, 'sched_entity', 'h_weight');
 }
 
 function isO1(layout: LayoutView): boolean {
@@ -115,7 +124,14 @@ export type RealtimeSlots = NonNullable<QueueSlots['realtime']>;
 function fairSlots(layout: LayoutView, links: ListLinks) {
   const { cfs } = membersOf(layout, 'rq', ['cfs?']);
   if (cfs === undefined) return undefined;
-  const queue = membersOf(layout, 'cfs_rq', ['nr_queued', 'root', 'curr', 'rq?']);
+  const single = hasSingleQueue(layout);
+  const queue = {
+    ...membersOf(layout, 'cfs_rq', ['root', 'curr', 'rq?']),
+    /** How many entities its tree and its CPU have. */
+    linked: single
+      ? membersOf(layout, 'cfs_rq', ['h_nr_queued']).h_nr_queued
+      : membersOf(layout, 'cfs_rq', ['nr_queued']).nr_queued,
+  };
   const own = membersOf(layout, 'sched_entity', ['run_node', 'on_rq', 'key', 'sched_delayed?']);
   const entity = {
     ...own,
@@ -127,6 +143,7 @@ function fairSlots(layout: LayoutView, links: ListLinks) {
   return {
     ...shape.slots(queue, links),
     shape,
+    single,
     /** Offset of `rq.cfs` in `rq`, the root of the CPU's fair queues. */
     rootOffset: cfs.offset,
     entity: { ...entityShape.slots(entity, links), shape: entityShape },

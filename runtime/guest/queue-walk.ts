@@ -399,7 +399,7 @@ export class QueueWalk {
       if (left !== NO_POINTER) this.#pushEntity(movePointer(left, -entity.run_node), node, slot, cpu);
       if (right !== NO_POINTER) this.#pushEntity(movePointer(right, -entity.run_node), node, slot, cpu);
     }
-    if (entity.cfs_rq !== undefined) {
+    if (entity.cfs_rq !== undefined && !fair.single) {
       const owner = this.#tables.fairQueues.pointers[this.#fair[slot]!];
       if (arena.pointer(at, entity.cfs_rq) !== owner)
         throw this.#wrong(cpu, 'a queued entity belongs to another queue');
@@ -407,6 +407,7 @@ export class QueueWalk {
     this.#fairLinked[slot]! += 1;
     const group = entity.my_q === undefined ? NO_POINTER : arena.pointer(at, entity.my_q);
     if (group !== NO_POINTER) {
+      if (fair.single) throw this.#wrong(cpu, 'a group is in the queue of all tasks');
       this.#fairQueue(group, cpu, fair);
       return;
     }
@@ -469,7 +470,7 @@ export class QueueWalk {
   #checkFair(slot: number): void {
     const fair = this.#slots.fair!;
     const at = this.#tables.fairQueues.position(this.#fair[slot]!, this.#space);
-    const counted = this.#arena.number(at, fair.nr_queued);
+    const counted = this.#arena.number(at, fair.linked);
     if (counted !== this.#fairLinked[slot]) {
       throw this.#wrong(
         this.#fairCpu[slot]!,

@@ -88,6 +88,9 @@ export const cfs_rq = {
 export const sched_entity = {
   weight: number('load.weight'),
   inv_weight: number('load.inv_weight'),
+  /** Share of the whole CPU, groups counted: "sched/eevdf: Move to a single runqueue", 7.3. */
+  h_weight: number('h_load.weight'),
+  h_inv_weight: number('h_load.inv_weight'),
   ...each('number', 'on_rq', 'vruntime', 'runnable_weight'),
   /** Group scheduling: the queue that an entity is in, the queue that it stands for, and the entity around it. */
   ...each('pointer', 'cfs_rq', 'my_q', 'parent'),

@@ -53,6 +53,8 @@ export const task_struct = {
   /** "sched/core: Provide a pointer to the valid CPU mask", 5.3. */
   cpus_ptr: pointer('cpus_ptr'),
   numa_preferred_nid: number('numa_preferred_nid'),
+  /** CONFIG_SCHED_CACHE, seen in 7.2: less than 0 in a task that no queue counts by its cache. */
+  preferred_llc: number('preferred_llc'),
   /** "task_work_add: generic process-context callbacks", 3.5. */
   task_works: pointer('task_works'),
   jobctl: number('jobctl'),

@@ -10,7 +10,7 @@ export const NICE_LEVELS = 40;
  */
 export const WEIGHT_SHIFT = 10n;
 /** NICE_0_LOAD: the weight of a thread with nice 0. */
-const NICE_0_LOAD = 1n << 20n;
+export const NICE_0_LOAD = 1n << 20n;
 
 /** @throws DomschedError `usage` */
 export function checkNice(nice: number): void {

@@ -5,7 +5,7 @@ import { DomschedError } from '../../error.ts';
 import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
 import { AddressMap, AddressSet } from '../../memory/address-map.ts';
 import type { FairDiscipline, TreeEntity } from './discipline.ts';
-import type { FairCpu, FairMembers, GroupMembers } from './members.ts';
+import type { FairCpu, FairMembers, GroupMembers, SingleMembers } from './members.ts';
 import { checkedNodes, type RbRoot } from './rb-tree.ts';
 
 /** Bounds every walk: a CPU with more entities than this is a lie. */
@@ -54,6 +54,8 @@ class FairCheck {
   readonly #cpu: FairCpu;
   readonly #tasks = new AddressSet<GuestVirtual>();
   readonly #queues = new AddressSet<GuestVirtual>();
+  /** Where one tree has the tasks of all groups: what is in each group's queue. */
+  readonly #inGroups = new AddressMap<GuestVirtual, GuestVirtual[]>();
   #entities = 0;
 
   constructor(members: FairMembers, discipline: FairDiscipline, memory: MemoryView, cpu: FairCpu) {
@@ -64,9 +66,11 @@ class FairCheck {
   }
 
   run(also: readonly GuestVirtual[]): void {
-    const { rq, groups } = this.#members;
+    const { rq, groups, single } = this.#members;
     const name = `rq[${this.#cpu.cpu}]`;
-    this.#queue(advance(this.#cpu.address, rq.cfs), `${name}.cfs`, 0);
+    const top = advance(this.#cpu.address, rq.cfs);
+    if (single !== null) this.#collect(top, `${name}.cfs`, single);
+    this.#queue(top, `${name}.cfs`, 0);
     for (const queue of also.toReversed())
       if (!this.#queues.has(queue)) this.#queue(queue, `${name}.cfs/group`, 0);
     this.#checkTaskList(advance(this.#cpu.address, rq.cfs_tasks), `${name}.cfs_tasks`);
@@ -74,7 +78,7 @@ class FairCheck {
   }
 
   #queue(queue: GuestVirtual, name: string, depth: number): Counts {
-    const { cfs_rq, groups, sched_entity, rb_node } = this.#members;
+    const { cfs_rq, groups, sched_entity, single } = this.#members;
     const memory = this.#memory;
     if (depth > MAX_DEPTH || this.#queues.has(queue)) {
       throw new DomschedError('walk-unbounded', `${name}: its groups do not end`, {});
@@ -82,19 +86,7 @@ class FairCheck {
     this.#queues.add(queue);
     if (groups !== null && follow(memory, queue, groups.cfs_rq.rq) !== this.#cpu.address)
       throw inconsistent(`${name} is of another CPU`);
-    const left = MAX_ENTITIES - this.#entities;
-    const nodes = checkedNodes(memory, rb_node, rootOf(this.#members, queue, name), left);
-    this.#entities += nodes.length;
-    const tree = nodes.map((node) => this.#treeEntity(node));
-    this.#discipline.check(memory, queue, tree, name);
-    const present = tree.map(({ entity }) => entity);
-    const curr = follow(memory, queue, cfs_rq.curr);
-    if (curr !== 0n && present.includes(curr)) throw inconsistent(`${name}.curr is in its tree`);
-    if (curr !== 0n && get(memory, curr, sched_entity.on_rq) !== 0n) present.push(curr);
-    for (const { name: buddy, field } of cfs_rq.buddies) {
-      const found = follow(memory, queue, field);
-      if (found !== 0n && !present.includes(found)) throw inconsistent(`${name}.${buddy} is not queued`);
-    }
+    const present = single === null ? this.#inTree(queue, name) : (this.#inGroups.get(queue) ?? []);
     let weight = 0n;
     let idleEntities = 0n;
     const below = { queued: 0n, runnable: 0n, idle: 0n };
@@ -114,6 +106,74 @@ class FairCheck {
     this.#expect(queue, cfs_rq.h_nr_idle, below.idle, `${name}.h_nr_idle`);
     const idle = cfs_rq.idle !== undefined && get(memory, queue, cfs_rq.idle) !== 0n;
     return idle ? { ...below, idle: below.queued } : below;
+  }
+
+  /** Entities of a queue's tree and the running one. */
+  #inTree(queue: GuestVirtual, name: string): GuestVirtual[] {
+    const { cfs_rq, sched_entity, rb_node } = this.#members;
+    const memory = this.#memory;
+    const left = MAX_ENTITIES - this.#entities;
+    const nodes = checkedNodes(memory, rb_node, rootOf(this.#members, queue, name), left);
+    this.#entities += nodes.length;
+    const tree = nodes.map((node) => this.#treeEntity(node));
+    this.#discipline.check(memory, queue, tree, name);
+    const present = tree.map(({ entity }) => entity);
+    const curr = follow(memory, queue, cfs_rq.curr);
+    if (curr !== 0n && present.includes(curr)) throw inconsistent(`${name}.curr is in its tree`);
+    if (curr !== 0n && get(memory, curr, sched_entity.on_rq) !== 0n) present.push(curr);
+    for (const { name: buddy, field } of cfs_rq.buddies) {
+      const found = follow(memory, queue, field);
+      if (found !== 0n && !present.includes(found)) throw inconsistent(`${name}.${buddy} is not queued`);
+    }
+    return present;
+  }
+
+  /**
+   * Finds what is in each group's queue where one tree has the tasks of all groups: each task, and the entities of the
+   * groups around it. On the way of the task that runs, `h_curr` is the entity of each queue.
+   */
+  #collect(top: GuestVirtual, name: string, { cfs_rq: { h_curr } }: SingleMembers): void {
+    const { cfs_rq } = this.#members;
+    const known = new AddressSet<GuestVirtual>();
+    for (const task of this.#inTree(top, name)) {
+      for (const { entity, queue } of this.#wayUp(task, top, name)) {
+        if (known.has(entity)) break;
+        known.add(entity);
+        const present = this.#inGroups.get(queue) ?? [];
+        if (present.length === 0) this.#inGroups.set(queue, present);
+        present.push(entity);
+      }
+    }
+    const curr = follow(this.#memory, top, cfs_rq.curr);
+    if (curr === 0n) {
+      if (follow(this.#memory, top, h_curr) !== 0n) throw inconsistent(`${name}.h_curr is not its curr`);
+      return;
+    }
+    for (const { entity, queue } of this.#wayUp(curr, top, name))
+      if (follow(this.#memory, queue, h_curr) !== entity)
+        throw inconsistent(`${name}: h_curr is not on the way of its curr`);
+  }
+
+  /** A task's entity and those of the groups around it, each with its queue. */
+  #wayUp(
+    task: GuestVirtual,
+    top: GuestVirtual,
+    name: string,
+  ): { entity: GuestVirtual; queue: GuestVirtual }[] {
+    const { groups } = this.#members;
+    if (groups === null) return [{ entity: task, queue: top }];
+    const way: { entity: GuestVirtual; queue: GuestVirtual }[] = [];
+    for (let entity = task; entity !== 0n; ) {
+      if (way.length === MAX_DEPTH)
+        throw new DomschedError('walk-unbounded', `${name}: its groups do not end`, {});
+      const own = follow(this.#memory, entity, groups.sched_entity.my_q);
+      if (own !== (way.at(-1)?.queue ?? 0n))
+        throw inconsistent(`${name}: an entity does not stand for the queue below`);
+      way.push({ entity, queue: follow(this.#memory, entity, groups.sched_entity.cfs_rq) });
+      entity = follow(this.#memory, entity, groups.sched_entity.parent);
+    }
+    if (way.at(-1)?.queue !== top) throw inconsistent(`${name}: groups of a task end elsewhere`);
+    return way;
   }
 
   #treeEntity(node: GuestVirtual): TreeEntity {
@@ -207,6 +267,7 @@ class FairCheck {
   }
 
   #entitiesOf(queue: GuestVirtual): GuestVirtual[] {
+    if (this.#members.single !== null) return this.#inGroups.get(queue) ?? [];
     const root = rootOf(this.#members, queue, 'tree');
     const nodes = checkedNodes(this.#memory, this.#members.rb_node, root, MAX_ENTITIES);
     return nodes.map((node) => advance(node, -this.#members.sched_entity.run_node));

@@ -24,12 +24,15 @@ export class Eevdf implements FairDiscipline {
   readonly #members: FairMembers;
   readonly #eevdf: EevdfMembers;
   readonly #tickNsec: bigint;
+  /** By which an entity counts in the tree that it is in. */
+  readonly #weightWord: Word;
 
   /** @param tickNsec TICK_NSEC of the guest, ns */
   constructor(members: FairMembers, eevdf: EevdfMembers, tickNsec: bigint) {
     this.#members = members;
     this.#eevdf = eevdf;
     this.#tickNsec = tickNsec;
+    this.#weightWord = members.single?.sched_entity.h_weight ?? members.sched_entity.weight;
   }
 
   before(memory: MemoryView, entity: GuestVirtual, other: GuestVirtual): boolean {
@@ -54,15 +57,17 @@ export class Eevdf implements FairDiscipline {
 
   /** As `place_entity()`: at the queue's average less the entity's lag, with a whole slice before its deadline. */
   place(draft: Draft, queue: GuestVirtual, entity: GuestVirtual, name: string): void {
-    const { cfs_rq, sched_entity } = this.#members;
+    const { sched_entity } = this.#members;
     const { deadline, vlag, slice, rel_deadline } = this.#eevdf.sched_entity;
     const average = this.#moveZero(draft, queue, name);
-    const weight = get(draft, entity, sched_entity.weight);
+    const weight = get(draft, entity, this.#weightWord);
     let lag = get(draft, entity, vlag);
     const load = this.#load(draft, queue);
     // The average moves towards the newcomer: scale the lag so that what remains is the lag it had.
-    if (get(draft, queue, cfs_rq.nr_queued) === 0n || load === 0n) lag = 0n;
+    if (load === 0n) lag = 0n;
     else lag = (lag * (load + this.#weight(draft, queue, entity))) / load;
+    // Where the newcomer is heavy the zero goes to it, so that no sum becomes large.
+    if (load > 0n && this.#weight(draft, queue, entity) > load) this.#shiftZero(draft, queue, -lag, name);
     const vruntime = BigInt.asUintN(64, average - lag);
     put(draft, entity, sched_entity.vruntime, vruntime, 'se.vruntime');
     const end = vruntime + virtualTime(get(draft, entity, slice), weight);
@@ -84,7 +89,7 @@ export class Eevdf implements FairDiscipline {
     const twice = 2n * get(draft, entity, slice);
     const tick = this.#tickNsec;
     const most = max_slice !== undefined ? this.#longestOf(draft, queue) + tick : twice > tick ? twice : tick;
-    const limit = virtualTime(most, get(draft, entity, sched_entity.weight));
+    const limit = virtualTime(most, get(draft, entity, this.#weightWord));
     put(draft, entity, vlag, lag > limit ? limit : lag < -limit ? -limit : lag, 'se.vlag');
   }
 
@@ -135,10 +140,9 @@ export class Eevdf implements FairDiscipline {
    * the kernel moves it with every reading.
    */
   #moveZero(draft: Draft, queue: GuestVirtual, name: string): bigint {
-    const { avg_vruntime, avg_load, zero, zeroMoves } = this.#eevdf.cfs_rq;
+    const { avg_vruntime, zero, zeroMoves } = this.#eevdf.cfs_rq;
     const curr = this.#current(draft, queue);
     const load = this.#load(draft, queue);
-    const treeLoad = get(draft, queue, avg_load);
     let sum = get(draft, queue, avg_vruntime);
     if (curr !== null) sum += this.#key(draft, queue, curr) * this.#weight(draft, queue, curr);
     // Division rounds towards zero, the average rounds down.
@@ -146,11 +150,17 @@ export class Eevdf implements FairDiscipline {
     const delta = load === 0n ? 0n : sum / load;
     const base = get(draft, queue, zero);
     const average = BigInt.asUintN(64, base + delta);
-    if (!zeroMoves) return average;
-    put(draft, queue, zero, average, `${name}.zero_vruntime`);
-    const moved = get(draft, queue, avg_vruntime) - treeLoad * delta;
-    put(draft, queue, avg_vruntime, BigInt.asUintN(64, moved), `${name}.avg_vruntime`);
+    if (zeroMoves) this.#shiftZero(draft, queue, delta, name);
     return average;
+  }
+
+  /** `update_zero_vruntime()`: the sums are relative to the zero. */
+  #shiftZero(draft: Draft, queue: GuestVirtual, delta: bigint, name: string): void {
+    const { avg_vruntime, avg_load, zero, zeroMoves } = this.#eevdf.cfs_rq;
+    if (!zeroMoves) return;
+    const moved = get(draft, queue, avg_vruntime) - get(draft, queue, avg_load) * delta;
+    put(draft, queue, zero, BigInt.asUintN(64, get(draft, queue, zero) + delta), `${name}.zero_vruntime`);
+    put(draft, queue, avg_vruntime, BigInt.asUintN(64, moved), `${name}.avg_vruntime`);
   }
 
   #current(memory: MemoryView, queue: GuestVirtual): GuestVirtual | null {
@@ -168,7 +178,7 @@ export class Eevdf implements FairDiscipline {
   /** `avg_vruntime_weight()`: the weight of an entity in the sums of its queue. */
   #weight(memory: MemoryView, queue: GuestVirtual, entity: GuestVirtual): bigint {
     const { sum_shift } = this.#eevdf.cfs_rq;
-    const weight = get(memory, entity, this.#members.sched_entity.weight);
+    const weight = get(memory, entity, this.#weightWord);
     if (sum_shift === undefined) return scaledDown(weight);
     const shift = get(memory, queue, sum_shift);
     if (shift > MAX_SUM_SHIFT) throw inconsistent(`a queue's sum_shift is ${shift}`);

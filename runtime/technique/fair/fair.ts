@@ -15,12 +15,12 @@ import type { MemoryView } from '../../edit/memory-view.ts';
 import { DomschedError } from '../../error.ts';
 import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
 import { checkLockFree } from '../lock.ts';
-import { scaledDown } from '../weights.ts';
+import { NICE_0_LOAD, scaledDown } from '../weights.ts';
 import { Cfs } from './cfs.ts';
 import { checkFairQueues, MAX_DEPTH, rootOf, SCHED_IDLE } from './check.ts';
 import type { FairDiscipline } from './discipline.ts';
 import { Eevdf } from './eevdf.ts';
-import type { FairCpu, FairGuest, GroupMembers } from './members.ts';
+import type { FairCpu, FairGuest, GroupMembers, SingleMembers } from './members.ts';
 import { advanceAverage, type SchedAvg } from './pelt.ts';
 import { RbTree } from './rb-tree.ts';
 import { planReschedFlag } from './resched.ts';
@@ -31,6 +31,8 @@ const FAIR_POLICIES = [0n, 3n, SCHED_IDLE];
 const SCHED_EXT = 7n;
 /** From include/linux/numa.h. Where it were another number, every thread would be refused. */
 const NUMA_NO_NODE = -1n;
+/** MIN_SHARES (kernel/sched/sched.h): no entity counts less in the queue of all tasks, so that none is divided by 0. */
+const LEAST_WEIGHT = 2n;
 
 /** An entity and the queue that it is in, or was last in. */
 interface Level {
@@ -144,6 +146,15 @@ export class FairSurgery {
     return get(memory, uclampUsed, members.static_key.enabled) !== 0n;
   }
 
+  /**
+   * Whether the queues count a thread by the cache that it is to share (CONFIG_SCHED_CACHE): only a thread that runs is
+   * given one, so one that has none when it is taken out has none when it is put back.
+   */
+  countsCache(memory: MemoryView, task: GuestVirtual): boolean {
+    const { preferred_llc } = this.#guest.members.task_struct;
+    return preferred_llc !== undefined && get(memory, task, preferred_llc) >= 0n;
+  }
+
   /** Whether a thread waits in a queue for a CPU: it does not run, move to a CPU or queue, or sleep in the queue. */
   isReady(memory: MemoryView, task: GuestVirtual): boolean {
     const { task_struct, sched_entity } = this.#guest.members;
@@ -201,7 +212,9 @@ export class FairSurgery {
     const cpu = this.cpuOf(draft, task);
     let idle = get(draft, task, task_struct.policy) === SCHED_IDLE ? 1n : 0n;
     let leaving = true;
-    for (const level of this.#levels(draft, task)) {
+    const levels = this.#levels(draft, task);
+    if (this.#guest.members.single !== null) this.#leaveTree(draft, inSingleQueue(levels));
+    for (const level of levels) {
       if (leaving) this.#leave(draft, level, task);
       else this.#refreshGroup(draft, level);
       this.#countBelow(draft, level, -1n, idle);
@@ -218,18 +231,23 @@ export class FairSurgery {
    * @returns what must hold afterwards
    */
   planEnqueue(draft: Draft, task: GuestVirtual): Invariant {
-    const { cfs_rq, sched_entity, task_struct, rq, groups } = this.#guest.members;
+    const { cfs_rq, sched_entity, task_struct, rq, groups, single } = this.#guest.members;
     const cpu = this.cpuOf(draft, task);
     const unlisted: Level[] = [];
     let idle = get(draft, task, task_struct.policy) === SCHED_IDLE ? 1n : 0n;
     let entering = true;
-    for (const level of this.#levels(draft, task)) {
+    const levels = this.#levels(draft, task);
+    for (const level of levels) {
       entering &&= get(draft, level.entity, sched_entity.on_rq) === 0n;
       if (entering) this.#enter(draft, level, task, cpu);
       else this.#refreshGroup(draft, level);
       this.#countBelow(draft, level, 1n, idle);
       if (cfs_rq.idle !== undefined && get(draft, level.queue, cfs_rq.idle) !== 0n) idle = 1n;
       if (groups !== null && get(draft, level.queue, groups.cfs_rq.on_list) === 0n) unlisted.push(level);
+    }
+    if (single !== null) {
+      this.#weigh(draft, levels, single.sched_entity);
+      this.#enterTree(draft, inSingleQueue(levels));
     }
     if (groups !== null) this.#list(draft, cpu, unlisted, groups);
     this.#countRunning(draft, cpu, 1n);
@@ -277,38 +295,73 @@ export class FairSurgery {
   }
 
   #leave(draft: Draft, level: Level, task: GuestVirtual): void {
-    const { groups, sched_entity } = this.#guest.members;
-    const { entity, queue, own, name } = level;
-    this.#forgetBuddy(draft, level);
+    const { groups, sched_entity, single } = this.#guest.members;
+    const { entity, own, name } = level;
     const isTask = own === null || groups === null;
     const runnable = isTask ? 1n : get(draft, entity, groups.sched_entity.runnable_weight);
     this.#age(draft, level, true, runnable);
     this.#refreshGroup(draft, level);
-    this.#discipline.leave(draft, queue, entity, name);
-    this.#tree(draft, level).erase(advance(entity, sched_entity.run_node));
-    this.#discipline.count(draft, queue, entity, -1n, name);
+    if (single === null) this.#leaveTree(draft, level);
     this.#account(draft, level, task, -1n);
     if (own === null) this.#unlist(draft, task);
     put(draft, entity, sched_entity.on_rq, 0n, own === null ? 'task.se.on_rq' : `${name}: group's on_rq`);
   }
 
+  #leaveTree(draft: Draft, level: Level): void {
+    const { entity, queue, name } = level;
+    this.#forgetBuddy(draft, level);
+    this.#discipline.leave(draft, queue, entity, name);
+    this.#tree(draft, level).erase(advance(entity, this.#guest.members.sched_entity.run_node));
+    this.#discipline.count(draft, queue, entity, -1n, name);
+  }
+
   #enter(draft: Draft, level: Level, task: GuestVirtual, cpu: FairCpu): void {
-    const { sched_entity, rq } = this.#guest.members;
-    const { entity, queue, own, name } = level;
+    const { sched_entity, rq, single } = this.#guest.members;
+    const { entity, own, name } = level;
     this.#age(draft, level, false, 0n);
     this.#refreshGroup(draft, level);
-    this.#discipline.place(draft, queue, entity, name);
+    if (single === null) this.#enterTree(draft, level);
     this.#account(draft, level, task, 1n);
     if (own === null) {
       const node = advance(entity, sched_entity.group_node);
       const head = advance(cpu.address, rq.cfs_tasks);
       this.#insertAfter(draft, head, node, `rq[${cpu.cpu}].cfs_tasks`);
     }
+    put(draft, entity, sched_entity.on_rq, 1n, own === null ? 'task.se.on_rq' : `${name}: group's on_rq`);
+  }
+
+  #enterTree(draft: Draft, level: Level): void {
+    const { sched_entity } = this.#guest.members;
+    const { entity, queue, name } = level;
+    this.#discipline.place(draft, queue, entity, name);
     this.#discipline.count(draft, queue, entity, 1n, name);
     this.#tree(draft, level).insert(advance(entity, sched_entity.run_node), (other) =>
       this.#discipline.before(draft, entity, advance(other, -sched_entity.run_node)),
     );
-    put(draft, entity, sched_entity.on_rq, 1n, own === null ? 'task.se.on_rq' : `${name}: group's on_rq`);
+  }
+
+  /**
+   * What a task that comes counts in the queue of all tasks, as `enqueue_hierarchy()` and `reweight_eevdf()` do it: the
+   * product of its and its groups' shares of their queues. Its lag is in virtual time, which goes by that weight.
+   */
+  #weigh(draft: Draft, levels: readonly Level[], words: SingleMembers['sched_entity']): void {
+    const { cfs_rq, sched_entity, eevdf } = this.#guest.members;
+    let weight = NICE_0_LOAD;
+    for (const [index, { entity, queue }] of levels.entries()) {
+      const all = index === levels.length - 1 ? NICE_0_LOAD : get(draft, queue, cfs_rq.weight);
+      if (all === 0n) throw inconsistent(`a queue of task ${formatAddress(entity)} weighs nothing`);
+      const share = (weight * get(draft, entity, sched_entity.weight)) / all;
+      weight = share > LEAST_WEIGHT ? share : LEAST_WEIGHT;
+    }
+    if (weight !== BigInt.asUintN(64, weight)) throw inconsistent(`a task would weigh ${weight}`);
+    const { entity, name } = levels[0]!;
+    const before = get(draft, entity, words.h_weight);
+    if (before === weight) return;
+    const { vlag } = eevdf!.sched_entity;
+    const lag = BigInt.asIntN(64, get(draft, entity, vlag));
+    put(draft, entity, vlag, (lag * before) / weight, `${name}: se.vlag`);
+    put(draft, entity, words.h_weight, weight, `${name}: se.h_load.weight`);
+    put(draft, entity, words.h_inv_weight, 0n, `${name}: se.h_load.inv_weight`);
   }
 
   #tree(draft: Draft, { queue, name }: Level): RbTree {
@@ -433,12 +486,15 @@ export class FairSurgery {
    * values are those at the end of the draft.
    */
   #outcome(draft: Draft, task: GuestVirtual, cpu: FairCpu, linked: boolean): Invariant {
-    const { rq, cfs_rq, groups, sched_entity, task_struct, eevdf, list_head } = this.#guest.members;
+    const { rq, cfs_rq, groups, sched_entity, task_struct, eevdf, list_head, single } = this.#guest.members;
     const words: [GuestVirtual, Word][] = [[cpu.address, rq.nr_running]];
     const group = advance(task, task_struct.se + sched_entity.group_node);
     if (!linked) words.push([group, list_head.next], [group, list_head.prev]);
     const curr = follow(draft, cpu.address, rq.curr);
     if (this.isIdle(draft, cpu)) words.push([curr, task_struct.thread_flags]);
+    const own = advance(task, task_struct.se);
+    if (single !== null)
+      words.push([own, single.sched_entity.h_weight], [own, single.sched_entity.h_inv_weight]);
     for (const { entity, queue, own } of this.#levels(draft, task)) {
       words.push([entity, sched_entity.vruntime], [queue, cfs_rq.inv_weight], [entity, sched_entity.on_rq]);
       if (own !== null && groups !== null) words.push([entity, groups.sched_entity.runnable_weight]);
@@ -460,6 +516,12 @@ export class FairSurgery {
       },
     };
   }
+}
+
+/** Where a task is in a kernel with one tree per CPU. @param levels from the task up to the root */
+function inSingleQueue(levels: readonly Level[]): Level {
+  const root = levels.at(-1)!;
+  return { entity: levels[0]!.entity, queue: root.queue, own: null, name: root.name };
 }
 
 /** Members of a `sched_avg`, with offsets in the structure around it. */

@@ -2,6 +2,7 @@ import type { WayOut } from '../../code/way-out.ts';
 import { wordsOf } from '../../edit/member.ts';
 import { DomschedError } from '../../error.ts';
 import { lockOf } from '../../guest/locks.ts';
+import { hasSingleQueue } from '../../guest/queue-slots.ts';
 import { hasMember, lackOf, type MembersByStruct, optionalField, sizeOf } from '../../layout/members.ts';
 import type { LayoutView } from '../../layout/view.ts';
 import type { SymbolName } from '../../members/symbols.ts';
@@ -35,6 +36,7 @@ export function fairMembers(layout: LayoutView) {
       ...wordsOf(layout, 'rq', ['nr_running', 'curr', 'idle', 'cfs', 'cfs_tasks', 'core_enabled?']),
     },
     groups: hasGroups(layout) ? groupMembers(layout) : null,
+    single: hasSingleQueue(layout) ? singleMembers(layout) : null,
     cfs_rq: {
       ...cfs_rq,
       buddies: buddies.flatMap(([name, field]) => (field === undefined ? [] : [{ name, field }])),
@@ -56,7 +58,7 @@ export function fairMembers(layout: LayoutView) {
       pi_lock: lockOf(layout, 'task_struct', 'pi_lock'),
       ...wordsOf(layout, 'task_struct', ['se', 'thread_flags', 'state', 'on_cpu', 'on_rq', 'policy', 'cpu']),
       ...wordsOf(layout, 'task_struct', ['sched_class', 'cpus_ptr', 'stack', 'sp', 'task_works', 'ptrace']),
-      ...wordsOf(layout, 'task_struct', ['numa_preferred_nid?']),
+      ...wordsOf(layout, 'task_struct', ['numa_preferred_nid?', 'preferred_llc?']),
     },
     list_head: wordsOf(layout, 'list_head', ['next', 'prev']),
     rb_node: wordsOf(layout, 'rb_node', ['__rb_parent_color', 'rb_left', 'rb_right']),
@@ -75,6 +77,16 @@ function groupMembers(layout: LayoutView) {
     rq: wordsOf(layout, 'rq', ['leaf_cfs_rq_list', 'tmp_alone_branch']),
     cfs_rq: wordsOf(layout, 'cfs_rq', ['rq', 'on_list', 'leaf_cfs_rq_list']),
     sched_entity: wordsOf(layout, 'sched_entity', ['parent', 'cfs_rq', 'my_q', 'runnable_weight']),
+  };
+}
+
+export type SingleMembers = ReturnType<typeof singleMembers>;
+
+/** Members of kernels with one tree per CPU for the tasks of all groups. */
+function singleMembers(layout: LayoutView) {
+  return {
+    cfs_rq: wordsOf(layout, 'cfs_rq', ['h_curr']),
+    sched_entity: wordsOf(layout, 'sched_entity', ['h_weight', 'h_inv_weight']),
   };
 }
 
@@ -197,8 +209,8 @@ const SYMBOLS: readonly SymbolName[] = ['__cpu_active_mask', 'sched_prio_to_weig
 /** Why threads cannot be taken out of a kernel's fair queues, judged by its members; null where they can. */
 export function spliceRefusal(layout: LayoutView): string | null {
   if (!canSpliceFair(layout)) return 'its fair server counts the threads that come and go by itself';
-  if (hasMember(layout, 'cfs_rq', 'h_curr'))
-    return 'cfs_rq.h_curr: the tasks of all groups are in one queue, whose rules are not known';
+  if (hasMember(layout, 'cfs_rq', 'h_curr') && !hasSingleQueue(layout))
+    return 'cfs_rq.h_curr: the tasks of all groups are in one queue, and it has no sched_entity.h_load';
   if (!hasMember(layout, 'rq', 'uclamp')) return null;
   const isKnown =
     hasMember(layout, 'static_key', 'enabled') && layout.symbol('sched_uclamp_used') !== undefined;

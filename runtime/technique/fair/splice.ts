@@ -50,6 +50,11 @@ export class FairSplice {
         thread,
         'may be counted by its clamp: this guest uses utilization clamps (sched_uclamp_used), so hold it another way',
       );
+    if (this.#fair.countsCache(draft, thread))
+      throw threadRefusal(
+        thread,
+        'is counted by the cache that it is to share (preferred_llc), so hold it another way',
+      );
     this.#fair.checkLocks(draft, thread);
     const ready = this.#state(draft, thread) === TASK_RUNNING && this.#fair.isReady(draft, thread);
     if (!ready || !isAtUserBorder(this.#guest, draft, thread)) return null;

@@ -178,6 +178,35 @@ export class FairModel extends ModelMemory {
     return [...tasks, ...children];
   }
 
+  /**
+   * What has to be in a queue's tree: what stands in the queue and does not run. With one tree per CPU it has the tasks
+   * of all groups, which weigh there what {@link treeWeight} says.
+   */
+  treeOf(group: ModelGroup, cpu: number): { entity: GuestVirtual; weight: bigint }[] {
+    const { single } = this.layout;
+    if (single === null)
+      return this.entitiesOf(group, cpu)
+        .filter(({ running }) => !running)
+        .map(({ entity, weight }) => ({ entity, weight: BigInt(weight) }));
+    if (group.parent !== null) return [];
+    return this.below(group, cpu)
+      .filter(({ running }) => !running)
+      .map(({ entity }) => ({ entity, weight: this.load(entity, single.sched_entity.h_weight) }));
+  }
+
+  /** A queued task's share of its CPU, on the scale of weights in memory: its share of each queue around it. */
+  treeWeight(task: FairModelTask): bigint {
+    let weight = 1n << 20n;
+    let own = BigInt(task.weight) << 10n;
+    for (let group = task.group; ; group = group.parent!) {
+      const all = this.entitiesOf(group, task.cpu).reduce((sum, one) => sum + one.weight, 0);
+      const share = (weight * own) / (group.parent === null ? 1n << 20n : BigInt(all) << 10n);
+      weight = share < 2n ? 2n : share;
+      if (group.parent === null) return weight;
+      own = BigInt(group.weight) << 10n;
+    }
+  }
+
   /** SCHED_IDLE tasks in a queue, and all tasks of groups below it that are idle as a whole. */
   idleBelow(group: ModelGroup, cpu: number): number {
     const isIdleIn = (task: FairModelTask) => {
@@ -220,6 +249,14 @@ export class FairModel extends ModelMemory {
         listed.toReversed().map((group) => group.queues[cpu]! + BigInt(groups.cfs_rq.leaf_cfs_rq_list)),
       );
     }
+    const { single } = this.layout;
+    if (single !== null)
+      for (const task of this.tasks.filter((candidate) => candidate.cpu === cpu))
+        this.put(
+          task.entity,
+          single.sched_entity.h_weight,
+          task.queued ? this.treeWeight(task) : BigInt(task.weight) << 9n,
+        );
     for (const group of this.groups) {
       const queue = group.queues[cpu]!;
       this.#writeQueue(group, cpu);
@@ -264,7 +301,13 @@ export class FairModel extends ModelMemory {
     );
     put(cfs_rq.inv_weight, 77);
     const running = entities.find((entity) => entity.running);
-    put(cfs_rq.curr, running?.entity ?? 0n);
+    const { single } = this.layout;
+    const runs = this.tasks.find((task) => task.cpu === cpu && task.running);
+    if (single !== null) put(single.cfs_rq.h_curr, running?.entity ?? 0n);
+    put(
+      cfs_rq.curr,
+      (single === null ? running?.entity : group.parent === null ? runs?.entity : undefined) ?? 0n,
+    );
     for (const { entity } of entities) {
       if (this.tasks.some((task) => task.entity === entity)) continue;
       this.put(entity, sched_entity.vruntime, EPOCH);
@@ -275,20 +318,18 @@ export class FairModel extends ModelMemory {
     }
     const key = (entity: GuestVirtual) =>
       BigInt.asIntN(64, this.load(entity, eevdf?.sched_entity.deadline ?? sched_entity.vruntime) - EPOCH);
-    const tree = entities
-      .filter((entity) => !entity.running)
-      .sort((a, b) => (key(a.entity) < key(b.entity) ? -1 : 1));
+    const tree = this.treeOf(group, cpu).sort((a, b) => (key(a.entity) < key(b.entity) ? -1 : 1));
     if (cfs !== undefined) put(cfs.min_vruntime, EPOCH);
     if (eevdf !== undefined) {
       put(eevdf.cfs_rq.zero, EPOCH);
       const sum = tree.reduce((total, { entity, weight }) => {
         const vruntime = BigInt.asIntN(64, this.load(entity, sched_entity.vruntime) - EPOCH);
-        return total + vruntime * BigInt(weight);
+        return total + vruntime * weight;
       }, 0n);
       put(eevdf.cfs_rq.avg_vruntime, sum);
       put(
         eevdf.cfs_rq.avg_load,
-        tree.reduce((total, { weight }) => total + weight, 0),
+        tree.reduce((total, { weight }) => total + weight, 0n),
       );
     }
     this.#writeTree(
@@ -314,7 +355,7 @@ export class FairModel extends ModelMemory {
       this.put(node, rb_node.rb_right, right);
       if (eevdf !== undefined) {
         const subtree = sorted.slice(from, to);
-        const { min_vruntime, min_slice, slice } = eevdf.sched_entity;
+        const { min_vruntime, min_slice, max_slice, slice } = eevdf.sched_entity;
         const times = subtree.map((other) =>
           BigInt.asIntN(64, this.load(other, sched_entity.vruntime) - EPOCH),
         );
@@ -325,6 +366,12 @@ export class FairModel extends ModelMemory {
             entity,
             min_slice,
             slices.reduce((a, b) => (a < b ? a : b)),
+          );
+        if (max_slice !== undefined)
+          this.put(
+            entity,
+            max_slice,
+            slices.reduce((a, b) => (a > b ? a : b)),
           );
       }
       return node;

@@ -8,7 +8,7 @@ import { knownKernels } from '../../../../runtime/layout/registry.ts';
 import type { LayoutView } from '../../../../runtime/layout/view.ts';
 import type { GuestVirtual } from '../../../../runtime/memory/address.ts';
 import { FairSurgery } from '../../../../runtime/technique/fair/fair.ts';
-import { hasGroups } from '../../../../runtime/technique/fair/members.ts';
+import { fairMembers, hasGroups } from '../../../../runtime/technique/fair/members.ts';
 import { checkFaults, checkOmissions, type Editable } from '../../edit/every-edit.ts';
 import { TIF } from '../bits.ts';
 import {
@@ -22,6 +22,7 @@ import {
   type TaskSpec,
   WEIGHTS,
 } from './fair-guest.ts';
+import { singleQueue } from './single-queue.ts';
 import { withoutGroups } from './without-groups.ts';
 
 const layouts: { release: string; layout: LayoutView }[] = [];
@@ -30,9 +31,12 @@ for (const kernel of await knownKernels()) {
   if (/^6\.(1|12)\..*-cloud-amd64$/.test(kernel.release))
     layouts.push({ release: kernel.release, layout: await kernel.load() });
 }
+/** And one with a tree per CPU for the tasks of all groups. */
+for (const { release } of layouts.filter((each) => each.release.startsWith('6.12.')))
+  layouts.push({ release: `${release} with a single queue`, layout: await singleQueue(release) });
 /** And the same without groups: one queue per CPU. */
 const shapes = [...layouts];
-for (const { release } of layouts)
+for (const { release } of layouts.filter((each) => !each.release.endsWith('queue')))
   shapes.push({ release: `${release} without groups`, layout: await withoutGroups(release) });
 
 function planned(model: FairModel, task: FairModelTask): Edit {
@@ -150,7 +154,7 @@ function assertQueue(t: ExecutionContext, model: FairModel, group: ModelGroup, c
     t.is(model.load(entity, groups!.sched_entity.runnable_weight), BigInt(below), 'runnable_weight');
   }
   const tree = treeOf(t, model, queue);
-  const inTree = entities.filter(({ running }) => !running);
+  const inTree = model.treeOf(group, cpu);
   t.deepEqual(tree.toSorted(), inTree.map((one) => one.entity as bigint).toSorted(), 'in the tree');
   const field = eevdf?.sched_entity.deadline ?? sched_entity.vruntime;
   const keys = tree.map((one) => signed(model.load(one, field) - EPOCH));
@@ -167,10 +171,10 @@ function assertQueue(t: ExecutionContext, model: FairModel, group: ModelGroup, c
   }));
   expect(
     eevdf.cfs_rq.avg_load,
-    inTree.reduce((sum, { weight }) => sum + weight, 0),
+    inTree.reduce((sum, { weight }) => sum + Number(weight), 0),
     'avg_load',
   );
-  const sum = times.reduce((total, { time, weight }) => total + time * BigInt(weight), 0n);
+  const sum = times.reduce((total, { time, weight }) => total + time * weight, 0n);
   t.is(signed(model.load(queue, eevdf.cfs_rq.avg_vruntime)), sum, 'avg_vruntime');
   for (const one of tree) assertAugmented(t, model, one);
 }
@@ -178,7 +182,7 @@ function assertQueue(t: ExecutionContext, model: FairModel, group: ModelGroup, c
 /** What a node keeps is the minimum over its subtree, gathered by the test. */
 function assertAugmented(t: ExecutionContext, model: FairModel, entity: bigint): void {
   const { rb_node, sched_entity, eevdf } = model.layout;
-  const { min_vruntime, min_slice, slice } = eevdf!.sched_entity;
+  const { min_vruntime, min_slice, max_slice, slice } = eevdf!.sched_entity;
   const node = (one: bigint) => one + BigInt(sched_entity.run_node);
   const subtree: bigint[] = [];
   const gather = (at: bigint): void => {
@@ -193,13 +197,26 @@ function assertAugmented(t: ExecutionContext, model: FairModel, entity: bigint):
   t.is(signed(model.load(entity, min_vruntime) - EPOCH), least(times));
   if (min_slice !== undefined)
     t.is(model.load(entity, min_slice), least(subtree.map((one) => model.load(one, slice))));
+  if (max_slice !== undefined)
+    t.is(model.load(entity, max_slice), -least(subtree.map((one) => -model.load(one, slice))));
+}
+
+/** What a task counts in the tree that it is in. */
+function weightOf(model: FairModel, task: FairModelTask): bigint {
+  const { single } = model.layout;
+  return single === null ? BigInt(task.weight) : model.load(task.entity, single.sched_entity.h_weight);
 }
 
 /** Average of the run times in a queue, times its load, and that load: exact. */
 function averageOf(model: FairModel, group: ModelGroup, cpu: number): { sum: bigint; load: bigint } {
   let sum = 0n;
   let load = 0n;
-  for (const { entity, weight } of model.entitiesOf(group, cpu)) {
+  const curr =
+    model.layout.single === null ? null : model.tasks.find((one) => one.cpu === cpu && one.running);
+  const standing: readonly { entity: GuestVirtual; weight: number | bigint }[] =
+    curr === null ? model.entitiesOf(group, cpu) : model.treeOf(group, cpu);
+  const running = curr ? [{ entity: curr.entity, weight: weightOf(model, curr) }] : [];
+  for (const { entity, weight } of [...standing, ...running]) {
     sum += signed(model.load(entity, model.layout.sched_entity.vruntime) - EPOCH) * BigInt(weight);
     load += BigInt(weight);
   }
@@ -266,7 +283,10 @@ for (const { release, layout } of shapes) {
         assertMatches(t, model);
         for (const { pick, decay: decays } of sequence) {
           if (movable.length === 0) break;
-          await perform(model, movable[pick % movable.length]!);
+          const task = movable[pick % movable.length]!;
+          await perform(model, task);
+          if (task.queued && model.layout.single !== null)
+            t.is(weightOf(model, task), model.treeWeight(task), 'share of the CPU');
           if (decays) decay(model);
           assertMatches(t, model);
         }
@@ -313,11 +333,12 @@ for (const { release, layout } of layouts) {
         const movable = model.tasks.filter(({ running, queued }) => !running && queued);
         if (movable.length === 0) return;
         const task = movable[pick % movable.length]!;
-        const queue = task.group.queues[task.cpu]!;
+        const group = model.layout.single === null ? task.group : model.groups[0]!;
+        const queue = group.queues[task.cpu]!;
         const before = signed(model.load(task.entity, sched_entity.vruntime) - EPOCH);
-        const old = averageOf(model, task.group, task.cpu);
+        const old = averageOf(model, group, task.cpu);
         await perform(model, task);
-        const alone = model.load(queue, cfs_rq.nr_queued) === 0n;
+        const alone = model.load(queue, cfs_rq.h_nr_queued) === 0n;
         if (cfs !== undefined) model.put(queue, cfs.min_vruntime, EPOCH + 1_000_000n);
         await perform(model, task);
         const after = signed(model.load(task.entity, sched_entity.vruntime) - EPOCH);
@@ -326,11 +347,18 @@ for (const { release, layout } of layouts) {
           return;
         }
         // The lag is what it was, but for what divisions and the bound of two slices take from it.
-        const weight = BigInt(task.weight);
-        const now = averageOf(model, task.group, task.cpu);
+        const weight = weightOf(model, task);
+        const normal = model.layout.single === null ? 1024n : 1n << 20n;
+        const slices = model.below(group, task.cpu).map(({ slice }) => slice);
+        // Two slices and at least a tick; since 6.19 the longest slice and a tick.
+        const most =
+          eevdf!.sched_entity.max_slice === undefined
+            ? 2 * Math.max(task.slice, 2_000_000)
+            : Math.max(...slices) + 4_000_000;
+        const now = averageOf(model, group, task.cpu);
         const lagBefore = old.sum / old.load - before;
         const lagAfter = now.sum / now.load - after;
-        const limit = (2n * BigInt(task.slice < 2_000_000 ? 2_000_000 : task.slice) * 1024n) / weight;
+        const limit = (BigInt(most) * normal) / weight;
         const expected = alone ? 0n : lagBefore > limit ? limit : lagBefore < -limit ? -limit : lagBefore;
         const error = lagAfter - expected;
         // An inflated lag of L loses up to (W + w) / W of one unit; light queues more.
@@ -338,7 +366,7 @@ for (const { release, layout } of layouts) {
         const loss = 4n + (others === 0n ? 0n : (2n * now.load) / others);
         t.true(error <= loss && error >= -loss, `lag ${lagBefore} became ${lagAfter}`);
         const deadline = signed(model.load(task.entity, eevdf!.sched_entity.deadline) - EPOCH);
-        t.is(deadline - after, (BigInt(task.slice) << 10n) / weight);
+        t.is(deadline - after, (BigInt(task.slice) * normal) / weight);
       }),
       { numRuns: 150 },
     );
@@ -395,6 +423,69 @@ for (const { release, layout } of layouts) {
     test(`${release}: ${name}: leaving out any one write is noticed, and the guest put back`, (t) =>
       checkOmissions(t, name, make));
   }
+}
+
+for (const { release, layout } of layouts.filter((each) => fairMembers(each.layout).single !== null)) {
+  test(`${release}: a task whose share changed while it was out keeps its lag in time`, async (t) => {
+    const spec = { cpu: 0, weight: 1024, policy: SCHED_NORMAL, vruntime: 0, slice: 3_000_000, group: 0 };
+    const model = new FairModel(layout, 1);
+    const task = model.addTask({ ...spec, queued: false });
+    for (const vruntime of [-500_000, 500_000]) model.addTask({ ...spec, vruntime, queued: true });
+    model.write();
+    const { eevdf, single, sched_entity } = model.layout;
+    const { h_weight, h_inv_weight } = single!.sched_entity;
+    // 8,000 ns of virtual time at twice the weight are 16,000 at this one.
+    model.put(task.entity, eevdf!.sched_entity.vlag, 8_000n);
+    model.put(task.entity, h_weight, 2n << 20n);
+    model.put(task.entity, h_inv_weight, 77n);
+    await perform(model, task);
+    t.is(model.load(task.entity, h_weight), 1n << 20n);
+    // The kernel computes it when it needs it.
+    t.is(model.load(task.entity, h_inv_weight), 0n);
+    t.is(model.load(task.entity, eevdf!.sched_entity.vlag), 16_000n);
+    const { sum, load } = averageOf(model, model.groups[0]!, 0);
+    const lag = sum / load - signed(model.load(task.entity, sched_entity.vruntime) - EPOCH);
+    t.true(lag >= 15_998n && lag <= 16_002n, `its lag is ${lag}`);
+  });
+
+  test(`${release}: queues that contradict their one tree are not edited`, (t) => {
+    const { cfs_rq, single, groups } = fairMembers(layout);
+    const lies: readonly (readonly [string, (model: FairModel) => void, RegExp])[] = [
+      [
+        'h_curr',
+        (model) => model.put(model.groups[1]!.queues[0]!, single!.cfs_rq.h_curr, 0n),
+        /h_curr is not on/,
+      ],
+      ['count', (model) => model.put(model.groups[1]!.queues[0]!, cfs_rq.nr_queued, 9n), /nr_queued is 9/],
+      [
+        'way',
+        (model) =>
+          model.put(model.groups[1]!.entities[0]!, groups!.sched_entity.my_q, model.groups[2]!.queues[0]!),
+        /does not stand for the queue below/,
+      ],
+      [
+        'weight',
+        (model) => model.put(model.tasks[2]!.entity, single!.sched_entity.h_weight, 5n),
+        /avg_load is not/,
+      ],
+    ];
+    for (const [what, lie, reason] of lies) {
+      const model = new FairModel(layout, 1, [
+        { parent: 0, idle: false },
+        { parent: 1, idle: false },
+      ]);
+      const spec = { cpu: 0, weight: 1024, policy: SCHED_NORMAL, vruntime: 0, slice: 3_000_000 };
+      model.addTask({ ...spec, group: 2, queued: true }, true);
+      for (const group of [0, 1, 2]) model.addTask({ ...spec, group, vruntime: 100 * group, queued: true });
+      model.write();
+      const surgery = new FairSurgery(model.guest);
+      const draft = new Draft(model.space);
+      const { check } = surgery.invariant(draft, model.tasks[3]!.address);
+      t.notThrows(() => check(draft), what);
+      lie(model);
+      t.throws(() => check(new Draft(model.space)), { message: reason }, what);
+    }
+  });
 }
 
 /** The one task of a group of a group, among others at each level; put out of the list of queues when it is out. */
