@@ -113,8 +113,9 @@ soak: setup kernels kernels-all xen ## 10,000 holds and releases on each live gu
 		test/live/debian-surgery.test.ts test/live/o1-surgery.test.ts test/soak/debian-vcpus.test.ts
 	DOMSCHED_HOSTILE_ROUNDS=$${DOMSCHED_HOSTILE_ROUNDS:-8000} npx ava --timeout=24h --concurrency=1 test/live/hostile.test.ts
 	DOMSCHED_SUITES='bookworm trixie' npx ava --timeout=1h test/package/deb.test.ts
-	DOMSCHED_MATRIX=5.10,6.18,7.3 DOMSCHED_CYCLES=$${DOMSCHED_CYCLES:-10000} npx ava --timeout=24h --concurrency=1 test/live/suites.test.ts
 	DOMSCHED_MATRIX= DOMSCHED_CYCLES=$${DOMSCHED_CYCLES:-500} npx ava --timeout=24h --concurrency=1 test/live/suites.test.ts
+	DOMSCHED_MATRIX=5.10,6.18,7.3 DOMSCHED_CYCLES=$${DOMSCHED_CYCLES:-10000} npx ava --timeout=24h --concurrency=1 test/live/suites.test.ts
+	node kernels/matrix.ts
 	DOMSCHED_CYCLES=200 npx ava --timeout=24h --concurrency=1 test/soak/sched-ext.test.ts
 	DOMSCHED_KILLS=$${DOMSCHED_KILLS:-2000} npx ava --timeout=24h --match='killed*' test/live/daemon.test.ts
 	DOMSCHED_KILLS=$${DOMSCHED_KILLS:-2000} npx ava --timeout=24h --match='all of ours*' test/live/any-host-deaths.test.ts

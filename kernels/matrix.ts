@@ -46,7 +46,10 @@ export function matrix(
       extraction === undefined
         ? '?'
         : `${extraction.structures} structures, ${extraction.symbols} symbols, ${extraction.seconds.toFixed(1)} s`;
-    const values = COLUMNS.map((column) => cells[column] ?? '–');
+    const copies = cells.copies === undefined ? '' : `, ${cells.copies}`;
+    const values = COLUMNS.map((column) => cells[column] ?? '–').map((value, index) =>
+      COLUMNS[index] === 'calls' ? `${value}${copies}` : value,
+    );
     return [title, suite, extract, ...values, String(holds), seconds.toFixed(0)];
   });
   const reasons = seen.flatMap(({ title, refused }) =>
@@ -79,9 +82,11 @@ packed image alone. Each was booted under QEMU with two vCPUs; \`extract\` is th
 of it on the guest's memory, \`ps\` is held against the guest's own /proc. \`park\`, \`splice\` and \`state\` are holds and releases
 of threads that ran, were ready, slept, or were in long system calls, by what they did when they were chosen; \`nice\` and
 \`group\` are by the guest's own word. \`calls\` is dd, held and released while it copies 16 MiB from /dev/urandom and
-through a pipe: compared byte for byte. \`daemon\` is a policy \`idle-only\`. A program of the guest checks its own long system
-calls all the while, and the console has to stay clean. With DOMSCHED_WAYS=splice,state there are more holds by these ways, two
-at once, in a guest booted for them alone; they are counted in the row. A dash is what was not tried since it changed.`;
+through a pipe: compared byte for byte; and a loop of such copies that goes on beside the other holds, in which a dd is held with
+the other programs in every third round of park. \`daemon\` is a policy \`idle-only\`. A program of the guest checks its own long system
+calls all the while, and the console has to stay clean. Two of the burners are in groups within a group. With DOMSCHED_WAYS=splice,state
+there are more holds by these ways, in a guest booted for them alone; they are counted in the row. A dash is what was not tried
+since it changed, and a kernel that was not tried again keeps its line.`;
 
 function readRows(): MatrixRow[] {
   if (!existsSync(rows)) return [];

@@ -59,6 +59,9 @@ const DEFAULT_LIMIT_MS = 5_000;
 /** Wait between two tries, in ms: from a fraction of a tick to several, so that the guest makes progress. */
 const FIRST_WAIT_MS = 1;
 const LAST_WAIT_MS = 20;
+/** Time between two looks without a pause, in ms, and for how long they replace one with a pause. */
+const GLANCE_MS = 2;
+const GLANCES_MS = 40;
 /** A release waits at most this many looks for wake-ups of ended threads; the next operation gives back the rest. */
 const MAX_SETTLING = 16;
 /** A search takes at most this many looks while locks are held. */
@@ -317,7 +320,8 @@ export class Surgeon {
       const late: LateThread[] = [];
       for (const { pid, address } of threads) {
         const invariants = this.#holder.planRenice(draft, address, nice);
-        if (invariants === 'later') late.push({ pid, standing: this.#holder.standing(draft, address) });
+        if (invariants === 'later')
+          late.push({ pid, address, standing: this.#holder.standing(draft, address) });
         else outcome.push(...invariants);
       }
       return { ...NOTHING_TO_DO, finished: late.length === 0, outcome, late };
@@ -355,7 +359,8 @@ export class Surgeon {
     const interrupts: WantedInterrupt[] = [];
     const { now, waiting } = turns.choose(threads.filter((each) => !isGone(each)));
     const late: LateThread[] = [];
-    const isLate = ({ pid }: Process, standing: ThreadStanding) => void late.push({ pid, standing });
+    const isLate = ({ pid, address }: Process, standing: ThreadStanding) =>
+      void late.push({ pid, address, standing });
     for (const each of now) {
       const thread = each.address;
       const step = plan(thread);
@@ -439,7 +444,32 @@ export class Surgeon {
       if (advanced) patience.renew(turns.parts);
       if (patience.over) throw last ?? (await this.#timeout(goal, key, late));
       wait = advanced ? FIRST_WAIT_MS : Math.min(2 * wait, LAST_WAIT_MS);
+      if (done !== null && turns.parts === 1 && done.late.length > 0 && done.late.every(isGuestsTurn))
+        await this.#guestsTurn(done.late);
+      else await sleep(wait);
+    }
+  }
+
+  /**
+   * Waits while all that is left is for the guest to do, and looks without a pause whether it has: each pause costs the
+   * guest more time than our look. A running guest may contradict itself, so the result only says when to pause again.
+   */
+  async #guestsTurn(late: readonly LateThread[]): Promise<void> {
+    const begin = performance.now();
+    for (let wait = FIRST_WAIT_MS; ; wait = GLANCE_MS) {
       await sleep(wait);
+      if (this.#hasMovedOn(late) || performance.now() - begin >= GLANCES_MS) return;
+    }
+  }
+
+  /** Whether every thread seems to stand otherwise than before. */
+  #hasMovedOn(late: readonly LateThread[]): boolean {
+    try {
+      this.#domain.tick();
+      const draft = new Draft(this.#guest.space);
+      return late.every(({ address, standing }) => this.#holder.standing(draft, address) !== standing);
+    } catch {
+      return false;
     }
   }
 
@@ -588,7 +618,12 @@ export class Surgeon {
         : `${halted} of the guest's ${vcpus.length} CPUs have halted with interrupts off: it panicked or was shut down. ` +
           'Look at its console';
     const message = `process ${key.pid} could not be ${goal} in time: ${why}`;
-    return new DomschedError('timeout', message, { pid: key.pid, goal, halted, late });
+    return new DomschedError('timeout', message, {
+      pid: key.pid,
+      goal,
+      halted,
+      late: late.map(({ pid, standing }) => ({ pid, standing })),
+    });
   }
 
   #tooLong(limitMs: number): DomschedError {
@@ -641,7 +676,13 @@ interface StepPlan {
 
 interface LateThread {
   readonly pid: number;
+  readonly address: GuestVirtual;
   readonly standing: ThreadStanding;
+}
+
+/** Whether a thread was asked for something that it has yet to do. */
+function isGuestsTurn({ standing }: LateThread): boolean {
+  return standing === 'leaving' || standing === 'changing';
 }
 
 const NOTHING_TO_DO: StepPlan = {

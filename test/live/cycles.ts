@@ -1,6 +1,7 @@
 /** Holds and releases of a live Debian guest's programs at random moments, and the figures of it. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
+import { DomschedError } from '../../runtime/error.ts';
 import type { Process } from '../../runtime/guest/process.ts';
 import type { Operation, Surgeon } from '../../runtime/surgeon/surgeon.ts';
 import type { Technique } from '../../runtime/technique/step.ts';
@@ -15,6 +16,8 @@ export const PATIENCE_MS = 120_000;
 export interface HoldTarget {
   readonly process: Process;
   readonly technique: Technique | null;
+  /** It counts nothing, may have ended before it is held, and what it does is checked elsewhere. */
+  readonly mayEnd?: true;
 }
 
 /** How often the guest's own word is asked for, in rounds: it takes longer than all else of a round. */
@@ -34,6 +37,8 @@ export class Cycles implements Disposable {
   /** What was released and has not been seen to go on: where each stood. */
   readonly #released = new Map<string, number>();
   #rounds = 0;
+  /** Holds so far of what may end. */
+  passing = 0;
 
   /**
    * @param names programs that may be held
@@ -56,11 +61,13 @@ export class Cycles implements Disposable {
   }
 
   /**
-   * Holds programs, each of which has gone on since its last release; sees that all of them stand still while every
+   * Holds programs, each of which has gone on since its last release, all at once; sees that all of them stand still while every
    * pacer that is not held gets its turn, and what was released before goes on; lets them go in another order.
    * @param stillMs how long they are held beyond that, at most
    */
-  async round(targets: readonly HoldTarget[], stillMs = 10): Promise<void> {
+  async round(all: readonly HoldTarget[], stillMs = 10): Promise<void> {
+    const targets = all.filter(({ mayEnd }) => mayEnd === undefined);
+    const passing = await this.#holdPassing(all.filter(({ mayEnd }) => mayEnd));
     for (const { process, technique } of targets) {
       await this.#goneOn([process.comm]);
       const options = { limitMs: PATIENCE_MS, ...(technique !== null && { techniques: [technique] }) };
@@ -77,13 +84,29 @@ export class Cycles implements Disposable {
     this.#t.deepEqual(this.#counters.progress(...names), before, 'what is held makes no progress');
     this.#rounds += 1;
     if (this.#rounds % ASK_EVERY === 0) await this.#agrees(names);
-    for (const { process } of pick(targets, targets.length)) {
+    for (const { process, mayEnd } of pick([...targets, ...passing], targets.length + passing.length)) {
       const release = () => this.#surgeon.release(process, { limitMs: PATIENCE_MS });
-      const released = await this.table.time('release', release);
+      const released = await (mayEnd ? release() : this.table.time('release', release));
       if (released.outcome !== 'released') this.#t.fail(`${process.comm}: ${released.outcome}`);
-      this.#released.set(process.comm, before[process.comm]!);
+      if (!mayEnd) this.#released.set(process.comm, before[process.comm]!);
     }
     this.#guest.checkConsole();
+  }
+
+  /** @returns those that were held before they ended */
+  async #holdPassing(targets: readonly HoldTarget[]): Promise<HoldTarget[]> {
+    const held: HoldTarget[] = [];
+    for (const target of targets) {
+      const hold = this.#surgeon.hold(target.process, { limitMs: PATIENCE_MS });
+      const operation = await hold.catch((error: unknown) => {
+        const hasEnded = error instanceof DomschedError && error.code === 'process-not-found';
+        if (hasEnded || (error instanceof DomschedError && error.details.exiting === true)) return null;
+        throw error;
+      });
+      if (operation?.outcome === 'held') held.push(target);
+    }
+    this.passing += held.length;
+    return held;
   }
 
   /** Waits until everything that was released has gone on. */

@@ -2,7 +2,8 @@
  * Kernels of all of Debian's suites, each as it is shipped: one boot, and everything that we do to a guest once. What a
  * kernel does not allow is refused with a reason; what must work on every one from 5.2 on fails the test. Here those that
  * span the range; DOMSCHED_MATRIX is all that were fetched, and writes down what was seen for `docs/kernels.md`. With
- * DOMSCHED_WAYS=splice,state it is these ways alone, DOMSCHED_CYCLES holds by each, which are added to what is written.
+ * DOMSCHED_WAYS=splice,state it is these ways alone, and what they do is added to what is written. DOMSCHED_CYCLES is how
+ * many holds there are in all, by all ways; while they go on, dd copies in the guest and is held with the others.
  * DOMSCHED_PREEMPT=full,lazy boots them with these ways of preemption alone; the newest is booted with all of them.
  */
 import { randomBytes } from 'node:crypto';
@@ -32,6 +33,12 @@ import { freePort } from './page.ts';
 import { parseProcStats } from './proc-stat.ts';
 
 const CYCLES = Number(process.env.DOMSCHED_CYCLES ?? 12);
+/** The same for a kernel that is booted with another way of preemption. */
+const MOST_PREEMPT_CYCLES = 500;
+/** Copies of dd for each hold, at least: 210 beside three times 10,000. */
+const COPIES_PER_HOLD = 0.007;
+/** Rounds after which the program with the long calls is held, and a dd: they take longest to come out of their calls. */
+const CALLS_EVERY = 3;
 const isMatrix = process.env.DOMSCHED_MATRIX !== undefined;
 /** Of the ways to hold these alone, and nothing else. */
 const onlyWays = process.env.DOMSCHED_WAYS?.split(',');
@@ -44,8 +51,14 @@ const wanted = process.env.DOMSCHED_MATRIX?.split(',') ?? [];
 
 /** More than there are CPUs: one of them is ready whenever it does not run. */
 const burners = ['burner-a', 'burner-b', 'burner-c', 'burner-d'] as const;
+/** Two of them in groups within a group. */
+const GROUPS: Readonly<Record<string, string>> = { 'burner-c': 'b/c', 'burner-d': 'b/d' };
 const programs = [
-  ...burners.map((name) => ({ kind: 'burner', name }) as const),
+  ...burners.map((name) => ({
+    kind: 'burner' as const,
+    name,
+    ...(GROUPS[name] !== undefined && { cgroup: GROUPS[name] }),
+  })),
   { kind: 'sleeper', name: 'sleeper-a' },
   { kind: 'calls', name: 'calls-a' },
   { kind: 'burner', name: 'grouped', cgroup: 'a' },
@@ -53,9 +66,22 @@ const programs = [
 const SETUP = `
 mount -t cgroup2 none /sys/fs/cgroup
 echo +cpu >/sys/fs/cgroup/cgroup.subtree_control
-mkdir /sys/fs/cgroup/a
+mkdir /sys/fs/cgroup/a /sys/fs/cgroup/b
+echo +cpu >/sys/fs/cgroup/b/cgroup.subtree_control
+mkdir /sys/fs/cgroup/b/c /sys/fs/cgroup/b/d
 `;
 const patient = { limitMs: PATIENCE_MS };
+
+const [BLOCK, COUNT] = [2 ** 22, 4];
+/** Reads of a whole block, of which a signal makes a part; writes to a pipe that is too small for one. */
+const COPY =
+  `dd if=/dev/urandom bs=${BLOCK} count=${COUNT} of=/run/one 2>/dev/null; ` +
+  `dd if=/run/one bs=${BLOCK} 2>/dev/null | dd bs=4096 of=/run/two 2>/dev/null`;
+/** Copies until it is told that it is enough, and says of each how it came out. */
+const COPY_ON =
+  `(until [ -e /run/enough ]; do ${COPY}; ` +
+  `[ $(wc -c </run/one) = ${BLOCK * COUNT} ] && cmp -s /run/one /run/two && echo right || echo wrong; done ` +
+  '>/run/copies; echo done >>/run/copies) </dev/null >/dev/null 2>&1 &';
 
 const chosen = (isMatrix ? suiteKernels() : spanning(suiteKernels())).filter(
   ({ release }) => wanted.every((part) => part === '') || wanted.some((part) => release.includes(part)),
@@ -123,7 +149,7 @@ class Trial {
       append: preempt === null ? '' : `preempt=${preempt}`,
     });
     if (preempt !== null && !(await this.#preempts(guest, preempt))) return;
-    await this.#ours(guest);
+    await this.#ours(guest, preempt === null ? CYCLES : Math.min(CYCLES, MOST_PREEMPT_CYCLES));
     // QMP serves one client at a time: the daemon comes when we are gone.
     if (onlyWays === undefined) await this.#step('daemon', () => this.#idleOnly(guest));
     await this.#step('console', async () => {
@@ -141,13 +167,14 @@ class Trial {
     return false;
   }
 
-  /** All that needs no process but ours. */
-  async #ours(guest: LiveGuest): Promise<void> {
+  /** All that needs no process but ours. @param holds how many there are to be, in all */
+  async #ours(guest: LiveGuest, holds: number): Promise<void> {
     await using domain = await QemuDomain.attach(guest.sockets, guest.connection);
     let attached!: Guest;
     await this.#step('attach', async () => {
       attached = await Guest.attach(domain, await knownKernels(registryPaths({ XDG_DATA_HOME: suitesData })));
       this.#t.is(attached.kernel.release, this.#kernel.release);
+      this.#t.is(attached.queuesUnknown, undefined);
     });
     await goesOn(this.#t, guest, Object.fromEntries(programs.map(({ name }) => [name, 0])));
     await this.#step('ps', async () => {
@@ -168,31 +195,18 @@ class Trial {
         programs.map(({ name }) => name),
         burners,
       );
-      const rounds = (technique: Technique, count: number, states: readonly string[], atOnce = 1) =>
-        this.#step(technique, async () => {
-          const seen = new Map(states.map((state) => [state, 0]));
-          const found = () => [...seen.values()].reduce((sum, times) => sum + times, 0);
-          for (let round = 0; round < count && found() < count; round++) {
-            const state = states[round % states.length]!;
-            const among = technique === 'park' ? programs : burners.map((name) => ({ name }));
-            const targets = await inState(attached, state, among, atOnce);
-            if (targets.length === 0) continue;
-            await cycles.round(targets.map((process) => ({ process, technique })));
-            seen.set(state, seen.get(state)! + targets.length);
-          }
-          await cycles.end();
-          this.#t.true(found() >= count / 2, `${technique}: ${found()} targets found of ${count}`);
-          return [...seen].map(([state, times]) => `${times} ${state}`).join(', ');
-        });
-      if (onlyWays === undefined || onlyWays.includes('park'))
-        await rounds('park', CYCLES, ['running', 'ready', 'sleeping', 'calls-a']);
-      // Ways to be asked for: other tests have them on the kernels that they are for.
-      for (const technique of isMatrix ? (['splice', 'state'] as const) : [])
-        if (onlyWays !== undefined && !onlyWays.includes(technique)) continue;
-        else if (techniques.includes(technique)) {
-          await rounds(technique, CYCLES, technique === 'state' ? ['ready', 'running'] : ['ready'], AT_ONCE);
-          this.#noMoment(technique);
-        } else this.#row.cells[technique] = 'refused';
+      const ways = (['park', 'splice', 'state'] as const).filter(
+        // Ways to be asked for: other tests have them on the kernels that they are for.
+        (way) => (isMatrix || way === 'park') && (onlyWays === undefined || onlyWays.includes(way)),
+      );
+      const offered = ways.filter((way) => techniques.includes(way));
+      for (const way of ways) if (!offered.includes(way)) this.#row.cells[way] = 'refused';
+      if (isMatrix) await guest.run(COPY_ON);
+      for (const way of offered) {
+        await this.#step(way, () => this.#rounds(attached, cycles, way, Math.ceil(holds / offered.length)));
+        if (way !== 'park') this.#noMoment(way);
+      }
+      if (isMatrix) await this.#step('copies', () => this.#copied(guest, attached, cycles, holds));
     }
     this.#row.holds = table.holds;
     if (onlyWays === undefined) {
@@ -204,6 +218,62 @@ class Trial {
     attached.detach();
   }
 
+  /**
+   * So many holds by a way, of programs in each state that it can hold them in. By park one in each state is held at
+   * once, in some rounds the program that checks its calls and a dd besides; by the others two burners.
+   * @returns how many were in which state
+   */
+  async #rounds(attached: Guest, cycles: Cycles, technique: Technique, count: number): Promise<string> {
+    const byWay = {
+      park: ['running', 'ready', 'sleeping', 'calls-a'],
+      splice: ['ready'],
+      state: ['ready', 'running'],
+    };
+    const wanted: readonly string[] = byWay[technique];
+    const seen = new Map(wanted.map((state) => [state, 0]));
+    const found = () => [...seen.values()].reduce((sum, times) => sum + times, 0);
+    for (let round = 0; round < count && found() < count; round++) {
+      const calls = round % CALLS_EVERY === 0;
+      const states = calls ? wanted : wanted.filter((state) => state !== 'calls-a');
+      const targets = await (technique === 'park'
+        ? oneInEach(attached, states, count - found())
+        : inState(
+            attached,
+            wanted[round % wanted.length]!,
+            burners.map((name) => ({ name })),
+            AT_ONCE,
+          ));
+      if (targets.length === 0) continue;
+      const passing = technique === 'park' && isMatrix && calls ? await copiers(attached) : [];
+      await cycles.round([
+        ...passing.map((process) => ({ process, technique, mayEnd: true as const })),
+        ...targets.map(({ process }) => ({ process, technique })),
+      ]);
+      for (const { state } of targets) seen.set(state, seen.get(state)! + 1);
+    }
+    await cycles.end();
+    this.#t.true(found() >= count / 2, `${technique}: ${found()} targets found of ${count}`);
+    return [...seen].map(([state, times]) => `${times} ${state}`).join(', ');
+  }
+
+  /** Goes on until dd has copied as often as it is to beside so many holds. @returns how it went */
+  async #copied(guest: LiveGuest, attached: Guest, cycles: Cycles, holds: number): Promise<string> {
+    const wanted = Math.ceil(COPIES_PER_HOLD * holds);
+    const copies = async () => (await guest.run('cat /run/copies')).trim().split('\n');
+    for (let ended = false; !ended; ) {
+      const passing = await copiers(attached);
+      if (passing.length > 0)
+        await cycles.round(passing.map((process) => ({ process, technique: 'park', mayEnd: true })));
+      const lines = await copies();
+      if (lines.length >= wanted) await guest.run('touch /run/enough');
+      ended = lines.includes('done');
+    }
+    const lines = (await copies()).filter((line) => line !== 'done');
+    const right = lines.filter((line) => line === 'right').length;
+    this.#t.is(right, lines.length, 'all copies are right');
+    return `${right} of ${lines.length} copies right while it was held ${cycles.passing} times`;
+  }
+
   /** What must work does; what did not is an anomaly of the kernel, and the other steps are taken all the same. */
   async #step(column: string, act: () => Promise<unknown>): Promise<void> {
     try {
@@ -212,7 +282,8 @@ class Trial {
     } catch (error) {
       this.#row.cells[column] = 'failed';
       this.#row.anomalies.push(`${column}: ${(error as Error).message}`);
-      this.#t.log(column, error);
+      // A soak says it at once.
+      console.log(`# ${this.#row.title}: ${column}:`, error);
     }
   }
 
@@ -250,12 +321,8 @@ class Trial {
 
   /** What dd copies while it is held and let go again and again is what it was to copy. */
   async #copies(guest: LiveGuest, attached: Guest, surgeon: Surgeon): Promise<string> {
-    const [BLOCK, COUNT] = [2 ** 22, 4];
-    // Reads of a whole block, of which a signal makes a part; writes to a pipe that is too small for one.
     const copy = guest.run(
-      `dd if=/dev/urandom bs=${BLOCK} count=${COUNT} of=/run/one 2>/dev/null; ` +
-        `dd if=/run/one bs=${BLOCK} 2>/dev/null | dd bs=4096 of=/run/two 2>/dev/null; ` +
-        'wc -c </run/one; cmp /run/one /run/two && echo same; rm /run/one /run/two',
+      `${COPY}; wc -c </run/one; cmp /run/one /run/two && echo same; rm /run/one /run/two`,
       PATIENCE_MS,
     );
     let isDone = false;
@@ -345,22 +412,54 @@ class Trial {
   }
 }
 
-/** Programs that are in a state now, or have that name, so many at most; none where none is for a while. */
+/** A program to hold, and the state that it was chosen for. */
+interface Chosen {
+  readonly process: Process;
+  readonly state: string;
+}
+
+/** Programs that are in a state now, so many at most; none where none is for a while. */
 async function inState(
   attached: Guest,
   wanted: string,
   among: readonly { readonly name: string }[],
   atOnce: number,
-): Promise<Process[]> {
+): Promise<Chosen[]> {
   for (let look = 0; look < 20; look++) {
-    const processes = await processesOf(attached);
-    const found = among
-      .map(({ name }) => processes.find(({ comm }) => comm === name))
-      .filter((process) => process !== undefined)
-      .filter(({ state, comm }) => state === wanted || comm === wanted);
-    if (found.length > 0) return pick(found, Math.min(atOnce, found.length));
+    const found = (await ours(attached, among)).filter(({ state }) => state === wanted);
+    if (found.length > 0)
+      return pick(found, Math.min(atOnce, found.length)).map((process) => ({ process, state: wanted }));
   }
   return [];
+}
+
+/** One program in each of some states now, or of that name; so many at most, and of the burners one for each state. */
+async function oneInEach(attached: Guest, states: readonly string[], most: number): Promise<Chosen[]> {
+  const free = await ours(attached, programs);
+  const chosen: Chosen[] = [];
+  for (const state of pick(states, states.length)) {
+    const found = free.filter(({ comm, state: theirs }) => theirs === state || comm === state);
+    if (found.length === 0 || chosen.length === most) continue;
+    const [process] = pick(found, 1);
+    free.splice(free.indexOf(process!), 1);
+    chosen.push({ process: process!, state });
+  }
+  return chosen;
+}
+
+async function ours(attached: Guest, among: readonly { readonly name: string }[]): Promise<Process[]> {
+  const processes = await processesOf(attached);
+  return among
+    .map(({ name }) => processes.find(({ comm }) => comm === name))
+    .filter((process) => process !== undefined);
+}
+
+/** One of those that copy in the guest now, or none. */
+async function copiers(attached: Guest): Promise<Process[]> {
+  const found = (await processesOf(attached)).filter(
+    ({ comm, state }) => comm === 'dd' && state !== 'zombie',
+  );
+  return pick(found, Math.min(1, found.length));
 }
 
 /** A row with what was seen of it besides. */

@@ -55,6 +55,28 @@ test('what this kernel has no way for is refused with the reason: a technique, a
   t.is(domain.recorder.count('write'), 0);
 });
 
+test('what a guest was asked for is waited for without a pause, and what nobody asked it for with one', async (t) => {
+  const { domain } = await fakeGuest('one', { comm: 'backup', state: 'ready' });
+  const guest = await Guest.attach(domain, [knownKernel(O1_KERNEL)]);
+  const process = guest.snapshot().processes.find(({ comm }) => comm === 'backup')!;
+  const looks = { paused: 0, running: 0 };
+  const waiting = (standing: 'leaving' | 'ready', enough: () => boolean): Holder => ({
+    ...never,
+    standing: () => {
+      looks[domain.pause.depth === 0 ? 'running' : 'paused'] += 1;
+      return enough() ? 'held' : standing;
+    },
+  });
+  const leaving = waiting('leaving', () => looks.running >= 4);
+  // On a busy host there may be no more than one look before the next pause.
+  t.true((await new Surgeon(domain, guest, leaving).hold(process, { limitMs: 60_000 })).attempts <= 5);
+  looks.running = 0;
+  looks.paused = 0;
+  const ready = waiting('ready', () => looks.paused >= 8);
+  t.true((await new Surgeon(domain, guest, ready).hold(process, { limitMs: 60_000 })).attempts > 2);
+  t.true(looks.running <= 2, 'the plan before the first pause');
+});
+
 test('a hold that was prepared is planned in its pause alone, and preparing pauses nothing', async (t) => {
   const { domain } = await fakeGuest('one', { comm: 'backup', state: 'ready' });
   const guest = await Guest.attach(domain, [knownKernel(O1_KERNEL)]);
