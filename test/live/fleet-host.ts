@@ -8,6 +8,8 @@ import { bootO1, kernelFile, type O1Guest } from './o1.ts';
 export interface LiveHost extends AsyncDisposable {
   readonly guest: O1Guest;
   readonly daemon: DaemonProcess;
+  /** @param keys before the tables of its configuration; those of a test if left out */
+  configure(keys?: string): Promise<void>;
   held(): Promise<number>;
   status(): Promise<FleetStatus>;
 }
@@ -34,13 +36,16 @@ export async function bootFleetHost(
   });
   const daemon = new DaemonProcess(own, [`qemu:unix:${socket}`], within, program);
   await daemon.extract(kernelFile('base'));
-  await daemon.configure(`[fleet]\nservers = ["${url}"]\nname = "${name}"\nlease = 2`);
+  const configure = (keys?: string) =>
+    daemon.configure(`[fleet]\nservers = ["${url}"]\nname = "${name}"\nlease = 2`, keys);
+  await configure();
   daemon.start();
   await using control = await daemon.control();
   await control.status();
   return {
     guest,
     daemon,
+    configure,
     async held() {
       await using asked = await daemon.control();
       return (await asked.status()).domains.reduce((sum, { held }) => sum + held, 0);

@@ -1,6 +1,6 @@
 /**
  * Three hosts, each a daemon over a live guest in a network of its own, the clock of one an hour ahead, and the real server:
- * one policy; hosts cut off one by one, the server killed, words of another version, and a policy that nobody can use.
+ * one policy; hosts cut off one by one, the server killed, a guarantee, words of another version, and a policy that nobody can use.
  * In `make soak` only: it takes minutes, and root's network namespaces.
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -139,7 +139,20 @@ test('three hosts: one policy; hosts, their networks and the server go and come 
   await inForce(2);
   await holds(1, 'all is as before');
 
-  // Of an older version, and of a later one.
+  // What a host leaves its own goes first, whoever works elsewhere, and for however long.
+  await a.configure('interval = 0.1\nmaxHold = false\nguarantee = 0.2\nslice = 1');
+  a.daemon.signal('SIGHUP');
+  for (let i = 0; i < 3; i++) {
+    await until(
+      'it has its slice',
+      async () => (await a.held()) === 0 && (await stateOf(a, 'b')) === 'active',
+    );
+    await holds(1, 'and is held again');
+  }
+  await a.configure();
+  a.daemon.signal('SIGHUP');
+
+  // Of versions that are none.
   const stranger = await connect({ servers: server.url });
   stack.defer(() => stranger.close());
   for (const v of [0, 2])
