@@ -5,17 +5,13 @@ import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { writeDurably } from '../durable-write.ts';
 import { DomschedError } from '../error.ts';
-import type { Guest } from '../guest/guest.ts';
-import { progressWords } from '../guest/progress.ts';
 import { type HostProcess, isAlive, ownProcess } from '../host-process.ts';
 import { requireCapabilities } from '../hypervisor/capability.ts';
 import { FrameBatch } from '../hypervisor/frame-batch.ts';
-import type { Domain, DomainWith, PauseGuard } from '../hypervisor/types.ts';
+import type { Domain, DomainWith, LocatedWrite, PauseGuard } from '../hypervisor/types.ts';
 import { JournalHealth } from '../journal-health.ts';
-import type { GuestVirtual } from '../memory/address.ts';
 import { makePrivate, runtimeDirectory } from '../runtime-directory.ts';
-import type { Edit } from './edit.ts';
-import type { AfterCommit, LocatedWrite } from './transaction.ts';
+import type { AfterCommit } from './write-words.ts';
 
 /** How often, and how long each time, we wait for another process to finish its edit, which takes some ms. */
 const PEER_ATTEMPTS = 20;
@@ -24,10 +20,36 @@ const PEER_RETRY_MS = 50;
 const RESERVE_BYTES = 64 * 1024;
 
 /** Bytes of the domain's memory, in hex. */
-interface LoggedBytes {
+export interface LoggedBytes {
   readonly frame: number;
   readonly offset: number;
   readonly bytes: string;
+}
+
+/** An edit that is about to be written. */
+export interface LoggedEdit {
+  /** Id of the domain. */
+  readonly domain: string;
+  readonly title: string;
+  readonly words: readonly LocatedWrite[];
+  /** Words that the guest's schedulers and clocks change as soon as it runs. */
+  readonly still: readonly LoggedBytes[];
+}
+
+/** Where edits that are being written are recorded. */
+export interface EditRecords {
+  /**
+   * Records an edit. @returns a function that deletes the record
+   * @throws DomschedError `journal-failed`; then nothing may be written to the guest
+   */
+  begin(edit: LoggedEdit): AfterCommit;
+  /**
+   * Reserves the room that a release's record will need.
+   * @throws DomschedError `journal-failed`; then nothing may be held
+   */
+  reserve(): void | Promise<void>;
+  /** See {@link recover}. */
+  recover(domain: Domain): Promise<Recovery>;
 }
 
 interface EditRecord {
@@ -47,7 +69,7 @@ interface EditRecord {
  * Everything here is synchronous: the domain is paused meanwhile, and a turn of the event loop costs more than a write
  * to the run-time files, which are in memory.
  */
-export class EditLog {
+export class EditLog implements EditRecords {
   readonly directory: string;
   readonly #health: JournalHealth;
 
@@ -56,23 +78,23 @@ export class EditLog {
     this.#health = health;
   }
 
-  /**
-   * Records an edit. @returns a function that deletes the record
-   * @throws DomschedError `journal-failed`; then nothing may be written to the guest
-   */
-  begin(guest: Guest, edit: Edit, writes: readonly LocatedWrite[]): AfterCommit {
-    return this.#told(() => this.#begin(guest, edit, writes));
+  begin(edit: LoggedEdit): AfterCommit {
+    return this.#told(() => this.#begin(edit));
   }
 
-  #begin(guest: Guest, edit: Edit, writes: readonly LocatedWrite[]): AfterCommit {
+  recover(domain: Domain): Promise<Recovery> {
+    return recover(domain, this);
+  }
+
+  #begin({ domain, title, words, still }: LoggedEdit): AfterCommit {
     // Each time, because a clean-up of run-time files may have removed it since the last edit.
     makePrivate(this.directory);
     const record: EditRecord = {
-      domain: guest.domain.identity.id,
-      title: edit.title,
+      domain,
+      title,
       writer: ownProcess(),
-      writes: writes.map((write) => ({ ...write, old: hex(write.old), new: hex(write.new) })),
-      still: progressWords(guest).map((address) => piece(guest, address)),
+      writes: words.map((word) => ({ ...word, old: hex(word.old), new: hex(word.new) })),
+      still,
     };
     // Unique even across dead processes, so an unrecovered record is never overwritten. Written atomically: other
     // domsched processes read every record.
@@ -87,10 +109,6 @@ export class EditLog {
     return () => removeIfPossible(file);
   }
 
-  /**
-   * Reserves the room that a release's record will need.
-   * @throws DomschedError `journal-failed`; then nothing may be held
-   */
   reserve(): void {
     if (existsSync(this.#reserve)) return;
     this.#told(() => {
@@ -296,11 +314,6 @@ function failure(domain: Domain, title: string, why: string, cause?: unknown): D
     { domain: name, title },
     { cause },
   );
-}
-
-function piece({ space }: Guest, address: GuestVirtual): LoggedBytes {
-  const { frame, offset } = space.locate(address, 8)[0]!;
-  return { frame, offset, bytes: hex(space.readBytes(address, 8)) };
 }
 
 function isAt(domain: Domain, { frame, offset, bytes }: LoggedBytes): boolean {

@@ -107,6 +107,9 @@ export class ProcessMemory {
   }
 }
 
+/** Copies ranges of some memory, as {@link ProcessMemory} does. */
+export type RangeCopier = Pick<ProcessMemory, 'read' | 'write'>;
+
 /** A file mapped shared into our address space, accessed only through {@link ProcessMemory}. */
 export class FileMapping {
   readonly address: number;

@@ -79,8 +79,30 @@ export interface FrameWrite<F extends FrameNumber = FrameNumber> {
   readonly bytes: Uint8Array;
 }
 
+/** A word of an edit, located in the domain's memory, with its old and new value. */
+export interface LocatedWrite {
+  readonly frame: number;
+  readonly offset: number;
+  readonly old: Uint8Array;
+  readonly new: Uint8Array;
+}
+
+/** An edit as words alone. */
+export interface WordEdit {
+  readonly title: string;
+  readonly words: readonly LocatedWrite[];
+  /** The guest may continue after any number of the first words. */
+  readonly harmlessInParts?: true;
+}
+
 /** Writes frames. Only `commit()` and `recover()` of `runtime/edit/` call this: see the write protocol. */
 export interface FrameWriter<F extends FrameNumber = FrameNumber> {
+  /**
+   * Another process writes (`runtime/broker/`): it takes whole edits, under our pause, and {@link write} refuses. All words
+   * are written or none.
+   * @throws DomschedError as `writeWords()` of `runtime/edit/`
+   */
+  readonly edit?: (edit: WordEdit) => Promise<void>;
   /**
    * Checks that every range is RAM, then writes them in order.
    * @throws DomschedError `frame-unmapped` before the first byte is written when a range is not RAM; `memory-fault`

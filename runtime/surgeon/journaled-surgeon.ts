@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { EditLog, type Recovery, recover } from '../edit/log.ts';
+import { EditLog, type EditRecords, type Recovery } from '../edit/log.ts';
 import { DomschedError } from '../error.ts';
 import { bootMark } from '../guest/boot-mark.ts';
 import { Guest } from '../guest/guest.ts';
@@ -11,14 +11,15 @@ import type { KnownKernel } from '../layout/registry.ts';
 import { runtimeDirectory } from '../runtime-directory.ts';
 import { holderFor } from './holder-for.ts';
 import { ChangeJournal, type ChangeRecord, type HeldRecord, isOfDomain, Journal } from './journal.ts';
+import type { RecordStore } from './records.ts';
 import { isOfExiting } from './refusal.ts';
 import { type OperateOptions, type Operation, type ProcessKey, Surgeon } from './surgeon.ts';
 
 /** The places where we record what we do to guests. */
 export class Journals {
-  readonly held: Journal;
-  readonly changes: ChangeJournal;
-  readonly edits: EditLog;
+  readonly held: RecordStore<HeldRecord>;
+  readonly changes: RecordStore<ChangeRecord>;
+  readonly edits: EditRecords;
   readonly directory: string;
   readonly health = new JournalHealth();
 
@@ -64,7 +65,7 @@ export class JournaledSurgeon {
   /**
    * Repairs a domain that was left in the middle of an edit, identifies its kernel and finds its holds. Deletes records
    * of ended processes and of other boots.
-   * @throws DomschedError what {@link recover}, {@link Guest.attach} and {@link holderFor} throw
+   * @throws DomschedError what {@link EditRecords.recover}, {@link Guest.attach} and {@link holderFor} throw
    */
   static async open(
     domain: Domain,
@@ -72,7 +73,7 @@ export class JournaledSurgeon {
     journals: Journals,
   ): Promise<JournaledSurgeon> {
     requireCapabilities(domain, 'pause', 'writeFrames');
-    const recovery = await recover(domain, journals.edits);
+    const recovery = await journals.edits.recover(domain);
     const guest = await Guest.attach(domain, known);
     try {
       const { processes } = await guest.take({ withoutQueues: true });

@@ -8,6 +8,9 @@ import { DomschedError } from '../error.ts';
 import { JournalHealth, journalFailed } from '../journal-health.ts';
 import { makePrivate } from '../runtime-directory.ts';
 
+/** Where records are kept, here or by another process. */
+export type RecordStore<T> = Pick<Records<T>, 'add' | 'remove' | 'list'>;
+
 /**
  * Records on disk, one file each. A file is complete or absent, even if we are killed.
  *

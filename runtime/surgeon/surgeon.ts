@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Draft } from '../edit/draft.ts';
 import type { Edit, Invariant } from '../edit/edit.ts';
-import type { EditLog } from '../edit/log.ts';
+import type { EditRecords } from '../edit/log.ts';
+import { loggedEdit } from '../edit/logged-edit.ts';
 import { type BeforeCommit, commit } from '../edit/transaction.ts';
 import { DomschedError } from '../error.ts';
 import type { Guest } from '../guest/guest.ts';
@@ -91,7 +92,7 @@ export class Surgeon {
   readonly #domain: DomainWith<'pause' | 'writeFrames'>;
   readonly #guest: Guest;
   readonly #holder: Holder;
-  readonly #log: EditLog | undefined;
+  readonly #log: EditRecords | undefined;
   readonly #limits: SurgeonLimits;
   #interrupts: Interrupts | undefined;
   /** When an edit of a process was planned last, by goal and process. */
@@ -102,7 +103,7 @@ export class Surgeon {
     domain: DomainWith<'pause' | 'writeFrames'>,
     guest: Guest,
     holder: Holder,
-    log?: EditLog,
+    log?: EditRecords,
     limits: SurgeonLimits = { planMs: PLAN_LIMIT_MS },
   ) {
     this.#limits = limits;
@@ -516,8 +517,8 @@ export class Surgeon {
         const journal: BeforeCommit = async (planned, writes) => {
           try {
             await options.journal?.(planned);
-            if (goal === 'held') this.#log?.reserve();
-            return this.#log?.begin(this.#guest, planned, writes);
+            if (goal === 'held') await this.#log?.reserve();
+            return this.#log?.begin(loggedEdit(this.#guest, planned, writes));
           } catch (error) {
             // A release needs no room on the host. If we are killed in the middle of one, the domain stays paused.
             if (goal === 'released') return undefined;

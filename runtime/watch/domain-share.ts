@@ -1,5 +1,6 @@
 import type { DomainIdentity, DomainScheduler, DomainShare } from '../hypervisor/types.ts';
-import type { ChangeJournal, ChangeRecord } from '../surgeon/journal.ts';
+import type { ChangeRecord } from '../surgeon/journal.ts';
+import type { RecordStore } from '../surgeon/records.ts';
 
 type ShareRecord = Extract<ChangeRecord, { kind: 'share' }>;
 export type ShareKind = 'weight' | 'cap';
@@ -8,12 +9,12 @@ export type ShareKind = 'weight' | 'cap';
 export class DomainShareKeeper {
   current: DomainShare;
   readonly #scheduler: DomainScheduler;
-  readonly #journal: ChangeJournal;
+  readonly #journal: RecordStore<ChangeRecord>;
   #record: ShareRecord;
 
   private constructor(
     scheduler: DomainScheduler,
-    journal: ChangeJournal,
+    journal: RecordStore<ChangeRecord>,
     current: DomainShare,
     record: ShareRecord,
   ) {
@@ -26,7 +27,7 @@ export class DomainShareKeeper {
   /** Takes over the changes of an earlier daemon. @throws DomschedError what the hypervisor throws */
   static async open(
     scheduler: DomainScheduler,
-    journal: ChangeJournal,
+    journal: RecordStore<ChangeRecord>,
     { id, name, connection, pid }: DomainIdentity,
   ): Promise<DomainShareKeeper> {
     const current = await scheduler.get();

@@ -7,6 +7,7 @@ import type { DomainListing } from '../hypervisor/types.ts';
 import type { KnownKernel } from '../layout/registry.ts';
 import { HeldRecords } from '../surgeon/held-records.ts';
 import { type HeldRecord, Journal } from '../surgeon/journal.ts';
+import type { RecordStore } from '../surgeon/records.ts';
 import type { Tick, TickDomain } from '../tick/tick.ts';
 import { TickClock } from '../tick/tick-clock.ts';
 import { Accounts } from './accounts.ts';
@@ -37,12 +38,12 @@ const REPLACED: ReadonlySet<string> = new Set(['kernel-unidentified', 'domain-go
 export class Watcher {
   readonly #hosts: Hosts;
   readonly #known: readonly KnownKernel[];
-  readonly #journal: Journal;
+  readonly #journal: RecordStore<HeldRecord>;
   readonly #machines = new Map<string, Machine>();
   readonly #accounts = new Accounts();
   readonly #clock = new TickClock();
 
-  constructor(hosts: Hosts, known: readonly KnownKernel[], journal = new Journal()) {
+  constructor(hosts: Hosts, known: readonly KnownKernel[], journal: RecordStore<HeldRecord> = new Journal()) {
     this.#hosts = hosts;
     this.#known = known;
     this.#journal = journal;

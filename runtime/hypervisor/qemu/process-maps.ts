@@ -27,6 +27,11 @@ export function processMaps(pid: number): ProcessMap[] {
   } catch {
     return [];
   }
+  return parseMaps(text);
+}
+
+/** @param text of `/proc/PID/maps` */
+export function parseMaps(text: string): ProcessMap[] {
   return text.split('\n').flatMap((line) => {
     const [, start, end, read, write, execute, sharing, offset, major, minor, inode] = LINE.exec(line) ?? [];
     if (start === undefined) return [];

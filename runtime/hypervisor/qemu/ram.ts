@@ -5,7 +5,7 @@ import {
   addressOf,
   type FileMapping,
   MAX_RANGES_PER_CALL,
-  type ProcessMemory,
+  type RangeCopier,
   RangeList,
 } from '../process-memory.ts';
 import type { FrameReader, FrameRegion, FrameWrite, FrameWriter } from '../types.ts';
@@ -23,7 +23,7 @@ export interface RamSegment {
 
 /** Segments and the memory they are in: QEMU's process, or our own mapping of its memory file. */
 export interface RamSource {
-  readonly memory: ProcessMemory;
+  readonly memory: RangeCopier;
   readonly segments: readonly RamSegment[];
   /** Set if memory is our mapping. */
   readonly mapping: FileMapping | undefined;

@@ -4,18 +4,17 @@ import { FRAME_SIZE, type GuestFrame } from '../frame.ts';
 import { FRAME_STATUS, type FrameBatch } from '../frame-batch.ts';
 import { QemuRam } from '../qemu/ram.ts';
 import type { FrameRegion } from '../types.ts';
-import { nodeBytes, ramBytes } from './command-line.ts';
 import { provePlacement } from './guest-tables.ts';
 import type { MachineProcess } from './machine-process.ts';
 import { keyOfBlock, OpenedBlocks, sourcesOf } from './opened-blocks.ts';
 import { type Piece, pieceAt, piecesOf, placements, pluggedStart } from './place-ram.ts';
 import { type BootRam, findPlugged, type PluggedRam, pieceFor } from './plugged-ram.ts';
-import { filledPages, type RamBlock, ramBlocks } from './ram-blocks.ts';
+import { ownView, type ProcessView } from './process-view.ts';
+import type { RamBlock } from './ram-blocks.ts';
+import { candidates } from './ram-candidates.ts';
 
 /** How often to try, because a running guest changes its tables while we follow them. */
 const ATTEMPTS = 3;
-/** Most orders of memory nodes to try: of four nodes of one size all of them. */
-const MAX_ARRANGEMENTS = 24;
 /** The most that page tables can hold (Intel SDM vol. 3A, 4.1.4): without the monitor the real number is unknown. */
 const PHYSICAL_BITS = 52;
 /** Shortest and longest time between two searches for plugged memory. */
@@ -24,7 +23,7 @@ const LAST_WAIT_MS = 60_000;
 
 /** Frames of a guest whose process was found. */
 export class ProcessRam extends QemuRam {
-  readonly #machine: MachineProcess;
+  readonly #view: ProcessView;
   /** What it started with, which stays. */
   readonly #boot: BootRam;
   #plugged: readonly PluggedRam[] = [];
@@ -36,9 +35,9 @@ export class ProcessRam extends QemuRam {
   #waitMs = FIRST_WAIT_MS;
 
   /** @param hasMore whether memory was plugged since */
-  constructor(machine: MachineProcess, boot: BootRam, hasMore: boolean) {
-    super(machine.name, PHYSICAL_BITS, sourcesOf(boot.parts, piecesOf(boot.placement, boot.parts)));
-    this.#machine = machine;
+  constructor(name: string, view: ProcessView, boot: BootRam, hasMore: boolean) {
+    super(name, PHYSICAL_BITS, sourcesOf(boot.parts, piecesOf(boot.placement, boot.parts)));
+    this.#view = view;
     this.#boot = boot;
     this.#missed = hasMore;
     this.renew();
@@ -52,19 +51,18 @@ export class ProcessRam extends QemuRam {
 
   /** Frames of a region that the guest has ever used, ascending. */
   *filled({ first, count }: FrameRegion<GuestFrame>): Generator<FrameRegion<GuestFrame>> {
-    const { pid } = this.#machine;
     const [blocks, pieces] = [this.#blocks(), this.#pieces()];
     const piece = pieces[pieceAt(pieces, first * FRAME_SIZE)];
     if (piece === undefined) return;
     const start = blocks[piece.part]!.start + piece.offset + (first - piece.first) * FRAME_SIZE;
-    for (const run of filledPages(pid, start, count * FRAME_SIZE)) {
+    for (const run of this.#view.filled(start, count * FRAME_SIZE)) {
       yield { first: (first + run.first) as GuestFrame, count: run.count };
     }
   }
 
   /** Whether the process still has the memory that was plugged as it was found; true without any. */
   get isCurrent(): boolean {
-    return this.#plugged.length === 0 || this.#seen === signatureOf(this.#machine.pid);
+    return this.#plugged.length === 0 || this.#seen === signatureOf(this.#view);
   }
 
   /**
@@ -78,9 +76,9 @@ export class ProcessRam extends QemuRam {
     const gone = !this.isCurrent;
     if (!gone && (!this.#missed || now < this.#nextLook)) return false;
     this.#missed = false;
-    this.#seen = signatureOf(this.#machine.pid);
+    this.#seen = signatureOf(this.#view);
     const before = placesOf(this.#plugged);
-    this.#plugged = findPlugged(this.#machine.pid, this.#boot, this.#plugged);
+    this.#plugged = findPlugged(this.#view, this.#boot, this.#plugged);
     const changed = before !== placesOf(this.#plugged);
     this.#waitMs = changed ? FIRST_WAIT_MS : Math.min(2 * this.#waitMs, LAST_WAIT_MS);
     this.#nextLook = performance.now() + this.#waitMs;
@@ -113,8 +111,8 @@ function placesOf(plugged: readonly PluggedRam[]): string {
 }
 
 /** Changes when the process gets or loses memory that is big enough to be a guest's. */
-function signatureOf(pid: number): string {
-  return ramBlocks(pid).map(keyOfBlock).sort().join();
+function signatureOf(view: ProcessView): string {
+  return view.blocks().map(keyOfBlock).sort().join();
 }
 
 /**
@@ -123,13 +121,13 @@ function signatureOf(pid: number): string {
  * @throws DomschedError `kernel-unidentified` when none is proved; `domain-gone`; `host-unreachable` when we may not
  *   look
  */
-export function attachRam(machine: MachineProcess): ProcessRam {
+export function attachRam(machine: MachineProcess, view: ProcessView = ownView(machine.pid)): ProcessRam {
   const { pid, name } = machine;
-  const choices = candidates(machine);
+  const choices = candidates(machine, view.blocks());
   if (choices.length === 0) throw noMemory(machine);
   let sawRoots = false;
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-    using opened = new OpenedBlocks(pid);
+    using opened = new OpenedBlocks(view);
     for (const blocks of choices) {
       const total = blocks.reduce((sum, { length }) => sum + length, 0);
       const parts = blocks.map((block) => opened.part(block));
@@ -139,7 +137,7 @@ export function attachRam(machine: MachineProcess): ProcessRam {
         const proof = provePlacement(parts, placement, roots);
         if (proof === undefined) continue;
         opened.take(blocks);
-        return new ProcessRam(machine, { blocks, parts, placement }, proof.plugged.length > 0);
+        return new ProcessRam(name, view, { blocks, parts, placement }, proof.plugged.length > 0);
       }
     }
   }
@@ -151,45 +149,6 @@ export function attachRam(machine: MachineProcess): ProcessRam {
       : `${name}: no kernel's page tables are in its memory: it is still booting, or no 64-bit Linux`,
     { domain: name, pid },
   );
-}
-
-/**
- * What may be the RAM, in the guest's order. If the command line gives a size, a bigger block is cut: to its end, or a file
- * to its beginning. With memory nodes there is a block for each; those of one size may be any of them.
- */
-function candidates({ pid, args, isQemu }: MachineProcess): (readonly RamBlock[])[] {
-  const blocks = ramBlocks(pid);
-  const nodes = isQemu ? nodeBytes(args) : [];
-  const wanted = isQemu ? ramBytes(args) : undefined;
-  if (wanted === undefined) return blocks.map((block) => [block]);
-  if (nodes.length > 1) return [...arrangements(blocks, nodes)].slice(0, MAX_ARRANGEMENTS);
-  return blocks.filter(({ length }) => length >= wanted).map((block) => [cut(block, wanted)]);
-}
-
-/** The part before it in one mapping is other memory; QEMU leaves an inaccessible page behind it. */
-function cut(block: RamBlock, length: number): RamBlock {
-  if (block.length === length) return block;
-  return {
-    ...block,
-    start: block.map.inode === 0 ? block.start + block.length - length : block.start,
-    length,
-  };
-}
-
-/** All ways to give each node a block of its own that is big enough, those first that fit exactly. */
-function* arrangements(
-  blocks: readonly RamBlock[],
-  [node, ...others]: readonly number[],
-): Generator<readonly RamBlock[]> {
-  if (node === undefined) {
-    yield [];
-    return;
-  }
-  const fitting = blocks.filter(({ length }) => length >= node).sort((a, b) => a.length - b.length);
-  for (const block of fitting) {
-    const rest = blocks.filter((other) => other !== block);
-    for (const more of arrangements(rest, others)) yield [cut(block, node), ...more];
-  }
 }
 
 function noMemory({ pid, started, name }: MachineProcess): DomschedError {

@@ -20,12 +20,20 @@ import type {
   PauseUse,
   StandingPause,
 } from '../types.ts';
-import { attachRam, type ProcessRam } from './attach-ram.ts';
 import { Freezer } from './freezer.ts';
 import { type ForeignMachine, foreignMachine, type MachineProcess, machineOf } from './machine-process.ts';
 import { tracerOfMachine } from './may-trace.ts';
 import { ProcessPause } from './process-pause.ts';
 import { machineThreads } from './vcpu-threads.ts';
+
+/** A machine's RAM, kept as it is while memory is plugged and unplugged. */
+export interface MachineRam extends FrameReader<GuestFrame>, FrameWriter<GuestFrame> {
+  /** Looks whether it is still the same. @returns whether it is another one now */
+  renew(): boolean;
+  /** Whether the process still has all of it as it was found. */
+  readonly isCurrent: boolean;
+  close(): void;
+}
 
 /** A virtual machine reached through the process that runs it, without asking that process anything. */
 export class ProcessDomain implements Domain<GuestFrame> {
@@ -38,7 +46,7 @@ export class ProcessDomain implements Domain<GuestFrame> {
   readonly vcpus: number;
   readonly lacksBranchTracking: boolean;
   readonly #process: HostProcess;
-  readonly #ram: ProcessRam;
+  readonly #ram: MachineRam;
   readonly #pause: ProcessPause;
   readonly #counter: PauseCounter;
   readonly #listeners = new Set<(event: DomainEvent) => void>();
@@ -46,7 +54,8 @@ export class ProcessDomain implements Domain<GuestFrame> {
   #takeBack: (() => void) | undefined;
   #closed = false;
 
-  private constructor(machine: MachineProcess, ram: ProcessRam) {
+  /** @param ram memory of that very process, closed with the domain */
+  constructor(machine: MachineProcess, ram: MachineRam) {
     const { pid, started } = machine;
     this.identity = identityOf(machine);
     this.vcpus = vcpuCount(machine);
@@ -75,15 +84,6 @@ export class ProcessDomain implements Domain<GuestFrame> {
     this.pause = this.#counter;
     const scheduler = cgroupScheduler(pid);
     if (scheduler !== undefined) this.scheduler = scheduler;
-  }
-
-  /** @throws DomschedError as {@link attachRam} */
-  static attach(machine: MachineProcess): ProcessDomain {
-    const ram = attachRam(machine);
-    // We opened the memory of that very process: a later one with its number would have another start time.
-    if (isAlive(machine)) return new ProcessDomain(machine, ram);
-    ram.close();
-    throw new DomschedError('domain-gone', `${machine.name} has ended`, { domain: machine.name });
   }
 
   get generation(): number {

@@ -1,5 +1,5 @@
 import { FRAME_SIZE } from '../frame.ts';
-import { addressOf, MAX_RANGES_PER_CALL, type ProcessMemory, RangeList } from '../process-memory.ts';
+import { addressOf, MAX_RANGES_PER_CALL, type RangeCopier, RangeList } from '../process-memory.ts';
 import {
   endOf,
   FOUR_GIB,
@@ -43,7 +43,7 @@ const MAX_RANGES = 256;
 
 /** Memory of a process that contains a guest's RAM, or one memory node of it. */
 export interface BlockPart {
-  readonly memory: ProcessMemory;
+  readonly memory: RangeCopier;
   /** Address of its first byte in that memory. */
   readonly address: number;
   readonly length: number;

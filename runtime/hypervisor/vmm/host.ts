@@ -1,7 +1,9 @@
 import { DomschedError } from '../../error.ts';
+import { isAlive } from '../../host-process.ts';
 import { OpenDomains } from '../open-domains.ts';
 import { listeningProcess } from '../qemu/qemu-process.ts';
 import type { Domain, DomainListing, Host } from '../types.ts';
+import { attachRam } from './attach-ram.ts';
 import { ramBytes } from './command-line.ts';
 import { identityOf, notOurs, ProcessDomain, requireMachine, stateOf, vcpuCount } from './domain.ts';
 import { type MachineProcess, MachineSearch } from './machine-process.ts';
@@ -65,7 +67,7 @@ export class ProcessHost implements Host {
     if (machine === undefined) {
       throw new DomschedError('domain-not-found', `there is no virtual machine ${id}`, { domain: id });
     }
-    return this.#open.add(id, ProcessDomain.attach(machine));
+    return this.#open.add(id, attach(machine));
   }
 
   close(): Promise<void> {
@@ -89,4 +91,13 @@ export class ProcessHost implements Host {
   #served(): ReadonlySet<number> {
     return new Set(this.#sockets().flatMap((socket) => listeningProcess(socket, undefined) ?? []));
   }
+}
+
+/** @throws DomschedError as {@link attachRam} */
+function attach(machine: MachineProcess): ProcessDomain {
+  const ram = attachRam(machine);
+  // We opened the memory of that very process: a later one with its number would have another start time.
+  if (isAlive(machine)) return new ProcessDomain(machine, ram);
+  ram.close();
+  throw new DomschedError('domain-gone', `${machine.name} has ended`, { domain: machine.name });
 }

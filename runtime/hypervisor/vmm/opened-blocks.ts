@@ -1,7 +1,8 @@
 import type { RamSource } from '../qemu/ram.ts';
 import { type BlockPart, type PagePlace, possibleRoots } from './guest-tables.ts';
 import type { Piece } from './place-ram.ts';
-import { filledPages, openBlock, type RamBlock } from './ram-blocks.ts';
+import type { ProcessView } from './process-view.ts';
+import type { RamBlock } from './ram-blocks.ts';
 
 /** Memory of a process that we can read and write. */
 export interface OpenedBlock extends BlockPart {
@@ -10,14 +11,14 @@ export interface OpenedBlock extends BlockPart {
 
 /** Memory that is opened to look where it belongs. What nobody takes is closed. */
 export class OpenedBlocks {
-  readonly #pid: number;
+  readonly #view: ProcessView;
   readonly #kept: ReadonlyMap<string, OpenedBlock>;
   readonly #opened = new Map<string, OpenedBlock>();
   readonly #roots = new Map<string, readonly number[]>();
 
   /** @param kept blocks that are open already, by {@link keyOfBlock}; they stay open */
-  constructor(pid: number, kept: ReadonlyMap<string, OpenedBlock> = new Map()) {
-    this.#pid = pid;
+  constructor(view: ProcessView, kept: ReadonlyMap<string, OpenedBlock> = new Map()) {
+    this.#view = view;
     this.#kept = kept;
   }
 
@@ -25,7 +26,7 @@ export class OpenedBlocks {
     const key = keyOfBlock(block);
     const known = this.#opened.get(key) ?? this.#kept.get(key);
     if (known !== undefined) return known;
-    const opened = { ...openBlock(this.#pid, block), length: block.length };
+    const opened = { ...this.#view.open(block), length: block.length };
     this.#opened.set(key, opened);
     return opened;
   }
@@ -51,7 +52,7 @@ export class OpenedBlocks {
     const key = keyOfBlock(block);
     const known = this.#roots.get(key);
     if (known !== undefined) return known;
-    const pages = filledPages(this.#pid, block.start, block.length);
+    const pages = this.#view.filled(block.start, block.length);
     const roots = possibleRoots(this.part(block), pages, total);
     this.#roots.set(key, roots);
     return roots;

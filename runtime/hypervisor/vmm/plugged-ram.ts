@@ -2,7 +2,8 @@ import { FRAME_SIZE } from '../frame.ts';
 import { type PagePlace, provePlacement, provePlugged } from './guest-tables.ts';
 import { keyOfBlock, type OpenedBlock, OpenedBlocks } from './opened-blocks.ts';
 import { type PhysicalRange, type Piece, type Placement, piecesOf } from './place-ram.ts';
-import { type RamBlock, ramBlocks } from './ram-blocks.ts';
+import type { ProcessView } from './process-view.ts';
+import type { RamBlock } from './ram-blocks.ts';
 
 /** Most pieces of plugged memory; QEMU has 256 slots. */
 const MAX_PLUGGED = 32;
@@ -27,13 +28,13 @@ export interface PluggedRam {
  * used it yet.
  * @param before what was found by an earlier look and is open already; whatever is not found again is its owner's to close
  */
-export function findPlugged(pid: number, boot: BootRam, before: readonly PluggedRam[]): PluggedRam[] {
+export function findPlugged(view: ProcessView, boot: BootRam, before: readonly PluggedRam[]): PluggedRam[] {
   const { blocks, parts, placement } = boot;
   const kept = new Map([
     ...blocks.map((block, index) => [keyOfBlock(block), parts[index]!] as const),
     ...before.map(({ block, part }) => [keyOfBlock(block), part] as const),
   ]);
-  using opened = new OpenedBlocks(pid, kept);
+  using opened = new OpenedBlocks(view, kept);
   const { total } = placement;
   const roots = opened.roots(blocks, total);
   const proof = provePlacement(parts, placement, roots);
@@ -41,7 +42,7 @@ export function findPlugged(pid: number, boot: BootRam, before: readonly Plugged
   const known = [...parts];
   const pieces: Piece[] = [...piecesOf(placement, parts)];
   const found: PluggedRam[] = [];
-  const others = ramBlocks(pid).filter((block) => !blocks.some((own) => overlap(own, block)));
+  const others = view.blocks().filter((block) => !blocks.some((own) => overlap(own, block)));
   const proves = (block: RamBlock, at: number) => {
     const part = known.length;
     const own: readonly PagePlace[] = opened.roots([block], total).map(({ offset }) => ({ part, offset }));

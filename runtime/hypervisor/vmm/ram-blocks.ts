@@ -25,7 +25,12 @@ export interface RamBlock {
  * the process and in its file, if any. These are only candidates; their content decides.
  */
 export function ramBlocks(pid: number): RamBlock[] {
-  return joined(processMaps(pid))
+  return blocksIn(processMaps(pid));
+}
+
+/** As {@link ramBlocks}, of mappings that somebody has read. */
+export function blocksIn(maps: readonly ProcessMap[]): RamBlock[] {
+  return joined(maps)
     .filter(({ length }) => length >= MIN_BYTES)
     .sort((a, b) => b.length - a.length)
     .slice(0, MAX_BLOCKS);
@@ -86,38 +91,45 @@ const CHUNK_ENTRIES = 32_768;
  * would allocate it, so a guest that uses a part of its memory would take all of it from the host.
  * @yields runs, ascending; the whole range if the kernel does not tell
  */
-export function* filledPages(
-  pid: number,
-  start: number,
-  length: number,
-): Generator<{ readonly first: number; readonly count: number }> {
-  const pages = length / FRAME_SIZE;
+export function* filledPages(pid: number, start: number, length: number): Generator<PageRun> {
   let fd: number;
   try {
     fd = openSync(`/proc/${pid}/pagemap`, 'r');
   } catch {
-    yield { first: 0, count: pages };
+    yield { first: 0, count: length / FRAME_SIZE };
     return;
   }
   try {
-    const bytes = Buffer.alloc(CHUNK_ENTRIES * ENTRY_BYTES);
-    const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
-    for (let done = 0; done < pages; done += CHUNK_ENTRIES) {
-      const wanted = Math.min(CHUNK_ENTRIES, pages - done);
-      const read = readSync(fd, bytes, 0, wanted * ENTRY_BYTES, (start / FRAME_SIZE + done) * ENTRY_BYTES);
-      const entries = read / ENTRY_BYTES;
-      let first = -1;
-      for (let i = 0; i <= entries; i++) {
-        const filled = i < entries && (words[2 * i + 1]! & (PRESENT_HIGH | SWAPPED_HIGH)) !== 0;
-        if (filled && first < 0) first = i;
-        if (filled || first < 0) continue;
-        yield { first: done + first, count: i - first };
-        first = -1;
-      }
-      // The memory or the process is gone.
-      if (entries < wanted) return;
-    }
+    yield* filledIn(fd, start, length);
   } finally {
     closeSync(fd);
+  }
+}
+
+/** Successive pages. */
+export interface PageRun {
+  readonly first: number;
+  readonly count: number;
+}
+
+/** As {@link filledPages}. @param fd of `/proc/PID/pagemap` */
+export function* filledIn(fd: number, start: number, length: number): Generator<PageRun> {
+  const pages = length / FRAME_SIZE;
+  const bytes = Buffer.alloc(CHUNK_ENTRIES * ENTRY_BYTES);
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+  for (let done = 0; done < pages; done += CHUNK_ENTRIES) {
+    const wanted = Math.min(CHUNK_ENTRIES, pages - done);
+    const read = readSync(fd, bytes, 0, wanted * ENTRY_BYTES, (start / FRAME_SIZE + done) * ENTRY_BYTES);
+    const entries = read / ENTRY_BYTES;
+    let first = -1;
+    for (let i = 0; i <= entries; i++) {
+      const filled = i < entries && (words[2 * i + 1]! & (PRESENT_HIGH | SWAPPED_HIGH)) !== 0;
+      if (filled && first < 0) first = i;
+      if (filled || first < 0) continue;
+      yield { first: done + first, count: i - first };
+      first = -1;
+    }
+    // The memory or the process is gone.
+    if (entries < wanted) return;
   }
 }
