@@ -119,6 +119,7 @@ soak: setup kernels kernels-all xen ## 10,000 holds and releases on each live gu
 	DOMSCHED_CYCLES=200 npx ava --timeout=24h --concurrency=1 test/soak/sched-ext.test.ts
 	DOMSCHED_KILLS=$${DOMSCHED_KILLS:-2000} npx ava --timeout=24h --match='killed*' test/live/daemon.test.ts
 	DOMSCHED_KILLS=$${DOMSCHED_KILLS:-2000} npx ava --timeout=24h --match='all of ours*' test/live/any-host-deaths.test.ts
+	DOMSCHED_KILLS=$${DOMSCHED_SPLIT_KILLS:-50} npx ava --timeout=24h test/live/split.test.ts
 	DOMSCHED_STORM_SECONDS=$${DOMSCHED_STORM_SECONDS:-3600} npx ava --timeout=24h test/live/everything.test.ts
 	node test/demo-fleet.ts
 	npx ava --timeout=1h --concurrency=1 test/soak/fleet-three.test.ts test/soak/fleet-older.test.ts

@@ -14,7 +14,8 @@ const ROWS = [
   ['runtime/edit', 'runtime/policy'],
   ['runtime/technique', 'runtime/tick', 'runtime/blame'],
   ['runtime/surgeon', 'runtime/report', 'runtime/metrics', 'runtime/trace', 'runtime/top', 'runtime/fleet'],
-  ['runtime/watch', 'runtime/web'],
+  ['runtime/broker'],
+  ['runtime/watch', 'runtime/web', 'runtime/brokered'],
   ['runtime/control'],
   ['runtime/daemon', 'runtime/index\\.ts'],
   ['runtime/command', 'runtime/debian'],
@@ -54,7 +55,7 @@ const NARROWER = [
 /** Where something begins: programs, threads and processes of their own, the page, and what others import by its name. */
 const BEGINNINGS = [
   '^(domsched|program|bundle)\\.ts$',
-  '^runtime/(index|hypervisor/fake/index|hypervisor/(qemu|xen)/watchdog-process|web/page/main|debian/build)\\.ts$',
+  '^runtime/(index|hypervisor/fake/index|hypervisor/(qemu|xen)/watchdog-process|broker/broker-process|web/page/main|debian/build)\\.ts$',
   '^(codegen/build|extractor/memory/worker|kernels/[^/]+)\\.ts$',
 ];
 

@@ -98,7 +98,11 @@ export class ControlServer {
   async close(): Promise<void> {
     for (const socket of this.#clients) socket.destroy();
     await new Promise<void>((resolve) => this.#server.close(() => resolve()));
-    rmSync(this.path, { force: true });
+    try {
+      rmSync(this.path, { force: true });
+    } catch {
+      // In a folder of root's, whose rights were given up: the next daemon puts its own in its place.
+    }
     this.#lock.release();
   }
 

@@ -6,12 +6,13 @@ import { DomschedError } from '../error.ts';
 import { controlPath } from '../runtime-directory.ts';
 import { version as ownVersion } from '../version.ts';
 import { readConfig } from './config.ts';
-import { Daemon } from './daemon.ts';
+import { Daemon, type Settings } from './daemon.ts';
 import { DaemonLog } from './daemon-log.ts';
 import { problemsOf } from './fleet-policy.ts';
 import { Operator } from './operator.ts';
 import { makePolicies } from './policies.ts';
 import { makeSettings, withStoredPolicy } from './settings.ts';
+import type { Split } from './split.ts';
 
 /**
  * Runs `domsched run` until SIGTERM or SIGINT, then puts everything back; the exit code is 1 if something is left.
@@ -34,9 +35,27 @@ export async function runDaemon(file: string): Promise<void> {
     stop.abort();
   };
   process.once('SIGTERM', onStop).once('SIGINT', onStop);
-  const settings = await makeSettings(config, file, log);
-  let server: ControlServer | undefined;
-  const daemon = new Daemon(settings, log, (tick) => server?.tick(tick));
+  await using split = config.split ? await startSplit(config.connect) : undefined;
+  const settings = await makeSettings(config, file, log, undefined, split?.hosts);
+  const serves = (connect: readonly string[]) => new Operator(daemon, reload, version, connect);
+  const server = await ControlServer.listen(controlPath(), serves, log).catch(async (error: unknown) => {
+    await closeAll(settings);
+    throw error;
+  });
+  try {
+    // All is open that root alone may open.
+    split?.giveUpRoot();
+  } catch (error) {
+    await server.close();
+    await closeAll(settings);
+    throw error;
+  }
+  const daemon = new Daemon(settings, log, (tick) => server.tick(tick), split?.journals);
+  split?.client.onLost((error) => {
+    log.fatal({ err: error }, 'the broker has ended, and so does the daemon');
+    process.exitCode = 1;
+    stop.abort();
+  });
   // One after the other: each starts from what the one before made.
   let turn: Promise<unknown> = Promise.resolve();
   const inTurn = (work: () => Promise<void>) => {
@@ -55,6 +74,7 @@ export async function runDaemon(file: string): Promise<void> {
       },
     );
   const reloadNow = async () => {
+    if (split !== undefined) throw new DomschedError('refused', NO_RELOAD, {});
     const next = await readConfig(file);
     const old = daemon.settings;
     const made = await makeSettings(next, file, log, { config, settings: old });
@@ -73,11 +93,16 @@ export async function runDaemon(file: string): Promise<void> {
   };
   process.on('SIGHUP', onReload).off('SIGHUP', onEarlyReload);
   if (early) onReload();
-  const serves = (connect: readonly string[]) => new Operator(daemon, reload, version, connect);
   try {
-    server = await ControlServer.listen(controlPath(), serves, log);
+    const broker = split && { broker: split.client.pid };
     log.info(
-      { version, pid: process.pid, intervalMs: settings.intervalMs, policies: config.policy.length },
+      {
+        version,
+        pid: process.pid,
+        ...broker,
+        intervalMs: settings.intervalMs,
+        policies: config.policy.length,
+      },
       'running',
     );
     serveFleet();
@@ -94,9 +119,22 @@ export async function runDaemon(file: string): Promise<void> {
   } finally {
     process.off('SIGHUP', onReload);
     await Promise.allSettled(daemon.settings.observers.map((observer) => observer.close()));
-    await server?.close();
+    await server.close();
     await daemon.close();
   }
+}
+
+const NO_RELOAD =
+  'with split = true the configuration cannot be read again, because its reader has given up root: restart the daemon';
+
+/** Loaded only then: nobody else needs it. */
+async function startSplit(connect: readonly string[]): Promise<Split> {
+  const { Split } = await import('./split.ts');
+  return Split.start(connect);
+}
+
+async function closeAll({ observers, hosts, fleet }: Settings): Promise<void> {
+  await Promise.allSettled([...observers, hosts, ...(fleet ? [fleet] : [])].map((each) => each.close()));
 }
 
 /** Other hosts are told of those first that used most CPU time. */

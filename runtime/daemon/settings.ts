@@ -2,7 +2,7 @@ import path from 'node:path';
 import type { Logger } from 'pino';
 import type { StoredPolicy } from '../fleet/stored-policy.ts';
 import { haveLayoutsFrom } from '../guest/learn/elsewhere.ts';
-import { connectAll } from '../hypervisor/connect.ts';
+import { connectAll, type Hosts } from '../hypervisor/connect.ts';
 import type { Config } from './config-schema.ts';
 import type { Settings } from './daemon.ts';
 import { parseFleetPolicy, withFleetPolicy } from './fleet-policy.ts';
@@ -17,6 +17,7 @@ const IDLE_FACTOR = 4;
  * Turns a configuration into the daemon's settings.
  * @param file the configuration's path; relative paths in it start at its directory
  * @param before present settings; unchanged connections are reused
+ * @param brokered hosts that a broker opens, instead of connections of our own
  * @throws DomschedError `config-invalid`, `usage`; what an observer throws
  */
 export async function makeSettings(
@@ -24,6 +25,7 @@ export async function makeSettings(
   file: string,
   log: Logger,
   before?: { readonly config: Config; readonly settings: Settings },
+  brokered?: Hosts,
 ): Promise<Settings> {
   const room = config.fleet && (await import('../fleet/fleet.ts'));
   room?.checkFleet(config.fleet!);
@@ -32,7 +34,7 @@ export async function makeSettings(
   const decisions = await makeDecisions(config, file, log, stored);
   const same =
     before !== undefined && JSON.stringify(before.config.connect) === JSON.stringify(config.connect);
-  const hosts = same ? before.settings.hosts : await connectAll(config.connect);
+  const hosts = brokered ?? (same ? before.settings.hosts : await connectAll(config.connect));
   // Last, when nothing else can fail: the old observers must first give up their ports and files.
   await Promise.allSettled((before?.settings.observers ?? []).map((observer) => observer.close()));
   const observers = await makeObservers(config, log, config.fleet?.name);

@@ -9,6 +9,7 @@ import {
   firstError,
   nothingWritten,
   notWritten,
+  PAUSE_ENDS,
   type WordChecks,
   writeWords,
 } from './write-words.ts';
@@ -94,12 +95,6 @@ function outlived(domain: DomainWith<'writeFrames'>, edit: Edit): DomschedError 
     edit: edit.title,
   });
 }
-
-/** Why an edit must be harmless in parts, as a clause about a domain. */
-export const PAUSE_ENDS =
-  'goes on when domsched is killed, in the middle of this edit too, which only parking stands; for all others give it a ' +
-  'QMP socket of ours (-qmp unix:/run/domsched/NAME.sock,server=on,wait=off), or a control group of its own, whose freezer ' +
-  'outlives domsched';
 
 function checkUnchanged(space: AddressSpace, edit: Edit): void {
   for (const { address, bytes } of edit.reads) {

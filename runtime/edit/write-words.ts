@@ -5,6 +5,12 @@ import type { Edit } from './edit.ts';
 /** Called when the edit is over, committed or undone. */
 export type AfterCommit = () => void;
 
+/** Why an edit must be harmless in parts, as a clause about a domain. */
+export const PAUSE_ENDS =
+  'goes on when domsched is killed, in the middle of this edit too, which only parking stands; for all others give it a ' +
+  'QMP socket of ours (-qmp unix:/run/domsched/NAME.sock,server=on,wait=off), or a control group of its own, whose freezer ' +
+  'outlives domsched';
+
 /** What errors tell of an edit. */
 export type WrittenEdit = Pick<Edit, 'title' | 'harmlessInParts'> & { readonly writes: readonly unknown[] };
 

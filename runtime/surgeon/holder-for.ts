@@ -1,6 +1,6 @@
 import type { Constants } from '../code/prove.ts';
 import { wordsOf } from '../edit/member.ts';
-import { PAUSE_ENDS } from '../edit/transaction.ts';
+import { PAUSE_ENDS } from '../edit/write-words.ts';
 import { DomschedError } from '../error.ts';
 import type { Guest } from '../guest/guest.ts';
 import { hasMember, hasO1Queues } from '../layout/members.ts';

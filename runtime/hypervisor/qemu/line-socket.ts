@@ -70,6 +70,11 @@ export class LineSocket {
     });
   }
 
+  /** Over a connection that is there already. @param path names it in messages */
+  static over(path: string, socket: Socket, options: LineSocketOptions): LineSocket {
+    return new LineSocket(path, socket, options);
+  }
+
   /** The process that serves it; undefined if it cannot be told. */
   get peer(): UnixPeer | undefined {
     return peerOf(this.#socket);

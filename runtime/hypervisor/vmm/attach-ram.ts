@@ -6,12 +6,13 @@ import { QemuRam } from '../qemu/ram.ts';
 import type { FrameRegion } from '../types.ts';
 import { provePlacement } from './guest-tables.ts';
 import type { MachineProcess } from './machine-process.ts';
-import { keyOfBlock, OpenedBlocks, sourcesOf } from './opened-blocks.ts';
+import { type MachineView, ownView } from './machine-view.ts';
+import { keyOfBlock, OpenedBlocks } from './opened-blocks.ts';
 import { type Piece, pieceAt, piecesOf, placements, pluggedStart } from './place-ram.ts';
 import { type BootRam, findPlugged, type PluggedRam, pieceFor } from './plugged-ram.ts';
-import { ownView, type ProcessView } from './process-view.ts';
 import type { RamBlock } from './ram-blocks.ts';
 import { candidates } from './ram-candidates.ts';
+import { sourcesOf } from './ram-sources.ts';
 
 /** How often to try, because a running guest changes its tables while we follow them. */
 const ATTEMPTS = 3;
@@ -23,9 +24,9 @@ const LAST_WAIT_MS = 60_000;
 
 /** Frames of a guest whose process was found. */
 export class ProcessRam extends QemuRam {
-  readonly #view: ProcessView;
+  readonly #view: MachineView;
   /** What it started with, which stays. */
-  readonly #boot: BootRam;
+  readonly boot: BootRam;
   #plugged: readonly PluggedRam[] = [];
   /** The process's memory when plugged memory was last looked for. */
   #seen = '';
@@ -35,10 +36,10 @@ export class ProcessRam extends QemuRam {
   #waitMs = FIRST_WAIT_MS;
 
   /** @param hasMore whether memory was plugged since */
-  constructor(name: string, view: ProcessView, boot: BootRam, hasMore: boolean) {
+  constructor(name: string, view: MachineView, boot: BootRam, hasMore: boolean) {
     super(name, PHYSICAL_BITS, sourcesOf(boot.parts, piecesOf(boot.placement, boot.parts)));
     this.#view = view;
-    this.#boot = boot;
+    this.boot = boot;
     this.#missed = hasMore;
     this.renew();
   }
@@ -78,29 +79,29 @@ export class ProcessRam extends QemuRam {
     this.#missed = false;
     this.#seen = signatureOf(this.#view);
     const before = placesOf(this.#plugged);
-    this.#plugged = findPlugged(this.#view, this.#boot, this.#plugged);
+    this.#plugged = findPlugged(this.#view, this.boot, this.#plugged);
     const changed = before !== placesOf(this.#plugged);
     this.#waitMs = changed ? FIRST_WAIT_MS : Math.min(2 * this.#waitMs, LAST_WAIT_MS);
     this.#nextLook = performance.now() + this.#waitMs;
     if (changed) {
-      const parts = [...this.#boot.parts, ...this.#plugged.map(({ part }) => part)];
+      const parts = [...this.boot.parts, ...this.#plugged.map(({ part }) => part)];
       this.replace(sourcesOf(parts, this.#pieces()));
     }
     return changed;
   }
 
   #isMissing({ count, status, frames }: FrameBatch<GuestFrame>): boolean {
-    const start = pluggedStart(this.#boot.placement) / FRAME_SIZE;
+    const start = pluggedStart(this.boot.placement) / FRAME_SIZE;
     for (let i = 0; i < count; i++) if (status[i] === FRAME_STATUS.absent && frames[i]! >= start) return true;
     return false;
   }
 
   #blocks(): readonly RamBlock[] {
-    return [...this.#boot.blocks, ...this.#plugged.map(({ block }) => block)];
+    return [...this.boot.blocks, ...this.#plugged.map(({ block }) => block)];
   }
 
   #pieces(): readonly Piece[] {
-    const { parts, placement } = this.#boot;
+    const { parts, placement } = this.boot;
     const plugged = this.#plugged.map(({ block, at }, index) => pieceFor(block, at, parts.length + index));
     return [...piecesOf(placement, parts), ...plugged];
   }
@@ -111,7 +112,7 @@ function placesOf(plugged: readonly PluggedRam[]): string {
 }
 
 /** Changes when the process gets or loses memory that is big enough to be a guest's. */
-function signatureOf(view: ProcessView): string {
+function signatureOf(view: MachineView): string {
   return view.blocks().map(keyOfBlock).sort().join();
 }
 
@@ -121,7 +122,7 @@ function signatureOf(view: ProcessView): string {
  * @throws DomschedError `kernel-unidentified` when none is proved; `domain-gone`; `host-unreachable` when we may not
  *   look
  */
-export function attachRam(machine: MachineProcess, view: ProcessView = ownView(machine.pid)): ProcessRam {
+export function attachRam(machine: MachineProcess, view: MachineView = ownView(machine.pid)): ProcessRam {
   const { pid, name } = machine;
   const choices = candidates(machine, view.blocks());
   if (choices.length === 0) throw noMemory(machine);

@@ -1,7 +1,6 @@
 import type { RamSource } from '../qemu/ram.ts';
 import { type BlockPart, type PagePlace, possibleRoots } from './guest-tables.ts';
-import type { Piece } from './place-ram.ts';
-import type { ProcessView } from './process-view.ts';
+import type { MachineView } from './machine-view.ts';
 import type { RamBlock } from './ram-blocks.ts';
 
 /** Memory of a process that we can read and write. */
@@ -11,13 +10,13 @@ export interface OpenedBlock extends BlockPart {
 
 /** Memory that is opened to look where it belongs. What nobody takes is closed. */
 export class OpenedBlocks {
-  readonly #view: ProcessView;
+  readonly #view: MachineView;
   readonly #kept: ReadonlyMap<string, OpenedBlock>;
   readonly #opened = new Map<string, OpenedBlock>();
   readonly #roots = new Map<string, readonly number[]>();
 
   /** @param kept blocks that are open already, by {@link keyOfBlock}; they stay open */
-  constructor(view: ProcessView, kept: ReadonlyMap<string, OpenedBlock> = new Map()) {
+  constructor(view: MachineView, kept: ReadonlyMap<string, OpenedBlock> = new Map()) {
     this.#view = view;
     this.#kept = kept;
   }
@@ -62,15 +61,4 @@ export class OpenedBlocks {
 /** Equal for blocks that are the same memory. */
 export function keyOfBlock({ start, length, map: { major, minor, inode } }: RamBlock): string {
   return `${start}+${length} ${major}:${minor}:${inode}`;
-}
-
-/** Where a guest's memory is in ours and in the process. */
-export function sourcesOf(parts: readonly OpenedBlock[], pieces: readonly Piece[]): RamSource[] {
-  return parts.map(({ memory, mapping, address }, part) => ({
-    memory,
-    mapping,
-    segments: pieces
-      .filter((piece) => piece.part === part)
-      .map(({ first, count, offset }) => ({ first, count, address: address + offset })),
-  }));
 }

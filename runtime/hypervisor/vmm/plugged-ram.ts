@@ -1,8 +1,8 @@
 import { FRAME_SIZE } from '../frame.ts';
 import { type PagePlace, provePlacement, provePlugged } from './guest-tables.ts';
+import type { MachineView } from './machine-view.ts';
 import { keyOfBlock, type OpenedBlock, OpenedBlocks } from './opened-blocks.ts';
 import { type PhysicalRange, type Piece, type Placement, piecesOf } from './place-ram.ts';
-import type { ProcessView } from './process-view.ts';
 import type { RamBlock } from './ram-blocks.ts';
 
 /** Most pieces of plugged memory; QEMU has 256 slots. */
@@ -28,7 +28,7 @@ export interface PluggedRam {
  * used it yet.
  * @param before what was found by an earlier look and is open already; whatever is not found again is its owner's to close
  */
-export function findPlugged(view: ProcessView, boot: BootRam, before: readonly PluggedRam[]): PluggedRam[] {
+export function findPlugged(view: MachineView, boot: BootRam, before: readonly PluggedRam[]): PluggedRam[] {
   const { blocks, parts, placement } = boot;
   const kept = new Map([
     ...blocks.map((block, index) => [keyOfBlock(block), parts[index]!] as const),

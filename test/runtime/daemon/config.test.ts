@@ -160,3 +160,16 @@ test('sentinel: on unless it is switched off; which policies it is for', async (
   }
   t.deepEqual(counting, [['db', 'bash'], ['backup', 'db'], ['db'], ['db', 'cron', 'bash'], [], []]);
 });
+
+test('split is for machines that are found by their processes, and not yet for a trace or a fleet', (t) => {
+  t.deepEqual(problemsOf('split = true\nconnect = ["pid:", "pid:17"]'), []);
+  for (const connect of ['[]', '["pid:", "qemu:"]', '["xen:"]', '["qemu:unix:/run/a.sock"]']) {
+    const problems = problemsOf(`split = true\nconnect = ${connect}`);
+    t.is(problems.length, 1, connect);
+    t.regex(problems[0]!, /connect.*write connect = \["pid:"\]/);
+    t.deepEqual(problemsOf(`connect = ${connect}`), [], 'without split');
+  }
+  const problems = problemsOf('split = true\nconnect = ["pid:"]\n[trace]\nfile = "/tmp/x.trace"');
+  t.is(problems.length, 1);
+  t.regex(problems[0]!, /trace.*leave one of the two out/);
+});

@@ -2,7 +2,7 @@ import type { RamSource } from '../qemu/ram.ts';
 import { filledPages, openBlock, type PageRun, type RamBlock, ramBlocks } from './ram-blocks.ts';
 
 /** What a machine's process shows of its memory, by whatever right we look at it. */
-export interface ProcessView {
+export interface MachineView {
   readonly pid: number;
   /** See {@link ramBlocks}. */
   blocks(): RamBlock[];
@@ -13,7 +13,7 @@ export interface ProcessView {
 }
 
 /** By our own right: a root's, or that of the user who runs the process. */
-export function ownView(pid: number): ProcessView {
+export function ownView(pid: number): MachineView {
   return {
     pid,
     blocks: () => ramBlocks(pid),

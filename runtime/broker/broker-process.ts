@@ -1,0 +1,40 @@
+/** The process with the privileges, beside a reader that has none. It ends when the reader does. */
+import { Socket } from 'node:net';
+import process from 'node:process';
+import { EditLog } from '../edit/log.ts';
+import { JournalHealth } from '../journal-health.ts';
+import { runtimeDirectory } from '../runtime-directory.ts';
+import { ChangeJournal, Journal } from '../surgeon/journal.ts';
+import { Broker } from './broker.ts';
+import { sendDescriptors } from './descriptors.ts';
+import { ProcessMachines } from './machines.ts';
+import { DESCRIPTORS, REQUESTS } from './protocol.ts';
+import { wire } from './wire.ts';
+
+/** How often it looks for pauses of a reader that does not go on. */
+const LOOK_MS = 250;
+
+const directory = runtimeDirectory();
+const health = new JournalHealth();
+const broker = new Broker(
+  new ProcessMachines(),
+  {
+    held: new Journal(`${directory}/held`, health),
+    changes: new ChangeJournal(`${directory}/changed`, health),
+    edits: new EditLog(`${directory}/edits`, health),
+    health,
+  },
+  (machine, descriptors) => sendDescriptors(DESCRIPTORS, machine, descriptors),
+);
+const reader = wire(new Socket({ fd: REQUESTS }));
+const looks = setInterval(() => void broker.endSilent(), LOOK_MS);
+// Only the end of the reader ends it: a signal to all of its group must not leave a machine paused by halves.
+for (const signal of ['SIGINT', 'SIGHUP', 'SIGTERM'] as const) process.on(signal, () => {});
+reader.listen(
+  async (line) => reader.send(await broker.answer(line)),
+  async () => {
+    await broker.close();
+    clearInterval(looks);
+    process.exit(0);
+  },
+);

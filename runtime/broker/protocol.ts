@@ -1,0 +1,144 @@
+import { z } from 'zod';
+import { FRAME_LIMIT, FRAME_SIZE } from '../hypervisor/frame.ts';
+import type { DomainState } from '../hypervisor/types.ts';
+import type { MachineProcess } from '../hypervisor/vmm/machine-process.ts';
+import { CHANGE_RECORD, HELD_RECORD } from '../surgeon/journal-schema.ts';
+
+/** Descriptors of the broker: the connection with requests and answers, and that by which it hands files over. */
+export const REQUESTS = 3;
+export const DESCRIPTORS = 4;
+
+/** Most bytes of one request or answer. An edit of {@link MOST_WORDS} words takes less than half of it. */
+export const MOST_BYTES = 1024 * 1024;
+/** Most words of one edit: a hold of 256 threads takes some hundreds. */
+export const MOST_WORDS = 4096;
+/** Most words that show whether a guest has run: three for each of its CPUs. */
+export const MOST_STILL = 2048;
+/** Most requests that wait for an answer. */
+export const MOST_REQUESTS = 256;
+/** Most records of one kind. */
+export const MOST_RECORDS = 16_384;
+
+const pid = z
+  .number()
+  .int()
+  .positive()
+  .max(2 ** 31);
+const frame = z
+  .number()
+  .int()
+  .nonnegative()
+  .max(FRAME_LIMIT - 1);
+const offset = z
+  .number()
+  .int()
+  .min(0)
+  .max(FRAME_SIZE - 1);
+const word = z.string().regex(/^([0-9a-f]{2}|[0-9a-f]{4}|[0-9a-f]{8}|[0-9a-f]{16})$/);
+
+/** A word of an edit: little-endian bytes, in hex. It is aligned, so it lies within its frame. */
+const WORD = z
+  .strictObject({ frame, offset, old: word, new: word })
+  .refine((each) => each.old.length === each.new.length, 'old and new differ in size')
+  .refine((each) => each.offset % (each.old.length / 2) === 0, 'is not aligned');
+
+const address = z
+  .number()
+  .int()
+  .nonnegative()
+  .max(2 ** 47);
+const BLOCK = z.strictObject({ start: address, length: address });
+
+const JOURNAL = z.enum(['held', 'changed']);
+const record = z.union([HELD_RECORD, CHANGE_RECORD]);
+
+/** All that the reader can ask for. `machine` is a number that `open` answered. */
+export const REQUEST = z.discriminatedUnion('op', [
+  z.strictObject({ op: z.literal('list') }),
+  z.strictObject({ op: z.literal('open'), pid }),
+  z.strictObject({
+    op: z.literal('place'),
+    machine: pid,
+    blocks: z.array(BLOCK).min(1).max(8),
+    /** Bytes of RAM from address 0 on; the rest is above 4 GiB. */
+    low: address,
+  }),
+  z.strictObject({ op: z.literal('state'), machine: pid }),
+  z.strictObject({ op: z.literal('pause'), machine: pid, use: z.enum(['look', 'edit']) }),
+  z.strictObject({ op: z.literal('prove'), machine: pid }),
+  z.strictObject({ op: z.literal('resume'), machine: pid }),
+  z.strictObject({
+    op: z.literal('edit'),
+    machine: pid,
+    title: z.string().max(256),
+    words: z.array(WORD).min(1).max(MOST_WORDS),
+    still: z
+      .array(z.strictObject({ frame, offset, bytes: z.string().regex(/^([0-9a-f]{2}){1,8}$/) }))
+      .max(MOST_STILL),
+    harmlessInParts: z.literal(true).optional(),
+  }),
+  z.strictObject({ op: z.literal('close'), machine: pid }),
+  z.strictObject({ op: z.literal('reserve') }),
+  z.strictObject({ op: z.literal('probe') }),
+  z.strictObject({ op: z.literal('records'), journal: JOURNAL }),
+  z.strictObject({ op: z.literal('record'), journal: JOURNAL, record }),
+  z.strictObject({ op: z.literal('forget'), journal: JOURNAL, record }),
+]);
+
+export type BrokerRequest = z.output<typeof REQUEST>;
+export type RequestOf<Op extends BrokerRequest['op']> = Extract<BrokerRequest, { op: Op }>;
+
+/** A request as it is sent. */
+export const NUMBERED = z.looseObject({ id: z.number().int().nonnegative() });
+
+/** What {@link BrokerAnswers} has of a machine that was listed. */
+export interface ListedMachine {
+  readonly pid: number;
+  readonly started: number;
+  readonly name: string;
+  readonly isQemu: boolean;
+  readonly state: DomainState;
+  readonly vcpus: number;
+  readonly memoryBytes: number;
+}
+
+/** A machine whose memory is placed. */
+export interface PlacedMachine {
+  /** What a process that was killed had left there, and was repaired. */
+  readonly recovery: 'nothing' | 'resumed' | 'undone';
+  readonly endsWithUs: boolean;
+  readonly way: string | null;
+  readonly lacksBranchTracking: boolean;
+}
+
+/** What each request is answered with. */
+export interface BrokerAnswers {
+  readonly list: readonly ListedMachine[];
+  /** Its descriptors are sent before. */
+  readonly open: { readonly machine: number; readonly process: MachineProcess };
+  readonly place: PlacedMachine;
+  readonly state: DomainState;
+  readonly pause: { readonly foundPaused: boolean };
+  readonly prove: string;
+  readonly resume: null;
+  readonly edit: null;
+  readonly close: null;
+  readonly reserve: null;
+  readonly probe: null;
+  readonly records: readonly unknown[];
+  readonly record: null;
+  readonly forget: null;
+}
+
+/** An answer as it is sent. */
+export const ANSWER = z.union([
+  z.strictObject({ id: z.number(), value: z.unknown() }),
+  z.strictObject({
+    id: z.number(),
+    error: z.strictObject({
+      code: z.string(),
+      message: z.string(),
+      details: z.record(z.string(), z.unknown()),
+    }),
+  }),
+]);

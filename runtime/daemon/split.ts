@@ -1,0 +1,82 @@
+import { chmodSync, lchownSync, mkdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import process from 'node:process';
+import { fileURLToPath } from 'node:url';
+import { BrokerClient } from '../brokered/client.ts';
+import { dropRoot, NOBODY } from '../brokered/drop-root.ts';
+import { BrokeredHost } from '../brokered/host.ts';
+import { brokeredJournals } from '../brokered/journals.ts';
+import { DomschedError } from '../error.ts';
+import { Hosts } from '../hypervisor/connect.ts';
+import { makePrivate, runtimeDirectory } from '../runtime-directory.ts';
+import type { Journals } from '../surgeon/journaled-surgeon.ts';
+
+/** The daemon in two processes: a broker with root's rights, and this one, which gives them up. */
+export class Split implements AsyncDisposable {
+  readonly client: BrokerClient;
+  readonly hosts: Hosts;
+  readonly journals: Journals;
+
+  private constructor(client: BrokerClient, hosts: Hosts, journals: Journals) {
+    this.client = client;
+    this.hosts = hosts;
+    this.journals = journals;
+  }
+
+  /**
+   * Starts the broker while we are root.
+   * @param connect `pid:` or `pid:N` each
+   * @throws DomschedError `refused` when we are not
+   */
+  static async start(connect: readonly string[]): Promise<Split> {
+    if (process.geteuid?.() !== 0) {
+      throw new DomschedError('refused', 'split = true is for a daemon that is run as root', {});
+    }
+    // It would be another folder for another user.
+    process.env.DOMSCHED_RUNTIME_DIR = runtimeDirectory();
+    const own = path.join(runtimeDirectory(), 'reader');
+    makeReaderFolder(own);
+    process.env.DOMSCHED_CACHE_DIR = path.join(own, 'cache');
+    const client = BrokerClient.start();
+    const hosts = connect.map((spec) => {
+      const [, pid = ''] = spec.split(':');
+      return new BrokeredHost(client, spec, pid === '' ? undefined : Number(pid));
+    });
+    try {
+      for (const host of hosts) await host.list();
+    } catch (error) {
+      await client.close();
+      throw error;
+    }
+    return new Split(client, new Hosts(hosts), brokeredJournals(client, own));
+  }
+
+  /** Ends the broker. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.client.close();
+  }
+
+  /**
+   * Gives up root, when all is open that nobody else may open.
+   * @throws DomschedError `refused`
+   */
+  giveUpRoot(): void {
+    dropRoot();
+    const file = fileURLToPath(import.meta.url);
+    try {
+      readFileSync(file);
+    } catch (cause) {
+      const message = `with split = true every user has to be able to read domsched's files: ${file}`;
+      throw new DomschedError('refused', message, { path: file }, { cause });
+    }
+  }
+}
+
+/** A folder of the reader's in one of root's, through which others may go and see nothing. */
+function makeReaderFolder(folder: string): void {
+  const directory = path.dirname(folder);
+  makePrivate(directory);
+  chmodSync(directory, 0o711);
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  lchownSync(folder, NOBODY, NOBODY);
+}
