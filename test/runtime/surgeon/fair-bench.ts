@@ -34,6 +34,11 @@ export const WORDS = 27;
 /** In the kernel's text, and none of these. */
 export const ELSEWHERE = 0xffff_ffff_8150_0123n;
 
+/** Where a thread has `preferred_llc`, in the place of a name that no edit reads. */
+export function llcOf(view: LayoutView): Word {
+  return { offset: view.field('task_struct', 'comm').offset, size: 4, signed: true };
+}
+
 /** A guest with one CPU that a first thread runs on, and a second one that waits. */
 export class Bench {
   readonly model: FairModel;
@@ -51,14 +56,27 @@ export class Bench {
   readonly running: FairModelTask;
   readonly ready: FairModelTask;
 
-  constructor(view: LayoutView, refused: ReadonlyMap<Technique, string> = new Map(), uclampUsed = 0n) {
+  /** @param sharesCaches of a kernel with CONFIG_SCHED_CACHE (7.2): then each thread has the word of {@link llcOf} */
+  constructor(
+    view: LayoutView,
+    refused: ReadonlyMap<Technique, string> = new Map(),
+    uclampUsed = 0n,
+    sharesCaches = false,
+  ) {
     const model = new FairModel(view, 1);
     this.model = model;
     const key = model.take(16);
     model.put(key, INT, uclampUsed);
     this.guest = {
       ...model.guest,
-      members: { ...model.guest.members, static_key: { enabled: INT } },
+      members: {
+        ...model.guest.members,
+        static_key: { enabled: INT },
+        task_struct: {
+          ...model.guest.members.task_struct,
+          ...(sharesCaches && { preferred_llc: llcOf(view) }),
+        },
+      },
       uclampUsed: key,
       wayOut: {
         saved: 48,

@@ -12,7 +12,7 @@ import { isAtUserBorder } from '../../../runtime/technique/fair/user-border.ts';
 import { checkFaults, checkOmissions, type Editable } from '../edit/every-edit.ts';
 import { TASK_INTERRUPTIBLE, TASK_PARKED, TIF } from '../technique/bits.ts';
 import { NO_REQUEST } from '../technique/fair/fair-guest.ts';
-import { Bench, CALLS, ELSEWHERE, INT, WORD, WORDS } from './fair-bench.ts';
+import { Bench, CALLS, ELSEWHERE, INT, llcOf, WORD, WORDS } from './fair-bench.ts';
 
 const layouts: { release: string; layout: LayoutView }[] = [];
 for (const kernel of await knownKernels()) {
@@ -266,6 +266,18 @@ for (const { release, layout } of layouts) {
     bench.model.put(bench.guest.uclampUsed!, INT, 1n);
     t.truthy(await bench.release(bench.ready));
     t.is(bench.get(bench.ready, task_struct.on_rq), 1n);
+  });
+
+  test(`${release}: nobody is spliced who is counted by the cache that he is to share`, async (t) => {
+    const bench = new Bench(layout, new Map(), 0n, true);
+    bench.put(bench.ready, llcOf(layout), 0n);
+    await t.throwsAsync(bench.hold(bench.ready, 'splice'), { code: 'refused', message: /preferred_llc/ });
+    t.is(bench.model.domain.recorder.count('write'), 0);
+    t.truthy(await bench.hold(bench.ready, 'state'), 'the guest takes it out by itself');
+    const other = new Bench(layout, new Map(), 0n, true);
+    // -1: none.
+    other.put(other.ready, llcOf(layout), 0xffff_ffffn);
+    t.truthy(await other.hold(other.ready, 'splice'));
   });
 
   test(`${release}: a thread under a tracer gets no state, and one that got a tracer since is released`, async (t) => {
