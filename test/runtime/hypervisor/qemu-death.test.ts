@@ -67,6 +67,11 @@ function watchdogOf({ pid }: ChildProcess): number | undefined {
     });
 }
 
+/** As soon as it is seen: a process that was just started has no command line yet. */
+function startedWatchdog(child: ChildProcess): Promise<number> {
+  return until('the process beside it is there', () => watchdogOf(child));
+}
+
 async function ended(child: ChildProcess): Promise<void> {
   if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
   await until('the process beside it has ended', () => watchdogOf(child) === undefined);
@@ -120,7 +125,7 @@ for (const moment of ['planned', 'proof 1', 'word 2', 'proof 2', 'over']) {
       const { child, next } = program(qemu, 'SIGSTOP', moment);
       await next();
       await until('it is stopped', () => isStopped(child.pid!));
-      const watchdog = watchdogOf(child)!;
+      const watchdog = await startedWatchdog(child);
       process.kill(watchdog, 'SIGKILL');
       child.kill('SIGKILL');
       await ended(child);
@@ -142,7 +147,7 @@ for (const slow of ['stop', 'human-monitor-command']) {
       await next();
       qemu.onCommand = () => undefined;
       await until('it is stopped', () => isStopped(child.pid!));
-      process.kill(watchdogOf(child)!, 'SIGKILL');
+      process.kill(await startedWatchdog(child), 'SIGKILL');
       child.kill('SIGKILL');
       await ended(child);
       await isLeft(t, qemu, child.pid);

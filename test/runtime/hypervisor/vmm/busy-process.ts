@@ -9,7 +9,8 @@ const source = (name: string, work: string) =>
   "console.log('up');";
 const WORK = {
   busy: 'for (;;);',
-  asleep: 'Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);',
+  asleep:
+    'require("node:fs").writeSync(1, "asleep"); Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);',
 };
 const NAMES = {
   cpu: "'vcpu 0'",
@@ -29,6 +30,8 @@ export async function busyProcess(
     ...(user !== undefined && { uid: user, gid: user }),
   });
   t.teardown(() => child.kill('SIGKILL'));
-  await once(child.stdout!, 'data');
+  let said = '';
+  const words = work === 'busy' ? ['up'] : ['up', 'asleep'];
+  while (!words.every((word) => said.includes(word))) said += (await once(child.stdout!, 'data'))[0];
   return child as ChildProcess & { pid: number };
 }
