@@ -15,6 +15,7 @@ import type { Machines } from './machines.ts';
 import {
   type BrokerAnswers,
   type BrokerRequest,
+  MOST_MACHINES,
   MOST_RECORDS,
   MOST_REQUESTS,
   NUMBERED,
@@ -81,7 +82,7 @@ export class Broker {
     this.#now = now;
   }
 
-  /** BrokerAnswers one line. Whatever it is, there is an answer, and nothing but an error of ours is told. */
+  /** Answers one line. Whatever it is, there is an answer, and nothing but an error of ours is told. */
   async answer(line: string): Promise<string> {
     let id = 0;
     try {
@@ -109,13 +110,17 @@ export class Broker {
   /** Ends pauses of a reader that does not go on. Call it often. */
   async endSilent(): Promise<void> {
     const now = this.#now();
-    const silent = [...this.#open.values()].filter(
-      ({ guard, waiting, askedMs, pausedMs }) =>
-        guard !== undefined &&
-        waiting === 0 &&
-        (now - askedMs >= SILENCE_MS || now - pausedMs >= LONGEST_PAUSE_MS),
-    );
-    await Promise.allSettled(silent.map((machine) => this.#resume(machine)));
+    const ends = [...this.#open.values()].map((machine) => {
+      const { guard, waiting, askedMs, pausedMs } = machine;
+      const isSilent = waiting === 0 && now - askedMs >= SILENCE_MS;
+      if (guard === undefined || !(isSilent || now - pausedMs >= LONGEST_PAUSE_MS)) return undefined;
+      // In its turn: an edit is never left in the middle, and who asks without end has no more answered than waits now.
+      machine.lane = machine.lane
+        .catch(() => undefined)
+        .then(() => (machine.guard === guard ? this.#resume(machine) : undefined));
+      return machine.lane;
+    });
+    await Promise.allSettled(ends);
   }
 
   /** Ends all pauses: the reader has ended. */
@@ -124,8 +129,7 @@ export class Broker {
     // What is being done is done first; an edit is never left in the middle.
     const all = [...this.#open.values()].map(async (machine) => {
       await machine.lane.catch(() => undefined);
-      await this.#resume(machine);
-      await machine.domain?.close();
+      await this.#letGo(machine);
     });
     this.#open.clear();
     await Promise.allSettled(all);
@@ -181,8 +185,7 @@ export class Broker {
         return null;
       case 'close':
         this.#open.delete(machine.number);
-        await this.#resume(machine);
-        await machine.domain?.close();
+        await this.#letGo(machine);
         return null;
     }
   }
@@ -204,6 +207,8 @@ export class Broker {
   }
 
   #openMachine(pid: number): BrokerAnswers['open'] {
+    if (this.#open.size >= MOST_MACHINES)
+      throw new DomschedError('refused', 'too many machines are open', { pid });
     const { process, descriptors } = this.#machines.open(pid);
     this.#last += 1;
     try {
@@ -258,6 +263,15 @@ export class Broker {
     const { guard } = machine;
     machine.guard = undefined;
     await guard?.release();
+  }
+
+  /** Ends its pause and closes it; if the one fails, the other ends all pauses that there are. */
+  async #letGo(machine: OpenMachine): Promise<void> {
+    try {
+      await this.#resume(machine);
+    } finally {
+      await machine.domain?.close();
+    }
   }
 
   async #edit(

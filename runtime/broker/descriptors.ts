@@ -6,10 +6,14 @@ const AF_UNIX = 1;
 const SOCK_SEQPACKET_CLOEXEC = 5 | 0x8_0000;
 const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
+const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
-const MSG_DONTWAIT_CMSG_CLOEXEC = 0x40 | 0x4000_0000;
+const MSG_CMSG_CLOEXEC = 0x4000_0000;
 
-/** Places in one buffer: `struct msghdr`, `struct iovec`, what is sent, and `struct cmsghdr` with its data. */
+/**
+ * Places in one buffer: `struct msghdr`, `struct iovec`, what is sent, and `struct cmsghdr` with its data. Words and their
+ * widths are this host's (bits/types/struct_iovec.h, bits/socket.h of x86-64); nothing here comes from a guest.
+ */
 const [IOVEC, PAYLOAD, CONTROL, BUFFER] = [64, 96, 128, 1024];
 /** Bytes of `struct cmsghdr`, of what is sent, and of a descriptor. */
 const [HEADER_BYTES, PAYLOAD_BYTES, FD_BYTES] = [16, 4, 4];
@@ -28,7 +32,11 @@ export function descriptorChannel(): [number, number] {
   return [pair[0]!, pair[1]!];
 }
 
-/** Hands copies of open files to the process at the other end (unix(7), SCM_RIGHTS). */
+/**
+ * Hands copies of open files to the process at the other end (unix(7), SCM_RIGHTS), without waiting: who takes none must
+ * not keep us from ending pauses.
+ * @throws Error if they cannot be handed over now
+ */
 export function sendDescriptors(socket: number, number: number, descriptors: readonly number[]): void {
   const { bytes, view } = message(descriptors.length);
   view.setUint32(PAYLOAD, number, true);
@@ -36,7 +44,7 @@ export function sendDescriptors(socket: number, number: number, descriptors: rea
   view.setInt32(CONTROL + 8, SOL_SOCKET, true);
   view.setInt32(CONTROL + 12, SCM_RIGHTS, true);
   for (const [i, fd] of descriptors.entries()) view.setInt32(CONTROL + HEADER_BYTES + FD_BYTES * i, fd, true);
-  if (Number(sendmsg(socket, bytes, MSG_NOSIGNAL)) === PAYLOAD_BYTES) return;
+  if (Number(sendmsg(socket, bytes, MSG_DONTWAIT | MSG_NOSIGNAL)) === PAYLOAD_BYTES) return;
   throw new Error(`files cannot be handed over: error ${koffi.errno()}`);
 }
 
@@ -46,7 +54,7 @@ export function receiveDescriptors(
   count: number,
 ): { number: number; descriptors: readonly number[] } {
   const { bytes, view } = message(count);
-  if (Number(recvmsg(socket, bytes, MSG_DONTWAIT_CMSG_CLOEXEC)) !== PAYLOAD_BYTES) {
+  if (Number(recvmsg(socket, bytes, MSG_DONTWAIT | MSG_CMSG_CLOEXEC)) !== PAYLOAD_BYTES) {
     throw new Error(`no files were handed over: error ${koffi.errno()}`);
   }
   const length = Number(view.getBigUint64(CONTROL, true));

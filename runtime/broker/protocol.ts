@@ -8,8 +8,12 @@ import { CHANGE_RECORD, HELD_RECORD } from '../surgeon/journal-schema.ts';
 export const REQUESTS = 3;
 export const DESCRIPTORS = 4;
 
-/** Most bytes of one request or answer. An edit of {@link MOST_WORDS} words takes less than half of it. */
+/** Most bytes of one request. An edit of {@link MOST_WORDS} words takes less than half of it. */
 export const MOST_BYTES = 1024 * 1024;
+/** Most bytes of one answer: {@link MOST_RECORDS} records, whose texts are some hundreds of bytes each. */
+export const MOST_ANSWER_BYTES = 64 * 1024 * 1024;
+/** Most machines that are open at once. */
+export const MOST_MACHINES = 4096;
 /** Most words of one edit: a hold of 256 threads takes some hundreds. */
 export const MOST_WORDS = 4096;
 /** Most words that show whether a guest has run: three for each of its CPUs. */

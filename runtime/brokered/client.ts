@@ -6,7 +6,13 @@ import process from 'node:process';
 import { fileURLToPath } from 'node:url';
 import { descriptorChannel, receiveDescriptors } from '../broker/descriptors.ts';
 import { FILES } from '../broker/machines.ts';
-import { ANSWER, type BrokerAnswers, type BrokerRequest, REQUESTS } from '../broker/protocol.ts';
+import {
+  ANSWER,
+  type BrokerAnswers,
+  type BrokerRequest,
+  MOST_ANSWER_BYTES,
+  REQUESTS,
+} from '../broker/protocol.ts';
 import { wire } from '../broker/wire.ts';
 import { DomschedError, type DomschedErrorCode } from '../error.ts';
 import type { LineSocket } from '../hypervisor/qemu/line-socket.ts';
@@ -36,7 +42,7 @@ export class BrokerClient implements AsyncDisposable {
   private constructor(child: ChildProcess, descriptors: number) {
     this.#child = child;
     this.#descriptors = descriptors;
-    this.#wire = wire(child.stdio[REQUESTS] as Socket);
+    this.#wire = wire(child.stdio[REQUESTS] as Socket, MOST_ANSWER_BYTES);
     this.#wire.listen(
       (line) => this.#receive(line),
       () => this.#end(),

@@ -4,9 +4,9 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
-import { constants, setPriority, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -17,7 +17,8 @@ import { knownKernels } from '../../runtime/layout/registry.ts';
 import { JournaledSurgeon, Journals } from '../../runtime/surgeon/journaled-surgeon.ts';
 import { processesOf } from '../../runtime/watch/look.ts';
 import { testGroups } from '../runtime/hypervisor/vmm/own-groups.ts';
-import { findProcess, PATIENCE_MS } from './cycles.ts';
+import { behindOthers } from './behind-others.ts';
+import { findProcess, PATIENCE_MS, runsOn } from './cycles.ts';
 import { DaemonProcess, type LogLine } from './daemon-process.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
 import { TOGGLE } from './toggle.ts';
@@ -56,17 +57,8 @@ test.before(async (t) => {
       ram: 'memfd',
       extra: ['-name', `guest=${name},debug-threads=on`],
     });
-  const booted = await Promise.allSettled([
-    boot('one', 'debian-6.1-cloud'),
-    boot('two', 'debian-6.12-cloud'),
-  ]);
-  guests = booted.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
+  guests = await behindOthers([boot('one', 'debian-6.1-cloud'), boot('two', 'debian-6.12-cloud')]);
   t.is(guests.length, 2, 'both are up');
-  // Most of a turn is the start of the daemon.
-  for (const guest of guests) {
-    for (const thread of readdirSync(`/proc/${guest.process.pid}/task`))
-      setPriority(Number(thread), constants.priority.PRIORITY_BELOW_NORMAL);
-  }
 });
 
 test.after.always(async () => {
@@ -74,18 +66,10 @@ test.after.always(async () => {
   rmSync(directory, { recursive: true, force: true });
 });
 
-async function goOn(guest: LiveGuest, ...which: readonly string[]): Promise<void> {
-  const before = await guest.progress(...which);
-  await until(`${guest.name}: ${which} go on`, async () => {
-    const now = await guest.progress(...which);
-    return which.every((name) => now[name]! > before[name]!);
-  });
-}
-
 /** With no daemon: one command lets everything go, and there is nothing for a second one to do. */
 async function letAllGo(daemon: DaemonProcess): Promise<string> {
   const said = await daemon.letAllGo();
-  await Promise.all(guests.map((guest) => goOn(guest, ...names)));
+  await Promise.all(guests.map((guest) => runsOn(guest, ...names)));
   return said;
 }
 
@@ -105,10 +89,10 @@ test.serial(
     daemon.start();
     await daemon.logs(({ msg, outcome }) => msg === 'hold' && outcome === 'held');
     const { burner } = await one.progress('burner');
-    await goOn(one, 'pacer');
+    await runsOn(one, 'pacer');
     t.is((await one.progress('burner')).burner, burner, 'two is busy');
     await daemon.end('SIGKILL');
-    await Promise.all([goOn(one, 'pacer', 'pipe', 'threads'), goOn(two, ...names)]);
+    await Promise.all([runsOn(one, 'pacer', 'pipe', 'threads'), runsOn(two, ...names)]);
     t.is((await one.progress('burner')).burner, burner, 'a hold outlives the daemon');
     t.regex(await letAllGo(daemon), /nothing is held/);
     t.deepEqual(daemon.remains(), { held: [], edits: [] });
@@ -211,7 +195,7 @@ test.serial(
         const surgeon = await JournaledSurgeon.open(domain, await knownKernels(), new Journals());
         t.is(surgeon.recovery, 'undone');
         t.is(await domain.state(), 'running');
-        await goOn(guest, ...names);
+        await runsOn(guest, ...names);
         const processes = await processesOf(surgeon.guest);
         const burner = findProcess(processes, 'burner');
         t.true(surgeon.surgeon.techniques.includes('splice'));
@@ -224,10 +208,10 @@ test.serial(
         );
         t.like(await surgeon.hold(burner, options), { outcome: 'held', techniques: ['splice'] });
         const still = await guest.progress('burner');
-        await goOn(guest, 'pacer');
+        await runsOn(guest, 'pacer');
         t.deepEqual(await guest.progress('burner'), still);
         await surgeon.release(burner, { limitMs: PATIENCE_MS });
-        await goOn(guest, ...names);
+        await runsOn(guest, ...names);
         surgeon.guest.detach();
       }
       await group[Symbol.asyncDispose]();

@@ -156,10 +156,13 @@ export class Cycles implements Disposable {
   }
 }
 
-/** Waits until a program has done more than it has now. */
-export async function runsOn(guest: LiveGuest, name: string): Promise<void> {
-  const { [name]: before } = await guest.progress(name);
-  await until(`${name} goes on`, async () => (await guest.progress(name))[name]! > before!);
+/** Waits until each of these programs has done more than it has now. */
+export async function runsOn(guest: LiveGuest, ...names: readonly string[]): Promise<void> {
+  const before = await guest.progress(...names);
+  await until(`${guest.name}: ${names} go on`, async () => {
+    const now = await guest.progress(...names);
+    return names.every((name) => now[name]! > before[name]!);
+  });
 }
 
 /** Waits until every program has counted on from where it was. */

@@ -3,13 +3,15 @@
  * and in a memfd; all of ours killed or stopped at any moment.
  */
 import { once } from 'node:events';
-import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { constants, setPriority, tmpdir } from 'node:os';
+import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { execa } from 'execa';
+import { behindOthers } from './behind-others.ts';
+import { runsOn } from './cycles.ts';
 import { DaemonProcess } from './daemon-process.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
 import { until } from './until.ts';
@@ -43,27 +45,14 @@ test.before(async (t) => {
       ram,
       extra: ['-name', `guest=${name},debug-threads=on`],
     });
-  const booted = await Promise.allSettled([boot('one', 'anonymous'), boot('two', 'memfd')]);
-  guests = booted.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
+  guests = await behindOthers([boot('one', 'anonymous'), boot('two', 'memfd')]);
   t.is(guests.length, 2, 'both are up');
-  for (const guest of guests) {
-    for (const thread of readdirSync(`/proc/${guest.process.pid}/task`))
-      setPriority(Number(thread), constants.priority.PRIORITY_BELOW_NORMAL);
-  }
 });
 
 test.after.always(async () => {
   for (const guest of guests) await guest[Symbol.asyncDispose]();
   rmSync(directory, { recursive: true, force: true });
 });
-
-async function goOn(guest: LiveGuest, ...which: readonly string[]): Promise<void> {
-  const before = await guest.progress(...which);
-  await until(`${guest.name}: ${which} go on`, async () => {
-    const now = await guest.progress(...which);
-    return which.every((name) => now[name]! > before[name]!);
-  });
-}
 
 function statusOf(pid: number, line: string): string {
   const status = readFileSync(`/proc/${pid}/status`, 'latin1');
@@ -127,7 +116,7 @@ test.serial(
       'records another place': 'refused',
       'asks for what there is not': 'protocol',
     });
-    for (const guest of guests) await goOn(guest, ...names);
+    for (const guest of guests) await runsOn(guest, ...names);
   },
 );
 
@@ -151,19 +140,19 @@ test.serial(
     // On a busy host two looks idle now and then, and the policy lets it run for a moment.
     await until('it stands while others go on', async () => {
       const before = await one.progress('burner');
-      for (let i = 0; i < 3; i++) await goOn(one, 'pacer');
-      await goOn(two, ...names);
+      for (let i = 0; i < 3; i++) await runsOn(one, 'pacer');
+      await runsOn(two, ...names);
       return (await one.progress('burner')).burner === before.burner;
     });
     // An operator's word goes the same way.
     await daemon.domsched('release', 'one', 'burner');
-    await goOn(one, 'burner');
+    await runsOn(one, 'burner');
     await daemon.domsched('hold', 'two', 'threads');
     const { threads } = await two.progress('threads');
-    await goOn(two, 'burner');
+    await runsOn(two, 'burner');
     t.is((await two.progress('threads')).threads, threads);
     t.is(await daemon.end('SIGTERM'), 0, 'everything was put back');
-    for (const guest of guests) await goOn(guest, ...names);
+    for (const guest of guests) await runsOn(guest, ...names);
     t.deepEqual(daemon.remains(), { held: [], edits: [] });
     await until('the broker has ended', () => !isThere(running.broker));
     for (const guest of guests) guest.checkConsole();
@@ -187,7 +176,7 @@ for (const which of ['reader', 'broker', 'both', 'reader stopped'] as const) {
       if (which === 'reader stopped') {
         process.kill(child.pid!, 'SIGSTOP');
         // Whoever was about to be edited goes on without it.
-        for (const guest of guests) await goOn(guest, 'pacer');
+        for (const guest of guests) await runsOn(guest, 'pacer');
         process.kill(child.pid!, 'SIGKILL');
       } else {
         if (which !== 'broker') process.kill(child.pid!, 'SIGKILL');
@@ -195,7 +184,7 @@ for (const which of ['reader', 'broker', 'both', 'reader stopped'] as const) {
       }
       const [code] = (await ended) as [number | null];
       if (which === 'broker') t.is(code, 1, 'the daemon ends too, and says that it failed');
-      for (const guest of guests) await goOn(guest, 'pacer');
+      for (const guest of guests) await runsOn(guest, 'pacer');
       await until('the broker has ended', () => !isThere(broker));
       if (which === 'reader' && kill % 2 === 0) {
         // The next start answers for what this one held, and puts it back.
@@ -204,7 +193,7 @@ for (const which of ['reader', 'broker', 'both', 'reader stopped'] as const) {
         await daemon.logs(({ msg }) => msg === 'running', next);
         t.is(await daemon.end('SIGTERM'), 0);
       } else await daemon.letAllGo();
-      for (const guest of guests) await goOn(guest, ...names);
+      for (const guest of guests) await runsOn(guest, ...names);
       t.deepEqual(daemon.remains(), { held: [], edits: [] });
     }
     for (const guest of guests) guest.checkConsole();

@@ -8,6 +8,7 @@ import { hostProcess } from '../../../runtime/host-process.ts';
 import { FakeDomain } from '../../../runtime/hypervisor/fake/domain.ts';
 import { JournalHealth } from '../../../runtime/journal-health.ts';
 import { ChangeJournal, Journal } from '../../../runtime/surgeon/journal.ts';
+import { HELD } from '../../runtime/surgeon/held-record.ts';
 import { scratchFolder } from '../scratch-file.ts';
 
 const FRAMES = 4;
@@ -26,15 +27,9 @@ export function seeds(): Buffer[] {
   ];
   const words = [{ frame: 1, offset: 8, old: '00000000', new: '11223344' }];
   const record = {
+    ...HELD,
     connection: `pid:${PID}`,
     domain: `pid:${PID}`,
-    name: 'fuzz',
-    buildId: null,
-    pid: 7,
-    comm: 'burner',
-    address: '0xffff888000001000',
-    startTimeNs: 12,
-    since: 'now',
   };
   return [
     [...opened, { id: 4, op: 'edit', machine: 1, title: 'hold', words, still: [], harmlessInParts: true }],

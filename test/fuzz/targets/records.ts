@@ -3,22 +3,13 @@ import path from 'node:path';
 import { EditLog, recover } from '../../../runtime/edit/log.ts';
 import { FakeDomain } from '../../../runtime/hypervisor/fake/domain.ts';
 import { ChangeJournal, Journal } from '../../../runtime/surgeon/journal.ts';
+import { HELD } from '../../runtime/surgeon/held-record.ts';
 import { scratchFile } from '../scratch-file.ts';
 
 const FRAMES = 4;
 
 export function seeds(): Buffer[] {
-  const held = {
-    connection: 'fake:',
-    domain: 'fuzz',
-    name: 'fuzz',
-    buildId: null,
-    pid: 7,
-    comm: 'burner',
-    address: '0xffff888000001000',
-    startTimeNs: 12,
-    since: '2026-01-01T00:00:00.000Z',
-  };
+  const held = HELD;
   const writer = { pid: 4_000_000, started: 1 };
   const edit = {
     domain: 'fuzz',

@@ -5,6 +5,7 @@ import test, { type ExecutionContext } from 'ava';
 import { LONGEST_PAUSE_MS, SILENCE_MS } from '../../../runtime/broker/broker.ts';
 import { MOST_REQUESTS, MOST_WORDS } from '../../../runtime/broker/protocol.ts';
 import { DomschedError } from '../../../runtime/error.ts';
+import { HELD } from '../surgeon/held-record.ts';
 import { brokerOver, FRAMES, machineProcess, scratch } from './bench.ts';
 
 const OLD = '0000000000000000';
@@ -144,6 +145,24 @@ test('no pause is longer than it may be, whatever is asked for in it', async (t)
   t.is(await domain.state(), 'running');
 });
 
+test('nor is it while requests wait all the time; what waits is done first', async (t) => {
+  let now = 0;
+  const { ask, broker, domain } = await paused(t, () => now);
+  now = LONGEST_PAUSE_MS;
+  const waiting = [ask(edit()), ask({ op: 'prove', machine: 1 })];
+  await broker.endSilent();
+  t.is(await domain.state(), 'running');
+  t.deepEqual(
+    (await Promise.all(waiting)).map(({ error }) => error?.code),
+    [undefined, undefined],
+  );
+  t.is(Buffer.from(domain.image.load(4096 + 8, 8)).toString('hex'), NEW);
+  // A pause that began since is another one.
+  t.is((await ask({ op: 'pause', machine: 1, use: 'edit' })).error, undefined);
+  await broker.endSilent();
+  t.is(await domain.state(), 'paused');
+});
+
 test('the end of the reader ends its pauses, after what is being done', async (t) => {
   const { ask, broker, domain } = await paused(t);
   const last = ask(edit());
@@ -190,15 +209,10 @@ test('too many requests at once are refused', async (t) => {
 
 const id = `pid:${process.pid}`;
 const record = {
+  ...HELD,
   connection: id,
   domain: id,
   name: 'one',
-  buildId: null,
-  pid: 7,
-  comm: 'burner',
-  address: '0xffff888000001000',
-  startTimeNs: 12,
-  since: '2026-01-01T00:00:00.000Z',
   machine: { pid: process.pid, started: machineProcess.started },
 };
 

@@ -30,3 +30,15 @@ test('open files are handed over in order, as they were opened', async (t) => {
   t.throws(() => receiveDescriptors(ours, 1), { message: /no files were handed over/ });
   for (const fd of [ours, its]) closeSync(fd);
 });
+
+test('who takes nothing of what is handed over keeps nobody waiting', (t) => {
+  const [ours, its] = descriptorChannel();
+  const file = openSync('/dev/null', 'r');
+  t.throws(
+    () => {
+      for (let i = 0; i < 100_000; i++) sendDescriptors(its, i, [file]);
+    },
+    { message: /cannot be handed over: error 11/ },
+  );
+  for (const fd of [ours, its, file]) closeSync(fd);
+});
