@@ -1,6 +1,5 @@
 /** Debug files by build-id, from Debian's own debuginfod on this machine, which serves the folder of our O(1) kernel. */
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
@@ -12,6 +11,7 @@ import { identify } from '../../runtime/guest/identify/identify.ts';
 import { kernelOf, knownKernels } from '../../runtime/layout/registry.ts';
 import { kernelFile } from '../live/o1.ts';
 import { domsched } from '../live/ps-layouts.ts';
+import { freePort } from '../runtime/free-port.ts';
 import { O1_KERNEL, SyntheticGuest } from '../runtime/guest/synthetic.ts';
 
 const folder = await mkdtemp(path.join(tmpdir(), 'domsched-debuginfod-'));
@@ -98,12 +98,4 @@ test.serial('what cannot be fetched is said, and what to do', async (t) => {
 async function layoutOf(...source: string[]): Promise<KernelLayout> {
   const { stdout } = await domsched(['extract', ...source, '--json', '-'], { env });
   return JSON.parse(String(stdout)) as KernelLayout;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

@@ -7,11 +7,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import type { Tick } from '../../runtime/tick/tick.ts';
+import { freePort } from '../runtime/free-port.ts';
 import { openPage } from '../runtime/web/page/browser.ts';
 import { DaemonBench } from './daemon.ts';
 import type { LogLine } from './daemon-process.ts';
 import { O1Memory } from './o1-memory.ts';
-import { freePort, linesOf, look, lookBoth } from './page.ts';
+import { linesOf, look, lookBoth } from './page.ts';
 import { TOGGLE } from './toggle.ts';
 import { until } from './until.ts';
 

@@ -11,10 +11,10 @@ import { Guest } from '../../runtime/guest/guest.ts';
 import { connect } from '../../runtime/hypervisor/connect.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
 import { processesOf } from '../../runtime/watch/look.ts';
+import { freePort } from '../runtime/free-port.ts';
 import { DaemonProcess } from './daemon-process.ts';
 import { bootDebian, type LiveGuest } from './guest.ts';
 import { guestBinary, makeInitramfs } from './initramfs.ts';
-import { freePort } from './page.ts';
 import { until } from './until.ts';
 
 const KERNEL = 'debian-6.1-cloud';

@@ -1,5 +1,3 @@
-import { once } from 'node:events';
-import { createServer } from 'node:net';
 import type { Page } from 'playwright-core';
 import type { Tick } from '../../runtime/tick/tick.ts';
 import { until } from './until.ts';
@@ -76,20 +74,4 @@ export function linesOf(state: Tick): ShownLine[] {
       .toSorted((a, b) => a.pid - b.pid)
       .map(({ comm, pid, state: doing }) => ({ name: comm, pid: String(pid), state: doing })),
   ]);
-}
-
-/** A port of the loopback interface that a program can have again and again: none that the kernel gives to others. */
-export async function freePort(): Promise<number> {
-  for (;;) {
-    const port = 20_000 + Math.floor(Math.random() * 10_000);
-    const server = createServer().listen(port, '127.0.0.1');
-    try {
-      await once(server, 'listening');
-    } catch {
-      continue;
-    }
-    server.close();
-    await once(server, 'close');
-    return port;
-  }
 }

@@ -25,11 +25,11 @@ import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
 import type { Technique } from '../../runtime/technique/step.ts';
 import type { Tick } from '../../runtime/tick/tick.ts';
 import { processesOf } from '../../runtime/watch/look.ts';
+import { freePort } from '../runtime/free-port.ts';
 import { compareWithProc, READ_STATS } from './against-proc.ts';
 import { Cycles, CycleTable, findProcess, goesOn, PATIENCE_MS, pick } from './cycles.ts';
 import { DaemonProcess } from './daemon-process.ts';
 import { bootImage, type LiveGuest } from './guest.ts';
-import { freePort } from './page.ts';
 import { parseProcStats } from './proc-stat.ts';
 
 const CYCLES = Number(process.env.DOMSCHED_CYCLES ?? 12);

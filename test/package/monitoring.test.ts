@@ -9,8 +9,8 @@ import { projectDirectory } from '../../kernels/paths.ts';
 import { Metrics } from '../../runtime/metrics/metrics.ts';
 import { parseListen } from '../../runtime/web/local.ts';
 import { WebServer } from '../../runtime/web/server.ts';
-import { freePort } from '../live/page.ts';
 import { until } from '../live/until.ts';
+import { freePort } from '../runtime/free-port.ts';
 import { sampleDomain, sampleProcess, sampleTick } from '../runtime/sample-ticks.ts';
 
 const folder = path.join(projectDirectory, 'examples/monitoring');

@@ -6,7 +6,7 @@ import { execa } from 'execa';
 import { requireKernel } from '../../../kernels/cache.ts';
 import { cpuOf } from '../../bench/cpu-of.ts';
 import { bootDebian, type LiveGuest } from '../../live/guest.ts';
-import { freePort } from '../../live/page.ts';
+import { freePort } from '../../runtime/free-port.ts';
 import type { Measuring, UsedMachines } from '../experiment.ts';
 import { pin } from '../pin.ts';
 import { TurnDaemon } from '../turn-daemon.ts';

@@ -8,8 +8,8 @@ import { execa } from 'execa';
 import { projectDirectory } from '../../../kernels/paths.ts';
 import { FleetClient } from '../../../runtime/fleet/client.ts';
 import { FLEET } from '../../../runtime/fleet/config.ts';
-import { freePort } from '../../live/page.ts';
 import { until } from '../../live/until.ts';
+import { freePort } from '../free-port.ts';
 
 const program = path.join(projectDirectory, 'dist', 'domsched.js');
 const NO_ANSWER = /no (host|server) of the fleet answer/;

@@ -7,8 +7,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { execa } from 'execa';
 import { projectDirectory } from '../../../kernels/paths.ts';
-import { freePort } from '../../live/page.ts';
 import { until } from '../../live/until.ts';
+import { freePort } from '../free-port.ts';
 
 /** Where Debian has it, which is in no user's PATH. */
 const PROGRAM = existsSync('/usr/sbin/nats-server') ? '/usr/sbin/nats-server' : 'nats-server';
