@@ -5,6 +5,7 @@ import path from 'node:path';
 import { execa } from 'execa';
 import { makeOnce } from '../../kernels/make-once.ts';
 import { projectDirectory } from '../../kernels/paths.ts';
+import { answering } from './agent.ts';
 
 const programs = path.join(projectDirectory, 'test/live/programs');
 const cache = path.join(projectDirectory, '.cache', 'live');
@@ -122,7 +123,7 @@ stty -F /dev/${shell} raw -echo
 ${shellNice === undefined ? '' : `renice ${shellNice} -p $$`}
 echo GUEST READY
 while :; do
-  (while read -r token line; do eval "$line"; echo "@@END $token $?"; done) </dev/${shell} >/dev/${shell} 2>&1
+  (${answering('eval "$line"')}) </dev/${shell} >/dev/${shell} 2>&1
 done
 `;
 }

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { execa } from 'execa';
 import { projectDirectory } from '../../kernels/paths.ts';
 import type { CachedXen } from '../../kernels/xen.ts';
+import { answering } from './agent.ts';
 
 /** Shells that dom0 serves, so that one can wait for a command while another looks. */
 export const SHELLS = 4;
@@ -134,7 +135,7 @@ xl sched-credit -d 0 -w 2048 2>/dev/null || xl sched-credit2 -d 0 -w 2048 || ech
 for number in $(seq 0 ${SHELLS - 1}); do
   port=$(grep -lx shell$number /sys/class/virtio-ports/*/name | cut -d/ -f5)
   (while :; do
-    (while read -r token line; do (eval "$line"); echo "@@END $token $?"; done) <>/dev/$port 1>&0 2>&1
+    (${answering('(eval "$line")')}) <>/dev/$port 1>&0 2>&1
     sleep 0.2
   done) &
 done
