@@ -8,8 +8,8 @@ import { ChangeJournal, Journal } from '../surgeon/journal.ts';
 import { Broker } from './broker.ts';
 import { sendDescriptors } from './descriptors.ts';
 import { ProcessMachines } from './machines.ts';
-import { DESCRIPTORS, MOST_BYTES, REQUESTS } from './protocol.ts';
-import { wire } from './wire.ts';
+import { DESCRIPTORS, REQUESTS } from './protocol.ts';
+import { serve } from './serve.ts';
 
 /** How often it looks for pauses of a reader that does not go on. */
 const LOOK_MS = 250;
@@ -26,15 +26,9 @@ const broker = new Broker(
   },
   (machine, descriptors) => sendDescriptors(DESCRIPTORS, machine, descriptors),
 );
-const reader = wire(new Socket({ fd: REQUESTS }), MOST_BYTES);
 const looks = setInterval(() => void broker.endSilent(), LOOK_MS);
 // Only the end of the reader ends it: a signal to all of its group must not leave a machine paused by halves.
 for (const signal of ['SIGINT', 'SIGHUP', 'SIGTERM'] as const) process.on(signal, () => {});
-reader.listen(
-  async (line) => reader.send(await broker.answer(line)),
-  async () => {
-    await broker.close();
-    clearInterval(looks);
-    process.exit(0);
-  },
-);
+await serve(broker, new Socket({ fd: REQUESTS }));
+clearInterval(looks);
+process.exit(0);

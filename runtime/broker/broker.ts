@@ -65,6 +65,8 @@ export class Broker {
   readonly #open = new Map<number, OpenMachine>();
   /** Records of each kind, if they were counted. */
   readonly #counts = new Map<string, number>();
+  /** What is done with records is done one after the other: a list of all is long. */
+  #recordLane: Promise<unknown> = Promise.resolve();
   #last = 0;
   #requests = 0;
   #closed = false;
@@ -149,6 +151,17 @@ export class Broker {
         if (this.#journals.health.failure !== undefined) throw this.#journals.health.failure;
         return null;
       case 'records':
+      case 'record':
+      case 'forget':
+        return this.#inRecordLane(() => this.#doToRecords(request));
+      default:
+        return this.#inTurn(request.machine, (machine) => this.#doTo(machine, request));
+    }
+  }
+
+  async #doToRecords(request: RequestOf<'records' | 'record' | 'forget'>): Promise<AnyAnswer> {
+    switch (request.op) {
+      case 'records':
         return this.#store(request.journal).list();
       case 'record':
         await this.#record(request);
@@ -159,9 +172,13 @@ export class Broker {
         // Counted anew.
         this.#counts.delete(request.journal);
         return null;
-      default:
-        return this.#inTurn(request.machine, (machine) => this.#doTo(machine, request));
     }
+  }
+
+  #inRecordLane<T>(step: () => Promise<T>): Promise<T> {
+    const run = this.#recordLane.then(step);
+    this.#recordLane = run.catch(() => undefined);
+    return run;
   }
 
   async #doTo(

@@ -10,7 +10,7 @@ export const DESCRIPTORS = 4;
 
 /** Most bytes of one request. An edit of {@link MOST_WORDS} words takes less than half of it. */
 export const MOST_BYTES = 1024 * 1024;
-/** Most bytes of one answer: {@link MOST_RECORDS} records, whose texts are some hundreds of bytes each. */
+/** Most bytes of one answer: {@link MOST_RECORDS} records of {@link MOST_RECORD_BYTES}. */
 export const MOST_ANSWER_BYTES = 64 * 1024 * 1024;
 /** Most machines that are open at once. */
 export const MOST_MACHINES = 4096;
@@ -22,6 +22,8 @@ export const MOST_STILL = 2048;
 export const MOST_REQUESTS = 256;
 /** Most records of one kind. */
 export const MOST_RECORDS = 16_384;
+/** Most bytes of one record, as it is written down: names and reasons are some hundreds. */
+export const MOST_RECORD_BYTES = 4_000;
 
 const pid = z
   .number()
@@ -54,7 +56,9 @@ const address = z
 const BLOCK = z.strictObject({ start: address, length: address });
 
 const JOURNAL = z.enum(['held', 'changed']);
-const record = z.union([HELD_RECORD, CHANGE_RECORD]);
+const record = z
+  .union([HELD_RECORD, CHANGE_RECORD])
+  .refine((each) => Buffer.byteLength(JSON.stringify(each)) <= MOST_RECORD_BYTES, 'is too long');
 
 /** All that the reader can ask for. `machine` is a number that `open` answered. */
 export const REQUEST = z.discriminatedUnion('op', [

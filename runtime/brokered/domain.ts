@@ -2,11 +2,11 @@ import { MOST_STILL, type PlacedMachine } from '../broker/protocol.ts';
 import type { LoggedBytes } from '../edit/log.ts';
 import { DomschedError } from '../error.ts';
 import type { GuestFrame } from '../hypervisor/frame.ts';
+import { LiveDomain, stateUnlessGone } from '../hypervisor/live-domain.ts';
 import { PauseCounter } from '../hypervisor/pause-counter.ts';
 import { ThreadTimes } from '../hypervisor/thread-times.ts';
 import type {
   Domain,
-  DomainEvent,
   DomainIdentity,
   DomainState,
   FrameReader,
@@ -22,7 +22,7 @@ import type { BrokerClient } from './client.ts';
 import type { HandedView } from './view.ts';
 
 /** A machine of which we read the memory, and to which the broker does the rest. */
-export class BrokeredDomain implements Domain<GuestFrame> {
+export class BrokeredDomain extends LiveDomain implements Domain<GuestFrame> {
   readonly identity: DomainIdentity;
   readonly frames: FrameReader<GuestFrame>;
   readonly writeFrames: FrameWriter<GuestFrame>;
@@ -38,8 +38,6 @@ export class BrokeredDomain implements Domain<GuestFrame> {
   readonly #ram: ProcessRam;
   readonly #view: HandedView;
   readonly #counter: PauseCounter;
-  readonly #listeners = new Set<(event: DomainEvent) => void>();
-  #generation = 0;
   #closed = false;
 
   /** @param opened closed with the domain */
@@ -49,6 +47,7 @@ export class BrokeredDomain implements Domain<GuestFrame> {
     opened: { readonly machine: number; readonly ram: ProcessRam; readonly view: HandedView },
     { recovery, endsWithUs, way, lacksBranchTracking }: PlacedMachine,
   ) {
+    super();
     this.#client = client;
     this.#machine = opened.machine;
     this.#ram = opened.ram;
@@ -72,46 +71,30 @@ export class BrokeredDomain implements Domain<GuestFrame> {
       stop: async (use) => {
         this.#ram.renew();
         const stopped = await client.ask({ op: 'pause', machine, use });
-        this.#generation += 1;
+        this.mayHaveRun();
         return stopped;
       },
       prove: async () => ({
-        generation: this.#generation,
+        generation: this.generation,
         answers: await client.ask({ op: 'prove', machine }),
       }),
       // The broker itself looks, just before it writes.
       isQuiet: () => true,
       resume: async () => {
-        this.#generation += 1;
+        this.mayHaveRun();
         await client.ask({ op: 'resume', machine });
       },
     });
     this.pause = this.#counter;
   }
 
-  get generation(): number {
-    return this.#generation;
-  }
-
-  tick(): void {
-    if (this.#counter.held) return;
-    this.#generation += 1;
+  protected override lookAgain(): void {
     this.#ram.renew();
   }
 
   async state(): Promise<DomainState> {
     if (this.#closed) return 'gone';
-    try {
-      return await this.#client.ask({ op: 'state', machine: this.#machine });
-    } catch (error) {
-      if (error instanceof DomschedError && error.code === 'domain-gone') return 'gone';
-      throw error;
-    }
-  }
-
-  onEvent(listener: (event: DomainEvent) => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    return stateUnlessGone(() => this.#client.ask({ op: 'state', machine: this.#machine }));
   }
 
   async close(): Promise<void> {
@@ -123,11 +106,7 @@ export class BrokeredDomain implements Domain<GuestFrame> {
     this.#ram.close();
     this.#view.close();
     this.hostClock.close();
-    this.#listeners.clear();
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
+    this.forgetListeners();
   }
 
   async #edit({ title, words, harmlessInParts }: WordEdit): Promise<void> {

@@ -2,12 +2,12 @@ import { DomschedError } from '../../error.ts';
 import { type HostProcess, hostProcess, isAlive } from '../../host-process.ts';
 import { onExit } from '../exit-guard.ts';
 import type { GuestFrame } from '../frame.ts';
+import { LiveDomain, stateUnlessGone } from '../live-domain.ts';
 import { PauseCounter } from '../pause-counter.ts';
 import { stoppedHolder } from '../standing.ts';
 import { ThreadTimes } from '../thread-times.ts';
 import type {
   Domain,
-  DomainEvent,
   DomainIdentity,
   DomainScheduler,
   DomainState,
@@ -59,7 +59,7 @@ interface Vcpu {
 }
 
 /** A virtual machine of QEMU, reached through its QMP socket. */
-export class QemuDomain implements Domain<GuestFrame> {
+export class QemuDomain extends LiveDomain implements Domain<GuestFrame> {
   readonly identity: DomainIdentity;
   readonly frames: FrameReader<GuestFrame>;
   readonly writeFrames: FrameWriter<GuestFrame>;
@@ -77,9 +77,7 @@ export class QemuDomain implements Domain<GuestFrame> {
   readonly #qtest: QtestClient | undefined;
   readonly #gdb: GdbClient | undefined;
   readonly #counter: PauseCounter;
-  readonly #listeners = new Set<(event: DomainEvent) => void>();
   #sources: readonly RamSource[];
-  #generation = 0;
   /** How often we heard that it went on. */
   #resumes = 0;
   #running: boolean;
@@ -101,6 +99,7 @@ export class QemuDomain implements Domain<GuestFrame> {
     gdb: GdbClient | undefined;
     running: boolean;
   }) {
+    super();
     const { identity, client, qtest, gdb, apicIds } = parts;
     this.identity = identity;
     this.vcpus = parts.vcpus.length;
@@ -187,22 +186,9 @@ export class QemuDomain implements Domain<GuestFrame> {
     }
   }
 
-  get generation(): number {
-    return this.#generation;
-  }
-
-  tick(): void {
-    if (!this.#counter.held) this.#generation += 1;
-  }
-
   async state(): Promise<DomainState> {
     if (this.#closed) return 'gone';
-    try {
-      return stateOf(asRecord(await this.#client.execute('query-status'))?.status);
-    } catch (error) {
-      if (error instanceof DomschedError && error.code === 'domain-gone') return 'gone';
-      throw error;
-    }
+    return stateUnlessGone(async () => stateOf(asRecord(await this.#client.execute('query-status'))?.status));
   }
 
   standing(): StandingPause | undefined {
@@ -211,11 +197,6 @@ export class QemuDomain implements Domain<GuestFrame> {
     if (stopped !== undefined || this.#running) return stopped;
     const writer = leftPausedBy(this.#process, this.#threads);
     return writer && { by: 'dead', pid: writer.pid };
-  }
-
-  onEvent(listener: (event: DomainEvent) => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
   }
 
   async close(): Promise<void> {
@@ -230,12 +211,8 @@ export class QemuDomain implements Domain<GuestFrame> {
       this.#client.close();
       this.#ram.close();
       this.hostClock.close();
-      this.#listeners.clear();
+      this.forgetListeners();
     }
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
   }
 
   async #readRegisters(): Promise<readonly VcpuRegisters[]> {
@@ -265,7 +242,7 @@ export class QemuDomain implements Domain<GuestFrame> {
   async #stop(use: PauseUse): Promise<{ foundPaused: boolean }> {
     if (this.#gone !== undefined) throw this.#gone;
     this.#expecting = undefined;
-    this.#generation += 1;
+    this.mayHaveRun();
     /** The dead process of ours that left the present pause. */
     let left: HostProcess | undefined;
     if (!this.#running) {
@@ -294,7 +271,7 @@ export class QemuDomain implements Domain<GuestFrame> {
       if (foundPaused) this.#disarm?.();
       else watchdog.stands(path);
       this.#running = false;
-      this.#generation += 1;
+      this.mayHaveRun();
       return { foundPaused };
     } catch (error) {
       this.#disarm?.();
@@ -364,7 +341,7 @@ export class QemuDomain implements Domain<GuestFrame> {
     checkPaused(name, status);
     if (!isAlive(this.#process))
       throw new DomschedError('domain-gone', `${name} has ended`, { domain: name });
-    return { generation: this.#generation, answers };
+    return { generation: this.generation, answers };
   }
 
   /** Keeps the error `domain-gone` only if the process has ended; a broken connection alone does not mean that. */
@@ -394,7 +371,7 @@ export class QemuDomain implements Domain<GuestFrame> {
 
   async #resume(): Promise<void> {
     this.#expecting = 'RESUME';
-    this.#generation += 1;
+    this.mayHaveRun();
     try {
       await this.#client.execute('cont');
       this.#running = true;
@@ -410,19 +387,19 @@ export class QemuDomain implements Domain<GuestFrame> {
   #onEvent({ event }: QmpEvent): void {
     if (event === 'STOP') {
       this.#running = false;
-      this.#emit({ type: 'paused', byUs: this.#expecting === 'STOP' });
+      this.emit({ type: 'paused', byUs: this.#expecting === 'STOP' });
     } else if (event === 'RESUME' || event === 'WAKEUP') {
       this.#onResume(event === 'RESUME' && this.#expecting === 'RESUME');
     } else if (event === 'SUSPEND') {
       // S3: the machine stands still without a STOP, and will go on without a RESUME.
-      this.#generation += 1;
+      this.mayHaveRun();
       this.#running = false;
       this.#counter.invalidate();
-      this.#emit({ type: 'paused', byUs: false });
+      this.emit({ type: 'paused', byUs: false });
     } else if (event === 'RESET') {
-      this.#generation += 1;
+      this.mayHaveRun();
       this.#counter.invalidate();
-      this.#emit({ type: 'reset' });
+      this.emit({ type: 'reset' });
       this.#refreshRam();
     } else if (event === 'ACPI_DEVICE_OST' || event === 'DEVICE_DELETED') {
       this.#refreshRam();
@@ -431,14 +408,14 @@ export class QemuDomain implements Domain<GuestFrame> {
 
   #onResume(byUs: boolean): void {
     this.#running = true;
-    this.#generation += 1;
+    this.mayHaveRun();
     this.#resumes += 1;
     if (!byUs) {
       this.#counter.dissolve();
       // While we are stopping it, the watchdog must stay armed.
       if (this.#expecting !== 'STOP') this.#disarm?.();
     }
-    this.#emit({ type: 'resumed', byUs });
+    this.emit({ type: 'resumed', byUs });
   }
 
   /** Looks again for RAM, because firmware moves its shadows, and memory may be plugged. */
@@ -448,7 +425,7 @@ export class QemuDomain implements Domain<GuestFrame> {
         if (this.#closed) return;
         this.#sources = sources;
         this.#ram.replace(sources);
-        this.#generation += 1;
+        this.mayHaveRun();
       },
       (error: unknown) => {
         if (error instanceof DomschedError) this.#ram.fail(error);
@@ -459,16 +436,12 @@ export class QemuDomain implements Domain<GuestFrame> {
 
   #onEnd(error: DomschedError): void {
     this.#gone = error;
-    this.#generation += 1;
+    this.mayHaveRun();
     this.#running = false;
     this.#ram.fail(error);
     this.#counter.dissolve();
     this.#disarm?.();
-    this.#emit({ type: 'gone', reason: error.message });
-  }
-
-  #emit(event: DomainEvent): void {
-    for (const listener of [...this.#listeners]) listener(event);
+    this.emit({ type: 'gone', reason: error.message });
   }
 }
 

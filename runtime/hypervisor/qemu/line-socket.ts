@@ -15,6 +15,15 @@ export interface LineSocketOptions {
   /** Most bytes of one line; a peer that sends more is broken. */
   readonly maxLineBytes: number;
   readonly connectTimeoutMs: number;
+  /** Most that may wait for a peer that takes nothing; unbounded when left out. */
+  readonly queue?: LineQueue;
+}
+
+/** Bounds of what was sent and not taken. */
+export interface LineQueue {
+  readonly lines: number;
+  /** A line that is sent while there are more bytes than this is too much. */
+  readonly bytes: number;
 }
 
 /** A unix socket that carries lines of text, with a bound on buffering. */
@@ -24,6 +33,8 @@ export class LineSocket {
   readonly #options: LineSocketOptions;
   #chunks: Buffer[] = [];
   #buffered = 0;
+  /** Lines that the kernel has not taken yet. */
+  #queued = 0;
   readonly #peek = new Uint8Array(1);
   #onLine: (line: string) => void = () => undefined;
   #onEnd: (error: DomschedError) => void = () => undefined;
@@ -100,8 +111,18 @@ export class LineSocket {
     return (recv(fd, this.#peek, 1, MSG_PEEK_DONTWAIT) as number) < 0;
   }
 
+  /** With bounds for what waits, ends the connection to a peer that takes too little. */
   send(line: string): void {
-    if (this.#ended === undefined) this.#socket.write(`${line}\n`);
+    if (this.#ended !== undefined) return;
+    const { queue } = this.#options;
+    if (queue !== undefined && (this.#queued >= queue.lines || this.#socket.writableLength > queue.bytes)) {
+      this.fail('takes nothing of what it is sent', { lines: this.#queued });
+      return;
+    }
+    this.#queued += 1;
+    this.#socket.write(`${line}\n`, () => {
+      this.#queued -= 1;
+    });
   }
 
   /** Ends delivery because the peer broke its protocol. */

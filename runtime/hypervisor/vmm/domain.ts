@@ -3,6 +3,7 @@ import { DomschedError } from '../../error.ts';
 import { type HostProcess, isAlive } from '../../host-process.ts';
 import { onExit } from '../exit-guard.ts';
 import type { GuestFrame } from '../frame.ts';
+import { LiveDomain } from '../live-domain.ts';
 import { PauseCounter } from '../pause-counter.ts';
 import { cgroupScheduler } from '../qemu/cgroup-scheduler.ts';
 import { processState } from '../qemu/qemu-process.ts';
@@ -10,7 +11,6 @@ import { isStopped, stopped } from '../stopped-process.ts';
 import { ThreadTimes } from '../thread-times.ts';
 import type {
   Domain,
-  DomainEvent,
   DomainIdentity,
   DomainScheduler,
   DomainState,
@@ -36,7 +36,7 @@ export interface MachineRam extends FrameReader<GuestFrame>, FrameWriter<GuestFr
 }
 
 /** A virtual machine reached through the process that runs it, without asking that process anything. */
-export class ProcessDomain implements Domain<GuestFrame> {
+export class ProcessDomain extends LiveDomain implements Domain<GuestFrame> {
   readonly identity: DomainIdentity;
   readonly frames: FrameReader<GuestFrame>;
   readonly writeFrames: FrameWriter<GuestFrame>;
@@ -49,13 +49,12 @@ export class ProcessDomain implements Domain<GuestFrame> {
   readonly #ram: MachineRam;
   readonly #pause: ProcessPause;
   readonly #counter: PauseCounter;
-  readonly #listeners = new Set<(event: DomainEvent) => void>();
-  #generation = 0;
   #takeBack: (() => void) | undefined;
   #closed = false;
 
   /** @param ram memory of that very process, closed with the domain */
   constructor(machine: MachineProcess, ram: MachineRam) {
+    super();
     const { pid, started } = machine;
     this.identity = identityOf(machine);
     this.vcpus = vcpuCount(machine);
@@ -75,7 +74,7 @@ export class ProcessDomain implements Domain<GuestFrame> {
           ? 'tracing the threads of its CPUs, which ends with domsched: it has no control group to itself, whose freezer would not'
           : `tracing the threads of its CPUs, and frozen (${freezer.directory}) while words are written that may not be left half done`,
       stop: (use) => this.#stop(use),
-      prove: async () => this.#pause.prove(this.#generation),
+      prove: async () => this.#pause.prove(this.generation),
       isQuiet: () => this.#pause.isQuiet(),
       resume: async () => this.#resume(),
       keepOnDeath: (keep, inParts) => this.#pause.keepOnDeath(keep, inParts),
@@ -86,13 +85,7 @@ export class ProcessDomain implements Domain<GuestFrame> {
     if (scheduler !== undefined) this.scheduler = scheduler;
   }
 
-  get generation(): number {
-    return this.#generation;
-  }
-
-  tick(): void {
-    if (this.#counter.held) return;
-    this.#generation += 1;
+  protected override lookAgain(): void {
     this.#ram.renew();
   }
 
@@ -107,22 +100,13 @@ export class ProcessDomain implements Domain<GuestFrame> {
     return { by: 'stopped', pid: tracer, ...stopped(tracer) };
   }
 
-  onEvent(listener: (event: DomainEvent) => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
-  }
-
   async close(): Promise<void> {
     if (this.#closed) return;
     await this.#counter.releaseAll();
     this.#closed = true;
     this.#ram.close();
     this.hostClock.close();
-    this.#listeners.clear();
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
+    this.forgetListeners();
   }
 
   async #stop(use: PauseUse): Promise<{ foundPaused: boolean }> {
@@ -137,12 +121,12 @@ export class ProcessDomain implements Domain<GuestFrame> {
     }
     // The kernel lets it go at our end, but not while we are stopped: Ctrl-Z waits.
     this.#takeBack ??= onExit(() => undefined);
-    this.#generation += 1;
+    this.mayHaveRun();
     return { foundPaused: false };
   }
 
   #resume(): void {
-    this.#generation += 1;
+    this.mayHaveRun();
     this.#over(() => this.#pause.resume());
   }
 
