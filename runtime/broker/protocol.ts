@@ -106,7 +106,7 @@ export interface ListedMachine {
   readonly name: string;
   readonly isQemu: boolean;
   readonly state: DomainState;
-  readonly vcpus: number;
+  readonly vcpus: number | null;
   readonly memoryBytes: number;
 }
 

@@ -84,7 +84,7 @@ export class LocalControl extends EditRequests implements Control {
 }
 
 /** Attaches to a domain just long enough to identify its kernel. */
-async function describe(
+export async function describe(
   host: Host,
   listing: DomainListing,
   known: readonly KnownKernel[],
@@ -100,7 +100,8 @@ async function describe(
     const guest = await Guest.attach(opened, known);
     const ways = findWays(opened, guest);
     guest.detach();
-    return domainEntry(identity.name, facts, { kernel: guest.kernel, ways }, standing);
+    const present = { ...facts, vcpus: vcpus ?? guest.cpus.length };
+    return domainEntry(identity.name, present, { kernel: guest.kernel, ways }, standing);
   } catch (error) {
     if (!(error instanceof DomschedError)) throw error;
     return domainEntry(identity.name, facts, { error }, standing);

@@ -331,7 +331,8 @@ export type DomainListing =
   | {
       readonly identity: DomainIdentity;
       readonly state: DomainState;
-      readonly vcpus: number;
+      /** Null if only the guest can tell. */
+      readonly vcpus: number | null;
       readonly memoryBytes: number;
     }
   | {

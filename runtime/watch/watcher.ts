@@ -173,7 +173,7 @@ async function findHeld(machine: Machine, processes: readonly Process[], nowMs: 
 
 function describe(listing: DomainListing, look: DomainLook, nowMs: number): TickDomain {
   const { id, name, hypervisor } = listing.identity;
-  const facts = { id, name, hypervisor, vcpus: 'vcpus' in listing ? listing.vcpus : 0 };
+  const facts = { id, name, hypervisor, vcpus: ('vcpus' in listing ? listing.vcpus : null) ?? 0 };
   if (!('error' in look)) look.tracker.update(look.processes, nowMs);
   return tickDomain(facts, look);
 }

@@ -4,7 +4,7 @@ import { FRAME_SIZE, type GuestFrame } from '../frame.ts';
 import { FRAME_STATUS, type FrameBatch } from '../frame-batch.ts';
 import { QemuRam } from '../qemu/ram.ts';
 import type { FrameRegion } from '../types.ts';
-import { provePlacement } from './guest-tables.ts';
+import { hasKernel, provePlacement } from './guest-tables.ts';
 import type { MachineProcess } from './machine-process.ts';
 import { type MachineView, ownView } from './machine-view.ts';
 import { keyOfBlock, OpenedBlocks } from './opened-blocks.ts';
@@ -126,17 +126,19 @@ export function attachRam(machine: MachineProcess, view: MachineView = ownView(m
   const { pid, name } = machine;
   const choices = candidates(machine, view.blocks());
   if (choices.length === 0) throw noMemory(machine);
-  let sawRoots = false;
+  let sawKernel = false;
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     using opened = new OpenedBlocks(view);
     for (const blocks of choices) {
       const total = blocks.reduce((sum, { length }) => sum + length, 0);
       const parts = blocks.map((block) => opened.part(block));
       const roots = opened.roots(blocks, total);
-      sawRoots ||= roots.length > 0;
       for (const placement of placements(total)) {
         const proof = provePlacement(parts, placement, roots);
-        if (proof === undefined) continue;
+        if (proof === undefined) {
+          sawKernel ||= hasKernel(parts, placement, roots);
+          continue;
+        }
         opened.take(blocks);
         return new ProcessRam(name, view, { blocks, parts, placement }, proof.plugged.length > 0);
       }
@@ -144,7 +146,7 @@ export function attachRam(machine: MachineProcess, view: MachineView = ownView(m
   }
   throw new DomschedError(
     'kernel-unidentified',
-    sawRoots
+    sawKernel
       ? `${name}: where its memory lies in the guest is not proved by its own page tables (a memory node that no program ` +
           'uses?); give it a QMP socket of ours: -qmp unix:/run/domsched/NAME.sock,server=on,wait=off'
       : `${name}: no kernel's page tables are in its memory: it is still booting, or no 64-bit Linux`,

@@ -43,7 +43,6 @@ export class ProcessDomain extends LiveDomain implements Domain<GuestFrame> {
   readonly pause: Pausable;
   readonly scheduler?: DomainScheduler;
   readonly hostClock: ThreadTimes;
-  readonly vcpus: number;
   readonly lacksBranchTracking: boolean;
   readonly #process: HostProcess;
   readonly #ram: MachineRam;
@@ -57,7 +56,6 @@ export class ProcessDomain extends LiveDomain implements Domain<GuestFrame> {
     super();
     const { pid, started } = machine;
     this.identity = identityOf(machine);
-    this.vcpus = vcpuCount(machine);
     // QEMU's translator cannot do it (target/i386/cpu.c, TCG_7_0_EDX_FEATURES); KVM's CPUs can if the host's can.
     this.lacksBranchTracking = machine.kvmVcpus === 0 || !hostTracksBranches();
     this.#process = { pid, started };
@@ -160,10 +158,10 @@ export function identityOf({
   return { id: connection, name, hypervisor: isQemu ? 'qemu' : 'kvm', connection, pid, started };
 }
 
-/** Number of the guest's CPUs, as far as its process shows them. */
-export function vcpuCount({ pid, kvmVcpus }: MachineProcess): number {
+/** Number of the guest's CPUs; null if its process does not show them (a QEMU without KVM that names no thread). */
+export function vcpuCount({ pid, kvmVcpus }: MachineProcess): number | null {
   if (kvmVcpus > 0) return kvmVcpus;
-  return machineThreads(pid).named;
+  return machineThreads(pid).named || null;
 }
 
 /** The state that the process shows. It does not show whether its manager has paused the machine. */

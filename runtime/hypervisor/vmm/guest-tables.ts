@@ -311,6 +311,24 @@ export function provePlacement(
   return undefined;
 }
 
+/**
+ * Whether there are tables of a 64-bit kernel at all, wherever its memory lies: an unproved placement without them says
+ * that none is up, or that the guest is another one.
+ */
+export function hasKernel(
+  parts: readonly BlockPart[],
+  placement: Placement,
+  roots: Iterable<PagePlace>,
+): boolean {
+  const reader = new TableReader(parts, piecesOf(placement, parts));
+  for (const at of roots) {
+    const root = reader.readAt(at);
+    reader.begin();
+    if (root !== undefined && directMap(reader, root) !== undefined) return true;
+  }
+  return false;
+}
+
 const isEnough = ({ good, bad }: TableCounts) => good >= ENOUGH && bad < good / 2;
 
 /**

@@ -2,6 +2,7 @@ import test from 'ava';
 import { addressOf, ProcessMemory } from '../../../../runtime/hypervisor/process-memory.ts';
 import {
   type BlockPart,
+  hasKernel,
   possibleRoots,
   provePlacement,
   provePlugged,
@@ -104,7 +105,11 @@ function proves(
   placement: Placement,
   roots: readonly number[],
 ): boolean {
-  const places = roots.map((root) => {
+  return provePlacement(parts, placement, placesIn(parts, roots)) !== undefined;
+}
+
+function placesIn(parts: readonly BlockPart[], roots: readonly number[]) {
+  return roots.map((root) => {
     let offset = root;
     const part = parts.findIndex(({ length }) => {
       if (offset < length) return true;
@@ -113,7 +118,6 @@ function proves(
     });
     return { part, offset };
   });
-  return provePlacement(parts, placement, places) !== undefined;
 }
 
 const everyPage = (length: number) => [{ first: 0, count: length / PAGE }];
@@ -158,6 +162,28 @@ test('memory nodes: their order is the one in which the tables of programs are w
   t.false(proved(first!, second!, third!), 'nothing tells that the third is in its place');
   const [big, small] = memory.nodes(32 * MIB, 64 * MIB);
   t.true(proved(big!, small!));
+});
+
+test('a kernel whose memory lies elsewhere is told from tables that are of no 64-bit kernel', (t) => {
+  const total = 64 * MIB;
+  const elsewhere = kernelIn({ low: total, total }, 2);
+  const shorter = { low: total / 2, total: total / 2 };
+  const roots = placesIn([elsewhere.memory.part], [0x10_0000]);
+  t.is(provePlacement([elsewhere.memory.part], shorter, roots), undefined);
+  t.true(hasKernel([elsewhere.memory.part], shorter, roots));
+
+  // A 32-bit kernel's tables are of the same form (PAE), three levels deep: the last entries of the lower two lead to
+  // its own memory and to vmalloc's (Intel SDM vol. 3A, 4.4).
+  const memory = new SparseBlock(total);
+  const view = new DataView(memory.bytes.buffer);
+  const [directory, pages] = [0x10_0000, 0x10_1000];
+  for (let i = 384; i < 512; i++)
+    view.setBigUint64(directory + 8 * i, BigInt((i - 384) * 2 * MIB) | LARGE, true);
+  view.setBigUint64(directory + 8 * 511, BigInt(pages) | TABLE, true);
+  for (let i = 0; i < 512; i++) view.setBigUint64(pages + 8 * i, BigInt(8 * MIB + i * PAGE) | TABLE, true);
+  const theirs = possibleRoots(memory.part, everyPage(total), total);
+  t.deepEqual(theirs, [directory, pages]);
+  t.false(hasKernel([memory.part], { low: total, total }, placesIn([memory.part], theirs)));
 });
 
 test('tables that lead in circles, or nowhere, come to an end', (t) => {
