@@ -98,6 +98,7 @@ irqentry_exit_to_user_mode
 jiffies
 jiffies64_to_nsecs
 jiffies_64
+kthread_parkme
 kthread_should_stop
 lazy_list
 linux_banner

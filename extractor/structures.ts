@@ -9,10 +9,24 @@ const REQUIRED: readonly string[] = ['rq', 'task_struct'];
 export const SCHEDULER_CODE = 'schedule';
 
 /**
- * A function in the source file that has x86's task state segments, and those structures, which the scheduler's own
- * unit need not see.
+ * Structures that the scheduler's own unit need not have, each list with a variable of such a type, a function in the
+ * source file that defines the variable, and that file. gcc describes what a unit can see; clang only what it uses as a
+ * whole.
  */
-export const SWITCH = { code: '__switch_to_xtra', structures: ['tss_struct'] } as const;
+export const BESIDE = [
+  {
+    variable: 'cpu_tss_rw',
+    code: '__switch_to_xtra',
+    source: /(?:^|\/)arch\/x86\/kernel\/process(?:_64)?\.c$/,
+    structures: ['tss_struct'],
+  },
+  {
+    variable: 'pcpu_hot',
+    code: 'cpu_init',
+    source: /(?:^|\/)arch\/x86\/kernel\/cpu\/common\.c$/,
+    structures: ['pcpu_hot'],
+  },
+] as const;
 
 /** Which structures a command requests; `scheduler` means everything that the runtime reads. */
 export type Selection =

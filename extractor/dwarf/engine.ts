@@ -6,11 +6,10 @@ import { ExtractError } from '../error.ts';
 import type { EnumNode } from '../graph.ts';
 import { LayoutBuilder } from '../layout.ts';
 import { spellings, structNotFound } from '../names.ts';
-import { SWITCH } from '../structures.ts';
 import { DwarfFile } from './dwarf-file.ts';
 import { pauses } from './pauses.ts';
 import { TAG } from './record.ts';
-import { findSchedulerUnit, findSwitchUnit } from './scheduler-unit.ts';
+import { findSchedulerUnit, unitsBeside } from './scheduler-unit.ts';
 import { TypeReader } from './type-reader.ts';
 import type { Unit } from './unit.ts';
 
@@ -84,8 +83,10 @@ class DwarfExtraction {
     if (anywhere.size > 0) {
       const home = await findSchedulerUnit(this.#dwarf, this.#file, pause);
       if (home) this.#readUnit(home, 'wanted');
-      const beside = home && findSwitchUnit(this.#dwarf, this.#file, this.#structs, this.#found);
-      if (beside) this.#readUnit(beside, 'wanted', new Set(SWITCH.structures));
+      const beside = home
+        ? await unitsBeside(this.#dwarf, this.#file, this.#structs, this.#found, pause)
+        : [];
+      for (const { unit, structures } of beside) this.#readUnit(unit, 'wanted', structures);
       const isComplete = this.#found.size > 0 && this.#missing().every((name) => this.#chosen.has(name));
       if (!isComplete || this.#request.thorough) await this.#readUnits('wanted', home);
       for (const [name, { unit, offset }] of this.#typedefs) this.#addTypedef(name, unit, offset);

@@ -1,6 +1,6 @@
 import type { KernelFile } from '../elf/kernel-file.ts';
 import { ExtractError } from '../error.ts';
-import { SCHEDULER_CODE, SWITCH } from '../structures.ts';
+import { BESIDE, SCHEDULER_CODE } from '../structures.ts';
 import type { DwarfFile } from './dwarf-file.ts';
 import type { Unit } from './unit.ts';
 
@@ -9,7 +9,6 @@ import type { Unit } from './unit.ts';
  * "sched: Move all scheduler bits into kernel/sched/", 3.3-rc1.
  */
 const SCHEDULER = /(?:^|\/)kernel\/sched(?:\/core)?\.c$/;
-const SWITCHING = /(?:^|\/)arch\/x86\/kernel\/process(?:_64)?\.c$/;
 
 /**
  * Finds the unit that defines the scheduler's structures; null if no unit has its name. If the file tells by address
@@ -18,32 +17,57 @@ const SWITCHING = /(?:^|\/)arch\/x86\/kernel\/process(?:_64)?\.c$/;
  * @param pause is awaited after each unit
  * @throws ExtractError `corrupt-dwarf`
  */
-export async function findSchedulerUnit(
+export function findSchedulerUnit(
   dwarf: DwarfFile,
   file: Pick<KernelFile, 'lookup'>,
   pause: (unit: Unit) => Promise<void>,
 ): Promise<Unit | null> {
-  const likely = unitByAddress(dwarf, file, SCHEDULER_CODE, SCHEDULER);
-  if (likely) return likely;
-  for (const unit of dwarf.units()) {
-    if (SCHEDULER.test(dwarf.unitName(unit) ?? '')) return unit;
-    await pause(unit);
-  }
-  return null;
+  return likelyUnit(dwarf, file, SCHEDULER_CODE, SCHEDULER, pause);
+}
+
+/** A unit beside the scheduler's, and what it is read for. */
+export interface UnitBeside {
+  readonly unit: Unit;
+  readonly structures: ReadonlySet<string>;
 }
 
 /**
- * Finds the unit with the CPU's task state segments, if they are requested and not found yet; null if the file does not
- * tell it by address.
+ * Finds the units with structures of {@link BESIDE} that are requested, not found yet, and the type of a variable that
+ * the file has.
+ * @param pause is awaited after each unit that is looked at by name, where the file does not tell by address
  */
-export function findSwitchUnit(
+export async function unitsBeside(
   dwarf: DwarfFile,
   file: Pick<KernelFile, 'lookup'>,
   wanted: ReadonlySet<string>,
   found: ReadonlySet<string>,
-): Unit | null {
-  const isMissing = SWITCH.structures.some((name) => wanted.has(name) && !found.has(name));
-  return isMissing ? unitByAddress(dwarf, file, SWITCH.code, SWITCHING) : null;
+  pause: (unit: Unit) => Promise<void>,
+): Promise<UnitBeside[]> {
+  const units: UnitBeside[] = [];
+  for (const { variable, code, source, structures } of BESIDE) {
+    const missing = structures.filter((name) => wanted.has(name) && !found.has(name));
+    if (missing.length === 0 || !file.lookup([variable]).has(variable)) continue;
+    const unit = await likelyUnit(dwarf, file, code, source, pause);
+    if (unit !== null) units.push({ unit, structures: new Set<string>(missing) });
+  }
+  return units;
+}
+
+/** The unit of a source file: by the address of a function in it, or else by its name. */
+async function likelyUnit(
+  dwarf: DwarfFile,
+  file: Pick<KernelFile, 'lookup'>,
+  code: string,
+  source: RegExp,
+  pause: (unit: Unit) => Promise<void>,
+): Promise<Unit | null> {
+  const likely = unitByAddress(dwarf, file, code, source);
+  if (likely) return likely;
+  for (const unit of dwarf.units()) {
+    if (source.test(dwarf.unitName(unit) ?? '')) return unit;
+    await pause(unit);
+  }
+  return null;
 }
 
 function unitByAddress(

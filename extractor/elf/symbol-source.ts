@@ -1,5 +1,5 @@
 import { SYMBOLS } from '../needs.ts';
-import { SCHEDULER_CODE, SWITCH } from '../structures.ts';
+import { BESIDE, SCHEDULER_CODE } from '../structures.ts';
 import type { KernelSymbol } from './kernel-file.ts';
 
 /** A source of symbols: an ELF symbol table, a System.map or a kallsyms text. */
@@ -14,7 +14,7 @@ export interface SymbolSource {
 const SOON_WANTED: readonly string[] = [
   ...SYMBOLS,
   SCHEDULER_CODE,
-  SWITCH.code,
+  ...BESIDE.flatMap(({ variable, code }) => [variable, code]),
   'kernel_config_data',
   '__per_cpu_load',
 ];

@@ -5,7 +5,7 @@ import { canonicalName, type Structure } from '../contract.ts';
 import { DwarfFile } from '../dwarf/dwarf-file.ts';
 import { pauses } from '../dwarf/pauses.ts';
 import { TAG } from '../dwarf/record.ts';
-import { findSchedulerUnit, findSwitchUnit } from '../dwarf/scheduler-unit.ts';
+import { findSchedulerUnit, unitsBeside } from '../dwarf/scheduler-unit.ts';
 import type { Unit } from '../dwarf/unit.ts';
 import type { KernelFile, SectionData } from '../elf/kernel-file.ts';
 import type { Engine, EngineResult, ExtractRequest } from '../engine.ts';
@@ -112,8 +112,8 @@ async function chooseUnits(
   if (home) {
     read(home);
     chosen.add(home);
-    const beside = findSwitchUnit(dwarf, file, new Set(wanted), structures);
-    if (beside) read(beside);
+    const beside = await unitsBeside(dwarf, file, new Set(wanted), structures, pause);
+    for (const { unit } of beside) read(unit);
   }
   const canonical = new Set([...structures].map(canonicalName));
   const isComplete =

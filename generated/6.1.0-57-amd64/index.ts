@@ -170,6 +170,7 @@ const $symbols = {
   jiffies: 0xffffffff82a079c0n,
   jiffies64_to_nsecs: 0xffffffff81150470n,
   jiffies_64: 0xffffffff82a079c0n,
+  kthread_parkme: 0xffffffff810cbd10n,
   kthread_should_stop: 0xffffffff810cbbc0n,
   lazy_list: 0x2c540n,
   linux_banner: 0xffffffff82161900n,

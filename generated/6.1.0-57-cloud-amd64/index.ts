@@ -170,6 +170,7 @@ const $symbols = {
   jiffies: 0xffffffff82a079c0n,
   jiffies64_to_nsecs: 0xffffffff81141070n,
   jiffies_64: 0xffffffff82a079c0n,
+  kthread_parkme: 0xffffffff810be4f0n,
   kthread_should_stop: 0xffffffff810be3a0n,
   lazy_list: 0x2c3c0n,
   linux_banner: 0xffffffff8211ffe0n,

@@ -171,6 +171,7 @@ const $symbols = {
   jiffies: 0xffffffff82a091c0n,
   jiffies64_to_nsecs: 0xffffffff81153cd0n,
   jiffies_64: 0xffffffff82a091c0n,
+  kthread_parkme: 0xffffffff810d0520n,
   kthread_should_stop: 0xffffffff810cfaa0n,
   lazy_list: 0x2d2a8n,
   linux_banner: 0xffffffff821610e0n,

@@ -171,6 +171,7 @@ const $symbols = {
   jiffies: 0xffffffff82c079c0n,
   jiffies64_to_nsecs: 0xffffffff811ae700n,
   jiffies_64: 0xffffffff82c079c0n,
+  kthread_parkme: 0xffffffff810fcf80n,
   kthread_should_stop: 0xffffffff810fcd70n,
   lazy_list: 0x2f440n,
   linux_banner: 0xffffffff82196100n,

@@ -171,6 +171,7 @@ const $symbols = {
   jiffies: 0xffffffff82c079c0n,
   jiffies64_to_nsecs: 0xffffffff811a5590n,
   jiffies_64: 0xffffffff82c079c0n,
+  kthread_parkme: 0xffffffff810f6730n,
   kthread_should_stop: 0xffffffff810f6520n,
   lazy_list: 0x2f440n,
   linux_banner: 0xffffffff821529e0n,

@@ -172,6 +172,7 @@ const $symbols = {
   jiffies: 0xffffffff82c091c0n,
   jiffies64_to_nsecs: 0xffffffff811aa970n,
   jiffies_64: 0xffffffff82c091c0n,
+  kthread_parkme: 0xffffffff810fcff0n,
   kthread_should_stop: 0xffffffff810fcde0n,
   lazy_list: 0x30168n,
   linux_banner: 0xffffffff821956c0n,

@@ -70,6 +70,7 @@ export const CONSTANTS = [
         says: 'is',
         how: 'sets it in thread_info.flags',
         read: (code, kernel) => lockedSets(code, flags(kernel)),
+        helpers: true,
       },
       {
         functions: ['recalc_sigpending'],
@@ -97,6 +98,7 @@ export const CONSTANTS = [
             (bit) => !signals.includes(bit | pending),
           );
         },
+        helpers: true,
       },
       {
         functions: ['task_work_add'],
@@ -109,6 +111,7 @@ export const CONSTANTS = [
         says: 'not',
         how: 'is not what it sets (TIF_SIGPENDING)',
         read: (code, kernel) => lockedSets(code, flags(kernel)),
+        helpers: true,
       },
       notMemdie,
     ],
@@ -154,6 +157,7 @@ export const CONSTANTS = [
         says: 'not',
         how: 'is not what it sets (TIF_SIGPENDING)',
         read: (code, kernel) => lockedSets(code, flags(kernel)),
+        helpers: true,
       },
       notMemdie,
     ],
@@ -249,6 +253,7 @@ export const CONSTANTS = [
         says: 'is',
         how: 'warns of a task.flags without it',
         read: (code, kernel) => tests(code, processFlags(kernel)),
+        helpers: true,
       },
     ],
   },
@@ -256,12 +261,15 @@ export const CONSTANTS = [
     name: 'PF_IO_WORKER',
     source: `${SCHED}; "kernel: io-wq: ... PF_IO_WORKER", 5.5`,
     kind: 'bit',
+    // A kernel without io_uring (CONFIG_IO_URING) has no such workers.
+    onlyWith: 'io_wq_worker_sleeping',
     witnesses: [
       {
         functions: ['schedule'],
         says: 'is',
         how: 'tests task.flags for it before it calls io_wq_worker_sleeping()',
         read: (code, kernel) => guards(code, kernel.address('io_wq_worker_sleeping'), processFlags(kernel)),
+        helpers: true,
       },
     ],
   },
@@ -324,7 +332,8 @@ export const CONSTANTS = [
     name: 'TASK_PARKED',
     source: `${SCHED}; "kthread: Implement park/unpark facility", 3.6`,
     kind: 'bit',
-    witnesses: [storesState('__kthread_parkme')],
+    // clang inlines the first, which only this file calls, in the second.
+    witnesses: [storesState('__kthread_parkme', 'kthread_parkme')],
   },
   {
     name: 'TASK_WAKING',
@@ -389,6 +398,7 @@ export const CONSTANTS = [
           const numbers = moved(code);
           return addends(code).filter((sum) => sum > PERIOD && numbers.includes(sum + PERIOD));
         },
+        helpers: true,
       },
     ],
   },

@@ -49,6 +49,8 @@ export type Code = ReadonlyMap<bigint, Instruction>;
 
 /** Bounds decoding: no function that we look at has as many instructions. */
 const MAX_INSTRUCTIONS = 4_096;
+/** As many words of a jump table are read. */
+const MAX_CASES = 128;
 /** Functions begin at multiples of this (gcc's `-falign-functions`, CONFIG_FUNCTION_ALIGNMENT since 6.2). */
 const ALIGNMENT = 16n;
 const ENDBR64 = [0xf3, 0x0f, 0x1e, 0xfa];
@@ -71,8 +73,15 @@ function iced(): typeof Iced {
  * @param bytes the function's memory from its entry, up to its greatest possible length
  * @param entry its address
  * @param endless addresses of functions that do not return
+ * @param words reads so many words of the kernel's memory, or fewer: the jump tables that compilers make of a `switch`,
+ *   unless calls are guarded (arch/x86/Makefile, `-fno-jump-tables`)
  */
-export function decode(bytes: Uint8Array, entry: bigint, endless: ReadonlySet<bigint> = new Set()): Code {
+export function decode(
+  bytes: Uint8Array,
+  entry: bigint,
+  endless: ReadonlySet<bigint> = new Set(),
+  words: (address: bigint, count: number) => readonly bigint[] = () => [],
+): Code {
   const { Decoder, DecoderOptions, Instruction: IcedInstruction } = iced();
   const decoder = new Decoder(64, bytes, DecoderOptions.None);
   const raw = new IcedInstruction();
@@ -94,6 +103,8 @@ export function decode(bytes: Uint8Array, entry: bigint, endless: ReadonlySet<bi
         code.set(address, instruction);
         if (instruction.flow === 'branch') open.push(instruction.target!);
         if (instruction.flow === 'jump' && instruction.target !== null) open.push(instruction.target);
+        const table = tableOf(raw);
+        if (table !== null) open.push(...within(words(table, MAX_CASES), entry, bytes.length));
         if (instruction.flow === 'jump' || instruction.flow === 'end') break;
         address = instruction.next;
       }
@@ -129,6 +140,22 @@ function plain(raw: Iced.Instruction, address: bigint): Instruction & { flow: Fl
     flow: flows[raw.flowControl] ?? 'end',
     next: address + BigInt(raw.length),
   };
+}
+
+/** Address of the table that an instruction takes the place from to jump to: `jmp *table(,%reg,8)`. */
+function tableOf(raw: Iced.Instruction): bigint | null {
+  const { FlowControl, OpKind, Register } = iced();
+  if (raw.flowControl !== FlowControl.IndirectBranch || raw.opKind(0) !== OpKind.Memory) return null;
+  const { memoryBase, memoryIndex, memoryIndexScale, memoryDisplacement } = raw;
+  const isTable = memoryBase === Register.None && memoryIndex !== Register.None && memoryIndexScale === 8;
+  return isTable ? BigInt.asUintN(64, memoryDisplacement) : null;
+}
+
+/** The first of these addresses that are of the function: a table has nothing that says where it ends. */
+function within(addresses: readonly bigint[], entry: bigint, length: number): bigint[] {
+  const isOurs = (address: bigint) => address >= entry && address - entry < BigInt(length);
+  const end = addresses.findIndex((address) => !isOurs(address));
+  return addresses.slice(0, end < 0 ? addresses.length : end);
 }
 
 function isNear(raw: Iced.Instruction): boolean {

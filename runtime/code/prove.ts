@@ -13,6 +13,10 @@ export type ConstantName = (typeof CONSTANTS | typeof O1_CONSTANTS)[number]['nam
 /** Most bytes of a function that are read: `get_signal()` has 4 KiB. */
 const MAX_FUNCTION = 8_192;
 
+/** Most bytes of a function that is read together with one that calls it, and most of these functions. */
+const MAX_HELPER = 256;
+const MAX_HELPERS = 16;
+
 /** A constant of one kernel: its value and what proved it, or why it has none. */
 export type Proof =
   | { readonly name: ConstantName; readonly value: bigint; readonly functions: readonly string[] }
@@ -64,13 +68,21 @@ export function proveBy(inquiry: Inquiry): Constants {
   const endless = new Set(
     (['__stack_chk_fail', 'do_group_exit'] as const).flatMap((name) => symbol(name) ?? []),
   );
+  const words = (address: bigint, count: number) => {
+    const bytes = Uint8Array.from(inquiry.read(address, 8 * count));
+    return [...new BigUint64Array(bytes.buffer, 0, Math.floor(bytes.length / 8))];
+  };
+  const decoded = (entry: bigint, length: number) =>
+    decode(inquiry.read(entry, length), entry, endless, words);
   const codes = new Map<string, Code | null>();
-  const codeOf = (name: SymbolName): Code | null => {
-    const known = codes.get(name);
+  const codeOf: CodeOf = (name, helpers = false) => {
+    const key = helpers ? `${name} and helpers` : name;
+    const known = codes.get(key);
     if (known !== undefined) return known;
     const entry = symbol(name);
-    const code = entry === undefined ? null : decode(inquiry.read(entry, MAX_FUNCTION), entry, endless);
-    codes.set(name, code);
+    const alone = entry === undefined || helpers ? null : decoded(entry, MAX_FUNCTION);
+    const code = helpers ? withHelpers(codeOf(name), (address) => decoded(address, MAX_HELPER)) : alone;
+    codes.set(key, code);
     return code;
   };
   const proofs: Proof[] = [];
@@ -90,6 +102,11 @@ export function proveBy(inquiry: Inquiry): Constants {
     },
   };
   for (const row of inquiry.isO1 ? O1_CONSTANTS : CONSTANTS) {
+    const { onlyWith } = row as ConstantRow;
+    if (onlyWith !== undefined && symbol(onlyWith) === undefined) {
+      proofs.push({ name: row.name, value: 0n, functions: [] });
+      continue;
+    }
     try {
       proofs.push(proveRow(row, row.name, codeOf, kernel));
     } catch (error) {
@@ -103,12 +120,19 @@ export function proveBy(inquiry: Inquiry): Constants {
   return new Constants(proofs, layout.kernel.release, way);
 }
 
-function proveRow(
-  row: ConstantRow,
-  name: ConstantName,
-  codeOf: (name: SymbolName) => Code | null,
-  kernel: Surroundings,
-): Proof {
+/** A function's code, alone or with that of the small functions that it calls; null if the layout does not have it. */
+type CodeOf = (name: SymbolName, helpers?: boolean) => Code | null;
+
+function withHelpers(code: Code | null, decoded: (address: bigint) => Code): Code | null {
+  if (code === null) return null;
+  const called = new Set(
+    [...code.values()].flatMap(({ flow, target }) => (flow === 'call' ? (target ?? []) : [])),
+  );
+  const helpers = [...called].slice(0, MAX_HELPERS).flatMap((address) => [...decoded(address)]);
+  return new Map([...code, ...helpers].sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+function proveRow(row: ConstantRow, name: ConstantName, codeOf: CodeOf, kernel: Surroundings): Proof {
   const no = (why: string): Proof => ({
     name,
     value: null,
@@ -145,14 +169,16 @@ function proveRow(
 }
 
 function testimony(
-  { functions, read }: Witness,
-  codeOf: (name: SymbolName) => Code | null,
+  { functions, read, helpers }: Witness,
+  codeOf: CodeOf,
   kernel: Surroundings,
 ): { values: readonly bigint[]; from: string } | null {
   for (const from of functions) {
     const code = codeOf(from);
     if (code === null) continue;
-    return { values: [...new Set(read(code, kernel))], from };
+    const values = read(code, kernel);
+    const all = values.length === 0 && helpers ? read(codeOf(from, true)!, kernel) : values;
+    return { values: [...new Set(all)], from };
   }
   return null;
 }

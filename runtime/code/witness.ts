@@ -28,6 +28,11 @@ export interface Witness {
   /** For messages: what the code does with the constant. */
   readonly how: string;
   readonly read: (code: Code, kernel: Surroundings) => readonly bigint[];
+  /**
+   * If the function shows nothing, it is read together with the small functions that it calls: what is `static inline` in
+   * the source becomes a function of its own where a compiler is to save space (CONFIG_CC_OPTIMIZE_FOR_SIZE).
+   */
+  readonly helpers?: true;
   /** Some kernels or compilers lack it, so nothing follows if nothing is found. */
   readonly optional?: true;
 }
@@ -42,5 +47,7 @@ export interface ConstantRow {
    * that it means anything else to the kernel.
    */
   readonly chosen?: bigint;
+  /** A kernel without this function does not use the constant: it has the value 0 there. */
+  readonly onlyWith?: SymbolName;
   readonly witnesses: readonly Witness[];
 }

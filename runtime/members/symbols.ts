@@ -46,8 +46,14 @@ export const SYMBOLS = [
   ] as const),
   ...(['cgroup_freeze_task', 'cgroup_do_freeze', 'cgroup_freezer_migrate_task'] as const),
   ...(['cgroup_enter_frozen', 'do_freezer_trap', 'get_signal', 'do_signal_stop'] as const),
-  ...(['ptrace_stop', 'ptrace_stop.part.0', '__kthread_parkme', 'exit_signals'] as const),
-  ...(['kthread_should_stop', 'io_wq_worker_sleeping', 'wake_up_process', 'try_to_wake_up'] as const),
+  ...(['ptrace_stop', 'ptrace_stop.part.0', '__kthread_parkme', 'kthread_parkme'] as const),
+  ...([
+    'exit_signals',
+    'kthread_should_stop',
+    'io_wq_worker_sleeping',
+    'wake_up_process',
+    'try_to_wake_up',
+  ] as const),
   ...(['activate_task', 'do_group_exit', '__stack_chk_fail', 'jiffies64_to_nsecs'] as const),
   ...(['__update_load_avg_se', '__do_sys_prctl', '__x64_sys_prctl'] as const),
   /** Of kernels with O(1) queues: `wake_up` is the one of our own guest. */

@@ -1,4 +1,5 @@
 import type { Constants } from '../code/prove.ts';
+import { Draft } from '../edit/draft.ts';
 import { wordsOf } from '../edit/member.ts';
 import { PAUSE_ENDS } from '../edit/write-words.ts';
 import { DomschedError } from '../error.ts';
@@ -12,6 +13,7 @@ import { HALF_LIFE, peltRefusal } from '../technique/fair/pelt.ts';
 import { Shares, type SharesGuest, sharesMembers, sharesRefusal } from '../technique/fair/shares.ts';
 import { o1Members } from '../technique/o1/members.ts';
 import { noTrap } from '../technique/park/members.ts';
+import { typesRefusal } from '../technique/park/proof.ts';
 import { NEEDED, NEEDED_BY_O1, o1Bits } from '../technique/proved-bits.ts';
 import type { Technique } from '../technique/step.ts';
 import { LOWEST_NICE, scaleRefusal } from '../technique/weights.ts';
@@ -67,9 +69,16 @@ function kernelHolder(guest: Guest, proved?: Constants): Holder {
       hz: members.task_struct.load_weight === undefined ? null : ticksPerSecond(guest),
     });
   }
-  const untrapped = noTrap(layout);
+  const types = forgedCallRefusal(guest);
+  const untrapped = noTrap(layout) ?? types;
   if (untrapped === null) return parkingHolder(guest, proved ?? constantsOf(guest));
-  return queueHolder(guest, untrapped, proved);
+  return queueHolder(guest, { park: untrapped, call: types }, proved);
+}
+
+/** Why this kernel, by its code, makes no calls that its compiler did not see; null where nothing says that it does not. */
+function forgedCallRefusal({ layout, kernel, space }: Guest): string | null {
+  const address = layout.symbol('process_timeout');
+  return address === undefined ? null : typesRefusal(new Draft(space), guestVirtual(address + kernel.slide));
 }
 
 /** Where threads can be parked: if splice and state cannot be used, the reason counts for both. */
@@ -83,7 +92,7 @@ function parkingHolder(guest: Guest, constants: Constants): Holder {
       fairGuest(guest, constants, wayOut),
       park,
       shares,
-      named(reasonsOf(guest, constants)),
+      named({ splice: whyNoSplice(guest, constants), state: whyNoState(guest, constants) }),
     );
   }
   return new ParkHolder(parkGuest(guest, constants), {
@@ -93,11 +102,17 @@ function parkingHolder(guest: Guest, constants: Constants): Holder {
 }
 
 /**
- * Where threads cannot be parked, splice and state stand by themselves.
+ * Where threads cannot be parked, splice and state stand by themselves; where the guest cannot be made to wake a thread
+ * either, splice alone.
  * @param park why not
+ * @param call why the guest makes no call for us, or null
  * @throws DomschedError `refused` where neither can be used
  */
-function queueHolder(guest: Guest, park: string, proved?: Constants): Holder {
+function queueHolder(
+  guest: Guest,
+  { park, call }: { readonly park: string; readonly call: string | null },
+  proved?: Constants,
+): Holder {
   const { kernel } = guest.layout;
   const none = (splice: string, state: string) =>
     new DomschedError(
@@ -112,11 +127,11 @@ function queueHolder(guest: Guest, park: string, proved?: Constants): Holder {
   const { wayOut } = constants;
   const reason = fairRefusal(guest, constants);
   if (reason !== null || typeof wayOut === 'string') throw none(reason!, reason!);
-  const reasons = reasonsOf(guest, constants);
+  const reasons = { splice: whyNoSplice(guest, constants), state: call ?? whyNoState(guest, constants) };
   if (reasons.splice !== null && reasons.state !== null) throw none(reasons.splice, reasons.state);
   return new FairHolder(
     fairGuest(guest, constants, wayOut),
-    new WakeHolder(wakeGuest(guest, constants)),
+    new WakeHolder({ ...wakeGuest(guest, constants), makesCalls: call === null }),
     sharesOf(guest),
     named({ park, ...reasons }),
   );
@@ -136,10 +151,6 @@ function fairRefusal({ layout }: Guest, constants: Constants): string | null {
       : null) ??
     (hasGroups(layout) ? sharesRefusal(layout) : null)
   );
-}
-
-function reasonsOf(guest: Guest, constants: Constants): Record<'splice' | 'state', string | null> {
-  return { splice: whyNoSplice(guest, constants), state: whyNoState(guest, constants) };
 }
 
 /** Weights of groups, or why they are left alone. */

@@ -42,6 +42,8 @@ export interface WakeGuest {
   readonly processTimeout: GuestVirtual;
   /** Address of `delayed_put_task_struct()`; undefined if the layout lacks it. */
   readonly putTask: GuestVirtual | undefined;
+  /** False for a guest that makes no calls for us: then none of these functions is used. */
+  readonly makesCalls?: boolean;
   readonly nice: NiceGuest;
 }
 
@@ -150,7 +152,8 @@ export class WakeHolder implements Holder {
 
   /** Functions that the guest is made to call. */
   protected calls(): GuestVirtual[] {
-    const { processTimeout, putTask } = this.#guest;
+    const { processTimeout, putTask, makesCalls = true } = this.#guest;
+    if (!makesCalls) return [];
     return [processTimeout, ...(putTask === undefined ? [] : [putTask])];
   }
 

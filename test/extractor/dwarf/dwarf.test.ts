@@ -221,6 +221,26 @@ test("the scheduler's unit decides, and the others are read for what it lacks", 
   }
 });
 
+test("a CPU's own structures are found in the files of their variables, which clang's scheduler does not describe", async (t) => {
+  const sources = {
+    'drivers/first.c': OTHER,
+    'kernel/sched/core.c': `${CORE} int schedule(void) { return 0; }`,
+    'arch/x86/kernel/process.c':
+      'struct tss_struct { char c[3]; } cpu_tss_rw; int __switch_to_xtra(void) { return 0; }',
+    'arch/x86/kernel/cpu/common.c':
+      'struct pcpu_hot { long a; int preempt_count; } pcpu_hot; int cpu_init(void) { return 0; }',
+  };
+  // clang writes no table of addresses (.debug_aranges).
+  for (const compiler of ['gcc', 'clang-14']) {
+    const path = program(t, sources, ['-g'], compiler);
+    const request = { structs: ['rq', 'tss_struct', 'pcpu_hot'], required: ['rq'], enums: [] };
+    const { structs } = await extract(path, request.structs, request);
+    t.deepEqual([structs.tss_struct?.size, structs.pcpu_hot?.size], [3, 16], compiler);
+    await using file = await openKernelFile(path, { debugRoots: [] });
+    t.deepEqual((await gdbEngine.extract(file, request)).structs, structs, compiler);
+  }
+});
+
 test('different definitions are refused with both places, equal ones are not', async (t) => {
   const conflict = program(t, { 'drivers/first.c': OTHER, 'kernel/fork.c': CORE });
   const error = await t.throwsAsync(extract(conflict, ['rq']), { instanceOf: ExtractError });

@@ -1,4 +1,5 @@
 import test from 'ava';
+import { Draft } from '../../../runtime/edit/draft.ts';
 import { Guest } from '../../../runtime/guest/guest.ts';
 import type { AnyLayout } from '../../../runtime/layout/types.ts';
 import { LayoutView } from '../../../runtime/layout/view.ts';
@@ -62,5 +63,31 @@ for (const kernel of [CFS_KERNEL, EEVDF_KERNEL]) {
       );
       t.throws(() => holderFor(guest, proved(...lacking)), { code: 'refused', message });
     }
+  });
+}
+
+for (const kernel of [CFS_KERNEL, EEVDF_KERNEL]) {
+  test(`${kernel} that checks the types of functions (kCFI): nothing that needs a forged call, and splice all the same`, async (t) => {
+    const synthetic = await SyntheticGuest.make({ kernel });
+    const guest = await Guest.attach(synthetic.domain, [knownKernel(kernel)]);
+    t.deepEqual(holderFor(guest, proved()).techniques, ['park', 'splice', 'state']);
+    // `mov $hash,%eax` and padding, 16 bytes before the function.
+    const before = synthetic.physical(synthetic.symbol('process_timeout')) - 16;
+    synthetic.image.store(before, Uint8Array.from([0xb8, 1, 2, 3, 4, ...new Array<number>(11).fill(0x90)]));
+    const holder = holderFor(guest, proved());
+    t.deepEqual(holder.techniques, ['splice']);
+    t.deepEqual(holder.automatic, ['splice']);
+    t.deepEqual([...holder.refused!.keys()].sort(), ['park', 'state']);
+    for (const reason of holder.refused!.values()) t.regex(reason, /checks the types of functions.*kCFI/);
+    await t.notThrowsAsync(holder.prepare!(synthetic.domain, new Draft(guest.space)), 'splice calls nothing');
+    const surgeon = new Surgeon(synthetic.domain as never, guest, holder);
+    const key = guest.processesAlone().processes.find(({ pid }) => pid === 40)!;
+    const message = /no park, but splice: park is refused since .*kCFI.*nothing was changed/;
+    await t.throwsAsync(surgeon.hold(key, { techniques: ['park'] }), { code: 'refused', message });
+    t.throws(() => holderFor(guest, proved('PELT_MIN_DIVIDER')), {
+      code: 'refused',
+      message: /kCFI.*; nor by splice: PELT_MIN_DIVIDER is not proved; nor by state: .*kCFI/,
+    });
+    t.is(synthetic.domain.recorder.count('write'), 0);
   });
 }

@@ -132,7 +132,24 @@ test('forged calls are refused where the kernel would stop them', async (t) => {
   await t.notThrowsAsync(prove(nops, fentry), 'no tracking, no mark needed');
   await t.notThrowsAsync(prove(nops, endbr, 1n << 23n));
   await t.throwsAsync(prove(nops, fentry, 1n << 23n), { code: 'refused', message: /IBT/ });
-  await t.throwsAsync(prove([0xb8, 0x11, 0x22, 0x33, 0x44], endbr), { code: 'refused', message: /kCFI/ });
+  const hash = [0xb8, 0x11, 0x22, 0x33, 0x44];
+  const padding = (size: number) => new Array<number>(size).fill(0x90);
+  // With padding to 8, 16, 32, 64 bytes; and with the call depth tracking of kernels for Skylake written over it.
+  for (const before of [
+    hash,
+    ...[8, 16, 32, 64].map((size) => [...hash, ...padding(size - hash.length)]),
+    [...hash, 0x90, 0x65, 0x48, 0xc1, 0x3c, 0x25, 0x10, 0x20, 0x03, 0x00, 0x05],
+    // FineIBT: `endbr64; subl $0x44332211, %r10d; je 1f; ud2; 1: nop`, and since 6.15 `endbr64; subl …, %eax; jne`.
+    [...endbr, 0x41, 0x81, 0xea, 0x11, 0x22, 0x33, 0x44, 0x74, 0x02, 0x0f, 0x0b, 0x90],
+    [...endbr, 0x2d, 0x11, 0x22, 0x33, 0x44, 0x2e, 0x0f, 0x85, 0x03, 0x00, 0x00, 0x00],
+  ])
+    await t.throwsAsync(prove([...padding(64), ...before], endbr), { code: 'refused', message: /kCFI/ });
+  // The end of another function, `mov $1, %eax; ret`, before padding; and a function that is only `endbr64; ret`.
+  for (const before of [
+    [0xb8, 0x01, 0x00, 0x00, 0x00, 0xc3, ...padding(10)],
+    [...endbr, 0xc3, ...padding(11)],
+  ])
+    await t.notThrowsAsync(prove([...padding(64), ...before], endbr));
   t.throws(() => proveCallable(new Draft(space), guestVirtual(BigInt(FUNCTION + 64)), []), {
     code: 'refused',
   });
