@@ -308,6 +308,8 @@ export interface Domain<F extends FrameNumber = FrameNumber>
   state(): Promise<DomainState>;
   /** Why it stands still by a pause of ours that nobody is about to end; undefined if it does not. */
   standing?(): StandingPause | undefined;
+  /** Why nothing can be edited in it as it is at present; undefined if it does not know a reason without a pause. */
+  editRefusal?(): DomschedError | undefined;
   /** @returns a function that ends the subscription */
   onEvent(listener: (event: DomainEvent) => void): () => void;
   /** Releases everything held, pauses included. A second call does nothing. */

@@ -119,7 +119,7 @@ export class Surgeon {
   }
 
   get ways(): Ways {
-    return waysOf(this.#holder);
+    return waysOf(this.#domain, this.#holder);
   }
 
   /**

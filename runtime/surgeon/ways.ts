@@ -20,8 +20,13 @@ export interface Ways {
   readonly refused: Readonly<Partial<Record<Technique | 'all', string>>>;
 }
 
-export function waysOf({ techniques, refused }: Pick<Holder, 'techniques' | 'refused'>): Ways {
-  return { techniques, refused: Object.fromEntries(refused ?? []) };
+/** The ways of a holder in a domain, which may not be edited at all at present. */
+export function waysOf(
+  domain: Pick<Domain, 'editRefusal'>,
+  { techniques, refused }: Pick<Holder, 'techniques' | 'refused'>,
+): Ways {
+  const refusal = domain.editRefusal?.();
+  return refusal ? noWay(refusal) : { techniques, refused: Object.fromEntries(refused ?? []) };
 }
 
 /**
@@ -70,7 +75,7 @@ export function noWay({ message }: DomschedError): Ways {
 export function findWays(domain: Domain, guest: Guest): Ways {
   try {
     requireCapabilities(domain, 'pause', 'writeFrames');
-    return waysOf(holderFor(guest));
+    return waysOf(domain, holderFor(guest));
   } catch (error) {
     if (error instanceof DomschedError) return noWay(error);
     throw error;

@@ -98,6 +98,10 @@ export class ProcessDomain extends LiveDomain implements Domain<GuestFrame> {
     return { by: 'stopped', pid: tracer, ...stopped(tracer) };
   }
 
+  editRefusal(): DomschedError | undefined {
+    return this.#pause.editRefusal();
+  }
+
   async close(): Promise<void> {
     if (this.#closed) return;
     await this.#counter.releaseAll();

@@ -92,6 +92,17 @@ export class ProcessPause {
     }
   }
 
+  /** What a pause for an edit would be refused with: see {@link Domain.editRefusal}. */
+  editRefusal(): DomschedError | undefined {
+    try {
+      checkAtRest(this.#machine, machineThreads(this.#machine.pid));
+      return undefined;
+    } catch (error) {
+      if (error instanceof DomschedError) return error;
+      throw error;
+    }
+  }
+
   /** @throws DomschedError as {@link PauseGuard.prove} */
   prove(generation: number): PauseProof {
     const { pid, started, name } = this.#machine;

@@ -29,7 +29,8 @@ test('nameless threads and a monitor: it is paused for a look, and neither edite
     isQuiet: () => pause.isQuiet(),
     resume: async () => pause.resume(),
   });
-  await t.throwsAsync(counter.acquire(), { code: 'refused', message: /debug-threads=on/ });
+  const refusal = await t.throwsAsync(counter.acquire(), { code: 'refused', message: /debug-threads=on/ });
+  t.is(pause.editRefusal()?.message, refusal?.message, 'it is told before');
   t.false(stands());
   {
     await using look = await counter.acquire('look');
@@ -54,6 +55,7 @@ test('whether a machine runs is seen wherever it runs: each CPU of the host has 
     await execa('taskset', ['-a', '-p', '-c', String(cpu), String(pid)]);
     await execa('taskset', ['-a', '-p', '-c', String((cpu + 1) % all.length), String(process.pid)]);
     const pause = new ProcessPause(managed(pid));
+    t.is(pause.editRefusal(), undefined);
     await pause.stop();
     t.true(pause.isQuiet());
     pause.resume();
