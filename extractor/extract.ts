@@ -8,6 +8,7 @@ import { ENGINE_NAMES, loadEngine } from './engines.ts';
 import { ExtractError } from './error.ts';
 import { ROOT } from './installation.ts';
 import { SYMBOLS } from './needs.ts';
+import { refuseRandomized } from './randomized.ts';
 import { requestFor, type Selection } from './structures.ts';
 
 export interface ExtractOptions {
@@ -27,6 +28,7 @@ export interface ExtractOptions {
  */
 export async function extractLayout(file: KernelFile, options: ExtractOptions): Promise<KernelLayout> {
   refuseDebugAlone(file);
+  refuseRandomized(file);
   const request = engineRequest(options);
   const engine = await chooseEngine(file, options.engine, request);
   const result = await engine.extract(file, request);

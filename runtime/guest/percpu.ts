@@ -2,6 +2,7 @@ import { DomschedError } from '../error.ts';
 import { requiredField, sizeOf } from '../layout/members.ts';
 import type { SymbolName } from '../members/symbols.ts';
 import { type GuestVirtual, guestVirtual } from '../memory/address.ts';
+import { KERNEL_MAP } from './identify/regions.ts';
 import type { IdentifiedKernel } from './identify/types.ts';
 import { percpuAddress, requireSymbolAddress, symbolAddress } from './kernel.ts';
 
@@ -25,7 +26,11 @@ export interface GuestCpu {
  * @throws DomschedError `guest-inconsistent`, `layout-absent-member`, `translation-fault`
  */
 export function onlineCpus(kernel: IdentifiedKernel): readonly GuestCpu[] {
-  const cpus = symbolAddress(kernel, '_cpu_pda') === undefined ? byOffsets(kernel) : byPdas(kernel);
+  const cpus = hasOneCpu(kernel)
+    ? [ONLY_CPU]
+    : symbolAddress(kernel, '_cpu_pda') === undefined
+      ? byOffsets(kernel)
+      : byPdas(kernel);
   if (cpus.length > 0) return cpus;
   throw new DomschedError('guest-inconsistent', `${name(kernel)}: its kernel says that no CPU is online`, {
     domain: name(kernel),
@@ -38,6 +43,19 @@ export function percpuVariable(kernel: IdentifiedKernel, variable: SymbolName, c
   const old = variable === 'runqueues' ? layout.symbol('per_cpu__runqueues') : undefined;
   const linked = layout.symbol(variable) ?? old ?? layout.requireSymbol(variable);
   return percpuAddress(kernel, linked, cpu.area);
+}
+
+/** Its variables are where they are linked. */
+const ONLY_CPU: GuestCpu = { cpu: 0, area: 0n, pda: undefined };
+
+/**
+ * Whether a kernel is for one CPU (no CONFIG_SMP): it has no table of areas, and its per-CPU variables are ordinary ones
+ * (include/linux/percpu-defs.h, PER_CPU_BASE_SECTION).
+ */
+function hasOneCpu({ layout }: IdentifiedKernel): boolean {
+  if (layout.symbol('__per_cpu_offset') !== undefined || layout.symbol('_cpu_pda') !== undefined)
+    return false;
+  return (layout.symbol('runqueues') ?? 0n) >= KERNEL_MAP;
 }
 
 /** Kernels without PDAs (since 2.6.30) have a table of areas and a mask of online CPUs. */

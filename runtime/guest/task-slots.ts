@@ -1,4 +1,4 @@
-import { listLinks, type Member, membersOf, requiredField } from '../layout/members.ts';
+import { hasMember, listLinks, type Member, membersOf, requiredField } from '../layout/members.ts';
 import type { LayoutView } from '../layout/view.ts';
 import { Shape } from './shape.ts';
 import { O1_STATE_BITS, STATE_BITS } from './state.ts';
@@ -18,7 +18,9 @@ export function taskSlots(layout: LayoutView) {
     ...(['run_delay?', 'last_queued?', 'run_list?', 'tasks', 'thread_node', 'se?', 'jobctl?'] as const),
   ]);
   // Until "sched/core: Allow putting thread_info into task_struct", 4.9, the CPU is in a thread_info beside the stack.
-  const apart = found.cpu === undefined ? membersOf(layout, 'task_struct', ['thread_info?']) : {};
+  // A kernel for one CPU has it nowhere.
+  const isInTask = found.cpu !== undefined || hasMember(layout, 'task_struct', 'thread_flags');
+  const apart = isInTask ? {} : membersOf(layout, 'task_struct', ['thread_info?']);
   const members = { thread_info: undefined, ...found, ...apart, ...startTime(found.start_time) };
   const shape = new Shape(Object.values(members));
   return {

@@ -247,6 +247,11 @@ export class SyntheticGuest {
         this.word(this.symbol('_cpu_pda') + BigInt(8 * cpu), pda);
         this.#areas.push(pda);
         this.queues.push(this.object('rq', at));
+      } else if (this.layout.symbol('__per_cpu_offset') === undefined) {
+        // A kernel for one CPU.
+        this.queues.push(this.object('rq', this.symbol('runqueues')));
+        this.#weights();
+        return;
       } else {
         this.word(this.symbol('__per_cpu_offset') + BigInt(8 * cpu), at);
         this.queues.push(this.object('rq', at + this.layout.requireSymbol('runqueues')));
@@ -291,7 +296,9 @@ export class SyntheticGuest {
   #populate(tasks: readonly SyntheticTask[]): void {
     const idles = this.queues.map((_, cpu) => (cpu === 0 ? this.initTask : this.object('task_struct')));
     for (const [cpu, idle] of idles.entries()) {
-      const comm = this.#o1 ? 'swapper' : `swapper/${cpu}`;
+      // kernel/sched/core.c, init_idle(): CONFIG_SMP appends the number.
+      const isAlone = this.layout.symbol('__per_cpu_offset') === undefined;
+      const comm = this.#o1 || isAlone ? 'swapper' : `swapper/${cpu}`;
       this.#task(idle, { pid: 0, comm, cpu, state: 'ready', kernel: true }, idle, idle);
     }
     for (const task of tasks) this.tasks.set(task.pid, this.object('task_struct'));
@@ -339,7 +346,8 @@ export class SyntheticGuest {
       this.put(info, 'thread_info', 'cpu', task.cpu);
       put('thread_info', info);
     } else {
-      put(has('thread_info.cpu') ? 'thread_info.cpu' : 'cpu', task.cpu);
+      const cpu = ['thread_info.cpu', 'cpu'].find(has);
+      if (cpu !== undefined) put(cpu, task.cpu);
       const on = task.state === 'running' || task.state === 'ready' ? 1 : 0;
       if (task.pid !== 0) put('on_rq', on);
       put(has('start_boottime') ? 'start_boottime' : 'start_time', BigInt(task.pid) * 1_000_000_000n);
@@ -373,7 +381,7 @@ export class SyntheticGuest {
       this.#o1Queue(rq, here);
       return;
     }
-    this.put(rq, 'rq', 'cpu', cpu);
+    if (this.layout.has('rq', 'cpu')) this.put(rq, 'rq', 'cpu', cpu);
     this.put(rq, 'rq', 'nr_running', here.length);
     const realtime = here.filter((task) => task.realtime !== undefined);
     this.put(rq, 'rq', 'rt.rt_nr_running', realtime.length);
