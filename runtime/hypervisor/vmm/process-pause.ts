@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { DomschedError } from '../../error.ts';
 import { isAlive } from '../../host-process.ts';
 import { processState } from '../qemu/qemu-process.ts';
+import { isStopped } from '../stopped-process.ts';
 import { lastRan } from '../thread-clock.ts';
 import type { PauseProof, PauseUse, StandingPause } from '../types.ts';
 import { checkAtRest, hasMonitor } from './at-rest.ts';
@@ -21,6 +22,9 @@ const RETRY_MS = 2;
 const FIRST_STAND_MS = 25;
 const LAST_STAND_MS = 500;
 const ALL_MS = 1_000;
+/** How long to wait for another tracer, which may be one of us in a pause of its own. */
+const TRACED_MS = 2_000;
+const TRACED_RETRY_MS = 10;
 /** Longest silence of a CPU in an idle guest, whose own clocks wake it. */
 const SILENCE_MS = 5_000;
 const LOOK_MS = 5;
@@ -48,14 +52,20 @@ export class ProcessPause {
    *   `timeout`; `domain-gone`
    */
   async stop(use: PauseUse = 'edit'): Promise<void> {
-    for (let attempt = 1; ; attempt++) {
+    const patience = performance.now() + TRACED_MS;
+    for (let attempt = 1; ; ) {
       try {
         await this.#stopOnce(use, Math.min(FIRST_STAND_MS * 2 ** (attempt - 1), LAST_STAND_MS));
         return;
       } catch (error) {
+        if (isTraced(error) && performance.now() < patience) {
+          await sleep(TRACED_RETRY_MS);
+          continue;
+        }
         const late = error instanceof DomschedError && error.code === 'timeout';
         if (!late || attempt === ATTEMPTS) throw error;
       }
+      attempt += 1;
       await sleep(RETRY_MS);
     }
   }
@@ -250,4 +260,10 @@ export class ProcessPause {
       );
     }
   }
+}
+
+/** Whether a pause failed because another process, which is not stopped itself, traces the machine. */
+function isTraced(error: unknown): boolean {
+  const tracer = error instanceof DomschedError && error.details.tracer;
+  return typeof tracer === 'number' && tracer > 0 && !isStopped(tracer);
 }

@@ -144,7 +144,7 @@ function denied(pid: number, thread: number, error: number): DomschedError {
   const tracer = tracerOf(thread);
   const why =
     tracer > 0
-      ? `process ${tracer} traces it already (a debugger, strace): end that one first`
+      ? `process ${tracer} traces it already (a debugger, strace, another domsched): end that one first`
       : `the kernel does not allow it (error ${error}); domsched doctor says what forbids it`;
   return new DomschedError('refused', `process ${pid} cannot be stopped: ${why}`, { pid, tracer, error });
 }

@@ -1,8 +1,13 @@
 /** What a pause asks of those who may move a machine's memory: all of it for an edit, nothing for a look. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { cpus } from 'node:os';
 import process from 'node:process';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import { execa } from 'execa';
+import type { DomschedError } from '../../../../runtime/error.ts';
 import { hostProcess } from '../../../../runtime/host-process.ts';
 import { PauseCounter } from '../../../../runtime/hypervisor/pause-counter.ts';
 import { processState } from '../../../../runtime/hypervisor/qemu/qemu-process.ts';
@@ -10,6 +15,8 @@ import { ProcessPause } from '../../../../runtime/hypervisor/vmm/process-pause.t
 import { machineThreads } from '../../../../runtime/hypervisor/vmm/vcpu-threads.ts';
 import { until } from '../../../live/until.ts';
 import { busyProcess } from './busy-process.ts';
+
+const OTHER = fileURLToPath(new URL('stop-and-die.ts', import.meta.url));
 
 test('nameless threads and a monitor: it is paused for a look, and neither edited nor proved', async (t) => {
   const { pid } = await busyProcess(t, undefined, 'nameless');
@@ -68,4 +75,20 @@ test('a machine whose CPUs all sleep may be in somebody’s hands: it is not edi
   await until('it sleeps', () => machineThreads(pid).vcpus.every((tid) => processState(tid) === 'S'));
   const error = await t.throwsAsync(new ProcessPause(managed(pid)).stop(), { code: 'refused' });
   t.regex(error!.message, /none of its CPUs has run for 5 s/);
+});
+
+test('another of us is in a pause of its own: it is waited for, and a tracer that stays is named', async (t) => {
+  const { pid } = await busyProcess(t);
+  const pause = new ProcessPause(managed(pid));
+  const other = spawn(process.execPath, [OTHER, String(pid)], { stdio: ['ignore', 'pipe', 'inherit'] });
+  t.teardown(() => other.kill('SIGKILL'));
+  await once(other.stdout!, 'data');
+  const error = await t.throwsAsync<DomschedError>(pause.stop('look'), { code: 'refused' });
+  t.is(error?.details.tracer, other.pid);
+  const stopping = pause.stop('look');
+  await sleep(100);
+  other.kill('SIGKILL');
+  await stopping;
+  t.true(pause.isQuiet());
+  pause.resume();
 });
