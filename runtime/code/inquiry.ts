@@ -12,13 +12,15 @@ export interface KernelText {
   readonly slide: bigint;
   /** Reads `length` bytes from an address, or fewer where the text ends. */
   read(address: bigint, length: number): Uint8Array;
+  /** The same of the data that code refers to. */
+  readData(address: bigint, length: number): Uint8Array;
 }
 
 /** Something that a proof asked of a kernel. Addresses are those for which the kernel was linked, in hex. */
 export type Question =
   | readonly ['symbol', SymbolName]
   | readonly ['member', StructName, string]
-  | readonly ['text', address: string, length: number];
+  | readonly ['text' | 'data', address: string, length: number];
 
 /**
  * Answers a proof's questions about a kernel, and keeps them. A proof follows from the answers alone, so it is also that
@@ -68,6 +70,12 @@ export class Inquiry {
     return bytes;
   }
 
+  readData(address: bigint, length: number): Uint8Array {
+    const bytes = this.#text.readData(address, length);
+    this.#note(['data', `0x${(address - this.slide).toString(16)}`, length], bytes);
+    return bytes;
+  }
+
   /** SHA-256 of all questions with their answers. */
   digest(): string {
     return this.#answers.copy().digest('hex');
@@ -75,8 +83,8 @@ export class Inquiry {
 
   #note(question: Question, answer: string | Uint8Array): void {
     const text = JSON.stringify(question);
-    // The text may have changed since; a layout does not.
-    if (question[0] !== 'text' && this.#asked.has(text)) return;
+    // Memory may have changed since; a layout does not.
+    if (question[0] !== 'text' && question[0] !== 'data' && this.#asked.has(text)) return;
     this.#asked.add(text);
     this.questions.push(question);
     this.#answers.update(`${text} ${answer.length}\n`).update(answer);
@@ -90,6 +98,7 @@ export function answersTo(questions: readonly Question[], text: KernelText): str
     if (question[0] === 'symbol') inquiry.linked(question[1]);
     else if (question[0] === 'member') inquiry.place(question[1], question[2] as MemberName<StructName>);
     else if (question[0] === 'text') inquiry.read(BigInt(question[1]) + text.slide, question[2]);
+    else if (question[0] === 'data') inquiry.readData(BigInt(question[1]) + text.slide, question[2]);
     else throw new TypeError('no question');
   }
   return inquiry.digest();

@@ -69,7 +69,7 @@ export function proveBy(inquiry: Inquiry): Constants {
     (['__stack_chk_fail', 'do_group_exit'] as const).flatMap((name) => symbol(name) ?? []),
   );
   const words = (address: bigint, count: number) => {
-    const bytes = Uint8Array.from(inquiry.read(address, 8 * count));
+    const bytes = Uint8Array.from(inquiry.readData(address, 8 * count));
     return [...new BigUint64Array(bytes.buffer, 0, Math.floor(bytes.length / 8))];
   };
   const decoded = (entry: bigint, length: number) =>

@@ -1,7 +1,16 @@
 /** Symbols that the runtime looks for. No kernel has all of them; it depends on release and configuration. */
 export const SYMBOLS = [
   // These tell which kernel it is, and where it is.
-  ...(['linux_banner', 'phys_base', '_text', '_stext', '_etext', '__start_notes', '__stop_notes'] as const),
+  ...([
+    'linux_banner',
+    'phys_base',
+    '_text',
+    '_stext',
+    '_etext',
+    '_end',
+    '__start_notes',
+    '__stop_notes',
+  ] as const),
   /** The kernel's own page table: init_top_pgt since 4.13. */
   ...(['init_top_pgt', 'init_level4_pgt', 'swapper_pg_dir'] as const),
   /** A handler in the interrupt table; its prefix is asm_exc_ since 5.8. */
@@ -60,7 +69,7 @@ export const SYMBOLS = [
   ...(['scheduler_tick', 'schedule_tail', 'finish_task_switch', 'wake_up', 'do_exit'] as const),
 
   // Only our proofs read these: tests of techniques against a kernel's code, and benches.
-  ...(['irq_work_tick', 'irq_work_run', '_end', 'page_offset_base'] as const),
+  ...(['irq_work_tick', 'irq_work_run', 'page_offset_base'] as const),
 ] as const;
 
 export type SymbolName = (typeof SYMBOLS)[number];

@@ -18,16 +18,26 @@ export function constantsOf(guest: Guest, needed: readonly ConstantName[] = NEED
   }
 }
 
-function constantsNow({ layout, kernel, space }: Guest): Constants {
-  const end = layout.symbol('_etext');
+function constantsNow(guest: Guest): Constants {
+  const { layout, kernel } = guest;
   return new KeptProofs().prove({
     layout,
     slide: kernel.slide,
-    read: (address, length) => {
-      const left = end === undefined ? BigInt(length) : end + kernel.slide - address;
-      // A layout may be a lie: what is not in the text has no code.
-      if (left <= 0n) return new Uint8Array(0);
-      return space.readBytes(guestVirtual(address), Math.min(length, Number(left)));
-    },
+    // A layout may be a lie: what is not in the text has no code, and what is not in the image no table.
+    read: (address, length) => readBelow(guest, '_etext', address, length),
+    readData: (address, length) => readBelow(guest, '_end', address, length),
   });
+}
+
+/** Memory up to a symbol at most; none beyond it. */
+function readBelow(
+  { layout, kernel, space }: Guest,
+  symbol: '_etext' | '_end',
+  address: bigint,
+  length: number,
+): Uint8Array {
+  const end = layout.symbol(symbol);
+  const left = end === undefined ? BigInt(length) : end + kernel.slide - address;
+  if (left <= 0n) return new Uint8Array(0);
+  return space.readBytes(guestVirtual(address), Math.min(length, Number(left)));
 }

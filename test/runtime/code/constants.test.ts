@@ -311,6 +311,7 @@ for (const { release, layout, text } of kernels) {
       layout,
       slide,
       read: (address: bigint, length: number) => text.read(address - slide, length),
+      readData: (address: bigint, length: number) => text.readData(address - slide, length),
     };
     const names = CONSTANTS.map(({ name }) => name).filter((name) => name !== 'PREEMPT_NEED_RESCHED');
     const [here, there] = [proveConstants(text), proveConstants(moved)];

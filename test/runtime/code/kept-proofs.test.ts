@@ -118,7 +118,12 @@ test('another place, another layout, another version of ours: proved anew', asyn
   const { kept, inodes } = cacheFor(t);
   const expected = proveConstants(text);
   const slide = 0x1260_0000n;
-  const moved: KernelText = { layout, slide, read: (address, length) => text.read(address - slide, length) };
+  const moved: KernelText = {
+    layout,
+    slide,
+    read: (address, length) => text.read(address - slide, length),
+    readData: (address, length) => text.readData(address - slide, length),
+  };
   t.deepEqual(kept.prove(text), expected);
   t.deepEqual(kept.prove(moved), proveConstants(moved));
   // Frames are addresses of the running kernel.

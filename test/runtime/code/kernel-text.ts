@@ -13,7 +13,7 @@ export async function kernelTexts(): Promise<{ release: string; layout: LayoutVi
   for (const { release, vmlinux } of cachedKernels()) {
     const layout = await known.find((candidate) => candidate.release === release)?.load();
     if (layout === undefined || !layout.has('task_struct', 'frozen')) continue;
-    found.push({ release, layout, text: { layout, slide: 0n, read: segmentsOf(vmlinux) } });
+    found.push({ release, layout, text: textOf(layout, vmlinux) });
   }
   return found;
 }
@@ -26,9 +26,14 @@ export async function o1Texts(): Promise<{ release: string; layout: LayoutView; 
     const release = variant === 'base' ? '2.6.16.33' : `2.6.16.33-${variant}`;
     const file = path.join(projectDirectory, 'kernels/o1/build', variant, 'vmlinux-2.6.16.33');
     const layout = await known.find((candidate) => candidate.release === release)!.load();
-    found.push({ release, layout, text: { layout, slide: 0n, read: segmentsOf(file) } });
+    found.push({ release, layout, text: textOf(layout, file) });
   }
   return found;
+}
+
+function textOf(layout: LayoutView, file: string): KernelText {
+  const read = segmentsOf(file);
+  return { layout, slide: 0n, read, readData: read };
 }
 
 /** Reads bytes of an ELF file by their linked addresses (ELF-64 Object File Format, program header). */

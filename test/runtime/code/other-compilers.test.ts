@@ -27,10 +27,13 @@ function layoutWith(symbols: Partial<Record<SymbolName, bigint | null>>): Layout
 
 /** A kernel whose memory has these bytes at these addresses, and nothing else. */
 function textOf(layout: LayoutView, memory: ReadonlyMap<bigint, readonly number[]>): KernelText {
+  const bytes = (address: bigint, length: number) =>
+    Uint8Array.from((memory.get(address) ?? []).slice(0, length));
   return {
     layout,
     slide: 0n,
-    read: (address, length) => Uint8Array.from((memory.get(address) ?? []).slice(0, length)),
+    read: (address, length) => (address === TABLE ? new Uint8Array(0) : bytes(address, length)),
+    readData: (address, length) => (address === TABLE ? bytes(address, length) : new Uint8Array(0)),
   };
 }
 
