@@ -1,4 +1,7 @@
-/** The process with the privileges, beside a reader that has none. It ends when the reader does. */
+/**
+ * The process with the privileges, beside a reader that has none. It ends when the reader does. Arguments: where machines
+ * are, as in the daemon's configuration.
+ */
 import { Socket } from 'node:net';
 import process from 'node:process';
 import { EditLog } from '../edit/log.ts';
@@ -7,7 +10,7 @@ import { runtimeDirectory } from '../runtime-directory.ts';
 import { ChangeJournal, Journal } from '../surgeon/journal.ts';
 import { Broker } from './broker.ts';
 import { sendDescriptors } from './descriptors.ts';
-import { ProcessMachines } from './machines.ts';
+import { machinesOf } from './places.ts';
 import { DESCRIPTORS, REQUESTS } from './protocol.ts';
 import { serve } from './serve.ts';
 
@@ -17,7 +20,7 @@ const LOOK_MS = 250;
 const directory = runtimeDirectory();
 const health = new JournalHealth();
 const broker = new Broker(
-  new ProcessMachines(),
+  machinesOf(process.argv.slice(2)),
   {
     held: new Journal(`${directory}/held`, health),
     changes: new ChangeJournal(`${directory}/changed`, health),

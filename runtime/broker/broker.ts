@@ -3,18 +3,27 @@ import type { z } from 'zod';
 import type { EditRecords } from '../edit/log.ts';
 import { PAUSE_ENDS, writeWords } from '../edit/write-words.ts';
 import { DomschedError } from '../error.ts';
-import { hostProcess } from '../host-process.ts';
+import { isAlive } from '../host-process.ts';
 import { requireCapabilities } from '../hypervisor/capability.ts';
 import { FRAME_STATUS, FrameBatch } from '../hypervisor/frame-batch.ts';
 import type { Domain, LocatedWrite, PauseGuard, PauseUse } from '../hypervisor/types.ts';
-import type { MachineProcess } from '../hypervisor/vmm/machine-process.ts';
 import type { JournalHealth } from '../journal-health.ts';
 import type { ChangeRecord, HeldRecord } from '../surgeon/journal.ts';
 import type { RecordStore } from '../surgeon/records.ts';
-import type { Machines } from './machines.ts';
+import type { Machines, OpenedMachine } from './machines.ts';
+import {
+  afterPause,
+  BURST_MS,
+  LONGEST_PAUSE_MS,
+  NEVER_STOOD,
+  PAUSED_PART,
+  runsFirstMs,
+  type Stood,
+} from './pause-budget.ts';
 import {
   type BrokerAnswers,
   type BrokerRequest,
+  type FAILURE,
   MOST_MACHINES,
   MOST_RECORDS,
   MOST_REQUESTS,
@@ -25,8 +34,9 @@ import {
 
 /** A reader that asks for nothing in a pause for so long stands still itself. */
 export const SILENCE_MS = 2_000;
-/** Longest pause, whatever is asked for in it. */
-export const LONGEST_PAUSE_MS = 10_000;
+
+/** After so long a machine has worked off all that it stood. */
+const FORGOTTEN_MS = (BURST_MS + LONGEST_PAUSE_MS) / PAUSED_PART;
 
 /** What we do to guests is written down here, as without a broker. */
 export interface BrokerJournals {
@@ -39,7 +49,7 @@ export interface BrokerJournals {
 /** A machine that the reader has opened. */
 interface OpenMachine {
   readonly number: number;
-  readonly process: MachineProcess;
+  readonly opened: OpenedMachine;
   domain: Domain | undefined;
   guard: PauseGuard | undefined;
   use: PauseUse;
@@ -58,11 +68,17 @@ type AnyAnswer = BrokerAnswers[keyof BrokerAnswers];
  * where their memory is, that they stand still, and which words are in their memory.
  */
 export class Broker {
-  readonly #machines: Machines;
+  readonly #places: readonly Machines[];
   readonly #journals: BrokerJournals;
   readonly #hand: (machine: number, descriptors: readonly number[]) => void;
   readonly #now: () => number;
   readonly #open = new Map<number, OpenMachine>();
+  /** Machines that are being opened, which takes a while where QEMU is asked. */
+  readonly #opening = new Set<string>();
+  /** Lists that are being made, by place. */
+  readonly #lists = new Map<Machines, Promise<BrokerAnswers['list']>>();
+  /** How long machines have stood, by their processes: also of those that were closed and may be opened again. */
+  readonly #stood = new Map<string, Stood>();
   /** Records of each kind, if they were counted. */
   readonly #counts = new Map<string, number>();
   /** What is done with records is done one after the other: a list of all is long. */
@@ -71,14 +87,17 @@ export class Broker {
   #requests = 0;
   #closed = false;
 
-  /** @param hand hands descriptors to the reader */
+  /**
+   * @param places where the reader may look for machines
+   * @param hand hands descriptors to the reader
+   */
   constructor(
-    machines: Machines,
+    places: readonly Machines[],
     journals: BrokerJournals,
     hand: (machine: number, descriptors: readonly number[]) => void,
     now: () => number = () => performance.now(),
   ) {
-    this.#machines = machines;
+    this.#places = places;
     this.#journals = journals;
     this.#hand = hand;
     this.#now = now;
@@ -98,14 +117,7 @@ export class Broker {
         this.#requests -= 1;
       }
     } catch (error) {
-      const { code, message, details } =
-        error instanceof DomschedError
-          ? error
-          : { code: 'protocol', message: `the broker failed: ${String(error)}`, details: {} };
-      return JSON.stringify({
-        id,
-        error: { code, message, details: JSON.parse(JSON.stringify(details, plain)) },
-      });
+      return JSON.stringify({ id, error: failureOf(error) });
     }
   }
 
@@ -139,10 +151,12 @@ export class Broker {
 
   async #do(request: BrokerRequest): Promise<AnyAnswer> {
     switch (request.op) {
+      case 'ids':
+        return this.#placeOf(request.host).ids();
       case 'list':
-        return this.#machines.list();
+        return this.#list(this.#placeOf(request.host));
       case 'open':
-        return this.#openMachine(request.pid);
+        return this.#openMachine(this.#placeOf(request.host), request.domain);
       case 'reserve':
         await this.#journals.edits.reserve();
         return null;
@@ -167,7 +181,7 @@ export class Broker {
         await this.#record(request);
         return null;
       case 'forget':
-        requireDomain(request.record);
+        this.#requireOurs(request.record);
         await this.#store(request.journal).remove(request.record);
         // Counted anew.
         this.#counts.delete(request.journal);
@@ -187,7 +201,12 @@ export class Broker {
   ): Promise<AnyAnswer> {
     switch (request.op) {
       case 'place':
-        return this.#place(machine, request);
+        return this.#place(machine, request.where);
+      case 'changes':
+        return changesOf(machine, request.ram);
+      case 'registers':
+        placed(machine);
+        return monitorOf(machine).registersText();
       case 'state':
         return placed(machine).state();
       case 'pause':
@@ -223,20 +242,59 @@ export class Broker {
     }
   }
 
-  #openMachine(pid: number): BrokerAnswers['open'] {
-    if (this.#open.size >= MOST_MACHINES)
-      throw new DomschedError('refused', 'too many machines are open', { pid });
-    const { process, descriptors } = this.#machines.open(pid);
-    this.#last += 1;
-    try {
-      this.#hand(this.#last, descriptors);
-    } finally {
-      for (const fd of descriptors) closeSync(fd);
+  #placeOf(host: number): Machines {
+    const place = this.#places[host];
+    if (place !== undefined) return place;
+    throw new DomschedError('domain-not-found', `there is no place ${host} for machines`, {});
+  }
+
+  /** Whoever asks meanwhile gets the same answer: QEMU serves one client for each socket. */
+  #list(place: Machines): Promise<BrokerAnswers['list']> {
+    const before = this.#lists.get(place);
+    if (before !== undefined) return before;
+    const list = place
+      .list()
+      .then((all) =>
+        all.map((listing) =>
+          'error' in listing ? { identity: listing.identity, failure: failureOf(listing.error) } : listing,
+        ),
+      )
+      .finally(() => this.#lists.delete(place));
+    this.#lists.set(place, list);
+    return list;
+  }
+
+  async #openMachine(place: Machines, id: string): Promise<BrokerAnswers['open']> {
+    const isOpen = [...this.#open.values()].some(({ opened }) => opened.identity.id === id);
+    if (isOpen || this.#opening.has(id)) {
+      throw new DomschedError('refused', `${id} is open already`, { domain: id });
     }
+    if (this.#closed || this.#open.size + this.#opening.size >= MOST_MACHINES)
+      throw new DomschedError('refused', 'too many machines are open', { domain: id });
+    this.#opening.add(id);
+    try {
+      return await this.#hold(await place.open(id));
+    } finally {
+      this.#opening.delete(id);
+    }
+  }
+
+  async #hold(opened: OpenedMachine): Promise<BrokerAnswers['open']> {
+    this.#last += 1;
     const number = this.#last;
+    try {
+      // The reader may have ended while QEMU was asked.
+      if (this.#closed) throw new DomschedError('refused', 'the reader has ended', {});
+      this.#hand(number, opened.descriptors);
+    } catch (error) {
+      await opened.close();
+      throw error;
+    } finally {
+      for (const fd of opened.descriptors) closeSync(fd);
+    }
     this.#open.set(number, {
       number,
-      process,
+      opened,
       domain: undefined,
       guard: undefined,
       use: 'look',
@@ -245,12 +303,13 @@ export class Broker {
       lane: Promise.resolve(),
       waiting: 0,
     });
-    return { machine: number, process };
+    return { machine: number, identity: opened.identity, process: opened.process ?? null };
   }
 
-  async #place(machine: OpenMachine, { blocks, low }: RequestOf<'place'>): Promise<BrokerAnswers['place']> {
+  async #place(machine: OpenMachine, where: RequestOf<'place'>['where']): Promise<BrokerAnswers['place']> {
     if (machine.domain !== undefined) throw new DomschedError('refused', 'its memory is placed already', {});
-    const domain = this.#machines.place(machine.process, { blocks, low });
+    const { opened } = machine;
+    const domain = opened.place(where);
     try {
       requireCapabilities(domain, 'pause', 'writeFrames');
       const recovery = await this.#journals.edits.recover(domain);
@@ -260,6 +319,7 @@ export class Broker {
         endsWithUs: domain.pause.endsWithUs ?? false,
         way: domain.pause.way ?? null,
         lacksBranchTracking: domain.lacksBranchTracking ?? false,
+        threads: opened.monitor?.threads ?? null,
       };
     } finally {
       if (machine.domain !== domain) await domain.close();
@@ -269,17 +329,43 @@ export class Broker {
   async #pause(machine: OpenMachine, use: PauseUse): Promise<BrokerAnswers['pause']> {
     const domain = placed(machine);
     if (machine.guard !== undefined) throw new DomschedError('refused', 'it is paused already', {});
+    const now = this.#now();
+    this.#expectBudget(machine, now);
     const guard = await domain.pause.acquire(use);
     machine.guard = guard;
     machine.use = use;
-    machine.pausedMs = this.#now();
-    return { foundPaused: guard.foundPaused };
+    // Parts of it may stand while the rest is being stopped.
+    machine.pausedMs = now;
+    const { monitor } = machine.opened;
+    const heard = monitor ? { resets: monitor.resets, ramVersion: monitor.ramVersion } : null;
+    return { foundPaused: guard.foundPaused, heard };
   }
 
   async #resume(machine: OpenMachine): Promise<void> {
     const { guard } = machine;
     machine.guard = undefined;
-    await guard?.release();
+    try {
+      await guard?.release();
+    } finally {
+      if (guard !== undefined && !guard.foundPaused) this.#charge(machine);
+    }
+  }
+
+  /** @throws DomschedError `timeout` for a machine that has stood for too much of its time and has to run on first */
+  #expectBudget({ opened: { identity } }: OpenMachine, now: number): void {
+    const waitMs = Math.ceil(runsFirstMs(this.#stood.get(keyOf(identity)) ?? NEVER_STOOD, now));
+    if (waitMs === 0) return;
+    const message = `${identity.name} has been paused for too much of its time, and runs on for ${waitMs} ms first`;
+    throw new DomschedError('timeout', message, { domain: identity.name, again: true, waitMs });
+  }
+
+  #charge({ opened: { identity }, pausedMs }: OpenMachine): void {
+    const now = this.#now();
+    const key = keyOf(identity);
+    const stood = afterPause(this.#stood.get(key) ?? NEVER_STOOD, pausedMs, now);
+    this.#stood.set(key, stood);
+    if (this.#stood.size <= MOST_MACHINES) return;
+    for (const [other, { atMs }] of this.#stood) if (now - atMs > FORGOTTEN_MS) this.#stood.delete(other);
   }
 
   /** Ends its pause and closes it; if the one fails, the other ends all pauses that there are. */
@@ -287,7 +373,7 @@ export class Broker {
     try {
       await this.#resume(machine);
     } finally {
-      await machine.domain?.close();
+      await (machine.domain ?? machine.opened).close();
     }
   }
 
@@ -322,17 +408,24 @@ export class Broker {
     return (journal === 'held' ? held : changes) as RecordStore<HeldRecord | ChangeRecord>;
   }
 
+  /** @throws DomschedError `refused` */
+  #requireOurs(record: HeldRecord | ChangeRecord): void {
+    if (this.#places.some((place) => place.owns(record))) return;
+    throw new DomschedError('refused', 'this is no record of a machine that could be open', {});
+  }
+
   /** What is written down is read by root, who goes to the machine that it names: it has to be one that is open. */
   async #record({ journal, record }: RequestOf<'record'>): Promise<void> {
-    const of = requireDomain(record);
-    const machine = [...this.#open.values()].find(({ process }) => process.pid === of);
     const isKind = journal === 'held' ? !('kind' in record) : 'kind' in record && record.kind === 'nice';
-    const isOfMachine =
-      machine !== undefined &&
-      'machine' in record &&
-      record.machine?.pid === machine.process.pid &&
-      record.machine.started === machine.process.started &&
-      record.name === machine.process.name;
+    const isOfMachine = [...this.#open.values()].some(
+      ({ opened: { identity } }) =>
+        record.domain === identity.id &&
+        record.connection === identity.connection &&
+        record.name === identity.name &&
+        'machine' in record &&
+        record.machine?.pid === identity.pid &&
+        record.machine.started === identity.started,
+    );
     if (!isKind || !isOfMachine)
       throw new DomschedError('refused', 'this is no record of a machine that is open', {});
     const store = this.#store(journal);
@@ -361,26 +454,48 @@ function read<T>(schema: z.ZodType<T>, value: unknown): T {
   throw new DomschedError('protocol', message.slice(0, 500), {});
 }
 
-/** @returns the process of the machine that a record is of @throws DomschedError `refused` */
-function requireDomain({ domain, connection }: HeldRecord | ChangeRecord): number {
-  const [, pid] = /^pid:([1-9]\d{0,9})$/.exec(domain) ?? [];
-  if (pid !== undefined && connection === domain) return Number(pid);
-  throw new DomschedError('refused', 'this is no record of a machine that is found by its process', {});
+/** An error as it is told: nothing but what is ours. */
+function failureOf(error: unknown): z.output<typeof FAILURE> {
+  if (!(error instanceof DomschedError)) {
+    return { code: 'protocol', message: `the broker failed: ${String(error)}`, details: {} };
+  }
+  const { code, message, details } = error;
+  return { code, message, details: JSON.parse(JSON.stringify(details, plain)) };
+}
+
+/** @throws DomschedError `refused` */
+function monitorOf({ opened: { monitor, identity } }: OpenMachine): NonNullable<OpenedMachine['monitor']> {
+  if (monitor !== undefined) return monitor;
+  throw new DomschedError('refused', `${identity.name} has no monitor`, {});
+}
+
+/** @throws DomschedError `domain-gone`, `refused` */
+function changesOf(machine: OpenMachine, known: number): BrokerAnswers['changes'] {
+  const { physicalBits } = placed(machine).frames;
+  const { resets, ramVersion: version, ram: places } = monitorOf(machine);
+  return { resets, ram: version === known ? null : { version, physicalBits, places } };
+}
+
+function keyOf({ pid, started }: OpenedMachine['identity']): string {
+  return `${pid}-${started}`;
 }
 
 function placed(machine: OpenMachine): Domain & Required<Pick<Domain, 'pause' | 'writeFrames'>> {
-  const { domain, process } = machine;
-  const alive = hostProcess(process.pid)?.started === process.started;
-  if (!alive && domain !== undefined && domain.identity.pid !== undefined) {
-    throw new DomschedError('domain-gone', `${process.name} has ended`, { domain: process.name });
+  const {
+    domain,
+    opened: { identity },
+  } = machine;
+  if (!isAlive(identity) && domain !== undefined && domain.identity.pid !== undefined) {
+    throw new DomschedError('domain-gone', `${identity.name} has ended`, { domain: identity.name });
   }
   if (domain === undefined) throw new DomschedError('refused', 'its memory is not placed yet', {});
   requireCapabilities(domain, 'pause', 'writeFrames');
   return domain;
 }
 
-function guardOf({ guard, process: { name } }: OpenMachine): PauseGuard {
+function guardOf({ guard, opened: { identity } }: OpenMachine): PauseGuard {
   if (guard?.valid) return guard;
+  const { name } = identity;
   const message = `${name} is not paused any more: domsched was silent for too long, or somebody resumed it`;
   throw new DomschedError('edit-conflict', message, { domain: name, again: true });
 }

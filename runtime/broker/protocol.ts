@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { FRAME_LIMIT, FRAME_SIZE } from '../hypervisor/frame.ts';
-import type { DomainState } from '../hypervisor/types.ts';
+import type { RamSegment } from '../hypervisor/qemu/ram.ts';
+import type { DomainIdentity, DomainState } from '../hypervisor/types.ts';
 import type { MachineProcess } from '../hypervisor/vmm/machine-process.ts';
 import { CHANGE_RECORD, HELD_RECORD } from '../surgeon/journal-schema.ts';
 
@@ -55,6 +56,11 @@ const address = z
   .max(2 ** 47);
 const BLOCK = z.strictObject({ start: address, length: address });
 
+/** Which of the places that the daemon was given, in their order. */
+const host = z.number().int().min(0).max(255);
+/** Longest name of a machine: a path. */
+const domain = z.string().max(4096);
+
 const JOURNAL = z.enum(['held', 'changed']);
 const record = z
   .union([HELD_RECORD, CHANGE_RECORD])
@@ -62,15 +68,24 @@ const record = z
 
 /** All that the reader can ask for. `machine` is a number that `open` answered. */
 export const REQUEST = z.discriminatedUnion('op', [
-  z.strictObject({ op: z.literal('list') }),
-  z.strictObject({ op: z.literal('open'), pid }),
+  z.strictObject({ op: z.literal('ids'), host }),
+  z.strictObject({ op: z.literal('list'), host }),
+  z.strictObject({ op: z.literal('open'), host, domain }),
   z.strictObject({
     op: z.literal('place'),
     machine: pid,
-    blocks: z.array(BLOCK).min(1).max(8),
-    /** Bytes of RAM from address 0 on; the rest is above 4 GiB. */
-    low: address,
+    /** Left out for a machine with a monitor, which tells. */
+    where: z
+      .strictObject({
+        blocks: z.array(BLOCK).min(1).max(8),
+        /** Bytes of RAM from address 0 on; the rest is above 4 GiB. */
+        low: address,
+      })
+      .optional(),
   }),
+  /** What its monitor has told since. `ram` is the version of its RAM's places that is known, -1 for none. */
+  z.strictObject({ op: z.literal('changes'), machine: pid, ram: z.number().int().min(-1) }),
+  z.strictObject({ op: z.literal('registers'), machine: pid }),
   z.strictObject({ op: z.literal('state'), machine: pid }),
   z.strictObject({ op: z.literal('pause'), machine: pid, use: z.enum(['look', 'edit']) }),
   z.strictObject({ op: z.literal('prove'), machine: pid }),
@@ -99,16 +114,22 @@ export type RequestOf<Op extends BrokerRequest['op']> = Extract<BrokerRequest, {
 /** A request as it is sent. */
 export const NUMBERED = z.looseObject({ id: z.number().int().nonnegative() });
 
+/** An error as it is sent. */
+export const FAILURE = z.strictObject({
+  code: z.string(),
+  message: z.string(),
+  details: z.record(z.string(), z.unknown()),
+});
+
 /** What {@link BrokerAnswers} has of a machine that was listed. */
-export interface ListedMachine {
-  readonly pid: number;
-  readonly started: number;
-  readonly name: string;
-  readonly isQemu: boolean;
-  readonly state: DomainState;
-  readonly vcpus: number | null;
-  readonly memoryBytes: number;
-}
+export type ListedMachine =
+  | {
+      readonly identity: DomainIdentity;
+      readonly state: DomainState;
+      readonly vcpus: number | null;
+      readonly memoryBytes: number;
+    }
+  | { readonly identity: DomainIdentity; readonly failure: z.output<typeof FAILURE> };
 
 /** A machine whose memory is placed. */
 export interface PlacedMachine {
@@ -117,17 +138,43 @@ export interface PlacedMachine {
   readonly endsWithUs: boolean;
   readonly way: string | null;
   readonly lacksBranchTracking: boolean;
+  /** Of a machine with a monitor: the threads that run its CPUs. */
+  readonly threads: readonly number[] | null;
+}
+
+/** What a machine's monitor has told. */
+export interface MonitorChanges {
+  /** How often it was reset since it was opened. */
+  readonly resets: number;
+  /** Where its RAM is in its process, if that is another version than the known one. */
+  readonly ram: {
+    readonly version: number;
+    readonly physicalBits: number;
+    readonly places: readonly RamSegment[];
+  } | null;
 }
 
 /** What each request is answered with. */
 export interface BrokerAnswers {
+  readonly ids: readonly string[];
   readonly list: readonly ListedMachine[];
-  /** Its descriptors are sent before. */
-  readonly open: { readonly machine: number; readonly process: MachineProcess };
+  /** Its descriptors are sent before. Without a process, its monitor tells where its RAM is. */
+  readonly open: {
+    readonly machine: number;
+    readonly identity: DomainIdentity & { readonly pid: number };
+    readonly process: MachineProcess | null;
+  };
   readonly place: PlacedMachine;
   readonly state: DomainState;
-  readonly pause: { readonly foundPaused: boolean };
+  readonly pause: {
+    readonly foundPaused: boolean;
+    /** Of a machine with a monitor: whether there is something to ask `changes` for. */
+    readonly heard: { readonly resets: number; readonly ramVersion: number } | null;
+  };
   readonly prove: string;
+  readonly changes: MonitorChanges;
+  /** Of all its CPUs, as QEMU prints them. */
+  readonly registers: string;
   readonly resume: null;
   readonly edit: null;
   readonly close: null;
@@ -141,12 +188,5 @@ export interface BrokerAnswers {
 /** An answer as it is sent. */
 export const ANSWER = z.union([
   z.strictObject({ id: z.number(), value: z.unknown() }),
-  z.strictObject({
-    id: z.number(),
-    error: z.strictObject({
-      code: z.string(),
-      message: z.string(),
-      details: z.record(z.string(), z.unknown()),
-    }),
-  }),
+  z.strictObject({ id: z.number(), error: FAILURE }),
 ]);

@@ -50,14 +50,17 @@ export class BrokerClient implements AsyncDisposable {
     child.on('error', () => this.#end());
   }
 
-  /** Starts a broker with all rights that we have now. Drop ours afterwards. */
-  static start(): BrokerClient {
+  /**
+   * Starts a broker with all rights that we have now. Drop ours afterwards.
+   * @param places where machines are, `pid:` or `qemu:` each; it opens no others
+   */
+  static start(places: readonly string[]): BrokerClient {
     const name = import.meta.url.endsWith('.ts') ? 'broker-process.ts' : 'broker-process.js';
     const file = fileURLToPath(new URL(`../broker/${name}`, import.meta.url));
     const [ours, its] = descriptorChannel();
     try {
       // In a session of its own, so that Ctrl-C at our terminal does not end it before us.
-      const child = spawn(process.execPath, [file], {
+      const child = spawn(process.execPath, [file, ...places], {
         detached: true,
         stdio: ['ignore', 'ignore', 'inherit', 'pipe', its],
       });

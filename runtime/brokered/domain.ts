@@ -1,9 +1,12 @@
-import { MOST_STILL, type PlacedMachine } from '../broker/protocol.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type BrokerAnswers, MOST_STILL, type PlacedMachine } from '../broker/protocol.ts';
 import type { LoggedBytes } from '../edit/log.ts';
 import { DomschedError } from '../error.ts';
 import type { GuestFrame } from '../hypervisor/frame.ts';
 import { LiveDomain, stateUnlessGone } from '../hypervisor/live-domain.ts';
 import { PauseCounter } from '../hypervisor/pause-counter.ts';
+import { threadsByOwnNumber } from '../hypervisor/qemu/qemu-process.ts';
+import { parseRegisters } from '../hypervisor/qemu/registers.ts';
 import { ThreadTimes } from '../hypervisor/thread-times.ts';
 import type {
   Domain,
@@ -12,14 +15,19 @@ import type {
   FrameReader,
   FrameWriter,
   Pausable,
+  PauseUse,
+  RegisterReader,
   WordEdit,
 } from '../hypervisor/types.ts';
 import type { ProcessRam } from '../hypervisor/vmm/attach-ram.ts';
-import { identityOf } from '../hypervisor/vmm/domain.ts';
-import type { MachineProcess } from '../hypervisor/vmm/machine-process.ts';
 import { machineThreads } from '../hypervisor/vmm/vcpu-threads.ts';
 import type { BrokerClient } from './client.ts';
+import { MonitoredRam } from './monitored-ram.ts';
 import type { HandedView } from './view.ts';
+
+/** How often to ask for a pause of a machine that has to run on first, and how long to wait for it at most. */
+const PAUSE_ATTEMPTS = 3;
+const LONGEST_WAIT_MS = 10_000;
 
 /** A machine of which we read the memory, and to which the broker does the rest. */
 export class BrokeredDomain extends LiveDomain implements Domain<GuestFrame> {
@@ -27,6 +35,8 @@ export class BrokeredDomain extends LiveDomain implements Domain<GuestFrame> {
   readonly frames: FrameReader<GuestFrame>;
   readonly writeFrames: FrameWriter<GuestFrame>;
   readonly pause: Pausable;
+  /** Of a machine with a monitor. */
+  readonly registers?: RegisterReader;
   readonly hostClock: ThreadTimes;
   readonly lacksBranchTracking: boolean;
   /** What the broker found and repaired when it opened the machine. */
@@ -35,7 +45,7 @@ export class BrokeredDomain extends LiveDomain implements Domain<GuestFrame> {
   still: readonly LoggedBytes[] = [];
   readonly #client: BrokerClient;
   readonly #machine: number;
-  readonly #ram: ProcessRam;
+  readonly #ram: ProcessRam | MonitoredRam;
   readonly #view: HandedView;
   readonly #counter: PauseCounter;
   #closed = false;
@@ -43,19 +53,26 @@ export class BrokeredDomain extends LiveDomain implements Domain<GuestFrame> {
   /** @param opened closed with the domain */
   constructor(
     client: BrokerClient,
-    process: MachineProcess,
-    opened: { readonly machine: number; readonly ram: ProcessRam; readonly view: HandedView },
-    { recovery, endsWithUs, way, lacksBranchTracking }: PlacedMachine,
+    identity: DomainIdentity & { readonly pid: number },
+    opened: {
+      readonly machine: number;
+      readonly ram: ProcessRam | MonitoredRam;
+      readonly view: HandedView;
+    },
+    { recovery, endsWithUs, way, lacksBranchTracking, threads }: PlacedMachine,
   ) {
     super();
     this.#client = client;
     this.#machine = opened.machine;
     this.#ram = opened.ram;
     this.#view = opened.view;
-    this.identity = identityOf(process);
+    this.identity = identity;
     this.recovery = recovery;
     this.lacksBranchTracking = lacksBranchTracking;
-    this.hostClock = new ThreadTimes(process.pid, () => machineThreads(process.pid).vcpus);
+    const { pid } = identity;
+    this.hostClock = new ThreadTimes(pid, () =>
+      threads === null ? machineThreads(pid).vcpus : threadsByOwnNumber(pid, threads),
+    );
     this.frames = opened.ram;
     this.writeFrames = {
       write: () => {
@@ -70,9 +87,10 @@ export class BrokeredDomain extends LiveDomain implements Domain<GuestFrame> {
       asks: true,
       stop: async (use) => {
         this.#ram.renew();
-        const stopped = await client.ask({ op: 'pause', machine, use });
+        const { foundPaused, heard } = await this.#stop(use);
         this.mayHaveRun();
-        return stopped;
+        if (heard !== null) await this.#hear(heard);
+        return { foundPaused };
       },
       prove: async () => ({
         generation: this.generation,
@@ -86,6 +104,14 @@ export class BrokeredDomain extends LiveDomain implements Domain<GuestFrame> {
       },
     });
     this.pause = this.#counter;
+    const { ram } = opened;
+    if (ram instanceof MonitoredRam) {
+      this.registers = { read: async () => parseRegisters(await client.ask({ op: 'registers', machine })) };
+      ram.onReset(() => {
+        this.mayHaveRun();
+        this.emit({ type: 'reset' });
+      });
+    }
   }
 
   protected override lookAgain(): void {
@@ -107,6 +133,30 @@ export class BrokeredDomain extends LiveDomain implements Domain<GuestFrame> {
     this.#view.close();
     this.hostClock.close();
     this.forgetListeners();
+  }
+
+  /** A machine that has been paused for too much of its time runs on first. */
+  async #stop(use: PauseUse): Promise<BrokerAnswers['pause']> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#client.ask({ op: 'pause', machine: this.#machine, use });
+      } catch (error) {
+        const waitMs = error instanceof DomschedError ? error.details.waitMs : undefined;
+        if (typeof waitMs !== 'number' || attempt === PAUSE_ATTEMPTS) throw error;
+        await sleep(Math.min(waitMs, LONGEST_WAIT_MS));
+      }
+    }
+  }
+
+  /** What was read before the monitor told of other memory is not what is edited. */
+  async #hear(heard: { resets: number; ramVersion: number }): Promise<void> {
+    if (!(this.#ram instanceof MonitoredRam)) return;
+    try {
+      await this.#ram.hear(heard);
+    } catch (error) {
+      await this.#client.ask({ op: 'resume', machine: this.#machine }).catch(() => undefined);
+      throw error;
+    }
   }
 
   async #edit({ title, words, harmlessInParts }: WordEdit): Promise<void> {

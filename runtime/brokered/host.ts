@@ -1,43 +1,50 @@
-import { DomschedError } from '../error.ts';
+import { DomschedError, type DomschedErrorCode } from '../error.ts';
 import { OpenDomains } from '../hypervisor/open-domains.ts';
 import type { Domain, DomainListing, Host } from '../hypervisor/types.ts';
 import { attachRam } from '../hypervisor/vmm/attach-ram.ts';
-import { identityOf } from '../hypervisor/vmm/domain.ts';
 import type { BrokerClient } from './client.ts';
 import { BrokeredDomain } from './domain.ts';
+import { MonitoredRam } from './monitored-ram.ts';
 import { HandedView } from './view.ts';
 
-/** The virtual machines of this host as the broker finds them by their processes: one of them, or all. */
+/** The virtual machines of one place as the broker finds them. */
 export class BrokeredHost implements Host {
   readonly hypervisor = 'qemu';
   readonly connection: string;
   readonly #client: BrokerClient;
-  readonly #pid: number | undefined;
+  readonly #index: number;
   readonly #open = new OpenDomains<BrokeredDomain>();
   #ids: readonly string[] = [];
   #asking: Promise<unknown> | undefined;
 
-  /** @param pid the one machine that is meant; all when left out */
-  constructor(client: BrokerClient, connection: string, pid?: number) {
+  /** @param index of its connection among those that the broker was given */
+  constructor(client: BrokerClient, connection: string, index = 0) {
     this.#client = client;
     this.connection = connection;
-    this.#pid = pid;
+    this.#index = index;
   }
 
   async list(): Promise<readonly DomainListing[]> {
-    const machines = await this.#client.ask({ op: 'list' });
-    const meant = machines.filter(({ pid }) => this.#pid === undefined || this.#pid === pid);
-    this.#ids = meant.map(({ pid }) => `pid:${pid}`);
-    return meant.map((machine) => {
-      const { state, vcpus, memoryBytes } = machine;
-      return { identity: identityOf(machine), state, vcpus, memoryBytes };
+    const machines = await this.#client.ask({ op: 'list', host: this.#index });
+    this.#ids = machines.map(({ identity }) => identity.id);
+    return machines.map((machine) => {
+      if (!('failure' in machine)) return machine;
+      const { code, message, details } = machine.failure;
+      const error = new DomschedError(code as DomschedErrorCode, message, details);
+      return { identity: machine.identity, error };
     });
   }
 
   /** As of the last time that it was asked; the broker is asked again meanwhile. */
   ids(): readonly string[] {
-    this.#asking ??= this.list()
-      .catch(() => undefined)
+    this.#asking ??= this.#client
+      .ask({ op: 'ids', host: this.#index })
+      .then(
+        (ids) => {
+          this.#ids = ids;
+        },
+        () => undefined,
+      )
       .finally(() => {
         this.#asking = undefined;
       });
@@ -47,11 +54,7 @@ export class BrokeredHost implements Host {
   async open(id: string): Promise<Domain> {
     const before = await this.#open.get(id);
     if (before !== undefined) return before;
-    const pid = Number(/^pid:(\d+)$/.exec(id)?.[1] ?? Number.NaN);
-    if (!Number.isSafeInteger(pid) || (this.#pid !== undefined && this.#pid !== pid)) {
-      throw new DomschedError('domain-not-found', `there is no virtual machine ${id}`, { domain: id });
-    }
-    return this.#open.add(id, await this.#attach(pid));
+    return this.#open.add(id, await this.#attach(id));
   }
 
   close(): Promise<void> {
@@ -62,20 +65,24 @@ export class BrokeredHost implements Host {
     return this.close();
   }
 
-  async #attach(pid: number): Promise<BrokeredDomain> {
+  async #attach(id: string): Promise<BrokeredDomain> {
     const client = this.#client;
-    const { machine, process } = await client.ask({ op: 'open', pid });
-    const view = new HandedView(pid, process.name, client.take(machine));
+    const { machine, identity, process } = await client.ask({
+      op: 'open',
+      host: this.#index,
+      domain: id,
+    });
+    const { pid, name } = identity;
+    const view = new HandedView(pid, name, client.take(machine));
     try {
-      const ram = attachRam(process, view);
-      const { blocks, placement } = ram.boot;
-      const placed = await client.ask({
-        op: 'place',
-        machine,
-        blocks: blocks.map(({ start, length }) => ({ start, length })),
-        low: placement.low,
-      });
-      return new BrokeredDomain(client, process, { machine, ram, view }, placed);
+      const found = process === null ? undefined : attachRam(process, view);
+      const where = found && {
+        blocks: found.boot.blocks.map(({ start, length }) => ({ start, length })),
+        low: found.boot.placement.low,
+      };
+      const placed = await client.ask({ op: 'place', machine, ...(where && { where }) });
+      const ram = found ?? (await MonitoredRam.open(client, { number: machine, name, memory: view.memory }));
+      return new BrokeredDomain(client, identity, { machine, ram, view }, placed);
     } catch (error) {
       view.close();
       await client.ask({ op: 'close', machine }).catch(() => undefined);

@@ -12,13 +12,14 @@ const MOST_BYTES = 64 * 1024 * 1024;
 export class HandedView implements MachineView {
   readonly pid: number;
   readonly #files: readonly number[];
-  readonly #memory: ReadMemory;
+  /** All of the process's memory, by its addresses. */
+  readonly memory: ReadMemory;
 
   /** @param files in the order of `FILES` in `runtime/broker/machines.ts`; ours to close */
   constructor(pid: number, name: string, files: readonly number[]) {
     this.pid = pid;
     this.#files = files;
-    this.#memory = new ReadMemory(files[0]!, name);
+    this.memory = new ReadMemory(files[0]!, name);
   }
 
   blocks(): RamBlock[] {
@@ -30,7 +31,7 @@ export class HandedView implements MachineView {
   }
 
   open(block: RamBlock): ReturnType<MachineView['open']> {
-    return { memory: this.#memory, mapping: undefined, address: block.start };
+    return { memory: this.memory, mapping: undefined, address: block.start };
   }
 
   close(): void {

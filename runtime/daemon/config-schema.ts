@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { brokerPlace } from '../broker/place.ts';
 import { FLEET } from '../fleet/config.ts';
 import { DAYS } from '../policy/window.ts';
 import { OBSERVERS } from './observers-config.ts';
@@ -158,7 +159,7 @@ function distinctNames({ policy }: WithPolicies, context: z.RefinementCtx): void
 }
 
 /** Machines that a broker can open. */
-const BY_PROCESS = /^pid:\d*$/;
+const isForBroker = (value: string) => brokerPlace(value) !== undefined;
 
 /** What does not work without root's rights yet. */
 function checkSplit(
@@ -167,8 +168,11 @@ function checkSplit(
 ): void {
   if (!config.split) return;
   const refuse = (key: string, message: string) => context.addIssue({ code: 'custom', path: [key], message });
-  if (config.connect.length === 0 || !config.connect.every((value) => BY_PROCESS.test(value))) {
-    refuse('connect', 'with split, machines are reached by their processes alone: write connect = ["pid:"]');
+  if (config.connect.length === 0 || !config.connect.every(isForBroker)) {
+    refuse(
+      'connect',
+      'with split, machines are reached by their processes and by QMP alone, without qtest and gdb: write connect = ["qemu:", "pid:"]',
+    );
   }
   for (const key of ['trace', 'fleet'] as const) {
     if (config[key] !== undefined)

@@ -25,7 +25,7 @@ export class Split implements AsyncDisposable {
 
   /**
    * Starts the broker while we are root.
-   * @param connect `pid:` or `pid:N` each
+   * @param connect `pid:`, `pid:N`, `qemu:` or `qemu:unix:/path` each
    * @throws DomschedError `refused` when we are not
    */
   static async start(connect: readonly string[]): Promise<Split> {
@@ -37,11 +37,8 @@ export class Split implements AsyncDisposable {
     const own = path.join(runtimeDirectory(), 'reader');
     makeReaderFolder(own);
     process.env.DOMSCHED_CACHE_DIR = path.join(own, 'cache');
-    const client = BrokerClient.start();
-    const hosts = connect.map((spec) => {
-      const [, pid = ''] = spec.split(':');
-      return new BrokeredHost(client, spec, pid === '' ? undefined : Number(pid));
-    });
+    const client = BrokerClient.start(connect);
+    const hosts = connect.map((spec, index) => new BrokeredHost(client, spec, index));
     try {
       for (const host of hosts) await host.list();
     } catch (error) {

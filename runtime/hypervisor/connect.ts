@@ -28,7 +28,10 @@ const BACKENDS: Readonly<Record<string, Backend>> = {
     syntax: 'qemu:unix:/path/qmp.sock[,qtest=unix:/path/qtest.sock][,gdb=unix:/path/gdb.sock]',
     options: ['qtest', 'gdb'],
     async open({ address, options }, spec) {
-      const { QemuHost, findMachines } = await import('./qemu/host.ts');
+      const [{ QemuHost }, { findMachines }] = await Promise.all([
+        import('./qemu/host.ts'),
+        import('./qemu/qmp-host.ts'),
+      ]);
       if (address === '') return new QemuHost(spec, () => findMachines());
       const qtest = options.get('qtest');
       const gdb = options.get('gdb');

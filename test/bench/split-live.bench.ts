@@ -32,7 +32,7 @@ await guest.run(`for i in $(seq ${PROCESSES}); do sleep 100000 & done`);
 process.env.DOMSCHED_RUNTIME_DIR = await mkdtemp(path.join(tmpdir(), 'domsched-bench-'));
 const known = await knownKernels();
 const id = `pid:${guest.process.pid}`;
-await using client = BrokerClient.start();
+await using client = BrokerClient.start([id]);
 await using whole = await connect(id);
 await using split = new BrokeredHost(client, id);
 const open = async (

@@ -1,8 +1,10 @@
 /**
  * A reader that was taken over: with a broker beside it and no rights of its own, it tries what it must not be able to do,
- * and prints how each try ended. Arguments: the processes of two machines.
+ * and prints how each try ended. Arguments: the process of one machine, and process and QMP socket of another.
  */
+import { once } from 'node:events';
 import { openSync, readdirSync, readFileSync, readlinkSync, writeSync } from 'node:fs';
+import { createConnection } from 'node:net';
 import process from 'node:process';
 import koffi from 'koffi';
 import { MOST_WORDS, type RequestOf } from '../../runtime/broker/protocol.ts';
@@ -15,8 +17,10 @@ import { FrameBatch } from '../../runtime/hypervisor/frame-batch.ts';
 import { addressOf, ProcessMemory, RangeList } from '../../runtime/hypervisor/process-memory.ts';
 import { seize } from '../../runtime/hypervisor/vmm/ptrace.ts';
 
-const [one = 0, two = 0] = process.argv.slice(2).map(Number);
-await using client = BrokerClient.start();
+const [one = 0, two = 0] = process.argv.slice(2, 4).map(Number);
+const socket = process.argv[4]!;
+const places = ['pid:', `qemu:unix:${socket}`];
+await using client = BrokerClient.start(places);
 dropRoot();
 const said: Record<string, unknown> = {};
 const attempt = async (name: string, work: () => unknown) => {
@@ -32,14 +36,15 @@ for (const line of ['Uid', 'CapPrm', 'CapEff', 'NoNewPrivs'])
 
 await using host = new BrokeredHost(client, 'pid:');
 await using domain = (await host.open(`pid:${one}`)) as BrokeredDomain;
-await using _other = await host.open(`pid:${two}`);
+await using monitored = new BrokeredHost(client, places[1]!, 1);
+await using other = (await monitored.open(socket)) as BrokeredDomain;
 // The first that was opened.
 const machine = 1;
 const region = domain.frames.regions()[0]!;
-const word = (frame: number, offset = 8) => {
+const word = (frame: number, offset = 8, of = domain) => {
   const batch = new FrameBatch();
   batch.add(frame as never, offset, 8);
-  domain.frames.read(batch);
+  of.frames.read(batch);
   return Buffer.from(batch.bytes.subarray(0, 8)).toString('hex');
 };
 said.reads = domain.frames.regions().reduce((sum, { count }) => sum + count * FRAME_SIZE, 0);
@@ -76,6 +81,11 @@ await attempt('traces it', () => {
   if (errno !== 0)
     throw Object.assign(new Error('ptrace'), { code: koffi.errno() === 1 ? 'EPERM' : String(errno) });
 });
+await attempt('connects to its monitor', () => once(createConnection(socket), 'connect'));
+await attempt('opens another socket', () => client.ask({ op: 'open', host: 1, domain: `${socket}.other` }));
+await attempt('opens by its process what has a monitor', () =>
+  client.ask({ op: 'open', host: 0, domain: `pid:${two}` }),
+);
 await attempt('signals it', () => process.kill(one, 'SIGSTOP'));
 await attempt('signals the broker', () => process.kill(client.pid!, 'SIGSTOP'));
 await attempt('becomes root', () => process.setuid!(0));
@@ -115,10 +125,13 @@ await attempt('two words that overlap', () =>
   edit({ words: [...words({}), ...words({ offset: 8, old: old.slice(0, 2), new: '77' })] }),
 );
 await attempt('of another machine', () => edit({ machine: 2 }));
+await attempt('RAM elsewhere than its monitor tells', () =>
+  client.ask({ op: 'place', machine: 2, where: { blocks: [{ start: 4096, length: 4096 }], low: 4096 } }),
+);
 await attempt('of a machine that is not open', () => edit({ machine: 3 }));
 await attempt('that is not harmless in parts', () => edit({ harmlessInParts: undefined }));
 await attempt('RAM elsewhere', () =>
-  client.ask({ op: 'place', machine, blocks: [{ start: 4096, length: 2 ** 29 }], low: 2 ** 29 }),
+  client.ask({ op: 'place', machine, where: { blocks: [{ start: 4096, length: 2 ** 29 }], low: 2 ** 29 } }),
 );
 said.unchanged = word(region.first + 16) === old;
 // That all of this is refused for its reason alone: the very same edit is made, and taken back.
@@ -127,6 +140,20 @@ said.changed = word(region.first + 16) === wanted;
 await attempt('back', () => edit({ words: words({ old: wanted, new: old }) }));
 said.back = word(region.first + 16) === old;
 await client.ask({ op: 'resume', machine });
+
+// By the monitor: the same words of the other guest, of which each part need not be harmless.
+const there = other.frames.regions()[0]!.first + 16;
+const before = word(there, 8, other);
+const after = before === '0123456789abcdef' ? '1123456789abcdef' : '0123456789abcdef';
+const byMonitor = (from: string, to: string) =>
+  edit({ machine: 2, words: [{ frame: there, offset: 8, old: from, new: to }], harmlessInParts: undefined });
+said.registers = (await other.registers!.read()).length;
+await client.ask({ op: 'pause', machine: 2, use: 'edit' });
+await attempt('another old word by the monitor', () => byMonitor(after, before));
+await attempt('the edit by the monitor', () => byMonitor(before, after));
+said['changed by the monitor'] = word(there, 8, other) === after;
+await attempt('back by the monitor', () => byMonitor(after, before));
+await client.ask({ op: 'resume', machine: 2 });
 await attempt('records another place', () =>
   client.ask({
     op: 'record',

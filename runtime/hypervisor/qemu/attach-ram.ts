@@ -34,7 +34,7 @@ export async function attachRam(
   checkApart(ranges, ({ address }) => address);
   const maps = processMaps(pid);
   const process: RamSegment[] = [];
-  const files = new Map<string, { mapping: FileMapping; segments: RamSegment[] }>();
+  const files = new Map<string, { mapping: FileMapping; segments: RamSegment[]; inProcess: RamSegment[] }>();
   const known = previous.flatMap(({ mapping }) => mapping ?? []);
   try {
     for (const { start, length, address } of ranges) {
@@ -54,8 +54,9 @@ export async function attachRam(
           pid,
         });
       }
-      const file = files.get(keyOf(mapping)) ?? { mapping, segments: [] };
+      const file = files.get(keyOf(mapping)) ?? { mapping, segments: [], inProcess: [] };
       files.set(keyOf(mapping), file);
+      file.inProcess.push({ ...segment, address });
       file.segments.push({ ...segment, address: mapping.address + place.offset });
     }
   } catch (error) {
@@ -67,7 +68,7 @@ export async function attachRam(
   if (process.length > 0) {
     const memory = new ProcessMemory(pid);
     probe(memory, process[0]!.address);
-    sources.push({ memory, segments: process, mapping: undefined });
+    sources.push({ memory, segments: process, mapping: undefined, inProcess: process });
   }
   return sources;
 }

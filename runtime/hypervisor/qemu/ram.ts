@@ -27,6 +27,8 @@ export interface RamSource {
   readonly segments: readonly RamSegment[];
   /** Set if memory is our mapping. */
   readonly mapping: FileMapping | undefined;
+  /** The same segments by addresses in QEMU's process, if QEMU was asked. */
+  readonly inProcess?: readonly RamSegment[];
 }
 
 /** Frames of a QEMU guest, copied by system call. */

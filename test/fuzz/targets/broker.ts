@@ -16,13 +16,14 @@ const MOST_LINES = 64;
 const OWN = hostProcess(process.pid)!;
 /** The only machine has this process, by whatever number the input calls it. */
 const PID = 7;
+const ID = `pid:${PID}`;
 
 const ANSWER_CODES = /^[a-z]+(-[a-z]+)*$/;
 
 export function seeds(): Buffer[] {
   const opened = [
-    { id: 1, op: 'open', pid: PID },
-    { id: 2, op: 'place', machine: 1, blocks: [{ start: 4096, length: 4096 }], low: 4096 },
+    { id: 1, op: 'open', host: 0, domain: ID },
+    { id: 2, op: 'place', machine: 1, where: { blocks: [{ start: 4096, length: 4096 }], low: 4096 } },
     { id: 3, op: 'pause', machine: 1, use: 'edit' },
   ];
   const words = [{ frame: 1, offset: 8, old: '00000000', new: '11223344' }];
@@ -40,7 +41,7 @@ export function seeds(): Buffer[] {
       { id: 6, op: 'close', machine: 1 },
     ],
     [
-      { id: 1, op: 'list' },
+      { id: 1, op: 'list', host: 0 },
       { id: 2, op: 'reserve' },
       { id: 3, op: 'probe' },
       { id: 4, op: 'state', machine: 1 },
@@ -63,14 +64,24 @@ export async function read(bytes: Buffer): Promise<number | null> {
   const domain = new FakeDomain({ id: `pid:${PID}`, name: 'fuzz', ram: [{ first: 0, count: FRAMES }] });
   const machine = { pid: OWN.pid, started: OWN.started, name: 'fuzz', isQemu: true, kvmVcpus: 0, args: [] };
   const broker = new Broker(
-    {
-      list: () => [],
-      open: (pid) => {
-        if (pid !== PID) throw new DomschedError('domain-not-found', 'no such machine', {});
-        return { process: machine, descriptors: [] };
+    [
+      {
+        ids: () => [ID],
+        list: async () => [],
+        open: async (id) => {
+          if (id !== ID) throw new DomschedError('domain-not-found', 'no such machine', {});
+          const { pid, started } = OWN;
+          return {
+            identity: { id, connection: id, name: 'fuzz', hypervisor: 'qemu', pid, started },
+            process: machine,
+            descriptors: [],
+            place: () => domain,
+            close: async () => undefined,
+          };
+        },
+        owns: ({ connection, domain: of }) => connection === of && /^pid:\d+$/.test(of),
       },
-      place: () => domain,
-    },
+    ],
     {
       held: new Journal(path.join(directory, 'held'), health),
       changes: new ChangeJournal(path.join(directory, 'changed'), health),

@@ -2,7 +2,8 @@ import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import process from 'node:process';
 import test, { type ExecutionContext } from 'ava';
-import { LONGEST_PAUSE_MS, SILENCE_MS } from '../../../runtime/broker/broker.ts';
+import { SILENCE_MS } from '../../../runtime/broker/broker.ts';
+import { BURST_MS, LONGEST_PAUSE_MS, PAUSED_PART } from '../../../runtime/broker/pause-budget.ts';
 import { MOST_REQUESTS, MOST_WORDS } from '../../../runtime/broker/protocol.ts';
 import { DomschedError } from '../../../runtime/error.ts';
 import { HELD } from '../surgeon/held-record.ts';
@@ -27,7 +28,7 @@ async function paused(t: ExecutionContext, now?: () => number) {
   await bench.open();
   t.deepEqual(await bench.ask({ op: 'pause', machine: 1, use: 'edit' }), {
     id: 3,
-    value: { foundPaused: false },
+    value: { foundPaused: false, heard: null },
   } as never);
   return { ...bench, directory };
 }
@@ -157,10 +158,35 @@ test('nor is it while requests wait all the time; what waits is done first', asy
     [undefined, undefined],
   );
   t.is(Buffer.from(domain.image.load(4096 + 8, 8)).toString('hex'), NEW);
-  // A pause that began since is another one.
+  // A pause that began since, once the machine has run on, is another one.
+  now += LONGEST_PAUSE_MS;
   t.is((await ask({ op: 'pause', machine: 1, use: 'edit' })).error, undefined);
   await broker.endSilent();
   t.is(await domain.state(), 'paused');
+});
+
+test('who pauses a machine again and again has it run on first, also when it was opened anew', async (t) => {
+  let now = 0;
+  const { ask, broker, domain } = await paused(t, () => now);
+  const id = `pid:${process.pid}`;
+  now += LONGEST_PAUSE_MS;
+  await broker.endSilent();
+  t.is(await domain.state(), 'running');
+  for (let machine = 1; machine < 3; machine++) {
+    const { error } = await ask({ op: 'pause', machine, use: 'look' });
+    t.is(error?.code, 'timeout');
+    t.true(error?.details.again);
+    t.is(await domain.state(), 'running');
+    await ask({ op: 'close', machine });
+    await ask({ op: 'open', host: 0, domain: id });
+    const where = { blocks: [{ start: 4096, length: 4096 }], low: 4096 };
+    t.is((await ask({ op: 'place', machine: machine + 1, where })).error, undefined);
+  }
+  const wait = (LONGEST_PAUSE_MS * (1 - PAUSED_PART) - BURST_MS) / PAUSED_PART;
+  now += wait - 1;
+  t.is((await ask({ op: 'pause', machine: 3, use: 'look' })).error?.details.waitMs, 1);
+  now += 1;
+  t.is((await ask({ op: 'pause', machine: 3, use: 'look' })).error, undefined);
 });
 
 test('the end of the reader ends its pauses, after what is being done', async (t) => {
@@ -176,7 +202,7 @@ test('the end of the reader ends its pauses, after what is being done', async (t
 test('one pause, one place: neither is made twice', async (t) => {
   const { ask } = await paused(t);
   t.is((await ask({ op: 'pause', machine: 1, use: 'edit' })).error?.code, 'refused');
-  const place = { op: 'place', machine: 1, blocks: [{ start: 0, length: 1 }], low: 1 };
+  const place = { op: 'place', machine: 1, where: { blocks: [{ start: 0, length: 1 }], low: 1 } };
   t.is((await ask(place)).error?.code, 'refused');
 });
 

@@ -2,9 +2,12 @@ import test from 'ava';
 import { build } from 'esbuild';
 import { projectDirectory } from '../../../kernels/paths.ts';
 
-/** Rooms that read guests or decide, and files that follow a guest's own tables. */
+/**
+ * Rooms that read guests or decide, and files that follow a guest's own tables or parse what it has chosen: of a monitor, the
+ * registers.
+ */
 const READERS =
-  /^(extractor\/(?!known-error\.ts)|generated|codegen|runtime\/(blame|brokered|code|command|control|daemon|fleet|guest|layout|members|memory|metrics|policy|technique|tick|trace|watch|web)\/|runtime\/hypervisor\/(dump|fake|xen)\/|runtime\/hypervisor\/vmm\/(attach-ram|guest-tables|plugged-ram)|runtime\/hypervisor\/qemu\/(gdb|qmp|qtest))/;
+  /^(extractor\/(?!known-error\.ts)|generated|codegen|runtime\/(blame|brokered|code|command|control|daemon|fleet|guest|layout|members|memory|metrics|policy|technique|tick|trace|watch|web)\/|runtime\/hypervisor\/(dump|fake|xen)\/|runtime\/hypervisor\/vmm\/(attach-ram|guest-tables|plugged-ram)|runtime\/hypervisor\/qemu\/(domain|gdb|host|qtest|registers))/;
 
 test('the broker is made of nothing that reads a guest, and of two libraries', async (t) => {
   const { metafile } = await build({

@@ -45,7 +45,7 @@ for (const [which, queue] of bounds) {
     let most = 0;
     for (let id = 0; id < MANY_LINES && !hasEnded(); id++) {
       most = Math.max(most, socket.writableLength);
-      if (!reader.write(`${JSON.stringify({ id, op: 'list' })}\n`)) await nextTurn();
+      if (!reader.write(`${JSON.stringify({ id, op: 'list', host: 0 })}\n`)) await nextTurn();
     }
     t.true(hasEnded(), 'it was left before all was asked');
     await end;
@@ -57,7 +57,7 @@ for (const [which, queue] of bounds) {
 test('one that takes its answers late gets all of them', async (t) => {
   const { reader, domain, hasEnded } = await served(t);
   reader.pause();
-  for (let id = 0; id < MOST_REQUESTS; id++) reader.write(`${JSON.stringify({ id, op: 'list' })}\n`);
+  for (let id = 0; id < MOST_REQUESTS; id++) reader.write(`${JSON.stringify({ id, op: 'list', host: 0 })}\n`);
   await nextTurn();
   let text = '';
   reader.on('data', (chunk) => {

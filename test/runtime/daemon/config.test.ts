@@ -161,12 +161,19 @@ test('sentinel: on unless it is switched off; which policies it is for', async (
   t.deepEqual(counting, [['db', 'bash'], ['backup', 'db'], ['db'], ['db', 'cron', 'bash'], [], []]);
 });
 
-test('split is for machines that are found by their processes, and not yet for a trace or a fleet', (t) => {
-  t.deepEqual(problemsOf('split = true\nconnect = ["pid:", "pid:17"]'), []);
-  for (const connect of ['[]', '["pid:", "qemu:"]', '["xen:"]', '["qemu:unix:/run/a.sock"]']) {
+test('split is for machines that are found by their processes or their monitors, and not yet for a trace or a fleet', (t) => {
+  t.deepEqual(problemsOf('split = true\nconnect = ["pid:", "pid:17", "qemu:", "qemu:unix:/run/a.sock"]'), []);
+  const others = [
+    '[]',
+    '["pid:", "xen:"]',
+    '["dump:/x"]',
+    '["qemu:unix:/run/a.sock,qtest=unix:/run/b"]',
+    '["qemu:/run/a"]',
+  ];
+  for (const connect of others) {
     const problems = problemsOf(`split = true\nconnect = ${connect}`);
     t.is(problems.length, 1, connect);
-    t.regex(problems[0]!, /connect.*write connect = \["pid:"\]/);
+    t.regex(problems[0]!, /connect.*write connect = \["qemu:", "pid:"\]/);
     t.deepEqual(problemsOf(`connect = ${connect}`), [], 'without split');
   }
   const problems = problemsOf('split = true\nconnect = ["pid:"]\n[trace]\nfile = "/tmp/x.trace"');
