@@ -329,13 +329,12 @@ export class Broker {
   async #pause(machine: OpenMachine, use: PauseUse): Promise<BrokerAnswers['pause']> {
     const domain = placed(machine);
     if (machine.guard !== undefined) throw new DomschedError('refused', 'it is paused already', {});
-    const now = this.#now();
-    this.#expectBudget(machine, now);
+    this.#expectBudget(machine);
     const guard = await domain.pause.acquire(use);
     machine.guard = guard;
     machine.use = use;
-    // Parts of it may stand while the rest is being stopped.
-    machine.pausedMs = now;
+    // Not from when it was asked for: another one of us may have had it paused, and ours waited.
+    machine.pausedMs = this.#now();
     const { monitor } = machine.opened;
     const heard = monitor ? { resets: monitor.resets, ramVersion: monitor.ramVersion } : null;
     return { foundPaused: guard.foundPaused, heard };
@@ -352,8 +351,9 @@ export class Broker {
   }
 
   /** @throws DomschedError `timeout` for a machine that has stood for too much of its time and has to run on first */
-  #expectBudget({ opened: { identity } }: OpenMachine, now: number): void {
-    const waitMs = Math.ceil(runsFirstMs(this.#stood.get(keyOf(identity)) ?? NEVER_STOOD, now));
+  #expectBudget({ opened: { identity } }: OpenMachine): void {
+    const stood = this.#stood.get(keyOf(identity)) ?? NEVER_STOOD;
+    const waitMs = Math.ceil(runsFirstMs(stood, this.#now()));
     if (waitMs === 0) return;
     const message = `${identity.name} has been paused for too much of its time, and runs on for ${waitMs} ms first`;
     throw new DomschedError('timeout', message, { domain: identity.name, again: true, waitMs });

@@ -5,6 +5,7 @@ import type { RamSegment } from '../hypervisor/qemu/ram.ts';
 import type { Domain, DomainIdentity, DomainListing } from '../hypervisor/types.ts';
 import type { MachineProcess } from '../hypervisor/vmm/machine-process.ts';
 import type { RequestOf } from './protocol.ts';
+import { type ReaderUser, readerUser } from './reader-user.ts';
 
 /** Where a guest's RAM is in the process that runs it. */
 export type RamPlace = NonNullable<RequestOf<'place'>['where']>;
@@ -59,8 +60,8 @@ export const FILES = ['mem', 'maps', 'pagemap'] as const;
  */
 export function openFiles(machine: { pid: number; started: number; name: string }): number[] {
   const { pid, name } = machine;
-  if (isNobodys(pid)) {
-    const why = 'it runs as nobody, as the reader does, who could do anything to it';
+  if (isOf(pid, readerUser())) {
+    const why = "it runs as the reader's user or group, who could do anything to it";
     throw new DomschedError('refused', `${name}: ${why}; give it a user of its own, or set split = false`, {
       pid,
     });
@@ -78,10 +79,10 @@ export function openFiles(machine: { pid: number; started: number; name: string 
   }
 }
 
-/** Whether a process has the reader's user or group, by any of its ids: effective, real, saved, or for files. */
-export function isNobodys(pid: number): boolean {
+/** Whether a process has that user or group, by any of its ids: effective, real, saved, or for files. */
+export function isOf(pid: number, { uid, gid }: ReaderUser): boolean {
   const status = readFileSync(`/proc/${pid}/status`, 'latin1');
-  return /^[UG]id:.*\t65534(\t|$)/m.test(status);
+  return new RegExp(`^(Uid:.*\\t${uid}|Gid:.*\\t${gid})(\\t|$)`, 'm').test(status);
 }
 
 export function gone(name: string): DomschedError {

@@ -1,10 +1,9 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import process from 'node:process';
 import koffi from 'koffi';
+import { type ReaderUser, readerUser } from '../broker/reader-user.ts';
 import { DomschedError } from '../error.ts';
 
-/** Linux's overflow user and group, which own nothing: `nobody` and `nogroup` where they have these names. */
-export const NOBODY = 65_534;
 /** From include/uapi/linux/prctl.h. */
 const PR_SET_NO_NEW_PRIVS = 38;
 const PR_SET_DUMPABLE = 4;
@@ -20,12 +19,12 @@ const prctl = koffi
  * afterwards, nor read our memory.
  * @throws DomschedError `refused` when we are not root, or anything of it is left
  */
-export function dropRoot(): void {
+export function dropRoot(user: ReaderUser = readerUser()): void {
   if (process.geteuid?.() !== 0) throw refused('it is not run as root');
   try {
     process.setgroups!([]);
-    process.setgid!(NOBODY);
-    process.setuid!(NOBODY);
+    process.setgid!(user.gid);
+    process.setuid!(user.uid);
   } catch (error) {
     const unit = 'it takes CAP_SETUID, CAP_SETGID and the calls of @setuid';
     throw refused(`${(error as Error).message}; ${unit}`);
@@ -34,21 +33,21 @@ export function dropRoot(): void {
     throw refused(`prctl: error ${koffi.errno()}`);
   }
   for (const thread of readdirSync('/proc/self/task')) {
-    const left = leftOf(readFileSync(`/proc/self/task/${thread}/status`, 'latin1'));
+    const left = leftOf(readFileSync(`/proc/self/task/${thread}/status`, 'latin1'), user);
     if (left !== undefined) throw refused(`thread ${thread} keeps ${left}`);
   }
 }
 
 /** What of root a thread has: a line of its status. Undefined if nothing. */
-export function leftOf(status: string): string | undefined {
+export function leftOf(status: string, { uid, gid }: ReaderUser): string | undefined {
   const lines = status.split('\n');
   const is = (line: string, name: string, value: RegExp) =>
     line.startsWith(`${name}:`) && !value.test(line.slice(name.length + 1).trim());
-  const ids = new RegExp(`^${NOBODY}(\\s+${NOBODY}){3}$`);
+  const ids = (id: number) => new RegExp(`^${id}(\\s+${id}){3}$`);
   return lines.find(
     (line) =>
-      is(line, 'Uid', ids) ||
-      is(line, 'Gid', ids) ||
+      is(line, 'Uid', ids(uid)) ||
+      is(line, 'Gid', ids(gid)) ||
       is(line, 'Groups', /^$/) ||
       ['CapInh', 'CapPrm', 'CapEff', 'CapAmb'].some((name) => is(line, name, /^0+$/)),
   );

@@ -1,9 +1,10 @@
-import { chmodSync, lchownSync, mkdirSync, readFileSync } from 'node:fs';
+import { chmodSync, lchownSync, lstatSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
+import { readerUser } from '../broker/reader-user.ts';
 import { BrokerClient } from '../brokered/client.ts';
-import { dropRoot, NOBODY } from '../brokered/drop-root.ts';
+import { dropRoot } from '../brokered/drop-root.ts';
 import { BrokeredHost } from '../brokered/host.ts';
 import { brokeredJournals } from '../brokered/journals.ts';
 import { DomschedError } from '../error.ts';
@@ -74,6 +75,11 @@ function makeReaderFolder(folder: string): void {
   const directory = path.dirname(folder);
   makePrivate(directory);
   chmodSync(directory, 0o711);
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  lchownSync(folder, NOBODY, NOBODY);
+  const { uid, gid } = readerUser();
+  const before = lstatSync(folder, { throwIfNoEntry: false });
+  if (before?.uid === uid && before.gid === gid) return;
+  // What another reader's user has kept there can be done without, and is not given to this one.
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { mode: 0o700 });
+  lchownSync(folder, uid, gid);
 }

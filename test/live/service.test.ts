@@ -84,12 +84,13 @@ test.afterEach.always(async () => {
 });
 
 /** The configuration by which one of the guest's processes waits while the other runs. */
-function holding(name: string): Promise<void> {
+function holding(name: string, keys = ''): Promise<void> {
   return systemd.write(
     '/etc/domsched.toml',
     `interval = 0.1
 maxHold = false
 guarantee = 0
+${keys}
 connect = ["qemu:unix:${socket}"]
 [log]
 level = "debug"
@@ -243,6 +244,36 @@ async function lostAndKept(t: import('ava').ExecutionContext): Promise<void> {
   );
   t.log(/^VmRSS:.*$/m.exec(status)![0], /^Threads:.*$/m.exec(status)![0]);
 }
+
+test.serial(
+  'split = true: with what the broker needs beside, a user of its own reads, without rights',
+  async (t) => {
+    t.timeout(LIMIT_MS);
+    // The package makes it. The guest runs as nobody, whom the reader must not be.
+    const postinst = await readFile(path.join(projectDirectory, 'runtime/debian/postinst'), 'utf8');
+    await systemd.run('sh', '-c', /^ {2}(useradd .*)$/m.exec(postinst)![1]!);
+    const uid = (await systemd.run('id', '-u', 'domsched')).stdout;
+    const readme = await readFile(path.join(projectDirectory, 'runtime/broker/README.md'), 'utf8');
+    const [, lines] = /^```ini\n\[Service\]\n([^`]*)```$/m.exec(readme)!;
+    await withDropIn(lines!);
+    const layouts = '/root/.local/share/domsched';
+    await systemd.run('chmod', 'a+x', '/root', '/root/.local', '/root/.local/share');
+    await systemd.run('chmod', '-R', 'a+rX', layouts);
+    await holding('pi1', 'split = true');
+    await forget();
+    await systemd.run('systemctl', 'start', 'domsched');
+    await logs('pi1 is held', isHeld);
+    const held = progress('pi1');
+    await goesOn('pi2');
+    t.true(progress('pi1') <= held + 1);
+    const status = await readFile(`${await mainPid()}/status`, 'utf8');
+    t.regex(status, new RegExp(`^Uid:\\t${uid}\\t${uid}\\t${uid}\\t${uid}$`, 'm'));
+    t.regex(status, /^CapEff:\t0+$/m);
+    await systemd.run('systemctl', 'stop', 'domsched');
+    t.is(await systemd.show('domsched', 'Result'), 'success');
+    await goesOn('pi1');
+  },
+);
 
 // What CAP_KILL is for does not come up here: test/runtime/hypervisor/vmm/abandon.test.ts has it.
 for (const taken of Object.keys(CAPABILITIES).filter((name) => name !== 'CAP_KILL')) {

@@ -92,6 +92,7 @@ for (const suite of SUITES) {
     await done(
       'test -s /usr/share/zsh/vendor-completions/_domsched -a -s /usr/share/fish/vendor_completions.d/domsched.fish',
     );
+    t.regex(await done('getent passwd domsched'), /:\/nonexistent:\/usr\/sbin\/nologin$/);
     // Installing starts nothing, now or at the next boot.
     t.is(await done('find /etc/systemd /etc/rc?.d -name "*domsched*"'), '');
     await isListed(t, root);
@@ -109,6 +110,7 @@ for (const suite of SUITES) {
     await done('apt-get purge -y domsched');
     t.deepEqual(await root.files(), before, 'nothing of it is left');
     t.is(await done('ls /var/log | grep domsched || :'), '');
+    t.is(await done('grep domsched /etc/passwd /etc/group /etc/shadow || :'), '');
   });
 }
 

@@ -51,10 +51,11 @@ export class DebianRoot implements AsyncDisposable {
     });
   }
 
-  /** All its files, but what apt, dpkg and debconf write down for themselves. */
+  /** All its files, but what apt, dpkg, debconf and useradd write down for themselves. */
   async files(): Promise<string[]> {
     const notes = [
       '/proc',
+      ...['passwd-', 'group-', 'shadow-', 'gshadow-', '.pwd.lock'].map((name) => `/etc/${name}`),
       '/dev',
       '/var/lib/dpkg',
       '/var/lib/apt',

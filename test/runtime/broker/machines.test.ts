@@ -2,15 +2,15 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import process from 'node:process';
 import test from 'ava';
-import { isNobodys } from '../../../runtime/broker/machines.ts';
-import { NOBODY } from '../../../runtime/brokered/drop-root.ts';
+import { isOf } from '../../../runtime/broker/machines.ts';
+import { NOBODY } from '../../../runtime/broker/reader-user.ts';
 
 const users: readonly [string, { uid?: number; gid?: number }, boolean][] = [
   ['root', {}, false],
   ['another', { uid: 12_345, gid: 12_345 }, false],
   ['one whose number begins so', { uid: 655_340, gid: 655_340 }, false],
-  ['nobody', { uid: NOBODY, gid: 12_345 }, true],
-  ['of the group nogroup', { uid: 12_345, gid: NOBODY }, true],
+  ['nobody', { uid: NOBODY.uid, gid: 12_345 }, true],
+  ['of the group nogroup', { uid: 12_345, gid: NOBODY.gid }, true],
 ];
 for (const [who, ids, expected] of users) {
   test(`whether a machine is the reader's own: ${who}`, async (t) => {
@@ -18,6 +18,6 @@ for (const [who, ids, expected] of users) {
     const child = spawn('sleep', ['60'], ids);
     t.teardown(() => child.kill('SIGKILL'));
     await once(child, 'spawn');
-    t.is(isNobodys(child.pid!), expected);
+    t.is(isOf(child.pid!, NOBODY), expected);
   });
 }
