@@ -17,7 +17,7 @@ export const BESIDE = [
   {
     variable: 'cpu_tss_rw',
     code: '__switch_to_xtra',
-    source: /(?:^|\/)arch\/x86\/kernel\/process(?:_64)?\.c$/,
+    source: /(?:^|\/)arch\/x86\/kernel\/process\.c$/,
     structures: ['tss_struct'],
   },
   {

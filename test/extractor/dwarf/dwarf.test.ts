@@ -225,6 +225,9 @@ test("a CPU's own structures are found in the files of their variables, which cl
   const sources = {
     'drivers/first.c': OTHER,
     'kernel/sched/core.c': `${CORE} int schedule(void) { return 0; }`,
+    // Of a name like the next one's, and before it in the kernel too; it only uses the variable.
+    'arch/x86/kernel/process_64.c':
+      'extern struct tss_struct cpu_tss_rw; void *used(void) { return &cpu_tss_rw; }',
     'arch/x86/kernel/process.c':
       'struct tss_struct { char c[3]; } cpu_tss_rw; int __switch_to_xtra(void) { return 0; }',
     'arch/x86/kernel/cpu/common.c':
