@@ -12,7 +12,7 @@ import { fairQueuesRefusal, hasGroups, spliceRefusal } from '../technique/fair/m
 import { HALF_LIFE, peltRefusal } from '../technique/fair/pelt.ts';
 import { Shares, type SharesGuest, sharesMembers, sharesRefusal } from '../technique/fair/shares.ts';
 import { o1Members } from '../technique/o1/members.ts';
-import { noTrap } from '../technique/park/members.ts';
+import { noTrap, noWorkHome } from '../technique/park/members.ts';
 import { typesRefusal } from '../technique/park/proof.ts';
 import { NEEDED, NEEDED_BY_O1, o1Bits } from '../technique/proved-bits.ts';
 import type { Technique } from '../technique/step.ts';
@@ -70,7 +70,7 @@ function kernelHolder(guest: Guest, proved?: Constants): Holder {
     });
   }
   const types = forgedCallRefusal(guest);
-  const untrapped = noTrap(layout) ?? types;
+  const untrapped = noTrap(layout) ?? types ?? noWorkHome(layout);
   if (untrapped === null) return parkingHolder(guest, proved ?? constantsOf(guest));
   return queueHolder(guest, { park: untrapped, call: types }, proved);
 }

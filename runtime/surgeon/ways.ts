@@ -7,7 +7,7 @@ import type { LayoutView } from '../layout/view.ts';
 import { fairQueuesRefusal, hasGroups, spliceRefusal } from '../technique/fair/members.ts';
 import { sharesRefusal } from '../technique/fair/shares.ts';
 import { o1Members } from '../technique/o1/members.ts';
-import { noTrap, parkMembers, wakeMembers } from '../technique/park/members.ts';
+import { noTrap, noWorkHome, parkMembers, wakeMembers } from '../technique/park/members.ts';
 import type { Technique } from '../technique/step.ts';
 import type { Holder } from './holder.ts';
 import { holderFor } from './holder-for.ts';
@@ -39,7 +39,7 @@ export function waysOfLayout(layout: LayoutView): Ways {
       o1Members(layout);
       return { techniques: ['splice', 'state'], refused: { park: noTrap(layout) ?? 'it has O(1) queues' } };
     }
-    const park = noTrap(layout);
+    const park = noTrap(layout) ?? noWorkHome(layout);
     if (park === null) parkMembers(layout);
     const state = fairQueuesRefusal(layout) ?? (hasGroups(layout) ? sharesRefusal(layout) : null);
     const reasons = { park, splice: state ?? spliceRefusal(layout), state };

@@ -93,14 +93,27 @@ interface WorkHome {
   readonly fpu: { readonly fpstate: Word; readonly own: number } | null;
 }
 
+/** Why a kernel has no room for the work that parks a thread, or null where it has. */
+export function noWorkHome(layout: LayoutView): string | null {
+  return workHomeIn(layout) === null ? NO_WORK_HOME : null;
+}
+
+const NO_WORK_HOME = 'task_struct has no padding for a task work';
+
 function workHome(layout: LayoutView): WorkHome {
+  const home = workHomeIn(layout);
+  if (home !== null) return home;
+  throw unusable(layout, NO_WORK_HOME);
+}
+
+function workHomeIn(layout: LayoutView): WorkHome | null {
   const size = sizeOf(layout, 'callback_head');
   const [inTask] = homesFor(layout, 'task_struct', size);
   if (inTask !== undefined) return { workHome: inTask, fpu: null };
   // The `fpu` is in one allocation with the task since "x86/fpu: Remove the thread::fpu pointer", 6.16.
   const isBehind = layout.struct('fpu') !== undefined && !layout.has('thread_struct', 'fpu.__fpstate');
   const [inFpu] = isBehind ? homesFor(layout, 'fpu', size) : [];
-  if (inFpu === undefined) throw unusable(layout, 'task_struct has no padding for a task work');
+  if (inFpu === undefined) return null;
   const end = sizeOf(layout, 'task_struct');
   const { fpstate, own } = wordsOf(layout, 'fpu', ['fpstate', 'own'], end);
   return { workHome: end + inFpu, fpu: { fpstate, own } };

@@ -5,7 +5,7 @@ import type { AnyLayout } from '../../../runtime/layout/types.ts';
 import { LayoutView } from '../../../runtime/layout/view.ts';
 import { holderFor } from '../../../runtime/surgeon/holder-for.ts';
 import { Surgeon } from '../../../runtime/surgeon/surgeon.ts';
-import { waysOfLayout } from '../../../runtime/surgeon/ways.ts';
+import { waysOf, waysOfLayout } from '../../../runtime/surgeon/ways.ts';
 import { proved } from '../guest/proved.ts';
 import { CFS_KERNEL, EEVDF_KERNEL, knownKernel, SyntheticGuest } from '../guest/synthetic.ts';
 
@@ -89,5 +89,31 @@ for (const kernel of [CFS_KERNEL, EEVDF_KERNEL]) {
       message: /kCFI.*; nor by splice: PELT_MIN_DIVIDER is not proved; nor by state: .*kCFI/,
     });
     t.is(synthetic.domain.recorder.count('write'), 0);
+  });
+}
+
+/** The layout of a kernel whose tasks have no byte that no member covers. */
+async function full(kernel: string): Promise<LayoutView> {
+  const { layout } = (await import(`../../../generated/${kernel}/index.ts`)) as { layout: AnyLayout };
+  const { comm } = layout.task_struct as unknown as Record<string, object>;
+  const filled = (struct: object) => ({ ...struct, filler: { ...comm, offset: 0, size: sizeIn(struct) } });
+  const { task_struct, sched_entity } = layout as unknown as Record<string, object>;
+  const structs = { task_struct: filled(task_struct!), sched_entity: filled(sched_entity!) };
+  return new LayoutView({ ...layout, ...structs } as unknown as AnyLayout);
+}
+
+const sizeIn = (struct: object) => (struct as { $size: number }).$size;
+
+for (const kernel of [CFS_KERNEL, EEVDF_KERNEL]) {
+  test(`${kernel} whose tasks have no room for the work that parks them: splice and state stand by themselves`, async (t) => {
+    const layout = await full(kernel);
+    const synthetic = await SyntheticGuest.make({ kernel });
+    const guest = await Guest.attach(synthetic.domain, [
+      { ...knownKernel(kernel), load: async () => layout },
+    ]);
+    for (const { techniques, refused } of [waysOfLayout(layout), waysOf({}, holderFor(guest, proved()))]) {
+      t.deepEqual(techniques, ['splice', 'state']);
+      t.deepEqual(refused, { park: 'task_struct has no padding for a task work' });
+    }
   });
 }
