@@ -30,7 +30,8 @@ export type BeforeCommit = (edit: Edit, writes: readonly LocatedWrite[]) => Prom
  *
  * @throws DomschedError `edit-conflict` if the guest differs from what the plan saw, or runs; `refused` if it is being
  *   moved or stands still without a pause, or if the pause ends with our process and the edit is not harmless in parts;
- *   `domain-gone` if it has ended; `guest-inconsistent` if an invariant fails; `edit-failed` if a write failed, with
+ *   `domain-gone` if it has ended; `guest-inconsistent` if an invariant fails, now or on the copy as it is to be;
+ *   `edit-failed` if a write failed, with
  *   `details.restored` telling whether the old bytes are back; `edit-torn` if it did not stand still while the words
  *   were written; whatever `journal` throws. The guest is unchanged in all cases but `edit-torn` and `restored: false`.
  */
@@ -44,8 +45,9 @@ export async function commit(
   if (guard.endsWithUs && !edit.harmlessInParts) throw outlived(domain, edit);
   if (!guard.valid) throw nothingWritten(edit, await guard.prove().catch((error: unknown) => error));
   checkUnchanged(space, edit);
-  const before = new Draft(space);
-  for (const invariant of edit.invariants) invariant.check(before);
+  const planned = new Draft(space);
+  for (const invariant of edit.invariants) invariant.check(planned);
+  checkPlanned(planned, edit);
   // Locate before the first write: after that, only the writes themselves can fail.
   const located = edit.writes.map((write) => locate(space, write));
   const check: WordChecks = {
@@ -65,6 +67,22 @@ export async function commit(
     await journal(edit, located);
     await haveWritten(domain.writeFrames.edit, guard, edit, located, check);
   }
+}
+
+/**
+ * A plan that is wrong for this guest is found out on the copy, before any word of it is in the guest.
+ * @param copy the guest as it is; as it is to be afterwards
+ * @throws DomschedError `guest-inconsistent`
+ */
+function checkPlanned(copy: Draft, edit: Edit): void {
+  const wrong = firstError(() => {
+    for (const { address, size, new: value, what } of edit.writes) copy.set(address, size, value, what);
+    for (const invariant of [...edit.invariants, ...edit.outcome]) invariant.check(copy);
+  });
+  if (wrong === undefined) return;
+  const reason = wrong.error instanceof Error ? wrong.error.message : String(wrong.error);
+  const message = `${edit.title}: afterwards it would be so: ${reason}; nothing was written`;
+  throw new DomschedError('guest-inconsistent', message, { edit: edit.title }, { cause: wrong.error });
 }
 
 /** Has another process write the words, which does all that {@link writeWords} does, and looks at the outcome. */

@@ -233,7 +233,6 @@ export class FairSurgery {
   planEnqueue(draft: Draft, task: GuestVirtual): Invariant {
     const { cfs_rq, sched_entity, task_struct, rq, groups, single } = this.#guest.members;
     const cpu = this.cpuOf(draft, task);
-    const unlisted: Level[] = [];
     let idle = get(draft, task, task_struct.policy) === SCHED_IDLE ? 1n : 0n;
     let entering = true;
     const levels = this.#levels(draft, task);
@@ -243,13 +242,12 @@ export class FairSurgery {
       else this.#refreshGroup(draft, level);
       this.#countBelow(draft, level, 1n, idle);
       if (cfs_rq.idle !== undefined && get(draft, level.queue, cfs_rq.idle) !== 0n) idle = 1n;
-      if (groups !== null && get(draft, level.queue, groups.cfs_rq.on_list) === 0n) unlisted.push(level);
     }
     if (single !== null) {
       this.#weigh(draft, levels, single.sched_entity);
       this.#enterTree(draft, inSingleQueue(levels));
     }
-    if (groups !== null) this.#list(draft, cpu, unlisted, groups);
+    if (groups !== null) this.#list(draft, cpu, levels, groups);
     this.#countRunning(draft, cpu, 1n);
     const curr = follow(draft, cpu.address, rq.curr);
     if (curr === follow(draft, cpu.address, rq.idle))
@@ -458,17 +456,22 @@ export class FairSurgery {
 
   /**
    * Does `list_add_leaf_cfs_rq()` for queues that the guest took off its list while they were empty. Children stand
-   * before their parents: groups go to the front in this order, the root to the end.
+   * before their parents, also those that stayed when their parent went: the root goes to the end, each group right
+   * before its parent.
    */
   #list(draft: Draft, cpu: FairCpu, levels: readonly Level[], { rq, cfs_rq }: GroupMembers): void {
-    const { rq: queues, list_head } = this.#guest.members;
+    const { list_head } = this.#guest.members;
     const head = advance(cpu.address, rq.leaf_cfs_rq_list);
     const what = `rq[${cpu.cpu}].leaf_cfs_rq_list`;
+    // What the next one stands before.
+    let behind = head;
     for (const { queue, name } of levels.toReversed()) {
       const node = advance(queue, cfs_rq.leaf_cfs_rq_list);
-      const isRoot = queue === advance(cpu.address, queues.cfs);
-      this.#insertAfter(draft, isRoot ? follow(draft, head, list_head.prev) : head, node, what);
-      put(draft, queue, cfs_rq.on_list, 1n, `${name}.on_list`);
+      if (get(draft, queue, cfs_rq.on_list) === 0n) {
+        this.#insertAfter(draft, follow(draft, behind, list_head.prev), node, what);
+        put(draft, queue, cfs_rq.on_list, 1n, `${name}.on_list`);
+      }
+      behind = node;
     }
   }
 
