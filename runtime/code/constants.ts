@@ -262,7 +262,7 @@ export const CONSTANTS = [
     source: `${SCHED}; "kernel: io-wq: ... PF_IO_WORKER", 5.5`,
     kind: 'bit',
     // A kernel without io_uring (CONFIG_IO_URING) has no such workers.
-    onlyWith: 'io_wq_worker_sleeping',
+    onlyWith: { symbol: 'io_wq_worker_sleeping', member: 'io_uring' },
     witnesses: [
       {
         functions: ['schedule'],

@@ -103,7 +103,8 @@ export function proveBy(inquiry: Inquiry): Constants {
   };
   for (const row of inquiry.isO1 ? O1_CONSTANTS : CONSTANTS) {
     const { onlyWith } = row as ConstantRow;
-    if (onlyWith !== undefined && symbol(onlyWith) === undefined) {
+    const { symbol: used, member } = onlyWith ?? {};
+    if (used && member && symbol(used) === undefined && inquiry.place('task_struct', member) === undefined) {
       proofs.push({ name: row.name, value: 0n, functions: [] });
       continue;
     }

@@ -47,7 +47,10 @@ export interface ConstantRow {
    * that it means anything else to the kernel.
    */
   readonly chosen?: bigint;
-  /** A kernel without this function does not use the constant: it has the value 0 there. */
-  readonly onlyWith?: SymbolName;
+  /**
+   * A kernel that has neither does not use the constant: it has the value 0 there. A function alone says nothing, since
+   * an optimizing linker may have put it into whoever calls it.
+   */
+  readonly onlyWith?: { readonly symbol: SymbolName; readonly member: MemberName<'task_struct'> };
   readonly witnesses: readonly Witness[];
 }

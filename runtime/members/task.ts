@@ -63,6 +63,8 @@ export const task_struct = {
   /** A bit that is set in the freezer trap. "cgroup: cgroup v2 freezer", 5.2. */
   frozen: number('frozen'),
   cgroups: pointer('cgroups'),
+  /** CONFIG_IO_URING; "io_uring: don't rely on weak ->files references", 5.10. */
+  io_uring: pointer('io_uring'),
   /** "sched: Fix race in task_group()", 3.6. */
   sched_task_group: pointer('sched_task_group'),
   /** Until "CRED: Inaugurate COW credentials", 2.6.29, the ids are in the task itself. */
