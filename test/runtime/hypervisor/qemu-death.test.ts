@@ -83,7 +83,7 @@ async function ended(child: ChildProcess): Promise<void> {
 async function isLeft(t: ExecutionContext, qemu: FakeQemu, pid: number | undefined): Promise<void> {
   t.is(qemu.status, 'paused');
   await using domain = await qemu.attach();
-  // Seen once on a busy host to be nobody's, and not why: JavaScript's own threads may have woken the one that is the CPU.
+  // If it is nobody's, its mark says why.
   const marks = readdirSync(marksFolder()).filter((name) => name.startsWith('qemu-'));
   const said = marks.map((name) => `${name}: ${readFileSync(path.join(marksFolder(), name), 'utf8').trim()}`);
   const last = `the CPU last ran at ${lastRan(cpu.thread)}`;

@@ -56,6 +56,8 @@ const managed = (pid: number) => ({ ...hostProcess(pid)!, name: 'web', isQemu: t
 
 test('whether a machine runs is seen wherever it runs: each CPU of the host has a clock of its own', async (t) => {
   const all = cpus().map((_, cpu) => cpu);
+  // All test files are threads of this process.
+  t.teardown(() => execa('taskset', ['-a', '-p', '-c', all.join(','), String(process.pid)]));
   t.log(`${all.length} CPUs`);
   for (const cpu of all) {
     const { pid } = await busyProcess(t);
@@ -67,7 +69,6 @@ test('whether a machine runs is seen wherever it runs: each CPU of the host has 
     t.true(pause.isQuiet());
     pause.resume();
   }
-  await execa('taskset', ['-a', '-p', '-c', all.join(','), String(process.pid)]);
 });
 
 test('a machine whose CPUs all sleep may be in somebody’s hands: it is not edited', async (t) => {
