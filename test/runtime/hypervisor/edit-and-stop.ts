@@ -15,7 +15,7 @@ import { ModelMemory } from '../edit/model-memory.ts';
 const [kind = '', place = '', signal = '', ...moments] = process.argv.slice(2);
 const WORD = { offset: 0, size: 8 } as const;
 const orders = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
-watchdog.lookMs = 100;
+watchdog.lookMs = Number(process.env.DOMSCHED_TEST_LOOK_MS ?? 100);
 const domain =
   kind === 'xen'
     ? await (await XenHost.connect('xen:', { root: place, libraries: place })).open('5')

@@ -46,8 +46,14 @@ async function machine(): Promise<FakeQemu> {
 
 /** A program that gets a signal at these moments of its edits. */
 function program(qemu: FakeQemu, signal: string, ...moments: string[]) {
+  return programWith({}, qemu, signal, ...moments);
+}
+
+/** @param env more of its environment */
+function programWith(env: NodeJS.ProcessEnv, qemu: FakeQemu, signal: string, ...moments: string[]) {
   const child = spawn(process.execPath, [PROGRAM, 'qemu', qemu.sockets.qmp, signal, ...moments], {
     stdio: ['pipe', 'pipe', 'inherit'],
+    env: { ...process.env, ...env },
   });
   started.push(child);
   const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
@@ -128,7 +134,8 @@ for (const moment of ['planned', 'proof 1', 'word 2', 'proof 2', 'over']) {
     await using qemu = await machine();
     let pid: number | undefined;
     for (let i = 0; i < 2; i++) {
-      const { child, next } = program(qemu, 'SIGSTOP', moment);
+      // The process beside it does not see that it is stopped before both are killed.
+      const { child, next } = programWith({ DOMSCHED_TEST_LOOK_MS: '600000' }, qemu, 'SIGSTOP', moment);
       await next();
       await until('it is stopped', () => isStopped(child.pid!));
       const watchdog = await startedWatchdog(child);
