@@ -17,6 +17,7 @@ import { until } from '../../../live/until.ts';
 import { busyProcess } from './busy-process.ts';
 
 const OTHER = fileURLToPath(new URL('stop-and-die.ts', import.meta.url));
+const FROM = fileURLToPath(new URL('pause-from.ts', import.meta.url));
 
 test('nameless threads and a monitor: it is paused for a look, and neither edited nor proved', async (t) => {
   const { pid } = await busyProcess(t, undefined, 'nameless');
@@ -56,18 +57,14 @@ const managed = (pid: number) => ({ ...hostProcess(pid)!, name: 'web', isQemu: t
 
 test('whether a machine runs is seen wherever it runs: each CPU of the host has a clock of its own', async (t) => {
   const all = cpus().map((_, cpu) => cpu);
-  // All test files are threads of this process.
-  t.teardown(() => execa('taskset', ['-a', '-p', '-c', all.join(','), String(process.pid)]));
   t.log(`${all.length} CPUs`);
   for (const cpu of all) {
     const { pid } = await busyProcess(t);
     await execa('taskset', ['-a', '-p', '-c', String(cpu), String(pid)]);
-    await execa('taskset', ['-a', '-p', '-c', String((cpu + 1) % all.length), String(process.pid)]);
-    const pause = new ProcessPause(managed(pid));
-    t.is(pause.editRefusal(), undefined);
-    await pause.stop();
-    t.true(pause.isQuiet());
-    pause.resume();
+    // A process of its own: all test files are threads of this one.
+    const other = String((cpu + 1) % all.length);
+    const { stdout } = await execa('taskset', ['-c', other, process.execPath, FROM, String(pid)]);
+    t.deepEqual(JSON.parse(stdout), { refusal: null, isQuiet: true });
   }
 });
 
