@@ -62,16 +62,29 @@ function processOfThread(tid: number): number | undefined {
  */
 export function threadsByOwnNumber(pid: number, threads: readonly number[]): number[] {
   const own = new Map<number, number>();
-  try {
-    for (const tid of readdirSync(`/proc/${pid}/task`)) {
-      const status = readFileSync(`/proc/${pid}/task/${tid}/status`, 'utf8');
-      own.set(Number(/^NSpid:.*?(\d+)$/m.exec(status)?.[1] ?? tid), Number(tid));
-    }
-  } catch {
-    return [];
+  for (const tid of threadNames(pid)) {
+    const status = threadStatus(pid, tid);
+    if (status !== undefined) own.set(Number(/^NSpid:.*?(\d+)$/m.exec(status)?.[1] ?? tid), Number(tid));
   }
   const found = threads.flatMap((thread) => own.get(thread) ?? []);
   return found.length === threads.length ? found : [];
+}
+
+function threadNames(pid: number): string[] {
+  try {
+    return readdirSync(`/proc/${pid}/task`);
+  } catch {
+    return [];
+  }
+}
+
+/** Undefined for a thread that has ended: those that do a QEMU's reading and writing come and go. */
+function threadStatus(pid: number, tid: string): string | undefined {
+  try {
+    return readFileSync(`/proc/${pid}/task/${tid}/status`, 'utf8');
+  } catch {
+    return undefined;
+  }
 }
 
 /** Inodes of listening sockets with this path, or with the name that the connected socket says it was bound to. */
