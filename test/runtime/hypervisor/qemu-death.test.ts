@@ -12,6 +12,7 @@ import { examine } from '../../../runtime/command/doctor-run.ts';
 import { domainTable } from '../../../runtime/command/domains-run.ts';
 import { LocalControl } from '../../../runtime/control/local.ts';
 import { marksFolder } from '../../../runtime/hypervisor/qemu/pause-mark.ts';
+import { processState } from '../../../runtime/hypervisor/qemu/qemu-process.ts';
 import { isStopped } from '../../../runtime/hypervisor/stopped-process.ts';
 import { lastRan } from '../../../runtime/hypervisor/thread-clock.ts';
 import { until } from '../../live/until.ts';
@@ -76,8 +77,29 @@ function watchdogOf({ pid }: ChildProcess): number | undefined {
 }
 
 /** As soon as it is seen: a process that was just started has no command line yet. */
-function startedWatchdog(child: ChildProcess): Promise<number> {
-  return until('the process beside it is there', () => watchdogOf(child));
+async function startedWatchdog(child: ChildProcess): Promise<number> {
+  try {
+    return await until('the process beside it is there', () => watchdogOf(child), 60_000);
+  } catch (error) {
+    const beside = readdirSync('/proc').filter((name) => parentOf(name) === child.pid);
+    const states = beside.map((pid) => `${pid} ${processState(Number(pid))}`).join(', ');
+    throw new Error(`its children: ${states || 'none'}; ${marks()}`, { cause: error });
+  }
+}
+
+function parentOf(pid: string): number | undefined {
+  try {
+    return Number(/^PPid:\s+(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Of pauses, and when the CPU last ran. */
+function marks(): string {
+  const names = readdirSync(marksFolder()).filter((name) => name.startsWith('qemu-'));
+  const said = names.map((name) => `${name}: ${readFileSync(path.join(marksFolder(), name), 'utf8').trim()}`);
+  return [...said, `the CPU last ran at ${lastRan(cpu.thread)}`].join('\n');
 }
 
 async function ended(child: ChildProcess): Promise<void> {
@@ -89,11 +111,7 @@ async function ended(child: ChildProcess): Promise<void> {
 async function isLeft(t: ExecutionContext, qemu: FakeQemu, pid: number | undefined): Promise<void> {
   t.is(qemu.status, 'paused');
   await using domain = await qemu.attach();
-  // If it is nobody's, its mark says why.
-  const marks = readdirSync(marksFolder()).filter((name) => name.startsWith('qemu-'));
-  const said = marks.map((name) => `${name}: ${readFileSync(path.join(marksFolder(), name), 'utf8').trim()}`);
-  const last = `the CPU last ran at ${lastRan(cpu.thread)}`;
-  t.deepEqual(domain.standing(), { by: 'dead', pid: pid! }, [...said, last].join('\n'));
+  t.deepEqual(domain.standing(), { by: 'dead', pid: pid! }, marks());
   const guard = await domain.pause.acquire();
   t.false(guard.foundPaused);
   await guard.release();
