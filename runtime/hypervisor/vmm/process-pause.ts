@@ -39,6 +39,8 @@ export class ProcessPause {
   #use: PauseUse = 'edit';
   /** Frozen by us: `left` if a process of ours froze it and was killed since; then no thread is traced. */
   #frozen: 'now' | 'left' | undefined;
+  /** Pid of a tracer that was waited for in vain: a debugger, which is not waited for at each look anew. */
+  #lasting: number | undefined;
 
   constructor(machine: MachineProcess, freezer?: Freezer) {
     this.#machine = machine;
@@ -58,9 +60,13 @@ export class ProcessPause {
         await this.#stopOnce(use, Math.min(FIRST_STAND_MS * 2 ** (attempt - 1), LAST_STAND_MS));
         return;
       } catch (error) {
-        if (isTraced(error) && performance.now() < patience) {
-          await sleep(TRACED_RETRY_MS);
-          continue;
+        const tracer = tracerIn(error);
+        if (tracer !== undefined && tracer !== this.#lasting) {
+          if (performance.now() < patience) {
+            await sleep(TRACED_RETRY_MS);
+            continue;
+          }
+          this.#lasting = tracer;
         }
         const late = error instanceof DomschedError && error.code === 'timeout';
         if (!late || attempt === ATTEMPTS) throw error;
@@ -262,8 +268,8 @@ export class ProcessPause {
   }
 }
 
-/** Whether a pause failed because another process, which is not stopped itself, traces the machine. */
-function isTraced(error: unknown): boolean {
+/** Pid of the process, not stopped itself, that traces the machine, if a pause failed because of it. */
+function tracerIn(error: unknown): number | undefined {
   const tracer = error instanceof DomschedError && error.details.tracer;
-  return typeof tracer === 'number' && tracer > 0 && !isStopped(tracer);
+  return typeof tracer === 'number' && tracer > 0 && !isStopped(tracer) ? tracer : undefined;
 }

@@ -3,9 +3,8 @@ import { DomschedError } from '../../error.ts';
 import type { VcpuRegisters } from '../../hypervisor/types.ts';
 import { advance, formatAddress, type GuestVirtual } from '../../memory/address.ts';
 
-/** `endbr64` (Intel SDM vol. 2, ENDBR64), little-endian. */
-const ENDBR64 = 0xfa1e_0ff3;
-const ENDBR64_BYTES = [0xf3, 0x0f, 0x1e, 0xfa];
+/** `endbr64` (Intel SDM vol. 2, ENDBR64). */
+const ENDBR64 = [0xf3, 0x0f, 0x1e, 0xfa];
 /** CR4.CET (Intel SDM vol. 3A, 2.5). */
 const CR4_CET = 1n << 23n;
 /** `mov $imm32, %eax`, which holds the hash of a function's type before each function of a kCFI kernel. */
@@ -39,12 +38,14 @@ export function typesRefusal(memory: MemoryView, address: GuestVirtual): string 
 
 /** @param bytes from where a hash may be up to the function */
 function isHash(bytes: Uint8Array): boolean {
-  const begins = (at: number, pattern: readonly number[]) =>
-    pattern.every((byte, index) => bytes[at + index] === byte);
-  if (begins(0, ENDBR64_BYTES)) return SUBTRACTIONS.some((sub) => begins(ENDBR64_BYTES.length, sub));
+  if (begins(bytes, ENDBR64)) return SUBTRACTIONS.some((sub) => begins(bytes.subarray(ENDBR64.length), sub));
   if (bytes[0] !== MOV_EAX) return false;
   const other = bytes.subarray(MOV_EAX_SIZE).findIndex((byte) => byte !== NOP);
-  return other < 0 || begins(MOV_EAX_SIZE + other, CALL_DEPTH);
+  return other < 0 || begins(bytes.subarray(MOV_EAX_SIZE + other), CALL_DEPTH);
+}
+
+function begins(bytes: Uint8Array, pattern: readonly number[]): boolean {
+  return pattern.every((byte, index) => bytes[index] === byte);
 }
 
 /**
@@ -69,7 +70,8 @@ export function proveCallable(
     });
   const types = typesRefusal(memory, address);
   if (types !== null) throw refuse(types);
-  if (lacksTracking || memory.block(address, 4).getUint32(0, true) === ENDBR64) return;
+  const { buffer, byteOffset } = memory.block(address, ENDBR64.length);
+  if (lacksTracking || begins(new Uint8Array(buffer, byteOffset, ENDBR64.length), ENDBR64)) return;
   if (registers.length === 0)
     throw refuse('whether the kernel tracks indirect branches (IBT) cannot be told');
   if (registers.some(({ cr4 }) => (cr4 & CR4_CET) !== 0n))

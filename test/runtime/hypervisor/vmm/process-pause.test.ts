@@ -1,5 +1,5 @@
 /** What a pause asks of those who may move a machine's memory: all of it for an edit, nothing for a look. */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { cpus } from 'node:os';
 import process from 'node:process';
@@ -75,18 +75,26 @@ test('a machine whose CPUs all sleep may be in somebody’s hands: it is not edi
   t.regex(error!.message, /none of its CPUs has run for 5 s/);
 });
 
-test('another of us is in a pause of its own: it is waited for, and a tracer that stays is named', async (t) => {
+test('another of us is in a pause of its own: it is waited for; a tracer that stays is named, and not waited for again', async (t) => {
   const { pid } = await busyProcess(t);
   const pause = new ProcessPause(managed(pid));
-  const other = spawn(process.execPath, [OTHER, String(pid)], { stdio: ['ignore', 'pipe', 'inherit'] });
-  t.teardown(() => other.kill('SIGKILL'));
-  await once(other.stdout!, 'data');
-  const error = await t.throwsAsync<DomschedError>(pause.stop('look'), { code: 'refused' });
-  t.is(error?.details.tracer, other.pid);
+  const another = async () => {
+    const other = spawn(process.execPath, [OTHER, String(pid)], { stdio: ['ignore', 'pipe', 'inherit'] });
+    t.teardown(() => other.kill('SIGKILL'));
+    await once(other.stdout!, 'data');
+    return other;
+  };
+  const soonGone = (other: ChildProcess) => sleep(100).then(() => other.kill('SIGKILL'));
+  const brief = await another();
   const stopping = pause.stop('look');
-  await sleep(100);
-  other.kill('SIGKILL');
+  await soonGone(brief);
   await stopping;
   t.true(pause.isQuiet());
   pause.resume();
+
+  const lasting = await another();
+  const refused = { code: 'refused' } as const;
+  const error = await t.throwsAsync<DomschedError>(pause.stop('look'), refused);
+  t.is(error?.details.tracer, lasting.pid);
+  await Promise.all([t.throwsAsync(pause.stop('look'), refused), soonGone(lasting)]);
 });

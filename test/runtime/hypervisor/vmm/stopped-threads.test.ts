@@ -1,7 +1,5 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,6 +11,7 @@ import { turnsIn } from '../../../../runtime/hypervisor/vmm/instruction-border.t
 import { StoppedThreads } from '../../../../runtime/hypervisor/vmm/stopped-threads.ts';
 import { machineThreads, threadsOf } from '../../../../runtime/hypervisor/vmm/vcpu-threads.ts';
 import { until } from '../../../live/until.ts';
+import { startC } from '../c-program.ts';
 
 /** Long enough for the busiest host. */
 const MANY_MS = 20_000;
@@ -100,17 +99,7 @@ test.serial('killed while it is traced: it stands no longer, and nothing of it i
   t.throws(() => StoppedThreads.stop(child.pid, all(child.pid)), { code: 'domain-gone' });
 });
 
-async function translators(t: ExecutionContext): Promise<ChildProcess & { pid: number }> {
-  const folder = mkdtempSync(path.join(tmpdir(), 'domsched-'));
-  t.teardown(() => rmSync(folder, { recursive: true }));
-  const program = path.join(folder, 'two-translators');
-  const source = path.join(import.meta.dirname, 'two-translators.c');
-  execFileSync('gcc', ['-O1', '-Wall', '-Werror', '-pthread', '-o', program, source]);
-  const child = spawn(program, { stdio: ['ignore', 'pipe', 'inherit'] });
-  t.teardown(() => child.kill('SIGKILL'));
-  await once(child.stdout!, 'data');
-  return child as ChildProcess & { pid: number };
-}
+const translators = (t: ExecutionContext) => startC(t, path.join(import.meta.dirname, 'two-translators.c'));
 
 test.serial('two threads that share a lock both come to the end of their instructions', async (t) => {
   const { pid } = await translators(t);
