@@ -97,8 +97,24 @@ export function argumentsOf(code: Code, target: bigint, register: string): bigin
 /** Offsets in the structure that `register` pointed to of what is loaded into it before `target` is called. */
 export function argumentPlaces(code: Code, target: bigint, register: string): bigint[] {
   return givenTo(code, target, register).flatMap((from) =>
-    from.kind === 'memory' && from.base === register && from.size === 8 ? [from.displacement] : [],
+    from.kind === 'memory' && from.size === 8 && isArgument(code, from.base, register)
+      ? [from.displacement]
+      : [],
   );
+}
+
+/**
+ * Whether a base is the register of an argument, or has it for the whole function: code that is watched calls a function
+ * before each load (KASAN, KCOV), so that an argument moves to a register that calls keep.
+ */
+function isArgument(code: Code, base: string | null, register: string): boolean {
+  if (base === register) return true;
+  const writers = [...code.values()].filter((at) => at.name !== 'pop' && writes(at, base));
+  const [copy] = writers;
+  const [, from] = copy?.operands ?? [];
+  if (writers.length !== 1 || copy!.name !== 'mov' || from?.kind !== 'register') return false;
+  const before = [...code.values()].filter(({ address }) => address < copy!.address);
+  return from.register === register && !before.some((at) => at.flow !== 'next' || writes(at, register));
 }
 
 function givenTo(code: Code, target: bigint, register: string): Operand[] {
@@ -237,12 +253,18 @@ function lastWriter(code: Code, at: Instruction, register: string): Instruction 
     const candidate = all[index]!;
     if (candidate.next !== all[index + 1]!.address || ['jump', 'end', 'call'].includes(candidate.flow))
       return null;
-    const [to] = candidate.operands;
-    const reads = candidate.name === 'test' || candidate.name === 'cmp' || candidate.name === 'push';
-    if (!reads && to?.kind === 'register' && to.register === register) return candidate;
+    if (writes(candidate, register)) return candidate;
   }
   return null;
 }
+
+/** Whether an instruction writes a register that it names first, as those do that store somewhere. */
+function writes({ name, operands: [to] }: Instruction, register: string | null): boolean {
+  return !READS.has(name) && to?.kind === 'register' && to.register === register;
+}
+
+/** Instructions that only read the operand that they name first. */
+const READS: ReadonlySet<string> = new Set(['test', 'cmp', 'push']);
 
 /** The mask of the test behind a branch on zero or not zero; null for another kind of branch. */
 function testBefore(

@@ -137,6 +137,29 @@ test('clang has __kthread_parkme() in kthread_parkme()', (t) => {
   t.is(provedValue(textOf(neither, new Map([[HELPER, code]])), 'TASK_PARKED'), null);
 });
 
+test('code that is watched calls a function before each load (KASAN, KCOV): an argument is where calls keep it', (t) => {
+  const timeout = at('process_timeout');
+  const place = layout.requireStruct('timer_list').size;
+  // push %rbx; begin; call HELPER; mov place(%rbx),%rdi; pop %rbx; jmp wake_up_process
+  const value = (begin: readonly number[], watched: readonly number[] = []) => {
+    const code = [0x53, ...begin];
+    code.push(...call(timeout + BigInt(code.length), HELPER), ...watched, 0x48, 0x8b, 0x7b, place, 0x5b);
+    const [, ...distance] = call(timeout + BigInt(code.length), at('wake_up_process'));
+    const text = textOf(layout, new Map([[timeout, [...code, 0xe9, ...distance]]]));
+    return provedValue(text, 'process_timer.task');
+  };
+  const copy = [0x48, 0x89, 0xfb];
+  t.is(value(copy), BigInt(place));
+  // lea place(%rbx),%rdi, for whom it watches.
+  t.is(value(copy, [0x48, 0x8d, 0x7b, place]), BigInt(place));
+  t.is(value([]), null, 'what nobody has written');
+  t.is(value([0x48, 0x89, 0xf3]), null, 'another argument');
+  // mov (%rdi),%rdi, or a call, before it.
+  t.is(value([0x48, 0x8b, 0x3f, ...copy]), null, 'no argument any more');
+  t.is(value([...call(timeout + 1n, HELPER), ...copy]), null, 'what a call has left');
+  t.is(value(copy, [0x48, 0x8b, 0x1b]), null, 'mov (%rbx),%rbx: written again');
+});
+
 test('where calls are not guarded a switch has a table of jumps: its cases are read, and nothing else', (t) => {
   const name: SymbolName = '__do_sys_prctl';
   const entry = HELPER;
