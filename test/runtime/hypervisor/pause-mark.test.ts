@@ -107,7 +107,7 @@ test.serial(
   async (t) => {
     await using qemu = await FakeQemu.start();
     // The machine is this process, and a thread of it that sleeps is its CPU.
-    await using cpu = await FakeCpu.start();
+    using cpu = new FakeCpu();
     qemu.thread = cpu.thread;
     const own = hostProcess(process.pid)!;
     await using domain = await qemu.attach();

@@ -32,11 +32,8 @@ test.after.always(() => {
   rmSync(directory, { recursive: true, force: true });
 });
 
-let cpu: FakeCpu;
-test.before(async () => {
-  cpu = await FakeCpu.start();
-});
-test.after.always(() => cpu?.[Symbol.asyncDispose]());
+const cpu = new FakeCpu();
+test.after.always(() => cpu[Symbol.dispose]());
 
 /** The machine is this process, and a thread of it that sleeps is its CPU. */
 async function machine(): Promise<FakeQemu> {

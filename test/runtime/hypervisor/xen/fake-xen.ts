@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process';
 import {
   copyFileSync,
   existsSync,
@@ -15,6 +14,7 @@ import { fileURLToPath } from 'node:url';
 import koffi from 'koffi';
 import { FRAME_SIZE } from '../../../../runtime/hypervisor/frame.ts';
 import { XenHost } from '../../../../runtime/hypervisor/xen/host.ts';
+import { libraryOfC } from '../c-program.ts';
 
 const SOURCE = fileURLToPath(new URL('fake-xen.c', import.meta.url));
 const SONAMES = [
@@ -27,27 +27,6 @@ const SONAMES = [
 /** As the enumerations in fake-xen.c have them. */
 export const CALL = { pause: 1, unpause: 2, info: 3, context: 4, map: 5, set: 6, msi: 7 } as const;
 export const FRAME_KIND = { absent: 0, normal: 1, readOnly: 2, denied: 3 } as const;
-
-let compiled: string | undefined;
-
-/** The library, compiled once per test process. */
-function library(): string {
-  if (compiled !== undefined) return compiled;
-  const file = path.join(mkdtempSync(path.join(tmpdir(), 'domsched-fake-xen-')), 'fake-xen.so');
-  execFileSync('gcc', [
-    '-shared',
-    '-fPIC',
-    '-O1',
-    '-Wall',
-    '-Werror',
-    '-Wno-unused-parameter',
-    '-o',
-    file,
-    SOURCE,
-  ]);
-  compiled = file;
-  return file;
-}
 
 /** A Xen of a test's own: folders that look like a dom0, and libraries that hold domains. */
 export class FakeXen implements Disposable {
@@ -64,10 +43,10 @@ export class FakeXen implements Disposable {
     })) {
       this.file(file, content);
     }
-    for (const soname of SONAMES) copyFileSync(library(), path.join(this.directory, soname));
+    for (const soname of SONAMES) copyFileSync(libraryOfC(SOURCE), path.join(this.directory, soname));
     // By a name of its own, so that a library that is to be missing is not there already.
     const control = path.join(this.directory, 'control.so');
-    copyFileSync(library(), control);
+    copyFileSync(libraryOfC(SOURCE), control);
     this.#lib = koffi.load(control);
     this.domain({ domid: 0, name: 'Domain-0', firstFrame: 0 });
   }
