@@ -65,7 +65,7 @@ export class RangeList {
  * reading a mapping directly (0.4 µs instead of 0.1 µs per range), but a missing page is an error we can report, where
  * a direct access would kill us with SIGBUS.
  */
-export class ProcessMemory {
+export class ProcessMemory implements RangeCopier {
   readonly pid: number;
 
   constructor(pid: number = process.pid) {
@@ -107,8 +107,22 @@ export class ProcessMemory {
   }
 }
 
-/** Copies ranges of some memory, as {@link ProcessMemory} does. */
-export type RangeCopier = Pick<ProcessMemory, 'read' | 'write'>;
+/** Copies ranges of some memory. */
+export interface RangeCopier {
+  /**
+   * As {@link ProcessMemory.read}.
+   * @param bytes that the local ranges are in; whatever goes to a range outside of them is read by nobody
+   */
+  read(
+    local: RangeList,
+    locals: number,
+    remote: RangeList,
+    remotes: number,
+    bytes: Uint8Array<ArrayBuffer>,
+  ): number;
+  /** As {@link ProcessMemory.write}. */
+  write(local: RangeList, locals: number, remote: RangeList, remotes: number): number;
+}
 
 /** A file mapped shared into our address space, accessed only through {@link ProcessMemory}. */
 export class FileMapping {

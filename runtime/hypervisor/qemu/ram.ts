@@ -180,7 +180,7 @@ export class QemuRam implements FrameReader<GuestFrame>, FrameWriter<GuestFrame>
     remotes: number,
     bytes: number,
   ): number {
-    const copied = this.#sources[s]!.memory.read(this.#local, locals, this.#remote, remotes);
+    const copied = this.#sources[s]!.memory.read(this.#local, locals, this.#remote, remotes, batch.bytes);
     if (copied < bytes) return this.#copySingly(batch, s, owned);
     for (let k = 0; k < owned; k++) batch.status[this.#owner[k]!] = FRAME_STATUS.ok;
     return 0;
@@ -204,7 +204,8 @@ export class QemuRam implements FrameReader<GuestFrame>, FrameWriter<GuestFrame>
       const length = batch.lengths[i]!;
       this.#local.set(0, buffer + batch.positions[i]!, length);
       this.#remote.set(0, this.#addressOf(this.#segmentOf(frame), frame, batch.offsets[i]!), length);
-      if (memory.read(this.#local, 1, this.#remote, 1) === length) batch.status[i] = FRAME_STATUS.ok;
+      if (memory.read(this.#local, 1, this.#remote, 1, batch.bytes) === length)
+        batch.status[i] = FRAME_STATUS.ok;
       else failed += this.#absent(batch, i);
     }
     return failed;

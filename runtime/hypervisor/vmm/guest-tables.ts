@@ -114,7 +114,9 @@ function readPage(part: BlockPart, offset: number): Table | undefined {
   const remote = new RangeList();
   local.set(0, addressOf(bytes), bytes.length);
   remote.set(0, part.address + offset, bytes.length);
-  return part.memory.read(local, 1, remote, 1) === bytes.length ? new Uint32Array(bytes.buffer) : undefined;
+  return part.memory.read(local, 1, remote, 1, bytes) === bytes.length
+    ? new Uint32Array(bytes.buffer)
+    : undefined;
 }
 
 /** A page of a guest's memory by where it is in the process. */
@@ -153,16 +155,17 @@ function* lastEntries(
   total: number,
 ): Generator<number> {
   const words = new Uint32Array(new ArrayBuffer(8 * MAX_RANGES_PER_CALL));
+  const bytes = new Uint8Array(words.buffer);
   const local = new RangeList();
   const remote = new RangeList();
   const offsets: number[] = [];
-  const base = addressOf(new Uint8Array(words.buffer));
+  const base = addressOf(bytes);
   const flush = function* () {
     for (let from = 0; from < offsets.length; ) {
       const count = offsets.length - from;
       for (let i = 0; i < count; i++) remote.set(i, part.address + offsets[from + i]! + FRAME_SIZE - 8, 8);
       local.set(0, base, 8 * count);
-      const copied = Math.floor(part.memory.read(local, 1, remote, count) / 8);
+      const copied = Math.floor(part.memory.read(local, 1, remote, count, bytes) / 8);
       for (let i = 0; i < copied; i++) {
         const [low, high] = [words[2 * i]!, words[2 * i + 1]!];
         const fits = (low & (PRESENT | WRITABLE | LARGE)) === (PRESENT | WRITABLE) && high <= ADDRESS_HIGH;
