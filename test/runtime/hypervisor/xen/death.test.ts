@@ -117,16 +117,15 @@ for (const how of ['exit', 'throw']) {
   });
 }
 
-test('killed with an edit half written: stays paused, and the next of us ends that pause', async (t) => {
-  using xen = new FakeXen();
-  xen.domain({ domid: 5, name: 'web' });
-  const child = await paused(xen, 'keep');
-  child.kill('SIGKILL');
-  await ended(child);
-  t.true(await until('it has notes', () => xen.hasNotes));
+/** The pause is known as ours; who only looks does not end it, and the next edit does. @param pid of who left it */
+async function endedByTheNext(
+  t: ExecutionContext,
+  xen: FakeXen,
+  domain: Domain,
+  pid?: number,
+): Promise<void> {
   t.is(xen.pauses(5), 1);
-  await using host = await xen.connect();
-  const domain = await host.open('5');
+  t.deepEqual(domain.standing!(), { by: 'dead', ...(pid !== undefined && { pid }) });
   const look = await domain.pause!.acquire('look');
   t.true(look.foundPaused);
   await look.release();
@@ -136,6 +135,18 @@ test('killed with an edit half written: stays paused, and the next of us ends th
   t.is(xen.pauses(5), 1);
   await guard.release();
   t.is(xen.pauses(5), 0);
+  t.is(domain.standing!(), undefined);
+}
+
+test('killed with an edit half written: stays paused, and the next of us ends that pause', async (t) => {
+  using xen = new FakeXen();
+  xen.domain({ domid: 5, name: 'web' });
+  const child = await paused(xen, 'keep');
+  child.kill('SIGKILL');
+  await ended(child);
+  t.true(await until('it has notes', () => xen.hasNotes));
+  await using host = await xen.connect();
+  await endedByTheNext(t, xen, await host.open('5'));
   t.false(xen.hasNotes);
 });
 
@@ -181,20 +192,9 @@ for (const how of ['wait', 'keep']) {
       xen.domain({ domid: 5, name: 'web' });
       let pid = 0;
       for (let i = 0; i < times; i++) pid = await killedTogether(xen, how);
-      t.is(xen.pauses(5), 1);
       await using host = await xen.connect();
       const domain = await host.open('5');
-      t.deepEqual(domain.standing!(), { by: 'dead', pid });
-      const look = await domain.pause!.acquire('look');
-      t.true(look.foundPaused);
-      await look.release();
-      t.is(xen.pauses(5), 1, 'who only looks does not end it');
-      const guard = await domain.pause!.acquire();
-      t.false(guard.foundPaused);
-      t.is(xen.pauses(5), 1);
-      await guard.release();
-      t.is(xen.pauses(5), 0);
-      t.is(domain.standing!(), undefined);
+      await endedByTheNext(t, xen, domain, pid);
       xen.otherPause(5, 1);
       t.is(domain.standing!(), undefined, 'nothing is left that an operator could be taken for');
     });
@@ -217,16 +217,6 @@ test('a pause that was left is still known after a try to end it that failed', a
   await (await domain.pause!.acquire()).release();
   t.is(xen.pauses(5), 0);
 });
-
-/** The pause is known as ours, and the next edit ends it. */
-async function endedByTheNext(t: ExecutionContext, xen: FakeXen, domain: Domain): Promise<void> {
-  t.is(xen.pauses(5), 1);
-  t.like(domain.standing!(), { by: 'dead' });
-  const next = await domain.pause!.acquire();
-  t.false(next.foundPaused);
-  await next.release();
-  t.is(xen.pauses(5), 0);
-}
 
 test('an unpause that fails: the pause is known as ours, and ended by the next edit', async (t) => {
   using xen = new FakeXen();
