@@ -209,6 +209,8 @@ export class Broker {
         return monitorOf(machine).registersText();
       case 'state':
         return placed(machine).state();
+      case 'standing':
+        return (await placed(machine).standing?.()) ?? null;
       case 'pause':
         return this.#pause(machine, request.use);
       case 'prove':
@@ -255,9 +257,11 @@ export class Broker {
     const list = place
       .list()
       .then((all) =>
-        all.map((listing) =>
-          'error' in listing ? { identity: listing.identity, failure: failureOf(listing.error) } : listing,
-        ),
+        all.map((listing) => {
+          if (!('error' in listing)) return listing;
+          const { identity, error, standing = null } = listing;
+          return { identity, failure: failureOf(error), standing };
+        }),
       )
       .finally(() => this.#lists.delete(place));
     this.#lists.set(place, list);
@@ -314,12 +318,14 @@ export class Broker {
       requireCapabilities(domain, 'pause', 'writeFrames');
       const recovery = await this.#journals.edits.recover(domain);
       machine.domain = domain;
+      const refusal = domain.editRefusal?.();
       return {
         recovery,
         endsWithUs: domain.pause.endsWithUs ?? false,
         way: domain.pause.way ?? null,
         lacksBranchTracking: domain.lacksBranchTracking ?? false,
         threads: opened.monitor?.threads ?? null,
+        refusal: refusal === undefined ? null : failureOf(refusal),
       };
     } finally {
       if (machine.domain !== domain) await domain.close();

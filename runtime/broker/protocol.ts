@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { FRAME_LIMIT, FRAME_SIZE } from '../hypervisor/frame.ts';
 import type { RamSegment } from '../hypervisor/qemu/ram.ts';
-import type { DomainIdentity, DomainState } from '../hypervisor/types.ts';
+import type { DomainIdentity, DomainState, StandingPause } from '../hypervisor/types.ts';
 import type { MachineProcess } from '../hypervisor/vmm/machine-process.ts';
 import { CHANGE_RECORD, HELD_RECORD } from '../surgeon/journal-schema.ts';
 
@@ -87,6 +87,8 @@ export const REQUEST = z.discriminatedUnion('op', [
   z.strictObject({ op: z.literal('changes'), machine: pid, ram: z.number().int().min(-1) }),
   z.strictObject({ op: z.literal('registers'), machine: pid }),
   z.strictObject({ op: z.literal('state'), machine: pid }),
+  /** Why it stands still, if nobody is about to end that. */
+  z.strictObject({ op: z.literal('standing'), machine: pid }),
   z.strictObject({ op: z.literal('pause'), machine: pid, use: z.enum(['look', 'edit']) }),
   z.strictObject({ op: z.literal('prove'), machine: pid }),
   z.strictObject({ op: z.literal('resume'), machine: pid }),
@@ -129,7 +131,11 @@ export type ListedMachine =
       readonly vcpus: number | null;
       readonly memoryBytes: number;
     }
-  | { readonly identity: DomainIdentity; readonly failure: z.output<typeof FAILURE> };
+  | {
+      readonly identity: DomainIdentity;
+      readonly failure: z.output<typeof FAILURE>;
+      readonly standing: StandingPause | null;
+    };
 
 /** A machine whose memory is placed. */
 export interface PlacedMachine {
@@ -140,6 +146,8 @@ export interface PlacedMachine {
   readonly lacksBranchTracking: boolean;
   /** Of a machine with a monitor: the threads that run its CPUs. */
   readonly threads: readonly number[] | null;
+  /** Why nothing can be edited in it as it was started. */
+  readonly refusal: z.output<typeof FAILURE> | null;
 }
 
 /** What a machine's monitor has told. */
@@ -166,6 +174,7 @@ export interface BrokerAnswers {
   };
   readonly place: PlacedMachine;
   readonly state: DomainState;
+  readonly standing: StandingPause | null;
   readonly pause: {
     readonly foundPaused: boolean;
     /** Of a machine with a monitor: whether there is something to ask `changes` for. */

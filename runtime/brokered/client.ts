@@ -14,8 +14,9 @@ import {
   REQUESTS,
 } from '../broker/protocol.ts';
 import { wire } from '../broker/wire.ts';
-import { DomschedError, type DomschedErrorCode } from '../error.ts';
+import { DomschedError } from '../error.ts';
 import type { LineSocket } from '../hypervisor/qemu/line-socket.ts';
+import { errorOf } from './failure.ts';
 
 /** How long to wait for an answer; opening the pause of a busy machine takes seconds. */
 const ANSWER_MS = 60_000;
@@ -128,10 +129,8 @@ export class BrokerClient implements AsyncDisposable {
     if (asked === undefined) return;
     this.#asked.delete(answer.id);
     clearTimeout(asked.timer);
-    if ('error' in answer) {
-      const { code, message, details } = answer.error;
-      asked.reject(new DomschedError(code as DomschedErrorCode, message, details));
-    } else asked.resolve(answer.value);
+    if ('error' in answer) asked.reject(errorOf(answer.error));
+    else asked.resolve(answer.value);
   }
 
   /** In order of the answers, whoever still waits for them. */

@@ -5,24 +5,29 @@ import { DomschedError } from '../error.ts';
 import type { GuestFrame } from '../hypervisor/frame.ts';
 import { LiveDomain, stateUnlessGone } from '../hypervisor/live-domain.ts';
 import { PauseCounter } from '../hypervisor/pause-counter.ts';
+import { cgroupScheduler } from '../hypervisor/qemu/cgroup-scheduler.ts';
 import { threadsByOwnNumber } from '../hypervisor/qemu/qemu-process.ts';
 import { parseRegisters } from '../hypervisor/qemu/registers.ts';
 import { ThreadTimes } from '../hypervisor/thread-times.ts';
 import type {
   Domain,
   DomainIdentity,
+  DomainScheduler,
   DomainState,
   FrameReader,
   FrameWriter,
   Pausable,
   PauseUse,
   RegisterReader,
+  StandingPause,
   WordEdit,
 } from '../hypervisor/types.ts';
 import type { ProcessRam } from '../hypervisor/vmm/attach-ram.ts';
 import { machineThreads } from '../hypervisor/vmm/vcpu-threads.ts';
 import type { BrokerClient } from './client.ts';
+import { errorOf } from './failure.ts';
 import { MonitoredRam } from './monitored-ram.ts';
+import { readOnlyShare } from './read-only-share.ts';
 import type { HandedView } from './view.ts';
 
 /** How often to ask for a pause of a machine that has to run on first, and how long to wait for it at most. */
@@ -38,6 +43,7 @@ export class BrokeredDomain extends LiveDomain implements Domain<GuestFrame> {
   /** Of a machine with a monitor. */
   readonly registers?: RegisterReader;
   readonly hostClock: ThreadTimes;
+  readonly scheduler?: DomainScheduler;
   readonly lacksBranchTracking: boolean;
   /** What the broker found and repaired when it opened the machine. */
   readonly recovery: PlacedMachine['recovery'];
@@ -48,6 +54,7 @@ export class BrokeredDomain extends LiveDomain implements Domain<GuestFrame> {
   readonly #ram: ProcessRam | MonitoredRam;
   readonly #view: HandedView;
   readonly #counter: PauseCounter;
+  readonly #refusal: DomschedError | undefined;
   #closed = false;
 
   /** @param opened closed with the domain */
@@ -59,7 +66,7 @@ export class BrokeredDomain extends LiveDomain implements Domain<GuestFrame> {
       readonly ram: ProcessRam | MonitoredRam;
       readonly view: HandedView;
     },
-    { recovery, endsWithUs, way, lacksBranchTracking, threads }: PlacedMachine,
+    { recovery, endsWithUs, way, lacksBranchTracking, threads, refusal }: PlacedMachine,
   ) {
     super();
     this.#client = client;
@@ -68,11 +75,14 @@ export class BrokeredDomain extends LiveDomain implements Domain<GuestFrame> {
     this.#view = opened.view;
     this.identity = identity;
     this.recovery = recovery;
+    this.#refusal = refusal === null ? undefined : errorOf(refusal);
     this.lacksBranchTracking = lacksBranchTracking;
     const { pid } = identity;
     this.hostClock = new ThreadTimes(pid, () =>
       threads === null ? machineThreads(pid).vcpus : threadsByOwnNumber(pid, threads),
     );
+    const scheduler = cgroupScheduler(pid);
+    if (scheduler !== undefined) this.scheduler = readOnlyShare(scheduler);
     this.frames = opened.ram;
     this.writeFrames = {
       write: () => {
@@ -121,6 +131,16 @@ export class BrokeredDomain extends LiveDomain implements Domain<GuestFrame> {
   async state(): Promise<DomainState> {
     if (this.#closed) return 'gone';
     return stateUnlessGone(() => this.#client.ask({ op: 'state', machine: this.#machine }));
+  }
+
+  /** What the broker sees of it, who alone may look. */
+  async standing(): Promise<StandingPause | undefined> {
+    const standing = await this.#client.ask({ op: 'standing', machine: this.#machine }).catch(notGone);
+    return standing ?? undefined;
+  }
+
+  editRefusal(): DomschedError | undefined {
+    return this.#refusal;
   }
 
   async close(): Promise<void> {
@@ -180,4 +200,10 @@ export class BrokeredDomain extends LiveDomain implements Domain<GuestFrame> {
       throw new DomschedError('edit-torn', message, { edit: title, restored: false }, { cause: error });
     }
   }
+}
+
+/** A machine that has ended does not stand still. @throws whatever else it is */
+function notGone(error: unknown): undefined {
+  if (error instanceof DomschedError && error.code === 'domain-gone') return undefined;
+  throw error;
 }

@@ -1,9 +1,9 @@
-import { DomschedError, type DomschedErrorCode } from '../error.ts';
 import { OpenDomains } from '../hypervisor/open-domains.ts';
 import type { Domain, DomainListing, Host } from '../hypervisor/types.ts';
 import { attachRam } from '../hypervisor/vmm/attach-ram.ts';
 import type { BrokerClient } from './client.ts';
 import { BrokeredDomain } from './domain.ts';
+import { errorOf } from './failure.ts';
 import { MonitoredRam } from './monitored-ram.ts';
 import { HandedView } from './view.ts';
 
@@ -29,9 +29,8 @@ export class BrokeredHost implements Host {
     this.#ids = machines.map(({ identity }) => identity.id);
     return machines.map((machine) => {
       if (!('failure' in machine)) return machine;
-      const { code, message, details } = machine.failure;
-      const error = new DomschedError(code as DomschedErrorCode, message, details);
-      return { identity: machine.identity, error };
+      const { identity, failure, standing } = machine;
+      return { identity, error: errorOf(failure), ...(standing && { standing }) };
     });
   }
 

@@ -96,7 +96,7 @@ export async function describe(
   try {
     if ('error' in listing) throw listing.error;
     await using opened = await host.open(identity.id);
-    standing = opened.standing?.();
+    standing = await opened.standing?.();
     const guest = await Guest.attach(opened, known);
     const ways = findWays(opened, guest);
     guest.detach();

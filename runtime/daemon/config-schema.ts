@@ -161,9 +161,9 @@ function distinctNames({ policy }: WithPolicies, context: z.RefinementCtx): void
 /** Machines that a broker can open. */
 const isForBroker = (value: string) => brokerPlace(value) !== undefined;
 
-/** What does not work without root's rights yet. */
+/** What does not work without root's rights, or should not. */
 function checkSplit(
-  config: { split: boolean; connect: readonly string[]; trace?: unknown; fleet?: unknown },
+  config: { split: boolean; connect: readonly string[]; fleet?: unknown },
   context: z.RefinementCtx,
 ): void {
   if (!config.split) return;
@@ -174,9 +174,9 @@ function checkSplit(
       'with split, machines are reached by their processes and by QMP alone, without qtest and gdb: write connect = ["qemu:", "pid:"]',
     );
   }
-  for (const key of ['trace', 'fleet'] as const) {
-    if (config[key] !== undefined)
-      refuse(key, 'with split, this does not work yet: leave one of the two out');
+  if (config.fleet !== undefined) {
+    const why = 'whoever has taken over the reader could speak for this host to all others';
+    refuse('fleet', `with split, there is no fleet yet, because ${why}: leave one of the two out`);
   }
 }
 

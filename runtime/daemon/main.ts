@@ -36,7 +36,9 @@ export async function runDaemon(file: string): Promise<void> {
   };
   process.once('SIGTERM', onStop).once('SIGINT', onStop);
   await using split = config.split ? await startSplit(config.connect) : undefined;
-  const settings = await makeSettings(config, file, log, undefined, split?.hosts);
+  // A trace is the reader's own: root does not open what the reader may replace.
+  const opened = split ? { ...config, trace: undefined } : config;
+  let settings = await makeSettings(opened, file, log, undefined, split?.hosts);
   const serves = (connect: readonly string[]) => new Operator(daemon, reload, version, connect);
   const server = await ControlServer.listen(controlPath(), serves, log).catch(async (error: unknown) => {
     await closeAll(settings);
@@ -45,6 +47,8 @@ export async function runDaemon(file: string): Promise<void> {
   try {
     // All is open that root alone may open.
     split?.giveUpRoot();
+    if (split)
+      settings = { ...settings, observers: [...settings.observers, ...(await split.trace(config, log))] };
   } catch (error) {
     await server.close();
     await closeAll(settings);
@@ -74,10 +78,9 @@ export async function runDaemon(file: string): Promise<void> {
       },
     );
   const reloadNow = async () => {
-    if (split !== undefined) throw new DomschedError('refused', NO_RELOAD, {});
-    const next = await readConfig(file);
+    const next = split ? await split.readAgain(file, config) : await readConfig(file);
     const old = daemon.settings;
-    const made = await makeSettings(next, file, log, { config, settings: old });
+    const made = await makeSettings(next, file, log, { config, settings: old }, split?.hosts);
     daemon.reload(made);
     if (old.hosts !== made.hosts) log.info('other connections: domains that are gone from them are let go');
     log.level = next.log.level;
@@ -123,9 +126,6 @@ export async function runDaemon(file: string): Promise<void> {
     await daemon.close();
   }
 }
-
-const NO_RELOAD =
-  'with split = true the configuration cannot be read again, because its reader has given up root: restart the daemon';
 
 /** Loaded only then: nobody else needs it. */
 async function startSplit(connect: readonly string[]): Promise<Split> {

@@ -87,7 +87,7 @@ export class Operator extends EditRequests implements Served {
   }
 
   async domains(): Promise<DomainEntry[]> {
-    return this.#behind().map((watched) => {
+    const entries = this.#behind().map(async (watched) => {
       const { id, name, guest, ways, identity } = watched;
       const { hypervisor, vcpus, error = null } = watched.describe();
       const facts = { id, hypervisor, connection: identity?.connection ?? '' };
@@ -95,8 +95,10 @@ export class Operator extends EditRequests implements Served {
         return domainEntry(name, { ...facts, state: null, vcpus: null, memoryBytes: null }, { error });
       const frames = guest.domain.frames.regions().reduce((sum, { count }) => sum + count, 0);
       const present = { ...facts, state: 'running' as const, vcpus, memoryBytes: frames * 4096 };
-      return domainEntry(name, present, { kernel: guest.kernel, ways }, guest.domain.standing?.());
+      const standing = await guest.domain.standing?.();
+      return domainEntry(name, present, { kernel: guest.kernel, ways }, standing);
     });
+    return Promise.all(entries);
   }
 
   async status(): Promise<DaemonStatus> {

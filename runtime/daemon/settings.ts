@@ -17,7 +17,8 @@ const IDLE_FACTOR = 4;
  * Turns a configuration into the daemon's settings.
  * @param file the configuration's path; relative paths in it start at its directory
  * @param before present settings; unchanged connections are reused
- * @param brokered hosts that a broker opens, instead of connections of our own
+ * @param brokered hosts that a broker opens, instead of connections of our own; present observers then stay, because
+ *   nobody could open their sockets and files again
  * @throws DomschedError `config-invalid`, `usage`; what an observer throws
  */
 export async function makeSettings(
@@ -35,9 +36,7 @@ export async function makeSettings(
   const same =
     before !== undefined && JSON.stringify(before.config.connect) === JSON.stringify(config.connect);
   const hosts = brokered ?? (same ? before.settings.hosts : await connectAll(config.connect));
-  // Last, when nothing else can fail: the old observers must first give up their ports and files.
-  await Promise.allSettled((before?.settings.observers ?? []).map((observer) => observer.close()));
-  const observers = await makeObservers(config, log, config.fleet?.name);
+  const observers = brokered && before ? before.settings.observers : await observersOf(config, log, before);
   // First: what it says at its end must not be taken for a word of the new one.
   if (old === undefined) await before?.settings.fleet?.close();
   const fleet = old ?? (room && new room.Fleet(config.fleet!, log));
@@ -54,6 +53,16 @@ export async function makeSettings(
     observers,
     ...(fleet && { fleet }),
   };
+}
+
+/** Last, when nothing else can fail: the old observers must first give up their ports and files. */
+async function observersOf(
+  config: Config,
+  log: Logger,
+  before: { readonly settings: Settings } | undefined,
+): Promise<Settings['observers']> {
+  await Promise.allSettled((before?.settings.observers ?? []).map((observer) => observer.close()));
+  return makeObservers(config, log, config.fleet?.name);
 }
 
 /**

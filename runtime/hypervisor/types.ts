@@ -229,6 +229,8 @@ export interface DomainScheduler {
   /** The hypervisor's name for it: `credit`, `credit2`, … */
   readonly name: string;
   get(): Promise<DomainShare>;
+  /** Why {@link set} refuses everything; absent if it does not. */
+  readonly readOnly?: string;
   /** Time in which the cap let the domain have no CPU, in ns since some start. Absent if it is not counted. */
   cappedNs?(): number | undefined;
   /**
@@ -307,7 +309,7 @@ export interface Domain<F extends FrameNumber = FrameNumber>
   tick(): void;
   state(): Promise<DomainState>;
   /** Why it stands still by a pause of ours that nobody is about to end; undefined if it does not. */
-  standing?(): StandingPause | undefined;
+  standing?(): StandingPause | undefined | Promise<StandingPause | undefined>;
   /** Why nothing can be edited in it as it is at present; undefined if it does not know a reason without a pause. */
   editRefusal?(): DomschedError | undefined;
   /** @returns a function that ends the subscription */

@@ -108,7 +108,10 @@ export async function attachOrWatch(
     return { ...attachment(guest, bootMark(guest), context), surgeon: undefined, refusal: error };
   }
   const { scheduler, identity } = domain;
-  const share = scheduler && (await DomainShareKeeper.open(scheduler, context.journals.changes, identity));
+  const isSettable = scheduler !== undefined && scheduler.readOnly === undefined;
+  const share = isSettable
+    ? await DomainShareKeeper.open(scheduler, context.journals.changes, identity)
+    : undefined;
   await search(attached, context, log);
   return { ...attached, share };
 }

@@ -3,7 +3,7 @@
  * and has QEMU's own memory, one by its monitor and has a memfd; all of ours are killed or stopped at any moment.
  */
 import { once } from 'node:events';
-import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
@@ -138,9 +138,12 @@ test.serial(
     t.timeout(600_000);
     const [one, two] = guests as [LiveGuest, LiveGuest];
     await using daemon = new DaemonProcess(directory, connections);
+    const file = path.join(daemon.env.DOMSCHED_RUNTIME_DIR!, 'reader', 'split.trace');
+    const trace = `[trace]\nfile = "${file}"`;
+    const keys = 'interval = 0.1\nmaxHold = false\nsplit = true';
     await daemon.configure(
-      '[[policy]]\ntype = "idle-only"\nselect = [{ domain = "one", comm = "burner" }]\nignore = [{ domain = "one" }]',
-      'interval = 0.1\nmaxHold = false\nsplit = true',
+      `${trace}\n[[policy]]\ntype = "idle-only"\nselect = [{ domain = "one", comm = "burner" }]\nignore = [{ domain = "one" }]`,
+      keys,
     );
     daemon.start();
     await daemon.logs(({ msg, outcome }) => msg === 'hold' && outcome === 'held');
@@ -163,6 +166,22 @@ test.serial(
     const { threads } = await two.progress('threads');
     await runsOn(two, 'burner');
     t.is((await two.progress('threads')).threads, threads);
+    // The reader takes another configuration by itself, but for what takes root.
+    const readAgain = async (rest: string, wanted: RegExp) => {
+      const from = daemon.logged();
+      await daemon.configure(rest, keys);
+      daemon.signal('SIGHUP');
+      await daemon.logs(({ msg }) => wanted.test(msg), from);
+    };
+    await readAgain(`${trace}\n[http]`, /^the configuration stays as it was$/);
+    await readAgain(trace, /^configuration read again$/);
+    // Without the policy it is an operator's word alone that holds anybody.
+    await runsOn(one, 'burner');
+    t.is((await two.progress('threads')).threads, threads);
+    t.is(statSync(file).uid, 65_534, 'the trace is the reader’s own');
+    const lines = readFileSync(file, 'utf8');
+    t.true(lines.startsWith('{"format":"domsched-trace/1"'));
+    t.true(lines.includes('"comm":"burner"'));
     t.is(await daemon.end('SIGTERM'), 0, 'everything was put back');
     for (const guest of guests) await runsOn(guest, ...names);
     t.deepEqual(daemon.remains(), { held: [], edits: [] });

@@ -161,7 +161,7 @@ test('sentinel: on unless it is switched off; which policies it is for', async (
   t.deepEqual(counting, [['db', 'bash'], ['backup', 'db'], ['db'], ['db', 'cron', 'bash'], [], []]);
 });
 
-test('split is for machines that are found by their processes or their monitors, and not yet for a trace or a fleet', (t) => {
+test('split is for machines that are found by their processes or their monitors, and not for a fleet', (t) => {
   t.deepEqual(problemsOf('split = true\nconnect = ["pid:", "pid:17", "qemu:", "qemu:unix:/run/a.sock"]'), []);
   const others = [
     '[]',
@@ -176,7 +176,10 @@ test('split is for machines that are found by their processes or their monitors,
     t.regex(problems[0]!, /connect.*write connect = \["qemu:", "pid:"\]/);
     t.deepEqual(problemsOf(`connect = ${connect}`), [], 'without split');
   }
-  const problems = problemsOf('split = true\nconnect = ["pid:"]\n[trace]\nfile = "/tmp/x.trace"');
+  t.deepEqual(problemsOf('split = true\nconnect = ["pid:"]\n[trace]\nfile = "/tmp/x.trace"'), []);
+  const fleet = '[fleet]\nname = "a"\nservers = ["nats://127.0.0.1"]';
+  const problems = problemsOf(`split = true\nconnect = ["pid:"]\n${fleet}`);
   t.is(problems.length, 1);
-  t.regex(problems[0]!, /trace.*leave one of the two out/);
+  t.regex(problems[0]!, /fleet.*speak for this host.*leave one of the two out/);
+  t.deepEqual(problemsOf(fleet), [], 'without split');
 });

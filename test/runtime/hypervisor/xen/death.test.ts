@@ -339,7 +339,7 @@ test('stopped while an edit is half written: it is named, with that', async (t) 
   await until('it is stopped', () => isStopped(child.pid!));
   await using host = await xen.connect();
   const domain = await host.open('5');
-  const { since, ...standing } = domain.standing!()!;
+  const { since, ...standing } = (await domain.standing!())!;
   t.deepEqual(standing, { by: 'stopped', pid: child.pid, edit: true });
   t.true(since! >= before - CLOCKS_APART_MS && since! <= Date.now());
   child.kill('SIGCONT');
