@@ -1,3 +1,4 @@
+import { type Problem, problemsOf } from '../tick/problems.ts';
 import type { Tick, TickAction, TickDomain, TickProcess, TickWait } from '../tick/tick.ts';
 
 /** A guest is believed to have at most this many CPUs. */
@@ -69,6 +70,17 @@ export interface TracedWait extends Omit<TickWait, 'ns'> {
   readonly waitedMs: number;
 }
 
+/** Something that an operator had to see to, with the message of its last sample. */
+export interface TracedProblem extends Omit<Problem, 'since'> {
+  /** Ticks that told of it. */
+  readonly samples: number;
+  /** First and last of them, in ms since the trace began. */
+  readonly from: number;
+  readonly to: number;
+  /** The last tick told of it. */
+  readonly lasts: boolean;
+}
+
 /** A whole trace, by process. */
 export interface History {
   /** Whose traces it is made of, if there are several. */
@@ -82,6 +94,8 @@ export interface History {
   /** Every process that was seen, domain by domain in order of appearance. */
   readonly rows: readonly TracedProcess[];
   readonly actions: readonly TimedAction[];
+  /** In order of appearance. */
+  readonly problems: readonly TracedProblem[];
   /** The longest first. */
   readonly waits: readonly TracedWait[];
 }
@@ -103,6 +117,7 @@ export async function collect(ticks: AsyncIterable<Tick> | Iterable<Tick>): Prom
   const tracked = new Map<string, Tracked>();
   const domains = new Map<string, DomainRow>();
   const actions: TimedAction[] = [];
+  const problems = new Map<string, TracedProblem>();
   const waits = new Map<string, { wait: TickWait; waitedMs: number }>();
   let first: Tick | undefined;
   let at = 0;
@@ -115,6 +130,12 @@ export async function collect(ticks: AsyncIterable<Tick> | Iterable<Tick>): Prom
     count++;
     missed += tick === first ? 0 : tick.missed;
     for (const action of tick.actions) actions.push({ ...action, at });
+    for (const { code, message, domain } of problemsOf(tick)) {
+      const key = JSON.stringify([code, domain]);
+      const { from = at, samples = 0 } = problems.get(key) ?? {};
+      const where = domain !== undefined && { domain };
+      problems.set(key, { code, message, ...where, from, to: at, samples: samples + 1, lasts: true });
+    }
     for (const wait of tick.waits ?? []) {
       const { domain, comm, culprit, place, ns } = wait;
       const key = JSON.stringify([domain, comm, culprit.kind, culprit.domain, culprit.comm, place]);
@@ -153,6 +174,7 @@ export async function collect(ticks: AsyncIterable<Tick> | Iterable<Tick>): Prom
     domains: [...domains.values()],
     rows,
     actions,
+    problems: Array.from(problems.values(), (problem) => ({ ...problem, lasts: problem.to === at })),
     waits: Array.from(waits.values(), ({ wait: { ns: _, ...wait }, waitedMs }) => ({
       ...wait,
       waitedMs,

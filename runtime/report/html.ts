@@ -36,6 +36,7 @@ ${cards(history)}
 <section class="picture" aria-label="Timeline" tabindex="0">${timelineSvg(history, rows)}</section>
 <section class="picture" aria-label="CPU shares over time" tabindex="0">${sharesSvg(history)}</section>
 ${history.waits.length > 0 ? `<section class="picture" aria-label="Who waited for whom" tabindex="0">${waitsSvg(history)}</section>` : ''}
+${history.problems.length > 0 ? section('Problems', problems(history)) : ''}
 ${section('Domains', domains(history))}
 ${section('CPU shares', shares(history, nameOf))}
 ${section('Held', held(history, nameOf))}
@@ -84,6 +85,20 @@ function domains({ domains: all, durationMs }: History): string {
       ...(isAnyOverstated ? [overstated === 0 ? '' : `at ${overstated} samples`] : []),
     ]),
     'No domain was seen.',
+  );
+}
+
+function problems({ problems: all }: History): string {
+  return table(
+    ['#From', '#To', '#Samples', 'Where', 'What'],
+    all.map(({ from, to, lasts, samples, domain, code, message }) => [
+      { number: momentOf(from) },
+      { number: `${momentOf(to)}${lasts ? ' +' : ''}` },
+      { number: String(samples) },
+      domain ?? 'this host',
+      `${message} [${code}]`,
+    ]),
+    'There was none.',
   );
 }
 

@@ -27,6 +27,7 @@ export function merge(all: readonly HostHistory[]): History {
     domains: moved.flatMap(({ domains }) => domains),
     rows: moved.flatMap(({ rows }) => rows),
     actions: moved.flatMap(({ actions }) => actions).sort((a, b) => a.at - b.at),
+    problems: moved.flatMap(({ problems }) => problems).sort((a, b) => a.from - b.from),
     waits: moved.flatMap(({ waits }) => waits).sort((a, b) => b.waitedMs - a.waitedMs),
   };
 }
@@ -65,6 +66,10 @@ function move(history: History, host: string, byMs: number): History {
       ...action,
       domain: named(action.domain),
       at: action.at + byMs,
+    })),
+    problems: history.problems.map(({ domain, ...problem }) => ({
+      ...later(problem),
+      domain: domain === undefined ? host : named(domain),
     })),
     waits: history.waits.map(({ culprit, ...wait }) => ({
       ...wait,

@@ -2,6 +2,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import { collect } from '../../../runtime/report/collect.ts';
 import { html } from '../../../runtime/report/html.ts';
+import { merge } from '../../../runtime/report/merge.ts';
 import { sharesSvg } from '../../../runtime/report/shares-svg.ts';
 import { PICTURE_STYLE } from '../../../runtime/report/style.ts';
 import { timelineSvg } from '../../../runtime/report/timeline-svg.ts';
@@ -99,6 +100,43 @@ test('nothing to draw is drawn as nothing', async (t) => {
       [],
     );
   }
+});
+
+test('what an operator had to see to: guests that may be half written, and a journal that could not be written', async (t) => {
+  const torn = { error: { code: 'edit-torn', message: 'park <8>: may be torn; reset it' } };
+  const journal = { code: 'journal-failed', message: 'make room there' };
+  const story = [
+    sampleTick(1, [sampleDomain('web', [])]),
+    sampleTick(2, [sampleDomain('web', [], torn)], { journal }),
+    sampleTick(3, [sampleDomain('web', [], torn)], { journal: { ...journal, message: 'make room in /run' } }),
+    sampleTick(4, [sampleDomain('web', [], torn)]),
+  ];
+  const history = await collect(story);
+  t.deepEqual(history.problems, [
+    { ...torn.error, domain: 'web', from: 500, to: 1500, samples: 3, lasts: true },
+    { ...journal, message: 'make room in /run', from: 500, to: 1000, samples: 2, lasts: false },
+  ]);
+  const rows = html(history)
+    .split('<h2>Problems</h2>')[1]!
+    .split('</table>')[0]!
+    .match(/<tr><td.*<\/tr>/g)!;
+  t.is(rows.length, 2);
+  t.regex(rows[0]!, />0:01.5 \+<.*>3<.*>web<.*>park &lt;8&gt;: may be torn; reset it \[edit-torn\]</);
+  t.regex(rows[1]!, />2<.*>this host<.*>make room in \/run \[journal-failed\]</);
+  t.false(html(await collect(story.slice(0, 1))).includes('Problems'));
+  const both = merge([
+    { host: 'a', history },
+    { host: 'b', history: await collect(story.slice(1)) },
+  ]);
+  t.deepEqual(
+    both.problems.map(({ domain, from }) => [domain, from]),
+    [
+      ['a/web', 500],
+      ['a', 500],
+      ['b/web', 500],
+      ['b', 500],
+    ],
+  );
 });
 
 test('who waited for whom: a bar for each, as long as its waits, in parts by culprit; none without waits', async (t) => {
