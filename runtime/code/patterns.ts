@@ -91,38 +91,47 @@ export function maskedComparisons(code: Code): bigint[] {
 
 /** Constants in `register` where `target` is called or jumped to. */
 export function argumentsOf(code: Code, target: bigint, register: string): bigint[] {
-  return givenTo(code, target, register).flatMap((from) => (from.kind === 'immediate' ? [from.value] : []));
+  return givenTo(code, target, register).flatMap(({ operands: [, from] }) =>
+    from?.kind === 'immediate' ? [from.value] : [],
+  );
 }
 
 /** Offsets in the structure that `register` pointed to of what is loaded into it before `target` is called. */
 export function argumentPlaces(code: Code, target: bigint, register: string): bigint[] {
-  return givenTo(code, target, register).flatMap((from) =>
-    from.kind === 'memory' && from.size === 8 && isArgument(code, from.base, register)
-      ? [from.displacement]
-      : [],
-  );
+  return givenTo(code, target, register).flatMap((load) => {
+    const [, from] = load.operands;
+    if (from?.kind !== 'memory' || from.size !== 8 || from.base === null) return [];
+    return isArgument(code, load, from.base, register) ? [from.displacement] : [];
+  });
 }
 
+/** Registers that a function leaves to its caller as they were (System V ABI of x86-64, 3.2.1). */
+const KEPT: ReadonlySet<string> = new Set(['rbx', 'rbp', 'r12', 'r13', 'r14', 'r15']);
+
 /**
- * Whether a base is the register of an argument, or has it for the whole function: code that is watched calls a function
- * before each load (KASAN, KCOV), so that an argument moves to a register that calls keep.
+ * Whether the base of a load is the register of an argument that nothing has written, or one that calls keep and that has
+ * the argument for the whole function: code that is watched calls a function before each load (KASAN, KCOV).
  */
-function isArgument(code: Code, base: string | null, register: string): boolean {
-  if (base === register) return true;
+function isArgument(code: Code, load: Instruction, base: string, register: string): boolean {
+  const before = (end: Instruction) => [...code.values()].filter(({ address }) => address < end.address);
+  if (base === register) return !before(load).some((at) => writes(at, register));
+  if (!KEPT.has(base)) return false;
   const writers = [...code.values()].filter((at) => at.name !== 'pop' && writes(at, base));
   const [copy] = writers;
   const [, from] = copy?.operands ?? [];
   if (writers.length !== 1 || copy!.name !== 'mov' || from?.kind !== 'register') return false;
-  const before = [...code.values()].filter(({ address }) => address < copy!.address);
-  return from.register === register && !before.some((at) => at.flow !== 'next' || writes(at, register));
+  return (
+    from.register === register && !before(copy!).some((at) => at.flow !== 'next' || writes(at, register))
+  );
 }
 
-function givenTo(code: Code, target: bigint, register: string): Operand[] {
+/** The instructions that move something to `register` for a call of `target`, or a jump to it. */
+function givenTo(code: Code, target: bigint, register: string): Instruction[] {
   return [...code.values()]
     .filter((call) => call.target === target && call.flow !== 'branch')
     .flatMap((call) => {
       const set = lastWriter(code, call, register);
-      return set?.name === 'mov' ? (set.operands[1] ?? []) : [];
+      return set?.name === 'mov' ? [set] : [];
     });
 }
 
@@ -259,7 +268,7 @@ function lastWriter(code: Code, at: Instruction, register: string): Instruction 
 }
 
 /** Whether an instruction writes a register that it names first, as those do that store somewhere. */
-function writes({ name, operands: [to] }: Instruction, register: string | null): boolean {
+function writes({ name, operands: [to] }: Instruction, register: string): boolean {
   return !READS.has(name) && to?.kind === 'register' && to.register === register;
 }
 

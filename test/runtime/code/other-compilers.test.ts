@@ -140,10 +140,11 @@ test('clang has __kthread_parkme() in kthread_parkme()', (t) => {
 test('code that is watched calls a function before each load (KASAN, KCOV): an argument is where calls keep it', (t) => {
   const timeout = at('process_timeout');
   const place = layout.requireStruct('timer_list').size;
+  const MOV_RBX = [0x48, 0x8b, 0x7b, place];
   // push %rbx; begin; call HELPER; mov place(%rbx),%rdi; pop %rbx; jmp wake_up_process
-  const value = (begin: readonly number[], watched: readonly number[] = []) => {
+  const value = (begin: readonly number[], watched: readonly number[] = [], load = MOV_RBX) => {
     const code = [0x53, ...begin];
-    code.push(...call(timeout + BigInt(code.length), HELPER), ...watched, 0x48, 0x8b, 0x7b, place, 0x5b);
+    code.push(...call(timeout + BigInt(code.length), HELPER), ...watched, ...load, 0x5b);
     const [, ...distance] = call(timeout + BigInt(code.length), at('wake_up_process'));
     const text = textOf(layout, new Map([[timeout, [...code, 0xe9, ...distance]]]));
     return provedValue(text, 'process_timer.task');
@@ -158,6 +159,16 @@ test('code that is watched calls a function before each load (KASAN, KCOV): an a
   t.is(value([0x48, 0x8b, 0x3f, ...copy]), null, 'no argument any more');
   t.is(value([...call(timeout + 1n, HELPER), ...copy]), null, 'what a call has left');
   t.is(value(copy, [0x48, 0x8b, 0x1b]), null, 'mov (%rbx),%rbx: written again');
+  // mov %rdi,%rax; mov place(%rax),%rdi
+  t.is(value([0x48, 0x89, 0xf8], [], [0x48, 0x8b, 0x78, place]), null, 'a register that calls do not keep');
+  const direct = (...loads: number[]) => {
+    const [, ...distance] = call(timeout + BigInt(loads.length), at('wake_up_process'));
+    const text = textOf(layout, new Map([[timeout, [...loads, 0xe9, ...distance]]]));
+    return provedValue(text, 'process_timer.task');
+  };
+  const load = [0x48, 0x8b, 0x7f, place];
+  t.is(direct(...load), BigInt(place));
+  t.is(direct(...load, ...load), null, 'of another structure');
 });
 
 test('where calls are not guarded a switch has a table of jumps: its cases are read, and nothing else', (t) => {
