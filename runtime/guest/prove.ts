@@ -100,6 +100,8 @@ function initTaskFacts(guest: ProvableGuest, address: GuestVirtual, check: AddFa
     task.pointer('mm') === 0n,
     `mm ${formatAddress(task.pointer('mm'))}`,
   );
+  // Beside it are the count of references and the flags: in random order (CONFIG_RANDSTRUCT) they change places.
+  check('init_task has no tracer', task.number('ptrace') === 0, `ptrace ${task.number('ptrace')}`);
   const parent = task.pointer('real_parent');
   check('init_task is its own parent', parent === address, `real_parent ${formatAddress(parent)}`);
   const leader = task.pointer('group_leader');

@@ -129,6 +129,20 @@ for (const kernel of SYNTHETIC_KERNELS) {
     t.is(synthetic.domain.recorder.count('write'), 0);
   });
 
+  test(`${kernel}: a count of references that a layout takes for the tracer's flags disproves it`, async (t) => {
+    const synthetic = await SyntheticGuest.make({ kernel });
+    // include/linux/init_task.h: two references.
+    synthetic.put(
+      synthetic.initTask,
+      'task_struct',
+      'ptrace',
+      synthetic.layout.field('task_struct', 'ptrace').size === 8 ? 2n : 2,
+    );
+    const error = await t.throwsAsync(Guest.attach(synthetic.domain, known), { instanceOf: DomschedError });
+    t.is(error.code, 'layout-disproved');
+    t.is(error.details.fact, 'init_task has no tracer');
+  });
+
   test(`${kernel}: a process that begins while the layout is proved does not disprove it`, async (t) => {
     const synthetic = await SyntheticGuest.make({ kernel });
     const { offset } = synthetic.layout.field('task_struct', 'tasks.next');
