@@ -11,7 +11,7 @@ PACKAGES := gcc libc6-dev make binutils bzip2 xz-utils zstd lz4 lzop gdb clang-1
 	qemu-system-x86 qemu-utils busybox-static cpio time dwarves bpftool dwz libxen-dev chromium fonts-dejavu-core \
 	mandoc zsh fish systemd mmdebstrap debuginfod libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu prometheus nats-server openssl apache2-utils
 
-.PHONY: experiments fuzz help setup packages build wasm test demo demo-fleet check check-layouts bench kernels kernels-debian deb kernels-suites kernels-all kernels-matrix no-file layouts live-1 live-2 soak xen
+.PHONY: experiments fuzz help setup packages build wasm test demo demo-fleet check check-layouts bench kernels kernels-debian deb kernels-suites kernels-all kernels-matrix kernels-own no-file layouts live-1 live-2 soak xen
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s $$'\t'
@@ -95,6 +95,12 @@ kernels-matrix: setup kernels-all ## try each kernel of the suites live (DOMSCHE
 	@node kernels/complete.ts
 	DOMSCHED_MATRIX=$${DOMSCHED_MATRIX:-} DOMSCHED_CYCLES=$${DOMSCHED_CYCLES:-500} npx ava --timeout=24h --concurrency=1 test/live/suites.test.ts || status=$$?; \
 	node kernels/matrix.ts; exit $${status:-0}
+
+kernels-own: PACKAGES += flex bison bc libelf-dev
+kernels-own: setup ## build kernels of configurations that Debian has not, and try each live as kernels-matrix does (OWN=small for one of them)
+	node kernels/own.ts $(OWN)
+	DOMSCHED_SUITES_CACHE=.cache/own node kernels/complete.ts
+	DOMSCHED_SUITES_CACHE=.cache/own DOMSCHED_MATRIX= DOMSCHED_CYCLES=$${DOMSCHED_CYCLES:-100} npx ava --timeout=24h --concurrency=1 test/live/suites.test.ts
 
 no-file: setup kernels-all ## boot each kernel of the suites without a layout, and compare what its memory says with its own words (DOMSCHED_MATRIX=6.19,7.3 for some; 4 GB of debug packages once), write the table in docs/no-file.md
 	npx ava --timeout=24h --concurrency=1 test/soak/no-file.test.ts || status=$$?; \

@@ -51,7 +51,7 @@ const place = userPlace({ XDG_DATA_HOME: suitesData });
 const known = await releases(place.outDir);
 for (const kernel of suiteKernels()) {
   if (known.has(kernel.release) && extractionOf(kernel)?.asked === asked) continue;
-  const { extraction } = await add(kernel.vmlinuz, place);
+  const { extraction } = await add(kernel.vmlinux ?? kernel.vmlinuz, place);
   await writeFile(extractionFile(kernel), JSON.stringify(extraction));
   process.stdout.write(`${kernel.release}: extracted in ${extraction.seconds.toFixed(1)} s\n`);
 }

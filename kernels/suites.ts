@@ -16,8 +16,11 @@ import { checksums, extractFile } from './deb.ts';
 import { KernelsError } from './error.ts';
 import { projectDirectory } from './paths.ts';
 
-/** Folder for all of this. */
-export const suitesCache = path.join(projectDirectory, '.cache', 'suites');
+/** Folder for all of this; another one with kernels of the same form is of `own.ts`. */
+export const suitesCache = path.resolve(
+  projectDirectory,
+  process.env.DOMSCHED_SUITES_CACHE || '.cache/suites',
+);
 
 const SUITES = [
   'bullseye',
@@ -42,6 +45,9 @@ const ProvenanceSchema = z.strictObject({
   package: z.strictObject({ name: z.string(), version: z.string(), sha256: z.string() }),
 });
 
+/** Where a kernel on disk is from. */
+export type SuiteProvenance = z.infer<typeof ProvenanceSchema>;
+
 /** A kernel that a suite's archive offers now. */
 interface Offer {
   /** `uname -r`. */
@@ -56,6 +62,8 @@ export interface SuiteKernel {
   readonly suite: string;
   /** Packed, as it boots. */
   readonly vmlinuz: string;
+  /** The same kernel with its debug information, if it was built here and has no types of its own (BTF). */
+  readonly vmlinux?: string;
 }
 
 /** The fetched kernels, oldest series first. Incomplete folders are skipped. */
@@ -103,10 +111,12 @@ function cached(release: string, directory: string): (SuiteKernel & { sha256: st
   if (!existsSync(provenance)) return null;
   const parsed = ProvenanceSchema.safeParse(JSON.parse(readFileSync(provenance, 'utf8')));
   if (!parsed.success || parsed.data.release !== release) return null;
+  const vmlinux = path.join(folder, 'vmlinux');
   return {
     release,
     suite: parsed.data.suite,
     vmlinuz: path.join(folder, 'vmlinuz'),
+    ...(existsSync(vmlinux) && { vmlinux }),
     sha256: parsed.data.package.sha256,
   };
 }
@@ -222,7 +232,7 @@ async function fetchOffer(offer: Offer, apt: AptOptions, directory: string): Pro
     if (image === undefined)
       throw new KernelsError('package-broken', `there is no kernel image in ${deb}`, { deb });
     await extractFile(deb, `./${image}`, path.join(incoming, 'vmlinuz'));
-    const provenance: z.infer<typeof ProvenanceSchema> = {
+    const provenance: SuiteProvenance = {
       release,
       suite,
       package: { name, version, sha256 },

@@ -22,6 +22,8 @@ import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
 import { knownKernels, registryPaths } from '../../runtime/layout/registry.ts';
 import { holderFor } from '../../runtime/surgeon/holder-for.ts';
 import { Surgeon } from '../../runtime/surgeon/surgeon.ts';
+import { findWays } from '../../runtime/surgeon/ways.ts';
+import { hasGroups } from '../../runtime/technique/fair/members.ts';
 import type { Technique } from '../../runtime/technique/step.ts';
 import type { Tick } from '../../runtime/tick/tick.ts';
 import { processesOf } from '../../runtime/watch/look.ts';
@@ -48,6 +50,11 @@ const onlyPreempt = process.env.DOMSCHED_PREEMPT?.split(',');
 const AT_ONCE = 2;
 /** Parts of releases that are wanted of them, or nothing. */
 const wanted = process.env.DOMSCHED_MATRIX?.split(',') ?? [];
+
+/** A kernel with little in it has few threads of its own. */
+const LEAST_OF_OWN = 25;
+/** One without ACPI learns of its CPUs from the MP table, which names one of each socket. */
+const CPUS_OF_OWN = '2,sockets=2';
 
 /** More than there are CPUs: one of them is ready whenever it does not run. */
 const burners = ['burner-a', 'burner-b', 'burner-c', 'burner-d'] as const;
@@ -124,6 +131,11 @@ class Trial {
     this.#row = { title, suite: kernel.suite, cells: {}, refused: {}, holds: 0, anomalies: [], seconds: 0 };
   }
 
+  /** Whether it has a configuration of ours (`kernels/own.ts`), which may leave out what all of Debian's have. */
+  get #isOwn(): boolean {
+    return this.#kernel.suite === 'own';
+  }
+
   async run(preempt: string | null): Promise<void> {
     const begin = performance.now();
     try {
@@ -151,12 +163,14 @@ class Trial {
       programs,
       setup: SETUP,
       shellNice: -10,
+      ...(this.#isOwn && { cpus: CPUS_OF_OWN }),
       append: [isMatrix ? CLOCK : '', preempt === null ? '' : `preempt=${preempt}`].join(' '),
     });
     if (preempt !== null && !(await this.#preempts(guest, preempt))) return;
     await this.#ours(guest, preempt === null ? CYCLES : Math.min(CYCLES, MOST_PREEMPT_CYCLES));
     // QMP serves one client at a time: the daemon comes when we are gone.
-    if (onlyWays === undefined) await this.#step('daemon', () => this.#idleOnly(guest));
+    const canHold = this.#row.refused.all === undefined;
+    if (onlyWays === undefined && canHold) await this.#step('daemon', () => this.#idleOnly(guest));
     await this.#step('console', async () => {
       await goesOn(this.#t, guest, await guest.progress(...programs.map(({ name }) => name)));
       guest.checkConsole();
@@ -185,11 +199,15 @@ class Trial {
     await this.#step('ps', async () => {
       const before = parseProcStats(await guest.run(READ_STATS));
       const processes = await processesOf(attached);
-      compareWithProc(this.#t, before, processes, parseProcStats(await guest.run(READ_STATS)));
+      const after = parseProcStats(await guest.run(READ_STATS));
+      compareWithProc(this.#t, before, processes, after, this.#isOwn ? LEAST_OF_OWN : undefined);
     });
+    const ways = findWays(domain, attached);
+    Object.assign(this.#row.refused, ways.refused);
+    // Of Debian's there is none by which nothing can be held.
+    if (ways.techniques.length === 0 && this.#isOwn) return attached.detach();
     const surgeon = new Surgeon(domain, attached, holderFor(attached));
-    const { techniques, refused } = surgeon.ways;
-    Object.assign(this.#row.refused, refused);
+    const { techniques } = surgeon.ways;
     const table = new CycleTable(this.#row.title);
     {
       using cycles = new Cycles(
@@ -200,12 +218,12 @@ class Trial {
         programs.map(({ name }) => name),
         burners,
       );
-      const ways = (['park', 'splice', 'state'] as const).filter(
+      const asked = (['park', 'splice', 'state'] as const).filter(
         // Ways to be asked for: other tests have them on the kernels that they are for.
         (way) => (isMatrix || way === 'park') && (onlyWays === undefined || onlyWays.includes(way)),
       );
-      const offered = ways.filter((way) => techniques.includes(way));
-      for (const way of ways) if (!offered.includes(way)) this.#row.cells[way] = 'refused';
+      const offered = asked.filter((way) => techniques.includes(way));
+      for (const way of asked) if (!offered.includes(way)) this.#row.cells[way] = 'refused';
       if (isMatrix) await guest.run(COPY_ON);
       for (const way of offered) {
         await this.#step(way, () => this.#rounds(attached, cycles, way, Math.ceil(holds / offered.length)));
@@ -312,8 +330,13 @@ class Trial {
     }
   }
 
-  async #group(guest: LiveGuest, attached: Guest, surgeon: Surgeon): Promise<void> {
+  async #group(guest: LiveGuest, attached: Guest, surgeon: Surgeon): Promise<string> {
     const target = findProcess(await processesOf(attached), 'grouped');
+    if (this.#isOwn && !hasGroups(attached.layout)) {
+      const refusal = await this.#t.throwsAsync(surgeon.reniceGroup(target, 5, patient), { code: 'refused' });
+      this.#row.refused.group = refusal!.message;
+      return 'refused';
+    }
     for (const [nice, weight] of [
       // kernel/sched/core.c, sched_prio_to_weight[]: 335 and 1024, of which 1024 is 100.
       [5, Math.round((335 * 100) / 1024)],
@@ -322,6 +345,7 @@ class Trial {
       await surgeon.reniceGroup(target, nice, patient);
       this.#t.is(Number(await guest.run('cat /sys/fs/cgroup/a/cpu.weight')), weight);
     }
+    return 'ok';
   }
 
   /** What dd copies while it is held and let go again and again is what it was to copy. */
@@ -358,7 +382,7 @@ class Trial {
   async #idleOnly(guest: LiveGuest): Promise<void> {
     const directory = await mkdtemp(path.join(tmpdir(), 'domsched-suites-'));
     const usual = process.env.DOMSCHED_CACHE_DIR ?? '';
-    const isUnknown = isMatrix || this.#kernel === chosen[1];
+    const isUnknown = this.#kernel.vmlinux === undefined && (isMatrix || this.#kernel === chosen[1]);
     try {
       if (isUnknown) process.env.DOMSCHED_CACHE_DIR = directory;
       else await symlink(path.join(suitesData, 'domsched'), path.join(directory, 'domsched'));
