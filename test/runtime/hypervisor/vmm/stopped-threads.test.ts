@@ -91,10 +91,11 @@ test.serial('killed in the pause: everybody goes on', async (t) => {
 test.serial('killed while it is traced: it stands no longer, and nothing of it is left', async (t) => {
   const child = await busy(t);
   const stopped = stop(child.pid);
+  const exit = once(child, 'exit');
   child.kill('SIGKILL');
   await until('it is known', () => !stopped.stand);
   stopped.release();
-  await once(child, 'exit');
+  await exit;
   t.is(processState(child.pid), undefined);
   t.throws(() => StoppedThreads.stop(child.pid, all(child.pid)), { code: 'domain-gone' });
 });
