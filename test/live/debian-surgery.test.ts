@@ -9,7 +9,10 @@ import test from 'ava';
 import { cachedKernels } from '../../kernels/cache.ts';
 import { Draft } from '../../runtime/edit/draft.ts';
 import { Guest } from '../../runtime/guest/guest.ts';
+import { requireCapabilities } from '../../runtime/hypervisor/capability.ts';
+import { connect } from '../../runtime/hypervisor/connect.ts';
 import { QemuDomain } from '../../runtime/hypervisor/qemu/domain.ts';
+import type { Domain } from '../../runtime/hypervisor/types.ts';
 import { knownKernels } from '../../runtime/layout/registry.ts';
 import { fairGuest } from '../../runtime/surgeon/fair-holder.ts';
 import { holderFor } from '../../runtime/surgeon/holder-for.ts';
@@ -67,6 +70,8 @@ interface SurgeryVariant {
   cpu: 'max' | 'qemu64';
   /** Without them everything waits for the guest's own ticks. */
   interrupts: boolean;
+  /** It is found and paused by its process: nobody asks its monitor, so that no register is known, and park alone can be. */
+  byProcess?: boolean;
   cpus?: number;
   setup?: string;
   /** Which programs start in the inner group; the others are where init is. */
@@ -102,6 +107,8 @@ if (process.env.DOMSCHED_CYCLES !== undefined) {
     { ...eevdf, way: 'with full preemption', append: 'preempt=full' },
     { ...cfs, way: 'in groups that run out of time', setup: LIMITED, grouped: 'all' },
     { ...eevdf, way: 'in groups that run out of time', setup: LIMITED, grouped: 'all' },
+    { ...cfs, way: 'by its process', byProcess: true },
+    { ...eevdf, way: 'by its process', byProcess: true },
   );
   const cached = new Set(cachedKernels().map(({ id }) => id));
   for (const kernel of ['debian-6.1-rt', 'debian-6.12-rt', 'debian-6.1-amd64', 'debian-6.12-amd64']) {
@@ -109,7 +116,7 @@ if (process.env.DOMSCHED_CYCLES !== undefined) {
   }
 }
 
-for (const { way, interrupts, grouped, ...options } of VARIANTS) {
+for (const { way, interrupts, grouped, byProcess, ...options } of VARIANTS) {
   test.serial(`${options.kernel} ${way}: hold and release at random moments`, async (t) => {
     t.timeout(900_000 + 3_000 * CYCLES);
     const programs = [...steady, ...lively].map((program, index) =>
@@ -123,9 +130,14 @@ for (const { way, interrupts, grouped, ...options } of VARIANTS) {
       programs,
       disk: true,
       shellNice: -10,
+      ...(byProcess && { extra: ['-name', 'debug-threads=on'] }),
     });
+    await using host = byProcess ? await connect(`pid:${guest.process.pid}`) : null;
     const sockets = interrupts ? guest.sockets : { qmp: guest.sockets.qmp };
-    await using domain = await QemuDomain.attach(sockets, guest.connection);
+    await using domain: Domain = host
+      ? await host.open(host.ids()[0]!)
+      : await QemuDomain.attach(sockets, guest.connection);
+    requireCapabilities(domain, 'pause', 'writeFrames');
     const attached = await Guest.attach(domain, await knownKernels());
     const surgeon = new Surgeon(domain, attached, holderFor(attached));
     await goesOn(t, guest, Object.fromEntries(programs.map(({ name }) => [name, 0])));
@@ -133,7 +145,7 @@ for (const { way, interrupts, grouped, ...options } of VARIANTS) {
     const table = new CycleTable(`${options.kernel} ${way}`);
     const nameOf = ({ name }: GuestProgram) => name;
     using cycles = new Cycles(t, guest, surgeon, table, programs.map(nameOf), steady.map(nameOf));
-    const techniques = takingTurns(['splice', 'state', 'splice', 'state', 'park']);
+    const techniques = takingTurns(byProcess ? ['park'] : ['splice', 'state', 'splice', 'state', 'park']);
     for (let rounds = 0; table.holds < CYCLES; rounds++) {
       const some = () => Math.floor(Math.random() * AT_ONCE);
       const targets = [
