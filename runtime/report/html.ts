@@ -33,10 +33,10 @@ export function html(history: History, rows?: number): string {
 <header><h1>domsched report</h1><p>${xml(factsOf(history))}</p></header>
 <main>
 ${cards(history)}
+${history.problems.length > 0 ? section('Problems', problems(history)) : ''}
 <section class="picture" aria-label="Timeline" tabindex="0">${timelineSvg(history, rows)}</section>
 <section class="picture" aria-label="CPU shares over time" tabindex="0">${sharesSvg(history)}</section>
 ${history.waits.length > 0 ? `<section class="picture" aria-label="Who waited for whom" tabindex="0">${waitsSvg(history)}</section>` : ''}
-${history.problems.length > 0 ? section('Problems', problems(history)) : ''}
 ${section('Domains', domains(history))}
 ${section('CPU shares', shares(history, nameOf))}
 ${section('Held', held(history, nameOf))}

@@ -138,13 +138,18 @@ async function endedByTheNext(
   t.is(domain.standing!(), undefined);
 }
 
-test('killed with an edit half written: stays paused, and the next of us ends that pause', async (t) => {
-  using xen = new FakeXen();
-  xen.domain({ domid: 5, name: 'web' });
+/** A program is killed with an edit half written, and the process beside it notes that. */
+async function killedInAnEdit(xen: FakeXen): Promise<void> {
   const child = await paused(xen, 'keep');
   child.kill('SIGKILL');
   await ended(child);
-  t.true(await until('it has notes', () => xen.hasNotes));
+  await until('it has notes', () => xen.hasNotes);
+}
+
+test('killed with an edit half written: stays paused, and the next of us ends that pause', async (t) => {
+  using xen = new FakeXen();
+  xen.domain({ domid: 5, name: 'web' });
+  await killedInAnEdit(xen);
   await using host = await xen.connect();
   await endedByTheNext(t, xen, await host.open('5'));
   t.false(xen.hasNotes);
@@ -350,10 +355,7 @@ test('stopped while an edit is half written: it is named, with that', async (t) 
 test('an operator lets it run before: then a later pause is none of ours', async (t) => {
   using xen = new FakeXen();
   xen.domain({ domid: 5, name: 'web' });
-  const child = await paused(xen, 'keep');
-  child.kill('SIGKILL');
-  await ended(child);
-  t.true(await until('it has notes', () => xen.hasNotes));
+  await killedInAnEdit(xen);
   xen.otherPause(5, -1);
   xen.run(5, 1000);
   xen.otherPause(5, 1);
